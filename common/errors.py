@@ -1,0 +1,18 @@
+"""Errors that a person caused or can mend: one line, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable
+
+
+class UserError(Exception):
+    """What is wrong, what exists, what to do: one line for the terminal."""
+
+
+def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
+    """The error for a name that does not exist: lists the ones that do and the nearest."""
+    names = list(existing)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return UserError(f"unknown {what} '{given}'; there is {', '.join(names) or 'none'}.{hint}")

@@ -1,0 +1,87 @@
+"""A job: what the host hands to one supervisor, and the lines that the supervisor says back.
+
+The host writes the job as JSON; `python -m common.harness JOB.json` (a process or a container) carries it out
+and prints one JSON object a line on its standard output, an *event* (see EVENTS).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from common.cell import Cell
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a cell is measured. Durations in seconds; the same for all cells of a run."""
+
+    #: the measured window lasts at least this long (GPU: 5 s, since NVML's counter steps every 100 ms)
+    min_seconds: float = 5.0
+    #: the measured window ends at the latest after this long
+    max_seconds: float = 30.0
+    #: at least this many inferences
+    min_samples: int = 20
+    #: at least this many images (the published study's pass: 512)
+    min_images: int = 512
+    #: stop when the 95 % interval of the median lies within this share of it, to either side
+    precision_of_median: float = 0.01
+    #: warm up at the most this long
+    warmup_max_seconds: float = 10.0
+    #: length of the idle phase after the window, with the worker's context open
+    idle_seconds: float = 2.0
+    #: everything of a cell, import and compile included, must end within this
+    cell_timeout_s: float = 900.0
+    #: inferences of the `device` phase, where the framework can tell device time
+    device_time_runs: int = 50
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells of one (variant, precision, replicate) on one device, for one supervisor.
+
+    All paths are as the supervisor sees them.
+    """
+
+    run_dir: str
+    model_dir: str
+    adapter: str
+    image: str
+    #: cpu, or cuda:<ordinal> among the devices that the process can see
+    device: str
+    device_name: str
+    device_uuid: str
+    #: engine, timing and XLA caches that outlive a run; one folder for all frameworks
+    cache_dir: str
+    runner: str
+    cells: List[Cell]
+    settings: Settings = field(default_factory=Settings)
+    #: intra-op threads on the CPU; None leaves it to the framework
+    threads: Optional[int] = None
+    #: .npy of the user's picture, (1, *input_shape) float32, whose top 3 classes each cell reports
+    picture: Optional[str] = None
+    image_digest: str = ""
+    #: seed of everything that the harness draws
+    seed: int = 0
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        values: Dict[str, Any] = json.loads(path.read_text())
+        values["cells"] = [Cell.from_dict(cell) for cell in values["cells"]]
+        values["settings"] = Settings(**values["settings"])
+        return cls(**values)
+
+
+#: event -> its fields beside `event` and, but for job_finish, `cell_key`
+EVENTS = {
+    "cell_start": "worker",
+    "phase": "name: one of schema.PHASE_NAMES, sent when the phase begins",
+    "progress": "fraction of the cell's time budget, 0 to 1; samples so far; images_per_s so far",
+    "cell_finish": "status, message",
+    "job_finish": "nothing; the supervisor exits with 0 after it",
+}

@@ -1,0 +1,65 @@
+"""The exported model on disk: `data/models/<name>-<hash>/`, made once by common/export, read by every adapter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """One model in the forms that the frameworks read.
+
+    `root` is where the folder lies for the process that asks (a container sees another path than the host);
+    the file fields are names relative to it, None where the model does not exist in that form.
+    """
+
+    root: Path
+    name: str
+    hash: str
+    onnx: Optional[str]
+    keras: Optional[str]
+    saved_model: Optional[str]
+    #: .npz with `inputs` (8, *input_shape) float32, `outputs` (8, classes) float32 or float64
+    reference: str
+    #: shape of one image as the input tensor has it, without the batch axis: (H, W, C) or (C, H, W)
+    input_shape: Tuple[int, ...]
+    #: NHWC or NCHW: what input_shape and the reference inputs are in
+    layout: str
+    #: name of the ONNX graph's input and output tensors
+    onnx_input: Optional[str]
+    onnx_output: Optional[str]
+    #: probabilities (a softmax comes out) or raw (anything else)
+    output_kind: str
+    classes: int
+    #: imagenet, seeded or user
+    weights: str
+    #: one sentence for people: where the weights come from; stands under every table
+    weights_note: str
+
+    def path(self, name: Optional[str]) -> Path:
+        """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""
+        if name is None:
+            raise FileNotFoundError(f"model {self.name} does not exist in this form")
+        return self.root / name
+
+    @classmethod
+    def read(cls, root: Path) -> ModelFiles:
+        """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
+        values = json.loads((root / DESCRIPTION).read_text())
+        try:
+            fields = {name: values[name] for name in cls.__dataclass_fields__ if name != "root"}
+            fields["input_shape"] = tuple(fields["input_shape"])
+            return cls(root=root, **fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error
+
+    def describe(self) -> Dict[str, Any]:
+        """What `model.json` holds of this (the exporter adds file hashes and versions beside it)."""
+        values = asdict(self)
+        del values["root"]
+        return values

@@ -1,0 +1,188 @@
+"""The contract: every file of a run, every column once, with type, unit and meaning.
+
+Harness, sidecar, host and analysis import this module and nothing else describes a CSV.
+Runs on Python 3.9 with the standard library alone, because images for older GPUs carry older Pythons.
+
+An empty field means *unknown*, never zero. No mean, rate or rank is stored: `analysis/sql` derives them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of one CSV file.
+
+    type: DuckDB's name of the type (VARCHAR, BIGINT, DOUBLE).
+    unit: the unit of the value, "" where it has none.
+    kind: `key` (identifies), `text`, `instant` (a reading of CLOCK_MONOTONIC), `gauge` (may be averaged),
+        `counter` (only ever rises: only differences mean anything, no statistic is taken of it), `count`.
+    """
+
+    name: str
+    type: str
+    unit: str
+    kind: str
+    meaning: str
+
+
+def _columns(*rows: Tuple[str, str, str, str, str]) -> Tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+CELL = _columns(
+    ("cell_key", "VARCHAR", "", "key", "readable and unique within a run: the parts below joined by '_'"),
+    ("model", "VARCHAR", "", "key", "name in the model registry, or the stem of the user's ONNX file"),
+    ("variant", "VARCHAR", "", "key", "framework variant: onnxrt, torch, tf, tfxla, keras, kerasxla, tensorrt, ..."),
+    ("precision", "VARCHAR", "", "key", "fp32 (TF32 off), tf32, fp16, bf16 or int8"),
+    ("batch_size", "BIGINT", "images", "key", "images in one inference"),
+    ("io", "VARCHAR", "", "key", "host: copies to and from the device are timed; device: input and output stay on it"),
+    ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
+    ("frontend", "VARCHAR", "", "key", "script, or notebook (the same worker inside a Jupyter kernel)"),
+    ("streams", "BIGINT", "", "key", "inferences in flight that the scenario keeps; 1 for single-stream"),
+    ("target_rate_per_s", "DOUBLE", "1/s", "key", "mean arrival rate of the server scenario, in inferences per second"),
+    ("replicate", "BIGINT", "", "key", "0, 1, ...: the same cell again in a fresh worker"),
+    ("device", "VARCHAR", "", "key", "cpu, or gpu<index> as the host numbers it"),
+    ("device_uuid", "VARCHAR", "", "key", "NVML's UUID of the GPU; empty on the CPU"),
+    ("device_name", "VARCHAR", "", "text", "product name of the GPU or CPU"),
+    ("status", "VARCHAR", "", "text", "ok, oom, unsupported, timeout, crashed or parity_failed"),
+    ("message", "VARCHAR", "", "text", "why the status is not ok, in one line"),
+    ("image", "VARCHAR", "", "text", "folder under images/ that holds the adapter"),
+    ("model_hash", "VARCHAR", "", "text", "first 12 hex digits of the SHA-256 of the exported model"),
+    ("weights", "VARCHAR", "", "text", "origin of the weights: imagenet, seeded or user"),
+    ("framework_version", "VARCHAR", "", "text", "version of the framework that ran"),
+    ("versions", "VARCHAR", "", "text", "JSON object of all versions that the adapter reports"),
+    ("settings", "VARCHAR", "", "text", "JSON object of the settings that the adapter chose"),
+    ("python_version", "VARCHAR", "", "text", "version of the interpreter that ran the worker"),
+    ("runner", "VARCHAR", "", "text", "local (a process) or docker (a container)"),
+    ("image_digest", "VARCHAR", "", "text", "digest of the container image; empty for the local runner"),
+    ("worker", "VARCHAR", "", "text", "identifies the worker process: cells of one worker share import and load"),
+    ("started_utc", "VARCHAR", "", "text", "wall time at which the cell began, ISO 8601; for people, never to join on"),
+    ("samples", "BIGINT", "", "count", "rows of samples.csv"),
+    ("warmup_runs", "BIGINT", "", "count", "inferences before the measured window"),
+    ("warmup_stop", "VARCHAR", "", "text", "steady (the last three blocks agree) or budget"),
+    ("stop_reason", "VARCHAR", "", "text", "converged, noisy or budget"),
+    ("min_seconds", "DOUBLE", "s", "gauge", "the window is at least this long unless the budget ends it"),
+    ("max_seconds", "DOUBLE", "s", "gauge", "budget of the measured window"),
+    ("parity_metric", "VARCHAR", "", "text", "logits, probabilities or raw: what the tolerance is applied to"),
+    ("parity_tolerance", "DOUBLE", "", "gauge", "largest relative L2 error that this precision may have"),
+    ("parity_rel_l2", "DOUBLE", "", "gauge", "relative L2 error of parity_metric against the reference output"),
+    ("parity_prob_rel_l2", "DOUBLE", "", "gauge", "relative L2 error of the model's output as it comes out"),
+    ("parity_top1", "DOUBLE", "", "gauge", "share of reference images whose top class agrees, 0 to 1"),
+    ("parity_top5", "DOUBLE", "", "gauge", "mean share of the reference's top five classes found, 0 to 1"),
+    ("top3", "VARCHAR", "", "text", "JSON list of [class, probability] for the user's image, best first"),
+    ("host_peak_bytes", "BIGINT", "bytes", "gauge", "peak resident set of the worker during this cell"),
+    ("device_peak_bytes", "BIGINT", "bytes", "gauge", "peak device memory of the worker, where the framework tells"),
+    ("load_average_start", "DOUBLE", "", "gauge", "1-minute load average when the cell began"),
+    ("load_average_end", "DOUBLE", "", "gauge", "1-minute load average when the cell ended"),
+    ("origin", "VARCHAR", "", "text", "framewatt, or the name of the imported source"),
+)
+
+PHASES = _columns(
+    ("phase", "VARCHAR", "", "key", "import, load, compile, parity, first, warmup, measure, device or idle"),
+    ("start_ns", "BIGINT", "ns", "instant", "begin of the phase on CLOCK_MONOTONIC"),
+    ("end_ns", "BIGINT", "ns", "instant", "end of the phase on CLOCK_MONOTONIC"),
+)
+
+SAMPLES = _columns(
+    ("i", "BIGINT", "", "key", "number of the inference within the measured window, from 0"),
+    ("start_ns", "BIGINT", "ns", "instant", "begin of the inference (server: when it was taken from the queue)"),
+    ("end_ns", "BIGINT", "ns", "instant", "end of the inference: its output is readable where `io` says"),
+    ("scheduled_ns", "BIGINT", "ns", "instant", "server scenario: when the query was due; else empty"),
+)
+
+DEVICE_TIMES = _columns(
+    ("i", "BIGINT", "", "key", "number of the inference within the `device` phase, from 0"),
+    ("start_ns", "BIGINT", "ns", "instant", "begin of the inference on the host's clock"),
+    ("end_ns", "BIGINT", "ns", "instant", "end of the inference on the host's clock"),
+    ("device_ns", "BIGINT", "ns", "gauge", "the device's own time for it, by the framework's events"),
+)
+
+POWER = _columns(
+    ("t_ns", "BIGINT", "ns", "instant", "when the reading was complete, on CLOCK_MONOTONIC"),
+    ("domain", "VARCHAR", "", "key", "gpu, or RAPL's package-0, dram-0, ..."),
+    ("device", "BIGINT", "", "key", "NVML index of the GPU; empty for RAPL"),
+    ("uuid", "VARCHAR", "", "key", "NVML UUID of the GPU; empty for RAPL"),
+    ("power_mw", "DOUBLE", "mW", "gauge", "power by power_source"),
+    ("power_source", "VARCHAR", "", "text", "instant, average or usage: which NVML reading power_mw is"),
+    ("driver_timestamp_us", "BIGINT", "us", "instant", "the driver's own time of the power reading, wall clock"),
+    ("energy_mj", "DOUBLE", "mJ", "counter", "energy counter, unwrapped; empty in rows that did not read it"),
+    ("sm_clock_mhz", "BIGINT", "MHz", "gauge", "SM clock"),
+    ("memory_clock_mhz", "BIGINT", "MHz", "gauge", "memory clock"),
+    ("temperature_c", "BIGINT", "C", "gauge", "GPU core temperature"),
+    ("event_reasons", "BIGINT", "", "text", "bit mask of NVML's clock event reasons"),
+    ("memory_used_bytes", "BIGINT", "bytes", "gauge", "device memory in use by all processes"),
+    ("gpu_utilization_percent", "BIGINT", "%", "gauge", "NVML's GPU utilisation"),
+    ("memory_utilization_percent", "BIGINT", "%", "gauge", "NVML's memory controller utilisation"),
+)
+
+ATTEMPTS = _columns(
+    ("t_ns", "BIGINT", "ns", "instant", "when the line was written, on CLOCK_MONOTONIC"),
+    ("utc", "VARCHAR", "", "text", "the same on the wall clock, for people"),
+    ("event", "VARCHAR", "", "text", "start or finish: a start without a finish is a crash of the host side"),
+    ("cell_key", "VARCHAR", "", "key", "the cell that was attempted"),
+    ("worker", "VARCHAR", "", "text", "the worker process that was to run it"),
+    ("status", "VARCHAR", "", "text", "finish only: the cell's status, or interrupted"),
+    ("message", "VARCHAR", "", "text", "finish only: the reason in one line"),
+)
+
+#: File name within a run (or within `cells/<key>/`) -> its columns.
+FILES: Mapping[str, Tuple[Column, ...]] = {
+    "cell.csv": CELL,
+    "phases.csv": PHASES,
+    "samples.csv": SAMPLES,
+    "device_times.csv": DEVICE_TIMES,
+    "power.csv": POWER,
+    "attempts.csv": ATTEMPTS,
+}
+
+PHASE_NAMES = ("import", "load", "compile", "parity", "first", "warmup", "measure", "device", "idle")
+STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+IO_MODES = ("host", "device")
+SCENARIOS = ("single-stream", "offline", "multi-stream", "server")
+STOP_REASONS = ("converged", "noisy", "budget")
+
+
+def header(file_name: str) -> List[str]:
+    """Names of the columns of a file, in order."""
+    return [column.name for column in FILES[file_name]]
+
+
+def format_row(file_name: str, row: Mapping[str, Any]) -> List[str]:
+    """One row as strings in column order; None becomes the empty field.
+
+    Raises KeyError for a name that the schema does not know, so that a typo cannot lose a fact.
+    """
+    names = header(file_name)
+    unknown = set(row) - set(names)
+    if unknown:
+        raise KeyError(f"{file_name} has no column {', '.join(sorted(unknown))}")
+    return ["" if row.get(name) is None else str(row[name]) for name in names]
+
+
+def to_csv(file_name: str, rows: Iterable[Mapping[str, Any]], with_header: bool = True) -> str:
+    """Rows as CSV text with `\\n` line ends."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if with_header:
+        writer.writerow(header(file_name))
+    for row in rows:
+        writer.writerow(format_row(file_name, row))
+    return out.getvalue()
+
+
+def duckdb_columns(file_name: str) -> Dict[str, str]:
+    """Column name -> DuckDB type, in order: the `columns` argument of read_csv."""
+    return {column.name: column.type for column in FILES[file_name]}
+
+
+def column_names(columns: Sequence[Column]) -> List[str]:
+    return [column.name for column in columns]
