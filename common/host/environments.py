@@ -1,0 +1,100 @@
+"""Python environments for local runs: one per image folder and flavour, made from its requirements files.
+
+`.envs/<image>-cpu` comes from `requirements-cpu.txt`, `.envs/<image>-gpu` from `requirements.txt`. Packages whose
+declared dependencies would replace half the environment stand in `requirements-nodeps.txt` (both flavours) and are
+installed with `--no-deps` afterwards; the Dockerfiles do the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import UserError
+from common.host.paths import ENVIRONMENTS, IMAGES
+
+STAMP = ".framewatt-requirements"
+
+
+def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
+    """(file, extra pip options) in the order of installation. Raises UserError when the image has no such flavour."""
+    folder = IMAGES / image
+    main = folder / ("requirements-cpu.txt" if flavour == "cpu" else "requirements.txt")
+    if not main.is_file():
+        raise UserError(f"images/{image} has no {main.name}, so it cannot run on the {flavour.upper()} without a container")
+    files: list[tuple[Path, list[str]]] = [(main, [])]
+    without_dependencies = folder / "requirements-nodeps.txt"
+    if without_dependencies.is_file():
+        files.append((without_dependencies, ["--no-deps"]))
+    return files
+
+
+def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+    for file, _ in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def folder_of(image: str, flavour: str) -> Path:
+    return ENVIRONMENTS / f"{image}-{flavour}"
+
+
+def is_ready(image: str, flavour: str) -> bool:
+    """True when the environment exists and belongs to the current requirements."""
+    stamp = folder_of(image, flavour) / STAMP
+    try:
+        return stamp.read_text() == _wanted_stamp(requirement_files(image, flavour))
+    except (OSError, UserError):
+        return False
+
+
+def interpreter(image: str, flavour: str) -> Path:
+    return folder_of(image, flavour) / "bin" / "python"
+
+
+def ensure(image: str, flavour: str, on_line: Callable[[str], None] = lambda line: None) -> Path:
+    """Makes the environment if it is missing or stale; returns its interpreter. on_line gets pip's lines as they come.
+
+    Raises UserError with pip's last words when an installation fails; nothing half-made is taken for ready.
+    """
+    files = requirement_files(image, flavour)
+    wanted = _wanted_stamp(files)
+    folder = folder_of(image, flavour)
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps started at once make it once
+        if is_ready(image, flavour):
+            return interpreter(image, flavour)
+        if folder.exists():
+            shutil.rmtree(folder)
+        _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
+        for file, options in files:
+            command = [str(interpreter(image, flavour)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+            command += ["--progress-bar", "off", *options, "-r", str(file)]
+            _run(command, on_line, f"images/{image}/{file.name}")
+        (folder / STAMP).write_text(wanted)
+    return interpreter(image, flavour)
+
+
+def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    last: list[str] = []
+    try:
+        for line in process.stdout:
+            on_line(line.rstrip())
+            last = [*last[-20:], line.strip()]
+        code = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if code:
+        errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
+        raise UserError(f"{what} could not be installed: {errors[0] if errors else f'exit code {code}'}")

@@ -1,0 +1,164 @@
+"""What can be measured: read from the `LABEL framewatt.*` lines of images/*/Dockerfile, so that a new folder is all it takes.
+
+No adapter is imported here. docs/architecture.md lists the labels.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError, unknown
+from common.schema import PRECISIONS
+
+PREFIX = "framewatt."
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A framework variant: one way to run a model, found in one image."""
+
+    name: str
+    image: str
+    title: str
+    color: str | None
+    precisions_cpu: tuple[str, ...]
+    precisions_gpu: tuple[str, ...]
+    min_compute_capability: float | None
+    max_compute_capability: float | None
+    note: str
+
+    def precisions(self, kind: str) -> tuple[str, ...]:
+        """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
+        return self.precisions_cpu if kind == "cpu" else self.precisions_gpu
+
+    def refusal(self, kind: str, compute_capability: str | None = None) -> str | None:
+        """None, or why this variant cannot run on such a device: one clause for people."""
+        if not self.precisions(kind):
+            return f"{self.title} does not run on a {kind.upper()} here"
+        if kind == "gpu" and compute_capability:
+            here = float(compute_capability)
+            if self.min_compute_capability is not None and here < self.min_compute_capability:
+                return f"its default base image needs compute capability {self.min_compute_capability} or newer, this GPU has {here}"
+            if self.max_compute_capability is not None and here > self.max_compute_capability:
+                return f"its default base image ends at compute capability {self.max_compute_capability}, this GPU has {here}"
+        return None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A folder under images/ that brings at least one variant."""
+
+    name: str
+    folder: Path
+    order: int
+    imports: str
+    variants: tuple[Variant, ...]
+    #: default of ARG BASE_IMAGE
+    base_image: str
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter.py"
+
+
+def read_labels(dockerfile: Path) -> dict[str, str]:
+    """All `LABEL key=value` pairs of a Dockerfile, quotes and continuation lines resolved. Raises UserError when malformed."""
+    text = re.sub(r"\\\n", " ", "\n".join(line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")))
+    labels: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.upper().startswith("LABEL "):
+            continue
+        try:
+            for word in shlex.split(line[6:]):
+                key, separator, value = word.partition("=")
+                if not separator:
+                    raise ValueError(f"'{word}' has no '='")
+                labels[key] = value
+        except ValueError as error:
+            raise UserError(f"{dockerfile}: a LABEL line cannot be read: {error}") from error
+    return labels
+
+
+def default_argument(dockerfile: Path, name: str) -> str:
+    """Default of an `ARG name=value` line, "" without one."""
+    found = re.search(rf"^ARG\s+{re.escape(name)}=(\S+)", dockerfile.read_text(), re.MULTILINE)
+    return found.group(1).strip("\"'") if found else ""
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[Variant]:
+    names: list[str] = []
+    for key in labels:
+        found = re.fullmatch(rf"{re.escape(PREFIX)}variant\.([a-z0-9][a-z0-9-]*)\..+", key)
+        if found and found.group(1) not in names:
+            names.append(found.group(1))
+    for name in names:
+
+        def label(key: str, name: str = name) -> str:
+            return labels.get(f"{PREFIX}variant.{name}.{key}", "")
+
+        precisions = {kind: tuple(label(f"precisions.{kind}").split()) for kind in ("cpu", "gpu")}
+        for precision in (*precisions["cpu"], *precisions["gpu"]):
+            if precision not in PRECISIONS:
+                raise UserError(f"{dockerfile}: variant {name} names the precision '{precision}'; there is {', '.join(PRECISIONS)}")
+        yield Variant(
+            name=name,
+            image=image,
+            title=label("title") or name,
+            color=label("color") or None,
+            precisions_cpu=precisions["cpu"],
+            precisions_gpu=precisions["gpu"],
+            min_compute_capability=_number(label("min-compute-capability")),
+            max_compute_capability=_number(label("max-compute-capability")),
+            note=label("note"),
+        )
+
+
+def load_images(folder: Path) -> list[Image]:
+    """Images with at least one variant, in sweep order. Raises UserError when two folders claim the same variant."""
+    images = []
+    for dockerfile in sorted(folder.glob("[!_.]*/Dockerfile")):
+        labels = read_labels(dockerfile)
+        name = dockerfile.parent.name
+        variants = tuple(_variants(name, dockerfile, labels))
+        if variants:
+            images.append(
+                Image(
+                    name=name,
+                    folder=dockerfile.parent,
+                    order=int(labels.get(PREFIX + "order", "1000")),
+                    imports=labels.get(PREFIX + "imports", ""),
+                    variants=variants,
+                    base_image=default_argument(dockerfile, "BASE_IMAGE"),
+                )
+            )
+    owners: dict[str, str] = {}
+    for image in images:
+        for variant in image.variants:
+            if variant.name in owners:
+                raise UserError(f"both images/{owners[variant.name]} and images/{image.name} bring the variant {variant.name}")
+            owners[variant.name] = image.name
+    return sorted(images, key=lambda image: (image.order, image.name))
+
+
+def all_variants(images: Iterable[Image]) -> dict[str, Variant]:
+    return {variant.name: variant for image in images for variant in image.variants}
+
+
+def choose_variants(images: list[Image], names: Iterable[str]) -> list[Variant]:
+    """The named variants, in the order given and each once. Raises UserError for an unknown one."""
+    known = all_variants(images)
+    chosen = []
+    for name in names:
+        if name not in known:
+            raise unknown("framework", name, known)
+        if known[name] not in chosen:
+            chosen.append(known[name])
+    return chosen

@@ -1,0 +1,66 @@
+"""From what a user typed to values that mean something: each bad value is one line that names it and what exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from common.errors import UserError, unknown
+
+
+def split_list(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def choose(what: str, text: str, existing: Iterable[str]) -> list[str]:
+    """A comma list of names that must exist, each once, in the order given."""
+    names = list(existing)
+    chosen: list[str] = []
+    for word in split_list(text):
+        if word not in names:
+            raise unknown(what, word, names)
+        if word not in chosen:
+            chosen.append(word)
+    if not chosen:
+        raise UserError(f"no {what} given; there is {', '.join(names)}")
+    return chosen
+
+
+def batch_sizes(text: str) -> list[int]:
+    """A comma list of positive whole numbers, each once."""
+    sizes: list[int] = []
+    for word in split_list(text):
+        try:
+            size = int(word)
+        except ValueError:
+            raise UserError(f"batch size '{word}' is not a whole number; write for example --batch-sizes 8,16,32") from None
+        if size < 1:
+            raise UserError(f"batch size {size} is not possible; the smallest is 1")
+        if size > 65536:
+            raise UserError(f"batch size {size} is more than framewatt handles (65536)")
+        if size not in sizes:
+            sizes.append(size)
+    if not sizes:
+        raise UserError("no batch size given; write for example --batch-sizes 8,16,32")
+    return sizes
+
+
+def positive(what: str, value: float | str, allow_zero: bool = False) -> float:
+    """A number above zero (or from zero). Raises UserError naming the option."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise UserError(f"{what} '{value}' is not a number") from None
+    if not (number > 0 or (allow_zero and number == 0)) or number == float("inf"):
+        raise UserError(f"{what} must be {'zero or more' if allow_zero else 'more than zero'}, not {value}")
+    return number
+
+
+def whole(what: str, value: int | str, smallest: int = 1) -> int:
+    """A whole number from `smallest`. Raises UserError naming the option."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise UserError(f"{what} '{value}' is not a whole number") from None
+    if number < smallest:
+        raise UserError(f"{what} must be at least {smallest}, not {number}")
+    return number
