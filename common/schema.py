@@ -133,12 +133,28 @@ ATTEMPTS = _columns(
     ("message", "VARCHAR", "", "text", "finish only: the reason in one line"),
 )
 
+PASSES = _columns(
+    ("i", "BIGINT", "", "key", "number of the timed pass as its source published it, from 0"),
+    ("images", "BIGINT", "images", "count", "images in one pass"),
+    ("duration_s", "DOUBLE", "s", "gauge", "elapsed time of the pass; imported results know no instants"),
+)
+
+ENERGY = _columns(
+    ("i", "BIGINT", "", "key", "number of the measured region (imported: of the timed pass), from 0"),
+    ("domain", "VARCHAR", "", "key", "gpu, or RAPL's package-0, dram-0, ..."),
+    ("energy_mj", "DOUBLE", "mJ", "gauge", "energy of the whole region, as its source measured it"),
+    ("time_ns", "DOUBLE", "ns", "gauge", "length of the region by the energy meter's own clock"),
+    ("source", "VARCHAR", "", "text", "what measured it, in the words of the source"),
+)
+
 #: File name within a run (or within `cells/<key>/`) -> its columns.
 FILES: Mapping[str, Tuple[Column, ...]] = {
     "cell.csv": CELL,
     "phases.csv": PHASES,
     "samples.csv": SAMPLES,
     "device_times.csv": DEVICE_TIMES,
+    "passes.csv": PASSES,
+    "energy.csv": ENERGY,
     "power.csv": POWER,
     "attempts.csv": ATTEMPTS,
 }
