@@ -61,7 +61,13 @@ def list_gpus() -> list[Device]:
     if not descriptions:
         raise UserError("the NVIDIA driver answers but shows no GPU; --device cpu runs on the processor")
     return [
-        Device(name=f"gpu{facts['index']}", kind="gpu", product=str(facts["name"]), uuid=str(facts["uuid"]), facts=dict(facts))
+        Device(
+            name=f"gpu{facts['index']}",
+            kind="gpu",
+            product=str(facts["name"]),
+            uuid=str(facts["uuid"]),
+            facts=dict(facts),
+        )
         for facts in descriptions
     ]
 

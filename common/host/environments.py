@@ -26,7 +26,9 @@ def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
     folder = IMAGES / image
     main = folder / ("requirements-cpu.txt" if flavour == "cpu" else "requirements.txt")
     if not main.is_file():
-        raise UserError(f"images/{image} has no {main.name}, so it cannot run on the {flavour.upper()} without a container")
+        raise UserError(
+            f"images/{image} has no {main.name}, so it cannot run on the {flavour.upper()} without a container"
+        )
     files: list[tuple[Path, list[str]]] = [(main, [])]
     without_dependencies = folder / "requirements-nodeps.txt"
     if without_dependencies.is_file():
@@ -75,7 +77,14 @@ def ensure(image: str, flavour: str, on_line: Callable[[str], None] = lambda lin
             shutil.rmtree(folder)
         _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
         for file, options in files:
-            command = [str(interpreter(image, flavour)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+            command = [
+                str(interpreter(image, flavour)),
+                "-m",
+                "pip",
+                "install",
+                "--no-input",
+                "--disable-pip-version-check",
+            ]
             command += ["--progress-bar", "off", *options, "-r", str(file)]
             _run(command, on_line, f"images/{image}/{file.name}")
         (folder / STAMP).write_text(wanted)

@@ -52,7 +52,8 @@ def describe_host() -> dict[str, Any]:
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "turbo": _read("/sys/devices/system/cpu/intel_pstate/no_turbo") or _read("/sys/devices/system/cpu/cpufreq/boost"),
+        "turbo": _read("/sys/devices/system/cpu/intel_pstate/no_turbo")
+        or _read("/sys/devices/system/cpu/cpufreq/boost"),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "hypervisor": _hypervisor(),
         "load_average": list(os.getloadavg()),
@@ -62,9 +63,16 @@ def describe_host() -> dict[str, Any]:
 def source_revision() -> str | None:
     """Commit of the checkout, with "+changes" when tracked files differ; None outside a git checkout."""
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        )
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -67,7 +67,11 @@ class Image:
 
 def read_labels(dockerfile: Path) -> dict[str, str]:
     """All `LABEL key=value` pairs of a Dockerfile, quotes and continuation lines resolved. Raises UserError when malformed."""
-    text = re.sub(r"\\\n", " ", "\n".join(line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")))
+    text = re.sub(
+        r"\\\n",
+        " ",
+        "\n".join(line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")),
+    )
     labels: dict[str, str] = {}
     for line in text.splitlines():
         if not line.upper().startswith("LABEL "):
@@ -107,7 +111,9 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
         precisions = {kind: tuple(label(f"precisions.{kind}").split()) for kind in ("cpu", "gpu")}
         for precision in (*precisions["cpu"], *precisions["gpu"]):
             if precision not in PRECISIONS:
-                raise UserError(f"{dockerfile}: variant {name} names the precision '{precision}'; there is {', '.join(PRECISIONS)}")
+                raise UserError(
+                    f"{dockerfile}: variant {name} names the precision '{precision}'; there is {', '.join(PRECISIONS)}"
+                )
         yield Variant(
             name=name,
             image=image,
@@ -143,7 +149,9 @@ def load_images(folder: Path) -> list[Image]:
     for image in images:
         for variant in image.variants:
             if variant.name in owners:
-                raise UserError(f"both images/{owners[variant.name]} and images/{image.name} bring the variant {variant.name}")
+                raise UserError(
+                    f"both images/{owners[variant.name]} and images/{image.name} bring the variant {variant.name}"
+                )
             owners[variant.name] = image.name
     return sorted(images, key=lambda image: (image.order, image.name))
 

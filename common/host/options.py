@@ -32,7 +32,9 @@ def batch_sizes(text: str) -> list[int]:
         try:
             size = int(word)
         except ValueError:
-            raise UserError(f"batch size '{word}' is not a whole number; write for example --batch-sizes 8,16,32") from None
+            raise UserError(
+                f"batch size '{word}' is not a whole number; write for example --batch-sizes 8,16,32"
+            ) from None
         if size < 1:
             raise UserError(f"batch size {size} is not possible; the smallest is 1")
         if size > 65536:

@@ -81,7 +81,9 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     return jobs
 
 
-def _job(request: Request, variant: Variant, precision: str, replicate: int, device: str, order: random.Random) -> PlannedJob:
+def _job(
+    request: Request, variant: Variant, precision: str, replicate: int, device: str, order: random.Random
+) -> PlannedJob:
     cells = [
         Cell(
             model=request.model,

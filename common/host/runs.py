@@ -94,7 +94,9 @@ def make_folder(results: Path, label: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{results} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder") from error
+            raise UserError(
+                f"{results} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+            ) from error
         return folder
     raise UserError(f"no free name for a new run in {results}")
 
@@ -107,10 +109,14 @@ def check_writable(folder: Path, needed_bytes: int = 50 * 2**20) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder") from error
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+        ) from error
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
-        raise UserError(f"{folder} has {free / 2**20:.0f} MiB left, a run needs {needed_bytes / 2**20:.0f}; free some, or set FRAMEWATT_DATA")
+        raise UserError(
+            f"{folder} has {free / 2**20:.0f} MiB left, a run needs {needed_bytes / 2**20:.0f}; free some, or set FRAMEWATT_DATA"
+        )
 
 
 @contextmanager
@@ -120,7 +126,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as error:
-        raise UserError(f"{path.parent} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder") from error
+        raise UserError(
+            f"{path.parent} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,357 @@
+"""The main job: options -> request -> run folder -> jobs on one or more devices -> finished cells."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from common.errors import UserError, unknown
+from common.host import options as opt
+from common.host.devices import Device, choose_devices
+from common.host.fingerprint import describe_host, source_revision
+from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
+from common.host.paths import IMAGES, DataFolder
+from common.host.plan import PlannedJob, Request, make_plan, planned_keys
+from common.host.progress import CellProgress, Steps
+from common.host.runner import Context, Runner
+from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, utc_now
+from common.job import Settings
+from common.model_files import ModelFiles
+from common.schema import IO_MODES, PRECISIONS, SCHEMA_VERSION
+
+STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
+QUICK_BATCH_SIZES = "1,8,32"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `invoke bench` and `invoke sweep` take, as typed. Empty text means the default."""
+
+    framework: str = ""
+    device: str = ""
+    gpu: str = ""
+    batch_sizes: str = ""
+    precision: str = "fp32"
+    io: str = "host"
+    model: str = "MobileNetV3L"
+    weights: str = "auto"
+    image: str = ""
+    runner: str = ""
+    python: str = ""
+    quick: bool = False
+    replicates: int = 1
+    images: int = 512
+    min_seconds: float = 0.0
+    max_seconds: float = 0.0
+    warmup_seconds: float = 0.0
+    idle_seconds: float = -1.0
+    cell_timeout: float = 0.0
+    threads: int = 0
+    seed: int = -1
+    #: overrides of the settings that a caller in Python may give (`invoke demo`)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What became of a run."""
+
+    run: Run
+    statuses: dict[str, int]
+    errors: list[str]
+    interrupted: bool
+
+
+def settings_of(options: Options) -> Settings:
+    """How long cells are measured. `--quick` is for a first look: intervals are wide and energy is not to be trusted."""
+    quick = {
+        "min_seconds": 1.0,
+        "max_seconds": 4.0,
+        "warmup_max_seconds": 2.0,
+        "idle_seconds": 0.3,
+        "cell_timeout_s": 120.0,
+        "min_images": 1,
+    }
+    values: dict[str, Any] = dict(quick) if options.quick else {"min_images": opt.whole("--images", options.images)}
+    given = {
+        "min_seconds": options.min_seconds,
+        "max_seconds": options.max_seconds,
+        "warmup_max_seconds": options.warmup_seconds,
+        "cell_timeout_s": options.cell_timeout,
+    }
+    for name, value in given.items():
+        if value:
+            values[name] = opt.positive(
+                "--" + name.replace("warmup_max", "warmup").removesuffix("_s").replace("_", "-"), value
+            )
+    if options.idle_seconds >= 0:
+        values["idle_seconds"] = options.idle_seconds
+    values.update(options.settings)
+    settings = Settings(**values)
+    if settings.max_seconds < settings.min_seconds:
+        if options.max_seconds:
+            raise UserError(
+                f"--max-seconds {settings.max_seconds:g} is less than --min-seconds {settings.min_seconds:g}"
+            )
+        settings = Settings(**{**values, "max_seconds": settings.min_seconds * 3})
+    return settings
+
+
+def variants_for(
+    options: Options, images: Sequence[Image], devices: Sequence[Device], console: Console
+) -> list[Variant]:
+    """Named variants must all be able to run; without names it is every variant that can, and the others are said."""
+    kind = devices[0].kind
+    capability = devices[0].compute_capability
+    if options.framework:
+        chosen = choose_variants(list(images), opt.choose("framework", options.framework, all_variants(images)))
+        for variant in chosen:
+            if not variant.precisions(kind):
+                able = [v.name for v in all_variants(images).values() if v.precisions(kind)]
+                raise UserError(f"{variant.name} does not run on a {kind.upper()}; there is {', '.join(able)}")
+        return chosen
+    chosen = []
+    for variant in all_variants(images).values():
+        reason = variant.refusal(kind, capability)
+        if reason is None:
+            chosen.append(variant)
+        else:
+            console.print(escape(f"{variant.name} is left out: {reason}"), style="yellow", highlight=False)
+    return chosen
+
+
+def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> tuple[str, ...]:
+    """The named precisions; "all" is every one that a chosen variant has on this kind of device."""
+    if options.precision == "all":
+        return tuple(p for p in PRECISIONS if any(p in v.precisions(kind) for v in variants))
+    chosen = opt.choose("precision", options.precision, PRECISIONS)
+    able = {p for v in variants for p in v.precisions(kind)}
+    for precision in chosen:
+        if precision not in able:
+            names = ", ".join(v.name for v in variants)
+            raise UserError(
+                f"precision {precision} is not offered on a {kind.upper()} by {names}; there is {', '.join(sorted(able)) or 'none'}"
+            )
+    return tuple(chosen)
+
+
+def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
+    """The runner that `--runner` names."""
+    from common.host.local_runner import LocalRunner
+
+    if options.runner in ("", "local"):
+        return LocalRunner(images, options.python or None)
+    raise unknown("runner", options.runner, ["local"])
+
+
+def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
+    """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made."""
+    data = data or DataFolder.default()
+    images = load_images(images_folder)
+    settings = settings_of(options)
+    batch_sizes = opt.batch_sizes(options.batch_sizes or (QUICK_BATCH_SIZES if options.quick else STUDY_BATCH_SIZES))
+    io_modes = opt.choose("io", options.io, IO_MODES)
+    replicates = opt.whole("--replicates", options.replicates)
+    if options.weights not in ("auto", "imagenet", "seeded"):
+        raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
+    _check_model_name(options.model)
+    devices = choose_devices(options.device or None, options.gpu or None)
+    variants = variants_for(options, images, devices, console)
+    if not variants:
+        raise UserError(f"no framework under images/ runs on {devices[0].product}")
+    precisions = precisions_for(options, variants, devices[0].kind)
+    by_name = {image.name: image for image in images}
+    runner = make_runner(options, by_name)
+    check_writable(data.results)
+
+    steps = Steps(console)
+    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    with steps.show("Setting up") as on_step:
+        runner.prepare(variants, flavour, on_step)
+    with steps.show("Exporting the model") as on_step:
+        model = runner.ensure_model(options.model, data, options.weights, on_step)
+    picture = _prepare_picture(options.image, model) if options.image else None
+
+    request = Request(
+        variants=tuple(variants),
+        precisions=precisions,
+        batch_sizes=tuple(batch_sizes),
+        io_modes=tuple(io_modes),
+        model=model.name,
+        model_hash=model.hash,
+        devices=tuple(device.name for device in devices),
+        device_uuids=tuple(device.uuid for device in devices),
+        replicates=replicates,
+        runner=runner.name,
+        settings=settings,
+        threads=opt.whole("--threads", options.threads) if options.threads else None,
+        picture=options.image or None,
+        python=options.python or None,
+    )
+    with ExitStack() as held:
+        for device in devices:
+            # A device measured by two runs at once would make both wrong.
+            held.enter_context(
+                locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
+            )
+        run, seed = _open_run(data, request, options, devices, runner, model, console)
+        held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
+        if picture is not None:
+            shutil.move(picture, run.folder / "picture.npy")
+            picture = run.folder / "picture.npy"
+        context = Context(
+            run=run, request=request, model=model, data=data, images=by_name,
+            devices={device.name: device for device in devices}, picture=picture, seed=seed,
+        )  # fmt: skip
+        return _run_all(context, runner, make_plan(request, seed), console)
+
+
+def _check_model_name(model: str) -> None:
+    from common.models import MODELS
+
+    if model.lower().endswith(".onnx"):
+        if not Path(model).is_file():
+            raise UserError(f"model file {model} does not exist; there is also {', '.join(MODELS)} by name")
+    elif model not in MODELS:
+        raise unknown("model", model, MODELS)
+
+
+def _prepare_picture(source: str, model: ModelFiles) -> Path:
+    import tempfile
+
+    from common.host.picture import prepare_picture
+
+    return prepare_picture(source, model, Path(tempfile.mkdtemp(prefix="framewatt-")) / "picture.npy")
+
+
+def _open_run(
+    data: DataFolder,
+    request: Request,
+    options: Options,
+    devices: Sequence[Device],
+    runner: Runner,
+    model: ModelFiles,
+    console: Console,
+) -> tuple[Run, int]:
+    """Continues the unfinished run of the same request, or begins a new one."""
+    unfinished = find_unfinished(data.results, request.fingerprint())
+    if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
+        console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
+        unfinished.description.setdefault("continued_utc", []).append(utc_now())
+        unfinished.save()
+        return unfinished, int(unfinished.description["seed"])
+    seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
+    label = "-".join(device.name for device in devices)
+    folder = make_folder(data.results, label)
+    run = Run(
+        folder,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "run": folder.name,
+            "request": request.fingerprint(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "created_utc": utc_now(),
+            "finished_utc": None,
+            "origin": "framewatt",
+            "source_revision": source_revision(),
+            "seed": seed,
+            "plan": planned_keys(make_plan(request, seed)),
+            "settings": vars(request.settings),
+            "threads": request.threads,
+            "runner": runner.name,
+            "host": describe_host(),
+            "devices": [device.describe() for device in devices],
+            "model": {**model.describe(), "folder": model.root.name},
+            "images": runner.describe_images(),
+        },
+    )
+    run.save()
+    return run, seed
+
+
+def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], console: Console) -> Outcome:
+    """One thread for each device goes through that device's jobs in order."""
+    run = context.run
+    existing = run.existing_cells()
+    total = sum(len(job.cells) for job in plan)
+    done = sum(cell.key in existing for job in plan for cell in job.cells)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def stream(device: Device, progress: CellProgress) -> None:
+        try:
+            with runner.sidecar(context, device) as state:
+                run.description.setdefault("power", {})[device.name] = {
+                    "recording": state.recording,
+                    "reason": state.reason,
+                }
+                if not state.recording:
+                    console.print(
+                        escape(f"No power readings for {device.name}: {state.reason}"), style="yellow", highlight=False
+                    )
+                for job in plan:
+                    if stop.is_set():
+                        break
+                    if job.device == device.name and any(cell.key not in existing for cell in job.cells):
+                        runner.run_job(context, job, progress.on_event)
+                        if progress.errors:
+                            break
+        except BaseException as error:  # handed to the main thread
+            failures.append(error)
+
+    with CellProgress(console, total, done) as progress, _sigterm_as_interrupt():
+        threads = [threading.Thread(target=stream, args=(device, progress)) for device in context.devices.values()]
+        interrupted = False
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            interrupted = True
+            stop.set()
+            runner.interrupt()
+            for thread in threads:
+                thread.join()
+    if failures and not interrupted:
+        run.save()
+        raise failures[0]
+    complete = set(run.description["plan"]) <= run.existing_cells()
+    if complete:
+        run.finish()
+    else:
+        run.save()
+    return Outcome(run, progress.statuses, progress.errors, interrupted)
+
+
+class _sigterm_as_interrupt:  # noqa: N801 - reads as a statement
+    """SIGTERM ends a run as tidily as Ctrl-C does."""
+
+    def __enter__(self) -> None:
+        def handler(signum: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        self._previous = (
+            signal.signal(signal.SIGTERM, handler) if threading.current_thread() is threading.main_thread() else None
+        )
+
+    def __exit__(self, *exception: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+
+def default_console() -> Console:
+    """The terminal; plain text of 120 columns when the output is piped into a file, unless COLUMNS says otherwise."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
