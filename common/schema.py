@@ -111,7 +111,7 @@ POWER = _columns(
     ("device", "BIGINT", "", "key", "NVML index of the GPU; empty for RAPL"),
     ("uuid", "VARCHAR", "", "key", "NVML UUID of the GPU; empty for RAPL"),
     ("power_mw", "DOUBLE", "mW", "gauge", "power by power_source"),
-    ("power_source", "VARCHAR", "", "text", "instant, average or usage: which NVML reading power_mw is; with _module it counts the CPU too"),
+    ("power_source", "VARCHAR", "", "text", "which NVML reading: instant, average or usage; with _module it counts the CPU too"),
     ("driver_timestamp_us", "BIGINT", "us", "instant", "the driver's own time of the power reading, wall clock"),
     ("energy_mj", "DOUBLE", "mJ", "counter", "energy counter, unwrapped; empty in rows that did not read it"),
     ("sm_clock_mhz", "BIGINT", "MHz", "gauge", "SM clock"),
