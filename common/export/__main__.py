@@ -1,0 +1,98 @@
+"""`python -m common.export`: makes `OUT/<name>-<hash>/` of a registered model or of a user's ONNX file.
+
+Standard output: progress, see common/export/progress.py. Exit code 2 and `error: ...` as the last line of standard
+error when the user can mend it; 1 and the same, after the traceback, when framewatt or a library is to blame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import List, Optional, TextIO
+
+from common import models
+from common.errors import UserError
+from common.export.progress import Progress, claim_stdout
+
+
+def parser() -> argparse.ArgumentParser:
+    names = ", ".join(models.MODELS)
+    result = argparse.ArgumentParser(prog="python -m common.export", description=__doc__.splitlines()[0])
+    what = result.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", metavar="NAME", help=f"a registered model: {names}")
+    what.add_argument("--onnx", metavar="FILE", type=Path, help="the user's own ONNX file, one image-like input")
+    result.add_argument(
+        "--out", metavar="FOLDER", type=Path, required=True, help="where model folders lie: data/models"
+    )
+    result.add_argument(
+        "--weights",
+        choices=("auto", "imagenet", "seeded"),
+        default="auto",
+        help="of a registered model; auto (default): ImageNet's where the download works, else seeded ones",
+    )
+    result.add_argument(
+        "--precision-of-reference",
+        choices=("float64", "float32"),
+        default="float64",
+        help="of a registered model's reference outputs (default float64)",
+    )
+    result.add_argument(
+        "--input-range",
+        metavar="LOW,HIGH",
+        default="0,255",
+        help="what the ONNX file expects of black and white (default 0,255)",
+    )
+    return result
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(arguments)
+    out = claim_stdout()
+    try:
+        folder = _export(options, out)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return _failed(error)
+        print(f"error: cannot write models to {options.out}: {error.strerror}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        return _failed(error)
+    print(f"exported {options.out / folder}", file=sys.stderr)
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    traceback.print_exc()
+    print(f"error: the export failed: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1
+
+
+def _export(options: argparse.Namespace, out: TextIO) -> str:
+    if options.onnx is not None:
+        from common.export import user_onnx
+
+        progress = Progress(out, user_onnx.STEPS)
+        folder = user_onnx.export(options.onnx, options.out, user_onnx.input_range(options.input_range), progress)
+    else:
+        entry = models.find(options.model)
+        options.out.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same weights and references wherever it runs
+        os.environ.setdefault("KERAS_HOME", str(options.out.absolute() / ".keras"))  # not into the user's home
+        from common.export import registered
+
+        progress = Progress(out, registered.STEPS)
+        folder = registered.export(entry, options.out, options.weights, options.precision_of_reference, progress)
+    progress.finish(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

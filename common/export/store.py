@@ -1,0 +1,119 @@
+"""The folder of an exported model: made under a temporary name, renamed when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator
+
+import numpy as np
+
+from common.errors import UserError
+from common.model_files import DESCRIPTION, ModelFiles
+
+#: part of every model's hash: raise it when the exporter makes other files of the same weights
+EXPORT_VERSION = 1
+HASH_DIGITS = 12
+TEMPORARY = ".tmp-"
+#: what a killed exporter left behind is removed when it is older than this
+STALE_AFTER_S = 6 * 3600.0
+
+
+class Digest:
+    """SHA-256 over labelled parts, so that moving a byte from one part to the next changes it."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+        self.text("export", str(EXPORT_VERSION))
+
+    def data(self, label: str, content: bytes) -> None:
+        self._sha.update(f"{label}:{len(content)}:".encode())
+        self._sha.update(content)
+
+    def text(self, label: str, content: str) -> None:
+        self.data(label, content.encode())
+
+    def array(self, label: str, values: np.ndarray) -> None:
+        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        self.text(label, f"{little.dtype.str}{little.shape}")
+        self.data(label, little.tobytes())
+
+    def short(self) -> str:
+        return self._sha.hexdigest()[:HASH_DIGITS]
+
+
+def existing(out: Path, name: str, digest: str) -> bool:
+    """True when that model lies in `out`, whole and readable."""
+    folder = out / f"{name}-{digest}"
+    try:
+        model = ModelFiles.read(folder)
+        return all((folder / file).exists() for file in (model.onnx, model.keras, model.saved_model) if file)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def temporary_folder(out: Path) -> Iterator[Path]:
+    """A folder in `out` that is gone at the end unless it was published. Raises UserError where `out` cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _remove_stale(out)
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out))
+    except OSError as error:
+        raise UserError(f"cannot write models to {out}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale(out: Path) -> None:
+    for folder in out.glob(TEMPORARY + "*"):
+        try:
+            old = time.time() - folder.stat().st_mtime > STALE_AFTER_S
+        except OSError:
+            continue  # its own exporter renamed or removed it
+        if old:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, model: ModelFiles, extra: Dict[str, Any]) -> Path:
+    """Writes model.json beside the files, makes them readable for containers, renames the folder to its final name.
+
+    extra: what model.json holds beside ModelFiles.describe(). Where another exporter was first with the same model,
+    that one stays. Returns the final folder.
+    """
+    description = {**model.describe(), **extra, "files": _file_hashes(folder), "export_version": EXPORT_VERSION}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)  # mkdtemp made it private; a container's user is another one
+    final = folder.parent / f"{model.name}-{model.hash}"
+    try:
+        folder.rename(final)
+    except OSError:
+        if not existing(folder.parent, model.name, model.hash):
+            raise
+    return final
+
+
+def _file_hashes(folder: Path) -> Dict[str, Dict[str, Any]]:
+    """Relative path -> SHA-256 and size in bytes."""
+    files: Iterable[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in files
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
