@@ -1,0 +1,104 @@
+"""The user's picture (`--image FILE|URL`) as the model's input, and the names of the classes that it may show."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common.errors import UserError
+from common.model_files import DESCRIPTION, ModelFiles
+
+FETCH_TIMEOUT_S = 15.0
+MAX_BYTES = 32 * 1024 * 1024
+CLASS_NAMES = "classes.txt"
+
+
+def prepare(image: str, model: ModelFiles, npy: Path) -> None:
+    """Writes `npy`: (1, *model.input_shape) float32 in the model's layout and range of values (0..255 unless it says so).
+
+    image: a file, or an http(s) URL. The picture is turned upright, scaled so that it covers the input, and cropped
+    around its centre. Raises UserError when it cannot be fetched or read, is too large, or does not decode.
+    """
+    content = _fetch(image) if image.startswith(("http://", "https://")) else _read(image)
+    height, width, channels = _dimensions(model)
+    pixels = _decode(image, content, "RGB" if channels == 3 else "L", (width, height))
+    array = np.asarray(pixels, np.float32).reshape(1, height, width, channels)
+    low, high = _input_range(model)
+    array = low + array * ((high - low) / 255)
+    if model.layout == "NCHW":
+        array = array.transpose(0, 3, 1, 2)
+    np.save(npy, np.ascontiguousarray(array, np.float32))
+
+
+def class_names(model: ModelFiles) -> list[str] | None:
+    """Names of the model's classes in order, None where they are not known: numbers are shown then."""
+    try:
+        names = (model.root / CLASS_NAMES).read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    return names if len(names) == model.classes else None
+
+
+def _dimensions(model: ModelFiles) -> tuple[int, int, int]:
+    """Height, width and channels of the model's input. Raises UserError where it has neither 1 nor 3 channels."""
+    if model.layout == "NHWC":
+        height, width, channels = model.input_shape
+    else:
+        channels, height, width = model.input_shape
+    if channels not in (1, 3):
+        raise UserError(f"{model.name} takes {channels} channels; a picture has 1 or 3")
+    return height, width, channels
+
+
+def _input_range(model: ModelFiles) -> tuple[float, float]:
+    low, high = json.loads((model.root / DESCRIPTION).read_text()).get("input_range", (0.0, 255.0))
+    return float(low), float(high)
+
+
+def _read(name: str) -> bytes:
+    path = Path(name).expanduser()
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"the picture {name} is larger than {MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"the picture {name} cannot be read: {error.strerror}") from error
+
+
+def _fetch(url: str) -> bytes:
+    # some hosts of pictures refuse urllib's own name
+    request = urllib.request.Request(url, headers={"User-Agent": "framewatt"})
+    try:
+        with urllib.request.urlopen(request, timeout=FETCH_TIMEOUT_S) as answer:
+            content: bytes = answer.read(MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        raise UserError(f"the picture {url} cannot be fetched: HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise UserError(f"the picture {url} cannot be fetched: {error.reason}") from error
+    except (OSError, ValueError) as error:  # time-outs while reading, malformed URLs
+        raise UserError(f"the picture {url} cannot be fetched: {error or type(error).__name__}") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"the picture {url} is larger than {MAX_BYTES >> 20} MiB")
+    return content
+
+
+def _decode(name: str, content: bytes, mode: str, size: tuple[int, int]) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                upright = ImageOps.exif_transpose(picture)
+                return ImageOps.fit(upright.convert(mode), size, Image.Resampling.BICUBIC)
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is not a picture that can be decoded (JPEG, PNG, WebP, ...)") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UserError(f"the picture {name} has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for damaged files
+        raise UserError(f"the picture {name} is damaged: {error}") from error
