@@ -14,13 +14,15 @@ from common.sidecar.nvml import NvmlUnavailable, describe, first_that_answers, o
 
 Facts = Dict[str, Any]
 
+__all__ = ["Facts", "NvmlUnavailable", "describe_gpus"]
+
 
 def describe_gpus() -> List[Facts]:
     """One dict a GPU, in NVML's order. What cannot be asked is None, and `missing` maps it to the reason.
 
-    Keys: index, uuid, name, driver_version, cuda_driver_version ("13.0"), compute_capability ("9.0"),
-    memory_total_bytes, memory_used_bytes, power_limit_mw, power_limit_default_mw, power_limit_enforced_mw,
-    ecc, persistence (bool), mig (bool), pcie_generation, pcie_generation_max, pcie_width, pcie_width_max,
+    Keys: index, uuid, name, driver, cuda ("13.0": the newest that the driver serves), compute_capability ("9.0"),
+    memory_bytes, memory_used_bytes, power_limit_mw, power_limit_default_mw, power_limit_enforced_mw,
+    ecc, persistence (bool), mig_mode (bool), pcie_generation, pcie_generation_max, pcie_width, pcie_width_max,
     sm_clock_default_mhz, memory_clock_default_mhz, sm_clock_max_mhz, memory_clock_max_mhz,
     processes (list of {pid, name, memory_bytes}: compute processes, as far as this PID namespace shows them),
     missing. Raises NvmlUnavailable.
@@ -118,17 +120,17 @@ def _process_name(nvml: Any, pid: int) -> Optional[str]:
 _PROBES: Dict[str, Callable[[Any, Any], Any]] = {
     "uuid": lambda nvml, handle: str(nvml.nvmlDeviceGetUUID(handle)),
     "name": lambda nvml, handle: str(nvml.nvmlDeviceGetName(handle)),
-    "driver_version": lambda nvml, handle: str(nvml.nvmlSystemGetDriverVersion()),
-    "cuda_driver_version": _cuda_version,
+    "driver": lambda nvml, handle: str(nvml.nvmlSystemGetDriverVersion()),
+    "cuda": _cuda_version,
     "compute_capability": _compute_capability,
-    "memory_total_bytes": _memory("total"),
+    "memory_bytes": _memory("total"),
     "memory_used_bytes": _memory("used"),
     "power_limit_mw": lambda nvml, handle: int(nvml.nvmlDeviceGetPowerManagementLimit(handle)),
     "power_limit_default_mw": lambda nvml, handle: int(nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)),
     "power_limit_enforced_mw": lambda nvml, handle: int(nvml.nvmlDeviceGetEnforcedPowerLimit(handle)),
     "ecc": lambda nvml, handle: bool(nvml.nvmlDeviceGetEccMode(handle)[0]),
     "persistence": lambda nvml, handle: bool(nvml.nvmlDeviceGetPersistenceMode(handle)),
-    "mig": lambda nvml, handle: bool(nvml.nvmlDeviceGetMigMode(handle)[0]),
+    "mig_mode": lambda nvml, handle: bool(nvml.nvmlDeviceGetMigMode(handle)[0]),
     "pcie_generation": lambda nvml, handle: int(nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)),
     "pcie_generation_max": lambda nvml, handle: int(nvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)),
     "pcie_width": lambda nvml, handle: int(nvml.nvmlDeviceGetCurrPcieLinkWidth(handle)),
