@@ -77,11 +77,12 @@ class Job:
         return cls(**values)
 
 
-#: event -> its fields beside `event` and, but for job_finish, `cell_key`
+#: event -> its fields beside `event` and, but for job_finish and error, `cell_key`
 EVENTS = {
     "cell_start": "worker",
     "phase": "name: one of schema.PHASE_NAMES, sent when the phase begins",
-    "progress": "fraction of the cell's time budget, 0 to 1; samples so far; images_per_s so far",
+    "progress": "fraction of the time that warm-up and window may take, 0 to 1; samples so far; images_per_s so far",
     "cell_finish": "status, message",
     "job_finish": "nothing; the supervisor exits with 0 after it",
+    "error": "message: only a person can mend this, one line; the supervisor exits with 2 after it",
 }
