@@ -1,0 +1,45 @@
+"""The environment of a worker: frameworks keep their caches in the job's cache folder and their chatter to themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict
+
+from common.job import Job
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: variable -> folder within the job's cache folder
+_CACHES = {
+    "XDG_CACHE_HOME": "xdg",
+    "KERAS_HOME": "keras",
+    "TORCH_HOME": "torch",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+    "MPLCONFIGDIR": "matplotlib",
+}
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def worker_environment(job: Job) -> Dict[str, str]:
+    """Variables for the worker process; makes the cache folders. Raises OSError when it cannot."""
+    environment = dict(os.environ)
+    for variable, folder in _CACHES.items():
+        path = Path(job.cache_dir).resolve() / folder
+        path.mkdir(parents=True, exist_ok=True)
+        environment[variable] = str(path)
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # A worker that dies of a signal leaves its Python stack in the log; the log is complete at that moment.
+    environment["PYTHONFAULTHANDLER"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    # Containers run as a user id without a name, which getpass.getuser() cannot look up.
+    environment.setdefault("LOGNAME", "framewatt")
+    paths = [str(REPOSITORY), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    if job.threads is not None:
+        # Thread pools of BLAS and OpenMP are sized when the libraries load, before an adapter can say anything.
+        environment.update(dict.fromkeys(_THREADS, str(job.threads)))
+    return environment

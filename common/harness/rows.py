@@ -1,0 +1,60 @@
+"""The columns of cell.csv that are known before anything runs; worker and supervisor fill in the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, Dict, Iterable
+
+from common.cell import Cell
+from common.harness.journal import utc_now
+from common.job import Job
+from common.model_files import ModelFiles
+
+_LONGEST = 500
+
+
+def begin_row(job: Job, cell: Cell, model: ModelFiles, worker: str) -> Dict[str, Any]:
+    """The row of a cell that begins now, on the worker of that name."""
+    return {
+        **cell.to_dict(),
+        "cell_key": cell.key,
+        "device_uuid": job.device_uuid or None,
+        "device_name": job.device_name or None,
+        "image": job.image,
+        "model_hash": model.hash,
+        "weights": model.weights,
+        "python_version": platform.python_version(),
+        "runner": job.runner,
+        "image_digest": job.image_digest or None,
+        "worker": worker,
+        "started_utc": utc_now(),
+        "samples": 0,
+        "min_seconds": job.settings.min_seconds,
+        "max_seconds": job.settings.max_seconds,
+        "load_average_start": load_average(),
+        "origin": "framewatt",
+    }
+
+
+def load_average() -> float:
+    """1-minute load average of the host."""
+    return round(os.getloadavg()[0], 2)
+
+
+def one_line(text: str) -> str:
+    """Text for a message column: no line breaks, no control characters, not endless."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def last_telling_line(log: Iterable[str]) -> str:
+    """The last line of a log that names a failure, else the last that says anything, else ""."""
+    words = ("error", "fatal", "exception", "abort", "fail", "out of memory", "bad_alloc", "terminate called", "killed")
+    lines = [line for line in (raw.strip() for raw in log) if line and not line.startswith(CELL_MARK)]
+    telling = [line for line in lines if any(word in line.lower() for word in words)]
+    return one_line((telling or lines or [""])[-1])
+
+
+#: begins the line that a worker prints into its log before each cell
+CELL_MARK = "== cell "

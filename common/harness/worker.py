@@ -1,0 +1,334 @@
+"""The worker: imports one framework and runs cells with it, one after the other, until told to stop.
+
+Started by the supervisor (`process.py`). Phases of a cell, each timed on CLOCK_MONOTONIC:
+
+    import   the adapter's file and create(), which imports the framework   once a worker, repeated in each cell's rows
+    load     adapter.load()                                                 likewise
+    compile  adapter.prepare() of the cell's shape
+    first    the first inference after it: frameworks that compile when they run do it here
+    parity   8 reference images (and the user's picture) through the same shape, compared
+    warmup   inferences until their duration is steady
+    measure  the measured window: the only one whose inferences are in samples.csv
+    device   a few inferences timed by the framework's own events; only where it can tell
+    idle     nothing but sleep, with the framework's context open: what the device draws when it waits
+
+Messages to the supervisor, one JSON object a line:
+
+    phase        name, start_ns                  when it begins
+    phase_end    name, start_ns, end_ns
+    facts        row: columns of cell.csv that are known by now
+    progress     fraction, samples, images_per_s
+    cell_finish  status, message, spent: whether this worker should be replaced by a fresh one
+    write_error  message: the run's folder takes no more
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness import loop, memory, parity, scenarios
+from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
+from common.harness.cell_folder import CannotWrite
+from common.harness.process import die_with
+from common.harness.reference import Reference, picture_batch
+from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
+from common.harness.writer import PhaseRow, write_cell
+from common.job import Job
+from common.model_files import ModelFiles
+
+Say = Callable[..., None]
+
+#: a progress message at the most this often
+_PROGRESS_NS = 500_000_000
+
+
+class Outcome(NamedTuple):
+    """How a cell ended. spent: the worker is not to be trusted with another one."""
+
+    status: str
+    message: str = ""
+    spent: bool = False
+
+
+class Record:
+    """What is known of the running cell, told to the supervisor as it becomes known: it may have to write the row."""
+
+    def __init__(self, row: Dict[str, Any], shared: List[PhaseRow], say: Say) -> None:
+        self.row = row
+        self.phases: List[PhaseRow] = list(shared)
+        self.measurement: Optional[scenarios.Measurement] = None
+        self.device_times: Optional[List[Tuple[int, int, int]]] = None
+        self._say = say
+        for name, start_ns, end_ns in shared:
+            say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._say("phase", name=name, start_ns=time.monotonic_ns())
+        start_ns = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            self.end_phase(name, start_ns, time.monotonic_ns())
+
+    def end_phase(self, name: str, start_ns: int, end_ns: int) -> None:
+        self.phases.append((name, start_ns, end_ns))
+        self._say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
+
+    def learn(self, **facts: Any) -> None:
+        self.row.update(facts)
+        self._say("facts", row=facts)
+
+
+class Worker:
+    """Runs cells of one job. name: for the rows. say(event, **fields): sends a message to the supervisor."""
+
+    def __init__(self, job: Job, name: str, say: Say) -> None:
+        self._job = job
+        self._name = name
+        self._say = say
+        self._model = ModelFiles.read(Path(job.model_dir))
+        self._adapter: Optional[Adapter] = None
+        self._loaded = False
+        self._shared: List[PhaseRow] = []
+
+    def run_cell(self, cell: Cell) -> Outcome:
+        """Measures a cell and writes its files. Whatever the adapter does becomes a row; raises only CannotWrite."""
+        print(f"{CELL_MARK}{cell.key}", file=sys.stderr, flush=True)
+        memory.reset_peak()
+        row = begin_row(self._job, cell, self._model, self._name)
+        record = Record(row, self._shared, self._say)
+        try:
+            outcome = self._measure(cell, record)
+        except BaseException as error:
+            try:
+                traceback.print_exc()
+            except MemoryError:
+                pass  # not even that fits; the row says what happened
+            outcome = _failure(error)
+        row.update(
+            status=outcome.status,
+            message=outcome.message or None,
+            host_peak_bytes=memory.peak_bytes(),
+            load_average_end=load_average(),
+        )
+        done = record.measurement
+        write_cell(
+            Path(self._job.run_dir),
+            row,
+            record.phases,
+            [] if done is None else done.starts_ns.tolist(),
+            [] if done is None else done.ends_ns.tolist(),
+            None if done is None or done.scheduled_ns is None else done.scheduled_ns.tolist(),
+            record.device_times,
+        )
+        return outcome
+
+    def close(self) -> None:
+        if self._adapter is not None:
+            self._adapter.close()
+
+    def _measure(self, cell: Cell, record: Record) -> Outcome:
+        scenario = scenarios.find(cell.scenario)
+        if scenario is None:
+            return Outcome("unsupported", f"this harness has no scenario {cell.scenario}")
+        why_not = scenario.unsupported(cell)
+        if why_not is None:
+            why_not = self._open(cell, record)
+        if why_not is not None or self._adapter is None:
+            return Outcome("unsupported", one_line(why_not or ""))
+        adapter, settings = self._adapter, self._job.settings
+
+        reference = Reference.read(self._model)
+        batches = reference.batches(cell.batch_size)
+        with record.phase("compile"):
+            adapter.prepare(batches[0], cell.io)
+        record.learn(settings=json.dumps(adapter.settings(), sort_keys=True))
+        with record.phase("first"):
+            adapter.run()
+        with record.phase("parity"):
+            verdict = self._check(adapter, cell, reference, batches, record)
+        outcome = Outcome("ok") if verdict.passed else Outcome("parity_failed", verdict.reason)
+
+        progress = _Progress(self._say, settings.warmup_max_seconds, settings.max_seconds)
+        with loop.collector_held() as collector_off:
+            with record.phase("warmup"):
+                warmup = scenario.warm_up(adapter, cell, settings, progress.warming)
+            record.learn(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
+            collector_off()
+            self._say("phase", name="measure", start_ns=time.monotonic_ns())
+            done = scenario.measure(adapter, cell, settings, warmup, progress.measuring)
+        record.end_phase("measure", done.begin_ns, done.end_ns)
+        record.measurement = done
+        record.learn(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
+        record.row["samples"] = len(done.starts_ns)
+        record.device_times = self._time_on_device(adapter, record)
+        if settings.idle_seconds > 0:
+            with record.phase("idle"):
+                time.sleep(settings.idle_seconds)
+        return outcome
+
+    def _open(self, cell: Cell, record: Record) -> Optional[str]:
+        """Imports and loads, once a worker; None, or why the cell is not supported."""
+        if self._adapter is None:
+            with record.phase("import"):
+                self._adapter = _create_adapter(Path(self._job.adapter), cell.variant)
+            self._shared.append(record.phases[-1])
+        _learn_versions(self._adapter, record)
+        why_not = self._adapter.supports(cell)
+        if why_not is None and not self._loaded:
+            job = self._job
+            with record.phase("load"):
+                self._adapter.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
+            self._shared.append(record.phases[-1])
+            self._loaded = True
+            _learn_versions(self._adapter, record)
+        return why_not
+
+    def _check(
+        self, adapter: Adapter, cell: Cell, reference: Reference, batches: List[np.ndarray], record: Record
+    ) -> parity.Parity:
+        """Parity of this shape, and the classes of the user's picture. The first batch has run, and is in place again."""
+        outputs = []
+        for number, batch in enumerate(batches):
+            if number > 0:
+                adapter.prepare(batch, cell.io)
+                adapter.run()
+            outputs.append(np.array(adapter.output(), dtype=np.float32))
+        verdict = parity.compare(np.concatenate(outputs), reference.outputs, self._model.output_kind, cell.precision)
+        record.learn(
+            parity_metric=verdict.metric,
+            parity_tolerance=verdict.tolerance,
+            parity_rel_l2=verdict.rel_l2,
+            parity_prob_rel_l2=verdict.prob_rel_l2,
+            parity_top1=verdict.top1,
+            parity_top5=verdict.top5,
+        )
+        if self._job.picture is not None:
+            adapter.prepare(picture_batch(Path(self._job.picture), cell.batch_size, self._model), cell.io)
+            adapter.run()
+            record.learn(top3=_top3(adapter.output()[0]))
+        if self._job.picture is not None or len(batches) > 1:
+            adapter.prepare(batches[0], cell.io)
+        return verdict
+
+    def _time_on_device(self, adapter: Adapter, record: Record) -> Optional[List[Tuple[int, int, int]]]:
+        """The `device` phase: (start_ns, end_ns, device_ns) of each inference, None where the framework cannot tell."""
+        runs = self._job.settings.device_time_runs
+        if runs <= 0 or adapter.run_timed() is None:
+            return None
+        times: List[Tuple[int, int, int]] = []
+        with record.phase("device"):
+            for _ in range(runs):
+                start_ns = time.monotonic_ns()
+                device_ns = adapter.run_timed()
+                end_ns = time.monotonic_ns()
+                if device_ns is not None:
+                    times.append((start_ns, end_ns, device_ns))
+        return times
+
+
+class _Progress:
+    """Tells the supervisor how far the cell is, as a share of the time that warm-up and window may take together."""
+
+    def __init__(self, say: Say, warmup_seconds: float, window_seconds: float) -> None:
+        self._say = say
+        self._warmup_share = warmup_seconds / max(warmup_seconds + window_seconds, 1e-9)
+        self._next_ns = 0
+
+    def warming(self, images: int, runs: int, share: float, elapsed: float) -> None:
+        self._tell(images, 0, share * self._warmup_share, elapsed)
+
+    def measuring(self, images: int, runs: int, share: float, elapsed: float) -> None:
+        self._tell(images, runs, self._warmup_share + share * (1 - self._warmup_share), elapsed)
+
+    def _tell(self, images: int, samples: int, fraction: float, elapsed: float) -> None:
+        now = time.monotonic_ns()
+        if now >= self._next_ns:
+            self._next_ns = now + _PROGRESS_NS
+            rate = images / max(elapsed, 1e-9)
+            self._say("progress", fraction=round(fraction, 4), samples=samples, images_per_s=round(rate, 2))
+
+
+def _failure(error: BaseException) -> Outcome:
+    name = type(error).__name__
+    if isinstance(error, Unsupported):
+        return Outcome("unsupported", one_line(str(error)) or name)
+    told = one_line(f"{name}: {error}") if str(error) else name
+    if isinstance(error, (MemoryError, DeviceOutOfMemory)) or memory.names_out_of_memory(told):
+        return Outcome("oom", told, spent=True)
+    return Outcome("crashed", told, spent=True)
+
+
+def _learn_versions(adapter: Adapter, record: Record) -> None:
+    versions = adapter.versions()
+    record.learn(framework_version=versions.get("framework"), versions=json.dumps(versions, sort_keys=True))
+
+
+def _create_adapter(path: Path, variant: str) -> Adapter:
+    """Imports `images/<image>/adapter.py` by its path and calls its create()."""
+    # Behind everything else, so that a helper beside the adapter can be imported but cannot hide a library.
+    sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location("framewatt_adapter", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    adapter: Adapter = module.create(variant)
+    return adapter
+
+
+def _top3(output: np.ndarray) -> str:
+    """JSON list of [class, value], best first, of one row of output."""
+    best = np.argsort(-output, kind="stable")[:3]
+    return json.dumps([[int(c), round(float(output[c]), 6)] for c in best])
+
+
+def main(arguments: List[str]) -> int:
+    """job.json, the worker's name, and the descriptors of commands, events and lifeline."""
+    commands, events, lifeline = (int(number) for number in arguments[2:])
+    die_with(lifeline)
+    for descriptor in (commands, events, lifeline):
+        os.set_inheritable(descriptor, False)
+    job = Job.read(Path(arguments[0]))
+    name = arguments[1]
+
+    def say(event: str, **fields: Any) -> None:
+        data = memoryview((json.dumps({"event": event, **fields}) + "\n").encode())
+        while data:
+            data = data[os.write(events, data) :]
+
+    cells = {cell.key: cell for cell in job.cells}
+    worker = Worker(job, name, say)
+    with os.fdopen(commands) as lines:
+        for line in lines:
+            try:
+                outcome = worker.run_cell(cells[json.loads(line)["cell_key"]])
+            except CannotWrite as error:
+                say("write_error", message=str(error))
+                return 1
+            say("cell_finish", **outcome._asdict())
+            if outcome.spent:
+                return 1
+    worker.close()
+    return 0
+
+
+if __name__ == "__main__":
+    # Not sys.exit: the interpreter would wait for the threads that a failed framework left behind.
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
