@@ -97,7 +97,7 @@ class Sampler:
         start = time.monotonic_ns() + interval
         rounds = _Clockwork(start, interval)
         self._rapl_clock = _Clockwork(start, self._intervals.energy_ns)
-        check_parent = _Clockwork(start, LONGEST_SLEEP_NS)
+        check_parent = _Clockwork(start - interval, LONGEST_SLEEP_NS)
         expected = start
         while True:
             now = time.monotonic_ns()
