@@ -1,0 +1,406 @@
+"""TensorRT (8.6 to 11) and TensorRT-RTX: an ONNX file becomes an engine, one CUDA graph replays each inference.
+
+Variants: `tensorrt`, and `tensorrt-rtx` for the cards that TensorRT-RTX supports (it compiles its kernels at run time).
+How an engine is built: trt_build; for which batch sizes, and all environment variables: trt_profile; where it is
+kept: trt_cache (`<cache_dir>/tensorrt/`); how it runs and copies overlap: trt_slot. The modules beside this file carry
+the prefix `trt_` and are found because this file puts its folder on sys.path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.model_files import ModelFiles
+
+_HERE = str(Path(__file__).resolve().parent)
+if _HERE not in sys.path:
+    sys.path.append(_HERE)
+
+from trt_build import Request, build, strongly_typed, unsupported_precision  # noqa: E402
+from trt_cache import EngineKey, read_blob, read_engine, write_blob, write_engine  # noqa: E402
+from trt_calibration import calibration_batches, make_calibrator  # noqa: E402
+from trt_cuda_graph import GraphDriver  # noqa: E402
+from trt_log import Complaints, make_logger, say  # noqa: E402
+from trt_profile import Options, Profile, choose_profile, tactic_mask, workspace_limit  # noqa: E402
+from trt_slot import Engine, Slot, describe_graph  # noqa: E402
+
+_LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+#: inferences in flight of the offline scenario: one copying, one computing, one queued behind them
+_SLOTS = 3
+
+
+def create(variant: str) -> TensorRT:
+    """Imports the library. One that is missing is told by supports(), as an `unsupported` row."""
+    return TensorRT(variant)
+
+
+class TensorRT:
+    """The adapter; see common/harness/adapter.py for what its methods promise."""
+
+    def __init__(self, variant: str) -> None:
+        self._variant = variant
+        self._missing: Optional[str] = None
+        self._trt: Any = None
+        self._cuda: Any = None
+        self._context: Any = None
+        self._logger: Any = None
+        self._graphs: Optional[GraphDriver] = None
+        self._runtime: Any = None
+        self._runtime_cache: Any = None
+        self._engine: Optional[Engine] = None
+        self._profile: Optional[Profile] = None
+        self._slots: List[Slot] = []
+        self._shape: Tuple[int, ...] = ()
+        self._io = ""
+        self._batch: Optional[np.ndarray] = None
+        self._streams = 1
+        self._next = 0
+        self._last = 0
+        self._engine_bytes = 0
+        self._free_before = 0
+        self._least_free = 0
+        self._facts: Dict[str, Any] = {}
+        self._complaints = Complaints()
+        self._import()
+
+    def _import(self) -> None:
+        # kernels are loaded when first used, not all at once: saves memory, and TensorRT asks for it
+        os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+        if self._variant not in _LIBRARIES:
+            self._missing = f"no variant '{self._variant}' in this image; there is {', '.join(_LIBRARIES)}"
+            return
+        try:
+            self._trt = _import_library(_LIBRARIES[self._variant])
+            self._cuda = importlib.import_module("pycuda.driver")
+        except (ImportError, OSError) as error:
+            self._missing = f"a library is missing: {' '.join(str(error).split())}"
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        """None, or why not. Remembers how many inferences the cell's scenario keeps in flight."""
+        if cell.device == "cpu":
+            return f"{self._variant} runs on NVIDIA GPUs only"
+        if self._missing is not None:
+            return self._missing
+        try:
+            self._cuda.init()
+        except self._cuda.Error as error:
+            return f"no usable NVIDIA GPU or driver: {error}"
+        self._streams = cell.streams
+        return unsupported_precision(self._trt, cell.precision)
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Opens the device; `threads` is of no use here. The engine depends on batch sizes, so prepare() builds it."""
+        if self._missing is not None:
+            raise Unsupported(self._missing)
+        try:
+            self._onnx = model.path(model.onnx)
+        except FileNotFoundError as error:
+            raise Unsupported(f"no ONNX file: {error}") from error
+        if device == "cpu":
+            raise Unsupported(f"{self._variant} runs on NVIDIA GPUs only")
+        reason = unsupported_precision(self._trt, precision)
+        if reason is not None:
+            raise Unsupported(reason)
+        self._options = Options.read(os.environ)
+        self._tactic_mask = tactic_mask(
+            self._options.tactic_sources,
+            {name: int(value) for name, value in self._trt.TacticSource.__members__.items()},
+        )
+        self._model, self._precision = model, precision
+        self._folder = Path(cache_dir) / "tensorrt"
+        self._open_device(int(device.partition(":")[2] or 0))
+        self._logger = make_logger(self._trt, self._complaints)
+        try:
+            self._graphs = GraphDriver()
+        except (OSError, AttributeError) as error:
+            say(f"no CUDA graphs: {error}")
+
+    def _open_device(self, ordinal: int) -> None:
+        """Makes the primary context current: TensorRT uses CUDA's runtime API, which knows no other."""
+        try:
+            self._cuda.init()
+            count = self._cuda.Device.count()
+            if ordinal >= count:
+                raise Unsupported(f"there is no GPU {ordinal}: this process sees {count}")
+            device = self._cuda.Device(ordinal)
+            self._capability = tuple(device.compute_capability())
+            major, minor = self._capability
+            self._gpu = f"{device.name()}-cc{major}.{minor}"
+            targets = getattr(self._trt, "ComputeCapability", None)
+            if targets is not None and f"SM{major}{minor}" not in targets.__members__:
+                supported = ", ".join(
+                    name[2:-1] + "." + name[-1] for name in targets.__members__ if name.startswith("SM")
+                )
+                raise Unsupported(
+                    f"TensorRT-RTX supports compute capability {supported}; {device.name()} has {major}.{minor}"
+                )
+            self._device_memory = device.total_memory()
+            context = device.retain_primary_context()
+            context.push()
+            self._context = context
+        except self._cuda.MemoryError as error:
+            raise DeviceOutOfMemory(f"no CUDA context: {error}") from error
+        except self._cuda.Error as error:
+            raise Unsupported(f"the GPU cannot be used: {error}") from error
+
+    def prepare(self, batch: np.ndarray, io: str) -> None:
+        """Builds or reads the engine for this batch size, makes one slot; with the same shape and io only new input."""
+        self._batch = batch
+        if batch.shape == self._shape and io == self._io and self._slots:
+            for slot in self._slots:
+                slot.place(batch)
+            return
+        self._drop_slots()
+        with self._memory_errors():
+            profile = choose_profile(len(batch), self._options)
+            if profile != self._profile:
+                self._engine = None
+                self._profile = None
+                self._engine = self._deserialize(profile)
+                self._profile = profile
+            self._free_before = self._least_free = self._free()
+            self._shape, self._io = batch.shape, io
+            self._add_slot()
+        if self._engine is not None and self._engine.runtime_config is not None:
+            self._keep_runtime_cache()
+
+    def _key(self, profile: Profile) -> EngineKey:
+        level = self._options.builder_level
+        return EngineKey(
+            model_hash=self._model.hash,
+            library=self._trt.__name__,
+            version=self._trt.__version__,
+            gpu=self._gpu,
+            precision=self._precision,
+            profile=str(profile),
+            tactic_sources="+".join(sorted(self._options.tactic_sources)) or "default",
+            workspace_bytes=workspace_limit(self._options, self._device_memory),
+            builder_level=-1 if level is None else level,
+            strongly_typed=strongly_typed(self._trt),
+        )
+
+    def _deserialize(self, profile: Profile) -> Engine:
+        """The engine for a profile: from the cache, else built and stored there."""
+        key = self._key(profile)
+        self._start_runtime()
+        cached = read_engine(self._folder, key)
+        plan, facts = cached if cached is not None else self._build(key, profile)
+        free = self._free()
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None and cached is not None:
+            say(f"cached engine {key.stem}.engine is built again: {self._complaints.reason('TensorRT refuses it')}")
+            cached = None
+            plan, facts = self._build(key, profile)
+            engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise self._complaints.failure("the engine cannot be loaded")
+        self._engine_bytes = max(0, free - self._free())
+        self._facts = dict(facts, origin="built" if cached is None else "cache", engine_file_bytes=len(plan))
+        loaded = Engine(self._trt, self._cuda, engine, self._complaints)
+        if hasattr(self._trt, "IRuntimeCache"):
+            loaded.runtime_config = self._runtime_config(engine, key)
+        return loaded
+
+    def _start_runtime(self) -> None:
+        """One for all engines of this process, which it must outlive."""
+        if self._runtime is not None:
+            return
+        try:
+            self._runtime = self._trt.Runtime(self._logger)
+        except TypeError as error:  # pybind11's way to say that the factory returned nothing
+            raise self._complaints.failure("TensorRT cannot start") from error
+
+    def _build(self, key: EngineKey, profile: Profile) -> Tuple[bytes, Dict[str, Any]]:
+        calibration = None
+        if self._precision == "int8":
+            with np.load(str(self._model.path(self._model.reference))) as stored:
+                calibration = calibration_batches(stored["inputs"], self._model.layout)
+        request = Request(
+            onnx=self._onnx,
+            output=self._model.onnx_output,
+            precision=self._precision,
+            profile=profile,
+            tactic_mask=self._tactic_mask,
+            workspace_bytes=key.workspace_bytes,
+            builder_level=self._options.builder_level,
+            compute_capability=self._capability,
+            timing_cache=None if self._variant == "tensorrt-rtx" else self._folder / key.timing_cache_name,
+            calibrator=None
+            if calibration is None
+            else lambda: make_calibrator(self._trt, self._cuda, calibration, self._folder / key.calibration_name),
+            calibration_batch=0 if calibration is None else calibration.shape[1],
+        )
+        plan, facts = build(self._trt, self._logger, self._complaints, request)
+        write_engine(self._folder, key, plan, facts)
+        return plan, facts
+
+    def _runtime_config(self, engine: Any, key: EngineKey) -> Any:
+        """TensorRT-RTX: kernels specialized to the exact shape before they first run, and kept on disk."""
+        config = engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        self._runtime_cache_path = self._folder / f"{key.stem}.kernels"
+        stored = read_blob(self._runtime_cache_path)
+        if stored and not cache.deserialize(stored):
+            say(f"{self._runtime_cache_path.name} does not fit here and is started anew")
+        config.set_runtime_cache(cache)
+        config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._runtime_cache = cache
+        return config
+
+    def _keep_runtime_cache(self) -> None:
+        data = self._runtime_cache.serialize()
+        if data is not None and bytes(data) != read_blob(self._runtime_cache_path):
+            write_blob(self._runtime_cache_path, bytes(data))
+
+    def _add_slot(self) -> Slot:
+        engine = self._engine
+        if self._slots and not self._profiles_are_shared():
+            # Up to 8.6 a profile with a range belongs to one context, so further slots have an engine of their own.
+            engine = self._another_engine()
+        assert engine is not None and self._batch is not None
+        slot = Slot(engine, self._shape, self._io, self._graphs)
+        slot.place(self._batch)
+        self._slots.append(slot)
+        self._note_memory()
+        return slot
+
+    def _profiles_are_shared(self) -> bool:
+        return int(self._trt.__version__.partition(".")[0]) >= 9 or self._variant == "tensorrt-rtx"
+
+    def _another_engine(self) -> Engine:
+        assert self._profile is not None
+        cached = read_engine(self._folder, self._key(self._profile))
+        plan = cached[0] if cached is not None else bytes(self._engine.engine.serialize())  # type: ignore[union-attr]
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise self._complaints.failure("a second copy of the engine cannot be loaded")
+        return Engine(self._trt, self._cuda, engine, self._complaints)
+
+    def run(self) -> None:
+        slot = self._slots[0]
+        slot.enqueue()
+        slot.stream.synchronize()
+        self._last = 0
+
+    def enqueue(self) -> None:
+        """Next slot in turn; the first calls make the slots, so they take longer (they fall into the warm-up)."""
+        if len(self._slots) < max(_SLOTS, self._streams):
+            with self._memory_errors():
+                self._add_slot()
+        index = self._next
+        self._slots[index].enqueue()
+        self._last = index
+        self._next = (index + 1) % len(self._slots)
+
+    def synchronize(self) -> None:
+        for slot in self._slots:
+            slot.stream.synchronize()
+
+    def run_timed(self) -> Optional[int]:
+        self._last = 0
+        return self._slots[0].run_timed()
+
+    def output(self) -> np.ndarray:
+        output = self._slots[self._last].output()
+        return output.reshape(len(output), -1)
+
+    def versions(self) -> Dict[str, str]:
+        found = {"numpy": np.__version__}
+        if self._trt is not None:
+            found["framework"] = self._trt.__version__
+        if self._cuda is not None:
+            pycuda = importlib.import_module("pycuda")
+            found["pycuda"] = pycuda.VERSION_TEXT
+            try:
+                found["cuda_driver_api"] = _cuda_version(self._cuda.get_driver_version())
+            except self._cuda.Error as error:
+                say(f"the driver does not tell its version: {error}")
+        return found
+
+    def settings(self) -> Dict[str, str]:
+        """Of the shape prepared last. `slots`: buffers in use; the offline scenario uses more than one."""
+        typed = strongly_typed(self._trt)
+        level = self._options.builder_level
+        chosen = {
+            "profile": str(self._profile),
+            "engine": f"{self._facts.get('origin')}, built in {self._facts.get('build_seconds')} s",
+            "engine_file_bytes": str(self._facts.get("engine_file_bytes")),
+            "timing_cache": str(self._facts.get("timing_cache")),
+            "network": "strongly typed" if typed else "precision flags",
+            "tf32": "off" if self._precision == "fp32" else "on",
+            "tactic_sources": "+".join(self._options.tactic_sources) or "TensorRT's default",
+            "workspace_mib": str(workspace_limit(self._options, self._device_memory) >> 20),
+            "builder_level": "TensorRT's default" if level is None else str(level),
+            "host_memory": "pinned" if self._io == "host" else "none",
+            "slots": str(len(self._slots)),
+        }
+        chosen.update(describe_graph(self._slots[0] if self._slots else None))
+        return chosen
+
+    def device_peak_bytes(self) -> Optional[int]:
+        """Engine, contexts and buffers, as differences of the driver's free memory around their allocation.
+
+        The CUDA context itself (hundreds of MB on large cards) and memory that building took are not in it. Other
+        processes that allocate on the same GPU at the same moment would falsify it.
+        """
+        if not self._slots:
+            return None
+        self._note_memory()
+        return self._engine_bytes + max(0, self._free_before - self._least_free)
+
+    def close(self) -> None:
+        """Frees everything in the order that CUDA needs: slots, engine, runtime, context. May be called twice."""
+        if self._context is None:
+            return
+        self._drop_slots()
+        self._engine = None
+        self._runtime_cache = None
+        self._runtime = None
+        self._context.pop()
+        self._context = None
+
+    def _drop_slots(self) -> None:
+        while self._slots:
+            self._slots.pop().close()
+        self._next = self._last = 0
+        self._shape, self._io = (), ""
+
+    def _free(self) -> int:
+        free: int = self._cuda.mem_get_info()[0]
+        return free
+
+    def _note_memory(self) -> None:
+        self._least_free = min(self._least_free, self._free())
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """pycuda's own MemoryError (device or pinned host memory) in the harness's words."""
+        try:
+            yield
+        except self._cuda.MemoryError as error:
+            raise DeviceOutOfMemory(f"batch of shape {self._shape}: {error}") from error
+
+
+def _import_library(name: str) -> Any:
+    """TensorRT 8.6's libraries look up each other's symbols in the global table, so they must be loaded into it."""
+    flags = sys.getdlopenflags()
+    if name == "tensorrt":
+        sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def _cuda_version(number: int) -> str:
+    """12090 as 12.9."""
+    return f"{number // 1000}.{number % 1000 // 10}"

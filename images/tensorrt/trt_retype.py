@@ -1,0 +1,144 @@
+"""The ONNX graph in another floating-point type, for TensorRT versions whose networks are strongly typed.
+
+Those versions have no precision flags: every tensor has the type that the ONNX file gives it. So weights and
+constants become float16 or bfloat16, and a Cast stands behind each float input and before each float output: from
+outside, the model still takes and gives float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Set
+
+import numpy as np
+
+from common.harness.adapter import Unsupported
+
+_LARGEST_FLOAT16 = 65504.0
+#: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
+_FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
+_UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}
+
+
+def retype(path: Path, precision: str) -> bytes:
+    """The serialized model of `path` (float32) as precision `fp16` or `bf16`.
+
+    Raises Unsupported for graphs with control flow or quantization, for weights outside float16's range, and where
+    the onnx package is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise Unsupported(f"{precision} in a strongly typed network needs the onnx package: {error}") from error
+    target = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+    model = onnx.load(str(path))
+    graph = model.graph
+    found = sorted({node.op_type for node in graph.node} & _UNSUPPORTED_OPS)
+    if found:
+        raise Unsupported(f"{precision} for this TensorRT needs a typed ONNX file: cannot retype {', '.join(found)}")
+
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    keep = _float32_names(graph.node)
+    computed = (
+        keep - set(initializers) - {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    )
+    if computed:
+        raise Unsupported(f"{precision}: {sorted(computed)[0]} must stay float32 but is computed in the graph")
+
+    for name, tensor in initializers.items():
+        if name not in keep:
+            _convert(tensor, target)
+    for node in graph.node:
+        if not keep.intersection(node.output):
+            _convert_attributes(node, target)
+    del graph.value_info[:]
+    _cast_inputs(graph, set(initializers), target)
+    _cast_outputs(graph, target)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _float32_names(nodes: Any) -> Set[str]:
+    names = set()
+    for node in nodes:
+        for position in _FLOAT32_INPUTS.get(node.op_type, ()):
+            if position < len(node.input) and node.input[position]:
+                names.add(node.input[position])
+    return names
+
+
+def _convert(tensor: Any, target: int) -> None:
+    """Changes a float32 TensorProto in place; other types stay as they are."""
+    import onnx
+
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return
+    values = onnx.numpy_helper.to_array(tensor)
+    if target == onnx.TensorProto.FLOAT16:
+        largest = float(np.abs(values).max()) if values.size else 0.0
+        if np.isfinite(largest) and largest > _LARGEST_FLOAT16:
+            raise Unsupported(f"weight {tensor.name or '(constant)'} reaches {largest:.3g}, beyond float16's 65504")
+        raw = values.astype(np.float16).tobytes()
+    else:
+        raw = bfloat16_bits(values).tobytes()
+    tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, target, list(values.shape), raw, raw=True))
+
+
+def bfloat16_bits(values: np.ndarray) -> np.ndarray:
+    """float32 as the bits of bfloat16 (uint16, same shape), rounded to nearest, ties to even; NaN stays NaN."""
+    values = np.asarray(values, dtype=np.float32)
+    bits = values.view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + ((bits >> np.uint64(16)) & np.uint64(1))) >> np.uint64(16)).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def _convert_attributes(node: Any, target: int) -> None:
+    """Tensors in attributes, float scalars of Constant nodes, and the types that a node is told to produce."""
+    import onnx
+
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            _convert(attribute.t, target)
+        elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+            scalar = attribute.name == "value_float"
+            values = np.float32(attribute.f) if scalar else np.array(attribute.floats, dtype=np.float32)
+            tensor = onnx.numpy_helper.from_array(np.asarray(values))
+            _convert(tensor, target)
+            attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+        elif attribute.name in ("to", "dtype") and attribute.i == onnx.TensorProto.FLOAT:
+            attribute.i = target
+
+
+def _cast_inputs(graph: Any, initializers: Set[str], target: int) -> None:
+    import onnx
+
+    renamed: Dict[str, str] = {}
+    casts: List[Any] = []
+    for value in graph.input:
+        if value.name in initializers or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            continue
+        renamed[value.name] = f"{value.name}__typed"
+        casts.append(onnx.helper.make_node("Cast", [value.name], [renamed[value.name]], to=target))
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in renamed:
+                node.input[position] = renamed[name]
+    nodes = casts + list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _cast_outputs(graph: Any, target: int) -> None:
+    import onnx
+
+    renamed: Dict[str, str] = {}
+    for value in graph.output:
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            renamed[value.name] = f"{value.name}__typed"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name in renamed:
+                    names[position] = renamed[name]
+    for name, typed in renamed.items():
+        graph.node.append(onnx.helper.make_node("Cast", [typed], [name], to=onnx.TensorProto.FLOAT))
