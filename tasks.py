@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -44,7 +45,13 @@ BENCH_HELP = {
     "max-seconds": "and at most this long, in s, converged or not; default: 30 (--quick: 4)",
     "warmup-seconds": "warm-up ends when three blocks agree within 5 %, at the latest after this long, in s; default: 10 (--quick: 2)",
     "idle-seconds": "idle power is read this long after each window, in s; default: 2 (--quick: 0.3)",
-    "cell-timeout": "a cell that takes longer in all, compilation included, is a timeout row, in s; default: 900 (--quick: 120)",
+    "cell-timeout": "a cell that takes longer in all is a timeout row, compilation included, in s; default: 900 (--quick: 120)",
+    "gpu-driver": "how containers get the GPU: nvidia (NVIDIA's runtime) or cdi; default: what the engine offers",
+    "cpus": "CPUs of the worker's container, as a list such as 0-3,8; the sidecar gets the others; default: all",
+    "memory": "memory limit of a container, such as 8g; over it the cell is an oom row; default: none",
+    "pids": "processes and threads that a container may have; default: 4096",
+    "shm": "size of a container's /dev/shm; default: 1g",
+    "tmp": "size of a container's /tmp (memory); default: 4g",
     "threads": "threads inside an operation on the CPU; default: the framework's choice",
     "seed": "seed of the order of cells; default: drawn, and stored in run.json",
     "debug": DEBUG_HELP,
@@ -157,9 +164,15 @@ def bench_task(
     cell_timeout: float = 0.0,
     threads: int = 0,
     seed: int = -1,
+    gpu_driver: str = "",
+    cpus: str = "",
+    memory: str = "",
+    pids: int = 4096,
+    shm: str = "1g",
+    tmp: str = "4g",
     debug: bool = False,
 ) -> None:
-    """Measures the named frameworks on one device (or several), then prints the table. A re-run continues what was cut short."""
+    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
     if not framework:
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
@@ -191,6 +204,12 @@ def sweep(
     cell_timeout: float = 0.0,
     threads: int = 0,
     seed: int = -1,
+    gpu_driver: str = "",
+    cpus: str = "",
+    memory: str = "",
+    pids: int = 4096,
+    shm: str = "1g",
+    tmp: str = "4g",
     debug: bool = False,
 ) -> None:
     """Measures every framework variant that the device can run."""
@@ -274,6 +293,25 @@ def frameworks(_context: Context, debug: bool = False) -> None:
     from common.host.listing import print_frameworks
 
     print_frameworks(default_console())
+
+
+@task(
+    help={
+        "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
+        "cpu": "build the CPU flavour, from requirements-cpu.txt; default: the GPU flavour",
+        "base": "base image instead of the Dockerfile's own; default: NGC's (README's table)",
+        "network": "network of the build, such as host; default: the engine's",
+        "debug": DEBUG_HELP,
+    }
+)
+@for_people
+def build(
+    _context: Context, framework: str = "", cpu: bool = False, base: str = "", network: str = "", debug: bool = False
+) -> None:
+    """Builds the container images; prints size, time and digest of each."""
+    from common.host.containers.building import build_images
+
+    build_images(default_console(), framework, flavour="cpu" if cpu else "gpu", base=base, network=network)
 
 
 @task(help={"framework": "name of the new framework: lower-case letters, digits and '-'", "debug": DEBUG_HELP})

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
+from common.host import models
 from common.host import options as opt
 from common.host.devices import Device, choose_devices
 from common.host.fingerprint import describe_host, source_revision
@@ -60,6 +62,12 @@ class Options:
     cell_timeout: float = 0.0
     threads: int = 0
     seed: int = -1
+    gpu_driver: str = ""
+    cpus: str = ""
+    memory: str = ""
+    pids: int = 4096
+    shm: str = "1g"
+    tmp: str = "4g"
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -148,12 +156,25 @@ def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> 
 
 
 def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
-    """The runner that `--runner` names."""
+    """The runner that `--runner` names; without it containers where an engine answers and no interpreter is given."""
+    from common.host.containers import engine
+    from common.host.containers.limits import Limits, parse_cpu_list
+    from common.host.containers.runner import DockerRunner
     from common.host.local_runner import LocalRunner
 
-    if options.runner in ("", "local"):
+    name = options.runner or ("local" if options.python or not engine.answers() else "docker")
+    if name == "local":
         return LocalRunner(images, options.python or None)
-    raise unknown("runner", options.runner, ["local"])
+    if name == "docker":
+        if options.python:
+            raise UserError(
+                "--python is for the local runner: a container brings its own interpreter; leave one of them out"
+            )
+        if options.cpus:
+            parse_cpu_list(options.cpus)
+        limits = Limits(options.cpus, options.memory, opt.whole("--pids", options.pids), options.shm, options.tmp)
+        return DockerRunner(images, limits, options.gpu_driver)
+    raise unknown("runner", name, ["local", "docker"])
 
 
 def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
@@ -166,7 +187,7 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
     replicates = opt.whole("--replicates", options.replicates)
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
-    _check_model_name(options.model)
+    models.source(options.model)  # a name that does not exist is said before anything is made
     devices = choose_devices(options.device or None, options.gpu or None)
     variants = variants_for(options, images, devices, console)
     if not variants:
@@ -218,22 +239,13 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
         return _run_all(context, runner, make_plan(request, seed), console)
 
 
-def _check_model_name(model: str) -> None:
-    from common.models import MODELS
-
-    if model.lower().endswith(".onnx"):
-        if not Path(model).is_file():
-            raise UserError(f"model file {model} does not exist; there is also {', '.join(MODELS)} by name")
-    elif model not in MODELS:
-        raise unknown("model", model, MODELS)
-
-
 def _prepare_picture(source: str, model: ModelFiles) -> Path:
-    import tempfile
+    """The user's picture as the model's input, in a temporary file until the run has a folder."""
+    from common.host import picture
 
-    from common.host.picture import prepare_picture
-
-    return prepare_picture(source, model, Path(tempfile.mkdtemp(prefix="framewatt-")) / "picture.npy")
+    path = Path(tempfile.mkdtemp(prefix="framewatt-")) / "picture.npy"
+    picture.prepare(source, model, path)
+    return path
 
 
 def _open_run(
@@ -336,7 +348,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
     return Outcome(run, progress.statuses, progress.errors, interrupted)
 
 
-class _sigterm_as_interrupt:  # noqa: N801 - reads as a statement
+class _sigterm_as_interrupt:
     """SIGTERM ends a run as tidily as Ctrl-C does."""
 
     def __enter__(self) -> None:

@@ -48,13 +48,9 @@ def print_models(console: Console, data: DataFolder) -> None:
     """The registry, and which of it is exported already."""
     exported = sorted(path.parent.name for path in data.models.glob("*/model.json"))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("model", "input", "exported"):
+    for title in ("model", "input", "what it is", "exported"):
         table.add_column(title)
-    for name, model in MODELS.items():
-        size = model.input_size
-        table.add_row(
-            name,
-            f"{size} x {size} x 3",
-            " ".join(folder for folder in exported if folder.rsplit("-", 1)[0] == name) or "-",
-        )
+    for model in MODELS.values():
+        folders = [folder for folder in exported if folder.rsplit("-", 1)[0] == model.name]
+        table.add_row(model.name, f"{model.size} x {model.size} x 3", model.title, " ".join(folders) or "-")
     console.print(table)

@@ -123,15 +123,15 @@ class LocalRunner:
             "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "gpu" else "",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
-        command = [str(self.interpreter(image.name)), "-m", "common.harness", str(path), "--until-stdin-closes"]
+        command = [str(self.interpreter(image.name)), "-m", "common.harness", str(path)]
         try:
-            # Its own session: Ctrl-C reaches it through interrupt() alone. Its standard input stays open as long as
-            # this process lives, so that it ends even when this one is killed.
+            # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
+            # more, so also when this process is killed.
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env=environment,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
                 start_new_session=True,

@@ -1,0 +1,1 @@
+"""Containers: the engine, the images of the frameworks, the runner that uses them."""

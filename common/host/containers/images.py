@@ -1,0 +1,118 @@
+"""Images of the frameworks: built from images/<name>/Dockerfile with the classic builder, told apart by flavour."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.errors import ImageNotFound
+
+from common.errors import UserError
+from common.host.containers.engine import LABEL, explain, explained
+from common.host.fingerprint import source_revision
+from common.host.image_registry import default_argument
+from common.host.paths import IMAGES, ROOT
+
+#: pip settings of the caller that a build honours: package mirrors and folders of wheels
+PIP_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made."""
+
+    tag: str
+    digest: str
+    size_bytes: int
+    seconds: float
+
+
+def tag_of(image: str, flavour: str) -> str:
+    """framewatt/<image>:<flavour>, flavour cpu or gpu."""
+    return f"framewatt/{image}:{flavour}"
+
+
+def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
+    """The built image. Raises UserError with the command that builds it when it is not there."""
+    try:
+        return client.images.get(tag_of(image, flavour))
+    except ImageNotFound:
+        option = " --cpu" if flavour == "cpu" else ""
+        raise UserError(
+            f"image {tag_of(image, flavour)} is not built: invoke build --framework {image}{option}; or use --runner local"
+        ) from None
+
+
+def source_digest(image: str) -> str:
+    """Digest of the files that go into an image, so that a stale image can be told from a current one."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    files = [path for folder in (ROOT / "common", IMAGES / image) for path in folder.rglob("*") if path.is_file()]
+    for path in sorted(files):
+        relative = path.relative_to(ROOT)
+        if "__pycache__" in relative.parts or "host" in relative.parts[:2]:
+            continue
+        digest.update(str(relative).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(
+    client: docker.DockerClient,
+    image: str,
+    flavour: str,
+    *,
+    base: str = "",
+    network: str = "",
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Built:
+    """Builds one image; the context is the checkout as .dockerignore leaves it. Raises UserError with the failing step's words.
+
+    base: replaces the Dockerfile's default BASE_IMAGE. network: "host" lets a build reach servers on this machine's loopback.
+    """
+    folder = IMAGES / image
+    dockerfile = folder / "Dockerfile"
+    if not dockerfile.is_file():
+        raise UserError(f"images/{image} has no Dockerfile")
+    requirements = "requirements-cpu.txt" if flavour == "cpu" else "requirements.txt"
+    if not (folder / requirements).is_file():
+        raise UserError(f"images/{image} has no {requirements}: it has no {flavour.upper()} flavour")
+    arguments = {name: os.environ[name] for name in PIP_ARGUMENTS if os.environ.get(name)}
+    arguments["REQUIREMENTS"] = requirements
+    arguments["REVISION"] = source_revision() or "unknown"
+    if base:
+        arguments["BASE_IMAGE"] = base
+    wanted = base or default_argument(dockerfile, "BASE_IMAGE")
+    started = time.monotonic()
+    labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}
+    words: list[str] = []
+    with explained(f"image {tag_of(image, flavour)} cannot be built"):
+        stream = client.api.build(
+            path=str(ROOT), dockerfile=f"images/{image}/Dockerfile", tag=tag_of(image, flavour), buildargs=arguments,
+            labels=labels, rm=True, forcerm=True, decode=True, network_mode=network or None,
+        )  # fmt: skip
+        for message in stream:
+            if "error" in message:
+                raise UserError(
+                    f"image {tag_of(image, flavour)} cannot be built: {_build_error(str(message['error']), words, wanted)}"
+                )
+            text = str(message.get("stream") or message.get("status") or "").strip()
+            if text:
+                words = [*words[-40:], *text.splitlines()]
+                on_line(text.splitlines()[-1])
+        built = client.images.get(tag_of(image, flavour))
+    return Built(tag_of(image, flavour), str(built.id), int(built.attrs["Size"]), time.monotonic() - started)
+
+
+def _build_error(error: str, words: list[str], base: str) -> str:
+    """The line that tells: pip's error before the engine's 'returned a non-zero code'."""
+    explained_error = explain(error)
+    if "base image cannot be fetched" in explained_error:
+        return f"{base}: {explained_error}"
+    found = [line for line in words if re.search(r"\b(ERROR|error|Error)\b", line)]
+    return f"{found[-1].strip()[:300]} ({error[:120]})" if found and "non-zero code" in error else explained_error

@@ -1,0 +1,326 @@
+"""Runs jobs in containers, with the sidecar in one of its own beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+
+from common.errors import UserError
+from common.host import models
+from common.host.containers import engine, images
+from common.host.containers.engine import LABEL, explained
+from common.host.containers.limits import Limits
+from common.host.containers.lost_cells import ContainerEnd, write_lost_cells
+from common.host.containers.ownership import container_user, lent
+from common.host.devices import Device
+from common.host.image_registry import Image, Variant
+from common.host.paths import ROOT, DataFolder
+from common.host.plan import PlannedJob
+from common.host.runner import Context, OnEvent, OnStep, SidecarState
+from common.job import Job
+from common.model_files import ModelFiles
+
+#: where things lie inside every container
+INSIDE = "/opt/framewatt"
+INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
+SIDECAR = "sidecar"
+SIDECAR_READY_SECONDS = 30.0
+#: a job's container is started again for the cells that are left at most this often
+RESTARTS = 20
+
+
+class DockerRunner:
+    """See common/host/runner.py for what each method promises."""
+
+    name = "docker"
+
+    def __init__(self, by_name: Mapping[str, Image], limits: Limits, gpu_driver: str = "") -> None:
+        self._images = by_name
+        self._limits = limits
+        self._forced_driver = gpu_driver
+        self._client = engine.connect()
+        self._driver = ""
+        self._flavour = "cpu"
+        self._digests: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._running: dict[str, Container] = {}
+        self._interrupted = threading.Event()
+        remove_leftovers(self._client)
+
+    # -- getting ready ---------------------------------------------------------------------------------------------
+
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep) -> None:
+        self._flavour = flavour
+        if flavour == "gpu":
+            self._driver = engine.gpu_driver(self._client, self._forced_driver)
+        for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
+            image = images.inspect(self._client, name, flavour)
+            self._digests[name] = str(image.id)
+            if image.labels.get(f"{LABEL}.source") != images.source_digest(name):
+                option = " --cpu" if flavour == "cpu" else ""
+                raise UserError(
+                    f"image {images.tag_of(name, flavour)} holds older code than this checkout: "
+                    f"invoke build --framework {name}{option}"
+                )
+
+    def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
+        wanted = models.source(name_or_path)
+        found = models.existing_model(wanted, data.models, weights)
+        if found is not None:
+            return found
+        tag = images.inspect(self._client, wanted.image, self._flavour).tags[0]
+        arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), weights)
+        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}}
+        if wanted.onnx is not None:
+            volumes[str(wanted.onnx)] = {"bind": f"/input/{wanted.onnx.name}", "mode": "ro"}
+            arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+        limits = self._limits.arguments()
+        if wanted.onnx is None and weights != "seeded":
+            limits["network_mode"] = "bridge"  # ImageNet weights are downloaded
+        with lent(data.models), explained(f"{wanted.name} cannot be exported"):
+            container = self._create(
+                tag,
+                f"framewatt-export-{os.getpid()}",
+                ["-m", *arguments],
+                volumes=volumes,
+                entrypoint=["python3"],
+                **limits,
+            )
+            try:
+                container.start()
+                folder = models.read_progress(_lines(container), on_step)
+                code = int(container.wait()["StatusCode"])
+                errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
+            finally:
+                _remove(container)
+        if code or folder is None:
+            raise UserError(
+                models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
+            )
+        return ModelFiles.read(data.models / folder)
+
+    def describe_images(self) -> dict[str, Any]:
+        return {
+            name: {"tag": images.tag_of(name, self._flavour), "digest": digest}
+            for name, digest in self._digests.items()
+        }
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
+        run = context.run.folder
+        image = self._images[planned.variant.image]
+        device = context.devices[planned.device]
+        (run / "jobs").mkdir(exist_ok=True)
+        (run / "logs").mkdir(exist_ok=True)
+        job = Job(
+            run_dir=INSIDE_RUN,
+            model_dir=f"{INSIDE_MODELS}/{context.model.root.name}",
+            adapter=f"{INSIDE}/images/{image.name}/adapter.py",
+            image=image.name,
+            device="cpu" if device.kind == "cpu" else "cuda:0",
+            device_name=device.product,
+            device_uuid=device.uuid,
+            cache_dir=INSIDE_CACHE,
+            runner=self.name,
+            cells=list(planned.cells),
+            settings=context.request.settings,
+            threads=context.request.threads,
+            picture=f"{INSIDE_RUN}/picture.npy" if context.picture else None,
+            image_digest=self._digests[image.name],
+            seed=context.seed,
+        )
+        job.write(run / "jobs" / f"{planned.name}.json")
+        for _ in range(RESTARTS):
+            left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
+            if not left or self._interrupted.is_set():
+                return
+            budget_s = 60 + sum(context.request.settings.cell_timeout_s for _ in left)
+            with lent(run, context.data.cache):
+                end = self._run_container(context, planned, device, budget_s, on_event)
+            if end.fatal:
+                return
+            # A container that is killed as a whole takes its supervisor along: the row is then written here.
+            if not self._interrupted.is_set():
+                write_lost_cells(run, job, context.model, end, on_event)
+
+    def _run_container(
+        self, context: Context, planned: PlannedJob, device: Device, budget_s: float, on_event: OnEvent
+    ) -> ContainerEnd:
+        run = context.run.folder
+        name = f"framewatt-{context.run.name}-{planned.name}"
+        arguments = self._limits.arguments()
+        if device.index is not None:
+            arguments["device_requests"] = [engine.gpu_request(self._driver, device.index, device.uuid)]
+        with explained(f"the container of {planned.name} cannot be run"):
+            container = self._create(
+                images.tag_of(planned.variant.image, self._flavour), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
+                volumes={
+                    str(run): {"bind": INSIDE_RUN, "mode": "rw"},
+                    str(context.data.models): {"bind": INSIDE_MODELS, "mode": "ro"},
+                    str(context.data.cache): {"bind": INSIDE_CACHE, "mode": "rw"},
+                },
+                cpuset_cpus=self._limits.worker_cpus(), **arguments,
+            )  # fmt: skip
+            deadline = threading.Timer(budget_s, lambda: _stop(container, 5))
+            try:
+                with self._lock:
+                    self._running[name] = container
+                container.start()
+                deadline.start()
+                fatal = False
+                log = run / "logs" / f"{planned.name}.container.log"
+                with log.open("a") as file:
+                    for line in _lines(container):
+                        event = _parse(line)
+                        if event is None:
+                            file.write(line + "\n")
+                        else:
+                            fatal = fatal or event["event"] == "error"
+                            on_event(event)
+                container.wait()
+                container.reload()
+                state = container.attrs["State"]
+                return ContainerEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), deadline.finished.is_set(), fatal)
+            except NotFound:
+                # Removed from outside (docker rm -f, or the engine was restarted and pruned).
+                return ContainerEnd(137, False, False, False)
+            finally:
+                deadline.cancel()
+                with self._lock:
+                    self._running.pop(name, None)
+                _remove(container)
+
+    # -- sidecar ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def sidecar(self, context: Context, device: Device) -> Iterator[SidecarState]:
+        run = context.run.folder
+        out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
+        arguments = self._limits.arguments()
+        if device.index is not None:
+            arguments["device_requests"] = [engine.gpu_request(self._driver, device.index, device.uuid)]
+        container: Container | None = None
+        (run / "logs").mkdir(exist_ok=True)
+        try:
+            with lent(run):
+                container = self._create(
+                    images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}",
+                    ["--out", f"{INSIDE_RUN}/{out}", "--gpus", "all" if device.kind == "gpu" else "none"],
+                    volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
+                    cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
+                )  # fmt: skip
+                container.start()
+                state = _sidecar_state(container)
+        except (DockerException, UserError) as error:
+            state = SidecarState(False, engine.explain(str(error)))
+        try:
+            yield state
+        finally:
+            done: dict[str, Any] = {"event": "lost"}
+            if container is not None:
+                with suppress(DockerException):
+                    container.stop(timeout=5)
+                    text = container.logs().decode(errors="replace")
+                    (run / "logs" / f"sidecar-{device.name}.log").write_text(text)
+                    found = [event for event in map(_parse, text.splitlines()) if event and event["event"] == "done"]
+                    done = found[-1] if found else done
+                _remove(container)
+            context.run.description.setdefault("sidecar", {})[device.name] = done
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+        with self._lock:
+            running = list(self._running.values())
+        for container in running:
+            # SIGINT first, so that the supervisor journals what it drops.
+            with suppress(DockerException):
+                container.kill(signal="SIGINT")
+            threading.Timer(10, lambda c=container: _stop(c, 2)).start()
+
+    def _create(self, image: str, name: str, command: list[str], **arguments: Any) -> Container:
+        uid, gid = container_user()
+        return self._client.containers.create(
+            image, command, name=name, user=f"{uid}:{gid}", init=True, detach=True,
+            labels={LABEL: "1", f"{LABEL}.host-pid": str(os.getpid()), f"{LABEL}.checkout": str(ROOT)},
+            environment={"HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}, **arguments,
+        )  # fmt: skip
+
+
+def _lines(container: Container) -> Iterator[str]:
+    """The container's output, line by line, until it ends."""
+    rest = b""
+    for chunk in container.logs(stream=True, follow=True):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _sidecar_state(container: Container) -> SidecarState:
+    """Waits until the first readings are on disk, or the sidecar has ended."""
+    deadline = time.monotonic() + SIDECAR_READY_SECONDS
+    while time.monotonic() < deadline:
+        words = container.logs().decode(errors="replace").strip().splitlines()
+        if any((_parse(line) or {}).get("event") == "ready" for line in words):
+            return SidecarState(True)
+        container.reload()
+        if container.status == "exited":
+            said = [line for line in words if _parse(line) is None]
+            return SidecarState(
+                False, said[-1] if said else f"it ended with exit code {container.attrs['State']['ExitCode']}"
+            )
+        time.sleep(0.1)
+    return SidecarState(False, f"no reading within {SIDECAR_READY_SECONDS:.0f} s")
+
+
+def _stop(container: Container, seconds: int) -> None:
+    with suppress(DockerException):
+        container.stop(timeout=seconds)
+
+
+def _remove(container: Container) -> None:
+    with suppress(APIError, NotFound):
+        container.remove(force=True, v=True)
+
+
+def remove_leftovers(client: docker.DockerClient) -> list[str]:
+    """Removes containers of host processes that no longer live (killed with -9); returns their names."""
+    removed = []
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        pid = container.labels.get(f"{LABEL}.host-pid", "")
+        if not pid or _is_framewatt(int(pid)):
+            continue
+        removed.append(str(container.name))
+        _remove(container)
+    return removed
+
+
+def _is_framewatt(pid: int) -> bool:
+    """Whether that process lives and is one of ours: process ids are used again."""
+    try:
+        return (
+            b"invoke" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            or b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    except OSError:
+        return False
