@@ -1,0 +1,120 @@
+"""Run with an interpreter that has onnx: writes small ONNX files into the folder named, each for one test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+CHANNELS_LAST = ["batch", 12, 16, 3]
+CHANNELS_FIRST = ["batch", 3, 12, 16]
+
+
+def value(name, shape, kind=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def constant(name, array):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
+
+
+def model(nodes, inputs, outputs, initializers=(), opset=17):
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, list(initializers))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def classifier(shape=CHANNELS_FIRST, kind=TensorProto.FLOAT, softmax=True, more_inputs=(), opset=17, scale=1e-2):
+    """Mean over the picture, times a matrix that lies in a Constant node, through a softmax."""
+    axes = [2, 3] if shape[1] in (1, 3) else [1, 2]
+    channels = shape[1] if shape[1] in (1, 3) else shape[3]
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(0, scale, (channels if isinstance(channels, int) else 3, 5)).astype(np.float32)
+    nodes = [
+        constant("matrix", matrix),
+        helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=axes, keepdims=0),
+        helper.make_node("MatMul", ["mean", "matrix"], ["scores"]),
+    ]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["scores"], ["classes"], axis=1))
+    output = value("classes" if softmax else "scores", ["batch", 5])
+    return model(nodes, [value("picture", shape, kind), *more_inputs], [output], opset=opset)
+
+
+def with_fixed_reshape():
+    """Says that its batch is dynamic, and reshapes to a batch of one."""
+    shape = numpy_helper.from_array(np.array([1, -1], np.int64), "shape")
+    node = helper.make_node("Reshape", ["picture", "shape"], ["classes"])
+    return model([node], [value("picture", CHANNELS_FIRST)], [value("classes", [None, None])], [shape])
+
+
+def with_picture_output():
+    node = helper.make_node("Relu", ["picture"], ["other"])
+    return model([node], [value("picture", CHANNELS_FIRST)], [value("other", CHANNELS_FIRST)])
+
+
+def with_two_outputs():
+    """A picture first, classes second."""
+    made = classifier()
+    made.graph.node.append(helper.make_node("Relu", ["picture"], ["other"]))
+    made.graph.output.insert(0, value("other", CHANNELS_FIRST))
+    return made
+
+
+def with_external_weights(folder):
+    big = numpy_helper.from_array(np.ones((3, 5), np.float32), "matrix")
+    made = model(
+        [
+            helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["mean", "matrix"], ["scores"]),
+        ],
+        [value("picture", CHANNELS_FIRST)],
+        [value("scores", ["batch", 5])],
+        [big],
+    )
+    onnx.save(
+        made, str(folder / "external.onnx"), save_as_external_data=True, location="external.data", size_threshold=0
+    )
+    (folder / "external.data").unlink()
+
+
+def main(folder: Path) -> None:
+    made = {
+        "first": classifier(),
+        "last": classifier(CHANNELS_LAST),
+        "raw": classifier(softmax=False),
+        "grey": classifier(["n", 1, 12, 16]),
+        "newer": classifier(opset=17, scale=2e-2),
+        "two-outputs": with_two_outputs(),
+        "two-inputs": classifier(more_inputs=[value("mask", ["batch", 3])]),
+        "bytes": classifier(kind=TensorProto.UINT8),
+        "half": classifier(kind=TensorProto.FLOAT16),
+        "fixed": classifier([1, 3, 12, 16]),
+        "sizes": classifier(["batch", 3, "height", 16]),
+        "flat": model([helper.make_node("Relu", ["x"], ["y"])], [value("x", ["b", 7])], [value("y", ["b", 7])]),
+        "channels": model(
+            [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["b", 7, 8, 9])], [value("y", ["b", 7, 8, 9])]
+        ),
+        "reshape": with_fixed_reshape(),
+        "picture": with_picture_output(),
+        "overflow": classifier(softmax=False, scale=1e38),
+        "unknown": model(
+            [helper.make_node("NoSuchOperator", ["picture"], ["y"])],
+            [value("picture", CHANNELS_FIRST)],
+            [value("y", ["b", 5])],
+        ),
+    }
+    for name, proto in made.items():
+        onnx.save(proto, str(folder / f"{name}.onnx"))
+    with_external_weights(folder)
+    (folder / "words.onnx").write_text("this is no model\n" * 20)
+    (folder / "empty.onnx").write_bytes(b"")
+    whole = (folder / "first.onnx").read_bytes()
+    (folder / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
