@@ -1,0 +1,213 @@
+"""Exact rewrites of ONNX graphs, for frameworks that do not make them on their own.
+
+Exporters spell out what newer operators say in one word, and leave constants where some importers do not look. Each
+function changes the model in place and returns how many nodes it changed; what the model computes stays the same up to
+the rounding of constants. They need the package `onnx`, which only some images have, and import it when called.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+import numpy as np
+
+
+class _Graph:
+    """Who makes and who reads each tensor of the top-level graph, and the values of constants."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self._to_array = numpy_helper.to_array
+        self._from_array = numpy_helper.from_array
+        self.proto = model.graph
+        self.initializers: Dict[str, Any] = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.makers: Dict[str, Any] = {name: node for node in self.proto.node for name in node.output}
+        self.readers: Dict[str, List[Any]] = {}
+        for node in self.proto.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs: Set[str] = {value.name for value in self.proto.output}
+        # an initializer that is also an input may be overridden by the caller: it is no constant
+        self._overridable: Set[str] = {value.name for value in self.proto.input}
+
+    def constant(self, name: str) -> Optional[np.ndarray]:
+        """Value of an initializer, None for anything else."""
+        tensor = self.initializers.get(name)
+        return None if tensor is None or name in self._overridable else self._to_array(tensor)
+
+    def scalar(self, name: str) -> Optional[float]:
+        """The one value of a constant that is the same everywhere, else None."""
+        value = self.constant(name)
+        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+    def only_reader(self, name: str) -> Any:
+        """The single node that reads a tensor that is no output of the graph, else None."""
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def split(self, node: Any) -> Optional[Tuple[str, np.ndarray]]:
+        """(variable input, constant value) of a commutative node with one of each, else None."""
+        if node is None or len(node.input) != 2:
+            return None
+        values = [self.constant(name) for name in node.input]
+        for variable, value, other in ((node.input[0], values[1], values[0]), (node.input[1], values[0], values[1])):
+            if value is not None and other is None:
+                return variable, value
+        return None
+
+    def add_initializer(self, base: str, value: np.ndarray) -> str:
+        name = base
+        while name in self.initializers or name in self.makers:
+            name += "_"
+        tensor = self._from_array(np.ascontiguousarray(value), name)
+        self.proto.initializer.append(tensor)
+        self.initializers[name] = self.proto.initializer[-1]
+        return name
+
+    def remove(self, nodes: List[Any]) -> None:
+        """Takes nodes out, and initializers that nobody reads any more."""
+        gone = {id(node) for node in nodes}
+        kept = [node for node in self.proto.node if id(node) not in gone]
+        # a nested graph may read an outer initializer by name: with subgraphs present all initializers stay
+        nested = any(a.HasField("g") or len(a.graphs) for node in kept for a in node.attribute)
+        kept_copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del self.proto.node[:]
+        self.proto.node.extend(kept_copies)
+        if nested:
+            return
+        read = {name for node in self.proto.node for name in node.input} | self.outputs
+        tensors = [tensor for tensor in self.proto.initializer if tensor.name not in read]
+        for tensor in tensors:
+            self.proto.initializer.remove(tensor)
+
+
+def lift_constants(model: Any) -> int:
+    """Turns Constant nodes that hold a tensor or plain numbers into initializers; importers look only there."""
+    from onnx import numpy_helper
+
+    graph = _Graph(model)
+    lifted = []
+    for node in graph.proto.node:
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or node.output[0] in graph.outputs:
+            continue
+        attribute = node.attribute[0]
+        if attribute.name == "value":
+            value = numpy_helper.to_array(attribute.t)
+        elif attribute.name in ("value_float", "value_floats"):
+            value = np.array(attribute.f if attribute.name == "value_float" else attribute.floats, dtype=np.float32)
+        elif attribute.name in ("value_int", "value_ints"):
+            value = np.array(attribute.i if attribute.name == "value_int" else attribute.ints, dtype=np.int64)
+        else:
+            continue  # strings and sparse tensors: no framework here computes with them
+        graph.proto.initializer.append(numpy_helper.from_array(value, node.output[0]))
+        lifted.append(node)
+    if lifted:
+        graph.remove(lifted)
+    return len(lifted)
+
+
+def fold_scale_and_shift(model: Any) -> int:
+    """Folds `Conv -> Mul(per channel)` and `Conv -> Add(per channel)`, a batch normalisation spelt out, into the Conv.
+
+    Method: conv(x, W) * s + b == conv(x, W * s) + b, s and b of shape (1, C, 1, ...), (C, 1, ...) or one value.
+    """
+    folded: List[Any] = []
+    graph = _Graph(model)
+    for conv in graph.proto.node:
+        if conv.op_type != "Conv":
+            continue
+        weight = graph.constant(conv.input[1])
+        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
+        if weight is None or (len(conv.input) > 2 and conv.input[2] and bias is None):
+            continue
+        channels, rank = weight.shape[0], weight.ndim
+        changed = False
+        while True:
+            follower = graph.only_reader(conv.output[0])
+            if follower is None or follower.op_type not in ("Mul", "Add"):
+                break
+            parts = graph.split(follower)
+            vector = None if parts is None else _per_channel(parts[1], channels, rank)
+            if vector is None:
+                break
+            if follower.op_type == "Mul":
+                weight = weight * vector.reshape((channels,) + (1,) * (rank - 1))
+                bias = None if bias is None else bias * vector
+            else:
+                bias = vector if bias is None else bias + vector
+            conv.output[0] = follower.output[0]
+            folded.append(follower)
+            changed = True
+        if changed:
+            conv.input[1] = graph.add_initializer(conv.input[1] + "_folded", weight)
+            if bias is not None:
+                name = graph.add_initializer(conv.output[0] + "_bias", bias)
+                del conv.input[2:]
+                conv.input.append(name)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
+def _per_channel(value: np.ndarray, channels: int, rank: int) -> Optional[np.ndarray]:
+    """The (channels,) vector that a broadcast constant is, None where it is none. rank: axes of the convolution's output."""
+    if value.size == 1 and value.ndim <= rank:
+        return np.full(channels, value.reshape(-1)[0], dtype=value.dtype)
+    aligned = (1,) * (rank - value.ndim) + value.shape
+    if len(aligned) == rank and aligned == (1, channels) + (1,) * (rank - 2):
+        return value.reshape(channels)
+    return None
+
+
+def fuse_hard_swish(model: Any) -> int:
+    """Writes `x * (clip(x + 3, 0, 6) / 6)` as HardSwish(x) and `clip(x + 3, 0, 6) / 6` alone as HardSigmoid(x).
+
+    One kernel and one pass over memory instead of four and two. HardSwish exists from opset 14 on; older models stay.
+    Method: the definitions of HardSwish-14 and HardSigmoid-6 in ONNX's operator list.
+    """
+    from onnx import helper
+
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset < 14:
+        return 0
+    graph = _Graph(model)
+    removed: List[Any] = []
+    fused = 0
+    for clip in list(graph.proto.node):
+        if clip.op_type != "Clip" or len(clip.input) != 3:
+            continue
+        limits = (graph.scalar(clip.input[1]), graph.scalar(clip.input[2]))
+        add = graph.makers.get(clip.input[0])
+        shifted = graph.split(add) if add is not None and add.op_type == "Add" else None
+        scale = graph.only_reader(clip.output[0])
+        scaled = graph.split(scale) if scale is not None and scale.op_type in ("Mul", "Div") else None
+        if limits != (0.0, 6.0) or add is None or scale is None or shifted is None or scaled is None:
+            continue
+        if graph.only_reader(add.output[0]) is not clip:
+            continue
+        if scale.op_type == "Div" and scale.input[0] != clip.output[0]:
+            continue
+        factor = scaled[1].astype(np.float64)
+        factor = 1.0 / factor if scale.op_type == "Div" else factor
+        if shifted[1].size != 1 or float(shifted[1].reshape(-1)[0]) != 3.0 or factor.size != 1:
+            continue
+        if abs(float(factor.reshape(-1)[0]) - 1.0 / 6.0) > 1e-7:
+            continue
+        x = shifted[0]
+        gate = graph.only_reader(scale.output[0])
+        if gate is not None and gate.op_type == "Mul" and sorted(gate.input) == sorted([x, scale.output[0]]):
+            replacement = helper.make_node("HardSwish", [x], [gate.output[0]], name=clip.name + "_HardSwish")
+            last = gate
+            removed += [add, clip, scale]
+        else:
+            replacement = helper.make_node(
+                "HardSigmoid", [x], [scale.output[0]], name=clip.name + "_HardSigmoid", alpha=1.0 / 6.0, beta=0.5
+            )
+            last = scale
+            removed += [add, clip]
+        last.CopyFrom(replacement)  # in the last node's place, so that the order of nodes stays topological
+        fused += 1
+    if fused:
+        graph.remove(removed)
+    return fused
