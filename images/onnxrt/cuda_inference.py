@@ -1,0 +1,177 @@
+"""One shape on a GPU: fixed buffers, a stream of our own, CUDA graphs, and two slots for overlapped inferences.
+
+run(), io=host      compute:  | H2D | inference | D2H |                 then wait
+enqueue(), io=host  copy in:  | H2D a | H2D b |       | H2D a | ...
+                    compute:          | inference a   | inference b | ...
+                    copy out:                         | D2H a |     | D2H b | ...
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from images.onnxrt.cuda_runtime import DEVICE_TO_HOST, HOST_TO_DEVICE, CudaRuntime
+
+_NO_GRAPH = "-1"
+
+
+#: shape of the input, shape of the output
+Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
+
+
+class _Slot:
+    """Buffers and bindings of one inference in flight."""
+
+    def __init__(
+        self, ort: Any, cuda: CudaRuntime, session: Any, names: Tuple[str, str], shapes: Shapes, graph_id: str
+    ) -> None:
+        self.input = cuda.device_buffer(shapes[0], np.float32)
+        self.output = cuda.device_buffer(shapes[1], np.float32)
+        self.host_output = cuda.pinned_array(shapes[1], np.float32)
+        self.filled, self.computed, self.drained = cuda.event(), cuda.event(), cuda.event()
+        device = cuda.device
+        self.binding = session.io_binding()
+        self.binding.bind_input(names[0], "cuda", device, np.float32, shapes[0], self.input.pointer)
+        self.binding.bind_output(names[1], "cuda", device, np.float32, shapes[1], self.output.pointer)
+        self.options = ort.RunOptions()
+        # the stream is ours: we wait for it once, after the copy of the output
+        self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self.options.add_run_config_entry("gpu_graph_id", graph_id)
+
+    def events(self) -> List[int]:
+        return [self.filled, self.computed, self.drained]
+
+
+class CudaInference:
+    """A session on a stream of ours, for one shape. graph: the session captures a CUDA graph for each slot."""
+
+    def __init__(
+        self,
+        ort: Any,
+        cuda: CudaRuntime,
+        session: Any,
+        stream: int,
+        names: Tuple[str, str],
+        batch: np.ndarray,
+        output_shape: Tuple[int, ...],
+        io: str,
+        graph: bool,
+        notes: Mapping[str, str],
+    ) -> None:
+        self._ort, self._cuda, self._session, self._stream, self._names = ort, cuda, session, stream, names
+        self._shapes: Shapes = (batch.shape, tuple(output_shape))
+        self._io, self._graph, self._notes = io, graph, dict(notes)
+        self._copy_in, self._copy_out = cuda.stream(), cuda.stream()
+        self._start, self._end = cuda.event(timing=True), cuda.event(timing=True)
+        self._host_input = cuda.pinned_array(batch.shape, np.float32)
+        self._slots: List[_Slot] = []
+        self._slot = self._add_slot()
+        self._next = 0
+        self.place(batch)
+        self._warm_up(self._slot)
+
+    def _add_slot(self) -> _Slot:
+        graph_id = str(len(self._slots) + 1) if self._graph else _NO_GRAPH
+        self._slots.append(_Slot(self._ort, self._cuda, self._session, self._names, self._shapes, graph_id))
+        return self._slots[-1]
+
+    def _warm_up(self, slot: _Slot) -> None:
+        """Searches algorithms and captures the graph (onnxruntime does so within its second run of a binding)."""
+        self._cuda.copy(slot.input.pointer, self._host_input.ctypes.data, slot.input.size, HOST_TO_DEVICE, self._stream)
+        for _ in range(3):
+            self._session.run_with_iobinding(slot.binding, slot.options)
+            self._cuda.synchronize(self._stream)
+
+    def place(self, batch: np.ndarray) -> None:
+        self.synchronize()
+        np.copyto(self._host_input, batch)
+        source = self._host_input.ctypes.data
+        for slot in self._slots:
+            self._cuda.copy(slot.input.pointer, source, slot.input.size, HOST_TO_DEVICE, self._stream)
+        self._cuda.synchronize(self._stream)
+        self._source = source
+
+    def _submit(self, slot: _Slot) -> None:
+        """One inference on the compute stream, with its copies where the input lies in host memory."""
+        if self._io == "device":
+            self._session.run_with_iobinding(slot.binding, slot.options)
+            return
+        cuda, stream, given, made = self._cuda, self._stream, slot.input, slot.output
+        cuda.copy(given.pointer, self._source, given.size, HOST_TO_DEVICE, stream)
+        self._session.run_with_iobinding(slot.binding, slot.options)
+        cuda.copy(slot.host_output.ctypes.data, made.pointer, made.size, DEVICE_TO_HOST, stream)
+
+    def run(self) -> None:
+        self._slot = self._slots[0]
+        self._submit(self._slot)
+        self._cuda.synchronize(self._stream)
+
+    def run_timed(self) -> Optional[int]:
+        """Time between two events around the inference and, with io=host, its copies; in ns."""
+        self._slot = self._slots[0]
+        self._cuda.record(self._start, self._stream)
+        self._submit(self._slot)
+        self._cuda.record(self._end, self._stream)
+        self._cuda.synchronize(self._stream)
+        return self._cuda.elapsed_ns(self._start, self._end)
+
+    def enqueue(self) -> None:
+        """Copies on streams of their own; each slot's buffers are touched only after the event that frees them."""
+        if self._io == "device":
+            self._submit(self._slots[0])
+            return
+        if len(self._slots) < 2:
+            self.synchronize()
+            self._warm_up(self._add_slot())
+        cuda, slot = self._cuda, self._slots[self._next]
+        self._slot, self._next = slot, 1 - self._next
+        cuda.wait(self._copy_in, slot.computed)  # the slot's last inference has read its input
+        cuda.copy(slot.input.pointer, self._source, slot.input.size, HOST_TO_DEVICE, self._copy_in)
+        cuda.record(slot.filled, self._copy_in)
+        cuda.wait(self._stream, slot.filled)
+        cuda.wait(self._stream, slot.drained)  # the slot's last output has left the device
+        self._session.run_with_iobinding(slot.binding, slot.options)
+        cuda.record(slot.computed, self._stream)
+        cuda.wait(self._copy_out, slot.computed)
+        target = slot.host_output.ctypes.data
+        cuda.copy(target, slot.output.pointer, slot.output.size, DEVICE_TO_HOST, self._copy_out)
+        cuda.record(slot.drained, self._copy_out)
+
+    def synchronize(self) -> None:
+        for stream in (self._copy_in, self._stream, self._copy_out):
+            self._cuda.synchronize(stream)
+
+    def output(self) -> np.ndarray:
+        slot = self._slot
+        if self._io == "device":
+            target = slot.host_output.ctypes.data
+            self._cuda.copy(target, slot.output.pointer, slot.output.size, DEVICE_TO_HOST, self._stream)
+            self._cuda.synchronize(self._stream)
+        return np.array(slot.host_output, dtype=np.float32)
+
+    def settings(self) -> Dict[str, str]:
+        return {
+            **self._notes,
+            "cuda_graph": "yes" if self._graph else "no",
+            "host_memory": "pinned, float32 input and output",
+            "in_flight": "two slots, copies on streams of their own" if self._io == "host" else "one stream",
+        }
+
+    def close(self) -> None:
+        """Order matters: the graph refers to the buffers, the session to the stream."""
+        self.synchronize()
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            del slot.binding
+            for event in slot.events():
+                self._cuda.destroy_event(event)
+        del self._session
+        for slot in slots:
+            slot.input.free()
+            slot.output.free()
+        for event in (self._start, self._end):
+            self._cuda.destroy_event(event)
+        for stream in (self._copy_in, self._copy_out):
+            self._cuda.destroy_stream(stream)

@@ -1,0 +1,57 @@
+"""The ONNX file that a session reads: the exported one with its hard-swish spelt in one word, in float32 or float16.
+
+Made once per model, precision and onnxruntime version, and kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Tuple
+
+from common import onnx_rewrites
+from common.harness.adapter import Unsupported
+
+
+def rewritten(source: Path, cache: Path, key: str, half: bool) -> Tuple[Path, str]:
+    """Path of the file to load, and what was done to it in words.
+
+    half: weights and activations in float16 by ONNX Runtime's own converter; input and output stay float32, so that
+    every precision reads the same bytes from the application. Without the package onnx (or for a file beyond
+    protobuf's 2 GB) float32 models are taken as they are. Raises Unsupported where float16 cannot be made.
+    """
+    target = cache / f"{key}-{'fp16' if half else 'fp32'}.onnx"
+    note = target.with_suffix(".txt")
+    if target.exists() and note.exists():
+        return target, note.read_text()
+    try:
+        import onnx
+    except ImportError as error:
+        if half:
+            raise Unsupported(f"float16 needs the package onnx to convert the model: {error}") from error
+        return source, "as exported: the package onnx is missing"
+    try:
+        model = onnx.load(str(source))
+        fused = onnx_rewrites.fuse_hard_swish(model)
+        if half:
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+
+            model = convert_float_to_float16(model, keep_io_types=True)
+        elif not fused:
+            return source, "as exported"
+        data = model.SerializeToString()
+    except Exception as error:  # the converter and protobuf raise whatever they meet in a user's model
+        if half:
+            raise Unsupported(f"the model cannot be converted to float16: {_line(error)}") from error
+        return source, f"as exported: {_line(error)}"
+    text = f"{fused} hard-swish and hard-sigmoid fused" + (", float16 inside, float32 input and output" if half else "")
+    cache.mkdir(parents=True, exist_ok=True)
+    for path, content in ((target, data), (note, text.encode())):
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two workers may make it at once
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    return target, text
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
