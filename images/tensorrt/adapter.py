@@ -36,6 +36,8 @@ from trt_slot import Engine, Slot, describe_graph  # noqa: E402
 _LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 #: inferences in flight of the offline scenario: one copying, one computing, one queued behind them
 _SLOTS = 3
+#: scenarios that call enqueue()
+_IN_FLIGHT = ("offline", "multi-stream")
 
 
 def create(variant: str) -> TensorRT:
@@ -62,7 +64,7 @@ class TensorRT:
         self._shape: Tuple[int, ...] = ()
         self._io = ""
         self._batch: Optional[np.ndarray] = None
-        self._streams = 1
+        self._wanted = 1
         self._next = 0
         self._last = 0
         self._engine_bytes = 0
@@ -79,13 +81,13 @@ class TensorRT:
             self._missing = f"no variant '{self._variant}' in this image; there is {', '.join(_LIBRARIES)}"
             return
         try:
-            self._trt = _import_library(_LIBRARIES[self._variant])
+            self._trt = import_library(_LIBRARIES[self._variant])
             self._cuda = importlib.import_module("pycuda.driver")
         except (ImportError, OSError) as error:
             self._missing = f"a library is missing: {' '.join(str(error).split())}"
 
     def supports(self, cell: Cell) -> Optional[str]:
-        """None, or why not. Remembers how many inferences the cell's scenario keeps in flight."""
+        """None, or why not. Remembers how many slots the cell's scenario needs, so that prepare() can make them."""
         if cell.device == "cpu":
             return f"{self._variant} runs on NVIDIA GPUs only"
         if self._missing is not None:
@@ -94,7 +96,7 @@ class TensorRT:
             self._cuda.init()
         except self._cuda.Error as error:
             return f"no usable NVIDIA GPU or driver: {error}"
-        self._streams = cell.streams
+        self._wanted = max(_SLOTS, cell.streams) if cell.scenario in _IN_FLIGHT else 1
         return unsupported_precision(self._trt, cell.precision)
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
@@ -153,9 +155,9 @@ class TensorRT:
             raise Unsupported(f"the GPU cannot be used: {error}") from error
 
     def prepare(self, batch: np.ndarray, io: str) -> None:
-        """Builds or reads the engine for this batch size, makes one slot; with the same shape and io only new input."""
+        """Builds or reads the engine for this batch size and makes the slots; with the same shape and io only new input."""
         self._batch = batch
-        if batch.shape == self._shape and io == self._io and self._slots:
+        if batch.shape == self._shape and io == self._io and len(self._slots) >= self._wanted:
             for slot in self._slots:
                 slot.place(batch)
             return
@@ -169,7 +171,8 @@ class TensorRT:
                 self._profile = profile
             self._free_before = self._least_free = self._free()
             self._shape, self._io = batch.shape, io
-            self._add_slot()
+            while len(self._slots) < self._wanted:
+                self._add_slot()
         if self._engine is not None and self._engine.runtime_config is not None:
             self._keep_runtime_cache()
 
@@ -292,8 +295,8 @@ class TensorRT:
         self._last = 0
 
     def enqueue(self) -> None:
-        """Next slot in turn; the first calls make the slots, so they take longer (they fall into the warm-up)."""
-        if len(self._slots) < max(_SLOTS, self._streams):
+        """The next slot in turn. Slots that prepare() did not make (nobody said `offline`) are made by the first calls."""
+        if len(self._slots) < _SLOTS:
             with self._memory_errors():
                 self._add_slot()
         index = self._next
@@ -327,7 +330,7 @@ class TensorRT:
         return found
 
     def settings(self) -> Dict[str, str]:
-        """Of the shape prepared last. `slots`: buffers in use; the offline scenario uses more than one."""
+        """Of the shape prepared last. `slots`: inferences that can be in flight, each with buffers of its own."""
         typed = strongly_typed(self._trt)
         level = self._options.builder_level
         chosen = {
@@ -390,7 +393,7 @@ class TensorRT:
             raise DeviceOutOfMemory(f"batch of shape {self._shape}: {error}") from error
 
 
-def _import_library(name: str) -> Any:
+def import_library(name: str) -> Any:
     """TensorRT 8.6's libraries look up each other's symbols in the global table, so they must be loaded into it."""
     flags = sys.getdlopenflags()
     if name == "tensorrt":
