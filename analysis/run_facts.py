@@ -1,0 +1,99 @@
+"""What `run.json` says of a run, as rows for SQL. Anything missing or of another type is unknown, never an error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.reading import Problem
+
+#: column of the table `run` -> (DuckDB type, where it stands in run.json)
+RUN: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "command": ("VARCHAR", ("command",)),
+    "created_utc": ("VARCHAR", ("created_utc",)),
+    "finished_utc": ("VARCHAR", ("finished_utc",)),
+    "origin": ("VARCHAR", ("origin",)),
+    "seed": ("BIGINT", ("seed",)),
+    "runner": ("VARCHAR", ("runner",)),
+    "cpu_model": ("VARCHAR", ("host", "cpu_model")),
+    "logical_cores": ("BIGINT", ("host", "logical_cores")),
+    "memory_bytes": ("BIGINT", ("host", "memory_bytes")),
+    "kernel": ("VARCHAR", ("host", "kernel")),
+    "os": ("VARCHAR", ("host", "os")),
+    "governor": ("VARCHAR", ("host", "governor")),
+    "virtualization": ("VARCHAR", ("host", "virtualization")),
+    "weights_note": ("VARCHAR", ("model", "weights_note")),
+}
+
+#: column of the table `run_device` -> DuckDB type; the same names in an entry of `devices`
+DEVICE: Mapping[str, str] = {
+    "device": "VARCHAR",
+    "uuid": "VARCHAR",
+    "name": "VARCHAR",
+    "driver": "VARCHAR",
+    "cuda": "VARCHAR",
+    "compute_capability": "VARCHAR",
+    "memory_bytes": "BIGINT",
+    "power_limit_mw": "DOUBLE",
+    "ecc": "VARCHAR",
+    "persistence": "VARCHAR",
+    "pcie_generation": "BIGINT",
+    "pcie_width": "BIGINT",
+    "processes": "BIGINT",
+}
+
+Value = str | int | float | None
+
+
+def _value(kind: str, value: object) -> Value:
+    if isinstance(value, bool):
+        return ("on" if value else "off") if kind == "VARCHAR" else None
+    if kind == "VARCHAR":
+        return str(value).replace("\0", "") if isinstance(value, (str, int, float)) and value != "" else None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    if kind == "BIGINT":
+        return int(value) if -(2**63) <= value < 2**63 else None
+    return float(value)
+
+
+def _at(document: object, path: Sequence[str]) -> object:
+    for name in path:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def read(run_dir: Path) -> tuple[dict[str, Any], Problem | None]:
+    """The document, {} where there is none, and what is wrong with it."""
+    path = run_dir / "run.json"
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}, Problem(path, "is missing: machine and settings of this run are unknown")
+    except OSError as error:
+        return {}, Problem(path, f"cannot be read: {error.strerror}")
+    except (ValueError, RecursionError):
+        return {}, Problem(path, "is not JSON: machine and settings of this run are unknown")
+    if not isinstance(document, dict):
+        return {}, Problem(path, "is not a JSON object: machine and settings of this run are unknown")
+    return document, None
+
+
+def run_row(document: Mapping[str, Any]) -> list[Value]:
+    """Values in the order of RUN."""
+    return [_value(kind, _at(document, path)) for kind, path in RUN.values()]
+
+
+def device_rows(document: Mapping[str, Any]) -> list[list[Value]]:
+    """One row per entry of `devices`, values in the order of DEVICE; `processes` is their number."""
+    rows: list[list[Value]] = []
+    devices = document.get("devices")
+    for device in devices if isinstance(devices, list) else []:
+        if isinstance(device, dict):
+            processes = device.get("processes")
+            values = {**device, "processes": len(processes) if isinstance(processes, list) else None}
+            rows.append([_value(kind, values.get(name)) for name, kind in DEVICE.items()])
+    return rows

@@ -1,0 +1,175 @@
+-- Energy is computed here and nowhere else.
+--
+-- A window is the measured window of a cell or one of its idle phases. For each meter (a GPU, a CPU package, its DRAM):
+--   counter_mj   the energy counter at the window's end less that at its begin, each interpolated between the two
+--                readings around the edge at which the counter had just stepped (it steps every 100 ms: interpolating
+--                between readings of a standing counter would be wrong by up to a step at either edge);
+--   integral_mj  the trapezoid over the power readings, the last reading before each edge held up to the edge.
+-- Neither is guessed: an edge without a reading on either side, or a last reading more than a second old, is NULL.
+
+-- windows of cells and of their idle phases, with the meters that belong to the cell's device
+CREATE VIEW live.energy_window AS
+WITH windows AS (
+  SELECT run, cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns
+  FROM measured WHERE window_end_ns > window_start_ns
+  UNION ALL
+  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns), start_ns, end_ns
+  FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns
+),
+meters AS (
+  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device
+  FROM batch.reading GROUP BY run, stream
+)
+SELECT windows.*, meters.stream, meters.class
+FROM windows
+JOIN cell_row AS cell USING (run, cell_key)
+JOIN meters ON meters.run = windows.run AND (
+  meters.class <> 'gpu'
+  OR (meters.uuid = cell.device_uuid)
+  OR (coalesce(meters.uuid, cell.device_uuid) IS NULL AND cell.device = 'gpu' || meters.device)
+);
+
+CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
+
+-- counter readings at which the counter had stepped since the reading before, per meter
+CREATE VIEW live.counter_step AS
+SELECT stream, t_ns, energy_mj FROM batch.reading WHERE energy_mj IS NOT NULL
+QUALIFY energy_mj <> lag(energy_mj) OVER (PARTITION BY stream ORDER BY t_ns);
+
+CREATE TABLE batch.counter_step AS FROM live.counter_step LIMIT 0;
+
+-- power readings with the energy since the meter's first reading, of the best of its power sources
+CREATE VIEW live.power_cumulated AS
+WITH best AS (
+  SELECT stream, arg_min(
+    coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9)
+  ) AS source
+  FROM batch.reading WHERE power_mw IS NOT NULL GROUP BY stream
+),
+steps AS (
+  SELECT stream, t_ns, power_mw, source,
+    (power_mw + lag(power_mw) OVER meter) / 2 * (t_ns - lag(t_ns) OVER meter) / 1e9 AS step_mj,
+    t_ns - lag(t_ns) OVER meter AS gap_ns
+  FROM batch.reading JOIN best USING (stream)
+  WHERE power_mw IS NOT NULL AND coalesce(power_source, '') = coalesce(source, '')
+  WINDOW meter AS (PARTITION BY stream ORDER BY t_ns)
+)
+SELECT stream, t_ns, power_mw, source, gap_ns,
+  coalesce(sum(step_mj) OVER (PARTITION BY stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING), 0) AS cumulated_mj
+FROM steps;
+
+CREATE TABLE batch.power_cumulated AS FROM live.power_cumulated LIMIT 0;
+
+-- both energies of every window on every meter
+CREATE VIEW live.meter_energy AS
+WITH
+begin_before AS (
+  SELECT w.*, c.t_ns AS b0_ns, c.energy_mj AS b0_mj
+  FROM batch.energy_window AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.start_ns >= c.t_ns
+),
+begin_after AS (
+  SELECT w.*, c.t_ns AS b1_ns, c.energy_mj AS b1_mj
+  FROM begin_before AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.start_ns <= c.t_ns
+),
+end_before AS (
+  SELECT w.*, c.t_ns AS e0_ns, c.energy_mj AS e0_mj
+  FROM begin_after AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.end_ns >= c.t_ns
+),
+end_after AS (
+  SELECT w.*, c.t_ns AS e1_ns, c.energy_mj AS e1_mj
+  FROM end_before AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.end_ns <= c.t_ns
+),
+power_begin AS (
+  SELECT w.*, p.t_ns AS p0_ns, p.power_mw AS p0_mw
+  FROM end_after AS w ASOF LEFT JOIN batch.power_cumulated AS p ON p.stream = w.stream AND w.start_ns >= p.t_ns
+),
+power_first AS (
+  SELECT w.*, p.t_ns AS p1_ns, p.power_mw AS p1_mw, p.cumulated_mj AS p1_mj, p.source AS source
+  FROM power_begin AS w ASOF LEFT JOIN batch.power_cumulated AS p ON p.stream = w.stream AND w.start_ns <= p.t_ns
+),
+power_last AS (
+  SELECT w.*, p.t_ns AS p2_ns, p.power_mw AS p2_mw, p.cumulated_mj AS p2_mj, coalesce(w.source, p.source) AS power_source
+  FROM power_first AS w ASOF LEFT JOIN batch.power_cumulated AS p ON p.stream = w.stream AND w.end_ns >= p.t_ns
+)
+SELECT
+  run, cell_key, purpose, part, class, stream, (end_ns - start_ns) / 1e9 AS seconds, power_source,
+  CASE WHEN b1_ns - b0_ns <= 2000000000 AND e1_ns - e0_ns <= 2000000000 THEN
+    (CASE WHEN e1_ns > e0_ns THEN e0_mj + (e1_mj - e0_mj) * (end_ns - e0_ns) / (e1_ns - e0_ns) ELSE e0_mj END)
+    - (CASE WHEN b1_ns > b0_ns THEN b0_mj + (b1_mj - b0_mj) * (start_ns - b0_ns) / (b1_ns - b0_ns) ELSE b0_mj END)
+  END AS counter_mj,
+  CASE
+    WHEN end_ns - p2_ns > 1000000000 THEN NULL
+    WHEN p1_ns <= end_ns AND coalesce(start_ns - p0_ns, 0) <= 1000000000 AND (p0_ns IS NOT NULL OR p1_ns - start_ns <= 1000000000)
+      THEN (coalesce(p0_mw, p1_mw) + p1_mw) / 2 * (p1_ns - start_ns) / 1e9
+        + (p2_mj - p1_mj) + p2_mw * (end_ns - p2_ns) / 1e9
+    WHEN start_ns - p0_ns <= 1000000000 THEN p0_mw * (end_ns - start_ns) / 1e9
+  END AS integral_mj
+FROM power_last;
+
+-- one row per cell and class of meter (gpu, package, dram): energy of the measured window, gross and net of idle
+CREATE VIEW live.energy AS
+WITH classes AS (
+  -- the meters of a class (two sockets) add up; where one of them is unknown the sum is
+  SELECT run, cell_key, purpose, part, class, any_value(seconds) AS seconds, any_value(power_source) AS power_source,
+    count(*) AS meters,
+    CASE WHEN count(counter_mj) = count(*) THEN sum(counter_mj) END AS counter_mj,
+    CASE WHEN count(integral_mj) = count(*) THEN sum(integral_mj) END AS integral_mj
+  FROM live.meter_energy GROUP BY ALL
+),
+chosen AS (
+  SELECT *, CASE WHEN counter_mj >= 0 THEN counter_mj ELSE integral_mj END AS gross_mj,
+    CASE WHEN counter_mj >= 0 THEN 'counter' WHEN integral_mj IS NOT NULL THEN 'integral' END AS basis
+  FROM classes
+),
+idle AS (
+  SELECT run, cell_key, class, sum(gross_mj) / sum(seconds) AS idle_mw
+  FROM chosen WHERE purpose = 'idle' AND gross_mj IS NOT NULL GROUP BY ALL
+),
+gaps AS (
+  SELECT w.run, w.cell_key, w.class, max(p.gap_ns) / 1e9 AS longest_gap_s
+  FROM batch.power_cumulated AS p ASOF JOIN (SELECT * FROM batch.energy_window WHERE purpose = 'measure') AS w
+    ON p.stream = w.stream AND p.t_ns >= w.start_ns
+  WHERE p.t_ns <= w.end_ns GROUP BY ALL
+),
+own AS (
+  SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
+    m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle.idle_mw / 1e3 AS idle_w,
+    (m.gross_mj - idle.idle_mw * m.seconds) / 1e3 AS net_j,
+    measured.n * cell.batch_size AS images, longest_gap_s,
+    CASE
+      WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
+      WHEN m.counter_mj = 0 AND m.integral_mj > 0 THEN 'the energy counter stood still'
+      WHEN abs(m.integral_mj / nullif(m.counter_mj, 0) - 1) > 0.05
+        THEN printf('counter %.2f J and integral of power %.2f J differ by %.1f %%',
+          m.counter_mj / 1e3, m.integral_mj / 1e3, 100 * abs(m.integral_mj / m.counter_mj - 1))
+      WHEN gaps.longest_gap_s > greatest(1, 0.1 * m.seconds) THEN printf('no power reading for %.1f s', gaps.longest_gap_s)
+    END AS suspect
+  FROM chosen AS m
+  JOIN measured USING (run, cell_key)
+  JOIN cell_row AS cell USING (run, cell_key)
+  LEFT JOIN idle ON idle.run = m.run AND idle.cell_key = m.cell_key AND idle.class = m.class
+  LEFT JOIN gaps ON gaps.run = m.run AND gaps.cell_key = m.cell_key AND gaps.class = m.class
+  WHERE m.purpose = 'measure'
+),
+domains AS (
+  SELECT run, cell_key, regexp_extract(domain, '^[a-z]+') AS class, domain, sum(energy_mj) / 1e3 AS gross_j,
+    sum(time_ns) / 1e9 AS seconds, any_value(source) AS source, count(*) AS regions
+  FROM energy_row WHERE run IN (FROM batch.run) GROUP BY ALL
+),
+published AS (
+  -- energies that an imported source measured itself: over all of its passes, no idle known
+  SELECT run, cell_key, class, count(*) AS meters, avg(seconds) AS seconds, NULL AS counter_j, NULL AS integral_j,
+    'published' AS basis, any_value(source) AS power_source, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS net_j,
+    any_value(regions) * (SELECT avg(images) FROM pass_row AS p WHERE p.run = domains.run AND p.cell_key = domains.cell_key)
+      AS images,
+    NULL AS longest_gap_s, NULL AS suspect
+  FROM domains GROUP BY run, cell_key, class
+)
+SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS seconds, counter_j::DOUBLE AS counter_j,
+  integral_j::DOUBLE AS integral_j, basis::VARCHAR AS basis, power_source::VARCHAR AS power_source,
+  gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, net_j::DOUBLE AS net_j, images::DOUBLE AS images,
+  longest_gap_s::DOUBLE AS longest_gap_s, suspect::VARCHAR AS suspect
+FROM (FROM own UNION ALL BY NAME FROM published) WHERE gross_j IS NOT NULL OR suspect IS NOT NULL;
+
+-- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
+CREATE TABLE energy AS FROM live.energy LIMIT 0;

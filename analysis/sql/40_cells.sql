@@ -1,0 +1,61 @@
+-- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
+CREATE VIEW cells AS
+SELECT
+  cell.* EXCLUDE (device_name, origin),
+  coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
+  coalesce(cell.origin, run.origin, 'framewatt') AS origin,
+  run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
+  run.governor, run.weights_note,
+  dev.driver, dev.cuda, dev.compute_capability, dev.memory_bytes AS device_memory_bytes, dev.power_limit_mw, dev.ecc,
+  dev.persistence, dev.pcie_generation, dev.pcie_width, dev.processes AS foreign_processes
+FROM cell_row AS cell
+LEFT JOIN run USING (run)
+LEFT JOIN run_device AS dev ON dev.run = cell.run
+  AND (dev.uuid = cell.device_uuid OR (cell.device_uuid IS NULL AND dev.device = cell.device));
+
+-- phases: one row per cell: seconds of each phase; import and load belong to the worker and are shared by its cells
+CREATE VIEW phases AS
+WITH wide AS (
+  SELECT run, cell_key,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'import') AS own_import_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'load') AS own_load_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'compile') AS compile_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'first') AS first_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'warmup') AS warmup_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'measure') AS measure_s,
+    min(start_ns) FILTER (phase = 'measure') AS measure_start_ns,
+    max(end_ns) FILTER (phase = 'measure') AS measure_end_ns
+  FROM phase_row GROUP BY ALL
+),
+shared AS (
+  SELECT wide.* EXCLUDE (own_import_s, own_load_s),
+    coalesce(own_import_s, max(own_import_s) OVER worker) AS import_s,
+    coalesce(own_load_s, max(own_load_s) OVER worker) AS load_s
+  FROM wide JOIN cell_row AS cell USING (run, cell_key)
+  WINDOW worker AS (PARTITION BY run, coalesce(cell.worker, cell_key))
+)
+SELECT *, import_s + load_s + coalesce(compile_s, 0) + first_s AS cold_start_s FROM shared;
+
+-- latency: one row per cell: wall time of one inference with `io` as stated; a percentile only with enough inferences
+CREATE VIEW latency AS
+SELECT m.run, m.cell_key, m.n, m.mean_ns / 1e6 AS mean_ms, m.min_ns / 1e6 AS min_ms, m.max_ns / 1e6 AS max_ms,
+  CASE WHEN m.n >= 11 THEN m.quantile_ns[1] / 1e6 END AS median_ms,
+  CASE WHEN m.n >= 64 THEN m.quantile_ns[2] / 1e6 END AS p90_ms,
+  CASE WHEN m.n >= 130 THEN m.quantile_ns[3] / 1e6 END AS p95_ms,
+  CASE WHEN m.n >= 662 THEN m.quantile_ns[4] / 1e6 END AS p99_ms,
+  CASE WHEN m.n >= 6636 THEN m.quantile_ns[5] / 1e6 END AS p999_ms
+FROM measured AS m;
+
+-- throughput: one row per cell: images of the window by its length, from the begin of the first inference to the end of
+-- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.
+-- coverage is the share of the window spent inside inferences (above 1 where several are in flight)
+CREATE VIEW throughput AS
+SELECT m.run, m.cell_key, 'window' AS basis, m.n * cell.batch_size AS images,
+  (m.window_end_ns - m.window_start_ns) / 1e9 AS window_s,
+  m.n * cell.batch_size * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
+  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * cell.batch_size) AS seconds_per_image,
+  m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage
+FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
+UNION ALL
+SELECT run, cell_key, 'passes', sum(images), sum(duration_s), avg(images / duration_s), avg(duration_s / images), NULL
+FROM pass_row GROUP BY run, cell_key;

@@ -1,0 +1,45 @@
+-- mark_meaning: every mark, the sign it has in tables, and what it means
+CREATE VIEW mark_meaning AS
+FROM (VALUES
+  ('noisy', 'n', 'the interval of the median stayed wider than asked although more inferences would not have helped'),
+  ('budget', 'b', 'the time budget ended before the interval of the median was as narrow as asked'),
+  ('load', 'l', 'the load average was above the number of cores: something else was running'),
+  ('slowdown', 's', 'the hardware slowed the GPU down (heat, power brake) for more than 1 % of the window'),
+  ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),
+  ('energy_integral', 'i', 'the device has no usable energy counter: energy is the integral of power alone'),
+  ('foreign_processes', 'p', 'other processes were on the GPU'),
+  ('gaps', 'g', 'more than 5 % of the window passed between inferences'),
+  ('outside', 'o', 'inferences lie outside the measure phase: the clock or the units of the files are in doubt'),
+  ('parity_failed', 'x', 'the output differs from the reference by more than the precision allows: left out of speed tables')
+) AS catalogue (mark, sign, meaning);
+
+-- marks: one row per cell and mark, with the sentence why; nothing is dropped because of a mark
+CREATE VIEW marks AS
+SELECT run, cell_key, 'noisy' AS mark, 'stopped as noisy' AS why FROM cells WHERE stop_reason = 'noisy'
+UNION ALL
+SELECT run, cell_key, 'budget', 'stopped by its time budget' FROM cells WHERE stop_reason = 'budget'
+UNION ALL
+SELECT run, cell_key, 'load',
+  printf('load average %.1f on %d cores', greatest(load_average_start, load_average_end), logical_cores)
+FROM cells WHERE greatest(load_average_start, load_average_end) > logical_cores
+UNION ALL
+SELECT run, cell_key, 'slowdown', printf('%.1f %% of the window', 100 * share_any_hardware_slowdown)
+FROM conditions WHERE share_any_hardware_slowdown > 0.01
+UNION ALL
+SELECT run, cell_key, 'energy_suspect', string_agg(class || ': ' || suspect, '; ' ORDER BY class)
+FROM energy WHERE suspect IS NOT NULL GROUP BY ALL
+UNION ALL
+SELECT run, cell_key, 'energy_integral', 'integral of ' || coalesce(power_source, 'unnamed') || ' power'
+FROM energy WHERE class = 'gpu' AND basis = 'integral'
+UNION ALL
+SELECT run, cell_key, 'foreign_processes', printf('%d at the begin of the run', foreign_processes)
+FROM cells WHERE foreign_processes > 0 AND device <> 'cpu'
+UNION ALL
+SELECT t.run, t.cell_key, 'gaps', printf('%.1f %% of the window', 100 * (1 - t.coverage))
+FROM throughput AS t JOIN cells USING (run, cell_key) WHERE t.coverage < 0.95 AND cells.scenario <> 'server'
+UNION ALL
+SELECT m.run, m.cell_key, 'outside', 'window and measure phase do not agree'
+FROM measured AS m JOIN phases AS p USING (run, cell_key)
+WHERE m.window_start_ns < p.measure_start_ns OR m.window_end_ns > p.measure_end_ns
+UNION ALL
+SELECT run, cell_key, 'parity_failed', message FROM cells WHERE status = 'parity_failed';
