@@ -157,15 +157,16 @@ def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> 
 
 def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
     """The runner that `--runner` names; without it containers where an engine answers and no interpreter is given."""
-    from common.host.containers import engine
-    from common.host.containers.limits import Limits, parse_cpu_list
-    from common.host.containers.runner import DockerRunner
-    from common.host.local_runner import LocalRunner
-
-    name = options.runner or ("local" if options.python or not engine.answers() else "docker")
+    # Imported where they are needed: a GPU host with little installed can still make local runs.
+    name = options.runner or ("local" if options.python or not _engine_answers() else "docker")
     if name == "local":
+        from common.host.local_runner import LocalRunner
+
         return LocalRunner(images, options.python or None)
     if name == "docker":
+        from common.host.containers.limits import Limits, parse_cpu_list
+        from common.host.containers.runner import DockerRunner
+
         if options.python:
             raise UserError(
                 "--python is for the local runner: a container brings its own interpreter; leave one of them out"
@@ -175,6 +176,12 @@ def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
         limits = Limits(options.cpus, options.memory, opt.whole("--pids", options.pids), options.shm, options.tmp)
         return DockerRunner(images, limits, options.gpu_driver)
     raise unknown("runner", name, ["local", "docker"])
+
+
+def _engine_answers() -> bool:
+    from common.host.containers import engine
+
+    return engine.answers()
 
 
 def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
