@@ -98,7 +98,8 @@ def centred_logits(probabilities: np.ndarray) -> np.ndarray:
     """Logits up to rounding: log of the probabilities (at least FLOOR), each row moved to mean 0. (rows, classes)."""
     # np.maximum hands NaN on, so that it fails instead of becoming the floor.
     logs = np.log(np.maximum(probabilities, FLOOR))
-    centred: np.ndarray = logs - logs.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        centred: np.ndarray = logs - logs.mean(axis=1, keepdims=True)
     return centred
 
 

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -113,12 +114,21 @@ def die_with(lifeline: int) -> None:
     """Called in the worker: from now on its process group is killed when the lifeline's other end is closed.
 
     The kernel signals the group itself (fcntl(2), F_SETOWN and O_ASYNC), so this works while a framework holds the
-    interpreter, takes children along, and costs nothing while a measurement runs.
+    interpreter, takes children along, and costs nothing while a measurement runs. Where the kernel does not offer it
+    (sandboxes), a thread that sleeps in read(2) does the same, but needs the interpreter for it.
     """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    try:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        threading.Thread(target=_kill_group_at_end_of, args=(lifeline,), daemon=True).start()
     already_gone = select.poll()
     already_gone.register(lifeline, 0)
     if already_gone.poll(0):
         os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _kill_group_at_end_of(pipe: int) -> None:
+    os.read(pipe, 1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -51,7 +51,9 @@ def one_line(text: str) -> str:
 def last_telling_line(log: Iterable[str]) -> str:
     """The last line of a log that names a failure, else the last that says anything, else ""."""
     words = ("error", "fatal", "exception", "abort", "fail", "out of memory", "bad_alloc", "terminate called", "killed")
-    lines = [line for line in (raw.strip() for raw in log) if line and not line.startswith(CELL_MARK)]
+    # Names of files and modules in a dump of the stack contain words like "error" without telling of one.
+    dull = (CELL_MARK.strip(), 'File "', "Extension modules:")
+    lines = [line for line in (raw.strip() for raw in log) if line and not line.startswith(dull)]
     telling = [line for line in lines if any(word in line.lower() for word in words)]
     return one_line((telling or lines or [""])[-1])
 

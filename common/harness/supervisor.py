@@ -264,9 +264,9 @@ def _judge_death(exit_code: int, attempt: Attempt, log: Path) -> Tuple[str, str]
         end = f"the worker was ended by {name} {attempt.where}"
     else:
         end = f"the worker exited with code {exit_code} {attempt.where}"
-    last_words = last_telling_line(lines)
+    starved = [line for line in lines if memory.names_out_of_memory(line)] if exit_code != 0 else []
+    last_words = last_telling_line(starved or lines)
     message = one_line(f"{end}; its last words: {last_words}" if last_words else end)
-    starved = exit_code != 0 and any(memory.names_out_of_memory(line) for line in lines[-10:])
     return ("oom" if starved else "crashed"), message
 
 

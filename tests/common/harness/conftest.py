@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,11 +108,5 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path):
-    made = Bench(tmp_path)
-    yield made
-    for left in (tmp_path / "pids").glob("*"):
-        try:
-            os.kill(int(left.name), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)

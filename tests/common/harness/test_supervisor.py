@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.common.harness.conftest import QUICK, REPOSITORY, Bench
 
 from common.harness import cell_folder, journal
 from common.schema import STATUSES
+from tests.common.harness.conftest import QUICK, REPOSITORY, Bench
 
 MISBEHAVIOUR = [
     ("killed", "crashed", ["SIGKILL", "in phase compile", "a last line before the end"]),
@@ -61,12 +61,12 @@ def test_misbehaviour_costs_one_cell(bench: Bench, variant: str, status: str, wo
 
 
 def test_a_hanging_worker_is_a_timeout_that_names_the_phase(bench: Bench) -> None:
-    job = bench.job("hangs", (1, 2, 4), settings=replace(QUICK, cell_timeout_s=1.5))
+    job = bench.job("hangs", (1, 2, 4), settings=replace(QUICK, cell_timeout_s=3.0))
     code, _ = bench.run(job)
     rows = [bench.cell(cell) for cell in job.cells]
     assert code == 0
     assert [row["status"] for row in rows] == ["ok", "timeout", "ok"]
-    assert rows[1]["message"] == "not done after 1.5 s, in phase compile"
+    assert rows[1]["message"] == "not done after 3 s, in phase compile"
     assert rows[0]["worker"] == rows[1]["worker"] != rows[2]["worker"]
     phases = {p["phase"]: p for p in bench.file(job.cells[1], "phases.csv")}
     assert list(phases) == ["import", "load", "compile"]
@@ -146,6 +146,30 @@ def test_when_the_supervisor_is_killed_its_worker_and_the_workers_children_die(b
     wait_for(lambda: all(dead(pid) for pid in pids))
 
 
+@pytest.mark.parametrize("kernel_offers_it", [True, False])
+def test_the_lifeline_ends_the_group_with_or_without_the_kernels_help(kernel_offers_it: bool) -> None:
+    code = (
+        "import fcntl, sys, time\n"
+        "def refuse(*_): raise OSError(22, 'no such thing here')\n"
+        f"if not {kernel_offers_it}: fcntl.fcntl = refuse\n"
+        "from common.harness.process import die_with\n"
+        "die_with(int(sys.argv[1]))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    theirs, ours = os.pipe()
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code, str(theirs)],
+        cwd=REPOSITORY, pass_fds=[theirs], start_new_session=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert worker.stdout is not None
+    with worker.stdout as lines:
+        assert lines.readline() == "ready\n"
+    os.close(ours)
+    assert worker.wait(timeout=20) == -signal.SIGKILL
+
+
 def test_when_nobody_reads_the_events_the_job_ends(bench: Bench) -> None:
     process, pids = start_hanging(bench)
     assert process.stdout is not None
@@ -158,10 +182,10 @@ def test_when_nobody_reads_the_events_the_job_ends(bench: Bench) -> None:
 def test_killed_at_any_moment_nothing_is_lost_doubled_or_half_written(bench: Bench) -> None:
     job = bench.job("slow", (1, 2, 4, 8, 16, 32))
     rng = random.Random(11)
-    for _ in range(8):
+    for _ in range(7):
         process = bench.start(job)
         try:
-            process.communicate(timeout=rng.uniform(0.1, 1.1))
+            process.communicate(timeout=rng.uniform(0.1, 0.9))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -225,7 +249,6 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(bench: Bench) -> No
 
 
 def test_no_space_left_keeps_finished_cells(bench: Bench) -> None:
-    """The file size limit of the worker stands in for the full disk: its write fails in the middle of a file."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
     bench.run_dir.mkdir()
@@ -278,9 +301,7 @@ def test_the_journal_of_several_supervisors_has_one_header_and_whole_lines(tmp_p
         "import sys; from pathlib import Path; from common.harness import journal\n"
         "for i in range(50): journal.append(Path(sys.argv[1]), 'start', f'cell{i}', sys.argv[2])"
     )
-    writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"w{n}"], cwd=REPOSITORY) for n in range(3)
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"w{n}"], cwd=REPOSITORY) for n in range(3)]
     assert [writer.wait(30) for writer in writers] == [0, 0, 0]
     lines = (tmp_path / journal.FILE).read_text().splitlines()
     assert len(lines) == 151

@@ -1,0 +1,125 @@
+"""Parity is arithmetic on two arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.harness import parity
+from common.schema import PRECISIONS
+from tests.common.harness.conftest import softmax
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    return np.random.default_rng(3).normal(0, 3, (8, 100))
+
+
+def test_the_reference_itself_passes_everywhere(logits: np.ndarray) -> None:
+    reference = softmax(logits)
+    for precision in PRECISIONS:
+        for kind in ("probabilities", "raw"):
+            verdict = parity.compare(reference.astype(np.float32), reference, kind, precision)
+            assert verdict.passed
+            assert (verdict.top1, verdict.top5) == (1.0, 1.0)
+            assert verdict.rel_l2 < 1e-6
+
+
+def test_the_error_of_logits_is_found_through_the_softmax(logits: np.ndarray) -> None:
+    noise = np.random.default_rng(4).normal(0, 1, logits.shape)
+    noise -= noise.mean(axis=1, keepdims=True)
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    noise *= 2e-3 * np.linalg.norm(centred) / np.linalg.norm(noise)
+    verdict = parity.compare(softmax(logits + noise), softmax(logits), "probabilities", "fp32")
+    assert verdict.metric == "logits"
+    assert verdict.rel_l2 == pytest.approx(2e-3, rel=1e-6)
+    assert not verdict.passed
+    assert verdict.reason == "relative L2 error of logits is 0.002, at most 0.001 is allowed"
+    assert parity.compare(softmax(logits + noise / 4), softmax(logits), "probabilities", "fp32").passed
+
+
+@pytest.mark.parametrize(("precision", "scale", "passes"), [
+    ("fp16", 0.04, True), ("fp16", 0.06, False), ("bf16", 0.04, True), ("tf32", 0.06, False),
+    ("int8", 0.14, True), ("int8", 0.16, False),
+])  # fmt: skip
+def test_reduced_precision_is_judged_on_probabilities(
+    logits: np.ndarray, precision: str, scale: float, passes: bool
+) -> None:
+    reference = softmax(logits)
+    verdict = parity.compare(reference * (1 + scale), reference, "probabilities", precision)
+    assert verdict.metric == "probabilities"
+    assert verdict.rel_l2 == verdict.prob_rel_l2 == pytest.approx(scale)
+    assert verdict.passed is passes
+
+
+def nearly_tied() -> tuple[np.ndarray, np.ndarray]:
+    """Image 0 changes its best class by a difference that no L2 tolerance sees."""
+    reference = np.full((8, 10), 0.05)
+    reference[:, 2] = 0.550
+    reference[0, 2], reference[0, 3] = 0.301, 0.299
+    output = reference.copy()
+    output[0, 2], output[0, 3] = 0.299, 0.301
+    return output, reference
+
+
+@pytest.mark.parametrize(("precision", "passes"), [("fp16", False), ("int8", True)])
+def test_a_changed_top_class(precision: str, passes: bool) -> None:
+    output, reference = nearly_tied()
+    verdict = parity.compare(output, reference, "probabilities", precision)
+    assert verdict.top1 == 0.875
+    assert verdict.passed is passes
+    if not passes:
+        assert verdict.reason == "top class agrees for 0.875 of the reference images, 1 is required"
+
+
+def test_raw_outputs_are_judged_as_they_are(logits: np.ndarray) -> None:
+    output = -logits
+    assert not parity.compare(output, logits, "raw", "int8").passed
+    verdict = parity.compare(logits * 1.0005, logits, "raw", "fp32")
+    assert (verdict.metric, verdict.passed) == ("raw", True)
+    assert not parity.compare(logits * 1.002, logits, "raw", "fp32").passed
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["probabilities", "raw"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_never_pass(logits: np.ndarray, precision: str, kind: str, bad: float) -> None:
+    output = softmax(np.tile(logits, (3, 1)))
+    output[20, 7] = bad
+    assert not parity.compare(output, softmax(logits), kind, precision).passed
+
+
+def test_one_wrong_row_in_a_large_batch_is_not_averaged_away(logits: np.ndarray) -> None:
+    reference = softmax(logits)
+    output = np.tile(reference, (64, 1))
+    alone = output[:8].copy()
+    output[509], alone[5] = output[510], output[510]
+    for precision in PRECISIONS:
+        large = parity.compare(output, reference, "probabilities", precision)
+        small = parity.compare(alone, reference, "probabilities", precision)
+        assert not large.passed
+        assert (large.rel_l2, large.top1, large.top5) == (small.rel_l2, small.top1, small.top5)
+
+
+def test_rows_beyond_a_whole_repetition_count_too(logits: np.ndarray) -> None:
+    reference = softmax(logits)
+    output = np.concatenate([reference, reference[:3]])
+    assert parity.compare(output, reference, "probabilities", "fp32").passed
+    output[9] = output[0]
+    assert not parity.compare(output, reference, "probabilities", "fp32").passed
+
+
+def test_zero_probabilities_have_a_floor() -> None:
+    reference = np.array([[1.0, 0.0, 0.0]])
+    assert parity.compare(reference.copy(), reference, "probabilities", "fp32").rel_l2 == 0.0
+
+
+def test_an_output_of_another_shape_is_named(logits: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"output has shape \(8, 99\)"):
+        parity.compare(softmax(logits)[:, :99], softmax(logits), "probabilities", "fp32")
+    with pytest.raises(ValueError, match="rows >= 8"):
+        parity.compare(softmax(logits)[:4], softmax(logits), "probabilities", "fp32")
+
+
+def test_every_precision_has_a_tolerance() -> None:
+    assert set(parity.TOLERANCES) == set(PRECISIONS)

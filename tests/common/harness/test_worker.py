@@ -1,0 +1,119 @@
+"""A cell that goes well, and one whose output is wrong: what lands in its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from common import schema
+from tests.common.harness.conftest import QUICK, Bench
+
+
+@pytest.fixture
+def measured(bench: Bench):
+    """Three batch sizes: smaller than the reference set and no divisor of it, one, and larger."""
+    picture = bench.folder / "picture.npy"
+    with np.load(bench.model.path(bench.model.reference)) as arrays:
+        np.save(picture, arrays["inputs"][3:4])
+        wanted = arrays["outputs"][3]
+    job = bench.job("device-clock", (3, 1, 19), picture=str(picture))
+    code, events = bench.run(job)
+    assert code == 0
+    return bench, job, events, wanted
+
+
+def test_a_good_cell_has_all_its_facts(measured) -> None:
+    bench, job, _events, wanted = measured
+    best = [int(c) for c in np.argsort(-wanted)[:3]]
+    for cell in job.cells:
+        row = bench.cell(cell)
+        samples = bench.file(cell, "samples.csv")
+        phases = bench.file(cell, "phases.csv")
+        assert row["status"] == "ok", row["message"]
+        assert row["message"] == ""
+        assert row["cell_key"] == cell.key
+        assert (row["framework_version"], json.loads(row["versions"])) == ("1.2.3", {"framework": "1.2.3"})
+        assert json.loads(row["settings"])["loads"] == "1"
+        assert json.loads(row["settings"])["keras_home"].startswith(job.cache_dir)
+        assert float(row["parity_rel_l2"]) < 1e-4
+        assert (row["parity_metric"], row["parity_top1"], row["parity_top5"]) == ("logits", "1.0", "1.0")
+        assert [c for c, _ in json.loads(row["top3"])] == best
+        assert json.loads(row["top3"])[0][1] == pytest.approx(wanted[best[0]], abs=1e-5)
+        assert row["stop_reason"] in schema.STOP_REASONS
+        assert row["warmup_stop"] in ("steady", "budget")
+        assert int(row["warmup_runs"]) > 0
+        assert int(row["host_peak_bytes"]) > 1 << 20
+        assert row["device_peak_bytes"] == "" and row["device_uuid"] == ""
+        assert row["origin"] == "framewatt"
+
+        assert [phase["phase"] for phase in phases] == [
+            "import", "load", "compile", "first", "parity", "warmup", "measure", "device", "idle",
+        ]  # fmt: skip
+        spans = [(int(phase["start_ns"]), int(phase["end_ns"])) for phase in phases]
+        assert all(start <= end for start, end in spans)
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+        assert int(row["samples"]) == len(samples) >= max(16, 32 // cell.batch_size)
+        assert [int(sample["i"]) for sample in samples] == list(range(len(samples)))
+        edges = [int(sample[name]) for sample in samples for name in ("start_ns", "end_ns")]
+        assert edges == sorted(edges)
+        begin, end = spans[6]
+        assert begin <= edges[0] and edges[-1] <= end
+        assert {sample["scheduled_ns"] for sample in samples} == {""}
+
+        times = bench.file(cell, "device_times.csv")
+        assert [time["device_ns"] for time in times] == ["1234"] * 3
+
+
+def test_import_and_load_are_shared_by_the_cells_of_a_worker(measured) -> None:
+    bench, job, _events, _ = measured
+    shared = {tuple(phase.values()) for cell in job.cells for phase in bench.file(cell, "phases.csv")[:2]}
+    assert len(shared) == 2
+    assert len({bench.cell(cell)["worker"] for cell in job.cells}) == 1
+
+
+def test_the_events_tell_the_course_of_a_cell(measured) -> None:
+    bench, job, events, _ = measured
+    of_first = [event for event in events if event.get("cell_key") == job.cells[0].key]
+    worker = bench.cell(job.cells[0])["worker"]
+    assert of_first[0] == {"event": "cell_start", "cell_key": job.cells[0].key, "worker": worker}
+    assert [event["name"] for event in of_first if event["event"] == "phase"] == [
+        "import", "load", "compile", "first", "parity", "warmup", "measure", "device", "idle",
+    ]  # fmt: skip
+    progress = [event for event in of_first if event["event"] == "progress"]
+    assert progress
+    assert all(set(e) == {"event", "cell_key", "fraction", "samples", "images_per_s"} for e in progress)
+    assert all(0 <= e["fraction"] <= 1 for e in progress)
+    assert of_first[-1] == {"event": "cell_finish", "cell_key": job.cells[0].key, "status": "ok", "message": ""}
+    assert (bench.run_dir / "logs" / f"{worker}.log").is_file()
+
+
+def test_a_framework_without_device_time_has_no_such_phase_or_file(bench: Bench) -> None:
+    job = bench.job("good", settings=replace(QUICK, idle_seconds=0.0))
+    bench.run(job)
+    assert {p["phase"] for p in bench.file(job.cells[0], "phases.csv")}.isdisjoint({"device", "idle"})
+    assert not (bench.run_dir / "cells" / job.cells[0].key / "device_times.csv").exists()
+
+
+@pytest.mark.parametrize("variant", ["wrong", "nan"])
+def test_wrong_output_is_measured_and_marked(bench: Bench, variant: str) -> None:
+    job = bench.job(variant, (16,))
+    bench.run(job)
+    row = bench.cell(job.cells[0])
+    assert row["status"] == "parity_failed"
+    assert "relative L2 error of logits" in row["message"]
+    assert int(row["samples"]) > 0
+
+
+def test_a_picture_of_another_size_is_named(bench: Bench) -> None:
+    picture = bench.folder / "picture.npy"
+    np.save(picture, np.zeros((1, 5, 5, 3), np.float32))
+    job = bench.job(picture=str(picture))
+    bench.run(job)
+    assert bench.cell(job.cells[0])["message"] == (
+        "ValueError: the picture has shape (1, 5, 5, 3), the model takes (1, 4, 4, 3)"
+    )
