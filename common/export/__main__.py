@@ -19,6 +19,8 @@ from common import models
 from common.errors import UserError
 from common.export.progress import Progress, claim_stdout
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
 
 def parser() -> argparse.ArgumentParser:
     names = ", ".join(models.MODELS)
@@ -62,7 +64,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in UNWRITABLE:
             return _failed(error)
         print(f"error: cannot write models to {options.out}: {error.strerror}", file=sys.stderr)
         return 2

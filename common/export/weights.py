@@ -18,6 +18,9 @@ from common.models import RegisteredModel
 DOWNLOAD_TIMEOUT_S = 10.0
 SEED = 20260102
 CALIBRATION_IMAGES = 32
+#: models of more parameters than LARGE are calibrated on fewer images: float64 takes minutes and gigabytes there
+LARGE = 8_000_000
+CALIBRATION_IMAGES_LARGE = 8
 LOGIT_DEVIATION = 3.0
 #: significant bits kept of what calibration computes
 CALIBRATION_BITS = 12
@@ -81,7 +84,8 @@ def _seeded(entry: RegisteredModel, reference_dtype: str) -> Tuple[Any, Any]:
     keras.utils.set_random_seed(SEED)
     reference = build(entry, reference_dtype)
     _draw(reference, np.random.default_rng(SEED))
-    images = pictures(CALIBRATION_IMAGES, entry.size, entry.size, 3, SEED)
+    count = CALIBRATION_IMAGES_LARGE if reference.count_params() > LARGE else CALIBRATION_IMAGES
+    images = pictures(count, entry.size, entry.size, 3, SEED)
     _calibrate_normalisation(reference, images)
     _calibrate_logits(reference, images)
     model = build(entry, "float32")

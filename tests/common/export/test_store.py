@@ -1,0 +1,100 @@
+"""Folders of models: whole or not there, and the same for two exporters at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.export.store import STALE_AFTER_S, Digest, existing, publish, temporary_folder
+from common.model_files import ModelFiles
+
+
+def fill(folder: Path, content: str = "weights") -> ModelFiles:
+    (folder / "model.onnx").write_text(content)
+    (folder / "reference.npz").write_text("")
+    return ModelFiles(
+        root=folder, name="toy", hash="0123456789ab", onnx="model.onnx", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input="x", onnx_output="y",
+        output_kind="raw", classes=5, weights="user", weights_note="A toy.",
+    )  # fmt: skip
+
+
+def test_published_folder_can_be_read_back(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path / "models") as folder:
+        model = fill(folder)
+        assert not existing(tmp_path / "models", "toy", "0123456789ab")
+        final = publish(folder, model, {"parameters": 3})
+    assert final == tmp_path / "models" / "toy-0123456789ab"
+    assert existing(tmp_path / "models", "toy", "0123456789ab")
+    assert ModelFiles.read(final).describe() == model.describe()
+    assert json.loads((final / "model.json").read_text())["files"]["model.onnx"]["bytes"] == len("weights")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["toy-0123456789ab"]
+
+
+def test_the_second_of_two_exporters_keeps_the_first_ones_files(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path) as one, temporary_folder(tmp_path) as other:
+        assert publish(one, fill(one, "first"), {}) == publish(other, fill(other, "second"), {})
+    assert (tmp_path / "toy-0123456789ab" / "model.onnx").read_text() == "first"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_something_else_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "toy-0123456789ab").mkdir()
+    (tmp_path / "toy-0123456789ab" / "mine").write_text("")
+    with temporary_folder(tmp_path) as folder, pytest.raises(OSError, match="toy-0123456789ab"):
+        publish(folder, fill(folder), {})
+    assert (tmp_path / "toy-0123456789ab" / "mine").exists()
+
+
+def test_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), temporary_folder(tmp_path) as folder:
+        fill(folder)
+        raise RuntimeError("killed half-way")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
+    for name, age in ((".tmp-old", STALE_AFTER_S + 60), (".tmp-busy", 60.0), ("kept", STALE_AFTER_S + 60)):
+        (tmp_path / name).mkdir()
+        moment = (tmp_path / name).stat().st_mtime - age
+        os.utime(tmp_path / name, (moment, moment))
+    with temporary_folder(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} >= {".tmp-busy", "kept"}
+        assert not (tmp_path / ".tmp-old").exists()
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write models to"), temporary_folder(tmp_path / "file" / "models"):
+        pass
+
+
+def test_incomplete_folder_does_not_exist(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path) as folder:
+        final = publish(folder, fill(folder), {})
+    (final / "model.onnx").unlink()
+    assert not existing(tmp_path, "toy", "0123456789ab")
+
+
+def test_digest_depends_on_label_shape_type_and_values() -> None:
+    def digest(label: str, values: np.ndarray) -> str:
+        made = Digest()
+        made.array(label, values)
+        return made.short()
+
+    values = np.arange(6, dtype=np.float32)
+    different = [
+        digest("a", values),
+        digest("b", values),
+        digest("a", values.reshape(2, 3)),
+        digest("a", values.astype(np.float64)),
+        digest("a", values + 1),
+    ]
+    assert len(set(different)) == len(different)
+    assert digest("a", values) == digest("a", values.astype(">f4")) == digest("a", np.repeat(values, 2)[::2])
+    assert len(different[0]) == 12

@@ -1,0 +1,124 @@
+"""Finding exported models, and running an exporter, here a small script in its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.host import models
+from common.model_files import ModelFiles
+
+
+def make(folder: Path, weights: str = "seeded", name: str = "MobileNetV3L", age_s: float = 0.0) -> ModelFiles:
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_text("")
+    (folder / "reference.npz").write_text("")
+    model = ModelFiles(
+        root=folder, name=name, hash=folder.name[-12:], onnx="model.onnx", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input="x", onnx_output="y",
+        output_kind="raw", classes=5, weights=weights, weights_note="A toy.",
+    )  # fmt: skip
+    (folder / "model.json").write_text(json.dumps(model.describe()))
+    moment = folder.stat().st_mtime - age_s
+    os.utime(folder / "model.json", (moment, moment))
+    return model
+
+
+def test_newest_of_the_wanted_origin(tmp_path: Path) -> None:
+    make(tmp_path / "MobileNetV3L-aaaaaaaaaaaa", age_s=100)
+    seeded = make(tmp_path / "MobileNetV3L-bbbbbbbbbbbb", age_s=50)
+    make(tmp_path / "MobileNetV3S-cccccccccccc", name="MobileNetV3S")
+    assert models.find_model(tmp_path, "MobileNetV3L") == seeded
+    imagenet = make(tmp_path / "MobileNetV3L-dddddddddddd", "imagenet", age_s=200)
+    assert models.find_model(tmp_path, "MobileNetV3L") == imagenet
+    assert models.find_model(tmp_path, "MobileNetV3L", "seeded") == seeded
+    assert models.find_model(tmp_path, "ResNet50") is None
+
+
+def test_broken_folders_are_no_models(tmp_path: Path) -> None:
+    assert models.find_model(tmp_path / "missing", "MobileNetV3L") is None
+    make(tmp_path / "MobileNetV3L-aaaaaaaaaaaa")
+    (tmp_path / "MobileNetV3L-aaaaaaaaaaaa" / "model.onnx").unlink()
+    make(tmp_path / "MobileNetV3L-bbbbbbbbbbbb")
+    (tmp_path / "MobileNetV3L-bbbbbbbbbbbb" / "model.json").write_text('{"name": ')
+    make(tmp_path / ".tmp-MobileNetV3L")
+    assert models.find_model(tmp_path, "MobileNetV3L") is None
+
+
+def test_source() -> None:
+    assert models.source("ResNet50").image == "tensorflow"
+    with pytest.raises(UserError, match="Did you mean ResNet50"):
+        models.source("ResNet5")
+    with pytest.raises(UserError, match=r"nowhere\.onnx does not exist"):
+        models.source("nowhere.onnx")
+
+
+def test_folder_is_no_onnx_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a file"):
+        models.source(str(tmp_path))
+
+
+def test_arguments_for_other_runners(tmp_path: Path) -> None:
+    file = tmp_path / "own.onnx"
+    file.write_text("")
+    wanted = models.source(str(file))
+    assert wanted.image == "onnxrt"
+    assert models.exporter_arguments(wanted, Path("/models"), input_range=(-1.0, 1.0)) == [
+        "common.export", "--onnx", str(file), "--out", "/models", "--input-range=-1,1",
+    ]  # fmt: skip
+
+
+def exporter(tmp_path: Path, body: str) -> Path:
+    """An interpreter's double: an executable that gets the exporter's arguments."""
+    script = tmp_path / "python"
+    script.write_text(f"#!{sys.executable}\nimport json, os, sys\n{body}\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_export_reports_steps_and_returns_the_model(tmp_path: Path) -> None:
+    ready = make(tmp_path / "models" / "MobileNetV3L-aaaaaaaaaaaa", "seeded")
+    python = exporter(
+        tmp_path,
+        "print('a banner'); print(json.dumps({'step': 1, 'steps': 2, 'name': 'one'}))\n"
+        "assert sys.argv[1:5] == ['-m', 'common.export', '--model', 'MobileNetV3L'], sys.argv\n"
+        "assert os.path.isfile(os.path.join(os.environ['PYTHONPATH'], 'common', 'schema.py'))\n"
+        "print(json.dumps({'folder': 'MobileNetV3L-aaaaaaaaaaaa'}))",
+    )
+    steps: list[tuple[int, int, str]] = []
+
+    def on_step(*step: int | str) -> None:
+        steps.append(step)  # type: ignore[arg-type]
+
+    # imagenet is wanted and seeded exists: an exporter is asked
+    assert models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, "imagenet") == ready
+    assert steps == [(1, 2, "one")]
+
+
+def test_users_error_is_one_line_without_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    python = exporter(tmp_path, "sys.stderr.write('noise\\nerror: no such weights\\nmore noise\\n'); sys.exit(2)")
+    with pytest.raises(UserError) as raised:
+        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, lambda *step: None)
+    assert str(raised.value) == "no such weights"
+    assert not list(tmp_path.glob("*.log"))
+
+
+def test_crash_names_a_log_with_all_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    python = exporter(tmp_path, "sys.stderr.write('Traceback ...\\n'); sys.stderr.flush(); os.kill(os.getpid(), 9)")
+    with pytest.raises(UserError, match="the export of MobileNetV3L ended with -9") as raised:
+        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, lambda *step: None)
+    (log,) = tmp_path.glob("*.log")
+    assert str(log) in str(raised.value)
+    assert log.read_text() == "Traceback ...\n"
+
+
+def test_interpreter_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be started"):
+        models.ensure_model("MobileNetV3L", tmp_path, lambda _: tmp_path / "none", lambda *step: None)

@@ -1,0 +1,177 @@
+"""The user's picture: layouts, ranges, and one clear line for what is none."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from common.host import picture
+from common.model_files import ModelFiles
+
+RED, BLUE = (250, 10, 20), (10, 20, 240)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelFiles:
+    (tmp_path / "model.json").write_text("{}")
+    return ModelFiles(
+        root=tmp_path, name="toy", hash="0123456789ab", onnx="model.onnx", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(6, 8, 3), layout="NHWC", onnx_input="x", onnx_output="y",
+        output_kind="raw", classes=2, weights="user", weights_note="A toy.",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def two_coloured(tmp_path: Path) -> Path:
+    """A PNG of 60 x 80 pixels, left half red, right half blue."""
+    pixels = np.empty((60, 80, 3), np.uint8)
+    pixels[:, :40], pixels[:, 40:] = RED, BLUE
+    file = tmp_path / "two.png"
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def load(image: str | Path, model: ModelFiles, tmp_path: Path) -> np.ndarray:
+    picture.prepare(str(image), model, tmp_path / "picture.npy")
+    array: np.ndarray = np.load(tmp_path / "picture.npy")
+    assert array.dtype == np.float32
+    assert array.flags.c_contiguous
+    return array
+
+
+def test_channels_last(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    array = load(two_coloured, model, tmp_path)
+    assert array.shape == (1, 6, 8, 3)
+    assert array[0, 3, 0].tolist() == list(RED)
+    assert array[0, 3, 7].tolist() == list(BLUE)
+
+
+def test_channels_first(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    array = load(two_coloured, replace(model, layout="NCHW", input_shape=(3, 6, 8)), tmp_path)
+    assert array.shape == (1, 3, 6, 8)
+    assert array[0, :, 3, 0].tolist() == list(RED)
+
+
+def test_grey(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    array = load(two_coloured, replace(model, layout="NCHW", input_shape=(1, 6, 8)), tmp_path)
+    assert array.shape == (1, 1, 6, 8)
+    assert array[0, 0, 3, 0] > array[0, 0, 3, 7]  # red is brighter than blue
+
+
+def test_range_of_the_model(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    (model.root / "model.json").write_text(json.dumps({"input_range": [-1, 1]}))
+    array = load(two_coloured, model, tmp_path)
+    np.testing.assert_allclose(array[0, 3, 0], np.array(RED) / 127.5 - 1, atol=1e-6)
+
+
+def test_other_proportions_are_cropped_around_the_centre(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    array = load(two_coloured, replace(model, input_shape=(8, 4, 3)), tmp_path)
+    # bicubic filters overshoot a little beside an edge
+    np.testing.assert_allclose(array[0, 4, 0], RED, atol=5)
+    np.testing.assert_allclose(array[0, 4, 3], BLUE, atol=5)
+
+
+def test_turned_upright(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    with Image.open(two_coloured) as original:
+        original.save(turned, exif=exif)
+    assert load(turned, model, tmp_path)[0, 3, 0].tolist() == list(BLUE)
+
+
+def assert_refused(image: str | Path, model: ModelFiles, tmp_path: Path, *parts: str) -> None:
+    with pytest.raises(UserError) as raised:
+        picture.prepare(str(image), model, tmp_path / "picture.npy")
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in (str(image), *parts):
+        assert part in message
+    assert not (tmp_path / "picture.npy").exists()
+
+
+def test_text_is_no_picture(model: ModelFiles, tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_text("not a cat")
+    assert_refused(tmp_path / "cat.jpg", model, tmp_path, "not a picture")
+
+
+def test_truncated_picture(model: ModelFiles, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.effect_noise((200, 200), 80).save(out, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(out.getvalue()[: out.tell() // 2])
+    assert_refused(tmp_path / "cut.jpg", model, tmp_path, "damaged")
+
+
+def test_missing_file_and_folder(model: ModelFiles, tmp_path: Path) -> None:
+    assert_refused(tmp_path / "none.png", model, tmp_path, "No such file")
+    assert_refused(tmp_path, model, tmp_path, "directory")
+
+
+def test_too_large(
+    model: ModelFiles, two_coloured: Path, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "MAX_BYTES", 50)
+    assert_refused(two_coloured, model, tmp_path, "larger than")
+    assert_refused(f"{server}/two.png", model, tmp_path, "larger than")
+
+
+def test_more_pixels_than_reasonable(
+    model: ModelFiles, two_coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert_refused(two_coloured, model, tmp_path, "more than 1000 pixels")
+
+
+@pytest.fixture
+def server(two_coloured: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a server on loopback that has /two.png and nothing else."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    content = two_coloured.read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path == "/two.png"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            if found:
+                self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def test_from_a_url(model: ModelFiles, tmp_path: Path, server: str) -> None:
+    assert load(f"{server}/two.png", model, tmp_path)[0, 3, 0].tolist() == list(RED)
+
+
+def test_url_that_does_not_exist(model: ModelFiles, tmp_path: Path, server: str) -> None:
+    assert_refused(f"{server}/none.png", model, tmp_path, "HTTP 404")
+
+
+def test_server_that_is_not_there(model: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert_refused("http://127.0.0.1:9/cat.png", model, tmp_path, "cannot be fetched")
+
+
+def test_class_names_only_when_they_fit(model: ModelFiles) -> None:
+    assert picture.class_names(model) is None
+    (model.root / "classes.txt").write_text("cat\ndog\n")
+    assert picture.class_names(model) == ["cat", "dog"]
+    assert picture.class_names(replace(model, classes=3)) is None
