@@ -1,0 +1,388 @@
+"""TensorFlow and Keras: five ways to run the same model.
+
+| variant    | what is called in the loop                                             | made from    | precisions, GPU |
+|------------|------------------------------------------------------------------------|--------------|-----------------|
+| `tf`       | one concrete function: frozen variables, batch normalization folded    | SavedModel   | fp32 tf32 fp16  |
+| `tfxla`    | the same graph with `jit_compile=True`, compiled by XLA for each shape | SavedModel   | fp32 tf32 fp16  |
+| `keras`    | `model(images, training=False)`, eager                                 | .keras       | fp32 tf32 fp16  |
+| `kerasxla` | `model.compile(jit_compile=True)`, `model.predict_on_batch(images)`    | .keras       | fp32 tf32 fp16  |
+| `tftrt`    | signature of the SavedModel that `TrtGraphConverterV2` made            | SavedModel   | fp32 fp16       |
+
+All run in fp32 on the CPU, but for tftrt, which needs a GPU and TensorFlow 2.17 or older.
+fp16 is a cast of the whole graph (tf, tfxla), the policy mixed_float16 (keras, kerasxla), TensorRT's FP16 mode (tftrt).
+fp32 switches TensorFloat-32 off, tf32 switches it on.
+
+io="host" on a GPU: the input is a tensor in TensorFlow's page-locked host pool (GPUOptions.force_gpu_compatible; TensorFlow
+has no public way to pin one buffer), copied to the device by one op in each run; the output is copied back by
+`.numpy()`, through the same pool. Whether the input really is page-locked is asked of the driver and stands in the settings.
+io="device": the input stays on the device, and run() waits by `SyncDevice` (the stream is idle), which copies nothing.
+On the CPU both begin with a numpy array and end with one that shares the output's memory, but io="host" copies the input.
+
+Offline: TensorFlow launches kernels without waiting, so Python and launches of one batch overlap the inference of the one
+before. Copies do not overlap: TensorFlow makes its copy stream wait for the compute stream. On the CPU enqueue() is run().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from typing import Any, Dict, List, Optional, Protocol
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
+from common.model_files import ModelFiles
+from images.tensorflow import cuda_driver, environment, tftrt
+from images.tensorflow.frozen_graph import FrozenGraph
+from images.tensorflow.keras_calls import KerasCall, KerasXla
+
+VARIANTS = ("tf", "tfxla", "keras", "kerasxla", "tftrt")
+_XLA_VARIANTS = ("tfxla", "kerasxla")
+_GPU_PRECISIONS = {
+    variant: ("fp32", "fp16") if variant == "tftrt" else ("fp32", "tf32", "fp16") for variant in VARIANTS
+}
+#: outputs that enqueue() leaves on the device before it reads them back all at once; 64 MB for 1000 classes at batch 512
+_MAX_UNREAD_OUTPUTS = 32
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "OUT_OF_MEMORY",
+    "ALLOC_FAILED",
+    "failed to allocate",
+    "Failed to allocate",
+    "OOM when",
+)
+
+
+class Network(Protocol):
+    """The model as one variant calls it. `images` is a tensor, (batch_size, *input_shape), float32."""
+
+    def load(self, model: ModelFiles, precision: str) -> None:
+        """Nothing batch-specific."""
+
+    def specialize(self, images: Any) -> None:
+        """What must be made for this shape before its first inference."""
+
+    def infer(self, images: Any) -> Any:
+        """The output tensor, where the model ran; on a GPU not waited for."""
+
+    def to_host(self, images: Any) -> np.ndarray:
+        """The output as a numpy array."""
+
+    def traces(self) -> int:
+        """How many times Python has been traced into a graph for the prepared shape."""
+
+    def settings(self) -> Dict[str, str]:
+        """The variant's own settings: `graph`, `xla`, and how fp16 is done under `fp16`."""
+
+
+def create(variant: str) -> Adapter:
+    """Imports TensorFlow, with the caches of $FRAMEWATT_CACHE_DIR: XLA reads their place while it is loaded.
+
+    Raises ValueError for a variant that is not in VARIANTS, ImportError without TensorFlow.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant}; there is {', '.join(VARIANTS)}")
+    caches = environment.configure(os.environ.get("FRAMEWATT_CACHE_DIR"))
+    return TensorFlowAdapter(variant, environment.import_tensorflow(), caches)
+
+
+class TensorFlowAdapter:
+    """See the module's docstring. One device for each process: TensorFlow cannot change it once it has run."""
+
+    def __init__(self, variant: str, tf: Any, caches: Optional[environment.Caches]) -> None:
+        self._variant = variant
+        self._tf = tf
+        self._caches = caches
+        self._network: Optional[Network] = None
+        self._gpu = False
+        self._precision = ""
+        self._device = "/CPU:0"
+        self._io = ""
+        self._batch = np.empty(0, np.float32)
+        self._images: Any = None
+        self._result: Any = None
+        self._unread: List[Any] = []
+        self._pinned: Optional[bool] = None
+        self._failures = (tf.errors.OpError, MemoryError)
+
+    # -- what can run
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        if cell.device == "cpu":
+            if self._variant == "tftrt":
+                return tftrt.why_unavailable(self._tf) or "TF-TRT needs a GPU"
+            if cell.precision != "fp32":
+                return f"{self._variant} runs in fp32 on the CPU, not in {cell.precision}"
+            return None
+        if self._variant == "tftrt":
+            reason = tftrt.why_unavailable(self._tf)
+            if reason is not None:
+                return reason
+        if cell.precision not in _GPU_PRECISIONS[self._variant]:
+            return f"{self._variant} runs in {', '.join(_GPU_PRECISIONS[self._variant])}, not in {cell.precision}"
+        gpus = self._tf.config.list_physical_devices("GPU")
+        if not gpus:
+            build = "built with CUDA" if self._tf.test.is_built_with_cuda() else "built without CUDA"
+            return f"TensorFlow {self._tf.__version__}, {build}, finds no GPU that it can use"
+        if cell.precision == "tf32":
+            capability = self._tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+            if tuple(capability) < (8, 0):
+                return "tf32 needs a GPU of compute capability 8.0 or newer"
+        return None
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Raises Unsupported for a model without the form that the variant reads, or a GPU that is not there."""
+        self._gpu = device != "cpu"
+        self._precision = precision
+        if not self._gpu and precision != "fp32":
+            raise Unsupported(f"{self._variant} runs in fp32 on the CPU, not in {precision}")
+        if self._gpu:
+            self._use_gpu(int(device.rpartition(":")[2]))
+        else:
+            self._use_cpu(threads)
+        caches = self._caches or (environment.locate_caches(cache_dir) if cache_dir else None)
+        if caches is not None:
+            caches.graphs.mkdir(parents=True, exist_ok=True)
+            caches.tftrt.mkdir(parents=True, exist_ok=True)
+        network = self._make_network(caches)
+        try:
+            network.load(model, precision)
+        except FileNotFoundError as error:
+            raise Unsupported(f"{self._variant} cannot read this model: {error}") from error
+        except self._failures as error:
+            self._raise_out_of_memory(error)
+            raise
+        self._network = network
+
+    def _make_network(self, caches: Optional[environment.Caches]) -> Network:
+        if self._variant == "keras":
+            return KerasCall(self._tf)
+        if self._variant == "kerasxla":
+            return KerasXla(self._tf)
+        if self._variant == "tftrt":
+            return tftrt.TfTrt(self._tf, caches.tftrt if caches else None)
+        return FrozenGraph(self._tf, self._variant == "tfxla", caches.graphs if caches else None)
+
+    def _use_cpu(self, threads: Optional[int]) -> None:
+        config = self._tf.config
+        config.set_visible_devices([], "GPU")
+        if threads is not None:
+            config.threading.set_intra_op_parallelism_threads(threads)
+            # the model is one chain: a second pool would only take the first one's cores
+            config.threading.set_inter_op_parallelism_threads(1)
+
+    def _use_gpu(self, ordinal: int) -> None:
+        config = self._tf.config
+        gpus = config.list_physical_devices("GPU")
+        if ordinal >= len(gpus):
+            raise Unsupported(
+                f"TensorFlow {self._tf.__version__} finds {len(gpus)} GPUs; number {ordinal} was asked for"
+            )
+        config.set_visible_devices([gpus[ordinal]], "GPU")
+        config.experimental.set_memory_growth(gpus[ordinal], True)
+        config.experimental.enable_tensor_float_32_execution(self._precision == "tf32")
+        # GPUOptions.force_gpu_compatible: host tensors come from page-locked memory. No public function sets it in
+        # TensorFlow 2, where sessions are gone; the eager context merges this proto into its own.
+        context = importlib.import_module("tensorflow.python.eager.context").context()
+        options = self._tf.compat.v1.GPUOptions(force_gpu_compatible=True)
+        with contextlib.suppress(AttributeError):
+            context._config = self._tf.compat.v1.ConfigProto(gpu_options=options)
+        self._device = "/GPU:0"
+
+    # -- one shape
+
+    def prepare(self, batch: np.ndarray, io: str) -> None:
+        network = self._loaded()
+        self._drop_results()
+        same = self._io == io and self._batch.shape == batch.shape
+        self._batch = batch
+        self._io = io
+        if not same and self._gpu:
+            self._tf.config.experimental.reset_memory_stats("GPU:0")
+        try:
+            self._images = self._place(batch, io)
+            if not same:
+                self._compile(network)
+        except self._failures as error:
+            self._raise_out_of_memory(error)
+            raise
+
+    def _place(self, batch: np.ndarray, io: str) -> Any:
+        tf = self._tf
+        if io == "device" or not self._gpu:
+            with tf.device(self._device):
+                return tf.constant(batch)
+        with tf.device("/CPU:0"):
+            # only what an op allocates comes from the page-locked pool; tf.constant takes numpy's kind of memory
+            images = tf.raw_ops.DeepCopy(x=tf.constant(batch))
+        self._pinned = cuda_driver.is_pinned(np.asarray(images).__array_interface__["data"][0])
+        return images
+
+    def _compile(self, network: Network) -> None:
+        try:
+            self._first(network)
+        except self._tf.errors.OpError as error:
+            if self._variant not in _XLA_VARIANTS or self._caches is None or self._is_out_of_memory(error):
+                raise
+            if not self._caches.forget_executables():
+                raise
+            self._first(network)
+
+    def _first(self, network: Network) -> None:
+        network.specialize(self._on_device())
+        self.run()
+
+    # -- one inference
+
+    def _on_device(self) -> Any:
+        """The input where the model runs: a copy to the device (CPU: in memory) where io is host."""
+        if self._io == "device":
+            return self._images
+        if not self._gpu:
+            return self._tf.constant(self._batch)
+        with self._tf.device("/GPU:0"):
+            return self._tf.identity(self._images)
+
+    def _wait(self) -> None:
+        """Until all kernels launched so far are done; copies nothing (one eager op and one wait for the stream)."""
+        if self._gpu:
+            with self._tf.device("/GPU:0"):
+                self._tf.raw_ops.SyncDevice()
+
+    def run(self) -> None:
+        network = self._loaded()
+        try:
+            if self._io == "host":
+                self._result = network.to_host(self._on_device())
+            else:
+                self._result = network.infer(self._images)
+                self._wait()
+        except self._failures as error:
+            self._raise_out_of_memory(error)
+            raise
+
+    def enqueue(self) -> None:
+        if not self._gpu:
+            self.run()
+            return
+        network = self._loaded()
+        try:
+            self._result = network.infer(self._on_device())
+            if self._io == "host":
+                self._unread.append(self._result)
+                if len(self._unread) >= _MAX_UNREAD_OUTPUTS:
+                    self._read_back()
+        except self._failures as error:
+            self._raise_out_of_memory(error)
+            raise
+
+    def _read_back(self) -> None:
+        for result in self._unread:
+            self._result = result.numpy()
+        self._unread.clear()
+
+    def synchronize(self) -> None:
+        try:
+            self._read_back()
+            self._wait()
+        except self._failures as error:
+            self._raise_out_of_memory(error)
+            raise
+
+    def run_timed(self) -> Optional[int]:
+        """None: TensorFlow gives no access to its stream, so no event can be recorded on it."""
+        return None
+
+    def output(self) -> np.ndarray:
+        result = self._result
+        values = result if isinstance(result, np.ndarray) else result.numpy()
+        return np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+
+    # -- about it
+
+    def traces(self) -> int:
+        """Traces made for the prepared shape: it must not rise in the loop."""
+        return self._loaded().traces()
+
+    def versions(self) -> Dict[str, str]:
+        tf = self._tf
+        build = tf.sysconfig.get_build_info()
+        found = {
+            "framework": tf.__version__,
+            "tensorflow": tf.__version__,
+            "keras": str(importlib.import_module("keras").__version__),
+            "numpy": np.__version__,
+            "cuda": str(build.get("cuda_version", "")),
+            "cudnn": str(build.get("cudnn_version", "")),
+            "tensorrt": tftrt.tensorrt_version() if self._variant == "tftrt" else "",
+        }
+        return {name: version for name, version in found.items() if version}
+
+    def settings(self) -> Dict[str, str]:
+        tf = self._tf
+        own = dict(self._network.settings()) if self._network is not None else {}
+        half = own.pop("fp16", "")
+        result = {**own, "io": self._io}
+        if self._precision == "fp16":
+            result["fp16"] = half
+        if self._gpu:
+            result["tf32"] = str(tf.config.experimental.tensor_float_32_execution_enabled()).lower()
+            result["memory_growth"] = "true"
+            result["cudnn_autotune"] = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1 (TensorFlow's default)")
+            if self._io == "host":
+                told = {True: "page-locked", False: "pageable", None: "unknown"}[self._pinned]
+                result["host_memory"] = f"{told} (asked of the driver)"
+                result["wait"] = "output read back"
+            else:
+                result["wait"] = "SyncDevice"
+        else:
+            for name in ("intra", "inter"):
+                threads = getattr(tf.config.threading, f"get_{name}_op_parallelism_threads")()
+                result[f"{name}_op_threads"] = str(threads or "TensorFlow's default")
+            result["onednn"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
+        if self._variant in _XLA_VARIANTS:
+            flag = environment.flag_value
+            if self._gpu:
+                result["xla_autotune_level"] = flag("XLA_FLAGS", "xla_gpu_autotune_level") or "XLA's default"
+                autotuned = flag("XLA_FLAGS", "xla_gpu_per_fusion_autotune_cache_dir")
+                result["xla_autotune_cache"] = "on" if autotuned else "off"
+            kept = flag("TF_XLA_FLAGS", "tf_xla_persistent_cache_directory")
+            result["xla_persistent_cache"] = "on" if kept else "off"
+        return result
+
+    def device_peak_bytes(self) -> Optional[int]:
+        """By TensorFlow's own allocator, which also holds XLA's buffers; cuDNN's and CUDA's own memory is not in it."""
+        if not self._gpu:
+            return None
+        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+    def close(self) -> None:
+        self._drop_results()
+        self._images = None
+        closing = getattr(self._network, "close", None)
+        if closing is not None:
+            closing()
+        self._network = None
+
+    # -- helpers
+
+    def _loaded(self) -> Network:
+        if self._network is None:
+            raise RuntimeError("load() comes first")
+        return self._network
+
+    def _drop_results(self) -> None:
+        self._unread.clear()
+        self._result = None
+
+    def _is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, (self._tf.errors.ResourceExhaustedError, MemoryError)):
+            return True
+        # XLA and cuDNN report it as an internal error with one of these texts
+        return any(text in str(error) for text in _OUT_OF_MEMORY)
+
+    def _raise_out_of_memory(self, error: BaseException) -> None:
+        if self._is_out_of_memory(error):
+            raise DeviceOutOfMemory((str(error) or "out of memory").splitlines()[0]) from error
