@@ -121,7 +121,7 @@ class Draws:
             low, high = high, 2 * high
             if high > 1e6:
                 return 0.0
-        for _ in range(40):
+        for _ in range(16):
             middle = (low + high) / 2
             low, high = (low, middle) if self._reaches(middle, truth) else (middle, high)
         return two_sided_p(high * _Z95, self.freedom)

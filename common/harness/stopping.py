@@ -70,8 +70,12 @@ class StoppingRule:
     Z_MEDIAN = 2.8
     #: normal quantile of the bound on the slope: a drifting stream must practically never pass
     Z_DRIFT = 4.0
-    #: normal quantile beyond which a slope counts as there, so that the stream is not called noisy
+    #: normal quantile beyond which a slope counts as there: such a stream is not noisy
     Z_SLOPE_SEEN = 3.0
+    #: and it is level only if it moves by less than this share of the precision: more may follow, as when a clock settles
+    SEEN_SHARE = 0.25
+    #: fewer samples than this are not called noisy: their interval says too little about how it will shrink
+    MIN_NOISY = 48
     #: number of groups is between this and twice this
     GROUPS = 48
     #: noisy at once where the interval would miss the target by this factor though it shrank as fast as it can
@@ -143,20 +147,22 @@ class StoppingRule:
         kept = self._kept[: self._kept_count]
         half_width = median_half_width(kept, self.Z_MEDIAN, self.GROUPS)
         self._history.append((self._samples, half_width))
-        slope, slope_error = relative_slope(kept, self.GROUPS)
-        per_hundred = 100.0 / self._stride
+        slope, error, freedom = relative_slope(kept, self.GROUPS)
+        seen = abs(slope) > student_quantile(self.Z_SLOPE_SEEN, freedom) * error
+        steepest = abs(slope) + student_quantile(self.Z_DRIFT, freedom) * error
+        ruled_out = steepest * 100 / self._stride < self.DRIFT_LIMIT
         moved = abs(slope) * len(kept) / 2
-        level = (abs(slope) + self.Z_DRIFT * slope_error) * per_hundred < self.DRIFT_LIMIT and moved <= self._precision
+        level = ruled_out and moved <= self._precision * (self.SEEN_SHARE if seen else 1)
         if half_width <= self._precision:
             return "converged" if level else None
-        if abs(slope) > self.Z_SLOPE_SEEN * slope_error:
+        if seen:
             return None
         return "noisy" if self._out_of_reach(elapsed_s) else None
 
     def _out_of_reach(self, elapsed_s: float) -> bool:
         """Whether the interval would miss the target even at max_seconds, or no longer shrinks."""
         samples, half_width = self._history[-1]
-        if not math.isfinite(half_width):
+        if samples < self.MIN_NOISY or not math.isfinite(half_width):
             return False
         growth = max(1.0, self._max_seconds / max(elapsed_s, 1e-9))
         # Independent samples halve the interval for every four times as many; nothing does better for long.
@@ -183,8 +189,8 @@ def median_half_width(series: np.ndarray, z: float, groups: int) -> float:
     below = 0.5 * (np.less(series, median).astype(np.float64) + np.less_equal(series, median))
     shares = _group_means(below, groups)
     independent = 0.25 / len(series)
-    error = math.sqrt(max(independent, _variance_of_mean(shares, fitted=1)))
-    spread = student_quantile(z, len(shares) - 1) * error
+    variance, freedom = _variance_of_mean(shares, fitted=1)
+    spread = student_quantile(z, freedom) * math.sqrt(max(independent, variance))
     if spread >= 0.5:
         return math.inf
     last = len(series) - 1
@@ -194,15 +200,15 @@ def median_half_width(series: np.ndarray, z: float, groups: int) -> float:
     return max(float(ordered[high]) - median, median - float(ordered[low])) / median
 
 
-def relative_slope(series: np.ndarray, groups: int) -> Tuple[float, float]:
-    """Slope of a straight line through the series and its standard error, as shares of the median per element.
+def relative_slope(series: np.ndarray, groups: int) -> Tuple[float, float, float]:
+    """Slope of a straight line through the series and its standard error, as shares of the median per element, and the
+    error's degrees of freedom.
 
     Values are clipped at three robust standard deviations from the median first, so that spikes do not tilt the line.
-    The error already carries the Student factor: multiply it by a normal quantile.
     """
     median = float(np.median(series))
     if median <= 0:
-        return 0.0, math.inf
+        return 0.0, math.inf, 1.0
     deviation = 1.4826 * float(np.median(np.abs(series - median)))
     if deviation > 0:
         series = np.clip(series, median - 3 * deviation, median + 3 * deviation)
@@ -213,9 +219,8 @@ def relative_slope(series: np.ndarray, groups: int) -> Tuple[float, float]:
     leverage = float(position @ position)
     slope = float(position @ means) / leverage
     residuals = means - means.mean() - slope * position
-    error = math.sqrt(_variance_of_mean(residuals, fitted=2) * count / leverage)
-    freedom = count - 2
-    return slope / size, error / size * student_quantile(4.0, freedom) / 4.0
+    variance, freedom = _variance_of_mean(residuals, fitted=2)
+    return slope / size, math.sqrt(variance * count / leverage) / size, freedom
 
 
 def _group_means(series: np.ndarray, groups: int) -> np.ndarray:
@@ -225,29 +230,30 @@ def _group_means(series: np.ndarray, groups: int) -> np.ndarray:
     return cut
 
 
-def _variance_of_mean(values: np.ndarray, fitted: int) -> float:
-    """Variance of the mean of an AR(1) series, from its variance and lag-1 correlation.
+def _variance_of_mean(values: np.ndarray, fitted: int) -> Tuple[float, float]:
+    """Variance of the mean of an AR(1) series, from its variance and lag-1 correlation, and its degrees of freedom.
 
     fitted: parameters already taken out of the values.
     """
+    count = len(values)
     centred = values - values.mean()
     total = float(centred @ centred)
     if total == 0:
-        return 0.0
-    count = len(values)
-    # The estimate of a correlation is too low by about (1 + 3 r) / n (Kendall 1954, Marriott and Pope 1954).
+        return 0.0, count - fitted
+    # The estimate of a correlation is too low by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41, 1954).
     raw = float(centred[1:] @ centred[:-1]) / total
     correlation = min(max(0.0, raw + (1 + 3 * raw) / count), 0.95)
-    return total / (count - fitted) / count * (1 + correlation) / (1 - correlation)
+    inflation = (1 + correlation) / (1 - correlation)
+    return total / (count - fitted) / count * inflation, (count - fitted) / inflation
 
 
-def student_quantile(z: float, freedom: int) -> float:
-    """Quantile of Student's t with the same tail as the normal quantile z (Abramowitz and Stegun 26.7.5).
+def student_quantile(z: float, freedom: float) -> float:
+    """Quantile of Student's t with about the tail of the normal quantile z (Abramowitz and Stegun 26.7.5).
 
     Below five degrees of freedom the expansion is poor; the value for five is scaled up instead.
     """
     if freedom < 5:
-        return student_quantile(z, 5) * 5 / max(1, freedom)
+        return student_quantile(z, 5) * 5 / max(1.0, freedom)
     inverse = 1.0 / freedom
     return (
         z
