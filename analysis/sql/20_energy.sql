@@ -6,6 +6,12 @@
 --                between readings of a standing counter would be wrong by up to a step at either edge);
 --   integral_mj  the trapezoid over the power readings, the last reading before each edge held up to the edge.
 -- Neither is guessed: an edge without a reading on either side, or a last reading more than a second old, is NULL.
+--
+-- uncertainty_j bounds the error of gross_j: readings and counter are late by up to a step of 100 ms and as much again in
+-- the board, so a window's energy may be off by what a shift of 0.2 s, and the longest gap between two readings, can move:
+-- that time times (highest less lowest power from 0.2 s before to 0.2 s after the window). Power that is the same before,
+-- within and after a window makes it small; a burst out of idle does not. The sensor's gain (some 5 %) is not in it.
+-- For the same lateness the first half second of an idle phase (at most half of it) is not counted as idle.
 
 -- windows of cells and of their idle phases, with the meters that belong to the cell's device
 CREATE VIEW live.energy_window AS
@@ -13,7 +19,8 @@ WITH windows AS (
   SELECT run, cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns
   FROM measured WHERE window_end_ns > window_start_ns
   UNION ALL
-  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns), start_ns, end_ns
+  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns),
+    start_ns + least(500000000, (end_ns - start_ns) // 2), end_ns
   FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns
 ),
 meters AS (
@@ -117,25 +124,32 @@ WITH classes AS (
   FROM live.meter_energy GROUP BY ALL
 ),
 chosen AS (
-  SELECT *, CASE WHEN counter_mj >= 0 THEN counter_mj ELSE integral_mj END AS gross_mj,
-    CASE WHEN counter_mj >= 0 THEN 'counter' WHEN integral_mj IS NOT NULL THEN 'integral' END AS basis
+  SELECT *, CASE WHEN counter_mj > 0 THEN counter_mj ELSE integral_mj END AS gross_mj,
+    CASE WHEN counter_mj > 0 THEN 'counter' WHEN integral_mj IS NOT NULL THEN 'integral' END AS basis
   FROM classes
 ),
 idle AS (
   SELECT run, cell_key, class, sum(gross_mj) / sum(seconds) AS idle_mw
   FROM chosen WHERE purpose = 'idle' AND gross_mj IS NOT NULL GROUP BY ALL
 ),
+extents AS (
+  -- how far the power moved in and around the window, and the longest time without a reading that touches the window
+  SELECT w.run, w.cell_key, w.class, p.stream, max(p.power_mw) - min(p.power_mw) AS swing_mw,
+    max(p.gap_ns) FILTER (p.t_ns >= w.start_ns AND p.t_ns - p.gap_ns < w.end_ns) / 1e9 AS gap_s
+  FROM batch.power_cumulated AS p
+  ASOF JOIN (SELECT *, start_ns - 200000000 AS from_ns FROM batch.energy_window WHERE purpose = 'measure') AS w
+    ON p.stream = w.stream AND p.t_ns >= w.from_ns
+  WHERE p.t_ns - coalesce(p.gap_ns, 0) < w.end_ns + 200000000 GROUP BY ALL
+),
 gaps AS (
-  SELECT w.run, w.cell_key, w.class, max(p.gap_ns) / 1e9 AS longest_gap_s
-  FROM batch.power_cumulated AS p ASOF JOIN (SELECT * FROM batch.energy_window WHERE purpose = 'measure') AS w
-    ON p.stream = w.stream AND p.t_ns >= w.start_ns
-  WHERE p.t_ns <= w.end_ns GROUP BY ALL
+  SELECT run, cell_key, class, max(gap_s) AS longest_gap_s, sum((0.2 + coalesce(gap_s, 0)) * swing_mw) AS uncertainty_mj
+  FROM extents GROUP BY ALL
 ),
 own AS (
   SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
     m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle.idle_mw / 1e3 AS idle_w,
     (m.gross_mj - idle.idle_mw * m.seconds) / 1e3 AS net_j,
-    measured.n * cell.batch_size AS images, longest_gap_s,
+    measured.n * cell.batch_size AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE
       WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
       WHEN m.counter_mj = 0 AND m.integral_mj > 0 THEN 'the energy counter stood still'
@@ -162,13 +176,13 @@ published AS (
     'published' AS basis, any_value(source) AS power_source, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS net_j,
     any_value(regions) * (SELECT avg(images) FROM pass_row AS p WHERE p.run = domains.run AND p.cell_key = domains.cell_key)
       AS images,
-    NULL AS longest_gap_s, NULL AS suspect
+    NULL AS longest_gap_s, NULL AS uncertainty_j, NULL AS suspect
   FROM domains GROUP BY run, cell_key, class
 )
 SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS seconds, counter_j::DOUBLE AS counter_j,
   integral_j::DOUBLE AS integral_j, basis::VARCHAR AS basis, power_source::VARCHAR AS power_source,
   gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, net_j::DOUBLE AS net_j, images::DOUBLE AS images,
-  longest_gap_s::DOUBLE AS longest_gap_s, suspect::VARCHAR AS suspect
+  longest_gap_s::DOUBLE AS longest_gap_s, uncertainty_j::DOUBLE AS uncertainty_j, suspect::VARCHAR AS suspect
 FROM (FROM own UNION ALL BY NAME FROM published) WHERE gross_j IS NOT NULL OR suspect IS NOT NULL;
 
 -- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
