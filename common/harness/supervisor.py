@@ -163,8 +163,8 @@ class Supervisor:
         worker = self._ready_worker(cell)
         attempt = Attempt(self._job, cell, self._model, worker)
         journal.append(self._run_dir, "start", cell.key, worker.name)
-        emit("cell_start", cell_key=cell.key, worker=worker.name)
         try:
+            emit("cell_start", cell_key=cell.key, worker=worker.name)
             status, message = self._follow(cell, attempt, worker)
         except Interrupted as interruption:
             self._drop_worker()

@@ -278,8 +278,6 @@ def _learn_versions(adapter: Adapter, record: Record) -> None:
 
 def _create_adapter(path: Path, variant: str) -> Adapter:
     """Imports `images/<image>/adapter.py` by its path and calls its create()."""
-    # Behind everything else, so that a helper beside the adapter can be imported but cannot hide a library.
-    sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location("framewatt_adapter", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
