@@ -1,0 +1,284 @@
+"""PyTorch: `torch` (eager kernels, replayed as a CUDA graph on a GPU) and `torchcompile` (inductor's kernels, likewise).
+
+The model comes from its ONNX form through onnx2torch. Helper modules lie beside this file and are imported as
+`images.torch.*`: the folder that holds `common/` and `images/` is on the module path wherever the harness runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import Unsupported
+from common.model_files import ModelFiles
+from images.torch import onnx_import
+from images.torch.cpu_inference import CpuInference
+from images.torch.cuda_inference import CudaInference
+from images.torch.failures import explain
+
+VARIANTS = ("torch", "torchcompile")
+_TRIAL_SECONDS = 0.3
+
+
+def create(variant: str) -> TorchAdapter:
+    """Imports torch. Raises Unsupported where that fails and ValueError for a variant that is not one of ours."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant '{variant}' is not one of {', '.join(VARIANTS)}")
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise Unsupported(f"torch cannot be imported: {onnx_import.first_line(error)}") from error
+    return TorchAdapter(variant, torch)
+
+
+class TorchAdapter:
+    """Input and output are float32 in every precision, so that all of them copy the same bytes."""
+
+    def __init__(self, variant: str, torch: Any) -> None:
+        self._variant = variant
+        self._torch = torch
+        self._inference: Optional[Union[CpuInference, CudaInference]] = None
+        self._shape_io: Optional[Tuple[Tuple[int, ...], str]] = None
+        self._settings: Dict[str, str] = {}
+        self._layout = ""
+
+    # --- what can be done -------------------------------------------------------------------------------------------
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        if cell.device == "cpu":
+            if cell.precision != "fp32":
+                return f"on the CPU fp32 only, not {cell.precision}"
+        else:
+            reason = self._refusal_of_gpu(cell.precision)
+            if reason:
+                return reason
+        return self._refusal_of_compiler(cell.device) if self._variant == "torchcompile" else None
+
+    def _refusal_of_gpu(self, precision: str) -> Optional[str]:
+        cuda = self._torch.cuda
+        if self._torch.version.cuda is None:
+            return f"torch {self._torch.__version__} is built without CUDA"
+        if precision not in ("fp32", "tf32", "fp16", "bf16"):
+            return f"fp32, tf32, fp16 and bf16 on the GPU, not {precision}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it would warn of is said below
+                cuda.init()
+                capability = cuda.get_device_capability()
+        except Exception as error:
+            return f"CUDA {self._torch.version.cuda} finds no usable GPU: {onnx_import.first_line(error)}"
+        if not covered(capability, cuda.get_arch_list()):
+            built, wanted = ", ".join(cuda.get_arch_list()), f"{capability[0]}.{capability[1]}"
+            return f"torch {self._torch.__version__} has no kernels for compute capability {wanted}, only {built}"
+        if precision in ("tf32", "bf16") and capability < (8, 0):
+            return f"{precision} needs compute capability 8.0 or newer, this GPU has {capability[0]}.{capability[1]}"
+        return None
+
+    def _refusal_of_compiler(self, device: str) -> Optional[str]:
+        names = (
+            [os.environ.get("CXX", ""), "g++", "clang++"]
+            if device == "cpu"
+            else [os.environ.get("CC", ""), "cc", "gcc", "clang"]
+        )
+        if not any(name and shutil.which(name) for name in names):
+            return f"torch.compile needs a C{'++' if device == 'cpu' else ''} compiler, and there is none here"
+        if device != "cpu":
+            try:
+                import triton  # type: ignore[import-not-found]  # noqa: F401
+            except ImportError as error:
+                return f"torch.compile needs triton: {onnx_import.first_line(error)}"
+        return None
+
+    # --- model and shape --------------------------------------------------------------------------------------------
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Raises Unsupported for a model that onnx2torch cannot convert or a device that does not work."""
+        torch = self._torch
+        if model.onnx is None:
+            raise Unsupported(f"{model.name} has no ONNX form")
+        self._precision = precision
+        self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+        self._on_gpu = device != "cpu"
+        if self._variant == "torchcompile":
+            cache = Path(cache_dir) / "torchcompile"
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
+            os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            module, self._settings = onnx_import.load(model.path(model.onnx))
+            if self._on_gpu:
+                torch.cuda.set_device(device)
+                self._allow_tf32(precision == "tf32")
+                torch.backends.cudnn.benchmark = True  # exhaustive search of algorithms for each shape
+            self._module = module.to(device=device, dtype=self._dtype)
+            self._device = torch.device(device)
+        except Unsupported:
+            raise
+        except Exception as error:
+            raise explain(error) from error
+
+    def _allow_tf32(self, allowed: bool) -> None:
+        """For matrix products and convolutions; torch's default allows it for convolutions, silently."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer torch has another name for it; inductor still reads this one
+            self._torch.backends.cuda.matmul.allow_tf32 = allowed
+            self._torch.backends.cudnn.allow_tf32 = allowed
+
+    def prepare(self, batch: np.ndarray, io: str) -> None:
+        try:
+            if self._inference is not None and self._shape_io == (batch.shape, io):
+                self._inference.place(batch)
+                return
+            if self._inference is not None:
+                self._inference.close()
+                self._inference, self._shape_io = None, None
+            self._inference = self._fastest_layout(batch, io)
+            self._shape_io = (batch.shape, io)
+        except Unsupported:
+            raise
+        except Exception as error:
+            raise explain(error) from error
+
+    def _fastest_layout(self, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+        """Channels-last, which half precision wants; for float32 on a GPU cuDNN is asked in both layouts."""
+        layouts = ["channels-last"]
+        if self._on_gpu and self._variant == "torch" and self._dtype == self._torch.float32:
+            layouts.append("channels-first")
+        best: Optional[Tuple[float, str, Union[CpuInference, CudaInference]]] = None
+        for layout in layouts:
+            module = self._in_layout(layout)
+            if module is None:
+                continue
+            inference = self._build(module, batch, io)
+            seconds = _seconds_per_run(inference.run) if len(layouts) > 1 else 0.0
+            if best is not None and best[0] <= seconds:
+                inference.close()
+                continue
+            if best is not None:
+                best[2].close()
+            best = (seconds, layout, inference)
+        assert best is not None  # channels-last always exists
+        self._layout = best[1]
+        return best[2]
+
+    def _in_layout(self, layout: str) -> Optional[Any]:
+        module = copy.deepcopy(self._module)
+        if layout == "channels-last":
+            return module.to(memory_format=self._torch.channels_last)
+        return module if onnx_import.make_first_transpose_contiguous(module) else None
+
+    def _build(self, module: Any, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+        if self._variant == "torchcompile":
+            # each shape is its own specialised program; past a limit of them torch would quietly run eagerly
+            self._torch._dynamo.reset()
+            module = self._torch.compile(module, dynamic=False, options=self._compile_options())
+        if not self._on_gpu:
+            return CpuInference(self._torch, module, batch)
+        return CudaInference(self._torch, module, self._device, self._dtype, batch, io)
+
+    def _compile_options(self) -> Dict[str, Any]:
+        """freezing makes the weights constants, so that their layout is chosen once; graphs are captured by us."""
+        options: Dict[str, Any] = {"freezing": True}
+        if self._on_gpu:
+            # convolutions stay with cuDNN: searching Triton templates for each of them takes minutes a shape
+            options.update({"triton.cudagraphs": False, "max_autotune": True, "max_autotune_conv_backends": "ATEN"})
+        known = set(self._torch._inductor.list_options())
+        return {name: value for name, value in options.items() if name in known}
+
+    # --- inference --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            self._inference.run()  # type: ignore[union-attr]  # prepare() came first
+        except Exception as error:
+            raise explain(error) from error
+
+    def enqueue(self) -> None:
+        try:
+            self._inference.enqueue()  # type: ignore[union-attr]
+        except Exception as error:
+            raise explain(error) from error
+
+    def synchronize(self) -> None:
+        self._inference.synchronize()  # type: ignore[union-attr]
+
+    def run_timed(self) -> Optional[int]:
+        return self._inference.run_timed()  # type: ignore[union-attr]
+
+    def output(self) -> np.ndarray:
+        result = self._inference.output()  # type: ignore[union-attr]
+        return result.reshape(len(result), -1)
+
+    # --- facts ------------------------------------------------------------------------------------------------------
+
+    def versions(self) -> Dict[str, str]:
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {"framework": self._torch.__version__, "torch": self._torch.__version__, "numpy": np.__version__}
+        for name in ("onnx", "onnx2torch", "triton"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:  # noqa: PERF203
+                continue
+        if self._torch.version.cuda is not None:
+            found["cuda_runtime"] = self._torch.version.cuda
+            cudnn = self._torch.backends.cudnn.version()
+            if cudnn:
+                found["cudnn"] = str(cudnn)
+        return found
+
+    def settings(self) -> Dict[str, str]:
+        chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **self._settings}
+        if self._layout:
+            chosen["layout"] = self._layout
+        if self._variant == "torchcompile":
+            options = self._compile_options()
+            chosen["compile"] = ", ".join(f"{name}={value}" for name, value in options.items())
+        if self._on_gpu:
+            chosen["cudnn_benchmark"] = "yes"
+            chosen["tf32"] = "yes" if self._precision == "tf32" else "no"
+        return {**chosen, **(self._inference.settings() if self._inference is not None else {})}
+
+    def device_peak_bytes(self) -> Optional[int]:
+        return self._inference.peak_bytes() if self._inference is not None else None
+
+    def close(self) -> None:
+        if self._inference is not None:
+            self._inference.close()
+            self._inference = None
+        self._module = None
+
+
+def covered(capability: Tuple[int, int], built_for: List[str]) -> bool:
+    """Whether code for these targets runs on this GPU: sm_XY within the same major version, compute_XY on any later."""
+    for target in built_for:
+        kind, _, digits = target.partition("_")
+        digits = digits.rstrip("af")
+        if not digits.isdigit():
+            continue
+        built = (int(digits[:-1]), int(digits[-1]))
+        if kind == "sm" and built[0] == capability[0] and built[1] <= capability[1]:
+            return True
+        if kind == "compute" and built <= capability:
+            return True
+    return False
+
+
+def _seconds_per_run(run: Any) -> float:
+    """Median time of a run; a few runs, or a third of a second of them."""
+    taken: List[float] = []
+    begin = time.perf_counter()
+    while len(taken) < 5 or time.perf_counter() - begin < _TRIAL_SECONDS:
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[len(taken) // 2]
