@@ -22,6 +22,9 @@ CALIBRATION_IMAGES = 32
 LARGE = 8_000_000
 CALIBRATION_IMAGES_LARGE = 8
 LOGIT_DEVIATION = 3.0
+#: share of the logits' variance that all images may have in common, and what it is brought down to above that
+SHARED_MAX = 0.7
+SHARED_THEN = 0.4
 #: significant bits kept of what calibration computes
 CALIBRATION_BITS = 12
 
@@ -141,7 +144,11 @@ def _calibrate_normalisation(model: Any, images: np.ndarray) -> None:
 
 
 def _calibrate_logits(model: Any, images: np.ndarray) -> None:
-    """Scales the last kernel so that logits spread over the classes by LOGIT_DEVIATION, as a trained model's do."""
+    """Scales the last kernel so that logits spread over the classes by LOGIT_DEVIATION, as a trained model's do.
+
+    Deep networks of random weights answer nearly the same to every image. Where the part that all images share is more
+    than SHARED of the logits' variance, the last bias takes out as much of it as brings it down to that.
+    """
     head = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))][-1]
     last = model.layers[-1]
     softmax, last.activation = last.activation, keras.activations.linear
@@ -149,5 +156,13 @@ def _calibrate_logits(model: Any, images: np.ndarray) -> None:
         logits = np.asarray(tf.function(lambda batch: model(batch, training=False))(tf.constant(images)))
     finally:
         last.activation = softmax
-    factor = LOGIT_DEVIATION / float(logits.std(axis=1).mean())
-    head.kernel.assign(_coarse(np.asarray(head.kernel) * float(_coarse(np.array(factor)))))
+    logits = logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
+    bias = np.zeros(logits.shape[1])
+    shared = logits.mean(axis=0)
+    own = logits.var(axis=1).mean() - shared.var()
+    if shared.var() > SHARED_MAX * (shared.var() + own):
+        bias = (np.sqrt(SHARED_THEN / (1 - SHARED_THEN) * own / shared.var()) - 1) * shared
+    factor = float(_coarse(np.array(LOGIT_DEVIATION / (logits + bias).std(axis=1).mean())))
+    head.kernel.assign(_coarse(np.asarray(head.kernel) * factor))
+    if bias.any():
+        head.bias.assign(_coarse(bias * factor))
