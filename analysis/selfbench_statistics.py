@@ -17,6 +17,11 @@ from analysis.intervals import Draws, percentile_draws, quotient_draws, ratio, t
 from analysis.synthetic_streams import LEVEL, Floats
 from common.harness.stopping import StoppingRule
 
+#: (why it stopped, the samples used, the true median) -> whether the thing counted happened
+Judge = Callable[[str, Floats, float], bool]
+#: (generator, largest noise) -> the replicates of cell A and of cell B
+Cells = Callable[[np.random.Generator, float], list[list[Floats]]]
+
 MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS = 5.0, 20, 30.0
 
 
@@ -48,7 +53,12 @@ def measure(runs: int = 1000, pairs: int = 200, seed: int = 1) -> Iterator[Figur
 
 def run_stream(stream: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
     """Feeds a stream that would last MAX_SECONDS in blocks of a random size; returns the reason and what was used."""
-    rule = StoppingRule(MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS)
+    rule = StoppingRule(#: (why it stopped, the samples used, the true median) -> whether the thing counted happened
+Judge = Callable[[str, Floats, float], bool]
+#: (generator, largest noise) -> the replicates of cell A and of cell B
+Cells = Callable[[np.random.Generator, float], list[list[Floats]]]
+
+MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS)
     block = max(1, round(len(stream) * float(np.exp(rng.uniform(np.log(1 / 500), np.log(1 / 20))))))
     elapsed = np.cumsum(stream) * (MAX_SECONDS / float(stream.sum()))
     for start in range(0, len(stream), block):
@@ -186,25 +196,24 @@ def coverage_figures(
 
 
 def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
-    """compare_samples at its defaults on identical cells, and on cells of which the second is 3 % slower."""
-    cases: tuple[tuple[str, Callable[[np.random.Generator], list[list[Floats]]]], ...] = (
-        ("iid, 1,000 samples", lambda rng: _two_cells(rng, (1000, 1000), (1, 1), 0.0, 0.0)),
-        ("AR(1) r 0.6, 1,000 samples", lambda rng: _two_cells(rng, (1000, 1000), (1, 1), 0.6, 0.0)),
-        ("AR(1) r 0.6, 150 and 6,000 samples", lambda rng: _two_cells(rng, (150, 6000), (1, 1), 0.6, 0.0)),
-        ("5 replicates 0.5 % apart, 300 samples", lambda rng: _two_cells(rng, (300, 300), (5, 5), 0.6, 0.005)),
-        ("3 and 5 replicates 1 % apart", lambda rng: _two_cells(rng, (300, 1000), (3, 5), 0.6, 0.01)),
+    """compare_samples at its defaults, on identical cells (noise 0.2 to 20 %) and with the second 3 % slower (to 3 %)."""
+    cases: tuple[tuple[str, Cells], ...] = (
+        ("iid, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.0, 0.0, most)),
+        ("AR(1) r 0.6, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.6, 0.0, most)),
+        ("AR(1) r 0.6, 150 and 6,000 samples", lambda rng, most: _two_cells(rng, (150, 6000), (1, 1), 0.6, 0.0, most)),
+        ("5 replicates 0.5 % apart, 300 samples", lambda rng, most: _two_cells(rng, (300, 300), (5, 5), 0.6, 0.005, most)),
+        ("3 and 5 replicates 1 % apart", lambda rng, most: _two_cells(rng, (300, 1000), (3, 5), 0.6, 0.01, most)),
     )
     for name, cells in cases:
-        identical = _verdicts(np.random.default_rng([seed, 1]), cells, 1.0, pairs)
+        identical = _verdicts(np.random.default_rng([seed, 1]), cells, 0.2, 1.0, pairs)
         false = identical[Verdict.FASTER] + identical[Verdict.SLOWER]
         yield Figure(f"identical pairs, {name}: false verdicts", false / pairs, 0, 0.05, pairs, _counted(identical))
-        slower = _verdicts(np.random.default_rng([seed, 2]), cells, 1.03, pairs)
+        slower = _verdicts(np.random.default_rng([seed, 2]), cells, 0.03, 1.03, pairs)
         # Few workers that differ by 1 % cannot show 3 %: told, not promised.
         least = 0.0 if "1 % apart" in name else 0.9
         yield Figure(f"3 % slower, {name}: SLOWER", slower[Verdict.SLOWER] / pairs, least, 1, pairs, _counted(slower))
 
 
-Judge = Callable[[str, Floats, float], bool]
 
 
 def _stopping(
@@ -272,8 +281,9 @@ def _two_cells(
     replicates: tuple[int, int],
     correlation: float,
     between: float,
+    most_noise: float,
 ) -> list[list[Floats]]:
-    noise = _log_uniform(rng, 0.002, 0.03)
+    noise = _log_uniform(rng, 0.002, most_noise)
     return [
         _replicated(rng, cell_replicates, count, noise, correlation, between)
         for count, cell_replicates in zip(counts, replicates, strict=True)
@@ -281,11 +291,11 @@ def _two_cells(
 
 
 def _verdicts(
-    rng: np.random.Generator, cells: Callable[[np.random.Generator], list[list[Floats]]], factor: float, pairs: int
+    rng: np.random.Generator, cells: Cells, most_noise: float, factor: float, pairs: int
 ) -> Counter[str]:
     counted: Counter[str] = Counter()
     for pair in range(pairs):
-        a, b = cells(rng)
+        a, b = cells(rng, most_noise)
         counted[compare_samples(a, [factor * one for one in b], seed=pair).verdict] += 1
     return counted
 

@@ -69,7 +69,7 @@ class StoppingRule:
     #: normal quantile of the interval: wider than 95 % because the stream is looked at repeatedly
     Z_MEDIAN = 2.8
     #: normal quantile of the bound on the slope: a drifting stream must practically never pass
-    Z_DRIFT = 4.0
+    Z_DRIFT = 4.5
     #: normal quantile beyond which a slope counts as there: such a stream is not noisy
     Z_SLOPE_SEEN = 3.0
     #: and it is level only if it moves by less than this share of the precision: more may follow, as when a clock settles
@@ -233,16 +233,17 @@ def _group_means(series: np.ndarray, groups: int) -> np.ndarray:
 def _variance_of_mean(values: np.ndarray, fitted: int) -> Tuple[float, float]:
     """Variance of the mean of an AR(1) series, from its variance and lag-1 correlation, and its degrees of freedom.
 
-    fitted: parameters already taken out of the values.
+    fitted: parameters already taken out of the values: 1 (a level) or 2 (a line).
     """
     count = len(values)
     centred = values - values.mean()
     total = float(centred @ centred)
     if total == 0:
         return 0.0, count - fitted
-    # The estimate of a correlation is too low by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41, 1954).
+    # The correlation of what a level leaves is too low by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41, 1954),
+    # of what a line leaves by (2 + 4 r) / n (Shaman and Stine, JASA 83, 1988).
     raw = float(centred[1:] @ centred[:-1]) / total
-    correlation = min(max(0.0, raw + (1 + 3 * raw) / count), 0.95)
+    correlation = min(max(0.0, raw + (fitted + (fitted + 2) * raw) / count), 0.95)
     inflation = (1 + correlation) / (1 - correlation)
     return total / (count - fitted) / count * inflation, (count - fitted) / inflation
 
