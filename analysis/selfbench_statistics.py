@@ -53,12 +53,7 @@ def measure(runs: int = 1000, pairs: int = 200, seed: int = 1) -> Iterator[Figur
 
 def run_stream(stream: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
     """Feeds a stream that would last MAX_SECONDS in blocks of a random size; returns the reason and what was used."""
-    rule = StoppingRule(#: (why it stopped, the samples used, the true median) -> whether the thing counted happened
-Judge = Callable[[str, Floats, float], bool]
-#: (generator, largest noise) -> the replicates of cell A and of cell B
-Cells = Callable[[np.random.Generator, float], list[list[Floats]]]
-
-MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS)
+    rule = StoppingRule(MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS)
     block = max(1, round(len(stream) * float(np.exp(rng.uniform(np.log(1 / 500), np.log(1 / 20))))))
     elapsed = np.cumsum(stream) * (MAX_SECONDS / float(stream.sum()))
     for start in range(0, len(stream), block):
@@ -201,7 +196,10 @@ def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
         ("iid, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.0, 0.0, most)),
         ("AR(1) r 0.6, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.6, 0.0, most)),
         ("AR(1) r 0.6, 150 and 6,000 samples", lambda rng, most: _two_cells(rng, (150, 6000), (1, 1), 0.6, 0.0, most)),
-        ("5 replicates 0.5 % apart, 300 samples", lambda rng, most: _two_cells(rng, (300, 300), (5, 5), 0.6, 0.005, most)),
+        (
+            "5 replicates 0.5 % apart, 300 samples",
+            lambda rng, most: _two_cells(rng, (300, 300), (5, 5), 0.6, 0.005, most),
+        ),
         ("3 and 5 replicates 1 % apart", lambda rng, most: _two_cells(rng, (300, 1000), (3, 5), 0.6, 0.01, most)),
     )
     for name, cells in cases:
@@ -212,8 +210,6 @@ def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
         # Few workers that differ by 1 % cannot show 3 %: told, not promised.
         least = 0.0 if "1 % apart" in name else 0.9
         yield Figure(f"3 % slower, {name}: SLOWER", slower[Verdict.SLOWER] / pairs, least, 1, pairs, _counted(slower))
-
-
 
 
 def _stopping(
@@ -290,9 +286,7 @@ def _two_cells(
     ]
 
 
-def _verdicts(
-    rng: np.random.Generator, cells: Cells, most_noise: float, factor: float, pairs: int
-) -> Counter[str]:
+def _verdicts(rng: np.random.Generator, cells: Cells, most_noise: float, factor: float, pairs: int) -> Counter[str]:
     counted: Counter[str] = Counter()
     for pair in range(pairs):
         a, b = cells(rng, most_noise)
