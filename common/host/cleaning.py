@@ -18,7 +18,7 @@ def _size(path: Path) -> int:
 
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
-    patterns = ("results/*/cells/.tmp-*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
+    patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
     return sorted(path for pattern in patterns for path in data.root.glob(pattern))
 
 
