@@ -22,7 +22,7 @@ def load(path: Path) -> Tuple[Any, Dict[str, str]]:
     host: shapes and paddings that are constants become plain numbers. Raises Unsupported for a model that onnx2torch
     does not know how to convert.
     """
-    onnx2torch = _import_onnx2torch()
+    onnx2torch = import_onnx2torch()
     import onnx
 
     try:
@@ -48,7 +48,7 @@ def load(path: Path) -> Tuple[Any, Dict[str, str]]:
     return module.eval().requires_grad_(False), {"model": rewrites}
 
 
-def _import_onnx2torch() -> Any:
+def import_onnx2torch() -> Any:
     """onnx2torch imports torchvision for two detection operators; without it those two raise Unsupported when used."""
     try:
         import torchvision  # type: ignore[import-not-found]  # noqa: F401
