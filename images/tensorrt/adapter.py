@@ -29,6 +29,7 @@ from trt_build import Request, build, strongly_typed, unsupported_precision  # n
 from trt_cache import EngineKey, read_blob, read_engine, write_blob, write_engine  # noqa: E402
 from trt_calibration import calibration_batches, make_calibrator  # noqa: E402
 from trt_cuda_graph import GraphDriver  # noqa: E402
+from trt_driver import cuda_version, driver_too_old  # noqa: E402
 from trt_log import Complaints, make_logger, say  # noqa: E402
 from trt_profile import Options, Profile, choose_profile, tactic_mask, workspace_limit  # noqa: E402
 from trt_slot import Engine, Slot, describe_graph  # noqa: E402
@@ -94,8 +95,11 @@ class TensorRT:
             return self._missing
         try:
             self._cuda.init()
+            too_old = driver_too_old(self._cuda.get_driver_version())
         except self._cuda.Error as error:
             return f"no usable NVIDIA GPU or driver: {error}"
+        if too_old is not None:
+            return too_old
         self._wanted = max(_SLOTS, cell.streams) if cell.scenario in _IN_FLIGHT else 1
         return unsupported_precision(self._trt, cell.precision)
 
@@ -130,6 +134,9 @@ class TensorRT:
         """Makes the primary context current: TensorRT uses CUDA's runtime API, which knows no other."""
         try:
             self._cuda.init()
+            too_old = driver_too_old(self._cuda.get_driver_version())
+            if too_old is not None:
+                raise Unsupported(too_old)
             count = self._cuda.Device.count()
             if ordinal >= count:
                 raise Unsupported(f"there is no GPU {ordinal}: this process sees {count}")
@@ -324,7 +331,7 @@ class TensorRT:
             pycuda = importlib.import_module("pycuda")
             found["pycuda"] = pycuda.VERSION_TEXT
             try:
-                found["cuda_driver_api"] = _cuda_version(self._cuda.get_driver_version())
+                found["cuda_driver_api"] = cuda_version(self._cuda.get_driver_version())
             except self._cuda.Error as error:
                 say(f"the driver does not tell its version: {error}")
         return found
@@ -368,7 +375,9 @@ class TensorRT:
         self._engine = None
         self._runtime_cache = None
         self._runtime = None
+        # detach() by name: pycuda's destructor would detach a primary context as if it were an ordinary one
         self._context.pop()
+        self._context.detach()
         self._context = None
 
     def _drop_slots(self) -> None:
@@ -402,8 +411,3 @@ def import_library(name: str) -> Any:
         return importlib.import_module(name)
     finally:
         sys.setdlopenflags(flags)
-
-
-def _cuda_version(number: int) -> str:
-    """12090 as 12.9."""
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -72,7 +72,16 @@ def _run(arguments: argparse.Namespace) -> int:
     with np.load(str(model.path(model.reference))) as stored:
         inputs, outputs = stored["inputs"].astype(np.float32), stored["outputs"]
     adapter = create(arguments.variant)
-    adapter.load(model, arguments.precision, "cuda:0", arguments.cache, None)
+    try:
+        adapter.load(model, arguments.precision, "cuda:0", arguments.cache, None)
+        return _measure(adapter, arguments, model, inputs, outputs)
+    finally:
+        adapter.close()
+
+
+def _measure(
+    adapter: Any, arguments: argparse.Namespace, model: ModelFiles, inputs: np.ndarray, outputs: np.ndarray
+) -> int:
     print(adapter.versions())
     failed = 0
     for size in (int(word) for word in arguments.batch_sizes.split(",")):
@@ -81,9 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
             adapter.prepare(batch, io)
             adapter.run()
             compared = min(size, len(outputs))
-            verdict = parity.compare(
-                adapter.output()[:compared], outputs[:compared], model.output_kind, arguments.precision
-            )
+            verdict = parity.compare(adapter.output(), outputs[:compared], model.output_kind, arguments.precision)
             failed += not verdict.passed
             device_ns = adapter.run_timed()
             alone = _rate(adapter.run, lambda: None, size, arguments.seconds)
@@ -94,7 +101,6 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"{adapter.device_peak_bytes()} bytes"
             )
             print("   ", adapter.settings())
-    adapter.close()
     return 1 if failed else 0
 
 

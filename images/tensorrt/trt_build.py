@@ -119,9 +119,10 @@ def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Co
     else:
         parsed = parser.parse_from_file(str(request.onnx))
     if not parsed:
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        reason = " ".join(errors[0].split())[:300] if errors else complaints.reason("it gave no reason")
+        reason = _parser_error(parser.get_error(0)) if parser.num_errors else complaints.reason("it gave no reason")
         raise Unsupported(f"TensorRT cannot parse the model: {reason}")
+    if network.num_inputs == 0:  # some versions parse any file that protobuf does not refuse
+        raise Unsupported("TensorRT cannot parse the model: it finds no input in the file")
     if network.num_inputs != 1:
         raise Unsupported(f"the model has {network.num_inputs} inputs; framewatt feeds one")
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
@@ -132,6 +133,14 @@ def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Co
         if tensor.name != keep:
             network.unmark_output(tensor)
     return network.get_input(0)
+
+
+def _parser_error(error: Any) -> str:
+    """The parser's own text, and the node where it stopped: by name and operator from TensorRT 10 on, else its number."""
+    text = " ".join(error.desc().split())[:250]
+    if hasattr(error, "node_operator"):
+        return f"{text} (node '{error.node_name()}', {error.node_operator()})"
+    return f"{text} (node {error.node()})"
 
 
 def _shapes(tensor: Any, profile: Profile) -> List[Tuple[int, ...]]:

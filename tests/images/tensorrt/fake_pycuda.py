@@ -1,0 +1,121 @@
+"""The part of pycuda.driver that the adapter calls, on top of tests' driver library: pycuda has no wheels to test with."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+
+class Driver:
+    """Stands for the module pycuda.driver."""
+
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error):
+        pass
+
+    def __init__(self, library: str) -> None:
+        self.library = ctypes.CDLL(library)
+        outer = self
+
+        class Device:
+            def __init__(self, ordinal: int) -> None:
+                handle = ctypes.c_int()
+                outer.check("cuDeviceGet", ctypes.byref(handle), ordinal)
+
+            @staticmethod
+            def count() -> int:
+                return 1
+
+            def name(self) -> str:
+                return "Fake GPU"
+
+            def compute_capability(self) -> tuple[int, int]:
+                return (9, 0)
+
+            def total_memory(self) -> int:
+                return 8 << 30
+
+            def retain_primary_context(self) -> Context:
+                return Context()
+
+        class Context:
+            def push(self) -> None:
+                outer.contexts += 1
+
+            def pop(self) -> None:
+                outer.contexts -= 1
+
+            def detach(self) -> None:
+                assert outer.contexts == 0
+
+        class Allocation:
+            def __init__(self, size: int) -> None:
+                self._address = ctypes.c_void_p()
+                outer.check("cuMemAlloc_v2", ctypes.byref(self._address), ctypes.c_size_t(size))
+
+            def __int__(self) -> int:
+                assert self._address.value is not None
+                return self._address.value
+
+            def free(self) -> None:
+                outer.check("cuMemFree_v2", self._address)
+                self._address = ctypes.c_void_p()
+
+        class Stream:
+            def __init__(self, flags: int = 0) -> None:
+                handle = ctypes.c_void_p()
+                outer.check("cuStreamCreate", ctypes.byref(handle), flags)
+                self.handle = handle.value
+
+            def synchronize(self) -> None:
+                outer.check("cuStreamSynchronize", ctypes.c_void_p(self.handle))
+
+        class Event:
+            def record(self, stream: Stream) -> None:
+                pass
+
+            def synchronize(self) -> None:
+                pass
+
+            def time_till(self, other: Event) -> float:
+                return 1.25
+
+        self.Device, self.Stream, self.Event, self.mem_alloc = Device, Stream, Event, Allocation
+        self.contexts = 0
+
+    def check(self, name: str, *arguments: Any) -> None:
+        result = getattr(self.library, name)(*arguments)
+        if result:
+            raise (self.MemoryError if result == 2 else self.Error)(f"{name} failed: {result}")
+
+    def init(self) -> None:
+        self.check("cuInit", 0)
+
+    def get_driver_version(self) -> int:
+        return 13000
+
+    def mem_get_info(self) -> tuple[int, int]:
+        unused, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.check("cuMemGetInfo_v2", ctypes.byref(unused), ctypes.byref(total))
+        return unused.value, total.value
+
+    def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def memcpy_htod_async(self, to: Any, source: np.ndarray, stream: Any) -> None:
+        self._copy("cuMemcpyHtoDAsync_v2", int(to), source.ctypes.data, source.nbytes, stream)
+
+    def memcpy_dtoh_async(self, to: np.ndarray, source: Any, stream: Any) -> None:
+        self._copy("cuMemcpyDtoHAsync_v2", to.ctypes.data, int(source), to.nbytes, stream)
+
+    def memset_d8_async(self, to: Any, value: int, size: int, stream: Any) -> None:
+        handle = ctypes.c_void_p(stream.handle)
+        self.check("cuMemsetD8Async", ctypes.c_void_p(int(to)), ctypes.c_ubyte(value), ctypes.c_size_t(size), handle)
+
+    def _copy(self, name: str, to: int, source: int, size: int, stream: Any) -> None:
+        handle = ctypes.c_void_p(stream.handle)
+        self.check(name, ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), handle)

@@ -1,0 +1,123 @@
+"""Run by the interpreter of .envs/tensorrt-cpu: what TensorRT-RTX makes of a model, as one JSON object.
+
+python rtx_probe.py build MODEL.onnx OUTPUT PRECISION     parse and build for compute capability 8.9
+python rtx_probe.py toy FOLDER                            write FOLDER/toy.onnx, and FOLDER/broken.onnx
+python rtx_probe.py retype MODEL.onnx PRECISION           evaluate the retyped model beside the original
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "images" / "tensorrt")]
+
+from trt_build import Request, build, unsupported_precision  # noqa: E402
+from trt_log import Complaints, make_logger  # noqa: E402
+from trt_profile import Profile  # noqa: E402
+from trt_retype import bfloat16_bits, retype  # noqa: E402
+
+from common.harness.adapter import DeviceOutOfMemory, Unsupported  # noqa: E402
+
+
+def probe_build(onnx: str, output: str, precision: str) -> dict[str, Any]:
+    trt: Any = importlib.import_module("tensorrt_rtx")
+
+    complaints = Complaints()
+    logger = make_logger(trt, complaints)
+    reason = unsupported_precision(trt, precision)
+    if reason is not None:
+        return {"unsupported": reason}
+    request = Request(
+        onnx=Path(onnx), output=output, precision=precision, profile=Profile(1, 8, 8), tactic_mask=None,
+        workspace_bytes=1 << 30, builder_level=None, compute_capability=(8, 9), timing_cache=None,
+    )  # fmt: skip
+    try:
+        plan, facts = build(trt, logger, complaints, request)
+    except (Unsupported, DeviceOutOfMemory) as error:
+        return {type(error).__name__: str(error)}
+    return {"bytes": len(plan), **facts}
+
+
+def probe_toy(folder: str) -> dict[str, Any]:
+    """A convolution, a resize (whose scales must stay float32), a mean, a dense layer and a softmax; two outputs."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    random = np.random.default_rng(4)
+
+    def constant(name: str, values: Any) -> Any:
+        return numpy_helper.from_array(np.asarray(values), name)
+
+    weights = [
+        constant("filters", random.normal(0, 0.3, (6, 3, 3, 3)).astype(np.float32)),
+        constant("scales", np.array([1, 1, 2, 2], np.float32)),
+        constant("dense", random.normal(0, 0.5, (6, 5)).astype(np.float32)),
+    ]
+    nodes = [
+        helper.make_node("Constant", [], ["factor"], value=constant("c", np.float32(1 / 127.5))),
+        helper.make_node("Constant", [], ["offset"], value_float=-1.0),
+        helper.make_node("Cast", ["images"], ["as_float"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["as_float", "factor"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "filters"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("Resize", ["features", "", "scales"], ["larger"], mode="nearest"),
+        helper.make_node("Relu", ["larger"], ["positive"]),
+        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "dense"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    float32 = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes, "toy",
+        [helper.make_tensor_value_info("images", float32, ["N", 8, 8, 3])],
+        [helper.make_tensor_value_info("probabilities", float32, ["N", 5]),
+         helper.make_tensor_value_info("logits", float32, ["N", 5])],
+        weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(Path(folder) / "toy.onnx"))
+    for node in graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "NoSuchOperator"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(Path(folder) / "broken.onnx"),
+    )
+    return {}
+
+
+def probe_retype(path: str, precision: str) -> dict[str, Any]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    original, typed = onnx.load(path), onnx.load_from_string(retype(Path(path), precision))
+    kinds = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in typed.graph.initializer}
+    found: dict[str, Any] = {
+        "inputs": [[v.name, v.type.tensor_type.elem_type] for v in typed.graph.input],
+        "outputs": [[v.name, v.type.tensor_type.elem_type] for v in typed.graph.output],
+        "initializers": kinds,
+        "casts": sum(node.op_type == "Cast" for node in typed.graph.node),
+        "bits": [int(b) for b in bfloat16_bits(np.array([1, -2, 3.14159, np.inf, np.nan, 1.00390625], np.float32))],
+    }
+    if precision == "fp16":
+        onnx.checker.check_model(typed, full_check=True)
+        images = np.random.default_rng(8).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+        one, two = (np.asarray(ReferenceEvaluator(m).run(None, {"images": images})[0]) for m in (original, typed))
+        found["difference"] = float(np.abs(one - two).max())
+        found["type"] = str(two.dtype)
+    return found
+
+
+if __name__ == "__main__":
+    probes: dict[str, Any] = {"build": probe_build, "toy": probe_toy, "retype": probe_retype}
+    print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

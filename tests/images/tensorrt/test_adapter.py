@@ -1,0 +1,308 @@
+"""The adapter's life on stand-ins for driver, pycuda and TensorRT: data flow, overlap, caches, errors, memory."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import trt_driver
+
+from common.cell import Cell
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.model_files import ModelFiles
+
+Make = Callable[..., SimpleNamespace]
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 1, (count, 4, 4, 3)).astype(np.float32)
+
+
+def expected(batch: np.ndarray) -> Any:
+    """What the stand-in engine computes."""
+    return batch.sum(axis=(1, 2, 3), keepdims=False)[:, None] + np.arange(5)
+
+
+def cell(**parts: Any) -> Cell:
+    values: dict[str, Any] = {
+        "model": "toy",
+        "variant": "tensorrt",
+        "precision": "fp16",
+        "batch_size": 4,
+        "device": "gpu0",
+    }
+    return Cell(**{**values, **parts})
+
+
+@pytest.fixture
+def load(make_adapter: Make, model: ModelFiles, tmp_path: Path) -> Callable[..., SimpleNamespace]:
+    def load(version: str = "10.11.0", precision: str = "fp16", scenario: str = "single-stream") -> SimpleNamespace:
+        state = make_adapter(version)
+        assert state.adapter.supports(cell(precision=precision, scenario=scenario)) is None
+        state.adapter.load(model, precision, "cuda:0", str(tmp_path / "cache"), None)
+        return state
+
+    return load
+
+
+@pytest.mark.parametrize("io", ["host", "device"])
+def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, library: Any, io: str) -> None:
+    adapter = load().adapter
+    for seed in (1, 2):
+        batch = images(4, seed)
+        adapter.prepare(batch, io)
+        adapter.run()
+        np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
+    assert adapter.output().dtype == np.float32
+    assert adapter.settings()["cuda_graph"] == "yes"
+
+
+def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, library: Any) -> None:
+    adapter = load().adapter
+    adapter.prepare(images(4), "host")
+    before = library.fake_launches()
+    adapter.run()
+    adapter.run()
+    assert library.fake_launches() == before + 2
+    # the pinned input alone is changed: only a copy inside the graph can bring it to the device
+    adapter._slots[0]._host_input[...] = 1
+    adapter.run()
+    np.testing.assert_allclose(adapter.output()[:, 0], 48)
+
+
+def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, library: Any) -> None:
+    state = load()
+    state.adapter.prepare(images(4), "host")
+    used, graphs = library.fake_used(), library.fake_graphs()
+    slots = list(state.adapter._slots)
+    state.adapter.prepare(images(4, 7), "host")
+    assert (library.fake_used(), library.fake_graphs()) == (used, graphs)
+    assert state.adapter._slots == slots
+    assert len(state.builds) == 1
+
+
+def test_another_shape_or_io_replaces_the_buffers(load: Make, library: Any) -> None:
+    adapter = load().adapter
+    adapter.prepare(images(8), "host")
+    large = library.fake_used()
+    adapter.prepare(images(2), "device")
+    assert library.fake_used() < large
+    adapter.run()
+    np.testing.assert_allclose(adapter.output(), expected(images(2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.11.0"])
+def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
+    load: Make, library: Any, version: str
+) -> None:
+    state = load(version=version, scenario="offline")
+    adapter = state.adapter
+    batch = images(4)
+    adapter.prepare(batch, "host")
+    assert adapter.settings()["slots"] == "3"
+    used = library.fake_used()
+    for _ in range(7):
+        adapter.enqueue()
+    adapter.synchronize()
+    assert library.fake_used() == used, "slots that prepare() made are used, no others"
+    np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
+    assert len({slot.stream.handle for slot in adapter._slots}) == 3
+    assert len({int(slot._device_input) for slot in adapter._slots}) == 3
+    # a profile belongs to one context until TensorRT 9, so 8.6 needs an engine for each slot
+    assert len(state.trt.engines) == (3 if version == "8.6.0" else 1)
+
+
+def test_new_images_reach_every_slot(load: Make) -> None:
+    adapter = load(scenario="offline").adapter
+    adapter.prepare(images(4, 1), "host")
+    adapter.prepare(images(4, 2), "host")
+    for _ in range(3):
+        adapter.enqueue()
+        adapter.synchronize()
+        np.testing.assert_allclose(adapter.output(), expected(images(4, 2)), rtol=1e-5)
+
+
+def test_enqueue_without_a_word_of_offline_makes_the_slots_it_needs(load: Make) -> None:
+    adapter = load().adapter
+    adapter.prepare(images(4), "device")
+    assert adapter.settings()["slots"] == "1"
+    for _ in range(4):
+        adapter.enqueue()
+    adapter.synchronize()
+    assert adapter.settings()["slots"] == "3"
+
+
+def test_time_on_the_device_is_in_ns(load: Make) -> None:
+    adapter = load().adapter
+    adapter.prepare(images(4), "device")
+    assert adapter.run_timed() == 1_250_000
+
+
+def test_one_engine_serves_the_batch_sizes_of_the_run(load: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "1,4,8")
+    state = load()
+    for size in (4, 1, 8):
+        state.adapter.prepare(images(size), "device")
+    assert [str(request.profile) for request in state.builds] == ["b1-8@8"]
+
+
+def test_a_second_worker_reads_the_engine_that_the_first_built(load: Make) -> None:
+    first = load()
+    first.adapter.prepare(images(4), "device")
+    assert first.adapter.settings()["engine"] == "built, built in 7.0 s"
+    second = load()
+    second.adapter.prepare(images(4), "device")
+    assert second.builds == []
+    assert second.adapter.settings()["engine"] == "cache, built in 7.0 s"
+
+
+def test_another_version_or_precision_builds_its_own(load: Make) -> None:
+    load().adapter.prepare(images(4), "device")
+    for other in (load(version="10.12.0"), load(precision="tf32")):
+        other.adapter.prepare(images(4), "device")
+        assert len(other.builds) == 1
+
+
+def test_an_engine_that_tensorrt_refuses_is_built_again(load: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    first = load()
+    first.plan = b"made elsewhere"
+    with pytest.raises(Unsupported, match="version tag does not match"):
+        first.adapter.prepare(images(4), "device")
+    second = load()
+    second.adapter.prepare(images(4), "device")
+    assert len(second.builds) == 1
+    assert "is built again" in capfd.readouterr().err
+
+
+def test_memory_of_slots_is_counted_and_given_back(load: Make, library: Any) -> None:
+    adapter = load().adapter
+    adapter.prepare(images(8), "device")
+    assert adapter.device_peak_bytes() == 8 * 48 * 4 + 8 * 5 * 4
+    adapter.close()
+    assert library.fake_used() == 0
+    assert library.fake_graphs() == 0
+    adapter.close()
+
+
+def test_a_batch_that_does_not_fit_is_out_of_memory(load: Make, library: Any) -> None:
+    adapter = load().adapter
+    library.fake_memory_limit(100)
+    with pytest.raises(DeviceOutOfMemory):
+        adapter.prepare(images(4), "device")
+
+
+def test_a_context_that_does_not_fit_is_out_of_memory(load: Make) -> None:
+    state = load()
+    state.trt.context_error = "2: [executionContext.cpp] Error Code 2: OutOfMemory (no further information)"
+    with pytest.raises(DeviceOutOfMemory, match="OutOfMemory"):
+        state.adapter.prepare(images(4), "device")
+
+
+def test_without_a_graph_the_inference_still_runs_and_the_row_says_why(load: Make, library: Any) -> None:
+    adapter = load().adapter
+    library.fake_fail(b"cuStreamBeginCapture_v2")
+    adapter.prepare(images(4), "host")
+    adapter.run()
+    np.testing.assert_allclose(adapter.output(), expected(images(4)), rtol=1e-5)
+    assert adapter.settings()["cuda_graph"].startswith("no: capture failed: cuStreamBeginCapture_v2")
+
+
+def test_tactic_sources_reach_the_builder_and_the_row(load: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAMEWATT_TRT_TACTIC_SOURCES", "JIT_CONVOLUTIONS")
+    state = load()
+    state.adapter.prepare(images(4), "device")
+    assert state.builds[0].tactic_mask == 1 << 4
+    assert state.adapter.settings()["tactic_sources"] == "JIT_CONVOLUTIONS"
+
+
+def test_int8_is_calibrated_with_the_reference_images(load: Make, model: ModelFiles) -> None:
+    state = load(precision="int8")
+    state.adapter.prepare(images(4), "device")
+    request = state.builds[0]
+    assert request.calibration_batch == 8
+    assert request.calibrator is not None
+
+
+def test_settings_fit_into_a_row(load: Make) -> None:
+    adapter = load(precision="fp32").adapter
+    adapter.prepare(images(4), "host")
+    settings = json.loads(json.dumps(adapter.settings()))
+    assert all(isinstance(value, str) for value in settings.values())
+    assert settings["tf32"] == "off"
+    assert adapter.versions() == {
+        "framework": "10.11.0", "numpy": np.__version__, "pycuda": "2026.1", "cuda_driver_api": "13.0"
+    }  # fmt: skip
+
+
+def test_the_cpu_is_not_supported(make_adapter: Make) -> None:
+    assert "GPUs only" in make_adapter().adapter.supports(cell(device="cpu"))
+
+
+def test_no_gpu_is_one_sentence(make_adapter: Make, library: Any) -> None:
+    library.fake_fail(b"cuInit")
+    assert make_adapter().adapter.supports(cell()).startswith("no usable NVIDIA GPU or driver")
+
+
+def test_an_old_driver_is_one_sentence(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = make_adapter()
+    maps = "7f00-7f01 r-xp 00000000 fe:00 77 /opt/lib/libcublas.so.12"
+    old = functools.partial(trt_driver.driver_too_old, maps=maps)
+    monkeypatch.setitem(type(state.adapter).supports.__globals__, "driver_too_old", old)
+    monkeypatch.setattr(state.cuda, "get_driver_version", lambda: 11080)
+    assert state.adapter.supports(cell()).startswith("the driver is too old: it has CUDA 11.8")
+
+
+def test_a_gpu_that_is_not_there_is_named(make_adapter: Make, model: ModelFiles, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="no GPU 3: this process sees 1"):
+        make_adapter().adapter.load(model, "fp16", "cuda:3", str(tmp_path), None)
+
+
+def test_a_precision_that_the_version_lacks_is_unsupported(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = make_adapter("8.6.0")
+    monkeypatch.delattr(type(state.trt), "IInt8EntropyCalibrator2")
+    assert "no int8 calibration" in state.adapter.supports(cell(precision="int8"))
+
+
+def test_a_missing_library_is_told_by_supports_and_not_by_a_traceback(
+    adapter_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = adapter_module
+
+    def missing(name: str) -> Any:
+        raise ImportError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=missing))
+    adapter = module.create("tensorrt")
+    assert adapter.supports(cell()) == "a library is missing: libcuda.so.1: cannot open shared object file"
+    with pytest.raises(Unsupported):
+        adapter.load(None, "fp16", "cuda:0", "", None)
+    assert adapter.versions() == {"numpy": np.__version__}
+    adapter.close()
+
+
+def test_an_unknown_variant_lists_the_ones_there_are(adapter_module: Any) -> None:
+    assert "tensorrt, tensorrt-rtx" in adapter_module.create("tensorrt-lite").supports(cell())
+
+
+def test_the_gpu_that_tensorrt_rtx_does_not_know_is_named(
+    make_adapter: Make, model: ModelFiles, tmp_path: Path
+) -> None:
+    state = make_adapter()
+    members = dict.fromkeys(("NONE", "CURRENT", "SM89", "SM120"))
+    state.trt.ComputeCapability = SimpleNamespace(__members__=members)
+    with pytest.raises(Unsupported, match=r"supports compute capability 8\.9, 12\.0; Fake GPU has 9\.0"):
+        state.adapter.load(model, "fp16", "cuda:0", str(tmp_path), None)
+
+
+def test_the_import_leaves_the_loader_flags_as_they_were(adapter_module: Any) -> None:
+    before = sys.getdlopenflags()
+    with pytest.raises(ImportError):
+        adapter_module.import_library("no_such_library")
+    assert sys.getdlopenflags() == before

@@ -1,0 +1,78 @@
+"""Which engine serves which batch size, and what the environment may say."""
+
+from __future__ import annotations
+
+import pytest
+from trt_profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
+
+from common.harness.adapter import Unsupported
+
+TACTICS = {"CUBLAS": 0, "EDGE_MASK_CONVOLUTIONS": 3, "JIT_CONVOLUTIONS": 4}
+
+
+def test_one_engine_for_the_whole_run_is_tuned_for_the_largest_batch_size() -> None:
+    options = Options.read({"FRAMEWATT_BATCH_SIZES": "512, 8,1,8"})
+    assert {choose_profile(size, options) for size in (1, 8, 512)} == {Profile(1, 512, 512)}
+
+
+def test_a_batch_size_that_the_host_did_not_announce_gets_its_own_engine() -> None:
+    assert choose_profile(64, Options.read({"FRAMEWATT_BATCH_SIZES": "1,8"})) == Profile(64, 64, 64)
+    assert choose_profile(64, Options.read({})) == Profile(64, 64, 64)
+
+
+def test_each_batch_size_its_own_engine() -> None:
+    options = Options.read({"FRAMEWATT_BATCH_SIZES": "1,8", "FRAMEWATT_TRT_PROFILES": "each"})
+    assert choose_profile(8, options) == Profile(8, 8, 8)
+
+
+def test_bands() -> None:
+    options = Options.read({"FRAMEWATT_TRT_PROFILES": "1-16@8, 17-512"})
+    assert choose_profile(16, options) == Profile(1, 8, 16)
+    assert choose_profile(17, options) == Profile(17, 512, 512)
+    assert choose_profile(600, options) == Profile(600, 600, 600)
+
+
+@pytest.mark.parametrize("text", ["every", "8", "0-4", "8-4", "1-8@9", "1-8@x", "1-8,"])
+def test_bands_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(Unsupported):
+        Options.read({"FRAMEWATT_TRT_PROFILES": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRAMEWATT_BATCH_SIZES", "1,zero"),
+        ("FRAMEWATT_BATCH_SIZES", "0"),
+        ("FRAMEWATT_TRT_BUILDER_LEVEL", "6"),
+        ("FRAMEWATT_TRT_BUILDER_LEVEL", "high"),
+        ("FRAMEWATT_TRT_WORKSPACE_MIB", "-1"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(Unsupported, match=name):
+        Options.read({name: value})
+
+
+def test_profiles_read_as_their_range() -> None:
+    assert str(Profile(1, 512, 512)) == "b1-512@512"
+    assert str(Profile(8, 8, 8)) == "b8"
+
+
+def test_tactic_sources_become_a_bit_mask() -> None:
+    options = Options.read({"FRAMEWATT_TRT_TACTIC_SOURCES": "EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS"})
+    assert tactic_mask(options.tactic_sources, TACTICS) == 0b11000
+
+
+def test_without_tactic_sources_the_choice_is_left_to_tensorrt() -> None:
+    assert tactic_mask((), TACTICS) is None
+
+
+def test_an_unknown_tactic_source_lists_the_ones_there_are() -> None:
+    with pytest.raises(Unsupported, match=r"CUDNN.*CUBLAS, EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS"):
+        tactic_mask(["CUDNN"], TACTICS)
+
+
+def test_workspace_is_half_the_device_up_to_16_gib() -> None:
+    assert workspace_limit(Options(), 8 << 30) == 4 << 30
+    assert workspace_limit(Options(), 80 << 30) == 16 << 30
+    assert workspace_limit(Options.read({"FRAMEWATT_TRT_WORKSPACE_MIB": "512"}), 80 << 30) == 512 << 20
