@@ -64,6 +64,9 @@ class Network(Protocol):
     def specialize(self, images: Any) -> None:
         """What must be made for this shape before its first inference."""
 
+    def recompile(self) -> None:
+        """Forgets what was compiled: the next inference compiles under other names."""
+
     def infer(self, images: Any) -> Any:
         """The output tensor, where the model ran; on a GPU not waited for."""
 
@@ -228,6 +231,8 @@ class TensorFlowAdapter:
                 raise
             if not self._caches.forget_executables():
                 raise
+            # XLA remembers under the function's name that it could not be compiled
+            network.recompile()
             self._first(network)
 
     def _first(self, network: Network) -> None:

@@ -138,6 +138,9 @@ class FrozenGraph:
         self._jit = jit
         self._cache = cache
         self._function: Any = None
+        self._inference: Any = None
+        self._signature: List[Any] = []
+        self._what = ""
 
     def load(self, model: ModelFiles, precision: str) -> None:
         tf = self._tf
@@ -157,9 +160,15 @@ class FrozenGraph:
                 body, input_map={name: fed}, return_elements=[OUTPUT + ":0"], name=""
             )[0]
 
-        signature = [tf.TensorSpec([None, *model.input_shape], tf.float32)]
-        with stable_function_names(f"{model.hash} {precision} {'xla' if self._jit else 'graph'}"):
-            function = tf.function(inference, input_signature=signature, jit_compile=True if self._jit else None)
+        self._inference = inference
+        self._signature = [tf.TensorSpec([None, *model.input_shape], tf.float32)]
+        self._what = f"{model.hash} {precision} {'xla' if self._jit else 'graph'}"
+        self.recompile()
+
+    def recompile(self) -> None:
+        jit = True if self._jit else None
+        with stable_function_names(self._what):
+            function = self._tf.function(self._inference, input_signature=self._signature, jit_compile=jit)
             self._function = function.get_concrete_function()
 
     def specialize(self, images: Any) -> None:

@@ -25,7 +25,8 @@ def load_model(model: ModelFiles, precision: str) -> Any:
 
     def with_policy(layer: Any) -> Any:
         config = layer.get_config()
-        if layer.name != last and not isinstance(layer, keras.layers.InputLayer):
+        # an operation such as `x + 3.0` is a node of the graph, but no layer: it takes the type of its input
+        if isinstance(layer, keras.layers.Layer) and layer.name != last:
             config["dtype"] = "mixed_float16"
         return layer.__class__.from_config(config)
 
@@ -45,6 +46,9 @@ class KerasCall:
 
     def specialize(self, images: Any) -> None:
         """Nothing: an eager model has no shape."""
+
+    def recompile(self) -> None:
+        """Nothing: an eager model is not compiled."""
 
     def infer(self, images: Any) -> Any:
         return self._model(images, training=False)
@@ -90,10 +94,14 @@ class KerasXla:
         shape = tuple(images.shape)
         if shape not in self._functions:
             with stable_function_names(f"{self._what} {shape}"):
-                self._functions[shape] = self._model.make_predict_function(force=True)
+                self._model.make_predict_function(force=True)
+                self._functions[shape] = self._model.predict_function
                 self._functions[shape]([(images,)])
         self._model.predict_function = self._functions[shape]
         self._shape = shape
+
+    def recompile(self) -> None:
+        self._functions.clear()
 
     def infer(self, images: Any) -> Any:
         return self._model.predict_function([(images,)])

@@ -110,6 +110,9 @@ class TfTrt:
         converter.save(str(part))
         part.rename(folder)
 
+    def recompile(self) -> None:
+        self._shape = None
+
     def infer(self, images: Any) -> Any:
         (result,) = self._function(images).values()
         return result

@@ -1,0 +1,277 @@
+"""The TensorFlow image: its adapter for real on the CPU, its labels, and, on a GPU host, all of it on the GPU.
+
+GPU host: `python -m pytest tests/images/test_tensorflow.py -m gpu` with an interpreter that has TensorFlow with CUDA.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from images.tensorflow import adapter, environment
+from images.tensorflow.cuda_driver import visible_gpus
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INTERPRETER = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
+DRIVER = Path(__file__).with_name("tensorflow_driver.py")
+VARIANTS = ("tf", "tfxla", "keras", "kerasxla")
+FP32_TOLERANCE = 1e-3
+HALF_TOLERANCE = 5e-2
+
+
+class Workshop:
+    """Runs the driver, one process a call, with caches of its own."""
+
+    def __init__(self, interpreter: Path, folder: Path) -> None:
+        self.interpreter = interpreter
+        self.folder = folder
+        self.cache = folder / "cache"
+        self.model = folder / "Miniature-0123456789ab"
+        self._kept: dict = {}
+
+    def ask(self, cache=None, **request):
+        cache = cache or self.cache
+        paths = [self.folder / f"{name}.json" for name in ("request", "answer")]
+        paths[1].unlink(missing_ok=True)
+        request.update(repository=str(REPOSITORY), answer=str(paths[1]), cache_dir=str(cache))
+        paths[0].write_text(json.dumps(request))
+        variables = {**os.environ, "FRAMEWATT_CACHE_DIR": str(cache), "HOME": str(self.folder)}
+        done = subprocess.run(
+            [str(self.interpreter), str(DRIVER), str(paths[0])],
+            capture_output=True, text=True, env=variables, cwd=REPOSITORY, timeout=280, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(paths[1].read_text())
+
+    def exercise(self, variant, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more):
+        """Facts of one variant, from one process however many tests ask."""
+        key = repr((variant, device, precision, ios, batches, more))
+        if key not in self._kept:
+            self._kept[key] = self.ask(
+                action="exercise", variant=variant, device=device, precision=precision, ios=ios, batches=batches,
+                model=str(self.model), **more,
+            )  # fmt: skip
+        return self._kept[key]
+
+
+def workshop(interpreter, folder):
+    made = Workshop(interpreter, folder)
+    exported = made.ask(action="export", root=str(made.model))
+    # a network that gives every picture the same answer would pass any comparison
+    assert exported["spread"] > 0.01
+    return made
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    if not INTERPRETER.exists():
+        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
+    return workshop(INTERPRETER, tmp_path_factory.mktemp("tensorflow"))
+
+
+def exported_model():
+    """The model that users measure, where it has been exported."""
+    found = sorted((REPOSITORY / "data/models").glob("MobileNetV3L-*/model.json"))
+    return str(found[0].parent) if found else None
+
+
+def facts_of(on_cpu, variant):
+    """Everything that the tests ask of a variant, from one process: importing TensorFlow takes longest."""
+    return on_cpu.exercise(
+        variant, threads=2, half=variant in ("tf", "keras"), exhaust=variant == "tf", tftrt=variant == "tf",
+        exported=exported_model(),
+    )  # fmt: skip
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_outputs_agree_with_float64(on_cpu, variant):
+    cells = facts_of(on_cpu, variant)["cells"]
+    assert [(c["batch_size"], c["io"]) for c in cells] == [(b, io) for b in (1, 8, 12) for io in ("host", "device")]
+    for cell in cells:
+        assert cell["shape"] == [cell["batch_size"], 10]
+        assert cell["dtype"] == "float32"
+        assert cell["rel_l2"] < FP32_TOLERANCE, cell
+        assert cell["queued_rel_l2"] < FP32_TOLERANCE, cell
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_second_prepare_replaces_the_input_and_traces_nothing(on_cpu, variant):
+    for cell in facts_of(on_cpu, variant)["cells"]:
+        assert cell["swapped_rel_l2"] < FP32_TOLERANCE, cell
+        before, after = cell["traces"]
+        assert before == after == (0 if variant == "keras" else 1), cell
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cpu_runs_fp32_alone_and_says_so(on_cpu, variant):
+    facts = facts_of(on_cpu, variant)
+    assert facts["supports"]["fp32 cpu"] is None
+    assert facts["supports"]["fp16 cpu"] == facts["fp16_load"] == f"{variant} runs in fp32 on the CPU, not in fp16"
+    assert "finds no GPU" in facts["supports"]["fp32 gpu0"]
+    assert "not in int8" in facts["supports"]["int8 gpu0"]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_row_says_what_ran(on_cpu, variant):
+    facts = facts_of(on_cpu, variant)
+    assert facts["versions"]["framework"] == facts["versions"]["tensorflow"]
+    cell = facts["cells"][-1]
+    assert cell["settings"]["intra_op_threads"] == "2"
+    assert cell["settings"]["xla"] == ("jit_compile=True" if "xla" in variant else "off")
+    assert cell["settings"].get("xla_persistent_cache") == ("on" if "xla" in variant else None)
+    assert all(isinstance(value, str) for value in cell["settings"].values())
+    assert cell["device_peak_bytes"] is None
+    assert cell["run_timed"] is None
+
+
+@pytest.mark.framework
+def test_half_precision_is_half_and_close(on_cpu):
+    for variant in ("tf", "keras"):
+        half = facts_of(on_cpu, variant)["half"]
+        assert half["dtype"] == "float32"
+        # rounding to 11 bits shows: an error of float32's size would mean that nothing was cast
+        assert 1e-5 < half["rel_l2"] < HALF_TOLERANCE, (variant, half)
+
+
+@pytest.mark.framework
+def test_exhausted_memory_is_named(on_cpu):
+    assert facts_of(on_cpu, "tf")["exhausted"] == "OOM when allocating tensor"
+
+
+@pytest.mark.framework
+def test_tftrt_says_that_this_tensorflow_has_none(on_cpu):
+    told = facts_of(on_cpu, "tf")["tftrt"]
+    assert "TF-TRT ended with TensorFlow 2.17" in told["load"]
+    assert told["gpu0"] == told["cpu"] == told["load"]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_exported_model_agrees(on_cpu, variant):
+    if exported_model() is None:
+        pytest.skip("no exported MobileNetV3L in data/models")
+    assert facts_of(on_cpu, variant)["exported_rel_l2"] < FP32_TOLERANCE
+
+
+def compiled_files(cache):
+    (folder,) = (cache / "tensorflow/xla").iterdir()
+    return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", ["tfxla", "kerasxla"])
+def test_compiled_code_is_found_again_in_any_order(on_cpu, variant):
+    facts_of(on_cpu, variant)
+    before = compiled_files(on_cpu.cache)
+    assert before
+    on_cpu.exercise(variant, ios=["device"], batches=[12, 1], threads=2)
+    assert compiled_files(on_cpu.cache) == before
+
+
+@pytest.mark.framework
+def test_torn_compiled_file_costs_a_compile_not_the_cell(on_cpu, tmp_path):
+    facts_of(on_cpu, "tfxla")
+    shutil.copytree(on_cpu.cache, tmp_path / "cache")
+    for path in compiled_files(tmp_path / "cache"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = on_cpu.exercise("tfxla", ios=["host"], batches=[8], threads=2, cache=str(tmp_path / "cache"))
+    assert again["cells"][0]["rel_l2"] < FP32_TOLERANCE
+
+
+# -- without a framework
+
+
+def test_labels_promise_what_the_adapter_runs():
+    text = (REPOSITORY / "images/tensorflow/Dockerfile").read_text()
+    promised = dict(re.findall(r'^LABEL framewatt\.variant\.(\S+?)="(.*)"$', text, re.M))
+    assert {name.split(".")[0] for name in promised} == set(adapter.VARIANTS)
+    for variant in adapter.VARIANTS:
+        assert tuple(promised[f"{variant}.precisions.gpu"].split()) == adapter._GPU_PRECISIONS[variant]
+        assert promised.get(f"{variant}.precisions.cpu") == (None if variant == "tftrt" else "fp32")
+
+
+def test_create_refuses_a_variant_that_it_does_not_have():
+    with pytest.raises(ValueError, match="tfx; there is tf, tfxla"):
+        adapter.create("tfx")
+
+
+@pytest.fixture
+def clean_environment(monkeypatch):
+    for name in ("XLA_FLAGS", "TF_XLA_FLAGS", "KERAS_HOME", "CUDA_CACHE_PATH", "KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+        # set before deleting, so that what configure() writes is undone as well
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_users_flags_stay_and_ours_join_them(clean_environment, tmp_path):
+    clean_environment.setattr(environment, "installed_version", lambda: "2.21.0")
+    clean_environment.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=1 --xla_dump_to=x")
+    caches = environment.configure(str(tmp_path))
+    assert os.environ["XLA_FLAGS"].startswith("--xla_gpu_autotune_level=1 --xla_dump_to=x ")
+    assert os.environ["XLA_FLAGS"].count("autotune_level") == 1
+    assert environment.flag_value("XLA_FLAGS", "xla_gpu_per_fusion_autotune_cache_dir") == str(caches.autotune)
+    assert environment.flag_value("TF_XLA_FLAGS", "tf_xla_persistent_cache_directory") == str(caches.xla)
+    # XLA does not make the folder itself
+    assert caches.autotune.is_dir()
+
+
+def test_old_tensorflow_gets_no_flag_that_would_end_it(clean_environment, tmp_path):
+    clean_environment.setattr(environment, "installed_version", lambda: "2.4.0+nv")
+    environment.configure(str(tmp_path))
+    assert not os.environ.get("XLA_FLAGS")
+    assert not os.environ.get("TF_XLA_FLAGS")
+
+
+def test_versions_have_caches_of_their_own(monkeypatch, tmp_path):
+    folders = set()
+    for version in ("2.17.0", "2.21.0"):
+        monkeypatch.setattr(environment, "installed_version", lambda version=version: version)
+        folders.add(environment.locate_caches(str(tmp_path)).xla)
+    assert len(folders) == 2
+
+
+# -- on a GPU
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tmp_path_factory):
+    if not visible_gpus():
+        pytest.skip("no NVIDIA GPU")
+    pytest.importorskip("tensorflow")
+    return workshop(Path(sys.executable), tmp_path_factory.mktemp("tensorflow-gpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gpu_outputs_and_settings(on_gpu, variant, precision):
+    facts = on_gpu.exercise(variant, device="cuda:0", precision=precision)
+    tolerance = FP32_TOLERANCE if precision == "fp32" else HALF_TOLERANCE
+    for cell in facts["cells"]:
+        assert max(cell["rel_l2"], cell["swapped_rel_l2"], cell["queued_rel_l2"]) < tolerance, cell
+        assert cell["traces"][0] == cell["traces"][1]
+        assert cell["device_peak_bytes"] > 0
+        assert cell["settings"]["tf32"] == str(precision == "tf32").lower()
+        if cell["io"] == "host":
+            assert cell["settings"]["host_memory"].startswith("page-locked")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_gpu_tftrt_runs_or_says_why_not(on_gpu, precision):
+    facts = on_gpu.exercise("tftrt", device="cuda:0", precision=precision)
+    if "load" in facts:
+        assert "TF-TRT ended" in facts["load"] or "without TensorRT" in facts["load"]
+        return
+    tolerance = FP32_TOLERANCE if precision == "fp32" else HALF_TOLERANCE
+    assert all(cell["rel_l2"] < tolerance for cell in facts["cells"])
