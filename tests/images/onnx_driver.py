@@ -1,0 +1,168 @@
+"""Runs in an interpreter that has the framework and onnx: `onnx_driver.py REQUEST.json`, facts as JSON to the file that it names.
+
+Actions: `make` writes a small network as a user's ONNX file would have it (Constant nodes, a batch normalisation and a
+hard-swish spelt out, Pad, Reshape); `exercise` puts one variant through the contract of an adapter.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SIZE = 24
+CLASSES = 10
+
+
+def rel_l2(output, reference):
+    return float(np.linalg.norm(output.astype(np.float64) - reference) / np.linalg.norm(reference))
+
+
+def make(request):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    random = np.random.default_rng(5)
+    nodes, initializers = [], []
+
+    def constant(name, value, as_node=False):
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        if as_node:
+            nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        else:
+            initializers.append(tensor)
+        return name
+
+    def node(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weights(*shape):
+        return random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+
+    half_way = node("Mul", ["images", constant("scale", np.float32(1 / 127.5), as_node=True)], "scaled")
+    half_way = node("Sub", [half_way, constant("one", np.float32(1))], "centred")
+    x = node("Transpose", [half_way], "nchw", perm=[0, 3, 1, 2])
+    x = node("Conv", [x, constant("w0", weights(16, 3, 3, 3))], "c0", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    x = node("Mul", [x, constant("gamma", random.uniform(0.8, 1.2, (1, 16, 1, 1)).astype(np.float32))], "normal")
+    x = node("Add", [x, constant("beta", random.normal(0, 0.2, (1, 16, 1, 1)).astype(np.float32))], "shifted")
+    gate = node("Add", [x, constant("three", np.float32(3), as_node=True)], "plus3")
+    gate = node("Clip", [gate, constant("zero", np.float32(0)), constant("six", np.float32(6))], "relu6")
+    gate = node("Mul", [gate, constant("sixth", np.float32(1 / 6))], "gate")
+    x = node("Mul", [x, gate], "swish")
+    pads = constant("pads", np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=np.int64), as_node=True)
+    x = node("Pad", [x, pads, constant("filler", np.float32(0))], "padded", mode="constant")
+    x = node("Conv", [x, constant("w1", weights(16, 1, 3, 3))], "c1", kernel_shape=[3, 3], strides=[2, 2], group=16)
+    pooled = node("GlobalAveragePool", [x], "pooled")
+    pooled = node("Conv", [pooled, constant("w2", weights(16, 16, 1, 1))], "c2", kernel_shape=[1, 1])
+    pooled = node("Add", [pooled, "three"], "plus3b")
+    pooled = node("Clip", [pooled, "zero", "six"], "relu6b")
+    pooled = node("Mul", [pooled, "sixth"], "excitation")
+    x = node("Mul", [x, pooled], "excited")
+    shape = constant("shape", np.array([0, -1], dtype=np.int64), as_node=True)
+    x = node("Reshape", [x, shape], "flat")
+    features = 16 * (SIZE // 2) ** 2
+    x = node(
+        "Gemm",
+        [x, constant("w3", 3 * weights(CLASSES, features)), constant("b3", weights(CLASSES))],
+        "logits",
+        transB=1,
+    )
+    node("Softmax", [x], "probabilities", axis=1)
+
+    graph = helper.make_graph(
+        nodes, "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", CLASSES])],
+        initializers,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", request["opset"])], ir_version=8)
+    onnx.checker.check_model(model)
+
+    root = Path(request["model"])
+    root.mkdir(parents=True)
+    onnx.save(model, str(root / "model.onnx"))
+    # pictures of different contrast and tint, so that the answers differ
+    inputs = random.uniform(0, 255, (8, SIZE, SIZE, 3)) * random.uniform(0.1, 1, (8, 1, 1, 3))
+    inputs = inputs.astype(np.float32)
+    outputs = ReferenceEvaluator(model).run(None, {"images": inputs})[0]
+    np.savez(root / "reference.npz", inputs=inputs, outputs=outputs)
+    description = {
+        "name": root.name, "hash": f"{request['opset']:012d}", "onnx": "model.onnx", "keras": None, "saved_model": None,
+        "reference": "reference.npz", "input_shape": [SIZE, SIZE, 3], "layout": "NHWC", "onnx_input": "images",
+        "onnx_output": "probabilities", "output_kind": "probabilities", "classes": CLASSES, "weights": "seeded",
+        "weights_note": "random",
+    }  # fmt: skip
+    (root / "model.json").write_text(json.dumps(description))
+    return {"spread": float(np.ptp(outputs, axis=0).max())}
+
+
+def exercise(request):
+    from common.cell import Cell
+    from common.harness.adapter import Unsupported
+    from common.model_files import ModelFiles
+
+    spec = importlib.util.spec_from_file_location("adapter_under_test", request["adapter"])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    adapter = module.create(request["variant"])
+    device = request["device"]
+    cell = Cell("m", request["variant"], request["precision"], 8, device="cpu" if device == "cpu" else "gpu0")
+    refusal = adapter.supports(cell)
+    if refusal:
+        return {"refusal": refusal}
+    model = ModelFiles.read(Path(request["model"]))
+    with np.load(model.path(model.reference)) as reference:
+        inputs, outputs = reference["inputs"], reference["outputs"].astype(np.float64)
+    facts = {"refusal": None, "cells": []}
+    try:
+        adapter.load(model, request["precision"], device, request["cache_dir"], request.get("threads", 2))
+        for io in request["ios"]:
+            for batch_size in request["batches"]:
+                facts["cells"].append(one_shape(adapter, io, inputs, outputs, batch_size))
+        facts.update(versions=adapter.versions(), settings=adapter.settings(), peak=adapter.device_peak_bytes())
+    except Unsupported as error:
+        facts["unsupported"] = str(error)
+    adapter.close()
+    return facts
+
+
+def one_shape(adapter, io, inputs, outputs, batch_size):
+    """Everything that a harness does with one batch size."""
+    order = np.arange(batch_size) % len(inputs)
+    adapter.prepare(np.ascontiguousarray(inputs[order]), io)
+    adapter.run()
+    first = adapter.output()
+    held = adapter._inference
+    other = order[::-1]
+    if batch_size == 1:
+        other = np.array([3])
+    adapter.prepare(np.ascontiguousarray(inputs[other]), io)
+    adapter.run()
+    second = adapter.output()
+    device_ns = adapter.run_timed()
+    for _ in range(5):
+        adapter.enqueue()
+    adapter.synchronize()
+    return {
+        "io": io,
+        "batch_size": batch_size,
+        "shape": list(first.shape),
+        "dtype": str(first.dtype),
+        "rel_l2": rel_l2(first, outputs[order]),
+        "top1": float((first.argmax(1) == outputs[order].argmax(1)).mean()),
+        "rel_l2_second": rel_l2(second, outputs[other]),
+        "rel_l2_offline": rel_l2(adapter.output(), outputs[other]),
+        "changed": rel_l2(second, first),
+        "kept_its_build": adapter._inference is held,
+        "device_ns": device_ns,
+    }
+
+
+if __name__ == "__main__":
+    request = json.loads(Path(sys.argv[1]).read_text())
+    sys.path.insert(0, request["repository"])
+    answer = {"make": make, "exercise": exercise}[request["action"]](request)
+    Path(request["answer"]).write_text(json.dumps(answer))

@@ -1,0 +1,230 @@
+"""The ONNX Runtime image: its adapter for real on the CPU, and, on a GPU host, on the GPU.
+
+GPU host: `python -m pytest tests/images/test_onnxrt.py -m gpu` with an interpreter that has onnxruntime for CUDA, and onnx.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.host.image_registry import load_images
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ADAPTER = REPOSITORY / "images/onnxrt/adapter.py"
+INTERPRETER = REPOSITORY / ".envs/onnxrt-cpu/bin/python"
+DRIVER = Path(__file__).with_name("onnx_driver.py")
+FP32_TOLERANCE = 1e-3
+HALF_TOLERANCE = 5e-2
+GPU_CELLS = [("onnxrt", "fp32"), ("onnxrt", "tf32"), ("onnxrt", "fp16"), ("onnxrt-trt", "fp32"), ("onnxrt-trt", "fp16")]
+
+OUT_OF_MEMORY = """
+import onnxruntime
+from images.onnxrt import sessions
+sessions.preload(onnxruntime)
+cuda = CudaRuntime(0, [f"libcudart.so.{sessions.cuda_major(onnxruntime)}"])
+try:
+    cuda.device_buffer((2**40,), "float32")
+except DeviceOutOfMemory:
+    print("DeviceOutOfMemory")
+"""
+
+
+class Workshop:
+    """Runs the driver, one process a call, with caches of its own."""
+
+    def __init__(self, interpreter, folder):
+        self.interpreter, self.folder = interpreter, folder
+
+    def ask(self, **request):
+        paths = [self.folder / f"{name}.json" for name in ("request", "answer")]
+        paths[1].unlink(missing_ok=True)
+        request.update(repository=str(REPOSITORY), answer=str(paths[1]), adapter=str(ADAPTER))
+        request.setdefault("cache_dir", str(self.folder / "cache"))
+        paths[0].write_text(json.dumps(request))
+        done = subprocess.run(
+            [str(self.interpreter), str(DRIVER), str(paths[0])],
+            capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+            env={**os.environ, "HOME": str(self.folder)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout == "", "an adapter must not print: the harness's events go there"
+        return json.loads(paths[1].read_text())
+
+    def make(self, opset):
+        root = self.folder / f"Small{opset}"
+        if not root.exists():
+            # a network that gives every picture the same answer would pass any comparison
+            assert self.ask(action="make", model=str(root), opset=opset)["spread"] > 0.05
+        return root
+
+    def exercise(
+        self, variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more
+    ):
+        return self.ask(
+            action="exercise", variant=variant, model=str(model), device=device, precision=precision, ios=ios,
+            batches=batches, **more,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    if not INTERPRETER.exists():
+        pytest.skip(f"no {INTERPRETER.relative_to(REPOSITORY)}: ./invoke test makes it")
+    return Workshop(INTERPRETER, tmp_path_factory.mktemp("onnxrt"))
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tmp_path_factory):
+    for name in ("onnxruntime", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{sys.executable} has no {name}")
+    return Workshop(sys.executable, tmp_path_factory.mktemp("onnxrt-gpu"))
+
+
+def check(facts, tolerance):
+    assert facts["refusal"] is None, facts["refusal"]
+    assert "unsupported" not in facts, facts["unsupported"]
+    assert facts["cells"]
+    for cell in facts["cells"]:
+        assert cell["rel_l2"] < tolerance, cell
+        assert cell["rel_l2_second"] < tolerance, cell
+        assert cell["rel_l2_offline"] < tolerance, cell
+        assert cell["top1"] == 1.0, cell
+        assert cell["changed"] > 0.01, "the second prepare() left the first input in place"
+        assert cell["kept_its_build"], "the second prepare() of a shape built it again"
+        assert cell["dtype"] == "float32"
+        assert cell["shape"] == [cell["batch_size"], cell["shape"][1]]
+
+
+def exported_model():
+    found = sorted((REPOSITORY / "data/models").glob("MobileNetV3L-*/model.json"))
+    if not found:
+        pytest.skip("no exported model under data/models")
+    return found[0].parent
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", ("onnxrt",))
+def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(on_cpu, variant):
+    batches = (1, 8, 12) if variant != "torchcompile" else (8,)
+    facts = on_cpu.exercise(variant, on_cpu.make(17), batches=batches)
+    if variant == "torchcompile" and "compiler" in (facts["refusal"] or ""):
+        pytest.skip(facts["refusal"])
+    check(facts, FP32_TOLERANCE)
+    assert all(cell["device_ns"] is None for cell in facts["cells"]), "the CPU has no events of its own"
+    assert facts["peak"] is None
+    assert facts["settings"]["intra_op_threads"] == "2"
+    assert facts["versions"]["framework"]
+
+
+@pytest.mark.framework
+def test_exported_model_is_within_tolerance_on_the_cpu(on_cpu):
+    facts = on_cpu.exercise("onnxrt", exported_model(), ios=("host",), batches=(1, 8, 12))
+    check(facts, FP32_TOLERANCE)
+    # measured: 3e-6 to 1.2e-5; a lost layer or a wrong layout would be far beyond
+    assert max(cell["rel_l2"] for cell in facts["cells"]) < 1e-4
+    assert "29 hard-swish" in facts["settings"]["model"]
+
+
+@pytest.mark.framework
+def test_precisions_that_the_cpu_does_not_have_are_refused(on_cpu):
+    for precision in ("tf32", "fp16", "int8"):
+        assert precision in on_cpu.exercise("onnxrt", on_cpu.make(17), precision=precision)["refusal"]
+
+
+@pytest.mark.framework
+def test_a_gpu_is_refused_by_a_cpu_build(on_cpu):
+    assert "built" in on_cpu.exercise("onnxrt", on_cpu.make(17), device="cuda:0")["refusal"]
+
+
+@pytest.mark.framework
+def test_a_file_that_is_no_onnx_is_unsupported(on_cpu, tmp_path):
+    good, bad = on_cpu.make(17), tmp_path / "bad"
+    bad.mkdir()
+    for name in ("model.json", "reference.npz"):
+        (bad / name).write_bytes((good / name).read_bytes())
+    (bad / "model.onnx").write_bytes(b"not a protobuf at all")
+    facts = on_cpu.exercise("onnxrt", bad, cache_dir=str(tmp_path / "cache"))
+    assert facts["unsupported"]
+    assert "\n" not in facts["unsupported"]
+
+
+def test_labels_name_what_the_adapter_brings():
+    image = next(image for image in load_images(REPOSITORY / "images") if image.name == "onnxrt")
+    text = ADAPTER.read_text()
+    assert all(f'"{variant.name}"' in text for variant in image.variants)
+    assert image.imports == "onnxruntime"
+
+
+@pytest.mark.framework
+def test_opset_18_is_no_obstacle(on_cpu):
+    check(on_cpu.exercise("onnxrt", on_cpu.make(18)), FP32_TOLERANCE)
+
+
+@pytest.mark.framework
+def test_the_tensorrt_provider_is_refused_on_a_cpu(on_cpu):
+    assert "GPU" in on_cpu.exercise("onnxrt-trt", on_cpu.make(17))["refusal"]
+
+
+def test_choices_of_a_shape_survive_the_process_and_a_damaged_file_does_not_matter(tmp_path):
+    from images.onnxrt.gpu_options import Choice, ChoiceCache
+
+    path = tmp_path / "cache" / "choices.json"
+    ChoiceCache(path).put("a", Choice(True, False))
+    ChoiceCache(path).put("b", Choice(False, True))
+    assert ChoiceCache(path).get("a") == Choice(True, False)
+    assert ChoiceCache(path).get("b") == Choice(False, True)
+    assert ChoiceCache(path).get("c") is None
+    path.write_text('{"a": [true')
+    assert ChoiceCache(path).get("a") is None
+
+
+def test_allocation_failures_are_told_from_other_failures():
+    from common.harness.adapter import DeviceOutOfMemory
+    from images.onnxrt.sessions import explain
+
+    words = (
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : BFCArena::AllocateRawInternal Failed to allocate memory for 8 B"
+    )
+    assert isinstance(explain(RuntimeError(words)), DeviceOutOfMemory)
+    assert not isinstance(explain(RuntimeError("INVALID_GRAPH")), DeviceOutOfMemory)
+
+
+def test_cuda_options_say_what_the_precision_means():
+    from images.onnxrt.gpu_options import Choice, cuda_options
+
+    options = {p: cuda_options(0, 1, p, Choice(True, False)) for p in ("fp32", "tf32", "fp16")}
+    assert {p: o["use_tf32"] for p, o in options.items()} == {"fp32": "0", "tf32": "1", "fp16": "0"}
+    assert all(o["cudnn_conv_algo_search"] == "EXHAUSTIVE" and o["prefer_nhwc"] == "1" for o in options.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("variant", "precision"), GPU_CELLS)
+def test_gpu_is_within_the_tolerance_of_the_precision(on_gpu, variant, precision):
+    facts = on_gpu.exercise(variant, on_gpu.make(17), device="cuda:0", precision=precision, batches=(1, 8, 64))
+    if variant == "onnxrt-trt" and "TensorRT" in (facts["refusal"] or ""):
+        pytest.skip(facts["refusal"])
+    check(facts, FP32_TOLERANCE if precision == "fp32" else HALF_TOLERANCE)
+    assert all(cell["device_ns"] > 0 for cell in facts["cells"])
+    assert facts["peak"] > 0
+    assert facts["settings"]["cuda_graph"] in ("yes", "no"), facts["settings"]
+
+
+@pytest.mark.gpu
+def test_gpu_out_of_memory_is_told(on_gpu):
+    # 2**40 bytes of input: beyond any GPU, and refused by the allocator before a byte is written
+    code = (
+        "import importlib.util, sys; sys.path.insert(0, sys.argv[1]);"
+        "from common.harness.adapter import DeviceOutOfMemory;"
+        "from images.onnxrt.cuda_runtime import CudaRuntime;"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + OUT_OF_MEMORY, str(REPOSITORY)],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "DeviceOutOfMemory", done.stderr[-3000:]
