@@ -235,10 +235,9 @@ def demo(_context: Context, debug: bool = False) -> None:
 
 
 @task(
-    positional=["runs"],
-    iterable=["runs"],
+    iterable=["run"],
     help={
-        "runs": "runs to analyze: names, paths or 'all'; several give one comparison; default: the newest",
+        "run": "runs to analyze: names, paths or 'all', as bare words too; several give one comparison; default: the newest",
         "where": "keep rows that satisfy all of these: COLUMN=VALUE, COLUMN>=VALUE, comma list; default: all rows",
         "pivot": "column whose values become columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before one for descending; default: throughput",
@@ -247,12 +246,12 @@ def demo(_context: Context, debug: bool = False) -> None:
 )
 @for_people
 def analyze(
-    _context: Context, runs: list[str], where: str = "", pivot: str = "", sort: str = "", debug: bool = False
+    _context: Context, run: list[str], where: str = "", pivot: str = "", sort: str = "", debug: bool = False
 ) -> None:
     """Tables, plots and a report from the CSVs of runs. Exit code 1 when some of their rows could not be read."""
     data = DataFolder.default()
     code = _analyze(
-        _run_folders(runs, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None
+        _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None
     )
     if code:
         sys.exit(code)

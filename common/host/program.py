@@ -1,0 +1,81 @@
+"""The real `invoke`, with two things that its command line lacks: tasks that take several names, and exit code 2 for a typo.
+
+`invoke analyze RUN RUN` cannot be said to invoke itself: a positional argument of a task is exactly one word. Here the
+bare words after a task that has a `--run` option become `--run=WORD`, which invoke understands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+from invoke.exceptions import Exit, ParseError
+from invoke.parser import ParserContext
+from invoke.program import Program
+
+#: the option that takes the bare words of a task
+NAMES_OPTION = "run"
+
+
+def with_named_words(words: list[str], contexts: dict[str, ParserContext]) -> list[str]:
+    """The command line after the core options, bare words of tasks that have a `--run` option turned into `--run=WORD`.
+
+    contexts: task name -> its parser context (flags and whether they take a value).
+    """
+    result: list[str] = []
+    current: ParserContext | None = None
+    takes_value = False
+    for word in words:
+        if takes_value:
+            takes_value = False
+            result.append(word)
+        elif word.startswith("-"):
+            flag = current.flags.get(word) if current is not None else None
+            takes_value = flag is not None and flag.takes_value
+            result.append(word)
+        elif word in contexts:
+            current = contexts[word]
+            result.append(word)
+        elif current is not None and f"--{NAMES_OPTION}" in current.flags:
+            result.append(f"--{NAMES_OPTION}={word}")
+        else:
+            result.append(word)
+    return result
+
+
+class FramewattProgram(Program):
+    def parse_tasks(self) -> None:
+        contexts = {
+            name: context for context in self.collection.to_contexts() for name in (str(context.name), *context.aliases)
+        }
+        self.core.unparsed = with_named_words(self.core.unparsed, contexts)
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
+
+
+def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
+    """invoke's own sentence, with what exists and the nearest name."""
+    text = " ".join(str(error).split())
+    if "No idea what" not in text:
+        return text
+    word = text.split("'")[1] if "'" in text else ""
+    options = [flag for flag in (error.context.flags if error.context is not None else {}) if flag.startswith("--")]
+    existing = options if word.startswith("-") else sorted({str(context.name) for context in contexts.values()})
+    near = difflib.get_close_matches(word, existing, n=1, cutoff=0.5)
+    what = "option" if word.startswith("-") else "task"
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown {what} '{word}'; there is {', '.join(existing) or 'none'}.{hint}"
+
+
+def main() -> None:
+    from importlib.metadata import version
+
+    FramewattProgram(name="invoke", binary="invoke", binary_names=["invoke", "inv"], version=version("invoke")).run(
+        sys.argv
+    )
+
+
+if __name__ == "__main__":
+    main()
