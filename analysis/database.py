@@ -19,11 +19,15 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from analysis import reading, run_facts
 from analysis.reading import Problem
 from common import schema
 from common.errors import UserError
+
+Times = npt.NDArray[np.int64]
 
 SQL = Path(__file__).parent / "sql"
 
@@ -96,6 +100,22 @@ class Database:
         cursor = self.connection.execute(sql, list(parameters))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def samples(self, run: str, cell_key: str) -> tuple[Times, Times, Times]:
+        """(start, end, due) in ns of the cell's inferences in the order of time; empty for a cell without samples."""
+        found = self.connection.execute(
+            "SELECT path FROM sample_source WHERE run = $1 AND cell_key = $2", [run, cell_key]
+        ).fetchone()
+        if found is None:
+            empty = np.empty(0, dtype=np.int64)
+            return empty, empty, empty
+        columns = self.connection.execute(
+            "SELECT start_ns, end_ns, coalesce(scheduled_ns, start_ns) AS due_ns FROM read_csv($1, "
+            "columns = getvariable('sample_columns'), header = true, auto_detect = false, delim = ',', quote = '', "
+            "escape = '', new_line = '\\n') ORDER BY start_ns",
+            [found[0]],
+        ).fetchnumpy()
+        return tuple(np.asarray(columns[name], dtype=np.int64) for name in ("start_ns", "end_ns", "due_ns"))  # type: ignore[return-value]
 
     def scratch_file(self) -> Path:
         self._scratch_files += 1
@@ -375,7 +395,7 @@ def _meter(database: Database, batch: list[_Run]) -> list[str]:
         _read_sources(database, "power", _with_repairs(database, "power.csv", source, faulty), [])
     connection = database.connection
     connection.execute("CREATE OR REPLACE TABLE batch.run AS SELECT unnest($1) AS run", [[run.name for run in batch]])
-    for table in ("energy_window", "counter_step", "power_cumulated"):
+    for table in ("energy_window", "power_cumulated", "counter_step"):
         connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
     for table in ("energy", "conditions"):
         connection.execute(f"INSERT INTO {table} FROM live.{table}")

@@ -1,9 +1,11 @@
 -- Energy is computed here and nowhere else.
 --
 -- A window is the measured window of a cell or one of its idle phases. For each meter (a GPU, a CPU package, its DRAM):
---   counter_mj   the energy counter at the window's end less that at its begin, each interpolated between the two
---                readings around the edge at which the counter had just stepped (it steps every 100 ms: interpolating
---                between readings of a standing counter would be wrong by up to a step at either edge);
+--   counter_mj   the energy counter at the window's end less that at its begin. Between its readings the counter is taken
+--                to run parallel to the integral of power, at the distance that it has on average over the second around
+--                (the counter steps every 100 ms and is read every 100 ms, so a single reading is up to a step late, by
+--                chance). In windows below 1 s, where such an average is no better than what it corrects, in idle
+--                phases, next to which the load would be in the average, and without power readings: straight between the two readings around the edge at which the counter had just stepped;
 --   integral_mj  the trapezoid over the power readings, the last reading before each edge held up to the edge.
 -- Neither is guessed: an edge without a reading on either side, or a last reading more than a second old, is NULL.
 --
@@ -38,13 +40,6 @@ JOIN meters ON meters.run = windows.run AND (
 
 CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
 
--- counter readings at which the counter had stepped since the reading before, per meter
-CREATE VIEW live.counter_step AS
-SELECT stream, t_ns, energy_mj FROM batch.reading WHERE energy_mj IS NOT NULL
-QUALIFY energy_mj <> lag(energy_mj) OVER (PARTITION BY stream ORDER BY t_ns);
-
-CREATE TABLE batch.counter_step AS FROM live.counter_step LIMIT 0;
-
 -- power readings with the energy since the meter's first reading, of the best of its power sources
 CREATE VIEW live.power_cumulated AS
 WITH best AS (
@@ -67,11 +62,29 @@ FROM steps;
 
 CREATE TABLE batch.power_cumulated AS FROM live.power_cumulated LIMIT 0;
 
+-- counter readings at which the counter had stepped since the reading before, per meter; offset_mj is how far the counter
+-- was ahead of the cumulated power, on average over the second around the reading, where nothing fell in that second
+CREATE VIEW live.counter_step AS
+WITH every AS (
+  SELECT reading.stream, reading.t_ns, reading.energy_mj, reading.energy_mj - power.cumulated_mj AS ahead_mj,
+    lag(reading.energy_mj) OVER (PARTITION BY reading.stream ORDER BY reading.t_ns) AS before_mj
+  FROM batch.reading AS reading LEFT JOIN batch.power_cumulated AS power USING (stream, t_ns)
+  WHERE reading.energy_mj IS NOT NULL
+)
+SELECT stream, t_ns, energy_mj,
+  CASE WHEN count(ahead_mj) OVER around >= 5 AND count_if(energy_mj < before_mj) OVER around = 0
+    THEN avg(ahead_mj) OVER around END AS offset_mj
+FROM every
+WINDOW around AS (PARTITION BY stream ORDER BY t_ns RANGE BETWEEN 500000000 PRECEDING AND 500000000 FOLLOWING)
+QUALIFY energy_mj <> before_mj;
+
+CREATE TABLE batch.counter_step AS FROM live.counter_step LIMIT 0;
+
 -- both energies of every window on every meter
 CREATE VIEW live.meter_energy AS
 WITH
 begin_before AS (
-  SELECT w.*, c.t_ns AS b0_ns, c.energy_mj AS b0_mj
+  SELECT w.*, c.t_ns AS b0_ns, c.energy_mj AS b0_mj, c.offset_mj AS b0_offset_mj
   FROM batch.energy_window AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.start_ns >= c.t_ns
 ),
 begin_after AS (
@@ -79,7 +92,7 @@ begin_after AS (
   FROM begin_before AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.start_ns <= c.t_ns
 ),
 end_before AS (
-  SELECT w.*, c.t_ns AS e0_ns, c.energy_mj AS e0_mj
+  SELECT w.*, c.t_ns AS e0_ns, c.energy_mj AS e0_mj, c.offset_mj AS e0_offset_mj
   FROM begin_after AS w ASOF LEFT JOIN batch.counter_step AS c ON c.stream = w.stream AND w.end_ns >= c.t_ns
 ),
 end_after AS (
@@ -98,20 +111,27 @@ power_last AS (
   SELECT w.*, p.t_ns AS p2_ns, p.power_mw AS p2_mw, p.cumulated_mj AS p2_mj, coalesce(w.source, p.source) AS power_source
   FROM power_first AS w ASOF LEFT JOIN batch.power_cumulated AS p ON p.stream = w.stream AND w.end_ns >= p.t_ns
 )
-SELECT
-  run, cell_key, purpose, part, class, stream, (end_ns - start_ns) / 1e9 AS seconds, power_source,
-  CASE WHEN b1_ns - b0_ns <= 2000000000 AND e1_ns - e0_ns <= 2000000000 THEN
-    (CASE WHEN e1_ns > e0_ns THEN e0_mj + (e1_mj - e0_mj) * (end_ns - e0_ns) / (e1_ns - e0_ns) ELSE e0_mj END)
-    - (CASE WHEN b1_ns > b0_ns THEN b0_mj + (b1_mj - b0_mj) * (start_ns - b0_ns) / (b1_ns - b0_ns) ELSE b0_mj END)
-  END AS counter_mj,
+SELECT run, cell_key, purpose, part, class, stream, seconds, power_source,
   CASE
-    WHEN end_ns - p2_ns > 1000000000 THEN NULL
-    WHEN p1_ns <= end_ns AND coalesce(start_ns - p0_ns, 0) <= 1000000000 AND (p0_ns IS NOT NULL OR p1_ns - start_ns <= 1000000000)
-      THEN (coalesce(p0_mw, p1_mw) + p1_mw) / 2 * (p1_ns - start_ns) / 1e9
-        + (p2_mj - p1_mj) + p2_mw * (end_ns - p2_ns) / 1e9
-    WHEN start_ns - p0_ns <= 1000000000 THEN p0_mw * (end_ns - start_ns) / 1e9
-  END AS integral_mj
-FROM power_last;
+    WHEN purpose = 'measure' AND seconds >= 1 AND interpolated_mj > 0 THEN coalesce(integral_mj + e0_offset_mj - b0_offset_mj, interpolated_mj)
+    ELSE interpolated_mj
+  END AS counter_mj,
+  integral_mj
+FROM (
+  SELECT *, (end_ns - start_ns) / 1e9 AS seconds,
+    CASE WHEN b1_ns - b0_ns <= 2000000000 AND e1_ns - e0_ns <= 2000000000 THEN
+      (CASE WHEN e1_ns > e0_ns THEN e0_mj + (e1_mj - e0_mj) * (end_ns - e0_ns) / (e1_ns - e0_ns) ELSE e0_mj END)
+      - (CASE WHEN b1_ns > b0_ns THEN b0_mj + (b1_mj - b0_mj) * (start_ns - b0_ns) / (b1_ns - b0_ns) ELSE b0_mj END)
+    END AS interpolated_mj,
+    CASE
+      WHEN end_ns - p2_ns > 1000000000 THEN NULL
+      WHEN p1_ns <= end_ns AND coalesce(start_ns - p0_ns, 0) <= 1000000000 AND (p0_ns IS NOT NULL OR p1_ns - start_ns <= 1000000000)
+        THEN (coalesce(p0_mw, p1_mw) + p1_mw) / 2 * (p1_ns - start_ns) / 1e9
+          + (p2_mj - p1_mj) + p2_mw * (end_ns - p2_ns) / 1e9
+      WHEN start_ns - p0_ns <= 1000000000 THEN p0_mw * (end_ns - start_ns) / 1e9
+    END AS integral_mj
+  FROM power_last
+);
 
 -- one row per cell and class of meter (gpu, package, dram): energy of the measured window, gross and net of idle
 CREATE VIEW live.energy AS

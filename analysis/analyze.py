@@ -1,0 +1,157 @@
+"""`invoke analyze` and `invoke sql`: from run folders to tables, plots and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from analysis import render_files, render_terminal, report, result_intervals, style, tables
+from analysis.database import Database, open_runs
+from analysis.metrics import HEADLINES, METRICS, metric
+from analysis.plots import against_batch_size, files
+from analysis.result_intervals import Intervals
+from analysis.selection import Selection, parse_pivot, parse_sort, parse_where
+from analysis.tables import Table
+from common.errors import UserError, unknown
+
+FORMATS = ("md", "csv", "xlsx")
+PLOTTED = ("throughput", "latency")
+#: Problems printed one by one; the report lists all.
+MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class AnalyzeResult:
+    """exit_code: 1 where input was lost, else 0. paths: every file written. report: the HTML page among them."""
+
+    exit_code: int
+    paths: tuple[Path, ...]
+    report: Path
+
+
+def analyze(
+    runs: Sequence[Path],
+    out: Path,
+    console: Console,
+    *,
+    where: str | Sequence[str] | None = None,
+    pivot: str | None = None,
+    sort: str | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> AnalyzeResult:
+    """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
+
+    where, pivot, sort: see analysis.selection. Raises UserError for a name that does not exist, for a selection that
+    nothing meets, and for an output folder that cannot be written; never for what the runs' files hold.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
+    with open_runs(runs) as database:
+        chosen = parse_where(where, database)
+        rows = tables.load(database, chosen)
+        if not rows and chosen != Selection():
+            raise UserError(f"no cell meets {where!r}")
+        every = tables.build(database, rows, list(METRICS), pivoted, sorting)
+        headlines = [table for table in every if table.metric.name in HEADLINES]
+        render_terminal.show(headlines, console)
+        _tell(database, rows, console)
+        intervals = result_intervals.of_rows(database, rows)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            paths = _write_tables(database, every, rows, out, formats)
+            svgs, plot_paths = _write_plots(rows, intervals, out / "plots")
+            page = out / "report.html"
+            page.write_text(report.render(database, rows, every, svgs, intervals), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
+
+
+def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    if not rows:
+        console.print("Nothing was measured in these runs.")
+    for problem in database.problems[:MOST_PROBLEMS]:
+        console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
+    if len(database.problems) > MOST_PROBLEMS:
+        console.print(f"and {len(database.problems) - MOST_PROBLEMS} more: see the report")
+    lost = [problem for problem in database.problems if problem.loses]
+    if lost:
+        known = sum(problem.rows for problem in lost)
+        count = len({problem.path for problem in lost})
+        console.print(
+            f"{count} {'file has' if count == 1 else 'files have'} lines that could not be used ({known} rows); the rest was analyzed."
+        )
+
+
+def _write_tables(
+    database: Database, every: Sequence[Table], rows: Sequence[Mapping[str, Any]], out: Path, formats: Sequence[str]
+) -> list[Path]:
+    paths = []
+    if "md" in formats:
+        paths.append(out / "comparison.md")
+        paths[-1].write_text(render_files.markdown(every, [str(problem) for problem in database.problems]))
+    if "csv" in formats:
+        paths.append(out / "comparison.csv")
+        render_files.write_csv(paths[-1], rows)
+    if "xlsx" in formats:
+        paths.append(out / "comparison.xlsx")
+        render_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"))
+    return paths
+
+
+def _write_plots(rows: Sequence[Mapping[str, Any]], intervals: Intervals, folder: Path) -> tuple[list[str], list[Path]]:
+    """(<svg> elements, files): one figure per group of the default pivot and metric."""
+    svgs: list[str] = []
+    paths: list[Path] = []
+    with mpl.rc_context(style.RC):
+        for group, members in tables.groups(rows, parse_pivot(None)):
+            heading = tables.heading(group)
+            for name in PLOTTED:
+                figure: Figure | None = against_batch_size.draw(members, metric(name), heading, intervals)
+                if figure is not None:
+                    saved = files.save(figure, folder, files.file_name(name, *group.values()))
+                    svgs.append(files.inline_svg(saved[0], f"{metric(name).label} against batch size, {heading}"))
+                    paths += saved
+    return svgs, paths
+
+
+def sql_shell(runs: Sequence[Path], query: str, console: Console) -> int:
+    """Runs one query of the user's over the views and prints what it returns; 1 where input was lost, else 0.
+
+    Raises UserError for SQL that DuckDB refuses, with DuckDB's own words.
+    """
+    with open_runs(runs) as database:
+        try:
+            cursor = database.connection.execute(query)
+            names = [column[0] for column in cursor.description or ()]
+            rows = cursor.fetchmany(10_000)
+        except duckdb.Error as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), "refused")
+            raise UserError(f"{first} (the views are described in analysis/sql/README.md)") from error
+        grid = RichTable(show_edge=False, box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(Text(name), overflow="fold")
+        for row in rows:
+            grid.add_row(
+                *(
+                    "" if value is None else Text(f"{value:.6g}" if isinstance(value, float) else str(value))
+                    for value in row
+                )
+            )
+        console.print(grid)
+        if len(rows) == 10_000:
+            console.print("only the first 10,000 rows are shown")
+        for problem in database.problems[:MOST_PROBLEMS]:
+            console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
+        return database.exit_code

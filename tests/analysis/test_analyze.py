@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis import style
+from analysis.analyze import analyze, sql_shell
+from common.errors import UserError
+
+MS = 10**6
+
+
+def console() -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, width=80), text
+
+
+@pytest.fixture
+def run(build: Any) -> Any:
+    run = build()
+    for batch_size in (1, 8):
+        run.cell("onnxrt", batch_size, durations_ns=[10 * MS + i * 1000 for i in range(30)])
+        run.cell("torch", batch_size, durations_ns=[20 * MS + i * 1000 for i in range(30)])
+    run.cell("tf", 1, status="crashed", message="<script>alert(1)</script>")
+    return run
+
+
+def test_everything_is_written_and_the_report_stands_alone(run: Any, tmp_path: Path) -> None:
+    screen, text = console()
+    result = analyze([run.folder], tmp_path / "out", screen)
+    assert result.exit_code == 0
+    assert all(path.stat().st_size > 0 for path in result.paths)
+    names = {path.name for path in result.paths}
+    assert {"comparison.md", "comparison.csv", "comparison.xlsx", "report.html"} < names
+    assert sum(name.endswith(".svg") for name in names) == sum(name.endswith(".png") for name in names) == 2
+    page = result.report.read_text()
+    HTMLParser().feed(page)
+    assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing from outside the file"
+    assert "Batch 8: ONNX Runtime fp32, " in page
+    assert re.search(r"Batch 1: ONNX Runtime fp32, 99\.\d+ images/s \[\d", page)
+    assert "<script" not in page
+    assert "Seeded weights." in page
+    assert "throughput (images/s)" in text.getvalue()
+
+
+def test_damage_is_told_and_the_exit_code_is_1(run: Any, tmp_path: Path) -> None:
+    path = next(run.folder.glob("cells/*torch*b0008*/samples.csv"))
+    path.write_bytes(path.read_bytes()[:-4])
+    screen, text = console()
+    result = analyze([run.folder], tmp_path / "out", screen, formats=["md"])
+    assert result.exit_code == 1
+    told = text.getvalue()
+    assert "samples.csv:31: the line is cut off" in told
+    assert "1 file has lines that could not be used (1 rows); the rest was analyzed." in told
+    assert "samples.csv:31" in result.report.read_text()
+    assert "samples.csv:31" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_one_cell_one_batch_size(build: Any, tmp_path: Path) -> None:
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=[MS] * 12)
+    assert analyze([run.folder], tmp_path / "out", console()[0]).exit_code == 0
+
+
+def test_nothing_measured(build: Any, tmp_path: Path) -> None:
+    screen, text = console()
+    result = analyze([build().folder], tmp_path / "out", screen)
+    assert "Nothing was measured" in text.getvalue()
+    assert result.exit_code == 0
+    assert "nothing to compare" in result.report.read_text()
+
+
+def test_only_failures(build: Any, tmp_path: Path) -> None:
+    run = build()
+    run.cell("tf", 8, status="oom", message="no room for [8, 224]")
+    screen, text = console()
+    assert analyze([run.folder], tmp_path / "out", screen).exit_code == 0
+    assert "tf fp32" in text.getvalue()
+    assert "tf fp32 at batch 8: oom (no room for [8, 224])" in text.getvalue()
+
+
+def test_wrong_options(run: Any, tmp_path: Path) -> None:
+    screen = console()[0]
+    with pytest.raises(UserError, match=r"unknown format 'xls'.*Did you mean xlsx"):
+        analyze([run.folder], tmp_path / "out", screen, formats=["xls"])
+    with pytest.raises(UserError, match="no cell meets"):
+        analyze([run.folder], tmp_path / "out", screen, where="batch_size>1000")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        analyze([run.folder], tmp_path / "file", screen)
+
+
+def test_sql(run: Any) -> None:
+    screen, text = console()
+    assert sql_shell([run.folder], "SELECT variant, n FROM results WHERE batch_size = 8 ORDER BY 1", screen) == 0
+    assert [line.split() for line in text.getvalue().splitlines()] == [
+        ["variant", "n"],
+        ["onnxrt", "30"],
+        ["torch", "30"],
+    ]
+    with pytest.raises(UserError, match="Catalog Error"):
+        sql_shell([run.folder], "FROM nothing_of_that_name", screen)
+
+
+def test_one_colour_per_variant() -> None:
+    known = ["onnxrt", "torch", "tf", "tfxla", "keras", "kerasxla", "tensorrt", "tensorrt-rtx", "tftrt"]
+    looks = [style.look(name) for name in known]
+    assert len({look.color for look in looks}) == len(known)
+    assert len({look.marker for look in looks}) == len(known)
+    assert style.look("something-new") == style.look("something-new")
