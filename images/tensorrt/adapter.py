@@ -64,6 +64,8 @@ class TensorRT:
         self._slots: List[Slot] = []
         self._shape: Tuple[int, ...] = ()
         self._io = ""
+        #: shape, io and slots of the last prepare(); None where there are no buffers
+        self._prepared: Optional[Tuple[Tuple[int, ...], str, int]] = None
         self._batch: Optional[np.ndarray] = None
         self._wanted = 1
         self._next = 0
@@ -164,11 +166,13 @@ class TensorRT:
     def prepare(self, batch: np.ndarray, io: str) -> None:
         """Builds or reads the engine for this batch size and makes the slots; with the same shape and io only new input."""
         self._batch = batch
-        if batch.shape == self._shape and io == self._io and len(self._slots) >= self._wanted:
+        if (batch.shape, io, self._wanted) == self._prepared:
             for slot in self._slots:
                 slot.place(batch)
             return
         self._drop_slots()
+        self._shape, self._io = batch.shape, io
+        self._complaints.clear()
         with self._memory_errors():
             profile = choose_profile(len(batch), self._options)
             if profile != self._profile:
@@ -177,9 +181,9 @@ class TensorRT:
                 self._engine = self._deserialize(profile)
                 self._profile = profile
             self._free_before = self._least_free = self._free()
-            self._shape, self._io = batch.shape, io
             while len(self._slots) < self._wanted:
                 self._add_slot()
+        self._prepared = (batch.shape, io, self._wanted)
         if self._engine is not None and self._engine.runtime_config is not None:
             self._keep_runtime_cache()
 
@@ -250,6 +254,7 @@ class TensorRT:
             calibration_batch=0 if calibration is None else calibration.shape[1],
         )
         plan, facts = build(self._trt, self._logger, self._complaints, request)
+        self._complaints.clear()  # tactics that failed are no reason for what may fail later
         write_engine(self._folder, key, plan, facts)
         return plan, facts
 
@@ -384,7 +389,7 @@ class TensorRT:
         while self._slots:
             self._slots.pop().close()
         self._next = self._last = 0
-        self._shape, self._io = (), ""
+        self._prepared = None
 
     def _free(self) -> int:
         free: int = self._cuda.mem_get_info()[0]

@@ -139,6 +139,30 @@ def test_enqueue_without_a_word_of_offline_makes_the_slots_it_needs(load: Make) 
     assert adapter.settings()["slots"] == "3"
 
 
+def test_a_single_stream_cell_after_an_offline_one_has_one_slot_again(load: Make, library: Any) -> None:
+    adapter = load(scenario="offline").adapter
+    adapter.prepare(images(4), "host")
+    assert adapter.supports(cell(scenario="single-stream")) is None
+    adapter.prepare(images(4), "host")
+    assert adapter.settings()["slots"] == "1"
+    assert library.fake_used() == 4 * 48 * 4 + 4 * 5 * 4
+
+
+def test_multi_stream_has_a_slot_for_each_inference_in_flight(load: Make) -> None:
+    adapter = load().adapter
+    assert adapter.supports(cell(scenario="multi-stream", streams=6)) is None
+    adapter.prepare(images(2), "host")
+    assert adapter.settings()["slots"] == "6"
+
+
+def test_a_failed_tactic_of_the_build_is_not_the_reason_of_a_later_failure(load: Make) -> None:
+    state = load()
+    state.adapter._complaints.add("ERROR", "Error Code 2: OutOfMemory (tactic 7)")
+    state.trt.context_error = "3: API usage error"
+    with pytest.raises(Unsupported, match="API usage error"):
+        state.adapter.prepare(images(4), "device")
+
+
 def test_time_on_the_device_is_in_ns(load: Make) -> None:
     adapter = load().adapter
     adapter.prepare(images(4), "device")
