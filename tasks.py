@@ -331,6 +331,7 @@ def new(_context: Context, framework: str, debug: bool = False) -> None:
         "results": "also remove all runs and reports; default: keep",
         "cache": "also remove engines, XLA and analysis caches; default: keep",
         "environments": "also remove the environments of local runs; default: keep",
+        "images": "also remove the container images that framewatt built; default: keep",
         "yes": "do not ask before results are removed; default: ask",
         "debug": DEBUG_HELP,
     }
@@ -342,6 +343,7 @@ def clean(
     results: bool = False,
     cache: bool = False,
     environments: bool = False,
+    images: bool = False,
     yes: bool = False,
     debug: bool = False,
 ) -> None:
@@ -355,6 +357,7 @@ def clean(
         results=results,
         cache=cache,
         environments=environments,
+        images=images,
         yes=yes,
     )
 

@@ -164,15 +164,13 @@ def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
 
         return LocalRunner(images, options.python or None)
     if name == "docker":
-        from common.host.containers.limits import Limits, parse_cpu_list
+        from common.host.containers.limits import Limits
         from common.host.containers.runner import DockerRunner
 
         if options.python:
             raise UserError(
                 "--python is for the local runner: a container brings its own interpreter; leave one of them out"
             )
-        if options.cpus:
-            parse_cpu_list(options.cpus)
         limits = Limits(options.cpus, options.memory, opt.whole("--pids", options.pids), options.shm, options.tmp)
         return DockerRunner(images, limits, options.gpu_driver)
     raise unknown("runner", name, ["local", "docker"])

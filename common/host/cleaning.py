@@ -23,9 +23,18 @@ def leftovers(data: DataFolder) -> list[Path]:
 
 
 def clean(
-    data: DataFolder, console: Console, *, models: bool, results: bool, cache: bool, environments: bool, yes: bool
+    data: DataFolder,
+    console: Console,
+    *,
+    models: bool,
+    results: bool,
+    cache: bool,
+    environments: bool,
+    yes: bool,
+    images: bool = False,
 ) -> None:
     """Removes leftovers always, the rest as named. Raises UserError when results would go and nobody can be asked."""
+    _clean_engine(console, images=images)
     doomed = leftovers(data)
     if models:
         doomed.append(data.models)
@@ -52,3 +61,20 @@ def clean(
             path.unlink()
         console.print(escape(f"removed {path}"), highlight=False, soft_wrap=True)
     console.print(f"{freed / 2**20:,.1f} MiB freed", highlight=False)
+
+
+def _clean_engine(console: Console, *, images: bool) -> None:
+    """Containers, volumes and, if asked, images that carry framewatt's label. Without an engine only --images is an error."""
+    from common.host.containers import engine, leftovers
+
+    try:
+        client = engine.connect()
+    except UserError:
+        if images:
+            raise
+        return
+    removed, left = leftovers.remove_all(client, images=images)
+    for what in removed:
+        console.print(escape(f"removed {what}"), highlight=False, soft_wrap=True)
+    for what in left:
+        console.print(escape(f"left as it is: {what}"), style="yellow", highlight=False, soft_wrap=True)

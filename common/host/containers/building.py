@@ -12,6 +12,7 @@ from common.host.containers import engine, images
 from common.host.image_registry import all_variants, load_images
 from common.host.paths import IMAGES
 from common.host.progress import Steps
+from common.host.runner import OnStep
 
 
 def chosen_images(names: str, flavour: str) -> list[str]:
@@ -48,7 +49,7 @@ def build_images(console: Console, names: str, *, flavour: str, base: str, netwo
                     flavour,
                     base=base,
                     network=network,
-                    on_line=lambda line, s=on_step: s(*_step(line)),  # type: ignore[misc]
+                    on_line=BuildSteps(on_step, every_line=console.is_terminal).on_line,
                 )
             except UserError as error:
                 failed.append(str(error))
@@ -67,11 +68,23 @@ def build_images(console: Console, names: str, *, flavour: str, base: str, netwo
     return built
 
 
-def _step(line: str) -> tuple[int, int | None, str]:
-    """`Step 3/12 : RUN ...` as progress; other lines only as words."""
-    if line.startswith("Step "):
-        numbers, _, what = line.removeprefix("Step ").partition(" : ")
-        done, _, total = numbers.partition("/")
-        if done.isdigit() and total.isdigit():
-            return int(done) - 1, int(total), what
-    return 0, None, line
+class BuildSteps:
+    """`Step 3/12 : RUN ...` as progress; the lines between as words beside it, on a terminal only."""
+
+    def __init__(self, on_step: OnStep, *, every_line: bool) -> None:
+        self._on_step = on_step
+        self._every_line = every_line
+        self._done: int = 0
+        self._total: int | None = None
+
+    def on_line(self, line: str) -> None:
+        if line.startswith("Step "):
+            numbers, _, what = line.removeprefix("Step ").partition(" : ")
+            done, _, total = numbers.partition("/")
+            if done.isdigit() and total.isdigit():
+                self._done, self._total = int(done) - 1, int(total)
+                # RUN and COPY are what takes time; labels and the like pass in a blink.
+                if self._every_line or what.split(" ")[0] in ("FROM", "RUN", "COPY"):
+                    self._on_step(self._done, self._total, what)
+        elif self._every_line:
+            self._on_step(self._done, self._total, line)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
@@ -22,10 +25,38 @@ class Limits:
     shm: str = "1g"
     #: size of the tmpfs on /tmp: XLA's and inductor's temporary files
     tmp: str = "4g"
+    #: docker-init as process 1; switched off by FRAMEWATT_CONTAINER_INIT=0 for engines that lack the program
+    init: bool = True
+    #: host folders that every container sees read-only under the same path (FRAMEWATT_CONTAINER_MOUNTS, ':' between
+    #: them): a Python environment of the host that the base image does not hold
+    mounts: tuple[str, ...] = ()
+
+    def with_environment(self, environment: Mapping[str, str]) -> Limits:
+        """These limits with what the environment variables say of an unusual host. Raises UserError for a bad folder."""
+        mounts = tuple(filter(None, environment.get("FRAMEWATT_CONTAINER_MOUNTS", "").split(":")))
+        for mount in mounts:
+            if not Path(mount).is_absolute() or not Path(mount).exists():
+                raise UserError(
+                    f"FRAMEWATT_CONTAINER_MOUNTS names {mount}, which is not the full path of a folder here"
+                )
+        init = environment.get("FRAMEWATT_CONTAINER_INIT", "1") != "0"
+        return replace(self, init=init, mounts=mounts)
+
+    def volumes(self) -> dict[str, dict[str, str]]:
+        return {mount: {"bind": mount, "mode": "ro"} for mount in self.mounts}
+
+    def check(self) -> None:
+        """Raises UserError for a size that Docker would not take."""
+        for option, size in (("--memory", self.memory), ("--shm", self.shm), ("--tmp", self.tmp)):
+            if size and not re.fullmatch(r"[1-9][0-9]*[bkmgBKMG]?", size):
+                raise UserError(f"{option} '{size}' is not a size; write for example 8g or 512m")
+        if self.cpus:
+            parse_cpu_list(self.cpus)
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of the SDK's containers.create that are the same for worker and sidecar."""
         arguments: dict[str, Any] = {
+            "init": self.init,
             "read_only": True,
             "tmpfs": {"/tmp": f"size={self.tmp},mode=1777,exec"},
             "network_mode": "none",

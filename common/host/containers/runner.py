@@ -6,25 +6,28 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import docker
-from docker.errors import APIError, DockerException, NotFound
+import requests
+from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
+from docker.types import LogConfig
 
 from common.errors import UserError
 from common.host import models
 from common.host.containers import engine, images
 from common.host.containers.engine import LABEL, explained
+from common.host.containers.leftovers import owner_labels, remove_container, remove_orphans
 from common.host.containers.limits import Limits
 from common.host.containers.lost_cells import ContainerEnd, write_lost_cells
 from common.host.containers.ownership import container_user, lent
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
-from common.host.paths import ROOT, DataFolder
+from common.host.paths import DataFolder
 from common.host.plan import PlannedJob
 from common.host.runner import Context, OnEvent, OnStep, SidecarState
 from common.job import Job
@@ -37,6 +40,10 @@ SIDECAR = "sidecar"
 SIDECAR_READY_SECONDS = 30.0
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
+#: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
+BUDGET_SLACK_SECONDS = 60.0
+#: Docker's own driver: the runner reads the events from the log, which not every driver gives back
+LOG_CONFIG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "64m", "max-file": "1"})
 
 
 class DockerRunner:
@@ -46,16 +53,19 @@ class DockerRunner:
 
     def __init__(self, by_name: Mapping[str, Image], limits: Limits, gpu_driver: str = "") -> None:
         self._images = by_name
-        self._limits = limits
+        self._limits = limits.with_environment(os.environ)
+        self._limits.check()
         self._forced_driver = gpu_driver
         self._client = engine.connect()
+        with explained("the Docker engine does not describe itself"):
+            self._user = container_user(self._client.info())
         self._driver = ""
         self._flavour = "cpu"
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
         self._running: dict[str, Container] = {}
         self._interrupted = threading.Event()
-        remove_leftovers(self._client)
+        remove_orphans(self._client)
 
     # -- getting ready ---------------------------------------------------------------------------------------------
 
@@ -87,7 +97,7 @@ class DockerRunner:
         limits = self._limits.arguments()
         if wanted.onnx is None and weights != "seeded":
             limits["network_mode"] = "bridge"  # ImageNet weights are downloaded
-        with lent(data.models), explained(f"{wanted.name} cannot be exported"):
+        with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
                 tag,
                 f"framewatt-export-{os.getpid()}",
@@ -102,7 +112,7 @@ class DockerRunner:
                 code = int(container.wait()["StatusCode"])
                 errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
             finally:
-                _remove(container)
+                remove_container(container)
         if code or folder is None:
             raise UserError(
                 models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
@@ -145,8 +155,8 @@ class DockerRunner:
             left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
             if not left or self._interrupted.is_set():
                 return
-            budget_s = 60 + sum(context.request.settings.cell_timeout_s for _ in left)
-            with lent(run, context.data.cache):
+            budget_s = BUDGET_SLACK_SECONDS + len(left) * context.request.settings.cell_timeout_s
+            with lent(self._user, run, context.data.cache):
                 end = self._run_container(context, planned, device, budget_s, on_event)
             if end.fatal:
                 return
@@ -172,7 +182,13 @@ class DockerRunner:
                 },
                 cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
-            deadline = threading.Timer(budget_s, lambda: _stop(container, 5))
+            over_budget = threading.Event()
+
+            def end_it() -> None:
+                over_budget.set()
+                _stop(container, 5)
+
+            deadline = _timer(budget_s, end_it)
             try:
                 with self._lock:
                     self._running[name] = container
@@ -191,7 +207,7 @@ class DockerRunner:
                 container.wait()
                 container.reload()
                 state = container.attrs["State"]
-                return ContainerEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), deadline.finished.is_set(), fatal)
+                return ContainerEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set(), fatal)
             except NotFound:
                 # Removed from outside (docker rm -f, or the engine was restarted and pruned).
                 return ContainerEnd(137, False, False, False)
@@ -199,7 +215,7 @@ class DockerRunner:
                 deadline.cancel()
                 with self._lock:
                     self._running.pop(name, None)
-                _remove(container)
+                remove_container(container)
 
     # -- sidecar ---------------------------------------------------------------------------------------------------
 
@@ -207,36 +223,40 @@ class DockerRunner:
     def sidecar(self, context: Context, device: Device) -> Iterator[SidecarState]:
         run = context.run.folder
         out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
+        command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none"]
+        if device is not next(iter(context.devices.values())):
+            command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
         if device.index is not None:
             arguments["device_requests"] = [engine.gpu_request(self._driver, device.index, device.uuid)]
         container: Container | None = None
         (run / "logs").mkdir(exist_ok=True)
-        try:
-            with lent(run):
+        with lent(self._user, run):
+            try:
                 container = self._create(
-                    images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}",
-                    ["--out", f"{INSIDE_RUN}/{out}", "--gpus", "all" if device.kind == "gpu" else "none"],
+                    images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
                     volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
                     cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
                 )  # fmt: skip
                 container.start()
                 state = _sidecar_state(container)
-        except (DockerException, UserError) as error:
-            state = SidecarState(False, engine.explain(str(error)))
-        try:
-            yield state
-        finally:
-            done: dict[str, Any] = {"event": "lost"}
-            if container is not None:
-                with suppress(DockerException):
-                    container.stop(timeout=5)
-                    text = container.logs().decode(errors="replace")
-                    (run / "logs" / f"sidecar-{device.name}.log").write_text(text)
-                    found = [event for event in map(_parse, text.splitlines()) if event and event["event"] == "done"]
-                    done = found[-1] if found else done
-                _remove(container)
-            context.run.description.setdefault("sidecar", {})[device.name] = done
+            except (DockerException, requests.exceptions.RequestException) as error:
+                state = SidecarState(False, engine.explain(str(getattr(error, "explanation", None) or error)))
+            try:
+                yield state
+            finally:
+                done: dict[str, Any] = {"event": "lost"}
+                if container is not None:
+                    with suppress(DockerException, requests.exceptions.RequestException):
+                        _stop(container, 5)
+                        text = container.logs().decode(errors="replace")
+                        (run / "logs" / f"sidecar-{device.name}.log").write_text(text)
+                        found = [
+                            event for event in map(_parse, text.splitlines()) if event and event["event"] == "done"
+                        ]
+                        done = found[-1] if found else done
+                    remove_container(container)
+                context.run.description.setdefault("sidecar", {})[device.name] = done
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -246,13 +266,14 @@ class DockerRunner:
             # SIGINT first, so that the supervisor journals what it drops.
             with suppress(DockerException):
                 container.kill(signal="SIGINT")
-            threading.Timer(10, lambda c=container: _stop(c, 2)).start()
+            _timer(10, partial(_stop, container, 2)).start()
 
     def _create(self, image: str, name: str, command: list[str], **arguments: Any) -> Container:
-        uid, gid = container_user()
+        uid, gid = self._user
+        arguments["volumes"] = {**arguments.get("volumes", {}), **self._limits.volumes()}
         return self._client.containers.create(
-            image, command, name=name, user=f"{uid}:{gid}", init=True, detach=True,
-            labels={LABEL: "1", f"{LABEL}.host-pid": str(os.getpid()), f"{LABEL}.checkout": str(ROOT)},
+            image, command, name=name, user=f"{uid}:{gid}", detach=True,
+            labels=owner_labels(), log_config=LOG_CONFIG,
             environment={"HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}, **arguments,
         )  # fmt: skip
 
@@ -293,34 +314,15 @@ def _sidecar_state(container: Container) -> SidecarState:
     return SidecarState(False, f"no reading within {SIDECAR_READY_SECONDS:.0f} s")
 
 
+def _timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    """Not started yet; it does not keep the program alive."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    return timer
+
+
 def _stop(container: Container, seconds: int) -> None:
     with suppress(DockerException):
+        container.unpause()  # a paused container takes no signal
+    with suppress(DockerException):
         container.stop(timeout=seconds)
-
-
-def _remove(container: Container) -> None:
-    with suppress(APIError, NotFound):
-        container.remove(force=True, v=True)
-
-
-def remove_leftovers(client: docker.DockerClient) -> list[str]:
-    """Removes containers of host processes that no longer live (killed with -9); returns their names."""
-    removed = []
-    for container in client.containers.list(all=True, filters={"label": LABEL}):
-        pid = container.labels.get(f"{LABEL}.host-pid", "")
-        if not pid or _is_framewatt(int(pid)):
-            continue
-        removed.append(str(container.name))
-        _remove(container)
-    return removed
-
-
-def _is_framewatt(pid: int) -> bool:
-    """Whether that process lives and is one of ours: process ids are used again."""
-    try:
-        return (
-            b"invoke" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            or b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
-    except OSError:
-        return False
