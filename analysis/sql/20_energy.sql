@@ -4,8 +4,8 @@
 --   counter_mj   the energy counter at the window's end less that at its begin. Between its readings the counter is taken
 --                to run parallel to the integral of power, at the distance that it has on average over the second around
 --                (the counter steps every 100 ms and is read every 100 ms, so a single reading is up to a step late, by
---                chance). In windows below 1 s, where such an average is no better than what it corrects, in idle
---                phases, next to which the load would be in the average, and without power readings: straight between the two readings around the edge at which the counter had just stepped;
+--                chance). In windows below 1 s, where such an average is no better than what it corrects, and without
+--                power readings: straight between the two readings around the edge at which the counter had just stepped;
 --   integral_mj  the trapezoid over the power readings, the last reading before each edge held up to the edge.
 -- Neither is guessed: an edge without a reading on either side, or a last reading more than a second old, is NULL.
 --
@@ -19,24 +19,27 @@
 CREATE VIEW live.energy_window AS
 WITH windows AS (
   SELECT run, cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns
-  FROM measured WHERE window_end_ns > window_start_ns
+  FROM batch.measured WHERE window_end_ns > window_start_ns
   UNION ALL
-  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns),
-    start_ns + least(500000000, (end_ns - start_ns) // 2), end_ns
-  FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns
+  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns), start_ns, end_ns
+  FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns AND run IN (FROM batch.run)
 ),
 meters AS (
   SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device
   FROM batch.reading GROUP BY run, stream
+),
+owned AS (
+  SELECT cell.run, cell.cell_key, meters.stream, meters.class
+  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class <> 'gpu'
+  UNION ALL
+  SELECT cell.run, cell.cell_key, meters.stream, meters.class
+  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class = 'gpu' AND meters.uuid = cell.device_uuid
+  UNION ALL
+  SELECT cell.run, cell.cell_key, meters.stream, meters.class
+  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class = 'gpu'
+    AND 'gpu' || meters.device = cell.device AND coalesce(meters.uuid, cell.device_uuid) IS NULL
 )
-SELECT windows.*, meters.stream, meters.class
-FROM windows
-JOIN cell_row AS cell USING (run, cell_key)
-JOIN meters ON meters.run = windows.run AND (
-  meters.class <> 'gpu'
-  OR (meters.uuid = cell.device_uuid)
-  OR (coalesce(meters.uuid, cell.device_uuid) IS NULL AND cell.device = 'gpu' || meters.device)
-);
+SELECT windows.*, owned.stream, owned.class FROM windows JOIN owned USING (run, cell_key);
 
 CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
 
@@ -113,7 +116,7 @@ power_last AS (
 )
 SELECT run, cell_key, purpose, part, class, stream, seconds, power_source,
   CASE
-    WHEN purpose = 'measure' AND seconds >= 1 AND interpolated_mj > 0 THEN coalesce(integral_mj + e0_offset_mj - b0_offset_mj, interpolated_mj)
+    WHEN seconds >= 1 AND interpolated_mj > 0 THEN coalesce(integral_mj + e0_offset_mj - b0_offset_mj, interpolated_mj)
     ELSE interpolated_mj
   END AS counter_mj,
   integral_mj
@@ -149,7 +152,8 @@ chosen AS (
   FROM classes
 ),
 idle AS (
-  SELECT run, cell_key, class, sum(gross_mj) / sum(seconds) AS idle_mw
+  -- by the integral where there is one: a counter that steps every 100 ms is too coarse for the few seconds of idling
+  SELECT run, cell_key, class, sum(coalesce(integral_mj, gross_mj)) / sum(seconds) AS idle_mw
   FROM chosen WHERE purpose = 'idle' AND gross_mj IS NOT NULL GROUP BY ALL
 ),
 extents AS (
@@ -169,7 +173,7 @@ own AS (
   SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
     m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle.idle_mw / 1e3 AS idle_w,
     (m.gross_mj - idle.idle_mw * m.seconds) / 1e3 AS net_j,
-    measured.n * cell.batch_size AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
+    batch.measured.n * cell.batch_size AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE
       WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
       WHEN m.counter_mj = 0 AND m.integral_mj > 0 THEN 'the energy counter stood still'
@@ -179,7 +183,7 @@ own AS (
       WHEN gaps.longest_gap_s > greatest(1, 0.1 * m.seconds) THEN printf('no power reading for %.1f s', gaps.longest_gap_s)
     END AS suspect
   FROM chosen AS m
-  JOIN measured USING (run, cell_key)
+  JOIN batch.measured USING (run, cell_key)
   JOIN cell_row AS cell USING (run, cell_key)
   LEFT JOIN idle ON idle.run = m.run AND idle.cell_key = m.cell_key AND idle.class = m.class
   LEFT JOIN gaps ON gaps.run = m.run AND gaps.cell_key = m.cell_key AND gaps.class = m.class
@@ -189,6 +193,9 @@ domains AS (
   SELECT run, cell_key, regexp_extract(domain, '^[a-z]+') AS class, domain, sum(energy_mj) / 1e3 AS gross_j,
     sum(time_ns) / 1e9 AS seconds, any_value(source) AS source, count(*) AS regions
   FROM energy_row WHERE run IN (FROM batch.run) GROUP BY ALL
+),
+passes AS (
+  SELECT run, cell_key, avg(images) AS images FROM pass_row GROUP BY ALL
 ),
 published AS (
   -- energies that an imported source measured itself: over all of its passes, no idle known
