@@ -36,9 +36,12 @@ from analysis.student import two_sided_p, two_sided_quantile
 Floats = NDArray[np.float64]
 
 DRAWS = 2000
-#: Longer series are first averaged over neighbours, down to between this and twice this many values: blocks are drawn
-#: from 512 places or more, and a table of 200 cells stays a matter of seconds. No sample is left out.
+#: Longer series are first averaged over neighbours, down to between this and twice this many values, and at most about
+#: MOST_BLOCKS blocks are drawn at a time, longer ones than need be if need be: a table of 200 cells stays a matter of
+#: seconds. No sample is left out, and so many blocks tell the variance well enough.
 GROUPS = 512
+MOST_BLOCKS = 256
+MOST_PAIRS = 20_000
 _Z95 = 1.959963984540054
 
 
@@ -131,8 +134,11 @@ class Draws:
         return low <= truth <= high
 
     def _ends(self, stretch: float) -> tuple[float, float]:
-        low, high = np.quantile(self.values(stretch), (0.025, 0.975))
-        return min(float(low), self.estimate), max(float(high), self.estimate)
+        # Order statistics, not interpolated ones: a ratio may have infinite draws.
+        values = self.values(stretch)
+        outside = round(0.025 * len(values))
+        ordered = np.partition(values, (outside, -1 - outside))
+        return min(float(ordered[outside]), self.estimate), max(float(ordered[-1 - outside]), self.estimate)
 
 
 def percentile_draws(replicates: Sequence[ArrayLike], percentile: float, seed: int = 0) -> Draws | None:
@@ -207,10 +213,12 @@ def _one_percentile(series: Floats, share: float, rng: np.random.Generator) -> D
     below = 0.5 * ((series < estimate).astype(np.float64) + (series <= estimate))
     deviations, freedom = _mean_deviations(below, rng, _share_variance(series, ordered, share))
     last = len(ordered) - 1
-    places = np.arange(len(ordered))
 
     def values(stretch: float) -> Floats:
-        read: Floats = np.interp((share + stretch * deviations) * last, places, ordered)
+        place = np.clip((share + stretch * deviations) * last, 0, last)
+        left = place.astype(np.int64)
+        right = np.minimum(left + 1, last)
+        read: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
         return read
 
     return Draws(estimate, values, freedom, float(np.std(values(1.0))), len(series), 1)
@@ -272,6 +280,7 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
     grouped = series[len(series) % size :].reshape(-1, size).mean(axis=1)
     count = len(grouped)
     length, long_run_variance = _dependence(grouped)
+    length = max(length, math.ceil(count / MOST_BLOCKS))
     blocks = max(2, round(count / length))
     centred = grouped - grouped.mean()
     cumulated = np.concatenate([[0.0], np.cumsum(np.concatenate([centred, centred[: length - 1]]))])
@@ -329,14 +338,13 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
     long-run variance as the sum over k >= 1 of phi(a)**2 He_{k-1}(a)**2 / k! * (1 + r**k) / (1 - r**k).
     """
     count = len(series)
-    # The middle of the ranks that tied values share.
-    ranks = (np.searchsorted(ordered, series, "left") + np.searchsorted(ordered, series, "right")) / 2
-    scores = _normal_scores(ranks / count)
-    scores -= scores.mean()
-    variance = float(scores @ scores)
+    # Neighbours from all over the series: so many pairs tell a correlation to better than a hundredth.
+    first = np.unique(np.linspace(0, count - 2, min(count - 1, MOST_PAIRS)).astype(np.int64))
+    scores = _normal_scores(np.stack([series[first], series[first + 1]]), ordered)
+    variance = float(np.mean(scores**2))
     if variance == 0:
         return 0.0
-    correlation = _unbiased(float(scores[1:] @ scores[:-1]) / variance, count)
+    correlation = _unbiased(float(np.mean(scores[0] * scores[1])) / variance, count)
     normal = NormalDist()
     point = normal.inv_cdf(share)
     left = share * (1 - share)
@@ -356,9 +364,12 @@ def _unbiased(correlation: float, count: int) -> float:
     return min(max(0.0, correlation + (1 + 3 * correlation) / count), 1 - 6 / (count + 20))
 
 
-def _normal_scores(shares: Floats) -> Floats:
-    """Normal quantiles, by interpolation in a table fine enough for correlations."""
-    scores: Floats = np.interp(shares, *_normal_table())
+def _normal_scores(values: Floats, ordered: Floats) -> Floats:
+    """Normal quantiles of the values' ranks among all, from a table fine enough for correlations; their mean is 0."""
+    # Tied values share the middle of their ranks.
+    ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
+    scores: Floats = np.interp(ranks / len(ordered), *_normal_table())
+    scores -= scores.mean()
     return scores
 
 

@@ -143,6 +143,7 @@ def coverage_figures(
     seed: int,
     counts: Sequence[int] = (100, 300, 1000, 10000),
     correlations: Sequence[float] = (0.0, 0.3, 0.6, 0.8),
+    replicates: Sequence[int] = (2, 3, 5, 10),
 ) -> Iterator[Figure]:
     """Share of nominal 95 % intervals that hold the truth, on lognormal AR(1) durations with 5 % noise."""
     noise = 0.05
@@ -175,19 +176,17 @@ def coverage_figures(
                 [_median_ratio([x], [y], i) for i, (x, y) in enumerate(zip(a, b, strict=True))],
                 1.0,
             )
-    for replicates in (2, 3, 5, 10):
+    for workers in replicates:
         for between in (0.0, 0.01):
-            rng = np.random.default_rng([seed, replicates, round(1000 * between)])
-            where = f"{replicates} replicates of 300, r 0.6, {between:.0%} between them"
-            cells = [_replicated(rng, replicates, 300, 0.02, 0.6, between) for _ in range(runs)]
-            others = [_replicated(rng, replicates, 300, 0.02, 0.6, between) for _ in range(runs)]
+            rng = np.random.default_rng([seed, workers, round(1000 * between)])
+            where = f"{workers} replicates of 300, r 0.6, {between:.0%} between them"
+            cells = [_replicated(rng, workers, 300, 0.02, 0.6, between) for _ in range(runs)]
+            others = [_replicated(rng, workers, 300, 0.02, 0.6, between) for _ in range(runs)]
             draws = [percentile_draws(cell, 50, seed=i) for i, cell in enumerate(cells)]
             yield _coverage(f"interval of p50, {where}", draws, LEVEL)
             ratios = [_median_ratio(x, y, i) for i, (x, y) in enumerate(zip(cells, others, strict=True))]
             # Few replicates: the ratio's interval is longer than it need be, never shorter.
-            yield _coverage(
-                f"interval of the ratio of two p50, {where}", ratios, 1.0, high=0.97 if replicates > 3 else 1
-            )
+            yield _coverage(f"interval of the ratio of two p50, {where}", ratios, 1.0, high=0.97 if workers > 3 else 1)
 
 
 def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -31,6 +32,7 @@ def two_sided_p(t: float, freedom: float) -> float:
     return min(1.0, inside / half)
 
 
+@lru_cache(maxsize=4096)
 def two_sided_quantile(confidence: float, freedom: float) -> float:
     """t such that P(|T| <= t) = confidence."""
     if not 0 < confidence < 1:
