@@ -21,7 +21,8 @@ WITH windows AS (
   SELECT run, cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns
   FROM batch.measured WHERE window_end_ns > window_start_ns
   UNION ALL
-  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns), start_ns, end_ns
+  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns),
+    start_ns + least(500000000, (end_ns - start_ns) // 2), end_ns
   FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns AND run IN (FROM batch.run)
 ),
 meters AS (
