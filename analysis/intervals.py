@@ -318,7 +318,10 @@ def _dependence(series: Floats) -> tuple[int, float]:
     spectrum = float(covariances[0] + 2 * weighted.sum())
     first_moment = float(2 * (lags * weighted).sum())
     length = 1
-    if last_large > 0 and spectrum > 0:
+    if last_large == 0:
+        # No correlation to speak of: its estimate would only add noise.
+        spectrum = float(covariances[0])
+    elif spectrum > 0:
         length = math.ceil((1.5 * (first_moment / spectrum) ** 2 * count) ** (1 / 3))
     length = max(1, min(length, math.ceil(min(3 * math.sqrt(count), count / 3))))
     return length, max(spectrum, _autoregressive_variance(correlations[1], covariances[0], count))
