@@ -160,6 +160,10 @@ CHECKS: Mapping[str, Callable[[Values], str | None]] = {
 }
 
 
+_KNOWN = {name: schema.header(name) for name in schema.FILES}
+_TYPES = {name: [column.type for column in columns] for name, columns in schema.FILES.items()}
+
+
 def _records(raw: bytes, quoted_lines: bool) -> Iterator[tuple[int, list[str] | str]]:
     """(line number, fields), or (line number, what is wrong with the line).
 
@@ -211,8 +215,7 @@ def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
             content.problems.append(Problem(path, f"cannot be read: {error.strerror}"))
             return content
     records = iter(_records(raw, quoted_lines=file_name == "cell.csv" and raw.endswith(b"\n")))
-    columns = schema.FILES[file_name]
-    known = schema.column_names(columns)
+    known = _KNOWN[file_name]
     first = next(records, None)
     if first is None:
         content.problems.append(Problem(path, "is empty"))
@@ -224,6 +227,8 @@ def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
     if len(set(names)) != len(names):
         content.problems.append(Problem(path, "names a column twice", lines=(1,)))
         return content
+    if names == known:
+        return _rows_of(path, file_name, records, names, list(range(len(known))), content)
     missing = [name for name in known if name not in names]
     lost = [name for name in missing if name in ESSENTIAL[file_name]]
     if lost:
@@ -237,7 +242,20 @@ def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
         content.problems.append(Problem(path, f"has columns that are not framewatt's: {shown}; left out", loses=False))
 
     places = [names.index(name) if name in names else -1 for name in known]
-    types = [column.type for column in columns]
+    return _rows_of(path, file_name, records, names, places, content)
+
+
+def _rows_of(
+    path: Path,
+    file_name: str,
+    records: Iterator[tuple[int, list[str] | str]],
+    names: Sequence[str],
+    places: Sequence[int],
+    content: Content,
+) -> Content:
+    """Adds the rows below the header that hold; places: where each column of the schema stands in a line, or -1."""
+    known = _KNOWN[file_name]
+    types = _TYPES[file_name]
     check = CHECKS[file_name]
     bad: dict[str, tuple[str, list[int]]] = {}
     for number, fields in records:

@@ -1,0 +1,141 @@
+"""How fast run folders become the comparison table, and in how much memory: `python -m analysis.selfbench_reading`.
+
+Makes run folders of the given size in a temporary folder, as the harness would write them, and reads them in a fresh
+process. Prints seconds and peak resident memory; asserts nothing. Times include the start of Python and its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common import schema
+from common.cell import Cell
+
+SECOND = 10**9
+VARIANTS = ("onnxrt", "torch", "tf", "tfxla", "keras", "kerasxla", "tensorrt")
+BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """seconds: from the start of the process to the table. cpu_seconds: of all its threads. peak_mib: largest resident set."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    rows: int
+
+
+def _cells(count: int) -> Iterator[Cell]:
+    for number in range(count):
+        size = BATCH_SIZES[number % len(BATCH_SIZES)]
+        variant = VARIANTS[number // len(BATCH_SIZES) % len(VARIANTS)]
+        yield Cell("ResNet50", variant, "fp32", size, replicate=number // (len(BATCH_SIZES) * len(VARIANTS)))
+
+
+def make(folder: Path, runs: int, cells: int, samples: int, power_rows: int = 0) -> None:
+    """`runs` run folders of `cells` cells of `samples` inferences each, and a GPU's power readings where asked for."""
+    rng = np.random.default_rng(0)
+    written = []
+    for number, cell in enumerate(_cells(cells)):
+        durations = np.maximum(1, rng.gamma(400.0, 5e6 / 400, samples)).astype(np.int64)
+        start = (1000 + 40 * number) * SECOND
+        ends = start + np.cumsum(durations)
+        begins = ends - durations
+        lines = "".join(f"{i},{b},{e},\n" for i, (b, e) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)))
+        idle = int(ends[-1]) + 2 * SECOND
+        phases = [
+            {"phase": name, "start_ns": start - (4 - at) * SECOND, "end_ns": start - (3 - at) * SECOND}
+            for at, name in enumerate(("import", "load", "compile", "first"))
+        ]
+        phases += [
+            {"phase": "measure", "start_ns": start, "end_ns": int(ends[-1])},
+            {"phase": "idle", "start_ns": int(ends[-1]), "end_ns": idle},
+        ]
+        row = {key: value for key, value in cell.to_dict().items() if value is not None}
+        row |= {
+            "cell_key": cell.key, "status": "ok", "device_name": "a CPU", "samples": samples, "stop_reason": "converged",
+            "origin": "framewatt", "weights": "seeded", "worker": f"w{number}",
+        }  # fmt: skip
+        written.append((
+            cell.key, schema.to_csv("cell.csv", [row]), schema.to_csv("phases.csv", phases),
+            ",".join(schema.header("samples.csv")) + "\n" + lines,
+        ))  # fmt: skip
+    power = schema.to_csv(
+        "power.csv",
+        (
+            {"t_ns": 995 * SECOND + i * SECOND // 10, "domain": "package-0", "energy_mj": 9000 * i}
+            for i in range(power_rows)
+        ),
+    )
+    for run in range(runs):
+        run_folder = folder / f"run{run:05d}"
+        for key, cell_text, phases_text, samples_text in written:
+            cell_folder = run_folder / "cells" / key
+            cell_folder.mkdir(parents=True)
+            (cell_folder / "cell.csv").write_text(cell_text)
+            (cell_folder / "phases.csv").write_text(phases_text)
+            (cell_folder / "samples.csv").write_text(samples_text)
+        if power_rows:
+            (run_folder / "power.csv").write_text(power)
+        document = {"schema_version": 1, "run": run_folder.name, "host": {"logical_cores": 2}, "command": "selfbench"}
+        (run_folder / "run.json").write_text(json.dumps(document))
+
+
+def measure(folder: Path) -> Reading:
+    """Reads the folder in a fresh process."""
+    command = [sys.executable, "-m", "analysis.selfbench_reading", "--read", str(folder)]
+    begin = time.monotonic()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    seconds = time.monotonic() - begin
+    found = json.loads(done.stdout)
+    return Reading(seconds, found["cpu_seconds"], found["peak_mib"], found["rows"])
+
+
+def _read(folder: Path) -> None:
+    from analysis.database import open_runs, run_folders
+
+    with open_runs(run_folders(folder)) as database:
+        rows = database.query("SELECT count(images_per_s) AS n FROM comparison")[0]["n"]
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"rows": rows, "peak_mib": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=200, help="run folders (default 200)")
+    parser.add_argument("--cells", type=int, default=20, help="cells in each run (default 20)")
+    parser.add_argument("--samples", type=int, default=2500, help="inferences in each cell (default 2500)")
+    parser.add_argument("--power-rows", type=int, default=0, help="power readings in each run (default none)")
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.read:
+        _read(given.read)
+        return
+    with tempfile.TemporaryDirectory(prefix="framewatt-selfbench-") as scratch:
+        data = Path(scratch)
+        make(data, given.runs, given.cells, given.samples, given.power_rows)
+        cells, samples = given.runs * given.cells, given.runs * given.cells * given.samples
+        print(
+            f"{given.runs:,} runs, {cells:,} cells, {samples:,} samples, {given.runs * given.power_rows:,} power readings"
+        )
+        found = measure(data)
+        print(
+            f"comparison table of {found.rows:,} rows: {found.seconds:.2f} s ({found.cpu_seconds:.2f} s of CPU time), "
+            f"peak memory {found.peak_mib:,.0f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()
