@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis import style
 from analysis.metrics import Metric
@@ -40,6 +40,8 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
     if metric.better < 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     else:
         axes.set_ylim(bottom=0)
