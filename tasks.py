@@ -382,3 +382,26 @@ def selfbench(_context: Context, debug: bool = False) -> None:
     from common.host.selfbench import selfbench as run_selfbench
 
     run_selfbench(default_console())
+
+
+@task(
+    help={
+        "check": "only say whether compose.yaml is up to date (exit code 1 if not); default: off",
+        "debug": DEBUG_HELP,
+    }
+)
+@for_people
+def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
+    """Writes compose.yaml anew from the labels of images/*/Dockerfile."""
+    from common.host.compose import generator
+
+    text = generator.render()
+    current = generator.FILE.read_text() if generator.FILE.is_file() else ""
+    if text == current:
+        print(f"{generator.FILE.name} is up to date")
+    elif check:
+        print(f"{generator.FILE.name} is not what the labels say; invoke compose writes it anew")
+        sys.exit(1)
+    else:
+        generator.FILE.write_text(text)
+        print(f"wrote {generator.FILE.name}; docker compose up runs it")

@@ -27,7 +27,7 @@ from common.host.image_registry import Image, Variant, all_variants, choose_vari
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
-from common.host.runner import Context, Runner
+from common.host.runner import Context, Runner, RunnerFacts
 from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, utc_now
 from common.job import Settings
 from common.model_files import ModelFiles
@@ -232,7 +232,7 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = _open_run(data, request, options, devices, runner, model, console)
+        run, seed = open_run(data, request, options, devices, runner, model, console)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.move(picture, run.folder / "picture.npy")
@@ -253,12 +253,12 @@ def _prepare_picture(source: str, model: ModelFiles) -> Path:
     return path
 
 
-def _open_run(
+def open_run(
     data: DataFolder,
     request: Request,
     options: Options,
     devices: Sequence[Device],
-    runner: Runner,
+    runner: RunnerFacts,
     model: ModelFiles,
     console: Console,
 ) -> tuple[Run, int]:

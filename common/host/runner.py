@@ -44,6 +44,16 @@ class SidecarState:
     reason: str = ""
 
 
+class RunnerFacts(Protocol):
+    """What run.json says of a runner."""
+
+    @property
+    def name(self) -> str: ...
+
+    def describe_images(self) -> dict[str, Any]:
+        """Image name -> what is known of the environment that runs it."""
+
+
 class Runner(Protocol):
     name: str
 

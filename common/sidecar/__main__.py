@@ -62,6 +62,7 @@ def _arguments(argv: Optional[List[str]]) -> argparse.Namespace:
         help="the kernel's powercap tree; default $FRAMEWATT_POWERCAP or " + POWERCAP)  # fmt: skip
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--until-stdin-closes", action="store_true", help="end when standard input is closed")
+    add("--until-file", type=Path, metavar="FILE", help="end when this file exists")
     add("--once", action="store_true", help="one reading of everything, then end")
     return parser.parse_args(argv)
 
@@ -69,7 +70,7 @@ def _arguments(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     arguments = _arguments(argv)
     began = time.monotonic_ns()
-    lifetime = Lifetime(arguments.parent_pid, arguments.until_stdin_closes)
+    lifetime = Lifetime(arguments.parent_pid, arguments.until_stdin_closes, arguments.until_file)
     nvml, gpus, no_gpu = None, [], None
     if arguments.gpus != "none":
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from pathlib import Path
 from typing import Optional
 
 
@@ -12,10 +13,16 @@ class Lifetime:
     """`over()` says why the sidecar must end, or None.
 
     parent_pid: end when this process does. until_stdin_closes: end when standard input reaches its end, which it does
-    however the writer dies, also from another PID namespace.
+    however the writer dies, also from another PID namespace. until_file: end when this file exists.
     """
 
-    def __init__(self, parent_pid: Optional[int] = None, until_stdin_closes: bool = False) -> None:
+    def __init__(
+        self,
+        parent_pid: Optional[int] = None,
+        until_stdin_closes: bool = False,
+        until_file: Optional[Path] = None,
+    ) -> None:
+        self._end_file = until_file
         self._signal: Optional[str] = None
         self._parent = parent_pid
         self._poll = select.poll()
@@ -48,6 +55,8 @@ class Lifetime:
                     return "the parent process ended"
                 if not events & select.POLLIN or not os.read(file, 4096):
                     return "standard input was closed"
+        if self._end_file is not None and self._end_file.exists():
+            return f"{self._end_file.name} exists"
         if self._parent is not None and self._parent_file is None and not _exists(self._parent):
             return "the parent process ended"
         return None

@@ -22,8 +22,8 @@ def chosen_images(names: str, flavour: str) -> list[str]:
     folders = sorted(path.parent.name for path in IMAGES.glob("[!_.]*/Dockerfile"))
     owner = {name: variant.image for name, variant in all_variants(known).items()}
     if not names:
-        order = ["sidecar", *(image.name for image in known)]
-        return [name for name in order if (IMAGES / name / requirements).is_file()]
+        order = ["sidecar", images.ANALYZE, *(image.name for image in known)]
+        return [name for name in order if name == images.ANALYZE or (IMAGES / name / requirements).is_file()]
     chosen: list[str] = []
     for name in options.split_list(names):
         folder = name if name in folders else owner.get(name)

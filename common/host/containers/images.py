@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -32,9 +33,13 @@ class Built:
     seconds: float
 
 
+#: the image of compose's plan and analysis: packages of the lock alone, the same for both flavours
+ANALYZE = "analyze"
+
+
 def tag_of(image: str, flavour: str) -> str:
     """framewatt/<image>:<flavour>, flavour cpu or gpu."""
-    return f"framewatt/{image}:{flavour}"
+    return f"framewatt/{image}:{'local' if image == ANALYZE else flavour}"
 
 
 def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
@@ -50,11 +55,17 @@ def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
 
 def source_digest(image: str) -> str:
     """Digest of the files that go into an image, so that a stale image can be told from a current one."""
-    import hashlib
-
     digest = hashlib.sha256()
-    files = [path for folder in (ROOT / "common", IMAGES / image) for path in folder.rglob("*") if path.is_file()]
-    for path in sorted(files):
+    folders = [IMAGES / image]
+    if image == "sidecar":
+        # Of framewatt's code its Dockerfile copies no more than this.
+        folders += [ROOT / "common" / "sidecar", ROOT / "common" / "schema.py"]
+    elif image == ANALYZE:
+        folders += [ROOT / "requirements.lock"]
+    else:
+        folders += [ROOT / "common"]
+    files = [path for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*"))]
+    for path in sorted(path for path in files if path.is_file()):
         relative = path.relative_to(ROOT)
         if "__pycache__" in relative.parts or "host" in relative.parts[:2]:
             continue
@@ -80,10 +91,11 @@ def build(
     if not dockerfile.is_file():
         raise UserError(f"images/{image} has no Dockerfile")
     requirements = "requirements-cpu.txt" if flavour == "cpu" else "requirements.txt"
-    if not (folder / requirements).is_file():
+    if image != ANALYZE and not (folder / requirements).is_file():
         raise UserError(f"images/{image} has no {requirements}: it has no {flavour.upper()} flavour")
     arguments = {name: os.environ[name] for name in PIP_ARGUMENTS if os.environ.get(name)}
-    arguments["REQUIREMENTS"] = requirements
+    if image != ANALYZE:
+        arguments["REQUIREMENTS"] = requirements
     arguments["REVISION"] = source_revision() or "unknown"
     if base:
         arguments["BASE_IMAGE"] = base

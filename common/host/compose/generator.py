@@ -1,0 +1,117 @@
+"""compose.yaml from the image folders' labels. `invoke compose` writes it, a test fails when it is not up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from common.host.bench import STUDY_BATCH_SIZES
+from common.host.compose.meeting import OPTIONS
+from common.host.image_registry import Image, Variant, all_variants, default_argument, load_images
+from common.host.paths import IMAGES, ROOT
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+FILE = ROOT / "compose.yaml"
+#: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
+STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
+#: what .env says where it says nothing
+DEFAULTS: Mapping[str, str] = {
+    "FRAMEWATT_FRAMEWORKS": "",
+    "FRAMEWATT_BATCH_SIZES": STUDY_BATCH_SIZES,
+    "FRAMEWATT_PRECISION": "fp32",
+    "FRAMEWATT_IO": "host",
+    "FRAMEWATT_MODEL": "MobileNetV3L",
+    "FRAMEWATT_WEIGHTS": "auto",
+    "FRAMEWATT_QUICK": "0",
+    "FRAMEWATT_REPLICATES": "1",
+    "FRAMEWATT_THREADS": "",
+    "FRAMEWATT_CELL_TIMEOUT": "",
+}
+#: images that are no framework
+SUPPORT = ("analyze", "sidecar")
+CPU_BASE = "python:3.11-slim"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A framework variant as a service."""
+
+    variant: Variant
+    #: variant whose turn comes before, "" for the first
+    after: str
+    profile: str
+    #: whether compose builds the image here: once for each image, or it would do so several times at once
+    builds: bool
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """All services of one kind of device."""
+
+    name: str
+    suffix: str
+    title: str
+    study: tuple[Service, ...]
+    more: tuple[Service, ...]
+
+    def build(self, image: str) -> str:
+        """The `build` section of an image, on one line."""
+        variable = f"FRAMEWATT_BASE_{image.upper().replace('-', '_')}"
+        if self.name == "cpu":
+            base, requirements = f"${{FRAMEWATT_BASE_CPU:-{CPU_BASE}}}", "requirements-cpu.txt"
+        else:
+            default = default_argument(IMAGES / image / "Dockerfile", "BASE_IMAGE")
+            base, requirements = (
+                f"${{{variable}:-{default}}}",
+                f"${{{variable.replace('BASE', 'REQUIREMENTS')}:-requirements.txt}}",
+            )
+        arguments = {
+            "BASE_IMAGE": base,
+            "REQUIREMENTS": requirements,
+            "PIP_EXTRA_INDEX_URL": "${PIP_EXTRA_INDEX_URL:-}",
+            "PIP_FIND_LINKS": "${PIP_FIND_LINKS:-}",
+        }
+        inside = ", ".join(f'{name}: "{value}"' for name, value in arguments.items())
+        return (
+            f'{{context: ., dockerfile: images/{image}/Dockerfile, labels: {{framewatt: "1"}}, '
+            f'network: "${{FRAMEWATT_BUILD_NETWORK:-default}}", args: {{{inside}}}}}'
+        )
+
+
+def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour:
+    variants = {name: v for name, v in all_variants(images).items() if v.precisions(kind)}
+    of_study = {variants[name].image for name in STUDY if name in variants}
+    first = [name for name in STUDY if name in variants]
+    # Other ways to run one of the study's frameworks are left to a profile; a framework of its own always takes part.
+    first += [name for name, variant in variants.items() if name not in first and variant.image not in of_study]
+    more = [name for name in variants if name not in first]
+    built = {"tensorflow", "sidecar", "analyze"}  # by export, sidecar, prepare
+    services: list[Service] = []
+    for name in [*first, *more]:
+        variant = variants[name]
+        after = services[-1].variant.name if services else ""
+        profile = kind if name in first else ("more" if kind == "gpu" else f"more-{kind}")
+        services.append(Service(variant, after, profile, variant.image not in built))
+        built.add(variant.image)
+    return Flavour(kind, suffix, title, tuple(services[: len(first)]), tuple(services[len(first) :]))
+
+
+def render(images_folder: Path = IMAGES) -> str:
+    """The text of compose.yaml."""
+    images = load_images(images_folder)
+    # Not HTML: nothing to escape.
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+    flavours = [
+        _flavour("gpu", "", "On one GPU (FRAMEWATT_GPU).", images),
+        _flavour("cpu", "-cpu", "On the CPU.", images),
+    ]
+    text = environment.get_template("compose.yaml.j2").render(
+        flavours=flavours,
+        option_variables=list(OPTIONS),
+        defaults=DEFAULTS,
+        bases={name: default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE") for name in SUPPORT},
+    )
+    return text.rstrip() + "\n"

@@ -1,0 +1,143 @@
+"""Second service of a sweep: makes or continues the run, and writes the jobs that the frameworks' services take."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.host import models
+from common.host import options as opt
+from common.host.bench import (
+    QUICK_BATCH_SIZES,
+    STUDY_BATCH_SIZES,
+    Options,
+    default_console,
+    open_run,
+    precisions_for,
+    settings_of,
+    variants_for,
+)
+from common.host.compose.meeting import Meeting, gpu_name, options_from, service
+from common.host.containers.images import tag_of
+from common.host.devices import Device, list_gpus, the_cpu
+from common.host.image_registry import Image, load_images
+from common.host.paths import IMAGES, DataFolder
+from common.host.plan import PlannedJob, Request, make_plan
+from common.host.runs import Run
+from common.job import Job
+from common.model_files import ModelFiles
+from common.schema import IO_MODES
+from common.sidecar.rapl import POWERCAP, Rapl
+
+INSIDE = "/opt/framewatt"
+
+
+@dataclass(frozen=True)
+class ComposeImages:
+    """Stands for the runner in run.json: containers as with `invoke bench`, started by compose."""
+
+    flavour: str
+    images: tuple[Image, ...]
+    name: str = "docker"
+
+    def describe_images(self) -> dict[str, Any]:
+        return {image.name: {"tag": tag_of(image.name, self.flavour), "by": "docker compose"} for image in self.images}
+
+
+def the_device(flavour: str, asked: str) -> Device:
+    """The one device that this container sees, under its name on the host. Raises UserError when there is none."""
+    if flavour == "cpu":
+        return the_cpu()
+    gpus = list_gpus()
+    if len(gpus) > 1:  # CDI without a separate driver shows all of them to NVML
+        wanted = gpu_name(asked, "")
+        gpus = [gpu for gpu in gpus if wanted == gpu.name or gpu.uuid == asked]
+        if not gpus:
+            raise UserError(f"FRAMEWATT_GPU={asked} names no GPU of this machine")
+        return gpus[0]
+    name = gpu_name(asked, gpus[0].name)
+    facts = gpus[0].facts | {"index": int(name.removeprefix("gpu"))}
+    return replace(gpus[0], name=name, facts=facts)
+
+
+def request_of(options: Options, images: list[Image], device: Device, model: ModelFiles) -> Request:
+    """What is asked for. Raises UserError for a value that means nothing."""
+    batch_sizes = options.batch_sizes or (QUICK_BATCH_SIZES if options.quick else STUDY_BATCH_SIZES)
+    variants = variants_for(options, images, [device], default_console())
+    if not variants:
+        raise UserError(f"no framework under images/ runs on {device.product}")
+    return Request(
+        variants=tuple(variants),
+        precisions=precisions_for(options, variants, device.kind),
+        batch_sizes=tuple(opt.batch_sizes(batch_sizes)),
+        io_modes=tuple(opt.choose("io", options.io, IO_MODES)),
+        model=model.name,
+        model_hash=model.hash,
+        devices=(device.name,),
+        device_uuids=(device.uuid,),
+        replicates=opt.whole("FRAMEWATT_REPLICATES", options.replicates),
+        runner="compose",  # its runs are continued by compose alone
+        settings=settings_of(options),
+        threads=opt.whole("FRAMEWATT_THREADS", options.threads) if options.threads else None,
+    )
+
+
+def write_job(run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles, seed: int) -> Path:
+    """The job of one (variant, precision, replicate) as its container sees it."""
+    image = planned.variant.image
+    job = Job(
+        run_dir=f"/data/results/{run.name}",
+        model_dir=f"/data/models/{model.root.name}",
+        adapter=f"{INSIDE}/images/{image}/adapter.py",
+        image=image,
+        device="cpu" if device.kind == "cpu" else "cuda:0",
+        device_name=device.product,
+        device_uuid=device.uuid,
+        cache_dir="/data/cache",
+        runner="docker",
+        cells=list(planned.cells),
+        settings=request.settings,
+        threads=request.threads,
+        seed=seed,
+    )
+    path = run.folder / "jobs" / f"{planned.name}.json"
+    job.write(path)
+    return path
+
+
+def plan(flavour: str, meeting: Meeting) -> int:
+    data = DataFolder.default()
+    options = options_from(os.environ)
+    images = load_images(IMAGES)
+    device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
+    model = models.existing_model(models.source(options.model), data.models, options.weights)
+    if model is None:
+        raise UserError(f"the export left no model {options.model} in {data.models}")
+    request = request_of(options, images, device, model)
+    runner = ComposeImages(
+        flavour, tuple(image for image in images if any(v in request.variants for v in image.variants))
+    )
+    run, seed = open_run(data, request, options, [device], runner, model, default_console())
+    (run.folder / "jobs").mkdir(exist_ok=True)
+    jobs = make_plan(request, seed)
+    for planned in jobs:
+        write_job(run, planned, request, device, model, seed)
+    expected = flavour == "gpu" or bool(Rapl(Path(POWERCAP), lambda sentence: None).domains)
+    run.description["power"] = {
+        device.name: {"recording": expected, "reason": "" if expected else "no GPU, and no RAPL"}
+    }
+    run.save()
+    if expected:
+        meeting.power_expected.touch()
+    meeting.run.unlink(missing_ok=True)
+    meeting.run.symlink_to(os.path.relpath(run.folder, meeting.folder))
+    cells = sum(len(job.cells) for job in jobs)
+    print(f"{run.name}: {cells} cells on {device.product}, {len(run.existing_cells())} of them exist", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    service(plan)
