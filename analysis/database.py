@@ -36,6 +36,7 @@ ROW_TABLES = {
     "cell_row": "cell.csv",
     "phase_row": "phases.csv",
     "pass_row": "passes.csv",
+    "quantile_row": "quantiles.csv",
     "energy_row": "energy.csv",
 }
 #: Samples are aggregated for about this many bytes of CSV at a time, so that memory does not grow with their number.

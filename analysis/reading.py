@@ -27,6 +27,7 @@ ESSENTIAL: Mapping[str, tuple[str, ...]] = {
     "samples.csv": ("start_ns", "end_ns"),
     "device_times.csv": ("device_ns",),
     "passes.csv": ("images", "duration_s"),
+    "quantiles.csv": ("quantile", "latency_ns"),
     "energy.csv": ("domain", "energy_mj", "time_ns"),
     "power.csv": ("t_ns", "domain"),
     "attempts.csv": ("t_ns", "event", "cell_key"),
@@ -111,7 +112,11 @@ def _cell(values: Values) -> str | None:
 
 
 def _phase(values: Values) -> str | None:
-    return _interval(values) if values["phase"] else "phase is empty"
+    if not values["phase"]:
+        return "phase is empty"
+    if values["start_ns"] and not values["end_ns"]:
+        return None  # the phase in which a worker died has no end
+    return _interval(values)
 
 
 def _pass(values: Values) -> str | None:
@@ -119,6 +124,14 @@ def _pass(values: Values) -> str | None:
         return "images is not a positive number"
     if not values["duration_s"] or float(values["duration_s"]) <= 0:
         return "duration_s is not a positive number"
+    return None
+
+
+def _quantile(values: Values) -> str | None:
+    if not values["quantile"] or not 0 < float(values["quantile"]) < 1:
+        return "quantile is not between 0 and 1"
+    if not values["latency_ns"] or float(values["latency_ns"]) <= 0:
+        return "latency_ns is not a positive number"
     return None
 
 
@@ -154,6 +167,7 @@ CHECKS: Mapping[str, Callable[[Values], str | None]] = {
     "samples.csv": _sample,
     "device_times.csv": _device_time,
     "passes.csv": _pass,
+    "quantiles.csv": _quantile,
     "energy.csv": _energy,
     "power.csv": _power,
     "attempts.csv": _attempt,

@@ -88,7 +88,7 @@ CELL = _columns(
 PHASES = _columns(
     ("phase", "VARCHAR", "", "key", "import, load, compile, parity, first, warmup, measure, device or idle"),
     ("start_ns", "BIGINT", "ns", "instant", "begin of the phase on CLOCK_MONOTONIC"),
-    ("end_ns", "BIGINT", "ns", "instant", "end of the phase on CLOCK_MONOTONIC"),
+    ("end_ns", "BIGINT", "ns", "instant", "end of the phase; empty in the phase in which a worker died"),
 )
 
 SAMPLES = _columns(
@@ -145,6 +145,11 @@ PASSES = _columns(
     ("duration_s", "DOUBLE", "s", "gauge", "elapsed time of the pass; imported results know no instants"),
 )
 
+QUANTILES = _columns(
+    ("quantile", "DOUBLE", "", "key", "share of the inferences, between 0 and 1, that took at most latency_ns"),
+    ("latency_ns", "DOUBLE", "ns", "gauge", "as an imported source published it; our own come from samples.csv"),
+)
+
 ENERGY = _columns(
     ("i", "BIGINT", "", "key", "number of the measured region (imported: of the timed pass), from 0"),
     ("domain", "VARCHAR", "", "key", "gpu, or RAPL's package-0, dram-0, ..."),
@@ -160,6 +165,7 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
     "samples.csv": SAMPLES,
     "device_times.csv": DEVICE_TIMES,
     "passes.csv": PASSES,
+    "quantiles.csv": QUANTILES,
     "energy.csv": ENERGY,
     "power.csv": POWER,
     "attempts.csv": ATTEMPTS,

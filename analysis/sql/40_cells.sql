@@ -44,7 +44,14 @@ SELECT m.run, m.cell_key, m.n, m.mean_ns / 1e6 AS mean_ms, m.min_ns / 1e6 AS min
   CASE WHEN m.n >= 130 THEN m.quantile_ns[3] / 1e6 END AS p95_ms,
   CASE WHEN m.n >= 662 THEN m.quantile_ns[4] / 1e6 END AS p99_ms,
   CASE WHEN m.n >= 6636 THEN m.quantile_ns[5] / 1e6 END AS p999_ms
-FROM measured AS m;
+FROM measured AS m
+UNION ALL
+-- quantiles that an imported source published: it alone knows from how many inferences
+SELECT run, cell_key, NULL, NULL, NULL, NULL, any_value(latency_ns) FILTER (quantile = 0.5) / 1e6,
+  any_value(latency_ns) FILTER (quantile = 0.9) / 1e6, any_value(latency_ns) FILTER (quantile = 0.95) / 1e6,
+  any_value(latency_ns) FILTER (quantile = 0.99) / 1e6, any_value(latency_ns) FILTER (quantile = 0.999) / 1e6
+FROM quantile_row WHERE (run, cell_key) NOT IN (SELECT (run, cell_key) FROM measured)
+GROUP BY run, cell_key;
 
 -- throughput: one row per cell: images of the window by its length, from the begin of the first inference to the end of
 -- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.

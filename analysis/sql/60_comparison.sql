@@ -12,6 +12,8 @@ SELECT c.*,
   e.images / nullif(e.gross_j, 0) AS images_per_joule,
   t.images_per_s / nullif(e.gross_j / e.seconds, 0) AS images_per_s_per_watt,
   e.gross_j * e.seconds / (e.images * e.images) AS energy_delay_js,
+  e.images * e.images / nullif(e.gross_j * e.seconds, 0) AS images_per_joule_second,
+  t.images_per_s / nullif(512 * t.seconds_per_image, 0) AS time_efficiency,
   pkg.gross_j / pkg.images AS package_joules_per_image,
   dram.gross_j / dram.images AS dram_joules_per_image,
   k.sm_clock_median_mhz, k.temperature_start_c, k.temperature_end_c, k.share_any_hardware_slowdown, k.share_power_cap,
@@ -56,7 +58,7 @@ SELECT
   median(COLUMNS(lambda c: c IN (
     'images_per_s', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
-    'images_per_s_per_watt', 'energy_delay_js', 'package_joules_per_image', 'dram_joules_per_image',
+    'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',
     'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
     'parity_rel_l2', 'parity_top1', 'coverage'
   ))) FILTER (status = 'ok')

@@ -133,3 +133,19 @@ def test_duckdb_and_the_careful_reader_agree_on_damaged_files(build: Callable[..
         found = database.query("SELECT n, busy_ns FROM measured")
     expected = [{"n": len(kept), "busy_ns": float(sum(int(row[2]) - int(row[1]) for row in kept))}] if kept else []
     assert found == expected
+
+
+def test_the_phase_in_which_a_worker_died_has_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "phases.csv"
+    path.write_text("phase,start_ns,end_ns\nload,5,9\ncompile,10,\nfirst,,12\n")
+    content = reading.read(path, "phases.csv")
+    assert content.rows == [["load", "5", "9"], ["compile", "10", ""]]
+    assert [problem.lines for problem in content.problems] == [(4,)]
+
+
+def test_published_quantiles(tmp_path: Path) -> None:
+    path = tmp_path / "quantiles.csv"
+    path.write_text("quantile,latency_ns\n0.5,1e6\n95,2e6\n0.99,-1\n")
+    content = reading.read(path, "quantiles.csv")
+    assert content.rows == [["0.5", "1e6"]]
+    assert [problem.lines for problem in content.problems] == [(3,), (4,)]
