@@ -1,0 +1,124 @@
+"""`perf_analyzer -f FILE.csv`: one row per concurrency or request rate, latency quantiles in microseconds.
+
+`Inferences/Second` counts images, batches resolved. With `--verbose-csv` and `--collect-metrics` there are also columns of the
+GPU, as `UUID:value;UUID:value;`. What the file does not say (batch size, precision, framework behind the server) the user does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from analysis.importers import foreign_csv
+from analysis.importers.foreign_csv import Line, Refused
+from analysis.importers.imported import Facts, Format, Imported, ImportedCell, one_device
+from analysis.reading import Problem
+from common.cell import Cell
+
+_RATE = "Inferences/Second"
+_LOADS = ("Concurrency", "Request Rate")
+_QUANTILE = re.compile(r"p(\d+) latency")
+_KNOWN = (
+    "Client Send", "Network+Server Send/Recv", "Server Queue", "Server Compute", "Server Compute Input",
+    "Server Compute Infer", "Server Compute Output", "Server Cache Hit", "Server Cache Miss", "Client Recv", "Avg latency",
+    "request/response", "response wait", "send/recv", "Delayed Request Count", "Avg GPU Utilization",
+    "Avg GPU Power Usage", "Max GPU Memory Usage", "Total GPU Memory", *_LOADS,
+    *(f"p{percent} latency" for percent in range(1, 100)),
+)  # fmt: skip
+
+
+def _recognises(path: Path) -> bool:
+    if not path.is_file() or path.suffix.lower() != ".csv":
+        return False
+    try:
+        with path.open("rb") as file:
+            names = file.readline(65536).decode("utf-8-sig", "replace").strip().split(",")
+    except OSError:
+        return False
+    return _RATE in names and any(load in names for load in _LOADS)
+
+
+def _read(path: Path, facts: Facts) -> Imported:
+    batch_size = facts.need("batch_size", "perf_analyzer's CSV does not say the batch size (its option -b, default 1)")
+    framework = facts.need("framework", "perf_analyzer's CSV does not say which framework served the model")
+    precision = facts.need("precision", "perf_analyzer's CSV does not say the precision")
+    problems: list[Problem] = []
+    refused = Refused(path)
+    cells: dict[str, ImportedCell] = {}
+    for line in foreign_csv.read(path, [_RATE], _KNOWN, problems):
+        try:
+            load = _load(line)
+            cell = Cell(
+                facts.model or path.stem,
+                framework,
+                precision,
+                batch_size,
+                device=f"gpu{facts.gpu_ordinal or 0}",
+                **load,
+            )
+            if cell.key in cells:
+                raise ValueError("measures the same load a second time")
+            cells[cell.key] = _cell(line, cell, facts)
+        except ValueError as error:
+            refused.add(line, str(error))
+    return Imported(
+        origin="perf_analyzer",
+        cells=list(cells.values()),
+        sources=[path],
+        note="Imported: perf_analyzer measured through the server; latency includes its queue and the network.",
+        devices=[one_device(facts, facts.gpu_name)],
+        problems=problems + refused.problems(),
+    )
+
+
+def _load(line: Line) -> dict[str, Any]:
+    if line.fields.get("Request Rate"):
+        return {"scenario": "server", "target_rate_per_s": line.positive("Request Rate")}
+    if "Concurrency" not in line.fields:
+        raise ValueError("neither Concurrency nor Request Rate is there")
+    streams = line.whole("Concurrency")
+    return {"scenario": "single-stream"} if streams == 1 else {"scenario": "multi-stream", "streams": streams}
+
+
+def _cell(line: Line, cell: Cell, facts: Facts) -> ImportedCell:
+    seconds = cell.batch_size / line.positive(_RATE)  # what one request of batch_size images took of the time
+    quantiles: list[dict[str, float]] = []
+    for name, text in line.fields.items():
+        match = _QUANTILE.fullmatch(name)
+        if match and text:
+            latency_us = line.positive(name)
+            if quantiles and latency_us * 1e3 < quantiles[-1]["latency_ns"]:
+                raise ValueError(f"{name} is below the percentile before it")
+            quantiles.append({"quantile": int(match[1]) / 100, "latency_ns": latency_us * 1e3})
+    files: dict[str, Any] = {"passes.csv": [{"i": 0, "images": cell.batch_size, "duration_s": repr(seconds)}]}
+    if quantiles:
+        files["quantiles.csv"] = quantiles
+    watts = _of_gpu(line, "Avg GPU Power Usage", facts.gpu_ordinal)
+    if watts is not None:
+        source = "mean GPU power by Triton's metrics"
+        row = {"i": 0, "domain": "gpu", "energy_mj": watts * seconds * 1e3, "time_ns": seconds * 1e9, "source": source}
+        files["energy.csv"] = [row]
+    peak = _of_gpu(line, "Max GPU Memory Usage", facts.gpu_ordinal)
+    breakdown = {
+        name: text for name, text in line.fields.items() if name.startswith(("Client", "Network", "Server")) and text
+    }
+    columns = {
+        "device_name": facts.gpu_name,
+        "device_peak_bytes": None if peak is None else round(peak),
+        "settings": json.dumps({"unit": "us", **breakdown}),
+    }
+    return ImportedCell(cell, columns, files)
+
+
+def _of_gpu(line: Line, name: str, ordinal: int | None) -> float | None:
+    """The GPU's value of `UUID:value;UUID:value;`; None where there is none, or several and nobody said which one ran."""
+    entries = [entry for entry in line.fields.get(name, "").split(";") if entry]
+    if not entries or (ordinal is None and len(entries) > 1) or (ordinal or 0) >= len(entries):
+        return None
+    value = entries[ordinal or 0].rpartition(":")[2]
+    return Line(line.number, {name: value}).number_in(name)
+
+
+FORMAT = Format("perf_analyzer", "perf_analyzer -f CSV", _recognises, _read)

@@ -1,0 +1,91 @@
+"""perf_analyzer's CSV: columns as its documentation shows them, with and without --verbose-csv and GPU metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.database import open_runs
+from common.errors import UserError
+
+HEADER = (
+    "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
+    "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
+)
+GPU_HEADER = HEADER + ",Avg latency,Avg GPU Utilization,Avg GPU Power Usage,Max GPU Memory Usage,Total GPU Memory"
+ONE = "1,80,200,2000,60,200,11000,20,0,14000,19000,20000,21000"
+FOUR = "4,100,280,1600,33000,230,11700,18,1,47000,56000,59000,65000"
+SAID = {"batch_size": 8, "framework": "onnxrt", "precision": "fp32", "model": "ResNet50"}
+
+
+def test_rates_and_quantiles(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(f"{HEADER}\n{ONE}\n{FOUR}\n")
+    result, _ = import_this(path, **SAID)
+    assert result.exit_code == 0
+    with open_runs([result.folder]) as database:
+        assert database.problems == []
+        one, four = database.query("FROM comparison ORDER BY streams")
+        assert (one["scenario"], one["streams"], four["scenario"], four["streams"]) == (
+            "single-stream",
+            1,
+            "multi-stream",
+            4,
+        )
+        assert one["images_per_s"] == pytest.approx(80)
+        assert [four[f"{name}_ms"] for name in ("median", "p90", "p95", "p99")] == pytest.approx([47, 56, 59, 65])
+        assert four["p999_ms"] is None
+        assert four["samples"] is None
+        assert four["power_gross_w"] is None
+
+
+def test_gpu_metrics_of_the_gpu_that_ran(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    metrics = ",14100,GPU-a:0.3;GPU-b:0.5;,GPU-a:40;GPU-b:60;,GPU-a:10000;GPU-b:20000;,GPU-a:50000;GPU-b:50000;"
+    path.write_text(f"{GPU_HEADER}\n{ONE}{metrics}\n")
+    result, _ = import_this(path, gpu_ordinal=1, **SAID)
+    with open_runs([result.folder]) as database:
+        (row,) = database.query("FROM comparison")
+        assert row["power_gross_w"] == pytest.approx(60)
+        assert row["joules_per_image"] == pytest.approx(60 / 80)
+        assert row["device_memory_peak_bytes"] == 20000
+    nobody_said, _ = import_this(path, **SAID)
+    with open_runs([nobody_said.folder]) as database:
+        assert database.query("SELECT power_gross_w FROM comparison") == [{"power_gross_w": None}]
+
+
+def test_a_request_rate_is_the_server_scenario(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text("Request Rate,Inferences/Second,p50 latency\n10,80,9000\n")
+    result, _ = import_this(path, **SAID)
+    with open_runs([result.folder]) as database:
+        (row,) = database.query("FROM comparison")
+        assert (row["scenario"], row["target_rate_per_s"], row["median_ms"]) == ("server", 10.0, 9.0)
+
+
+def test_bad_lines_cost_themselves(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    rows = [
+        ONE, ONE, FOUR.replace("100", "nan", 1), FOUR.replace("4,", "-4,", 1), FOUR.replace("65000", "1"), "1,2",
+    ]  # fmt: skip
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    result, told = import_this(path, **SAID)
+    assert result.exit_code == 1
+    assert "perf.csv:3: measures the same load a second time" in told
+    assert "perf.csv:4: Inferences/Second is 'nan', not a finite number" in told
+    assert "perf.csv:5: Concurrency is -4: it cannot be negative" in told
+    assert "perf.csv:6: p99 latency is below the percentile before it" in told
+    assert "perf.csv:7: the line has another number of fields" in told
+    with open_runs([result.folder]) as database:
+        assert len(database.query("FROM comparison")) == 1
+
+
+def test_what_the_file_does_not_say_must_be_said(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(f"{HEADER}\n{ONE}\n")
+    with pytest.raises(UserError, match="give --batch-size"):
+        import_this(path)
+    with pytest.raises(UserError, match="give --framework"):
+        import_this(path, batch_size=1)
