@@ -13,7 +13,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from common.export.inputs import REFERENCE_IMAGES, REFERENCE_SEED, pictures
+from common.export.inputs import CANDIDATE_IMAGES, REFERENCE_IMAGES, REFERENCE_SEED, clearest, pictures
 from common.export.keras_onnx import INPUT, OUTPUT, ExportFailed, check_outputs, to_onnx
 from common.export.onnx_graph import node_counts, opset
 from common.export.progress import Progress
@@ -41,8 +41,7 @@ def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str
     tf.config.experimental.enable_op_determinism()
     source, reference_dtype = _source(entry, weights, reference_dtype)
     progress.step("reference outputs")
-    inputs = pictures(REFERENCE_IMAGES, entry.size, entry.size, 3, REFERENCE_SEED)
-    outputs = np.asarray(tf.function(lambda batch: source.reference(batch, training=False))(tf.constant(inputs)))
+    inputs, outputs = _reference(entry, source)
     _check_reference(outputs)
     digest = _digest(entry, source, inputs)
     if existing(out, entry.name, digest):
@@ -111,6 +110,17 @@ def _source(entry: RegisteredModel, weights: str, reference_dtype: str) -> Tuple
         except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError):
             pass  # a layer without a float64 kernel on this CPU
     return weighted(entry, weights, "float32"), "float32"
+
+
+def _reference(entry: RegisteredModel, source: Weighted) -> Tuple[np.ndarray, np.ndarray]:
+    """The clearest of the seeded pictures, and what the reference model says of them."""
+    candidates = pictures(CANDIDATE_IMAGES, entry.size, entry.size, 3, REFERENCE_SEED)
+    infer = tf.function(lambda batch: source.reference(batch, training=False))
+    step = REFERENCE_IMAGES  # a large model in float64 takes gigabytes for more at a time
+    parts = [np.asarray(infer(tf.constant(candidates[i : i + step]))) for i in range(0, CANDIDATE_IMAGES, step)]
+    outputs = np.concatenate(parts)
+    chosen = clearest(outputs)
+    return np.ascontiguousarray(candidates[chosen]), outputs[chosen]
 
 
 def _check_reference(outputs: np.ndarray) -> None:

@@ -15,6 +15,9 @@ from common.sidecar.rapl import Rapl
 MS = 1_000_000
 #: rows wait at most this long for the disk; a kill loses no more (the promise is 200 ms)
 FLUSH_NS = 150 * MS
+#: reads of an energy counter may take this share of a core: H100 and H200 drivers spin for about 3 ms each, so ten
+#: reads a second would cost 3 %; between reads the analysis lets the counter follow the power
+ENERGY_READ_SHARE = 0.006
 #: no sleep is longer, so that a signal or the parent's death ends a slow sidecar soon
 LONGEST_SLEEP_NS = 100 * MS
 
@@ -43,6 +46,10 @@ class _Clockwork:
         self.next_ns += self._interval * ((now - self.next_ns) // self._interval + 1)
         return True
 
+    def stretch(self, interval_ns: int) -> None:
+        """A new interval, from the next deadline on."""
+        self._interval = interval_ns
+
 
 class NothingLeft(Exception):
     """No GPU and no RAPL domain can be read any more; the message says why."""
@@ -60,6 +67,15 @@ class _Source:
         self.slow = _Clockwork(now + intervals.slow_ns, intervals.slow_ns)
         # Reads of the counter take milliseconds: those of several GPUs are spread over the interval.
         self.energy = _Clockwork(now + intervals.energy_ns * (order + 1) // of, intervals.energy_ns)
+        self._asked_energy_ns = intervals.energy_ns
+        self._sharing = of
+
+    def pace_energy(self) -> None:
+        """Stretches the interval of the energy counter so that all GPUs' reads stay within their share of a core."""
+        took = self.gpu.energy_read_ns[-9:]
+        if took:
+            typical = sorted(took)[len(took) // 2]
+            self.energy.stretch(max(self._asked_energy_ns, round(typical * self._sharing / ENERGY_READ_SHARE)))
 
 
 class Sampler:
@@ -122,7 +138,10 @@ class Sampler:
                 self._file.add(row)
         for source in self._sources:
             if not source.lost:
-                self._read(source, source.energy.due(now), source.slow.due(now))
+                energy = source.energy.due(now)
+                self._read(source, energy, source.slow.due(now))
+                if energy:
+                    source.pace_energy()
         if not self._rapl.domains and all(source.lost for source in self._sources):
             raise NothingLeft(self._last_loss or "nothing to read")
         for source in self._sources:
