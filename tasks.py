@@ -53,7 +53,12 @@ BENCH_HELP = {
     "shm": "size of a container's /dev/shm; default: 1g",
     "tmp": "size of a container's /tmp (memory); default: 4g",
     "threads": "threads inside an operation on the CPU; default: the framework's choice",
-    "seed": "seed of the order of cells; default: drawn, and stored in run.json",
+    "scenario": "single-stream (one after another), offline (device kept full), multi-stream, server (random arrivals), comma list; "
+    "default: single-stream",
+    "streams": "multi-stream: inferences at a time, each by an instance of its own, comma list; default: 2",
+    "rate": "server: mean arrivals of single images, in 1/s, comma list; no default",
+    "batch-window-ms": "server: wait so long, in ms, for a batch to fill up; default: 0, take what is there",
+    "seed": "seed of the order of cells and of arrivals; default: drawn, and stored in run.json",
     "debug": DEBUG_HELP,
 }
 
@@ -170,6 +175,10 @@ def bench_task(
     pids: int = 4096,
     shm: str = "1g",
     tmp: str = "4g",
+    scenario: str = "",
+    streams: str = "",
+    rate: str = "",
+    batch_window_ms: float = -1.0,
     debug: bool = False,
 ) -> None:
     """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
@@ -210,6 +219,10 @@ def sweep(
     pids: int = 4096,
     shm: str = "1g",
     tmp: str = "4g",
+    scenario: str = "",
+    streams: str = "",
+    rate: str = "",
+    batch_window_ms: float = -1.0,
     debug: bool = False,
 ) -> None:
     """Measures every framework variant that the device can run."""

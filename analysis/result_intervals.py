@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.database import Database
-from analysis.intervals import Draws, Interval, percentile_draws, throughput_draws
+from analysis.database import Database, Times
+from analysis.intervals import Draws, Interval, percentile_draws, quotient_draws, throughput_draws
 
 #: (cell keys, run, metric name) -> interval in the unit of the metric's column
 Intervals = Mapping[tuple[tuple[str, ...], str, str], Interval]
@@ -34,12 +34,28 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
         series = [(start, end, due) for start, end, due in replicates if len(end) > 1]
         if not series:
             continue
-        # the time from one completion to the next adds up to the window exactly, also where inferences overlap
-        between = [np.diff(np.sort(end), prepend=start.min()) for start, end, _ in series]
-        latencies = [(end - due) / 1e6 for _, end, due in series]
-        draws: dict[str, Draws | None] = {"throughput": throughput_draws(between, float(row["batch_size"]))}
-        draws |= {name: percentile_draws(latencies, share) for name, share in _PERCENTILES.items()}
+        draws = {"throughput": _throughput(series, _images_of_sample(row))}
+        if row["scenario"] != "offline":  # nobody waits for a single inference of it
+            latencies = [(end - due) / 1e6 for _, end, due in series]
+            draws |= {name: percentile_draws(latencies, share) for name, share in _PERCENTILES.items()}
         for name, drawn in draws.items():
             if drawn is not None:
                 found[tuple(row["cell_keys"]), row["run"], name] = drawn.interval()
     return found
+
+
+def _images_of_sample(row: Mapping[str, Any]) -> float:
+    return 1.0 if row["scenario"] == "server" else float(row["batch_size"])
+
+
+def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> Draws | None:
+    """From the times between completions, which add up to the window exactly, also where inferences overlap.
+
+    Inferences that completed at the same instant (a group of the offline scenario, a batch of the server's) count as one step.
+    """
+    steps = [np.unique(end, return_counts=True) for _, end, _ in series]
+    between = [np.diff(ends, prepend=start.min()) for (ends, _), (start, _, _) in zip(steps, series, strict=True)]
+    if all(counts.max() == 1 for _, counts in steps):
+        return throughput_draws(between, images)
+    done = [counts * (images * 1e9) for _, counts in steps]
+    return quotient_draws(done, between)

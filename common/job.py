@@ -36,6 +36,8 @@ class Settings:
     cell_timeout_s: float = 900.0
     #: inferences of the `device` phase, where the framework can tell device time
     device_time_runs: int = 50
+    #: server scenario: how long a query may wait for others to share its inference; 0 takes those that are there
+    batch_window_ms: float = 0.0
 
 
 @dataclass(frozen=True)

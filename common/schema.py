@@ -46,8 +46,20 @@ CELL = _columns(
     ("io", "VARCHAR", "", "key", "host: copies to and from the device are timed; device: input and output stay on it"),
     ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
     ("frontend", "VARCHAR", "", "key", "script, or notebook (the same worker inside a Jupyter kernel)"),
-    ("streams", "BIGINT", "", "key", "inferences in flight that the scenario keeps; 1 for single-stream"),
-    ("target_rate_per_s", "DOUBLE", "1/s", "key", "mean arrival rate of the server scenario, in inferences per second"),
+    (
+        "streams",
+        "BIGINT",
+        "",
+        "key",
+        "multi-stream: inferences at a time, each by an adapter of its own; else 1 (offline: see settings)",
+    ),
+    (
+        "target_rate_per_s",
+        "DOUBLE",
+        "1/s",
+        "key",
+        "server: mean arrival rate of queries, each of one image; else empty",
+    ),
     ("replicate", "BIGINT", "", "key", "0, 1, ...: the same cell again in a fresh worker"),
     ("device", "VARCHAR", "", "key", "cpu, or gpu<index> as the host numbers it"),
     ("device_uuid", "VARCHAR", "", "key", "NVML's UUID of the GPU; empty on the CPU"),
@@ -91,10 +103,24 @@ PHASES = _columns(
     ("end_ns", "BIGINT", "ns", "instant", "end of the phase; empty in the phase in which a worker died"),
 )
 
+# A row is one inference of batch_size images; in the server scenario it is one query of one image, and the queries that
+# shared an inference have the same start_ns and end_ns.
 SAMPLES = _columns(
-    ("i", "BIGINT", "", "key", "number of the inference within the measured window, from 0"),
-    ("start_ns", "BIGINT", "ns", "instant", "begin of the inference (server: when it was taken from the queue)"),
-    ("end_ns", "BIGINT", "ns", "instant", "end of the inference: its output is readable where `io` says"),
+    ("i", "BIGINT", "", "key", "number of the inference (server: query) within the measured window, from 0"),
+    (
+        "start_ns",
+        "BIGINT",
+        "ns",
+        "instant",
+        "begin of the inference (server: when it was taken from the queue; offline: when it was enqueued)",
+    ),
+    (
+        "end_ns",
+        "BIGINT",
+        "ns",
+        "instant",
+        "end of the inference: its output is readable where `io` says (offline: when its group was waited for)",
+    ),
     ("scheduled_ns", "BIGINT", "ns", "instant", "server scenario: when the query was due; else empty"),
 )
 

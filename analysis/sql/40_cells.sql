@@ -44,7 +44,13 @@ SELECT m.run, m.cell_key, m.n, m.mean_ns / 1e6 AS mean_ms, m.min_ns / 1e6 AS min
   CASE WHEN m.n >= 130 THEN m.quantile_ns[3] / 1e6 END AS p95_ms,
   CASE WHEN m.n >= 662 THEN m.quantile_ns[4] / 1e6 END AS p99_ms,
   CASE WHEN m.n >= 6636 THEN m.quantile_ns[5] / 1e6 END AS p999_ms
-FROM measured AS m
+FROM (
+  -- offline nobody waits for a single inference, so there is no latency, whatever the rows say
+  SELECT run, cell_key, n, CASE WHEN scenario <> 'offline' THEN mean_ns END AS mean_ns,
+    CASE WHEN scenario <> 'offline' THEN min_ns END AS min_ns, CASE WHEN scenario <> 'offline' THEN max_ns END AS max_ns,
+    CASE WHEN scenario <> 'offline' THEN quantile_ns END AS quantile_ns
+  FROM measured JOIN (SELECT run, cell_key, scenario FROM cell_row) USING (run, cell_key)
+) AS m
 UNION ALL
 -- quantiles that an imported source published: it alone knows from how many inferences
 SELECT run, cell_key, NULL, NULL, NULL, NULL, any_value(latency_ns) FILTER (quantile = 0.5) / 1e6,

@@ -100,6 +100,7 @@ class Worker:
         self._say = say
         self._model = ModelFiles.read(Path(job.model_dir))
         self._adapter: Optional[Adapter] = None
+        self._create: Optional[Callable[[str], Adapter]] = None
         self._loaded = False
         self._shared: List[PhaseRow] = []
 
@@ -161,16 +162,20 @@ class Worker:
             verdict = self._check(adapter, cell, reference, batches, record)
         outcome = Outcome("ok") if verdict.passed else Outcome("parity_failed", verdict.reason)
 
+        stage = self._stage(adapter, cell, batches[0])
         progress = _Progress(self._say, settings.warmup_max_seconds, settings.max_seconds)
         with loop.collector_held() as collector_off:
             with record.phase("warmup"):
-                warmup = scenario.warm_up(adapter, cell, settings, progress.warming)
+                warmup = scenario.warm_up(stage, cell, settings, progress.warming)
             record.learn(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
             collector_off()
             self._say("phase", name="measure", start_ns=time.monotonic_ns())
-            done = scenario.measure(adapter, cell, settings, warmup, progress.measuring)
+            done = scenario.measure(stage, cell, settings, warmup, progress.measuring)
         record.end_phase("measure", done.begin_ns, done.end_ns)
         record.measurement = done
+        record.learn(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
+        if done.failure and outcome.status == "ok":
+            outcome = Outcome("timeout", one_line(done.failure))
         record.learn(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
         record.row["samples"] = len(done.starts_ns)
         record.device_times = self._time_on_device(adapter, record)
@@ -183,10 +188,11 @@ class Worker:
         """Imports and loads, once a worker; None, or why the cell is not supported."""
         if self._adapter is None:
             with record.phase("import"):
-                self._adapter = _create_adapter(Path(self._job.adapter), cell.variant)
+                self._create = _import_adapter(Path(self._job.adapter))
+                self._adapter = self._create(cell.variant)
             self._shared.append(record.phases[-1])
         _learn_versions(self._adapter, record)
-        why_not = self._adapter.supports(cell)
+        why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
         if why_not is None and not self._loaded:
             job = self._job
             with record.phase("load"):
@@ -195,6 +201,24 @@ class Worker:
             self._loaded = True
             _learn_versions(self._adapter, record)
         return why_not
+
+    def _stage(self, adapter: Adapter, cell: Cell, batch: np.ndarray) -> scenarios.Stage:
+        """What the scenario may use; `batch` is in place."""
+        job = self._job
+
+        def another() -> Adapter:
+            assert self._create is not None
+            one = self._create(cell.variant)
+            why_not = one.supports(scenarios.for_one_adapter(cell))
+            if why_not is not None:
+                raise Unsupported(why_not)
+            one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
+            one.prepare(batch, cell.io)
+            return one
+
+        adapter.run()
+        expected = np.array(adapter.output(), dtype=np.float32)
+        return scenarios.Stage(adapter, expected, cell.precision, another, job.seed)
 
     def _check(
         self, adapter: Adapter, cell: Cell, reference: Reference, batches: List[np.ndarray], record: Record
@@ -265,6 +289,8 @@ def _failure(error: BaseException) -> Outcome:
     name = type(error).__name__
     if isinstance(error, Unsupported):
         return Outcome("unsupported", one_line(str(error)) or name)
+    if isinstance(error, scenarios.OutputDiffers):
+        return Outcome("parity_failed", one_line(str(error)))
     told = one_line(f"{name}: {error}") if str(error) else name
     if isinstance(error, (MemoryError, DeviceOutOfMemory)) or memory.names_out_of_memory(told):
         return Outcome("oom", told, spent=True)
@@ -276,16 +302,16 @@ def _learn_versions(adapter: Adapter, record: Record) -> None:
     record.learn(framework_version=versions.get("framework"), versions=json.dumps(versions, sort_keys=True))
 
 
-def _create_adapter(path: Path, variant: str) -> Adapter:
-    """Imports `images/<image>/adapter.py` by its path and calls its create()."""
+def _import_adapter(path: Path) -> Callable[[str], Adapter]:
+    """Imports `images/<image>/adapter.py` by its path; returns its create()."""
     spec = importlib.util.spec_from_file_location("framewatt_adapter", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    adapter: Adapter = module.create(variant)
-    return adapter
+    create: Callable[[str], Adapter] = module.create
+    return create
 
 
 def _top3(output: np.ndarray) -> str:

@@ -24,6 +24,7 @@ from common.host import options as opt
 from common.host.devices import Device, choose_devices
 from common.host.fingerprint import describe_host, source_revision
 from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
+from common.host.loads import Load, parse_loads
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
@@ -35,6 +36,8 @@ from common.schema import IO_MODES, PRECISIONS, SCHEMA_VERSION
 
 STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
 QUICK_BATCH_SIZES = "1,8,32"
+#: queries of the server scenario are single images; more than one at a time is for those who ask for it
+SERVER_BATCH_SIZES = "1"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ class Options:
     pids: int = 4096
     shm: str = "1g"
     tmp: str = "4g"
+    scenario: str = ""
+    streams: str = ""
+    rate: str = ""
+    batch_window_ms: float = -1.0
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,6 +113,8 @@ def settings_of(options: Options) -> Settings:
             )
     if options.idle_seconds >= 0:
         values["idle_seconds"] = options.idle_seconds
+    if options.batch_window_ms >= 0:
+        values["batch_window_ms"] = options.batch_window_ms
     values.update(options.settings)
     settings = Settings(**values)
     if settings.max_seconds < settings.min_seconds:
@@ -115,6 +124,12 @@ def settings_of(options: Options) -> Settings:
             )
         settings = Settings(**{**values, "max_seconds": settings.min_seconds * 3})
     return settings
+
+
+def default_batch_sizes(quick: bool, loads: Sequence[Load]) -> str:
+    if all(load.scenario == "server" for load in loads):
+        return SERVER_BATCH_SIZES
+    return QUICK_BATCH_SIZES if quick else STUDY_BATCH_SIZES
 
 
 def variants_for(
@@ -187,7 +202,10 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
     data = data or DataFolder.default()
     images = load_images(images_folder)
     settings = settings_of(options)
-    batch_sizes = opt.batch_sizes(options.batch_sizes or (QUICK_BATCH_SIZES if options.quick else STUDY_BATCH_SIZES))
+    loads = parse_loads(options.scenario, options.streams, options.rate)
+    if options.batch_window_ms >= 0 and all(load.scenario != "server" for load in loads):
+        raise UserError("--batch-window-ms is for --scenario server, which is not asked for; leave one of them out")
+    batch_sizes = opt.batch_sizes(options.batch_sizes or default_batch_sizes(options.quick, loads))
     io_modes = opt.choose("io", options.io, IO_MODES)
     replicates = opt.whole("--replicates", options.replicates)
     if options.weights not in ("auto", "imagenet", "seeded"):
@@ -225,6 +243,7 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
         threads=opt.whole("--threads", options.threads) if options.threads else None,
         picture=options.image or None,
         python=options.python or None,
+        loads=loads,
     )
     with ExitStack() as held:
         for device in devices:

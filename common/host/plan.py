@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from common.cell import Cell
 from common.host.image_registry import Variant
+from common.host.loads import Load
 from common.job import Settings
 
 
@@ -53,6 +54,7 @@ class Request:
     #: path or URL of the user's picture, as given
     picture: str | None = None
     python: str | None = None
+    loads: tuple[Load, ...] = (Load(),)
 
     def fingerprint(self) -> str:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""
@@ -91,11 +93,15 @@ def _job(
             precision=precision,
             batch_size=batch_size,
             io=io,
+            scenario=load.scenario,
+            streams=load.streams,
+            target_rate_per_s=load.rate,
             replicate=replicate,
             device=device,
         )
         for batch_size in request.batch_sizes
         for io in request.io_modes
+        for load in request.loads
     ]
     order.shuffle(cells)
     return PlannedJob(variant, precision, replicate, device, tuple(cells))

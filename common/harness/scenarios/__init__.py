@@ -3,20 +3,21 @@
 Each module defines
 
     unsupported(cell: Cell) -> Optional[str]          # None, or why it cannot be run
-    warm_up(adapter, cell, settings, progress) -> Warmup
-    measure(adapter, cell, settings, warmup, progress) -> Measurement
+    warm_up(stage, cell, settings, progress) -> Warmup
+    measure(stage, cell, settings, warmup, progress) -> Measurement
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
-from typing import Callable, Optional, Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Optional, Protocol, cast
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import parity
 from common.harness.adapter import Adapter
 from common.job import Settings
 
@@ -24,18 +25,57 @@ from common.job import Settings
 Progress = Callable[[int, int, float, float], None]
 
 
+class OutputDiffers(Exception):
+    """An inference as this scenario runs it gives another output than run(): a `parity_failed` row with this message."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a scenario has to play with.
+
+    adapter: prepared for the cell's shape, its input in place, its parity known; for use in the thread that was given it.
+    expected: (batch_size, classes) float32, its output of run() for that input. precision: of the cell.
+    another: makes one more adapter like it (framework already imported), loaded and prepared, with the same input in
+        place; is called in the thread that will use it, and closed there. Raises what an adapter may raise.
+    seed: of the job; equal for all frameworks, so that all meet the same arrivals.
+    """
+
+    adapter: Adapter
+    expected: np.ndarray
+    precision: str
+    another: Callable[[], Adapter]
+    seed: int
+
+    def check(self, adapter: Adapter, what: str) -> None:
+        """Raises OutputDiffers unless the adapter's last output is what run() gave, within the precision's tolerance."""
+        tolerance = parity.TOLERANCES[self.precision][1]
+        error = parity.relative_l2(
+            np.asarray(adapter.output(), dtype=np.float64), np.asarray(self.expected, dtype=np.float64)
+        )
+        if not error <= tolerance:  # written so that NaN fails
+            raise OutputDiffers(f"{what} differs from run() by a relative L2 error of {error:.3g}, over {tolerance:g}")
+
+
 @dataclass(frozen=True)
 class Warmup:
-    """runs: inferences made. stop: steady or budget. expected_ns: what one inference is expected to take; may be NaN."""
+    """runs: inferences made. stop: steady or budget. expected_ns: what one inference is expected to take; may be NaN.
+
+    carried: what warm_up() hands on to measure() of the same scenario.
+    """
 
     runs: int
     stop: str
     expected_ns: float
+    carried: Any = None
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """starts_ns, ends_ns, scheduled_ns: (n,) int64 on CLOCK_MONOTONIC, see schema.SAMPLES; begin and end of the window."""
+    """starts_ns, ends_ns, scheduled_ns: (n,) int64 on CLOCK_MONOTONIC, see schema.SAMPLES; begin and end of the window.
+
+    notes: choices of the scenario, for the column `settings`. failure: why the scenario's demand was not met, "" where it was;
+    the cell is then a `timeout` row with this message.
+    """
 
     starts_ns: np.ndarray
     ends_ns: np.ndarray
@@ -43,15 +83,17 @@ class Measurement:
     begin_ns: int
     end_ns: int
     stop_reason: str
+    notes: Dict[str, str] = field(default_factory=dict)
+    failure: str = ""
 
 
 class Scenario(Protocol):
     def unsupported(self, cell: Cell) -> Optional[str]: ...
 
-    def warm_up(self, adapter: Adapter, cell: Cell, settings: Settings, progress: Progress) -> Warmup: ...
+    def warm_up(self, stage: Stage, cell: Cell, settings: Settings, progress: Progress) -> Warmup: ...
 
     def measure(
-        self, adapter: Adapter, cell: Cell, settings: Settings, warmup: Warmup, progress: Progress
+        self, stage: Stage, cell: Cell, settings: Settings, warmup: Warmup, progress: Progress
     ) -> Measurement: ...
 
 
@@ -61,3 +103,8 @@ def find(name: str) -> Optional[Scenario]:
     if not name.replace("-", "").isalnum() or importlib.util.find_spec(module) is None:
         return None
     return cast(Scenario, importlib.import_module(module))
+
+
+def for_one_adapter(cell: Cell) -> Cell:
+    """The cell as one adapter shall see it: multi-stream gives each stream an adapter with one inference in flight."""
+    return replace(cell, scenario="single-stream", streams=1) if cell.scenario == "multi-stream" else cell

@@ -102,6 +102,8 @@ class Toy:
 
     def enqueue(self):
         self.run()
+        if self.variant == "stale-slot":
+            self.result = np.roll(self.result, 1, axis=1)
 
     def synchronize(self):
         pass
