@@ -35,8 +35,8 @@ UNION ALL
 SELECT run, cell_key, 'foreign_processes', printf('%d at the begin of the run', foreign_processes)
 FROM cells WHERE foreign_processes > 0 AND device <> 'cpu'
 UNION ALL
-SELECT t.run, t.cell_key, 'gaps', printf('%.1f %% of the window', 100 * (1 - t.coverage))
-FROM throughput AS t JOIN cells USING (run, cell_key) WHERE t.coverage < 0.95 AND cells.scenario <> 'server'
+SELECT t.run, t.cell_key, 'gaps', printf('%.1f %% of the window', 100 * (1 - t.coverage / coalesce(cells.streams, 1)))
+FROM throughput AS t JOIN cells USING (run, cell_key) WHERE t.coverage < 0.95 * coalesce(cells.streams, 1) AND cells.scenario <> 'server'
 UNION ALL
 SELECT m.run, m.cell_key, 'outside', 'window and measure phase do not agree'
 FROM measured AS m JOIN phases AS p USING (run, cell_key)
