@@ -234,7 +234,8 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
     if one.better and high > low:
         # by ratio where figures are positive: a framework ten times slower must not make all others look alike
         place, bottom, top = (math.log(x) for x in (value, low, high)) if low > 0 else (value, low, high)
-        rank = (place - bottom) / (top - bottom) if one.better > 0 else (top - place) / (top - bottom)
+        if top > bottom:  # figures that differ in their last bit have the same logarithm
+            rank = (place - bottom) / (top - bottom) if one.better > 0 else (top - place) / (top - bottom)
     best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low)
     return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run)
 

@@ -205,3 +205,15 @@ def test_every_metric_is_a_column_with_a_definition(database: Database) -> None:
         assert metric.column in columns
         assert metric.definition
         assert metric.better in (-1, 0, 1)
+
+
+def test_figures_that_differ_in_the_last_bit_have_no_rank(build: Any, opened: Any) -> None:
+    import math
+
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=[MS] * 12, parity_rel_l2=1.0, host_peak_bytes=2**60)
+    run.cell("torch", 8, durations_ns=[MS] * 12, parity_rel_l2=1.0, host_peak_bytes=2**60 + 256)
+    assert math.log(2.0**60) == math.log(2.0**60 + 256)
+    database = opened(run)
+    (table,) = tables.build(database, tables.load(database, Selection()), ["host_memory"])
+    assert {entry.rank for entry in table.entries.values()} == {None}
