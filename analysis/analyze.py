@@ -9,22 +9,21 @@ from typing import Any
 
 import duckdb
 import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis import render_files, render_terminal, report, result_intervals, style, tables
+from analysis import published_intervals, render_files, render_terminal, report, result_intervals, style, tables
 from analysis.database import Database, open_runs
-from analysis.metrics import HEADLINES, METRICS, metric
-from analysis.plots import against_batch_size, files
+from analysis.metrics import HEADLINES, METRICS
+from analysis.plots import files
+from analysis.plots.catalogue import Gallery
 from analysis.result_intervals import Intervals
 from analysis.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.tables import Table
 from common.errors import UserError, unknown
 
 FORMATS = ("md", "csv", "xlsx")
-PLOTTED = ("throughput", "latency")
 #: Problems printed one by one; the report lists all.
 MOST_PROBLEMS = 20
 
@@ -66,11 +65,11 @@ def analyze(
         headlines = [table for table in every if table.metric.name in HEADLINES]
         render_terminal.show(headlines, console)
         _tell(database, rows, console)
-        intervals = result_intervals.of_rows(database, rows)
+        intervals = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
         try:
             out.mkdir(parents=True, exist_ok=True)
             paths = _write_tables(database, every, rows, out, formats)
-            svgs, plot_paths = _write_plots(rows, intervals, out / "plots")
+            svgs, plot_paths = _write_plots(database, rows, intervals, out / "plots", console)
             page = out / "report.html"
             page.write_text(report.render(database, rows, every, svgs, intervals), encoding="utf-8")
         except OSError as error:
@@ -110,19 +109,20 @@ def _write_tables(
     return paths
 
 
-def _write_plots(rows: Sequence[Mapping[str, Any]], intervals: Intervals, folder: Path) -> tuple[list[str], list[Path]]:
-    """(<svg> elements, files): one figure per group of the default pivot and metric."""
+def _write_plots(
+    database: Database, rows: Sequence[Mapping[str, Any]], intervals: Intervals, folder: Path, console: Console
+) -> tuple[list[str], list[Path]]:
+    """(<svg> elements, files): everything that the data allow; what they do not allow is said and not drawn."""
     svgs: list[str] = []
     paths: list[Path] = []
     with mpl.rc_context(style.RC):
-        for group, members in tables.groups(rows, parse_pivot(None)):
-            heading = tables.heading(group)
-            for name in PLOTTED:
-                figure: Figure | None = against_batch_size.draw(members, metric(name), heading, intervals)
-                if figure is not None:
-                    saved = files.save(figure, folder, files.file_name(name, *group.values()))
-                    svgs.append(files.inline_svg(saved[0], f"{metric(name).label} against batch size, {heading}"))
-                    paths += saved
+        gallery = Gallery(database, rows, intervals)
+        for plot in gallery:
+            saved = files.save(plot.figure, folder, plot.name)
+            svgs.append(files.inline_svg(saved[0], plot.description))
+            paths += saved
+    if gallery.undrawn:
+        console.print(Text("Not drawn: " + "; ".join(gallery.undrawn) + ".", style="dim"), soft_wrap=True)
     return svgs, paths
 
 

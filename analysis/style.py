@@ -8,6 +8,7 @@ today and tomorrow. Two variants of one colour still differ by marker; precision
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,28 @@ def look(variant: str) -> Look:
     title, color = _labelled().get(variant, (variant, None))
     number = zlib.crc32(variant.encode())
     return Look(color or _SPARE[number % len(_SPARE)], _MARKERS[number // 8 % len(_MARKERS)], title)
+
+
+@dataclass(frozen=True)
+class DeviceLook:
+    color: str
+    marker: str
+    line: Any
+
+
+_DEVICES = (
+    DeviceLook("#111111", "o", "-"),
+    DeviceLook("#c1440e", "s", "--"),
+    DeviceLook("#5b8fd6", "^", "-."),
+    DeviceLook("#8c8c8c", "D", ":"),
+    DeviceLook("#2f7d4f", "v", (0, (5, 1, 1, 1))),
+    DeviceLook("#9a5fb0", "P", (0, (1, 1))),
+)
+
+
+def device_looks(names: Sequence[str]) -> dict[str, DeviceLook]:
+    """Colour, marker and line of each device or meter of one plot, in the order given; told apart by more than colour."""
+    return {name: _DEVICES[place % len(_DEVICES)] for place, name in enumerate(names)}
 
 
 def line(precision: str) -> Any:

@@ -14,11 +14,14 @@ from analysis.result_intervals import Intervals
 
 Row = Mapping[str, Any]
 
+#: Times and energies that differ by more than this factor are drawn on a logarithmic axis; others from zero.
+SPAN = 4.0
+
 
 def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals | None = None) -> Figure | None:
     """The figure, or None where no row has the metric. Intervals, where known, are drawn as bars.
 
-    Both axes are logarithmic for times, which span decades; throughput is drawn from zero. A batch size at which a
+    What spans decades, as times do, is drawn on a logarithmic axis, all else from zero. A batch size at which a
     framework failed has no point, and the legend says why. The line does not bridge it.
     """
     series: dict[tuple[str, str], list[Row]] = {}
@@ -38,13 +41,16 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
-    if metric.better < 0:
+    figures = [row[metric.column] for group in known.values() for row in group if row[metric.column] is not None]
+    if metric.better < 0 and max(figures) > SPAN * min(figures) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.set_ylim(min(figures) * metric.scale / 1.6, max(figures) * metric.scale * 1.6)
     else:
-        axes.set_ylim(bottom=0)
+        # an interval without a sensible end must not press all else into a line
+        axes.set_ylim(0, min(axes.get_ylim()[1], max(figures) * metric.scale * 1.35))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel(metric.label)

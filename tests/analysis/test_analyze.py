@@ -38,7 +38,7 @@ def test_everything_is_written_and_the_report_stands_alone(run: Any, tmp_path: P
     assert all(path.stat().st_size > 0 for path in result.paths)
     names = {path.name for path in result.paths}
     assert {"comparison.md", "comparison.csv", "comparison.xlsx", "report.html"} < names
-    assert sum(name.endswith(".svg") for name in names) == sum(name.endswith(".png") for name in names) == 2
+    assert sum(name.endswith(".svg") for name in names) == sum(name.endswith(".png") for name in names) >= 6
     page = result.report.read_text()
     HTMLParser().feed(page)
     assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing from outside the file"

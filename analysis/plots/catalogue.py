@@ -1,0 +1,134 @@
+"""Every plot that the data allow, in the order of the report; for the others, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+from analysis import tables
+from analysis.database import Database
+from analysis.metrics import METRICS
+from analysis.plots import (
+    across_gpus,
+    against_batch_size,
+    cold_start,
+    efficiency,
+    files,
+    latency_distribution,
+    pareto_front,
+    power_over_time,
+    power_throughput,
+    roofline,
+    speedup,
+)
+from analysis.plots.axes import Row
+from analysis.result_intervals import Intervals
+from analysis.selection import Pivot, parse_pivot
+
+#: Metrics that are drawn against batch size; the first are drawn for every run, all of them where they are known.
+AGAINST_BATCH_SIZE = (
+    "throughput", "latency", "p99", "seconds_per_image", "power", "joules_per_image", "images_per_joule",
+    "images_per_s_per_watt", "time_efficiency", "images_per_joule_second",
+)  # fmt: skip
+ACROSS_GPUS = ("throughput", "latency", "power", "joules_per_image", "images_per_s_per_watt")
+#: Groups and runs beyond these are not drawn: a thousand runs have tables, not ten thousand pictures.
+MOST_GROUPS = 12
+MOST_RUNS = 6
+
+
+@dataclass(frozen=True)
+class Plot:
+    """name: of the file, without its ending. description: for screen readers and captions."""
+
+    name: str
+    description: str
+    figure: Figure
+
+
+@dataclass
+class Gallery:
+    """Draws on iteration, one figure at a time; `undrawn` is complete when the iteration ends."""
+
+    database: Database
+    rows: Sequence[Row]
+    intervals: Intervals
+    baseline: str | None = None
+    known: roofline.Limits = field(default_factory=roofline.Limits)
+    #: (what was not drawn, why) -> of how many groups or runs
+    _undrawn: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def undrawn(self) -> list[str]:
+        """One sentence for each thing that the data do not allow."""
+        return [
+            f"{what}{f' ({count} times)' if count > 1 else ''}: {why}" for (what, why), count in self._undrawn.items()
+        ]
+
+    def _lacking(self, what: str, why: str) -> None:
+        self._undrawn[what, why] = self._undrawn.get((what, why), 0) + 1
+
+    def __iter__(self) -> Iterator[Plot]:
+        groups = tables.groups(self.rows, parse_pivot(None))
+        if len(groups) > MOST_GROUPS:
+            self._lacking(f"plots of {len(groups) - MOST_GROUPS} more groups", "choose fewer with --where")
+        for group, members in groups[:MOST_GROUPS]:
+            yield from self._of_group(tables.heading(group), list(group.values()), members)
+        yield from self._across()
+        runs = list(dict.fromkeys(row["run"] for row in self.rows))
+        for run in runs[:MOST_RUNS]:
+            figure = power_over_time.draw(self.database, run)
+            yield from self._plot(figure, "power over time", [run], f"of run {run}", "no power readings")
+        if len(runs) > MOST_RUNS:
+            self._lacking(f"power over time of {len(runs) - MOST_RUNS} more runs", "analyze fewer at once")
+
+    def _plot(
+        self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str
+    ) -> Iterator[Plot]:
+        if figure is None:
+            self._lacking(what, lacks)
+        else:
+            yield Plot(files.file_name(what, *parts), f"{what} {where}", figure)
+
+    def _of_group(self, heading: str, parts: Sequence[object], rows: Sequence[Row]) -> Iterator[Plot]:
+        where = f"({heading})"
+        for name in AGAINST_BATCH_SIZE:
+            figure = against_batch_size.draw(rows, METRICS[name], heading, self.intervals)
+            what = f"{METRICS[name].label} against batch size"
+            if figure is None:
+                self._lacking(METRICS[name].title, "no cell has it")
+            else:
+                yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure)
+        for figure, what, lacks in (
+            (
+                speedup.draw(rows, heading, self.intervals, self.baseline),
+                "speed-up",
+                "it needs two frameworks at one batch size",
+            ),
+            (pareto_front.draw(rows, heading), "Pareto front", "no throughput with energy or latency"),
+            (latency_distribution.draw(self.database, rows, heading), "latency distribution", "no cell has 11 samples"),
+            (cold_start.draw(rows, heading), "cold start", "no phases are known"),
+            (power_throughput.draw(rows, heading), "power against throughput", "no power is known"),
+            (efficiency.draw(rows, heading), "images per joule", "no energy is known"),
+        ):
+            yield from self._plot(figure, what, parts, where, lacks)
+        known, missing = roofline.limits(
+            self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
+        )
+        figure = roofline.draw(rows, heading, known, missing)
+        yield from self._plot(figure, "roofline", parts, where, "; ".join(missing) or "no throughput")
+
+    def _across(self) -> Iterator[Plot]:
+        if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
+            self._lacking("frameworks across GPUs", "there is one device only")
+            return
+        pivot = Pivot(rows=("device_name", "variant", "precision"))
+        for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
+            heading = tables.heading(group)
+            for name in ACROSS_GPUS:
+                figure = across_gpus.draw(members, METRICS[name], heading)
+                what = f"{METRICS[name].title} across GPUs"
+                yield from self._plot(
+                    figure, what, list(group.values()), f"({heading})", "fewer than two devices have it"
+                )

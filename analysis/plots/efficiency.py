@@ -1,0 +1,41 @@
+"""Images per joule, per watt and per joule-second: each framework at the batch size at which it does best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.metrics import METRICS, shown
+from analysis.plots.axes import PLAIN, Row, by_series, namer, title
+
+PANELS = ("images_per_joule", "images_per_s_per_watt", "images_per_joule_second")
+
+
+def draw(rows: Sequence[Row], heading: str) -> Figure | None:
+    """Bars from zero, the best on top; None where nobody's energy is known."""
+    series = by_series([row for row in rows if all(row[METRICS[name].column] is not None for name in PANELS)])
+    if not series:
+        return None
+    names = namer(list(series))
+    figure = Figure(figsize=(11.5, 1.8 + 0.34 * len(series)))
+    for axes, name in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        metric = METRICS[name]
+        best = {one: max(members, key=lambda row: row[metric.column]) for one, members in series.items()}
+        order = sorted(best, key=lambda one: best[one][metric.column])
+        values = [best[one][metric.column] * metric.scale for one in order]
+        hatches = ["" if precision in ("fp32", "tf32") else "///" for _, precision in order]
+        bars = axes.barh(
+            [names[one] for one in order], values, color=[style.look(one[0]).color for one in order], hatch=hatches,
+            edgecolor="white", height=0.72,
+        )  # fmt: skip
+        texts = [f"{shown(v)}  b{best[one]['batch_size']}" for v, one in zip(values, order, strict=True)]
+        axes.bar_label(bars, texts, padding=3, fontsize=7.5)
+        axes.set_xlim(0, max(values) * 1.38)
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(metric.label)
+    title(figure, heading, "each at its best batch size (b)")
+    return figure

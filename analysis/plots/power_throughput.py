@@ -1,0 +1,55 @@
+"""Power against throughput over the batch sizes, with a straight line per framework and how well it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.plots.axes import PLAIN, Row, by_series, namer
+
+#: Fewer points than this have no line and no R2.
+LEAST_POINTS = 5
+
+
+def fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float] | None:
+    """(slope, intercept, R2) of the least squares line; None for too few points or where either does not vary."""
+    if len(x) < LEAST_POINTS or min(x) == max(x) or min(y) == max(y):
+        return None
+    slope, intercept = np.polyfit(x, y, 1)
+    residuals = np.asarray(y) - (slope * np.asarray(x) + intercept)
+    return float(slope), float(intercept), float(1 - residuals.var() / np.asarray(y).var())
+
+
+def draw(rows: Sequence[Row], heading: str) -> Figure | None:
+    """None where no row has both figures."""
+    known = [row for row in rows if row["images_per_s"] is not None and row["power_gross_w"] is not None]
+    if not known:
+        return None
+    figure = Figure(figsize=(8.2, 4.6))
+    axes = figure.subplots()
+    series = by_series(known)
+    names = namer(list(series))
+    for one in sorted(series, key=lambda one: -max(row["power_gross_w"] for row in series[one])):
+        look = style.look(one[0])
+        x = [row["images_per_s"] for row in series[one]]
+        y = [row["power_gross_w"] for row in series[one]]
+        line = fit(x, y)
+        label = f"{names[one]}  n {len(x)}" if line is None else f"{names[one]}  R² {line[2]:.2f}, n {len(x)}"
+        if line is not None:
+            ends = np.array([min(x), max(x)])
+            axes.plot(ends, line[0] * ends + line[1], color=look.color, linestyle=style.line(one[1]), linewidth=1.2)
+        filled = look.color if one[1] in ("fp32", "tf32") else "white"
+        axes.plot(x, y, color=look.color, marker=look.marker, linestyle="", markerfacecolor=filled, label=label)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(PLAIN)
+    axes.yaxis.set_major_formatter(PLAIN)
+    axes.set_xlabel("throughput (images/s)")
+    axes.set_ylabel("power, gross (W)")
+    axes.set_title(heading)
+    title = f"a point per batch size; lines from n = {LEAST_POINTS} on"
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title=title, title_fontsize=8)
+    return figure
