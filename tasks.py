@@ -405,8 +405,8 @@ def selfbench(_context: Context, debug: bool = False) -> None:
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Writes compose.yaml anew from the labels of images/*/Dockerfile."""
-    from common.host.compose import generator
+    """Writes compose.yaml anew from the labels of images/*/Dockerfile, and says whether the compose here can run it."""
+    from common.host.compose import generator, version
 
     text = generator.render()
     current = generator.FILE.read_text() if generator.FILE.is_file() else ""
@@ -417,4 +417,6 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         sys.exit(1)
     else:
         generator.FILE.write_text(text)
-        print(f"wrote {generator.FILE.name}; docker compose up runs it")
+        print(f"wrote {generator.FILE.name}")
+    if not check:
+        version.check()

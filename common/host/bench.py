@@ -346,21 +346,27 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
                             break
         except BaseException as error:  # handed to the main thread
             failures.append(error)
+        finally:
+            ended[device.name].set()
 
+    # Not Thread.join(): in CPython 3.11 a join that Ctrl-C interrupts takes the thread for ended, and this process would
+    # leave before its containers are removed.
+    ended = {name: threading.Event() for name in context.devices}
     with CellProgress(console, total, done) as progress, _sigterm_as_interrupt():
         threads = [threading.Thread(target=stream, args=(device, progress)) for device in context.devices.values()]
         interrupted = False
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            for event in ended.values():
+                event.wait()
         except KeyboardInterrupt:
             interrupted = True
             stop.set()
             runner.interrupt()
-            for thread in threads:
-                thread.join()
+            for thread, event in zip(threads, ended.values(), strict=True):
+                if thread.ident is not None:  # it was started
+                    event.wait()
     if failures and not interrupted:
         run.save()
         raise failures[0]

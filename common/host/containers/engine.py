@@ -69,7 +69,7 @@ def explain(text: str) -> str:
         (r"(unresolvable CDI devices|CDI device injection failed)", "the CDI specification lacks this GPU: nvidia-ctk cdi generate"),
         (r"no space left on device", "the disk is full: docker system df shows by what; invoke clean --images removes framewatt's"),
         (r"port is already allocated|address already in use", "a port is taken by another program: stop that one"),
-        (r"is already in use by container", "an older container has the name: invoke clean removes framewatt's"),
+        (r"is already in use by container", "another container has the name: invoke clean removes framewatt's, docker rm any other"),
         (r"(pull access denied|manifest unknown|no such host|i/o timeout|connection refused|TLS|x509|dial tcp)",
          "the base image cannot be fetched: log in to its registry (docker login), or name one that is here with --base"),
         (r"docker-init.*(not found|no such file)", "the engine has no docker-init: install it (tini)"),

@@ -38,8 +38,9 @@ ANALYZE = "analyze"
 
 
 def tag_of(image: str, flavour: str) -> str:
-    """framewatt/<image>:<flavour>, flavour cpu or gpu."""
-    return f"framewatt/{image}:{'local' if image == ANALYZE else flavour}"
+    """framewatt/<image>:<flavour>, flavour cpu or gpu; FRAMEWATT_IMAGES names another prefix, as in compose.yaml."""
+    prefix = os.environ.get("FRAMEWATT_IMAGES") or "framewatt"
+    return f"{prefix}/{image}:{'local' if image == ANALYZE else flavour}"
 
 
 def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:

@@ -45,6 +45,8 @@ BUDGET_SLACK_SECONDS = 60.0
 #: Docker's own driver: the runner reads the events from the log, which not every driver gives back
 LOG_CONFIG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "64m", "max-file": "1"})
 
+_ENVIRONMENT = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
 
 class DockerRunner:
     """See common/host/runner.py for what each method promises."""
@@ -170,8 +172,7 @@ class DockerRunner:
         run = context.run.folder
         name = f"framewatt-{context.run.name}-{planned.name}"
         arguments = self._limits.arguments()
-        if device.index is not None:
-            arguments["device_requests"] = [engine.gpu_request(self._driver, device.index, device.uuid)]
+        arguments |= self._device_arguments(device)
         with explained(f"the container of {planned.name} cannot be run"):
             container = self._create(
                 images.tag_of(planned.variant.image, self._flavour), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
@@ -227,8 +228,7 @@ class DockerRunner:
         if device is not next(iter(context.devices.values())):
             command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
-        if device.index is not None:
-            arguments["device_requests"] = [engine.gpu_request(self._driver, device.index, device.uuid)]
+        arguments |= self._device_arguments(device)
         container: Container | None = None
         (run / "logs").mkdir(exist_ok=True)
         with lent(self._user, run):
@@ -268,13 +268,19 @@ class DockerRunner:
                 container.kill(signal="SIGINT")
             _timer(10, partial(_stop, container, 2)).start()
 
+    def _device_arguments(self, device: Device) -> dict[str, Any]:
+        """What makes this device, and no other, visible in a container."""
+        if device.index is None:
+            return {}
+        return {"device_requests": [engine.gpu_request(self._driver, device.index, device.uuid)]}
+
     def _create(self, image: str, name: str, command: list[str], **arguments: Any) -> Container:
         uid, gid = self._user
         arguments["volumes"] = {**arguments.get("volumes", {}), **self._limits.volumes()}
         return self._client.containers.create(
             image, command, name=name, user=f"{uid}:{gid}", detach=True,
             labels=owner_labels(), log_config=LOG_CONFIG,
-            environment={"HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}, **arguments,
+            environment=_ENVIRONMENT | arguments.pop("environment", {}), **arguments,
         )  # fmt: skip
 
 
