@@ -1,0 +1,217 @@
+"""Tests on a real Docker engine: images of the CPU flavour, built once a session under a prefix of their own."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from common.host.bench import Options, Outcome, bench
+from common.host.containers import engine, images
+from common.host.paths import ROOT, DataFolder
+
+BASE = "local/framewatt-base:latest"
+PREFIX = "framewatt-test"
+FRAMEWORK_IMAGES = ("tensorflow", "torch")
+
+
+@functools.cache
+def missing() -> str:
+    """Why engine tests cannot run here, "" where they can."""
+    if not engine.answers():
+        return "no Docker engine answers: .ci/engine starts one on Debian"
+    if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True).returncode:
+        return f"no image {BASE}: .ci/base-image makes it"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.engine)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_images() -> Iterator[None]:
+    """onnxrt, sidecar and analyze; on request (FRAMEWATT_TEST_ALL_IMAGES=1) tensorflow and torch too."""
+    if missing():
+        pytest.skip(missing())
+    before = os.environ.get("FRAMEWATT_IMAGES")
+    os.environ["FRAMEWATT_IMAGES"] = PREFIX
+    client = engine.connect()
+    # The host's network lets a build reach a package index or a folder of wheels on this machine's loopback.
+    for name in ("onnxrt", "sidecar", "analyze", *(FRAMEWORK_IMAGES if all_images() else ())):
+        images.build(client, name, "cpu", base=BASE, network="host")
+    yield
+    assert containers(client) == [], "a test left containers behind"
+    if before is None:
+        del os.environ["FRAMEWATT_IMAGES"]
+    else:
+        os.environ["FRAMEWATT_IMAGES"] = before
+
+
+def all_images() -> bool:
+    return os.environ.get("FRAMEWATT_TEST_ALL_IMAGES") == "1"
+
+
+@pytest.fixture(scope="session")
+def client(engine_images: None) -> Any:
+    return engine.connect()
+
+
+def containers(client: Any) -> list[str]:
+    """Names of the tests' own containers, running or not."""
+    found = client.containers.list(all=True, filters={"label": engine.LABEL}, ignore_removed=True)
+    return sorted(str(c.name) for c in found if PREFIX in str(c.attrs["Config"]["Image"]))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(client: Any) -> Iterator[None]:
+    yield
+    assert containers(client) == []
+    assert client.volumes.list(filters={"label": engine.LABEL}) == []
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a few operations, as a user's file; written by the container, which has the onnx package."""
+    folder = tmp_path_factory.mktemp("onnx")
+    folder.chmod(0o777)
+    script = ROOT / "tests" / "common" / "export" / "tiny_onnx.py"
+    client.containers.run(
+        images.tag_of("onnxrt", "cpu"),
+        ["-c", "import sys; sys.path.insert(0, '/tests'); import onnx, tiny_onnx; "
+               "onnx.save(tiny_onnx.classifier(), '/out/tiny.onnx')"],
+        entrypoint=["python3"], remove=True, network_mode="none",
+        volumes={str(script.parent): {"bind": "/tests", "mode": "ro"}, str(folder): {"bind": "/out", "mode": "rw"}},
+    )  # fmt: skip
+    assert script.is_file()
+    return folder / "tiny.onnx"
+
+
+class Bench:
+    """`invoke bench` in this process, in a data folder of its own."""
+
+    def __init__(self, data: DataFolder, model: Path) -> None:
+        self.data = data
+        self.model = model
+        self.said = io.StringIO()
+
+    def options(self, **values: Any) -> Options:
+        given: dict[str, Any] = {
+            "framework": "onnxrt", "device": "cpu", "runner": "docker", "model": str(self.model), "quick": True,
+            "batch_sizes": "1,2", "weights": "seeded", "min_seconds": 0.3, "max_seconds": 0.6, "warmup_seconds": 0.2,
+        }  # fmt: skip
+        return Options(**given | values)
+
+    def __call__(self, **values: Any) -> Outcome:
+        return bench(self.options(**values), Console(file=self.said, width=200), self.data)
+
+    def command(self, **values: Any) -> list[str]:
+        """The same as a command line."""
+        options = self.options(**values)
+        words = [str(ROOT / "invoke"), "bench"]
+        for name in Options.__dataclass_fields__:
+            value = getattr(options, name)
+            if value != getattr(Options(), name):
+                option = "--" + name.replace("_", "-")
+                words += [option] if value is True else [option, str(value)]
+        return words
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "FRAMEWATT_DATA": str(self.data.root)}
+
+
+@pytest.fixture
+def run_bench(tmp_path: Path, tiny_onnx: Path) -> Bench:
+    return Bench(DataFolder(tmp_path / "data"), tiny_onnx)
+
+
+def rows(run: Path) -> dict[str, dict[str, str]]:
+    """Cell key -> the row of its cell.csv."""
+    import csv
+
+    found = {}
+    for path in run.glob("cells/*/cell.csv"):
+        with path.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        found[path.parent.name] = row
+    return found
+
+
+def by_batch(run: Path) -> dict[int, dict[str, str]]:
+    return {int(row["batch_size"]): row for row in rows(run).values()}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What the condition gives once it is true. Fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def running(client: Any, words: str) -> Any:
+    """The running container of the tests whose name holds these words, or None."""
+    for container in client.containers.list(filters={"label": engine.LABEL}, ignore_removed=True):
+        if words in str(container.name):
+            return container
+    return None
+
+
+def measuring(run_results: Path) -> bool:
+    """Whether a cell is being measured: started and not finished."""
+    started = [path for path in run_results.glob("*/attempts.csv") if "start" in path.read_text()]
+    return any(path.read_text().count(",start,") > path.read_text().count(",finish,") for path in started)
+
+
+@pytest.fixture
+def in_background() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]:
+    """Runs a function beside the test; what it raises fails the test."""
+    raised: list[BaseException] = []
+    threads: list[threading.Thread] = []
+
+    def start(function: Callable[[], Any]) -> threading.Thread:
+        def body() -> None:
+            try:
+                function()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=body, daemon=True)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield start
+    for thread in threads:
+        thread.join(60)
+    assert raised == []
+
+
+@pytest.fixture
+def registered_model(run_bench: Bench) -> DataFolder:
+    """A data folder whose `MobileNetV3L` is the tiny model: the sweep of compose takes names of the registry only."""
+    run_bench()
+    (folder,) = run_bench.data.models.glob("tiny-*")
+    named = run_bench.data.models / "MobileNetV3L-000000000000"
+    shutil.move(folder, named)
+    description = json.loads((named / "model.json").read_text())
+    description |= {"name": "MobileNetV3L", "weights": "seeded"}
+    (named / "model.json").write_text(json.dumps(description))
+    shutil.rmtree(run_bench.data.results)
+    return run_bench.data
