@@ -13,7 +13,7 @@ README = SQL / "README.md"
 
 #: What one opens with `invoke sql`, in the order of the page; everything else is scaffolding.
 SHOWN = (
-    "comparison", "results", "cells", "latency", "throughput", "phases", "energy", "conditions", "marks", "mark_meaning",
+    "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "marks", "mark_meaning",
     "measured", "samples", "power",
 )  # fmt: skip
 

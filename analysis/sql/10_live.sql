@@ -18,6 +18,9 @@ FROM read_csv(
   header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file;
 
+-- images that a row of samples.csv stands for: the server scenario has a row for each query, and a query is one image
+CREATE MACRO images_of_row(scenario, batch_size) AS CASE WHEN scenario = 'server' THEN 1 ELSE batch_size END;
+
 -- one row per cell with inferences: bounds of its window and quantiles of the latency
 -- (server scenario: from when the query was due; linear interpolation between order statistics)
 CREATE VIEW live.measured AS
@@ -32,6 +35,12 @@ WITH file AS (
     min(end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE AS min_ns,
     max(end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE AS max_ns,
     quantile_cont((end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE, [0.5, 0.9, 0.95, 0.99, 0.999]) AS quantile_ns,
+    -- server scenario: where the latency went
+    count(DISTINCT start_ns) FILTER (scheduled_ns IS NOT NULL) AS server_inferences,
+    max(scheduled_ns) - min(scheduled_ns) AS arrivals_ns,
+    avg(start_ns - scheduled_ns) AS mean_wait_ns,
+    quantile_cont((start_ns - scheduled_ns)::DOUBLE, [0.5, 0.9, 0.95, 0.99]) AS wait_quantile_ns,
+    quantile_cont((end_ns - start_ns)::DOUBLE, [0.5, 0.9, 0.95, 0.99]) FILTER (scheduled_ns IS NOT NULL) AS serve_quantile_ns,
     -- DuckDB forgives a line with one comma too many, which shifts its numbers: then the due time is what tells
     count_if(end_ns < start_ns OR scheduled_ns > start_ns OR start_ns IS NULL OR end_ns IS NULL)
       + (count(scheduled_ns) NOT IN (0, count(*)))::INTEGER AS faulty

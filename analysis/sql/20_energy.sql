@@ -174,7 +174,7 @@ own AS (
   SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
     m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle.idle_mw / 1e3 AS idle_w,
     (m.gross_mj - idle.idle_mw * m.seconds) / 1e3 AS net_j,
-    batch.measured.n * cell.batch_size AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
+    batch.measured.n * images_of_row(cell.scenario, cell.batch_size) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE
       WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
       WHEN m.counter_mj = 0 AND m.integral_mj > 0 THEN 'the energy counter stood still'

@@ -63,12 +63,32 @@ GROUP BY run, cell_key;
 -- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.
 -- coverage is the share of the window spent inside inferences (above 1 where several are in flight)
 CREATE VIEW throughput AS
-SELECT m.run, m.cell_key, 'window' AS basis, m.n * cell.batch_size AS images,
+SELECT m.run, m.cell_key, 'window' AS basis, m.n * images_of_row(cell.scenario, cell.batch_size) AS images,
   (m.window_end_ns - m.window_start_ns) / 1e9 AS window_s,
-  m.n * cell.batch_size * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
-  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * cell.batch_size) AS seconds_per_image,
+  m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
+  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * images_of_row(cell.scenario, cell.batch_size)) AS seconds_per_image,
   m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage
 FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
 UNION ALL
 SELECT run, cell_key, 'passes', sum(images), sum(duration_s), avg(images / duration_s), avg(duration_s / images), NULL
 FROM pass_row GROUP BY run, cell_key;
+
+-- queueing: one row per cell of the server scenario: how the latency splits into waiting in the queue and inference, and what
+-- share of the time the server was busy; rates in queries (images) per second; a percentile only with enough queries
+CREATE VIEW queueing AS
+SELECT m.run, m.cell_key, cell.target_rate_per_s, m.n AS queries,
+  (m.n - 1) * 1e9 / nullif(m.arrivals_ns, 0) AS arrived_per_s,
+  m.n::DOUBLE / m.server_inferences AS images_per_inference,
+  least(1, (m.server_inferences * m.busy_ns / m.n) / nullif(m.window_end_ns - m.window_start_ns, 0)) AS utilisation,
+  m.mean_wait_ns / 1e6 AS mean_wait_ms,
+  CASE WHEN m.n >= 11 THEN m.wait_quantile_ns[1] / 1e6 END AS median_wait_ms,
+  CASE WHEN m.n >= 64 THEN m.wait_quantile_ns[2] / 1e6 END AS p90_wait_ms,
+  CASE WHEN m.n >= 130 THEN m.wait_quantile_ns[3] / 1e6 END AS p95_wait_ms,
+  CASE WHEN m.n >= 662 THEN m.wait_quantile_ns[4] / 1e6 END AS p99_wait_ms,
+  m.busy_ns / m.n / 1e6 AS mean_inference_ms,
+  CASE WHEN m.n >= 11 THEN m.serve_quantile_ns[1] / 1e6 END AS median_inference_ms,
+  CASE WHEN m.n >= 64 THEN m.serve_quantile_ns[2] / 1e6 END AS p90_inference_ms,
+  CASE WHEN m.n >= 130 THEN m.serve_quantile_ns[3] / 1e6 END AS p95_inference_ms,
+  CASE WHEN m.n >= 662 THEN m.serve_quantile_ns[4] / 1e6 END AS p99_inference_ms
+FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
+WHERE cell.scenario = 'server';
