@@ -1,0 +1,90 @@
+"""compose.yaml is what the labels say, and .env documents every variable that it reads."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.host.compose import generator, version
+from common.host.compose.meeting import OPTIONS, gpu_name, options_from
+from common.host.paths import IMAGES, ROOT
+
+
+def settings() -> dict[str, str]:
+    lines = [line for line in (ROOT / ".env").read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_compose_yaml_is_up_to_date() -> None:
+    assert generator.FILE.read_text() == generator.render(), "run: invoke compose"
+
+
+def test_every_variable_is_in_env_with_the_default_of_compose_yaml() -> None:
+    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", generator.render()))
+    documented = settings()
+    # Of the shell, and requirements files, which only one image has a choice of.
+    others = {"COLUMNS"} | {name for name in used if name.startswith("FRAMEWATT_REQUIREMENTS_")}
+    assert set(used) - set(documented) <= others
+    assert set(documented) - set(used) == {"COMPOSE_PROFILES"}
+    for name, value in documented.items():
+        if value and name in used:
+            assert value == used[name], name
+
+
+def test_the_study_comes_first_and_a_new_folder_takes_part(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(IMAGES, images, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = images / "toy"
+    shutil.copytree(images / "_template", folder)
+    dockerfile = folder / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("template", "toy"))
+    text = generator.render(images)
+    order = re.findall(r"command: \[([a-z0-9-]+), --folder, /data/compose/gpu(?:, --after, ([a-z0-9-]+))?\]", text)
+    names = [name for name, _ in order]
+    assert names[:7] == list(generator.STUDY)
+    assert [after for _, after in order] == ["", *names[:-1]]
+    assert re.search(r"\n  toy-cpu:\n(?:.*\n){0,3} +profiles: \[cpu\]", text)
+    assert re.search(r"\n  torchcompile:\n(?:.*\n){0,3} +profiles: \[more\]", text)
+
+
+def test_options_come_from_the_variables() -> None:
+    options = options_from(
+        {"FRAMEWATT_QUICK": "1", "FRAMEWATT_BATCH_SIZES": "1,2", "FRAMEWATT_REPLICATES": "3", "X": "y"}
+    )
+    assert (options.quick, options.batch_sizes, options.replicates, options.precision) == (True, "1,2", 3, "fp32")
+    assert options_from(dict.fromkeys(OPTIONS, "")) == options_from({})
+    for name, value in (("FRAMEWATT_QUICK", "perhaps"), ("FRAMEWATT_REPLICATES", "many")):
+        with pytest.raises(UserError, match=f"{name}={value}"):
+            options_from({name: value})
+
+
+def test_a_gpu_keeps_the_name_that_the_host_gives_it() -> None:
+    assert gpu_name("2", "gpu0") == "gpu2"
+    assert gpu_name("nvidia.com/gpu=3", "gpu0") == "gpu3"
+    assert gpu_name("GPU-1f3c", "gpu0") == "gpu0"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("2.26.1-4", (2, 26)), ("v2.3.3", (2, 3)), ("1.29.2", (1, 29)), ("", None)]
+)
+def test_versions(text: str, found: tuple[int, int] | None) -> None:
+    assert version.parse(text) == found
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("echo", "2.3.3"), "compose 2.3 is too old for compose.yaml"),
+        (("false",), "no compose plugin"),
+        (("framewatt-no-such-program",), "cannot be run"),
+    ],
+)
+def test_an_old_compose_is_said(command: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        version.check(command)
+    assert "install Docker's compose plugin" in str(raised.value)
+    version.check(("echo", "v2.26.1"))
