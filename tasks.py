@@ -117,6 +117,26 @@ def _run_folders(names: list[str], data: DataFolder) -> list[Path]:
     return folders
 
 
+def _number(text: str, option: str) -> float | None:
+    """A positive number from the command line, or None where the option was not given."""
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = 0.0
+    if value is not None and not 0 < value < float("inf"):
+        raise UserError(f"{option} is a positive number, not '{text}'")
+    return value
+
+
+def _whole(text: str, option: str, least: int) -> int | None:
+    """A whole number from the command line, at least so big, or None where the option was not given."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise UserError(f"{option} is a whole number from {least}, not '{text}'")
+    return int(text)
+
+
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
 
@@ -236,6 +256,58 @@ def _bench(values: dict[str, Any]) -> None:
     _finish(bench(options, console, data), console, data)
 
 
+PEAK_OPTIONS = (
+    "framework", "device", "gpu", "batch-sizes", "precision", "io", "model", "weights", "runner", "python", "quick", "cell-timeout",
+    "gpu-driver", "cpus", "memory", "threads", "batch-window-ms", "seed", "debug",
+)  # fmt: skip
+
+
+@task(
+    help={
+        **{name: BENCH_HELP[name] for name in PEAK_OPTIONS},
+        "max-p99-ms": "bound of the 99th percentile of latency, in ms, counted from when a query was due; no default",
+        "batch-sizes": "queries that one inference takes at the most, comma list; default: 1",
+        "quick": "662 queries a try instead of 1000: fewer rates can be told apart; default: off",
+        "longest-try": "a rate so low that a try would take longer than this, in s, is not tried; default: 300",
+    }
+)
+@for_people
+def peak(
+    _context: Context,
+    max_p99_ms: float = 0.0,
+    framework: str = "",
+    device: str = "",
+    gpu: str = "",
+    batch_sizes: str = "",
+    precision: str = "fp32",
+    io: str = "host",
+    model: str = "MobileNetV3L",
+    weights: str = "auto",
+    runner: str = "",
+    python: str = "",
+    quick: bool = False,
+    cell_timeout: float = 0.0,
+    gpu_driver: str = "",
+    cpus: str = "",
+    memory: str = "",
+    threads: int = 0,
+    batch_window_ms: float = -1.0,
+    longest_try: float = 300.0,
+    seed: int = -1,
+    debug: bool = False,
+) -> None:
+    """The highest rate of random arrivals that each framework serves within a bound of latency, by bisection."""
+    from common.host.peak import bound_of
+    from common.host.peak import peak as find_peaks
+    from common.host.peak import print_results
+
+    values = locals()
+    console = default_console()
+    options = Options(**{name: values[name] for name in values if name in Options.__dataclass_fields__})
+    bound = bound_of(max_p99_ms, longest_try, quick)
+    print_results(find_peaks(options, bound, console, DataFolder.default()), bound, console)
+
+
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
@@ -254,18 +326,152 @@ def demo(_context: Context, debug: bool = False) -> None:
         "where": "keep rows that satisfy all of these: COLUMN=VALUE, COLUMN>=VALUE, comma list; default: all rows",
         "pivot": "column whose values become columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before one for descending; default: throughput",
+        "baseline": "framework that the speed-up plot compares with; default: the slowest",
+        "peak-tflops": "arithmetic peak of the device at the cells' precision, in TFLOP/s, for the roofline; default: unknown",
+        "gflop-per-image": "operations of one inference in GFLOP, multiply and add are two; default: unknown",
+        "copy-gb-s": "bandwidth of copies to the device, in GB/s; default: as in run.json, else of its PCIe link",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def analyze(
-    _context: Context, run: list[str], where: str = "", pivot: str = "", sort: str = "", debug: bool = False
+    _context: Context,
+    run: list[str],
+    where: str = "",
+    pivot: str = "",
+    sort: str = "",
+    baseline: str = "",
+    peak_tflops: str = "",
+    gflop_per_image: str = "",
+    copy_gb_s: str = "",
+    debug: bool = False,
 ) -> None:
     """Tables, plots and a report from the CSVs of runs. Exit code 1 when some of their rows could not be read."""
+    from analysis.plots.roofline import Limits
+
     data = DataFolder.default()
+    peak, operations = _number(peak_tflops, "--peak-tflops"), _number(gflop_per_image, "--gflop-per-image")
+    copies = _number(copy_gb_s, "--copy-gb-s")
+    limits = Limits(copies and copies * 1e9, peak and peak * 1e12, operations and operations * 1e9)
     code = _analyze(
-        _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None
+        _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
+        baseline=baseline or None, limits=limits,
+    )  # fmt: skip
+    if code:
+        sys.exit(code)
+
+
+@task(
+    name="import",
+    help={
+        "path": "folder or file that others measured",
+        "gpu-ordinal": "which of the machine's GPUs ran, counted from 0 as the files list them; default: the only one",
+        "format": "study (folder of CSVs per GPU), trtexec (--exportTimes JSON) or perf_analyzer (-f CSV); default: by its looks",
+        "gpu-name": "name of the GPU, where the files do not say it; default: unknown",
+        "framework": "variant that ran, where the files do not say it; default: tensorrt for trtexec",
+        "model": "model that ran, where the files do not say it; default: the file's name",
+        "precision": "fp32, tf32, fp16, bf16 or int8, where the files do not say it; no default",
+        "batch-size": "images in one inference, where the files do not say it; no default",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def import_task(
+    _context: Context,
+    path: str,
+    gpu_ordinal: str = "",
+    format: str = "",
+    gpu_name: str = "",
+    framework: str = "",
+    model: str = "",
+    precision: str = "",
+    batch_size: str = "",
+    debug: bool = False,
+) -> None:
+    """Makes a run of results that others measured; invoke analyze and recommend then take it. Exit code 1 when lines were unusable."""
+    from analysis.importers.imported import Facts
+    from analysis.importers.run_folder import import_results
+
+    facts = Facts(
+        gpu_ordinal=_whole(gpu_ordinal, "--gpu-ordinal", 0),
+        gpu_name=gpu_name or None,
+        framework=framework or None,
+        model=model or None,
+        precision=precision or None,
+        batch_size=_whole(batch_size, "--batch-size", 1),
     )
+    results = DataFolder.default().results
+    imported = import_results(Path(path), results, console=default_console(), facts=facts, format=format or None)
+    if imported.exit_code:
+        sys.exit(imported.exit_code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to choose from: names or paths, as bare words too; default: all",
+        "gpu": "device by name, words of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one",
+        "objective": "throughput (most), joules (least per image), latency (least) or cost (least energy cost); default: throughput",
+        "max-latency-ms": "a batch takes at most this long, in ms; default: no limit",
+        "percentile": "latency that is meant: 50 (median), 90, 95 or 99; default: 50",
+        "max-power-w": "the device draws at most this, in W; cells of unknown power do not count; default: no limit",
+        "min-throughput": "at least so many images/s; default: no limit",
+        "price-per-kwh": "price of energy for the objective cost, in any currency; no default",
+        "where": "only cells that satisfy all of these: COLUMN=VALUE, comma list; default: all",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def recommend(
+    _context: Context,
+    run: list[str],
+    gpu: str = "",
+    objective: str = "throughput",
+    max_latency_ms: str = "",
+    percentile: str = "50",
+    max_power_w: str = "",
+    min_throughput: str = "",
+    price_per_kwh: str = "",
+    where: str = "",
+    debug: bool = False,
+) -> None:
+    """Says which framework, precision and batch size to take under limits, how sure that is, and what would change it. Exit code 1: none."""
+    from analysis.recommend import Question
+    from analysis.recommend import recommend as answer
+
+    question = Question(
+        gpu=gpu or None,
+        objective=objective,
+        max_latency_ms=_number(max_latency_ms, "--max-latency-ms"),
+        percentile=_whole(percentile, "--percentile", 1) or 50,
+        max_power_w=_number(max_power_w, "--max-power-w"),
+        min_throughput=_number(min_throughput, "--min-throughput"),
+        price_per_kwh=_number(price_per_kwh, "--price-per-kwh"),
+    )
+    data = DataFolder.default()
+    code = answer(_run_folders(run or ["all"], data), question, default_console(), where=where or None)
+    if code:
+        sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "the two runs, names or paths, as bare words too: the one before and the one after",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def compare(_context: Context, run: list[str], debug: bool = False) -> None:
+    """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more."""
+    from analysis.compare_runs import compare_folders
+
+    if len(run) != 2:
+        raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
+    folders = _run_folders(run, DataFolder.default())
+    if len(folders) != 2:
+        raise UserError("compare takes two runs; one of these is a folder of several")
+    code = compare_folders(folders[0], folders[1], default_console())
     if code:
         sys.exit(code)
 
@@ -388,10 +594,20 @@ def test(_context: Context, core: bool = False, only: str = "") -> None:
     sys.exit(run_tests(default_console(), core=core, only=only))
 
 
-@task(help={"debug": DEBUG_HELP})
+@task(
+    help={
+        "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
+        "debug": DEBUG_HELP,
+    }
+)
 @for_people
-def selfbench(_context: Context, debug: bool = False) -> None:
+def selfbench(_context: Context, docker: bool = False, debug: bool = False) -> None:
     """Measures framewatt itself: harness overhead, statistics, reading and analysis; prints the figures."""
+    if docker:
+        from common.host.selfbench_containers import measure
+
+        measure(default_console())
+        return
     from common.host.selfbench import selfbench as run_selfbench
 
     run_selfbench(default_console())

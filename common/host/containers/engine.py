@@ -72,7 +72,7 @@ def explain(text: str) -> str:
         (r"is already in use by container", "another container has the name: invoke clean removes framewatt's, docker rm any other"),
         (r"(pull access denied|manifest unknown|no such host|i/o timeout|connection refused|TLS|x509|dial tcp)",
          "the base image cannot be fetched: log in to its registry (docker login), or name one that is here with --base"),
-        (r"docker-init.*(not found|no such file)", "the engine has no docker-init: install it (tini)"),
+        (r"docker-init.*(not found|no such file)", "the engine has no docker-init: install tini, or set FRAMEWATT_CONTAINER_INIT=0"),
     )  # fmt: skip
     for pattern, hint in hints:
         if re.search(pattern, words, re.IGNORECASE):

@@ -1,0 +1,144 @@
+"""Every failure of engine, image or machine is one line with its cause and what mends it; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from common.host.containers import engine, images
+from common.host.containers.leftovers import remove_all
+from common.host.containers.limits import Limits
+from tests.engine.conftest import BASE, Bench
+
+
+def said(run_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
+    """The only line on standard error of a command that must fail with exit code 2."""
+    done = subprocess.run(
+        run_bench.command(**values), env=run_bench.environment() | (environment or {}), capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert not list(run_bench.data.results.glob("*/run.json"))
+    return line
+
+
+def test_no_engine(run_bench: Bench, tmp_path: Path) -> None:
+    line = said(run_bench, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
+    assert "no Docker engine answers at unix://" in line
+    assert "systemctl start docker" in line and "--runner local" in line
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
+def test_an_engine_that_does_not_let_the_user_in() -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from common.host.containers import engine; "
+        "from common.errors import UserError; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try: engine.connect()\nexcept UserError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(engine.__file__).split("/common/")[0]], capture_output=True, text=True
+    )
+    assert "does not let this user in: sudo usermod -aG docker $USER" in done.stdout, done.stderr
+
+
+def test_an_image_that_is_not_built(run_bench: Bench) -> None:
+    line = said(run_bench, {"FRAMEWATT_IMAGES": "framewatt-nothing"})
+    assert "is not built: invoke build --framework onnxrt --cpu" in line
+
+
+def test_an_image_with_older_code(run_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "source_digest", lambda image: "newer")
+    with pytest.raises(UserError, match="older code than this checkout: invoke build --framework onnxrt --cpu"):
+        run_bench()
+
+
+def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
+    # Nothing listens on the discard port of this machine.
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/base:latest: the base image cannot be fetched.*--base") as raised:
+        images.build(client, "sidecar", "cpu", base="127.0.0.1:9/base:latest")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A folder that no mirror has: pip's argument is part of the layer's key, so that nothing comes from the cache.
+    monkeypatch.setenv("PIP_FIND_LINKS", "http://127.0.0.1:9/nothing")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(UserError, match="image framewatt-test/sidecar:cpu cannot be built: ") as raised:
+        images.build(client, "sidecar", "cpu", base=BASE, network="none")
+    assert "ERROR: No matching distribution" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"memory": "much"}, "--memory 'much' is not a size"),
+        ({"cpus": "0-400"}, "--cpus 0-400 names CPUs that this process may not use"),
+        ({"pids": -1}, "--pids must be at least 1"),
+        ({"python": sys.executable}, "--python is for the local runner"),
+    ],
+)
+def test_limits_that_mean_nothing(run_bench: Bench, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        run_bench(**values)
+    assert not run_bench.data.results.exists()
+
+
+def test_mounts_must_exist() -> None:
+    with pytest.raises(UserError, match="FRAMEWATT_CONTAINER_MOUNTS names /nowhere/at/all"):
+        Limits().with_environment({"FRAMEWATT_CONTAINER_MOUNTS": "/usr:/nowhere/at/all"})
+    limits = Limits().with_environment({"FRAMEWATT_CONTAINER_INIT": "0", "FRAMEWATT_CONTAINER_MOUNTS": "/usr"})
+    assert limits.arguments()["init"] is False
+    assert limits.volumes() == {"/usr": {"bind": "/usr", "mode": "ro"}}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk(run_bench: Bench) -> None:
+    folder = run_bench.data.root
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        with pytest.raises(UserError, match="MiB left, a run needs"):
+            run_bench()
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ('could not select device driver "" with capabilities: [[gpu]]', "install NVIDIA's container toolkit"),
+        ("write /var/lib/docker/tmp/x: no space left on device", "the disk is full: docker system df"),
+        ("driver failed programming: port is already allocated", "a port is taken"),
+        ("unresolvable CDI devices nvidia.com/gpu=7", "nvidia-ctk cdi generate"),
+        ("exec: docker-init: executable file not found: docker-init not found", "FRAMEWATT_CONTAINER_INIT=0"),
+    ],
+)
+def test_the_engines_words_get_a_remedy(words: str, hint: str) -> None:
+    assert hint in engine.explain(words)
+
+
+def test_clean_removes_what_has_the_label_and_nothing_else(client: Any) -> None:
+    image = images.tag_of("onnxrt", "cpu")
+    ours = client.containers.create(image, labels={engine.LABEL: "1"}, name="framewatt-test-ours")
+    # The image's label is inherited by every container of it: another image's container has none.
+    other = client.containers.create(BASE, ["true"], name="framewatt-test-other")
+    volume = client.volumes.create("framewatt-test-ours", labels={engine.LABEL: "1"})
+    foreign = client.volumes.create("framewatt-test-other")
+    try:
+        removed, _ = remove_all(client, images=False)
+        assert {f"container {ours.name}", f"volume {volume.name}"} <= set(removed)
+        assert [c.name for c in client.containers.list(all=True) if "framewatt-test" in c.name] == [other.name]
+        assert foreign.name in [v.name for v in client.volumes.list()]
+        assert client.images.get(image)
+    finally:
+        other.remove()
+        foreign.remove()
