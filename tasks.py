@@ -350,9 +350,9 @@ def analyze(
     from analysis.plots.roofline import Limits
 
     data = DataFolder.default()
-    peak, operations = _number(peak_tflops, "--peak-tflops"), _number(gflop_per_image, "--gflop-per-image")
+    arithmetic, operations = _number(peak_tflops, "--peak-tflops"), _number(gflop_per_image, "--gflop-per-image")
     copies = _number(copy_gb_s, "--copy-gb-s")
-    limits = Limits(copies and copies * 1e9, peak and peak * 1e12, operations and operations * 1e9)
+    limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
         _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
         baseline=baseline or None, limits=limits,
@@ -435,7 +435,7 @@ def recommend(
     where: str = "",
     debug: bool = False,
 ) -> None:
-    """Says which framework, precision and batch size to take under limits, how sure that is, and what would change it. Exit code 1: none."""
+    """Says which framework, precision and batch size to take, how sure that is, and what would change it. Exit code 1: none."""
     from analysis.recommend import Question
     from analysis.recommend import recommend as answer
 

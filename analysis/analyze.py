@@ -18,6 +18,7 @@ from analysis.database import Database, open_runs
 from analysis.metrics import HEADLINES, METRICS
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
+from analysis.plots.roofline import Limits
 from analysis.result_intervals import Intervals
 from analysis.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.tables import Table
@@ -46,11 +47,15 @@ def analyze(
     pivot: str | None = None,
     sort: str | None = None,
     formats: Sequence[str] = FORMATS,
+    baseline: str | None = None,
+    limits: Limits | None = None,
 ) -> AnalyzeResult:
     """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
-    where, pivot, sort: see analysis.selection. Raises UserError for a name that does not exist, for a selection that
-    nothing meets, and for an output folder that cannot be written; never for what the runs' files hold.
+    where, pivot, sort: see analysis.selection. baseline: variant of the speed-up plot; default: the slowest.
+    limits: what the user knows of device and model, for the roofline plot. Raises UserError for a name that does not
+    exist, for a selection that nothing meets, and for an output folder that cannot be written; never for what the runs'
+    files hold.
     """
     for name in formats:
         if name not in FORMATS:
@@ -61,6 +66,9 @@ def analyze(
         rows = tables.load(database, chosen)
         if not rows and chosen != Selection():
             raise UserError(f"no cell meets {where!r}")
+        variants = sorted({row["variant"] for row in rows})
+        if baseline is not None and baseline not in variants:
+            raise unknown("framework", baseline, variants)
         every = tables.build(database, rows, list(METRICS), pivoted, sorting)
         headlines = [table for table in every if table.metric.name in HEADLINES]
         render_terminal.show(headlines, console)
@@ -69,7 +77,7 @@ def analyze(
         try:
             out.mkdir(parents=True, exist_ok=True)
             paths = _write_tables(database, every, rows, out, formats)
-            svgs, plot_paths = _write_plots(database, rows, intervals, out / "plots", console)
+            svgs, plot_paths = _write_plots(database, rows, intervals, out / "plots", console, baseline, limits)
             page = out / "report.html"
             page.write_text(report.render(database, rows, every, svgs, intervals), encoding="utf-8")
         except OSError as error:
@@ -110,13 +118,19 @@ def _write_tables(
 
 
 def _write_plots(
-    database: Database, rows: Sequence[Mapping[str, Any]], intervals: Intervals, folder: Path, console: Console
+    database: Database,
+    rows: Sequence[Mapping[str, Any]],
+    intervals: Intervals,
+    folder: Path,
+    console: Console,
+    baseline: str | None,
+    limits: Limits | None,
 ) -> tuple[list[str], list[Path]]:
     """(<svg> elements, files): everything that the data allow; what they do not allow is said and not drawn."""
     svgs: list[str] = []
     paths: list[Path] = []
     with mpl.rc_context(style.RC):
-        gallery = Gallery(database, rows, intervals)
+        gallery = Gallery(database, rows, intervals, baseline, limits or Limits())
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
             svgs.append(files.inline_svg(saved[0], plot.description))
