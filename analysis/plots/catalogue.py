@@ -110,7 +110,7 @@ class Gallery:
             (latency_distribution.draw(self.database, rows, heading), "latency distribution", "no cell has 11 samples"),
             (cold_start.draw(rows, heading), "cold start", "no phases are known"),
             (power_throughput.draw(rows, heading), "power against throughput", "no power is known"),
-            (efficiency.draw(rows, heading), "images per joule", "no energy is known"),
+            (efficiency.draw(rows, heading), "best efficiency", "no energy is known"),
         ):
             yield from self._plot(figure, what, parts, where, lacks)
         known, missing = roofline.limits(

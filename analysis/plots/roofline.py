@@ -54,7 +54,7 @@ def limits(document: Mapping[str, Any], device: str, io: str, known: Limits) -> 
             Limit(known.peak_flops / known.flops_per_image, f"arithmetic at {known.peak_flops / 1e12:g} TFLOP/s")
         )
     else:
-        what = "the peak of the device" if not known.peak_flops else "the operations of one image"
+        what = "the peak of the device" if not known.peak_flops else "the number of operations of one image"
         missing.append(f"compute limit: {what} is unknown")
     return found, missing
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib as mpl
 from rich.console import Console
 
+from analysis import published_intervals, style, tables
+from analysis.database import Database
+from analysis.plots.catalogue import Gallery
 from analysis.recommend import Question, recommend
+from analysis.selection import Selection
 
 
 def asked(runs: Mapping[str, Path], question: Question, where: str | None = None) -> tuple[int, str]:
@@ -37,3 +42,19 @@ def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> No
 def test_the_cost_is_that_of_the_energy(imported_runs: Mapping[str, Path]) -> None:
     _, text = asked(imported_runs, Question(gpu="V100S", objective="cost", price_per_kwh=0.3))
     assert "energy cost of a million images at 0.3 per kWh 0.00" in text
+
+
+def test_every_plot_of_the_study_comes_out_of_its_data(study: Database) -> None:
+    rows = tables.load(study, Selection())
+    with mpl.rc_context(style.RC):
+        gallery = Gallery(study, rows, published_intervals.of_rows(study, rows))
+        names = [plot.name for plot in gallery]
+    for gpu in ("nvidia-a2", "tesla-v100s-pcie-32gb", "nvidia-titan-x-pascal"):
+        for kind in (
+            "throughput", "seconds-per-image", "power", "joules-per-image", "images-per-joule", "images-per-s-per-watt",
+            "time-efficiency", "images-per-joule-second", "speed-up", "pareto-front", "power-against-throughput", "best-efficiency",
+        ):  # fmt: skip
+            assert f"{kind}-mobilenetv3l-{gpu}-host-single-stream" in names
+    for kind in ("throughput", "power-gross", "energy-per-image", "throughput-per-watt"):
+        assert f"{kind}-across-gpus-mobilenetv3l-host-single-stream" in names
+    assert "latency distribution (3 times): no cell has 11 samples" in gallery.undrawn
