@@ -171,6 +171,8 @@ class LocalRunner:
             device.uuid or "none",
             "--until-stdin-closes",
         ]
+        if device is not next(iter(context.devices.values())):
+            command.append("--no-rapl")  # the first one's sidecar reads it
         with log.open("a") as errors:
             process = subprocess.Popen(
                 command,

@@ -82,8 +82,8 @@ def _latency(runner: str, data: DataFolder) -> float:
 
 def _powercap(folder: Path) -> Path:
     """Counters as the kernel shows RAPL's, so that the sidecar has something to read on any machine."""
-    for number, name in enumerate(("package-0", "dram")):
-        domain = folder / f"intel-rapl:{number}"
+    for place, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "dram")):
+        domain = folder / place
         domain.mkdir(parents=True)
         for file, text in (("name", name), ("energy_uj", "1000000"), ("max_energy_range_uj", "262143328850")):
             (domain / file).write_text(f"{text}\n")

@@ -43,6 +43,13 @@ def tag_of(image: str, flavour: str) -> str:
     return f"{prefix}/{image}:{'local' if image == ANALYZE else flavour}"
 
 
+def requirements_of(image: str, flavour: str) -> str:
+    """File of an image's folder that its build installs; FRAMEWATT_REQUIREMENTS_<IMAGE> names another for the GPU flavour."""
+    if flavour == "cpu":
+        return "requirements-cpu.txt"
+    return os.environ.get(f"FRAMEWATT_REQUIREMENTS_{image.upper().replace('-', '_')}") or "requirements.txt"
+
+
 def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
     """The built image. Raises UserError with the command that builds it when it is not there."""
     try:
@@ -91,8 +98,8 @@ def build(
     dockerfile = folder / "Dockerfile"
     if not dockerfile.is_file():
         raise UserError(f"images/{image} has no Dockerfile")
-    requirements = "requirements-cpu.txt" if flavour == "cpu" else "requirements.txt"
-    if image != ANALYZE and not (folder / requirements).is_file():
+    requirements = requirements_of(image, flavour)
+    if image != ANALYZE and requirements != "none" and not (folder / requirements).is_file():
         raise UserError(f"images/{image} has no {requirements}: it has no {flavour.upper()} flavour")
     arguments = {name: os.environ[name] for name in PIP_ARGUMENTS if os.environ.get(name)}
     if image != ANALYZE:
@@ -114,7 +121,8 @@ def build(
                 raise UserError(
                     f"image {tag_of(image, flavour)} cannot be built: {_build_error(str(message['error']), words, wanted)}"
                 )
-            text = str(message.get("stream") or message.get("status") or "").strip()
+            # What a command writes to standard error arrives in colour.
+            text = re.sub(r"\x1b\[[0-9;]*m", "", str(message.get("stream") or message.get("status") or "")).strip()
             if text:
                 words = [*words[-40:], *text.splitlines()]
                 on_line(text.splitlines()[-1])

@@ -85,9 +85,12 @@ def parse_cpu_list(text: str) -> list[int]:
     """`0-2,5` -> [0, 1, 2, 5]. Raises UserError for anything else, or for CPUs that this machine does not have."""
     cpus: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
+        first, dash, last = part.strip().partition("-")
         try:
-            cpus += range(int(first), int(last or first) + 1)
+            span = range(int(first), int(last if dash else first) + 1)
+            if not span:
+                raise ValueError
+            cpus += span
         except ValueError:
             raise UserError(f"--cpus '{text}' is not a list of CPUs; write for example 0-3,8") from None
     missing = sorted(set(cpus) - os.sched_getaffinity(0))
