@@ -297,13 +297,12 @@ def peak(
     debug: bool = False,
 ) -> None:
     """The highest rate of random arrivals that each framework serves within a bound of latency, by bisection."""
-    from common.host.peak import bound_of
+    values = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
+    from common.host.peak import bound_of, print_results
     from common.host.peak import peak as find_peaks
-    from common.host.peak import print_results
 
-    values = locals()
     console = default_console()
-    options = Options(**{name: values[name] for name in values if name in Options.__dataclass_fields__})
+    options = Options(**values)
     bound = bound_of(max_p99_ms, longest_try, quick)
     print_results(find_peaks(options, bound, console, DataFolder.default()), bound, console)
 

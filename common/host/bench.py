@@ -9,8 +9,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,18 @@ def _engine_answers() -> bool:
 
 def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
     """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made."""
-    data = data or DataFolder.default()
+    with opened(options, console, data or DataFolder.default(), images_folder) as (context, runner, plan):
+        return _run_all(context, runner, plan, console)
+
+
+@contextmanager
+def opened(
+    options: Options, console: Console, data: DataFolder, images_folder: Path = IMAGES, search: str = ""
+) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
+    """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
+
+    search: see plan.Request. Raises UserError before anything is made.
+    """
     images = load_images(images_folder)
     settings = settings_of(options)
     loads = parse_loads(options.scenario, options.streams, options.rate)
@@ -244,6 +255,7 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
         picture=options.image or None,
         python=options.python or None,
         loads=loads,
+        search=search,
     )
     with ExitStack() as held:
         for device in devices:
@@ -260,7 +272,7 @@ def bench(options: Options, console: Console, data: DataFolder | None = None, im
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
         )  # fmt: skip
-        return _run_all(context, runner, make_plan(request, seed), console)
+        yield context, runner, make_plan(request, seed)
 
 
 def _prepare_picture(source: str, model: ModelFiles) -> Path:

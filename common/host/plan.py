@@ -55,6 +55,8 @@ class Request:
     picture: str | None = None
     python: str | None = None
     loads: tuple[Load, ...] = (Load(),)
+    #: what else the cells are chosen by (`invoke peak`), in words
+    search: str = ""
 
     def fingerprint(self) -> str:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""

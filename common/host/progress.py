@@ -90,6 +90,12 @@ class CellProgress:
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
+    def expect_one_more(self) -> None:
+        """For whoever finds out on the way how many cells there are."""
+        with self._lock:
+            self._total += 1
+            self._progress.update(self._task, total=self._total)
+
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Takes an event of any supervisor; safe from several threads."""
         kind = event["event"]
