@@ -48,7 +48,7 @@ def formats() -> dict[str, Format]:
 def import_results(
     path: Path, results: Path, *, console: Console, facts: Facts | None = None, format: str | None = None
 ) -> ImportResult:
-    """Writes `results/imported_<format>_<gpu>_<hash>/` from what lies at `path`; a second time the same folder is returned.
+    """Writes `results/<time>_<format>_<gpu>_<hash>/` from what lies at `path`; a second time the same folder is returned.
 
     Raises UserError: nothing at the path, no or an unknown format, a fact that only the user can give, nothing usable.
     """
@@ -69,13 +69,17 @@ def import_results(
         raise UserError(f"nothing in {path} could be used as {chosen.title}")
     exit_code = int(any(problem.loses for problem in imported.problems))
     hashes = {_name(path, source): _hash(source) for source in imported.sources}
-    identity = json.dumps([hashes, asdict(facts), schema.SCHEMA_VERSION], sort_keys=True)
+    # the devices stand for the GPU that ran, said or found
+    said = {**asdict(facts), "gpu_ordinal": None}
+    identity = json.dumps([hashes, said, imported.devices, schema.SCHEMA_VERSION], sort_keys=True)
     gpu = _word(str(imported.devices[0].get("name") or "gpu")) if imported.devices else "cpu"
-    name = f"imported_{chosen.name}_{gpu}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    ending = f"{chosen.name}_{gpu}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    for there in results.glob(f"*_{ending}/run.json"):
+        console.print(f"{there.parent.name} is there already: the same files were imported before", highlight=False)
+        return ImportResult(there.parent, exit_code)
+    # names of runs begin with their time, so that the newest is the last
+    name = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}_{ending}"
     folder = results / name
-    if (folder / "run.json").is_file():
-        console.print(f"{name} is there already: the same files were imported before", highlight=False)
-        return ImportResult(folder, exit_code)
     document = _document(name, path, chosen, imported, facts, hashes)
     try:
         _write(folder, document, imported.cells, imported.origin)

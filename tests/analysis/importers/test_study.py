@@ -79,9 +79,20 @@ def test_a_second_import_is_the_first(folder: Path, import_this: Any) -> None:
     again, told = import_this(folder, gpu_ordinal=1)
     assert again.folder == first.folder
     assert "is there already" in told
+    assert first.folder.name[:9].removesuffix("-").isdigit(), "names begin with the time, as those of other runs do"
     other, _ = import_this(folder, gpu_ordinal=0)
     assert other.folder != first.folder
     assert sorted(path.name for path in first.folder.parent.iterdir()) == sorted([first.folder.name, other.folder.name])
+
+
+def test_a_fact_that_was_found_counts_as_said(folder: Path, import_this: Any) -> None:
+    for path in (folder / "ema").iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for i, line in enumerate(lines) if i == 0 or i % 4 == 2))
+    found, _ = import_this(folder)
+    said, told = import_this(folder, gpu_ordinal=0)
+    assert found.folder == said.folder
+    assert "is there already" in told
 
 
 def test_which_gpu_ran_must_be_said(folder: Path, import_this: Any) -> None:
