@@ -17,7 +17,7 @@ MS = 1_000_000
 FLUSH_NS = 150 * MS
 #: reads of an energy counter may take this share of a core: H100 and H200 drivers spin for about 3 ms each, so ten
 #: reads a second would cost 3 %; between reads the analysis lets the counter follow the power
-ENERGY_READ_SHARE = 0.006
+ENERGY_READ_SHARE = 0.004
 #: no sleep is longer, so that a signal or the parent's death ends a slow sidecar soon
 LONGEST_SLEEP_NS = 100 * MS
 
