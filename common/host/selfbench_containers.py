@@ -71,10 +71,11 @@ def pairs(
 
 
 def _latency(runner: str, data: DataFolder) -> float:
-    # 3 s windows, fixed: an early stop would give the two sides windows of different length.
+    # 3 s windows, fixed: an early stop would give the two sides windows of different length. One thread: what else runs
+    # on the machine then disturbs it less than an inference that needs all cores.
     options = Options(
         framework="onnxrt", device="cpu", runner=runner, batch_sizes=str(BATCH_SIZE), quick=True, min_seconds=3.0,
-        max_seconds=3.0, idle_seconds=0.0, weights="auto",
+        max_seconds=3.0, idle_seconds=0.0, threads=1,
     )  # fmt: skip
     outcome = bench(options, Console(file=io.StringIO()), data)
     return median_latency_ns(outcome.run.folder)
