@@ -1,0 +1,103 @@
+"""All scenarios with every framework variant that runs on the CPU: a quick cell each, on a small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.cell import Cell
+from common.host.image_registry import Image, Variant, load_images
+from common.host.paths import IMAGES, ROOT
+from common.job import Job, Settings
+
+CPU_VARIANTS = [
+    (image, variant) for image in load_images(IMAGES) for variant in image.variants if variant.precisions_cpu
+]
+
+QUICK = Settings(
+    min_seconds=0.3,
+    max_seconds=1.0,
+    min_samples=16,
+    min_images=16,
+    precision_of_median=0.5,
+    warmup_max_seconds=0.5,
+    idle_seconds=0.0,
+    cell_timeout_s=120.0,
+    batch_window_ms=5.0,
+)
+
+#: image -> (driver of its tests, what makes the driver write a small model)
+MAKERS = {
+    "tensorflow": ("tensorflow_driver.py", lambda folder: {"action": "export", "root": str(folder)}),
+    "onnxrt": ("onnx_driver.py", lambda folder: {"action": "make", "model": str(folder), "opset": 17}),
+}
+
+
+def interpreter(image: str) -> Path:
+    python = ROOT / f".envs/{image}-cpu/bin/python"
+    if not python.exists():
+        pytest.skip(f"no .envs/{image}-cpu: ./invoke test makes it")
+    return python
+
+
+@pytest.fixture(scope="module")
+def model_for(tmp_path_factory: pytest.TempPathFactory):
+    """Image name -> folder of a small model that it can read."""
+    made: dict[str, Path] = {}
+
+    def make(image: str) -> Path:
+        maker = image if image in MAKERS else "onnxrt"  # all others read ONNX
+        if maker not in made:
+            folder = tmp_path_factory.mktemp(maker)
+            driver, request = MAKERS[maker]
+            paths = {name: folder / f"{name}.json" for name in ("request", "answer")}
+            fixed = {"repository": str(ROOT), "answer": str(paths["answer"]), "cache_dir": str(folder / "cache")}
+            paths["request"].write_text(json.dumps({**fixed, **request(folder / "Small-0123456789ab")}))
+            done = subprocess.run(
+                [interpreter(maker), Path(__file__).with_name(driver), paths["request"]],
+                capture_output=True, text=True, cwd=ROOT, timeout=200, check=False, env={**os.environ, "HOME": str(folder)},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-2000:]
+            made[maker] = folder / "Small-0123456789ab"
+        return made[maker]
+
+    return make
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant"), CPU_VARIANTS, ids=[variant.name for _, variant in CPU_VARIANTS])
+def test_every_scenario_on_the_cpu(tmp_path: Path, model_for, image: Image, variant: Variant) -> None:
+    python = interpreter(image.name)
+    model = model_for(image.name)
+    base = {"model": "Small", "variant": variant.name, "precision": "fp32"}
+    cells = [
+        Cell(**base, batch_size=2),
+        Cell(**base, batch_size=2, scenario="offline"),
+        Cell(**base, batch_size=2, scenario="multi-stream", streams=2),
+        Cell(**base, batch_size=2, scenario="server", target_rate_per_s=20.0),
+        Cell(**base, batch_size=2, scenario="server", target_rate_per_s=1e9),
+    ]
+    job = Job(
+        run_dir=str(tmp_path / "run"), model_dir=str(model), adapter=str(image.adapter), image=image.name, device="cpu",
+        device_name="a CPU", device_uuid="", cache_dir=str(tmp_path / "cache"), runner="local", cells=cells, settings=QUICK,
+        threads=1,
+    )  # fmt: skip
+    job.write(tmp_path / "job.json")
+    done = subprocess.run(
+        [python, "-m", "common.harness", tmp_path / "job.json"],
+        capture_output=True, text=True, cwd=ROOT, timeout=280, check=False, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = []
+    for cell in cells:
+        with (tmp_path / "run/cells" / cell.key / "cell.csv").open(newline="") as file:
+            rows += list(csv.DictReader(file))
+    assert [(row["status"], row["message"]) for row in rows[:4]] == [("ok", "")] * 4
+    assert all(int(row["samples"]) > 0 for row in rows[:4])
+    assert rows[4]["status"] == "timeout" and "more than it can serve" in rows[4]["message"]
+    assert len({row["worker"] for row in rows}) == 1
