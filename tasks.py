@@ -531,6 +531,25 @@ def build(
     build_images(default_console(), framework, flavour="cpu" if cpu else "gpu", base=base, network=network)
 
 
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to keep: names or paths, as bare words too; default: the newest",
+        "out": "folder that gets one folder for each run; default: data/reference",
+        "command": "the command line that repeats them, in place of the one that was typed; default: as typed",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def keep(_context: Context, run: list[str], out: str = "", command: str = "", debug: bool = False) -> None:
+    """Copies runs as small references that can be committed: all facts, no logs, no paths of this machine."""
+    from common.host.keeping import keep as keep_runs
+
+    data = DataFolder.default()
+    for folder in keep_runs(_run_folders(run, data), Path(out) if out else data.root / "reference", command):
+        print(folder)
+
+
 @task(help={"framework": "name of the new framework: lower-case letters, digits and '-'", "debug": DEBUG_HELP})
 @for_people
 def new(_context: Context, framework: str, debug: bool = False) -> None:

@@ -1,0 +1,75 @@
+"""`invoke keep`: a run as a small reference that can be committed: every fact that the analysis reads, nothing of this machine.
+
+Left out: jobs, logs, unfinished cells, power readings outside the measured windows and idle phases, and paths of
+interpreters. Nothing is averaged or rounded.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.errors import UserError
+from common.host.runs import Run, read_run
+
+#: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
+MARGIN_NS = 1_500_000_000
+CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
+
+
+def keep(runs: Iterable[Path], out: Path, command: str = "") -> list[Path]:
+    """Copies each run to `out/<run>/`; returns the folders made. Raises UserError when one exists already or is no run.
+
+    command: the command line that repeats the runs, stored in place of the one that was typed; "" keeps the typed one.
+    """
+    made = []
+    for folder in runs:
+        run = read_run(folder)
+        target = out / run.name
+        if target.exists():
+            raise UserError(f"{target} exists already; remove it to keep {run.name} anew")
+        for key in sorted(run.existing_cells()):
+            (target / "cells" / key).mkdir(parents=True)
+            for name in CELL_FILES:
+                if (run.folder / "cells" / key / name).is_file():
+                    shutil.copyfile(run.folder / "cells" / key / name, target / "cells" / key / name)
+        windows = _windows(target)
+        for power in sorted(run.folder.glob("power*.csv")):
+            _copy_readings(power, target / power.name, windows)
+        _write_description(run, target, command)
+        made.append(target)
+    return made
+
+
+def _write_description(run: Run, target: Path, command: str) -> None:
+    description = {**run.description, "images": {}}
+    if command:
+        description["command"] = command
+    for image, facts in run.description.get("images", {}).items():
+        description["images"][image] = {name: value for name, value in facts.items() if name != "python"}
+    (target / "run.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _windows(run: Path) -> list[tuple[int, int]]:
+    """(begin, end) of every measured window and idle phase, widened by the margin, in order."""
+    windows = []
+    for path in run.glob("cells/*/phases.csv"):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["phase"] in ("measure", "idle") and row["end_ns"]:
+                    windows.append((int(row["start_ns"]) - MARGIN_NS, int(row["end_ns"]) + MARGIN_NS))
+    return sorted(windows)
+
+
+def _copy_readings(source: Path, target: Path, windows: list[tuple[int, int]]) -> None:
+    """Copies the header and the readings within the windows. Readings come in order of time, and so do the windows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open() as lines, target.open("w") as kept:
+        kept.write(next(lines, ""))
+        for line in lines:
+            t_ns, _, _ = line.partition(",")
+            if t_ns.isdigit() and any(begin <= int(t_ns) <= end for begin, end in windows):
+                kept.write(line)

@@ -1,0 +1,52 @@
+"""A kept run has every fact that the analysis reads and nothing of the machine's paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common import schema
+from common.errors import UserError
+from common.host.keeping import MARGIN_NS, keep
+
+SECOND = 1_000_000_000
+
+
+def make_run(folder: Path) -> Path:
+    cell = folder / "cells" / "key"
+    cell.mkdir(parents=True)
+    (folder / "logs").mkdir()
+    (cell / "cell.csv").write_text(schema.to_csv("cell.csv", [{"cell_key": "key", "status": "ok"}]))
+    phases = [{"phase": "measure", "start_ns": 100 * SECOND, "end_ns": 105 * SECOND}]
+    (cell / "phases.csv").write_text(schema.to_csv("phases.csv", phases))
+    (cell / "samples.csv").write_text(schema.to_csv("samples.csv", []))
+    readings = [{"t_ns": second * SECOND, "power_mw": 1.5} for second in range(90, 120)]
+    (folder / "power.csv").write_text(schema.to_csv("power.csv", readings))
+    images = {"torch": {"python": "/somewhere/python", "digest": "sha256:1"}}
+    (folder / "run.json").write_text(json.dumps({"run": folder.name, "command": "typed", "images": images}))
+    return folder
+
+
+def test_readings_near_the_windows_are_kept_and_no_others(tmp_path: Path) -> None:
+    (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out")
+    times = [int(line.split(",")[0]) for line in (kept / "power.csv").read_text().splitlines()[1:]]
+    first, last = 100 * SECOND - MARGIN_NS, 105 * SECOND + MARGIN_NS
+    assert times == [s * SECOND for s in range(90, 120) if first <= s * SECOND <= last]
+    assert (kept / "cells" / "key" / "samples.csv").is_file()
+    assert not (kept / "logs").exists()
+
+
+def test_interpreters_are_left_out_and_the_command_may_be_given(tmp_path: Path) -> None:
+    (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out", command="invoke sweep --gpu 0")
+    description = json.loads((kept / "run.json").read_text())
+    assert description["images"] == {"torch": {"digest": "sha256:1"}}
+    assert description["command"] == "invoke sweep --gpu 0"
+
+
+def test_a_kept_run_is_not_overwritten(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    keep([run], tmp_path / "out")
+    with pytest.raises(UserError, match="exists already"):
+        keep([run], tmp_path / "out")
