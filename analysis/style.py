@@ -97,6 +97,7 @@ RC: Any = {
     "font.family": "sans-serif",
     "axes.grid": True,
     "axes.grid.which": "major",
+    "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "axes.spines.top": False,

@@ -13,6 +13,9 @@ from analysis.reading import Problem
 
 #: Lines of one file that are named one by one.
 MOST_LINES = 5
+#: Counts above this are junk; fields of the schema hold them all.
+MOST_COUNT = 2**31
+MOST_BYTES = 2**50
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,20 @@ class Line:
             raise ValueError(f"{name} is 0")
         return value
 
+    def bytes_in(self, name: str) -> int:
+        """An amount of memory, rounded to whole bytes."""
+        value = self.number_in(name)
+        if value > MOST_BYTES:
+            raise ValueError(f"{name} is {value:g}: no device has so much memory")
+        return round(value)
+
     def whole(self, name: str) -> int:
         """A positive whole number, also written as 8.0."""
         value = self.positive(name)
         if value != int(value):
             raise ValueError(f"{name} is {value}, not a whole number")
+        if value > MOST_COUNT:
+            raise ValueError(f"{name} is {value:g}: no count is so big")
         return int(value)
 
 

@@ -101,6 +101,8 @@ def _cell(line: Line, cell: Cell, facts: Facts) -> ImportedCell:
         row = {"i": 0, "domain": "gpu", "energy_mj": watts * seconds * 1e3, "time_ns": seconds * 1e9, "source": source}
         files["energy.csv"] = [row]
     peak = _of_gpu(line, "Max GPU Memory Usage", facts.gpu_ordinal)
+    if peak is not None and peak > foreign_csv.MOST_BYTES:
+        raise ValueError("Max GPU Memory Usage is more than any device has")
     breakdown = {
         name: text for name, text in line.fields.items() if name.startswith(("Client", "Network", "Server")) and text
     }

@@ -127,7 +127,7 @@ def _passes(
 ) -> None:
     refused = Refused(file)
     found: dict[int, list[dict[str, Any]]] = {}
-    memory: dict[int, list[float]] = {}
+    memory: dict[int, list[int]] = {}
     for line in foreign_csv.read(file, _TIMES, ["GPU_Memory_Usage"], problems):
         try:
             batch_size = line.whole("Batch_Size")
@@ -139,7 +139,7 @@ def _passes(
         rows.append({"i": len(rows), "images": images, "duration_s": repr(duration)})
         if line.fields.get("GPU_Memory_Usage"):
             try:
-                memory.setdefault(batch_size, []).append(line.number_in("GPU_Memory_Usage"))
+                memory.setdefault(batch_size, []).append(line.bytes_in("GPU_Memory_Usage"))
             except ValueError as error:
                 problems.append(Problem(file, f"{error}; taken as unknown", lines=(line.number,), loses=False))
     problems += refused.problems()
@@ -159,7 +159,7 @@ def _passes(
         peak = max(memory[batch_size]) if batch_size in memory else None
         columns = {
             "settings": json.dumps(settings),
-            "device_peak_bytes": None if peak is None else int(peak),
+            "device_peak_bytes": peak,
             "message": None,
         }
         cells[key] = ImportedCell(cell, columns, {"passes.csv": rows})
@@ -169,7 +169,7 @@ def _pass(line: Line) -> tuple[int, float]:
     """(images, seconds) of a pass; ValueError where its three figures do not belong together."""
     duration, rate, per_image = (line.positive(name) for name in ("Elapsed_Times", "Throughput", "Latency"))
     images = round(duration * rate)
-    if images < 1 or abs(duration * rate - images) > 1e-3:
+    if not 1 <= images <= foreign_csv.MOST_COUNT or abs(duration * rate - images) > 1e-3:
         raise ValueError("Elapsed_Times x Throughput is no whole number of images: other units than s and images/s?")
     if not math.isclose(per_image * rate, 1, rel_tol=1e-6):
         raise ValueError("Latency is not 1 / Throughput: other units than s per image and images/s?")

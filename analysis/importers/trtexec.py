@@ -8,7 +8,6 @@ size, precision and GPU.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from common.errors import UserError
 
 _BEGIN, _END = ("startH2dMs", "startInMs"), ("endD2hMs", "endOutMs")
 MOST_LINES = 5
+#: Later than this, 30 years, is no time of a benchmark; NaN and infinity are not below it either.
+MOST_MS = 1e12
 
 
 def _recognises(path: Path) -> bool:
@@ -96,7 +97,7 @@ def _time(entry: Mapping[str, Any], names: tuple[str, ...]) -> float:
     for name in names:
         if name in entry:
             value = entry[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_MS:
                 raise ValueError(f"{name} is no time")
             return float(value)
     raise ValueError(f"lacks {names[0]}")

@@ -134,6 +134,8 @@ def test_without_energy_power_stays_unknown(folder: Path, import_this: Any) -> N
         ("8,0.5,1024,0.97,1\n", "Latency is not 1 / Throughput"),
         ("8,500,1024.00123,0.000976561326,1\n", "no whole number of images: other units"),
         ("8,0.5\n", "another number of fields"),
+        ("99999999999999999999,0.5,1024,0.0009765625,1\n", "no count is so big"),
+        ("8,1e20,1e20,1e-20,1\n", "no whole number of images"),
     ],
 )
 def test_a_bad_line_costs_itself(folder: Path, import_this: Any, line: str, reason: str) -> None:
@@ -212,6 +214,17 @@ def test_unknown_frameworks_missing_and_foreign_columns(folder: Path, import_thi
     with opened(result) as database:
         variants = [row["variant"] for row in database.query("SELECT variant FROM comparison ORDER BY 1")]
         assert variants == ["keras", "onnxrt", "tftrt"]
+
+
+def test_junk_in_the_memory_column_costs_the_memory_alone(folder: Path, import_this: Any) -> None:
+    path = folder / "onnxrt_10_it_x_py.csv"
+    path.write_text(path.read_text().replace(",1000.0\n", ",1e300\n"))
+    result, told = import_this(folder, gpu_ordinal=1)
+    assert "no device has so much memory; taken as unknown" in told
+    with opened(result) as database:
+        assert database.problems == []
+        row = database.query("SELECT device_memory_peak_bytes AS memory FROM comparison WHERE variant = 'onnxrt'")[0]
+        assert row["memory"] is None
 
 
 def test_nothing_usable(folder: Path, import_this: Any) -> None:
