@@ -106,14 +106,16 @@ def _run_folders(names: list[str], data: DataFolder) -> list[Path]:
         return existing
     folders = []
     for name in names:
-        path = Path(name) if (Path(name) / "run.json").is_file() else data.results / name
-        if not (path / "run.json").is_file():
-            nested = sorted(found.parent for found in path.glob("*/run.json"))
-            if not nested:
-                raise unknown("run", name, [folder.name for folder in existing])
-            folders += nested
-            continue
-        folders.append(path)
+        for place in (Path(name), data.results / name):
+            if (place / "run.json").is_file():
+                folders.append(place)
+                break
+            nested = sorted(found.parent for found in place.glob("*/run.json"))
+            if nested:  # a folder of runs, such as data/reference/h200
+                folders += nested
+                break
+        else:
+            raise unknown("run", name, [folder.name for folder in existing])
     return folders
 
 
