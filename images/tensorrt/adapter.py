@@ -1,9 +1,9 @@
 """TensorRT (8.6 to 11) and TensorRT-RTX: an ONNX file becomes an engine, one CUDA graph replays each inference.
 
 Variants: `tensorrt`, and `tensorrt-rtx` for the cards that TensorRT-RTX supports (it compiles its kernels at run time).
-How an engine is built: trt_build; for which batch sizes, and all environment variables: trt_profile; where it is
-kept: trt_cache (`<cache_dir>/tensorrt/`); how it runs and copies overlap: trt_slot. The modules beside this file carry
-the prefix `trt_` and are found because this file puts its folder on sys.path.
+How an engine is built: build; for which batch sizes, and all environment variables: profile; where it is kept: cache
+(`<cache_dir>/tensorrt/`); how it runs and copies overlap: slot. These modules lie beside this file and are imported as
+`images.tensorrt.*`: the folder that holds `common/` and `images/` is on the module path wherever the harness runs.
 """
 
 from __future__ import annotations
@@ -20,19 +20,14 @@ import numpy as np
 from common.cell import Cell
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
-
-_HERE = str(Path(__file__).resolve().parent)
-if _HERE not in sys.path:
-    sys.path.append(_HERE)
-
-from trt_build import Request, build, strongly_typed, unsupported_precision  # noqa: E402
-from trt_cache import EngineKey, read_blob, read_engine, write_blob, write_engine  # noqa: E402
-from trt_calibration import calibration_batches, make_calibrator  # noqa: E402
-from trt_cuda_graph import GraphDriver  # noqa: E402
-from trt_driver import cuda_version, driver_too_old  # noqa: E402
-from trt_log import Complaints, make_logger, say  # noqa: E402
-from trt_profile import Options, Profile, choose_profile, tactic_mask, workspace_limit  # noqa: E402
-from trt_slot import Engine, Slot, describe_graph  # noqa: E402
+from images.tensorrt.build import Request, build, strongly_typed, unsupported_precision
+from images.tensorrt.cache import EngineKey, read_blob, read_engine, write_blob, write_engine
+from images.tensorrt.calibration import calibration_batches, make_calibrator
+from images.tensorrt.cuda_graph import GraphDriver
+from images.tensorrt.driver import cuda_version, driver_too_old
+from images.tensorrt.log import Complaints, make_logger, say
+from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
+from images.tensorrt.slot import Engine, Slot, describe_graph
 
 _LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 #: inferences in flight of the offline scenario: one copying, one computing, one queued behind them
@@ -218,7 +213,8 @@ class TensorRT:
         if engine is None:
             raise self._complaints.failure("the engine cannot be loaded")
         self._engine_bytes = max(0, free - self._free())
-        self._facts = dict(facts, origin="built" if cached is None else "cache", engine_file_bytes=len(plan))
+        origin = "built" if cached is None else "cache"
+        self._facts = dict(facts, origin=origin, engine_file=f"{key.stem}.engine", engine_file_bytes=len(plan))
         loaded = Engine(self._trt, self._cuda, engine, self._complaints)
         if hasattr(self._trt, "IRuntimeCache"):
             loaded.runtime_config = self._runtime_config(engine, key)
@@ -348,6 +344,7 @@ class TensorRT:
         chosen = {
             "profile": str(self._profile),
             "engine": f"{self._facts.get('origin')}, built in {self._facts.get('build_seconds')} s",
+            "engine_file": str(self._facts.get("engine_file")),
             "engine_file_bytes": str(self._facts.get("engine_file_bytes")),
             "timing_cache": str(self._facts.get("timing_cache")),
             "network": "strongly typed" if typed else "precision flags",

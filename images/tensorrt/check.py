@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Callable, List
 
 _ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(_ROOT), str(Path(__file__).resolve().parent)]
+# Run as a script: this folder goes, whose modules would be found under top-level names such as `profile`.
+sys.path[0] = str(_ROOT)
 
 import numpy as np  # noqa: E402
 
@@ -60,13 +61,13 @@ def _imports() -> int:
 
 
 def _import(library: str) -> Any:
-    from adapter import import_library
+    from images.tensorrt.adapter import import_library
 
     return import_library(library)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from adapter import create
+    from images.tensorrt.adapter import create
 
     model = ModelFiles.read(arguments.model)
     with np.load(str(model.path(model.reference))) as stored:

@@ -1,4 +1,4 @@
-"""What the TensorRT tests share: the image's folder on sys.path, a driver without a GPU, an adapter that runs on both."""
+"""What the TensorRT tests share: a driver without a GPU, an adapter that runs on both."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 IMAGE = ROOT / "images" / "tensorrt"
 HERE = Path(__file__).resolve().parent
 
-# As the worker does it: behind everything else. The tests' stand-ins lie beside this file.
-for folder in (IMAGE, HERE):
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+# The stand-ins lie beside this file.
+if str(HERE) not in sys.path:
+    sys.path.append(str(HERE))
 
 
 def load_adapter() -> Any:
@@ -85,7 +84,7 @@ def make_adapter(
 ) -> Iterator[Callable[..., SimpleNamespace]]:
     """make_adapter(version) -> .adapter, .trt, .cuda, .builds (requests seen): the adapter on stand-ins for pycuda,
     TensorRT's runtime and the driver; the builder gives `plan` or raises what .build_error says."""
-    graph_module = importlib.import_module("trt_cuda_graph")
+    graph_module = importlib.import_module("images.tensorrt.cuda_graph")
     from fake_pycuda import Driver
     from fake_tensorrt import FakeTensorRT
 

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "images" / "tensorrt")]
-
-from trt_build import Request, build, unsupported_precision  # noqa: E402
-from trt_log import Complaints, make_logger  # noqa: E402
-from trt_profile import Profile  # noqa: E402
-from trt_retype import bfloat16_bits, retype  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported  # noqa: E402
+from images.tensorrt.build import Request, build, unsupported_precision  # noqa: E402
+from images.tensorrt.log import Complaints, make_logger  # noqa: E402
+from images.tensorrt.profile import Profile  # noqa: E402
+from images.tensorrt.retype import bfloat16_bits, retype  # noqa: E402
 
 
 def probe_build(onnx: str, output: str, precision: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trt_driver
 
 from common.cell import Cell
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
+from images.tensorrt import driver as driver_version
 
 Make = Callable[..., SimpleNamespace]
 
@@ -185,6 +185,8 @@ def test_a_second_worker_reads_the_engine_that_the_first_built(load: Make) -> No
     second.adapter.prepare(images(4), "device")
     assert second.builds == []
     assert second.adapter.settings()["engine"] == "cache, built in 7.0 s"
+    assert second.adapter.settings()["engine_file"] == first.adapter.settings()["engine_file"]
+    assert [path.name for path in second.adapter._folder.glob("*.engine")] == [second.adapter.settings()["engine_file"]]
 
 
 def test_another_version_or_precision_builds_its_own(load: Make) -> None:
@@ -277,7 +279,7 @@ def test_no_gpu_is_one_sentence(make_adapter: Make, library: Any) -> None:
 def test_an_old_driver_is_one_sentence(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     state = make_adapter()
     maps = "7f00-7f01 r-xp 00000000 fe:00 77 /opt/lib/libcublas.so.12"
-    old = functools.partial(trt_driver.driver_too_old, maps=maps)
+    old = functools.partial(driver_version.driver_too_old, maps=maps)
     monkeypatch.setitem(type(state.adapter).supports.__globals__, "driver_too_old", old)
     monkeypatch.setattr(state.cuda, "get_driver_version", lambda: 11080)
     assert state.adapter.supports(cell()).startswith("the driver is too old: it has CUDA 11.8")

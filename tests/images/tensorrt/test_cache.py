@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trt_cache import EngineKey, read_engine, write_blob, write_engine
+
+from images.tensorrt.cache import EngineKey, read_engine, write_blob, write_engine
 
 KEY = EngineKey(
     model_hash="0123456789ab",

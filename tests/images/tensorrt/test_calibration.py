@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trt_calibration import calibration_batches, make_calibrator
+
+from images.tensorrt.calibration import calibration_batches, make_calibrator
 
 REFERENCE = np.random.default_rng(3).uniform(0, 255, (4, 6, 5, 3)).astype(np.float32)
 

@@ -6,9 +6,9 @@ import ctypes
 from typing import Any
 
 import pytest
-from trt_cuda_graph import CudaError, Graph, GraphDriver
 
 from common.harness.adapter import DeviceOutOfMemory
+from images.tensorrt.cuda_graph import CudaError, Graph, GraphDriver
 
 
 @pytest.fixture

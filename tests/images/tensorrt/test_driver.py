@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from trt_driver import cuda_version, driver_too_old
+
+from images.tensorrt.driver import cuda_version, driver_too_old
 
 MAPS = """7f0000000000-7f0000001000 r-xp 00000000 fe:00 77 /opt/lib/libcublasLt.so.12
 7f0000001000-7f0000002000 r-xp 00000000 fe:00 78 /opt/lib/libcublas.so.12

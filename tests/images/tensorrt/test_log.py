@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 
 import pytest
-from trt_log import Complaints, make_logger
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from images.tensorrt.log import Complaints, make_logger
 
 
 class Severity(enum.Enum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from trt_profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
 
 from common.harness.adapter import Unsupported
+from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
 
 TACTICS = {"CUBLAS": 0, "EDGE_MASK_CONVOLUTIONS": 3, "JIT_CONVOLUTIONS": 4}
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from trt_log import say
+from images.tensorrt.log import say
 
 #: Part of every key: raise it when the way an engine is built changes in a manner that the other fields do not show.
 RECIPE = 1

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 import numpy as np
-from trt_cache import read_blob, write_blob
-from trt_log import say
+
+from images.tensorrt.cache import read_blob, write_blob
+from images.tensorrt.log import say
 
 BATCHES = 16
 SEED = 20231

@@ -2,7 +2,7 @@
 
 Two ways to a precision. Up to TensorRT 10 a builder flag (FP16, BF16, INT8) allows it, and the builder chooses layer
 by layer. TensorRT 11 and TensorRT-RTX have no such flags; their networks are strongly typed, so the ONNX graph is
-converted to the precision first (trt_retype). TF32 is a flag in both and is cleared for fp32.
+converted to the precision first (retype). TF32 is a flag in both and is cleared for fp32.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from trt_cache import read_blob, write_blob
-from trt_log import Complaints, say
-from trt_profile import Profile
-from trt_retype import retype
-
 from common.harness.adapter import Unsupported
+from images.tensorrt.cache import read_blob, write_blob
+from images.tensorrt.log import Complaints, say
+from images.tensorrt.profile import Profile
+from images.tensorrt.retype import retype
 
 _FLAGS = {"fp32": (), "tf32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("INT8", "FP16")}
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
-from trt_cuda_graph import CudaError, Graph, GraphDriver
-from trt_log import Complaints, say
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from images.tensorrt.cuda_graph import CudaError, Graph, GraphDriver
+from images.tensorrt.log import Complaints, say
 
 _TYPES = {
     "FLOAT": np.float32,
