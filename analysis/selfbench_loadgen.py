@@ -160,7 +160,7 @@ def compare(adapter: Any, queries: int, rounds: int, rate: float | None) -> bool
         figure = float(np.mean([one[percentile] for one in theirs]))
         inside = interval.low <= figure <= interval.high
         agree &= inside
-        print(f"  {line(percentile, interval, figure)}  {'within' if inside else 'OUTSIDE'}")
+        print(f"  {line(percentile, interval, figure)}  {'within' if inside else 'OUTSIDE'}", flush=True)
     return agree
 
 
