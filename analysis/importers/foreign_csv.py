@@ -115,8 +115,9 @@ class Refused:
     def add(self, line: Line, reason: str) -> None:
         self._lines.setdefault(reason, []).append(line.number)
 
-    def problems(self) -> list[Problem]:
+    def problems(self, loses: bool = True) -> list[Problem]:
+        """One problem per reason. loses: False where the rest of such a line was used."""
         return [
-            Problem(self.path, reason, lines=tuple(numbers[:MOST_LINES]), rows=len(numbers))
+            Problem(self.path, reason, tuple(numbers[:MOST_LINES]), len(numbers) if loses else 0, loses)
             for reason, numbers in self._lines.items()
         ]

@@ -125,7 +125,7 @@ def _licence(path: Path) -> str | None:
 def _passes(
     file: Path, framework: str, frontend: str, announced: int, cells: dict[_Key, ImportedCell], problems: list[Problem]
 ) -> None:
-    refused = Refused(file)
+    refused, unknown_memory = Refused(file), Refused(file)
     found: dict[int, list[dict[str, Any]]] = {}
     memory: dict[int, list[int]] = {}
     for line in foreign_csv.read(file, _TIMES, ["GPU_Memory_Usage"], problems):
@@ -141,8 +141,8 @@ def _passes(
             try:
                 memory.setdefault(batch_size, []).append(line.bytes_in("GPU_Memory_Usage"))
             except ValueError as error:
-                problems.append(Problem(file, f"{error}; taken as unknown", lines=(line.number,), loses=False))
-    problems += refused.problems()
+                unknown_memory.add(line, f"{error}; taken as unknown")
+    problems += refused.problems() + unknown_memory.problems(loses=False)
     variant, precision = FRAMEWORKS[framework]
     for batch_size, rows in found.items():
         key = (framework, batch_size, frontend)
@@ -156,7 +156,7 @@ def _passes(
             problems.append(Problem(file, message, loses=False))
         cell = Cell(MODEL, variant, precision, batch_size, frontend=frontend)
         settings = {"images_per_pass": rows[0]["images"], "passes": len(rows), "tf32": "unknown"}
-        peak = max(memory[batch_size]) if batch_size in memory else None
+        peak = max(memory.get(batch_size, ()), default=None)
         columns = {
             "settings": json.dumps(settings),
             "device_peak_bytes": peak,
