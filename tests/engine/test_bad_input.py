@@ -61,7 +61,9 @@ def test_an_image_with_older_code(run_bench: Bench, monkeypatch: pytest.MonkeyPa
 
 def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
     # Nothing listens on the discard port of this machine.
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/base:latest: the base image cannot be fetched.*--base") as raised:
+    with pytest.raises(
+        UserError, match=r"127\.0\.0\.1:9/base:latest: the base image cannot be fetched.*--base"
+    ) as raised:
         images.build(client, "sidecar", "cpu", base="127.0.0.1:9/base:latest")
     assert "\n" not in str(raised.value)
 
