@@ -67,14 +67,17 @@ def _name(key: Sequence[Any], parts: Sequence[str]) -> str:
 
 def _measured(database: Database, rows: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> list[Measured]:
     return [
-        Measured(key, [_durations(database, row["run"], cell) for cell in row["cell_keys"]])
+        Measured(key, [_durations(database, row["run"], cell, row["scenario"]) for cell in row["cell_keys"]])
         for key, row in rows.items()
     ]
 
 
-def _durations(database: Database, run: str, cell_key: str) -> Any:
-    """Nanoseconds of each inference in the order of time, or of each image of a published pass."""
-    _, end, due = database.samples(run, cell_key)
+def _durations(database: Database, run: str, cell_key: str, scenario: str) -> Any:
+    """Nanoseconds of each inference in the order of time (offline: its share of its group), or of each image of a published pass."""
+    start, end, due = database.samples(run, cell_key)
+    if len(end) and scenario == "offline":
+        ends, counts = np.unique(end, return_counts=True)
+        return np.diff(ends, prepend=start.min()) / counts
     if len(end):
         return end - due
     found = database.query(

@@ -35,8 +35,8 @@ WITH file AS (
     min(end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE AS min_ns,
     max(end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE AS max_ns,
     quantile_cont((end_ns - coalesce(scheduled_ns, start_ns))::DOUBLE, [0.5, 0.9, 0.95, 0.99, 0.999]) AS quantile_ns,
-    -- server scenario: where the latency went
-    count(DISTINCT start_ns) FILTER (scheduled_ns IS NOT NULL) AS server_inferences,
+    -- server scenario: where the latency went (DISTINCT with FILTER would cost all other files dear)
+    count(DISTINCT CASE WHEN scheduled_ns IS NOT NULL THEN start_ns END) AS server_inferences,
     max(scheduled_ns) - min(scheduled_ns) AS arrivals_ns,
     avg(start_ns - scheduled_ns) AS mean_wait_ns,
     quantile_cont((start_ns - scheduled_ns)::DOUBLE, [0.5, 0.9, 0.95, 0.99]) AS wait_quantile_ns,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from analysis import result_intervals
+from analysis import compare_runs, result_intervals
 from analysis.database import Database
 from common import schema
 from tests.analysis.conftest import RunBuilder
@@ -98,3 +99,25 @@ def test_no_table_mixes_scenarios(database: Database) -> None:
         assert table.group["scenario"] in ("offline", "server")
     latency = {table.group["scenario"] for table in tables if table.metric.name in ("latency", "p90", "p99")}
     assert latency == {"server"}
+
+
+def test_runs_are_compared_by_the_share_of_an_inference_in_its_group(
+    build: Callable[..., RunBuilder], opened: Callable[..., Database]
+) -> None:
+    """Groups of other sizes are no difference; the time from a row's start to its end would make them one."""
+    runs = [build("a"), build("b")]
+    for run, size in zip(runs, (4, 9), strict=True):
+        cell = run.cell("onnxrt", 1, [10 * MS] * size, scenario="offline")
+        rng = np.random.default_rng(size)
+        ends = np.cumsum(rng.normal(10 * MS * size, 1000, 60).astype(np.int64)) + 5_000 * MS
+        starts = np.concatenate([[5_000 * MS], ends[:-1]])
+        write_samples(
+            cell, [(int(s) + k, int(e), None) for s, e in zip(starts, ends, strict=True) for k in range(size)]
+        )
+    database = opened(*runs)
+    rows = {row["run"]: row for row in database.query("SELECT * FROM comparison")}
+    medians = [
+        float(np.median(compare_runs._durations(database, row["run"], row["cell_keys"][0], "offline")))
+        for row in rows.values()
+    ]
+    assert medians == pytest.approx([10 * MS] * 2, rel=0.001)
