@@ -505,6 +505,23 @@ def export(
     console.print(escape(files.weights_note), highlight=False, soft_wrap=True)
 
 
+@task(
+    help={
+        "gpu": "GPU to look at, by index or UUID; default: 0 where there is one, else the CPU",
+        "json": "figures and advice as JSON, for machines; default: a table",
+        "debug": DEBUG_HELP,
+    }
+)
+@for_people
+def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = False) -> None:
+    """Checks in under a minute whether this machine can be measured on, and says what to do. Exit code 1: something fails."""
+    from common.host.doctor import doctor as examine
+
+    code = examine(gpu, json, default_console(), DataFolder.default())
+    if code:
+        sys.exit(code)
+
+
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def frameworks(_context: Context, debug: bool = False) -> None:

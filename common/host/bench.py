@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
-from common.host import models
+from common.host import doctor, models
 from common.host import options as opt
 from common.host.devices import Device, choose_devices
 from common.host.fingerprint import describe_host, source_revision
@@ -323,10 +323,25 @@ def open_run(
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},
             "images": runner.describe_images(),
+            "doctor": _examine(devices, data, console),
         },
     )
     run.save()
     return run, seed
+
+
+def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:
+    """What the doctor's cheap checks find, by device, for run.json; those that fail are said at once."""
+    found = {device.name: doctor.cheap_findings(device, data) for device in devices}
+    failed = {
+        f"{finding.shown}: {finding.advice}"
+        for findings in found.values()
+        for finding in findings
+        if finding.state == "fail"
+    }
+    for line in sorted(failed):
+        console.print(escape(line), style="yellow", highlight=False)
+    return {name: doctor.describe(findings) for name, findings in found.items()}
 
 
 def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], console: Console) -> Outcome:
