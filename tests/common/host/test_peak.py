@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from common.harness.scenarios import server
 from common.host import peak
 from common.host.bench import Options
 from common.host.paths import DataFolder
+from common.host.runner import SidecarState
 from common.job import Settings
+from common.model_files import ModelFiles
+from tests.common.harness.conftest import make_toy_model
 
 BASE = Cell("M", "toy", "fp32", 1)
 BOUND = peak.Bound(max_p99_ms=10.0, queries=1000, longest_s=300.0)
@@ -161,3 +165,75 @@ def test_bounds_that_cannot_be(bad: float) -> None:
 def test_what_the_search_decides_itself(tmp_path: Path, options: Options) -> None:
     with pytest.raises(UserError, match="leave"):
         peak.peak(options, BOUND, Console(file=io.StringIO()), DataFolder(tmp_path))
+
+
+class SimulatedRunner:
+    """A runner whose jobs are simulated; `stops_after` cells it is interrupted."""
+
+    name = "local"
+
+    def __init__(self, folder: Path, stops_after: int = 1000) -> None:
+        self.model = make_toy_model(folder) if not folder.exists() else ModelFiles.read(folder)
+        self.stops_after = stops_after
+        self.ran: list[str] = []
+
+    def prepare(self, variants, flavour, on_step) -> None:
+        pass
+
+    def ensure_model(self, name, data, weights, on_step) -> ModelFiles:
+        return self.model
+
+    def describe_images(self) -> dict[str, object]:
+        return {}
+
+    def interrupt(self) -> None:
+        pass
+
+    @contextmanager
+    def sidecar(self, context, device):
+        yield SidecarState(recording=False, reason="simulated")
+
+    def run_job(self, context, planned, on_event) -> None:
+        (cell,) = planned.cells
+        if len(self.ran) == self.stops_after:
+            raise KeyboardInterrupt
+        self.ran.append(cell.key)
+        framework = SimulatedFramework(context.run.folder, 5.0 if cell.variant == "torch" else 2.0)
+        row = framework(cell, context.request.settings)
+        on_event({"event": "cell_start", "cell_key": cell.key, "worker": "w"})
+        (framework.cells / cell.key / "cell.csv").write_text(
+            schema.to_csv("cell.csv", [{**cell.to_dict(), "cell_key": cell.key, **row}])
+        )
+        on_event({"event": "cell_finish", "cell_key": cell.key, "status": row["status"], "message": row["message"]})
+
+
+def test_a_whole_search_and_one_that_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataFolder(tmp_path / "data")
+    options = Options(framework="onnxrt,torch", device="cpu", runner="local", batch_window_ms=3.0)
+    out = Console(file=io.StringIO(), width=160)
+
+    def search(runner: SimulatedRunner) -> list[peak.Peak]:
+        monkeypatch.setattr("common.host.bench.make_runner", lambda options, images: runner)
+        return peak.peak(options, BOUND, out, data)
+
+    first = SimulatedRunner(tmp_path / "model", stops_after=4)
+    with pytest.raises(KeyboardInterrupt):
+        search(first)
+    (folder,) = data.results.iterdir()
+    assert json.loads((folder / "run.json").read_text())["finished_utc"] is None
+
+    second = SimulatedRunner(tmp_path / "model")
+    found = {row.variant: row for row in search(second)}
+    assert [path.name for path in data.results.iterdir()] == [folder.name]
+    assert len(first.ran) == 4 and not set(first.ran) & set(second.ran)
+    description = json.loads((folder / "run.json").read_text())
+    assert description["finished_utc"] and set(description["plan"]) == {*first.ran, *second.ran}
+    assert description["settings"]["batch_window_ms"] == 3.0
+    met = {name: row.met for name, row in found.items()}
+    assert met["onnxrt"] and met["torch"] and met["onnxrt"] > 1.5 * met["torch"]
+    assert (data.report / folder.name / "peak.csv").exists()
+    assert "meets it" in out.file.getvalue()  # type: ignore[attr-defined]
+
+    third = SimulatedRunner(tmp_path / "model")  # a finished search is not continued: this is another run
+    search(third)
+    assert len(list(data.results.iterdir())) == 2
