@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.host import environments, models
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
+from common.host.lost_cells import LOST_NOTHING, JobEnd, write_lost_cells
 from common.host.paths import ROOT, DataFolder
 from common.host.plan import PlannedJob
 from common.host.runner import Context, OnEvent, OnStep, SidecarState
@@ -47,6 +48,7 @@ class LocalRunner:
         self._flavour = "cpu"
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
+        self._interrupted = threading.Event()
 
     @staticmethod
     def _resolve(python: str | None) -> Path | None:
@@ -124,6 +126,17 @@ class LocalRunner:
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
         command = [str(self.interpreter(image.name)), "-m", "common.harness", str(path)]
+        # A supervisor that is killed costs the cell that was running; each turn stores one cell more at the least.
+        for _ in planned.cells:
+            if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
+                return
+            end = self._run_supervisor(command, environment, on_event)
+            if end.fatal or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
+                return
+            write_lost_cells(run, job, context.model, end, on_event)
+
+    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], on_event: OnEvent) -> JobEnd:
+        """Runs a supervisor to its end, however that comes about. Raises UserError when it cannot be started."""
         try:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
             # more, so also when this process is killed.
@@ -138,6 +151,7 @@ class LocalRunner:
             )
         except OSError as error:
             raise UserError(f"{command[0]} cannot be started: {error.strerror}") from error
+        fatal = False
         with self._lock:
             self._running.add(process)
         try:
@@ -145,16 +159,15 @@ class LocalRunner:
             for line in process.stdout:
                 event = _parse(line)
                 if event is not None:
+                    fatal = fatal or event["event"] == "error"
                     on_event(event)
-            code = process.wait()
+            return JobEnd(process.wait(), fatal=fatal, what="supervisor")
         finally:
             with self._lock:
                 self._running.discard(process)
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-        if code not in (0, 2, 130, 143):
-            on_event({"event": "error", "message": f"the supervisor of {planned.name} ended with exit code {code}"})
 
     @contextmanager
     def sidecar(self, context: Context, device: Device) -> Iterator[SidecarState]:
@@ -199,6 +212,7 @@ class LocalRunner:
             context.run.description.setdefault("sidecar", {})[device.name] = done or {"event": "lost"}
 
     def interrupt(self) -> None:
+        self._interrupted.set()
         with self._lock:
             for process in self._running:
                 if process.poll() is None:

@@ -13,7 +13,7 @@ from common.harness.writer import write_cell
 from common.host.bench import default_console
 from common.host.compose.meeting import Meeting, service
 from common.host.compose.prepare import give
-from common.host.containers.lost_cells import started_cells
+from common.host.lost_cells import started_cells
 from common.host.paths import ROOT, DataFolder
 from common.host.runs import Run, read_run
 from common.job import Job

@@ -23,10 +23,10 @@ from common.host.containers import engine, images
 from common.host.containers.engine import LABEL, explained
 from common.host.containers.leftovers import owner_labels, remove_container, remove_orphans
 from common.host.containers.limits import Limits
-from common.host.containers.lost_cells import ContainerEnd, write_lost_cells
 from common.host.containers.ownership import container_user, lent
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
+from common.host.lost_cells import JobEnd, write_lost_cells
 from common.host.paths import DataFolder
 from common.host.plan import PlannedJob
 from common.host.runner import Context, OnEvent, OnStep, SidecarState
@@ -168,7 +168,7 @@ class DockerRunner:
 
     def _run_container(
         self, context: Context, planned: PlannedJob, device: Device, budget_s: float, on_event: OnEvent
-    ) -> ContainerEnd:
+    ) -> JobEnd:
         run = context.run.folder
         name = f"framewatt-{context.run.name}-{planned.name}"
         arguments = self._limits.arguments()
@@ -208,10 +208,10 @@ class DockerRunner:
                 container.wait()
                 container.reload()
                 state = container.attrs["State"]
-                return ContainerEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set(), fatal)
+                return JobEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set(), fatal)
             except NotFound:
                 # Removed from outside (docker rm -f, or the engine was restarted and pruned).
-                return ContainerEnd(137, False, False, False)
+                return JobEnd(137, False, False, False)
             finally:
                 deadline.cancel()
                 with self._lock:

@@ -1,4 +1,4 @@
-"""The row of a cell whose container died as a whole."""
+"""The row of a cell whose supervisor, or whose container as a whole, was killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from common.cell import Cell
 from common.harness import journal
-from common.host.containers.lost_cells import ContainerEnd, started_cells, write_lost_cells
+from common.host.lost_cells import JobEnd, started_cells, write_lost_cells
 from common.job import Job
 from common.model_files import ModelFiles
 
@@ -39,13 +39,15 @@ def statuses(run: Path) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize(
     ("end", "status", "words"),
     [
-        (ContainerEnd(137, False, False, False), "crashed", "exit code 137"),
-        (ContainerEnd(137, True, False, False), "oom", "memory limit"),
-        (ContainerEnd(1, True, False, False), "crashed", "exit code 1"),
-        (ContainerEnd(137, False, True, False), "timeout", "hung"),
+        (JobEnd(137, False, False, False), "crashed", "exit code 137"),
+        (JobEnd(137, True, False, False), "oom", "memory limit"),
+        (JobEnd(1, True, False, False), "crashed", "exit code 1"),
+        (JobEnd(137, False, True, False), "timeout", "hung"),
+        (JobEnd(-9, what="supervisor"), "crashed", "the supervisor was ended by SIGKILL"),
+        (JobEnd(141, what="supervisor"), "crashed", "the supervisor ended with exit code 141"),
     ],
 )
-def test_the_started_cell_gets_the_reason(tmp_path: Path, end: ContainerEnd, status: str, words: str) -> None:
+def test_the_started_cell_gets_the_reason(tmp_path: Path, end: JobEnd, status: str, words: str) -> None:
     journal.append(tmp_path, "start", CELLS[1].key, "w")
     events: list[Any] = []
     lost = write_lost_cells(tmp_path, job(tmp_path), model(tmp_path), end, events.append)
@@ -59,13 +61,13 @@ def test_the_started_cell_gets_the_reason(tmp_path: Path, end: ContainerEnd, sta
 
 def test_before_any_cell_the_first_that_is_left_carries_it(tmp_path: Path) -> None:
     (tmp_path / "cells" / CELLS[0].key).mkdir(parents=True)
-    end = ContainerEnd(127, False, False, False)
+    end = JobEnd(127, False, False, False)
     assert write_lost_cells(tmp_path, job(tmp_path), model(tmp_path), end, lambda event: None) == [CELLS[1]]
 
 
 @pytest.mark.parametrize("code", [0, 130, 143])
 def test_a_container_that_ended_as_asked_lost_nothing(tmp_path: Path, code: int) -> None:
     journal.append(tmp_path, "start", CELLS[0].key, "w")
-    end = ContainerEnd(code, False, False, False)
+    end = JobEnd(code, False, False, False)
     assert write_lost_cells(tmp_path, job(tmp_path), model(tmp_path), end, lambda event: None) == []
     assert statuses(tmp_path) == {}
