@@ -14,7 +14,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
-from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions
+from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
 from images.onnxrt.cuda_inference import CudaInference
 from images.onnxrt.cuda_runtime import CudaError, CudaRuntime
@@ -43,6 +43,7 @@ class OnnxRuntimeAdapter:
         self._shape_io: Optional[Tuple[Tuple[int, ...], str]] = None
         self._cuda: Optional[CudaRuntime] = None
         self._stream = 0
+        self._notes: Dict[str, str] = {}
 
     # --- what can be done -------------------------------------------------------------------------------------------
 
@@ -73,10 +74,12 @@ class OnnxRuntimeAdapter:
         self._model, self._precision, self._threads = model, precision, threads
         self._names = (model.onnx_input, model.onnx_output)
         self._cache = Path(cache_dir) / self._variant
-        # TensorRT halves float32 itself and would rather see the whole model
-        half = precision == "fp16" and self._variant == "onnxrt"
-        key = f"{model.hash}-ort{self._ort.__version__}"
-        self._path, self._rewrite = model_cache.rewritten(model.path(model.onnx), self._cache, key, half)
+        self._path, self._rewrite = self._file(trial.Choice())
+        self._worth_turning = [
+            name
+            for name in trial.Choice._fields
+            if name != "fused_activation" or not self._rewrite.startswith(("as exported", "0 "))
+        ]
         self._batch_axis = self._inspect()
         if device != "cpu":
             self._open_device(int(device.partition(":")[2] or 0))
@@ -132,11 +135,12 @@ class OnnxRuntimeAdapter:
         self._shape_io = (batch.shape, io)
 
     def _build(self, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+        self._notes = {}
         if self._cuda is None:
             return cpu_inference.build(self._ort, self._path, self._names, self._batch_axis, batch, self._threads)
         if self._variant == "onnxrt-trt":
-            return self._build_cuda(batch, io, gpu_options.Choice(True, False))
-        memory = gpu_options.ChoiceCache(self._cache / "choices.json")
+            return self._build_cuda(batch, io, trial.Choice())
+        memory = trial.ChoiceCache(self._cache / "choices.json")
         versions = self.versions()
         key = "-".join(
             [self._model.hash, self._precision, f"b{len(batch)}", versions["framework"], versions.get("cudnn", ""),
@@ -144,36 +148,32 @@ class OnnxRuntimeAdapter:
         )  # fmt: skip
         known = memory.get(key)
         if known is not None:
-            return self._build_cuda(batch, io, known)
-        chosen, inference = self._fastest(batch, io)
-        memory.put(key, chosen)
+            inference = self._build_cuda(batch, io, known.choice)
+        else:
+            found = trial.search(
+                lambda choice: self._build_cuda(batch, io, choice),
+                trial.bound_for(len(batch)),
+                trial.seconds_per_run,
+                self._worth_turning,
+            )
+            known, inference = trial.Kept(found.choice, found.tried), found.inference
+            memory.put(key, known)
+        self._path, self._rewrite = self._file(known.choice)
+        self._notes = {
+            "chosen": str(known.choice),
+            "trial": "; ".join(f"{way}: {result}" for way, result in known.tried.items()),
+        }
         return inference
 
-    def _fastest(self, batch: np.ndarray, io: str) -> Tuple[gpu_options.Choice, CudaInference]:
-        """The fastest way of running this shape. Raises the last failure where none works."""
-        best: Optional[Tuple[float, gpu_options.Choice, CudaInference]] = None
-        failure: Optional[Exception] = None
-        for choice in gpu_options.candidates(len(batch)):
-            try:
-                trial = self._build_cuda(batch, io, choice)
-            except Exception as error:  # a model that cannot be captured, an engine that cuDNN does not have
-                failure = error
-                continue
-            if len(batch) < gpu_options.TRIAL_FROM_BATCH:
-                return choice, trial
-            seconds = gpu_options.seconds_per_run(trial.run)
-            if best is not None and best[0] <= seconds:
-                trial.close()
-                continue
-            if best is not None:
-                best[2].close()
-            best = (seconds, choice, trial)
-        if best is None:
-            assert failure is not None
-            raise failure
-        return best[1], best[2]
+    def _file(self, choice: trial.Choice) -> Tuple[Path, str]:
+        """The model file that a choice needs, made on first use, and what was done to it."""
+        # TensorRT halves float32 itself and would rather see the whole model
+        half = self._precision == "fp16" and self._variant == "onnxrt"
+        source = self._model.path(self._model.onnx)
+        key = f"{self._model.hash}-ort{self._ort.__version__}"
+        return model_cache.rewritten(source, self._cache, key, half, choice.fused_activation)
 
-    def _build_cuda(self, batch: np.ndarray, io: str, choice: gpu_options.Choice) -> CudaInference:
+    def _build_cuda(self, batch: np.ndarray, io: str, choice: trial.Choice) -> CudaInference:
         assert self._cuda is not None
         prefix = f"{self._model.hash}-{self._precision}-b{len(batch)}"
         providers = gpu_options.providers(
@@ -181,7 +181,7 @@ class OnnxRuntimeAdapter:
         )
         self._cache.mkdir(parents=True, exist_ok=True)
         chosen = sessions.options(self._ort, self._batch_axis, len(batch))
-        session = sessions.create(self._ort, self._path, chosen, providers)
+        session = sessions.create(self._ort, self._file(choice)[0], chosen, providers)
         sizes = session.get_outputs()[0].shape
         fixed = all(isinstance(size, int) for size in sizes[1:])
         output = (len(batch), *sizes[1:]) if fixed else (len(batch), self._model.classes)
@@ -241,6 +241,7 @@ class OnnxRuntimeAdapter:
             "model_file": self._path.name,
             "batch_axis": "fixed" if self._batch_axis else "as the model has it",
             **own,
+            **self._notes,
         }
 
     def device_peak_bytes(self) -> Optional[int]:

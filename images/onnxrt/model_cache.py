@@ -1,4 +1,4 @@
-"""The ONNX file that a session reads: the exported one with its hard-swish spelt in one word, in float32 or float16.
+"""The ONNX file that a session reads: the exported one, its hard-swish spelt in one word or not, in float32 or float16.
 
 Made once per model, precision and onnxruntime version, and kept in the cache folder.
 """
@@ -13,14 +13,17 @@ from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 
 
-def rewritten(source: Path, cache: Path, key: str, half: bool) -> Tuple[Path, str]:
+def rewritten(source: Path, cache: Path, key: str, half: bool, fuse: bool = True) -> Tuple[Path, str]:
     """Path of the file to load, and what was done to it in words.
 
     half: weights and activations in float16 by ONNX Runtime's own converter; input and output stay float32, so that
-    every precision reads the same bytes from the application. Without the package onnx (or for a file beyond
-    protobuf's 2 GB) float32 models are taken as they are. Raises Unsupported where float16 cannot be made.
+    every precision reads the same bytes from the application. fuse: hard-swish and hard-sigmoid as one operator each.
+    Without the package onnx (or for a file beyond protobuf's 2 GB) float32 models are taken as they are. Raises
+    Unsupported where float16 cannot be made.
     """
-    target = cache / f"{key}-{'fp16' if half else 'fp32'}.onnx"
+    if not half and not fuse:
+        return source, "as exported"
+    target = cache / f"{key}-{'fp16' if half else 'fp32'}{'' if fuse else '-unfused'}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()
@@ -32,7 +35,7 @@ def rewritten(source: Path, cache: Path, key: str, half: bool) -> Tuple[Path, st
         return source, "as exported: the package onnx is missing"
     try:
         model = onnx.load(str(source))
-        fused = onnx_rewrites.fuse_hard_swish(model)
+        fused = onnx_rewrites.fuse_hard_swish(model) if fuse else 0
         if half:
             from onnxruntime.transformers.float16 import convert_float_to_float16
 

@@ -1,0 +1,158 @@
+"""Which way of running one shape is the fastest on this GPU: tried, one change at a time, within a bound of time.
+
+With four yes-or-no choices there are sixteen ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
+choice is turned over once, and kept turned where that was faster: five builds. What won is kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence
+
+from images.onnxrt import sessions
+
+#: below this batch size the launches dominate on every GPU seen so far, so a CUDA graph wins, and what is inside matters less
+FROM_BATCH = 8
+#: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
+BOUND_SECONDS = 60.0
+_MEASURE_SECONDS = 0.3
+
+
+class Choice(NamedTuple):
+    """graph: capture a CUDA graph. nhwc: channels-last inside. fused_activation: hard-swish as one operator.
+    fused_bias: let cuDNN fuse a convolution with its bias.
+
+    The defaults are tried first; the order of the fields is that of the trial, the most promising first.
+    """
+
+    graph: bool = True
+    nhwc: bool = True
+    fused_activation: bool = True
+    fused_bias: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(
+            [
+                "CUDA graph" if self.graph else "no graph",
+                "NHWC" if self.nhwc else "NCHW",
+                "hard-swish fused" if self.fused_activation else "hard-swish as exported",
+                "bias fused" if self.fused_bias else "bias separate",
+            ]
+        )
+
+
+class Inference(Protocol):
+    """What the trial needs of a shape that has been built."""
+
+    def run(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Found(NamedTuple):
+    """tried: way in words -> milliseconds of an inference, or why it does not work here."""
+
+    choice: Choice
+    inference: Any
+    tried: Dict[str, str]
+
+
+def search(
+    build: Callable[[Choice], Inference],
+    bound_seconds: float,
+    seconds_per_run: Callable[[Callable[[], None]], float],
+    fields: Sequence[str] = Choice._fields,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """The fastest way found; all others are closed. Raises the last failure where none works.
+
+    bound_seconds: no further way is begun after it, once one works; with 0 the first that works is taken unmeasured.
+    fields: what may be turned over.
+    """
+    begin = clock()
+    current = Choice()
+    best: Optional[Found] = None
+    best_seconds = 0.0
+    failure: Optional[Exception] = None
+    tried: Dict[str, str] = {}
+    for field in (None, *fields):
+        if best is not None and clock() - begin >= bound_seconds:
+            break
+        candidate = current if field is None else current._replace(**{field: not getattr(current, field)})
+        try:
+            trial = build(candidate)
+            seconds = seconds_per_run(trial.run) if bound_seconds > 0 else 0.0
+        except Exception as error:  # a model that cannot be captured, an engine that cuDNN does not have, no memory
+            failure = error
+            tried[str(candidate)] = sessions.first_line(error)
+            continue
+        tried[str(candidate)] = f"{1000 * seconds:.3f} ms" if bound_seconds > 0 else "not measured"
+        if best is not None and best_seconds <= seconds:
+            trial.close()
+            continue
+        if best is not None:
+            best.inference.close()
+        best, best_seconds, current = Found(candidate, trial, tried), seconds, candidate
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best
+
+
+def bound_for(batch_size: int) -> float:
+    """Seconds that a trial of this batch size may take. Raises ValueError for an environment variable that is no number."""
+    if batch_size < FROM_BATCH:
+        return 0.0
+    return float(os.environ.get("FRAMEWATT_ONNXRT_TRIAL_SECONDS") or BOUND_SECONDS)
+
+
+def seconds_per_run(run: Callable[[], None]) -> float:
+    """Median time of a run; a few runs, or a third of a second of them."""
+    taken: List[float] = []
+    begin = time.perf_counter()
+    while len(taken) < 5 or time.perf_counter() - begin < _MEASURE_SECONDS:
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[len(taken) // 2]
+
+
+class Kept(NamedTuple):
+    """What the cache folder knows of an earlier trial."""
+
+    choice: Choice
+    tried: Dict[str, str]
+
+
+class ChoiceCache:
+    """What won for a key, in one small JSON file; a file that cannot be read is no reason to stop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self) -> Dict[str, Any]:
+        try:
+            values = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def get(self, key: str) -> Optional[Kept]:
+        value = self._read().get(key)
+        if not isinstance(value, dict) or not isinstance(value.get("tried"), dict):
+            return None
+        choice = value.get("choice")
+        if not isinstance(choice, dict) or set(choice) != set(Choice._fields):
+            return None
+        return Kept(Choice(**{name: bool(flag) for name, flag in choice.items()}), value["tried"])
+
+    def put(self, key: str, kept: Kept) -> None:
+        values = self._read()
+        values[key] = {"choice": kept.choice._asdict(), "tried": kept.tried}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+        temporary.replace(self._path)
