@@ -192,6 +192,7 @@ def _create_tables(database: Database) -> None:
         f"CREATE TABLE run (run VARCHAR, path VARCHAR, {_declare({name: kind for name, (kind, _) in run_facts.RUN.items()})})"
     )
     connection.execute(f"CREATE TABLE run_device (run VARCHAR, {_declare(dict(run_facts.DEVICE))})")
+    connection.execute(f"CREATE TABLE cooling (run VARCHAR, cell_key VARCHAR, {_declare(dict(run_facts.COOLING))})")
     connection.execute("CREATE TABLE sample_source (path VARCHAR, run VARCHAR, cell_key VARCHAR)")
     connection.execute("CREATE TABLE power_source (path VARCHAR, run VARCHAR)")
     for kind, file_name in (("sample", "samples.csv"), ("power", "power.csv")):
@@ -333,6 +334,9 @@ def _load_small_files(database: Database, batch: list[_Run]) -> None:
         for row in run_facts.device_rows(run.document):
             device_values = [run.name, *row]
             database.connection.execute(f"INSERT INTO run_device VALUES ({_marks(device_values)})", device_values)
+        for row in run_facts.cooling_rows(run.document):
+            cooling_values = [run.name, *row]
+            database.connection.execute(f"INSERT INTO cooling VALUES ({_marks(cooling_values)})", cooling_values)
         run.rows.clear()
 
 

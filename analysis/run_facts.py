@@ -24,7 +24,12 @@ RUN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "kernel": ("VARCHAR", ("host", "kernel")),
     "os": ("VARCHAR", ("host", "os")),
     "governor": ("VARCHAR", ("host", "governor")),
-    "virtualization": ("VARCHAR", ("host", "virtualization")),
+    "turbo": ("VARCHAR", ("host", "turbo")),
+    "clock_source": ("VARCHAR", ("host", "clock_source")),
+    "usable_cores": ("BIGINT", ("host", "usable_cores")),
+    "virtualization": ("VARCHAR", ("host", "hypervisor")),
+    "source_revision": ("VARCHAR", ("source_revision",)),
+    "cool_to_c": ("DOUBLE", ("settings", "cool_to_c")),
     "weights_note": ("VARCHAR", ("model", "weights_note")),
 }
 
@@ -38,12 +43,21 @@ DEVICE: Mapping[str, str] = {
     "compute_capability": "VARCHAR",
     "memory_bytes": "BIGINT",
     "power_limit_mw": "DOUBLE",
+    "power_limit_default_mw": "DOUBLE",
     "ecc": "VARCHAR",
     "persistence": "VARCHAR",
     "pcie_generation": "BIGINT",
+    "pcie_generation_max": "BIGINT",
     "pcie_width": "BIGINT",
+    "pcie_width_max": "BIGINT",
+    "mig_mode": "VARCHAR",
+    "sm_clock_default_mhz": "BIGINT",
+    "sm_clock_max_mhz": "BIGINT",
     "processes": "BIGINT",
 }
+
+#: column of the table `cooling` -> DuckDB type; the same names in an entry of `cooling`
+COOLING: Mapping[str, str] = {"seconds": "DOUBLE", "temperature_c": "DOUBLE", "target_c": "DOUBLE"}
 
 Value = str | int | float | None
 
@@ -97,3 +111,14 @@ def device_rows(document: Mapping[str, Any]) -> list[list[Value]]:
             values = {**device, "processes": len(processes) if isinstance(processes, list) else None}
             rows.append([_value(kind, values.get(name)) for name, kind in DEVICE.items()])
     return rows
+
+
+def cooling_rows(document: Mapping[str, Any]) -> list[list[Value]]:
+    """One row per cell before which the GPU was to cool: its key, then values in the order of COOLING."""
+    cooling = document.get("cooling")
+    cells = cooling.items() if isinstance(cooling, dict) else ()
+    return [
+        [_value("VARCHAR", key), *(_value(kind, waited.get(name)) for name, kind in COOLING.items())]
+        for key, waited in cells
+        if isinstance(waited, dict)
+    ]

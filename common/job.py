@@ -38,6 +38,10 @@ class Settings:
     device_time_runs: int = 50
     #: server scenario: how long a query may wait for others to share its inference; 0 takes those that are there
     batch_window_ms: float = 0.0
+    #: before each cell, wait until the GPU is no hotter than this, in C; None does not wait
+    cool_to_c: Optional[float] = None
+    #: but wait at most this long, in s
+    cool_max_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ EVENTS = {
     "phase": "name: one of schema.PHASE_NAMES, sent when the phase begins",
     "progress": "fraction of the time that warm-up and window may take, 0 to 1; samples so far; images_per_s so far",
     "cell_finish": "status, message",
+    "cooling": "seconds waited so far; temperature_c now, null where the sidecar tells none; target_c; done: true at the end",
     "job_finish": "nothing; the supervisor exits with 0 after it",
     "error": "message: only a person can mend this, one line; the supervisor exits with 2 after it",
 }

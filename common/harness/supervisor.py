@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.cell import Cell
-from common.harness import cell_folder, journal, memory
+from common.harness import cell_folder, cooling, journal, memory
 from common.harness.cell_folder import CannotWrite, writing
 from common.harness.environment import worker_environment
 from common.harness.process import Message, WorkerProcess
@@ -161,6 +161,8 @@ class Supervisor:
 
     def _run_cell(self, cell: Cell) -> None:
         worker = self._ready_worker(cell)
+        self._cool_down(cell, worker)
+        worker = self._ready_worker(cell)  # another one, should this one have died while it waited
         attempt = Attempt(self._job, cell, self._model, worker)
         journal.append(self._run_dir, "start", cell.key, worker.name)
         try:
@@ -181,6 +183,32 @@ class Supervisor:
                 pass  # the journal lies on the same full disk: the start without a finish stands for it
             raise
         self._finish(cell, worker, status, message)
+
+    def _cool_down(self, cell: Cell, worker: WorkerProcess) -> None:
+        """Waits until the GPU is as cool as the job asks, or the time for it is up, or nobody says how hot it is.
+
+        The worker waits beside it with its context open, as it will when the cell begins. Raises Interrupted.
+        """
+        target, longest = self._job.settings.cool_to_c, self._job.settings.cool_max_seconds
+        if target is None:
+            return
+        began = time.monotonic()
+        while True:
+            degrees = cooling.temperature(self._run_dir, self._job.device_uuid)
+            waited = time.monotonic() - began
+            gone = worker.exit_code() is not None
+            done = degrees is None or degrees <= target or waited >= longest or gone
+            emit(
+                "cooling",
+                cell_key=cell.key,
+                seconds=round(waited, 1),
+                temperature_c=degrees,
+                target_c=target,
+                done=done,
+            )
+            if done:
+                return
+            self._wake.wait(worker, min(1.0, longest - waited))
 
     def _finish(self, cell: Cell, worker: WorkerProcess, status: str, message: str) -> None:
         journal.append(self._run_dir, "finish", cell.key, worker.name, status, message)

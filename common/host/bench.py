@@ -75,6 +75,8 @@ class Options:
     streams: str = ""
     rate: str = ""
     batch_window_ms: float = -1.0
+    cool_to: float = 0.0
+    cool_max_seconds: float = 0.0
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,11 +107,14 @@ def settings_of(options: Options) -> Settings:
         "max_seconds": options.max_seconds,
         "warmup_max_seconds": options.warmup_seconds,
         "cell_timeout_s": options.cell_timeout,
+        "cool_to_c": options.cool_to,
+        "cool_max_seconds": options.cool_max_seconds,
     }
     for name, value in given.items():
         if value:
             values[name] = opt.positive(
-                "--" + name.replace("warmup_max", "warmup").removesuffix("_s").replace("_", "-"), value
+                "--" + name.replace("warmup_max", "warmup").removesuffix("_s").removesuffix("_c").replace("_", "-"),
+                value,
             )
     if options.idle_seconds >= 0:
         values["idle_seconds"] = options.idle_seconds
@@ -223,6 +228,8 @@ def opened(
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
     models.source(options.model)  # a name that does not exist is said before anything is made
     devices = choose_devices(options.device or None, options.gpu or None)
+    if settings.cool_to_c is not None and devices[0].kind == "cpu":
+        raise UserError("--cool-to is for a GPU, whose temperature the sidecar reads; leave it out for the CPU")
     variants = variants_for(options, images, devices, console)
     if not variants:
         raise UserError(f"no framework under images/ runs on {devices[0].product}")
@@ -353,7 +360,13 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
     stop = threading.Event()
     failures: list[BaseException] = []
 
-    def stream(device: Device, progress: CellProgress) -> None:
+    def on_event(event: Mapping[str, Any]) -> None:
+        if event["event"] == "cooling" and event["done"]:
+            told = {name: event[name] for name in ("seconds", "temperature_c", "target_c")}
+            run.description.setdefault("cooling", {})[event["cell_key"]] = told
+        progress.on_event(event)
+
+    def stream(device: Device) -> None:
         try:
             with runner.sidecar(context, device) as state:
                 run.description.setdefault("power", {})[device.name] = {
@@ -368,7 +381,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
                     if stop.is_set():
                         break
                     if job.device == device.name and any(cell.key not in existing for cell in job.cells):
-                        runner.run_job(context, job, progress.on_event)
+                        runner.run_job(context, job, on_event)
                         if progress.errors:
                             break
         except BaseException as error:  # handed to the main thread
@@ -380,7 +393,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
     # leave before its containers are removed.
     ended = {name: threading.Event() for name in context.devices}
     with CellProgress(console, total, done) as progress, _sigterm_as_interrupt():
-        threads = [threading.Thread(target=stream, args=(device, progress)) for device in context.devices.values()]
+        threads = [threading.Thread(target=stream, args=(device,)) for device in context.devices.values()]
         interrupted = False
         try:
             for thread in threads:

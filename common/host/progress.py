@@ -104,6 +104,8 @@ class CellProgress:
             if kind == "cell_start":
                 self._fractions[key] = 0.0
                 self._now(key, "starting")
+            elif kind == "cooling":
+                self._cooling(key, event)
             elif kind == "phase":
                 self._now(key, str(event["name"]))
             elif kind == "progress":
@@ -122,6 +124,19 @@ class CellProgress:
     def _now(self, key: str, phase: str) -> None:
         width = max(12, self._console.width - 52)
         self._progress.update(self._task, now=escape(f"{short_name(key)}: {phase}"[:width]))
+
+    def _cooling(self, key: str, event: Mapping[str, Any]) -> None:
+        degrees, target = event["temperature_c"], event["target_c"]
+        if not event["done"]:
+            self._now(key, f"cooling, {degrees} C")
+        elif degrees is None:
+            self._warn(f"{short_name(key)} did not wait for the GPU to cool: no fresh temperature from the sidecar")
+        elif degrees > target:
+            waited = f"after {event['seconds']:.0f} s"
+            self._warn(f"{short_name(key)} begins at {degrees} C {waited}, not at {target:g} C as asked")
+
+    def _warn(self, text: str) -> None:
+        self._console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
     def _finished(self, key: str, status: str, message: str) -> None:
         self.statuses[status] = self.statuses.get(status, 0) + 1
