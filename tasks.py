@@ -58,6 +58,8 @@ BENCH_HELP = {
     "streams": "multi-stream: inferences at a time, each by an instance of its own, comma list; default: 2",
     "rate": "server: mean arrivals of single images, in 1/s, comma list; no default",
     "batch-window-ms": "server: wait so long, in ms, for a batch to fill up; default: 0, take what is there",
+    "cool-to": "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",
+    "cool-max-seconds": "but wait at most this long, in s; default: 300",
     "seed": "seed of the order of cells and of arrivals; default: drawn, and stored in run.json",
     "debug": DEBUG_HELP,
 }
@@ -201,6 +203,8 @@ def bench_task(
     streams: str = "",
     rate: str = "",
     batch_window_ms: float = -1.0,
+    cool_to: float = 0.0,
+    cool_max_seconds: float = 0.0,
     debug: bool = False,
 ) -> None:
     """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
@@ -245,6 +249,8 @@ def sweep(
     streams: str = "",
     rate: str = "",
     batch_window_ms: float = -1.0,
+    cool_to: float = 0.0,
+    cool_max_seconds: float = 0.0,
     debug: bool = False,
 ) -> None:
     """Measures every framework variant that the device can run."""
