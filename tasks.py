@@ -315,6 +315,49 @@ def peak(
     print_results(find_peaks(options, bound, console, DataFolder.default()), bound, console)
 
 
+VERIFY_OPTIONS = ("framework", "device", "gpu", "precision", "model", "weights", "python", "threads", "debug")
+
+
+@task(
+    help={
+        **{name: BENCH_HELP[name] for name in VERIFY_OPTIONS},
+        "framework": "framework variants to verify, comma list; default: all that the device can run",
+        "batch-sizes": "images in one inference, comma list; default: 1,8,32",
+        "io": "host or device, comma list; default: host on the CPU, device on a GPU",
+        "pairs": "pairs of blocks, harness and plain loop, at least 11; default: 16",
+        "block-seconds": "length of a block, in s; default: 1",
+    }
+)
+@for_people
+def verify(
+    _context: Context,
+    framework: str = "",
+    device: str = "",
+    gpu: str = "",
+    batch_sizes: str = "",
+    precision: str = "fp32",
+    io: str = "",
+    model: str = "MobileNetV3L",
+    weights: str = "auto",
+    python: str = "",
+    pairs: int = 16,
+    block_seconds: float = 1.0,
+    threads: int = 0,
+    debug: bool = False,
+) -> None:
+    """Compares the harness with an independent plain loop of each framework, turn by turn. Exit code 1: a ratio is off."""
+    values = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
+    from common.host.verify import verify as compare_loops
+    from common.host.verify_report import print_result, write_markdown
+
+    console, data = default_console(), DataFolder.default()
+    result = compare_loops(Options(**values), pairs, block_seconds, console, data)
+    print_result(result, console)
+    console.print(escape(f"written to {write_markdown(result, data.report)}"), highlight=False, soft_wrap=True)
+    if any(row.word == "OFF" for row in result.verdicts) or not any(row.ratio for row in result.verdicts):
+        sys.exit(1)
+
+
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
@@ -364,6 +407,54 @@ def analyze(
         _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
         baseline=baseline or None, limits=limits,
     )  # fmt: skip
+    if code:
+        sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to report on: names, paths or 'all', as bare words too; default: the newest",
+        "where": "only cells that satisfy all of these: COLUMN=VALUE, comma list; default: all",
+        "compare": "put the GPUs of the runs, or the runs of one GPU, side by side; default: off",
+        "pdf": "also print it to report.pdf, through a headless Chromium or Chrome on PATH; default: off",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def report(
+    _context: Context, run: list[str], where: str = "", compare: bool = False, pdf: bool = False, debug: bool = False
+) -> None:
+    """One HTML page that stands alone: the answer first, tables to sort and filter, plots to point at, machine and method."""
+    from analysis.analyze import write_report
+
+    data = DataFolder.default()
+    folders = _run_folders(run, data)
+    name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
+    out = data.report / (f"{name}-compared" if compare else name)
+    console = default_console()
+    result = write_report(folders, out, console, where=where or None, compare=compare, pdf=pdf)
+    for path in result.paths:
+        if path.parent == out:
+            console.print(escape(str(path)), highlight=False, soft_wrap=True)
+    if result.exit_code:
+        sys.exit(result.exit_code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "query": "SQL of DuckDB, over the views that analysis/sql/README.md describes",
+        "run": "runs that the views hold: names or paths, as bare words after the query too; default: all",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
+    """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
+    from analysis.analyze import sql_shell
+
+    code = sql_shell(_run_folders(run or ["all"], DataFolder.default()), query, default_console())
     if code:
         sys.exit(code)
 
@@ -664,18 +755,25 @@ def selfbench(_context: Context, docker: bool = False, debug: bool = False) -> N
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Writes compose.yaml anew from the labels of images/*/Dockerfile, and says whether the compose here can run it."""
+    """Writes compose.yaml and the README's table of frameworks anew from the labels of images/*/Dockerfile."""
+    from common.host import framework_table
     from common.host.compose import generator, version
+    from common.host.image_registry import load_images
 
-    text = generator.render()
-    current = generator.FILE.read_text() if generator.FILE.is_file() else ""
-    if text == current:
-        print(f"{generator.FILE.name} is up to date")
+    images = load_images(IMAGES)
+    readme = framework_table.README.read_text()
+    stale = {
+        file: text
+        for file, text in ((generator.FILE, generator.render()), (framework_table.README, framework_table.updated(readme, images)))
+        if not file.is_file() or file.read_text() != text
+    }
+    for file, text in stale.items():
+        if not check:
+            file.write_text(text)
+        print(f"{file.name} is not what the labels say; invoke compose writes it anew" if check else f"wrote {file.name}")
+    if not stale:
+        print("compose.yaml and the README's table of frameworks are up to date")
     elif check:
-        print(f"{generator.FILE.name} is not what the labels say; invoke compose writes it anew")
         sys.exit(1)
-    else:
-        generator.FILE.write_text(text)
-        print(f"wrote {generator.FILE.name}")
     if not check:
         version.check()
