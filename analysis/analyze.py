@@ -13,7 +13,19 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis import published_intervals, render_files, render_terminal, report, result_intervals, style, tables
+from analysis import (
+    browser,
+    energy_intervals,
+    hover,
+    published_intervals,
+    render_files,
+    render_terminal,
+    report,
+    result_intervals,
+    side_by_side,
+    style,
+    tables,
+)
 from analysis.database import Database, open_runs
 from analysis.metrics import HEADLINES, METRICS
 from analysis.plots import files
@@ -73,16 +85,75 @@ def analyze(
         headlines = [table for table in every if table.metric.name in HEADLINES]
         render_terminal.show(headlines, console)
         _tell(database, rows, console)
-        intervals = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
+        intervals = all_intervals(database, rows)
         try:
             out.mkdir(parents=True, exist_ok=True)
             paths = _write_tables(database, every, rows, out, formats)
-            svgs, plot_paths = _write_plots(database, rows, intervals, out / "plots", console, baseline, limits)
+            drawings, plot_paths = _write_plots(database, rows, intervals, out / "plots", console, baseline, limits)
             page = out / "report.html"
-            page.write_text(report.render(database, rows, every, svgs, intervals), encoding="utf-8")
+            page.write_text(
+                report.render(database, rows, every, drawings, intervals, command=_again("analyze", runs)),
+                encoding="utf-8",
+            )
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
+
+
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    console: Console,
+    *,
+    where: str | Sequence[str] | None = None,
+    compare: bool = False,
+    pdf: bool = False,
+) -> AnalyzeResult:
+    """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it.
+
+    compare: put the runs' devices, or the runs of one device, side by side. pdf: by the print of a headless browser.
+    Raises UserError as `analyze` does, where there is nothing to compare, and where there is no browser for a PDF.
+    """
+    if pdf and browser.find() is None:
+        browser.print_to_pdf(out / "report.html", out / "report.pdf")  # says what is missing before any work is done
+    with open_runs(runs) as database:
+        chosen = parse_where(where, database)
+        rows = tables.load(database, chosen)
+        if not rows and chosen != Selection():
+            raise UserError(f"no cell meets {where!r}")
+        intervals = all_intervals(database, rows)
+        comparison = side_by_side.build(database, rows, intervals) if compare else None
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            drawings, paths = _write_plots(database, rows, intervals, out / "plots", console, None, None)
+            page = out / "report.html"
+            every = tables.build(database, rows, list(METRICS))
+            options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
+            command = _again("report", runs, *options)
+            page.write_text(
+                report.render(database, rows, every, drawings, intervals, comparison, command), encoding="utf-8"
+            )
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        paths.append(page)
+        if pdf:
+            browser.print_to_pdf(page, out / "report.pdf")
+            paths.append(out / "report.pdf")
+        _tell(database, rows, console)
+        return AnalyzeResult(database.exit_code, tuple(paths), page)
+
+
+def all_intervals(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
+    """95 % intervals of every figure that has one: from samples, from published passes, from energy meters."""
+    known = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
+    if len(rows) <= result_intervals.MOST_ROWS:
+        known |= energy_intervals.of_rows(database, rows, known)
+    return known
+
+
+def _again(task: str, runs: Sequence[Path], *options: str) -> str:
+    names = [run.name for run in runs]
+    return " ".join(["invoke", task, *(names if len(names) <= 8 else ["all"]), *options])
 
 
 def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -125,19 +196,20 @@ def _write_plots(
     console: Console,
     baseline: str | None,
     limits: Limits | None,
-) -> tuple[list[str], list[Path]]:
-    """(<svg> elements, files): everything that the data allow; what they do not allow is said and not drawn."""
-    svgs: list[str] = []
+) -> tuple[list[report.Drawing], list[Path]]:
+    """(for the report, files): everything that the data allow; what they do not allow is said and not drawn."""
+    drawings: list[report.Drawing] = []
     paths: list[Path] = []
     with mpl.rc_context(style.RC):
         gallery = Gallery(database, rows, intervals, baseline, limits or Limits())
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
-            svgs.append(files.inline_svg(saved[0], plot.description))
+            svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
+            drawings.append(report.Drawing(svg, plot.description))
             paths += saved
     if gallery.undrawn:
         console.print(Text("Not drawn: " + "; ".join(gallery.undrawn) + ".", style="dim"), soft_wrap=True)
-    return svgs, paths
+    return drawings, paths
 
 
 def sql_shell(runs: Sequence[Path], query: str, console: Console) -> int:

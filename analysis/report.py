@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from analysis import style
+from analysis import answers, side_by_side, style
 from analysis.colour_scale import colour
 from analysis.database import Database
-from analysis.metrics import shown
+from analysis.metrics import HEADLINES
 from analysis.result_intervals import Intervals
 from analysis.run_facts import DEVICE
+from analysis.side_by_side import Comparison
 from analysis.tables import Entry, Table, describe, machines
 
 Row = Mapping[str, Any]
 
 MOST_MARKS = 200
 MOST_MACHINES = 20
+MOST_PROBLEMS = 200
+#: Below these a page stays under 5 MB; what is left out is counted and named.
+MOST_PLACES = 7_000
+MOST_PLOT_BYTES = 2_600_000
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=jinja2.FileSystemLoader(_TEMPLATES),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -30,114 +37,139 @@ _ENVIRONMENT = jinja2.Environment(
 )
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """svg: an <svg> element. description: its caption."""
+
+    svg: str
+    description: str
+
+
 def render(
-    database: Database, rows: Sequence[Row], tables: Sequence[Table], plots: Sequence[str], intervals: Intervals
+    database: Database,
+    rows: Sequence[Row],
+    tables: Sequence[Table],
+    plots: Sequence[Drawing],
+    intervals: Intervals,
+    comparison: Comparison | None = None,
+    command: str = "invoke report",
 ) -> str:
-    """The whole page. rows: of `comparison`, as selected. plots: <svg> elements."""
+    """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files."""
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
-    marks = database.query("SELECT DISTINCT cell_key, mark, why FROM marks ORDER BY ALL")
-    keys = {key for row in rows for key in row["cell_keys"]}
-    marks = [mark for mark in marks if mark["cell_key"] in keys]
+    keys = {(row["run"], key) for row in rows for key in row["cell_keys"]}
+    marks = [mark for mark in database.query("FROM marks ORDER BY ALL") if (mark["run"], mark["cell_key"]) in keys]
+    used = {mark["mark"] for mark in marks}
     facts = _machine_facts(database)
+    shown, left_out = _fitting(tables)
+    drawn = _drawn(plots)
+    measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
     return _ENVIRONMENT.get_template("report.html.j2").render(
         title=f"{', '.join(models)} on {', '.join(devices)}" if rows else "nothing measured",
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
         machines=machines(rows),
-        answers=answers(tables, intervals),
-        problems=[str(problem) for problem in database.problems],
-        tables=[_table(table, intervals) for table in tables],
+        answers=answers.answers(tables, intervals),
+        comparison=comparison,
+        comparison_tables=[_compared(table, intervals) for table in comparison.tables] if comparison else [],
+        problems=[str(problem) for problem in database.problems[:MOST_PROBLEMS]],
+        more_problems=max(0, len(database.problems) - MOST_PROBLEMS),
+        headlines=[_table(table, intervals) for table in shown if table.metric.name in HEADLINES],
+        further=[_table(table, intervals) for table in shown if table.metric.name not in HEADLINES],
+        left_out=left_out,
         intervals=bool(intervals),
-        plots=plots,
+        plots=drawn,
+        more_plots=len(plots) - len(drawn),
+        meanings=[meaning for meaning in database.query("FROM mark_meaning") if meaning["mark"] in used],
         marks=marks[:MOST_MARKS],
         more_marks=max(0, len(marks) - MOST_MARKS),
         machine_facts=facts[:MOST_MACHINES],
         more_machines=max(0, len(facts) - MOST_MACHINES),
-        commands=[row["command"] for row in database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")]
-        + ["invoke analyze"],
+        versions=_versions(database, rows),
+        commands=[row["command"] for row in measured][:MOST_MACHINES],
+        more_commands=max(0, len(measured) - MOST_MACHINES),
+        command=command,
     )  # fmt: skip
 
 
-def answers(tables: Sequence[Table], intervals: Intervals) -> list[dict[str, Any]]:
-    """For each table of throughput, one sentence per batch size: the fastest, its interval, and the runner-up."""
-    found = []
-    for table in tables:
-        if table.metric.name == "throughput" and table.column_name == "batch_size":
-            sentences = [text for column in table.columns if (text := _answer(table, column, intervals))]
-            if sentences:
-                found.append({"subtitle": table.subtitle, "sentences": sentences})
-    return found
+def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:
+    """The tables that fit into a page, headlines first, and how many do not."""
+    room = MOST_PLACES
+    kept: set[int] = set()
+    for headline in (True, False):
+        for table in tables:
+            places = len(table.rows) * (len(table.columns) + 1)
+            if (table.metric.name in HEADLINES) is headline and places <= room:
+                room -= places
+                kept.add(id(table))
+    return [table for table in tables if id(table) in kept], len(tables) - len(kept)
 
 
-def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
-    ranked = sorted(
-        ((entry, row) for row in table.rows if (entry := table.entry(row, column)).value is not None),
-        key=lambda place: place[0].value or 0.0,
-        reverse=True,
-    )
-    if not ranked:
-        return None
-    (first, row), *others = ranked
-    text = f"Batch {column}: {_name(table, row)}, {first.text} {table.metric.unit}{_between(table, first, intervals)}"
-    if others:
-        second, other = others[0]
-        share = 100 * ((first.value or 0.0) / (second.value or 1.0) - 1)
-        clear = _clear(table, first, second, intervals)
-        verdict = "" if clear is None or clear else "; UNCLEAR, their intervals overlap"
-        text += (
-            f", {share:.1f} % above {_name(table, other)} ({second.text}{_between(table, second, intervals)}){verdict}"
-        )
-    return text + "."
-
-
-def _name(table: Table, row: Sequence[Any]) -> str:
-    names = dict(zip(table.row_names, row, strict=True))
-    words = [style.look(value).title if name == "variant" else describe(name, value) for name, value in names.items()]
-    return " ".join(words)
-
-
-def _interval(table: Table, entry: Entry, intervals: Intervals) -> tuple[float, float] | None:
-    """In the table's unit."""
-    found = intervals.get((entry.keys, entry.run, table.metric.name))
-    return None if found is None else (found.low * table.metric.scale, found.high * table.metric.scale)
-
-
-def _between(table: Table, entry: Entry, intervals: Intervals) -> str:
-    ends = _interval(table, entry, intervals)
-    return "" if ends is None else f" [{shown(ends[0])}, {shown(ends[1])}]"
-
-
-def _clear(table: Table, first: Entry, second: Entry, intervals: Intervals) -> bool | None:
-    """Whether the intervals of two places are apart; None where one has none."""
-    one, other = _interval(table, first, intervals), _interval(table, second, intervals)
-    if one is None or other is None:
-        return None
-    return one[0] > other[1] or other[0] > one[1]
+def _drawn(plots: Sequence[Drawing]) -> list[Drawing]:
+    room, kept = MOST_PLOT_BYTES, []
+    for plot in plots:
+        if len(plot.svg) <= room:
+            room -= len(plot.svg)
+            kept.append(plot)
+    return kept
 
 
 def _table(table: Table, intervals: Intervals) -> dict[str, Any]:
     return {
         "title": table.title,
+        "metric": table.metric.title,
         "subtitle": table.subtitle,
         "row_names": table.row_names,
         "headings": [describe(table.column_name, column) for column in table.columns],
         "rows": [
-            {"labels": row, "places": [_place(table, table.entry(row, column), intervals) for column in table.columns]}
+            {
+                "labels": _labels(table, row),
+                "places": [_place(table, table.entry(row, column), intervals) for column in table.columns],
+            }
             for row in table.rows
         ],
         "footers": table.footers,
     }
 
 
+def _compared(table: Table, intervals: Intervals) -> dict[str, Any]:
+    """As `_table`, each place with how it stands to the one in the first column."""
+    shown = _table(table, intervals)
+    for row, line in zip(table.rows, shown["rows"], strict=True):
+        first = table.entry(row, table.columns[0])
+        for column, place in list(zip(table.columns, line["places"], strict=True))[1:]:
+            place["ratio"] = side_by_side.ratio(table, first, table.entry(row, column), intervals)
+    return shown
+
+
+def _labels(table: Table, row: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {"text": style.look(label).title if name == "variant" else str(label), "value": label}
+        for name, label in zip(table.row_names, row, strict=True)
+    ]
+
+
 def _place(table: Table, entry: Entry, intervals: Intervals) -> dict[str, Any]:
     return {
         "text": entry.text,
+        "value": entry.value,
         "signs": entry.signs,
         "best": entry.best,
-        "known": entry.value is not None,
         "colour": None if entry.rank is None else colour(entry.rank),
-        "interval": _between(table, entry, intervals).strip() if entry.value is not None else "",
+        "interval": answers.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
+        "ratio": "",
         "keys": ", ".join(entry.keys),
     }
+
+
+def _versions(database: Database, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One line per variant and version that ran: framework, Python, runner, image."""
+    runs = sorted({row["run"] for row in rows})
+    return database.query(
+        "SELECT DISTINCT device_name, variant, framework_version, python_version, runner, image_digest FROM cells "
+        "WHERE run IN (SELECT unnest($1)) AND framework_version IS NOT NULL ORDER BY ALL LIMIT 200",
+        [runs],
+    )
 
 
 def _machine_facts(database: Database) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ class Worker:
         """Imports and loads, once a worker; None, or why the cell is not supported."""
         if self._adapter is None:
             with record.phase("import"):
-                self._create = _import_adapter(Path(self._job.adapter))
+                self._create = import_adapter(Path(self._job.adapter))
                 self._adapter = self._create(cell.variant)
             self._shared.append(record.phases[-1])
         _learn_versions(self._adapter, record)
@@ -302,7 +302,7 @@ def _learn_versions(adapter: Adapter, record: Record) -> None:
     record.learn(framework_version=versions.get("framework"), versions=json.dumps(versions, sort_keys=True))
 
 
-def _import_adapter(path: Path) -> Callable[[str], Adapter]:
+def import_adapter(path: Path) -> Callable[[str], Adapter]:
     """Imports `images/<image>/adapter.py` by its path; returns its create()."""
     spec = importlib.util.spec_from_file_location("framewatt_adapter", path)
     if spec is None or spec.loader is None:

@@ -1,7 +1,8 @@
 """The real `invoke`, with two things that its command line lacks: tasks that take several names, and exit code 2 for a typo.
 
 `invoke analyze RUN RUN` cannot be said to invoke itself: a positional argument of a task is exactly one word. Here the
-bare words after a task that has a `--run` option become `--run=WORD`, which invoke understands.
+bare words after a task that has a `--run` option become `--run=WORD`, which invoke understands; where such a task has
+positional arguments (the query of `invoke sql`), the first bare words are theirs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def with_named_words(words: list[str], contexts: dict[str, ParserContext]) -> li
     result: list[str] = []
     current: ParserContext | None = None
     takes_value = False
+    positional = 0
     for word in words:
         if takes_value:
             takes_value = False
@@ -33,8 +35,14 @@ def with_named_words(words: list[str], contexts: dict[str, ParserContext]) -> li
             flag = current.flags.get(word) if current is not None else None
             takes_value = flag is not None and flag.takes_value
             result.append(word)
+        elif positional and current is not None:
+            positional -= 1
+            result.append(word)
         elif word in contexts:
             current = contexts[word]
+            positional = sum(argument.name != NAMES_OPTION for argument in current.positional_args)
+            if f"--{NAMES_OPTION}" not in current.flags:
+                positional = 0  # invoke itself knows what to do with them
             result.append(word)
         elif current is not None and f"--{NAMES_OPTION}" in current.flags:
             result.append(f"--{NAMES_OPTION}={word}")

@@ -64,12 +64,17 @@ def _fold(tf: Any, graph_def: Any) -> Any:
     return grappler.OptimizeGraph(config, meta_graph)
 
 
+def graph_file(tf: Any, model: ModelFiles) -> str:
+    """Name of the folded graph within the cache folder."""
+    return f"{model.name}-{model.hash}-tf{tf.__version__}.pb"
+
+
 def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
     """The folded float32 GraphDef, from `cache` where it has been made before.
 
     Raises Unsupported for a SavedModel without exactly one input and one result.
     """
-    stored = cache / f"{model.name}-{model.hash}-tf{tf.__version__}.pb" if cache is not None else None
+    stored = cache / graph_file(tf, model) if cache is not None else None
     if stored is not None:
         # a file that does not parse is made again
         with contextlib.suppress(OSError, importlib.import_module("google.protobuf.message").DecodeError):
@@ -141,6 +146,7 @@ class FrozenGraph:
         self._inference: Any = None
         self._signature: List[Any] = []
         self._what = ""
+        self._file = ""
 
     def load(self, model: ModelFiles, precision: str) -> None:
         tf = self._tf
@@ -163,6 +169,7 @@ class FrozenGraph:
         self._inference = inference
         self._signature = [tf.TensorSpec([None, *model.input_shape], tf.float32)]
         self._what = f"{model.hash} {precision} {'xla' if self._jit else 'graph'}"
+        self._file = graph_file(tf, model) if self._cache is not None else "none: there is no cache folder"
         self.recompile()
 
     def recompile(self) -> None:
@@ -186,6 +193,7 @@ class FrozenGraph:
     def settings(self) -> Dict[str, str]:
         return {
             "graph": "SavedModel frozen, batch normalization folded by Grappler, one concrete function",
+            "graph_file": self._file,
             "xla": "jit_compile=True" if self._jit else "off",
             "fp16": "graph and weights cast to float16, softmax in float32",
         }

@@ -1,0 +1,69 @@
+"""Two programs that take turns at measuring: what `invoke verify` says to either of them, and how they answer.
+
+The host starts both sides, each in a process of its own, and then asks now one, now the other for a *block*: as many
+inferences as fit into so many seconds. Whoever is not asked sleeps in a read. So both meet the same machine in the same
+minutes, and neither can inherit a setting, a buffer or a library of the other.
+
+    host -> side, standard input    {"seconds": 1.0}                 one line a block; the end of the stream ends the side
+    side -> host, standard output   {"facts": {...}}                 once, when everything is compiled and warm
+                                    {"durations_ns": [812345, ...]}  for each block
+                                    {"refusal": "..."}               instead of either: this cannot be measured here
+
+Runs on Python 3.9 with the standard library alone. Of the two sides only the independent one uses `plain_loop`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Protocol
+
+
+class Refusal(Exception):
+    """This cannot be measured here; the text says why."""
+
+
+class Side(Protocol):
+    """facts: what the host should know before the first block, as JSON can hold it."""
+
+    facts: Dict[str, Any]
+
+    def block(self, seconds: float) -> List[int]:
+        """Durations in ns of consecutive inferences, together about so many seconds, at least one inference."""
+
+
+def serve(make: Callable[[], Side]) -> None:
+    """Answers the host until it closes our standard input. What libraries print goes to standard error instead."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(**fields: Any) -> None:
+        answers.write(json.dumps(fields) + "\n")
+        answers.flush()
+
+    try:
+        side = make()
+        say(facts=side.facts)
+        for line in sys.stdin:
+            say(durations_ns=side.block(float(json.loads(line)["seconds"])))
+    except BrokenPipeError:
+        return  # the host is gone
+    except Refusal as refusal:
+        say(refusal=" ".join(str(refusal).split()))
+    except BaseException as error:
+        traceback.print_exc()
+        say(refusal=" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def plain_loop(infer: Callable[[], Any], seconds: float) -> List[int]:
+    """The loop that anybody would write first. infer: one inference, returns when it is complete."""
+    durations: List[int] = []
+    until = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < until:
+        start = time.perf_counter_ns()
+        infer()
+        durations.append(time.perf_counter_ns() - start)
+    return durations
