@@ -17,6 +17,8 @@ SUMMARIES = (
     ("latency", "Shortest latency"),
     ("joules_per_image", "Least energy per image"),
 )
+#: An end farther away than this many times the figure says only that nothing bounds it.
+WIDE = 20.0
 #: Metrics whose interval is shown as a half width.
 PLUS_MINUS = ("joules_per_image", "power")
 
@@ -115,7 +117,8 @@ def uncertainty(table: Table, entry: Entry, intervals: Intervals) -> str:
         return ""
     if table.metric.name in PLUS_MINUS:
         return f" \u00b1{shown_half((found[1] - found[0]) / 2)}"
-    return f" [{shown(found[0])}, {shown(found[1])}]"
+    low, high = (shown(end) if abs(end) <= WIDE * abs(entry.value or end) else "open" for end in found)
+    return f" [{low}, {high}]"
 
 
 def shown_half(half: float) -> str:

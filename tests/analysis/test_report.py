@@ -13,7 +13,8 @@ from rich.console import Console
 
 from analysis import browser, hover, report
 from analysis.analyze import all_intervals, write_report
-from analysis.answers import answers
+from analysis.answers import answers, uncertainty
+from analysis.intervals import Interval
 from analysis.metrics import METRICS
 from analysis.selection import Selection
 from analysis.tables import build as build_tables
@@ -94,6 +95,16 @@ def test_equal_frameworks_are_unclear(build: Any, opened: Any) -> None:
     (answer,) = answers(build_tables(database, rows, ["throughput"]), all_intervals(database, rows))
     assert answer.sentences[0].endswith("; UNCLEAR, their intervals overlap.")
     assert "UNCLEAR" in dict(answer.summary)["Most images per second"]
+
+
+def test_an_interval_without_an_end_is_open(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell("torch", 8, durations_ns=[MS] * 12)
+    database = opened(run)
+    (table,) = build_tables(database, load(database, Selection()), ["throughput"])
+    (entry,) = table.entries.values()
+    wild = Interval(entry.value or 0.0, 3.32, 7e9, 0.95, 2, 1)
+    assert uncertainty(table, entry, {(entry.keys, entry.run, "throughput"): wild}) == " [3.320, open]"
 
 
 SORT = """
