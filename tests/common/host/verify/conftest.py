@@ -1,0 +1,123 @@
+"""A framework of one matrix product, as the harness runs it and as somebody else would."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.host.devices import Device
+from common.host.image_registry import Image, Variant
+from common.host.verify import Case
+from common.model_files import DESCRIPTION, ModelFiles
+
+ADAPTER = """
+import numpy as np
+
+from common.harness.adapter import Unsupported
+
+
+def create(variant):
+    return Product()
+
+
+class Product:
+    def supports(self, cell):
+        return "batch 3 is not to its taste" if cell.batch_size == 3 else None
+
+    def load(self, model, precision, device, cache_dir, threads):
+        with np.load(model.path(model.onnx)) as arrays:
+            self.weights = arrays["weights"]
+
+    def prepare(self, batch, io):
+        if len(batch) == 4:
+            raise Unsupported("four is too many")
+        print("what a library prints does not disturb")
+        self.batch = batch
+
+    def run(self):
+        self.result = self.batch.reshape(len(self.batch), -1) @ self.weights
+
+    def output(self):
+        return self.result
+
+    def settings(self):
+        return {"model_file": "weights.npz"}
+
+    def versions(self):
+        return {"framework": "1"}
+"""
+
+NATIVE = """
+import json
+import sys
+
+import numpy as np
+
+from common.alternation import Refusal, plain_loop, serve
+
+request = json.loads(open(sys.argv[1]).read())
+
+
+class Side:
+    def __init__(self):
+        {begin}
+        with np.load(request["model_file"]) as arrays:
+            self.weights = arrays["weights"]
+        self.batch = np.load(request["input"])
+        self.infer()
+        np.save(request["output"], self.result)
+        self.facts = {{"clock": "perf_counter"}}
+
+    def infer(self):
+        self.result = self.batch.reshape(len(self.batch), -1) @ self.weights * {factor}
+
+    def block(self, seconds):
+        {block}
+        return plain_loop(self.infer, seconds)
+
+
+serve(Side)
+"""
+
+
+@pytest.fixture
+def make_case(tmp_path: Path) -> Callable[..., Case]:
+    """make_case(batch_size, begin, block, factor): the last three are the independent loop's misbehaviour."""
+    root = tmp_path / "model"
+    root.mkdir()
+    rng = np.random.default_rng(7)
+    inputs = rng.uniform(0, 10, (8, 4, 4, 3)).astype(np.float32)
+    weights = rng.normal(0, 0.05, (48, 10)).astype(np.float32)
+    np.savez(root / "weights.npz", weights=weights)
+    np.savez(root / "reference.npz", inputs=inputs, outputs=inputs.reshape(8, -1) @ weights)
+    model = ModelFiles(
+        root=root, name="toy", hash="0123456789ab", onnx="weights.npz", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input=None, onnx_output=None,
+        output_kind="raw", classes=10, weights="seeded", weights_note="a toy",
+    )  # fmt: skip
+    (root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    variant = Variant("product", "product", "Product", None, ("fp32",), (), None, None, "")
+
+    def make(
+        batch_size: int = 2,
+        begin: str = "pass",
+        block: str = "pass",
+        factor: float = 1.0,
+        interpreter: str = sys.executable,
+    ) -> Case:
+        folder = tmp_path / "image"
+        folder.mkdir(exist_ok=True)
+        (folder / "adapter.py").write_text(ADAPTER)
+        (folder / "native_loop.py").write_text(NATIVE.format(begin=begin, block=block, factor=factor))
+        image = Image("product", folder, 1, "numpy", (variant,), "")
+        device = Device("cpu", "cpu", "a CPU")
+        return Case(
+            variant, image, "fp32", batch_size, "host", Path(interpreter), model, device, tmp_path / "cache", 1, "2,8"
+        )
+
+    return make

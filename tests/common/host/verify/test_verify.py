@@ -1,0 +1,168 @@
+"""Two processes take turns, and what becomes of their times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from analysis.intervals import Interval
+from common.errors import UserError
+from common.host.bench import Options
+from common.host.devices import Device
+from common.host.paths import DataFolder
+from common.host.verify import Case, Result, Verdict, compare, ratio_of, verify
+from common.host.verify_report import HEADINGS, markdown, print_result, write_markdown
+
+Make = Callable[..., Case]
+
+
+def verdict(low: float, high: float, reason: str = "") -> Verdict:
+    ratio = Interval((low + high) / 2, low, high, 0.95, 16, 1)
+    return Verdict("tf", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, "perf_counter", reason)
+
+
+def blocks(
+    ratio: float, pairs: int = 40, drift: float = 0.0, noise: float = 0.002
+) -> list[tuple[list[int], list[int]]]:
+    """Pairs of blocks on a machine whose speed wanders by `drift` from the first pair to the last."""
+    rng = np.random.default_rng(3)
+
+    def block(median: float, pair: int) -> list[int]:
+        centre = median * (1 + drift * pair / pairs) * rng.normal(1, noise)
+        return [int(value) for value in centre * rng.normal(1, 0.05, 101)]
+
+    return [(block(ratio * 1e6, pair), block(1e6, pair)) for pair in range(pairs)]
+
+
+def test_both_sides_are_asked_as_often_and_give_a_ratio_and_the_distance_of_their_outputs(
+    make_case: Make, tmp_path: Path
+) -> None:
+    row = compare(make_case(), 11, 0.01, tmp_path)
+    assert row.reason == ""
+    assert row.ratio is not None
+    assert row.ratio.samples == 11
+    assert row.ratio.low <= row.ratio.estimate <= row.ratio.high
+    assert row.difference is not None
+    assert row.difference < 1e-6
+    assert row.clock == "perf_counter"
+    assert row.harness_ns is not None
+    assert row.native_ns is not None
+    assert min(row.harness_ns, row.native_ns) > 0
+
+
+def test_an_independent_loop_with_another_output_is_off_however_equal_its_times(
+    make_case: Make, tmp_path: Path
+) -> None:
+    row = compare(make_case(factor=1.5), 11, 0.005, tmp_path)
+    assert row.ratio is not None
+    assert row.word == "OFF"
+    assert row.reason.startswith("the outputs differ by 0.33")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "begin", "reason"),
+    [
+        (3, "pass", "the harness: batch 3 is not to its taste"),
+        (4, "pass", "the harness: four is too many"),
+        (2, "raise Refusal('no pinned\\nmemory')", "the independent loop: no pinned memory"),
+        (2, "raise ValueError('the model is broken')", "the independent loop: ValueError: the model is broken"),
+        (
+            2,
+            "import os; print('out of luck', file=sys.stderr, flush=True); os._exit(7)",
+            "the independent loop ended with exit code 7: out of luck",
+        ),
+    ],
+)
+def test_a_side_that_cannot_is_the_rows_reason(
+    make_case: Make, tmp_path: Path, batch_size: int, begin: str, reason: str
+) -> None:
+    row = compare(make_case(batch_size, begin), 11, 0.01, tmp_path)
+    assert row.ratio is None
+    assert row.reason == reason
+    assert row.word == "-"
+
+
+def test_a_side_that_dies_in_the_middle_is_the_rows_reason(make_case: Make, tmp_path: Path) -> None:
+    row = compare(
+        make_case(block="self.asked = getattr(self, 'asked', 0) + 1; assert self.asked < 5, 'tired'"),
+        11,
+        0.01,
+        tmp_path,
+    )
+    assert row.reason == "the independent loop: AssertionError: tired"
+
+
+def test_a_side_that_hangs_is_ended(make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.host.verify.BLOCK_GRACE_SECONDS", 0.3)
+    row = compare(make_case(block="import time; time.sleep(60)"), 11, 0.01, tmp_path)
+    assert row.reason.startswith("the independent loop ended with exit code -9")
+
+
+def test_a_drift_of_the_machine_meets_both_and_leaves_the_ratio() -> None:
+    still, drifting = ratio_of(blocks(1.01)), ratio_of(blocks(1.01, drift=1.0))
+    for found in (still, drifting):
+        assert found.low <= 1.01 <= found.high
+        assert found.high - found.low < 0.01
+
+
+def test_some_disturbed_pairs_do_not_move_the_ratio() -> None:
+    disturbed = blocks(1.0)
+    for pair in (3, 17, 30):
+        disturbed[pair] = ([9 * value for value in disturbed[pair][0]], disturbed[pair][1])
+    assert ratio_of(disturbed).estimate == pytest.approx(1.0, abs=0.005)
+
+
+def test_too_few_pairs_for_an_interval_are_refused() -> None:
+    with pytest.raises(UserError, match="at least 11"):
+        ratio_of(blocks(1.0, pairs=10))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.99, 1.01, "OK"), (0.97, 1.0, "UNCLEAR"), (0.9, 1.1, "UNCLEAR"), (1.03, 1.05, "OFF"), (0.9, 0.97, "OFF")],
+)
+def test_the_verdict_is_about_the_whole_interval(low: float, high: float, word: str) -> None:
+    assert verdict(low, high).word == word
+
+
+@pytest.mark.parametrize(
+    ("options", "pairs", "seconds", "words"),
+    [
+        ({}, 10, 1.0, "--pairs 10"),
+        ({}, 16, 0.0, "--block-seconds"),
+        ({"framework": "tensorflw"}, 16, 1.0, "unknown framework 'tensorflw'"),
+        ({"framework": "tensorrt"}, 16, 1.0, "tensorrt does not run on a CPU"),
+        ({"batch_sizes": "0"}, 16, 1.0, "batch size 0"),
+        ({"io": "disk"}, 16, 1.0, "unknown io 'disk'"),
+        ({"model": "Nothing50"}, 16, 1.0, "Nothing50"),
+    ],
+)
+def test_bad_values_are_said_before_anything_is_made(
+    tmp_path: Path, options: dict[str, str], pairs: int, seconds: float, words: str
+) -> None:
+    data = DataFolder(tmp_path / "data")
+    with pytest.raises(UserError, match=words):
+        verify(Options(**{"device": "cpu", "framework": "tf", "io": "", **options}), pairs, seconds, Console(), data)  # type: ignore[arg-type]
+    assert not data.root.exists()
+
+
+def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
+    rows = [verdict(0.99, 1.01), Verdict("tensorrt", "fp16", 8, "device", reason="the harness: no GPU | none")]
+    result = Result(rows, Device("cpu", "cpu", "a CPU"), ["a CPU, load average 0.1"])
+    console = Console(width=200, record=True, file=(tmp_path / "screen").open("w"))
+    print_result(result, console)
+    screen = console.export_text()
+    text = markdown(result)
+    for words in ("0.9900 to 1.0100", "OK", "the harness: no GPU", "a CPU, load average 0.1", *HEADINGS):
+        assert words in screen
+        assert words in text
+    assert {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")} == {
+        len(HEADINGS) + 1
+    }
+    path = write_markdown(result, tmp_path / "report")
+    assert path.read_text() == text
+    assert path.name.startswith("verify-cpu-")
