@@ -8,10 +8,11 @@ positional arguments (the query of `invoke sql`), the first bare words are their
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 
 from invoke.exceptions import Exit, ParseError
-from invoke.parser import ParserContext
+from invoke.parser.context import ParserContext
 from invoke.program import Program
 
 #: the option that takes the bare words of a task
@@ -51,12 +52,34 @@ def with_named_words(words: list[str], contexts: dict[str, ParserContext]) -> li
     return result
 
 
+def not_a_number(words: list[str], contexts: dict[str, ParserContext]) -> str | None:
+    """What is wrong with the first value that ought to be a number, None when all are: invoke itself ends in a traceback."""
+    current: ParserContext | None = None
+    for index, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        flag = current.flags.get(name) if current is not None else None
+        if flag is None:
+            current = contexts.get(word, current)
+            continue
+        if not equals:
+            value = words[index + 1] if index + 1 < len(words) else "0"
+        if flag.kind in (int, float):
+            try:
+                flag.kind(value)
+            except ValueError:
+                return f"{name} '{value}' is not a {'whole ' if flag.kind is int else ''}number"
+    return None
+
+
 class FramewattProgram(Program):
     def parse_tasks(self) -> None:
         contexts = {
             name: context for context in self.collection.to_contexts() for name in (str(context.name), *context.aliases)
         }
         self.core.unparsed = with_named_words(self.core.unparsed, contexts)
+        wrong = not_a_number(self.core.unparsed, contexts)
+        if wrong is not None:
+            raise Exit(f"error: {wrong}", code=2)
         try:
             super().parse_tasks()
         except ParseError as error:
@@ -66,6 +89,9 @@ class FramewattProgram(Program):
 def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     """invoke's own sentence, with what exists and the nearest name."""
     text = " ".join(str(error).split())
+    lacking = re.fullmatch(r"Flag <Argument: ([\w-]+).*> needed value and was not given one!", text)
+    if lacking:
+        return f"--{lacking.group(1)} needs a value"
     if "No idea what" not in text:
         return text
     word = text.split("'")[1] if "'" in text else ""
