@@ -407,14 +407,16 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
             for thread, event in zip(threads, ended.values(), strict=True):
                 if thread.ident is not None:  # it was started
                     event.wait()
-    if failures and not interrupted:
-        run.save()
-        raise failures[0]
     complete = set(run.description["plan"]) <= run.existing_cells()
-    if complete:
-        run.finish()
-    else:
-        run.save()
+    try:
+        if complete and not failures:
+            run.finish()
+        else:
+            run.save()
+    except UserError as error:  # a full disk, say: the cells that are on it stay, and are shown
+        progress.errors.append(str(error))
+    if failures and not interrupted:
+        raise failures[0]
     return Outcome(run, progress.statuses, progress.errors, interrupted)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,22 @@ class Run:
         return bool(self.description.get("finished_utc"))
 
     def save(self) -> None:
-        """Writes run.json so that it is whole at any moment."""
-        temporary = self.folder / f".{DESCRIPTION}.{os.getpid()}"
-        with temporary.open("w") as file:
-            json.dump(self.description, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / DESCRIPTION)
+        """Writes run.json so that it is whole at any moment. Raises UserError when the disk does not take it."""
+        # One name for all, so that what a kill leaves is overwritten: only the holder of the run saves it.
+        temporary = self.folder / f".{DESCRIPTION}.new"
+        try:
+            with temporary.open("w") as file:
+                json.dump(self.description, file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / DESCRIPTION)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise UserError(
+                f"{self.folder / DESCRIPTION} cannot be written: {(error.strerror or str(error)).lower()}"
+            ) from error
 
     def finish(self) -> None:
         self.description["finished_utc"] = utc_now()

@@ -1,0 +1,39 @@
+"""A sweep of a toy framework as a process: `sweep.py DATA IMAGES [device]`, ending as `invoke sweep` would.
+
+Exit codes: 0 done, 2 one line says what a person can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from common.errors import UserError
+from common.host.bench import Options, bench
+from common.host.paths import DataFolder
+
+SETTINGS = {
+    "min_seconds": 0.05, "max_seconds": 0.2, "min_samples": 16, "min_images": 16, "precision_of_median": 0.5,
+    "warmup_max_seconds": 0.05, "idle_seconds": 0.02, "cell_timeout_s": 30.0, "device_time_runs": 3,
+}  # fmt: skip
+
+
+def main(data: str, images: str, device: str = "gpu") -> int:
+    options = Options(
+        device=device, model="MobileNetV3S", weights="seeded", batch_sizes="1,2,3,4", replicates=2, runner="local",
+        python=sys.executable, threads=1, settings=SETTINGS,
+    )  # fmt: skip
+    try:
+        outcome = bench(options, Console(width=200), DataFolder(Path(data)), Path(images))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for message in outcome.errors:
+        print(f"error: {message}", file=sys.stderr)
+    return 130 if outcome.interrupted else 2 if outcome.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
