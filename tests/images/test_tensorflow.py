@@ -1,6 +1,6 @@
 """The TensorFlow image: its adapter for real on the CPU, its labels, and, on a GPU host, all of it on the GPU.
 
-GPU host: `python -m pytest tests/images/test_tensorflow.py -m gpu` with an interpreter that has TensorFlow with CUDA.
+GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_TENSORFLOW names the interpreter.
 """
 
 import json
@@ -8,13 +8,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from images.tensorflow import adapter, environment
-from images.tensorflow.cuda_driver import visible_gpus
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
@@ -244,11 +242,8 @@ def test_versions_have_caches_of_their_own(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def on_gpu(tmp_path_factory):
-    if not visible_gpus():
-        pytest.skip("no NVIDIA GPU")
-    pytest.importorskip("tensorflow")
-    return workshop(Path(sys.executable), tmp_path_factory.mktemp("tensorflow-gpu"))
+def on_gpu(gpu_python, tmp_path_factory):
+    return workshop(gpu_python("tensorflow", "tensorflow"), tmp_path_factory.mktemp("tensorflow-gpu"))
 
 
 @pytest.mark.gpu

@@ -1,21 +1,17 @@
 """On a GPU host: the adapter builds engines and gives the reference's output, by the script that needs no pytest.
 
-    .venv/bin/python -m pytest tests/images/tensorrt -m gpu
-
-FRAMEWATT_TRT_PYTHON names the interpreter that has TensorRT and pycuda, where it is not this one.
+FRAMEWATT_PYTHON_TENSORRT names the interpreter that has TensorRT and pycuda, where it is not this one (docs/gpu-host.md).
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PYTHON = os.environ.get("FRAMEWATT_TRT_PYTHON", sys.executable)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,13 +21,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def python(gpu_python: Callable[..., Path]) -> Path:
+    return gpu_python("tensorrt", "tensorrt", "pycuda")
+
+
+@pytest.fixture
 def model() -> Path:
-    if not Path("/dev/nvidiactl").exists():
-        pytest.skip("no NVIDIA GPU")
-    check = [PYTHON, "-c", "import sys, os; sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL); import tensorrt, pycuda"]
-    if subprocess.run(check, capture_output=True).returncode:
-        pytest.skip(f"{PYTHON} has no TensorRT with pycuda (FRAMEWATT_TRT_PYTHON names another)")
     found = sorted((ROOT / "data" / "models").glob("MobileNetV3L-*/model.json"))
     if not found:
         pytest.skip("no exported model in data/models")
@@ -39,11 +35,11 @@ def model() -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
-def test_engines_give_the_reference_output_at_every_batch_size(model: Path, precision: str) -> None:
+def test_engines_give_the_reference_output_at_every_batch_size(python: Path, model: Path, precision: str) -> None:
     script = ROOT / "images" / "tensorrt" / "check.py"
     options = ["--model", str(model), "--precision", precision, "--batch-sizes", "1,8,32", "--seconds", "0.5"]
     options += ["--cache", str(ROOT / "data" / "cache")]
-    done = subprocess.run([PYTHON, str(script), *options], capture_output=True, text=True)
+    done = subprocess.run([python, str(script), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("batch ")]
     assert len(lines) == 6

@@ -1,0 +1,104 @@
+"""`invoke verify` with real frameworks: each independent loop computes what its adapter computes. Times are not judged here."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.host.devices import list_gpus, the_cpu
+from common.host.image_registry import all_variants, load_images
+from common.host.new_image import new_image
+from common.host.paths import IMAGES
+from common.host.verify import Case, compare
+from common.model_files import DESCRIPTION, ModelFiles
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("onnx_driver.py")
+PAIRS = 11
+
+GPU_CASES = [
+    ("tensorrt", "tensorrt, pycuda", "tensorrt", ("fp32", "tf32", "fp16"), ("device", "host")),
+    ("onnxrt", "onnxruntime, onnx", "onnxrt", ("fp32", "fp16"), ("device",)),
+    ("torch", "torch, onnx", "torch", ("fp32", "tf32", "fp16"), ("device", "host")),
+    ("torch", "torch, onnx", "torchcompile", ("fp16",), ("device",)),
+    *[
+        ("tensorflow", "tensorflow", variant, ("fp32",), ("device",))
+        for variant in ("tf", "tfxla", "keras", "kerasxla")
+    ],
+]
+
+
+def case(variant, precision, io, interpreter, model, device, folder, threads=None, images=IMAGES):
+    known = load_images(images)
+    found = all_variants(known)[variant]
+    image = next(image for image in known if image.name == found.image)
+    return Case(found, image, precision, 8, io, Path(interpreter), model, device, folder / "cache", threads, "8")
+
+
+def small_model(interpreter, folder):
+    """A small network of the kind that users bring, made by an interpreter that has onnx."""
+    root = folder / "Small17"
+    request = {
+        "action": "make", "model": str(root), "opset": 17, "repository": str(REPOSITORY), "answer": str(folder / "answer.json"),
+    }  # fmt: skip
+    (folder / "request.json").write_text(json.dumps(request))
+    subprocess.run([str(interpreter), str(DRIVER), str(folder / "request.json")], check=True, capture_output=True)
+    return ModelFiles.read(root)
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", ["onnxrt", "torch"])
+def test_on_the_cpu_both_sides_have_the_same_output(tmp_path, variant):
+    interpreter = REPOSITORY / f".envs/{variant}-cpu/bin/python"
+    if not interpreter.exists():
+        pytest.skip(f"no .envs/{variant}-cpu: ./invoke test makes it")
+    model = small_model(interpreter, tmp_path)
+    row = compare(case(variant, "fp32", "host", interpreter, model, the_cpu(), tmp_path, 1), PAIRS, 0.02, tmp_path)
+    assert row.reason == ""
+    assert row.difference < 1e-5
+    assert row.ratio.samples == PAIRS
+
+
+def test_the_recipe_for_a_new_framework_can_be_verified_as_it_is(tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(IMAGES / "_template", images / "_template")
+    new_image("brandnew", images)
+    random = np.random.default_rng(7)
+    root = tmp_path / "Toy-0123456789ab"
+    root.mkdir()
+    inputs = random.uniform(0, 10, (8, 4, 4, 3)).astype(np.float32)
+    np.savez(root / "toy.npz", weights=random.normal(0, 0.05, (48, 10)).astype(np.float32))
+    np.savez(root / "reference.npz", inputs=inputs, outputs=np.zeros((8, 10), np.float32))
+    model = ModelFiles(
+        root=root, name="Toy", hash="0123456789ab", onnx="toy.npz", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input=None, onnx_output=None,
+        output_kind="probabilities", classes=10, weights="seeded", weights_note="a toy",
+    )  # fmt: skip
+    (root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    one = case("brandnew", "fp32", "host", sys.executable, model, the_cpu(), tmp_path, 1, images)
+    row = compare(one, PAIRS, 0.01, tmp_path)
+    assert row.reason == ""
+    assert row.difference < 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.framework
+@pytest.mark.timeout(1800)  # the first build of an engine takes minutes
+@pytest.mark.parametrize(("image", "modules", "variant", "precisions", "ios"), GPU_CASES)
+def test_on_a_gpu_both_sides_have_the_same_output(gpu_python, tmp_path, image, modules, variant, precisions, ios):
+    interpreter = gpu_python(image, *modules.split(", "))
+    exported = sorted((REPOSITORY / "data" / "models").glob("MobileNetV3L-*/model.json"))
+    if not exported:
+        pytest.skip("no exported model in data/models")
+    model, device = ModelFiles.read(exported[0].parent), list_gpus()[0]
+    for precision in precisions:
+        for io in ios:
+            folder = tmp_path / f"{precision}-{io}"
+            folder.mkdir()
+            row = compare(case(variant, precision, io, interpreter, model, device, tmp_path), PAIRS, 0.2, folder)
+            assert row.reason == "", (precision, io)
+            assert row.ratio.samples == PAIRS
