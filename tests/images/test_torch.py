@@ -1,23 +1,15 @@
 """The PyTorch image: its adapter for real on the CPU, and, on a GPU host, on the GPU.
 
-GPU host: `python -m pytest tests/images/test_torch.py -m gpu` with an interpreter that has torch for CUDA, and onnx.
+GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_TORCH names the interpreter.
 """
 
-import importlib.util
-import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from common.host.image_registry import load_images
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exported_model
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ADAPTER = REPOSITORY / "images/torch/adapter.py"
-INTERPRETER = REPOSITORY / ".envs/torch-cpu/bin/python"
-DRIVER = Path(__file__).with_name("onnx_driver.py")
 FP32_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
 GPU_CELLS = [(v, p) for v in ("torch", "torchcompile") for p in ("fp32", "tf32", "fp16")]
@@ -31,78 +23,14 @@ except Exception as error:
 """
 
 
-class Workshop:
-    """Runs the driver, one process a call, with caches of its own."""
-
-    def __init__(self, interpreter, folder):
-        self.interpreter, self.folder = interpreter, folder
-
-    def ask(self, **request):
-        paths = [self.folder / f"{name}.json" for name in ("request", "answer")]
-        paths[1].unlink(missing_ok=True)
-        request.update(repository=str(REPOSITORY), answer=str(paths[1]), adapter=str(ADAPTER))
-        request.setdefault("cache_dir", str(self.folder / "cache"))
-        paths[0].write_text(json.dumps(request))
-        done = subprocess.run(
-            [str(self.interpreter), str(DRIVER), str(paths[0])],
-            capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
-            env={**os.environ, "HOME": str(self.folder)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout == "", "an adapter must not print: the harness's events go there"
-        return json.loads(paths[1].read_text())
-
-    def make(self, opset):
-        root = self.folder / f"Small{opset}"
-        if not root.exists():
-            # a network that gives every picture the same answer would pass any comparison
-            assert self.ask(action="make", model=str(root), opset=opset)["spread"] > 0.05
-        return root
-
-    def exercise(
-        self, variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more
-    ):
-        return self.ask(
-            action="exercise", variant=variant, model=str(model), device=device, precision=precision, ios=ios,
-            batches=batches, **more,
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory):
-    if not INTERPRETER.exists():
-        pytest.skip(f"no {INTERPRETER.relative_to(REPOSITORY)}: ./invoke test makes it")
-    return Workshop(INTERPRETER, tmp_path_factory.mktemp("torch"))
+    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"))
 
 
 @pytest.fixture(scope="module")
-def on_gpu(tmp_path_factory):
-    for name in ("torch", "onnx"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{sys.executable} has no {name}")
-    return Workshop(sys.executable, tmp_path_factory.mktemp("torch-gpu"))
-
-
-def check(facts, tolerance):
-    assert facts["refusal"] is None, facts["refusal"]
-    assert "unsupported" not in facts, facts["unsupported"]
-    assert facts["cells"]
-    for cell in facts["cells"]:
-        assert cell["rel_l2"] < tolerance, cell
-        assert cell["rel_l2_second"] < tolerance, cell
-        assert cell["rel_l2_offline"] < tolerance, cell
-        assert cell["top1"] == 1.0, cell
-        assert cell["changed"] > 0.01, "the second prepare() left the first input in place"
-        assert cell["kept_its_build"], "the second prepare() of a shape built it again"
-        assert cell["dtype"] == "float32"
-        assert cell["shape"] == [cell["batch_size"], cell["shape"][1]]
-
-
-def exported_model():
-    found = sorted((REPOSITORY / "data/models").glob("MobileNetV3L-*/model.json"))
-    if not found:
-        pytest.skip("no exported model under data/models")
-    return found[0].parent
+def on_gpu(gpu_python, tmp_path_factory):
+    return Workshop("torch", gpu_python("torch", "torch", "onnx"), tmp_path_factory.mktemp("torch-gpu"))
 
 
 @pytest.mark.framework
@@ -153,7 +81,7 @@ def test_a_file_that_is_no_onnx_is_unsupported(on_cpu, tmp_path):
 
 def test_labels_name_what_the_adapter_brings():
     image = next(image for image in load_images(REPOSITORY / "images") if image.name == "torch")
-    text = ADAPTER.read_text()
+    text = (REPOSITORY / "images/torch/adapter.py").read_text()
     assert all(f'"{variant.name}"' in text for variant in image.variants)
     assert image.imports == "torch"
 
@@ -213,7 +141,7 @@ def test_gpu_out_of_memory_is_told(on_gpu):
         "from images.torch.failures import explain;"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code + OUT_OF_MEMORY, str(REPOSITORY)],
+        [str(on_gpu.interpreter), "-c", code + OUT_OF_MEMORY, str(REPOSITORY)],
         capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "DeviceOutOfMemory", done.stderr[-3000:]
