@@ -244,7 +244,6 @@ def opened(
         runner.prepare(variants, flavour, on_step)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, options.weights, on_step)
-    picture = _prepare_picture(options.image, model) if options.image else None
 
     request = Request(
         variants=tuple(variants),
@@ -265,6 +264,7 @@ def opened(
         search=search,
     )
     with ExitStack() as held:
+        picture = held.enter_context(_prepared_picture(options.image, model))
         for device in devices:
             # A device measured by two runs at once would make both wrong.
             held.enter_context(
@@ -273,7 +273,7 @@ def opened(
         run, seed = open_run(data, request, options, devices, runner, model, console)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
-            shutil.move(picture, run.folder / "picture.npy")
+            shutil.copyfile(picture, run.folder / "picture.npy")
             picture = run.folder / "picture.npy"
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
@@ -282,13 +282,18 @@ def opened(
         yield context, runner, make_plan(request, seed)
 
 
-def _prepare_picture(source: str, model: ModelFiles) -> Path:
-    """The user's picture as the model's input, in a temporary file until the run has a folder."""
+@contextmanager
+def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
+    """The user's picture as the model's input, in a temporary file until the run has a folder; None without a picture."""
+    if not source:
+        yield None
+        return
     from common.host import picture
 
-    path = Path(tempfile.mkdtemp(prefix="framewatt-")) / "picture.npy"
-    picture.prepare(source, model, path)
-    return path
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
+        path = Path(folder) / "picture.npy"
+        picture.prepare(source, model, path)
+        yield path
 
 
 def open_run(
