@@ -145,7 +145,7 @@ def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices:
     from analysis.analyze import analyze as analyze_runs
 
     out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
-    return analyze_runs(folders, out, console, **choices).exit_code
+    return analyze_runs(folders, out, console, cache=data.cache / "analysis", **choices).exit_code
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
@@ -433,7 +433,9 @@ def report(
     name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
-    result = write_report(folders, out, console, where=where or None, compare=compare, pdf=pdf)
+    result = write_report(
+        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.cache / "analysis"
+    )
     for path in result.paths:
         if path.parent == out:
             console.print(escape(str(path)), highlight=False, soft_wrap=True)
@@ -454,7 +456,8 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
     """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
     from analysis.analyze import sql_shell
 
-    code = sql_shell(_run_folders(run or ["all"], DataFolder.default()), query, default_console())
+    data = DataFolder.default()
+    code = sql_shell(_run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
     if code:
         sys.exit(code)
 
@@ -764,13 +767,18 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     readme = framework_table.README.read_text()
     stale = {
         file: text
-        for file, text in ((generator.FILE, generator.render()), (framework_table.README, framework_table.updated(readme, images)))
+        for file, text in (
+            (generator.FILE, generator.render()),
+            (framework_table.README, framework_table.updated(readme, images)),
+        )
         if not file.is_file() or file.read_text() != text
     }
     for file, text in stale.items():
         if not check:
             file.write_text(text)
-        print(f"{file.name} is not what the labels say; invoke compose writes it anew" if check else f"wrote {file.name}")
+        print(
+            f"{file.name} is not what the labels say; invoke compose writes it anew" if check else f"wrote {file.name}"
+        )
     if not stale:
         print("compose.yaml and the README's table of frameworks are up to date")
     elif check:

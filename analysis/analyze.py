@@ -61,11 +61,12 @@ def analyze(
     formats: Sequence[str] = FORMATS,
     baseline: str | None = None,
     limits: Limits | None = None,
+    cache: Path | None = None,
 ) -> AnalyzeResult:
     """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
     where, pivot, sort: see analysis.selection. baseline: variant of the speed-up plot; default: the slowest.
-    limits: what the user knows of device and model, for the roofline plot. Raises UserError for a name that does not
+    limits: what the user knows of device and model, for the roofline plot. cache: see analysis.cache. Raises UserError for a name that does not
     exist, for a selection that nothing meets, and for an output folder that cannot be written; never for what the runs'
     files hold.
     """
@@ -73,7 +74,7 @@ def analyze(
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
-    with open_runs(runs) as database:
+    with open_runs(runs, cache) as database:
         chosen = parse_where(where, database)
         rows = tables.load(database, chosen)
         if not rows and chosen != Selection():
@@ -108,6 +109,7 @@ def write_report(
     where: str | Sequence[str] | None = None,
     compare: bool = False,
     pdf: bool = False,
+    cache: Path | None = None,
 ) -> AnalyzeResult:
     """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it.
 
@@ -116,7 +118,7 @@ def write_report(
     """
     if pdf and browser.find() is None:
         browser.print_to_pdf(out / "report.html", out / "report.pdf")  # says what is missing before any work is done
-    with open_runs(runs) as database:
+    with open_runs(runs, cache) as database:
         chosen = parse_where(where, database)
         rows = tables.load(database, chosen)
         if not rows and chosen != Selection():
@@ -212,12 +214,12 @@ def _write_plots(
     return drawings, paths
 
 
-def sql_shell(runs: Sequence[Path], query: str, console: Console) -> int:
+def sql_shell(runs: Sequence[Path], query: str, console: Console, cache: Path | None = None) -> int:
     """Runs one query of the user's over the views and prints what it returns; 1 where input was lost, else 0.
 
     Raises UserError for SQL that DuckDB refuses, with DuckDB's own words.
     """
-    with open_runs(runs) as database:
+    with open_runs(runs, cache) as database:
         try:
             cursor = database.connection.execute(query)
             names = [column[0] for column in cursor.description or ()]

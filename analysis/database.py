@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis import reading, run_facts
+from analysis.cache import Cache, paths_under
 from analysis.reading import Problem
 from common import schema
 from common.errors import UserError
@@ -51,6 +52,7 @@ class _Cell:
     folder: str
     samples: str | None = None
     sample_bytes: int = 0
+    server: bool = False
 
 
 @dataclass
@@ -61,6 +63,22 @@ class _Run:
     cells: list[_Cell] = field(default_factory=list)
     power: list[str] = field(default_factory=list)
     rows: dict[str, list[list[str]]] = field(default_factory=lambda: {table: [] for table in ROW_TABLES})
+
+
+class _Documents(Mapping[str, dict[str, Any]]):
+    """run.json of each run, read when it is asked for."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+
+    def __getitem__(self, run: str) -> dict[str, Any]:
+        return run_facts.read(self._folders[run])[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
 
 
 class Database:
@@ -77,7 +95,7 @@ class Database:
         #: run name -> its folder
         self.runs: dict[str, Path] = {}
         #: run name -> its run.json, {} where it is unknown
-        self.documents: dict[str, dict[str, Any]] = {}
+        self.documents: Mapping[str, dict[str, Any]] = _Documents(self.runs)
 
     def __enter__(self) -> Database:
         return self
@@ -128,10 +146,11 @@ def run_folders(data: Path) -> list[Path]:
     return sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def open_runs(runs: Sequence[Path]) -> Database:
+def open_runs(runs: Sequence[Path], cache: Path | None = None) -> Database:
     """Reads the runs and returns the database with every view ready.
 
-    runs: folders as in `data/results/<run>`. Raises UserError when one does not exist or none is given.
+    runs: folders as in `data/results/<run>`. cache: folder that keeps the aggregates of runs that do not change
+    (analysis.cache); without it everything is read each time. Raises UserError when one does not exist or none is given.
     Whatever the files hold never raises: see `Database.problems` and `Database.exit_code`.
     """
     if not runs:
@@ -143,18 +162,35 @@ def open_runs(runs: Sequence[Path]) -> Database:
     try:
         _create_tables(database)
         names = _unique_names(runs)
-        sample_paths: list[str] = []
-        power_paths: list[str] = []
-        for batch in _batches(_scan(database, name, folder) for name, folder in names.items()):
-            _load_small_files(database, batch)
-            sample_paths += _measure(database, batch)
-            power_paths += _meter(database, batch)
-        _set_paths(database, "sample", sample_paths)
-        _set_paths(database, "power", power_paths)
+        database.runs.update(names)
+        kept = Cache(cache) if cache is not None else None
+        cached = set(kept.fresh(names)) if kept is not None else set()
+        if kept is not None and cached:
+            try:
+                kept.prepare(database.connection, {name: names[name] for name in names if name in cached})
+            except (OSError, duckdb.Error):
+                cached = set()
+        _read_runs(database, {name: folder for name, folder in names.items() if name not in cached})
+        if kept is not None:
+            doubtful = paths_under(map(str, names.values()), (str(problem.path) for problem in database.problems))
+            sound = {name: path for name, path in names.items() if name not in cached and str(path) not in doubtful}
+            kept.keep(database.connection, sound)
+            if cached:
+                kept.join(database.connection)
+        for kind in ("sample", "power"):
+            found = database.connection.execute(f"SELECT list(path) FROM {kind}_source").fetchone()
+            _set_paths(database, kind, (found and found[0]) or [])
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _read_runs(database: Database, runs: Mapping[str, Path]) -> None:
+    for batch in _batches(_scan(database, name, folder) for name, folder in runs.items()):
+        _load_small_files(database, batch)
+        _measure(database, batch)
+        _meter(database, batch)
 
 
 def _unique_names(runs: Sequence[Path]) -> dict[str, Path]:
@@ -195,7 +231,7 @@ def _create_tables(database: Database) -> None:
     connection.execute(f"CREATE TABLE cooling (run VARCHAR, cell_key VARCHAR, {_declare(dict(run_facts.COOLING))})")
     connection.execute("CREATE TABLE sample_source (path VARCHAR, run VARCHAR, cell_key VARCHAR)")
     connection.execute("CREATE TABLE power_source (path VARCHAR, run VARCHAR)")
-    for kind, file_name in (("sample", "samples.csv"), ("power", "power.csv")):
+    for kind, file_name in (("sample", "samples.csv"), ("server", "samples.csv"), ("power", "power.csv")):
         # a file with a header alone: DuckDB wants at least one file, and a set of runs may have none
         path = database.scratch_file()
         reading.write_rows(path, schema.header(file_name), [])
@@ -234,6 +270,7 @@ def _rows(database: Database, path: str, file_name: str, required: bool) -> list
 
 
 _KEY = schema.header("cell.csv").index("cell_key")
+_SCENARIO = schema.header("cell.csv").index("scenario")
 _STATUS = schema.header("cell.csv").index("status")
 
 
@@ -253,8 +290,6 @@ def _scan(database: Database, name: str, folder: Path) -> _Run:
         _scan_cell(database, run, path)
     if not run.cells:
         database.problems.append(Problem(folder, "holds no cell: nothing was measured in this run", loses=False))
-    database.runs[name] = folder
-    database.documents[name] = run.document
     return run
 
 
@@ -278,7 +313,7 @@ def _scan_cell(database: Database, run: _Run, folder: str) -> None:
         if table != "cell_row":
             found = _rows(database, f"{folder}/{file_name}", file_name, required=ran and file_name == "phases.csv")
             run.rows[table].extend([run.name, key, *values] for values in found)
-    cell = _Cell(key, folder)
+    cell = _Cell(key, folder, server=row[_SCENARIO] == "server")
     try:
         cell.sample_bytes = os.stat(f"{folder}/samples.csv").st_size  # noqa: PTH116 - as above
         cell.samples = f"{folder}/samples.csv"
@@ -356,6 +391,8 @@ def _repaired(database: Database, path: str, file_name: str) -> str:
 def _is_sound(path: str, file_name: str) -> bool:
     try:
         sound = reading.head_and_tail_are_sound(path, _HEADERS[file_name])
+        if sound and file_name == "samples.csv":
+            return reading.holds_whole_numbers(path, _HEADERS[file_name])
         if sound and file_name == "power.csv":
             return reading.has_a_row_per_line(path, len(schema.FILES[file_name]))
         return sound
@@ -363,10 +400,11 @@ def _is_sound(path: str, file_name: str) -> bool:
         return False
 
 
-def _measure(database: Database, batch: list[_Run]) -> list[str]:
-    """Aggregates the samples of some runs into `measured`; returns the paths that hold their good rows."""
+def _measure(database: Database, batch: list[_Run]) -> None:
+    """Aggregates the samples of some runs into `measured`; `sample_source` then names the files with their good rows."""
     source: dict[str, tuple[str, ...]] = {}
     untouched: list[str] = []
+    server = {(run.name, cell.key) for run in batch for cell in run.cells if cell.server}
     for run in batch:
         for cell in run.cells:
             if cell.samples is None:
@@ -377,15 +415,14 @@ def _measure(database: Database, batch: list[_Run]) -> list[str]:
             else:
                 path = _repaired(database, path, "samples.csv")
             source[path] = (run.name, cell.key)
-    faulty = _read_sources(database, "sample", source, untouched)
+    faulty = _read_sources(database, "sample", source, untouched, server)
     if faulty:
-        _read_sources(database, "sample", _with_repairs(database, "samples.csv", source, faulty), [])
+        _read_sources(database, "sample", _with_repairs(database, "samples.csv", source, faulty), [], server)
     database.connection.execute("INSERT INTO measured FROM batch.measured")
-    return list(source)
 
 
-def _meter(database: Database, batch: list[_Run]) -> list[str]:
-    """Energy and conditions of the cells of some runs, from their power readings; returns the paths of good rows."""
+def _meter(database: Database, batch: list[_Run]) -> None:
+    """Energy and conditions of the cells of some runs, from their power readings; `power_source` as `sample_source`."""
     source: dict[str, tuple[str, ...]] = {}
     untouched: list[str] = []
     for run in batch:
@@ -404,7 +441,6 @@ def _meter(database: Database, batch: list[_Run]) -> list[str]:
         connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
     for table in ("energy", "conditions"):
         connection.execute(f"INSERT INTO {table} FROM live.{table}")
-    return list(source)
 
 
 #: kind of big file -> (table that says whose each file is, view that reads the files, what a faulty row looks like)
@@ -415,7 +451,11 @@ _BIG_FILES = {
 
 
 def _read_sources(
-    database: Database, kind: str, source: dict[str, tuple[str, ...]], untouched: Sequence[str]
+    database: Database,
+    kind: str,
+    source: dict[str, tuple[str, ...]],
+    untouched: Sequence[str],
+    server: Collection[tuple[str, ...]] = (),
 ) -> list[str]:
     """Lets DuckDB read these files into `batch.<view>`; returns those of `untouched` that need reading line by line.
 
@@ -424,6 +464,8 @@ def _read_sources(
     table, view, faulty = _BIG_FILES[kind]
     connection = database.connection
     _set_paths(database, kind, list(source))
+    if kind == "sample":
+        _set_paths(database, "server", [path for path, names in source.items() if names in server])
     columns = {"path": "VARCHAR", "run": "VARCHAR"}
     if kind == "sample":
         columns["cell_key"] = "VARCHAR"
