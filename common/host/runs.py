@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
         description = json.loads((folder / DESCRIPTION).read_text())
     except FileNotFoundError:
         raise UserError(f"{folder} is not a run: it has no {DESCRIPTION}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / DESCRIPTION} cannot be read: {error}") from error
     if not isinstance(description, dict):
         raise UserError(f"{folder / DESCRIPTION} is not a run's description")
