@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from common import schema
+from common.sidecar.sampler import ENERGY_READ_SHARE
 from tests.common.sidecar.conftest import Powercap, Start
 from tests.fake_nvml.build import build, uuid
 
@@ -420,3 +422,32 @@ def test_the_ready_line_is_json_of_one_line(start: Start) -> None:
     ready = sidecar.ready()
     assert json.loads(json.dumps(ready))["gpus"][0]["name"] == 'A "quoted" name'
     assert sidecar.wait() == 0
+
+
+def test_a_dear_energy_counter_is_read_more_rarely(start: Start, tmp_path: Path) -> None:
+    """What a read costs decides how often the counter is read; all other readings keep their pace."""
+
+    def median_gap_ms(rows: list[dict[str, str]]) -> float:
+        gaps = (int(later["t_ns"]) - int(before["t_ns"]) for before, later in itertools.pairwise(rows))
+        return statistics.median(gaps) / 1e6
+
+    def paces(cost_us: int) -> tuple[float, float, float]:
+        """Median time between reads of the counter, between all readings, and that a read took, in ms."""
+        sidecar = start("--interval-ms", "5", "--energy-interval-ms", "25", out=tmp_path / f"power-{cost_us}.csv",
+                        FAKE_NVML_ENERGY_COST_US=str(cost_us))  # fmt: skip
+        sidecar.ready()
+        sidecar.wait_for(lambda rows: len([row for row in rows if row["energy_mj"]]) >= 7)
+        sidecar.end()
+        # The first intervals are the one that was asked for: what a read costs is known only after it.
+        read = [row for row in sidecar.rows if row["energy_mj"]][2:]
+        return (
+            median_gap_ms(read),
+            median_gap_ms(sidecar.rows),
+            sidecar.events["done"]["energy_read"]["median_us"] / 1e3,
+        )
+
+    dear, all_dear, cost = paces(1500)
+    cheap, all_cheap, _ = paces(0)
+    assert cost / dear <= 1.5 * ENERGY_READ_SHARE, "of a core, but for what the machine itself adds to single reads"
+    assert dear > 4 * cheap
+    assert max(all_dear, all_cheap) < dear / 4
