@@ -5,10 +5,7 @@ Thin on purpose: parse, call common/host or analysis, print.
 
 from __future__ import annotations
 
-import functools
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,78 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench import Options, Outcome, bench, default_console
+from common.host.bench import Outcome, bench, default_console
+from common.host.bench_options import Options
+from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
-
-DEBUG_HELP = "print Python's traceback when something goes wrong; default: one line"
-
-BENCH_HELP = {
-    "framework": "framework variants to run, comma list (invoke frameworks lists them); default: all that the device can run",
-    "device": "cpu, or gpu with --gpu; default: GPU 0 where there is one, else the CPU",
-    "gpu": "GPU by index or UUID, comma list or 'all': several run at once, each alone on its device; default: 0",
-    "batch-sizes": "images in one inference, comma list; default: 8,16,32,64,128,256,512 as in the study (--quick: 1,8,32)",
-    "precision": "fp32 (TF32 off), tf32, fp16, bf16, int8, comma list, or 'all' that the variants have; default: fp32",
-    "io": "host: time the copies to and from the device too; device: input and output stay on it; comma list; default: host",
-    "model": "name in the registry (invoke export --list) or an .onnx file with a dynamic batch; default: MobileNetV3L",
-    "weights": "imagenet (downloaded), seeded (made and calibrated here), auto (imagenet, else seeded); default: auto",
-    "image": "picture (file or URL) whose top 3 classes every framework prints; default: none",
-    "runner": "local (processes) or docker (containers); default: docker where an engine answers and --python is not given, else local",
-    "python": "interpreter that already has the framework, instead of an environment made here; implies the local runner",
-    "quick": "a first look: 1 s windows, batch 1, 8 and 32; intervals are wide and energy is not to be trusted; default: off",
-    "replicates": "times each cell is measured in a fresh worker; intervals then include the variance between processes; default: 1",
-    "images": "images that a measured window holds at least (the study's pass); default: 512",
-    "min-seconds": "a measured window lasts at least this long, in s; default: 5 (--quick: 1)",
-    "max-seconds": "and at most this long, in s, converged or not; default: 30 (--quick: 4)",
-    "warmup-seconds": "warm-up ends when three blocks agree within 5 %, at the latest after this long, in s; default: 10 (--quick: 2)",
-    "idle-seconds": "idle power is read this long after each window, in s; default: 2 (--quick: 0.3)",
-    "cell-timeout": "a cell that takes longer in all is a timeout row, compilation included, in s; default: 900 (--quick: 120)",
-    "gpu-driver": "how containers get the GPU: nvidia (NVIDIA's runtime) or cdi; default: what the engine offers",
-    "cpus": "CPUs of the worker's container, as a list such as 0-3,8; the sidecar gets the others; default: all",
-    "memory": "memory limit of a container, such as 8g; over it the cell is an oom row; default: none",
-    "pids": "processes and threads that a container may have; default: 4096",
-    "shm": "size of a container's /dev/shm; default: 1g",
-    "tmp": "size of a container's /tmp (memory); default: 4g",
-    "threads": "threads inside an operation on the CPU; default: the framework's choice",
-    "scenario": "single-stream (one after another), offline (device kept full), multi-stream, server (random arrivals), comma list; "
-    "default: single-stream",
-    "streams": "multi-stream: inferences at a time, each by an instance of its own, comma list; default: 2",
-    "rate": "server: mean arrivals of single images, in 1/s, comma list; no default",
-    "batch-window-ms": "server: wait so long, in ms, for a batch to fill up; default: 0, take what is there",
-    "cool-to": "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",
-    "cool-max-seconds": "but wait at most this long, in s; default: 300",
-    "seed": "seed of the order of cells and of arrivals; default: drawn, and stored in run.json",
-    "debug": DEBUG_HELP,
-}
-
-
-def for_people(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except UserError as error:
-            if kwargs.get("debug"):
-                traceback.print_exc()
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(141)
-        except Exception as error:
-            if kwargs.get("debug"):
-                raise
-            print(
-                f"error: {type(error).__name__}: {error} (this is a fault of framewatt; --debug shows where)",
-                file=sys.stderr,
-            )
-            sys.exit(1)
-
-    return wrapper
 
 
 def _run_folders(names: list[str], data: DataFolder) -> list[Path]:
@@ -168,190 +97,96 @@ def _print_pictures(outcome: Outcome, console: Console) -> None:
     print_top_classes(outcome.run, console)
 
 
-@task(help=BENCH_HELP, name="bench")
+@task(name="bench", help=help_of(Options), auto_shortflags=False)
 @for_people
-def bench_task(
-    _context: Context,
-    framework: str = "",
-    device: str = "",
-    gpu: str = "",
-    batch_sizes: str = "",
-    precision: str = "fp32",
-    io: str = "host",
-    model: str = "MobileNetV3L",
-    weights: str = "auto",
-    image: str = "",
-    runner: str = "",
-    python: str = "",
-    quick: bool = False,
-    replicates: int = 1,
-    images: int = 512,
-    min_seconds: float = 0.0,
-    max_seconds: float = 0.0,
-    warmup_seconds: float = 0.0,
-    idle_seconds: float = -1.0,
-    cell_timeout: float = 0.0,
-    threads: int = 0,
-    seed: int = -1,
-    gpu_driver: str = "",
-    cpus: str = "",
-    memory: str = "",
-    pids: int = 4096,
-    shm: str = "1g",
-    tmp: str = "4g",
-    scenario: str = "",
-    streams: str = "",
-    rate: str = "",
-    batch_window_ms: float = -1.0,
-    cool_to: float = 0.0,
-    cool_max_seconds: float = 0.0,
-    debug: bool = False,
-) -> None:
+@takes(Options)
+def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
-    if not framework:
+    if not given["framework"]:
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
-    _bench(locals())
+    _bench(Options.of(given))
 
 
-@task(help={key: text for key, text in BENCH_HELP.items() if key != "framework"})
+@task(help=help_of(Options, leave_out=["framework"]), auto_shortflags=False)
 @for_people
-def sweep(
-    _context: Context,
-    device: str = "",
-    gpu: str = "",
-    batch_sizes: str = "",
-    precision: str = "fp32",
-    io: str = "host",
-    model: str = "MobileNetV3L",
-    weights: str = "auto",
-    image: str = "",
-    runner: str = "",
-    python: str = "",
-    quick: bool = False,
-    replicates: int = 1,
-    images: int = 512,
-    min_seconds: float = 0.0,
-    max_seconds: float = 0.0,
-    warmup_seconds: float = 0.0,
-    idle_seconds: float = -1.0,
-    cell_timeout: float = 0.0,
-    threads: int = 0,
-    seed: int = -1,
-    gpu_driver: str = "",
-    cpus: str = "",
-    memory: str = "",
-    pids: int = 4096,
-    shm: str = "1g",
-    tmp: str = "4g",
-    scenario: str = "",
-    streams: str = "",
-    rate: str = "",
-    batch_window_ms: float = -1.0,
-    cool_to: float = 0.0,
-    cool_max_seconds: float = 0.0,
-    debug: bool = False,
-) -> None:
+@takes(Options, leave_out=["framework"])
+def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run."""
-    _bench(locals())
+    _bench(Options.of(given))
 
 
-def _bench(values: dict[str, Any]) -> None:
+def _bench(options: Options) -> None:
     console = default_console()
     data = DataFolder.default()
-    options = Options(**{name: value for name, value in values.items() if name in Options.__dataclass_fields__})
     _finish(bench(options, console, data), console, data)
 
 
 PEAK_OPTIONS = (
-    "framework", "device", "gpu", "batch-sizes", "precision", "io", "model", "weights", "runner", "python", "quick", "cell-timeout",
-    "gpu-driver", "cpus", "memory", "threads", "batch-window-ms", "seed", "debug",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "quick",
+    "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
 
 
 @task(
-    help={
-        **{name: BENCH_HELP[name] for name in PEAK_OPTIONS},
-        "max-p99-ms": "bound of the 99th percentile of latency, in ms, counted from when a query was due; no default",
-        "batch-sizes": "queries that one inference takes at the most, comma list; default: 1",
-        "quick": "662 queries a try instead of 1000: fewer rates can be told apart; default: off",
-        "longest-try": "a rate so low that a try would take longer than this, in s, is not tried; default: 300",
-    }
+    help=help_of(
+        Options,
+        only=PEAK_OPTIONS,
+        max_p99_ms="bound of the 99th percentile of latency, in ms, counted from when a query was due; no default",
+        batch_sizes="queries that one inference takes at the most, comma list; default: 1",
+        quick="662 queries a try instead of 1000: fewer rates can be told apart; default: off",
+        longest_try="a rate so low that a try would take longer than this, in s, is not tried; default: 300",
+    ),
+    auto_shortflags=False,
 )
 @for_people
-def peak(
-    _context: Context,
-    max_p99_ms: float = 0.0,
-    framework: str = "",
-    device: str = "",
-    gpu: str = "",
-    batch_sizes: str = "",
-    precision: str = "fp32",
-    io: str = "host",
-    model: str = "MobileNetV3L",
-    weights: str = "auto",
-    runner: str = "",
-    python: str = "",
-    quick: bool = False,
-    cell_timeout: float = 0.0,
-    gpu_driver: str = "",
-    cpus: str = "",
-    memory: str = "",
-    threads: int = 0,
-    batch_window_ms: float = -1.0,
-    longest_try: float = 300.0,
-    seed: int = -1,
-    debug: bool = False,
-) -> None:
+@takes(Options, only=PEAK_OPTIONS, max_p99_ms=0.0, longest_try=300.0)
+def peak(_context: Context, given: dict[str, Any]) -> None:
     """The highest rate of random arrivals that each framework serves within a bound of latency, by bisection."""
-    values = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
     from common.host.peak import bound_of, print_results
     from common.host.peak import peak as find_peaks
 
     console = default_console()
-    options = Options(**values)
-    bound = bound_of(max_p99_ms, longest_try, quick)
-    print_results(find_peaks(options, bound, console, DataFolder.default()), bound, console)
+    bound = bound_of(given["max_p99_ms"], given["longest_try"], given["quick"])
+    print_results(find_peaks(Options.of(given), bound, console, DataFolder.default()), bound, console)
 
 
-VERIFY_OPTIONS = ("framework", "device", "gpu", "precision", "model", "weights", "python", "threads", "debug")
+VERIFY_OPTIONS = (
+    "framework",
+    "device",
+    "gpu",
+    "batch_sizes",
+    "precision",
+    "io",
+    "model",
+    "weights",
+    "python",
+    "threads",
+)
 
 
 @task(
-    help={
-        **{name: BENCH_HELP[name] for name in VERIFY_OPTIONS},
-        "framework": "framework variants to verify, comma list; default: all that the device can run",
-        "batch-sizes": "images in one inference, comma list; default: 1,8,32",
-        "io": "host or device, comma list; default: host on the CPU, device on a GPU",
-        "pairs": "pairs of blocks, harness and plain loop, at least 11; default: 16",
-        "block-seconds": "length of a block, in s; default: 1",
-    }
+    help=help_of(
+        Options,
+        only=VERIFY_OPTIONS,
+        framework="framework variants to verify, comma list; default: all that the device can run",
+        batch_sizes="images in one inference, comma list; default: 1,8,32",
+        io="host or device, comma list; default: host on the CPU, device on a GPU",
+        pairs="pairs of blocks, harness and plain loop, at least 11; default: 16",
+        block_seconds="length of a block, in s; default: 1",
+    ),
+    auto_shortflags=False,
 )
 @for_people
-def verify(
-    _context: Context,
-    framework: str = "",
-    device: str = "",
-    gpu: str = "",
-    batch_sizes: str = "",
-    precision: str = "fp32",
-    io: str = "",
-    model: str = "MobileNetV3L",
-    weights: str = "auto",
-    python: str = "",
-    pairs: int = 16,
-    block_seconds: float = 1.0,
-    threads: int = 0,
-    debug: bool = False,
-) -> None:
+@takes(Options, only=VERIFY_OPTIONS, io="", pairs=16, block_seconds=1.0)
+def verify(_context: Context, given: dict[str, Any]) -> None:
     """Compares the harness with an independent plain loop of each framework, turn by turn. Exit code 1: a ratio is off."""
-    values = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
     from common.host.verify import verify as compare_loops
     from common.host.verify_report import print_result, write_markdown
 
     console, data = default_console(), DataFolder.default()
-    result = compare_loops(Options(**values), pairs, block_seconds, console, data)
+    result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
     print_result(result, console)
     console.print(escape(f"written to {write_markdown(result, data.report)}"), highlight=False, soft_wrap=True)
     if any(row.word == "OFF" for row in result.verdicts) or not any(row.ratio for row in result.verdicts):
@@ -580,7 +415,7 @@ def compare(_context: Context, run: list[str], debug: bool = False) -> None:
 @task(
     help={
         "model": "name in the registry or an .onnx file; default: MobileNetV3L",
-        "weights": BENCH_HELP["weights"],
+        "weights": help_of(Options)["weights"],
         "list": "only list the models of the registry",
         "debug": DEBUG_HELP,
     }
@@ -676,9 +511,8 @@ def new(_context: Context, framework: str, debug: bool = False) -> None:
     from common.host.new_image import new_image
 
     folder = new_image(framework, IMAGES)
-    print(
-        f"{folder.relative_to(ROOT)} works as it is: invoke bench --framework {framework} --device cpu --quick; its README.md says what to fill in"
-    )
+    print(f"{folder.relative_to(ROOT)} works as it is; its README.md says what to fill in. Try it:")
+    print(f"invoke bench --framework {framework} --device cpu --quick --runner local")
 
 
 @task(
@@ -734,12 +568,13 @@ def test(_context: Context, core: bool = False, only: str = "") -> None:
 @task(
     help={
         "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
+        "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
-def selfbench(_context: Context, docker: bool = False, debug: bool = False) -> None:
-    """Measures framewatt itself: harness overhead, statistics, reading and analysis; prints the figures."""
+def selfbench(_context: Context, docker: bool = False, statistics: bool = False, debug: bool = False) -> None:
+    """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
     if docker:
         from common.host.selfbench_containers import measure
 
@@ -747,7 +582,7 @@ def selfbench(_context: Context, docker: bool = False, debug: bool = False) -> N
         return
     from common.host.selfbench import selfbench as run_selfbench
 
-    run_selfbench(default_console())
+    run_selfbench(default_console(), statistics=statistics)
 
 
 @task(

@@ -33,7 +33,9 @@ def worker_environment(job: Job) -> Dict[str, str]:
         environment[variable] = str(path)
     # What an adapter must know before it imports its framework, or before it is told the first batch.
     environment["FRAMEWATT_CACHE_DIR"] = str(Path(job.cache_dir).resolve())
-    environment["FRAMEWATT_BATCH_SIZES"] = ",".join(str(size) for size in sorted({cell.batch_size for cell in job.cells}))
+    environment["FRAMEWATT_BATCH_SIZES"] = ",".join(
+        str(size) for size in sorted({cell.batch_size for cell in job.cells})
+    )
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # A worker that dies of a signal leaves its Python stack in the log; the log is complete at that moment.
     environment["PYTHONFAULTHANDLER"] = "1"

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rich.markup import escape
 from common.errors import UserError, unknown
 from common.host import doctor, models
 from common.host import options as opt
+from common.host.bench_options import Options
 from common.host.devices import Device, choose_devices
 from common.host.fingerprint import describe_host, source_revision
 from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
@@ -38,47 +39,6 @@ STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
 QUICK_BATCH_SIZES = "1,8,32"
 #: queries of the server scenario are single images; more than one at a time is for those who ask for it
 SERVER_BATCH_SIZES = "1"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `invoke bench` and `invoke sweep` take, as typed. Empty text means the default."""
-
-    framework: str = ""
-    device: str = ""
-    gpu: str = ""
-    batch_sizes: str = ""
-    precision: str = "fp32"
-    io: str = "host"
-    model: str = "MobileNetV3L"
-    weights: str = "auto"
-    image: str = ""
-    runner: str = ""
-    python: str = ""
-    quick: bool = False
-    replicates: int = 1
-    images: int = 512
-    min_seconds: float = 0.0
-    max_seconds: float = 0.0
-    warmup_seconds: float = 0.0
-    idle_seconds: float = -1.0
-    cell_timeout: float = 0.0
-    threads: int = 0
-    seed: int = -1
-    gpu_driver: str = ""
-    cpus: str = ""
-    memory: str = ""
-    pids: int = 4096
-    shm: str = "1g"
-    tmp: str = "4g"
-    scenario: str = ""
-    streams: str = ""
-    rate: str = ""
-    batch_window_ms: float = -1.0
-    cool_to: float = 0.0
-    cool_max_seconds: float = 0.0
-    #: overrides of the settings that a caller in Python may give (`invoke demo`)
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.host.bench import Options
+from common.host.bench_options import Options
 
 FRAMEWORKS = "tf,tfxla,keras,kerasxla,onnxrt,torch"
 

@@ -19,7 +19,9 @@ def render(images: list[Image]) -> str:
     for image in images:
         for variant in image.variants:
             cpu, gpu = (" ".join(variant.precisions(kind)) or "-" for kind in ("cpu", "gpu"))
-            lines.append(f"| `{variant.name}` | **{variant.title}**. {variant.note} | {cpu} | {gpu} | `{image.base_image}` |")
+            lines.append(
+                f"| `{variant.name}` | **{variant.title}**. {variant.note} | {cpu} | {gpu} | `{image.base_image}` |"
+            )
     return "\n".join(lines)
 
 

@@ -58,9 +58,11 @@ def _windows(run: Path) -> list[tuple[int, int]]:
     windows = []
     for path in run.glob("cells/*/phases.csv"):
         with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["phase"] in ("measure", "idle") and row["end_ns"]:
-                    windows.append((int(row["start_ns"]) - MARGIN_NS, int(row["end_ns"]) + MARGIN_NS))
+            windows += [
+                (int(row["start_ns"]) - MARGIN_NS, int(row["end_ns"]) + MARGIN_NS)
+                for row in csv.DictReader(file)
+                if row["phase"] in ("measure", "idle") and row["end_ns"]
+            ]
     return sorted(windows)
 
 

@@ -26,7 +26,8 @@ from analysis.peak_search import Search, judge, queries_needed
 from common.cell import Cell
 from common.errors import UserError
 from common.host import options as opt
-from common.host.bench import SERVER_BATCH_SIZES, Options, opened
+from common.host.bench import SERVER_BATCH_SIZES, opened
+from common.host.bench_options import Options
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob
 from common.host.progress import CellProgress

@@ -12,6 +12,7 @@ import re
 import sys
 
 from invoke.exceptions import Exit, ParseError
+from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.program import Program
 
@@ -72,9 +73,19 @@ def not_a_number(words: list[str], contexts: dict[str, ParserContext]) -> str | 
 
 
 class FramewattProgram(Program):
+    _parser: Parser | None = None
+
+    def _make_parser(self) -> Parser:
+        # Once: making a context takes the help texts out of the tasks, so that a second parser would have none.
+        if self._parser is None:
+            self._parser = super()._make_parser()
+        return self._parser
+
     def parse_tasks(self) -> None:
-        contexts = {
-            name: context for context in self.collection.to_contexts() for name in (str(context.name), *context.aliases)
+        contexts: dict[str, ParserContext] = {
+            name: context
+            for context in self._make_parser().contexts.values()
+            for name in (str(context.name), *context.aliases)
         }
         self.core.unparsed = with_named_words(self.core.unparsed, contexts)
         wrong = not_a_number(self.core.unparsed, contexts)

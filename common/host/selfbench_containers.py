@@ -24,7 +24,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import UserError
-from common.host.bench import Options, bench
+from common.host.bench import bench
+from common.host.bench_options import Options
 from common.host.containers import engine
 from common.host.devices import cpu_model
 from common.host.paths import ROOT, DataFolder

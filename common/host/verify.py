@@ -35,7 +35,8 @@ from common.harness import parity
 from common.harness.environment import worker_environment
 from common.host import models
 from common.host import options as opt
-from common.host.bench import Options, precisions_for, variants_for
+from common.host.bench import precisions_for, variants_for
+from common.host.bench_options import Options
 from common.host.devices import Device, choose_devices
 from common.host.image_registry import Image, Variant, load_images
 from common.host.local_runner import LocalRunner
@@ -210,6 +211,7 @@ class Case:
             "threads": self.threads,
             "settings": settings,
             "onnx": str(self.model.path(self.model.onnx)) if self.model.onnx else None,
+            "classes": self.model.classes,
             "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
             # what the adapter really runs: a file in its cache, else the exported one
             "model_file": next((str(path) for path in kept if path.is_file()), None),

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from common.host.bench import Options, Outcome, bench
+from common.host.bench import Outcome, bench
+from common.host.bench_options import Options
 from common.host.containers import engine, images
 from common.host.paths import ROOT, DataFolder
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.host.bench import Options
+from common.host.bench_options import Options
 
 #: variable of .env -> option of `invoke bench`
 OPTIONS: Mapping[str, str] = {

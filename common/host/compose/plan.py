@@ -13,13 +13,13 @@ from common.host import options as opt
 from common.host.bench import (
     QUICK_BATCH_SIZES,
     STUDY_BATCH_SIZES,
-    Options,
     default_console,
     open_run,
     precisions_for,
     settings_of,
     variants_for,
 )
+from common.host.bench_options import Options
 from common.host.compose.meeting import Meeting, gpu_name, options_from, service
 from common.host.containers.images import tag_of
 from common.host.devices import Device, list_gpus, the_cpu

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from analysis.analyze import analyze
 from common.errors import UserError
-from common.host.bench import Options, bench
+from common.host.bench import bench
+from common.host.bench_options import Options
 from common.host.image_registry import load_images
 from common.host.new_image import new_image
 from common.host.paths import IMAGES, DataFolder

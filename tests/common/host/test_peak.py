@@ -18,7 +18,7 @@ from common.cell import Cell
 from common.errors import UserError
 from common.harness.scenarios import server
 from common.host import peak
-from common.host.bench import Options
+from common.host.bench_options import Options
 from common.host.paths import DataFolder
 from common.host.runner import SidecarState
 from common.job import Settings

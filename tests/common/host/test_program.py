@@ -53,3 +53,9 @@ def test_every_task_and_option_has_a_help_text() -> None:
         assert task.body.__doc__, name
         missing = [arg.name for arg in task.get_arguments() if not arg.help]
         assert not missing, f"{name}: no help for {missing}"
+
+
+def test_help_says_default_and_effect_of_each_option() -> None:
+    text = invoke("--help", "bench").stdout
+    assert "--batch-sizes=STRING" in text
+    assert text.count("default:") > 25

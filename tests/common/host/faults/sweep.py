@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench import Options, bench
+from common.host.bench import bench
+from common.host.bench_options import Options
 from common.host.paths import DataFolder
 
 SETTINGS = {

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from analysis.intervals import Interval
 from common.errors import UserError
-from common.host.bench import Options
+from common.host.bench_options import Options
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.verify import Case, Result, Verdict, compare, ratio_of, verify

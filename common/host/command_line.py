@@ -1,0 +1,92 @@
+"""How tasks meet people: options from one dataclass, errors as one line."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import Field, fields
+from typing import Any
+
+from common.errors import UserError
+
+DEBUG_HELP = "print Python's traceback when something goes wrong; default: one line"
+
+Body = Callable[..., Any]
+
+
+def for_people(body: Body) -> Body:
+    """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
+
+    @functools.wraps(body)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except UserError as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(141)
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            print(
+                f"error: {type(error).__name__}: {error} (this is a fault of framewatt; --debug shows where)",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+
+    return wrapper
+
+
+def _chosen(options: type, only: Collection[str], leave_out: Collection[str]) -> list[Field[Any]]:
+    return [
+        field
+        for field in fields(options)
+        if "help" in field.metadata and field.name not in leave_out and (not only or field.name in only)
+    ]
+
+
+def help_of(
+    options: type, *, only: Collection[str] = (), leave_out: Collection[str] = (), **more: str
+) -> dict[str, str]:
+    """Option -> help text, as invoke's `help=` wants it: of the dataclass's fields, of `more` (name -> text), of --debug.
+
+    only: the fields to take, empty for all; leave_out: fields to leave out. A text in `more` replaces a field's own.
+    """
+    texts = {field.name: field.metadata["help"] for field in _chosen(options, only, leave_out)}
+    return {name.replace("_", "-"): text for name, text in {**texts, **more, "debug": DEBUG_HELP}.items()}
+
+
+def takes(
+    options: type, *, only: Collection[str] = (), leave_out: Collection[str] = (), **more: Any
+) -> Callable[[Body], Body]:
+    """Gives a task the fields of a dataclass as its options, so that they stand in one place for all tasks that take them.
+
+    The body is called with invoke's context and `given`, a dict of all options. more: further options, name -> default;
+    one that a field has too replaces the field's default.
+    """
+
+    def decorate(body: Body) -> Body:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        defaults = {field.name: field.default for field in _chosen(options, only, leave_out)}
+        parameters = [inspect.Parameter("context", kind)]
+        for name, default in {**defaults, **more, "debug": False}.items():
+            parameters.append(inspect.Parameter(name, kind, default=default))
+
+        @functools.wraps(body)
+        def wrapper(context: Any, **given: Any) -> Any:
+            return body(context, given)
+
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
