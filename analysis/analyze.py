@@ -66,9 +66,9 @@ def analyze(
     """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
     where, pivot, sort: see analysis.selection. baseline: variant of the speed-up plot; default: the slowest.
-    limits: what the user knows of device and model, for the roofline plot. cache: see analysis.cache. Raises UserError for a name that does not
-    exist, for a selection that nothing meets, and for an output folder that cannot be written; never for what the runs'
-    files hold.
+    limits: what the user knows of device and model, for the roofline plot. cache: see analysis.cache.
+    Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
+    cannot be written; never for what the runs' files hold.
     """
     for name in formats:
         if name not in FORMATS:
