@@ -28,9 +28,13 @@ def concrete_function(path: str, jit: bool) -> Callable[[Any], Any]:
     given = next(node.name for node in graph_def.node if node.op == "Placeholder")
     imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
     plain = imported.prune(f"{given}:0", "framewatt_output:0")
-    if not jit:
-        return plain  # type: ignore[no-any-return]
-    return tf.function(lambda images: plain(images), jit_compile=True)  # type: ignore[no-any-return]
+    # Called as it is, a pruned function misses TensorFlow's graph optimization: 12 % slower on a CPU.
+    function = tf.function(
+        lambda images: plain(images),
+        input_signature=[tf.TensorSpec.from_tensor(plain.inputs[0])],
+        jit_compile=jit or None,
+    )
+    return function.get_concrete_function()  # type: ignore[no-any-return]
 
 
 def keras_call(path: str, jit: bool) -> Callable[[Any], Any]:
