@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -93,9 +94,10 @@ def make(folder: Path, runs: int, cells: int, samples: int, power_rows: int = 0)
         (run_folder / "run.json").write_text(json.dumps(document))
 
 
-def measure(folder: Path) -> Reading:
-    """Reads the folder in a fresh process."""
+def measure(folder: Path, cache: Path | None = None) -> Reading:
+    """Reads the folder in a fresh process; with a cache folder, as `invoke analyze` does."""
     command = [sys.executable, "-m", "analysis.selfbench_reading", "--read", str(folder)]
+    command += ["--cache", str(cache)] if cache is not None else []
     begin = time.monotonic()
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     seconds = time.monotonic() - begin
@@ -103,10 +105,10 @@ def measure(folder: Path) -> Reading:
     return Reading(seconds, found["cpu_seconds"], found["peak_mib"], found["rows"])
 
 
-def _read(folder: Path) -> None:
+def _read(folder: Path, cache: Path | None) -> None:
     from analysis.database import open_runs, run_folders
 
-    with open_runs(run_folders(folder)) as database:
+    with open_runs(run_folders(folder), cache) as database:
         rows = database.query("SELECT count(images_per_s) AS n FROM comparison")[0]["n"]
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"rows": rows, "peak_mib": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}))
@@ -118,23 +120,34 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=20, help="cells in each run (default 20)")
     parser.add_argument("--samples", type=int, default=2500, help="inferences in each cell (default 2500)")
     parser.add_argument("--power-rows", type=int, default=0, help="power readings in each run (default none)")
+    parser.add_argument("--large", action="store_true", help="250, 500 and 1,000 runs of 100 cells of 1,000 inferences")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.read:
-        _read(given.read)
+        _read(given.read, given.cache)
         return
+    sizes = [(250, 100, 1000), (500, 100, 1000), (1000, 100, 1000)] if given.large else []
+    for runs, cells, samples in sizes or [(given.runs, given.cells, given.samples)]:
+        _report(runs, cells, samples, given.power_rows)
+
+
+def _report(runs: int, cells: int, samples: int, power_rows: int) -> None:
+    """Makes, reads and removes a set of one size; prints three readings: without the cache, filling it, from it."""
     with tempfile.TemporaryDirectory(prefix="framewatt-selfbench-") as scratch:
-        data = Path(scratch)
-        make(data, given.runs, given.cells, given.samples, given.power_rows)
-        cells, samples = given.runs * given.cells, given.runs * given.cells * given.samples
+        data, cache = Path(scratch) / "results", Path(scratch) / "cache"
+        make(data, runs, cells, samples, power_rows)
         print(
-            f"{given.runs:,} runs, {cells:,} cells, {samples:,} samples, {given.runs * given.power_rows:,} power readings"
+            f"{runs:,} runs, {runs * cells:,} cells, {runs * cells * samples:,} samples, "
+            f"{runs * power_rows:,} power readings; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         )
-        found = measure(data)
-        print(
-            f"comparison table of {found.rows:,} rows: {found.seconds:.2f} s ({found.cpu_seconds:.2f} s of CPU time), "
-            f"peak memory {found.peak_mib:,.0f} MiB"
-        )
+        time.sleep(3)  # files younger than two seconds are never kept
+        for what, folder in (("without a cache", None), ("filling the cache", cache), ("from the cache", cache)):
+            found = measure(data, folder)
+            print(
+                f"  {what}: comparison table of {found.rows:,} rows in {found.seconds:.2f} s "
+                f"({found.cpu_seconds:.2f} s of CPU time), peak memory {found.peak_mib:,.0f} MiB"
+            )
 
 
 if __name__ == "__main__":
