@@ -26,7 +26,7 @@ BAD = {
     "sizes": ["axis 2", "'picture'", "height", "re-export"],
     "flat": ["(b, 7)", "4 axes"],
     "channels": ["(b, 7, 8, 9)", "channels"],
-    "reshape": ["'classes'", "8 images"],
+    "reshape": ["'classes'", "16 images"],
     "picture": ["no output", "'other'"],
     "overflow": ["not finite", "--input-range"],
     "unknown": ["ONNX Runtime does not accept it", "NoSuchOperator"],
