@@ -30,8 +30,11 @@ def show(tables: Sequence[Table], console: Console) -> None:
             console.print()
             console.print(Text(table.subtitle, style="bold underline"))
             previous = table.subtitle
+        # Not as the table's own title, which would be wrapped to the width of a narrow table.
+        console.print()
+        console.print(Text(table.title, style="bold"))
         grid = RichTable(
-            title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
             show_edge=False, pad_edge=False,
         )  # fmt: skip
         # one column for all labels: at 80 columns every blank counts
@@ -44,7 +47,6 @@ def show(tables: Sequence[Table], console: Console) -> None:
                 Text(" ".join(str(label) for label in row)),
                 *(_place(table.entry(row, column), coloured) for column in table.columns),
             )
-        console.print()
         console.print(grid)
     footers = dict.fromkeys(line for table in tables for line in table.footers[1:])
     if footers:

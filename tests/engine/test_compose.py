@@ -78,7 +78,7 @@ def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Pat
             process.kill()
             raise
     assert process.returncode == 0, log
-    assert "throughput (images/s), more is better" in log
+    assert "throughput (images/s), more is better" in log, log
     ends = {service: state["ExitCode"] for service, state in states(client).items()}
     assert ends["onnxrt-cpu"] == 137
     assert ends["analyze-cpu"] == 0, log
