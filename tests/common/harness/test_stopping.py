@@ -220,7 +220,7 @@ class TestArithmetic:
     def test_any_stream_ends_with_the_budget_at_the_latest(self, blocks, max_seconds):
         rule = StoppingRule(0.05, 5, max_seconds)
         for i, block in enumerate(blocks):
-            rule.add(np.array(block), max_seconds * (i + 1) / len(blocks))
+            rule.add(np.array(block), max_seconds * ((i + 1) / len(blocks)))  # so that the last is max_seconds exactly
             assert rule.finished() in (None, "converged", "noisy", "budget")
         if blocks:
             assert rule.finished() is not None
