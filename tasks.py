@@ -29,14 +29,15 @@ def _run_folders(names: list[str], data: DataFolder) -> list[Path]:
     from common.errors import unknown
 
     existing = sorted(path.parent for path in data.results.glob("*/run.json"))
+    if not existing and (not names or "all" in names):
+        raise UserError(f"there is no run in {data.results}; invoke bench or invoke demo makes one")
     if not names:
-        if not existing:
-            raise UserError(f"there is no run in {data.results}; invoke bench or invoke demo makes one")
         return existing[-1:]
-    if names == ["all"]:
-        return existing
     folders = []
     for name in names:
+        if name == "all":
+            folders += existing
+            continue
         for place in (Path(name), data.results / name):
             if (place / "run.json").is_file():
                 folders.append(place)
