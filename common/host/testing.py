@@ -8,7 +8,6 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
-from common.errors import UserError
 from common.host import environments
 from common.host.image_registry import load_images
 from common.host.paths import IMAGES, ROOT
@@ -17,16 +16,18 @@ from common.host.progress import Steps
 
 def _environments(console: Console) -> list[str]:
     """Makes the CPU environments of all images that have one; returns what could not be made, in words."""
-    problems = []
+    names = [image.name for image in load_images(IMAGES) if (image.folder / "requirements-cpu.txt").is_file()]
+    missing = [name for name in names if not environments.is_ready(name, "cpu")]
     with Steps(console).show("Setting up the frameworks") as on_step:
-        names = [i.name for i in load_images(IMAGES) if any(v.precisions_cpu for v in i.variants)]
-        for done, name in enumerate(names):
-            on_step(done, len(names), name)
-            try:
-                environments.ensure(name, "cpu")
-            except UserError as error:
-                problems.append(str(error))
-    return problems
+        ready: list[str] = []
+
+        def on_ready(name: str) -> None:
+            ready.append(name)
+            on_step(len(ready), len(missing), f"{name} is ready")
+
+        on_step(0, len(missing), ", ".join(missing) or "ready")
+        failures = environments.ensure_all(missing, "cpu", on_ready=on_ready)
+    return [str(error) for error in failures.values()]
 
 
 def run_tests(console: Console, *, core: bool, only: str) -> int:
@@ -35,8 +36,10 @@ def run_tests(console: Console, *, core: bool, only: str) -> int:
     core leaves out what needs a framework's environment or an engine. only: a path or a -k expression for pytest.
     """
     if not core:
-        for problem in _environments(console):
+        problems = _environments(console)
+        for problem in problems:
             console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
+        if problems:
             return 2
     python = sys.executable
     pytest = [python, "-m", "pytest"]
