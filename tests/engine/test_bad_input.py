@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.errors import UserError
 from common.host.containers import engine, images
 from common.host.containers.leftovers import remove_all
 from common.host.containers.limits import Limits
+from common.host.paths import ROOT
 from tests.engine.conftest import BASE, Bench
 
 
@@ -35,17 +37,34 @@ def test_no_engine(run_bench: Bench, tmp_path: Path) -> None:
     assert "systemctl start docker" in line and "--runner local" in line
 
 
+#: `invoke bench` by a user who may not talk to the engine; what it needs is imported while that user still may read it
+AS_NOBODY = """
+import importlib, os, sys, urllib3.connection
+sys.path.insert(0, sys.argv[1])
+import tasks
+for name in ("bench", "containers.runner", "containers.limits", "local_runner"):
+    importlib.import_module("common.host." + name)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+tasks.bench_task.body(None, framework="onnxrt", device="cpu", runner="docker", batch_sizes="1", quick=True)
+"""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
 def test_an_engine_that_does_not_let_the_user_in() -> None:
-    code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from common.host.containers import engine; "
-        "from common.errors import UserError; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "try: engine.connect()\nexcept UserError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(engine.__file__).split("/common/")[0]], capture_output=True, text=True
-    )
-    assert "does not let this user in: sudo usermod -aG docker $USER" in done.stdout, done.stderr
+    # pytest's own folders are their owner's alone
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
+        Path(folder).chmod(0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(ROOT)], capture_output=True, text=True, cwd=ROOT,
+            env={**os.environ, "FRAMEWATT_DATA": f"{folder}/data"},
+        )  # fmt: skip
+        assert done.returncode == 2, done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: the Docker engine at its default socket does not let this user in: ")
+        assert "sudo usermod -aG docker $USER" in line
+        assert not list(Path(folder).iterdir())
 
 
 def test_an_image_that_is_not_built(run_bench: Bench) -> None:
