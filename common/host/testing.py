@@ -8,6 +8,7 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
+from common.errors import UserError
 from common.host import environments
 from common.host.image_registry import load_images
 from common.host.paths import IMAGES, ROOT
@@ -30,11 +31,14 @@ def _environments(console: Console) -> list[str]:
     return [str(error) for error in failures.values()]
 
 
-def run_tests(console: Console, *, core: bool, only: str) -> int:
+def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
     """Runs ruff, mypy and pytest; returns the exit code: that of the first that failed.
 
     core leaves out what needs a framework's environment or an engine. only: a path or a -k expression for pytest.
+    engine_all: also what needs the container images of all frameworks. Raises UserError for core with engine_all.
     """
+    if core and engine_all:
+        raise UserError("--core leaves out all tests on an engine, --engine-all adds some; give one of them")
     if not core:
         problems = _environments(console)
         for problem in problems:
@@ -47,6 +51,8 @@ def run_tests(console: Console, *, core: bool, only: str) -> int:
         pytest += [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
     if core:
         pytest += ["-m", "not framework and not engine and not gpu"]
+    if engine_all:
+        pytest += ["-m", ""]  # in place of pyproject.toml's, which leaves every_image out
     commands = [pytest] if only else [
         [python, "-m", "ruff", "check", "--quiet"],
         [python, "-m", "ruff", "format", "--check", "--quiet"],
