@@ -557,13 +557,16 @@ def clean(
     help={
         "core": "leave out the tests that need a framework's environment or a Docker engine; default: off",
         "only": "path or -k expression of the tests to run; default: all",
+        "engine-all": "also build the images of TensorFlow and PyTorch, and run every framework in its container; default: off",
+        "debug": DEBUG_HELP,
     }
 )
-def test(_context: Context, core: bool = False, only: str = "") -> None:
+@for_people
+def test(_context: Context, core: bool = False, only: str = "", engine_all: bool = False, debug: bool = False) -> None:
     """The whole test suite with its set-up: ruff, mypy, pytest; the CPU environments of all frameworks."""
     from common.host.testing import run_tests
 
-    sys.exit(run_tests(default_console(), core=core, only=only))
+    sys.exit(run_tests(default_console(), core=core, only=only, engine_all=engine_all))
 
 
 @task(

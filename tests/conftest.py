@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+
+import pytest
+
+from common.host import environments, models
+from common.host.paths import DataFolder
+from common.model_files import ModelFiles
+from common.models import DEFAULT_MODEL
 
 # A shell starts background jobs with SIGINT ignored, and every process under them inherits that: the tests of Ctrl-C
 # would then wait for something that cannot happen.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def exported_model() -> ModelFiles:
+    """The model that users measure, from data/models; exported there once where it is missing, as the demo does it.
+
+    Its weights are seeded: a download would make the tests depend on the network. Skips the test, naming what is
+    missing, where there is neither the model nor the environment that exports it.
+    """
+    folder = DataFolder.default().models
+    found = models.find_model(folder, DEFAULT_MODEL)
+    if found is not None:
+        return found
+    if not environments.is_ready("tensorflow", "cpu"):
+        pytest.skip(
+            f"no {DEFAULT_MODEL} in data/models, and no .envs/tensorflow-cpu to export it: ./invoke test has both"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".export.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions at once export it once
+        return models.ensure_model(
+            DEFAULT_MODEL, folder, lambda image: environments.interpreter(image, "cpu"), lambda *step: None, "seeded"
+        )

@@ -91,9 +91,12 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         options.out.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same weights and references wherever it runs
-        os.environ.setdefault("KERAS_HOME", str(options.out.absolute() / ".keras"))  # not into the user's home
-        from common.export import registered
+        downloads = options.out.absolute() / ".keras"
+        os.environ.setdefault("KERAS_HOME", str(downloads))  # not into the user's home
+        from common.export import registered, weights
 
+        if os.environ["KERAS_HOME"] == str(downloads):
+            weights.remove_damaged(downloads / "models")
         progress = Progress(out, registered.STEPS)
         folder = registered.export(entry, options.out, options.weights, options.precision_of_reference, progress)
     progress.finish(folder)

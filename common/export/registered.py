@@ -18,7 +18,7 @@ from common.export.keras_onnx import INPUT, OUTPUT, ExportFailed, check_outputs,
 from common.export.onnx_graph import node_counts, opset
 from common.export.progress import Progress
 from common.export.store import Digest, existing, publish, temporary_folder
-from common.export.weights import Weighted, weighted
+from common.export.weights import Weighted, download_timeout, weighted
 from common.model_files import ModelFiles
 from common.models import RegisteredModel
 
@@ -37,6 +37,8 @@ def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str
     where TensorFlow has no float64 kernel for one of the layers.
     Raises UserError (weights that cannot be had, folder that cannot be written) and ExportFailed.
     """
+    # Keras' bar of a download that breaks off has no end of line: the error would be glued to it
+    keras.config.disable_interactive_logging()
     progress.step(f"{entry.name}: build and weights ({weights})")
     tf.config.experimental.enable_op_determinism()
     source, reference_dtype = _source(entry, weights, reference_dtype)
@@ -152,8 +154,8 @@ def _digest(entry: RegisteredModel, source: Weighted, inputs: np.ndarray) -> str
 def _class_names(folder: Path) -> Optional[str]:
     """Writes ImageNet's class names, one a line, where Keras' index can be had. Returns the file's name."""
     try:
-        index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models")
-
+        with download_timeout():
+            index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models")
         classes: Dict[str, List[str]] = json.loads(Path(index).read_text())
     except Exception:  # keras raises bare Exception for a failed download; numbers serve without names
         return None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Iterator, Tuple
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -70,12 +74,42 @@ def weighted(entry: RegisteredModel, wanted: str, reference_dtype: str) -> Weigh
 
 
 def _imagenet(entry: RegisteredModel, reference_dtype: str) -> Tuple[Any, Any]:
+    with download_timeout():
+        return build(entry, "float32", "imagenet"), build(entry, reference_dtype, "imagenet")
+
+
+@contextmanager
+def download_timeout() -> Iterator[None]:
+    """Whatever Keras downloads within the block fails when nothing comes for DOWNLOAD_TIMEOUT_S; Keras sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        return build(entry, "float32", "imagenet"), build(entry, reference_dtype, "imagenet")
+        yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Removes weights in `folder` that are no whole HDF5 file and that nobody is downloading any more.
+
+    Keras downloads under the final name and gives some models no checksum: what a killed export left there would be
+    taken for the weights ever after.
+    """
+    for file in folder.glob("*.h5"):
+        try:
+            # a download that lives writes at least once within the timeout
+            if time.time() - file.stat().st_mtime > 2 * DOWNLOAD_TIMEOUT_S and not _is_whole(file):
+                file.unlink()
+        except FileNotFoundError:  # noqa: PERF203 (another exporter was first)
+            pass
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        h5py.File(file, "r").close()
+        return True
+    except OSError:
+        return False
 
 
 def _seeded(entry: RegisteredModel, reference_dtype: str) -> Tuple[Any, Any]:

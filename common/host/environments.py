@@ -12,13 +12,19 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from common.errors import UserError
 from common.host.paths import ENVIRONMENTS, IMAGES
 
 STAMP = ".framewatt-requirements"
+#: environments made at the same time: one downloads while the other unpacks
+SIDE_BY_SIDE = 2
+
+_installing: set[subprocess.Popen[str]] = set()
 
 
 def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
@@ -91,9 +97,38 @@ def ensure(image: str, flavour: str, on_line: Callable[[str], None] = lambda lin
     return interpreter(image, flavour)
 
 
+def ensure_all(
+    images: Sequence[str],
+    flavour: str,
+    on_line: Callable[[str, str], None] = lambda image, line: None,
+    on_ready: Callable[[str], None] = lambda image: None,
+) -> dict[str, UserError]:
+    """Makes the missing environments, SIDE_BY_SIDE at a time; returns image -> why it could not be made, empty if all were.
+
+    on_line(image, line) gets pip's lines, on_ready(image) each environment that is there, both from any thread.
+    """
+    failures: dict[str, UserError] = {}
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        futures = {pool.submit(ensure, image, flavour, partial(on_line, image)): image for image in images}
+        try:
+            for future in as_completed(futures):
+                try:
+                    future.result()
+                    on_ready(futures[future])
+                except UserError as error:
+                    failures[futures[future]] = error
+        except BaseException:  # Ctrl-C reaches this thread alone
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_installing):
+                process.kill()
+            raise
+    return {image: failures[image] for image in images if image in failures}
+
+
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
+    _installing.add(process)
     last: list[str] = []
     try:
         for line in process.stdout:
@@ -104,6 +139,8 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
         process.kill()
         process.wait()
         raise
+    finally:
+        _installing.discard(process)
     if code:
         errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
         raise UserError(f"{what} could not be installed: {errors[0] if errors else f'exit code {code}'}")

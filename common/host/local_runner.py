@@ -76,9 +76,12 @@ class LocalRunner:
                     )
             return
         missing = [name for name in names if not environments.is_ready(name, flavour)]
-        for done, name in enumerate(missing):
-            on_step(done, len(missing), f"environment of {name}")
-            environments.ensure(name, flavour, lambda line, d=done, n=name: on_step(d, len(missing), _short(n, line)))  # type: ignore[misc]
+        ready: list[str] = []
+        failures = environments.ensure_all(
+            missing, flavour, lambda name, line: on_step(len(ready), len(missing), _short(name, line)), ready.append
+        )
+        for error in failures.values():
+            raise error
         if missing:
             on_step(len(missing), len(missing), "environments ready")
 

@@ -38,7 +38,7 @@ class Steps:
             SpinnerColumn(), TextColumn("{task.description}", table_column=None), BarColumn(bar_width=20),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
-        self._last = ""
+        self._said: set[str] = set()
 
     @contextmanager
     def show(self, title: str) -> Iterator[Any]:
@@ -55,9 +55,10 @@ class Steps:
                 .split(": installing")[0]
                 .split(": processing")[0]
             )
-            if not self._console.is_terminal and headline != self._last:
+            # each once: two environments that are made side by side take turns
+            if not self._console.is_terminal and headline not in self._said:
                 self._console.print(escape(headline), highlight=False)
-                self._last = headline
+                self._said.add(headline)
 
         with self._progress:
             yield on_step

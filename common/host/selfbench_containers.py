@@ -1,85 +1,166 @@
-"""What containers and the sidecar cost: the same cells with and without, alternating, and the ratio's interval.
+"""What containers and the sidecar cost: `invoke selfbench --docker`.
 
-`invoke selfbench --docker`: needs an engine, the onnxrt and sidecar images of the CPU flavour, and the environment of
-onnxrt for local runs. Each pair is two runs right after one another in random order, so that the machine's drift falls
-on both; the interval is of the median ratio over pairs (bootstrap over pairs, 95 %).
+It needs an engine, the onnxrt and sidecar images of the CPU flavour, and the environment of onnxrt for local runs.
+
+*Container against local process.* A round starts the same prepared cell twice, in a worker's container and as a local
+process, both alive all the time; they take turns in short blocks, in the order AB BA AB ... (common/alternation.py), so
+that both meet the same machine in the same seconds. Each pair of blocks gives one ratio of median latencies. Rounds are
+fresh containers and processes: the interval over rounds holds what differs from one process to the next.
+
+*Sidecar on against off.* One local process runs blocks while one sidecar is switched by SIGSTOP and SIGCONT, off on, on
+off ...; each pair gives one ratio of throughputs.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import os
-import random
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.intervals import Interval, percentile_draws
 from common.errors import UserError
-from common.host.bench import bench
-from common.host.bench_options import Options
+from common.harness.environment import worker_environment
+from common.host import environments
 from common.host.containers import engine
-from common.host.devices import cpu_model
-from common.host.paths import ROOT, DataFolder
+from common.host.containers.leftovers import remove_container
+from common.host.containers.limits import Limits
+from common.host.containers.ownership import container_user, lent
+from common.host.containers.runner import INSIDE, INSIDE_CACHE, INSIDE_MODELS, INSIDE_RUN, DockerRunner
+from common.host.devices import the_cpu
+from common.host.image_registry import Image, Variant, load_images
+from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.verify import Case, SideEnded, SideProcess
+from common.model_files import ModelFiles
 
-PAIRS = 10
+VARIANT = "onnxrt"
 BATCH_SIZE = 1
-RESAMPLES = 10_000
+ROUNDS = 12
+PAIRS_OF_A_ROUND = 12
+BLOCK_S = 0.25
+SIDECAR_PAIRS = 160
+
+Block = Callable[[], list[int]]
 
 
-def median_latency_ns(run: Path) -> float:
-    """Median time of one inference of the run's only cell. Raises UserError where it is not ok."""
-    (path,) = run.glob("cells/*/samples.csv")
-    with path.open(newline="") as file:
-        durations = [int(row["end_ns"]) - int(row["start_ns"]) for row in csv.DictReader(file)]
-    if not durations:
-        raise UserError(f"{path.parent.name} has no samples: its cell.csv says why")
-    return median(durations)
-
-
-def ratio_interval(ratios: list[float], seed: int = 0) -> tuple[float, float, float]:
-    """Median of the pairs' ratios and its 95 % bootstrap interval over pairs."""
-    generator = np.random.default_rng(seed)
-    values = np.asarray(ratios)
-    medians = np.median(generator.choice(values, (RESAMPLES, len(values))), axis=1)
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return float(np.median(values)), float(low), float(high)
-
-
-def pairs(
-    first: Callable[[], float], second: Callable[[], float], count: int, on_pair: Callable[[int], None]
-) -> list[float]:
-    """first() / second() of each pair, in random order within the pair."""
-    order = random.Random(0)
-    ratios = []
+def alternate(first: Block, second: Block, count: int) -> list[tuple[list[int], list[int]]]:
+    """`count` pairs of blocks in the order AB BA AB ..., each pair as (first's, second's) durations in ns."""
+    pairs = []
     for number in range(count):
-        both = [first, second]
-        swapped = order.random() < 0.5
-        values = [function() for function in (reversed(both) if swapped else both)]
-        if swapped:
-            values.reverse()
-        ratios.append(values[0] / values[1])
-        on_pair(number + 1)
-    return ratios
+        if number % 2 == 0:
+            one = first()
+            pairs.append((one, second()))
+        else:
+            other = second()
+            pairs.append((first(), other))
+    return pairs
 
 
-def _latency(runner: str, data: DataFolder) -> float:
-    # 3 s windows, fixed: an early stop would give the two sides windows of different length. One thread: what else runs
-    # on the machine then disturbs it less than an inference that needs all cores.
-    options = Options(
-        framework="onnxrt", device="cpu", runner=runner, batch_sizes=str(BATCH_SIZE), quick=True, min_seconds=3.0,
-        max_seconds=3.0, idle_seconds=0.0, threads=1,
-    )  # fmt: skip
-    outcome = bench(options, Console(file=io.StringIO()), data)
-    return median_latency_ns(outcome.run.folder)
+def latency_ratios(pairs: list[tuple[list[int], list[int]]]) -> list[float]:
+    """Median latency of the first over that of the second, of each pair."""
+    return [median(one) / median(other) for one, other in pairs]
+
+
+def throughput_ratios(pairs: list[tuple[list[int], list[int]]]) -> list[float]:
+    """Images/s of the first over that of the second, of each pair."""
+    return [fmean(other) / fmean(one) for one, other in pairs]
+
+
+def interval_of(rounds: list[list[float]]) -> Interval:
+    """Median over the pairs of a round, averaged over rounds, with its 95 % interval. Raises UserError for too few pairs."""
+    draws = percentile_draws(rounds, 50)
+    if draws is None:
+        raise UserError("too few pairs for an interval")
+    return draws.interval()
+
+
+class Bench:
+    """One cell of the onnxrt image, ready to be started in a container or as a process."""
+
+    def __init__(self, console: Console, data: DataFolder, threads: int | None) -> None:
+        by_name: dict[str, Image] = {image.name: image for image in load_images(IMAGES)}
+        image = by_name["onnxrt"]
+        variant: Variant = next(v for v in image.variants if v.name == VARIANT)
+        if not environments.is_ready(image.name, "cpu"):
+            console.print("Setting up onnxrt for local runs", highlight=False)
+        interpreter = environments.ensure(image.name, "cpu")
+        self.runner = DockerRunner(by_name, Limits())
+        self.runner.prepare([variant], "cpu", lambda *step: None)
+        self.data = data
+        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, "auto", lambda *step: None)
+        self.case = Case(
+            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(), data.cache, threads,
+            str(BATCH_SIZE),
+        )  # fmt: skip
+
+    @contextmanager
+    def local(self, folder: Path) -> Iterator[SideProcess]:
+        """The cell in a process, compiled and warm."""
+        job = self.case.job(folder)
+        job.write(folder / "job.json")
+        command = [str(self.case.interpreter), "-m", "common.harness.alternating", str(folder / "job.json")]
+        side = SideProcess("the local process", command, worker_environment(job), folder / "local.log")
+        try:
+            side.facts()
+            yield side
+        finally:
+            side.close()
+
+    @contextmanager
+    def container(self, folder: Path, name: str) -> Iterator[SideProcess]:
+        """The cell in a worker's container, compiled and warm."""
+        local = self.case.job(folder)
+        job = replace(
+            local, run_dir=INSIDE_RUN, model_dir=f"{INSIDE_MODELS}/{self.model.root.name}", cache_dir=INSIDE_CACHE,
+            adapter=f"{INSIDE}/images/{local.image}/adapter.py", runner="docker",
+        )  # fmt: skip
+        job.write(folder / "job.json")
+        # What a supervisor gives its worker, as far as the sides could differ by it.
+        environment = {key: value for key, value in worker_environment(local).items() if key.endswith("_NUM_THREADS")}
+        client = engine.connect()
+        with lent(container_user(client.info()), folder, self.data.cache):
+            made = self.runner.conversation(
+                local.image, name, ["-m", "common.harness.alternating", f"{INSIDE_RUN}/job.json"], folder, self.data,
+                environment,
+            )  # fmt: skip
+            try:
+                command = ["docker", "start", "--attach", "--interactive", name]
+                side = SideProcess("the container", command, dict(os.environ), folder / "container.log")
+                try:
+                    side.facts()
+                    yield side
+                finally:
+                    side.close()
+            finally:
+                remove_container(made)
+
+
+def container_rounds(bench: Bench, folder: Path, rounds: int, on_round: Callable[[int], None]) -> list[list[float]]:
+    """Ratios of median latency, container over local process, of each round."""
+    found = []
+    for number in range(rounds):
+        places = [folder / f"{number}-{kind}" for kind in ("container", "local")]
+        for place in places:
+            place.mkdir()
+        name = f"framewatt-selfbench-{os.getpid()}-{number}"
+        with bench.container(places[0], name) as container, bench.local(places[1]) as local:
+            for side in (container, local):  # both warm on the machine as it is with both of them
+                side.block(BLOCK_S)
+            pairs = alternate(lambda: container.block(BLOCK_S), lambda: local.block(BLOCK_S), PAIRS_OF_A_ROUND)
+        found.append(latency_ratios(pairs))
+        on_round(number + 1)
+    return found
 
 
 def _powercap(folder: Path) -> Path:
@@ -92,48 +173,76 @@ def _powercap(folder: Path) -> Path:
     return folder
 
 
-def _with_sidecar(data: DataFolder, powercap: Path) -> float:
-    out = data.root / f"power-{len(list(data.root.glob('power-*')))}.csv"
-    command = [sys.executable, "-m", "common.sidecar", "--out", str(out), "--gpus", "none", "--powercap", str(powercap)]
-    with subprocess.Popen(
-        [*command, "--until-stdin-closes"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as sidecar:
-        assert sidecar.stdout is not None and sidecar.stdin is not None
-        first = sidecar.stdout.readline()
-        if b"ready" not in first:
-            raise UserError(f"the sidecar does not start: {first.decode().strip()}")
+@contextmanager
+def switched_sidecar(folder: Path) -> Iterator[Callable[[bool], None]]:
+    """A sidecar at its default rates beside us; the function switches it on and off."""
+    command = [sys.executable, "-m", "common.sidecar", "--out", str(folder / "power.csv"), "--gpus", "none"]
+    command += ["--powercap", str(_powercap(folder / "powercap")), "--parent-pid", str(os.getpid())]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sidecar:
+        assert sidecar.stdout is not None
         try:
-            return _latency("local", data)
+            first = sidecar.stdout.readline()
+            if json.loads(first or b"{}").get("event") != "ready":
+                raise UserError(f"the sidecar does not start: {first.decode().strip() or 'it said nothing'}")
+            yield lambda on: os.kill(sidecar.pid, signal.SIGCONT if on else signal.SIGSTOP)
         finally:
-            sidecar.stdin.close()
+            with suppress(ProcessLookupError):
+                os.kill(sidecar.pid, signal.SIGCONT)
+            sidecar.terminate()
 
 
-def measure(console: Console, count: int = PAIRS) -> None:
-    """Prints the ratios with their intervals, and the sizes of the images that are there."""
+def sidecar_ratios(bench: Bench, folder: Path, count: int) -> list[float]:
+    """Ratios of throughput, sidecar on over off, of each pair."""
+    with bench.local(folder) as side, switched_sidecar(folder) as switch:
+
+        def block(on: bool) -> list[int]:
+            switch(on)
+            return side.block(BLOCK_S)
+
+        block(True)
+        return throughput_ratios(alternate(lambda: block(True), lambda: block(False), count))
+
+
+def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR_PAIRS) -> None:
+    """Prints the ratios with their intervals, and the sizes of the images that are there. Raises UserError."""
     client = engine.connect()
-    console.print(escape(f"{cpu_model()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}"), highlight=False)
-    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
-        data = DataFolder(Path(folder))
-        source = DataFolder.default()
-        if source.models.is_dir():
-            data.models.symlink_to(source.models)
-        powercap = _powercap(data.root / "powercap")
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("ratio of median latencies", "median", "95 % interval", "pairs", "target"):
-            table.add_column(title)
+    console.print(
+        escape(f"{the_cpu().product}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} before"), highlight=False
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("ratio", "median", "95 % interval", "pairs", "target"):
+        table.add_column(title)
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the container's user looks into it
+        data = DataFolder(folder / "data")
+        data.cache.mkdir(parents=True)
+        models = DataFolder.default().models
+        models.mkdir(parents=True, exist_ok=True)
+        data.models.symlink_to(models)
 
-        def on_pair(number: int) -> None:
-            console.print(f"pair {number} of {count}", highlight=False)
+        def on_round(number: int) -> None:
+            console.print(f"round {number} of {rounds}", highlight=False)
 
-        container = pairs(lambda: _latency("docker", data), lambda: _latency("local", data), count, on_pair)
-        sidecar = pairs(lambda: _with_sidecar(data, powercap), lambda: _latency("local", data), count, on_pair)
-        for title, ratios, target in (
-            ("container / local process", container, "1.00 +- 0.02"),
-            ("sidecar on / off", sidecar, "1.000 +- 0.005"),
-        ):
-            middle, low, high = ratio_interval(ratios)
-            table.add_row(title, f"{middle:.4f}", f"{low:.4f} to {high:.4f}", str(len(ratios)), target)
+        try:
+            one_thread = Bench(console, data, 1)
+            containers = interval_of(container_rounds(one_thread, folder, rounds, on_round))
+            _add(table, "median latency, container / local process, 1 thread", containers,
+                 f"{rounds} x {PAIRS_OF_A_ROUND}", "1.00 +- 0.02")  # fmt: skip
+            for threads in (1, None):
+                place = folder / f"sidecar-{threads}"
+                place.mkdir()
+                ratios = interval_of([sidecar_ratios(Bench(console, data, threads), place, sidecar_pairs)])
+                words = "1 thread" if threads else "all cores"
+                _add(table, f"throughput, sidecar on / off, {words}", ratios, str(sidecar_pairs), "1.000 +- 0.005")
+        except SideEnded as error:
+            raise UserError(str(error)) from error
     console.print(table)
+    console.print(f"load {os.getloadavg()[0]:.2f} after, this benchmark included", highlight=False)
     for image in sorted(client.images.list(filters={"label": engine.LABEL}), key=lambda image: str(image.tags)):
         for tag in image.tags:
             console.print(escape(f"{tag}: {image.attrs['Size'] / 1e6:,.0f} MB"), highlight=False)
+
+
+def _add(table: Table, title: str, found: Interval, pairs: str, target: str) -> None:
+    table.add_row(title, f"{found.estimate:.4f}", f"{found.low:.4f} to {found.high:.4f}", pairs, target)

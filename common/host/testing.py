@@ -17,26 +17,33 @@ from common.host.progress import Steps
 
 def _environments(console: Console) -> list[str]:
     """Makes the CPU environments of all images that have one; returns what could not be made, in words."""
-    problems = []
+    names = [image.name for image in load_images(IMAGES) if (image.folder / "requirements-cpu.txt").is_file()]
+    missing = [name for name in names if not environments.is_ready(name, "cpu")]
     with Steps(console).show("Setting up the frameworks") as on_step:
-        names = [i.name for i in load_images(IMAGES) if any(v.precisions_cpu for v in i.variants)]
-        for done, name in enumerate(names):
-            on_step(done, len(names), name)
-            try:
-                environments.ensure(name, "cpu")
-            except UserError as error:
-                problems.append(str(error))
-    return problems
+        ready: list[str] = []
+
+        def on_ready(name: str) -> None:
+            ready.append(name)
+            on_step(len(ready), len(missing), f"{name} is ready")
+
+        on_step(0, len(missing), ", ".join(missing) or "ready")
+        failures = environments.ensure_all(missing, "cpu", on_ready=on_ready)
+    return [str(error) for error in failures.values()]
 
 
-def run_tests(console: Console, *, core: bool, only: str) -> int:
+def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
     """Runs ruff, mypy and pytest; returns the exit code: that of the first that failed.
 
     core leaves out what needs a framework's environment or an engine. only: a path or a -k expression for pytest.
+    engine_all: also what needs the container images of all frameworks. Raises UserError for core with engine_all.
     """
+    if core and engine_all:
+        raise UserError("--core leaves out all tests on an engine, --engine-all adds some; give one of them")
     if not core:
-        for problem in _environments(console):
+        problems = _environments(console)
+        for problem in problems:
             console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
+        if problems:
             return 2
     python = sys.executable
     pytest = [python, "-m", "pytest"]
@@ -44,6 +51,8 @@ def run_tests(console: Console, *, core: bool, only: str) -> int:
         pytest += [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
     if core:
         pytest += ["-m", "not framework and not engine and not gpu"]
+    if engine_all:
+        pytest += ["-m", ""]  # in place of pyproject.toml's, which leaves every_image out
     commands = [pytest] if only else [
         [python, "-m", "ruff", "check", "--quiet"],
         [python, "-m", "ruff", "format", "--check", "--quiet"],

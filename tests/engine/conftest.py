@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import os
@@ -23,8 +24,8 @@ from common.host.containers import engine, images
 from common.host.paths import ROOT, DataFolder
 
 BASE = "local/framewatt-base:latest"
-PREFIX = "framewatt-test"
-FRAMEWORK_IMAGES = ("tensorflow", "torch")
+#: of images, containers and volumes of these tests; other checkouts may test on the same engine
+PREFIX = f"framewatt-test-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
 
 
 @functools.cache
@@ -45,25 +46,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def engine_images() -> Iterator[None]:
-    """onnxrt, sidecar and analyze; on request (FRAMEWATT_TEST_ALL_IMAGES=1) tensorflow and torch too."""
+    """Images of onnxrt, the sidecar and analyze."""
     if missing():
         pytest.skip(missing())
-    before = os.environ.get("FRAMEWATT_IMAGES")
-    os.environ["FRAMEWATT_IMAGES"] = PREFIX
-    client = engine.connect()
-    # The host's network lets a build reach a package index or a folder of wheels on this machine's loopback.
-    for name in ("onnxrt", "sidecar", "analyze", *(FRAMEWORK_IMAGES if all_images() else ())):
-        images.build(client, name, "cpu", base=BASE, network="host")
-    yield
-    assert containers(client) == [], "a test left containers behind"
-    if before is None:
-        del os.environ["FRAMEWATT_IMAGES"]
-    else:
-        os.environ["FRAMEWATT_IMAGES"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAMEWATT_IMAGES", PREFIX)
+        client = engine.connect()
+        for name in ("onnxrt", "sidecar", "analyze"):
+            build(client, name)
+        yield
+        assert containers(client) == [], "a test left containers behind"
 
 
-def all_images() -> bool:
-    return os.environ.get("FRAMEWATT_TEST_ALL_IMAGES") == "1"
+def build(client: Any, name: str) -> images.Built:
+    """The image's CPU flavour. The host's network lets a build reach a package index or wheels on this machine's loopback."""
+    return images.build(client, name, "cpu", base=BASE, network="host")
 
 
 @pytest.fixture(scope="session")

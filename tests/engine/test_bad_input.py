@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import UserError
-from common.host.containers import engine, images
-from common.host.containers.leftovers import remove_all
+from common.host.containers import engine, images, leftovers
 from common.host.containers.limits import Limits
-from tests.engine.conftest import BASE, Bench
+from common.host.paths import ROOT
+from tests.engine.conftest import BASE, PREFIX, Bench
 
 
 def said(run_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
@@ -35,17 +36,34 @@ def test_no_engine(run_bench: Bench, tmp_path: Path) -> None:
     assert "systemctl start docker" in line and "--runner local" in line
 
 
+#: `invoke bench` by a user who may not talk to the engine; what it needs is imported while that user still may read it
+AS_NOBODY = """
+import importlib, os, sys, urllib3.connection
+sys.path.insert(0, sys.argv[1])
+import tasks
+for name in ("bench", "containers.runner", "containers.limits", "local_runner"):
+    importlib.import_module("common.host." + name)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+tasks.bench_task.body(None, framework="onnxrt", device="cpu", runner="docker", batch_sizes="1", quick=True)
+"""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
 def test_an_engine_that_does_not_let_the_user_in() -> None:
-    code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from common.host.containers import engine; "
-        "from common.errors import UserError; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "try: engine.connect()\nexcept UserError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(engine.__file__).split("/common/")[0]], capture_output=True, text=True
-    )
-    assert "does not let this user in: sudo usermod -aG docker $USER" in done.stdout, done.stderr
+    # pytest's own folders are their owner's alone
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
+        Path(folder).chmod(0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(ROOT)], capture_output=True, text=True, cwd=ROOT,
+            env={**os.environ, "FRAMEWATT_DATA": f"{folder}/data"},
+        )  # fmt: skip
+        assert done.returncode == 2, done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: the Docker engine at its default socket does not let this user in: ")
+        assert "sudo usermod -aG docker $USER" in line
+        assert not list(Path(folder).iterdir())
 
 
 def test_an_image_that_is_not_built(run_bench: Bench) -> None:
@@ -72,7 +90,7 @@ def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.Mon
     # A folder that no mirror has: pip's argument is part of the layer's key, so that nothing comes from the cache.
     monkeypatch.setenv("PIP_FIND_LINKS", "http://127.0.0.1:9/nothing")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(UserError, match="image framewatt-test/sidecar:cpu cannot be built: ") as raised:
+    with pytest.raises(UserError, match=f"image {PREFIX}/sidecar:cpu cannot be built: ") as raised:
         images.build(client, "sidecar", "cpu", base=BASE, network="none")
     assert "ERROR: No matching distribution" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -128,19 +146,29 @@ def test_the_engines_words_get_a_remedy(words: str, hint: str) -> None:
     assert hint in engine.explain(words)
 
 
-def test_clean_removes_what_has_the_label_and_nothing_else(client: Any) -> None:
-    image = images.tag_of("onnxrt", "cpu")
-    ours = client.containers.create(image, labels={engine.LABEL: "1"}, name="framewatt-test-ours")
-    # The image's label is inherited by every container of it: another image's container has none.
-    other = client.containers.create(BASE, ["true"], name="framewatt-test-other")
-    volume = client.volumes.create("framewatt-test-ours", labels={engine.LABEL: "1"})
-    foreign = client.volumes.create("framewatt-test-other")
+def test_clean_removes_what_has_the_label_and_nothing_else(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A label of the test's own: what else framewatt has on this engine may be somebody's.
+    label = f"{PREFIX}-clean"
+    monkeypatch.setattr(leftovers, "LABEL", label)
+    ours = client.containers.create(BASE, ["true"], labels={label: "1"}, name=f"{PREFIX}-ours")
+    other = client.containers.create(BASE, ["true"], name=f"{PREFIX}-other")
+    running = client.containers.create(BASE, ["sleep", "600"], labels={label: "1"}, name=f"{PREFIX}-running")
+    volume = client.volumes.create(f"{PREFIX}-ours", labels={label: "1"})
+    foreign = client.volumes.create(f"{PREFIX}-other")
+    image = ours.commit(f"{PREFIX}/clean", "test", changes=f"LABEL {label}=1")
     try:
-        removed, _ = remove_all(client, images=False)
-        assert {f"container {ours.name}", f"volume {volume.name}"} <= set(removed)
-        assert [c.name for c in client.containers.list(all=True) if "framewatt-test" in c.name] == [other.name]
+        running.start()
+        removed, left = leftovers.remove_all(client, images=False)
+        assert removed == [f"container {ours.name}", f"volume {volume.name}"]
+        assert left == [f"container {running.name} is running (docker compose down, or end its run)"]
+        mine = sorted(c.name for c in client.containers.list(all=True) if PREFIX in c.name)
+        assert mine == [other.name, running.name]
         assert foreign.name in [v.name for v in client.volumes.list()]
-        assert client.images.get(image)
+        assert client.images.get(image.id)
+        removed, _ = leftovers.remove_all(client, images=True)
+        assert removed == [f"image {PREFIX}/clean:test"]
+        assert client.images.get(BASE)
     finally:
         other.remove()
+        running.remove(force=True)
         foreign.remove()

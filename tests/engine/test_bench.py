@@ -16,7 +16,7 @@ import pytest
 from common.host.containers import engine, runner
 from common.host.runs import read_run
 from common.schema import header
-from tests.engine.conftest import Bench, by_batch, containers, measuring, running, wait_for
+from tests.engine.conftest import PREFIX, Bench, by_batch, containers, measuring, running, wait_for
 
 Background = Callable[[Callable[[], Any]], threading.Thread]
 #: everything in the container but docker-init: supervisor, who keeps the deadline, and worker
@@ -141,10 +141,10 @@ def test_a_name_that_is_taken_is_said_in_one_line(run_bench: Bench, client: Any)
     from common.host.containers.runner import DockerRunner
 
     docker_runner = DockerRunner({}, Limits())
-    container = docker_runner._create(tag_of("onnxrt", "cpu"), "framewatt-test-clash", [])
+    container = docker_runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-clash", [])
     try:
         with pytest.raises(UserError, match="another container has the name: invoke clean") as raised, explained("x"):
-            docker_runner._create(tag_of("onnxrt", "cpu"), "framewatt-test-clash", [])
+            docker_runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-clash", [])
         assert "\n" not in str(raised.value)
     finally:
         container.remove()

@@ -13,10 +13,10 @@ import pytest
 
 from common.host.containers.images import tag_of
 from common.host.paths import ROOT, DataFolder
-from tests.engine.conftest import all_images, measuring, rows, running, wait_for
+from tests.engine.conftest import PREFIX, measuring, rows, running, wait_for
 
-PROJECT = "framewatt-test"
-#: without the real ones, images of other frameworks are onnxrt's: their adapters are missing, so they fail at once
+PROJECT = PREFIX
+#: images of other frameworks are onnxrt's: their adapters are missing, so they fail at once
 STANDS_IN = ("torch", "tensorflow", "tensorrt")
 
 
@@ -31,11 +31,11 @@ def environment(data: Path, **variables: str) -> dict[str, str]:
 
 @pytest.fixture
 def sweep(client: Any, registered_model: DataFolder) -> Iterator[Path]:
-    """Data folder of a sweep; images of both flavours, of which those of other frameworks may be stand-ins."""
+    """Data folder of a sweep; images of both flavours, of which those of other frameworks are stand-ins."""
     made = []
     for flavour in ("cpu", "gpu"):
         for name in ("onnxrt", "sidecar", *STANDS_IN):
-            if flavour == "cpu" and (name in ("onnxrt", "sidecar") or (all_images() and name != "tensorrt")):
+            if flavour == "cpu" and name in ("onnxrt", "sidecar"):
                 continue
             source = "sidecar" if name == "sidecar" else "onnxrt"
             repository, _, tag = tag_of(name, flavour).rpartition(":")
@@ -91,12 +91,11 @@ def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Pat
     assert {row["variant"] for row in cells.values()} == {"onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla"}
     messages = [row["message"] for row in cells.values() if row["variant"] == "onnxrt" and row["status"] == "crashed"]
     assert "its container ended while it ran" in messages
-    if not all_images():
-        assert all(ends[f"{name}-cpu"] == 2 for name in ("torch", "keras", "tfxla"))
-        others = {
-            (row["status"], row["message"].partition(" at ")[0]) for row in cells.values() if row["variant"] != "onnxrt"
-        }
-        assert others == {("crashed", "there is no adapter")}
+    assert all(ends[f"{name}-cpu"] == 2 for name in ("torch", "keras", "tfxla"))
+    others = {
+        (row["status"], row["message"].partition(" at ")[0]) for row in cells.values() if row["variant"] != "onnxrt"
+    }
+    assert others == {("crashed", "there is no adapter")}
     # Everything is the checkout's owner's again.
     owner = (ROOT / "compose.yaml").stat().st_uid
     assert {path.lstat().st_uid for path in sweep.rglob("*")} == {owner}

@@ -25,7 +25,7 @@ from common.host.image_registry import Variant, load_images
 from common.host.paths import IMAGES
 from common.host.plan import Request, make_plan
 from common.host.runner import Context
-from tests.engine.conftest import Bench
+from tests.engine.conftest import PREFIX, Bench
 from tests.fake_nvml import build
 
 GPUS = tuple(
@@ -43,9 +43,7 @@ GPUS = tuple(
 def test_one_gpu_is_requested(client: Any, driver: str, wanted: dict[str, Any]) -> None:
     runner = DockerRunner({}, Limits(), driver)
     runner._driver = driver
-    container = runner._create(
-        tag_of("onnxrt", "cpu"), f"framewatt-test-{driver}", [], **runner._device_arguments(GPUS[1])
-    )
+    container = runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-{driver}", [], **runner._device_arguments(GPUS[1]))
     try:
         container.reload()
         (request,) = container.attrs["HostConfig"]["DeviceRequests"]
@@ -62,7 +60,7 @@ def test_without_a_gpu_runtime_the_start_says_what_to_install(client: Any) -> No
         engine.gpu_driver(client)
     runner = DockerRunner({}, Limits(), "nvidia")
     runner._driver = "nvidia"
-    container = runner._create(tag_of("onnxrt", "cpu"), "framewatt-test-start", [], **runner._device_arguments(GPUS[0]))
+    container = runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-start", [], **runner._device_arguments(GPUS[0]))
     try:
         with pytest.raises(UserError, match="no GPU runtime"), engine.explained("the container of x cannot be run"):
             container.start()

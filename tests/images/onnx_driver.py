@@ -1,7 +1,8 @@
 """Runs in an interpreter that has the framework and onnx: `onnx_driver.py REQUEST.json`, facts as JSON to the file that it names.
 
 Actions: `make` writes a small network as a user's ONNX file would have it (Constant nodes, a batch normalisation and a
-hard-swish spelt out, Pad, Reshape); `exercise` puts one variant through the contract of an adapter.
+hard-swish spelt out, Pad, Reshape); `exercise` puts one variant through the contract of an adapter; `refusals` only asks
+what it supports.
 """
 
 import importlib.util
@@ -99,18 +100,31 @@ def make(request):
     return {"spread": float(np.ptp(outputs, axis=0).max())}
 
 
-def exercise(request):
-    from common.cell import Cell
-    from common.harness.adapter import Unsupported
-    from common.model_files import ModelFiles
-
+def make_adapter(request):
     spec = importlib.util.spec_from_file_location("adapter_under_test", request["adapter"])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    adapter = module.create(request["variant"])
+    return module.create(request["variant"])
+
+
+def refusal_of(adapter, request, precision, device):
+    from common.cell import Cell
+
+    return adapter.supports(Cell("m", request["variant"], precision, 8, device="cpu" if device == "cpu" else "gpu0"))
+
+
+def refusals(request):
+    adapter = make_adapter(request)
+    return {f"{p} {device}": refusal_of(adapter, request, p, device) for p, device in request["cells"]}
+
+
+def exercise(request):
+    from common.harness.adapter import Unsupported
+    from common.model_files import ModelFiles
+
+    adapter = make_adapter(request)
     device = request["device"]
-    cell = Cell("m", request["variant"], request["precision"], 8, device="cpu" if device == "cpu" else "gpu0")
-    refusal = adapter.supports(cell)
+    refusal = refusal_of(adapter, request, request["precision"], device)
     if refusal:
         return {"refusal": refusal}
     model = ModelFiles.read(Path(request["model"]))
@@ -164,5 +178,5 @@ def one_shape(adapter, io, inputs, outputs, batch_size):
 if __name__ == "__main__":
     request = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, request["repository"])
-    answer = {"make": make, "exercise": exercise}[request["action"]](request)
+    answer = {"make": make, "exercise": exercise, "refusals": refusals}[request["action"]](request)
     Path(request["answer"]).write_text(json.dumps(answer))

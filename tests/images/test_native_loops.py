@@ -89,16 +89,17 @@ def test_the_recipe_for_a_new_framework_can_be_verified_as_it_is(tmp_path):
 @pytest.mark.framework
 @pytest.mark.timeout(1800)  # the first build of an engine takes minutes
 @pytest.mark.parametrize(("image", "modules", "variant", "precisions", "ios"), GPU_CASES)
-def test_on_a_gpu_both_sides_have_the_same_output(gpu_python, tmp_path, image, modules, variant, precisions, ios):
+def test_on_a_gpu_both_sides_have_the_same_output(
+    gpu_python, exported_model, tmp_path, image, modules, variant, precisions, ios
+):
     interpreter = gpu_python(image, *modules.split(", "))
-    exported = sorted((REPOSITORY / "data" / "models").glob("MobileNetV3L-*/model.json"))
-    if not exported:
-        pytest.skip("no exported model in data/models")
-    model, device = ModelFiles.read(exported[0].parent), list_gpus()[0]
+    device = list_gpus()[0]
     for precision in precisions:
         for io in ios:
             folder = tmp_path / f"{precision}-{io}"
             folder.mkdir()
-            row = compare(case(variant, precision, io, interpreter, model, device, tmp_path), PAIRS, 0.2, folder)
+            row = compare(
+                case(variant, precision, io, interpreter, exported_model, device, tmp_path), PAIRS, 0.2, folder
+            )
             assert row.reason == "", (precision, io)
             assert row.ratio.samples == PAIRS

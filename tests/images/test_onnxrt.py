@@ -1,7 +1,4 @@
-"""The ONNX Runtime image: its adapter for real on the CPU, and, on a GPU host, on the GPU.
-
-GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_ONNXRT names the interpreter.
-"""
+"""The ONNX Runtime image without a GPU; what it has in common with PyTorch's, and the GPU, is in test_onnx_images.py."""
 
 import json
 import subprocess
@@ -9,86 +6,14 @@ import types
 
 import pytest
 
-from common.host.image_registry import load_images
-from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exported_model
+from tests.images.workshop import REPOSITORY, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
-HALF_TOLERANCE = 5e-2
-GPU_CELLS = [("onnxrt", "fp32"), ("onnxrt", "tf32"), ("onnxrt", "fp16"), ("onnxrt-trt", "fp32"), ("onnxrt-trt", "fp16")]
-
-OUT_OF_MEMORY = """
-import onnxruntime
-from images.onnxrt import sessions
-sessions.preload(onnxruntime)
-cuda = CudaRuntime(0, [f"libcudart.so.{sessions.cuda_major(onnxruntime)}"])
-try:
-    cuda.device_buffer((2**40,), "float32")
-except DeviceOutOfMemory:
-    print("DeviceOutOfMemory")
-"""
 
 
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory):
     return cpu_workshop("onnxrt", tmp_path_factory.mktemp("onnxrt"))
-
-
-@pytest.fixture(scope="module")
-def on_gpu(gpu_python, tmp_path_factory):
-    return Workshop("onnxrt", gpu_python("onnxrt", "onnxruntime", "onnx"), tmp_path_factory.mktemp("onnxrt-gpu"))
-
-
-@pytest.mark.framework
-@pytest.mark.parametrize("variant", ("onnxrt",))
-def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(on_cpu, variant):
-    batches = (1, 8, 12) if variant != "torchcompile" else (8,)
-    facts = on_cpu.exercise(variant, on_cpu.make(17), batches=batches)
-    if variant == "torchcompile" and "compiler" in (facts["refusal"] or ""):
-        pytest.skip(facts["refusal"])
-    check(facts, FP32_TOLERANCE)
-    assert all(cell["device_ns"] is None for cell in facts["cells"]), "the CPU has no events of its own"
-    assert facts["peak"] is None
-    assert facts["settings"]["intra_op_threads"] == "2"
-    assert facts["versions"]["framework"]
-
-
-@pytest.mark.framework
-def test_exported_model_is_within_tolerance_on_the_cpu(on_cpu):
-    facts = on_cpu.exercise("onnxrt", exported_model(), ios=("host",), batches=(1, 8, 12))
-    check(facts, FP32_TOLERANCE)
-    # measured: 3e-6 to 1.2e-5; a lost layer or a wrong layout would be far beyond
-    assert max(cell["rel_l2"] for cell in facts["cells"]) < 1e-4
-    assert "29 hard-swish" in facts["settings"]["model"]
-
-
-@pytest.mark.framework
-def test_precisions_that_the_cpu_does_not_have_are_refused(on_cpu):
-    for precision in ("tf32", "fp16", "int8"):
-        assert precision in on_cpu.exercise("onnxrt", on_cpu.make(17), precision=precision)["refusal"]
-
-
-@pytest.mark.framework
-def test_a_gpu_is_refused_by_a_cpu_build(on_cpu):
-    assert "built" in on_cpu.exercise("onnxrt", on_cpu.make(17), device="cuda:0")["refusal"]
-
-
-@pytest.mark.framework
-def test_a_file_that_is_no_onnx_is_unsupported(on_cpu, tmp_path):
-    good, bad = on_cpu.make(17), tmp_path / "bad"
-    bad.mkdir()
-    for name in ("model.json", "reference.npz"):
-        (bad / name).write_bytes((good / name).read_bytes())
-    (bad / "model.onnx").write_bytes(b"not a protobuf at all")
-    facts = on_cpu.exercise("onnxrt", bad, cache_dir=str(tmp_path / "cache"))
-    assert facts["unsupported"]
-    assert "\n" not in facts["unsupported"]
-
-
-def test_labels_name_what_the_adapter_brings():
-    image = next(image for image in load_images(REPOSITORY / "images") if image.name == "onnxrt")
-    text = (REPOSITORY / "images/onnxrt/adapter.py").read_text()
-    assert all(f'"{variant.name}"' in text for variant in image.variants)
-    assert image.imports == "onnxruntime"
 
 
 @pytest.mark.framework
@@ -252,32 +177,3 @@ def test_the_model_file_with_the_activations_as_exported_is_another_one_in_eithe
     assert [one[2:] for one in (single, half)] == [[False, True]] * 2
     assert [one[2:] for one in (single_fused, half_fused)] == [[True, False]] * 2
     assert "float16" in half[1]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("variant", "precision"), GPU_CELLS)
-def test_gpu_is_within_the_tolerance_of_the_precision(on_gpu, variant, precision):
-    facts = on_gpu.exercise(variant, on_gpu.make(17), device="cuda:0", precision=precision, batches=(1, 8, 64))
-    if variant == "onnxrt-trt" and "TensorRT" in (facts["refusal"] or ""):
-        pytest.skip(facts["refusal"])
-    check(facts, FP32_TOLERANCE if precision == "fp32" else HALF_TOLERANCE)
-    assert all(cell["device_ns"] > 0 for cell in facts["cells"])
-    assert facts["peak"] > 0
-    assert facts["settings"]["cuda_graph"] in ("yes", "no"), facts["settings"]
-    if variant == "onnxrt":
-        assert facts["settings"]["chosen"] in facts["settings"]["trial"]
-
-
-@pytest.mark.gpu
-def test_gpu_out_of_memory_is_told(on_gpu):
-    # 2**40 bytes of input: beyond any GPU, and refused by the allocator before a byte is written
-    code = (
-        "import importlib.util, sys; sys.path.insert(0, sys.argv[1]);"
-        "from common.harness.adapter import DeviceOutOfMemory;"
-        "from images.onnxrt.cuda_runtime import CudaRuntime;"
-    )
-    done = subprocess.run(
-        [str(on_gpu.interpreter), "-c", code + OUT_OF_MEMORY, str(REPOSITORY)],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
-    )  # fmt: skip
-    assert done.stdout.strip() == "DeviceOutOfMemory", done.stderr[-3000:]

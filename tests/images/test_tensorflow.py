@@ -30,6 +30,8 @@ class Workshop:
         self.folder = folder
         self.cache = folder / "cache"
         self.model = folder / "Miniature-0123456789ab"
+        #: the model that users measure
+        self.exported: Path | None = None
         self._kept: dict = {}
 
     def ask(self, cache=None, **request):
@@ -66,23 +68,19 @@ def workshop(interpreter, folder):
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
+def on_cpu(tmp_path_factory, exported_model):
     if not INTERPRETER.exists():
         pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
-    return workshop(INTERPRETER, tmp_path_factory.mktemp("tensorflow"))
-
-
-def exported_model():
-    """The model that users measure, where it has been exported."""
-    found = sorted((REPOSITORY / "data/models").glob("MobileNetV3L-*/model.json"))
-    return str(found[0].parent) if found else None
+    made = workshop(INTERPRETER, tmp_path_factory.mktemp("tensorflow"))
+    made.exported = exported_model.root
+    return made
 
 
 def facts_of(on_cpu, variant):
     """Everything that the tests ask of a variant, from one process: importing TensorFlow takes longest."""
     return on_cpu.exercise(
         variant, threads=2, half=variant in ("tf", "keras"), exhaust=variant == "tf", tftrt=variant == "tf",
-        exported=exported_model(),
+        exported=str(on_cpu.exported),
     )  # fmt: skip
 
 
@@ -155,8 +153,6 @@ def test_tftrt_says_that_this_tensorflow_has_none(on_cpu):
 @pytest.mark.framework
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exported_model_agrees(on_cpu, variant):
-    if exported_model() is None:
-        pytest.skip("no exported MobileNetV3L in data/models")
     assert facts_of(on_cpu, variant)["exported_rel_l2"] < FP32_TOLERANCE
 
 

@@ -15,6 +15,7 @@ class Workshop:
     """Runs the driver, one process a call, with caches of its own."""
 
     def __init__(self, image, interpreter, folder):
+        self.image = image
         self.adapter = REPOSITORY / "images" / image / "adapter.py"
         self.interpreter, self.folder = interpreter, folder
 
@@ -70,10 +71,3 @@ def check(facts, tolerance):
         assert cell["kept_its_build"], "the second prepare() of a shape built it again"
         assert cell["dtype"] == "float32"
         assert cell["shape"] == [cell["batch_size"], cell["shape"][1]]
-
-
-def exported_model():
-    found = sorted((REPOSITORY / "data/models").glob("MobileNetV3L-*/model.json"))
-    if not found:
-        pytest.skip("no exported model under data/models")
-    return found[0].parent

@@ -176,12 +176,7 @@ class DockerRunner:
         with explained(f"the container of {planned.name} cannot be run"):
             container = self._create(
                 images.tag_of(planned.variant.image, self._flavour), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
-                volumes={
-                    str(run): {"bind": INSIDE_RUN, "mode": "rw"},
-                    str(context.data.models): {"bind": INSIDE_MODELS, "mode": "ro"},
-                    str(context.data.cache): {"bind": INSIDE_CACHE, "mode": "rw"},
-                },
-                cpuset_cpus=self._limits.worker_cpus(), **arguments,
+                volumes=self._worker_volumes(run, context.data), cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
             over_budget = threading.Event()
 
@@ -267,6 +262,28 @@ class DockerRunner:
             with suppress(DockerException):
                 container.kill(signal="SIGINT")
             _timer(10, partial(_stop, container, 2)).start()
+
+    def conversation(
+        self, image: str, name: str, command: list[str], folder: Path, data: DataFolder, environment: Mapping[str, str]
+    ) -> Container:
+        """A worker's container, held like any other, that runs `python3 COMMAND` and keeps its standard input open.
+
+        folder is its run's. It is not started, and the caller removes it.
+        """
+        with explained(f"the container {name} cannot be made"):
+            return self._create(
+                images.tag_of(image, self._flavour), name, command, entrypoint=["python3"], stdin_open=True,
+                environment=dict(environment), cpuset_cpus=self._limits.worker_cpus(),
+                volumes=self._worker_volumes(folder, data), **self._limits.arguments(),
+            )  # fmt: skip
+
+    @staticmethod
+    def _worker_volumes(run: Path, data: DataFolder) -> dict[str, dict[str, str]]:
+        return {
+            str(run): {"bind": INSIDE_RUN, "mode": "rw"},
+            str(data.models): {"bind": INSIDE_MODELS, "mode": "ro"},
+            str(data.cache): {"bind": INSIDE_CACHE, "mode": "rw"},
+        }
 
     def _device_arguments(self, device: Device) -> dict[str, Any]:
         """What makes this device, and no other, visible in a container."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from common.host.models import ensure_model
+from common.model_files import ModelFiles
+
 ROOT = Path(__file__).resolve().parents[3]
 #: name -> how tests/common/export/tiny_onnx.py makes it
 TINY = Path(__file__).with_name("tiny_onnx.py")
@@ -36,6 +39,25 @@ def tensorflow_python() -> Path:
 @pytest.fixture(scope="session")
 def onnxrt_python() -> Path:
     return environment_python("onnxrt")
+
+
+#: the smallest model of the registry
+SMALLEST = "MobileNetV3S"
+
+
+@pytest.fixture(scope="session")
+def exported(tensorflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """A real export of the smallest model, with seeded weights."""
+    steps: list[tuple[int, int, str]] = []
+    model = ensure_model(
+        SMALLEST,
+        tmp_path_factory.mktemp("models"),
+        lambda image: tensorflow_python if image == "tensorflow" else Path("wrong"),
+        lambda *step: steps.append(step),
+        weights="seeded",
+    )
+    assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))
+    return model
 
 
 @pytest.fixture(scope="session")

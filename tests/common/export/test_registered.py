@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.host.models import ensure_model, find_model
+from common.host.models import find_model
 from common.model_files import ModelFiles
+from tests.common.export.conftest import SMALLEST
 
 pytestmark = pytest.mark.framework
 
-NAME = "MobileNetV3S"
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
@@ -29,23 +29,9 @@ def run_script(python: Path, script: str, *arguments: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def exported(tensorflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    steps: list[tuple[int, int, str]] = []
-    model = ensure_model(
-        NAME,
-        tmp_path_factory.mktemp("models"),
-        lambda image: tensorflow_python if image == "tensorflow" else Path("wrong"),
-        lambda *step: steps.append(step),
-        weights="seeded",
-    )
-    assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))
-    return model
-
-
 def test_description(exported: ModelFiles) -> None:
-    assert exported.root.name == f"{NAME}-{exported.hash}"
-    assert (exported.name, exported.layout, exported.input_shape) == (NAME, "NHWC", (224, 224, 3))
+    assert exported.root.name == f"{SMALLEST}-{exported.hash}"
+    assert (exported.name, exported.layout, exported.input_shape) == (SMALLEST, "NHWC", (224, 224, 3))
     assert (exported.output_kind, exported.classes, exported.weights) == ("probabilities", 1000, "seeded")
     assert "seeded" in exported.weights_note
     extra = json.loads((exported.root / "model.json").read_text())
@@ -99,12 +85,12 @@ def test_keras_file_and_saved_model(exported: ModelFiles, tensorflow_python: Pat
 def test_the_same_model_has_the_same_hash(exported: ModelFiles, tensorflow_python: Path, tmp_path: Path) -> None:
     """A second exporter in another process finds the first one's folder by hash, and adds nothing."""
     before = {path: path.stat().st_mtime_ns for path in exported.root.rglob("*")}
-    command = [str(tensorflow_python), "-m", "common.export", "--model", NAME, "--out", str(exported.root.parent)]
+    command = [str(tensorflow_python), "-m", "common.export", "--model", SMALLEST, "--out", str(exported.root.parent)]
     done = subprocess.run([*command, "--weights", "seeded"], cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {"folder": exported.root.name}
     assert {path: path.stat().st_mtime_ns for path in exported.root.rglob("*")} == before
-    assert find_model(exported.root.parent, NAME) == exported
+    assert find_model(exported.root.parent, SMALLEST) == exported
 
 
 def test_optimizer_failure_is_cured_and_would_be_noticed(tensorflow_python: Path) -> None:

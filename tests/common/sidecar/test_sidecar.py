@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,8 +19,8 @@ import pytest
 
 from common import schema
 from common.sidecar.sampler import ENERGY_READ_SHARE
-from tests.common.sidecar.conftest import Powercap, Start
-from tests.fake_nvml.build import build, uuid
+from tests.common.sidecar.conftest import ROOT, Powercap, Start
+from tests.fake_nvml.build import build, library_path, uuid
 
 HEADER = ",".join(schema.header("power.csv"))
 
@@ -249,15 +252,39 @@ def test_rapl_turns_are_added_up(start: Start, powercap: Powercap) -> None:
     assert {row["device"] + row["uuid"] + row["power_mw"] for row in sidecar.rows} == {""}
 
 
-def test_rapl_that_only_root_may_read_is_said_not_zero(
-    start: Start, powercap: Powercap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = powercap.add("intel-rapl:0", "package-0", 1)
-    (folder / "energy_uj").chmod(0)
-    if os.access(folder / "energy_uj", os.R_OK):
-        pytest.skip("root reads every file; the refusal itself is tested in test_rapl.py")
-    sidecar = start("--once", "--powercap", str(powercap.root))
-    assert sidecar.ready()["rapl_unavailable"] == "energy_uj may be read by root only"
+#: `python -m common.sidecar` by a user who may not read everything; what it needs is imported while it still can be
+AS_NOBODY = """
+import os, sys
+import pynvml
+from common.sidecar.__main__ import main
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_rapl_that_only_root_may_read_is_said_not_zero(nvml_library: Path) -> None:
+    # pytest's own folders are their owner's alone
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
+        folder = Path(name)
+        shutil.copy(nvml_library, folder)
+        powercap = Powercap(folder / "powercap")
+        (powercap.add("intel-rapl:0", "package-0", 1) / "energy_uj").chmod(0)
+        folder.chmod(0o777)
+        arguments = ["--out", str(folder / "power.csv"), "--once", "--powercap", str(powercap.root)]
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60,
+            env={**os.environ, **library_path(folder / nvml_library.name)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        ready = json.loads(done.stdout.splitlines()[0])
+        assert ready["rapl_unavailable"] == "energy_uj may be read by root only"
+        assert ready["rapl"] == []
+        with (folder / "power.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert rows and {row["domain"] for row in rows} == {"gpu"}
 
 
 def test_nothing_to_read_at_all(start: Start) -> None:

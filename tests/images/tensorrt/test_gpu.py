@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from common.model_files import ModelFiles
+
 ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = [
@@ -26,18 +28,21 @@ def python(gpu_python: Callable[..., Path]) -> Path:
     return gpu_python("tensorrt", "tensorrt", "pycuda")
 
 
-@pytest.fixture
-def model() -> Path:
-    found = sorted((ROOT / "data" / "models").glob("MobileNetV3L-*/model.json"))
-    if not found:
-        pytest.skip("no exported model in data/models")
-    return found[0].parent
-
-
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
-def test_engines_give_the_reference_output_at_every_batch_size(python: Path, model: Path, precision: str) -> None:
+def test_engines_give_the_reference_output_at_every_batch_size(
+    python: Path, exported_model: ModelFiles, precision: str
+) -> None:
     script = ROOT / "images" / "tensorrt" / "check.py"
-    options = ["--model", str(model), "--precision", precision, "--batch-sizes", "1,8,32", "--seconds", "0.5"]
+    options = [
+        "--model",
+        str(exported_model.root),
+        "--precision",
+        precision,
+        "--batch-sizes",
+        "1,8,32",
+        "--seconds",
+        "0.5",
+    ]
     options += ["--cache", str(ROOT / "data" / "cache")]
     done = subprocess.run([python, str(script), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from common.model_files import ModelFiles
+
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".envs" / "tensorrt-cpu" / "bin" / "python"
 
 pytestmark = [
     pytest.mark.framework,
-    pytest.mark.skipif(
-        not PYTHON.exists(), reason="no environment .envs/tensorrt-cpu (images/tensorrt/requirements-cpu.txt)"
-    ),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no .envs/tensorrt-cpu: ./invoke test makes it"),
 ]
 
 
@@ -37,17 +37,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "toy.onnx"
 
 
-def test_half_the_precision_is_about_half_the_engine(exported: Path) -> None:
-    sizes = {precision: probe("build", exported, "probabilities", precision)["bytes"] for precision in ("fp32", "fp16")}
+def test_half_the_precision_is_about_half_the_engine(exported_model: ModelFiles) -> None:
+    onnx = exported_model.path(exported_model.onnx)
+    sizes = {precision: probe("build", onnx, "probabilities", precision)["bytes"] for precision in ("fp32", "fp16")}
     assert 0.4 < sizes["fp16"] / sizes["fp32"] < 0.7
-
-
-@pytest.fixture(scope="module")
-def exported() -> Path:
-    found = sorted((ROOT / "data" / "models").glob("MobileNetV3L-*/model.onnx"))
-    if not found:
-        pytest.skip("no exported model in data/models")
-    return found[0]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
