@@ -398,7 +398,7 @@ def _is_sound(path: str, file_name: str) -> bool:
         if sound and file_name == "samples.csv":
             return reading.holds_whole_numbers(path, _HEADERS[file_name])
         if sound and file_name == "power.csv":
-            return reading.has_a_row_per_line(path, len(schema.FILES[file_name]))
+            return reading.has_typed_rows(path, file_name)
         return sound
     except OSError:
         return False
