@@ -229,6 +229,7 @@ def _create_tables(database: Database) -> None:
     )
     connection.execute(f"CREATE TABLE run_device (run VARCHAR, {_declare(dict(run_facts.DEVICE))})")
     connection.execute(f"CREATE TABLE cooling (run VARCHAR, cell_key VARCHAR, {_declare(dict(run_facts.COOLING))})")
+    connection.execute(f"CREATE TABLE idle_spell (run VARCHAR, device VARCHAR, {_declare(dict(run_facts.IDLE_SPELL))})")
     connection.execute("CREATE TABLE sample_source (path VARCHAR, run VARCHAR, cell_key VARCHAR)")
     connection.execute("CREATE TABLE power_source (path VARCHAR, run VARCHAR)")
     for kind, file_name in (("sample", "samples.csv"), ("server", "samples.csv"), ("power", "power.csv")):
@@ -372,6 +373,9 @@ def _load_small_files(database: Database, batch: list[_Run]) -> None:
         for row in run_facts.cooling_rows(run.document):
             cooling_values = [run.name, *row]
             database.connection.execute(f"INSERT INTO cooling VALUES ({_marks(cooling_values)})", cooling_values)
+        for row in run_facts.idle_spell_rows(run.document):
+            spell_values = [run.name, *row]
+            database.connection.execute(f"INSERT INTO idle_spell VALUES ({_marks(spell_values)})", spell_values)
         run.rows.clear()
 
 
@@ -394,7 +398,7 @@ def _is_sound(path: str, file_name: str) -> bool:
         if sound and file_name == "samples.csv":
             return reading.holds_whole_numbers(path, _HEADERS[file_name])
         if sound and file_name == "power.csv":
-            return reading.has_a_row_per_line(path, len(schema.FILES[file_name]))
+            return reading.has_typed_rows(path, file_name)
         return sound
     except OSError:
         return False
@@ -437,9 +441,9 @@ def _meter(database: Database, batch: list[_Run]) -> None:
         _read_sources(database, "power", _with_repairs(database, "power.csv", source, faulty), [])
     connection = database.connection
     connection.execute("CREATE OR REPLACE TABLE batch.run AS SELECT unnest($1) AS run", [[run.name for run in batch]])
-    for table in ("energy_window", "power_cumulated", "counter_step"):
+    for table in ("meter", "energy_window", "power_cumulated", "counter_step", "meter_energy"):
         connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
-    for table in ("energy", "conditions"):
+    for table in ("energy", "unmetered", "conditions"):
         connection.execute(f"INSERT INTO {table} FROM live.{table}")
 
 

@@ -1,13 +1,14 @@
 """How far energy per image wanders within a window, and between workers: a bootstrap over stretches of the window.
 
-A window is cut into stretches of equal length. Each has its energy, from the power readings (or, of a meter that only
-counts, from its counter), and its images, from the samples. Joules per image is the sum of one over the sum of the other.
+A window is cut into stretches of equal length. Each has its energy, read off the view `meter_joules` at its edges, and its
+images, from the samples. Joules per image is the sum of one over the sum of the other.
 This says how repeatable the figure is. How well the meter can be read is another matter (`energy.uncertainty_j`); the
 larger of the two is shown.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +28,6 @@ Times = npt.NDArray[np.int64]
 SHORTEST_S = 0.5
 FEWEST = 6
 MOST = 256
-_SOURCES = ("instant", "average", "usage")
-
-_READINGS = """
-SELECT domain, coalesce(uuid, '') AS uuid, coalesce(device::VARCHAR, '') AS device,
-  regexp_extract(domain, '^[a-z]+') AS class, coalesce(power_source, '') AS power_source, t_ns, power_mw, energy_mj
-FROM power WHERE run = $1 ORDER BY t_ns
-"""
 
 
 @dataclass(frozen=True)
@@ -54,35 +48,26 @@ class Meter:
 
 
 def meters(database: Database, run: str) -> list[Meter]:
-    """The meters of a run: the trapezoid over their power, or their counter where they tell no power."""
-    columns = database.connection.execute(_READINGS, [run]).fetchnumpy()
+    """The meters of a run that have two readings or more, as the view `meter_joules` adds them up."""
+    columns = database.connection.execute(
+        "SELECT stream, class, uuid, device, t_ns, joules FROM meter_joules WHERE run = $1 ORDER BY stream, t_ns", [run]
+    ).fetchnumpy()
+    streams = np.asarray(columns["stream"]).astype(str)
+    starts = [0, *(np.flatnonzero(streams[1:] != streams[:-1]) + 1).tolist(), len(streams)]
     found: list[Meter] = []
-    keys = zip(*(columns[name] for name in ("domain", "uuid", "device", "power_source")), strict=True)
-    places: dict[tuple[str, str, str], dict[str, list[int]]] = {}
-    for place, (domain, uuid, device, source) in enumerate(keys):
-        places.setdefault((domain, uuid, device), {}).setdefault(source, []).append(place)
-    power = np.ma.filled(columns["power_mw"].astype(np.float64), np.nan)
-    counter = np.ma.filled(columns["energy_mj"].astype(np.float64), np.nan)
-    for (_domain, uuid, device), by_source in places.items():
-        order = [*(source for source in _SOURCES if source in by_source), *sorted(set(by_source) - set(_SOURCES))]
-        series = None
-        for source in order:
-            at = np.array(by_source[source])
-            at = at[np.isfinite(power[at])]
-            if len(at) >= 2:
-                t_ns = np.asarray(columns["t_ns"])[at].astype(np.int64)
-                steps = np.diff(t_ns) / 1e9 * (power[at][1:] + power[at][:-1]) / 2e3
-                series = t_ns, np.concatenate([[0.0], np.cumsum(steps)])
-                break
-        if series is None:
-            at = np.array(sorted(place for part in by_source.values() for place in part))
-            at = at[np.isfinite(counter[at])]
-            if len(at) < 2:
-                continue
-            series = np.asarray(columns["t_ns"])[at].astype(np.int64), counter[at] / 1e3
-        kind = str(columns["class"][next(iter(by_source.values()))[0]])
-        number = int(device) if device else None
-        found.append(Meter(kind, uuid or None, number, *series))
+    for begin, end in itertools.pairwise(starts):
+        if end - begin < 2:
+            continue
+        kind, uuid, device = (columns[name][begin] for name in ("class", "uuid", "device"))
+        found.append(
+            Meter(
+                str(kind),
+                None if uuid is np.ma.masked or uuid is None else str(uuid),
+                None if device is np.ma.masked else int(device),
+                np.ma.getdata(columns["t_ns"])[begin:end].astype(np.int64),
+                np.ma.getdata(columns["joules"])[begin:end].astype(np.float64),
+            )
+        )
     return found
 
 

@@ -324,14 +324,22 @@ def head_and_tail_are_sound(path: str, expected_header: bytes) -> bool:
         os.close(handle)
 
 
-def has_a_row_per_line(path: str, columns: int) -> bool:
-    """Whether a file without quotes holds `columns` fields in each line, as far as counting bytes can tell.
+def has_typed_rows(path: str, file_name: str) -> bool:
+    """Whether every line below the header has as many fields as the schema, and no field of a whole number anything but digits.
 
-    For files of a few megabytes whose columns would not give a shifted line away; DuckDB forgives a comma too many.
+    DuckDB takes `12.5`, `1e3` and `0x10` for whole numbers, rounds, and forgives a comma too many. With the digits taken
+    out, the lines of a file have a handful of shapes, and those are looked at: 0.3 s for a million readings. For files
+    without quoted fields; False only means that the file must be read line by line.
     """
-    raw = Path(path).read_bytes()
-    plain = b'"' not in raw and b"\r" not in raw and b"\0" not in raw and b"\n\n" not in raw
-    return plain and raw.count(b",") == (columns - 1) * raw.count(b"\n")
+    raw = Path(path).read_bytes()[len(header_line(file_name)) :]
+    kinds = _TYPES[file_name]
+    for shape in set(raw.translate(None, b"0123456789").split(b"\n")[:-1]):
+        fields = shape.split(b",")
+        if len(fields) != len(kinds) or b'"' in shape or b"\r" in shape or b"\0" in shape:
+            return False
+        if any(kind == "BIGINT" and field for kind, field in zip(kinds, fields, strict=True)):
+            return False
+    return True
 
 
 def holds_whole_numbers(path: str, expected_header: bytes) -> bool:

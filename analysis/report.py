@@ -16,7 +16,7 @@ from analysis.metrics import HEADLINES
 from analysis.result_intervals import Intervals
 from analysis.run_facts import DEVICE
 from analysis.side_by_side import Comparison
-from analysis.tables import Entry, Table, describe, machines
+from analysis.tables import Entry, Table, describe, idle_levels, machines
 
 Row = Mapping[str, Any]
 
@@ -175,7 +175,13 @@ def _versions(database: Database, rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _machine_facts(database: Database) -> list[dict[str, Any]]:
     """For each run: (name, value) of what is known of its host and devices."""
     machines = []
-    for run in database.query("FROM run ORDER BY run"):
+    runs = database.query("FROM run ORDER BY run")
+    idle = database.query(
+        "SELECT run, device_name, device, idle_w, idle_without_context_w FROM results "
+        "WHERE idle_w IS NOT NULL AND run IN (SELECT unnest($1))",
+        [[run["run"] for run in runs[:MOST_MACHINES]]],
+    )
+    for run in runs:
         facts = [
             (title, run[name])
             for name, title in (
@@ -193,6 +199,8 @@ def _machine_facts(database: Database) -> list[dict[str, Any]]:
                     if device[name] is not None
                 ]
                 facts.append((device["device"] or "device", ", ".join(known[1:])))
+        levels = idle_levels([row for row in idle if row["run"] == run["run"]])
+        facts += [("idle power", level) for level in levels]
         machines.append({"run": run["run"], "facts": [(name, _fact(name, value)) for name, value in facts]})
     return machines
 

@@ -59,6 +59,9 @@ DEVICE: Mapping[str, str] = {
 #: column of the table `cooling` -> DuckDB type; the same names in an entry of `cooling`
 COOLING: Mapping[str, str] = {"seconds": "DOUBLE", "temperature_c": "DOUBLE", "target_c": "DOUBLE"}
 
+#: column of the table `idle_spell` -> DuckDB type; the same names in the entries of `idle_without_context`
+IDLE_SPELL: Mapping[str, str] = {"start_ns": "BIGINT", "end_ns": "BIGINT"}
+
 Value = str | int | float | None
 
 
@@ -121,4 +124,15 @@ def cooling_rows(document: Mapping[str, Any]) -> list[list[Value]]:
         [_value("VARCHAR", key), *(_value(kind, waited.get(name)) for name, kind in COOLING.items())]
         for key, waited in cells
         if isinstance(waited, dict)
+    ]
+
+
+def idle_spell_rows(document: Mapping[str, Any]) -> list[list[Value]]:
+    """One row per spell in which no worker was on a device: the device, then values in the order of IDLE_SPELL."""
+    spells = document.get("idle_without_context")
+    return [
+        [_value("VARCHAR", device), *(_value(kind, spell.get(name)) for name, kind in IDLE_SPELL.items())]
+        for device, found in (spells.items() if isinstance(spells, dict) else ())
+        for spell in (found if isinstance(found, list) else [])
+        if isinstance(spell, dict)
     ]

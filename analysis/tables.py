@@ -274,6 +274,8 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         lines.append("–  not measured")
     if one is METRICS["throughput"]:
         lines += _failures(members)
+    if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
+        lines += idle_levels(members)
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
     lines += machines(members)
     return tuple(lines)
@@ -290,6 +292,27 @@ def _failures(members: Sequence[Row]) -> list[str]:
         f"{variant} {precision} at batch {', '.join(sizes)}: {status}{f' ({message})' if message else ''}"
         for (variant, precision, status, message), sizes in found.items()
     ]
+
+
+def idle_levels(rows: Sequence[Row]) -> list[str]:
+    """One sentence per device: what it draws when it waits, with a worker's context open and without one."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        if row["idle_w"] is not None:
+            found.setdefault(row["device_name"] or row["device"], []).append(row)
+    lines = []
+    for device, members in found.items():
+        without = [row["idle_without_context_w"] for row in members if row["idle_without_context_w"] is not None]
+        known = f"{_span(without)} without one" if without else "not measured without one"
+        lines.append(
+            f"Idle on {device}: {_span([row['idle_w'] for row in members])} with a worker's context open, {known}."
+        )
+    return lines
+
+
+def _span(watts: Sequence[float]) -> str:
+    low, high = f"{min(watts):.1f}", f"{max(watts):.1f}"
+    return f"{low} W" if low == high else f"{low} to {high} W"
 
 
 def machines(rows: Sequence[Row]) -> list[str]:

@@ -31,8 +31,9 @@ class Settings:
     precision_of_median: float = 0.01
     #: warm up at the most this long
     warmup_max_seconds: float = 10.0
-    #: length of the idle phase after the window, with the worker's context open
-    idle_seconds: float = 2.0
+    #: length of each idle spell that is metered: before warm-up and after the window with the worker's context open, and
+    #: before a run's first worker without one. Readings of its first half second do not count (analysis/sql/20_energy.sql)
+    idle_seconds: float = 1.0
     #: everything of a cell, import and compile included, must end within this
     cell_timeout_s: float = 900.0
     #: inferences of the `device` phase, where the framework can tell device time

@@ -98,7 +98,13 @@ CELL = _columns(
 )
 
 PHASES = _columns(
-    ("phase", "VARCHAR", "", "key", "import, load, compile, parity, first, warmup, measure, device or idle"),
+    (
+        "phase",
+        "VARCHAR",
+        "",
+        "key",
+        "import, load, compile, first, parity, idle_before, warmup, measure, device or idle",
+    ),
     ("start_ns", "BIGINT", "ns", "instant", "begin of the phase on CLOCK_MONOTONIC"),
     ("end_ns", "BIGINT", "ns", "instant", "end of the phase; empty in the phase in which a worker died"),
 )
@@ -197,7 +203,7 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
     "attempts.csv": ATTEMPTS,
 }
 
-PHASE_NAMES = ("import", "load", "compile", "parity", "first", "warmup", "measure", "device", "idle")
+PHASE_NAMES = ("import", "load", "compile", "first", "parity", "idle_before", "warmup", "measure", "device", "idle")
 STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 IO_MODES = ("host", "device")

@@ -1,6 +1,7 @@
 -- Energy is computed here and nowhere else.
 --
--- A window is the measured window of a cell or one of its idle phases. For each meter (a GPU, a CPU package, its DRAM):
+-- A window is the measured window of a cell, one of its idle phases, or a spell without a worker. For each meter (a GPU, a
+-- CPU package, its DRAM):
 --   counter_mj   the energy counter at the window's end less that at its begin. Between its readings the counter is taken
 --                to run parallel to the integral of power, at the distance that it has on average over the second around
 --                (the counter steps every 100 ms and is read every 100 ms, so a single reading is up to a step late, by
@@ -13,56 +14,83 @@
 -- the board, so a window's energy may be off by what a shift of 0.2 s, and the longest gap between two readings, can move:
 -- that time times (highest less lowest power from 0.2 s before to 0.2 s after the window). Power that is the same before,
 -- within and after a window makes it small; a burst out of idle does not. The sensor's gain (some 5 %) is not in it.
--- For the same lateness the first half second of an idle phase (at most half of it) is not counted as idle.
+--
+-- Idle power with the worker's context open is measured before warm-up and after the window. A board that warms up under
+-- load draws more when it idles afterwards; during the window it drew what lies between. idle_w is therefore the straight
+-- line through both, read at the middle of the window; where one of them is unknown (runs of older versions have no idle
+-- phase before the window) it is the other. idle_without_context_w is that of the run's spells without a worker.
+-- Readings are late, so the first half second of an idle phase (at most half of it) does not count; where the board tells
+-- averages over a second, the first 1.5 s, and a shorter phase tells nothing.
 
--- windows of cells and of their idle phases, with the meters that belong to the cell's device
-CREATE VIEW live.energy_window AS
-WITH windows AS (
-  SELECT run, cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns
-  FROM batch.measured WHERE window_end_ns > window_start_ns
-  UNION ALL
-  SELECT run, cell_key, 'idle', row_number() OVER (PARTITION BY run, cell_key ORDER BY start_ns),
-    start_ns + least(500000000, (end_ns - start_ns) // 2), end_ns
-  FROM phase_row WHERE phase = 'idle' AND end_ns > start_ns AND run IN (FROM batch.run)
-),
-meters AS (
-  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device
+-- the meters of these runs, with the best power source that each has, and how long after a load their readings still show it
+CREATE VIEW live.meter AS
+WITH found AS (
+  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device,
+    arg_min(coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9))
+      FILTER (power_mw IS NOT NULL) AS source,
+    count(power_mw) + count(energy_mj) > 0 AS tells_energy
   FROM batch.reading GROUP BY run, stream
-),
-owned AS (
-  SELECT cell.run, cell.cell_key, meters.stream, meters.class
-  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class <> 'gpu'
-  UNION ALL
-  SELECT cell.run, cell.cell_key, meters.stream, meters.class
-  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class = 'gpu' AND meters.uuid = cell.device_uuid
-  UNION ALL
-  SELECT cell.run, cell.cell_key, meters.stream, meters.class
-  FROM cell_row AS cell JOIN meters ON meters.run = cell.run AND meters.class = 'gpu'
-    AND 'gpu' || meters.device = cell.device AND coalesce(meters.uuid, cell.device_uuid) IS NULL
 )
-SELECT windows.*, owned.stream, owned.class FROM windows JOIN owned USING (run, cell_key);
+SELECT found.*,
+  -- after NVML's documentation: nvmlDeviceGetPowerUsage is an average over a second on Ampere (but GA100, 8.0) and newer
+  CASE WHEN source ^@ 'average' OR (source ^@ 'usage' AND try_cast(gpu.compute_capability AS DOUBLE) > 8.0)
+    THEN 1500000000 ELSE 500000000 END AS settle_ns
+FROM found LEFT JOIN run_device AS gpu ON gpu.run = found.run AND gpu.uuid = found.uuid;
+
+CREATE TABLE batch.meter AS FROM live.meter LIMIT 0;
+
+-- windows of cells, of their idle phases and of their run's spells without a worker, with the meters of the cell's device
+CREATE VIEW live.energy_window AS
+WITH owned AS (
+  SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
+  FROM cell_row AS cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.class <> 'gpu'
+  UNION ALL
+  SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
+  FROM cell_row AS cell JOIN batch.meter AS meter
+    ON meter.run = cell.run AND meter.class = 'gpu' AND meter.uuid = cell.device_uuid
+  UNION ALL
+  SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
+  FROM cell_row AS cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.class = 'gpu'
+    AND 'gpu' || meter.device = cell.device AND coalesce(meter.uuid, cell.device_uuid) IS NULL
+)
+SELECT m.run, m.cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns, stream, class
+FROM batch.measured AS m JOIN owned USING (run, cell_key) WHERE window_end_ns > window_start_ns
+UNION ALL
+SELECT p.run, p.cell_key, p.phase, row_number() OVER (PARTITION BY p.run, p.cell_key, p.phase, stream ORDER BY start_ns),
+  start_ns + CASE WHEN settle_ns > 500000000 THEN settle_ns ELSE least(settle_ns, (end_ns - start_ns) // 2) END AS from_ns,
+  end_ns, stream, class
+FROM phase_row AS p JOIN owned USING (run, cell_key)
+WHERE p.phase IN ('idle_before', 'idle') AND p.run IN (FROM batch.run) AND end_ns > from_ns
+UNION ALL
+SELECT cell.run, cell.cell_key, 'without_context', row_number() OVER (PARTITION BY cell.run, cell.cell_key, stream ORDER BY start_ns),
+  start_ns, end_ns, stream, class
+FROM idle_spell AS spell JOIN cell_row AS cell ON cell.run = spell.run AND cell.device = spell.device
+JOIN owned ON owned.run = cell.run AND owned.cell_key = cell.cell_key
+WHERE end_ns > start_ns AND cell.run IN (FROM batch.run);
 
 CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
 
--- power readings with the energy since the meter's first reading, of the best of its power sources
-CREATE VIEW live.power_cumulated AS
+-- the power readings of a table or view with the energy since the meter's first reading, of the best of its power sources
+CREATE MACRO cumulated_power(readings) AS TABLE
 WITH best AS (
-  SELECT stream, arg_min(
+  SELECT run, stream, arg_min(
     coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9)
   ) AS source
-  FROM batch.reading WHERE power_mw IS NOT NULL GROUP BY stream
+  FROM query_table(readings) WHERE power_mw IS NOT NULL GROUP BY run, stream
 ),
 steps AS (
-  SELECT stream, t_ns, power_mw, source,
+  SELECT run, stream, t_ns, power_mw, source,
     (power_mw + lag(power_mw) OVER meter) / 2 * (t_ns - lag(t_ns) OVER meter) / 1e9 AS step_mj,
     t_ns - lag(t_ns) OVER meter AS gap_ns
-  FROM batch.reading JOIN best USING (stream)
-  WHERE power_mw IS NOT NULL AND coalesce(power_source, '') = coalesce(source, '')
-  WINDOW meter AS (PARTITION BY stream ORDER BY t_ns)
+  FROM query_table(readings) JOIN best USING (run, stream)
+  WHERE power_mw IS NOT NULL AND coalesce(power_source, '') = source
+  WINDOW meter AS (PARTITION BY run, stream ORDER BY t_ns)
 )
-SELECT stream, t_ns, power_mw, source, gap_ns,
-  coalesce(sum(step_mj) OVER (PARTITION BY stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING), 0) AS cumulated_mj
+SELECT run, stream, t_ns, power_mw, source, gap_ns,
+  coalesce(sum(step_mj) OVER (PARTITION BY run, stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING), 0) AS cumulated_mj
 FROM steps;
+
+CREATE VIEW live.power_cumulated AS SELECT * EXCLUDE (run) FROM cumulated_power('batch.reading');
 
 CREATE TABLE batch.power_cumulated AS FROM live.power_cumulated LIMIT 0;
 
@@ -115,7 +143,7 @@ power_last AS (
   SELECT w.*, p.t_ns AS p2_ns, p.power_mw AS p2_mw, p.cumulated_mj AS p2_mj, coalesce(w.source, p.source) AS power_source
   FROM power_first AS w ASOF LEFT JOIN batch.power_cumulated AS p ON p.stream = w.stream AND w.end_ns >= p.t_ns
 )
-SELECT run, cell_key, purpose, part, class, stream, seconds, power_source,
+SELECT run, cell_key, purpose, part, class, stream, seconds, (start_ns + end_ns) // 2 AS middle_ns, power_source,
   CASE
     WHEN seconds >= 1 AND interpolated_mj > 0 THEN coalesce(integral_mj + e0_offset_mj - b0_offset_mj, interpolated_mj)
     ELSE interpolated_mj
@@ -137,15 +165,41 @@ FROM (
   FROM power_last
 );
 
+CREATE TABLE batch.meter_energy AS FROM live.meter_energy LIMIT 0;
+
+-- one row per cell whose window was to be metered and is not: readings ended before it did, or have a hole at its edges
+CREATE VIEW live.unmetered AS
+WITH missed AS (
+  SELECT w.run, w.cell_key, w.class, w.stream, w.start_ns, w.end_ns
+  FROM batch.energy_window AS w JOIN batch.meter_energy AS m USING (run, cell_key, purpose, part, stream)
+  JOIN batch.meter ON batch.meter.stream = w.stream
+  WHERE w.purpose = 'measure' AND m.counter_mj IS NULL AND m.integral_mj IS NULL AND batch.meter.tells_energy
+),
+last AS (
+  SELECT missed.*, r.t_ns AS last_ns
+  FROM missed ASOF LEFT JOIN (SELECT stream, t_ns FROM batch.reading) AS r ON r.stream = missed.stream AND missed.end_ns >= r.t_ns
+)
+SELECT run, cell_key, string_agg(DISTINCT class || ': ' || CASE
+    WHEN last_ns IS NULL THEN 'readings begin after the window'
+    WHEN last_ns < start_ns THEN printf('readings end %.1f s before the window', (start_ns - last_ns) / 1e9)
+    WHEN end_ns - last_ns > 1000000000
+      THEN printf('readings end %.1f s into the window of %.1f s', (last_ns - start_ns) / 1e9, (end_ns - start_ns) / 1e9)
+    ELSE 'no reading at the begin of the window'
+  END, '; ') AS why
+FROM last GROUP BY run, cell_key;
+
+-- unmetered: one row per cell without energy in a run whose meter told some at other times, with the sentence why
+CREATE TABLE unmetered AS FROM live.unmetered LIMIT 0;
+
 -- one row per cell and class of meter (gpu, package, dram): energy of the measured window, gross and net of idle
 CREATE VIEW live.energy AS
 WITH classes AS (
   -- the meters of a class (two sockets) add up; where one of them is unknown the sum is
-  SELECT run, cell_key, purpose, part, class, any_value(seconds) AS seconds, any_value(power_source) AS power_source,
-    count(*) AS meters,
+  SELECT run, cell_key, purpose, part, class, any_value(seconds) AS seconds, any_value(middle_ns) AS middle_ns,
+    any_value(power_source) AS power_source, count(*) AS meters,
     CASE WHEN count(counter_mj) = count(*) THEN sum(counter_mj) END AS counter_mj,
     CASE WHEN count(integral_mj) = count(*) THEN sum(integral_mj) END AS integral_mj
-  FROM live.meter_energy GROUP BY ALL
+  FROM batch.meter_energy GROUP BY ALL
 ),
 chosen AS (
   SELECT *, CASE WHEN counter_mj > 0 THEN counter_mj ELSE integral_mj END AS gross_mj,
@@ -154,8 +208,21 @@ chosen AS (
 ),
 idle AS (
   -- by the integral where there is one: a counter that steps every 100 ms is too coarse for the few seconds of idling
-  SELECT run, cell_key, class, sum(coalesce(integral_mj, gross_mj)) / sum(seconds) AS idle_mw
-  FROM chosen WHERE purpose = 'idle' AND gross_mj IS NOT NULL GROUP BY ALL
+  SELECT run, cell_key, class, purpose, sum(coalesce(integral_mj, gross_mj)) / sum(seconds) AS mw, avg(middle_ns) AS middle_ns
+  FROM chosen WHERE purpose <> 'measure' AND gross_mj IS NOT NULL GROUP BY ALL
+),
+levels AS (
+  SELECT m.run, m.cell_key, m.class, before.mw AS before_mw, after.mw AS after_mw, without.mw AS without_context_mw,
+    coalesce(
+      before.mw + (after.mw - before.mw) * (m.middle_ns - before.middle_ns) / nullif(after.middle_ns - before.middle_ns, 0),
+      after.mw, before.mw
+    ) AS idle_mw
+  FROM chosen AS m
+  LEFT JOIN idle AS before ON (before.run, before.cell_key, before.class, before.purpose) = (m.run, m.cell_key, m.class, 'idle_before')
+  LEFT JOIN idle AS after ON (after.run, after.cell_key, after.class, after.purpose) = (m.run, m.cell_key, m.class, 'idle')
+  LEFT JOIN idle AS without
+    ON (without.run, without.cell_key, without.class, without.purpose) = (m.run, m.cell_key, m.class, 'without_context')
+  WHERE m.purpose = 'measure'
 ),
 extents AS (
   -- how far the power moved in and around the window, and the longest time without a reading that touches the window
@@ -172,8 +239,9 @@ gaps AS (
 ),
 own AS (
   SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
-    m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle.idle_mw / 1e3 AS idle_w,
-    (m.gross_mj - idle.idle_mw * m.seconds) / 1e3 AS net_j,
+    m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle_mw / 1e3 AS idle_w, before_mw / 1e3 AS idle_before_w,
+    after_mw / 1e3 AS idle_after_w, without_context_mw / 1e3 AS idle_without_context_w,
+    (m.gross_mj - idle_mw * m.seconds) / 1e3 AS net_j,
     batch.measured.n * images_of_row(cell.scenario, cell.batch_size) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE
       WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
@@ -186,7 +254,7 @@ own AS (
   FROM chosen AS m
   JOIN batch.measured USING (run, cell_key)
   JOIN cell_row AS cell USING (run, cell_key)
-  LEFT JOIN idle ON idle.run = m.run AND idle.cell_key = m.cell_key AND idle.class = m.class
+  LEFT JOIN levels ON levels.run = m.run AND levels.cell_key = m.cell_key AND levels.class = m.class
   LEFT JOIN gaps ON gaps.run = m.run AND gaps.cell_key = m.cell_key AND gaps.class = m.class
   WHERE m.purpose = 'measure'
 ),
@@ -201,7 +269,8 @@ passes AS (
 published AS (
   -- energies that an imported source measured itself: over all of its passes, no idle known
   SELECT run, cell_key, class, count(*) AS meters, avg(seconds) AS seconds, NULL AS counter_j, NULL AS integral_j,
-    'published' AS basis, any_value(source) AS power_source, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS net_j,
+    'published' AS basis, any_value(source) AS power_source, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS idle_before_w,
+    NULL AS idle_after_w, NULL AS idle_without_context_w, NULL AS net_j,
     any_value(regions) * (SELECT avg(images) FROM pass_row AS p WHERE p.run = domains.run AND p.cell_key = domains.cell_key)
       AS images,
     NULL AS longest_gap_s, NULL AS uncertainty_j, NULL AS suspect
@@ -209,9 +278,27 @@ published AS (
 )
 SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS seconds, counter_j::DOUBLE AS counter_j,
   integral_j::DOUBLE AS integral_j, basis::VARCHAR AS basis, power_source::VARCHAR AS power_source,
-  gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, net_j::DOUBLE AS net_j, images::DOUBLE AS images,
+  gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, idle_before_w::DOUBLE AS idle_before_w,
+  idle_after_w::DOUBLE AS idle_after_w, idle_without_context_w::DOUBLE AS idle_without_context_w, net_j::DOUBLE AS net_j,
+  images::DOUBLE AS images,
   longest_gap_s::DOUBLE AS longest_gap_s, uncertainty_j::DOUBLE AS uncertainty_j, suspect::VARCHAR AS suspect
 FROM (FROM own UNION ALL BY NAME FROM published) WHERE gross_j IS NOT NULL OR suspect IS NOT NULL;
 
 -- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
 CREATE TABLE energy AS FROM live.energy LIMIT 0;
+
+-- power_by_meter: every power reading with its meter: a GPU, a CPU package or its DRAM
+CREATE VIEW power_by_meter AS
+SELECT *, concat_ws('|', run, domain, uuid, device) AS stream, regexp_extract(domain, '^[a-z]+') AS class FROM power;
+
+-- meter_joules: energy since the first reading of each meter: the integral of its power, or its counter where it tells no power
+CREATE VIEW meter_joules AS
+WITH meter AS (
+  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device, count(power_mw) AS powers
+  FROM power_by_meter GROUP BY run, stream
+)
+SELECT meter.* EXCLUDE (powers), t_ns, cumulated_mj / 1e3 AS joules
+FROM cumulated_power('power_by_meter') AS power JOIN meter USING (run, stream) WHERE powers >= 2
+UNION ALL
+SELECT meter.* EXCLUDE (powers), t_ns, energy_mj / 1e3
+FROM power_by_meter AS power JOIN meter USING (run, stream) WHERE powers < 2 AND energy_mj IS NOT NULL;

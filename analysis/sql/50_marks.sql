@@ -8,6 +8,7 @@ FROM (VALUES
   ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),
   ('energy_integral', 'i', 'the device has no usable energy counter: energy is the integral of power alone'),
   ('energy_coarse', 'u', 'the power changed so much around so short a window that late readings may put its energy off by more than 5 %'),
+  ('no_power', 'm', 'power was recorded in this run, but not while this cell was measured: no energy'),
   ('warm', 'w', 'the GPU had not cooled to the temperature that was asked for when the cell began'),
   ('foreign_processes', 'p', 'other processes were on the GPU'),
   ('gaps', 'g', 'more than 5 % of the window passed between inferences'),
@@ -37,6 +38,8 @@ UNION ALL
 SELECT run, cell_key, 'energy_coarse',
   string_agg(printf('%s: %.2f J, give or take %.2f J', class, gross_j, uncertainty_j), '; ' ORDER BY class)
 FROM energy WHERE uncertainty_j > 0.05 * gross_j GROUP BY ALL
+UNION ALL
+SELECT run, cell_key, 'no_power', why FROM unmetered
 UNION ALL
 SELECT run, cell_key, 'warm', coalesce(printf('%.0f C instead of %.0f C', temperature_c, target_c), 'temperature unknown')
 FROM cooling WHERE temperature_c IS NULL OR temperature_c > target_c

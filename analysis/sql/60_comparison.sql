@@ -5,6 +5,7 @@ SELECT c.*,
   t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.seconds_per_image, t.coverage,
   p.import_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
   e.class AS energy_class, e.basis AS energy_basis, e.gross_j, e.net_j, e.idle_w,
+  e.idle_before_w, e.idle_after_w, e.idle_without_context_w,
   e.gross_j / e.seconds AS power_gross_w,
   e.net_j / e.seconds AS power_net_w,
   e.gross_j / e.images AS joules_per_image,
@@ -57,7 +58,7 @@ SELECT
   any_value(energy_basis) AS energy_basis,
   median(COLUMNS(lambda c: c IN (
     'images_per_s', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
-    'power_gross_w', 'power_net_w', 'idle_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
+    'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
     'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',
     'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
     'parity_rel_l2', 'parity_top1', 'coverage'

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from common.harness.idle import spell_without_context
 from common.job import Job
 from common.turns import device_lock, turn
 
@@ -41,6 +42,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         with device_lock(lock, f"docker compose, service of {options.variant}"):
             if (options.folder / "power-expected").exists():
                 _wait_for_power(Path(first.run_dir) / "power.csv")
+                _idle_without_context(options.folder / "idle.json", first.settings.idle_seconds)
             ends = [run(job) for job in jobs]
             words = [end.error for end in ends if end.error]
             # For the last service, which writes the rows of cells that have none.
@@ -59,6 +61,12 @@ def _wait_for_power(path: Path) -> None:
             return
         time.sleep(0.2)
     print("no power readings: they stay empty", flush=True)
+
+
+def _idle_without_context(path: Path, seconds: float) -> None:
+    """Once a sweep, before its first worker: the last service puts what the file says into run.json."""
+    if seconds > 0 and not path.exists():
+        path.write_text(json.dumps(spell_without_context(seconds)))
 
 
 class End(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 from common import schema
 
@@ -17,27 +17,44 @@ _COLUMNS = schema.header("power.csv")
 _TIME, _UUID, _TEMPERATURE = (_COLUMNS.index(name) for name in ("t_ns", "uuid", "temperature_c"))
 
 
-def temperature(run_dir: Path, uuid: str, now_ns: Optional[int] = None) -> Optional[int]:
-    """Degrees Celsius of that GPU by the newest reading in the run's power*.csv; None where there is no fresh one.
+class Thermometer:
+    """The newest temperature of one GPU in the power*.csv of a run.
 
-    now_ns: CLOCK_MONOTONIC, which sidecar and supervisor share also across containers.
+    It remembers its last reading: a file that shows no whole line at the moment of a look (another sidecar has just cut
+    a torn line off its end, say) is no reason to know nothing while that reading is fresh.
     """
-    now_ns = time.monotonic_ns() if now_ns is None else now_ns
-    newest: Optional[int] = None
-    found: Optional[int] = None
-    for path in run_dir.glob("power*.csv"):
-        for line in _tail(path):
-            fields = line.split(",")
-            # The last line may be half written; the first of the tail is cut.
-            if len(fields) != len(_COLUMNS) or fields[_UUID] != uuid:
-                continue
-            try:
-                t_ns, degrees = int(fields[_TIME]), int(fields[_TEMPERATURE])
-            except ValueError:
-                continue
-            if now_ns - FRESH_NS <= t_ns <= now_ns and (newest is None or t_ns > newest):
-                newest, found = t_ns, degrees
-    return found
+
+    def __init__(self, run_dir: Path, uuid: str) -> None:
+        self._run_dir = run_dir
+        self._uuid = uuid
+        self._newest: Optional[Tuple[int, int]] = None
+
+    def degrees_c(self, now_ns: Optional[int] = None) -> Optional[int]:
+        """Degrees Celsius; None where no reading is fresh: there is no sidecar, it has died, or the GPU tells none.
+
+        now_ns: CLOCK_MONOTONIC, which sidecar and supervisor share also across containers.
+        """
+        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        for path in self._run_dir.glob("power*.csv"):
+            for t_ns, degrees in _readings(path, self._uuid):
+                if t_ns <= now_ns and (self._newest is None or t_ns > self._newest[0]):
+                    self._newest = t_ns, degrees
+        if self._newest is None or self._newest[0] < now_ns - FRESH_NS:
+            return None
+        return self._newest[1]
+
+
+def _readings(path: Path, uuid: str) -> Iterator[Tuple[int, int]]:
+    """(t_ns, degrees) of that GPU in the tail of a file."""
+    for line in _tail(path):
+        fields = line.split(",")
+        # The last line may be half written; the first of the tail is cut.
+        if len(fields) != len(_COLUMNS) or fields[_UUID] != uuid:
+            continue
+        try:
+            yield int(fields[_TIME]), int(fields[_TEMPERATURE])
+        except ValueError:
+            continue
 
 
 def _tail(path: Path) -> List[str]:

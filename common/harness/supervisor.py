@@ -193,8 +193,9 @@ class Supervisor:
         if target is None:
             return
         began = time.monotonic()
+        thermometer = cooling.Thermometer(self._run_dir, self._job.device_uuid)
         while True:
-            degrees = cooling.temperature(self._run_dir, self._job.device_uuid)
+            degrees = thermometer.degrees_c()
             waited = time.monotonic() - began
             gone = worker.exit_code() is not None
             done = degrees is None or degrees <= target or waited >= longest or gone

@@ -7,10 +7,13 @@ Started by the supervisor (`process.py`). Phases of a cell, each timed on CLOCK_
     compile  adapter.prepare() of the cell's shape
     first    the first inference after it: frameworks that compile when they run do it here
     parity   8 reference images (and the user's picture) through the same shape, compared
+    idle_before  nothing but sleep, with the framework's context open: what the device draws when it waits
     warmup   inferences until their duration is steady
     measure  the measured window: the only one whose inferences are in samples.csv
     device   a few inferences timed by the framework's own events; only where it can tell
-    idle     nothing but sleep, with the framework's context open: what the device draws when it waits
+    idle     sleep again, now with the device warm
+
+The two idle phases are left out where no sidecar writes a power file: nobody would read it.
 
 Messages to the supervisor, one JSON object a line:
 
@@ -163,6 +166,7 @@ class Worker:
         outcome = Outcome("ok") if verdict.passed else Outcome("parity_failed", verdict.reason)
 
         stage = self._stage(adapter, cell, batches[0])
+        self._idle(record, "idle_before")
         progress = _Progress(self._say, settings.warmup_max_seconds, settings.max_seconds)
         with loop.collector_held() as collector_off:
             with record.phase("warmup"):
@@ -179,10 +183,19 @@ class Worker:
         record.learn(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
         record.row["samples"] = len(done.starts_ns)
         record.device_times = self._time_on_device(adapter, record)
-        if settings.idle_seconds > 0:
-            with record.phase("idle"):
-                time.sleep(settings.idle_seconds)
+        self._idle(record, "idle")
         return outcome
+
+    def _idle(self, record: Record, name: str) -> None:
+        """Sleeps with the framework's context open while the sidecar reads what the device draws.
+
+        Before warm-up everything is compiled and allocated and nothing runs: but for the heat that the load will bring,
+        the state is the one that the device falls back to after the window.
+        """
+        seconds = self._job.settings.idle_seconds
+        if seconds > 0 and any(Path(self._job.run_dir).glob("power*.csv")):
+            with record.phase(name):
+                time.sleep(seconds)
 
     def _open(self, cell: Cell, record: Record) -> Optional[str]:
         """Imports and loads, once a worker; None, or why the cell is not supported."""

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
+from common.harness.idle import spell_without_context
 from common.host import doctor, models
 from common.host import options as opt
 from common.host.bench_options import Options
@@ -31,6 +32,7 @@ from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
 from common.host.runner import Context, Runner, RunnerFacts
 from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, utc_now
+from common.host.sidecars import looked_after
 from common.job import Settings
 from common.model_files import ModelFiles
 from common.schema import IO_MODES, PRECISIONS, SCHEMA_VERSION
@@ -333,22 +335,27 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
 
     def stream(device: Device) -> None:
         try:
-            with runner.sidecar(context, device) as state:
+            with runner.sidecar(context, device) as sidecar:
+                state = sidecar.state
                 run.description.setdefault("power", {})[device.name] = {
                     "recording": state.recording,
                     "reason": state.reason,
                 }
                 if not state.recording:
-                    console.print(
-                        escape(f"No power readings for {device.name}: {state.reason}"), style="yellow", highlight=False
-                    )
-                for job in plan:
+                    progress.warn(f"no power readings for {device.name}: {state.reason}")
+                left = [
+                    job
+                    for job in plan
+                    if job.device == device.name and any(cell.key not in existing for cell in job.cells)
+                ]
+                if left and state.recording:
+                    measure_idle_without_context(context, device, stop)
+                for job in left:
                     if stop.is_set():
                         break
-                    if job.device == device.name and any(cell.key not in existing for cell in job.cells):
-                        runner.run_job(context, job, on_event)
-                        if progress.errors:
-                            break
+                    runner.run_job(context, job, looked_after(sidecar, on_event, progress.warn))
+                    if progress.errors:
+                        break
         except BaseException as error:  # handed to the main thread
             failures.append(error)
         finally:
@@ -383,6 +390,14 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
     if failures and not interrupted:
         raise failures[0]
     return Outcome(run, progress.statuses, progress.errors, interrupted)
+
+
+def measure_idle_without_context(context: Context, device: Device, stop: threading.Event) -> None:
+    """Lets the sidecar read what the device draws before the first worker opens a context on it, once each time a run is begun."""
+    seconds = context.request.settings.idle_seconds
+    if seconds > 0:
+        spells = context.run.description.setdefault("idle_without_context", {}).setdefault(device.name, [])
+        spells.append(spell_without_context(seconds, stop.wait))
 
 
 class _sigterm_as_interrupt:

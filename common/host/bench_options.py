@@ -85,7 +85,7 @@ class Options:
     )
     idle_seconds: float = _option(
         -1.0,
-        "idle power is read this long after each window, in s; default: 2 (--quick: 0.3)",
+        "idle power is read this long before and after each cell's load, and before the first worker, in s; default: 1 (--quick: 0.3)",
     )
     cell_timeout: float = _option(
         0.0,

@@ -1,6 +1,6 @@
 """`invoke keep`: a run as a small reference that can be committed: every fact that the analysis reads, nothing of this machine.
 
-Left out: jobs, logs, unfinished cells, power readings outside the measured windows and idle phases, and paths of
+Left out: jobs, logs, unfinished cells, power readings outside the measured windows and idle spells, and paths of
 interpreters. Nothing is averaged or rounded.
 """
 
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from analysis import run_facts
 from common.errors import UserError
 from common.host.runs import Run, read_run
 
@@ -36,7 +37,7 @@ def keep(runs: Iterable[Path], out: Path, command: str = "") -> list[Path]:
             for name in CELL_FILES:
                 if (run.folder / "cells" / key / name).is_file():
                     shutil.copyfile(run.folder / "cells" / key / name, target / "cells" / key / name)
-        windows = _windows(target)
+        windows = sorted([*_windows(target), *_spells(run)])
         for power in sorted(run.folder.glob("power*.csv")):
             _copy_readings(power, target / power.name, windows)
         _write_description(run, target, command)
@@ -54,16 +55,22 @@ def _write_description(run: Run, target: Path, command: str) -> None:
 
 
 def _windows(run: Path) -> list[tuple[int, int]]:
-    """(begin, end) of every measured window and idle phase, widened by the margin, in order."""
+    """(begin, end) of every measured window and idle phase, widened by the margin."""
     windows = []
     for path in run.glob("cells/*/phases.csv"):
         with path.open(newline="") as file:
             windows += [
                 (int(row["start_ns"]) - MARGIN_NS, int(row["end_ns"]) + MARGIN_NS)
                 for row in csv.DictReader(file)
-                if row["phase"] in ("measure", "idle") and row["end_ns"]
+                if row["phase"] in ("measure", "idle_before", "idle") and row["end_ns"]
             ]
-    return sorted(windows)
+    return windows
+
+
+def _spells(run: Run) -> list[tuple[int, int]]:
+    """(begin, end) of the spells without a worker, widened likewise."""
+    spells = run_facts.idle_spell_rows(run.description)
+    return [(b - MARGIN_NS, e + MARGIN_NS) for _, b, e in spells if isinstance(b, int) and isinstance(e, int)]
 
 
 def _copy_readings(source: Path, target: Path, windows: list[tuple[int, int]]) -> None:

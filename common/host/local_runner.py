@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +16,14 @@ from common.errors import UserError
 from common.host import environments, models
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
+from common.host.local_sidecar import LocalSidecar
 from common.host.lost_cells import LOST_NOTHING, JobEnd, write_lost_cells
 from common.host.paths import ROOT, DataFolder
 from common.host.plan import PlannedJob
-from common.host.runner import Context, OnEvent, OnStep, SidecarState
+from common.host.runner import Context, OnEvent, OnStep
+from common.host.sidecars import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
-
-#: the sidecar must have its first row on disk within this
-SIDECAR_READY_SECONDS = 15.0
 
 
 def interpreter_has(python: Path, module: str) -> bool:
@@ -173,46 +171,17 @@ class LocalRunner:
                 process.wait()
 
     @contextmanager
-    def sidecar(self, context: Context, device: Device) -> Iterator[SidecarState]:
-        log = context.run.folder / "logs" / f"sidecar-{device.name}.log"
-        log.parent.mkdir(exist_ok=True)
-        out = context.run.folder / ("power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv")
-        command = [
-            sys.executable,
-            "-m",
-            "common.sidecar",
-            "--out",
-            str(out),
-            "--gpus",
-            device.uuid or "none",
-            "--until-stdin-closes",
-        ]
-        if device is not next(iter(context.devices.values())):
-            command.append("--no-rapl")  # the first one's sidecar reads it
-        with log.open("a") as errors:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
+    def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
+        run = context.run.folder
+        out = run / ("power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv")
+        # The first one's sidecar reads the CPU's energy.
+        options = [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
+        sidecar = LocalSidecar(device, out, run / "logs" / f"sidecar-{device.name}.log", options)
         try:
-            yield _wait_until_ready(process, log)
+            sidecar.start()
+            yield sidecar
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                rest, _ = process.communicate(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                rest, _ = process.communicate()
-            done = next(
-                (event for event in map(_parse, rest.splitlines()) if event and event.get("event") == "done"), None
-            )
-            context.run.description.setdefault("sidecar", {})[device.name] = done or {"event": "lost"}
+            sidecar.end(context.run.description)
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -220,21 +189,6 @@ class LocalRunner:
             for process in self._running:
                 if process.poll() is None:
                     process.send_signal(signal.SIGINT)
-
-
-def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState:
-    assert process.stdout is not None
-    watchdog = threading.Timer(SIDECAR_READY_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        for line in process.stdout:
-            if (_parse(line) or {}).get("event") == "ready":
-                return SidecarState(recording=True)
-    finally:
-        watchdog.cancel()
-    process.wait()
-    words = log.read_text(errors="replace").strip().splitlines()
-    return SidecarState(recording=False, reason=words[-1] if words else f"it ended with exit code {process.returncode}")
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -43,16 +43,17 @@ class JobEnd:
         # Docker sets OOMKilled also when only a child died; the container itself died of it when it got SIGKILL.
         if self.oom_killed and self.exit_code == 137:
             return "oom", f"the {self.what} ran out of its memory limit (exit code 137)"
-        if self.exit_code < 0:
-            return "crashed", f"the {self.what} was ended by {_signal_name(-self.exit_code)}"
-        return "crashed", f"the {self.what} ended with exit code {self.exit_code}"
+        return "crashed", f"the {self.what} {ended_by(self.exit_code)}"
 
 
-def _signal_name(number: int) -> str:
+def ended_by(exit_code: int) -> str:
+    """exit_code: minus the number of the signal for a process that one ended."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
     try:
-        return signal.Signals(number).name
+        return f"was ended by {signal.Signals(-exit_code).name}"
     except ValueError:
-        return f"signal {number}"
+        return f"was ended by signal {-exit_code}"
 
 
 def started_cells(run_dir: Path) -> list[tuple[str, str]]:

@@ -26,12 +26,13 @@ from analysis.peak_search import Search, judge, queries_needed
 from common.cell import Cell
 from common.errors import UserError
 from common.host import options as opt
-from common.host.bench import SERVER_BATCH_SIZES, opened
+from common.host.bench import SERVER_BATCH_SIZES, measure_idle_without_context, opened
 from common.host.bench_options import Options
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob
 from common.host.progress import CellProgress
-from common.host.runner import Context, Runner
+from common.host.runner import Context, OnEvent, Runner
+from common.host.sidecars import looked_after
 from common.job import Settings
 
 #: queries of one try: enough for two late ones among them
@@ -196,11 +197,15 @@ def peak(
             raise UserError("invoke peak measures on one device; name one with --gpu")
         (device,) = context.devices.values()
         run = context.run
-        with CellProgress(console, 0, 0) as progress, runner.sidecar(context, device) as state:
-            run.description.setdefault("power", {})[device.name] = asdict(state)
+        with CellProgress(console, 0, 0) as progress, runner.sidecar(context, device) as sidecar:
+            run.description.setdefault("power", {})[device.name] = asdict(sidecar.state)
+            if sidecar.state.recording:
+                measure_idle_without_context(context, device, threading.Event())
             for job in plan:
                 for base in job.cells:
-                    measure = _measurer(context, runner, job, progress)
+                    measure = _measurer(
+                        context, runner, job, progress, looked_after(sidecar, progress.on_event, progress.warn)
+                    )
                     target = Target(base, bound, context.request.settings, measure, run.folder / "cells")
                     found.append(target.find())
                     console.print(escape(_sentence(found[-1], bound)), highlight=False, soft_wrap=True)
@@ -209,7 +214,7 @@ def peak(
     return found
 
 
-def _measurer(context: Context, runner: Runner, job: PlannedJob, progress: CellProgress) -> Measure:
+def _measurer(context: Context, runner: Runner, job: PlannedJob, progress: CellProgress, on_event: OnEvent) -> Measure:
     def measure(cell: Cell, settings: Settings) -> Mapping[str, str]:
         run = context.run
         path = run.folder / "cells" / cell.key / "cell.csv"
@@ -220,7 +225,7 @@ def _measurer(context: Context, runner: Runner, job: PlannedJob, progress: CellP
             progress.expect_one_more()
             planned = replace(job, replicate=cell.replicate, cells=(cell,))
             within = replace(context, request=replace(context.request, settings=settings))
-            _run(runner, within, planned, progress)
+            _run(runner, within, planned, on_event)
         if progress.errors or not path.exists():
             raise UserError("; ".join(progress.errors) or f"{cell.key} left no row")
         with path.open(newline="") as file:
@@ -229,13 +234,13 @@ def _measurer(context: Context, runner: Runner, job: PlannedJob, progress: CellP
     return measure
 
 
-def _run(runner: Runner, context: Context, planned: PlannedJob, progress: CellProgress) -> None:
+def _run(runner: Runner, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
     """In a thread of its own, so that Ctrl-C ends the job in the runner's way and not in the middle of it."""
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            runner.run_job(context, planned, progress.on_event)
+            runner.run_job(context, planned, on_event)
         except BaseException as error:  # handed to the main thread
             failures.append(error)
 

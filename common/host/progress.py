@@ -131,12 +131,14 @@ class CellProgress:
         if not event["done"]:
             self._now(key, f"cooling, {degrees} C")
         elif degrees is None:
-            self._warn(f"{short_name(key)} did not wait for the GPU to cool: no fresh temperature from the sidecar")
+            self.warn(f"{short_name(key)} did not wait for the GPU to cool: no fresh temperature from the sidecar")
         elif degrees > target:
             waited = f"after {event['seconds']:.0f} s"
-            self._warn(f"{short_name(key)} begins at {degrees} C {waited}, not at {target:g} C as asked")
+            self.warn(f"{short_name(key)} begins at {degrees} C {waited}, not at {target:g} C as asked")
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """A sentence that is not the end of anything."""
+        text = text[:1].upper() + text[1:]
         self._console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
     def _finished(self, key: str, status: str, message: str) -> None:

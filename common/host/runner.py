@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
@@ -14,6 +14,9 @@ from common.host.paths import DataFolder
 from common.host.plan import PlannedJob, Request
 from common.host.runs import Run
 from common.model_files import ModelFiles
+
+if TYPE_CHECKING:
+    from common.host.sidecars import Sidecar
 
 #: an event of the supervisor (common/job.EVENTS), as a dict
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -69,8 +72,8 @@ class Runner(Protocol):
     def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
         """Runs the job to its end, passing events on as they come. Raises UserError when it cannot be started."""
 
-    def sidecar(self, context: Context, device: Device) -> AbstractContextManager[SidecarState]:
-        """Records power while the block runs. Never raises for a sidecar that fails: the state says so."""
+    def sidecar(self, context: Context, device: Device) -> AbstractContextManager[Sidecar]:
+        """Records power while the block runs. Never raises for a sidecar that fails: its state says so."""
 
     def interrupt(self) -> None:
         """Makes every running job end soon; its running cell is discarded."""

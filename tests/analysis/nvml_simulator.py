@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Board:
     #: the counter adds up what the sensor saw of each step (as boards that look 25 % of the time may do), not the truth
     counter_from_sensor: bool = False
     counter_start_mj: int = 5_000_000
+    power_source: str = "instant"
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ class Measurement:
     end_s: float
     board: Board = field(default_factory=Board)
     sidecar: Sidecar = field(default_factory=Sidecar)
-    #: (begin, end) of the idle phase, where there is one
+    #: (begin, end) of the idle phases after and before the load, and of the run's spell without a worker, where there are any
     idle: tuple[float, float] | None = None
+    idle_before: tuple[float, float] | None = None
+    without_context: tuple[float, float] | None = None
     images: int = 20
 
     @property
@@ -152,15 +156,23 @@ def _counter_joules(m: Measurement, steps: Floats) -> Floats:
 def write_run(folder: Path, measurements: list[Measurement], rng: np.random.Generator, around_s: float = 1.0) -> None:
     """A run folder with one cell and one GPU per measurement; replicate numbers tell them apart."""
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{}\n")
+    spells = {
+        f"gpu{number}": [dict(zip(("start_ns", "end_ns"), (round(t * 1e9) for t in m.without_context), strict=True))]
+        for number, m in enumerate(measurements)
+        if m.without_context
+    }
+    (folder / "run.json").write_text(json.dumps({"idle_without_context": spells}))
     names = schema.header("power.csv")
     with (folder / "power.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for number, m in enumerate(measurements):
             last = max(m.end_s, m.idle[1] if m.idle else 0.0) + around_s
-            columns: dict[str, Any] = readings(m, m.start_s - around_s, last, rng)
-            constant = {"domain": "gpu", "device": number, "uuid": _uuid(number), "power_source": "instant"}
+            first = min(m.start_s, *(spell[0] for spell in (m.idle_before, m.without_context) if spell), m.start_s)
+            columns: dict[str, Any] = readings(m, first - around_s, last, rng)
+            constant = {
+                "domain": "gpu", "device": number, "uuid": _uuid(number), "power_source": m.board.power_source
+            }  # fmt: skip
             rows = len(columns["t_ns"])
             columns |= {name: [value] * rows for name, value in constant.items()}
             writer.writerows(zip(*(columns.get(name, [""] * rows) for name in names), strict=True))
@@ -182,9 +194,10 @@ def _write_cell(cells: Path, number: int, m: Measurement) -> None:
     }  # fmt: skip
     edges = np.round(np.linspace(m.start_s, m.end_s, m.images + 1) * 1e9).astype(np.int64).tolist()
     phases = [{"phase": "measure", "start_ns": edges[0], "end_ns": edges[-1]}]
-    if m.idle:
-        begin, end = (round(t * 1e9) for t in m.idle)
-        phases.append({"phase": "idle", "start_ns": begin, "end_ns": end})
+    for name, spell in (("idle_before", m.idle_before), ("idle", m.idle)):
+        if spell:
+            begin, end = (round(t * 1e9) for t in spell)
+            phases.append({"phase": name, "start_ns": begin, "end_ns": end})
     samples = [{"i": i, "start_ns": begin, "end_ns": end} for i, (begin, end) in enumerate(itertools.pairwise(edges))]
     folder = cells / cell.key
     folder.mkdir(parents=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from analysis import tables
+from analysis.selection import Selection
 from common import schema
 
 MS = 10**6
@@ -132,7 +134,60 @@ def test_readings_that_end_early_leave_energy_unknown(build: Any, opened: Any) -
     run.power([row for row in meter(start, idle_end, energy, power) if row["t_ns"] < start + 2 * SECOND])
     database = opened(run)
     assert database.query("FROM energy") == []
-    assert database.query("SELECT joules_per_image, images_per_s FROM results")[0]["joules_per_image"] is None
+    (result,) = database.query("SELECT joules_per_image, images_per_s FROM results")
+    assert result["joules_per_image"] is None and result["images_per_s"] > 0
+    (mark,) = database.query("FROM marks")
+    assert (mark["mark"], mark["why"]) == ("no_power", "gpu: readings end 2.0 s into the window of 5.0 s")
+    (table,) = tables.build(database, tables.load(database, Selection()), ["throughput"])
+    assert any(footer.startswith("m  power was recorded in this run, but not while") for footer in table.footers)
+
+
+def test_a_cell_after_the_sidecars_death_is_marked_and_the_one_before_is_not(build: Any, opened: Any) -> None:
+    run, start, end, idle_end = gpu_run(build)
+    energy, power = step_load(start, end)
+    run.cell(batch_size=16, durations_ns=[10 * MS] * 500)
+    run.power([row for row in meter(start, idle_end, energy, power) if row["t_ns"] < idle_end])
+    database = opened(run)
+    assert len(database.query("FROM energy")) == 1
+    (mark,) = database.query("FROM marks WHERE mark = 'no_power'")
+    assert "_b0016_" in mark["cell_key"] and mark["why"] == "gpu: readings end 1.0 s before the window"
+
+
+@pytest.mark.parametrize("columns", [{"uuid": "GPU-2", "device": 1}, {}])
+def test_without_a_meter_of_its_own_no_cell_is_missing_power(build: Any, opened: Any, columns: dict[str, Any]) -> None:
+    """Another GPU's readings, or a board that tells neither power nor energy: there never was anything to be had."""
+    run, start, _, idle_end = gpu_run(build)
+    run.power(meter(start, idle_end, None, (lambda t: 5.0) if columns else None, **columns))
+    assert opened(run).query("FROM marks WHERE mark = 'no_power'") == []
+
+
+def test_idle_before_and_after_and_without_a_context(build: Any, opened: Any) -> None:
+    """The level of the idle phases is read at the window's middle from the line through both."""
+    run, start, end, _ = gpu_run(build)
+    (folder,) = (run.folder / "cells").iterdir()
+    phases = [
+        {"phase": "idle_before", "start_ns": start - 3 * SECOND, "end_ns": start - 2 * SECOND},
+        {"phase": "measure", "start_ns": start, "end_ns": end},
+        {"phase": "idle", "start_ns": end + SECOND, "end_ns": end + 2 * SECOND},
+    ]
+    (folder / "phases.csv").write_text(schema.to_csv("phases.csv", phases))
+    spell = {"start_ns": start - 9 * SECOND, "end_ns": start - 8 * SECOND}
+    run.run_json(idle_without_context={"gpu0": [spell, {"start_ns": "junk"}, 7], "gpu1": [spell], "cpu": 3})
+
+    def power(t: int) -> float:
+        return 60 if t < start - 5 * SECOND else 100 if t < start - SECOND else 300 if t < end else 109
+
+    run.power(meter(start - 10 * SECOND, end + 2 * SECOND, None, power))
+    database = opened(run)
+    row = energy_of(database)
+    # middles of what counts: 2.25 s before the window and 6.75 s after its begin, so that 2.5 s is 4.75 of 9 on the way
+    assert (row["idle_before_w"], row["idle_after_w"]) == (pytest.approx(100), pytest.approx(109))
+    assert row["idle_w"] == pytest.approx(100 + 9 * 4.75 / 9)
+    assert row["net_j"] == pytest.approx(row["gross_j"] - 5 * row["idle_w"])
+    assert row["idle_without_context_w"] == pytest.approx(60)
+    assert database.query("SELECT idle_without_context_w AS w FROM comparison")[0]["w"] == pytest.approx(60)
+    (table,) = tables.build(database, tables.load(database, Selection()), ["joules_per_image_net"])
+    assert "Idle on Test GPU: 104.8 W with a worker's context open, 60.0 W without one." in table.footers
 
 
 def test_no_power_file_is_unknown_not_zero(build: Any, opened: Any) -> None:

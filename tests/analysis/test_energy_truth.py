@@ -35,6 +35,27 @@ def _steady(rng: np.random.Generator, ripple: float = 0.2, **board: Any) -> Meas
     return Measurement(curve, start, end, _board(rng, **board), Sidecar(gap_s=0.2), idle=(end + 0.1, end + 2.1))
 
 
+def _warming(rng: np.random.Generator) -> tuple[Measurement, float, float]:
+    """A whole cell: 1 s of idling, 1 to 8 s of warm-up, 5 s of window, 1 s of idling; idling costs up to 20 W more on a
+    board that the load has warmed up, with a time constant of 5 to 60 s, and the load draws its own power on top of it.
+
+    Returns it with the load's own power and the cold board's idle power, in W.
+    """
+    began = 1000 + rng.uniform(0, 1)
+    start = began + 1 + rng.uniform(1, 8)
+    end = start + 5
+    load, idle, rise, slowness = rng.uniform(100, 500), rng.uniform(60, 130), rng.uniform(0, 20), rng.uniform(5, 60)
+    times = np.sort(np.concatenate([np.arange(began - 2.5, end + 3, 0.01), [began + 1, start, end]]))
+    warmed = np.clip(times - began - 1, 0, end - began - 1)
+    own = np.where((times >= began + 1) & (times < end), load, 0.0)
+    curve = Curve(times, idle + rise * (1 - np.exp(-warmed / slowness)) + own)
+    measurement = Measurement(
+        curve, start, end, _board(rng), Sidecar(gap_s=0.1), idle=(end, end + 1), idle_before=(began, began + 1),
+        without_context=(began - 2, began - 1),
+    )  # fmt: skip
+    return measurement, load, idle
+
+
 def _step(rng: np.random.Generator) -> Measurement:
     """5 s in which the power changes once and for all, as when a limit begins to bite."""
     start = 1000 + rng.uniform(0, 1)
@@ -98,6 +119,38 @@ def test_steady_windows_of_5_s_are_within_2_percent(tmp_path: Path) -> None:
         for row, m in zip(rows, measurements, strict=True)
     ]
     assert np.abs(net).max() <= 0.02
+
+
+def test_net_of_an_idle_level_that_the_load_raises(tmp_path: Path) -> None:
+    """What the load draws on top of idling is known here; the idle level after the window alone would understate it."""
+    rng = np.random.default_rng(91)
+    measurements, load_w, cold_w = zip(*(_warming(rng) for _ in range(300)), strict=True)
+    rows = _energy(tmp_path, list(measurements), 92)
+    known = {name: np.array([row[name] for row in rows]) for name in rows[0] if name.endswith(("_j", "_w"))}
+    net_j, cold = 5 * np.array(load_w), np.array(cold_w)
+    line = known["net_j"] / net_j - 1
+    one_level = [(known["gross_j"] - 5 * known[name]) / net_j - 1 for name in ("idle_before_w", "idle_after_w")]
+    assert np.abs(line).max() <= 0.02
+    assert np.sqrt(np.mean(line**2)) <= 0.6 * min(np.sqrt(np.mean(error**2)) for error in one_level)
+    # before the load, and before any worker, nothing has warmed the board
+    for name in ("idle_before_w", "idle_without_context_w"):
+        assert np.abs(known[name] / cold - 1).max() <= 0.01
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5])
+def test_a_board_that_tells_averages_over_a_second_needs_longer_idle_phases(tmp_path: Path, seconds: float) -> None:
+    """It still shows the load when the phase begins: too short a phase tells nothing, rather than something wrong."""
+    rng = np.random.default_rng(95)
+    measurements = []
+    for _ in range(40):
+        m = _steady(rng, sensing_s=1.0, power_source="average")
+        measurements.append(replace(m, idle=(m.end_s, m.end_s + seconds)))
+    rows = _energy(tmp_path, measurements, 96)
+    if seconds < 1.5:
+        assert {(row["idle_w"], row["net_j"]) for row in rows} == {(None, None)}
+        return
+    error = [row["idle_w"] / m.curve.watts[-1] - 1 for row, m in zip(rows, measurements, strict=True)]
+    assert np.quantile(np.abs(error), 0.95) <= 0.02
 
 
 def test_deep_ripple(tmp_path: Path) -> None:

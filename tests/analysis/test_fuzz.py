@@ -154,6 +154,10 @@ def test_a_damaged_run_is_analyzed_without_a_traceback(build: Any, data: st.Data
     run = build(f"run{next(NUMBERS):06d}")
     run.cell("onnxrt", durations_ns=range(10**6, 10**6 + 30))
     whole = run.cell("torch", durations_ns=range(10**6, 10**6 + 30))
+    run.power(
+        {"t_ns": run.now_ns - i * 10**8, "domain": "package-0", "energy_mj": 10**6 - i * 10.5, "temperature_c": 40}
+        for i in range(40, 0, -1)
+    )
     sound = (whole / "samples.csv").read_text()
     files = sorted(path for path in run.folder.rglob("*") if path.is_file() and whole not in path.parents)
     path = data.draw(st.sampled_from(files))
@@ -169,6 +173,32 @@ def test_a_damaged_run_is_analyzed_without_a_traceback(build: Any, data: st.Data
     # The cell that nothing happened to has its own figures, whatever its neighbour looks like.
     assert [row["n"] for row in results] == [30]
     assert results[0]["images_per_s"] == pytest.approx(8 * 30 / (sum(range(10**6, 10**6 + 30)) / 1e9))
+
+
+@pytest.mark.parametrize("junk", ["12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0"])
+@pytest.mark.parametrize("column", ["t_ns", "temperature_c", "event_reasons"])
+def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(build: Any, junk: str, column: str) -> None:
+    run = build(device="gpu0", device_name="G", uuid="GPU-1")
+    start = run.now_ns
+    run.cell("torch", durations_ns=[10**6] * 30)
+    rows = [
+        {"t_ns": start + i * 10**6, "domain": "gpu", "device": 0, "uuid": "GPU-1", "power_mw": 100_000, "power_source": "instant",
+         "temperature_c": 40, "event_reasons": 0}
+        for i in range(-5, 40)
+    ]  # fmt: skip
+    rows[15][column] = junk
+    run.power(rows)
+    with open_runs([run.folder]) as database:
+        temperatures = database.query("SELECT count(*) AS n, max(temperature_c) AS c FROM power")
+        (energy,) = database.query("SELECT integral_j FROM energy")
+        problems = database.problems
+    if reading._fits("BIGINT", junk):  # a sign is no other number
+        assert problems == []
+        return
+    assert temperatures == [{"n": 44, "c": 40}]
+    assert energy["integral_j"] == pytest.approx(0.03 * 100)
+    (problem,) = problems
+    assert problem.lines == (17,) and column in problem.message and repr(junk) in problem.message
 
 
 @pytest.mark.parametrize("junk", ["1000000.5", "1e9", "0x10", "1_000", "+5", " 7", "1.0"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from common.host.image_registry import Variant, load_images
 from common.host.paths import IMAGES
 from common.host.plan import Request, make_plan
 from common.host.runner import Context
-from tests.engine.conftest import PREFIX, Bench
+from tests.engine.conftest import PREFIX, Bench, wait_for
 from tests.fake_nvml import build
 
 GPUS = tuple(
@@ -133,12 +132,29 @@ def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: 
 
 def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(run_bench: Bench, client: Any, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, _):
-        with runner.sidecar(context, GPUS[0]) as state:
-            assert state.recording
+        with runner.sidecar(context, GPUS[0]) as sidecar:
+            assert sidecar.state.recording
             power = context.run.folder / "power-gpu0.csv"
-            time.sleep(0.5)
             client.containers.get(f"framewatt-{context.run.name}-sidecar-gpu0").kill()
             assert readings(power)
         assert context.run.description["sidecar"]["gpu0"] == {"event": "lost"}
         context.run.save()
         assert json.loads((context.run.folder / "run.json").read_text())["sidecar"]["gpu0"]["event"] == "lost"
+
+
+def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: Any, fake_gpus: None) -> None:
+    with context_of(run_bench) as (context, runner, _):
+        name = f"framewatt-{context.run.name}-sidecar-gpu0"
+        power = context.run.folder / "power-gpu0.csv"
+        with runner.sidecar(context, GPUS[0]) as sidecar:
+            assert sidecar.revive() == ""
+            client.containers.get(name).kill()
+            before = power.read_bytes()
+            assert "gpu0 ended with exit code 137" in (said := sidecar.revive()) and "is started again" in said
+            assert power.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+            client.containers.get(name).remove(force=True)
+            assert "was removed" in sidecar.revive()
+            wait_for(lambda: len(power.read_bytes()) > len(before) + 1000)
+        facts = context.run.description["sidecar"]["gpu0"]
+        assert (facts["event"], len(facts["deaths"])) == ("done", 2)
+        assert {row["uuid"] for row in readings(power) if row["domain"] == "gpu"} == {GPUS[0].uuid}

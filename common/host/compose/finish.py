@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -63,6 +64,16 @@ def write_lost(run: Run, job: Job, model: ModelFiles, reason: str) -> int:
     return len(lost)
 
 
+def add_idle_spell(run: Run, meeting: Meeting) -> None:
+    """The spell without a worker, where the first framework's service came to measure one."""
+    try:
+        spell = json.loads(meeting.idle.read_text())
+    except (OSError, ValueError):
+        return
+    for device in run.description.get("devices") or []:
+        run.description.setdefault("idle_without_context", {}).setdefault(device["device"], []).append(spell)
+
+
 def finish(flavour: str, meeting: Meeting) -> int:
     data = DataFolder.default()
     came = wait_for_all(meeting, os.environ.get("FRAMEWATT_LAST", ""))
@@ -83,6 +94,7 @@ def finish(flavour: str, meeting: Meeting) -> int:
         # Services of a profile that was not switched on did not come: what they would have run was not asked for.
         wanted = set(planned)
         run.description["plan"] = [key for key in run.description["plan"] if key in wanted]
+        add_idle_spell(run, meeting)
         run.finish()
         return analyze([run.folder], data.report / run.name, default_console()).exit_code
     finally:

@@ -47,6 +47,11 @@ class Meeting:
         return self.folder / "end"
 
     @property
+    def idle(self) -> Path:
+        """Begin and end of the spell before the first worker."""
+        return self.folder / "idle.json"
+
+    @property
     def power_expected(self) -> Path:
         return self.folder / "power-expected"
 

@@ -26,7 +26,9 @@ def prepare(flavour: str, meeting: Meeting) -> int:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         # What an earlier sweep left here means nothing to this one.
-        for file in (meeting.end, meeting.model_exists, meeting.power_expected, meeting.run, *meeting.turns.iterdir()):
+        for file in (
+            meeting.end, meeting.model_exists, meeting.power_expected, meeting.idle, meeting.run, *meeting.turns.iterdir()
+        ):  # fmt: skip
             file.unlink(missing_ok=True)
         found = models.existing_model(wanted, data.models, options.weights)
         if found is not None:

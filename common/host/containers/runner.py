@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import requests
 from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
@@ -23,21 +20,23 @@ from common.host.containers import engine, images
 from common.host.containers.engine import LABEL, explained
 from common.host.containers.leftovers import owner_labels, remove_container, remove_orphans
 from common.host.containers.limits import Limits
+from common.host.containers.output import lines, parse, stop
 from common.host.containers.ownership import container_user, lent
+from common.host.containers.sidecar import IMAGE as SIDECAR
+from common.host.containers.sidecar import ContainerSidecar
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
 from common.host.lost_cells import JobEnd, write_lost_cells
 from common.host.paths import DataFolder
 from common.host.plan import PlannedJob
-from common.host.runner import Context, OnEvent, OnStep, SidecarState
+from common.host.runner import Context, OnEvent, OnStep
+from common.host.sidecars import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
 
 #: where things lie inside every container
 INSIDE = "/opt/framewatt"
 INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
-SIDECAR = "sidecar"
-SIDECAR_READY_SECONDS = 30.0
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
@@ -110,7 +109,7 @@ class DockerRunner:
             )
             try:
                 container.start()
-                folder = models.read_progress(_lines(container), on_step)
+                folder = models.read_progress(lines(container), on_step)
                 code = int(container.wait()["StatusCode"])
                 errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
             finally:
@@ -182,7 +181,7 @@ class DockerRunner:
 
             def end_it() -> None:
                 over_budget.set()
-                _stop(container, 5)
+                stop(container, 5)
 
             deadline = _timer(budget_s, end_it)
             try:
@@ -193,8 +192,8 @@ class DockerRunner:
                 fatal = False
                 log = run / "logs" / f"{planned.name}.container.log"
                 with log.open("a") as file:
-                    for line in _lines(container):
-                        event = _parse(line)
+                    for line in lines(container):
+                        event = parse(line)
                         if event is None:
                             file.write(line + "\n")
                         else:
@@ -216,7 +215,7 @@ class DockerRunner:
     # -- sidecar ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def sidecar(self, context: Context, device: Device) -> Iterator[SidecarState]:
+    def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
         out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
         command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none"]
@@ -224,34 +223,22 @@ class DockerRunner:
             command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
-        container: Container | None = None
         (run / "logs").mkdir(exist_ok=True)
+
+        def create() -> Container:
+            return self._create(
+                images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
+                volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
+                cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
+            )  # fmt: skip
+
+        sidecar = ContainerSidecar(device, run / "logs" / f"sidecar-{device.name}.log", create)
         with lent(self._user, run):
             try:
-                container = self._create(
-                    images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
-                    volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
-                    cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
-                )  # fmt: skip
-                container.start()
-                state = _sidecar_state(container)
-            except (DockerException, requests.exceptions.RequestException) as error:
-                state = SidecarState(False, engine.explain(str(getattr(error, "explanation", None) or error)))
-            try:
-                yield state
+                sidecar.start()
+                yield sidecar
             finally:
-                done: dict[str, Any] = {"event": "lost"}
-                if container is not None:
-                    with suppress(DockerException, requests.exceptions.RequestException):
-                        _stop(container, 5)
-                        text = container.logs().decode(errors="replace")
-                        (run / "logs" / f"sidecar-{device.name}.log").write_text(text)
-                        found = [
-                            event for event in map(_parse, text.splitlines()) if event and event["event"] == "done"
-                        ]
-                        done = found[-1] if found else done
-                    remove_container(container)
-                context.run.description.setdefault("sidecar", {})[device.name] = done
+                sidecar.end(context.run.description)
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -261,7 +248,7 @@ class DockerRunner:
             # SIGINT first, so that the supervisor journals what it drops.
             with suppress(DockerException):
                 container.kill(signal="SIGINT")
-            _timer(10, partial(_stop, container, 2)).start()
+            _timer(10, partial(stop, container, 2)).start()
 
     def conversation(
         self, image: str, name: str, command: list[str], folder: Path, data: DataFolder, environment: Mapping[str, str]
@@ -301,51 +288,8 @@ class DockerRunner:
         )  # fmt: skip
 
 
-def _lines(container: Container) -> Iterator[str]:
-    """The container's output, line by line, until it ends."""
-    rest = b""
-    for chunk in container.logs(stream=True, follow=True):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
-
-
-def _sidecar_state(container: Container) -> SidecarState:
-    """Waits until the first readings are on disk, or the sidecar has ended."""
-    deadline = time.monotonic() + SIDECAR_READY_SECONDS
-    while time.monotonic() < deadline:
-        words = container.logs().decode(errors="replace").strip().splitlines()
-        if any((_parse(line) or {}).get("event") == "ready" for line in words):
-            return SidecarState(True)
-        container.reload()
-        if container.status == "exited":
-            said = [line for line in words if _parse(line) is None]
-            return SidecarState(
-                False, said[-1] if said else f"it ended with exit code {container.attrs['State']['ExitCode']}"
-            )
-        time.sleep(0.1)
-    return SidecarState(False, f"no reading within {SIDECAR_READY_SECONDS:.0f} s")
-
-
 def _timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
     """Not started yet; it does not keep the program alive."""
     timer = threading.Timer(seconds, function)
     timer.daemon = True
     return timer
-
-
-def _stop(container: Container, seconds: int) -> None:
-    with suppress(DockerException):
-        container.unpause()  # a paused container takes no signal
-    with suppress(DockerException):
-        container.stop(timeout=seconds)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from common import schema
-from common.harness.cooling import FRESH_NS, temperature
+from common.harness.cooling import FRESH_NS, Thermometer
 
 UUID, OTHER = "GPU-1", "GPU-2"
 
@@ -23,6 +26,10 @@ def reading(t_ns: int, degrees: int | None, uuid: str = UUID) -> dict[str, Any]:
 def write(run: Path, rows: list[dict[str, Any]], name: str = "power.csv", tail: str = "") -> None:
     run.mkdir(exist_ok=True)
     (run / name).write_text(schema.to_csv("power.csv", rows) + tail)
+
+
+def temperature(run: Path, uuid: str, now_ns: int) -> int | None:
+    return Thermometer(run, uuid).degrees_c(now_ns)
 
 
 def test_the_newest_fresh_reading_of_that_gpu(tmp_path: Path) -> None:
@@ -46,15 +53,49 @@ def test_half_a_line_and_a_long_file(tmp_path: Path) -> None:
     assert temperature(tmp_path, UUID, now) == 41
 
 
+def test_a_file_without_a_whole_line_for_a_moment_is_no_end_of_knowledge(tmp_path: Path) -> None:
+    now = 100 * FRESH_NS
+    thermometer = Thermometer(tmp_path, UUID)
+    write(tmp_path, [reading(now, 70)])
+    assert thermometer.degrees_c(now) == 70
+    (tmp_path / "power.csv").write_text("")
+    assert thermometer.degrees_c(now + FRESH_NS) == 70
+    assert thermometer.degrees_c(now + FRESH_NS + 1) is None  # but what is old is no temperature
+    write(tmp_path, [reading(now + 2 * FRESH_NS, 60)])
+    assert thermometer.degrees_c(now + 2 * FRESH_NS) == 60
+
+
 def _job(bench: Any, target: float, longest: float) -> Any:
     job = bench.job(batch_sizes=(1,), device_uuid=UUID)
     return replace(job, settings=replace(job.settings, cool_to_c=target, cool_max_seconds=longest))
 
 
+@contextmanager
+def sidecar(run: Path, degrees: list[int | None]) -> Iterator[None]:
+    """Appends a reading of degrees[0] every 50 ms, as the real one appends, while the block runs."""
+    ended = threading.Event()
+
+    def append() -> None:
+        with (run / "power.csv").open("a") as file:
+            while not ended.wait(0.05):
+                row = reading(time.monotonic_ns(), degrees[0])
+                file.write(schema.to_csv("power.csv", [row], with_header=False))
+                file.flush()
+
+    write(run, [reading(time.monotonic_ns(), degrees[0])])
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @pytest.mark.parametrize(("degrees", "longest"), [(44, 60.0), (None, 60.0), (61, 0.3)])
 def test_a_cool_gpu_an_unknown_one_and_one_that_stays_hot(bench: Any, degrees: int | None, longest: float) -> None:
-    write(bench.run_dir, [reading(time.monotonic_ns(), degrees)])
-    code, events = bench.run(_job(bench, 45, longest))
+    with sidecar(bench.run_dir, [degrees]):
+        code, events = bench.run(_job(bench, 45, longest))
     cooling = [event for event in events if event["event"] == "cooling"]
     assert code == 0 and [event["event"] for event in events][-2:] == ["cell_finish", "job_finish"]
     last = cooling[-1]
@@ -64,22 +105,17 @@ def test_a_cool_gpu_an_unknown_one_and_one_that_stays_hot(bench: Any, degrees: i
 
 
 def test_the_cell_begins_when_the_gpu_has_cooled(bench: Any) -> None:
-    ended = threading.Event()
-    cool_from = time.monotonic() + 1.0
-
-    def sidecar() -> None:
-        while not ended.wait(0.05):
-            write(bench.run_dir, [reading(time.monotonic_ns(), 45 if time.monotonic() > cool_from else 70)])
-
-    write(bench.run_dir, [reading(time.monotonic_ns(), 70)])
-    thread = threading.Thread(target=sidecar)
-    thread.start()
-    try:
-        code, events = bench.run(_job(bench, 45, 60.0))
-    finally:
-        ended.set()
-        thread.join()
+    degrees: list[int | None] = [70]
+    with sidecar(bench.run_dir, degrees):
+        process = bench.start(_job(bench, 45, 600.0))
+        events = []
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1]["event"] == "cooling":
+                degrees[0] = 45  # once it has been seen to wait
+        code = process.wait()
     kinds = [event["event"] for event in events]
     cooling = [event for event in events if event["event"] == "cooling"]
     assert code == 0 and kinds.index("cell_start") == len(cooling)
-    assert cooling[-1]["temperature_c"] == 45 and cooling[-1]["seconds"] < 60
+    assert cooling[0]["temperature_c"] == 70 and not cooling[0]["done"]
+    assert cooling[-1]["temperature_c"] == 45 and cooling[-1]["done"]

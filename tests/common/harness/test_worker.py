@@ -21,6 +21,8 @@ def measured(bench: Bench):
         np.save(picture, arrays["inputs"][3:4])
         wanted = arrays["outputs"][3]
     job = bench.job("device-clock", (3, 1, 19), picture=str(picture))
+    bench.run_dir.mkdir()
+    (bench.run_dir / "power.csv").write_text(schema.to_csv("power.csv", []))  # a sidecar writes
     code, events = bench.run(job)
     assert code == 0
     return bench, job, events, wanted
@@ -51,7 +53,7 @@ def test_a_good_cell_has_all_its_facts(measured) -> None:
         assert row["origin"] == "framewatt"
 
         assert [phase["phase"] for phase in phases] == [
-            "import", "load", "compile", "first", "parity", "warmup", "measure", "device", "idle",
+            "import", "load", "compile", "first", "parity", "idle_before", "warmup", "measure", "device", "idle",
         ]  # fmt: skip
         spans = [(int(phase["start_ns"]), int(phase["end_ns"])) for phase in phases]
         assert all(start <= end for start, end in spans)
@@ -61,7 +63,7 @@ def test_a_good_cell_has_all_its_facts(measured) -> None:
         assert [int(sample["i"]) for sample in samples] == list(range(len(samples)))
         edges = [int(sample[name]) for sample in samples for name in ("start_ns", "end_ns")]
         assert edges == sorted(edges)
-        begin, end = spans[6]
+        begin, end = spans[7]
         assert begin <= edges[0] and edges[-1] <= end
         assert {sample["scheduled_ns"] for sample in samples} == {""}
 
@@ -82,7 +84,7 @@ def test_the_events_tell_the_course_of_a_cell(measured) -> None:
     worker = bench.cell(job.cells[0])["worker"]
     assert of_first[0] == {"event": "cell_start", "cell_key": job.cells[0].key, "worker": worker}
     assert [event["name"] for event in of_first if event["event"] == "phase"] == [
-        "import", "load", "compile", "first", "parity", "warmup", "measure", "device", "idle",
+        "import", "load", "compile", "first", "parity", "idle_before", "warmup", "measure", "device", "idle",
     ]  # fmt: skip
     progress = [event for event in of_first if event["event"] == "progress"]
     assert progress
@@ -92,10 +94,20 @@ def test_the_events_tell_the_course_of_a_cell(measured) -> None:
     assert (bench.run_dir / "logs" / f"{worker}.log").is_file()
 
 
-def test_a_framework_without_device_time_has_no_such_phase_or_file(bench: Bench) -> None:
-    job = bench.job("good", settings=replace(QUICK, idle_seconds=0.0))
+@pytest.mark.parametrize(("metered", "seconds"), [(False, 0.01), (True, 0.0)])
+def test_nobody_idles_where_nobody_reads_it(bench: Bench, metered: bool, seconds: float) -> None:
+    bench.run_dir.mkdir()
+    if metered:
+        (bench.run_dir / "power-gpu0.csv").write_text(schema.to_csv("power.csv", []))
+    job = bench.job("good", settings=replace(QUICK, idle_seconds=seconds))
     bench.run(job)
-    assert {p["phase"] for p in bench.file(job.cells[0], "phases.csv")}.isdisjoint({"device", "idle"})
+    assert {p["phase"] for p in bench.file(job.cells[0], "phases.csv")}.isdisjoint({"idle_before", "idle"})
+
+
+def test_a_framework_without_device_time_has_no_such_phase_or_file(bench: Bench) -> None:
+    job = bench.job("good")
+    bench.run(job)
+    assert "device" not in {p["phase"] for p in bench.file(job.cells[0], "phases.csv")}
     assert not (bench.run_dir / "cells" / job.cells[0].key / "device_times.csv").exists()
 
 

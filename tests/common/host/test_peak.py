@@ -8,6 +8,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ class SimulatedRunner:
 
     @contextmanager
     def sidecar(self, context, device):
-        yield SidecarState(recording=False, reason="simulated")
+        yield SimpleNamespace(state=SidecarState(recording=False, reason="simulated"), revive=lambda: "")
 
     def run_job(self, context, planned, on_event) -> None:
         (cell,) = planned.cells

@@ -1,0 +1,87 @@
+"""A sidecar that dies in the middle of a sweep, and what the sidecar reads while nobody works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from analysis import reading
+from analysis.database import open_runs
+from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
+
+
+def sidecars(pid: int) -> list[int]:
+    return [child for child, command in descendants(pid).items() if role(command) == "sidecar"]
+
+
+def test_a_sidecar_that_is_killed_is_started_again_after_the_cell(world: World) -> None:
+    sweep = world.start()
+    world.wait_for_cells(2)
+    (first,) = sidecars(sweep.pid)
+    power = next((world.data / "results").glob("*/power.csv"))
+    os.kill(first, signal.SIGKILL)
+    before = power.read_bytes()
+    wait_for(lambda: sweep.poll() is not None or set(sidecars(sweep.pid)) - {first})
+    said, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, said
+    words = "The sidecar of gpu0 was ended by SIGKILL; what was measured meanwhile has no energy; it is started again"
+    assert words in said
+
+    (folder,) = world.folders()
+    whole = before[: before.rfind(b"\n") + 1]
+    assert power.read_bytes().startswith(whole), "what was written before stays as it is"
+    assert reading.read(power, "power.csv").problems == []
+    description = json.loads((folder / "run.json").read_text())
+    assert description["sidecar"]["gpu0"]["deaths"] == ["was ended by SIGKILL"]
+    assert description["sidecar"]["gpu0"]["event"] == "done"
+    with open_runs([folder]) as database:
+        cells = {row["cell_key"] for row in database.query("SELECT cell_key FROM cells WHERE status = 'ok'")}
+        metered = {row["cell_key"] for row in database.query("SELECT cell_key FROM energy WHERE class = 'gpu'")}
+        marked = {row["cell_key"] for row in database.query("SELECT cell_key FROM marks WHERE mark = 'no_power'")}
+    assert len(cells) == CELLS
+    # The cell that ran when it died, and perhaps one that had begun already: said, and all others have their energy.
+    assert marked == cells - metered and len(marked) <= 2
+    assert last_cell(folder) in metered
+
+
+def last_cell(folder: Path) -> str:
+    return [row["cell_key"] for row in read_rows(folder / "attempts.csv") if row["event"] == "finish"][-1]
+
+
+def test_the_device_is_read_before_the_first_worker_opens_a_context(world: World) -> None:
+    code, said = world.run()
+    assert code == 0, said
+    (folder,) = world.folders()
+    ((spell,),) = json.loads((folder / "run.json").read_text())["idle_without_context"].values()
+    readings = [int(row["t_ns"]) for row in read_rows(folder / "power.csv")]
+    starts = [int(row["start_ns"]) for path in folder.glob("cells/*/phases.csv") for row in read_rows(path)]
+    assert readings[0] <= spell["start_ns"] < spell["end_ns"] <= min(starts)
+    assert spell["end_ns"] - spell["start_ns"] >= 20_000_000
+    with open_runs([folder]) as database:
+        rows = database.query(
+            "SELECT idle_before_w, idle_after_w, idle_without_context_w FROM energy WHERE class = 'gpu'"
+        )
+    assert len(rows) == CELLS
+    assert all(value == pytest.approx(100) for row in rows for value in row.values()), (
+        "the stand-in draws 100 W throughout"
+    )
+
+
+def test_a_sidecar_that_cannot_be_started_again_is_left_alone(world: World) -> None:
+    sweep = world.start()
+    world.wait_for_cells(1)
+    power = next((world.data / "results").glob("*/power.csv"))
+    (first,) = sidecars(sweep.pid)
+    power.rename(power.with_name("moved"))
+    power.mkdir()  # where a folder lies, no file can be opened
+    os.kill(first, signal.SIGKILL)
+    said, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0 and "Traceback" not in said, said
+    tries = [line for line in said.splitlines() if "does not start again" in line]
+    assert len(tries) == 3 and "will not be tried again" in tries[-1], said
+    assert len(world.cells()) == CELLS
+    assert {row["status"] for path in world.cells() for row in read_rows(path)} == {"ok"}
