@@ -87,9 +87,10 @@ def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
 
 
 def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A folder that no mirror has: pip's argument is part of the layer's key, so that nothing comes from the cache.
-    monkeypatch.setenv("PIP_FIND_LINKS", "http://127.0.0.1:9/nothing")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    # Folders that no image has, which pip does not try again: its arguments are part of the layer's key, so that nothing
+    # comes from the cache.
+    monkeypatch.setenv("PIP_FIND_LINKS", "file:///nothing")
+    monkeypatch.setenv("PIP_INDEX_URL", "file:///nothing/simple")
     with pytest.raises(UserError, match=f"image {PREFIX}/sidecar:cpu cannot be built: ") as raised:
         images.build(client, "sidecar", "cpu", base=BASE, network="none")
     assert "ERROR: No matching distribution" in str(raised.value)
