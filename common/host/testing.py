@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,6 +34,12 @@ def _environments(console: Console) -> list[str]:
     return [str(error) for error in failures.values()]
 
 
+#: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
+#: others and with less priority, so that the others meet no busier machine than they would alone
+COMPUTING = ("tests/images", "tests/common/export", "tests/analysis")
+NICENESS = 10
+
+
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
     """Runs ruff, mypy and pytest; returns the exit code: that of the first that failed.
 
@@ -45,25 +54,57 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
             console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
         if problems:
             return 2
-    python = sys.executable
-    pytest = [python, "-m", "pytest"]
-    if only:
-        pytest += [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
+    chosen: list[str] = []
     if core:
-        pytest += ["-m", "not framework and not engine and not gpu"]
-    if engine_all:
-        pytest += ["-m", ""]  # in place of pyproject.toml's, which leaves every_image out
-    commands = [pytest] if only else [
-        [python, "-m", "ruff", "check", "--quiet"],
-        [python, "-m", "ruff", "format", "--check", "--quiet"],
-        [python, "-m", "mypy", "--no-error-summary"],
-        pytest,
-    ]  # fmt: skip
-    for command in commands:
-        console.print(escape("$ " + " ".join(["python", *command[1:]])), style="dim", highlight=False)
+        chosen = ["-m", "not framework and not engine and not gpu"]
+    elif engine_all:
+        chosen = ["-m", ""]  # in place of pyproject.toml's, which leaves every_image out
+    if only:
+        words = [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
         # pytest exits with 5 when a -k expression matches nothing: that is a failure to the person who typed it.
-        code = subprocess.run(command, cwd=ROOT).returncode
+        return _run(console, ["pytest", *chosen, *words])
+    for command in (
+        ["ruff", "check", "--quiet"],
+        ["ruff", "format", "--check", "--quiet"],
+        ["mypy", "--no-error-summary"],
+    ):
+        code = _run(console, command)
         if code:
-            console.print(escape(f"{command[2]} failed"), style="red")
             return code
-    return 0
+    return _run_all_tests(console, chosen)
+
+
+def _command(console: Console, words: Sequence[str]) -> list[str]:
+    console.print(escape("$ python -m " + " ".join(words)), style="dim", highlight=False, soft_wrap=True)
+    return [sys.executable, "-m", *words]
+
+
+def _run(console: Console, words: Sequence[str]) -> int:
+    """Runs `python -m WORDS` and says where it failed; returns its exit code."""
+    code = subprocess.run(_command(console, words), cwd=ROOT).returncode
+    if code:
+        console.print(f"{words[0]} failed", style="red")
+    return code
+
+
+def _run_all_tests(console: Console, chosen: Sequence[str]) -> int:
+    """All tests: the COMPUTING ones beside the rest; what they said comes when the rest is done."""
+    cores = len(os.sched_getaffinity(0))
+    words = ["pytest", "-n", str(max(1, min(cores, 4))), "--dist", "loadfile", *chosen, *COMPUTING]
+    with tempfile.TemporaryFile("w+") as said:
+        computing = subprocess.Popen(
+            _command(console, words), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, preexec_fn=lambda: os.nice(NICENESS)
+        )  # fmt: skip
+        try:
+            code = _run(console, ["pytest", *chosen, *(f"--ignore={folder}" for folder in COMPUTING)])
+            others = computing.wait()
+        except BaseException:  # Ctrl-C reaches it too; whatever else happens does not
+            computing.terminate()
+            computing.wait()
+            raise
+        said.seek(0)
+        sys.stdout.write(said.read())
+        sys.stdout.flush()
+    if others:
+        console.print(f"pytest failed in {', '.join(COMPUTING)}", style="red")
+    return code or others

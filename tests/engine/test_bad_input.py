@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from common.host.containers import engine, images, leftovers
 from common.host.containers.limits import Limits
 from common.host.paths import ROOT
 from tests.engine.conftest import BASE, PREFIX, Bench
+from tests.fake_nvml import build as fake_nvml
 
 
 def said(run_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
@@ -79,17 +81,30 @@ def test_an_image_with_older_code(run_bench: Bench, monkeypatch: pytest.MonkeyPa
 
 def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
     # Nothing listens on the discard port of this machine.
-    with pytest.raises(
-        UserError, match=r"127\.0\.0\.1:9/base:latest: the base image cannot be fetched.*--base"
-    ) as raised:
-        images.build(client, "sidecar", "cpu", base="127.0.0.1:9/base:latest")
-    assert "\n" not in str(raised.value)
+    command = ["build", "--framework", "sidecar", "--cpu", "--base", "127.0.0.1:9/base:latest"]
+    done = subprocess.run([str(ROOT / "invoke"), *command], capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"error: .*127\.0\.0\.1:9/base:latest: the base image cannot be fetched.*--base", line)
+    assert "docker login" in line
+
+
+def test_a_gpu_without_a_gpu_runtime(client: Any, run_bench: Bench, tmp_path: Path) -> None:
+    if "nvidia" in client.info()["Runtimes"]:
+        pytest.skip("this engine has NVIDIA's runtime")
+    if fake_nvml.compiler() is None:
+        pytest.skip("no C compiler for the NVML stand-in")
+    library = fake_nvml.build(tmp_path)
+    line = said(run_bench, fake_nvml.library_path(library), device="", gpu="0")
+    assert "neither NVIDIA's runtime nor a CDI device" in line
+    assert "nvidia-ctk runtime configure --runtime=docker" in line
 
 
 def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A folder that no mirror has: pip's argument is part of the layer's key, so that nothing comes from the cache.
-    monkeypatch.setenv("PIP_FIND_LINKS", "http://127.0.0.1:9/nothing")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    # Folders that no image has, which pip does not try again: its arguments are part of the layer's key, so that nothing
+    # comes from the cache.
+    monkeypatch.setenv("PIP_FIND_LINKS", "file:///nothing")
+    monkeypatch.setenv("PIP_INDEX_URL", "file:///nothing/simple")
     with pytest.raises(UserError, match=f"image {PREFIX}/sidecar:cpu cannot be built: ") as raised:
         images.build(client, "sidecar", "cpu", base=BASE, network="none")
     assert "ERROR: No matching distribution" in str(raised.value)

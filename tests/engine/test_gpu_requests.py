@@ -25,6 +25,7 @@ from common.host.paths import IMAGES
 from common.host.plan import Request, make_plan
 from common.host.runner import Context
 from tests.engine.conftest import PREFIX, Bench, wait_for
+from tests.engine.test_hardening import inside, status
 from tests.fake_nvml import build
 
 GPUS = tuple(
@@ -128,6 +129,19 @@ def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: 
         assert outcome.run.description["power"][gpu.name]["recording"]
         assert outcome.run.description["sidecar"][gpu.name]["ended_by"] == "SIGTERM"
     assert {path.lstat().st_uid for path in run_bench.data.root.rglob("*")} == {os.getuid()}
+
+
+def test_the_sidecar_is_held_as_tightly_as_a_worker(run_bench: Bench, client: Any, fake_gpus: None) -> None:
+    with context_of(run_bench) as (context, runner, _), runner.sidecar(context, GPUS[0]) as sidecar:
+        assert sidecar.state.recording
+        container = client.containers.get(f"framewatt-{context.run.name}-sidecar-gpu0")
+        found = status(container, "1")
+        assert "0" not in found["Uid"].split() + found["Gid"].split()
+        assert {int(found[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == {0}
+        assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
+        code, words = inside(container, "touch /opt/framewatt/common/x")
+        assert code != 0 and "Read-only file system" in words
+        assert inside(container, "ls /sys/class/net") == (0, "lo")
 
 
 def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(run_bench: Bench, client: Any, fake_gpus: None) -> None:

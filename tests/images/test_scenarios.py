@@ -20,12 +20,12 @@ CPU_VARIANTS = [
 ]
 
 QUICK = Settings(
-    min_seconds=0.3,
-    max_seconds=1.0,
-    min_samples=16,
+    min_seconds=0.1,
+    max_seconds=0.4,
+    min_samples=8,
     min_images=16,
     precision_of_median=0.5,
-    warmup_max_seconds=0.5,
+    warmup_max_seconds=0.2,
     idle_seconds=0.0,
     cell_timeout_s=120.0,
     batch_window_ms=5.0,

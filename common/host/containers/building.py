@@ -35,7 +35,8 @@ def chosen_images(names: str, flavour: str) -> list[str]:
 
 
 def build_images(console: Console, names: str, *, flavour: str, base: str, network: str) -> list[images.Built]:
-    """Builds one after another and prints a table; a failing build does not stop the others. Raises UserError at the end."""
+    """Builds one after another and prints a table; a failing build does not stop the others. Raises UserError at the end:
+    of several images that some could not be built, of a single one why."""
     chosen = chosen_images(names, flavour)
     client = engine.connect()
     built: list[images.Built] = []
@@ -52,6 +53,8 @@ def build_images(console: Console, names: str, *, flavour: str, base: str, netwo
                     on_line=BuildSteps(on_step, every_line=console.is_terminal).on_line,
                 )
             except UserError as error:
+                if len(chosen) == 1:
+                    raise
                 failed.append(str(error))
                 console.print(escape(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
                 continue

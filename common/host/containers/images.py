@@ -135,5 +135,7 @@ def _build_error(error: str, words: list[str], base: str) -> str:
     explained_error = explain(error)
     if "base image cannot be fetched" in explained_error:
         return f"{base}: {explained_error}"
+    if re.search("no space left on device", " ".join(words), re.IGNORECASE):  # pip's words, of the engine's disk
+        return explain("no space left on device")
     found = [line for line in words if re.search(r"\b(ERROR|error|Error)\b", line)]
     return f"{found[-1].strip()[:300]} ({error[:120]})" if found and "non-zero code" in error else explained_error

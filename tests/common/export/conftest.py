@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -47,16 +48,22 @@ SMALLEST = "MobileNetV3S"
 
 @pytest.fixture(scope="session")
 def exported(tensorflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """A real export of the smallest model, with seeded weights."""
+    """A real export of the smallest model, with seeded weights; made once for all of pytest's processes."""
     steps: list[tuple[int, int, str]] = []
-    model = ensure_model(
-        SMALLEST,
-        tmp_path_factory.mktemp("models"),
-        lambda image: tensorflow_python if image == "tensorflow" else Path("wrong"),
-        lambda *step: steps.append(step),
-        weights="seeded",
-    )
-    assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        model = ensure_model(
+            SMALLEST,
+            folder,
+            lambda image: tensorflow_python if image == "tensorflow" else Path("wrong"),
+            lambda *step: steps.append(step),
+            weights="seeded",
+        )
+    if steps:  # this process made it
+        assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))
     return model
 
 

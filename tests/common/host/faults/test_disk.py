@@ -137,4 +137,4 @@ def test_nothing_depends_on_the_wall_clock(world: World, tmp_path: Path) -> None
             tables += [f"FROM {name} ORDER BY ALL" for name in names]
             shown.append([database.query(query) for query in tables])
     assert shown[0] == shown[1]
-    assert len(shown[0][0]) == CELLS and all(rows != [] for rows in shown[0]), "nothing was compared"
+    assert len(shown[0][0]) == CELLS and shown[0][names.index("energy") + 1] != [], "nothing was compared"
