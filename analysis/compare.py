@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.intervals import Draws, Interval, percentile_draws, ratio
+from analysis.intervals import Interval, Ratio, percentile_draws, ratio
 
 #: a difference within this share does not matter
 MARGIN = 0.01
@@ -148,11 +148,11 @@ def _measure(a: Sequence[ArrayLike], b: Sequence[ArrayLike], seed: int) -> Compa
     """The comparison before a verdict."""
     draws_a, draws_b = percentile_draws(a, 50, seed=2 * seed), percentile_draws(b, 50, seed=2 * seed + 1)
     notes: list[str] = []
-    quotient: Draws | None = None
+    quotient: Ratio | None = None
     if draws_a is None or draws_b is None:
         notes.append("n too small for a median")
-    elif draws_a.estimate <= 0:
-        notes.append("the median of A is 0")
+    elif min(draws_a.estimate, draws_b.estimate) <= 0:
+        notes.append(f"the median of {'A' if draws_a.estimate <= 0 else 'B'} is 0")
     else:
         quotient = ratio(draws_b, draws_a)
         if min(len(a), len(b)) == 1:

@@ -60,6 +60,7 @@ class TestVerdict:
         result = compare_samples([np.zeros(100)], [np.ones(100)])
         assert result.verdict is Verdict.UNCLEAR
         assert result.notes == ("the median of A is 0",)
+        assert compare_samples([np.ones(100)], [np.zeros(100)]).notes == ("the median of B is 0",)
 
     def test_a_constant_equals_itself(self):
         assert compare_samples([np.full(50, 3.0)], [np.full(50, 3.0)]).verdict is Verdict.SAME

@@ -175,7 +175,7 @@ def test_a_damaged_run_is_analyzed_without_a_traceback(build: Any, data: st.Data
     assert results[0]["images_per_s"] == pytest.approx(8 * 30 / (sum(range(10**6, 10**6 + 30)) / 1e9))
 
 
-@pytest.mark.parametrize("junk", ["12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0"])
+@pytest.mark.parametrize("junk", ["12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0", "9" * 19, "9" * 30])
 @pytest.mark.parametrize("column", ["t_ns", "temperature_c", "event_reasons"])
 def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(build: Any, junk: str, column: str) -> None:
     run = build(device="gpu0", device_name="G", uuid="GPU-1")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,7 @@ _KEPT = tempfile.TemporaryDirectory(
     prefix="framewatt-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 )
 _FOLDER = Path(_KEPT.name)
+_DIGITS = re.compile(" is '[0-9]{19,}', ")
 _FACTS = Facts(gpu_ordinal=0, gpu_name="G", framework="onnxrt", model="m", precision="fp32", batch_size=8)
 
 
@@ -49,12 +51,16 @@ def _csv(name: str, raw: bytes) -> None:
 
 
 def _typed_rows(name: str, raw: bytes) -> None:
-    """What is handed to DuckDB unread holds nothing that the careful reader would leave out for its type or length."""
+    """What is handed to DuckDB unread holds nothing that the careful reader would leave out for its type or length.
+
+    A whole number that is too big counts as right here: DuckDB itself refuses the file, which is then read line by line.
+    """
     path = _FOLDER / name
     path.write_bytes(reading.header_line(name) + raw)
     if raw.endswith(b"\n") and reading.has_typed_rows(str(path), name):
-        said = reading.read(path, name).problems
-        assert not [p for p in said if "not a whole number" in p.message or "fields, the header" in p.message], said
+        said = [problem.message for problem in reading.read(path, name).problems]
+        wrong = [text for text in said if "not a whole number" in text and not _DIGITS.search(text)]
+        assert not wrong and not any("fields, the header" in text for text in said), said
 
 
 def _run_json(raw: bytes) -> None:
