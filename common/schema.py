@@ -207,6 +207,7 @@ PHASE_NAMES = ("import", "load", "compile", "first", "parity", "idle_before", "w
 STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 IO_MODES = ("host", "device")
+FRONTENDS = ("script", "notebook")
 SCENARIOS = ("single-stream", "offline", "multi-stream", "server")
 STOP_REASONS = ("converged", "noisy", "budget")
 

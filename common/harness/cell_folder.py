@@ -76,6 +76,22 @@ def staged(run_dir: Path, key: str) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def scratch(run_dir: Path, name: str) -> Iterator[Path]:
+    """A folder for files that nobody needs afterwards; what a kill leaves of it, remove_stale() takes away.
+
+    Raises CannotWrite.
+    """
+    folder = run_dir / UNFINISHED / name
+    with writing(f"the files of {name}"):
+        lock = _make_locked(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
 def remove_stale(run_dir: Path) -> int:
     """Removes the staging folders whose process is gone; returns how many."""
     removed = 0

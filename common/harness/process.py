@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -25,16 +27,16 @@ _F_SETSIG = 10
 
 
 class WorkerProcess:
-    """A running worker. log: its standard output and error."""
+    """A running worker. log: its standard output and error. module: what is run, by its front end."""
 
-    def __init__(self, job_path: Path, name: str, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, job_path: Path, name: str, log: Path, environment: Mapping[str, str], module: str) -> None:
         self.name = name
         self.log = log
         command_end, self._commands = os.pipe()
         self.events, event_end = os.pipe()
         lifeline_end, self._lifeline = os.pipe()
         theirs = (command_end, event_end, lifeline_end)
-        arguments = [sys.executable, "-m", "common.harness.worker", str(job_path), name, *map(str, theirs)]
+        arguments = [sys.executable, "-m", module, str(job_path), name, *map(str, theirs)]
         try:
             with log.open("ab") as output:
                 self._process = subprocess.Popen(
@@ -89,15 +91,26 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+        # A process within a driver call dies when the driver lets it; the sweep does not wait for that.
+        deadline = time.monotonic() + 30
         try:
-            # A process within a driver call dies when the driver lets it; the sweep does not wait for that.
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             pass
+        self._wait_for_silence(deadline)
         for descriptor in (self._commands, self.events, self._lifeline):
             if descriptor >= 0:
                 os.close(descriptor)
         self._commands = self.events = self._lifeline = -1
+
+    def _wait_for_silence(self, deadline: float) -> None:
+        """Until nobody holds the events' other end: a kernel, which is no child of this process, frees its device as late."""
+        poll = select.poll()
+        poll.register(self.events, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            with suppress(BlockingIOError):
+                if not os.read(self.events, 1 << 16):
+                    return
 
     def retire(self, grace_s: float) -> None:
         """Lets it free everything and exit, for so long; then ends what is left of the group."""

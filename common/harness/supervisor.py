@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.cell import Cell
-from common.harness import cell_folder, cooling, journal, memory
+from common.harness import cell_folder, cooling, frontends, journal, memory
 from common.harness.cell_folder import CannotWrite, writing
 from common.harness.environment import worker_environment
 from common.harness.process import Message, WorkerProcess
@@ -262,11 +262,12 @@ class Supervisor:
         if self._worker is None:
             self._workers += 1
             began = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-            parts = (cell.variant, cell.precision, cell.device, f"r{cell.replicate}", began)
+            parts = (cell.variant, cell.precision, cell.frontend, cell.device, f"r{cell.replicate}", began)
             name = "_".join((*parts, f"{os.getpid()}-{self._workers}"))
             log = self._run_dir / "logs" / f"{name}.log"
             with writing(log.name):
-                self._worker = WorkerProcess(self._job_path, name, log, self._environment)
+                module = frontends.MODULES[cell.frontend]
+                self._worker = WorkerProcess(self._job_path, name, log, self._environment, module)
         return self._worker
 
     def _drop_worker(self) -> None:
@@ -321,8 +322,12 @@ def _read_job(arguments: List[str]) -> Tuple[Job, Path]:
         raise BadJob(f"{path.name} is not a job: {one_line(repr(error))}") from error
     if not Path(job.adapter).is_file():
         raise BadJob(f"there is no adapter at {job.adapter}")
-    if len({(cell.variant, cell.precision, cell.replicate, cell.device) for cell in job.cells}) > 1:
-        raise BadJob("all cells of a job have one variant, precision, replicate and device")
+    if len({(cell.variant, cell.precision, cell.frontend, cell.replicate, cell.device) for cell in job.cells}) > 1:
+        raise BadJob("all cells of a job have one variant, precision, front end, replicate and device")
+    for frontend in {cell.frontend for cell in job.cells}:
+        why_not = frontends.refusal(frontend)
+        if why_not is not None:
+            raise BadJob(why_not)
     return job, path
 
 

@@ -35,7 +35,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -95,9 +95,12 @@ class Record:
 
 
 class Worker:
-    """Runs cells of one job. name: for the rows. say(event, **fields): sends a message to the supervisor."""
+    """Runs cells of one job.
 
-    def __init__(self, job: Job, name: str, say: Say) -> None:
+    name: for the rows. say(event, **fields): sends a message to the supervisor. versions: of what it runs in, for the rows.
+    """
+
+    def __init__(self, job: Job, name: str, say: Say, versions: Mapping[str, str]) -> None:
         self._job = job
         self._name = name
         self._say = say
@@ -106,6 +109,7 @@ class Worker:
         self._create: Optional[Callable[[str], Adapter]] = None
         self._loaded = False
         self._shared: List[PhaseRow] = []
+        self._versions = versions
 
     def run_cell(self, cell: Cell) -> Outcome:
         """Measures a cell and writes its files. Whatever the adapter does becomes a row; raises only CannotWrite."""
@@ -118,6 +122,7 @@ class Worker:
         except BaseException as error:
             try:
                 traceback.print_exc()
+                sys.stderr.flush()  # a kernel's standard error is not written at once, and this worker is ended soon
             except MemoryError:
                 pass  # not even that fits; the row says what happened
             outcome = _failure(error)
@@ -204,7 +209,7 @@ class Worker:
                 self._create = import_adapter(Path(self._job.adapter))
                 self._adapter = self._create(cell.variant)
             self._shared.append(record.phases[-1])
-        _learn_versions(self._adapter, record)
+        self._learn_versions(self._adapter, record)
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
         if why_not is None and not self._loaded:
             job = self._job
@@ -212,8 +217,13 @@ class Worker:
                 self._adapter.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
             self._shared.append(record.phases[-1])
             self._loaded = True
-            _learn_versions(self._adapter, record)
+            self._learn_versions(self._adapter, record)
         return why_not
+
+    def _learn_versions(self, adapter: Adapter, record: Record) -> None:
+        versions = adapter.versions()
+        everything = json.dumps({**self._versions, **versions}, sort_keys=True)
+        record.learn(framework_version=versions.get("framework"), versions=everything)
 
     def _stage(self, adapter: Adapter, cell: Cell, batch: np.ndarray) -> scenarios.Stage:
         """What the scenario may use; `batch` is in place."""
@@ -310,11 +320,6 @@ def _failure(error: BaseException) -> Outcome:
     return Outcome("crashed", told, spent=True)
 
 
-def _learn_versions(adapter: Adapter, record: Record) -> None:
-    versions = adapter.versions()
-    record.learn(framework_version=versions.get("framework"), versions=json.dumps(versions, sort_keys=True))
-
-
 def import_adapter(path: Path) -> Callable[[str], Adapter]:
     """Imports `images/<image>/adapter.py` by its path; returns its create()."""
     spec = importlib.util.spec_from_file_location("framewatt_adapter", path)
@@ -333,8 +338,8 @@ def _top3(output: np.ndarray) -> str:
     return json.dumps([[int(c), round(float(output[c]), 6)] for c in best])
 
 
-def main(arguments: List[str]) -> int:
-    """job.json, the worker's name, and the descriptors of commands, events and lifeline."""
+def main(arguments: List[str], versions: Mapping[str, str] = {}) -> int:
+    """job.json, the worker's name, and the descriptors of commands, events and lifeline. versions: see Worker."""
     commands, events, lifeline = (int(number) for number in arguments[2:])
     die_with(lifeline)
     for descriptor in (commands, events, lifeline):
@@ -348,7 +353,7 @@ def main(arguments: List[str]) -> int:
             data = data[os.write(events, data) :]
 
     cells = {cell.key: cell for cell in job.cells}
-    worker = Worker(job, name, say)
+    worker = Worker(job, name, say, versions)
     with os.fdopen(commands) as lines:
         for line in lines:
             try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +72,8 @@ class Bench:
 
     def job(self, variant: str = "good", batch_sizes: tuple[int, ...] = (1,), **changes: object) -> Job:
         settings = changes.pop("settings", QUICK)
-        cell = {"model": "toy", "variant": variant, "precision": "fp32"}
+        frontend = changes.pop("frontend", "script")
+        cell = {"model": "toy", "variant": variant, "precision": "fp32", "frontend": frontend}
         cells = [Cell(**cell, batch_size=size) for size in batch_sizes]
         job = Job(
             run_dir=str(self.run_dir), model_dir=str(self.model.root), adapter=str(ADAPTERS / "toy.py"), image="toy",
@@ -79,12 +82,15 @@ class Bench:
         )  # fmt: skip
         return replace(job, **changes)
 
-    def start(self, job: Job, **options: object) -> subprocess.Popen[str]:
+    def start(self, job: Job, env: Mapping[str, str] = os.environ, **options: object) -> subprocess.Popen[str]:
         path = self.folder / "job.json"
         job.write(path)
+        # A kernel that sees this variable does not capture its output as it does elsewhere.
+        env = {name: value for name, value in env.items() if name != "PYTEST_CURRENT_TEST"}
         return subprocess.Popen(
             [sys.executable, "-m", "common.harness", str(path)],
             cwd=REPOSITORY,
+            env=env,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,

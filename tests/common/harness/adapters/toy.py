@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -82,6 +83,12 @@ class Toy:
     def do_starves(self):
         print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
         os.kill(os.getpid(), signal.SIGABRT)
+
+    def do_aborts(self):
+        # As compiled code does, without a moment in which another thread of Python could run.
+        libc = ctypes.PyDLL(None)
+        libc.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n", 64)
+        libc.abort()
 
     def do_quits(self):
         os._exit(3)
