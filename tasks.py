@@ -471,6 +471,7 @@ def frameworks(_context: Context, debug: bool = False) -> None:
     help={
         "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
         "cpu": "build the CPU flavour, from requirements-cpu.txt; default: the GPU flavour",
+        "notebook": "build the images that --frontend notebook takes: with ipykernel, tagged -notebook; default: off",
         "base": "base image instead of the Dockerfile's own; default: NGC's (README's table)",
         "network": "network of the build, such as host; default: the engine's",
         "debug": DEBUG_HELP,
@@ -478,12 +479,19 @@ def frameworks(_context: Context, debug: bool = False) -> None:
 )
 @for_people
 def build(
-    _context: Context, framework: str = "", cpu: bool = False, base: str = "", network: str = "", debug: bool = False
+    _context: Context,
+    framework: str = "",
+    cpu: bool = False,
+    notebook: bool = False,
+    base: str = "",
+    network: str = "",
+    debug: bool = False,
 ) -> None:
     """Builds the container images; prints size, time and digest of each."""
     from common.host.containers.building import build_images
 
-    build_images(default_console(), framework, flavour="cpu" if cpu else "gpu", base=base, network=network)
+    flavour = "cpu" if cpu else "gpu"
+    build_images(default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook)
 
 
 @task(

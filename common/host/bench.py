@@ -35,7 +35,7 @@ from common.host.runs import Run, check_writable, find_unfinished, locked, make_
 from common.host.sidecars import looked_after
 from common.job import Settings
 from common.model_files import ModelFiles
-from common.schema import IO_MODES, PRECISIONS, SCHEMA_VERSION
+from common.schema import FRONTENDS, IO_MODES, PRECISIONS, SCHEMA_VERSION
 
 STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
 QUICK_BATCH_SIZES = "1,8,32"
@@ -185,6 +185,7 @@ def opened(
         raise UserError("--batch-window-ms is for --scenario server, which is not asked for; leave one of them out")
     batch_sizes = opt.batch_sizes(options.batch_sizes or default_batch_sizes(options.quick, loads))
     io_modes = opt.choose("io", options.io, IO_MODES)
+    frontends = opt.choose("frontend", options.frontend, FRONTENDS)
     replicates = opt.whole("--replicates", options.replicates)
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
@@ -203,7 +204,7 @@ def opened(
     steps = Steps(console)
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     with steps.show("Setting up") as on_step:
-        runner.prepare(variants, flavour, on_step)
+        runner.prepare(variants, flavour, on_step, notebook="notebook" in frontends)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, options.weights, on_step)
 
@@ -223,6 +224,7 @@ def opened(
         picture=options.image or None,
         python=options.python or None,
         loads=loads,
+        frontends=tuple(frontends),
         search=search,
     )
     with ExitStack() as held:
@@ -293,6 +295,7 @@ def open_run(
             "settings": vars(request.settings),
             "threads": request.threads,
             "runner": runner.name,
+            "frontends": list(request.frontends),
             "host": describe_host(),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},

@@ -139,6 +139,10 @@ class Options:
         -1.0,
         "server: wait so long, in ms, for a batch to fill up; default: 0, take what is there",
     )
+    frontend: str = _option(
+        "script",
+        "script, or notebook: the same worker in a cell of a Jupyter kernel; comma list, both are then compared; default: script",
+    )
     cool_to: float = _option(
         0.0,
         "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",

@@ -2,7 +2,8 @@
 
 `.envs/<image>-cpu` comes from `requirements-cpu.txt`, `.envs/<image>-gpu` from `requirements.txt`. Packages whose
 declared dependencies would replace half the environment stand in `requirements-nodeps.txt` (both flavours) and are
-installed with `--no-deps` afterwards; the Dockerfiles do the same.
+installed with `--no-deps` afterwards; the Dockerfiles do the same. What `--frontend notebook` needs is added when it is
+first asked for, and replaces nothing that an environment holds.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
 from common.errors import UserError
-from common.host.paths import ENVIRONMENTS, IMAGES
+from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 
 STAMP = ".framewatt-requirements"
+#: added to an environment that is there, on demand; the stamp of its own tells whether it is
+NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
+NOTEBOOK_STAMP = ".framewatt-notebook"
 #: environments made at the same time: one downloads while the other unpacks
 SIDE_BY_SIDE = 2
 
@@ -53,11 +58,13 @@ def folder_of(image: str, flavour: str) -> Path:
     return ENVIRONMENTS / f"{image}-{flavour}"
 
 
-def is_ready(image: str, flavour: str) -> bool:
-    """True when the environment exists and belongs to the current requirements."""
-    stamp = folder_of(image, flavour) / STAMP
+def is_ready(image: str, flavour: str, notebook: bool = False) -> bool:
+    """True when the environment exists and belongs to the current requirements; notebook: those of the notebook too."""
+    folder = folder_of(image, flavour)
     try:
-        return stamp.read_text() == _wanted_stamp(requirement_files(image, flavour))
+        if notebook and (folder / NOTEBOOK_STAMP).read_text() != _wanted_stamp([(NOTEBOOK, [])]):
+            return False
+        return (folder / STAMP).read_text() == _wanted_stamp(requirement_files(image, flavour))
     except (OSError, UserError):
         return False
 
@@ -66,8 +73,12 @@ def interpreter(image: str, flavour: str) -> Path:
     return folder_of(image, flavour) / "bin" / "python"
 
 
-def ensure(image: str, flavour: str, on_line: Callable[[str], None] = lambda line: None) -> Path:
+def ensure(
+    image: str, flavour: str, on_line: Callable[[str], None] = lambda line: None, notebook: bool = False
+) -> Path:
     """Makes the environment if it is missing or stale; returns its interpreter. on_line gets pip's lines as they come.
+
+    notebook: adds what the notebook front end needs.
 
     Raises UserError with pip's last words when an installation fails; nothing half-made is taken for ready.
     """
@@ -77,24 +88,41 @@ def ensure(image: str, flavour: str, on_line: Callable[[str], None] = lambda lin
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps started at once make it once
-        if is_ready(image, flavour):
-            return interpreter(image, flavour)
-        if folder.exists():
-            shutil.rmtree(folder)
-        _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
-        for file, options in files:
-            command = [
-                str(interpreter(image, flavour)),
-                "-m",
-                "pip",
-                "install",
-                "--no-input",
-                "--disable-pip-version-check",
-            ]
-            command += ["--progress-bar", "off", *options, "-r", str(file)]
-            _run(command, on_line, f"images/{image}/{file.name}")
-        (folder / STAMP).write_text(wanted)
-    return interpreter(image, flavour)
+        python = interpreter(image, flavour)
+        if not is_ready(image, flavour):
+            if folder.exists():
+                shutil.rmtree(folder)
+            _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
+            for file, options in files:
+                _install(python, [*options, "-r", str(file)], on_line, f"images/{image}/{file.name}")
+            (folder / STAMP).write_text(wanted)
+        if notebook and not is_ready(image, flavour, notebook):
+            _add_notebook(python, on_line, f"{NOTEBOOK.name} in the environment of {image}")
+            (folder / NOTEBOOK_STAMP).write_text(_wanted_stamp([(NOTEBOOK, [])]))
+    return python
+
+
+def _add_notebook(python: Path, on_line: Callable[[str], None], what: str) -> None:
+    """Installs it beside what is there: every version that the environment holds is a constraint."""
+    held = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True)
+    with tempfile.NamedTemporaryFile("w", prefix="framewatt-", suffix=".txt") as constraints:
+        constraints.write(held.stdout)
+        constraints.flush()
+        _install(python, ["-c", constraints.name, "-r", str(NOTEBOOK)], on_line, what)
+
+
+def _install(python: Path, arguments: list[str], on_line: Callable[[str], None], what: str) -> None:
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
+    _run([*command, *arguments], on_line, what)
 
 
 def ensure_all(
@@ -102,14 +130,16 @@ def ensure_all(
     flavour: str,
     on_line: Callable[[str, str], None] = lambda image, line: None,
     on_ready: Callable[[str], None] = lambda image: None,
+    notebook: bool = False,
 ) -> dict[str, UserError]:
     """Makes the missing environments, SIDE_BY_SIDE at a time; returns image -> why it could not be made, empty if all were.
 
     on_line(image, line) gets pip's lines, on_ready(image) each environment that is there, both from any thread.
+    notebook: adds what the notebook front end needs.
     """
     failures: dict[str, UserError] = {}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        futures = {pool.submit(ensure, image, flavour, partial(on_line, image)): image for image in images}
+        futures = {pool.submit(ensure, image, flavour, partial(on_line, image), notebook): image for image in images}
         try:
             for future in as_completed(futures):
                 try:

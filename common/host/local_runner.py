@@ -62,7 +62,7 @@ class LocalRunner:
     def interpreter(self, image: str) -> Path:
         return self._python or environments.interpreter(image, self._flavour)
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep) -> None:
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
         self._flavour = flavour
         names = list(dict.fromkeys(variant.image for variant in variants))
         if self._python:
@@ -72,11 +72,20 @@ class LocalRunner:
                     raise UserError(
                         f"{self._python} has no module {module}, which images/{name} needs; leave --python out, or name another"
                     )
+            if notebook and not interpreter_has(self._python, "ipykernel"):
+                raise UserError(
+                    f"{self._python} has no module ipykernel, which --frontend notebook needs: {self._python} -m pip install "
+                    f"-r {environments.NOTEBOOK.relative_to(ROOT)}"
+                )
             return
-        missing = [name for name in names if not environments.is_ready(name, flavour)]
+        missing = [name for name in names if not environments.is_ready(name, flavour, notebook)]
         ready: list[str] = []
         failures = environments.ensure_all(
-            missing, flavour, lambda name, line: on_step(len(ready), len(missing), _short(name, line)), ready.append
+            missing,
+            flavour,
+            lambda name, line: on_step(len(ready), len(missing), _short(name, line)),
+            ready.append,
+            notebook,
         )
         for error in failures.values():
             raise error

@@ -1,8 +1,8 @@
 """The plan: which cells, in which order, in which workers.
 
 Cells run in a random order that is stored (`seed` and `plan` in run.json), so that drift of the machine does not
-favour whoever comes first. One job holds the cells of one (variant, precision, replicate) on one device: a job is one
-fresh worker, so replicates are independent processes.
+favour whoever comes first. One job holds the cells of one (variant, precision, front end, replicate) on one device: a job
+is one fresh worker, so replicates are independent processes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class PlannedJob:
     replicate: int
     device: str
     cells: tuple[Cell, ...]
+    frontend: str = "script"
 
     @property
     def name(self) -> str:
         """Unique within a run; names the job's file and log."""
-        return f"{self.variant.name}_{self.precision}_{self.device}_r{self.replicate}"
+        return f"{self.variant.name}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Request:
     picture: str | None = None
     python: str | None = None
     loads: tuple[Load, ...] = (Load(),)
+    frontends: tuple[str, ...] = ("script",)
     #: what else the cells are chosen by (`invoke peak`), in words
     search: str = ""
 
@@ -75,10 +77,11 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     for replicate in range(request.replicates):
         # Shuffled replicate by replicate: a sweep that is cut short still has whole replicates.
         round_ = [
-            _job(request, variant, precision, replicate, device, order)
+            _job(request, variant, precision, frontend, replicate, device, order)
             for device in request.devices
             for variant in request.variants
             for precision in request.precisions
+            for frontend in request.frontends
         ]
         order.shuffle(round_)
         jobs.extend(round_)
@@ -86,7 +89,13 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
 
 
 def _job(
-    request: Request, variant: Variant, precision: str, replicate: int, device: str, order: random.Random
+    request: Request,
+    variant: Variant,
+    precision: str,
+    frontend: str,
+    replicate: int,
+    device: str,
+    order: random.Random,
 ) -> PlannedJob:
     cells = [
         Cell(
@@ -96,6 +105,7 @@ def _job(
             batch_size=batch_size,
             io=io,
             scenario=load.scenario,
+            frontend=frontend,
             streams=load.streams,
             target_rate_per_s=load.rate,
             replicate=replicate,
@@ -106,7 +116,7 @@ def _job(
         for load in request.loads
     ]
     order.shuffle(cells)
-    return PlannedJob(variant, precision, replicate, device, tuple(cells))
+    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend)
 
 
 def planned_keys(jobs: Sequence[PlannedJob]) -> list[str]:

@@ -60,8 +60,11 @@ class RunnerFacts(Protocol):
 class Runner(Protocol):
     name: str
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep) -> None:
-        """Makes everything ready that jobs of these variants need. Raises UserError with what to do."""
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+        """Makes everything ready that jobs of these variants need. Raises UserError with what to do.
+
+        notebook: some of them will run in a Jupyter kernel.
+        """
 
     def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
         """The exported model, made now if it is missing."""

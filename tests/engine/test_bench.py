@@ -39,7 +39,7 @@ def test_a_run_gives_whole_rows_that_belong_to_the_caller(run_bench: Bench, clie
     assert read_run(folder).finished
     written = [run_bench.data.root, *run_bench.data.root.rglob("*")]
     assert {path.lstat().st_uid for path in written} == {os.getuid()}
-    assert (folder / "logs" / "onnxrt_fp32_cpu_r0.container.log").is_file()
+    assert (folder / "logs" / "onnxrt_fp32_script_cpu_r0.container.log").is_file()
 
 
 def test_ctrl_c_keeps_what_is_whole_and_the_same_command_continues(run_bench: Bench, client: Any) -> None:

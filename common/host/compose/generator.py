@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.host.bench import STUDY_BATCH_SIZES
 from common.host.compose.meeting import OPTIONS
+from common.host.containers.images import SUPPORT
 from common.host.image_registry import Image, Variant, all_variants, default_argument, load_images
 from common.host.paths import IMAGES, ROOT
 
@@ -29,9 +30,8 @@ DEFAULTS: Mapping[str, str] = {
     "FRAMEWATT_REPLICATES": "1",
     "FRAMEWATT_THREADS": "",
     "FRAMEWATT_CELL_TIMEOUT": "",
+    "FRAMEWATT_FRONTEND": "",
 }
-#: images that are no framework
-SUPPORT = ("analyze", "sidecar")
 CPU_BASE = "python:3.11-slim"
 
 
@@ -74,6 +74,8 @@ class Flavour:
             "PIP_EXTRA_INDEX_URL": "${PIP_EXTRA_INDEX_URL:-}",
             "PIP_FIND_LINKS": "${PIP_FIND_LINKS:-}",
         }
+        if image not in SUPPORT:
+            arguments["NOTEBOOK"] = "${FRAMEWATT_FRONTEND:+1}"
         inside = ", ".join(f'{name}: "{value}"' for name, value in arguments.items())
         return (
             f'{{context: ., dockerfile: images/{image}/Dockerfile, labels: {{framewatt: "1"}}, '

@@ -23,6 +23,7 @@ OPTIONS: Mapping[str, str] = {
     "FRAMEWATT_REPLICATES": "replicates",
     "FRAMEWATT_THREADS": "threads",
     "FRAMEWATT_CELL_TIMEOUT": "cell_timeout",
+    "FRAMEWATT_FRONTEND": "frontend",
 }
 
 

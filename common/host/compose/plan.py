@@ -29,7 +29,7 @@ from common.host.plan import PlannedJob, Request, make_plan
 from common.host.runs import Run
 from common.job import Job
 from common.model_files import ModelFiles
-from common.schema import IO_MODES
+from common.schema import FRONTENDS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
 
 INSIDE = "/opt/framewatt"
@@ -41,10 +41,15 @@ class ComposeImages:
 
     flavour: str
     images: tuple[Image, ...]
+    #: whether they are those that can run a Jupyter kernel
+    notebook: bool
     name: str = "docker"
 
     def describe_images(self) -> dict[str, Any]:
-        return {image.name: {"tag": tag_of(image.name, self.flavour), "by": "docker compose"} for image in self.images}
+        return {
+            image.name: {"tag": tag_of(image.name, self.flavour, self.notebook), "by": "docker compose"}
+            for image in self.images
+        }
 
 
 def the_device(flavour: str, asked: str) -> Device:
@@ -82,6 +87,7 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         runner="compose",  # its runs are continued by compose alone
         settings=settings_of(options),
         threads=opt.whole("FRAMEWATT_THREADS", options.threads) if options.threads else None,
+        frontends=tuple(opt.choose("frontend", options.frontend, FRONTENDS)),
     )
 
 
@@ -118,7 +124,10 @@ def plan(flavour: str, meeting: Meeting) -> int:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)
     runner = ComposeImages(
-        flavour, tuple(image for image in images if any(v in request.variants for v in image.variants))
+        flavour,
+        tuple(image for image in images if any(v in request.variants for v in image.variants)),
+        # As compose.yaml chooses them: whenever the variable says anything.
+        bool(os.environ.get("FRAMEWATT_FRONTEND")),
     )
     run, seed = open_run(data, request, options, [device], runner, model, default_console())
     (run.folder / "jobs").mkdir(exist_ok=True)

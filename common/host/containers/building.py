@@ -34,10 +34,14 @@ def chosen_images(names: str, flavour: str) -> list[str]:
     return chosen
 
 
-def build_images(console: Console, names: str, *, flavour: str, base: str, network: str) -> list[images.Built]:
+def build_images(
+    console: Console, names: str, *, flavour: str, base: str, network: str, notebook: bool = False
+) -> list[images.Built]:
     """Builds one after another and prints a table; a failing build does not stop the others. Raises UserError at the end:
     of several images that some could not be built, of a single one why."""
     chosen = chosen_images(names, flavour)
+    if notebook and not names:
+        chosen = [name for name in chosen if name not in images.SUPPORT]
     client = engine.connect()
     built: list[images.Built] = []
     failed: list[str] = []
@@ -50,6 +54,7 @@ def build_images(console: Console, names: str, *, flavour: str, base: str, netwo
                     flavour,
                     base=base,
                     network=network,
+                    notebook=notebook and name not in images.SUPPORT,
                     on_line=BuildSteps(on_step, every_line=console.is_terminal).on_line,
                 )
             except UserError as error:

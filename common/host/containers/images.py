@@ -37,10 +37,24 @@ class Built:
 ANALYZE = "analyze"
 
 
-def tag_of(image: str, flavour: str) -> str:
-    """framewatt/<image>:<flavour>, flavour cpu or gpu; FRAMEWATT_IMAGES names another prefix, as in compose.yaml."""
+#: images that run no framework, hence no notebook
+SUPPORT = ("sidecar", ANALYZE)
+
+
+def tag_of(image: str, flavour: str, notebook: bool = False) -> str:
+    """framewatt/<image>:<flavour>, flavour cpu or gpu; FRAMEWATT_IMAGES names another prefix, as in compose.yaml.
+
+    notebook: the image that can also run a Jupyter kernel, <flavour>-notebook.
+    """
     prefix = os.environ.get("FRAMEWATT_IMAGES") or "framewatt"
-    return f"{prefix}/{image}:{'local' if image == ANALYZE else flavour}"
+    suffix = "-notebook" if notebook and image not in SUPPORT else ""
+    return f"{prefix}/{image}:{'local' if image == ANALYZE else flavour + suffix}"
+
+
+def build_command(image: str, flavour: str, notebook: bool = False) -> str:
+    """What a user types to have the image."""
+    options = (" --cpu" if flavour == "cpu" else "") + (" --notebook" if notebook and image not in SUPPORT else "")
+    return f"invoke build --framework {image}{options}"
 
 
 def requirements_of(image: str, flavour: str) -> str:
@@ -50,14 +64,14 @@ def requirements_of(image: str, flavour: str) -> str:
     return os.environ.get(f"FRAMEWATT_REQUIREMENTS_{image.upper().replace('-', '_')}") or "requirements.txt"
 
 
-def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
+def inspect(client: docker.DockerClient, image: str, flavour: str, notebook: bool = False) -> Any:
     """The built image. Raises UserError with the command that builds it when it is not there."""
     try:
-        return client.images.get(tag_of(image, flavour))
+        return client.images.get(tag_of(image, flavour, notebook))
     except ImageNotFound:
-        option = " --cpu" if flavour == "cpu" else ""
         raise UserError(
-            f"image {tag_of(image, flavour)} is not built: invoke build --framework {image}{option}; or use --runner local"
+            f"image {tag_of(image, flavour, notebook)} is not built: {build_command(image, flavour, notebook)}; "
+            "or use --runner local"
         ) from None
 
 
@@ -88,11 +102,13 @@ def build(
     *,
     base: str = "",
     network: str = "",
+    notebook: bool = False,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Builds one image; the context is the checkout as .dockerignore leaves it. Raises UserError with the failing step's words.
 
     base: replaces the Dockerfile's default BASE_IMAGE. network: "host" lets a build reach servers on this machine's loopback.
+    notebook: adds what --frontend notebook needs, and tags the image so.
     """
     folder = IMAGES / image
     dockerfile = folder / "Dockerfile"
@@ -104,30 +120,31 @@ def build(
     arguments = {name: os.environ[name] for name in PIP_ARGUMENTS if os.environ.get(name)}
     if image != ANALYZE:
         arguments["REQUIREMENTS"] = requirements
+    if notebook:
+        arguments["NOTEBOOK"] = "1"
     arguments["REVISION"] = source_revision() or "unknown"
     if base:
         arguments["BASE_IMAGE"] = base
     wanted = base or default_argument(dockerfile, "BASE_IMAGE")
+    tag = tag_of(image, flavour, notebook)
     started = time.monotonic()
     labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}
     words: list[str] = []
-    with explained(f"image {tag_of(image, flavour)} cannot be built"):
+    with explained(f"image {tag} cannot be built"):
         stream = client.api.build(
-            path=str(ROOT), dockerfile=f"images/{image}/Dockerfile", tag=tag_of(image, flavour), buildargs=arguments,
+            path=str(ROOT), dockerfile=f"images/{image}/Dockerfile", tag=tag, buildargs=arguments,
             labels=labels, rm=True, forcerm=True, decode=True, network_mode=network or None,
         )  # fmt: skip
         for message in stream:
             if "error" in message:
-                raise UserError(
-                    f"image {tag_of(image, flavour)} cannot be built: {_build_error(str(message['error']), words, wanted)}"
-                )
+                raise UserError(f"image {tag} cannot be built: {_build_error(str(message['error']), words, wanted)}")
             # What a command writes to standard error arrives in colour.
             text = re.sub(r"\x1b\[[0-9;]*m", "", str(message.get("stream") or message.get("status") or "")).strip()
             if text:
                 words = [*words[-40:], *text.splitlines()]
                 on_line(text.splitlines()[-1])
-        built = client.images.get(tag_of(image, flavour))
-    return Built(tag_of(image, flavour), str(built.id), int(built.attrs["Size"]), time.monotonic() - started)
+        built = client.images.get(tag)
+    return Built(tag, str(built.id), int(built.attrs["Size"]), time.monotonic() - started)
 
 
 def _build_error(error: str, words: list[str], base: str) -> str:

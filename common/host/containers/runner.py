@@ -61,7 +61,7 @@ class DockerRunner:
         with explained("the Docker engine does not describe itself"):
             self._user = container_user(self._client.info())
         self._driver = ""
-        self._flavour = "cpu"
+        self._flavour, self._notebook = "cpu", False
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
         self._running: dict[str, Container] = {}
@@ -70,18 +70,18 @@ class DockerRunner:
 
     # -- getting ready ---------------------------------------------------------------------------------------------
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep) -> None:
-        self._flavour = flavour
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+        # One image for both front ends, so that nothing else differs between them.
+        self._flavour, self._notebook = flavour, notebook
         if flavour == "gpu":
             self._driver = engine.gpu_driver(self._client, self._forced_driver)
         for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
-            image = images.inspect(self._client, name, flavour)
+            image = images.inspect(self._client, name, flavour, notebook)
             self._digests[name] = str(image.id)
             if image.labels.get(f"{LABEL}.source") != images.source_digest(name):
-                option = " --cpu" if flavour == "cpu" else ""
                 raise UserError(
-                    f"image {images.tag_of(name, flavour)} holds older code than this checkout: "
-                    f"invoke build --framework {name}{option}"
+                    f"image {self._tag(name)} holds older code than this checkout: "
+                    f"{images.build_command(name, flavour, notebook)}"
                 )
 
     def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
@@ -121,10 +121,10 @@ class DockerRunner:
         return ModelFiles.read(data.models / folder)
 
     def describe_images(self) -> dict[str, Any]:
-        return {
-            name: {"tag": images.tag_of(name, self._flavour), "digest": digest}
-            for name, digest in self._digests.items()
-        }
+        return {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+
+    def _tag(self, image: str) -> str:
+        return images.tag_of(image, self._flavour, self._notebook)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class DockerRunner:
         arguments |= self._device_arguments(device)
         with explained(f"the container of {planned.name} cannot be run"):
             container = self._create(
-                images.tag_of(planned.variant.image, self._flavour), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
+                self._tag(planned.variant.image), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
                 volumes=self._worker_volumes(run, context.data), cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
             over_budget = threading.Event()
@@ -227,7 +227,7 @@ class DockerRunner:
 
         def create() -> Container:
             return self._create(
-                images.tag_of(SIDECAR, self._flavour), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
+                self._tag(SIDECAR), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
                 volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
                 cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
             )  # fmt: skip
