@@ -107,6 +107,39 @@ def test_a_run_that_was_cut_short_is_continued_by_the_same_command(images: Path,
     assert (run.folder / "cells" / other / "samples.csv").read_bytes() == kept
 
 
+def test_both_front_ends_in_one_run_and_the_one_that_was_lost_is_continued(images: Path, data: DataFolder) -> None:
+    options = replace(OPTIONS, frontend="script,notebook", seed=-1)
+    run = bench(options, console(), data, images).run
+    assert run.description["frontends"] == ["script", "notebook"]
+    cells = run.existing_cells()
+    assert sorted(cells) == sorted(run.description["plan"])
+    assert (
+        sorted(key.partition("single-stream_")[2].partition("_")[0] for key in cells)
+        == ["notebook"] * 2 + ["script"] * 2
+    )
+    lost = next(key for key in sorted(cells) if "_notebook_" in key)
+    shutil.rmtree(run.folder / "cells" / lost)
+    run.description["finished_utc"] = None
+    run.save()
+    assert bench(replace(options, frontend="script"), console(), data, images).run.folder != run.folder
+    again = bench(options, console(), data, images)
+    assert (again.run.folder, again.statuses) == (run.folder, {"ok": 1})
+
+
+def test_an_interpreter_without_ipykernel_is_one_line_and_nothing_is_made(
+    images: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ipykernel'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        bench(replace(OPTIONS, frontend="notebook"), console(), data, images)
+    assert str(caught.value) == (
+        f"{sys.executable} has no module ipykernel, which --frontend notebook needs: {sys.executable} -m pip install "
+        "-r common/harness/frontends/requirements-notebook.txt"
+    )
+    assert not list(data.results.glob("*"))
+
+
 def test_a_finished_run_is_not_continued(images: Path, data: DataFolder) -> None:
     first = bench(OPTIONS, console(), data, images).run
     assert bench(OPTIONS, console(), data, images).run.folder != first.folder
@@ -121,6 +154,7 @@ def test_a_finished_run_is_not_continued(images: Path, data: DataFolder) -> None
         ({"batch_sizes": "0"}, "batch size 0"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"gpu": "0"}, "exclude each other"),
+        ({"frontend": "jupyter"}, "unknown frontend 'jupyter'; there is script, notebook"),
         ({"runner": "podman"}, "unknown runner 'podman'"),
         ({"python": "/nowhere/python"}, "not an executable file"),
         ({"max_seconds": 1.0, "min_seconds": 2.0, "settings": {}}, "less than --min-seconds"),

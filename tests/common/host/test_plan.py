@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from common.host.image_registry import Variant
 from common.host.plan import Request, make_plan, planned_keys
@@ -56,6 +57,19 @@ def test_a_job_is_one_variant_precision_replicate_and_device() -> None:
         }
 
 
+def test_front_ends_are_workers_of_their_own_in_one_random_order() -> None:
+    jobs = make_plan(replace(REQUEST, frontends=("script", "notebook")), seed=5)
+    assert len({job.name for job in jobs}) == len(jobs) == 2 * 3 * 2 * 2 * 2
+    for job in jobs:
+        assert {cell.frontend for cell in job.cells} == {job.frontend}
+    first = [job.frontend for job in jobs if job.replicate == 0]
+    assert sorted(first) == ["notebook"] * 12 + ["script"] * 12
+    changes = sum(one != other for one, other in pairwise(first))
+    assert 6 <= changes <= 18, "front ends take turns at random, not one after the other"
+    keys = planned_keys(jobs)
+    assert sum("_notebook_" in key for key in keys) == sum("_script_" in key for key in keys) == len(keys) / 2
+
+
 def test_fingerprint_tells_requests_apart() -> None:
     assert REQUEST.fingerprint() == replace(REQUEST).fingerprint()
     changed = [
@@ -63,5 +77,7 @@ def test_fingerprint_tells_requests_apart() -> None:
         replace(REQUEST, settings=Settings(min_seconds=6.0)),
         replace(REQUEST, device_uuids=("GPU-a", "GPU-c")),
         replace(REQUEST, python="/opt/python"),
+        replace(REQUEST, frontends=("notebook",)),
+        replace(REQUEST, frontends=("script", "notebook")),
     ]
-    assert len({REQUEST.fingerprint(), *(request.fingerprint() for request in changed)}) == 5
+    assert len({REQUEST.fingerprint(), *(request.fingerprint() for request in changed)}) == 7

@@ -11,6 +11,7 @@ import pytest
 from common.errors import UserError
 from common.host.compose import generator, version
 from common.host.compose.meeting import OPTIONS, gpu_name, options_from
+from common.host.image_registry import load_images
 from common.host.paths import IMAGES, ROOT
 
 
@@ -49,6 +50,18 @@ def test_the_study_comes_first_and_a_new_folder_takes_part(tmp_path: Path) -> No
     assert [after for _, after in order] == ["", *names[:-1]]
     assert re.search(r"\n  toy-cpu:\n(?:.*\n){0,3} +profiles: \[cpu\]", text)
     assert re.search(r"\n  torchcompile:\n(?:.*\n){0,3} +profiles: \[more\]", text)
+
+
+def test_images_with_ipykernel_are_built_and_taken_as_soon_as_a_front_end_is_named() -> None:
+    text = generator.render()
+    frameworks = {image.name for image in load_images(IMAGES)}
+    tags = re.findall(r"image: \$\{FRAMEWATT_IMAGES:-framewatt\}/([a-z-]+):([^\s]+)", text)
+    assert {name for name, _ in tags} >= frameworks
+    for name, tag in tags:
+        assert tag.endswith("${FRAMEWATT_FRONTEND:+-notebook}") == (name in frameworks), name
+    for name, arguments in re.findall(r"dockerfile: images/([a-z-]+)/Dockerfile, .*args: \{(.*?)\}\}", text):
+        assert ('NOTEBOOK: "${FRAMEWATT_FRONTEND:+1}"' in arguments) == (name in frameworks), name
+    assert options_from({"FRAMEWATT_FRONTEND": "script,notebook"}).frontend == "script,notebook"
 
 
 def test_options_come_from_the_variables() -> None:
