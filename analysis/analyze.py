@@ -16,9 +16,11 @@ from rich.text import Text
 from analysis import (
     browser,
     energy_intervals,
+    front_ends,
     hover,
     published_intervals,
     render_files,
+    render_front_ends,
     render_terminal,
     report,
     result_intervals,
@@ -27,6 +29,7 @@ from analysis import (
     tables,
 )
 from analysis.database import Database, open_runs
+from analysis.front_ends import FrontEnds
 from analysis.metrics import HEADLINES, METRICS
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
@@ -65,6 +68,8 @@ def analyze(
 ) -> AnalyzeResult:
     """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
+    Runs that were measured in both front ends also get `frontends.csv`, a section in each of these, and a plot.
+
     where, pivot, sort: see analysis.selection. baseline: variant of the speed-up plot; default: the slowest.
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.cache.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
@@ -84,16 +89,22 @@ def analyze(
             raise unknown("framework", baseline, variants)
         every = tables.build(database, rows, list(METRICS), pivoted, sorting)
         headlines = [table for table in every if table.metric.name in HEADLINES]
+        compared = front_ends.build(database, rows)
         render_terminal.show(headlines, console)
+        if compared is not None:
+            render_front_ends.show(compared, console)
         _tell(database, rows, console)
         intervals = all_intervals(database, rows)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            paths = _write_tables(database, every, rows, out, formats)
-            drawings, plot_paths = _write_plots(database, rows, intervals, out / "plots", console, baseline, limits)
+            paths = _write_tables(database, every, rows, out, formats, compared)
+            gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
+            drawings, plot_paths = _write_plots(gallery, out / "plots", console)
             page = out / "report.html"
             page.write_text(
-                report.render(database, rows, every, drawings, intervals, command=_again("analyze", runs)),
+                report.render(
+                    database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
+                ),
                 encoding="utf-8",
             )
         except OSError as error:
@@ -125,15 +136,18 @@ def write_report(
             raise UserError(f"no cell meets {where!r}")
         intervals = all_intervals(database, rows)
         comparison = side_by_side.build(database, rows, intervals) if compare else None
+        compared = front_ends.build(database, rows)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            drawings, paths = _write_plots(database, rows, intervals, out / "plots", console, None, None)
+            gallery = Gallery(database, rows, intervals, compared=compared)
+            drawings, paths = _write_plots(gallery, out / "plots", console)
             page = out / "report.html"
             every = tables.build(database, rows, list(METRICS))
             options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
             command = _again("report", runs, *options)
             page.write_text(
-                report.render(database, rows, every, drawings, intervals, comparison, command), encoding="utf-8"
+                report.render(database, rows, every, drawings, intervals, comparison, command, compared),
+                encoding="utf-8",
             )
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
@@ -175,35 +189,34 @@ def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Consol
 
 
 def _write_tables(
-    database: Database, every: Sequence[Table], rows: Sequence[Mapping[str, Any]], out: Path, formats: Sequence[str]
+    database: Database,
+    every: Sequence[Table],
+    rows: Sequence[Mapping[str, Any]],
+    out: Path,
+    formats: Sequence[str],
+    compared: FrontEnds | None,
 ) -> list[Path]:
     paths = []
     if "md" in formats:
         paths.append(out / "comparison.md")
-        paths[-1].write_text(render_files.markdown(every, [str(problem) for problem in database.problems]))
+        paths[-1].write_text(render_files.markdown(every, [str(problem) for problem in database.problems], compared))
     if "csv" in formats:
         paths.append(out / "comparison.csv")
         render_files.write_csv(paths[-1], rows)
+        if compared is not None:
+            paths.append(out / "frontends.csv")
+            render_front_ends.write_csv(paths[-1], compared)
     if "xlsx" in formats:
         paths.append(out / "comparison.xlsx")
-        render_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"))
+        render_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"), compared)
     return paths
 
 
-def _write_plots(
-    database: Database,
-    rows: Sequence[Mapping[str, Any]],
-    intervals: Intervals,
-    folder: Path,
-    console: Console,
-    baseline: str | None,
-    limits: Limits | None,
-) -> tuple[list[report.Drawing], list[Path]]:
+def _write_plots(gallery: Gallery, folder: Path, console: Console) -> tuple[list[report.Drawing], list[Path]]:
     """(for the report, files): everything that the data allow; what they do not allow is said and not drawn."""
     drawings: list[report.Drawing] = []
     paths: list[Path] = []
     with mpl.rc_context(style.RC):
-        gallery = Gallery(database, rows, intervals, baseline, limits or Limits())
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
             svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")

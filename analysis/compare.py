@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.intervals import Interval, Ratio, percentile_draws, ratio
+from analysis.intervals import Draws, Interval, Ratio, percentile_draws, quotient_draws, ratio
 
 #: a difference within this share does not matter
 MARGIN = 0.01
@@ -30,6 +30,10 @@ class Verdict(StrEnum):
     SLOWER = "SLOWER"
     SAME = "SAME"
     UNCLEAR = "UNCLEAR"
+
+
+#: how a terminal shows them
+STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ class Comparison:
     replicates_a: int
     replicates_b: int
     notes: tuple[str, ...]
+
+    @property
+    def ratio_text(self) -> str:
+        """The ratio with its interval, for a table."""
+        if self.interval is None:
+            return "–"
+        return f"{self.interval.estimate:.3f} [{self.interval.low:.3f}, {self.interval.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,14 @@ class RunComparison:
 
 @dataclass(frozen=True)
 class Measured:
-    """One cell of a run: identity is the same in both runs; replicates are its durations in ns, one series a worker."""
+    """One cell of a run: identity is the same in both runs; replicates are its durations in ns, one series a worker.
+
+    passes: they are not of single inferences but of passes that somebody published, a handful, each a mean already.
+    """
 
     identity: Hashable
     replicates: Sequence[ArrayLike]
+    passes: bool = False
 
 
 def compare_samples(
@@ -112,7 +127,10 @@ def compare_runs(
     """
     cells_a, cells_b = _by_identity(run_a), _by_identity(run_b)
     shared = [identity for identity in cells_a if identity in cells_b]
-    raw = {identity: _measure(cells_a[identity], cells_b[identity], seed) for identity in shared}
+    raw = {
+        identity: _measure(a.replicates, b.replicates, seed, a.passes or b.passes)
+        for identity, a, b in ((identity, cells_a[identity], cells_b[identity]) for identity in shared)
+    }
     corrected = dict(zip(shared, holm([raw[identity].p_value for identity in shared]), strict=True))
     judged = {
         identity: _judged(replace(raw[identity], p_value=corrected[identity]), margin, error_rate)
@@ -144,15 +162,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _measure(a: Sequence[ArrayLike], b: Sequence[ArrayLike], seed: int) -> Comparison:
-    """The comparison before a verdict."""
-    draws_a, draws_b = percentile_draws(a, 50, seed=2 * seed), percentile_draws(b, 50, seed=2 * seed + 1)
-    notes: list[str] = []
+def _measure(a: Sequence[ArrayLike], b: Sequence[ArrayLike], seed: int, passes: bool = False) -> Comparison:
+    """The comparison before a verdict; of means where there are only passes."""
+    draws_a, draws_b = (
+        _mean_draws(one, drawn) if passes else percentile_draws(one, 50, seed=drawn)
+        for one, drawn in ((a, 2 * seed), (b, 2 * seed + 1))
+    )
+    middle = "mean" if passes else "median"
+    notes: list[str] = ["published passes: their means are compared"] if passes else []
     quotient: Ratio | None = None
     if draws_a is None or draws_b is None:
-        notes.append("n too small for a median")
+        notes.append(f"n too small for a {middle}")
     elif min(draws_a.estimate, draws_b.estimate) <= 0:
-        notes.append(f"the median of {'A' if draws_a.estimate <= 0 else 'B'} is 0")
+        notes.append(f"the {middle} of {'A' if draws_a.estimate <= 0 else 'B'} is 0")
     else:
         quotient = ratio(draws_b, draws_a)
         if min(len(a), len(b)) == 1:
@@ -173,8 +195,12 @@ def _measure(a: Sequence[ArrayLike], b: Sequence[ArrayLike], seed: int) -> Compa
     )
 
 
-def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Sequence[ArrayLike]]:
-    cells = {cell.identity: cell.replicates for cell in run}
+def _mean_draws(replicates: Sequence[ArrayLike], seed: int) -> Draws | None:
+    return quotient_draws(replicates, [np.ones(np.size(one)) for one in replicates], seed)
+
+
+def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Measured]:
+    cells = {cell.identity: cell for cell in run}
     if len(cells) != len(run):
         raise ValueError("an identity occurs twice in a run: its replicates belong into one Measured")
     return cells

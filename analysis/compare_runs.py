@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis import compare, style
-from analysis.compare import Comparison, Measured, RunComparison, Verdict
+from analysis import compare, durations, style
+from analysis.compare import Measured, RunComparison, Verdict
 from analysis.database import Database, open_runs
 from analysis.metrics import shown
 from common.errors import UserError
@@ -24,7 +23,6 @@ GOT_SLOWER = 3
 IDENTITY = (
     "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
 )  # fmt: skip
-_STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
 
 
 def compare_folders(run_a: Path, run_b: Path, console: Console) -> int:
@@ -66,25 +64,7 @@ def _name(key: Sequence[Any], parts: Sequence[str]) -> str:
 
 
 def _measured(database: Database, rows: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> list[Measured]:
-    return [
-        Measured(key, [_durations(database, row["run"], cell, row["scenario"]) for cell in row["cell_keys"]])
-        for key, row in rows.items()
-    ]
-
-
-def _durations(database: Database, run: str, cell_key: str, scenario: str) -> Any:
-    """Nanoseconds of each inference in the order of time (offline: its share of its group), or of each image of a published pass."""
-    start, end, due = database.samples(run, cell_key)
-    if len(end) and scenario == "offline":
-        ends, counts = np.unique(end, return_counts=True)
-        return np.diff(ends, prepend=start.min()) / counts
-    if len(end):
-        return end - due
-    found = database.query(
-        "SELECT duration_s / images * 1e9 AS ns FROM pass_row WHERE run = $1 AND cell_key = $2 ORDER BY i",
-        [run, cell_key],
-    )
-    return np.array([row["ns"] for row in found], dtype=float)
+    return [Measured(key, durations.of_row(database, row), not row["samples"]) for key, row in rows.items()]
 
 
 def _show(
@@ -108,7 +88,7 @@ def _show(
         row = a[key]
         grid.add_row(
             style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), row["io"],
-            _median(a[key]), _median(b[key]), _ratio(one), Text(one.verdict.value, style=_STYLES[one.verdict]),
+            _median(a[key]), _median(b[key]), one.ratio_text, Text(one.verdict.value, style=compare.STYLES[one.verdict]),
         )  # fmt: skip
     console.print(grid)
     counts = {verdict: sum(one.verdict is verdict for one in found.cells.values()) for verdict in Verdict}
@@ -123,9 +103,3 @@ def _show(
 
 def _median(row: Mapping[str, Any]) -> str:
     return "–" if row["median_ms"] is None else shown(row["median_ms"])
-
-
-def _ratio(one: Comparison) -> str:
-    if one.interval is None:
-        return "–"
-    return f"{one.interval.estimate:.3f} [{one.interval.low:.3f}, {one.interval.high:.3f}]"

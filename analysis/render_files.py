@@ -11,7 +11,9 @@ from typing import Any
 
 import xlsxwriter
 
+from analysis import render_front_ends
 from analysis.colour_scale import BEST, MIDDLE, WORST
+from analysis.front_ends import TITLE, FrontEnds
 from analysis.metrics import METRICS
 from analysis.selection import DIMENSIONS
 from analysis.tables import Table, describe
@@ -29,8 +31,8 @@ def _escape(text: object) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ").replace("*", "\\*").replace("<", "&lt;")
 
 
-def markdown(tables: Sequence[Table], problems: Sequence[str]) -> str:
-    """All tables under headings, best in bold, footers below each."""
+def markdown(tables: Sequence[Table], problems: Sequence[str], compared: FrontEnds | None = None) -> str:
+    """All tables under headings, best in bold, footers below each; then the front ends where there are two."""
     lines = ["# Comparison", ""]
     previous = None
     for table in tables:
@@ -49,6 +51,8 @@ def markdown(tables: Sequence[Table], problems: Sequence[str]) -> str:
                 places.append(f"**{text}**" if entry.best else text)
             lines.append("| " + " | ".join(places) + " |")
         lines += ["", *(f"{_escape(line)}  " for line in table.footers), ""]
+    if compared is not None:
+        lines += render_front_ends.markdown(compared, _escape)
     if problems:
         lines += ["## Input that could not be used", "", *(f"- {_escape(problem)}" for problem in problems), ""]
     return "\n".join(lines)
@@ -95,7 +99,9 @@ def _number_format(values: Sequence[float]) -> str:
     return "0.00E+00"
 
 
-def write_excel(path: Path, tables: Sequence[Table], rows: Sequence[Row], marks: Sequence[Row]) -> None:
+def write_excel(
+    path: Path, tables: Sequence[Table], rows: Sequence[Row], marks: Sequence[Row], compared: FrontEnds | None = None
+) -> None:
     """A sheet per table with live colour scales, then every figure, the marks with their reasons, the definitions.
 
     marks: rows of the view `marks`. Text from the data is always written as text, never as a formula or link.
@@ -109,6 +115,10 @@ def write_excel(path: Path, tables: Sequence[Table], rows: Sequence[Row], marks:
         several = len({t.subtitle for t in tables}) > 1
         name = f"{table.metric.name} {table.subtitle}" if several else table.metric.name
         _table_sheet(book, book.add_worksheet(_sheet_name(name, taken)), table, bold, heading, grey)
+    if compared is not None:
+        name = _sheet_name(TITLE.lower(), taken)
+        pairs = [render_front_ends.values(pair) for pair in compared.pairs]
+        _list_sheet(book.add_worksheet(name), render_front_ends.COLUMNS, pairs, heading)
     columns = [*FACTS, *(metric.column for metric in METRICS.values())]
     _list_sheet(book.add_worksheet(_sheet_name("every figure", taken)), columns, rows, heading, freeze=6)
     _list_sheet(book.add_worksheet(_sheet_name("marks", taken)), ["run", "cell_key", "mark", "why"], marks, heading)

@@ -9,9 +9,10 @@ from typing import Any
 
 import jinja2
 
-from analysis import answers, side_by_side, style
+from analysis import answers, render_front_ends, side_by_side, style
 from analysis.colour_scale import colour
 from analysis.database import Database
+from analysis.front_ends import FrontEnds
 from analysis.metrics import HEADLINES
 from analysis.result_intervals import Intervals
 from analysis.run_facts import DEVICE
@@ -53,8 +54,12 @@ def render(
     intervals: Intervals,
     comparison: Comparison | None = None,
     command: str = "invoke report",
+    compared: FrontEnds | None = None,
 ) -> str:
-    """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files."""
+    """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
+
+    compared: the front ends, where the rows have two.
+    """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
     keys = {(row["run"], key) for row in rows for key in row["cell_keys"]}
@@ -70,6 +75,7 @@ def render(
         script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
         machines=machines(rows),
         answers=answers.answers(tables, intervals),
+        front_ends=render_front_ends.section(compared) if compared else None,
         comparison=comparison,
         comparison_tables=[_compared(table, intervals) for table in comparison.tables] if comparison else [],
         problems=[str(problem) for problem in database.problems[:MOST_PROBLEMS]],

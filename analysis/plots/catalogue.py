@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import tables
 from analysis.database import Database
+from analysis.front_ends import TITLE, FrontEnds
 from analysis.metrics import METRICS
 from analysis.plots import (
     across_gpus,
@@ -16,6 +17,7 @@ from analysis.plots import (
     cold_start,
     efficiency,
     files,
+    front_ends,
     latency_distribution,
     pareto_front,
     power_over_time,
@@ -56,6 +58,7 @@ class Gallery:
     intervals: Intervals
     baseline: str | None = None
     known: roofline.Limits = field(default_factory=roofline.Limits)
+    compared: FrontEnds | None = None
     #: (what was not drawn, why) -> of how many groups or runs
     _undrawn: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ class Gallery:
             self._lacking(f"plots of {len(groups) - MOST_GROUPS} more groups", "choose fewer with --where")
         for group, members in groups[:MOST_GROUPS]:
             yield from self._of_group(tables.heading(group), list(group.values()), members)
+        yield from self._front_ends()
         yield from self._across()
         runs = list(dict.fromkeys(row["run"] for row in self.rows))
         for run in runs[:MOST_RUNS]:
@@ -118,6 +122,11 @@ class Gallery:
         )
         figure = roofline.draw(rows, heading, known, missing)
         yield from self._plot(figure, "roofline", parts, where, "; ".join(missing) or "no throughput")
+
+    def _front_ends(self) -> Iterator[Plot]:
+        for heading, pairs in list((self.compared.groups() if self.compared else {}).items())[:MOST_GROUPS]:
+            figure = front_ends.draw(pairs, heading)
+            yield from self._plot(figure, TITLE.lower(), [heading], f"({heading})", "no pair has a ratio")
 
     def _across(self) -> Iterator[Plot]:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:

@@ -158,8 +158,10 @@ def short_name(cell_key: str) -> str:
     # The model's name may itself contain '_': count from the end.
     if len(parts) < 9:
         return cell_key
-    variant, precision, batch, io, scenario, _, device, replicate = parts[-8:]
+    variant, precision, batch, io, scenario, frontend, device, replicate = parts[-8:]
     words = [variant, precision, f"batch {int(batch[1:])}", io]
+    if frontend != "script":
+        words.append(frontend)
     if scenario != "single-stream":
         words.append(scenario)
     if device != "cpu":

@@ -61,7 +61,7 @@ class RunBuilder:
         """Writes `cells/<key>/` and returns it. The window begins at `now_ns`; columns go to cell.csv as they are."""
         cell = Cell(
             "ResNet50", variant, precision, batch_size, io=io, replicate=replicate, device=self.device,
-            scenario=columns.pop("scenario", "single-stream"),
+            scenario=columns.pop("scenario", "single-stream"), frontend=columns.pop("frontend", "script"),
         )  # fmt: skip
         samples, at = [], self.now_ns
         for i, duration in enumerate(durations_ns):

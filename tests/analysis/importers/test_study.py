@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from analysis import front_ends
 from analysis.database import Database, open_runs
+from analysis.selection import Selection
+from analysis.tables import load
 from common.errors import UserError
 
 TIMES = "Batch_Size,Elapsed_Times,Throughput,Latency,GPU_Memory_Usage\n"
@@ -72,6 +75,31 @@ def test_provenance_and_figures(folder: Path, import_this: Any) -> None:
         assert onnxrt["time_efficiency"] == pytest.approx(1024 / 0.5)
         assert onnxrt["device_memory_peak_bytes"] == 1000
         assert onnxrt["device_name"] == "GPU Z"
+
+
+def test_a_notebook_of_the_study_is_compared_with_its_script(folder: Path, import_this: Any) -> None:
+    spread = (3, -5, 1, 4, -2, -3, 5, -1, 2, -4)  # thousandths, with a mean of 0
+    for suffix, factor in (("py", 1.0), ("nb", 1.2)):
+        lines = [passes(8, 0.5 * factor * (1 + one / 1000), count=1) for one in spread]
+        (folder / f"keras_10_it_x_{suffix}.csv").write_text(TIMES + "".join(lines))
+        watts = 80.0 if suffix == "py" else 70.0
+        rows = meters("keras_8", 0.5, ("GPU Z", 10.0), ("GPU Z", watts))
+        (folder / "ema" / f"keras_{suffix}.csv").write_text(METERS + rows)
+    result, _ = import_this(folder, gpu_ordinal=1)
+    assert result.exit_code == 0
+    with opened(result) as database:
+        power = database.query("SELECT frontend, power_gross_w AS w FROM comparison WHERE variant = 'keras' ORDER BY 1")
+        assert [(row["frontend"], pytest.approx(row["w"])) for row in power] == [("notebook", 70), ("script", 80)]
+        compared = front_ends.build(database, load(database, Selection()))
+    assert compared is not None
+    (pair,) = compared.pairs
+    assert pair.verdict == "SLOWER"
+    assert pair.comparison is not None and pair.comparison.interval is not None
+    assert pair.comparison.interval.estimate == pytest.approx(1.2)
+    assert pair.comparison.interval.low < 1.2 < pair.comparison.interval.high
+    assert pair.script_ms == pytest.approx(0.5 / 512 * 8 * 1e3, rel=0.01), "of a batch"
+    assert front_ends.PUBLISHED in compared.footers
+    assert "published passes: their means are compared" in compared.footers
 
 
 def test_a_second_import_is_the_first(folder: Path, import_this: Any) -> None:
