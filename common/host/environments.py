@@ -138,8 +138,9 @@ def ensure_all(
     notebook: adds what the notebook front end needs.
     """
     failures: dict[str, UserError] = {}
+    make = partial(ensure, notebook=True) if notebook else ensure
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        futures = {pool.submit(ensure, image, flavour, partial(on_line, image), notebook): image for image in images}
+        futures = {pool.submit(make, image, flavour, partial(on_line, image)): image for image in images}
         try:
             for future in as_completed(futures):
                 try:
