@@ -13,6 +13,7 @@ import csv
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,9 @@ class Database:
         self._scratch_files = 0
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
-        self.connection.execute("SET enable_progress_bar = false")
+        # In a notebook without ipywidgets there is neither a bar nor a setting for it.
+        with suppress(duckdb.InvalidInputException):
+            self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute("SET temp_directory = $1", [scratch.name])
         self.problems: list[Problem] = []
         #: run name -> its folder
