@@ -69,7 +69,8 @@ def _read_cpu(subject: Subject) -> Figures:
 
 def judge_cpu(figures: Figures) -> Verdict:
     governor = figures["governor"]
-    where = f", in a virtual machine ({figures['hypervisor']})" if figures["hypervisor"] else ""
+    name = figures["hypervisor"]
+    where = "" if not name else ", in a virtual machine" if name == "yes" else f", in a virtual machine ({name})"
     shown = f"governor {governor or 'not shown by this kernel'}{where}"
     if governor not in (None, "performance"):
         advice = "sudo cpupower frequency-set -g performance holds the CPU's clock"
@@ -124,14 +125,14 @@ def judge_perturbation(figures: Figures) -> Verdict:
         return Verdict("ok", f"no sidecar would run: {figures['unavailable']}")
     low, high = figures["low"], figures["high"]
     shown = (
-        f"a numpy loop takes {figures['slowdown']:+.2%} with it ({low:+.2%} to {high:+.2%} at 95 %); "
+        f"a numpy loop takes {100 * figures['slowdown']:+.2f} % with it ({100 * low:+.2f} to {100 * high:+.2f} at 95 %); "
         f"it uses {figures['cpu_percent']:.1f} % of a core"
     )
     if low > PERTURBATION:
         advice = "keep it off the worker's cores: --cpus with containers; the energy counter is the dear call (below)"
         return Verdict("note", shown, advice)
     if high > PERTURBATION:
-        return Verdict("ok", shown + f"; too noisy here to tell {PERTURBATION:.0%}")
+        return Verdict("ok", shown + f"; too noisy here to tell {100 * PERTURBATION:.0f} %")
     return Verdict("ok", shown)
 
 

@@ -53,7 +53,8 @@ def requirements_of(image: str, flavour: str) -> str:
 def inspect(client: docker.DockerClient, image: str, flavour: str) -> Any:
     """The built image. Raises UserError with the command that builds it when it is not there."""
     try:
-        return client.images.get(tag_of(image, flavour))
+        with explained(f"image {tag_of(image, flavour)} cannot be looked at", but=ImageNotFound):
+            return client.images.get(tag_of(image, flavour))
     except ImageNotFound:
         option = " --cpu" if flavour == "cpu" else ""
         raise UserError(
