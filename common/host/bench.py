@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -349,10 +349,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
         try:
             with runner.sidecar(context, device) as sidecar:
                 state = sidecar.state
-                run.description.setdefault("power", {})[device.name] = {
-                    "recording": state.recording,
-                    "reason": state.reason,
-                }
+                run.description.setdefault("power", {})[device.name] = asdict(state)
                 if not state.recording:
                     progress.warn(f"no power readings for {device.name}: {state.reason}")
                 left = [

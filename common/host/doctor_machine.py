@@ -10,6 +10,7 @@ from common.host.doctor import Check, Figures, Subject, Verdict
 from common.host.doctor_perturbation import measure_perturbation
 from common.host.fingerprint import describe_host
 from common.host.selfbench import harness_overhead
+from common.sidecar.rapl import POWERCAP, Rapl
 
 #: room for a sweep with its engines and caches; a run refuses to start below 50 MiB
 COMFORTABLE_BYTES = 5 * 2**30
@@ -78,6 +79,21 @@ def judge_cpu(figures: Figures) -> Verdict:
     return Verdict("ok", shown)
 
 
+def _read_cpu_energy(subject: Subject) -> Figures:
+    rapl = Rapl(Path(os.environ.get("FRAMEWATT_POWERCAP", POWERCAP)), lambda sentence: None)
+    names = [domain.name for domain in rapl.domains]
+    rapl.close()
+    return {"domains": names, "unavailable": rapl.unavailable}
+
+
+def judge_cpu_energy(figures: Figures) -> Verdict:
+    if figures["domains"]:
+        return Verdict("ok", f"RAPL's {', '.join(figures['domains'])}")
+    shown = f"{figures['unavailable']}: what the host draws stays unknown"
+    advice = "sudo chmod -R a+r /sys/class/powercap/*/energy_uj lets it be read" if "root only" in shown else ""
+    return Verdict("note" if advice else "ok", shown, advice)
+
+
 def _read_clock(subject: Subject) -> Figures:
     folder = Path("/sys/devices/system/clocksource/clocksource0")
     available = folder / "available_clocksource"
@@ -140,6 +156,7 @@ CHECKS = (
     Check("free disk", _read_disk, judge_disk, cheap=True),
     Check("CPU load", _read_load, judge_load, cheap=True),
     Check("CPU governor", _read_cpu, judge_cpu, cheap=True),
+    Check("CPU energy", _read_cpu_energy, judge_cpu_energy, cheap=True),
     Check("clock source", _read_clock, judge_clock, cheap=True),
     Check("harness overhead", _read_overhead, judge_overhead),
     Check("sidecar perturbation", _read_perturbation, judge_perturbation),

@@ -72,7 +72,7 @@ def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     with locked(path, "cpu"):
         child = multiprocessing.get_context("fork").Process(target=_try_lock, args=(path, queue))
         child.start()
-        said = queue.get(timeout=20)
+        said = queue.get(timeout=60)
         child.join()
     assert f"cpu is in use by process {os.getpid()}" in said
     with locked(path, "cpu"):
