@@ -394,15 +394,29 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "the two runs, names or paths, as bare words too: the one before and the one after",
+        "run": "the run before and the one after, names or paths, as bare words too; one will do with --cell-a and --cell-b",
+        "cell_a": "compare any two cells: which of the first run, as of --where (framework=torch,batch_size=8)",
+        "cell_b": "which of the last run is held against it (framework=onnxrt,batch_size=8); cells are paired by what neither names",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
-def compare(_context: Context, run: list[str], debug: bool = False) -> None:
+def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "", debug: bool = False) -> None:
     """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more."""
-    from analysis.compare_runs import compare_folders
+    from analysis.compare_runs import compare_cells, compare_folders
 
+    if cell_a or cell_b:
+        if not (cell_a and cell_b):
+            raise UserError(
+                "--cell-a and --cell-b belong together: the cells to compare, and those that they are held against"
+            )
+        chosen = _run_folders(run, DataFolder.default())
+        if len(chosen) > 2:
+            raise UserError(f"compare takes one or two runs, not {len(chosen)}")
+        code = compare_cells(chosen, cell_a, cell_b, default_console())
+        if code:
+            sys.exit(code)
+        return
     if len(run) != 2:
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
     folders = _run_folders(run, DataFolder.default())

@@ -54,6 +54,7 @@ DEVICE: Mapping[str, str] = {
     "sm_clock_default_mhz": "BIGINT",
     "sm_clock_max_mhz": "BIGINT",
     "processes": "BIGINT",
+    "no_cpu_energy": "VARCHAR",
 }
 
 #: column of the table `cooling` -> DuckDB type; the same names in an entry of `cooling`
@@ -105,13 +106,20 @@ def run_row(document: Mapping[str, Any]) -> list[Value]:
 
 
 def device_rows(document: Mapping[str, Any]) -> list[list[Value]]:
-    """One row per entry of `devices`, values in the order of DEVICE; `processes` is their number."""
+    """One row per entry of `devices`, values in the order of DEVICE; `processes` is their number.
+
+    no_cpu_energy: what `power` says of the device's sidecar.
+    """
     rows: list[list[Value]] = []
     devices = document.get("devices")
     for device in devices if isinstance(devices, list) else []:
         if isinstance(device, dict):
             processes = device.get("processes")
-            values = {**device, "processes": len(processes) if isinstance(processes, list) else None}
+            values = {
+                **device,
+                "processes": len(processes) if isinstance(processes, list) else None,
+                "no_cpu_energy": _at(document, ("power", str(device.get("device")), "no_cpu_energy")),
+            }
             rows.append([_value(kind, values.get(name)) for name, kind in DEVICE.items()])
     return rows
 

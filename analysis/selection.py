@@ -88,6 +88,12 @@ def parse_where(text: str | Sequence[str] | None, database: Database) -> Selecti
     return Selection(" AND ".join(conditions) or "true", tuple(parameters))
 
 
+def named_columns(text: str) -> set[str]:
+    """The columns that conditions as of `parse_where` are about. Raises UserError as that does."""
+    matches = (_TERM.fullmatch(part) for part in re.split(r",|\s+and\s+", text) if part.strip())
+    return {_column(match[1]) for match in matches if match is not None}
+
+
 def _text_condition(
     column: str, operator: str, values: list[str], parameters: list[str | float], database: Database
 ) -> str:

@@ -274,6 +274,14 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         lines.append("–  not measured")
     if one is METRICS["throughput"]:
         lines += _failures(members)
+    if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
+        lines += sorted(
+            {
+                f"Energy of CPU and DRAM is unknown on {row['device_name'] or row['device']}: {row['no_cpu_energy']}."
+                for row in members
+                if row["no_cpu_energy"] and row["package_joules_per_image"] is None and row[one.column] is not None
+            }
+        )
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
 from common.host.runner import Context, Runner, RunnerFacts
-from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, utc_now
+from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, typed_command, utc_now
 from common.host.sidecars import looked_after
 from common.job import Settings
 from common.model_files import ModelFiles
@@ -158,6 +158,16 @@ def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
     raise unknown("runner", name, ["local", "docker"])
 
 
+def _refuse_to_change_runner(data: DataFolder) -> None:
+    """The same command continues a run; without an engine it would silently begin another one, of processes."""
+    begun = find_unfinished(data.results, command=typed_command(), runner="docker")
+    if begun is not None:
+        raise UserError(
+            f"run {begun.name} of this command was begun in containers, and no Docker engine answers now: start it (sudo "
+            "systemctl start docker), or add --runner local for a run of its own"
+        )
+
+
 def _engine_answers() -> bool:
     from common.host.containers import engine
 
@@ -199,6 +209,8 @@ def opened(
     precisions = precisions_for(options, variants, devices[0].kind)
     by_name = {image.name: image for image in images}
     runner = make_runner(options, by_name)
+    if not options.runner and not options.python and runner.name == "local":
+        _refuse_to_change_runner(data)
     check_writable(data.results)
 
     steps = Steps(console)
@@ -270,7 +282,7 @@ def open_run(
     console: Console,
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one."""
-    unfinished = find_unfinished(data.results, request.fingerprint())
+    unfinished = find_unfinished(data.results, request=request.fingerprint())
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
@@ -285,7 +297,7 @@ def open_run(
             "schema_version": SCHEMA_VERSION,
             "run": folder.name,
             "request": request.fingerprint(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": typed_command(),
             "created_utc": utc_now(),
             "finished_utc": None,
             "origin": "framewatt",
@@ -340,10 +352,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
         try:
             with runner.sidecar(context, device) as sidecar:
                 state = sidecar.state
-                run.description.setdefault("power", {})[device.name] = {
-                    "recording": state.recording,
-                    "reason": state.reason,
-                }
+                run.description.setdefault("power", {})[device.name] = asdict(state)
                 if not state.recording:
                     progress.warn(f"no power readings for {device.name}: {state.reason}")
                 left = [

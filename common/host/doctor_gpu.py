@@ -118,9 +118,13 @@ def judge_idle(figures: Figures) -> Verdict:
     if figures["median_mw"] is None:
         return Verdict("note", f"not offered: {figures['unavailable']}", "energy net of idle stays unknown")
     low, middle, high = (figures[name] / 1e3 for name in ("min_mw", "median_mw", "max_mw"))
-    context = (
-        "no compute process on it" if figures["processes"] == 0 else f"{figures['processes']} compute processes on it"
-    )
+    count = figures["processes"]
+    named = {
+        None: "whether a compute process is on it is unknown",
+        0: "no compute process on it",
+        1: "1 compute process on it",
+    }
+    context = named.get(count, f"{count} compute processes on it")
     shown = f"{middle:.1f} W ({low:.1f} to {high:.1f}) by {figures['source']}, {context}"
     if high > 1.2 * low and high - low > 10:
         return Verdict(

@@ -10,6 +10,7 @@ from common.host.doctor import Check, Figures, Subject, Verdict
 from common.host.doctor_perturbation import measure_perturbation
 from common.host.fingerprint import describe_host
 from common.host.selfbench import harness_overhead
+from common.sidecar.rapl import POWERCAP, Rapl
 
 #: room for a sweep with its engines and caches; a run refuses to start below 50 MiB
 COMFORTABLE_BYTES = 5 * 2**30
@@ -69,12 +70,28 @@ def _read_cpu(subject: Subject) -> Figures:
 
 def judge_cpu(figures: Figures) -> Verdict:
     governor = figures["governor"]
-    where = f", in a virtual machine ({figures['hypervisor']})" if figures["hypervisor"] else ""
+    name = figures["hypervisor"]
+    where = "" if not name else ", in a virtual machine" if name == "yes" else f", in a virtual machine ({name})"
     shown = f"governor {governor or 'not shown by this kernel'}{where}"
     if governor not in (None, "performance"):
         advice = "sudo cpupower frequency-set -g performance holds the CPU's clock"
         return Verdict("note", shown, advice)
     return Verdict("ok", shown)
+
+
+def _read_cpu_energy(subject: Subject) -> Figures:
+    rapl = Rapl(Path(os.environ.get("FRAMEWATT_POWERCAP", POWERCAP)), lambda sentence: None)
+    names = [domain.name for domain in rapl.domains]
+    rapl.close()
+    return {"domains": names, "unavailable": rapl.unavailable}
+
+
+def judge_cpu_energy(figures: Figures) -> Verdict:
+    if figures["domains"]:
+        return Verdict("ok", f"RAPL's {', '.join(figures['domains'])}")
+    shown = f"{figures['unavailable']}: what the host draws stays unknown"
+    advice = "sudo chmod -R a+r /sys/class/powercap/*/energy_uj lets it be read" if "root only" in shown else ""
+    return Verdict("note" if advice else "ok", shown, advice)
 
 
 def _read_clock(subject: Subject) -> Figures:
@@ -124,14 +141,14 @@ def judge_perturbation(figures: Figures) -> Verdict:
         return Verdict("ok", f"no sidecar would run: {figures['unavailable']}")
     low, high = figures["low"], figures["high"]
     shown = (
-        f"a numpy loop takes {figures['slowdown']:+.2%} with it ({low:+.2%} to {high:+.2%} at 95 %); "
+        f"a numpy loop takes {100 * figures['slowdown']:+.2f} % with it ({100 * low:+.2f} to {100 * high:+.2f} at 95 %); "
         f"it uses {figures['cpu_percent']:.1f} % of a core"
     )
     if low > PERTURBATION:
         advice = "keep it off the worker's cores: --cpus with containers; the energy counter is the dear call (below)"
         return Verdict("note", shown, advice)
     if high > PERTURBATION:
-        return Verdict("ok", shown + f"; too noisy here to tell {PERTURBATION:.0%}")
+        return Verdict("ok", shown + f"; too noisy here to tell {100 * PERTURBATION:.0f} %")
     return Verdict("ok", shown)
 
 
@@ -139,6 +156,7 @@ CHECKS = (
     Check("free disk", _read_disk, judge_disk, cheap=True),
     Check("CPU load", _read_load, judge_load, cheap=True),
     Check("CPU governor", _read_cpu, judge_cpu, cheap=True),
+    Check("CPU energy", _read_cpu_energy, judge_cpu_energy, cheap=True),
     Check("clock source", _read_clock, judge_clock, cheap=True),
     Check("harness overhead", _read_overhead, judge_overhead),
     Check("sidecar perturbation", _read_perturbation, judge_perturbation),

@@ -69,8 +69,9 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState
     watchdog.start()
     try:
         for line in process.stdout:
-            if _event(line).get("event") == "ready":
-                return SidecarState(recording=True)
+            event = _event(line)
+            if event.get("event") == "ready":
+                return SidecarState(recording=True, no_cpu_energy=event.get("rapl_unavailable") or "")
     finally:
         watchdog.cancel()
     process.wait()

@@ -41,10 +41,14 @@ class Context:
 
 @dataclass(frozen=True)
 class SidecarState:
-    """Whether power is being recorded; `reason` says in one clause why not."""
+    """Whether power is being recorded; `reason` says in one clause why not.
+
+    no_cpu_energy: why the energy of CPU and DRAM is not recorded beside it, "" where it is.
+    """
 
     recording: bool
     reason: str = ""
+    no_cpu_energy: str = ""
 
 
 class RunnerFacts(Protocol):

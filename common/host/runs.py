@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -80,16 +81,21 @@ def read_run(folder: Path) -> Run:
     return Run(folder, description)
 
 
-def find_unfinished(results: Path, request: str) -> Run | None:
-    """The newest run of the same request that did not come to its end."""
+def find_unfinished(results: Path, **facts: str) -> Run | None:
+    """The newest run that did not come to its end and whose run.json says these facts, such as request="..."."""
     for path in sorted(results.glob(f"*/{DESCRIPTION}"), reverse=True):
         try:
             run = read_run(path.parent)
         except UserError:
             continue
-        if run.description.get("request") == request and not run.finished:
+        if not run.finished and all(run.description.get(name) == value for name, value in facts.items()):
             return run
     return None
+
+
+def typed_command() -> str:
+    """The command line of this process, as run.json keeps it."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def make_folder(results: Path, label: str) -> Path:

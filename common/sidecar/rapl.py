@@ -26,6 +26,9 @@ class Domain:
             os.close(self._file)
             raise
 
+    def close(self) -> None:
+        os.close(self._file)
+
     def _microjoules(self) -> int:
         return int(os.pread(self._file, 32, 0))
 
@@ -59,6 +62,12 @@ class Rapl:
             say(f"RAPL {', '.join(refused)}: energy_uj may be read by root only")
         if not self.domains:
             self.unavailable = "energy_uj may be read by root only" if refused else f"no RAPL domain in {root}"
+
+    def close(self) -> None:
+        """Closes the counters; nothing can be read any more."""
+        for domain in self.domains:
+            domain.close()
+        self.domains = []
 
     def read(self) -> List[Dict[str, Any]]:
         """A row of each domain. A domain that fails is named once and left out from then on."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.compare_runs import GOT_SLOWER, compare_folders
+from analysis.compare_runs import GOT_SLOWER, compare_cells, compare_folders
 from common.errors import UserError
 
 MS = 10**6
@@ -87,3 +87,64 @@ def test_gpus_side_by_side(build: Any) -> None:
     assert code == 0
     assert "The devices differ: GPU A and GPU B." in text
     assert "1 FASTER" in text
+
+
+def cells_compared(a: str, b: str, *runs: Any) -> tuple[int, str]:
+    console = Console(width=200)
+    with console.capture() as captured:
+        code = compare_cells([run.folder for run in runs], a, b, console)
+    return code, captured.get()
+
+
+def verdicts_of(text: str) -> list[str]:
+    return [line.split()[-1] for line in text.splitlines() if " fp32 batch " in line]
+
+
+def test_any_two_cells_of_one_run(build: Any) -> None:
+    run = build()
+    for seed, (variant, size, ms) in enumerate(
+        (("onnxrt", 8, 10), ("torch", 8, 11), ("onnxrt", 16, 30), ("torch", 16, 15))
+    ):
+        run.cell(variant, size, durations_ns=noisy(ms, 40 + seed))
+    code, text = cells_compared("framework=onnxrt,batch=8", "framework=torch,batch=8", run)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
+    assert "ONNX Runtime fp32 batch 8 host" in text and "PyTorch fp32 batch 8 host" in text
+    # What neither condition is about pairs the cells: a whole row of a table against another.
+    code, text = cells_compared("framework=onnxrt", "framework=torch", run)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER", "FASTER"]) and "Holm" in text
+    # Batch sizes that differ are compared by the image.
+    code, text = cells_compared("framework=torch,batch=8", "framework=torch,batch=16", run)
+    assert (code, verdicts_of(text)) == (0, ["FASTER"])
+    assert "A, ms an image" in text and "1.37" in text and "0.93" in text
+
+
+def test_cells_of_two_runs(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    a.cell("torch", 8, durations_ns=noisy(10, 2))
+    b.cell("torch", 8, durations_ns=noisy(12, 3))
+    b.cell("torch", 16, durations_ns=noisy(12, 4))
+    code, text = cells_compared("framework=onnxrt", "framework=torch", a, b)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
+    assert "1 more cell has none to be held against" in text
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ("framework=onnxrt", "framework=tensorflow", "unknown variant 'tensorflow'"),
+        ("framework=onnxrt", "framework=tf", "--cell-b 'framework=tf' names no cell of run that ran (oom: no room)"),
+        ("io=host", "framework=torch", "--cell-a 'io=host' means several cells"),
+        ("framework=torch", "framework=torch", "the same cells"),
+        ("framework=onnxrt", "batch=16", "no cell of --cell-a has one of --cell-b beside it"),
+    ],
+)
+def test_cells_that_cannot_be_compared(build: Any, a: str, b: str, words: str) -> None:
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    run.cell("torch", 8, durations_ns=noisy(10, 2))
+    run.cell("torch", 16, io="device", durations_ns=noisy(10, 3))
+    run.cell("tf", 8, status="oom", message="no room")
+    with pytest.raises(UserError) as caught:
+        cells_compared(a, b, run)
+    assert words in str(caught.value)

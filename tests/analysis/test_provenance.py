@@ -30,7 +30,7 @@ def test_every_condition_is_joined_to_every_cell(build: Any, opened: Any) -> Non
     run = build(device="gpu0", device_name="G", uuid="GPU-1")
     run.run_json(
         devices=[DEVICE], host=HOST, seed=7, command="invoke bench --gpu 0", source_revision="abc+changes",
-        settings={"cool_to_c": 45},
+        settings={"cool_to_c": 45}, power={"gpu0": {"recording": True, "no_cpu_energy": "root only"}, "gpu1": 3},
     )  # fmt: skip
     for size in (1, 2):
         run.cell(batch_size=size, durations_ns=[MS] * 20, runner="docker", image_digest="sha256:1")
@@ -42,7 +42,7 @@ def test_every_condition_is_joined_to_every_cell(build: Any, opened: Any) -> Non
     expected |= {
         "foreign_processes": 1, "ecc": "on", "persistence": "off", "mig_mode": "off", "virtualization": "KVM", "seed": 7,
         "runner": "docker", "image_digest": "sha256:1", "command": "invoke bench --gpu 0", "source_revision": "abc+changes",
-        "cool_to_c": 45, "load_average_start": 0.5,
+        "cool_to_c": 45, "load_average_start": 0.5, "no_cpu_energy": "root only",
     }  # fmt: skip
     expected["device_uuid"], expected["device_name"] = expected.pop("uuid"), expected.pop("name")
     for row in rows:
@@ -95,6 +95,16 @@ def test_a_long_window_at_constant_power_is_not_coarse(build: Any, opened: Any) 
     long = opened(_metered(build, 5000, 80, 300))
     assert long.query("FROM marks WHERE mark = 'energy_coarse'") == []
     assert long.query("SELECT uncertainty_j FROM energy")[0]["uncertainty_j"] > 0
+
+
+@pytest.mark.parametrize("reason", ["energy_uj may be read by root only", ""])
+def test_energy_of_the_cpu_that_is_unknown_is_said_under_the_table(build: Any, opened: Any, reason: str) -> None:
+    run = _metered(build, 5000, 80, 300)
+    run.run_json(power={"gpu0": {"recording": True, "reason": "", "no_cpu_energy": reason}})
+    database = opened(run)
+    (table,) = tables.build(database, tables.load(database, Selection()), ["joules_per_image"])
+    said = [footer for footer in table.footers if footer.startswith("Energy of CPU and DRAM is unknown")]
+    assert said == ([f"Energy of CPU and DRAM is unknown on G: {reason}."] if reason else [])
 
 
 def test_marks_are_explained_under_the_table(build: Any, opened: Any) -> None:

@@ -112,7 +112,7 @@ def test_a_run(tmp_path: Path, raw: bytes) -> None:
     folder = tmp_path / "results" / "run"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_bytes(raw)
-    found = find_unfinished(folder.parent, "r")
+    found = find_unfinished(folder.parent, request="r")
     try:
         run = read_run(folder)
     except UserError as error:

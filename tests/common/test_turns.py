@@ -36,7 +36,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def wait_for(folder: Path, line: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while line not in lines(folder):
         assert time.monotonic() < deadline, lines(folder)
         time.sleep(0.01)

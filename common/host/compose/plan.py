@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from common.host.devices import Device, list_gpus, the_cpu
 from common.host.image_registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan
+from common.host.runner import SidecarState
 from common.host.runs import Run
 from common.job import Job
 from common.model_files import ModelFiles
@@ -134,10 +135,11 @@ def plan(flavour: str, meeting: Meeting) -> int:
     jobs = make_plan(request, seed)
     for planned in jobs:
         write_job(run, planned, request, device, model, seed)
-    expected = flavour == "gpu" or bool(Rapl(Path(POWERCAP), lambda sentence: None).domains)
-    run.description["power"] = {
-        device.name: {"recording": expected, "reason": "" if expected else "no GPU, and no RAPL"}
-    }
+    rapl = Rapl(Path(POWERCAP), lambda sentence: None)
+    expected = flavour == "gpu" or bool(rapl.domains)
+    rapl.close()
+    state = SidecarState(expected, "" if expected else "no GPU, and no RAPL", rapl.unavailable or "")
+    run.description["power"] = {device.name: asdict(state)}
     run.save()
     if expected:
         meeting.power_expected.touch()

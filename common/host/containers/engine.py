@@ -49,10 +49,12 @@ def _no_engine(text: str) -> str:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turns the engine's errors within the block into one line about `what`."""
+def explained(what: str, but: tuple[type[Exception], ...] | type[Exception] = ()) -> Iterator[None]:
+    """Turns the engine's errors within the block into one line about `what`; `but` those that the caller knows better."""
     try:
         yield
+    except but:
+        raise
     except APIError as error:
         raise UserError(f"{what}: {explain(error.explanation or str(error))}") from error
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:

@@ -67,7 +67,8 @@ def requirements_of(image: str, flavour: str) -> str:
 def inspect(client: docker.DockerClient, image: str, flavour: str, notebook: bool = False) -> Any:
     """The built image. Raises UserError with the command that builds it when it is not there."""
     try:
-        return client.images.get(tag_of(image, flavour, notebook))
+        with explained(f"image {tag_of(image, flavour, notebook)} cannot be looked at", but=ImageNotFound):
+            return client.images.get(tag_of(image, flavour, notebook))
     except ImageNotFound:
         raise UserError(
             f"image {tag_of(image, flavour, notebook)} is not built: {build_command(image, flavour, notebook)}; "

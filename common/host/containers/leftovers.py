@@ -29,6 +29,14 @@ def remove_container(container: Any) -> None:
         container.remove(force=True, v=True)
 
 
+def remove_named(client: docker.DockerClient, name: str) -> None:
+    """Removes framewatt's container of that name, where there is one: an engine that died with its removal has kept it."""
+    with suppress(NotFound):
+        container = client.containers.get(name)
+        if LABEL in container.labels:
+            remove_container(container)
+
+
 def remove_orphans(client: docker.DockerClient) -> list[str]:
     """Removes containers whose host process no longer lives (killed with -9); returns their names."""
     removed = []

@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.host import models
 from common.host.containers import engine, images
 from common.host.containers.engine import LABEL, explained
-from common.host.containers.leftovers import owner_labels, remove_container, remove_orphans
+from common.host.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
 from common.host.containers.limits import Limits
 from common.host.containers.output import lines, parse, stop
 from common.host.containers.ownership import container_user, lent
@@ -173,6 +173,7 @@ class DockerRunner:
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
         with explained(f"the container of {planned.name} cannot be run"):
+            remove_named(self._client, name)
             container = self._create(
                 self._tag(planned.variant.image), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
                 volumes=self._worker_volumes(run, context.data), cpuset_cpus=self._limits.worker_cpus(), **arguments,
@@ -225,9 +226,12 @@ class DockerRunner:
         arguments |= self._device_arguments(device)
         (run / "logs").mkdir(exist_ok=True)
 
+        name = f"framewatt-{context.run.name}-sidecar-{device.name}"
+
         def create() -> Container:
+            remove_named(self._client, name)
             return self._create(
-                self._tag(SIDECAR), f"framewatt-{context.run.name}-sidecar-{device.name}", command,
+                self._tag(SIDECAR), name, command,
                 volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
                 cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
             )  # fmt: skip

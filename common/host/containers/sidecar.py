@@ -76,8 +76,9 @@ def _wait_until_ready(container: Container) -> SidecarState:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         words = container.logs().decode(errors="replace").strip().splitlines()
-        if any((parse(line) or {}).get("event") == "ready" for line in words):
-            return SidecarState(True)
+        for event in filter(None, map(parse, words)):
+            if event["event"] == "ready":
+                return SidecarState(True, no_cpu_energy=event.get("rapl_unavailable") or "")
         container.reload()
         if container.status == "exited":
             said = [line for line in words if parse(line) is None]

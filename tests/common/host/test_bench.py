@@ -20,6 +20,7 @@ from common.host.bench_options import Options
 from common.host.image_registry import load_images
 from common.host.new_image import new_image
 from common.host.paths import IMAGES, DataFolder
+from common.host.runs import typed_command
 from common.model_files import DESCRIPTION, ModelFiles
 
 QUICK = {
@@ -138,6 +139,21 @@ def test_an_interpreter_without_ipykernel_is_one_line_and_nothing_is_made(
         "-r common/harness/frontends/requirements-notebook.txt"
     )
     assert not list(data.results.glob("*"))
+
+
+def test_a_run_begun_in_containers_is_not_begun_anew_with_processes(
+    images: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data.results / "20260101-000000_cpu"
+    folder.mkdir(parents=True)
+    begun = {"command": typed_command(), "runner": "docker", "finished_utc": None}
+    (folder / "run.json").write_text(json.dumps(begun))
+    monkeypatch.setattr("common.host.bench._engine_answers", lambda: False)
+    with pytest.raises(UserError, match="was begun in containers, and no Docker engine answers now: start it"):
+        bench(replace(OPTIONS, python="", runner=""), console(), data, images)
+    assert sorted(path.name for path in data.results.iterdir()) == [folder.name]
+    # Another runner that is asked for by name is another run.
+    assert bench(OPTIONS, console(), data, images).statuses == {"ok": 2}
 
 
 def test_a_finished_run_is_not_continued(images: Path, data: DataFolder) -> None:

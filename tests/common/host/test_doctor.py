@@ -100,6 +100,20 @@ def test_governor_and_clock_source() -> None:
     assert doctor_machine.judge_clock({"clock_source": "tsc", "available": []}).state == "ok"
 
 
+def test_energy_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = (check for check in doctor_machine.CHECKS if check.name == "CPU energy")
+    monkeypatch.setenv("FRAMEWATT_POWERCAP", str(tmp_path))
+    finding = doctor.examine(check, doctor.Subject(CPU, DataFolder(tmp_path)))
+    assert finding.state == "ok" and "no RAPL domain" in finding.shown and "unknown" in finding.shown
+    for name, text in (("name", "package-0"), ("energy_uj", "5"), ("max_energy_range_uj", "1000")):
+        (tmp_path / "intel-rapl:0").mkdir(exist_ok=True)
+        (tmp_path / "intel-rapl:0" / name).write_text(f"{text}\n")
+    finding = doctor.examine(check, doctor.Subject(CPU, DataFolder(tmp_path)))
+    assert (finding.state, finding.shown) == ("ok", "RAPL's package-0")
+    refused = doctor_machine.judge_cpu_energy({"domains": [], "unavailable": "energy_uj may be read by root only"})
+    assert refused.state == "note" and "chmod" in refused.advice
+
+
 def test_overhead_above_the_target_is_said() -> None:
     assert doctor_machine.judge_overhead({"added_ns": 80.0, "clock_reads_ns": 90.0}).state == "ok"
     assert doctor_machine.judge_overhead({"added_ns": 900.0, "clock_reads_ns": 90.0}).state == "note"
@@ -242,5 +256,11 @@ def test_the_sidecar_is_switched_beside_the_work_and_goes(library: Path) -> None
 
 def test_a_run_stores_the_cheap_part(tmp_path: Path) -> None:
     findings = doctor.describe(doctor.cheap_findings(CPU, DataFolder(tmp_path)))
-    assert [finding["check"] for finding in findings] == ["free disk", "CPU load", "CPU governor", "clock source"]
+    assert [finding["check"] for finding in findings] == [
+        "free disk",
+        "CPU load",
+        "CPU governor",
+        "CPU energy",
+        "clock source",
+    ]
     assert json.loads(json.dumps(findings)) == findings

@@ -22,11 +22,11 @@ def make_run(results: Path, request: str) -> Run:
 def test_only_an_unfinished_run_of_the_same_request_is_continued(tmp_path: Path) -> None:
     run = make_run(tmp_path, "same")
     make_run(tmp_path, "other")
-    found = find_unfinished(tmp_path, "same")
+    found = find_unfinished(tmp_path, request="same")
     assert found is not None
     assert found.folder == run.folder
     run.finish()
-    assert find_unfinished(tmp_path, "same") is None
+    assert find_unfinished(tmp_path, request="same") is None
 
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_broken_neighbour_does_not_hide_an_unfinished_run(tmp_path: Path) -> N
     run = make_run(tmp_path, "x")
     (tmp_path / "99999999_broken").mkdir()
     (tmp_path / "99999999_broken" / "run.json").write_text("{")
-    found = find_unfinished(tmp_path, "x")
+    found = find_unfinished(tmp_path, request="x")
     assert found is not None
     assert found.folder == run.folder
 
@@ -72,7 +72,7 @@ def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     with locked(path, "cpu"):
         child = multiprocessing.get_context("fork").Process(target=_try_lock, args=(path, queue))
         child.start()
-        said = queue.get(timeout=20)
+        said = queue.get(timeout=60)
         child.join()
     assert f"cpu is in use by process {os.getpid()}" in said
     with locked(path, "cpu"):

@@ -52,7 +52,7 @@ class Sidecar:
     def wait(self) -> int:
         assert self.process.stdout is not None
         self._events += [json.loads(line) for line in self.process.stdout]
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     @property
     def events(self) -> dict[str, dict[str, Any]]:
@@ -68,14 +68,14 @@ class Sidecar:
             return list(csv.DictReader(file))
 
     def wait_for(self, condition: Callable[[list[dict[str, str]]], Any]) -> None:
-        """Until the rows on disk fulfil the condition; fails after 20 s."""
-        deadline = time.monotonic() + 20
+        """Until the rows on disk fulfil the condition; fails after 60 s."""
+        deadline = time.monotonic() + 60
         while not condition(self.rows):
             assert time.monotonic() < deadline, f"{self.rows[-2:]}\n{self.errors}"
             time.sleep(0.02)
 
     def wait_for_words(self, words: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while words not in self.errors:
             assert time.monotonic() < deadline, self.errors
             time.sleep(0.02)

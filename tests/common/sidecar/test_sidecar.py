@@ -414,7 +414,7 @@ def test_a_deaf_listener_does_not_end_it(start: Start) -> None:
     sidecar = start("--once")
     assert sidecar.process.stdout is not None
     sidecar.process.stdout.close()
-    assert sidecar.process.wait(timeout=20) in (0, 120)  # 120: the interpreter could not flush standard output
+    assert sidecar.process.wait(timeout=60) in (0, 120)  # 120: the interpreter could not flush standard output
     assert len(sidecar.rows) == 1
 
 

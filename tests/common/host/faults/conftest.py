@@ -94,10 +94,12 @@ class World:
     data: Path
     images: Path
     environment: dict[str, str]
+    runner: str = "local"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, device: str = "gpu") -> subprocess.Popen[str]:
-        command = [sys.executable, str(Path(__file__).with_name("sweep.py")), str(self.data), str(self.images), device]
+        sweep = Path(__file__).with_name("sweep.py")
+        command = [sys.executable, str(sweep), str(self.data), str(self.images), device, self.runner]
         process = subprocess.Popen(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

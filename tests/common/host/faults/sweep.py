@@ -1,11 +1,15 @@
-"""A sweep of a toy framework as a process: `sweep.py DATA IMAGES [device]`, ending as `invoke sweep` would.
+"""A sweep of a toy framework as a process: `sweep.py DATA IMAGES [device [runner]]`, ending as `invoke sweep` would.
+
+With the docker runner its containers see the NVML stand-in that this process sees, in place of a GPU.
 
 Exit codes: 0 done, 2 one line says what a person can mend, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,11 +25,24 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def main(data: str, images: str, device: str = "gpu") -> int:
+def pretend_gpus() -> None:
+    """A container that asks for a GPU gets the stand-in's library, which FRAMEWATT_CONTAINER_MOUNTS shows it."""
+    from common.host.containers.runner import DockerRunner
+
+    library = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]}
+    DockerRunner._device_arguments = lambda self, device: {"environment": library}  # type: ignore[method-assign]
+
+
+def main(data: str, images: str, device: str = "gpu", runner: str = "local") -> int:
     options = Options(
-        device=device, model="MobileNetV3S", weights="seeded", batch_sizes="1,2,3,4", replicates=2, runner="local",
-        python=sys.executable, threads=1, settings=SETTINGS,
+        device=device, model="MobileNetV3S", weights="seeded", batch_sizes="1,2,3,4", replicates=2, runner=runner,
+        threads=1, settings=SETTINGS,
     )  # fmt: skip
+    if runner == "local":
+        options = replace(options, python=sys.executable)
+    else:
+        options = replace(options, gpu_driver="cdi")
+        pretend_gpus()
     try:
         outcome = bench(options, Console(width=200), DataFolder(Path(data)), Path(images))
     except UserError as error:

@@ -53,10 +53,15 @@ def last_cell(folder: Path) -> str:
 
 
 def test_the_device_is_read_before_the_first_worker_opens_a_context(world: World) -> None:
+    world.environment["FRAMEWATT_POWERCAP"] = str(world.data / "powercap")
     code, said = world.run()
     assert code == 0, said
     (folder,) = world.folders()
-    ((spell,),) = json.loads((folder / "run.json").read_text())["idle_without_context"].values()
+    description = json.loads((folder / "run.json").read_text())
+    ((spell,),) = description["idle_without_context"].values()
+    assert description["power"]["gpu0"] == {
+        "recording": True, "reason": "", "no_cpu_energy": f"no RAPL domain in {world.data / 'powercap'}",
+    }  # fmt: skip
     readings = [int(row["t_ns"]) for row in read_rows(folder / "power.csv")]
     starts = [int(row["start_ns"]) for path in folder.glob("cells/*/phases.csv") for row in read_rows(path)]
     assert readings[0] <= spell["start_ns"] < spell["end_ns"] <= min(starts)
