@@ -34,6 +34,7 @@ from common.errors import UserError
 from common.harness.environment import worker_environment
 from common.host import environments
 from common.host.containers import engine
+from common.host.containers.images import tag_of
 from common.host.containers.leftovers import remove_container
 from common.host.containers.limits import Limits
 from common.host.containers.ownership import container_user, lent
@@ -239,9 +240,10 @@ def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR
             raise UserError(str(error)) from error
     console.print(table)
     console.print(f"load {os.getloadavg()[0]:.2f} after, this benchmark included", highlight=False)
-    for image in sorted(client.images.list(filters={"label": engine.LABEL}), key=lambda image: str(image.tags)):
-        for tag in image.tags:
-            console.print(escape(f"{tag}: {image.attrs['Size'] / 1e6:,.0f} MB"), highlight=False)
+    prefix = tag_of("", "").partition("/")[0]
+    sizes = {tag: image.attrs["Size"] for image in client.images.list(name=f"{prefix}/*") for tag in image.tags}
+    for tag, size in sorted(sizes.items()):
+        console.print(escape(f"{tag}: {size / 1e6:,.0f} MB"), highlight=False)
 
 
 def _add(table: Table, title: str, found: Interval, pairs: str, target: str) -> None:

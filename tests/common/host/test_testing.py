@@ -1,0 +1,76 @@
+"""`invoke test` runs every test once, in whichever of its two streams, and fails where either of them fails."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from common.errors import UserError
+from common.host import testing
+
+FILES = (
+    "tests/images/test_a.py",
+    "tests/common/export/test_b.py",
+    "tests/analysis/test_c.py",
+    "tests/common/test_d.py",
+)
+#: what pyproject.toml says of pytest, as far as it matters here
+SETTINGS = """
+[tool.pytest.ini_options]
+testpaths = ["tests"]
+addopts = "-q --import-mode=importlib -m 'not every_image'"
+markers = ["every_image", "gpu", "framework", "engine"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of four files with two tests each, all of which pass and leave a line in `ran`."""
+    (tmp_path / "pyproject.toml").write_text(SETTINGS)
+    for name in FILES:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        body = f"    with open({str(tmp_path / 'ran')!r}, 'a') as file:\n        print(%r, file=file)\n"
+        path.write_text(
+            "import pytest\n\n"
+            f"def test_always():\n{body % path.stem}\n"
+            f"@pytest.mark.every_image\ndef test_seldom():\n{body % (path.stem + ' seldom')}"
+        )
+    monkeypatch.setattr(testing, "ROOT", tmp_path)
+    # only what matters here: other plugins take a second to load, in each of pytest's processes
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
+    return tmp_path
+
+
+def ran(project: Path) -> list[str]:
+    return sorted((project / "ran").read_text().splitlines())
+
+
+def console() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_every_test_runs_once(project: Path) -> None:
+    assert testing._run_all_tests(console(), []) == 0
+    assert ran(project) == ["test_a", "test_b", "test_c", "test_d"]
+
+
+@pytest.mark.parametrize("broken", [FILES[1], FILES[3]])
+def test_a_failure_in_either_stream_fails_and_is_shown(
+    project: Path, broken: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (project / broken).open("a") as file:
+        file.write("\ndef test_broken():\n    assert 'one' == 'other'\n")
+    # pyproject.toml leaves every_image out, unless it is asked for
+    assert testing._run_all_tests(console(), ["-m", ""]) == 1
+    assert ran(project) == sorted(f"test_{x}{seldom}" for x in "abcd" for seldom in ("", " seldom"))
+    assert f"FAILED {broken}::test_broken" in capfd.readouterr().out
+
+
+def test_core_and_every_image_exclude_each_other() -> None:
+    with pytest.raises(UserError, match="--core leaves out all tests on an engine, --engine-all adds some"):
+        testing.run_tests(console(), core=True, only="", engine_all=True)
