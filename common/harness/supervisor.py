@@ -19,9 +19,10 @@ import select
 import signal
 import stat
 import time
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from common.cell import Cell
 from common.harness import cell_folder, cooling, frontends, journal, memory
@@ -148,16 +149,30 @@ class Supervisor:
 
     def run(self) -> None:
         """Runs every cell that is not on disk. Raises CannotWrite or Interrupted; no worker is left behind."""
-        try:
-            for cell in self._job.cells:
-                self._wake.check()
-                if not cell_folder.exists(self._run_dir, cell.key):
-                    self._run_cell(cell)
-            if self._worker is not None:
-                self._worker.retire(_RETIRE_SECONDS)
-                self._worker = None
-        finally:
-            self._drop_worker()
+        with self._own_temporary_folder():
+            try:
+                for cell in self._job.cells:
+                    self._wake.check()
+                    if not cell_folder.exists(self._run_dir, cell.key):
+                        self._run_cell(cell)
+                if self._worker is not None:
+                    self._worker.retire(_RETIRE_SECONDS)
+                    self._worker = None
+            finally:
+                self._drop_worker()
+
+    @contextmanager
+    def _own_temporary_folder(self) -> Iterator[None]:
+        """What frameworks drop in $TMPDIR (AutoGraph's sources, inductor's headers) goes when the workers have gone.
+
+        A container has a /tmp of its own, in memory, which ends with it.
+        """
+        if self._job.runner != "local":
+            yield
+            return
+        with cell_folder.scratch(self._run_dir, f"tmp-{os.getpid()}") as folder:
+            self._environment["TMPDIR"] = str(folder.resolve())
+            yield
 
     def _run_cell(self, cell: Cell) -> None:
         worker = self._ready_worker(cell)

@@ -317,3 +317,16 @@ def test_the_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
 
 def test_every_status_that_a_supervisor_or_worker_gives_is_in_the_schema() -> None:
     assert {status for _, status, _ in MISBEHAVIOUR} | {"timeout", "parity_failed"} <= set(STATUSES)
+
+
+@pytest.mark.parametrize("runner", ["local", "docker"])
+def test_what_a_framework_leaves_in_the_temporary_folder(bench: Bench, tmp_path: Path, runner: str) -> None:
+    """TensorFlow's AutoGraph and inductor leave files in $TMPDIR when a worker ends without ceremony, as workers do."""
+    system = tmp_path / "system"
+    system.mkdir()
+    process = bench.start(bench.job("litters", (2, 1), runner=runner), {**os.environ, "TMPDIR": str(system)})
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not list((bench.run_dir / cell_folder.UNFINISHED).iterdir())
+    # a container's own /tmp ends with it
+    assert len(list(system.iterdir())) == (0 if runner == "local" else 2)

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,6 +66,11 @@ class Toy:
 
     def do_segfaults(self):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+    def do_litters(self):
+        tempfile.mkstemp(suffix=".py")
+        Path(tempfile.gettempdir(), "headers").mkdir()
+        os._exit(3)
 
     def do_raises(self):
         raise ValueError("a kernel\nof two lines")
