@@ -4,6 +4,7 @@ A round starts the same prepared cell twice, as a script and in a cell of a Jupy
 take turns in short blocks, in the order AB BA AB ... (common/alternation.py), so that both meet the same machine in the
 same seconds, which a run of `invoke bench --frontend script,notebook` cannot promise. Each pair of blocks gives one ratio of
 medians. Rounds are fresh processes and kernels: the interval over rounds holds what differs from one process to the next.
+One thread computes: several that wait for each other make a loaded machine's noise many times as large.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def measure(
     rounds: int = ROUNDS,
     pairs: int = PAIRS_OF_A_ROUND,
     block_s: float = BLOCK_S,
+    threads: int = 1,
     images_folder: Path = IMAGES,
     python: str | None = None,
 ) -> list[Cost]:
@@ -132,7 +134,7 @@ def measure(
     cases = [
         Case(
             variant, by_name[variant.image], "fp32", size, "host", runner.interpreter(variant.image), model, cpu, data.cache,
-            None, str(size),
+            threads, str(size),
         )
         for variant in chosen
         for size in batch_sizes
@@ -149,7 +151,7 @@ def measure(
     _print(console, found)
     facts = (
         f"{cpu.product}, {os.cpu_count()} CPUs seen; load average {before:.2f} before, {os.getloadavg()[0]:.2f} after, "
-        f"this benchmark included; {rounds} rounds of {pairs} pairs of blocks of {block_s:g} s; intervals are 95 % over rounds"
+        f"this benchmark included; {threads} intra-op thread{'' if threads == 1 else 's'}; {rounds} rounds of {pairs} pairs of blocks of {block_s:g} s; intervals are 95 % over rounds"
     )
     console.print(escape(facts), highlight=False, soft_wrap=True)
     return found
