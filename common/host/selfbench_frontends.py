@@ -151,7 +151,8 @@ def measure(
     _print(console, found)
     facts = (
         f"{cpu.product}, {os.cpu_count()} CPUs seen; load average {before:.2f} before, {os.getloadavg()[0]:.2f} after, "
-        f"this benchmark included; {threads} intra-op thread{'' if threads == 1 else 's'}; {rounds} rounds of {pairs} pairs of blocks of {block_s:g} s; intervals are 95 % over rounds"
+        f"this benchmark included; {threads} intra-op thread{'' if threads == 1 else 's'}; {rounds} rounds of {pairs} pairs "
+        f"of blocks of {block_s:g} s; intervals are 95 % over rounds"
     )
     console.print(escape(facts), highlight=False, soft_wrap=True)
     return found
