@@ -594,17 +594,31 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
 @task(
     help={
         "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
+        "notebook": "measure instead what a Jupyter notebook costs, by turns with a script; takes about 20 minutes; default: off",
+        "framework": "frameworks of --notebook, comma list; default: onnxrt,torch,keras",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
-def selfbench(_context: Context, docker: bool = False, statistics: bool = False, debug: bool = False) -> None:
+def selfbench(
+    _context: Context,
+    docker: bool = False,
+    notebook: bool = False,
+    framework: str = "",
+    statistics: bool = False,
+    debug: bool = False,
+) -> None:
     """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
     if docker:
         from common.host.selfbench_containers import measure
 
         measure(default_console())
+        return
+    if notebook:
+        from common.host import selfbench_frontends
+
+        selfbench_frontends.measure(default_console(), framework)
         return
     from common.host.selfbench import selfbench as run_selfbench
 

@@ -207,10 +207,11 @@ def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Measured]:
 
 
 def _judged(comparison: Comparison, margin: float, error_rate: float) -> Comparison:
-    return replace(comparison, verdict=_verdict(comparison.interval, comparison.p_value, margin, error_rate))
+    return replace(comparison, verdict=verdict(comparison.interval, comparison.p_value, margin, error_rate))
 
 
-def _verdict(interval: Interval | None, p_value: float, margin: float, error_rate: float) -> Verdict:
+def verdict(interval: Interval | None, p_value: float, margin: float, error_rate: float) -> Verdict:
+    """The word for a ratio; see the head of this file."""
     if interval is None:
         return Verdict.UNCLEAR
     lower, upper = 1 / (1 + margin), 1 + margin

@@ -19,7 +19,7 @@ import os
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Protocol
+from typing import Any, Callable, Dict, List, Optional, Protocol, TextIO
 
 
 class Refusal(Exception):
@@ -35,11 +35,18 @@ class Side(Protocol):
         """Durations in ns of consecutive inferences, together about so many seconds, at least one inference."""
 
 
-def serve(make: Callable[[], Side]) -> None:
-    """Answers the host until it closes our standard input. What libraries print goes to standard error instead."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def serve(make: Callable[[], Side], commands: Optional[TextIO] = None, answers: Optional[TextIO] = None) -> None:
+    """Answers the host until it closes the commands: standard input and output, unless two other streams are given.
 
+    What libraries print goes to standard error then.
+    """
+    if answers is None:
+        answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+    _converse(make, sys.stdin if commands is None else commands, answers)
+
+
+def _converse(make: Callable[[], Side], commands: TextIO, answers: TextIO) -> None:
     def say(**fields: Any) -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
@@ -47,7 +54,7 @@ def serve(make: Callable[[], Side]) -> None:
     try:
         side = make()
         say(facts=side.facts)
-        for line in sys.stdin:
+        for line in commands:
             say(durations_ns=side.block(float(json.loads(line)["seconds"])))
     except BrokenPipeError:
         return  # the host is gone

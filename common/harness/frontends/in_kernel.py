@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import socket
+from pathlib import Path
 from typing import Dict, List
 
+from common.alternation import serve
 from common.harness import worker
+from common.harness.alternating import HarnessSide
+from common.job import Job
 
 #: what a notebook brings into the process, named in the rows
 PACKAGES = ("ipykernel", "ipython", "pyzmq", "tornado")
@@ -21,6 +25,14 @@ def work(arguments: List[str], channel: int) -> int:
     with socket.socket(fileno=channel) as client:
         lend_output(client)
     return worker.main(arguments, versions())
+
+
+def take_turns(job: str, commands: int, answers: int, channel: int) -> None:
+    """The harness's side of common/alternation.py in this kernel. commands, answers: descriptors of its two streams."""
+    with socket.socket(fileno=channel) as client:
+        lend_output(client)
+    with os.fdopen(commands) as lines, os.fdopen(answers, "w") as answer:
+        serve(lambda: HarnessSide(Job.read(Path(job))), lines, answer)
 
 
 def lend_output(client: socket.socket) -> None:

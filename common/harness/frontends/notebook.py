@@ -35,7 +35,7 @@ import time
 from collections import deque
 from pathlib import Path
 from queue import Empty
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from common.harness import cell_folder
 from common.harness.process import die_with
@@ -49,10 +49,9 @@ LAST_WORDS_SECONDS = 1.0
 _RECENT_SECONDS = 2.0
 
 CELL = """\
-from common.harness import frontends
 from common.harness.frontends import in_kernel
 
-in_kernel.work({arguments!r}, {channel})"""
+in_kernel.work({arguments!r}, CHANNEL)"""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -102,19 +101,18 @@ class Output:
 
 
 class Kernel:
-    """A Jupyter kernel and the connection to it. folder: a scratch folder of its own.
+    """A Jupyter kernel and the connection to it.
 
-    arguments: of the worker; descriptors among them are handed on.
+    cell: what it runs; CHANNEL in it becomes the descriptor of a socket to this program. descriptors: handed on to it and
+    closed here. folder: a scratch folder of its own.
     """
 
-    def __init__(self, arguments: List[str], folder: Path) -> None:
-        self._arguments = arguments
+    def __init__(self, cell: str, descriptors: Sequence[int], folder: Path) -> None:
         self._connection_file = folder / "kernel.json"
         self._output = Output()
         self._bell = _ring_at_death_of_a_child()
         self._channel, theirs = socket.socketpair()
-        descriptors = [*(int(number) for number in arguments[2:]), theirs.fileno()]
-        self._cell = CELL.format(arguments=arguments, channel=theirs.fileno())
+        self._cell = cell.replace("CHANNEL", str(theirs.fileno()))
         # ipykernel chooses its own free ports and writes the file: nobody can take them in between.
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(self._connection_file)]
         # ERROR: version 7 warns of every connection that is not encrypted, and these stay on this machine.
@@ -123,11 +121,12 @@ class Kernel:
         environment.pop("PYTHONSTARTUP", None)
         # Four lines about breakpoints, which would be the last words of a kernel that says nothing else.
         environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=descriptors)
+        handed_on = [*descriptors, theirs.fileno()]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=handed_on)
         theirs.close()
-        # The supervisor must see the end of the events when the kernel is gone, and fail to command a dead one.
-        for number in arguments[2:4]:
-            os.close(int(number))
+        # Whoever holds the other ends must see when the kernel is gone.
+        for descriptor in descriptors:
+            os.close(descriptor)
 
         # Imported while the kernel starts.
         import zmq
@@ -246,26 +245,35 @@ def die_like(exit_code: int) -> int:
     return exit_code
 
 
+def run(cell: str, descriptors: Sequence[int], folder: Path) -> int:
+    """Runs one cell in a kernel of its own; see Kernel. Exit code: 0, 1 when the cell raised, else the dead kernel's."""
+    kernel = Kernel(cell, descriptors, folder)
+    try:
+        kernel.connect()
+        ran = kernel.execute()
+        kernel.shut_down()
+        return 0 if ran else 1
+    except KernelDied as death:
+        kernel.hear_last_words()
+        return death.exit_code
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends this process as the kernel ended."""
+    # Not sys.exit: it would wait for the threads of the connection.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(die_like(exit_code))
+
+
 def main(arguments: List[str]) -> int:
     """As worker.main: job.json, the worker's name, and the descriptors of commands, events and lifeline."""
-    die_with(int(arguments[4]))
+    descriptors = [int(number) for number in arguments[2:]]
+    die_with(descriptors[2])
     job = Job.read(Path(arguments[0]))
     with cell_folder.scratch(Path(job.run_dir), f"kernel-{arguments[1]}") as folder:
-        kernel = Kernel(arguments, folder)
-        try:
-            kernel.connect()
-            ran = kernel.execute()
-            kernel.shut_down()
-            return 0 if ran else 1
-        except KernelDied as death:
-            kernel.hear_last_words()
-            exit_code = death.exit_code
-    return die_like(exit_code)
+        return run(CELL.format(arguments=arguments), descriptors, folder)
 
 
 if __name__ == "__main__":
-    # Not sys.exit: it would wait for the threads of the connection.
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(main(sys.argv[1:]))
