@@ -232,9 +232,12 @@ def _create_tables(database: Database) -> None:
     )
     connection.execute(f"CREATE TABLE run_device (run VARCHAR, {_declare(dict(run_facts.DEVICE))})")
     connection.execute(f"CREATE TABLE cooling (run VARCHAR, cell_key VARCHAR, {_declare(dict(run_facts.COOLING))})")
-    connection.execute(f"CREATE TABLE idle_spell (run VARCHAR, device VARCHAR, {_declare(dict(run_facts.IDLE_SPELL))})")
+    connection.execute(
+        f"CREATE TABLE idle_spell (run VARCHAR, device VARCHAR, boot BIGINT, {_declare(dict(run_facts.IDLE_SPELL))})"
+    )
     connection.execute("CREATE TABLE sample_source (path VARCHAR, run VARCHAR, cell_key VARCHAR)")
-    connection.execute("CREATE TABLE power_source (path VARCHAR, run VARCHAR)")
+    connection.execute("CREATE TABLE cell_boot (run VARCHAR, cell_key VARCHAR, boot BIGINT)")
+    connection.execute("CREATE TABLE power_source (path VARCHAR, run VARCHAR, boot BIGINT)")
     for kind, file_name in (("sample", "samples.csv"), ("server", "samples.csv"), ("power", "power.csv")):
         # a file with a header alone: DuckDB wants at least one file, and a set of runs may have none
         path = database.scratch_file()
@@ -376,6 +379,14 @@ def _load_small_files(database: Database, batch: list[_Run]) -> None:
         for row in run_facts.cooling_rows(run.document):
             cooling_values = [run.name, *row]
             database.connection.execute(f"INSERT INTO cooling VALUES ({_marks(cooling_values)})", cooling_values)
+        boots = run_facts.boots_of(run.document, "cells")
+        if boots:
+            _insert_rows(
+                database,
+                "cell_boot",
+                {"run": "VARCHAR", "cell_key": "VARCHAR", "boot": "BIGINT"},
+                [[run.name, key, boot] for key, boot in boots.items()],
+            )
         for row in run_facts.idle_spell_rows(run.document):
             spell_values = [run.name, *row]
             database.connection.execute(f"INSERT INTO idle_spell VALUES ({_marks(spell_values)})", spell_values)
@@ -433,12 +444,14 @@ def _meter(database: Database, batch: list[_Run]) -> None:
     source: dict[str, tuple[str, ...]] = {}
     untouched: list[str] = []
     for run in batch:
+        boots = run_facts.boots_of(run.document, "power")
         for path in run.power:
+            boot = str(boots.get(os.path.basename(path), ""))  # noqa: PTH119 - as above
             if _is_sound(path, "power.csv"):
                 untouched.append(path)
             else:
                 path = _repaired(database, path, "power.csv")
-            source[path] = (run.name,)
+            source[path] = (run.name, boot)
     faulty = _read_sources(database, "power", source, untouched)
     if faulty:
         _read_sources(database, "power", _with_repairs(database, "power.csv", source, faulty), [])
@@ -474,8 +487,7 @@ def _read_sources(
     if kind == "sample":
         _set_paths(database, "server", [path for path, names in source.items() if names in server])
     columns = {"path": "VARCHAR", "run": "VARCHAR"}
-    if kind == "sample":
-        columns["cell_key"] = "VARCHAR"
+    columns |= {"cell_key": "VARCHAR"} if kind == "sample" else {"boot": "BIGINT"}
     connection.execute(
         f"DELETE FROM {table} WHERE run IN (SELECT unnest($1))", [[names[0] for names in source.values()]]
     )

@@ -39,6 +39,8 @@ class Meter:
     device: int | None
     t_ns: Times
     joules: Floats
+    #: of the machine, where it was rebooted in the middle of the run; None is the last
+    boot: int | None = None
 
     def between(self, edges: Floats) -> Floats | None:
         """(len(edges) - 1,) joules of the stretches; None where an edge is more than a second from any reading."""
@@ -50,7 +52,8 @@ class Meter:
 def meters(database: Database, run: str) -> list[Meter]:
     """The meters of a run that have two readings or more, as the view `meter_joules` adds them up."""
     columns = database.connection.execute(
-        "SELECT stream, class, uuid, device, t_ns, joules FROM meter_joules WHERE run = $1 ORDER BY stream, t_ns", [run]
+        "SELECT stream, boot, class, uuid, device, t_ns, joules FROM meter_joules WHERE run = $1 ORDER BY stream, t_ns",
+        [run],
     ).fetchnumpy()
     streams = np.asarray(columns["stream"]).astype(str)
     starts = [0, *(np.flatnonzero(streams[1:] != streams[:-1]) + 1).tolist(), len(streams)]
@@ -58,7 +61,7 @@ def meters(database: Database, run: str) -> list[Meter]:
     for begin, end in itertools.pairwise(starts):
         if end - begin < 2:
             continue
-        kind, uuid, device = (columns[name][begin] for name in ("class", "uuid", "device"))
+        boot, kind, uuid, device = (columns[name][begin] for name in ("boot", "class", "uuid", "device"))
         found.append(
             Meter(
                 str(kind),
@@ -66,6 +69,7 @@ def meters(database: Database, run: str) -> list[Meter]:
                 None if device is np.ma.masked else int(device),
                 np.ma.getdata(columns["t_ns"])[begin:end].astype(np.int64),
                 np.ma.getdata(columns["joules"])[begin:end].astype(np.float64),
+                None if boot is np.ma.masked else int(boot),
             )
         )
     return found
@@ -102,9 +106,10 @@ def of_rows(
 
 
 def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -> Draws | None:
-    mine = [meter for meter in known if _belongs(meter, row)]
-    if not mine:
-        return None
+    boots = {
+        found["cell_key"]: found["boot"]
+        for found in database.query("SELECT cell_key, boot FROM cell_boot WHERE run = $1", [row["run"]])
+    }
     joules: list[Floats] = []
     images: list[Floats] = []
     each = 1 if row["scenario"] == "server" else int(row["batch_size"])
@@ -117,8 +122,9 @@ def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -
         if count < FEWEST:
             return None
         edges = np.linspace(first, last, count + 1)
+        mine = [meter for meter in known if meter.boot == boots.get(key) and _belongs(meter, row)]
         parts = [meter.between(edges) for meter in mine]
-        if any(part is None for part in parts):
+        if not parts or any(part is None for part in parts):
             return None
         joules.append(np.sum([part for part in parts if part is not None], axis=0))
         # images done by an edge, the one under way in part: whole ones alone would add noise of their own

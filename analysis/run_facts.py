@@ -135,12 +135,31 @@ def cooling_rows(document: Mapping[str, Any]) -> list[list[Value]]:
     ]
 
 
+def earlier_boots(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was measured before reboots in the middle of the run, oldest first: boot 1, 2, ...; common/host/runs.py writes it."""
+    found = document.get("earlier_boots")
+    return [boot if isinstance(boot, dict) else {} for boot in (found if isinstance(found, list) else [])]
+
+
+def boots_of(document: Mapping[str, Any], what: str) -> dict[str, int]:
+    """Cell key or name of a power file (what: "cells", "power") -> the earlier boot that it belongs to; others to the last."""
+    return {
+        name: number
+        for number, boot in enumerate(earlier_boots(document), 1)
+        for name in (boot[what] if isinstance(boot.get(what), list) else [])
+        if isinstance(name, str)
+    }
+
+
 def idle_spell_rows(document: Mapping[str, Any]) -> list[list[Value]]:
-    """One row per spell in which no worker was on a device: the device, then values in the order of IDLE_SPELL."""
-    spells = document.get("idle_without_context")
-    return [
-        [_value("VARCHAR", device), *(_value(kind, spell.get(name)) for name, kind in IDLE_SPELL.items())]
-        for device, found in (spells.items() if isinstance(spells, dict) else ())
-        for spell in (found if isinstance(found, list) else [])
-        if isinstance(spell, dict)
-    ]
+    """One row per spell in which no worker was on a device: device, earlier boot, then values in the order of IDLE_SPELL."""
+    rows: list[list[Value]] = []
+    for number, part in [(None, document), *enumerate(earlier_boots(document), 1)]:
+        spells = part.get("idle_without_context")
+        rows += [
+            [_value("VARCHAR", device), number, *(_value(kind, spell.get(name)) for name, kind in IDLE_SPELL.items())]
+            for device, found in (spells.items() if isinstance(spells, dict) else ())
+            for spell in (found if isinstance(found, list) else [])
+            if isinstance(spell, dict)
+        ]
+    return rows

@@ -1,4 +1,4 @@
-"""Power of a run's meters over its whole length, with the phases of its cells in a strip below."""
+"""Power of a run's meters over its whole length (since the last boot), with the phases of its cells in a strip below."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ COLOURS = {
 }  # fmt: skip
 
 _READINGS = """
-WITH bounds AS (SELECT min(t_ns) AS low, max(t_ns) - min(t_ns) + 1 AS length FROM power WHERE run = $1)
+WITH bounds AS (SELECT min(t_ns) AS low, max(t_ns) - min(t_ns) + 1 AS length FROM power WHERE run = $1 AND boot IS NULL)
 SELECT concat_ws(' ', domain, device) AS meter, avg(t_ns) AS t_ns, avg(power_mw) AS power_mw
-FROM power, bounds WHERE run = $1 AND power_mw IS NOT NULL
+FROM power, bounds WHERE run = $1 AND boot IS NULL AND power_mw IS NOT NULL
 GROUP BY meter, (t_ns - low) * $2 // length ORDER BY meter, t_ns
 """
 
 _PHASES = """
 SELECT p.phase, p.start_ns, p.end_ns, p.cell_key, c.variant, c.precision, c.batch_size
 FROM phase_row AS p JOIN cell_row AS c USING (run, cell_key)
-WHERE p.run = $1 AND p.end_ns > p.start_ns ORDER BY p.start_ns
+WHERE p.run = $1 AND p.end_ns > p.start_ns
+  AND p.cell_key NOT IN (SELECT cell_key FROM cell_boot WHERE run = $1) ORDER BY p.start_ns
 """
 
 

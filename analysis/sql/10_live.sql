@@ -67,7 +67,8 @@ FROM file JOIN sample_source AS source ON source.path = file.filename LEFT JOIN 
 
 -- one row per power reading of these runs, `stream` names one meter of one run: what readings are compared within
 CREATE VIEW live.reading AS
-SELECT source.run, source.path, file.* EXCLUDE (filename), concat_ws('|', source.run, file.domain, file.uuid, file.device) AS stream,
+SELECT source.run, source.path, source.boot, file.* EXCLUDE (filename),
+  concat_ws('|', source.run, file.domain, file.uuid, file.device, 'boot ' || source.boot) AS stream,
   regexp_extract(file.domain, '^[a-z]+') AS class,
   coalesce(t_ns IS NULL OR domain IS NULL OR NOT isfinite(power_mw) OR NOT isfinite(energy_mj) OR power_mw < 0 OR energy_mj < 0, false)
     AS faulty
@@ -84,7 +85,7 @@ CREATE VIEW samples AS
 SELECT source.run, source.cell_key, file.* EXCLUDE (filename), file.end_ns - file.start_ns AS duration_ns
 FROM live.sample_file AS file JOIN sample_source AS source ON source.path = file.filename;
 
--- power: every power reading, straight from the files
+-- power: every power reading, straight from the files; boot counts those before reboots in the middle of the run, NULL is the last
 CREATE VIEW power AS
-SELECT source.run, file.* EXCLUDE (filename)
+SELECT source.run, source.boot, file.* EXCLUDE (filename)
 FROM live.power_file AS file JOIN power_source AS source ON source.path = file.filename;

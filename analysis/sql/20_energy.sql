@@ -25,7 +25,7 @@
 -- the meters of these runs, with the best power source that each has, and how long after a load their readings still show it
 CREATE VIEW live.meter AS
 WITH found AS (
-  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device,
+  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device, any_value(boot) AS boot,
     arg_min(coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9))
       FILTER (power_mw IS NOT NULL) AS source,
     count(power_mw) + count(energy_mj) > 0 AS tells_energy
@@ -41,17 +41,21 @@ CREATE TABLE batch.meter AS FROM live.meter LIMIT 0;
 
 -- windows of cells, of their idle phases and of their run's spells without a worker, with the meters of the cell's device
 CREATE VIEW live.energy_window AS
-WITH owned AS (
+WITH cell AS (
+  SELECT c.run, c.cell_key, c.device, c.device_uuid, b.boot FROM cell_row AS c LEFT JOIN cell_boot AS b USING (run, cell_key)
+),
+owned AS (
+  -- a meter of the same boot: the clock of another one began elsewhere
   SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
-  FROM cell_row AS cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.class <> 'gpu'
+  FROM cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.boot IS NOT DISTINCT FROM cell.boot AND meter.class <> 'gpu'
   UNION ALL
   SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
-  FROM cell_row AS cell JOIN batch.meter AS meter
-    ON meter.run = cell.run AND meter.class = 'gpu' AND meter.uuid = cell.device_uuid
+  FROM cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.boot IS NOT DISTINCT FROM cell.boot
+    AND meter.class = 'gpu' AND meter.uuid = cell.device_uuid
   UNION ALL
   SELECT cell.run, cell.cell_key, meter.stream, meter.class, meter.settle_ns
-  FROM cell_row AS cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.class = 'gpu'
-    AND 'gpu' || meter.device = cell.device AND coalesce(meter.uuid, cell.device_uuid) IS NULL
+  FROM cell JOIN batch.meter AS meter ON meter.run = cell.run AND meter.boot IS NOT DISTINCT FROM cell.boot
+    AND meter.class = 'gpu' AND 'gpu' || meter.device = cell.device AND coalesce(meter.uuid, cell.device_uuid) IS NULL
 )
 SELECT m.run, m.cell_key, 'measure' AS purpose, 0 AS part, window_start_ns AS start_ns, window_end_ns AS end_ns, stream, class
 FROM batch.measured AS m JOIN owned USING (run, cell_key) WHERE window_end_ns > window_start_ns
@@ -64,7 +68,7 @@ WHERE p.phase IN ('idle_before', 'idle') AND p.run IN (FROM batch.run) AND end_n
 UNION ALL
 SELECT cell.run, cell.cell_key, 'without_context', row_number() OVER (PARTITION BY cell.run, cell.cell_key, stream ORDER BY start_ns),
   start_ns, end_ns, stream, class
-FROM idle_spell AS spell JOIN cell_row AS cell ON cell.run = spell.run AND cell.device = spell.device
+FROM idle_spell AS spell JOIN cell ON cell.run = spell.run AND cell.device = spell.device AND cell.boot IS NOT DISTINCT FROM spell.boot
 JOIN owned ON owned.run = cell.run AND owned.cell_key = cell.cell_key
 WHERE end_ns > start_ns AND cell.run IN (FROM batch.run);
 
@@ -289,12 +293,13 @@ CREATE TABLE energy AS FROM live.energy LIMIT 0;
 
 -- power_by_meter: every power reading with its meter: a GPU, a CPU package or its DRAM
 CREATE VIEW power_by_meter AS
-SELECT *, concat_ws('|', run, domain, uuid, device) AS stream, regexp_extract(domain, '^[a-z]+') AS class FROM power;
+SELECT *, concat_ws('|', run, domain, uuid, device, 'boot ' || boot) AS stream, regexp_extract(domain, '^[a-z]+') AS class FROM power;
 
 -- meter_joules: energy since the first reading of each meter: the integral of its power, or its counter where it tells no power
 CREATE VIEW meter_joules AS
 WITH meter AS (
-  SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device, count(power_mw) AS powers
+  SELECT run, stream, any_value(boot) AS boot, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device,
+    count(power_mw) AS powers
   FROM power_by_meter GROUP BY run, stream
 )
 SELECT meter.* EXCLUDE (powers), t_ns, cumulated_mj / 1e3 AS joules

@@ -36,6 +36,8 @@ class Thermometer:
         """
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
         for path in self._run_dir.glob("power*.csv"):
+            if "-boot" in path.name:
+                continue  # before a reboot, by another clock
             for t_ns, degrees in _readings(path, self._uuid):
                 if t_ns <= now_ns and (self._newest is None or t_ns > self._newest[0]):
                     self._newest = t_ns, degrees

@@ -24,14 +24,23 @@ from common.host import doctor, models
 from common.host import options as opt
 from common.host.bench_options import Options
 from common.host.devices import Device, choose_devices
-from common.host.fingerprint import describe_host, source_revision
+from common.host.fingerprint import boot_id, describe_host, source_revision
 from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
 from common.host.loads import Load, parse_loads
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
 from common.host.runner import Context, Runner, RunnerFacts
-from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, typed_command, utc_now
+from common.host.runs import (
+    Run,
+    check_writable,
+    find_unfinished,
+    locked,
+    make_folder,
+    set_boots_apart,
+    typed_command,
+    utc_now,
+)
 from common.host.sidecars import looked_after
 from common.job import Settings
 from common.model_files import ModelFiles
@@ -286,6 +295,7 @@ def open_run(
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
+        set_boots_apart(unfinished, boot_id())
         unfinished.save()
         return unfinished, int(unfinished.description["seed"])
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
@@ -302,6 +312,7 @@ def open_run(
             "finished_utc": None,
             "origin": "framewatt",
             "source_revision": source_revision(),
+            "boot_id": boot_id(),
             "seed": seed,
             "plan": planned_keys(make_plan(request, seed)),
             "settings": vars(request.settings),

@@ -60,6 +60,11 @@ def describe_host() -> dict[str, Any]:
     }
 
 
+def boot_id() -> str | None:
+    """Changes with each boot of the kernel, the same in all its containers; None where it is not shown."""
+    return _read("/proc/sys/kernel/random/boot_id")
+
+
 def source_revision() -> str | None:
     """Commit of the checkout, with "+changes" when tracked files differ; None outside a git checkout."""
     try:

@@ -70,7 +70,7 @@ def _windows(run: Path) -> list[tuple[int, int]]:
 def _spells(run: Run) -> list[tuple[int, int]]:
     """(begin, end) of the spells without a worker, widened likewise."""
     spells = run_facts.idle_spell_rows(run.description)
-    return [(b - MARGIN_NS, e + MARGIN_NS) for _, b, e in spells if isinstance(b, int) and isinstance(e, int)]
+    return [(b - MARGIN_NS, e + MARGIN_NS) for _, _, b, e in spells if isinstance(b, int) and isinstance(e, int)]
 
 
 def _copy_readings(source: Path, target: Path, windows: list[tuple[int, int]]) -> None:

@@ -81,6 +81,31 @@ def read_run(folder: Path) -> Run:
     return Run(folder, description)
 
 
+def set_boots_apart(run: Run, boot_id: str | None) -> None:
+    """Notes in which boot of the machine the run goes on; what an earlier one measured is set apart.
+
+    CLOCK_MONOTONIC begins again with each boot: readings of two boots in one file would belong to each other's windows.
+    So the power files are renamed, and `earlier_boots` of run.json says which files and cells belong together.
+    """
+    known = run.description.get("boot_id")
+    if known and boot_id and known != boot_id:
+        earlier = run.description.setdefault("earlier_boots", [])
+        told = {name for boot in earlier for name in (*boot["cells"], *boot["power"])}
+        power = [path for path in sorted(run.folder.glob("power*.csv")) if path.name not in told]
+        renamed = [path.with_name(f"{path.stem}-boot{len(earlier) + 1}.csv") for path in power]
+        for path, target in zip(power, renamed, strict=True):
+            path.rename(target)
+        earlier.append(
+            {
+                "boot_id": known,
+                "cells": sorted(run.existing_cells() - told),
+                "power": [path.name for path in renamed],
+                "idle_without_context": run.description.pop("idle_without_context", {}),
+            }
+        )
+    run.description["boot_id"] = boot_id
+
+
 def find_unfinished(results: Path, **facts: str) -> Run | None:
     """The newest run that did not come to its end and whose run.json says these facts, such as request="..."."""
     for path in sorted(results.glob(f"*/{DESCRIPTION}"), reverse=True):

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from analysis import tables
+from analysis.analyze import all_intervals
 from analysis.selection import Selection
 from common import schema
+from common.cell import Cell
 
 MS = 10**6
 SECOND = 10**9
@@ -293,3 +295,42 @@ def test_a_damaged_power_file_costs_its_lines(build: Any, opened: Any, junk: byt
     assert len(database.problems) == 1
     assert "power.csv:" in str(database.problems[0])
     assert database.exit_code == 1
+
+
+def test_readings_of_another_boot_have_another_clock(build: Any, opened: Any) -> None:
+    """Power failed in the middle of the run; the second boot's clock passes the same instants, at another power."""
+    run, start, end, idle_end = gpu_run(build)
+    first = Cell("ResNet50", "onnxrt", "fp32", 8, device="gpu0").key
+    run.now_ns = start + 2 * SECOND
+    run.cell(batch_size=16, durations_ns=[10 * MS] * 500, idle_ns=2 * SECOND)
+    again, again_end = start + 2 * SECOND, start + 7 * SECOND
+    energy, power = step_load(start, end)
+    run.power(meter(start, idle_end, energy, power), name="power-boot1.csv")
+    run.power(meter(again, again_end + 2 * SECOND, None, lambda t: 500.0 if again <= t < again_end else 50.0))
+    spell = {"start_ns": start - 2 * SECOND, "end_ns": start - SECOND}
+    before = {"boot_id": "a", "cells": [first], "power": ["power-boot1.csv"], "idle_without_context": {"gpu0": [spell]}}
+    run.run_json(boot_id="b", earlier_boots=[before], idle_without_context={"gpu0": [{**spell}]})
+    database = opened(run)
+    assert database.problems == []
+    rows = {row["cell_key"]: row for row in database.query("FROM energy")}
+    assert len(rows) == 2 and database.query("FROM marks WHERE mark = 'energy_suspect'") == []
+    one, two = rows[first], next(row for key, row in rows.items() if key != first)
+    assert (one["gross_j"], one["basis"]) == (pytest.approx(1500, rel=0.02), "counter")
+    assert (two["gross_j"], two["basis"]) == (pytest.approx(2500, rel=0.02), "integral")
+    assert (one["idle_w"], two["idle_w"]) == (pytest.approx(80, rel=0.06), pytest.approx(50, rel=0.06))
+    assert (one["idle_without_context_w"], two["idle_without_context_w"]) == (pytest.approx(80), pytest.approx(50))
+    assert database.query("SELECT count(*) AS n FROM conditions") == [{"n": 2}]
+    found = all_intervals(database, tables.load(database, Selection()))
+    for key, watts in ((first, 300), (two["cell_key"], 500)):
+        interval = found[(key,), run.folder.name, "joules_per_image"]
+        images = 4000 if key == first else 8000
+        assert interval.estimate == pytest.approx(5 * watts / images, rel=0.02)
+
+
+@pytest.mark.parametrize("junk", [3, [3, {"cells": 4, "power": {}}], [{"cells": ["x", 3], "idle_without_context": []}]])
+def test_junk_about_boots_is_unknown(build: Any, opened: Any, junk: Any) -> None:
+    run, start, end, idle_end = gpu_run(build)
+    run.run_json(earlier_boots=junk)
+    energy, power = step_load(start, end)
+    run.power(meter(start, idle_end, energy, power))
+    assert energy_of(opened(run))["gross_j"] == pytest.approx(1500, rel=0.02)

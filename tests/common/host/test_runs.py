@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, read_run
+from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, read_run, set_boots_apart
 
 
 def make_run(results: Path, request: str) -> Run:
@@ -88,3 +88,33 @@ def test_an_unwritable_data_folder_is_one_line(tmp_path: Path) -> None:
         make_folder(blocked / "results", "cpu")
     with pytest.raises(UserError, match=r"MiB left, a run needs"):
         check_writable(tmp_path, needed_bytes=2**60)
+
+
+def test_what_was_measured_before_a_reboot_is_set_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "x")
+
+    def measure(key: str) -> None:
+        (run.folder / "cells" / key).mkdir(parents=True)
+        (run.folder / "cells" / key / "cell.csv").write_text("")
+        (run.folder / "power-gpu0.csv").write_text(f"power of {key}")
+
+    set_boots_apart(run, "one")
+    measure("a")
+    run.description["idle_without_context"] = {"gpu0": [{"start_ns": 1, "end_ns": 2}]}
+    set_boots_apart(run, "one")  # continued, and nothing happened in between
+    assert "earlier_boots" not in run.description
+    set_boots_apart(run, "two")
+    measure("b")
+    set_boots_apart(run, "three")
+    measure("c")
+    set_boots_apart(run, None)  # a kernel that does not tell: nothing is known of a reboot
+    run.save()
+    first, second = read_run(run.folder).description["earlier_boots"]
+    assert first == {
+        "boot_id": "one", "cells": ["a"], "power": ["power-gpu0-boot1.csv"],
+        "idle_without_context": {"gpu0": [{"start_ns": 1, "end_ns": 2}]},
+    }  # fmt: skip
+    assert (second["cells"], second["power"]) == (["b"], ["power-gpu0-boot2.csv"])
+    assert {path.name: path.read_text() for path in run.folder.glob("power*.csv")} == {
+        "power-gpu0-boot1.csv": "power of a", "power-gpu0-boot2.csv": "power of b", "power-gpu0.csv": "power of c",
+    }  # fmt: skip
