@@ -35,7 +35,7 @@ import time
 from collections import deque
 from pathlib import Path
 from queue import Empty
-from typing import Any, Deque, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from common.harness import cell_folder
 from common.harness.process import die_with
@@ -145,8 +145,8 @@ class Kernel:
         while not (answered and heard):
             self._client.kernel_info()
             self._wait(0.2, [self._client.shell_channel, self._client.iopub_channel])
-            answered = self._receive(self._client.shell_channel, "kernel_info_reply") is not None or answered
-            heard = self._receive(self._client.iopub_channel) is not None or heard
+            answered = self._receive(self._client.get_shell_msg, "kernel_info_reply") is not None or answered
+            heard = self._receive(self._client.get_iopub_msg) is not None or heard
 
     def execute(self) -> bool:
         """Runs the cell to its end; whether it raised nothing. Raises KernelDied."""
@@ -159,12 +159,12 @@ class Kernel:
                 self._output.accept(self._channel)
                 waiting_for.remove(self._channel)
             while True:
-                message = self._receive(client.iopub_channel)
+                message = self._receive(client.get_iopub_msg)
                 if message is None:
                     break
                 if message["msg_type"] == "error":
                     print(_COLOURS.sub("", "\n".join(message["content"]["traceback"])), file=sys.stderr, flush=True)
-            reply = self._receive(client.shell_channel, "execute_reply")
+            reply = self._receive(client.get_shell_msg, "execute_reply")
             if reply is not None and reply["parent_header"].get("msg_id") == request:
                 return bool(reply["content"]["status"] == "ok")
 
@@ -209,11 +209,14 @@ class Kernel:
         if exit_code is not None:
             raise KernelDied(exit_code)
 
-    def _receive(self, channel: Any, kind: str = "") -> Optional[Dict[str, Any]]:
-        """The next message of that kind (of any) that has arrived; None when there is none."""
+    def _receive(self, get: Callable[..., Any], kind: str = "") -> Optional[Dict[str, Any]]:
+        """The next message of that kind (of any) that has arrived; None when there is none.
+
+        get: of the client, not of a channel, whose methods are coroutines in some versions of jupyter_client.
+        """
         while True:
             try:
-                message: Dict[str, Any] = channel.get_msg(timeout=0)
+                message: Dict[str, Any] = get(timeout=0)
             except Empty:
                 return None
             if kind in ("", message["msg_type"]):
