@@ -1,0 +1,156 @@
+"""A real Ray cluster on this machine, each host of it with a checkout and a data folder of its own, and sweeps as a user types them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.common.host.faults.conftest import DOCKERFILE, ROOT, TOY, make_model
+
+#: short windows and no waiting: what is measured here is nobody's figure
+FAST = (
+    "--model", "MobileNetV3S", "--weights", "seeded", "--min-seconds", "0.05", "--max-seconds", "0.2", "--warmup-seconds", "0.05",
+    "--idle-seconds", "0.02", "--images", "1", "--threads", "1", "--device", "cpu", "--python", sys.executable,
+)  # fmt: skip
+#: a lost host is noticed within a second or two, as a real one is within fifteen
+SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+STORE = 80 * 2**20
+
+
+def make_checkout(folder: Path) -> Path:
+    """framewatt with nothing but the toy framework under images/."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("common", "analysis"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "tasks.py", folder / "tasks.py")
+    (folder / "images" / "toy").mkdir(parents=True)
+    (folder / "images" / "toy" / "Dockerfile").write_text(DOCKERFILE)
+    shutil.copy(TOY, folder / "images" / "toy" / "adapter.py")
+    return folder
+
+
+@dataclass
+class Host:
+    """One node of the cluster: its processes belong to this test."""
+
+    name: str
+    checkout: Path
+    data: Path
+    node: Any = None
+
+    @property
+    def raylet(self) -> int:
+        return int(self.node.all_processes["raylet"][0].process.pid)
+
+    def kill(self) -> None:
+        """As a power failure: everything of it at once. Its workers end when the raylet is gone."""
+        for processes in self.node.all_processes.values():
+            for one in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one.process.pid, signal.SIGKILL)
+
+
+@dataclass
+class Fleet:
+    """The cluster, and the machine from which sweeps are started."""
+
+    root: Path
+    cluster: Any
+    driver: Path
+    hosts: dict[str, Host] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self, name: str, accelerator: str, gpus: int = 1, **environment: str) -> Host:
+        checkout, data = make_checkout(self.root / name / "framewatt"), self.root / name / "data"
+        make_model(data / "models" / "MobileNetV3S-0123456789ab")
+        variables = {"FRAMEWATT_CHECKOUT": str(checkout), "FRAMEWATT_DATA": str(data), "RAY_worker_niceness": "0"}
+        host = Host(name, checkout, data)
+        host.node = self.cluster.add_node(
+            wait=False, node_name=name, num_cpus=1, num_gpus=gpus, object_store_memory=STORE, include_dashboard=False,
+            resources={f"accelerator_type:{accelerator}": 1}, env_vars={**variables, **environment},
+        )  # fmt: skip
+        self.hosts[name] = host
+        return host
+
+    def remove(self, name: str) -> None:
+        host = self.hosts.pop(name)
+        self.cluster.remove_node(host.node, allow_graceful=False)
+
+    def data(self, name: str) -> Path:
+        folder = self.root / "drivers" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def start(self, data: Path, *words: str, task: str = "sweep") -> subprocess.Popen[str]:
+        """`invoke fleet sweep` as a process."""
+        command = [sys.executable, "-m", "common.host.program", "fleet", task, "--address", self.address, *words]
+        environment = {**os.environ, "FRAMEWATT_DATA": str(data), "PYTHONPATH": str(self.driver)}
+        process = subprocess.Popen(
+            command, cwd=self.driver, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, data: Path, *words: str, task: str = "sweep") -> tuple[int, str]:
+        process = self.start(data, *words, task=task)
+        said, _ = process.communicate(timeout=150)
+        return process.returncode, said
+
+
+def runs_of(data: Path) -> list[dict[str, Any]]:
+    """run.json of every run, with `folder` and `keys`: the cells that are there."""
+    found = []
+    for path in sorted((data / "results").glob("*/run.json")):
+        keys = sorted(cell.parent.name for cell in path.parent.glob("cells/*/cell.csv"))
+        found.append(json.loads(path.read_text()) | {"folder": path.parent, "keys": keys})
+    return found
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two hosts with an A2 each and one with a V100, by their word."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install --require-hashes -r requirements-fleet.lock")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    root = tmp_path_factory.mktemp("fleet")
+    head = {
+        "num_cpus": 0, "num_gpus": 0, "node_name": "head", "object_store_memory": STORE, "include_dashboard": False,
+        "_system_config": SYSTEM,
+    }  # fmt: skip
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    fleet = Fleet(root, cluster, make_checkout(root / "driver" / "framewatt"))
+    try:
+        for name, accelerator in (("a2-east", "A2"), ("a2-west", "A2"), ("v100-north", "V100")):
+            fleet.add(name, accelerator)
+        yield fleet
+    finally:
+        for process in fleet.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def data(fleet: Fleet, request: pytest.FixtureRequest) -> Path:
+    """The driver's data folder, one for each test."""
+    return fleet.data(request.node.name)
+
+
+Check = Callable[[], Any]
