@@ -68,7 +68,7 @@ def on_host(task: str, spec: Message, inputs: dict[str, tuple[str, bytes]] | Non
         "gpus": ray_gpus(),
     }
     if checkout is None:
-        where = ", ".join(map(str, candidates(spec.get("checkout", ""))))
+        where = " or ".join(map(str, places(spec.get("checkout", ""))))
         yield _end(refused=f"no checkout of framewatt at {where}: give --checkout PATH, or start Ray there with "
                            "FRAMEWATT_CHECKOUT=PATH")  # fmt: skip
         return
@@ -86,17 +86,16 @@ def on_host(task: str, spec: Message, inputs: dict[str, tuple[str, bytes]] | Non
 # -- where things are --------------------------------------------------------------------------------------------------
 
 
-def candidates(given: str) -> list[Path]:
-    """Where a checkout is looked for: as given, as the host's Ray was told, around the .venv that runs Ray."""
-    named = [given] if given else []
-    named += [value for value in (os.environ.get("FRAMEWATT_CHECKOUT", ""),) if value]
-    return [*map(Path, named), Path(sys.prefix).parent]
+def places(given: str) -> list[Path]:
+    """Where a checkout is looked for: as given, else as the host's Ray was told, else around the .venv that runs Ray."""
+    if given:
+        return [Path(given)]
+    told = os.environ.get("FRAMEWATT_CHECKOUT", "")
+    return [*([Path(told)] if told else []), Path(sys.prefix).parent]
 
 
 def find_checkout(given: str) -> Path | None:
-    """The first place that holds one; a place that was given is the only one looked at."""
-    places = [Path(given)] if given else candidates("")
-    return next((place for place in places if (place / "common" / "host" / "bench.py").is_file()), None)
+    return next((place for place in places(given) if (place / "common" / "host" / "bench.py").is_file()), None)
 
 
 def interpreter(checkout: Path | None) -> str:
@@ -107,22 +106,20 @@ def interpreter(checkout: Path | None) -> str:
 
 def ray_gpus() -> list[str]:
     """The GPUs that Ray assigned to this task: indexes, or UUIDs where Ray was started with those."""
-    try:
-        import ray
-
-        return [str(gpu) for gpu in ray.get_gpu_ids()]
-    except Exception:  # outside of Ray
-        return []
+    ray = _ray()
+    return [str(gpu) for gpu in ray.get_gpu_ids()] if ray else []
 
 
 def ray_node() -> str:
     """Id of the host that this task runs on, "" outside of Ray."""
-    try:
-        import ray
+    ray = _ray()
+    return str(ray.get_runtime_context().get_node_id()) if ray else ""
 
-        return str(ray.get_runtime_context().get_node_id())
-    except Exception:
-        return ""
+
+def _ray() -> Any:
+    """The module, in one of Ray's workers; None elsewhere, where to ask it anything would start a cluster."""
+    ray = sys.modules.get("ray")
+    return ray if ray is not None and ray.is_initialized() else None
 
 
 def environment(checkout: Path, raylet: int) -> dict[str, str]:
@@ -344,8 +341,9 @@ class Shipper:
         self._sent: dict[str, int] = {}
 
     def described(self) -> list[Message]:
-        """run.json, whole."""
-        return list(self._pieces("run.json", 0))
+        """run.json, in one piece whatever its size."""
+        data = (self._run / "run.json").read_bytes()
+        return [{"path": "run.json", "offset": 0, "data": data, "sha256": hashlib.sha256(data).hexdigest()}]
 
     def growing(self) -> Iterator[Message]:
         for path in sorted(self._run.glob("*.csv")):
@@ -377,7 +375,9 @@ class Shipper:
             if path.is_file() and top not in ("cells", "unfinished", ".lock") and name != "run.json":
                 for piece in self._pieces(name, self._sent.get(name, 0)):
                     yield from self._collect(small, piece)
-        yield {"kind": "files", "files": [*small, *self.described()]}
+        if small:
+            yield {"kind": "files", "files": small}
+        yield {"kind": "files", "files": self.described()}
 
     def _collect(self, small: list[Message], piece: Message) -> Iterator[Message]:
         """Keeps pieces until they are one message's worth."""

@@ -21,13 +21,11 @@ from common.host.part import work_key
 from common.host.runs import DESCRIPTION, Run, read_run
 
 
-def request_digest(
-    options: Options, runner: str, seats: Sequence[Seat], inputs: Mapping[str, tuple[str, bytes]]
-) -> str:
-    """Equal for equal requests: all options but the seed, the runner, the seats, and the content of files given."""
+def request_digest(options: Options, code: str, seats: Sequence[Seat], inputs: Mapping[str, tuple[str, bytes]]) -> str:
+    """Equal for equal requests: all options but the seed, the code's digest, the seats, and the content of files given."""
     values: dict[str, Any] = asdict(options)
     del values["seed"]
-    values |= {"runner": runner, "seats": sorted(seat.name for seat in seats)}
+    values |= {"code": code, "seats": sorted(seat.name for seat in seats)}
     values |= {f"content of {name}": hashlib.sha256(content).hexdigest() for name, (_, content) in inputs.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -53,6 +53,8 @@ class Schedule:
         self._seats = {seat: _SeatState(dict.fromkeys(keys)) for seat, keys in cells.items()}
         self._by_attempt: dict[str, Seat] = {}
         self._nodes: dict[str, Node] = {}
+        #: also of hosts that are gone
+        self._names: dict[str, str] = {}
         self.left_out: dict[str, str] = dict(left_out or {})
         self._stopped = False
         #: cells that were taken from an attempt that ended and given to another
@@ -63,6 +65,7 @@ class Schedule:
     def update_nodes(self, nodes: Iterable[Node]) -> list[str]:
         """Takes the cluster as it is now; returns the running attempts whose host is gone, for `ended` to be told."""
         self._nodes = {node.id: node for node in nodes}
+        self._names |= {node.id: node.name for node in self._nodes.values()}
         alive = {node.id for node in self._nodes.values() if node.alive}
         return [state.running for state in self._seats.values() if state.node and state.node not in alive]
 
@@ -161,8 +164,7 @@ class Schedule:
     # -- what is known -------------------------------------------------------------------------------------------------
 
     def name_of(self, node_id: str) -> str:
-        node = self._nodes.get(node_id)
-        return node.name if node is not None else node_id[:8]
+        return self._names.get(node_id, node_id[:8])
 
     def seat_of(self, attempt: str) -> Seat:
         return self._by_attempt[attempt]

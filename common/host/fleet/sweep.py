@@ -135,8 +135,9 @@ class Sweep:
             self._give_up(attempt)
         for assignment in self._schedule.next():
             self._start(assignment)
-        for news in self._transport.poll(seconds):
-            self._take(news)
+        if not self._schedule.done:
+            for news in self._transport.poll(seconds):
+                self._take(news)
 
     def _full(self, attempt: str) -> str:
         """What an attempt is called on hosts: unlike any of another sweep."""

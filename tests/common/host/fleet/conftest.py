@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine, each host of it with a checkout and a data folder of its own, and sweeps as a user types them."""
+"""A real Ray cluster on this machine, its hosts with checkouts and data folders of their own, and sweeps as people type them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.common.host.faults.conftest import DOCKERFILE, ROOT, TOY, make_model
+from tests.common.host.faults.conftest import DOCKERFILE, ROOT, TOY, descendants, make_model
 
 #: short windows and no waiting: what is measured here is nobody's figure
-FAST = (
-    "--model", "MobileNetV3S", "--weights", "seeded", "--min-seconds", "0.05", "--max-seconds", "0.2", "--warmup-seconds", "0.05",
-    "--idle-seconds", "0.02", "--images", "1", "--threads", "1", "--device", "cpu", "--python", sys.executable,
+SETTINGS = {
+    "min_seconds": 0.05, "max_seconds": 0.2, "min_samples": 16, "min_images": 1, "precision_of_median": 0.5,
+    "warmup_max_seconds": 0.05, "idle_seconds": 0.02, "cell_timeout_s": 60.0,
+}  # fmt: skip
+OPTIONS = {
+    "framework": "sleeper", "model": "MobileNetV3S", "weights": "seeded", "batch_sizes": "1,2,3,4,5", "device": "cpu", "threads": 1,
+    "python": sys.executable,
+}  # fmt: skip
+#: the same as typed, as far as it can be typed
+TYPED = (
+    "--model", "MobileNetV3S", "--weights", "seeded", "--min-seconds", "0.05", "--max-seconds", "0.2", "--images", "1",
+    "--warmup-seconds", "0.05", "--idle-seconds", "0.02", "--threads", "1", "--device", "cpu", "--python", sys.executable,
 )  # fmt: skip
 #: a lost host is noticed within a second or two, as a real one is within fifteen
 SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
@@ -54,11 +63,11 @@ class Host:
         return int(self.node.all_processes["raylet"][0].process.pid)
 
     def kill(self) -> None:
-        """As a power failure: everything of it at once. Its workers end when the raylet is gone."""
-        for processes in self.node.all_processes.values():
-            for one in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(one.process.pid, signal.SIGKILL)
+        """As a power failure: everything of it at once, the agent and its workers too."""
+        ours = [one.process.pid for processes in self.node.all_processes.values() for one in processes]
+        for pid in [*ours, *descendants(self.raylet)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -96,20 +105,35 @@ class Fleet:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def start(self, data: Path, *words: str, task: str = "sweep") -> subprocess.Popen[str]:
-        """`invoke fleet sweep` as a process."""
-        command = [sys.executable, "-m", "common.host.program", "fleet", task, "--address", self.address, *words]
+    def start(
+        self, data: Path, accelerators: str = "", per_accelerator: str = "1", **options: Any
+    ) -> subprocess.Popen[str]:
+        """A sweep as a process; it prints no table."""
+        given = {
+            "options": {**OPTIONS, **options, "settings": {**SETTINGS, **options.get("settings", {})}},
+            "wanted": {"accelerators": accelerators, "per_accelerator": per_accelerator},
+        }
+        script = Path(__file__).with_name("fleet_sweep.py")
+        return self._start(data, str(script), self.address, json.dumps(given))
+
+    def run(self, data: Path, *words: str, task: str = "sweep") -> tuple[int, str]:
+        """`invoke fleet sweep` as it is typed."""
+        process = self._start(data, "-m", "common.host.program", "fleet", task, "--address", self.address, *words)
+        said, _ = process.communicate(timeout=150)
+        return process.returncode, said
+
+    def _start(self, data: Path, *command: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "FRAMEWATT_DATA": str(data), "PYTHONPATH": str(self.driver)}
         process = subprocess.Popen(
-            command, cwd=self.driver, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            [sys.executable, *command], cwd=self.driver, env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
         self.started.append(process)
         return process
 
-    def run(self, data: Path, *words: str, task: str = "sweep") -> tuple[int, str]:
-        process = self.start(data, *words, task=task)
-        said, _ = process.communicate(timeout=150)
-        return process.returncode, said
+
+def cells(data: Path) -> list[Path]:
+    return sorted(path.parent for path in (data / "results").glob("*/cells/*/cell.csv"))
 
 
 def runs_of(data: Path) -> list[dict[str, Any]]:
@@ -119,6 +143,12 @@ def runs_of(data: Path) -> list[dict[str, Any]]:
         keys = sorted(cell.parent.name for cell in path.parent.glob("cells/*/cell.csv"))
         found.append(json.loads(path.read_text()) | {"folder": path.parent, "keys": keys})
     return found
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A host's checkout; not to be changed."""
+    return make_checkout(tmp_path_factory.mktemp("host") / "framewatt")
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +181,3 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def data(fleet: Fleet, request: pytest.FixtureRequest) -> Path:
     """The driver's data folder, one for each test."""
     return fleet.data(request.node.name)
-
-
-Check = Callable[[], Any]
