@@ -609,7 +609,7 @@ def clean(
 
 @task(
     help={
-        "core": "leave out the tests that need a framework's environment or a Docker engine; default: off",
+        "core": "leave out the tests that need a framework's environment, a Docker engine or Ray; default: off",
         "only": "path or -k expression of the tests to run; default: all",
     }
 )
