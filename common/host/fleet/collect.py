@@ -13,12 +13,23 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from common.harness.cell_folder import UNFINISHED, CannotWrite, staged
 from common.host.runs import DESCRIPTION, Run, utc_now
+
+Piece = Mapping[str, Any]
+
+
+@dataclass
+class _Progress:
+    """What there is of a file."""
+
+    size: int = 0
+    hash: Any = field(default_factory=hashlib.sha256)
 
 
 class Corrupt(Exception):
@@ -30,7 +41,7 @@ class Receiving:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._hashes: dict[str, Any] = {}
+        self._progress: dict[str, _Progress] = {}
         self._description: dict[str, Any] = {}
         #: what only we know of the attempt, for `fleet` in run.json
         self.facts: dict[str, Any] = {}
@@ -40,35 +51,61 @@ class Receiving:
         """Whether the run has begun here: its run.json is written."""
         return bool(self._description)
 
-    def take(self, pieces: Iterable[Mapping[str, Any]]) -> None:
-        """Pieces as on_host.Shipper makes them."""
+    def take(self, pieces: Iterable[Piece]) -> None:
+        """Pieces as on_host.Shipper makes them; those of a cell wait for the rest of it."""
         for piece in pieces:
-            self._take(piece)
+            name, data = _verified(piece)
+            if name == DESCRIPTION:
+                self._describe(data)
+            else:
+                parts = name.split("/")
+                cell = self.folder / _waiting(parts[1]) if parts[0] == "cells" else None
+                self._append(piece, cell / parts[2] if cell is not None else self.folder.joinpath(*parts))
 
-    def _take(self, piece: Mapping[str, Any]) -> None:
-        name, data, offset = str(piece["path"]), bytes(piece["data"]), int(piece["offset"])
-        if hashlib.sha256(data).hexdigest() != piece["sha256"]:
-            raise Corrupt(f"{name} arrived with another hash than it was sent with")
-        parts = PurePosixPath(name).parts
-        if not parts or parts[0] == "/" or ".." in parts or (parts[0] == "cells" and len(parts) != 3):
-            raise Corrupt(f"{name} is no file of a run")
-        if name == DESCRIPTION:
-            self._describe(data)
-            return
-        target = self.folder.joinpath(*(self._staging(parts[1]), parts[2]) if parts[0] == "cells" else parts)
-        if offset == 0:
-            self._hashes[name] = hashlib.sha256()
-        elif name not in self._hashes:
-            raise Corrupt(f"{name} arrived without its beginning")
+    def cell(self, key: str, whole: Mapping[str, Any], pieces: Iterable[Piece] = ()) -> None:
+        """A cell appears, with the pieces that came last. whole: path -> [bytes, sha256] of each file as the host read it."""
+        if "/" in key or key in ("", ".", ".."):
+            raise Corrupt(f"{key!r} is no cell")
+        pieces = list(pieces)
+        ours = [piece for piece in pieces if str(piece["path"]).startswith(f"cells/{key}/")]
+        self.take(piece for piece in pieces if piece not in ours)
+        waiting = self.folder / _waiting(key)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb" if offset == 0 else "ab") as file:
-                if file.tell() != offset:
-                    raise Corrupt(f"{name} has {file.tell()} bytes, the next piece begins at {offset}")
-                file.write(data)
+            with staged(self.folder, key) as folder:
+                for path in waiting.iterdir() if waiting.is_dir() else ():
+                    path.rename(folder / path.name)
+                for piece in ours:
+                    self._append(piece, folder / _verified(piece)[0].rpartition("/")[2])
+                for name, (size, digest) in whole.items():
+                    progress = self._progress.pop(name, None)
+                    if progress is None or progress.size != size or progress.hash.hexdigest() != digest:
+                        raise Corrupt(f"{name} is not what the host has")
+                if f"cells/{key}/cell.csv" not in whole:
+                    raise Corrupt(f"cell {key} came without its row")
+        except CannotWrite as error:
+            raise UserError(f"{self.folder}: {error}") from error
+        finally:
+            if waiting.is_dir():
+                shutil.rmtree(waiting, ignore_errors=True)
+
+    def _append(self, piece: Piece, target: Path) -> None:
+        name, offset = str(piece["path"]), int(piece["offset"])
+        progress = self._progress.get(name)
+        if offset == 0:
+            progress = self._progress[name] = _Progress()
+        elif progress is None:
+            raise Corrupt(f"{name} arrived without its beginning")
+        if progress.size != offset:
+            raise Corrupt(f"{name} has {progress.size} bytes, the next piece begins at {offset}")
+        try:
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True)
+            with target.open("ab" if offset else "wb") as file:
+                file.write(piece["data"])
         except OSError as error:
             raise _cannot_write(target, error) from error
-        self._hashes[name].update(data)
+        progress.size += len(piece["data"])
+        progress.hash.update(piece["data"])
 
     def _describe(self, data: bytes) -> None:
         try:
@@ -85,44 +122,28 @@ class Receiving:
             raise _cannot_write(self.folder, error) from error
         Run(self.folder, self._description).save()
 
-    def cell(self, key: str, whole: Mapping[str, Any]) -> None:
-        """All pieces of a cell are here: it appears. whole: path -> [bytes, sha256] as the host read them."""
-        if "/" in key or key in ("", ".", ".."):
-            raise Corrupt(f"{key!r} is no cell")
-        staging = self.folder / self._staging(key)
-        try:
-            for name, (size, digest) in whole.items():
-                place = staging / PurePosixPath(name).name
-                if (
-                    name not in self._hashes
-                    or not place.is_file()
-                    or place.stat().st_size != size
-                    or self._hashes.pop(name).hexdigest() != digest
-                ):
-                    raise Corrupt(f"{name} is not what the host has")
-            if f"cells/{key}/cell.csv" not in whole:
-                raise Corrupt(f"cell {key} came without its row")
-            with staged(self.folder, key) as folder:
-                for path in staging.iterdir():
-                    path.rename(folder / path.name)
-        except CannotWrite as error:
-            raise UserError(f"{self.folder}: {error}") from error
-        except OSError as error:
-            raise _cannot_write(staging, error) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    @staticmethod
-    def _staging(key: str) -> str:
-        # Another name than that of cell_folder.staged, which empties its own.
-        return f"{UNFINISHED}/{key}.arriving"
-
     def end(self, reason: str = "") -> None:
         """No more will come. reason: why the attempt ended early, "" where it did not."""
         shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
         if self.exists and reason:
             self._description.setdefault("fleet", {})["ended"] = {"reason": reason, "utc": utc_now()}
             Run(self.folder, self._description).save()
+
+
+def _verified(piece: Piece) -> tuple[str, bytes]:
+    """Name and content. Raises Corrupt."""
+    name, data = str(piece["path"]), bytes(piece["data"])
+    if hashlib.sha256(data).hexdigest() != piece["sha256"]:
+        raise Corrupt(f"{name} arrived with another hash than it was sent with")
+    parts = name.split("/")
+    if not all(parts) or any(part in (".", "..") for part in parts) or (parts[0] == "cells" and len(parts) != 3):
+        raise Corrupt(f"{name} is no file of a run")
+    return name, data
+
+
+def _waiting(key: str) -> str:
+    """Folder of a cell's pieces until the last has come; another than that of cell_folder.staged, which empties its own."""
+    return f"{UNFINISHED}/{key}.arriving"
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:

@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from common.host.bench_options import Options
 from common.host.devices import Device, the_cpu
 from common.host.fleet.code import code_digest
 from common.host.fleet.collect import Corrupt, Receiving
-from common.host.fleet.link import Changed, LinkLost, News, Over
+from common.host.fleet.link import Arrived, Changed, LinkLost, News, Over
 from common.host.fleet.progress import FleetProgress
 from common.host.fleet.resume import Earlier, find_earlier, request_digest
 from common.host.fleet.schedule import Assignment, Schedule
@@ -36,6 +37,9 @@ from common.host.runs import check_writable, locked
 
 #: after Ctrl-C hosts may take so long to end their workers and send what is finished, in s
 GRACE_SECONDS = 90.0
+#: attempts whose files are written at a time; on two cores more only wait for each other
+WRITERS = 8
+_NOT_YET = Exception("not stored yet")
 
 
 class Transport(Protocol):
@@ -89,7 +93,9 @@ class Sweep:
         self._results, self._progress = results, progress
         self._model_hash = order.model_hash
         self._receiving: dict[str, Receiving] = {}
-        self._assigned: dict[str, Assignment] = {}
+        self._asked: dict[str, frozenset[str]] = {}
+        self._accepted: set[str] = set()
+        self._writers = ThreadPoolExecutor(WRITERS)
         self._used: dict[str, Seat] = {}
         self._stopped = False
         self.runs: list[Path] = []
@@ -109,6 +115,7 @@ class Sweep:
         finally:
             for attempt in list(self._receiving):
                 self._close(attempt, "the sweep ended before it did")
+            self._writers.shutdown()
         return False
 
     def stop(self, why: str) -> None:
@@ -136,8 +143,7 @@ class Sweep:
         for assignment in self._schedule.next():
             self._start(assignment)
         if not self._schedule.done:
-            for news in self._transport.poll(seconds):
-                self._take(news)
+            self._take(self._transport.poll(seconds))
 
     def _full(self, attempt: str) -> str:
         """What an attempt is called on hosts: unlike any of another sweep."""
@@ -147,7 +153,7 @@ class Sweep:
 
     def _start(self, assignment: Assignment) -> None:
         order, seat = self._order, assignment.seat
-        self._assigned[assignment.attempt] = assignment
+        self._asked[assignment.attempt] = frozenset(assignment.cells)
         self._progress.waits(assignment.attempt, seat.name, len(assignment.cells))
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{_safe(seat.name)}-{assignment.attempt.rpartition('/')[2]}"
         facts = {
@@ -177,47 +183,95 @@ class Sweep:
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    def _take(self, news: News) -> None:
-        if isinstance(news, Changed):
-            for attempt in self._schedule.update_nodes(news.nodes):
-                self._transport.cancel(attempt)
-                self._over(attempt, "the host was lost")
-        elif isinstance(news, Over):
-            self._over(news.attempt, news.reason)
-        elif news.attempt in self._receiving:
-            try:
-                self._message(news.attempt, news.message)
-            except Corrupt as error:
-                self._fail(news.attempt, str(error))
-            except UserError as error:  # this machine's disk: nothing that comes can be kept
-                if not self._stopped:
-                    self.errors.append(str(error))
+    def _take(self, news: list[News]) -> None:
+        """All that came at once. A cell that came from a host counts, even if the same news say that the host is lost."""
+        stored = self._store([one for one in news if isinstance(one, Arrived)])
+        for one in news:
+            if isinstance(one, Arrived) and one.attempt in self._receiving:
+                try:
+                    failure = stored.get(id(one), _NOT_YET)
+                    if failure is _NOT_YET:
+                        self._keep(one.attempt, one.message)
+                    elif failure is not None:
+                        raise failure
+                    self._message(one.attempt, one.message)
+                except Corrupt as error:
+                    self._fail(one.attempt, str(error))
+                except UserError as error:  # this machine's disk: nothing that comes can be kept
+                    if not self._stopped:
+                        self.errors.append(str(error))
+            elif isinstance(one, Over):
+                self._over(one.attempt, one.reason)
+        for one in news:
+            if isinstance(one, Changed):
+                for attempt in self._schedule.update_nodes(one.nodes):
+                    self._fail(attempt, "the host was lost")
+
+    def _store(self, news: list[Arrived]) -> dict[int, Exception | None]:
+        """Writes the files of running attempts, several at a time: a disk's sync takes longer than all else here.
+
+        Returns by id(news) what was wrong with each that was tried; after a failure the rest of that attempt is left.
+        An attempt whose run is not accepted yet is not among them.
+        """
+        groups: dict[str, list[Arrived]] = {}
+        for one in news:
+            if (
+                one.attempt in self._accepted
+                and one.attempt in self._receiving
+                and one.message["kind"] in ("files", "cell")
+            ):
+                groups.setdefault(one.attempt, []).append(one)
+
+        def store(group: list[Arrived]) -> dict[int, Exception | None]:
+            done: dict[int, Exception | None] = {}
+            for one in group:
+                try:
+                    self._keep(one.attempt, one.message)
+                    done[id(one)] = None
+                except (Corrupt, UserError) as error:
+                    done[id(one)] = error
+                    break
+            return done
+
+        found: dict[int, Exception | None] = {}
+        for done in self._writers.map(store, groups.values()):
+            found |= done
+        return found
+
+    def _keep(self, attempt: str, message: Mapping[str, Any]) -> None:
+        """What of a message belongs on the disk. Raises Corrupt, UserError."""
+        receiving, kind = self._receiving[attempt], message["kind"]
+        if kind in ("run", "files"):
+            receiving.take(message["files"])
+        elif kind == "cell":
+            key = str(message["cell_key"])
+            if work_key(key) not in self._asked[attempt]:
+                raise Corrupt(f"{key} was not asked for")
+            receiving.cell(key, message["whole"], message["files"])
 
     def _message(self, attempt: str, message: Mapping[str, Any]) -> None:
-        receiving, kind = self._receiving[attempt], message["kind"]
+        kind = message["kind"]
         if kind == "host":
             if self._schedule.started(attempt, message["node"]):
-                receiving.facts["host"] = self._schedule.name_of(message["node"])
-                self._progress.starts(attempt, receiving.facts["host"])
+                name = self._schedule.name_of(message["node"])
+                self._receiving[attempt].facts["host"] = name
+                self._progress.starts(attempt, name)
         elif kind == "state":
             self._progress.state(attempt, message)
         elif kind == "run":
-            receiving.take(message["files"])
-            self.runs.append(receiving.folder)
+            self.runs.append(self._receiving[attempt].folder)
             self._begun(attempt, message)
-        elif kind == "files":
-            receiving.take(message["files"])
         elif kind == "cell":
-            self._cell(attempt, message)
-        elif kind == "end" and message["refused"]:
-            self._fail(attempt, message["refused"])
+            key = str(message["cell_key"])
+            if self._schedule.finished(attempt, work_key(key)):
+                self._progress.cell(attempt, key, message["status"], message["message"], message["images_per_s"])
         elif kind == "end":
-            for error in message["errors"]:
-                self._fail(attempt, error)
+            for reason in (*([message["refused"]] if message["refused"] else []), *message["errors"]):
+                self._fail(attempt, reason)
 
     def _begun(self, attempt: str, message: Mapping[str, Any]) -> None:
         """What is known once a host has its model and its GPU."""
-        lacking = set(self._assigned[attempt].cells) - set(message["plan"])
+        lacking = self._asked[attempt] - set(message["plan"])
         if lacking:
             self._fail(attempt, f"it plans other cells than asked for; {min(lacking)} is not among them")
             return
@@ -225,21 +279,13 @@ class Sweep:
         if message["model_hash"] != self._model_hash:
             self._fail(attempt, f"its model is {message['model_hash']}, that of the sweep {self._model_hash}")
             return
+        self._accepted.add(attempt)
         uuid, seat = message["device"].get("uuid"), self._schedule.seat_of(attempt)
         if uuid and self._used.setdefault(uuid, seat) != seat:
             node = self._schedule.node_of(attempt) or ""
             self._progress.say(
                 f"{seat.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
             )
-
-    def _cell(self, attempt: str, message: Mapping[str, Any]) -> None:
-        receiving, key = self._receiving[attempt], str(message["cell_key"])
-        receiving.take(message["files"])
-        if work_key(key) not in self._assigned[attempt].cells:
-            raise Corrupt(f"{key} was not asked for")
-        receiving.cell(key, message["whole"])
-        if self._schedule.finished(attempt, work_key(key)):
-            self._progress.cell(attempt, key, message["status"], message["message"], message["images_per_s"])
 
     def _over(self, attempt: str, reason: str) -> None:
         node = self._schedule.node_of(attempt)
@@ -262,6 +308,8 @@ class Sweep:
 
     def _close(self, attempt: str, reason: str) -> None:
         self._progress.ends(attempt)
+        self._asked.pop(attempt, None)
+        self._accepted.discard(attempt)
         receiving = self._receiving.pop(attempt, None)
         if receiving is not None:
             with suppress(UserError):

@@ -31,13 +31,19 @@ def receiving(tmp_path: Path) -> Receiving:
 
 
 def test_a_cell_appears_when_all_of_it_is_here(receiving: Receiving) -> None:
-    receiving.take([piece(f"cells/{KEY}/cell.csv", b"row\n"), piece(f"cells/{KEY}/samples.csv", b"one\n")])
+    receiving.take([piece(f"cells/{KEY}/samples.csv", b"one\n"), piece("power.csv", b"1\n")])
     receiving.take([piece(f"cells/{KEY}/samples.csv", b"two\n", 4)])
     assert not (receiving.folder / "cells").exists()
-    receiving.cell(KEY, whole(cell=b"row\n", samples=b"one\ntwo\n"))
-    assert (receiving.folder / "cells" / KEY / "samples.csv").read_bytes() == b"one\ntwo\n"
+    last = [
+        piece(f"cells/{KEY}/samples.csv", b"three\n", 8),
+        piece(f"cells/{KEY}/cell.csv", b"row\n"),
+        piece("power.csv", b"2\n", 2),
+    ]
+    receiving.cell(KEY, whole(cell=b"row\n", samples=b"one\ntwo\nthree\n"), last)
+    assert (receiving.folder / "power.csv").read_bytes() == b"1\n2\n"
+    assert (receiving.folder / "cells" / KEY / "samples.csv").read_bytes() == b"one\ntwo\nthree\n"
     receiving.end()
-    assert sorted(path.name for path in receiving.folder.iterdir()) == ["cells", "run.json"]
+    assert sorted(path.name for path in receiving.folder.iterdir()) == ["cells", "power.csv", "run.json"]
 
 
 @pytest.mark.parametrize(

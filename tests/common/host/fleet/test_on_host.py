@@ -62,9 +62,10 @@ def rebuilt(messages: list[dict[str, Any]], folder: Path) -> Path:
     """What a receiver makes of the messages."""
     receiving = Receiving(folder)
     for message in messages:
-        receiving.take(message.get("files", []))
         if message["kind"] == "cell":
-            receiving.cell(message["cell_key"], message["whole"])
+            receiving.cell(message["cell_key"], message["whole"], message["files"])
+        else:
+            receiving.take(message.get("files", []))
     receiving.end()
     return folder
 
