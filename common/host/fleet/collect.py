@@ -66,9 +66,11 @@ class Receiving:
         """A cell appears, with the pieces that came last. whole: path -> [bytes, sha256] of each file as the host read it."""
         if "/" in key or key in ("", ".", ".."):
             raise Corrupt(f"{key!r} is no cell")
-        pieces = list(pieces)
-        ours = [piece for piece in pieces if str(piece["path"]).startswith(f"cells/{key}/")]
-        self.take(piece for piece in pieces if piece not in ours)
+        ours: list[Piece] = []
+        others: list[Piece] = []
+        for piece in pieces:
+            (ours if str(piece["path"]).startswith(f"cells/{key}/") else others).append(piece)
+        self.take(others)
         waiting = self.folder / _waiting(key)
         try:
             with staged(self.folder, key) as folder:

@@ -140,6 +140,10 @@ class Link:
         with suppress(EOFError, OSError):
             if self._connection.poll(seconds):
                 answer = self._connection.recv()
+        if answer is None and "AuthToken" in self.log.read_text(errors="replace"):
+            raise UserError(
+                f"Ray at {self.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them"
+            )
         if answer is None:
             raise UserError(
                 f"somebody listens at {self.address}, but it does not behave like Ray's head (see {self.log})"
