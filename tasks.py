@@ -124,6 +124,60 @@ def _bench(options: Options) -> None:
     _finish(bench(options, console, data), console, data)
 
 
+FLEET_OPTIONS: dict[str, str] = {
+    "address": "HOST:PORT of Ray's head, which `ray start --head` printed; default: the variable RAY_ADDRESS",
+    "accelerators": "types of GPU as Ray names them, comma list such as A2,V100,H100; default: all that there are",
+    "checkout": "folder of this checkout on the hosts; default: where Ray's .venv is, or the host's FRAMEWATT_CHECKOUT",
+    "device": "gpu, or cpu: a trial of the fleet on the hosts' processors, one task for each GPU declared; default: gpu",
+}
+
+
+@task(
+    name="fleet up-check",
+    help=help_of(Options, leave_out=["gpu"], **FLEET_OPTIONS),
+    auto_shortflags=False,
+)
+@for_people
+@takes(Options, leave_out=["gpu"], address="", accelerators="", checkout="")
+def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
+    """Looks at the hosts of a Ray cluster: are they fit, and alike? Takes the options of fleet sweep. Exit code 1: something fails."""
+    from common.host.fleet.seats import Wanted
+    from common.host.fleet.up_check import up_check
+
+    wanted = Wanted(given["accelerators"], checkout=given["checkout"])
+    code = up_check(given["address"], Options.of(given), wanted, default_console(), DataFolder.default())
+    if code:
+        sys.exit(code)
+
+
+@task(
+    name="fleet sweep",
+    help=help_of(
+        Options,
+        leave_out=["gpu"],
+        **FLEET_OPTIONS,
+        per_accelerator="GPUs of each type on which everything is measured, or 'all'; default: 1",
+    ),
+    auto_shortflags=False,
+)
+@for_people
+@takes(Options, leave_out=["gpu"], address="", accelerators="", per_accelerator="1", checkout="")
+def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
+    """Measures on GPUs of many hosts, through Ray. A re-run continues what was cut short. Exit code 1: some cells are missing."""
+    from common.host.fleet.outcome import finish
+    from common.host.fleet.seats import Wanted
+    from common.host.fleet.sweep import sweep as sweep_fleet
+
+    console, data = default_console(), DataFolder.default()
+    wanted = Wanted(given["accelerators"], given["per_accelerator"], given["checkout"])
+    result = sweep_fleet(given["address"], Options.of(given), wanted, console, data)
+    if result.measured:
+        _analyze(result.measured, console, data)
+    code = finish(result, console)
+    if code:
+        sys.exit(code)
+
+
 PEAK_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
@@ -577,7 +631,7 @@ def clean(
 
 @task(
     help={
-        "core": "leave out the tests that need a framework's environment or a Docker engine; default: off",
+        "core": "leave out the tests that need a framework's environment, a Docker engine or Ray; default: off",
         "only": "path or -k expression of the tests to run; default: all",
         "engine-all": "also build the images of TensorFlow and PyTorch, and run every framework in its container; default: off",
         "debug": DEBUG_HELP,

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from common.host.devices import Device, choose_devices
 from common.host.fingerprint import boot_id, describe_host, source_revision
 from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
 from common.host.loads import Load, parse_loads
+from common.host.part import Part
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
 from common.host.progress import CellProgress, Steps
-from common.host.runner import Context, Runner, RunnerFacts
+from common.host.runner import Context, OnEvent, Runner, RunnerFacts
 from common.host.runs import (
     Run,
     check_writable,
@@ -186,18 +187,16 @@ def _engine_answers() -> bool:
 def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
     """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made."""
     with opened(options, console, data or DataFolder.default(), images_folder) as (context, runner, plan):
-        return _run_all(context, runner, plan, console)
+        return run_all(context, runner, plan, console)
 
 
-@contextmanager
-def opened(
-    options: Options, console: Console, data: DataFolder, images_folder: Path = IMAGES, search: str = ""
-) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
-    """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
+def request_of(
+    options: Options, images: Sequence[Image], devices: Sequence[Device], console: Console, search: str = ""
+) -> Request:
+    """What the options ask for on these devices; hash of the model and runner are still empty. Raises UserError.
 
-    search: see plan.Request. Raises UserError before anything is made.
+    Makes nothing, looks at nothing but the options, images/ and the devices as described.
     """
-    images = load_images(images_folder)
     settings = settings_of(options)
     loads = parse_loads(options.scenario, options.streams, options.rate)
     if options.batch_window_ms >= 0 and all(load.scenario != "server" for load in loads):
@@ -208,38 +207,23 @@ def opened(
     replicates = opt.whole("--replicates", options.replicates)
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
-    models.source(options.model)  # a name that does not exist is said before anything is made
-    devices = choose_devices(options.device or None, options.gpu or None)
+    model = models.source(options.model).name  # a name that does not exist is said before anything is made
     if settings.cool_to_c is not None and devices[0].kind == "cpu":
         raise UserError("--cool-to is for a GPU, whose temperature the sidecar reads; leave it out for the CPU")
     variants = variants_for(options, images, devices, console)
     if not variants:
         raise UserError(f"no framework under images/ runs on {devices[0].product}")
-    precisions = precisions_for(options, variants, devices[0].kind)
-    by_name = {image.name: image for image in images}
-    runner = make_runner(options, by_name)
-    if not options.runner and not options.python and runner.name == "local":
-        _refuse_to_change_runner(data)
-    check_writable(data.results)
-
-    steps = Steps(console)
-    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
-    with steps.show("Setting up") as on_step:
-        runner.prepare(variants, flavour, on_step, notebook="notebook" in frontends)
-    with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
-
-    request = Request(
+    return Request(
         variants=tuple(variants),
-        precisions=precisions,
+        precisions=precisions_for(options, variants, devices[0].kind),
         batch_sizes=tuple(batch_sizes),
         io_modes=tuple(io_modes),
-        model=model.name,
-        model_hash=model.hash,
+        model=model,
+        model_hash="",
         devices=tuple(device.name for device in devices),
         device_uuids=tuple(device.uuid for device in devices),
         replicates=replicates,
-        runner=runner.name,
+        runner="",
         settings=settings,
         threads=opt.whole("--threads", options.threads) if options.threads else None,
         picture=options.image or None,
@@ -248,6 +232,41 @@ def opened(
         frontends=tuple(frontends),
         search=search,
     )
+
+
+@contextmanager
+def opened(
+    options: Options,
+    console: Console,
+    data: DataFolder,
+    images_folder: Path = IMAGES,
+    search: str = "",
+    part: Part | None = None,
+) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
+    """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
+
+    search: see plan.Request. part: only these cells, in a run folder of their own that continues no other.
+    Raises UserError before anything is made.
+    """
+    images = load_images(images_folder)
+    devices = choose_devices(options.device or None, options.gpu or None)
+    draft = request_of(options, images, devices, console, search)
+    by_name = {image.name: image for image in images}
+    runner = make_runner(options, by_name)
+    if part is None and not options.runner and not options.python and runner.name == "local":
+        _refuse_to_change_runner(data)
+    check_writable(data.results)
+
+    steps = Steps(console)
+    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    with steps.show("Setting up") as on_step:
+        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
+    with steps.show("Exporting the model") as on_step:
+        model = runner.ensure_model(options.model, data, options.weights, on_step)
+
+    if part is not None and part.model_hash not in ("", model.hash):
+        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")
+    request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
     with ExitStack() as held:
         picture = held.enter_context(_prepared_picture(options.image, model))
         for device in devices:
@@ -255,7 +274,7 @@ def opened(
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = open_run(data, request, options, devices, runner, model, console)
+        run, seed = open_run(data, request, options, devices, runner, model, console, part)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.copyfile(picture, run.folder / "picture.npy")
@@ -264,7 +283,8 @@ def opened(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
         )  # fmt: skip
-        yield context, runner, make_plan(request, seed)
+        plan = make_plan(request, seed)
+        yield context, runner, plan if part is None else part.of(plan)
 
 
 @contextmanager
@@ -289,9 +309,10 @@ def open_run(
     runner: RunnerFacts,
     model: ModelFiles,
     console: Console,
+    part: Part | None = None,
 ) -> tuple[Run, int]:
-    """Continues the unfinished run of the same request, or begins a new one."""
-    unfinished = find_unfinished(data.results, request=request.fingerprint())
+    """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
+    unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
@@ -299,22 +320,27 @@ def open_run(
         unfinished.save()
         return unfinished, int(unfinished.description["seed"])
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
-    label = "-".join(device.name for device in devices)
-    folder = make_folder(data.results, label)
+    plan = make_plan(request, seed)
+    if part is None:
+        folder = make_folder(data.results, "-".join(device.name for device in devices))
+    else:
+        plan = part.of(plan)
+        folder = data.results / part.run
+        folder.mkdir(parents=True)
     run = Run(
         folder,
         {
             "schema_version": SCHEMA_VERSION,
             "run": folder.name,
             "request": request.fingerprint(),
-            "command": typed_command(),
+            "command": part.command if part else typed_command(),
             "created_utc": utc_now(),
             "finished_utc": None,
             "origin": "framewatt",
             "source_revision": source_revision(),
             "boot_id": boot_id(),
             "seed": seed,
-            "plan": planned_keys(make_plan(request, seed)),
+            "plan": planned_keys(plan),
             "settings": vars(request.settings),
             "threads": request.threads,
             "runner": runner.name,
@@ -324,6 +350,7 @@ def open_run(
             "model": {**model.describe(), "folder": model.root.name},
             "images": runner.describe_images(),
             "doctor": _examine(devices, data, console),
+            **({"fleet": dict(part.facts)} if part else {}),
         },
     )
     run.save()
@@ -344,8 +371,17 @@ def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> d
     return {name: doctor.describe(findings) for name, findings in found.items()}
 
 
-def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], console: Console) -> Outcome:
-    """One thread for each device goes through that device's jobs in order."""
+def run_all(
+    context: Context,
+    runner: Runner,
+    plan: Sequence[PlannedJob],
+    console: Console,
+    observer: OnEvent = lambda event: None,
+) -> Outcome:
+    """One thread for each device goes through that device's jobs in order.
+
+    observer: gets every event of the supervisors too, in whichever thread it came.
+    """
     run = context.run
     existing = run.existing_cells()
     total = sum(len(job.cells) for job in plan)
@@ -358,6 +394,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
             told = {name: event[name] for name in ("seconds", "temperature_c", "target_c")}
             run.description.setdefault("cooling", {})[event["cell_key"]] = told
         progress.on_event(event)
+        observer(event)
 
     def stream(device: Device) -> None:
         try:
@@ -387,7 +424,7 @@ def _run_all(context: Context, runner: Runner, plan: Sequence[PlannedJob], conso
     # Not Thread.join(): in CPython 3.11 a join that Ctrl-C interrupts takes the thread for ended, and this process would
     # leave before its containers are removed.
     ended = {name: threading.Event() for name in context.devices}
-    with CellProgress(console, total, done) as progress, _sigterm_as_interrupt():
+    with CellProgress(console, total, done) as progress, sigterm_as_interrupt():
         threads = [threading.Thread(target=stream, args=(device,)) for device in context.devices.values()]
         interrupted = False
         try:
@@ -423,7 +460,7 @@ def measure_idle_without_context(context: Context, device: Device, stop: threadi
         spells.append(spell_without_context(seconds, stop.wait))
 
 
-class _sigterm_as_interrupt:
+class sigterm_as_interrupt:
     """SIGTERM ends a run as tidily as Ctrl-C does."""
 
     def __enter__(self) -> None:

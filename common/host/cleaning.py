@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.host.fleet.scratch import leftovers as fleet_leftovers
 from common.host.paths import ENVIRONMENTS, DataFolder
 
 
@@ -19,7 +20,7 @@ def _size(path: Path) -> int:
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
     patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
-    return sorted(path for pattern in patterns for path in data.root.glob(pattern))
+    return sorted([*(path for pattern in patterns for path in data.root.glob(pattern)), *fleet_leftovers(data)])
 
 
 def clean(

@@ -1,7 +1,7 @@
 """`invoke keep`: a run as a small reference that can be committed: every fact that the analysis reads, nothing of this machine.
 
-Left out: jobs, logs, unfinished cells, power readings outside the measured windows and idle spells, and paths of
-interpreters. Nothing is averaged or rounded.
+Left out: jobs, logs, unfinished cells, power readings outside the measured windows and idle spells, paths of
+interpreters, and names of hosts. Nothing is averaged or rounded.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def _write_description(run: Run, target: Path, command: str) -> None:
     description = {**run.description, "images": {}}
     if command:
         description["command"] = command
+    if isinstance(description.get("fleet"), dict):
+        description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
     for image, facts in run.description.get("images", {}).items():
         description["images"][image] = {name: value for name, value in facts.items() if name != "python"}
     (target / "run.json").write_text(json.dumps(description, indent=1) + "\n")

@@ -16,6 +16,8 @@ class DataFolder:
     """`data/` of the checkout, or the folder that FRAMEWATT_DATA names."""
 
     root: Path
+    #: folder for runs, where it is not the ordinary one
+    runs_in: Path | None = None
 
     @classmethod
     def default(cls) -> DataFolder:
@@ -27,7 +29,12 @@ class DataFolder:
 
     @property
     def results(self) -> Path:
-        return self.root / "results"
+        return self.runs_in or self.root / "results"
+
+    @property
+    def fleet(self) -> Path:
+        """Runs of hosts of a fleet while they are carried to whoever sent them."""
+        return self.root / "fleet"
 
     @property
     def cache(self) -> Path:

@@ -1,8 +1,11 @@
-"""The real `invoke`, with two things that its command line lacks: tasks that take several names, and exit code 2 for a typo.
+"""The real `invoke`, with what its command line lacks: tasks that take several names or are two words, and exit code 2 for a typo.
 
 `invoke analyze RUN RUN` cannot be said to invoke itself: a positional argument of a task is exactly one word. Here the
 bare words after a task that has a `--run` option become `--run=WORD`, which invoke understands; where such a task has
 positional arguments (the query of `invoke sql`), the first bare words are theirs.
+
+`invoke fleet sweep` is a task whose name is "fleet sweep": the shell splits it, here it is put together again. (invoke's own
+way, a collection, would make it `fleet.sweep`.)
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Collection
 
 from invoke.exceptions import Exit, ParseError
 from invoke.parser import Parser
@@ -18,6 +22,17 @@ from invoke.program import Program
 
 #: the option that takes the bare words of a task
 NAMES_OPTION = "run"
+
+
+def with_joined_names(words: list[str], names: Collection[str]) -> list[str]:
+    """The command line with the two words of a task's name made one. names: of all tasks."""
+    result: list[str] = []
+    for word in words:
+        if result and f"{result[-1]} {word}" in names:
+            result[-1] = f"{result[-1]} {word}"
+        else:
+            result.append(word)
+    return result
 
 
 def with_named_words(words: list[str], contexts: dict[str, ParserContext]) -> list[str]:
@@ -87,6 +102,7 @@ class FramewattProgram(Program):
             for context in self._make_parser().contexts.values()
             for name in (str(context.name), *context.aliases)
         }
+        self._join_names(contexts)
         self.core.unparsed = with_named_words(self.core.unparsed, contexts)
         wrong = not_a_number(self.core.unparsed, contexts)
         if wrong is not None:
@@ -95,6 +111,16 @@ class FramewattProgram(Program):
             super().parse_tasks()
         except ParseError as error:
             raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
+
+    def _join_names(self, contexts: Collection[str]) -> None:
+        """Also `invoke --help fleet sweep`, of which invoke has taken the first word for its own."""
+        asked = self.args.help
+        if isinstance(asked.value, str):
+            words = with_joined_names([asked.value, *self.core.unparsed], contexts)
+            if words[0] != asked.value:
+                asked.set_value(words[0], cast=False)
+                self.core.unparsed = words[1:]
+        self.core.unparsed = with_joined_names(self.core.unparsed, contexts)
 
 
 def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
@@ -108,6 +134,9 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     word = text.split("'")[1] if "'" in text else ""
     options = [flag for flag in (error.context.flags if error.context is not None else {}) if flag.startswith("--")]
     existing = options if word.startswith("-") else sorted({str(context.name) for context in contexts.values()})
+    family = [name for name in existing if name.startswith(f"{word} ")]
+    if family:
+        return f"{word} what? there is {', '.join(family)}"
     near = difflib.get_close_matches(word, existing, n=1, cutoff=0.5)
     what = "option" if word.startswith("-") else "task"
     hint = f" Did you mean {near[0]}?" if near else ""

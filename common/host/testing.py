@@ -13,13 +13,19 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.host import environments
+from common.host.fleet.install import install as install_ray
 from common.host.image_registry import load_images
 from common.host.paths import IMAGES, ROOT
 from common.host.progress import Steps
 
 
 def _environments(console: Console) -> list[str]:
-    """Makes the CPU environments of all images that have one; returns what could not be made, in words."""
+    """Makes the CPU environments of all images that have one, and installs Ray; returns what could not be made, in words."""
+    problems = []
+    try:
+        install_ray()
+    except UserError as error:
+        problems.append(str(error))
     names = [image.name for image in load_images(IMAGES) if (image.folder / "requirements-cpu.txt").is_file()]
     missing = [name for name in names if not environments.is_ready(name, "cpu")]
     with Steps(console).show("Setting up the frameworks") as on_step:
@@ -31,7 +37,7 @@ def _environments(console: Console) -> list[str]:
 
         on_step(0, len(missing), ", ".join(missing) or "ready")
         failures = environments.ensure_all(missing, "cpu", on_ready=on_ready)
-    return [str(error) for error in failures.values()]
+    return problems + [str(error) for error in failures.values()]
 
 
 #: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
@@ -43,7 +49,7 @@ NICENESS = 10
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
     """Runs ruff, mypy and pytest; returns the exit code: that of the first that failed.
 
-    core leaves out what needs a framework's environment or an engine. only: a path or a -k expression for pytest.
+    core leaves out what needs a framework's environment, an engine or Ray. only: a path or a -k expression for pytest.
     engine_all: also what needs the container images of all frameworks. Raises UserError for core with engine_all.
     """
     if core and engine_all:
@@ -56,7 +62,7 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
             return 2
     chosen: list[str] = []
     if core:
-        chosen = ["-m", "not framework and not engine and not gpu"]
+        chosen = ["-m", "not framework and not engine and not gpu and not fleet"]
     elif engine_all:
         chosen = ["-m", ""]  # in place of pyproject.toml's, which leaves every_image out
     if only:

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench import _run_all, open_run, settings_of
+from common.host.bench import open_run, run_all, settings_of
 from common.host.containers import engine
 from common.host.containers.images import tag_of
 from common.host.containers.limits import Limits
@@ -114,7 +114,7 @@ def readings(path: Path) -> list[dict[str, str]]:
 
 def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, plan):
-        outcome = _run_all(context, runner, plan, Console(file=run_bench.said, width=200))
+        outcome = run_all(context, runner, plan, Console(file=run_bench.said, width=200))
     folder = outcome.run.folder
     assert outcome.run.finished, run_bench.said.getvalue()
     cells = [readings(path)[0] for path in folder.glob("cells/*/cell.csv")]

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from common.host.paths import ROOT
+from common.host.program import with_joined_names
 
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +26,9 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["bench", "--framework"], "--framework"),
         (["analyze", "no-such-run", "nor-this"], "unknown run 'no-such-run'"),
         (["bench"], "which framework?"),
+        (["fleet"], "fleet what? there is fleet sweep, fleet up-check"),
+        (["fleet", "swep"], "fleet what? there is fleet sweep, fleet up-check"),
+        (["fleet", "sweep", "--adress", "x"], "unknown option '--adress'; there is"),
     ],
 )
 def test_a_typo_is_one_line_with_exit_code_2(words: list[str], said: str) -> None:
@@ -37,6 +41,21 @@ def test_a_typo_is_one_line_with_exit_code_2(words: list[str], said: str) -> Non
 def test_the_nearest_name_is_offered() -> None:
     assert "Did you mean bench?" in invoke("bensh").stderr
     assert "Did you mean --framework?" in invoke("bench", "--framwork", "x").stderr
+
+
+def test_a_task_of_two_words() -> None:
+    assert "  fleet up-check" in invoke("--list").stdout
+    for words in (["--help", "fleet", "up-check"], ["fleet", "up-check", "--help"]):
+        done = invoke(*words)
+        assert done.returncode == 0, done.stderr
+        assert "[--core-opts] fleet up-check [--options]" in done.stdout
+        assert "--address=STRING" in done.stdout
+
+
+def test_only_words_that_are_a_tasks_name_are_joined() -> None:
+    names = {"fleet sweep", "sql", "sweep"}
+    assert with_joined_names(["fleet", "sweep", "--address", "x"], names) == ["fleet sweep", "--address", "x"]
+    assert with_joined_names(["sql", "sweep", "fleet"], names) == ["sql", "sweep", "fleet"]
 
 
 def test_a_traceback_only_when_asked_for() -> None:

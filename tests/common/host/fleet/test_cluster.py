@@ -1,0 +1,173 @@
+"""Whole sweeps on a real Ray cluster of processes on this machine: hosts die, differ and come back, and no cell is lost or doubled.
+
+Every host has its own checkout and data folder; what is measured is a toy framework on the CPU.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from analysis.database import open_runs
+from common.host.fleet.on_host import AGENT
+from common.host.part import work_key
+from tests.common.host.faults.conftest import descendants, read_rows, wait_for
+from tests.common.host.fleet.conftest import TYPED, Fleet, cells, runs_of
+
+pytestmark = pytest.mark.fleet
+
+PLANNED = [f"MobileNetV3S_sleeper_fp32_b{size:04d}_host_single-stream_script_r0" for size in range(1, 6)]
+#: long enough for something to happen in the middle
+SLOW = {"settings": {"min_seconds": 0.4, "max_seconds": 0.4}}
+
+
+def check_seats(data: Path) -> dict[str, list[str]]:
+    """Seat -> its cells, sorted, doubles included; every one of them is whole."""
+    found: dict[str, list[str]] = {}
+    for run in runs_of(data):
+        assert (run["folder"] / "attempts.csv").read_bytes().endswith(b"\n")
+        assert not list(run["folder"].glob("unfinished/*"))
+        for key in run["keys"]:
+            (row,) = read_rows(run["folder"] / "cells" / key / "cell.csv")
+            samples = read_rows(run["folder"] / "cells" / key / "samples.csv")
+            assert (row["cell_key"], row["status"]) == (key, "ok")
+            assert [int(sample["i"]) for sample in samples] == list(range(int(row["samples"])))
+        found.setdefault(run["fleet"]["seat"], []).extend(map(work_key, run["keys"]))
+    return {seat: sorted(keys) for seat, keys in found.items()}
+
+
+def agents(fleet: Fleet) -> dict[str, int]:
+    """Host -> process of the agent that runs there now. By its working folder: agents are children of Ray's workers."""
+    found = {}
+    for name, host in fleet.hosts.items():
+        for pid, command in descendants(host.raylet).items():
+            if f"-m {AGENT} run" in command:
+                found[name] = pid
+    return found
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=150)
+    assert "Traceback" not in said, said
+    return process.returncode, said
+
+
+def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
+    code, said = fleet.run(data, *TYPED, task="up-check")
+    assert code == 0, said
+    assert "2 A2, 1 V100; runner local; 3 hosts are fit and alike" in said
+    assert "head: takes no cells (Ray found no GPU there)" in said
+    assert not (data / "results").exists()
+
+    code, said = fleet.run(data, *TYPED, "--framework", "sleeper", "--batch-sizes", "1,2", "--accelerators", "v100")
+    assert code == 0, said
+    assert "[2/2] v100-north V100-1: sleeper fp32 batch" in said
+    assert "median latency (ms)" in said, "the table comes by itself"
+    assert check_seats(data) == {"V100-1": PLANNED[:2]}
+    (run,) = runs_of(data)
+    assert run["finished_utc"]
+    assert run["command"].startswith("program.py fleet sweep --address")
+    assert run["model"]["hash"] == "0123456789ab"
+    assert sorted(run["plan"]) == run["keys"]
+    facts = {name: run["fleet"][name] for name in ("accelerator", "seat", "attempt", "host")}
+    assert facts == {"accelerator": "V100", "seat": "V100-1", "attempt": 0, "host": "v100-north"}
+    for host in fleet.hosts.values():
+        assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == [], "nothing stays on a host"
+        assert not (host.data / "results").exists()
+
+
+def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path) -> None:
+    """Of two A2 one dies: the other does its cells. The only V100 dies: its cells are reported, and a new V100 does them."""
+    sweep = fleet.start(data, per_accelerator="1", **SLOW)
+    wait_for(lambda: {run["fleet"]["seat"] for run in runs_of(data) if run["keys"]} == {"A2-1", "V100-1"})
+    victims = {run["fleet"]["seat"]: run["fleet"]["host"] for run in runs_of(data)}
+    assert set(agents(fleet)) == set(victims.values())
+    for name in victims.values():
+        fleet.hosts[name].kill()
+    code, said = ended(sweep)
+    assert code == 1, said
+    seats = check_seats(data)
+    assert seats["A2-1"] == PLANNED, "nothing lost, nothing doubled"
+    assert len(set(seats["V100-1"])) == len(seats["V100-1"]) < len(PLANNED)
+    missing = len(PLANNED) - len(seats["V100-1"])
+    assert f"V100-1: {missing} cells are missing: {victims['V100-1']}: the host was lost" in said
+    lost, taken = [run for run in runs_of(data) if run["fleet"]["seat"] == "A2-1"]
+    assert lost["fleet"]["ended"]["reason"] == "the host was lost"
+    assert lost["finished_utc"] is None
+    assert (taken["fleet"]["attempt"], "ended" in taken["fleet"]) == (1, False)
+    assert taken["fleet"]["host"] not in victims.values()
+    assert sorted(taken["plan"]) == taken["keys"], "its plan is what it was given"
+
+    before = {path: (path / "samples.csv").read_bytes() for path in cells(data)}
+    for name in victims.values():
+        fleet.remove(name)
+    fleet.add("v100-south", "V100")
+    fleet.add("a2-again", "A2")
+    code, said = ended(fleet.start(data, **SLOW))
+    assert code == 0, said
+    assert f"{len(before)} of {2 * len(PLANNED)} cells are there" in said
+    assert check_seats(data) == {"A2-1": PLANNED, "V100-1": PLANNED}
+    assert {path: (path / "samples.csv").read_bytes() for path in before} == before
+    assert len({run["fleet"]["sweep"] for run in runs_of(data)}) == 1
+    with open_runs([run["folder"] for run in runs_of(data)]) as database:
+        assert database.problems == []
+        rows = database.query("SELECT variant, batch_size, images_per_s FROM comparison ORDER BY batch_size")
+    assert [row["batch_size"] for row in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert all(row["images_per_s"] > 0 for row in rows)
+
+
+def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(fleet: Fleet, data: Path) -> None:
+    one = {"accelerators": "A2", "per_accelerator": "2", **SLOW}
+    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
+    wait_for(lambda: len(cells(data)) >= 2)
+    working = agents(fleet)
+    assert len(working) == 2
+    sweep.kill()
+    sweep.communicate(timeout=60)
+    wait_for(lambda: not agents(fleet))
+    kept = {path: (path / "samples.csv").read_bytes() for path in cells(data)}
+
+    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
+    wait_for(lambda: len(cells(data)) > len(kept))
+    sweep.send_signal(signal.SIGINT)
+    code, said = ended(sweep)
+    assert code == 130, said
+    assert "the same command continues" in said
+    assert not agents(fleet)
+    interrupted = runs_of(data)[-1]
+    assert interrupted["finished_utc"] is None
+    kept |= {path: (path / "samples.csv").read_bytes() for path in cells(data)}
+    assert len(kept) < 2 * len(PLANNED)
+
+    code, said = ended(fleet.start(data, **one))  # type: ignore[arg-type]
+    assert code == 0, said
+    assert check_seats(data) == {"A2-1": PLANNED, "A2-2": PLANNED}
+    assert {path: (path / "samples.csv").read_bytes() for path in kept} == kept
+    for host in fleet.hosts.values():
+        assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == []
+
+
+def test_a_host_with_other_code_is_named_and_refused(fleet: Fleet, data: Path) -> None:
+    odd = next(host for name, host in fleet.hosts.items() if name.startswith("a2"))
+    changed = odd.checkout / "common" / "harness" / "loop.py"
+    text = changed.read_text()
+    changed.write_text(text + "\n# a little faster\n")
+    try:
+        code, said = fleet.run(data, *TYPED, task="up-check")
+        assert code == 1, said
+        assert f"{odd.name}: other code than on this machine" in said
+        code, said = fleet.run(data, *TYPED)
+        assert code == 2, said
+        (line,) = said.strip().splitlines()
+        assert line.startswith(f"error: {odd.name}: other code than on this machine")
+        assert not list((data / "results").glob("*"))
+    finally:
+        changed.write_text(text)
+
+
+def test_an_accelerator_that_this_cluster_has_not(fleet: Fleet, data: Path) -> None:
+    code, said = fleet.run(data, *TYPED, "--accelerators", "H100")
+    assert (code, said) == (2, "error: unknown accelerator 'H100'; there is A2, V100. Did you mean V100?\n")
