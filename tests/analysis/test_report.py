@@ -20,6 +20,7 @@ from analysis.selection import Selection
 from analysis.tables import build as build_tables
 from analysis.tables import load
 from common.errors import UserError
+from tests.analysis.conftest import RunBuilder
 
 MS = 10**6
 
@@ -51,9 +52,12 @@ def fill(run: Any, factor: int = 1) -> Any:
     return run
 
 
-@pytest.fixture
-def page(build: Any, tmp_path: Path) -> Path:
-    return write_report([fill(build()).folder], tmp_path / "out", console()).report
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One report for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("page")
+    run = fill(RunBuilder(folder / "results" / "run").run_json())
+    return write_report([run.folder], folder / "out", console()).report
 
 
 def test_it_stands_alone_and_is_small(page: Path) -> None:
