@@ -221,7 +221,7 @@ def sql_shell(runs: Sequence[Path], query: str, console: Console, cache: Path | 
     """
     with open_runs(runs, cache) as database:
         try:
-            cursor = database.connection.execute(query)
+            cursor = database.execute(query)
             names = [column[0] for column in cursor.description or ()]
             rows = cursor.fetchmany(10_000)
         except duckdb.Error as error:

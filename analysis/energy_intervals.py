@@ -55,7 +55,7 @@ class Meter:
 
 def meters(database: Database, run: str) -> list[Meter]:
     """The meters of a run: the trapezoid over their power, or their counter where they tell no power."""
-    columns = database.connection.execute(_READINGS, [run]).fetchnumpy()
+    columns = database.execute(_READINGS, [run]).fetchnumpy()
     found: list[Meter] = []
     keys = zip(*(columns[name] for name in ("domain", "uuid", "device", "power_source")), strict=True)
     places: dict[tuple[str, str, str], dict[str, list[int]]] = {}
