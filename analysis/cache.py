@@ -19,15 +19,16 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from analysis import fingerprints
 from analysis.fingerprints import Fingerprint
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Connection
 
 HERE = Path(__file__).parent
 #: What the kept rows depend on beside the runs' files: when one of these changes, all is read anew.
@@ -51,8 +52,6 @@ SETTLED_NS = 2 * 10**9
 MOST_SEGMENTS = 8
 UNUSED_S = 3600
 
-Connection = duckdb.DuckDBPyConnection
-
 
 @dataclass(frozen=True)
 class ReadRun:
@@ -71,6 +70,8 @@ class ReadRun:
 @lru_cache(maxsize=1)
 def version() -> str:
     """Changes with everything that the kept rows depend on beside the runs, DuckDB's own version included."""
+    import duckdb
+
     digest = hashlib.blake2b(duckdb.__version__.encode(), digest_size=16)
     for path in _SOURCES:
         digest.update(path.read_bytes())
@@ -81,41 +82,48 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _nothing() -> dict[str, Fingerprint]:
-    return {}
-
-
-@dataclass
 class Cache:
     """One use of a cache folder: `look_at` the runs; `open` all of them, or `prepare` those that are `fresh`, read the
-    others, `keep` them and `join` both."""
+    others, `keep` them and `join` both.
 
-    folder: Path
-    _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _types: dict[str, dict[str, str]] = field(default_factory=dict)
-    _joins: dict[str, str] = field(default_factory=dict)
-    _runs: Mapping[str, Path] = field(default_factory=dict)
-    _looking: Callable[[], dict[str, Fingerprint]] = _nothing
+    DuckDB is imported when it is needed: until then the looking has long begun.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._types: dict[str, dict[str, str]] = {}
+        self._joins: dict[str, str] = {}
+        self._runs: Mapping[str, Path] = {}
+        self._looking: Callable[[], dict[str, Fingerprint]] = dict
+        self._document: dict[str, Any] = {}
         try:
-            document = json.loads((self.folder / "index.json").read_bytes())
-            if document["version"] == version() and all(map(self._is_whole, document["segments"].items())):
-                self._entries = dict(document["runs"])
-                self._types = dict(document["types"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._entries = {}
-
-    def _is_whole(self, segment: tuple[str, Mapping[str, int]]) -> bool:
-        name, sizes = segment
-        return all((self.folder / name / file).stat().st_size == size for file, size in sizes.items())
+            self._document = json.loads((folder / "index.json").read_bytes())
+        except (OSError, ValueError):
+            pass
 
     def look_at(self, runs: Mapping[str, Path]) -> None:
         """Starts to compare the files of these runs (name -> folder) with what was kept."""
         self._runs = runs
-        known = {str(folder): self._entries[str(folder)] for folder in runs.values() if str(folder) in self._entries}
-        names = {folder: entry["names"] for folder, entry in known.items()}
-        self._looking = fingerprints.begin(names, sum(entry["files"] for entry in known.values()))
+        try:
+            entries = self._document["runs"]
+            known = {str(folder): entries[str(folder)] for folder in runs.values() if str(folder) in entries}
+            names = {folder: entry["names"] for folder, entry in known.items()}
+            self._looking = fingerprints.begin(names, sum(entry["files"] for entry in known.values()))
+            self._types, self._entries = self._usable()
+        except (OSError, KeyError, TypeError, AttributeError):
+            self._types, self._entries = {}, {}
+
+    def _usable(self) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+        """(types, entries) of an index that is of this version and whose segments are there. Raises OSError or KeyError."""
+        whole = all(
+            (self.folder / name / file).stat().st_size == size
+            for name, sizes in self._document["segments"].items()
+            for file, size in sizes.items()
+        )
+        if not whole or self._document["version"] != version():
+            return {}, {}
+        return dict(self._document["types"]), dict(self._document["runs"])
 
     def knows(self, runs: Mapping[str, Path]) -> bool:
         """Whether something is kept of each of these runs, fresh or not."""
@@ -127,7 +135,9 @@ class Cache:
         return [
             name
             for name, folder in self._runs.items()
-            if str(folder) in found and self._entries[str(folder)]["fingerprint"] == found[str(folder)][0]
+            if str(folder) in found
+            and str(folder) in self._entries
+            and self._entries[str(folder)]["fingerprint"] == found[str(folder)][0]
         ]
 
     def open(self, connection: Connection, runs: Mapping[str, Path]) -> None:
@@ -167,6 +177,8 @@ class Cache:
 
     def keep(self, connection: Connection, runs: Sequence[ReadRun]) -> None:
         """Stores the rows of runs that have been read into the tables, but for those that may have changed meanwhile."""
+        import duckdb
+
         now = time.time_ns()
         settled = [run for run in runs if run.fingerprint[1] < now - SETTLED_NS]
         looking = fingerprints.begin({run.folder: run.names for run in settled}, sum(run.files for run in settled))

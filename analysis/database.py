@@ -15,25 +15,28 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 
-from analysis import lazy_files, loading, reading, run_facts
+from analysis import lazy_files, reading, run_facts
 from analysis.cache import DERIVED, Cache
 from analysis.reading import Problem, Row
-from analysis.run_files import ROW_TABLES
-from analysis.sample_times import SampleTimes
+from analysis.run_files import named
 from common import schema
 from common.errors import UserError
 
-Times = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    # numpy, and what only reading needs, costs a question to the cache a fifth of a second: imported where it is used
+    import numpy as np
+    import numpy.typing as npt
+
+    Times = npt.NDArray[np.int64]
 
 SQL = Path(__file__).parent / "sql"
-#: Statements that only reading needs, and those whose views the cache holds ready.
-_READING = ("10_samples.sql", "20_energy.sql", "30_conditions.sql")
+#: Statements that only reading needs, of them those for power readings alone, and those for what the cache holds ready.
+_READING = ("05_measured.sql", "10_samples.sql")
+_METERED = ("20_energy.sql", "30_conditions.sql")
 _DERIVED = ("50_marks.sql", "60_comparison.sql")
 
 
@@ -64,6 +67,7 @@ class Database:
         self._scratch = scratch
         self._numbers = itertools.count()
         self._asleep = set(lazy_files.VIEWS)
+        self._metered = False
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
         self.connection.execute("SET enable_progress_bar = false")
@@ -108,6 +112,8 @@ class Database:
 
     def samples(self, run: str, cell_key: str) -> tuple[Times, Times, Times]:
         """(start, end, due) in ns of the cell's inferences in the order of time; empty for a cell without samples."""
+        import numpy as np
+
         found = self.connection.execute(
             "SELECT path FROM sample_source WHERE run = $1 AND cell_key = $2", [run, cell_key]
         ).fetchone()
@@ -134,6 +140,13 @@ class Database:
         self.renamed[str(folder)] = run
         return str(path)
 
+    def make_ready_for_power(self) -> None:
+        """Creates the views that find energy and conditions: few sets of runs have power readings, and they take time."""
+        if not self._metered:
+            for name in _METERED:
+                self.connection.execute((SQL / name).read_text())
+            self._metered = True
+
     def set_paths(self, kind: str, paths: Sequence[str]) -> None:
         """Names the files that a view reads. DuckDB wants at least one, so that none are a file with a header alone."""
         if paths:
@@ -147,23 +160,24 @@ def run_folders(data: Path) -> list[Path]:
     return sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def open_runs(runs: Sequence[Path], cache: Path | None = None) -> Database:
+def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
     """Reads the runs and returns the database with every view ready.
 
-    runs: folders as in `data/results/<run>`. cache: folder that keeps the aggregates of runs that do not change
-    (analysis.cache); without it everything is read each time. Raises UserError when one does not exist or none is given.
-    Whatever the files hold never raises: see `Database.problems` and `Database.exit_code`.
+    runs: folders as in `data/results/<run>`. cache: folder that keeps the aggregates of runs that do not change, or such a
+    cache that is looking at these runs already; without it everything is read each time. Raises UserError when a run does
+    not exist or none is given. Whatever the files hold never raises: see `Database.problems` and `Database.exit_code`.
     """
     if not runs:
         raise UserError("no run to analyze; `invoke bench` makes one under data/results")
     for path in runs:
         if not path.is_dir():
             raise UserError(f"there is no run folder {path}")
-    names = _unique_names(runs)
-    kept = Cache(cache) if cache is not None else None
+    names = named(runs)
+    kept = Cache(cache) if isinstance(cache, Path) else cache
     fresh: list[str] = []
     if kept is not None:
-        kept.look_at(names)
+        if kept is not cache:
+            kept.look_at(names)
         if kept.knows(names):
             # most likely nothing has changed: all is made ready from the cache while the files are being looked at
             database = _from_cache_alone(kept, names)
@@ -189,7 +203,7 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
     database = _new_database(names)
     try:
         kept.open(database.connection, names)
-        _execute_files(database, without=(*_READING, *_DERIVED))
+        _execute_files(database, without=(*_READING, *_METERED, *_DERIVED))
     except (OSError, duckdb.Error):
         database.close()
         return None
@@ -201,11 +215,16 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
 
 def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[str]) -> Database:
     """Reads what is not fresh, and takes that from the cache."""
+    from analysis import loading
+    from analysis.sample_times import SampleTimes
+
     database = _new_database(names)
     connection = database.connection
     try:
-        _create_tables(database)
-        _execute_files(database)
+        for table, columns in loading.tables().items():
+            connection.execute(f"CREATE TABLE {table} ({_declare(columns)})")
+        connection.register("sample_times", SampleTimes().columns())
+        _execute_files(database, without=_METERED)
         cached = {name: names[name] for name in fresh}
         if kept is not None and cached:
             try:
@@ -227,19 +246,6 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
     return database
 
 
-def _unique_names(runs: Sequence[Path]) -> dict[str, Path]:
-    """Folder name -> folder; the parent's name in front where two runs have the same; the same folder counts once."""
-    folders = list(dict.fromkeys(path.resolve() for path in runs))
-    count: dict[str, int] = {}
-    for folder in folders:
-        count[folder.name] = count.get(folder.name, 0) + 1
-    names: dict[str, Path] = {}
-    for folder in folders:
-        name = folder.name if count[folder.name] == 1 else f"{folder.parent.name}/{folder.name}"
-        names[name if name not in names else str(folder)] = folder
-    return names
-
-
 # --- tables and views -------------------------------------------------------------------------------------------
 
 
@@ -248,22 +254,9 @@ def _declare(columns: Mapping[str, str]) -> str:
     return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
 
 
-def _create_tables(database: Database) -> None:
-    tables = {
-        **{table: loading.row_table_columns(table) for table in ROW_TABLES},
-        "run": loading.RUN_COLUMNS,
-        "run_device": loading.DEVICE_COLUMNS,
-        "cooling": loading.COOLING_COLUMNS,
-        **{table: loading.source_columns(table) for table in loading.SOURCES},
-    }
-    for table, columns in tables.items():
-        database.connection.execute(f"CREATE TABLE {table} ({_declare(columns)})")
-
-
-def _execute_files(database: Database, without: Sequence[str] = ()) -> None:
+def _execute_files(database: Database, without: Sequence[str]) -> None:
     """Creates the views; those that read files are bound to no file and then put to sleep."""
     lazy_files.declare(database)
-    database.connection.register("sample_times", SampleTimes().columns())
     for path in sorted(SQL.glob("*.sql")):
         if path.name not in without:
             database.connection.execute(path.read_text())

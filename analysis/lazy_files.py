@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import reading, sample_times, sound_files, whole_numbers
+from analysis import reading, sound_files
 from analysis.run_files import BigFile
 from common import schema
 
@@ -65,6 +65,8 @@ _Row = tuple[str, str, str]
 
 
 def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
+    from analysis import sample_times, whole_numbers  # and numpy: see analysis.database
+
     header = reading.header_line("device_times.csv")
     required = [schema.header("device_times.csv").index("device_ns")]
     files = [BigFile(path, _size(path), key) for path, _, key in rows]

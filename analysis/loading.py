@@ -199,6 +199,17 @@ DEVICE_COLUMNS = {"run": "VARCHAR", **run_facts.DEVICE}
 COOLING_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", **run_facts.COOLING}
 
 
+def tables() -> dict[str, dict[str, str]]:
+    """Table that the files' rows go to -> its columns and their DuckDB types."""
+    return {
+        **{table: row_table_columns(table) for table in ROW_TABLES},
+        "run": RUN_COLUMNS,
+        "run_device": DEVICE_COLUMNS,
+        "cooling": COOLING_COLUMNS,
+        **{table: source_columns(table) for table in SOURCES},
+    }
+
+
 def row_table_columns(table: str) -> dict[str, str]:
     columns = schema.duckdb_columns(ROW_TABLES[table])
     first = {"run": "VARCHAR"} if table == "cell_row" else {"run": "VARCHAR", "cell_key": "VARCHAR"}
@@ -219,7 +230,7 @@ def _measure(database: Database, batch: Batch) -> None:
     insert_values(database, "batch.sample_file", columns, owners)
     connection.execute("CREATE OR REPLACE TABLE batch.measured AS FROM live.measured")
     connection.register("sample_times", SampleTimes().columns())
-    connection.execute("INSERT INTO measured FROM batch.measured")
+    connection.execute("INSERT INTO measured BY NAME FROM batch.measured")
 
 
 def _meter(database: Database, batch: Batch) -> None:
@@ -227,6 +238,7 @@ def _meter(database: Database, batch: Batch) -> None:
     connection = database.connection
     if not batch.power and not batch.energies:
         return
+    database.make_ready_for_power()
     refused = _read_power(database, batch)
     if refused:
         for path in refused:
@@ -244,7 +256,7 @@ def _meter(database: Database, batch: Batch) -> None:
     for table in ("energy_window", "power_cumulated", "counter_step"):
         connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
     for table in ("energy", "conditions"):
-        connection.execute(f"INSERT INTO {table} FROM live.{table}")
+        connection.execute(f"INSERT INTO {table} BY NAME FROM live.{table}")
 
 
 def _read_power(database: Database, batch: Batch) -> list[str]:

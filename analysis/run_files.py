@@ -60,6 +60,19 @@ class RunFiles:
     fingerprint: Fingerprint = ("", 0)
 
 
+def named(runs: Sequence[Path]) -> dict[str, Path]:
+    """Folder name -> folder; the parent's name in front where two runs have the same; the same folder counts once."""
+    folders = list(dict.fromkeys(path.resolve() for path in runs))
+    count: dict[str, int] = {}
+    for folder in folders:
+        count[folder.name] = count.get(folder.name, 0) + 1
+    names: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.name if count[folder.name] == 1 else f"{folder.parent.name}/{folder.name}"
+        names[name if name not in names else str(folder)] = folder
+    return names
+
+
 def scan(name: str, folder: Path) -> RunFiles:
     """Reads the small files of a run and finds its big ones. Never raises for what the folder holds.
 

@@ -15,6 +15,23 @@
 -- within and after a window makes it small; a burst out of idle does not. The sensor's gain (some 5 %) is not in it.
 -- For the same lateness the first half second of an idle phase (at most half of it) is not counted as idle.
 
+CREATE TABLE batch.run (run VARCHAR);
+CREATE TABLE batch.power_file (path VARCHAR, run VARCHAR);
+
+-- one row per power reading of these runs, `stream` names one meter of one run: what readings are compared within
+CREATE VIEW live.reading AS
+SELECT source.run, source.path, file.* EXCLUDE (filename), concat_ws('|', source.run, file.domain, file.uuid, file.device) AS stream,
+  regexp_extract(file.domain, '^[a-z]+') AS class,
+  coalesce(t_ns IS NULL OR domain IS NULL OR NOT isfinite(power_mw) OR NOT isfinite(energy_mj) OR power_mw < 0 OR energy_mj < 0, false)
+    AS faulty
+FROM read_csv(
+  getvariable('batch_power_paths'), columns = getvariable('power_columns'),
+  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+) AS file
+JOIN batch.power_file AS source ON source.path = file.filename;
+
+CREATE TABLE batch.reading AS FROM live.reading LIMIT 0;
+
 -- windows of cells and of their idle phases, with the meters that belong to the cell's device
 CREATE VIEW live.energy_window AS
 WITH windows AS (
@@ -212,6 +229,3 @@ SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS second
   gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, net_j::DOUBLE AS net_j, images::DOUBLE AS images,
   longest_gap_s::DOUBLE AS longest_gap_s, uncertainty_j::DOUBLE AS uncertainty_j, suspect::VARCHAR AS suspect
 FROM (FROM own UNION ALL BY NAME FROM published) WHERE gross_j IS NOT NULL OR suspect IS NOT NULL;
-
--- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
-CREATE TABLE energy AS FROM live.energy LIMIT 0;
