@@ -155,11 +155,6 @@ class Database:
             self.connection.execute(f"SET VARIABLE {kind}_paths = [getvariable('{kind}_none')]")
 
 
-def run_folders(data: Path) -> list[Path]:
-    """The run folders in a results folder, oldest name first."""
-    return sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
     """Reads the runs and returns the database with every view ready.
 

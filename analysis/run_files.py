@@ -60,6 +60,11 @@ class RunFiles:
     fingerprint: Fingerprint = ("", 0)
 
 
+def run_folders(data: Path) -> list[Path]:
+    """The run folders in a results folder, oldest name first."""
+    return sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def named(runs: Sequence[Path]) -> dict[str, Path]:
     """Folder name -> folder; the parent's name in front where two runs have the same; the same folder counts once."""
     folders = list(dict.fromkeys(path.resolve() for path in runs))
