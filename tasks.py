@@ -344,7 +344,7 @@ def report(
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
-    from analysis.analyze import sql_shell
+    from analysis.sql_shell import sql_shell
 
     data = DataFolder.default()
     code = sql_shell(_run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")

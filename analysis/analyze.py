@@ -1,4 +1,4 @@
-"""`invoke analyze` and `invoke sql`: from run folders to tables, plots and the report."""
+"""`invoke analyze` and `invoke report`: from run folders to tables, plots and the report."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import matplotlib as mpl
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from analysis import (
@@ -225,34 +223,3 @@ def _write_plots(gallery: Gallery, folder: Path, console: Console) -> tuple[list
     if gallery.undrawn:
         console.print(Text("Not drawn: " + "; ".join(gallery.undrawn) + ".", style="dim"), soft_wrap=True)
     return drawings, paths
-
-
-def sql_shell(runs: Sequence[Path], query: str, console: Console, cache: Path | None = None) -> int:
-    """Runs one query of the user's over the views and prints what it returns; 1 where input was lost, else 0.
-
-    Raises UserError for SQL that DuckDB refuses, with DuckDB's own words.
-    """
-    with open_runs(runs, cache) as database:
-        try:
-            cursor = database.connection.execute(query)
-            names = [column[0] for column in cursor.description or ()]
-            rows = cursor.fetchmany(10_000)
-        except duckdb.Error as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), "refused")
-            raise UserError(f"{first} (the views are described in analysis/sql/README.md)") from error
-        grid = RichTable(show_edge=False, box=None, pad_edge=False)
-        for name in names:
-            grid.add_column(Text(name), overflow="fold")
-        for row in rows:
-            grid.add_row(
-                *(
-                    "" if value is None else Text(f"{value:.6g}" if isinstance(value, float) else str(value))
-                    for value in row
-                )
-            )
-        console.print(grid)
-        if len(rows) == 10_000:
-            console.print("only the first 10,000 rows are shown")
-        for problem in database.problems[:MOST_PROBLEMS]:
-            console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
-        return database.exit_code

@@ -51,7 +51,7 @@ class Meter:
 
 def meters(database: Database, run: str) -> list[Meter]:
     """The meters of a run that have two readings or more, as the view `meter_joules` adds them up."""
-    columns = database.connection.execute(
+    columns = database.execute(
         "SELECT stream, boot, class, uuid, device, t_ns, joules FROM meter_joules WHERE run = $1 ORDER BY stream, t_ns",
         [run],
     ).fetchnumpy()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.database import Database, Times
+from analysis.database import Database
 from analysis.intervals import Draws, Interval, percentile_draws, quotient_draws, throughput_draws
+
+if TYPE_CHECKING:
+    from analysis.database import Times
 
 #: (cell keys, run, metric name) -> interval in the unit of the metric's column
 Intervals = Mapping[tuple[tuple[str, ...], str, str], Interval]

@@ -1,7 +1,8 @@
 """How fast run folders become the comparison table, and in how much memory: `python -m analysis.selfbench_reading`.
 
 Makes run folders of the given size in a temporary folder, as the harness would write them, and reads them in a fresh
-process. Prints seconds and peak resident memory; asserts nothing. Times include the start of Python and its imports.
+process: without a cache, filling it, from it, and for a question to `invoke sql`. Prints seconds and peak resident memory;
+asserts nothing. Times include the start of Python and its imports.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import numpy as np
 
 from common import schema
 from common.cell import Cell
+from common.host.paths import ROOT
 
 SECOND = 10**9
 VARIANTS = ("onnxrt", "torch", "tf", "tfxla", "keras", "kerasxla", "tensorrt")
@@ -94,24 +97,47 @@ def make(folder: Path, runs: int, cells: int, samples: int, power_rows: int = 0)
         (run_folder / "run.json").write_text(json.dumps(document))
 
 
+#: A question of a user's own, as the README shows them.
+QUESTION = "SELECT variant, batch_size, median(images_per_s) AS images_per_s FROM comparison GROUP BY ALL ORDER BY ALL"
+
+
 def measure(folder: Path, cache: Path | None = None) -> Reading:
     """Reads the folder in a fresh process; with a cache folder, as `invoke analyze` does."""
     command = [sys.executable, "-m", "analysis.selfbench_reading", "--read", str(folder)]
     command += ["--cache", str(cache)] if cache is not None else []
     begin = time.monotonic()
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     seconds = time.monotonic() - begin
     found = json.loads(done.stdout)
     return Reading(seconds, found["cpu_seconds"], found["peak_mib"], found["rows"])
 
 
-def _read(folder: Path, cache: Path | None) -> None:
-    from analysis.database import open_runs, run_folders
+def ask(data: Path) -> float:
+    """Seconds that `invoke sql` takes to answer QUESTION over all runs of a data folder, all of it."""
+    begin = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "common.host.program", "sql", QUESTION],
+        check=True, capture_output=True, cwd=ROOT, env={**os.environ, "FRAMEWATT_DATA": str(data)},
+    )  # fmt: skip
+    return time.monotonic() - begin
 
-    with open_runs(run_folders(folder), cache) as database:
+
+def _read(folder: Path, cache: Path | None) -> None:
+    from analysis.cache import Cache
+    from analysis.run_files import named, run_folders
+
+    folders = run_folders(folder)
+    kept = None
+    if cache is not None:
+        kept = Cache(cache)
+        kept.look_at(named(folders))
+    from analysis.database import open_runs
+
+    with open_runs(folders, kept) as database:
         rows = database.query("SELECT count(images_per_s) AS n FROM comparison")[0]["n"]
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"rows": rows, "peak_mib": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    print(json.dumps({"rows": rows, "peak_mib": used[0].ru_maxrss / 1024, "cpu_seconds": cpu_seconds}))
 
 
 def main() -> None:
@@ -121,6 +147,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2500, help="inferences in each cell (default 2500)")
     parser.add_argument("--power-rows", type=int, default=0, help="power readings in each run (default none)")
     parser.add_argument("--large", action="store_true", help="250, 500 and 1,000 runs of 100 cells of 1,000 inferences")
+    parser.add_argument("--times", type=int, default=1, help="read each set so often (default 1)")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -129,25 +156,27 @@ def main() -> None:
         return
     sizes = [(250, 100, 1000), (500, 100, 1000), (1000, 100, 1000)] if given.large else []
     for runs, cells, samples in sizes or [(given.runs, given.cells, given.samples)]:
-        _report(runs, cells, samples, given.power_rows)
+        with tempfile.TemporaryDirectory(prefix="framewatt-selfbench-") as scratch:
+            data = Path(scratch)
+            make(data / "results", runs, cells, samples, given.power_rows)
+            time.sleep(3)  # files younger than two seconds are never kept
+            for _ in range(given.times):
+                report(data, f"{runs:,} runs, {runs * cells:,} cells, {runs * cells * samples:,} samples, "
+                       f"{runs * given.power_rows:,} power readings")  # fmt: skip
 
 
-def _report(runs: int, cells: int, samples: int, power_rows: int) -> None:
-    """Makes, reads and removes a set of one size; prints three readings: without the cache, filling it, from it."""
-    with tempfile.TemporaryDirectory(prefix="framewatt-selfbench-") as scratch:
-        data, cache = Path(scratch) / "results", Path(scratch) / "cache"
-        make(data, runs, cells, samples, power_rows)
+def report(data: Path, what: str) -> None:
+    """Prints four readings of a data folder: without a cache, filling it, from it, and a question to `invoke sql`."""
+    results, cache = data / "results", data / "cache" / "analysis"
+    shutil.rmtree(cache, ignore_errors=True)
+    print(f"{what}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for how, folder in (("without a cache", None), ("filling the cache", cache), ("from the cache", cache)):
+        found = measure(results, folder)
         print(
-            f"{runs:,} runs, {runs * cells:,} cells, {runs * cells * samples:,} samples, "
-            f"{runs * power_rows:,} power readings; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            f"  {how}: comparison table of {found.rows:,} rows in {found.seconds:.2f} s "
+            f"({found.cpu_seconds:.2f} s of CPU time), peak memory {found.peak_mib:,.0f} MiB"
         )
-        time.sleep(3)  # files younger than two seconds are never kept
-        for what, folder in (("without a cache", None), ("filling the cache", cache), ("from the cache", cache)):
-            found = measure(data, folder)
-            print(
-                f"  {what}: comparison table of {found.rows:,} rows in {found.seconds:.2f} s "
-                f"({found.cpu_seconds:.2f} s of CPU time), peak memory {found.peak_mib:,.0f} MiB"
-            )
+    print(f"  a question to invoke sql: answered in {ask(data):.2f} s", flush=True)
 
 
 if __name__ == "__main__":

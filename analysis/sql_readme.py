@@ -14,7 +14,7 @@ README = SQL / "README.md"
 #: What one opens with `invoke sql`, in the order of the page; everything else is scaffolding.
 SHOWN = (
     "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "marks", "mark_meaning",
-    "measured", "samples", "power",
+    "measured", "samples", "device_times", "power", "attempts",
 )  # fmt: skip
 
 _INTRODUCTION = """\
@@ -32,7 +32,9 @@ def _comments() -> dict[str, str]:
     """View or table -> the comment directly above it, when it begins with `name: `."""
     found: dict[str, str] = {}
     for path in sorted(SQL.glob("*.sql")):
-        for match in re.finditer(r"((?:^-- .*\n)+)CREATE (?:VIEW|TABLE) (?:\w+\.)?(\w+) AS", path.read_text(), re.M):
+        for match in re.finditer(
+            r"((?:^-- .*\n)+)CREATE (?:VIEW|TABLE) (?:\w+\.)?(\w+) (?:AS|\()", path.read_text(), re.M
+        ):
             text = " ".join(line.removeprefix("-- ") for line in match[1].splitlines())
             if text.startswith(f"{match[2]}: "):
                 found[match[2]] = text.removeprefix(f"{match[2]}: ")

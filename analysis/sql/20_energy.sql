@@ -22,6 +22,24 @@
 -- Readings are late, so the first half second of an idle phase (at most half of it) does not count; where the board tells
 -- averages over a second, the first 1.5 s, and a shorter phase tells nothing.
 
+CREATE TABLE batch.run (run VARCHAR);
+CREATE TABLE batch.power_file (path VARCHAR, run VARCHAR, boot BIGINT);
+
+-- one row per power reading of these runs, `stream` names one meter of one run: what readings are compared within
+CREATE VIEW live.reading AS
+SELECT source.run, source.path, source.boot, file.* EXCLUDE (filename),
+  concat_ws('|', source.run, file.domain, file.uuid, file.device, 'boot ' || source.boot) AS stream,
+  regexp_extract(file.domain, '^[a-z]+') AS class,
+  coalesce(t_ns IS NULL OR domain IS NULL OR NOT isfinite(power_mw) OR NOT isfinite(energy_mj) OR power_mw < 0 OR energy_mj < 0, false)
+    AS faulty
+FROM read_csv(
+  getvariable('batch_power_paths'), columns = getvariable('power_columns'),
+  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+) AS file
+JOIN batch.power_file AS source ON source.path = file.filename;
+
+CREATE TABLE batch.reading AS FROM live.reading LIMIT 0;
+
 -- the meters of these runs, with the best power source that each has, and how long after a load their readings still show it
 CREATE VIEW live.meter AS
 WITH found AS (
@@ -74,26 +92,7 @@ WHERE end_ns > start_ns AND cell.run IN (FROM batch.run);
 
 CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
 
--- the power readings of a table or view with the energy since the meter's first reading, of the best of its power sources
-CREATE MACRO cumulated_power(readings) AS TABLE
-WITH best AS (
-  SELECT run, stream, arg_min(
-    coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9)
-  ) AS source
-  FROM query_table(readings) WHERE power_mw IS NOT NULL GROUP BY run, stream
-),
-steps AS (
-  SELECT run, stream, t_ns, power_mw, source,
-    (power_mw + lag(power_mw) OVER meter) / 2 * (t_ns - lag(t_ns) OVER meter) / 1e9 AS step_mj,
-    t_ns - lag(t_ns) OVER meter AS gap_ns
-  FROM query_table(readings) JOIN best USING (run, stream)
-  WHERE power_mw IS NOT NULL AND coalesce(power_source, '') = source
-  WINDOW meter AS (PARTITION BY run, stream ORDER BY t_ns)
-)
-SELECT run, stream, t_ns, power_mw, source, gap_ns,
-  coalesce(sum(step_mj) OVER (PARTITION BY run, stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING), 0) AS cumulated_mj
-FROM steps;
-
+-- power readings with the energy since the meter's first reading, of the best of its power sources
 CREATE VIEW live.power_cumulated AS SELECT * EXCLUDE (run) FROM cumulated_power('batch.reading');
 
 CREATE TABLE batch.power_cumulated AS FROM live.power_cumulated LIMIT 0;
@@ -192,9 +191,6 @@ SELECT run, cell_key, string_agg(DISTINCT class || ': ' || CASE
   END, '; ') AS why
 FROM last GROUP BY run, cell_key;
 
--- unmetered: one row per cell without energy in a run whose meter told some at other times, with the sentence why
-CREATE TABLE unmetered AS FROM live.unmetered LIMIT 0;
-
 -- one row per cell and class of meter (gpu, package, dram): energy of the measured window, gross and net of idle
 CREATE VIEW live.energy AS
 WITH classes AS (
@@ -287,23 +283,3 @@ SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS second
   images::DOUBLE AS images,
   longest_gap_s::DOUBLE AS longest_gap_s, uncertainty_j::DOUBLE AS uncertainty_j, suspect::VARCHAR AS suspect
 FROM (FROM own UNION ALL BY NAME FROM published) WHERE gross_j IS NOT NULL OR suspect IS NOT NULL;
-
--- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
-CREATE TABLE energy AS FROM live.energy LIMIT 0;
-
--- power_by_meter: every power reading with its meter: a GPU, a CPU package or its DRAM
-CREATE VIEW power_by_meter AS
-SELECT *, concat_ws('|', run, domain, uuid, device, 'boot ' || boot) AS stream, regexp_extract(domain, '^[a-z]+') AS class FROM power;
-
--- meter_joules: energy since the first reading of each meter: the integral of its power, or its counter where it tells no power
-CREATE VIEW meter_joules AS
-WITH meter AS (
-  SELECT run, stream, any_value(boot) AS boot, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device,
-    count(power_mw) AS powers
-  FROM power_by_meter GROUP BY run, stream
-)
-SELECT meter.* EXCLUDE (powers), t_ns, cumulated_mj / 1e3 AS joules
-FROM cumulated_power('power_by_meter') AS power JOIN meter USING (run, stream) WHERE powers >= 2
-UNION ALL
-SELECT meter.* EXCLUDE (powers), t_ns, energy_mj / 1e3
-FROM power_by_meter AS power JOIN meter USING (run, stream) WHERE powers < 2 AND energy_mj IS NOT NULL;

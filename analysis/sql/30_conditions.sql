@@ -30,6 +30,3 @@ SELECT run, cell_key, count(*) AS readings,
   max(temperature_c) AS temperature_max_c, max(memory_used_bytes) AS memory_used_max_bytes,
   median(gpu_utilization_percent) AS gpu_utilization_median_percent
 FROM inside GROUP BY run, cell_key;
-
--- conditions: one row per cell with GPU readings: shares of the window by clock event reason, clocks, temperatures
-CREATE TABLE conditions AS FROM live.conditions LIMIT 0;

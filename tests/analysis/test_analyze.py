@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from analysis import style
-from analysis.analyze import analyze, sql_shell
+from analysis.analyze import analyze
 from common.errors import UserError
 
 MS = 10**6
@@ -95,18 +95,6 @@ def test_wrong_options(run: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         analyze([run.folder], tmp_path / "file", screen)
-
-
-def test_sql(run: Any) -> None:
-    screen, text = console()
-    assert sql_shell([run.folder], "SELECT variant, n FROM results WHERE batch_size = 8 ORDER BY 1", screen) == 0
-    assert [line.split() for line in text.getvalue().splitlines()] == [
-        ["variant", "n"],
-        ["onnxrt", "30"],
-        ["torch", "30"],
-    ]
-    with pytest.raises(UserError, match="Catalog Error"):
-        sql_shell([run.folder], "FROM nothing_of_that_name", screen)
 
 
 def test_one_colour_per_variant() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis import cache as cache_module
-from analysis import database as database_module
+from analysis import loading
 from analysis.database import open_runs
 from common import schema
 
@@ -29,13 +29,13 @@ def folder(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runs that were read from their files, in order."""
     seen: list[str] = []
-    scan = database_module._scan
+    scan = loading.scan
 
-    def noting(database: Any, name: str, path: Path) -> Any:
+    def noting(name: str, path: Path) -> Any:
         seen.append(name)
-        return scan(database, name, path)
+        return scan(name, path)
 
-    monkeypatch.setattr(database_module, "_scan", noting)
+    monkeypatch.setattr(loading, "scan", noting)
     return seen
 
 
@@ -55,16 +55,15 @@ def run(build: Any) -> Callable[..., Any]:
 
 
 def settle(path: Path, seconds: float = 60) -> None:
-    """Makes every file look as if it had been written a while ago."""
+    """Makes every file and folder look as if it had been written a while ago."""
     for file in path.rglob("*"):
-        if file.is_file():
-            then = file.stat().st_mtime_ns - int(seconds * 1e9)
-            os.utime(file, ns=(then, then))
+        then = file.stat().st_mtime_ns - int(seconds * 1e9)
+        os.utime(file, ns=(then, then))
 
 
 def everything(runs: list[Any], folder: Path | None) -> dict[str, list[tuple[Any, ...]]]:
     with open_runs([run.folder for run in runs], folder) as database:
-        return {view: database.connection.execute(f"SELECT * FROM {view} ORDER BY ALL").fetchall() for view in VIEWS}
+        return {view: database.execute(f"SELECT * FROM {view} ORDER BY ALL").fetchall() for view in VIEWS}
 
 
 def test_the_second_time_nothing_is_read_and_all_is_the_same(run: Any, folder: Path, reads: list[str]) -> None:
@@ -84,10 +83,7 @@ def test_types_and_columns_do_not_change(run: Any, folder: Path) -> None:
     everything([one], folder)
     with open_runs([one.folder]) as plain, open_runs([one.folder], folder) as cached:
         for view in VIEWS:
-            assert (
-                plain.connection.execute(f"DESCRIBE {view}").fetchall()
-                == cached.connection.execute(f"DESCRIBE {view}").fetchall()
-            )
+            assert plain.execute(f"DESCRIBE {view}").fetchall() == cached.execute(f"DESCRIBE {view}").fetchall()
 
 
 def test_samples_and_documents_of_a_cached_run(run: Any, folder: Path) -> None:
@@ -155,7 +151,7 @@ def test_a_run_that_grew_while_it_was_read_is_not_kept(
     run: Any, folder: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = run("one")
-    measure = database_module._measure
+    measure = loading._measure
 
     def growing(database: Any, batch: Any) -> None:
         measure(database, batch)
@@ -163,7 +159,7 @@ def test_a_run_that_grew_while_it_was_read_is_not_kept(
         one.cell("keras", 8, durations_ns=[MS] * 20)
         settle(one.folder)
 
-    monkeypatch.setattr(database_module, "_measure", growing)
+    monkeypatch.setattr(loading, "_measure", growing)
     everything([one], folder)
     assert len(everything([one], folder)["cells"]) == 4
 

@@ -196,7 +196,7 @@ def test_small_batches_give_the_same_numbers(build: Any, monkeypatch: pytest.Mon
         runs.append(run.folder)
     with open_runs(runs) as at_once:
         expected = at_once.query("SELECT run, images_per_s FROM comparison ORDER BY run")
-    monkeypatch.setattr("analysis.database.BATCH_BYTES", 1)
+    monkeypatch.setattr("analysis.loading.BATCH_BYTES", 1)
     with open_runs(runs) as in_turn:
         assert in_turn.query("SELECT run, images_per_s FROM comparison ORDER BY run") == expected
         assert len(in_turn.query("FROM samples")) == 100

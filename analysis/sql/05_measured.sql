@@ -1,0 +1,28 @@
+-- What is left of the files of many rows: one row for each cell. `live` finds it (10_samples, 20_energy, 30_conditions).
+
+-- measured: one row per cell with inferences: bounds of its window, latency quantiles 0.5, 0.9, 0.95, 0.99, 0.999 in ns
+CREATE TABLE measured (
+  run VARCHAR, cell_key VARCHAR, n BIGINT, window_start_ns BIGINT, window_end_ns BIGINT, busy_ns DOUBLE, mean_ns DOUBLE,
+  min_ns DOUBLE, max_ns DOUBLE, quantile_ns DOUBLE[],
+  server_inferences BIGINT, arrivals_ns BIGINT, mean_wait_ns DOUBLE, wait_quantile_ns DOUBLE[], serve_quantile_ns DOUBLE[]
+);
+
+-- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
+CREATE TABLE energy (
+  run VARCHAR, cell_key VARCHAR, class VARCHAR, meters BIGINT, seconds DOUBLE, counter_j DOUBLE, integral_j DOUBLE,
+  basis VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,
+  idle_after_w DOUBLE, idle_without_context_w DOUBLE, net_j DOUBLE, images DOUBLE, longest_gap_s DOUBLE, uncertainty_j DOUBLE, suspect VARCHAR
+);
+
+-- unmetered: one row per cell without energy in a run whose meter told some at other times, with the sentence why
+CREATE TABLE unmetered (run VARCHAR, cell_key VARCHAR, why VARCHAR);
+
+-- conditions: one row per cell with GPU readings: shares of the window by clock event reason, clocks, temperatures
+CREATE TABLE conditions (
+  run VARCHAR, cell_key VARCHAR, readings BIGINT, share_idle DOUBLE, share_application_clocks DOUBLE, share_power_cap DOUBLE,
+  share_hardware_slowdown DOUBLE, share_sync_boost DOUBLE, share_software_thermal DOUBLE, share_hardware_thermal DOUBLE,
+  share_power_brake DOUBLE, share_display_clocks DOUBLE, share_any_hardware_slowdown DOUBLE,
+  sm_clock_median_mhz DOUBLE, sm_clock_min_mhz BIGINT, sm_clock_max_mhz BIGINT, memory_clock_median_mhz DOUBLE,
+  temperature_start_c BIGINT, temperature_end_c BIGINT, temperature_max_c BIGINT, memory_used_max_bytes BIGINT,
+  gpu_utilization_median_percent DOUBLE
+);
