@@ -245,8 +245,12 @@ def _one_percentile(series: Floats, share: float, rng: np.random.Generator) -> D
     deviations, freedom = _mean_deviations(below, rng, _share_variance(series, ordered, share))
     last = len(ordered) - 1
 
+    # The exact ends of the interval are order statistics, up to half a place beyond what interpolation gives (Hettmansperger
+    # and Sheather, Statistics and Probability Letters 4, 1986). It matters where neighbours are far apart, out in a tail.
+    outwards = np.copysign(0.25 * abs(2 * share - 1), deviations)
+
     def values(stretch: float) -> Floats:
-        place = np.clip((share + stretch * deviations) * last, 0, last)
+        place = np.clip((share + stretch * deviations) * last + outwards, 0, last)
         left = place.astype(np.int64)
         right = np.minimum(left + 1, last)
         read: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
@@ -305,13 +309,14 @@ def _over_replicates(parts: Sequence[Draws], rng: np.random.Generator) -> Draws 
 def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: float = 0.0) -> tuple[Floats, float]:
     """(DRAWS,) calibrated deviations of the mean of a series from its mean, and their degrees of freedom.
 
-    least_variance: of the mean, where the caller knows more than the series shows: then it stands in for the variance of
-    an AR(1) series of the same lag-1 correlation, which is the least that is assumed otherwise.
+    least_variance: of the mean, where the caller knows more than the series shows; without it, that of an AR(1) series with
+    the lag-1 correlation of this one is the least that is assumed.
     """
     size = max(1, len(series) // GROUPS) if len(series) > 2 * GROUPS else 1
     grouped = series[len(series) % size :].reshape(-1, size).mean(axis=1)
     count = len(grouped)
     length, long_run_variance = _dependence(grouped)
+    independent = length == 1
     if not least_variance:
         long_run_variance = max(long_run_variance, _first_order_variance(grouped))
     length = max(length, math.ceil(count / MOST_BLOCKS))
@@ -323,7 +328,10 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
     if kept <= 0:
         return np.zeros(DRAWS), float(count - 1)
     deviations = block_means[rng.integers(count, size=(DRAWS, blocks))].mean(axis=1)
-    wanted = max(max(long_run_variance, kept * length) / count, least_variance)
+    wanted = max(long_run_variance, kept * length) / count
+    if least_variance:
+        # Where the series itself shows no dependence, the larger of two estimates would only be the noisier one.
+        wanted = least_variance if independent else max(wanted, least_variance)
     return deviations * math.sqrt(wanted / (kept / blocks)), max(1.0, count / length - 1)
 
 
@@ -385,7 +393,7 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
     variance = float(np.mean(scores**2))
     if variance == 0:
         return 0.0
-    correlation = _unbiased(float(np.mean(scores[0] * scores[1])) / variance, count)
+    correlation = _unbiased(float(np.mean(scores[0] * scores[1])) / variance, count, least=-1 / math.sqrt(count))
     normal = NormalDist()
     point = normal.inv_cdf(share)
     left = share * (1 - share)
@@ -400,9 +408,9 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
     return (total + max(left, 0.0)) / count
 
 
-def _unbiased(correlation: float, count: int) -> float:
-    """A lag-1 correlation without its bias (1 + 3 r) / n (Marriott, Pope 1954), from 0 to what n values can tell."""
-    return min(max(0.0, correlation + (1 + 3 * correlation) / count), 1 - 6 / (count + 20))
+def _unbiased(correlation: float, count: int, least: float = 0.0) -> float:
+    """A lag-1 correlation without its bias (1 + 3 r) / n (Marriott, Pope 1954), from `least` to what n values can tell."""
+    return min(max(least, correlation + (1 + 3 * correlation) / count), 1 - 6 / (count + 20))
 
 
 def _normal_scores(values: Floats, ordered: Floats) -> Floats:
