@@ -624,12 +624,20 @@ def test(_context: Context, core: bool = False, only: str = "") -> None:
     help={
         "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
+        "fleet": "measure instead a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
-def selfbench(_context: Context, docker: bool = False, statistics: bool = False, debug: bool = False) -> None:
+def selfbench(
+    _context: Context, docker: bool = False, statistics: bool = False, fleet: bool = False, debug: bool = False
+) -> None:
     """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
+    if fleet:
+        from common.host.fleet.selfbench import fleet_selfbench
+
+        fleet_selfbench(default_console())
+        return
     if docker:
         from common.host.selfbench_containers import measure
 
