@@ -164,7 +164,7 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
 @takes(Options, leave_out=["gpu"], address="", accelerators="", per_accelerator="1", checkout="")
 def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures on GPUs of many hosts, through Ray. A re-run continues what was cut short. Exit code 1: some cells are missing."""
-    from common.host.fleet.outcome import finish
+    from common.host.fleet.outcome import finish, print_pictures
     from common.host.fleet.seats import Wanted
     from common.host.fleet.sweep import sweep as sweep_fleet
 
@@ -173,6 +173,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     result = sweep_fleet(given["address"], Options.of(given), wanted, console, data)
     if result.measured:
         _analyze(result.measured, console, data)
+        print_pictures(result.measured, console)
     code = finish(result, console)
     if code:
         sys.exit(code)

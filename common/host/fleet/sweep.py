@@ -429,7 +429,7 @@ def run_sweep(
         try:
             interrupted = loop.run(nodes)
         except LinkLost as error:
-            errors.append(f"{error}; the same command goes on with what is left")
+            errors.append(str(error))
     runs = [*(earlier.runs if earlier else ()), *loop.runs]
     return Result(
         runs, progress.statuses, schedule.unfinished(), interrupted, [*loop.errors, *errors], schedule.moved
