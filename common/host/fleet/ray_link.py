@@ -22,7 +22,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from common.host.fleet import on_host
+from common.host.fleet import on_host, shipper
 from common.host.fleet.link import Arrived, Changed, News, Over, connection_from
 from common.host.fleet.seats import Node
 
@@ -45,7 +45,8 @@ class RayLink:
         self._nodes: tuple[Node, ...] = ()
         self._looked = 0.0
         self._outgoing: queue.SimpleQueue[list[News]] = queue.SimpleQueue()
-        cloudpickle.register_pickle_by_value(on_host)
+        for module in (on_host, shipper):
+            cloudpickle.register_pickle_by_value(module)
         self._remote = ray.remote(on_host.on_host)
 
     def run(self) -> None:

@@ -15,10 +15,11 @@ from rich.console import Console
 from analysis.database import open_runs
 from common.host.bench_options import Options
 from common.host.fleet.link import Changed, Link
+from common.host.fleet.loop import Order
 from common.host.fleet.on_host import AGENT
 from common.host.fleet.seats import Seat, Work
 from common.host.fleet.selfbench_host import work_keys
-from common.host.fleet.sweep import Order, run_sweep
+from common.host.fleet.sweep import run_sweep
 from common.host.part import work_key
 from common.host.paths import DataFolder
 from tests.common.host.faults.conftest import descendants, read_rows, wait_for
