@@ -164,7 +164,7 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
 @takes(Options, leave_out=["gpu"], address="", accelerators="", per_accelerator="1", checkout="")
 def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures on GPUs of many hosts, through Ray. A re-run continues what was cut short. Exit code 1: some cells are missing."""
-    from common.host.fleet.outcome import finish
+    from common.host.fleet.outcome import finish, print_pictures
     from common.host.fleet.seats import Wanted
     from common.host.fleet.sweep import sweep as sweep_fleet
 
@@ -173,6 +173,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     result = sweep_fleet(given["address"], Options.of(given), wanted, console, data)
     if result.measured:
         _analyze(result.measured, console, data)
+        print_pictures(result.measured, console)
     code = finish(result, console)
     if code:
         sys.exit(code)
@@ -651,6 +652,7 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
         "notebook": "measure instead what a Jupyter notebook costs, by turns with a script; takes about 20 minutes; default: off",
         "framework": "frameworks of --notebook, comma list; default: onnxrt,torch,keras",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
+        "fleet": "measure instead a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -661,9 +663,15 @@ def selfbench(
     notebook: bool = False,
     framework: str = "",
     statistics: bool = False,
+    fleet: bool = False,
     debug: bool = False,
 ) -> None:
     """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
+    if fleet:
+        from common.host.fleet.selfbench import fleet_selfbench
+
+        fleet_selfbench(default_console())
+        return
     if docker:
         from common.host.selfbench_containers import measure
 

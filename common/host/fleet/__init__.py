@@ -1,7 +1,7 @@
 """One sweep over many GPU hosts, on Ray: framewatt describes cells and collects files, Ray starts tasks and moves bytes.
 
 ```
- invoke fleet sweep (sweep.py)                         one host with a free GPU of the wanted accelerator
+ invoke fleet sweep (loop.py)                          one host with a free GPU of the wanted accelerator
  ┌───────────────────────────────┐                    ┌────────────────────────────────────────────────┐
  │ schedule.py   who does what   │                    │ Ray's worker: on_host.py, shipped by value     │
  │ collect.py    files, hashes   │  files, events     │   │ JSON lines      ▲ files                    │

@@ -125,9 +125,11 @@ class Receiving:
         Run(self.folder, self._description).save()
 
     def end(self, reason: str = "") -> None:
-        """No more will come. reason: why the attempt ended early, "" where it did not."""
+        """No more will come. reason: why the attempt ended early, "" where it did not. Without a cell nothing stays."""
         shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
-        if self.exists and reason:
+        if not any(self.folder.glob("cells/*/cell.csv")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self.exists and reason:
             self._description.setdefault("fleet", {})["ended"] = {"reason": reason, "utc": utc_now()}
             Run(self.folder, self._description).save()
 

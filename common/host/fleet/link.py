@@ -131,6 +131,7 @@ class Link:
         try:
             self._await_welcome()
         except BaseException:
+            self._process.kill()  # it may try for minutes
             self.close()
             raise
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from common.host.fleet.sweep import Result
+from common.host.runs import read_run
+from common.host.top_classes import print_top_classes
 
 
 def finish(result: Result, console: Console) -> int:
@@ -16,6 +20,11 @@ def finish(result: Result, console: Console) -> int:
     if result.interrupted:
         console.print(f"Interrupted, {missing} cells are left; the same command continues.", highlight=False)
         return 130
+    for error in result.errors:
+        print(f"error: {error}", file=sys.stderr)
+    if result.errors:
+        console.print(f"{missing} cells are left; the same command goes on with them.", highlight=False)
+        return 2
     for seat, (cells, reasons) in sorted(result.missing.items()):
         why = "; ".join(reasons) or "no host of this type is left"
         console.print(
@@ -23,11 +32,13 @@ def finish(result: Result, console: Console) -> int:
         )
     if result.moved and not missing:
         console.print(f"{result.moved} cells were measured on another host than they began on", highlight=False)
-    for error in result.errors:
-        print(f"error: {error}", file=sys.stderr)
-    if result.errors:
-        return 2
     if missing:
         console.print(f"{missing} cells are missing; the same command tries them again.", highlight=False)
         return 1
     return 0
+
+
+def print_pictures(runs: Sequence[Path], console: Console) -> None:
+    """The top 3 classes of the user's picture, where there was one."""
+    for folder in runs:
+        print_top_classes(read_run(folder), console)

@@ -8,7 +8,9 @@ Ray never tries a task again (max_retries=0): which cell is measured anew, and w
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from common.host.fleet import on_host
+from common.host.fleet import on_host, shipper
 from common.host.fleet.link import Arrived, Changed, News, Over, connection_from
 from common.host.fleet.seats import Node
 
@@ -28,6 +30,8 @@ from common.host.fleet.seats import Node
 LOOK_SECONDS = 1.0
 #: the longest wait for something to happen, in s
 WAIT_SECONDS = 0.2
+#: lists of news that may wait for being read
+UNSENT = 4
 #: messages that a task may be ahead of us: bounds what a host's object store holds
 AHEAD = 16
 PREFIX = "accelerator_type:"
@@ -40,18 +44,30 @@ class RayLink:
         self._inputs: Any = None
         self._nodes: tuple[Node, ...] = ()
         self._looked = 0.0
-        cloudpickle.register_pickle_by_value(on_host)
+        self._outgoing: queue.SimpleQueue[list[News]] = queue.SimpleQueue()
+        for module in (on_host, shipper):
+            cloudpickle.register_pickle_by_value(module)
         self._remote = ray.remote(on_host.on_host)
 
     def run(self) -> None:
         """Until the other end is closed."""
+        # News are sent by a thread: this one must go on reading commands, or both ends would wait for each other.
+        threading.Thread(target=self._send, daemon=True).start()
         while True:
             while self._connection.poll(0 if self._streams else WAIT_SECONDS):
                 name, *arguments = self._connection.recv()
                 getattr(self, f"do_{name}")(*arguments)
+            if self._outgoing.qsize() >= UNSENT:
+                time.sleep(WAIT_SECONDS / 10)  # nobody reads: what comes stays on the hosts meanwhile
+                continue
             news = self.look() + self.collect()
             if news:
-                self._connection.send(news)
+                self._outgoing.put(news)
+
+    def _send(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._connection.send(self._outgoing.get())
 
     # -- commands ------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class Earlier:
 
 
 def find_earlier(results: Path, request: str) -> Earlier | None:
-    """The newest sweep of the same request, None where there is none; its runs are made fit to be read."""
+    """The newest sweep of the same request, None where there is none; its runs are made fit to be read, empty ones removed."""
     sweeps: dict[str, list[Run]] = {}
     for path in sorted(results.glob(f"*/{DESCRIPTION}")):
         try:
@@ -58,6 +59,8 @@ def find_earlier(results: Path, request: str) -> Earlier | None:
     done: dict[str, frozenset[str]] = {}
     for run in sweeps[newest]:
         repair(run.folder)
+        if not run.existing_cells():
+            shutil.rmtree(run.folder, ignore_errors=True)
         seat = str(run.description["fleet"].get("seat"))
         done[seat] = done.get(seat, frozenset()) | {work_key(key) for key in run.existing_cells()}
     first = sweeps[newest][0].description
@@ -67,5 +70,5 @@ def find_earlier(results: Path, request: str) -> Earlier | None:
         int(first["fleet"].get("seed", 0)),
         str(model.get("hash", "")) if isinstance(model, dict) else "",
         done,
-        tuple(run.folder for run in sweeps[newest]),
+        tuple(run.folder for run in sweeps[newest] if run.folder.exists()),
     )

@@ -7,10 +7,12 @@ plan for such a GPU, in an order of the seat's own.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 
 from common.errors import UserError, unknown
 from common.host import options as opt
@@ -126,7 +128,12 @@ def plan_work(
     console: Console,
 ) -> Work:
     """devices: accelerator -> a device of that kind. Raises UserError for options that no such device can meet."""
-    requests = {name: request_of(options, images, [device], console) for name, device in devices.items()}
+    requests = {}
+    for name, device in devices.items():
+        said = Console(file=io.StringIO(), width=1000)
+        requests[name] = request_of(options, images, [device], said)
+        for line in said.file.getvalue().splitlines():  # type: ignore[attr-defined]
+            console.print(escape(f"{name}: {line.rstrip()}"), style="yellow", highlight=False, soft_wrap=True)
     return Work({
         seat: tuple(map(work_key, planned_keys(make_plan(requests[seat.accelerator], seat.seed(seed)))))
         for seat in seats

@@ -31,11 +31,12 @@ from common.errors import UserError
 from common.host.bench_options import Options
 from common.host.devices import cpu_model
 from common.host.fleet.link import Changed, Link, need_ray
+from common.host.fleet.loop import Order
 from common.host.fleet.loopback import on_loopback
 from common.host.fleet.schedule import Schedule
 from common.host.fleet.seats import Node, Seat, Work
 from common.host.fleet.selfbench_host import work_keys
-from common.host.fleet.sweep import Order, run_sweep
+from common.host.fleet.sweep import run_sweep
 from common.host.paths import DataFolder
 
 SIZES = (10, 100, 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -117,14 +118,15 @@ class Fleet:
         script = Path(__file__).with_name("fleet_sweep.py")
         return self._start(data, str(script), self.address, json.dumps(given))
 
-    def run(self, data: Path, *words: str, task: str = "sweep") -> tuple[int, str]:
-        """`invoke fleet sweep` as it is typed."""
-        process = self._start(data, "-m", "common.host.program", "fleet", task, "--address", self.address, *words)
+    def run(self, data: Path, *words: str, task: str = "sweep", **variables: str) -> tuple[int, str]:
+        """`invoke fleet sweep` as it is typed, with these variables of the environment."""
+        command = ("-m", "common.host.program", "fleet", task, "--address", self.address, *words)
+        process = self._start(data, *command, **variables)
         said, _ = process.communicate(timeout=150)
         return process.returncode, said
 
-    def _start(self, data: Path, *command: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "FRAMEWATT_DATA": str(data), "PYTHONPATH": str(self.driver)}
+    def _start(self, data: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "FRAMEWATT_DATA": str(data), "PYTHONPATH": str(self.driver), **variables}
         process = subprocess.Popen(
             [sys.executable, *command], cwd=self.driver, env=environment, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
@@ -155,8 +157,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts with an A2 each and one with a V100, by their word."""
+    # Before Ray is imported. Its ports are open to all of this machine's network: a token keeps others out.
+    os.environ |= {**on_loopback(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     pytest.importorskip("ray", reason="Ray is not installed: pip install --require-hashes -r requirements-fleet.lock")
-    os.environ.update(on_loopback())
     from ray.cluster_utils import Cluster
 
     root = tmp_path_factory.mktemp("fleet")

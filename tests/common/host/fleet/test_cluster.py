@@ -10,10 +10,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from analysis.database import open_runs
+from common.host.bench_options import Options
+from common.host.fleet.link import Changed, Link
+from common.host.fleet.loop import Order
 from common.host.fleet.on_host import AGENT
+from common.host.fleet.seats import Seat, Work
+from common.host.fleet.selfbench_host import work_keys
+from common.host.fleet.sweep import run_sweep
 from common.host.part import work_key
+from common.host.paths import DataFolder
 from tests.common.host.faults.conftest import descendants, read_rows, wait_for
 from tests.common.host.fleet.conftest import TYPED, Fleet, cells, runs_of
 
@@ -79,6 +87,79 @@ def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
         assert not (host.data / "results").exists()
 
 
+def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(fleet: Fleet, data: Path) -> None:
+    one = {"accelerators": "A2", "per_accelerator": "2", **SLOW}
+    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
+    wait_for(lambda: len(cells(data)) >= 2)
+    working = agents(fleet)
+    assert len(working) == 2
+    sweep.kill()
+    sweep.communicate(timeout=60)
+    wait_for(lambda: not agents(fleet))
+    kept = {path: (path / "samples.csv").read_bytes() for path in cells(data)}
+
+    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
+    wait_for(lambda: len(cells(data)) > len(kept))
+    sweep.send_signal(signal.SIGINT)
+    code, said = ended(sweep)
+    assert code == 130, said
+    assert "the same command continues" in said
+    assert not agents(fleet)
+    assert runs_of(data)[-1]["finished_utc"] is None
+    assert {path: (path / "samples.csv").read_bytes() for path in kept} == kept
+    seats = check_seats(data)
+    assert len(kept) < sum(map(len, seats.values())) < 2 * len(PLANNED)
+    for keys in seats.values():
+        assert len(keys) == len(set(keys))
+        assert set(keys) <= set(PLANNED)
+    for host in fleet.hosts.values():
+        assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == []
+
+
+def test_a_host_with_other_code_is_named_and_refused(fleet: Fleet, data: Path) -> None:
+    odd = next(host for name, host in fleet.hosts.items() if name.startswith("a2"))
+    changed = odd.checkout / "common" / "harness" / "loop.py"
+    text = changed.read_text()
+    changed.write_text(text + "\n# a little faster\n")
+    try:
+        code, said = fleet.run(data, *TYPED, task="up-check")
+        assert code == 1, said
+        assert f"{odd.name}: other code than on this machine" in said
+        code, said = fleet.run(data, *TYPED)
+        assert code == 2, said
+        (line,) = said.strip().splitlines()
+        assert line.startswith(f"error: {odd.name}: other code than on this machine")
+        assert not list((data / "results").glob("*"))
+    finally:
+        changed.write_text(text)
+
+
+def test_an_accelerator_that_this_cluster_has_not(fleet: Fleet, data: Path) -> None:
+    code, said = fleet.run(data, *TYPED, "--accelerators", "H100")
+    assert (code, said) == (2, "error: unknown accelerator 'H100'; there is A2, V100. Did you mean V100?\n")
+
+
+def test_a_cluster_that_wants_another_token(fleet: Fleet, data: Path) -> None:
+    short = {"RAY_AUTH_TOKEN": "f" * 64, "FRAMEWATT_FLEET_CONNECT_SECONDS": "5"}
+    code, said = fleet.run(data, *TYPED, task="up-check", **short)
+    wanted = f"error: Ray at {fleet.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them\n"
+    assert (code, said) == (2, wanted)
+
+
+def test_the_simulated_fleet_of_selfbench_is_a_sweep_too(fleet: Fleet, data: Path) -> None:
+    work = Work({Seat("A2", number): tuple(work_keys(6)) for number in range(1, 5)})
+    order = Order("selfbench", "selfbench", 1, Options(), "gpu", "none")
+    folder = DataFolder(data)
+    with Link(fleet.address, folder, ("-m", "common.host.fleet.selfbench_link")) as link:
+        (news,) = link.poll(30.0)
+        assert isinstance(news, Changed)
+        result = run_sweep(order, work, None, link, news.nodes, {}, Console(quiet=True), folder.results)
+    assert (result.statuses, result.missing, result.errors) == ({"ok": 24}, {}, [])
+    with open_runs(result.runs) as database:
+        assert database.problems == []
+        assert database.query("SELECT count(images_per_s) AS cells FROM comparison") == [{"cells": 24}]
+
+
 def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path) -> None:
     """Of two A2 one dies: the other does its cells. The only V100 dies: its cells are reported, and a new V100 does them."""
     sweep = fleet.start(data, per_accelerator="1", **SLOW)
@@ -105,7 +186,6 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path) -> None:
     for name in victims.values():
         fleet.remove(name)
     fleet.add("v100-south", "V100")
-    fleet.add("a2-again", "A2")
     code, said = ended(fleet.start(data, **SLOW))
     assert code == 0, said
     assert f"{len(before)} of {2 * len(PLANNED)} cells are there" in said
@@ -117,57 +197,3 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path) -> None:
         rows = database.query("SELECT variant, batch_size, images_per_s FROM comparison ORDER BY batch_size")
     assert [row["batch_size"] for row in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert all(row["images_per_s"] > 0 for row in rows)
-
-
-def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(fleet: Fleet, data: Path) -> None:
-    one = {"accelerators": "A2", "per_accelerator": "2", **SLOW}
-    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
-    wait_for(lambda: len(cells(data)) >= 2)
-    working = agents(fleet)
-    assert len(working) == 2
-    sweep.kill()
-    sweep.communicate(timeout=60)
-    wait_for(lambda: not agents(fleet))
-    kept = {path: (path / "samples.csv").read_bytes() for path in cells(data)}
-
-    sweep = fleet.start(data, **one)  # type: ignore[arg-type]
-    wait_for(lambda: len(cells(data)) > len(kept))
-    sweep.send_signal(signal.SIGINT)
-    code, said = ended(sweep)
-    assert code == 130, said
-    assert "the same command continues" in said
-    assert not agents(fleet)
-    interrupted = runs_of(data)[-1]
-    assert interrupted["finished_utc"] is None
-    kept |= {path: (path / "samples.csv").read_bytes() for path in cells(data)}
-    assert len(kept) < 2 * len(PLANNED)
-
-    code, said = ended(fleet.start(data, **one))  # type: ignore[arg-type]
-    assert code == 0, said
-    assert check_seats(data) == {"A2-1": PLANNED, "A2-2": PLANNED}
-    assert {path: (path / "samples.csv").read_bytes() for path in kept} == kept
-    for host in fleet.hosts.values():
-        assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == []
-
-
-def test_a_host_with_other_code_is_named_and_refused(fleet: Fleet, data: Path) -> None:
-    odd = next(host for name, host in fleet.hosts.items() if name.startswith("a2"))
-    changed = odd.checkout / "common" / "harness" / "loop.py"
-    text = changed.read_text()
-    changed.write_text(text + "\n# a little faster\n")
-    try:
-        code, said = fleet.run(data, *TYPED, task="up-check")
-        assert code == 1, said
-        assert f"{odd.name}: other code than on this machine" in said
-        code, said = fleet.run(data, *TYPED)
-        assert code == 2, said
-        (line,) = said.strip().splitlines()
-        assert line.startswith(f"error: {odd.name}: other code than on this machine")
-        assert not list((data / "results").glob("*"))
-    finally:
-        changed.write_text(text)
-
-
-def test_an_accelerator_that_this_cluster_has_not(fleet: Fleet, data: Path) -> None:
-    code, said = fleet.run(data, *TYPED, "--accelerators", "H100")
-    assert (code, said) == (2, "error: unknown accelerator 'H100'; there is A2, V100. Did you mean V100?\n")

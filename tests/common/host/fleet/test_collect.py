@@ -68,9 +68,9 @@ def test_what_was_not_sent_like_this_is_refused(
         receiving.take(pieces)
         if of_cell is not None:
             receiving.cell(KEY, of_cell)
-    receiving.end()
     assert not (receiving.folder / "cells" / KEY).exists()
     assert not (tmp_path / "escape").exists()
+    receiving.end()
     assert not (receiving.folder / "unfinished").exists()
 
 
@@ -83,6 +83,7 @@ def test_a_key_that_is_a_path_is_refused(receiving: Receiving) -> None:
 def test_a_lost_attempt_says_so_in_its_run(receiving: Receiving) -> None:
     receiving.facts["host"] = "east"
     receiving.take([piece("run.json", b'{"finished_utc": null, "fleet": {"seat": "A2-1"}}')])
+    receiving.cell(KEY, whole(cell=b"row\n"), [piece(f"cells/{KEY}/cell.csv", b"row\n")])
     receiving.end("the host was lost")
     description = json.loads((receiving.folder / "run.json").read_text())
     assert description["run"] == "run", "a run is called as its folder"
@@ -92,9 +93,11 @@ def test_a_lost_attempt_says_so_in_its_run(receiving: Receiving) -> None:
     assert description["finished_utc"] is None
 
 
-def test_an_attempt_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+def test_an_attempt_that_brought_no_cell_leaves_no_folder(receiving: Receiving, tmp_path: Path) -> None:
     Receiving(tmp_path / "run").end("the host was lost")
     assert not (tmp_path / "run").exists()
+    receiving.end("the host was lost")
+    assert not receiving.folder.exists()
 
 
 def test_a_disk_that_takes_no_more_is_one_line(receiving: Receiving) -> None:

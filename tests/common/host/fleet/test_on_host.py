@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from common.host.bench_options import Options
-from common.host.fleet import on_host
+from common.host.fleet import on_host, shipper
 from common.host.fleet.code import code_digest
 from common.host.fleet.collect import Receiving
 from tests.common.host.faults.conftest import ROOT, descendants, make_model, read_rows, wait_for
@@ -100,7 +100,7 @@ def test_the_cells_that_are_asked_for_and_no_others(host: Path, spec: Spec) -> N
 
 
 def test_large_files_come_in_pieces(host: Path, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_host, "PIECE_BYTES", 500)
+    monkeypatch.setattr(shipper, "PIECE_BYTES", 500)
     messages = everything(spec(cells=KEYS[:1]))
     of_each = [[p for p in message.get("files", []) if p["path"] != "run.json"] for message in messages]
     pieces = [piece for found in of_each for piece in found]

@@ -40,7 +40,8 @@ def test_cells_of_all_runs_of_a_seat_are_done_whichever_gpu_they_ran_on(tmp_path
         "A2-1": {"M_good_fp32_b0001_host_single-stream_script_r0", "M_good_fp32_b0002_host_single-stream_script_r0"},
         "A2-2": frozenset(),
     }
-    assert [folder.name for folder in earlier.runs] == ["a", "b", "c"]
+    assert [folder.name for folder in earlier.runs] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d", "e", "f"], "what brought nothing is gone"
 
 
 def test_of_several_sweeps_the_newest(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from common.host.fleet.schedule import BLIND_FAILURES, Schedule
 from common.host.fleet.seats import Node, Seat
+from common.host.fleet.selfbench import decisions
 
 EAST, WEST, NORTH = (Node("e", "east", gpus=1, accelerators=("A2",)), Node("w", "west", gpus=1, accelerators=("A2",)),
                      Node("n", "north", gpus=1, accelerators=("V100",)))  # fmt: skip
@@ -229,3 +230,8 @@ def test_whatever_is_lost_each_cell_is_measured_once_or_reported(seed: int) -> N
     for seat, keys in cells.items():
         assert sorted(counted[seat] + list(missing.get(seat, ((), ()))[0])) == sorted(keys)
         assert len(set(counted[seat])) == len(counted[seat])
+
+
+def test_the_decisions_of_selfbench_come_to_an_end() -> None:
+    assert decisions(20, 10) > 0
+    assert decisions(20, 10, lost=3) > 0

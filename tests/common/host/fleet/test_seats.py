@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,8 @@ def test_a_variant_that_a_type_of_gpu_cannot_run_is_not_planned_for_it() -> None
         name: Device("gpu0", "gpu", name, "", {"compute_capability": capability})
         for name, capability in (("V100", "7.0"), ("H100", "9.0"))
     }
-    work = plan_work(options, load_images(IMAGES), [Seat("V100", 1), Seat("H100", 1)], devices, 1, Console(quiet=True))
+    console = Console(file=io.StringIO(), width=200)
+    work = plan_work(options, load_images(IMAGES), [Seat("V100", 1), Seat("H100", 1)], devices, 1, console)
+    assert "V100: onnxrt is left out: " in console.file.getvalue()  # type: ignore[attr-defined]
     planned = {seat.accelerator: {key.split("_")[1] for key in keys} for seat, keys in work.cells.items()}
     assert "onnxrt" in planned["H100"] - planned["V100"]

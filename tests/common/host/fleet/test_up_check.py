@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.host.bench_options import Options
 from common.host.fleet.checks import Finding
 from common.host.fleet.facts import Facts
+from common.host.fleet.link import Arrived
 from common.host.fleet.seats import Node
 from common.host.fleet.sweep import refuse
-from common.host.fleet.up_check import Hosts, check_options, print_hosts, read_inputs
+from common.host.fleet.up_check import Hosts, _Answers, _learn, check_options, print_hosts, read_inputs
 
 EAST, WEST = (Node(name[0], name, gpus=2, accelerators=("A2",)) for name in ("east", "west"))
 OTHERS = (
@@ -82,3 +83,16 @@ def test_a_sweep_refuses_hosts_that_differ_and_goes_on_without_those_that_are_no
         refuse(hosts(*(Finding(name, "fail", "other code", odd=True) for name in ("east", "west"))))
     with pytest.raises(UserError, match="no host is fit: east: no disk"):
         refuse(hosts(*(Finding(name, "fail", "no disk") for name in ("east", "west"))))
+
+
+def test_of_several_looks_at_a_clock_the_one_that_travelled_fastest_counts() -> None:
+    answers = _Answers()
+    for sent, received in ((100.0, 100.9), (101.0, 101.02), (102.0, 102.4)):
+        _learn(answers, EAST, Arrived("check", {"kind": "clock", "wall_s": sent}, received))
+    assert answers.clocks["e"] == pytest.approx(-0.02)
+
+
+def test_facts_of_an_older_checkout_are_taken_as_far_as_they_are_known() -> None:
+    answers = _Answers()
+    _learn(answers, EAST, Arrived("check", {"kind": "facts", "facts": {"code": "x", "unheard_of": 1}}))
+    assert answers.facts["e"] == Facts(code="x")
