@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -94,6 +95,14 @@ def knock(host: str, port: int) -> None:
         ) from error
 
 
+def with_advice(text: str) -> str:
+    """Ray's words on why it does not take us, with what mends it where that is known."""
+    versions = re.search(r"cluster was started with:? Ray: (\S+) Python: (\S+)", text)
+    if versions is None:
+        return text
+    return f"{text}; use Python {versions[2]} here, and .venv/bin/pip install ray=={versions[1]}"
+
+
 def raylet_runs_here(processes: Path = Path("/proc")) -> bool:
     """Whether this machine is part of some Ray cluster."""
     for path in processes.glob("[0-9]*/cmdline"):
@@ -151,7 +160,7 @@ class Link:
             )
         what, text = answer
         if what == "refused":
-            raise UserError(f"Ray at {self.address}: {text}")
+            raise UserError(f"Ray at {self.address}: {with_advice(str(text))}")
         self.ray_version = str(text)
 
     # -- what to do ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import UserError
 from common.host.fleet import link
-from common.host.fleet.link import Link, knock, need_ray, parse_address, raylet_runs_here
+from common.host.fleet.link import Link, knock, need_ray, parse_address, raylet_runs_here, with_advice
 from common.host.paths import DataFolder
 
 
@@ -79,6 +79,15 @@ def test_a_raylet_is_known_by_its_program(tmp_path: Path) -> None:
     assert not raylet_runs_here(tmp_path)
     (tmp_path / "12" / "cmdline").write_bytes(b"/opt/ray/core/src/ray/raylet/raylet\0--node_ip\0")
     assert raylet_runs_here(tmp_path)
+
+
+def test_another_version_of_ray_comes_with_what_to_install() -> None:
+    said = (
+        "Version mismatch: The cluster was started with: Ray: 2.49.2 Python: 3.12.1 This process on node 10.0.0.1 was "
+        "started with: Ray: 2.60.0 Python: 3.11.7"
+    )
+    assert with_advice(said) == f"{said}; use Python 3.12.1 here, and .venv/bin/pip install ray==2.49.2"
+    assert with_advice("something else") == "something else"
 
 
 def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +14,14 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.host.bench_options import Options
+from common.host.fleet import up_check
 from common.host.fleet.checks import Finding
 from common.host.fleet.facts import Facts
 from common.host.fleet.link import Arrived
-from common.host.fleet.seats import Node
+from common.host.fleet.seats import Node, Wanted
 from common.host.fleet.sweep import refuse
 from common.host.fleet.up_check import Hosts, _Answers, _learn, check_options, print_hosts, read_inputs
+from common.host.paths import DataFolder
 
 EAST, WEST = (Node(name[0], name, gpus=2, accelerators=("A2",)) for name in ("east", "west"))
 OTHERS = (
@@ -96,3 +101,19 @@ def test_facts_of_an_older_checkout_are_taken_as_far_as_they_are_known() -> None
     answers = _Answers()
     _learn(answers, EAST, Arrived("check", {"kind": "facts", "facts": {"code": "x", "unheard_of": 1}}))
     assert answers.facts["e"] == Facts(code="x")
+
+
+@pytest.mark.parametrize(("state", "code"), [("fail", 1), ("note", 0)])
+def test_up_check_ends_with_1_when_a_host_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: Any, code: int
+) -> None:
+    @contextmanager
+    def connected(address: str, data: DataFolder) -> Iterator[tuple[Any, tuple[Node, ...]]]:
+        yield SimpleNamespace(ray_version="2.60.0", address=address), (EAST, WEST)
+
+    monkeypatch.setattr(up_check, "connected", connected)
+    monkeypatch.setattr(up_check, "look_at", lambda *_: hosts(Finding("west", state, "other code", odd=True)))
+    console = Console(file=io.StringIO(), width=160)
+    assert up_check.up_check("h:1", Options(), Wanted(), console, DataFolder(tmp_path)) == code
+    assert "Ray 2.60.0 at h:1" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "west: other code" in console.file.getvalue()  # type: ignore[attr-defined]
