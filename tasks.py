@@ -441,7 +441,8 @@ def recommend(
         price_per_kwh=_number(price_per_kwh, "--price-per-kwh"),
     )
     data = DataFolder.default()
-    code = answer(_run_folders(run or ["all"], data), question, default_console(), where=where or None)
+    folders = _run_folders(run or ["all"], data)
+    code = answer(folders, question, default_console(), where=where or None, cache=data.cache / "analysis")
     if code:
         sys.exit(code)
 

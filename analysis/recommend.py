@@ -242,14 +242,20 @@ class Question:
 
 
 def recommend(
-    runs: Sequence[Path], question: Question, console: Console, *, where: str | Sequence[str] | None = None
+    runs: Sequence[Path],
+    question: Question,
+    console: Console,
+    *,
+    where: str | Sequence[str] | None = None,
+    cache: Path | None = None,
 ) -> int:
     """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell meets the limits.
 
+    where: see analysis.selection. cache: see analysis.cache.
     Raises UserError for an unknown or ambiguous GPU, an impossible question and an unknown column in `where`.
     """
     question.checked()
-    with open_runs(runs) as database:
+    with open_runs(runs, cache) as database:
         rows = tables.load(database, parse_where(where, database))
         device = choose_device(rows, question.gpu)
         own = [row for row in rows if _device(row) == device and row["status"] == "ok"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import compare_runs, result_intervals
+from analysis import durations, result_intervals
 from analysis.database import Database
 from common import schema
 from tests.analysis.conftest import RunBuilder
@@ -116,8 +116,5 @@ def test_runs_are_compared_by_the_share_of_an_inference_in_its_group(
         )
     database = opened(*runs)
     rows = {row["run"]: row for row in database.query("SELECT * FROM comparison")}
-    medians = [
-        float(np.median(compare_runs._durations(database, row["run"], row["cell_keys"][0], "offline")))
-        for row in rows.values()
-    ]
+    medians = [float(np.median(durations.of_row(database, row)[0])) for row in rows.values()]
     assert medians == pytest.approx([10 * MS] * 2, rel=0.001)
