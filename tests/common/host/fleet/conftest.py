@@ -19,6 +19,7 @@ import pytest
 
 from common.host.fleet.loopback import on_loopback
 from tests.common.host.faults.conftest import DOCKERFILE, ROOT, TOY, descendants, make_model
+from tests.fake_nvml import build
 
 #: short windows and no waiting: what is measured here is nobody's figure
 SETTINGS = {
@@ -154,9 +155,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkout(tmp_path_factory.mktemp("host") / "framewatt")
 
 
+def two_gpus(folder: Path) -> dict[str, str]:
+    """Variables that make a host see two GPUs."""
+    if build.compiler() is None:
+        return {}
+    folder.mkdir()
+    library = build.build(folder)
+    return {**build.library_path(library), "FAKE_NVML_GPUS": "2", "FAKE_NVML_NAME": "Tesla V100-SXM2-16GB"}
+
+
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two hosts with an A2 each and one with a V100, by their word."""
+    """Two hosts with an A2 each, by their word, and one with two V100, by NVML's stand-in where there is a compiler for it."""
     # Before Ray is imported. Its ports are open to all of this machine's network: a token keeps others out.
     os.environ |= {**on_loopback(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     pytest.importorskip("ray", reason="Ray is not installed: pip install --require-hashes -r requirements-fleet.lock")
@@ -170,8 +180,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     fleet = Fleet(root, cluster, make_checkout(root / "driver" / "framewatt"))
     try:
-        for name, accelerator in (("a2-east", "A2"), ("a2-west", "A2"), ("v100-north", "V100")):
-            fleet.add(name, accelerator)
+        fleet.add("a2-east", "A2")
+        fleet.add("a2-west", "A2")
+        fleet.add("v100-north", "V100", gpus=2, **two_gpus(root / "nvml"))
         yield fleet
     finally:
         for process in fleet.started:

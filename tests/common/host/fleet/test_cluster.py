@@ -24,6 +24,7 @@ from common.host.part import work_key
 from common.host.paths import DataFolder
 from tests.common.host.faults.conftest import descendants, read_rows, wait_for
 from tests.common.host.fleet.conftest import TYPED, Fleet, cells, runs_of
+from tests.fake_nvml import build
 
 pytestmark = pytest.mark.fleet
 
@@ -66,7 +67,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
     code, said = fleet.run(data, *TYPED, task="up-check")
     assert code == 0, said
-    assert "2 A2, 1 V100; runner local; 3 hosts are fit and alike" in said
+    assert "2 A2, 2 V100; runner local; 3 hosts are fit and alike" in said
     assert "head: takes no cells (Ray found no GPU there)" in said
     assert not (data / "results").exists()
 
@@ -85,6 +86,29 @@ def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
     for host in fleet.hosts.values():
         assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == [], "nothing stays on a host"
         assert not (host.data / "results").exists()
+
+
+@pytest.mark.skipif(build.compiler() is None, reason="no C compiler for the NVML stand-in")
+def test_the_gpus_of_a_host_are_measured_at_once_and_never_shared(fleet: Fleet, data: Path) -> None:
+    code, said = ended(fleet.start(data, accelerators="V100", per_accelerator="2", device="gpu", batch_sizes="1,2"))
+    assert code == 0, said
+    assert "same GPU" not in said
+    runs = runs_of(data)
+    assert [run["devices"][0]["device"] for run in sorted(runs, key=lambda run: run["devices"][0]["device"])] == [
+        "gpu0",
+        "gpu1",
+    ]
+    times = []
+    for run in runs:
+        (device,) = run["devices"]
+        assert device["name"] == "Tesla V100-SXM2-16GB"
+        assert {row["uuid"] for row in read_rows(run["folder"] / "power.csv")} == {device["uuid"]}
+        rows = [row for key in run["keys"] for row in read_rows(run["folder"] / "cells" / key / "cell.csv")]
+        assert {row["device_uuid"] for row in rows} == {device["uuid"]}
+        readings = [int(row["t_ns"]) for row in read_rows(run["folder"] / "power.csv")]
+        times.append((readings[0], readings[-1]))
+    (first, second) = times
+    assert max(first[0], second[0]) < min(first[1], second[1]), "at the same time: each has a GPU of its own"
 
 
 def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(fleet: Fleet, data: Path) -> None:
