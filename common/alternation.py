@@ -6,7 +6,8 @@ minutes, and neither can inherit a setting, a buffer or a library of the other.
 
     host -> side, standard input    {"seconds": 1.0}                 one line a block; the end of the stream ends the side
     side -> host, standard output   {"facts": {...}}                 once, when everything is compiled and warm
-                                    {"durations_ns": [812345, ...]}  for each block
+                                    {"durations_ns": [812345, ...],
+                                     "cpu_ns": 254000000}            for each block; null where the side does not tell
                                     {"refusal": "..."}               instead of either: this cannot be measured here
 
 Runs on Python 3.9 with the standard library alone. Of the two sides only the independent one uses `plain_loop`.
@@ -55,7 +56,8 @@ def _converse(make: Callable[[], Side], commands: TextIO, answers: TextIO) -> No
         side = make()
         say(facts=side.facts)
         for line in commands:
-            say(durations_ns=side.block(float(json.loads(line)["seconds"])))
+            durations = side.block(float(json.loads(line)["seconds"]))
+            say(durations_ns=durations, cpu_ns=getattr(side, "cpu_ns", None))
     except BrokenPipeError:
         return  # the host is gone
     except Refusal as refusal:

@@ -7,6 +7,7 @@ only short. The job holds one cell; the last output is written to the job's run 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import List
 
@@ -56,13 +57,17 @@ class HarnessSide:
         run = Path(job.run_dir)
         np.save(str(run / INPUT), batch)
         np.save(str(run / OUTPUT), output)
+        #: CPU time of the process, all its threads, in the last block
+        self.cpu_ns = 0
         self.facts = {"settings": adapter.settings(), "versions": adapter.versions()}
 
     def block(self, seconds: float) -> List[int]:
         settings = Settings(min_seconds=seconds, max_seconds=seconds, min_samples=1, min_images=1)
         with loop.collector_held() as collector_off:
             collector_off()
+            began = time.process_time_ns()
             done = self._scenario.measure(self._stage, self._cell, settings, self._warmup, _ignore)
+            self.cpu_ns = time.process_time_ns() - began
         return [int(duration) for duration in done.ends_ns - done.starts_ns]
 
 

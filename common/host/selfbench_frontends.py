@@ -3,8 +3,10 @@
 A round starts the same prepared cell twice, as a script and in a cell of a Jupyter kernel, both alive all the time; they
 take turns in short blocks, in the order AB BA AB ... (common/alternation.py), so that both meet the same machine in the
 same seconds, which a run of `invoke bench --frontend script,notebook` cannot promise. Each pair of blocks gives one ratio of
-medians. Rounds are fresh processes and kernels: the interval over rounds holds what differs from one process to the next.
-One thread computes: several that wait for each other make a loaded machine's noise many times as large.
+medians, and one of the CPU time of an inference, all threads of the process together: what a kernel does beside the cell is
+in it, and the time slices of other programs are not. Rounds are fresh processes and kernels: the intervals over rounds hold
+what differs from one process to the next. One thread computes: several that wait for each other make a loaded machine's
+noise many times as large.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +48,17 @@ SIDES = {"script": "common.harness.alternating", "notebook": "common.harness.fro
 
 @dataclass(frozen=True)
 class Cost:
-    """One row. Medians over all blocks in ns; ratio: notebook over script, its interval over rounds."""
+    """One row. Medians over all blocks in ns; ratios: notebook over script, their intervals over rounds.
+
+    ratio: of the duration of an inference; cpu_ratio: of its CPU time. p_value: of "the durations are equal".
+    """
 
     variant: str
     batch_size: int
     script_ns: float
     notebook_ns: float
     ratio: Interval
+    cpu_ratio: Interval
     p_value: float
 
     def verdict(self, compared: int) -> compare.Verdict:
@@ -86,22 +93,41 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
 def cost_of(case: Case, rounds: int, pairs: int, block_s: float) -> Cost:
     """Measures one row. Raises SideEnded, and UserError for too few rounds or pairs."""
     ratios: list[list[float]] = []
+    cpu_ratios: list[list[float]] = []
     durations: dict[str, list[int]] = {name: [] for name in SIDES}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="framewatt-") as name, both_front_ends(case, Path(name)) as sides:
-            script, notebook = sides
             for side in sides:  # both warm on the machine as it is with both of them
                 side.block(block_s)
-            found = alternate(lambda: notebook.block(block_s), lambda: script.block(block_s), pairs)  # noqa: B023
+            found, cpu = _turns(*sides, pairs, block_s)
         ratios.append(latency_ratios(found))
+        cpu_ratios.append(cpu)
         for one, other in found:
             durations["notebook"] += one
             durations["script"] += other
-    draws = percentile_draws(ratios, 50)
-    if draws is None:
+    draws, cpu_draws = percentile_draws(ratios, 50), percentile_draws(cpu_ratios, 50)
+    if draws is None or cpu_draws is None:
         raise UserError("too few pairs for an interval")
     script_ns, notebook_ns = (float(np.median(durations[name])) for name in SIDES)
-    return Cost(case.variant.name, case.batch_size, script_ns, notebook_ns, draws.interval(), draws.p_value(1.0))
+    return Cost(
+        case.variant.name, case.batch_size, script_ns, notebook_ns, draws.interval(), cpu_draws.interval(), draws.p_value(1.0)
+    )  # fmt: skip
+
+
+def _turns(
+    script: SideProcess, notebook: SideProcess, pairs: int, block_s: float
+) -> tuple[list[tuple[list[int], list[int]]], list[float]]:
+    """(durations of notebook and script, ratio of their CPU times of an inference) of each pair of blocks."""
+    cpu_ns: dict[SideProcess, list[float]] = {script: [], notebook: []}
+
+    def block(side: SideProcess) -> list[int]:
+        durations = side.block(block_s)
+        assert side.cpu_ns is not None
+        cpu_ns[side].append(side.cpu_ns / len(durations))
+        return durations
+
+    found = alternate(partial(block, notebook), partial(block, script), pairs)
+    return found, [one / other for one, other in zip(cpu_ns[notebook], cpu_ns[script], strict=True)]
 
 
 def measure(
@@ -160,11 +186,11 @@ def measure(
 
 def _print(console: Console, found: Sequence[Cost]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("framework", "batch", "script, ms", "notebook, ms", "notebook / script", "verdict on the notebook"):
-        table.add_column(title, justify="left" if title in ("framework", "verdict on the notebook") else "right")
+    for title in ("framework", "batch", "script, ms", "notebook, ms", "notebook / script", "verdict", "of CPU time"):
+        table.add_column(title, justify="left" if title in ("framework", "verdict") else "right")
     for one in found:
-        ratio = f"{one.ratio.estimate:.4f} [{one.ratio.low:.4f}, {one.ratio.high:.4f}]"
+        ratio, cpu_ratio = (f"{r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in (one.ratio, one.cpu_ratio))
         times = [f"{ns / 1e6:.3f}" for ns in (one.script_ns, one.notebook_ns)]
         verdict = one.verdict(len(found)).value
-        table.add_row(style.look(one.variant).title, str(one.batch_size), *times, ratio, verdict)
+        table.add_row(style.look(one.variant).title, str(one.batch_size), *times, ratio, verdict, cpu_ratio)
     console.print(table)

@@ -103,6 +103,8 @@ class SideProcess:
     def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
         self._name = name
         self._log = log
+        #: CPU time of all its threads in the last block, where it tells
+        self.cpu_ns: int | None = None
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 list(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
@@ -111,7 +113,7 @@ class SideProcess:
 
     def facts(self) -> dict[str, Any]:
         """Waits until it is compiled and warm."""
-        found: dict[str, Any] = self._answer("facts", READY_SECONDS)
+        found: dict[str, Any] = self._hear("facts", READY_SECONDS)["facts"]
         return found
 
     def block(self, seconds: float) -> list[int]:
@@ -122,10 +124,13 @@ class SideProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it said before it ended is read below
-        durations: list[int] = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        said = self._hear("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        self.cpu_ns = said["cpu_ns"]
+        durations: list[int] = said["durations_ns"]
         return durations
 
-    def _answer(self, field: str, patience: float) -> Any:
+    def _hear(self, field: str, patience: float) -> dict[str, Any]:
+        """The next answer that has the field."""
         assert self._process.stdout is not None
         watchdog = Timer(patience, self._process.kill)
         watchdog.start()
@@ -135,7 +140,7 @@ class SideProcess:
                 if "refusal" in said:
                     raise SideEnded(f"{self._name}: {said['refusal']}")
                 if field in said:
-                    return said[field]
+                    return said
         finally:
             watchdog.cancel()
         code = self._process.wait()

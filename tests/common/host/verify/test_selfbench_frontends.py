@@ -42,6 +42,8 @@ def test_a_row_has_a_ratio_over_rounds(make_case: Make) -> None:
     assert (row.variant, row.batch_size, row.ratio.replicates, row.ratio.samples) == ("product", 2, 2, 22)
     assert row.ratio.low <= row.ratio.estimate <= row.ratio.high
     assert min(row.script_ns, row.notebook_ns) > 0
+    assert (row.cpu_ratio.replicates, row.cpu_ratio.samples) == (2, 22)
+    assert row.cpu_ratio.estimate > 0
     assert 0 <= row.p_value <= 1
 
 
@@ -94,11 +96,13 @@ def test_outputs_that_differ_are_an_error(make_case: Make, tmp_path: Path) -> No
     ],
 )
 def test_verdicts_and_their_table(low: float, high: float, p_value: float, verdict: Verdict) -> None:
-    row = Cost("onnxrt", 8, 2e6, 2.1e6, Interval((low + high) / 2, low, high, 0.95, 96, 6), p_value)
+    cpu_ratio = Interval(1.0012, 0.9987, 1.0043, 0.95, 96, 6)
+    row = Cost("onnxrt", 8, 2e6, 2.1e6, Interval((low + high) / 2, low, high, 0.95, 96, 6), cpu_ratio, p_value)
     assert row.verdict(1) is verdict
     # One in fifty of nine comparisons is not good enough for each of them.
     assert replace(row, p_value=0.01).verdict(9) in (Verdict.SAME, Verdict.UNCLEAR)
     said = io.StringIO()
     selfbench_frontends._print(Console(file=said, width=120), [row])
-    assert f"[{low:.4f}, {high:.4f}]" in said.getvalue()
+    assert f"[{low:.3f}, {high:.3f}]" in said.getvalue()
+    assert "1.001 [0.999, 1.004]" in said.getvalue()
     assert verdict.value in said.getvalue()
