@@ -73,6 +73,7 @@ def collect(spec: Mapping[str, Any]) -> Facts:
     needed = needed_images(options, spec["device"], gpus)
     model_hash, model_why = _model(options, data)
     flavour = "cpu" if spec["device"] == "cpu" else "gpu"
+    notebook = "notebook" in split_list(options.frontend)
     return Facts(
         hostname=platform.node(),
         checkout=str(ROOT),
@@ -81,8 +82,8 @@ def collect(spec: Mapping[str, Any]) -> Facts:
         cpu_model=the_cpu().product,
         gpus=[gpu.describe() for gpu in gpus],
         gpus_why=gpus_why,
-        **_engine(options, [image.name for image in needed], flavour),
-        environments={image.name: environment(image, flavour, options.python) for image in needed},
+        **_engine(options, [image.name for image in needed], flavour, notebook),
+        environments={image.name: environment(image, flavour, options.python, notebook) for image in needed},
         model_hash=model_hash,
         model_why=model_why,
         disk_free_bytes=_free(data.root),
@@ -126,7 +127,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _engine(options: Options, names: Sequence[str], flavour: str) -> dict[str, Any]:
+def _engine(options: Options, names: Sequence[str], flavour: str, notebook: bool) -> dict[str, Any]:
     """The fields of Facts that the Docker engine can tell."""
     from common.host.containers import engine, images
     from common.host.containers.sidecar import IMAGE as SIDECAR
@@ -145,7 +146,7 @@ def _engine(options: Options, names: Sequence[str], flavour: str) -> dict[str, A
         found["images"] = {}
         for name in (*names, SIDECAR):
             try:
-                image = images.inspect(client, name, flavour)
+                image = images.inspect(client, name, flavour, notebook)
             except UserError as error:
                 found["images"][name] = {"why": str(error)}
                 continue
@@ -173,7 +174,7 @@ def _id_of(client: Any, name: str) -> str:
         return ""
 
 
-def environment(image: Image, flavour: str, python: str) -> dict[str, Any]:
+def environment(image: Image, flavour: str, python: str, notebook: bool = False) -> dict[str, Any]:
     """What a local run of this image would find: {python, packages}, or {why}; `will_be_made` where the run makes it."""
     if python:
         path = Path(python).expanduser()
@@ -184,7 +185,7 @@ def environment(image: Image, flavour: str, python: str) -> dict[str, Any]:
         environments.requirement_files(image.name, flavour)
     except UserError as error:
         return {"why": str(error)}
-    if not environments.is_ready(image.name, flavour):
+    if not environments.is_ready(image.name, flavour, notebook):
         return {"why": f"the environment of {image.name} is not there yet", "will_be_made": True}
     return packages_of(environments.interpreter(image.name, flavour))
 
