@@ -61,12 +61,14 @@ def test_misbehaviour_costs_one_cell(bench: Bench, variant: str, status: str, wo
 
 
 def test_a_hanging_worker_is_a_timeout_that_names_the_phase(bench: Bench) -> None:
-    job = bench.job("hangs", (1, 2, 4), settings=replace(QUICK, cell_timeout_s=3.0))
+    job = bench.job(
+        "hangs", (1, 2, 4), settings=replace(QUICK, cell_timeout_s=8.0)
+    )  # a busy machine needs seconds to import numpy
     code, _ = bench.run(job)
     rows = [bench.cell(cell) for cell in job.cells]
     assert code == 0
     assert [row["status"] for row in rows] == ["ok", "timeout", "ok"]
-    assert rows[1]["message"] == "not done after 3 s, in phase compile"
+    assert rows[1]["message"] == "not done after 8 s, in phase compile"
     assert rows[0]["worker"] == rows[1]["worker"] != rows[2]["worker"]
     phases = {p["phase"]: p for p in bench.file(job.cells[1], "phases.csv")}
     assert list(phases) == ["import", "load", "compile"]
@@ -99,7 +101,7 @@ def test_a_second_run_of_the_same_job_does_nothing(bench: Bench) -> None:
     assert {p: p.read_bytes() for p in sorted(bench.run_dir.rglob("*")) if p.is_file()} == before
 
 
-def wait_for(condition, seconds: float = 20.0):
+def wait_for(condition, seconds: float = 60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()

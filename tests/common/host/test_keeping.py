@@ -38,6 +38,23 @@ def test_readings_near_the_windows_are_kept_and_no_others(tmp_path: Path) -> Non
     assert not (kept / "logs").exists()
 
 
+def test_readings_of_idle_spells_are_kept(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    phases = [
+        {"phase": "idle_before", "start_ns": 94 * SECOND, "end_ns": 95 * SECOND},
+        {"phase": "measure", "start_ns": 100 * SECOND, "end_ns": 101 * SECOND},
+        {"phase": "idle", "start_ns": 107 * SECOND, "end_ns": 108 * SECOND},
+    ]
+    (run / "cells" / "key" / "phases.csv").write_text(schema.to_csv("phases.csv", phases))
+    description = json.loads((run / "run.json").read_text())
+    spells = {"gpu0": [{"start_ns": 114 * SECOND, "end_ns": 115 * SECOND}, {"start_ns": "junk"}]}
+    (run / "run.json").write_text(json.dumps({**description, "idle_without_context": spells}))
+    (kept,) = keep([run], tmp_path / "out")
+    times = [int(line.split(",")[0]) // SECOND for line in (kept / "power.csv").read_text().splitlines()[1:]]
+    assert times == [93, 94, 95, 96, 99, 100, 101, 102, 106, 107, 108, 109, 113, 114, 115, 116]
+    assert json.loads((kept / "run.json").read_text())["idle_without_context"] == spells
+
+
 def test_interpreters_are_left_out_and_the_command_may_be_given(tmp_path: Path) -> None:
     (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out", command="invoke sweep --gpu 0")
     description = json.loads((kept / "run.json").read_text())
