@@ -35,11 +35,13 @@ class SimulatedLink(RayLink):
 
     def submit(self, task: str, spec: Mapping[str, Any], **options: Any) -> Any:
         if not self._actors:
-            gpus = int(ray.cluster_resources().get("GPU", 0))
+            found = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
+            gpus = sum(found)
+            # An actor lives on one host, and must find room there.
+            each = min([gpus // ACTORS, *(count for count in found if count)])
             actor = ray.remote(SimulatedHosts)
             self._actors = [
-                actor.options(num_cpus=0, num_gpus=gpus // ACTORS, max_concurrency=max(1, gpus)).remote()
-                for _ in range(ACTORS)
+                actor.options(num_cpus=0, num_gpus=each, max_concurrency=max(1, gpus)).remote() for _ in range(ACTORS)
             ]
         self._next += 1
         method = self._actors[self._next % ACTORS].stream
