@@ -21,6 +21,8 @@ def why_not() -> str:
     """Why a test cannot have an engine of its own here, "" where it can."""
     if os.geteuid() != 0:
         return "only root can start an engine of its own"
+    if not shutil.which("unshare"):
+        return "unshare is not on this machine"
     if not shutil.which("dockerd"):
         return "dockerd is not on this machine (its engine is elsewhere)"
     return ""
@@ -43,7 +45,8 @@ class OwnEngine:
         """Returns when it answers."""
         name = self.folder.name
         command = [
-            "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
+            # A network of its own: with `--bridge none` dockerd removes the bridge docker0, which is the machine's engine's.
+            "unshare", "--net", "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
             "--host", f"unix://{self.folder}/docker.sock", "--pidfile", f"{self.folder}/docker.pid",
             "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
             # A containerd of the system, where there is one, keeps its own containers apart.
