@@ -24,7 +24,7 @@ from tests.fake_nvml import build
 #: short windows and no waiting: what is measured here is nobody's figure
 SETTINGS = {
     "min_seconds": 0.05, "max_seconds": 0.2, "min_samples": 16, "min_images": 1, "precision_of_median": 0.5,
-    "warmup_max_seconds": 0.05, "idle_seconds": 0.02, "cell_timeout_s": 60.0,
+    "warmup_max_seconds": 0.05, "idle_seconds": 0.02, "cell_timeout_s": 280.0,
 }  # fmt: skip
 OPTIONS = {
     "framework": "sleeper", "model": "MobileNetV3S", "weights": "seeded", "batch_sizes": "1,2,3,4,5", "device": "cpu", "threads": 1,
@@ -40,6 +40,23 @@ SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, 
 STORE = 80 * 2**20
 
 
+#: added to the toy: while the file that TOY_GATE names exists, each worker does one cell and waits before the next
+GATE = """
+measured = 0
+
+
+def gate(self, cell, supports=Toy.supports):
+    global measured
+    while measured and os.path.exists(os.environ.get("TOY_GATE", "")):
+        time.sleep(0.01)
+    measured += 1
+    return supports(self, cell)
+
+
+Toy.supports = gate
+"""
+
+
 def make_checkout(folder: Path) -> Path:
     """framewatt with nothing but the toy framework under images/."""
     ignored = shutil.ignore_patterns("__pycache__")
@@ -48,7 +65,7 @@ def make_checkout(folder: Path) -> Path:
     shutil.copy(ROOT / "tasks.py", folder / "tasks.py")
     (folder / "images" / "toy").mkdir(parents=True)
     (folder / "images" / "toy" / "Dockerfile").write_text(DOCKERFILE)
-    shutil.copy(TOY, folder / "images" / "toy" / "adapter.py")
+    (folder / "images" / "toy" / "adapter.py").write_text(TOY.read_text() + GATE)
     return folder
 
 
@@ -87,10 +104,17 @@ class Fleet:
     def address(self) -> str:
         return str(self.cluster.address)
 
+    @property
+    def gate(self) -> Path:
+        return self.root / "gate"
+
     def add(self, name: str, accelerator: str, gpus: int = 1, **environment: str) -> Host:
         checkout, data = make_checkout(self.root / name / "framewatt"), self.root / name / "data"
         make_model(data / "models" / "MobileNetV3S-0123456789ab")
-        variables = {"FRAMEWATT_CHECKOUT": str(checkout), "FRAMEWATT_DATA": str(data), "RAY_worker_niceness": "0"}
+        variables = {
+            "FRAMEWATT_CHECKOUT": str(checkout), "FRAMEWATT_DATA": str(data), "RAY_worker_niceness": "0",
+            "TOY_GATE": str(self.gate),
+        }  # fmt: skip
         host = Host(name, checkout, data)
         host.node = self.cluster.add_node(
             wait=False, node_name=name, num_cpus=1, num_gpus=gpus, object_store_memory=STORE, include_dashboard=False,
@@ -190,6 +214,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 process.kill()
                 process.communicate()
         cluster.shutdown()
+
+
+@pytest.fixture
+def closed_gate(fleet: Fleet) -> Iterator[Path]:
+    """While this file exists every worker waits after its first cell: things happen in the middle, however slow the machine."""
+    fleet.gate.touch()
+    yield fleet.gate
+    fleet.gate.unlink(missing_ok=True)
 
 
 @pytest.fixture
