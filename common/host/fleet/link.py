@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,14 +147,16 @@ class Link:
 
     def _await_welcome(self) -> None:
         seconds = float(os.environ.get("FRAMEWATT_FLEET_CONNECT_SECONDS", CONNECT_SECONDS))
+        deadline = time.monotonic() + seconds
         answer: Any = None
         with suppress(EOFError, OSError):
-            if self._connection.poll(seconds):
-                answer = self._connection.recv()
-        if answer is None and "AuthToken" in self.log.read_text(errors="replace"):
-            raise UserError(
-                f"Ray at {self.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them"
-            )
+            while answer is None and time.monotonic() < deadline:
+                if self._connection.poll(0.5):
+                    answer = self._connection.recv()
+                elif "InvalidAuthToken" in self.log.read_text(errors="replace"):  # Ray itself would go on trying
+                    raise UserError(
+                        f"Ray at {self.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them"
+                    )
         if answer is None:
             raise UserError(
                 f"somebody listens at {self.address}, but it does not behave like Ray's head (see {self.log})"
