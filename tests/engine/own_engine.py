@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.common.host.faults.conftest import descendants, role
@@ -28,6 +29,10 @@ def why_not() -> str:
     return ""
 
 
+class DoesNotStart(Exception):
+    """What dockerd said last."""
+
+
 class OwnEngine:
     """dockerd with folders, socket and containerd of its own; no network, so that it changes nothing outside of its folder."""
 
@@ -42,7 +47,7 @@ class OwnEngine:
         return {"DOCKER_HOST": f"unix://{self.folder}/docker.sock"}
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it answers. Raises DoesNotStart."""
         name = self.folder.name
         command = [
             # A network of its own: with `--bridge none` dockerd removes the bridge docker0, which is the machine's engine's.
@@ -61,7 +66,8 @@ class OwnEngine:
             )
         deadline = time.monotonic() + ANSWERS_WITHIN_S
         while self._docker("info").returncode:
-            assert self._process.poll() is None and time.monotonic() < deadline, self._words()
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise DoesNotStart((self.folder / "log").read_text(errors="replace").strip()[-3000:])
             time.sleep(0.1)
 
     def kill(self) -> None:
@@ -103,17 +109,20 @@ class OwnEngine:
         """Ends it and everything in it, and removes its folder."""
         try:
             if not self.runs:
-                self.start()
+                self.start()  # what a kill has left alive is ended by its own engine
             names = [line.split(" ")[0] for line in self.containers()]
             if names:
                 self._docker("rm", "--force", *names)
             self.stop()
+        except (DoesNotStart, subprocess.TimeoutExpired):
+            pass  # then without it
         finally:
-            if self._process is not None and self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            for shim in self._shims():
-                for pid in (shim, *descendants(shim)):
+            if self.runs:
+                self.kill()
+            for pid in [
+                child for shim in self._shims() for child in (*descendants(shim), shim)
+            ] + self._of_this_folder():
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             mounts = [line.split(" ")[1] for line in Path("/proc/mounts").read_text().splitlines()]
             for mount in reversed([mount for mount in mounts if mount.startswith(f"{self.folder}/")]):
@@ -126,15 +135,16 @@ class OwnEngine:
 
     def _shims(self) -> list[int]:
         """The processes that hold its containers, and outlive it."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-            if "containerd-shim" in words[0] and self.folder.name in words:
-                found.append(int(folder.name))
-        return found
+        return [pid for pid, words in _command_lines() if "containerd-shim" in words[0] and self.folder.name in words]
 
-    def _words(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-3000:]
+    def _of_this_folder(self) -> list[int]:
+        """Its containerd, should a kill have left it."""
+        return [
+            pid for pid, words in _command_lines() if "containerd" in words[0] and f"{self.folder}/" in " ".join(words)
+        ]
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield int(folder.name), (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
