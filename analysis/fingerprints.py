@@ -18,6 +18,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 #: (size, mtime_ns, ctime_ns)
 Stat = tuple[int, int, int]
@@ -43,7 +44,7 @@ def of_stats(
         numbers.extend(files[name])
     for cell in sorted(cells):
         folder, inside = cells[cell]
-        numbers.extend(folder[1:])
+        numbers.extend(folder)
         for name in names:
             numbers.extend(inside.get(name, ABSENT))
     newest = max((status[1] for status in files.values()), default=0)
@@ -77,23 +78,35 @@ def of_run(folder: str, names: Sequence[str]) -> Fingerprint:
         numbers.extend(files[name])
     newest = max((status[1] for status in files.values()), default=0)
     cells = cell_names(folder)
-    stat = os.stat
-    for cell in cells:
-        path = f"{folder}/cells/{cell}"
-        for name in ("", *names):
-            try:
-                status = stat(f"{path}/{name}")
-            except OSError:
-                numbers.extend(ABSENT[1:] if not name else ABSENT)
-                continue
-            modified = status.st_mtime_ns
-            if modified > newest:
-                newest = modified
-            if name:
-                numbers.append(status.st_size)
-            numbers.append(modified)
-            numbers.append(status.st_ctime_ns)
+    places = ["/", *(f"/{name}" for name in names)]
+    if cells:
+        at = os.open(f"{folder}/cells", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            looked = _stats(at, [cell + place for cell in cells for place in places])
+        finally:
+            os.close(at)
+        numbers.extend(chain.from_iterable(looked))
+        newest = max(newest, *(status[1] for status in looked))
     return _digest(sorted(files), names, cells, numbers), newest
+
+
+def _stats(at: int, paths: Sequence[str]) -> list[Stat]:
+    """Size and times of these paths below an open folder; ABSENT for one that is not there."""
+    stat = os.stat
+    try:
+        # all at once: the loop itself takes half as long as the system does to look
+        found = [stat(path, dir_fd=at) for path in paths]
+    except OSError:
+        pass
+    else:
+        return [(status.st_size, status.st_mtime_ns, status.st_ctime_ns) for status in found]
+    looked = []
+    for path in paths:
+        try:
+            looked.append(stat_of(stat(path, dir_fd=at)))
+        except OSError:
+            looked.append(ABSENT)
+    return looked
 
 
 def _digest(files: Iterable[str], names: Iterable[str], cells: Iterable[str], numbers: array[int]) -> str:

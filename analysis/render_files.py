@@ -14,7 +14,7 @@ import xlsxwriter
 from analysis import render_front_ends
 from analysis.colour_scale import BEST, MIDDLE, WORST
 from analysis.front_ends import TITLE, FrontEnds
-from analysis.metrics import METRICS
+from analysis.metrics import HEADLINES, METRICS
 from analysis.selection import DIMENSIONS
 from analysis.tables import Table, describe
 
@@ -75,6 +75,10 @@ def _csv_value(value: object) -> object:
 # --- Excel ------------------------------------------------------------------------------------------------------------
 
 
+#: More tables than this have no sheet of their own, the less important metrics first: their figures are in the sheet of all.
+MOST_SHEETS = 200
+
+
 def _sheet_name(text: str, taken: set[str]) -> str:
     """At most 31 characters, none that Excel refuses, unique whatever the case."""
     base = re.sub(r"[\[\]:*?/\\']", " ", text).strip()[:31] or "table"
@@ -84,6 +88,12 @@ def _sheet_name(text: str, taken: set[str]) -> str:
         name = f"{base[: 31 - len(str(number)) - 1]} {number}"
     taken.add(name.lower())
     return name
+
+
+def _with_sheets(tables: Sequence[Table]) -> list[Table]:
+    """The tables that get a sheet, in their order; headlines come first where there are too many."""
+    ranked = sorted(range(len(tables)), key=lambda place: tables[place].metric.name not in HEADLINES)
+    return [tables[place] for place in sorted(ranked[:MOST_SHEETS])]
 
 
 def _hex(colour: tuple[int, int, int]) -> str:
@@ -111,8 +121,8 @@ def write_excel(
     heading = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
     grey = book.add_format({"font_color": "#666666"})
     taken: set[str] = set()
-    for table in tables:
-        several = len({t.subtitle for t in tables}) > 1
+    several = len({table.subtitle for table in tables}) > 1
+    for table in _with_sheets(tables):
         name = f"{table.metric.name} {table.subtitle}" if several else table.metric.name
         _table_sheet(book, book.add_worksheet(_sheet_name(name, taken)), table, bold, heading, grey)
     if compared is not None:
@@ -126,6 +136,9 @@ def write_excel(
         {"name": m.name, "column": m.column, "title": m.title, "unit": m.unit, "definition": m.definition}
         for m in METRICS.values()
     ]
+    if len(tables) > MOST_SHEETS:
+        left_out = f"{len(tables) - MOST_SHEETS} tables have no sheet of their own: their figures are in the sheet 'every figure'"
+        definitions.append({"name": "tables", "column": "", "title": "left out", "unit": "", "definition": left_out})
     columns = ["name", "column", "title", "unit", "definition"]
     _list_sheet(book.add_worksheet(_sheet_name("definitions", taken)), columns, definitions, heading)
     book.close()

@@ -12,6 +12,9 @@ from rich.text import Text
 from analysis.colour_scale import colour
 from analysis.tables import Entry, Table, describe
 
+#: More than this nobody reads in a terminal.
+MOST_TABLES = 60
+
 
 def _place(entry: Entry, coloured: bool) -> Text:
     text = entry.marked
@@ -22,7 +25,9 @@ def _place(entry: Entry, coloured: bool) -> Text:
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
-    """Prints the tables one after another; footers that several share stand once, at the end."""
+    """Prints the tables one after another, MOST_TABLES of them; footers that several share stand once, at the end."""
+    left_out = max(0, len(tables) - MOST_TABLES)
+    tables = tables[:MOST_TABLES]
     coloured = console.color_system is not None
     previous = None
     for table in tables:
@@ -55,3 +60,5 @@ def show(tables: Sequence[Table], console: Console) -> None:
             console.print("*  best of its batch size")
         for line in footers:
             console.print(Text(line, style="dim"))
+    if left_out:
+        console.print(f"{left_out:,} more tables are in the files; choose with --where what to print.")

@@ -110,11 +110,12 @@ def build(
     pivot = pivot or Pivot()
     chosen = [metric(name) for name in metrics]
     signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
+    newer = {one.name: _figures_by_age(one, rows) for one in chosen}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
         row_order = _row_order(members, pivot, sort)
         tables.extend(
-            _table(one, group, members, pivot, row_order, rows, signs)
+            _table(one, group, members, pivot, row_order, newer[one.name], signs)
             for one in chosen
             if any(
                 row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
@@ -188,14 +189,14 @@ def _table(
     members: Sequence[Row],
     pivot: Pivot,
     row_order: list[Key],
-    everything: Sequence[Row],
+    newer: _FiguresByAge,
     signs: Mapping[str, tuple[str, str]],
 ) -> Table:
     columns = tuple(sorted({row[pivot.column] for row in members}, key=_sortable))
     scales = _scales(one, members, pivot)
     used: dict[str, str] = {}
     entries: dict[tuple[Key, Any], Entry] = {}
-    beaten = _beats_newer(one, members, everything)
+    beaten = _beats_newer(one, members, newer)
     for row in members:
         place = (tuple(row[name] for name in pivot.rows), row[pivot.column])
         marks = [signs[mark] for mark in row["marks"] or () if mark in signs]
@@ -240,20 +241,28 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
     return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run)
 
 
-def _beats_newer(one: Metric, members: Sequence[Row], everything: Sequence[Row]) -> set[Key]:
+#: configuration but for the device -> (age of the GPU, figure times what is better) of each cell
+_FiguresByAge = Mapping[Key, Sequence[tuple[float, float]]]
+_DEVICE = ("device_name", "device")
+
+
+def _figures_by_age(one: Metric, everything: Sequence[Row]) -> _FiguresByAge:
+    found: dict[Key, list[tuple[float, float]]] = {}
+    for row in everything if one.better else ():
+        if row["compute_capability"] and row[one.column] is not None:
+            found.setdefault(_configuration(row, _DEVICE), []).append((_age(row), one.better * row[one.column]))
+    return found
+
+
+def _beats_newer(one: Metric, members: Sequence[Row], figures: _FiguresByAge) -> set[Key]:
     """Configurations whose figure is better than the same one's on a GPU of a higher compute capability."""
-    newer: dict[Key, list[tuple[float, float]]] = {}
-    place = ("device_name", "device")
-    for row in everything:
-        if row["compute_capability"] and row[one.column] is not None and one.better:
-            newer.setdefault(_configuration(row, place), []).append((_age(row), one.better * row[one.column]))
     return {
         _configuration(row)
         for row in members
         if row["compute_capability"] and row[one.column] is not None and one.better
         and any(
             age > _age(row) and figure < one.better * row[one.column]
-            for age, figure in newer[_configuration(row, place)]
+            for age, figure in figures[_configuration(row, _DEVICE)]
         )
     }  # fmt: skip
 

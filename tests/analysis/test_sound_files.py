@@ -22,15 +22,16 @@ CELL = {
 }  # fmt: skip
 
 
+CONNECTION = duckdb.connect()
+
+
 def by_duckdb(path: Path, file_name: str) -> list[tuple[Any, ...]]:
     """As analysis.loading lets it read the lines of such files."""
-    columns = schema.duckdb_columns(file_name)
-    with duckdb.connect() as connection:
-        return connection.execute(
-            "FROM read_csv($1, columns = $2, header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
-            "new_line = '\\n', parallel = false)",
-            [str(path), columns],
-        ).fetchall()
+    return CONNECTION.execute(
+        "FROM read_csv($1, columns = $2, header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
+        "new_line = '\\n', parallel = false)",
+        [str(path), schema.duckdb_columns(file_name)],
+    ).fetchall()
 
 
 def values(file_name: str, rows: list[reading.Row]) -> list[tuple[Any, ...]]:

@@ -180,6 +180,24 @@ def test_markdown_csv_and_excel(database: Database, tmp_path: Path) -> None:
     assert "colorScale" in first
 
 
+def test_of_a_great_many_tables_only_some_are_shown_and_that_is_said(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = built(database)
+    assert len(every) > 3
+    monkeypatch.setattr(render_terminal, "MOST_TABLES", 2)
+    monkeypatch.setattr(render_files, "MOST_SHEETS", 3)
+    text = io.StringIO()
+    render_terminal.show(every, Console(file=text, width=80))
+    assert f"{len(every) - 2} more tables are in the files" in text.getvalue()
+    titles = [line for line in text.getvalue().splitlines() if line in {table.title for table in every}]
+    assert titles == [table.title for table in every[:2]]
+    render_files.write_excel(tmp_path / "c.xlsx", every, tables.load(database, Selection()), [])
+    with zipfile.ZipFile(tmp_path / "c.xlsx") as book:
+        assert book.read("xl/workbook.xml").decode().count("<sheet ") == 3 + 3
+        assert f"{len(every) - 3} tables have no sheet" in book.read("xl/sharedStrings.xml").decode()
+
+
 def test_text_of_the_data_is_never_a_formula(build: Any, opened: Any, tmp_path: Path) -> None:
     run = build()
     run.cell("=1+1", durations_ns=[MS] * 20, message="=HYPERLINK(1)")
