@@ -75,10 +75,26 @@ def test_percentiles_are_read_from_the_summary() -> None:
 def test_a_figure_that_is_far_off_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: float | None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlperf_loadgen", StandIn(1000.0))
+    """LoadGen's side is measured; ours is drawn, since a busy machine's own latencies may be too alike for a p99."""
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", StandIn(1e6))
+    drawn = np.random.default_rng(1).normal(1e4, 1e2, 700)
+    name = "our_single_stream" if rate is None else "our_server"
+    monkeypatch.setattr(selfbench_loadgen, name, lambda run, queries, number, *rate: drawn + number)
     assert not selfbench_loadgen.compare(Adapter(), 700, 3, rate)
     told = capsys.readouterr().out
     assert told.count("OUTSIDE") == 2 and "p50: ours" in told and "p99: ours" in told
+
+
+@pytest.mark.parametrize("rate", [None, 2000.0])
+def test_our_rounds_are_measured_by_the_harness(rate: float | None) -> None:
+    calls: list[int] = []
+    if rate is None:
+        latencies_ns = selfbench_loadgen.our_single_stream(lambda: calls.append(1), 100, 0)
+    else:
+        latencies_ns = selfbench_loadgen.our_server(lambda: calls.append(1), 100, 0, rate)
+    assert latencies_ns.dtype == np.int64 and len(latencies_ns) == len(calls)
+    assert len(calls) in (99, 100)  # the server's last query is due at the very end
+    assert (latencies_ns >= 0).all()
 
 
 def test_an_interval_holds_the_figure_that_it_is_made_from(
