@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.harness.cell_folder import remove_stale
 
 DESCRIPTION = "run.json"
 
@@ -60,6 +61,9 @@ class Run:
             ) from error
 
     def finish(self) -> None:
+        """Says in run.json that all is there. Raises UserError as save() does."""
+        # A supervisor that was killed in the last cell had none after it that would take its folders away.
+        remove_stale(self.folder)
         self.description["finished_utc"] = utc_now()
         self.save()
 

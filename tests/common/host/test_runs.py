@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
+from common.harness import cell_folder
 from common.host.runs import Run, check_writable, find_unfinished, locked, make_folder, read_run, set_boots_apart
 
 
@@ -27,6 +28,16 @@ def test_only_an_unfinished_run_of_the_same_request_is_continued(tmp_path: Path)
     assert found.folder == run.folder
     run.finish()
     assert find_unfinished(tmp_path, request="same") is None
+
+
+def test_a_run_that_finishes_leaves_no_folder_of_a_dead_process(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "one")
+    (run.folder / "unfinished" / "tmp-123").mkdir(parents=True)
+    (run.folder / "unfinished" / "tmp-123" / "left").write_text("x")
+    with cell_folder.scratch(run.folder, "alive") as alive:
+        run.finish()
+        assert list((run.folder / "unfinished").iterdir()) == [alive]
+    assert read_run(run.folder).finished
 
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
