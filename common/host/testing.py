@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,8 +44,10 @@ def _environments(console: Console) -> list[str]:
 
 #: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
 #: others and with less priority, so that the others meet no busier machine than they would alone
-COMPUTING = ("tests/images", "tests/common/export", "tests/analysis")
+COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuzz")
 NICENESS = 10
+#: tests that mostly wait for an engine: one after another, beside the others
+WAITING = ("tests/engine",)
 
 
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
@@ -77,7 +81,7 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
         code = _run(console, command)
         if code:
             return code
-    return _run_all_tests(console, chosen)
+    return _run_all_tests(console, chosen, (COMPUTING,) if core else (COMPUTING, WAITING))
 
 
 def _command(console: Console, words: Sequence[str]) -> list[str]:
@@ -93,24 +97,43 @@ def _run(console: Console, words: Sequence[str]) -> int:
     return code
 
 
-def _run_all_tests(console: Console, chosen: Sequence[str]) -> int:
-    """All tests: the COMPUTING ones beside the rest; what they said comes when the rest is done."""
-    cores = len(os.sched_getaffinity(0))
-    words = ["pytest", "-n", str(max(1, min(cores, 4))), "--dist", "loadfile", *chosen, *COMPUTING]
-    with tempfile.TemporaryFile("w+") as said:
-        computing = subprocess.Popen(
-            _command(console, words), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, preexec_fn=lambda: os.nice(NICENESS)
-        )  # fmt: skip
-        try:
-            code = _run(console, ["pytest", *chosen, *(f"--ignore={folder}" for folder in COMPUTING)])
-            others = computing.wait()
-        except BaseException:  # Ctrl-C reaches it too; whatever else happens does not
-            computing.terminate()
-            computing.wait()
-            raise
-        said.seek(0)
-        sys.stdout.write(said.read())
-        sys.stdout.flush()
-    if others:
-        console.print(f"pytest failed in {', '.join(COMPUTING)}", style="red")
-    return code or others
+def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Sequence[str]]) -> int:
+    """All tests: each of the streams in a pytest of its own beside the rest; what they said comes when the rest is done."""
+    aside = [folder for folders in (COMPUTING, WAITING) for folder in folders]
+    with ExitStack() as stack:
+        running: list[tuple[Sequence[str], IO[str], subprocess.Popen[bytes]]] = []
+        said: IO[str]
+        for folders in streams:
+            there = [folder for folder in folders if (ROOT / folder).is_dir()]
+            said = stack.enter_context(tempfile.TemporaryFile("w+"))
+            running.append((folders, said, _start(console, ["pytest", *_processes(folders), *chosen, *there], said)))
+            stack.callback(_end, running[-1][2])
+            if folders is COMPUTING:
+                os.setpriority(os.PRIO_PROCESS, running[-1][2].pid, NICENESS)  # before it starts any other
+        code = _run(console, ["pytest", *chosen, *(f"--ignore={folder}" for folder in aside)])
+        for folders, said, process in running:
+            others = process.wait()
+            said.seek(0)
+            sys.stdout.write(said.read())
+            sys.stdout.flush()
+            if others:
+                console.print(f"pytest failed in {', '.join(folders)}", style="red")
+            code = code or others
+    return code
+
+
+def _processes(folders: Sequence[str]) -> list[str]:
+    if folders is not COMPUTING:
+        return []
+    return ["-n", str(max(1, min(len(os.sched_getaffinity(0)), 4))), "--dist", "loadfile"]
+
+
+def _start(console: Console, words: Sequence[str], said: IO[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(_command(console, words), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a stream that still runs: Ctrl-C reaches it too, whatever else happens here does not."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait()

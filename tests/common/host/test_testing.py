@@ -1,4 +1,4 @@
-"""`invoke test` runs every test once, in whichever of its two streams, and fails where either of them fails."""
+"""`invoke test` runs every test once, in whichever of its streams, and fails where any of them fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ FILES = (
     "tests/common/export/test_b.py",
     "tests/analysis/test_c.py",
     "tests/common/test_d.py",
+    "tests/engine/test_e.py",
 )
+STREAMS = (testing.COMPUTING, testing.WAITING)
 #: what pyproject.toml says of pytest, as far as it matters here
 SETTINGS = """
 [tool.pytest.ini_options]
@@ -28,7 +30,7 @@ markers = ["every_image", "gpu", "framework", "engine"]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of four files with two tests each, all of which pass and leave a line in `ran`."""
+    """A checkout of five files with two tests each, all of which pass and leave a line in `ran`."""
     (tmp_path / "pyproject.toml").write_text(SETTINGS)
     for name in FILES:
         path = tmp_path / name
@@ -55,19 +57,24 @@ def console() -> Console:
 
 
 def test_every_test_runs_once(project: Path) -> None:
-    assert testing._run_all_tests(console(), []) == 0
+    assert testing._run_all_tests(console(), [], STREAMS) == 0
+    assert ran(project) == ["test_a", "test_b", "test_c", "test_d", "test_e"]
+
+
+def test_without_an_engine_its_stream_is_not_run(project: Path) -> None:
+    assert testing._run_all_tests(console(), [], STREAMS[:1]) == 0
     assert ran(project) == ["test_a", "test_b", "test_c", "test_d"]
 
 
-@pytest.mark.parametrize("broken", [FILES[1], FILES[3]])
-def test_a_failure_in_either_stream_fails_and_is_shown(
+@pytest.mark.parametrize("broken", [FILES[1], FILES[3], FILES[4]])
+def test_a_failure_in_any_stream_fails_and_is_shown(
     project: Path, broken: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (project / broken).open("a") as file:
         file.write("\ndef test_broken():\n    assert 'one' == 'other'\n")
     # pyproject.toml leaves every_image out, unless it is asked for
-    assert testing._run_all_tests(console(), ["-m", ""]) == 1
-    assert ran(project) == sorted(f"test_{x}{seldom}" for x in "abcd" for seldom in ("", " seldom"))
+    assert testing._run_all_tests(console(), ["-m", ""], STREAMS) == 1
+    assert ran(project) == sorted(f"test_{x}{seldom}" for x in "abcde" for seldom in ("", " seldom"))
     assert f"FAILED {broken}::test_broken" in capfd.readouterr().out
 
 
