@@ -70,6 +70,7 @@ def test_onnx_file_under_onnxruntime(exported: ModelFiles, onnxrt_python: Path) 
     assert facts["input"] == [exported.onnx_input, "tensor(float)", ["batch", 224, 224, 3]]
     assert facts["output"] == [exported.onnx_output, "tensor(float)", ["batch", 1000]]
     assert facts["counts"]["Transpose"] == 1
+    assert "Shape" not in facts["counts"]
     assert "Constant" not in facts["counts"]
     assert sum(facts["counts"].values()) < 250
     assert facts["opset"] == [["", 17]]
@@ -98,3 +99,4 @@ def test_optimizer_failure_is_cured_and_would_be_noticed(tensorflow_python: Path
     assert facts["counts"]["Transpose"] == 1
     assert "optimize_transpose" in facts["error"]
     assert "empty" in facts["error"]
+    assert facts["most_failures"] == 3
