@@ -17,8 +17,10 @@ from common.errors import UserError
 from common.host import environments
 from common.host.fleet.install import install as install_ray
 from common.host.image_registry import load_images
-from common.host.paths import IMAGES, ROOT
+from common.host.models import ensure_model, find_model
+from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.progress import Steps
+from common.models import DEFAULT_MODEL
 
 
 def _environments(console: Console) -> list[str]:
@@ -42,6 +44,28 @@ def _environments(console: Console) -> list[str]:
     return problems + [str(error) for error in failures.values()]
 
 
+def _model(console: Console) -> list[str]:
+    """Exports the model of the demo where it is missing; returns why that failed, in words.
+
+    Here and not in the tests that need it: beside all others, and with less priority, it can take longer than a test may.
+    """
+    folder = DataFolder.default().models
+    try:
+        if find_model(folder, DEFAULT_MODEL) is not None:
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        with Steps(console).show(f"Exporting {DEFAULT_MODEL}") as on_step:
+            ensure_model(
+                DEFAULT_MODEL, folder, lambda image: environments.interpreter(image, "cpu"),
+                lambda step, steps, name: on_step(step, steps, name), weights="seeded",
+            )  # fmt: skip
+    except UserError as error:
+        return [str(error)]
+    except OSError as error:
+        return [f"{folder} cannot be written: {(error.strerror or str(error)).lower()}"]
+    return []
+
+
 #: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
 #: others and with less priority, so that the others meet no busier machine than they would alone
 COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuzz")
@@ -59,7 +83,7 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
     if core and engine_all:
         raise UserError("--core leaves out all tests on an engine, --engine-all adds some; give one of them")
     if not core:
-        problems = _environments(console)
+        problems = _environments(console) or _model(console)
         for problem in problems:
             console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
         if problems:
