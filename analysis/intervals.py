@@ -23,6 +23,7 @@ estimate (Student's factor for the number of blocks; Hesterberg, American Statis
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +92,7 @@ def too_small(percentile: float, samples: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class Uncertain:
+class Uncertain(ABC):
     """An estimate whose interval is known at any confidence.
 
     freedom: degrees of freedom behind the size of the interval.
@@ -129,9 +130,9 @@ class Uncertain:
         low, high = self.ends(stretch)
         return low <= truth <= high
 
+    @abstractmethod
     def ends(self, stretch: float) -> tuple[float, float]:
         """The ends of the interval when all deviations are multiplied by `stretch`; they enclose the estimate."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

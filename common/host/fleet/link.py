@@ -150,13 +150,13 @@ class Link:
         deadline = time.monotonic() + seconds
         answer: Any = None
         with suppress(EOFError, OSError):
-            while answer is None and time.monotonic() < deadline:
+            while answer is None and time.monotonic() < deadline and not self._wants_token():
                 if self._connection.poll(0.5):
                     answer = self._connection.recv()
-                elif "InvalidAuthToken" in self.log.read_text(errors="replace"):  # Ray itself would go on trying
-                    raise UserError(
-                        f"Ray at {self.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them"
-                    )
+        if answer is None and self._wants_token():
+            raise UserError(
+                f"Ray at {self.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them"
+            )
         if answer is None:
             raise UserError(
                 f"somebody listens at {self.address}, but it does not behave like Ray's head (see {self.log})"
@@ -165,6 +165,10 @@ class Link:
         if what == "refused":
             raise UserError(f"Ray at {self.address}: {with_advice(str(text))}")
         self.ray_version = str(text)
+
+    def _wants_token(self) -> bool:
+        """Ray says so in its log alone, and goes on trying."""
+        return "InvalidAuthToken" in self.log.read_text(errors="replace")
 
     # -- what to do ----------------------------------------------------------------------------------------------------
 
