@@ -651,7 +651,10 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
     help={
         "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
         "notebook": "measure instead what a Jupyter notebook costs, by turns with a script; takes about 20 minutes; default: off",
-        "framework": "frameworks of --notebook, comma list; default: onnxrt,torch,keras",
+        "framework": "frameworks of --notebook or --gpu, comma list; default: onnxrt,torch,keras; with --gpu torch",
+        "gpu": "measure instead, on this GPU (index or UUID), what the timing loop and the sidecar cost; takes a minute",
+        "precision": "with --gpu: precisions, comma list; default: fp32",
+        "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
         "fleet": "measure instead a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
         "debug": DEBUG_HELP,
@@ -663,6 +666,9 @@ def selfbench(
     docker: bool = False,
     notebook: bool = False,
     framework: str = "",
+    gpu: str = "",
+    precision: str = "",
+    python: str = "",
     statistics: bool = False,
     fleet: bool = False,
     debug: bool = False,
@@ -672,6 +678,14 @@ def selfbench(
         from common.host.fleet.selfbench import fleet_selfbench
 
         fleet_selfbench(default_console())
+        return
+    if gpu:
+        from common.host import selfbench_gpu
+        from common.host.bench_options import Options
+        from common.host.paths import DataFolder
+
+        asked = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
+        selfbench_gpu.measure(asked, default_console(), DataFolder.default())
         return
     if docker:
         from common.host.selfbench_containers import measure

@@ -175,9 +175,9 @@ def _powercap(folder: Path) -> Path:
 
 
 @contextmanager
-def switched_sidecar(folder: Path) -> Iterator[Callable[[bool], None]]:
-    """A sidecar at its default rates beside us; the function switches it on and off."""
-    command = [sys.executable, "-m", "common.sidecar", "--out", str(folder / "power.csv"), "--gpus", "none"]
+def switched_sidecar(folder: Path, gpu: str = "none") -> Iterator[Callable[[bool], None]]:
+    """A sidecar at its default rates beside us; the function switches it on and off. gpu: UUID of the one that it reads."""
+    command = [sys.executable, "-m", "common.sidecar", "--out", str(folder / "power.csv"), "--gpus", gpu]
     command += ["--powercap", str(_powercap(folder / "powercap")), "--parent-pid", str(os.getpid())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sidecar:
         assert sidecar.stdout is not None
