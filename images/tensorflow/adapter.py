@@ -108,6 +108,7 @@ class TensorFlowAdapter:
         self._result: Any = None
         self._unread: List[Any] = []
         self._pinned: Optional[bool] = None
+        self._fused_convolutions = True
         self._failures = (tf.errors.OpError, MemoryError)
 
     # -- what can run
@@ -193,6 +194,8 @@ class TensorFlowAdapter:
         with contextlib.suppress(AttributeError):
             context._config = self._tf.compat.v1.ConfigProto(gpu_options=options)
         self._device = "/GPU:0"
+        if self._variant in _XLA_VARIANTS and self._precision == "fp32":
+            self._fused_convolutions = not environment.without_fused_convolutions()
 
     # -- one shape
 
@@ -353,6 +356,9 @@ class TensorFlowAdapter:
                 result["xla_autotune_level"] = flag("XLA_FLAGS", "xla_gpu_autotune_level") or "XLA's default"
                 autotuned = flag("XLA_FLAGS", "xla_gpu_per_fusion_autotune_cache_dir")
                 result["xla_autotune_cache"] = "on" if autotuned else "off"
+                result["xla_fused_convolutions"] = (
+                    "on" if self._fused_convolutions else "off: not without TensorFloat-32"
+                )
             kept = flag("TF_XLA_FLAGS", "tf_xla_persistent_cache_directory")
             result["xla_persistent_cache"] = "on" if kept else "off"
         return result

@@ -27,6 +27,9 @@ from images.tensorflow import cuda_driver
 AUTOTUNE_LEVEL = "4"
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "nvidia-tensorflow")
+#: XLA's pass that makes convolution, bias and activation one cuDNN call
+_FUSED_CONVOLUTIONS = "cudnn-fused-convolution-rewriter"
+_FUSED_CONVOLUTIONS_FAIL_SINCE = (2, 21)
 _PERSISTENT_CACHE_SINCE = (2, 10)
 _AUTOTUNE_CACHE_SINCE = (2, 17)
 
@@ -137,6 +140,23 @@ def configure(cache_dir: Optional[str]) -> Optional[Caches]:
     if version >= _AUTOTUNE_CACHE_SINCE:
         _add_flags("XLA_FLAGS", {"xla_gpu_per_fusion_autotune_cache_dir": str(caches.autotune)})
     return caches
+
+
+def without_fused_convolutions() -> bool:
+    """Has XLA leave convolution, bias and activation apart, where it could not compile them otherwise; True where it did so.
+
+    To be called before anything is compiled: XLA reads XLA_FLAGS when it first compiles. Without TensorFloat-32, cuDNN has no
+    engine for a convolution with a bias and no activation (seen with TensorFlow 2.21, cuDNN 9.3, H100), and XLA's autotuner
+    then fails ("could not find any supported configs") instead of taking the two apart again.
+    """
+    if release(installed_version()) < _FUSED_CONVOLUTIONS_FAIL_SINCE:
+        return False
+    name = "xla_disable_hlo_passes"
+    given = [word for word in (flag_value("XLA_FLAGS", name) or "").split(",") if word]
+    if _FUSED_CONVOLUTIONS not in given:
+        others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.lstrip("-").split("=", 1)[0] != name]
+        os.environ["XLA_FLAGS"] = " ".join([*others, f"--{name}={','.join([*given, _FUSED_CONVOLUTIONS])}"])
+    return True
 
 
 @contextlib.contextmanager

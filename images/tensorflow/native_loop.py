@@ -78,6 +78,10 @@ class Loop:
             tf.config.set_visible_devices([chosen], "GPU")
             tf.config.experimental.set_memory_growth(chosen, True)
             tf.config.experimental.enable_tensor_float_32_execution(request["precision"] == "tf32")
+            if request["settings"].get("xla_fused_convolutions", "on") != "on":
+                # read when XLA compiles for the first time; the last of two flags of a name counts
+                passes = "--xla_disable_hlo_passes=cudnn-fused-convolution-rewriter"
+                os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {passes}"
             return
         tf.config.set_visible_devices([], "GPU")
         if request["threads"]:
