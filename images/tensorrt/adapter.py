@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -27,13 +28,16 @@ from images.tensorrt.cuda_graph import GraphDriver
 from images.tensorrt.driver import cuda_version, driver_too_old
 from images.tensorrt.log import Complaints, make_logger, say
 from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
-from images.tensorrt.slot import Engine, Slot, describe_graph
+from images.tensorrt.slot import IN_TURN, NON_BLOCKING, SIDE_BY_SIDE, Engine, Slot, describe_graph
 
 _LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 #: inferences in flight of the offline scenario: one copying, one computing, one queued behind them
 _SLOTS = 3
 #: scenarios that call enqueue()
 _IN_FLIGHT = ("offline", "multi-stream")
+#: each way of queueing kernels is tried with at least so many inferences, and for so long
+_TRIAL_INFERENCES = 12
+_TRIAL_SECONDS = 0.2
 
 
 def create(variant: str) -> TensorRT:
@@ -59,10 +63,16 @@ class TensorRT:
         self._slots: List[Slot] = []
         self._shape: Tuple[int, ...] = ()
         self._io = ""
-        #: shape, io and slots of the last prepare(); None where there are no buffers
-        self._prepared: Optional[Tuple[Tuple[int, ...], str, int]] = None
+        #: shape, io, slots and whether offline, of the last prepare(); None where there are no buffers
+        self._prepared: Optional[Tuple[Tuple[int, ...], str, int, bool]] = None
         self._batch: Optional[np.ndarray] = None
         self._wanted = 1
+        self._offline = False
+        #: the stream on which all kernels are queued where slots take turns
+        self._turns: Any = None
+        self._in_turn = False
+        #: what the trial of both ways found, in words
+        self._order = ""
         self._next = 0
         self._last = 0
         self._engine_bytes = 0
@@ -98,6 +108,7 @@ class TensorRT:
         if too_old is not None:
             return too_old
         self._wanted = max(_SLOTS, cell.streams) if cell.scenario in _IN_FLIGHT else 1
+        self._offline = cell.scenario == "offline"
         return unsupported_precision(self._trt, cell.precision)
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
@@ -161,7 +172,8 @@ class TensorRT:
     def prepare(self, batch: np.ndarray, io: str) -> None:
         """Builds or reads the engine for this batch size and makes the slots; with the same shape and io only new input."""
         self._batch = batch
-        if (batch.shape, io, self._wanted) == self._prepared:
+        wanted = (batch.shape, io, self._wanted, self._offline)
+        if wanted == self._prepared:
             for slot in self._slots:
                 slot.place(batch)
             return
@@ -178,7 +190,9 @@ class TensorRT:
             self._free_before = self._least_free = self._free()
             while len(self._slots) < self._wanted:
                 self._add_slot()
-        self._prepared = (batch.shape, io, self._wanted)
+            if self._offline:
+                self._choose_order()
+        self._prepared = wanted
         if self._engine is not None and self._engine.runtime_config is not None:
             self._keep_runtime_cache()
 
@@ -296,6 +310,28 @@ class TensorRT:
             raise self._complaints.failure("a second copy of the engine cannot be loaded")
         return Engine(self._trt, self._cuda, engine, self._complaints)
 
+    def _choose_order(self) -> None:
+        """Kernels of the slots side by side or in turn (images/tensorrt/slot.py): what is faster for this shape."""
+        self._turns = self._cuda.Stream(NON_BLOCKING)
+        for slot in self._slots:
+            slot.take_turns_on(self._turns)
+        tried: Dict[str, float] = {}
+        for word in (SIDE_BY_SIDE, IN_TURN):
+            self._in_turn = word == IN_TURN
+            for _ in range(2 * len(self._slots)):
+                self.enqueue()
+            self.synchronize()
+            count, begin = 0, time.perf_counter()
+            while count == 0 or time.perf_counter() - begin < _TRIAL_SECONDS:
+                for _ in range(_TRIAL_INFERENCES):
+                    self.enqueue()
+                self.synchronize()
+                count += _TRIAL_INFERENCES
+            tried[word] = (time.perf_counter() - begin) / count
+        self._in_turn = tried[IN_TURN] < tried[SIDE_BY_SIDE]
+        self._order = "; ".join(f"{word}: {1000 * seconds:.3f} ms" for word, seconds in tried.items())
+        self._next = self._last = 0
+
     def run(self) -> None:
         slot = self._slots[0]
         slot.enqueue()
@@ -308,11 +344,17 @@ class TensorRT:
             with self._memory_errors():
                 self._add_slot()
         index = self._next
-        self._slots[index].enqueue()
+        slot = self._slots[index]
+        if self._in_turn:
+            slot.enqueue_in_turn()
+        else:
+            slot.enqueue()
         self._last = index
         self._next = (index + 1) % len(self._slots)
 
     def synchronize(self) -> None:
+        if self._turns is not None:
+            self._turns.synchronize()
         for slot in self._slots:
             slot.stream.synchronize()
 
@@ -355,6 +397,9 @@ class TensorRT:
             "host_memory": "pinned" if self._io == "host" else "none",
             "slots": str(len(self._slots)),
         }
+        if self._order:
+            chosen["kernels"] = IN_TURN if self._in_turn else SIDE_BY_SIDE
+            chosen["kernels_tried"] = self._order
         chosen.update(describe_graph(self._slots[0] if self._slots else None))
         return chosen
 
@@ -385,6 +430,7 @@ class TensorRT:
     def _drop_slots(self) -> None:
         while self._slots:
             self._slots.pop().close()
+        self._turns, self._in_turn, self._order = None, False, ""
         self._next = self._last = 0
         self._prepared = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,15 @@ class Driver:
             def synchronize(self) -> None:
                 outer.check("cuStreamSynchronize", ctypes.c_void_p(self.handle))
 
+            def wait_for_event(self, event: Event) -> None:
+                outer.log.append(("wait", event, self.handle))
+
         class Event:
+            def __init__(self, flags: int = 0) -> None:
+                self.flags = flags
+
             def record(self, stream: Stream) -> None:
-                pass
+                outer.log.append(("record", self, stream.handle))
 
             def synchronize(self) -> None:
                 pass
@@ -85,7 +92,10 @@ class Driver:
                 return 1.25
 
         self.Device, self.Stream, self.Event, self.mem_alloc = Device, Stream, Event, Allocation
+        self.event_flags = SimpleNamespace(DISABLE_TIMING=2)
         self.contexts = 0
+        #: copies, events recorded and waited for, with the stream's handle, in the order of the calls
+        self.log: list[tuple[str, Any, int]] = []
 
     def check(self, name: str, *arguments: Any) -> None:
         result = getattr(self.library, name)(*arguments)
@@ -118,4 +128,5 @@ class Driver:
 
     def _copy(self, name: str, to: int, source: int, size: int, stream: Any) -> None:
         handle = ctypes.c_void_p(stream.handle)
+        self.log.append((name, None, stream.handle))
         self.check(name, ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), handle)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from common.cell import Cell
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 from images.tensorrt import driver as driver_version
+from images.tensorrt import slot as slot_module
 
 Make = Callable[..., SimpleNamespace]
 
@@ -117,6 +120,71 @@ def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
     assert len({int(slot._device_input) for slot in adapter._slots}) == 3
     # a profile belongs to one context until TensorRT 9, so 8.6 needs an engine for each slot
     assert len(state.trt.engines) == (3 if version == "8.6.0" else 1)
+
+
+@pytest.mark.parametrize("io", ["host", "device"])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_kernels_side_by_side_and_in_turn_compute_the_same(load: Make, io: str, graphs: bool) -> None:
+    adapter = load(scenario="offline").adapter
+    if not graphs:
+        adapter._graphs = None
+    batch = images(4)
+    adapter.prepare(batch, io)
+    for in_turn in (False, True):
+        adapter._in_turn = in_turn
+        for _ in range(4):
+            adapter.enqueue()
+            adapter.synchronize()
+            np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
+
+
+def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Make) -> None:
+    state = load(scenario="offline")
+    adapter, log = state.adapter, state.cuda.log
+    adapter.prepare(images(4), "host")
+    adapter._in_turn = True
+    for slot in adapter._slots:
+        launch = slot._turn.launch
+        slot._turn.launch = lambda launch=launch: (log.append(("kernels", None, adapter._turns.handle)), launch())
+    log.clear()
+    for _ in adapter._slots:
+        adapter.enqueue()
+    kernels = adapter._turns.handle
+    for slot in adapter._slots:
+        copied, computed, own = slot._turn.copied, slot._turn.computed, slot.stream.handle
+        steps, log[:] = log[:7], log[7:]
+        assert steps == [
+            ("cuMemcpyHtoDAsync_v2", None, own), ("record", copied, own), ("wait", copied, kernels),
+            ("kernels", None, kernels),
+            ("record", computed, kernels), ("wait", computed, own), ("cuMemcpyDtoHAsync_v2", None, own),
+        ]  # fmt: skip
+        assert copied.flags == computed.flags == state.cuda.event_flags.DISABLE_TIMING
+    assert log == []
+    assert len({slot._turn.copied for slot in adapter._slots}) == 3
+
+
+@pytest.mark.parametrize("slow", ["side by side", "in turn"])
+def test_the_faster_way_is_taken_and_both_are_told(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    prepare = slot_module.Slot.take_turns_on
+
+    def slowed(slot: Any, stream: Any) -> None:
+        prepare(slot, stream)
+        name = "enqueue" if slow == "side by side" else "enqueue_in_turn"
+        usual = getattr(slot, name)
+        setattr(slot, name, lambda: (time.sleep(0.002), usual()))
+
+    monkeypatch.setattr(slot_module.Slot, "take_turns_on", slowed)
+    adapter = load(scenario="offline").adapter
+    adapter.prepare(images(4), "host")
+    settings = adapter.settings()
+    assert settings["kernels"] == ("in turn" if slow == "side by side" else "side by side")
+    assert re.fullmatch(r"side by side: \d+\.\d+ ms; in turn: \d+\.\d+ ms", settings["kernels_tried"])
+
+
+def test_without_offline_nothing_is_tried(load: Make) -> None:
+    adapter = load(scenario="single-stream").adapter
+    adapter.prepare(images(4), "host")
+    assert "kernels" not in adapter.settings()
 
 
 def test_new_images_reach_every_slot(load: Make) -> None:
