@@ -227,6 +227,46 @@ def test_old_tensorflow_gets_no_flag_that_would_end_it(clean_environment, tmp_pa
     assert not os.environ.get("TF_XLA_FLAGS")
 
 
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [
+        ("", "cudnn-fused-convolution-rewriter"),
+        ("--xla_dump_to=x --xla_disable_hlo_passes=one,two", "one,two,cudnn-fused-convolution-rewriter"),
+        ("--xla_disable_hlo_passes=cudnn-fused-convolution-rewriter", "cudnn-fused-convolution-rewriter"),
+    ],
+)
+def test_fused_convolutions_are_left_out_beside_what_the_user_leaves_out(clean_environment, given, passes):
+    clean_environment.setattr(environment, "installed_version", lambda: "2.21.0")
+    clean_environment.setenv("XLA_FLAGS", given)
+    assert environment.without_fused_convolutions()
+    assert environment.flag_value("XLA_FLAGS", "xla_disable_hlo_passes") == passes
+    assert os.environ["XLA_FLAGS"].count("xla_disable_hlo_passes") == 1
+    assert ("--xla_dump_to=x" in os.environ["XLA_FLAGS"]) == ("dump" in given)
+
+
+def test_older_xla_keeps_its_fused_convolutions(clean_environment):
+    clean_environment.setattr(environment, "installed_version", lambda: "2.17.0")
+    assert not environment.without_fused_convolutions()
+    assert not os.environ.get("XLA_FLAGS")
+
+
+@pytest.mark.framework
+@pytest.mark.skipif(not INTERPRETER.exists(), reason="no .envs/tensorflow-cpu: ./invoke test makes it")
+def test_xla_still_reads_flags_that_are_set_after_the_import():
+    # the adapter knows the precision, and so one of its flags, only after the import
+    code = """
+import os
+import tensorflow as tf
+print("imported", flush=True)
+os.environ["XLA_FLAGS"] = "--xla_no_such_flag=1"
+print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant([1.0])))
+"""
+    done = subprocess.run([str(INTERPRETER), "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "imported\n"
+    assert done.returncode != 0
+    assert "xla_no_such_flag" in done.stderr
+
+
 def test_versions_have_caches_of_their_own(monkeypatch, tmp_path):
     folders = set()
     for version in ("2.17.0", "2.21.0"):
@@ -254,6 +294,11 @@ def test_gpu_outputs_and_settings(on_gpu, variant, precision):
         assert cell["traces"][0] == cell["traces"][1]
         assert cell["device_peak_bytes"] > 0
         assert cell["settings"]["tf32"] == str(precision == "tf32").lower()
+        if variant in ("tfxla", "kerasxla"):
+            # of TensorFlow 2.21 on; older ones keep them in every precision
+            assert (cell["settings"]["xla_fused_convolutions"] == "on") == (
+                precision != "fp32" or environment.release(facts["versions"]["framework"]) < (2, 21)
+            )
         if cell["io"] == "host":
             assert cell["settings"]["host_memory"].startswith("page-locked")
 
