@@ -20,35 +20,9 @@ from rich.markup import escape
 from common.errors import UserError
 from common.host.bench import Outcome, bench, default_console
 from common.host.bench_options import Options
+from common.host.chosen_runs import run_folders
 from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
-
-
-def _run_folders(names: list[str], data: DataFolder) -> list[Path]:
-    """Run folders by name or path; without names the newest run."""
-    from common.errors import unknown
-
-    existing = sorted(path.parent for path in data.results.glob("*/run.json"))
-    if not existing and (not names or "all" in names):
-        raise UserError(f"there is no run in {data.results}; invoke bench or invoke demo makes one")
-    if not names:
-        return existing[-1:]
-    folders = []
-    for name in names:
-        if name == "all":
-            folders += existing
-            continue
-        for place in (Path(name), data.results / name):
-            if (place / "run.json").is_file():
-                folders.append(place)
-                break
-            nested = sorted(found.parent for found in place.glob("*/run.json"))
-            if nested:  # a folder of runs, such as data/reference/h200
-                folders += nested
-                break
-        else:
-            raise unknown("run", name, [folder.name for folder in existing])
-    return folders
 
 
 def _number(text: str, option: str) -> float | None:
@@ -295,7 +269,7 @@ def analyze(
     copies = _number(copy_gb_s, "--copy-gb-s")
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
-        _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
+        run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
         baseline=baseline or None, limits=limits,
     )  # fmt: skip
     if code:
@@ -320,7 +294,7 @@ def report(
     from analysis.analyze import write_report
 
     data = DataFolder.default()
-    folders = _run_folders(run, data)
+    folders = run_folders(run, data)
     name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
@@ -348,7 +322,7 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
     from analysis.sql_shell import sql_shell
 
     data = DataFolder.default()
-    code = sql_shell(_run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
+    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
     if code:
         sys.exit(code)
 
@@ -441,7 +415,7 @@ def recommend(
         price_per_kwh=_number(price_per_kwh, "--price-per-kwh"),
     )
     data = DataFolder.default()
-    folders = _run_folders(run or ["all"], data)
+    folders = run_folders(run or ["all"], data)
     code = answer(folders, question, default_console(), where=where or None, cache=data.cache / "analysis")
     if code:
         sys.exit(code)
@@ -466,7 +440,7 @@ def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "
             raise UserError(
                 "--cell-a and --cell-b belong together: the cells to compare, and those that they are held against"
             )
-        chosen = _run_folders(run, DataFolder.default())
+        chosen = run_folders(run, DataFolder.default())
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
         code = compare_cells(chosen, cell_a, cell_b, default_console())
@@ -475,7 +449,7 @@ def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "
         return
     if len(run) != 2:
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
-    folders = _run_folders(run, DataFolder.default())
+    folders = run_folders(run, DataFolder.default())
     if len(folders) != 2:
         raise UserError("compare takes two runs; one of these is a folder of several")
     code = compare_folders(folders[0], folders[1], default_console())
@@ -569,18 +543,22 @@ def build(
     help={
         "run": "runs to keep: names or paths, as bare words too; default: the newest",
         "out": "folder that gets one folder for each run; default: data/reference",
+        "seal": "one compressed file for each run instead, a quarter of the size; every task reads it too; default: off",
         "command": "the command line that repeats them, in place of the one that was typed; default: as typed",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
-def keep(_context: Context, run: list[str], out: str = "", command: str = "", debug: bool = False) -> None:
+def keep(
+    _context: Context, run: list[str], out: str = "", command: str = "", seal: bool = False, debug: bool = False
+) -> None:
     """Copies runs as small references that can be committed: all facts, no logs, no paths of this machine."""
     from common.host.keeping import keep as keep_runs
 
     data = DataFolder.default()
-    for folder in keep_runs(_run_folders(run, data), Path(out) if out else data.root / "reference", command):
-        print(folder)
+    target = Path(out) if out else data.root / "reference"
+    for kept in keep_runs(run_folders(run, data), target, command, sealed=seal):
+        print(kept)
 
 
 @task(help={"framework": "name of the new framework: lower-case letters, digits and '-'", "debug": DEBUG_HELP})

@@ -15,23 +15,26 @@ from pathlib import Path
 from analysis import run_facts
 from common.errors import UserError
 from common.host.runs import Run, read_run
+from common.host.sealed import SUFFIX, seal
 
 #: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
 MARGIN_NS = 1_500_000_000
 CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
 
 
-def keep(runs: Iterable[Path], out: Path, command: str = "") -> list[Path]:
+def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = False) -> list[Path]:
     """Copies each run to `out/<run>/`; returns the folders made. Raises UserError when one exists already or is no run.
 
     command: the command line that repeats the runs, stored in place of the one that was typed; "" keeps the typed one.
+    sealed: one compressed file for each run in place of the folder (common/host/sealed.py).
     """
     made = []
     for folder in runs:
         run = read_run(folder)
         target = out / run.name
-        if target.exists():
-            raise UserError(f"{target} exists already; remove it to keep {run.name} anew")
+        for existing in (target, target.with_name(target.name + SUFFIX)):
+            if existing.exists():
+                raise UserError(f"{existing} exists already; remove it to keep {run.name} anew")
         for key in sorted(run.existing_cells()):
             (target / "cells" / key).mkdir(parents=True)
             for name in CELL_FILES:
@@ -41,7 +44,7 @@ def keep(runs: Iterable[Path], out: Path, command: str = "") -> list[Path]:
         for power in sorted(run.folder.glob("power*.csv")):
             _copy_readings(power, target / power.name, windows)
         _write_description(run, target, command)
-        made.append(target)
+        made.append(seal(target) if sealed else target)
     return made
 
 

@@ -10,6 +10,7 @@ import pytest
 from common import schema
 from common.errors import UserError
 from common.host.keeping import MARGIN_NS, keep
+from common.host.sealed import unsealed
 
 SECOND = 1_000_000_000
 
@@ -67,3 +68,14 @@ def test_a_kept_run_is_not_overwritten(tmp_path: Path) -> None:
     keep([run], tmp_path / "out")
     with pytest.raises(UserError, match="exists already"):
         keep([run], tmp_path / "out")
+
+
+def test_a_sealed_run_is_one_file_with_the_same_content(tmp_path: Path) -> None:
+    (open_one,) = keep([make_run(tmp_path / "a")], tmp_path / "open")
+    (kept,) = keep([tmp_path / "a"], tmp_path / "out", sealed=True)
+    assert kept == tmp_path / "out" / "a.tar.xz"
+    folder = unsealed(kept, tmp_path / "cache")
+    for path in (path for path in open_one.rglob("*") if path.is_file()):
+        assert (folder / path.relative_to(open_one)).read_bytes() == path.read_bytes()
+    with pytest.raises(UserError, match=r"a\.tar\.xz exists already"):
+        keep([tmp_path / "a"], tmp_path / "out")
