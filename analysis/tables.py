@@ -129,7 +129,8 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     """(what the heading says, members): what is not in rows or columns and differs, or must never be mixed."""
     inside = {*pivot.rows, pivot.column}
     apart = [name for name in DIMENSIONS if name not in inside]
-    if "device_name" in inside or _one_to_one(rows, "device_name", "device"):
+    # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
+    if "device_name" in inside or _one_to_one(rows, "device_name", "device") or not _several_gpus_of_one_cell(rows):
         apart = [name for name in apart if name != "device"]
     if not _several_runs_of_one_cell(rows):
         apart = [name for name in apart if name != "run"]
@@ -152,6 +153,11 @@ def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:
 def _several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
     seen: dict[Key, Any] = {}
     return any(seen.setdefault(_configuration(row), row["run"]) != row["run"] for row in rows)
+
+
+def _several_gpus_of_one_cell(rows: Sequence[Row]) -> bool:
+    seen: dict[Key, Any] = {}
+    return any(seen.setdefault(_configuration(row, ["device"]), row["device"]) != row["device"] for row in rows)
 
 
 def _configuration(row: Row, without: Iterable[str] = ()) -> Key:
@@ -333,12 +339,17 @@ def _span(watts: Sequence[float]) -> str:
 
 
 def machines(rows: Sequence[Row]) -> list[str]:
-    """One sentence per device: where it was measured, and when."""
+    """One sentence per device: where it was measured, on how many of that product, and when."""
     found: dict[Any, set[str]] = {}
+    cards: dict[Any, set[str]] = {}
     for row in rows:
         day = (row["created_utc"] or "")[:10]
         source = "" if row["origin"] == "framewatt" else f", published by {row['origin']}"
-        found.setdefault(row["device_name"] or row["device"], set()).add(
-            f"run {row['run']}{f' of {day}' if day else ''}{source}"
-        )
-    return [f"Measured on {device}: {', '.join(sorted(runs))}." for device, runs in found.items()]
+        device = row["device_name"] or row["device"]
+        cards.setdefault(device, set()).update([row["device_uuid"]] if row["device_uuid"] else [])
+        found.setdefault(device, set()).add(f"run {row['run']}{f' of {day}' if day else ''}{source}")
+    return [
+        f"Measured on {f'{len(cards[device])} ' if len(cards[device]) > 1 else ''}{device}"
+        f"{', which differ a little from each other' if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
+        for device, runs in found.items()
+    ]

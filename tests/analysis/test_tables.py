@@ -84,6 +84,25 @@ def test_two_runs_of_one_cell_are_two_tables_and_of_different_cells_one(build: A
     assert [table.group["run"] for table in both] == ["monday", "monday", "tuesday", "tuesday"]
 
 
+def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cells_on_both_are_two(
+    build: Any, opened: Any
+) -> None:
+    runs = []
+    for device, variant in (("gpu0", "onnxrt"), ("gpu1", "torch")):
+        uuid = f"GPU-{device}"
+        facts = [{"device": device, "uuid": uuid, "name": "H100"}]
+        runs.append(build(device, device=device, device_name="H100", uuid=uuid).run_json(devices=facts))
+        runs[-1].cell(variant, durations_ns=[MS] * 20)
+    shared = built(opened(*runs))
+    assert [table.rows for table in shared if table.metric.name == "throughput"] == [
+        (("onnxrt", "fp32"), ("torch", "fp32"))
+    ]
+    assert any(line.startswith("Measured on 2 H100, which differ a little") for line in shared[0].footers)
+    runs[1].cell("onnxrt", durations_ns=[2 * MS] * 20)
+    apart = built(opened(*runs))
+    assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
+
+
 def test_an_older_gpu_that_beats_a_newer_one_has_a_sign(build: Any, opened: Any) -> None:
     runs = []
     for name, capability, duration in (("Old", "7.0", 10), ("New", "12.0", 20)):

@@ -115,6 +115,9 @@ def test_compose_measures_every_framework_and_goes_on_after_one_that_dies(
         found = client.containers.list(all=True, filters={"label": f"com.docker.compose.project={PREFIX}"})
         states = {c.labels["com.docker.compose.service"]: c.attrs["State"] for c in found}
         assert not any(state["Running"] for state in states.values())
+        # exit code 3: the sidecar found nothing to read, as on most virtual machines
+        sidecar = states.pop("sidecar-cpu")
+        assert sidecar["ExitCode"] == (0 if list(data.results.glob("*/power.csv")) else 3), log
         assert {name for name, state in states.items() if state["ExitCode"]} == {"torch-cpu"}, log
     finally:
         subprocess.run([*compose, "down", "-t", "1"], cwd=ROOT, env=environment, check=True, capture_output=True)
