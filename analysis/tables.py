@@ -350,6 +350,6 @@ def machines(rows: Sequence[Row]) -> list[str]:
         found.setdefault(device, set()).add(f"run {row['run']}{f' of {day}' if day else ''}{source}")
     return [
         f"Measured on {f'{len(cards[device])} ' if len(cards[device]) > 1 else ''}{device}"
-        f"{', which differ a little from each other' if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
+        f"{', each cell on one of them' if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
         for device, runs in found.items()
     ]

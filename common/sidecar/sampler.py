@@ -18,6 +18,9 @@ FLUSH_NS = 150 * MS
 #: reads of an energy counter may take this share of a core: H100 and H200 drivers spin for about 3 ms each, so ten
 #: reads a second would cost 3 %; between reads the analysis lets the counter follow the power
 ENERGY_READ_SHARE = 0.004
+#: but the counter is read at least so often, whatever that costs: the analysis does without a counter that was not read
+#: within 2 s around a window's edge (an H100 whose reads took 12 ms for a while was read every 3 s)
+LONGEST_ENERGY_INTERVAL_NS = 900 * MS
 #: no sleep is longer, so that a signal or the parent's death ends a slow sidecar soon
 LONGEST_SLEEP_NS = 100 * MS
 
@@ -71,11 +74,12 @@ class _Source:
         self._sharing = of
 
     def pace_energy(self) -> None:
-        """Stretches the interval of the energy counter so that all GPUs' reads stay within their share of a core."""
+        """Stretches the interval of the energy counter so that all GPUs' reads stay within their share of a core, if they can."""
         took = self.gpu.energy_read_ns[-9:]
         if took:
             typical = sorted(took)[len(took) // 2]
-            self.energy.stretch(max(self._asked_energy_ns, round(typical * self._sharing / ENERGY_READ_SHARE)))
+            affordable = min(round(typical * self._sharing / ENERGY_READ_SHARE), LONGEST_ENERGY_INTERVAL_NS)
+            self.energy.stretch(max(self._asked_energy_ns, affordable))
 
 
 class Sampler:

@@ -14,11 +14,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from common import schema
-from common.sidecar.sampler import ENERGY_READ_SHARE
+from common.sidecar import sampler
+from common.sidecar.sampler import ENERGY_READ_SHARE, MS
 from tests.common.sidecar.conftest import ROOT, Powercap, Start
 from tests.fake_nvml.build import build, library_path, uuid
 
@@ -482,3 +485,16 @@ def test_a_dear_energy_counter_is_read_more_rarely(start: Start, tmp_path: Path)
     assert cost / dear <= 1.5 * ENERGY_READ_SHARE, "of a core, but for what the machine itself adds to single reads"
     assert dear > 4 * cheap
     assert max(all_dear, all_cheap) < dear / 4
+
+
+@pytest.mark.parametrize(
+    ("read_ms", "asked_ms", "expected_ms"),
+    [(0.001, 100, 100), (2, 100, 500), (12, 100, 900), (12, 2000, 2000)],
+)
+def test_a_very_dear_counter_is_still_read_often_enough_for_the_edges_of_a_window(
+    read_ms: float, asked_ms: int, expected_ms: int
+) -> None:
+    gpu: Any = SimpleNamespace(uuid="GPU-1", energy_read_ns=[round(read_ms * MS)] * 9)
+    source = sampler._Source(gpu, 0, 1, sampler.Intervals(fast_ns=20 * MS, energy_ns=asked_ms * MS, slow_ns=100 * MS))
+    source.pace_energy()
+    assert source.energy._interval == expected_ms * MS
