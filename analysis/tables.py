@@ -300,8 +300,29 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
+    lines += versions(members)
     lines += machines(members)
     return tuple(lines)
+
+
+def versions(rows: Sequence[Row]) -> list[str]:
+    """Which version of each framework was measured; with the devices where they differ, or a source does not tell."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            devices = found.setdefault(row["variant"], {}).setdefault(row["framework_version"] or "unknown", set())
+            devices.add(str(row["device_name"] or row["device"]))
+    if not any(version != "unknown" for known in found.values() for version in known):
+        return []
+    words = [
+        f"{variant} "
+        + ", ".join(
+            f"{version} ({', '.join(sorted(devices))})" if len(known) > 1 else version
+            for version, devices in sorted(known.items(), key=lambda item: (item[0] == "unknown", item[0]))
+        )
+        for variant, known in sorted(found.items())
+    ]
+    return [f"Versions: {'; '.join(words)}."]
 
 
 def _failures(members: Sequence[Row]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ from common.host.sealed import SUFFIX, seal
 
 #: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
 MARGIN_NS = 1_500_000_000
+#: options of a command line whose value is a place on this machine
+_PATHS = re.compile(r"(--(python|packages)[ =])(?:'[^']*'|\S+)")
 CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
 
 
@@ -50,8 +53,8 @@ def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = Fals
 
 def _write_description(run: Run, target: Path, command: str) -> None:
     description = {**run.description, "images": {}}
-    if command:
-        description["command"] = command
+    typed = str(description.get("command", ""))
+    description["command"] = command or _PATHS.sub(lambda found: f"{found[1]}{found[2].upper()}", typed)
     if isinstance(description.get("fleet"), dict):
         description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
     for image, facts in run.description.get("images", {}).items():

@@ -10,8 +10,6 @@ import pytest
 from invoke.collection import Collection
 
 import tasks
-from common.errors import UserError
-from common.host.paths import DataFolder
 from common.host.program import with_named_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,19 +48,3 @@ def test_one_line_and_exit_code_2(words: list[str], message: str) -> None:
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
-
-
-def test_all_runs_beside_others(tmp_path: Path) -> None:
-    """'all' once counted only when it stood alone."""
-    data, elsewhere = DataFolder(tmp_path / "data"), tmp_path / "reference" / "old"
-    for folder in (data.results / "one", data.results / "two", elsewhere):
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text("{}")
-    found = tasks._run_folders(["all", str(elsewhere.parent)], data)
-    assert found == [data.results / "one", data.results / "two", elsewhere]
-
-
-@pytest.mark.parametrize("names", [[], ["all"]])
-def test_all_of_no_runs(names: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no run in"):
-        tasks._run_folders(names, DataFolder(tmp_path))

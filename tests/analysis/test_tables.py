@@ -103,6 +103,19 @@ def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cell
     assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
 
 
+def test_versions_are_told_and_where_they_differ_by_device(build: Any, opened: Any) -> None:
+    runs = []
+    for device, version in (("H100", "1.31.1"), ("A2", "")):
+        runs.append(build(device, device="gpu0", device_name=device, uuid=f"GPU-{device}"))
+        runs[-1].cell("onnxrt", durations_ns=[MS] * 20, framework_version=version)
+    runs[0].cell("torch", durations_ns=[MS] * 20, framework_version="2.11.0")
+    runs[0].cell("tf", status="oom", message="out of memory", framework_version="2.21.0")
+    (table, *_) = built(opened(*runs), pivot="device_name")
+    assert "Versions: onnxrt 1.31.1 (H100), unknown (A2); torch 2.11.0." in table.footers
+    (one, *_) = built(opened(runs[1]))
+    assert not any(line.startswith("Versions") for line in one.footers)
+
+
 def test_an_older_gpu_that_beats_a_newer_one_has_a_sign(build: Any, opened: Any) -> None:
     runs = []
     for name, capability, duration in (("Old", "7.0", 10), ("New", "12.0", 20)):

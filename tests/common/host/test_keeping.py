@@ -79,3 +79,19 @@ def test_a_sealed_run_is_one_file_with_the_same_content(tmp_path: Path) -> None:
         assert (folder / path.relative_to(open_one)).read_bytes() == path.read_bytes()
     with pytest.raises(UserError, match=r"a\.tar\.xz exists already"):
         keep([tmp_path / "a"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept_command"),
+    [
+        ("invoke bench --python /somewhere/python --gpu 0", "invoke bench --python PYTHON --gpu 0"),
+        ("invoke bench --gpu 0 --python='/some where/python'", "invoke bench --gpu 0 --python=PYTHON"),
+        ("x --packages /a/b -- python=3", "x --packages PACKAGES -- python=3"),
+        ("invoke sweep", "invoke sweep"),
+    ],
+)
+def test_places_of_this_machine_are_taken_out_of_the_command(tmp_path: Path, typed: str, kept_command: str) -> None:
+    run = make_run(tmp_path / "a")
+    (run / "run.json").write_text(json.dumps({"run": "a", "command": typed}))
+    (kept,) = keep([run], tmp_path / "out")
+    assert json.loads((kept / "run.json").read_text())["command"] == kept_command

@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host import chosen_runs
-from common.host.chosen_runs import run_folders
-from common.host.paths import DataFolder
 from common.host.sealed import seal, unsealed
 
 
@@ -87,28 +84,3 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"is damaged|holds no run"):
             unsealed(sealed, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
-
-
-def test_words_mean_folders_sealed_runs_and_folders_of_both(tmp_path: Path) -> None:
-    data = DataFolder(tmp_path / "data")
-    for name in ("r1", "r2"):
-        make_run(data.results / name)
-    mixed = tmp_path / "mixed"
-    seal(make_run(mixed / "s1"))
-    make_run(mixed / "s2")
-    seal(make_run(mixed / "s3"))
-
-    def named(*words: str) -> list[str]:
-        return [folder.name for folder in run_folders(words, data)]
-
-    assert named() == ["r2"]
-    assert named("all") == ["r1", "r2"]
-    assert named("r1", str(mixed)) == ["r1", "s1", "s2", "s3"]
-    assert named(str(mixed / "s3.tar.xz")) == ["s3"]
-    with pytest.raises(UserError, match="r3"):
-        named("r3")
-
-
-def test_without_a_run_it_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="invoke demo makes one"):
-        chosen_runs.run_folders([], DataFolder(tmp_path))
