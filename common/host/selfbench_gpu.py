@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.harness.environment import worker_environment
 from common.host import selfbench_containers as shared
 from common.host.bench import precisions_for, variants_for
 from common.host.bench_options import Options
@@ -37,14 +36,8 @@ def side_of(case: Case, folder: Path) -> SideProcess:
     """The cell in a process that waits for the word to run a block."""
     job = case.job(folder)
     job.write(folder / "job.json")
-    environment = {
-        **worker_environment(job),
-        "CUDA_VISIBLE_DEVICES": case.device.uuid if case.device.kind == "gpu" else "",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "FRAMEWATT_BATCH_SIZES": case.batch_sizes,
-    }
     command = [str(case.interpreter), "-m", "common.harness.alternating", str(folder / "job.json")]
-    return SideProcess("the worker", command, environment, folder / "worker.log")
+    return SideProcess("the worker", command, case.environment(job), folder / "worker.log")
 
 
 def sidecar_ratios(case: Case, folder: Path, pairs: int) -> list[float]:

@@ -200,6 +200,16 @@ class Case:
             settings=Settings(warmup_max_seconds=WARM_UP_SECONDS), threads=self.threads,
         )  # fmt: skip
 
+    def environment(self, job: Job) -> dict[str, str]:
+        """What a process of either side is given: a worker's variables, and the case's device as the only one in sight."""
+        return {
+            **worker_environment(job),
+            "CUDA_VISIBLE_DEVICES": self.device.uuid if self.device.kind == "gpu" else "",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            # TensorRT builds one engine for all of these, in minutes
+            "FRAMEWATT_BATCH_SIZES": self.batch_sizes,
+        }
+
     def request(self, folder: Path, settings: dict[str, str]) -> dict[str, Any]:
         """What the independent loop is told. settings: those that the adapter chose for this shape."""
         folders = {
@@ -230,13 +240,7 @@ def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProc
     """(harness, native, facts of the native side), compiled and warm."""
     job = case.job(folder)
     job.write(folder / "job.json")
-    environment = {
-        **worker_environment(job),
-        "CUDA_VISIBLE_DEVICES": case.device.uuid if case.device.kind == "gpu" else "",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        # TensorRT builds one engine for all of these, in minutes
-        "FRAMEWATT_BATCH_SIZES": case.batch_sizes,
-    }
+    environment = case.environment(job)
     python = str(case.interpreter)
     command = [python, "-m", "common.harness.alternating", str(folder / "job.json")]
     harness = SideProcess("the harness", command, environment, folder / "harness.log")
