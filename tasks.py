@@ -543,7 +543,7 @@ def build(
     help={
         "run": "runs to keep: names or paths, as bare words too; default: the newest",
         "out": "folder that gets one folder for each run; default: data/reference",
-        "seal": "one compressed file for each run instead, a quarter of the size; every task reads it too; default: off",
+        "seal": "one compressed file for each run instead, about a seventh of the size; every task reads it too; default: off",
         "command": "the command line that repeats them, in place of the one that was typed; default: as typed",
         "debug": DEBUG_HELP,
     },

@@ -1,6 +1,6 @@
 """Runs as one compressed file each, `<run>.tar.xz`: what `invoke keep --seal` writes and every task that takes a RUN reads.
 
-A run has thousands of rows in dozens of files; sealed, it is a quarter of the size and one file in a repository. It is
+A run has thousands of rows in dozens of files; sealed, it is about a seventh of the size and one file in a repository. It is
 unpacked once, into the cache folder, and read there like any other run.
 """
 
