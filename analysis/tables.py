@@ -73,7 +73,10 @@ class Table:
 
 def heading(group: Mapping[str, Any]) -> str:
     """What all cells of a group have in common, in words."""
-    return ", ".join(describe(name, value) for name, value in group.items() if value is not None)
+    told = {name: value for name, value in group.items() if value is not None}
+    if told.get("scenario", "multi-stream") != "multi-stream":
+        told.pop("streams", None)  # the others have one stream, whatever an adapter keeps in flight
+    return ", ".join(describe(name, value) for name, value in told.items())
 
 
 def describe(name: str, value: Any) -> str:

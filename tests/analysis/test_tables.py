@@ -103,6 +103,12 @@ def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cell
     assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
 
 
+def test_streams_are_in_the_heading_of_multi_stream_alone() -> None:
+    assert tables.heading({"scenario": "multi-stream", "streams": 2}) == "multi-stream, 2 in flight"
+    assert tables.heading({"scenario": "offline", "streams": 1}) == "offline"
+    assert tables.heading({"streams": 3, "model": None}) == "3 in flight"
+
+
 def test_versions_are_told_and_where_they_differ_by_device(build: Any, opened: Any) -> None:
     runs = []
     for device, version in (("H100", "1.31.1"), ("A2", "")):
