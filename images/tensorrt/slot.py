@@ -30,7 +30,7 @@ _TYPES = {
     "UINT8": np.uint8,
     "BOOL": np.bool_,
 }
-#: CU_STREAMNON_BLOCKING: no implicit waiting on the legacy default stream, which would serialize the slots
+#: CU_STREAM_NON_BLOCKING: no implicit waiting on the legacy default stream, which would serialize the slots
 NON_BLOCKING = 1
 #: the two ways to queue the kernels of several slots
 SIDE_BY_SIDE = "side by side"
