@@ -20,8 +20,8 @@ from common.host.sealed import SUFFIX, seal
 
 #: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
 MARGIN_NS = 1_500_000_000
-#: options of a command line whose value is a place on this machine
-_PATHS = re.compile(r"(--(python|packages)[ =])(?:'[^']*'|\S+)")
+#: options of a command line whose value is a place on this machine; a name or an address stays
+_PATHS = re.compile(r"(--(python|packages|model|image)[ =])[/~.]\S+")
 CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
 
 

@@ -19,7 +19,7 @@ FLUSH_NS = 150 * MS
 #: reads a second would cost 3 %; between reads the analysis lets the counter follow the power
 ENERGY_READ_SHARE = 0.004
 #: but the counter is read at least so often, whatever that costs: the analysis does without a counter that was not read
-#: within 2 s around a window's edge (an H100 whose reads took 12 ms for a while was read every 3 s)
+#: within 2 s around a window's edge (on an H100 readings came to lie up to 3 s apart)
 LONGEST_ENERGY_INTERVAL_NS = 900 * MS
 #: no sleep is longer, so that a signal or the parent's death ends a slow sidecar soon
 LONGEST_SLEEP_NS = 100 * MS
