@@ -131,6 +131,7 @@ class Sampler:
             if lifetime.signalled() or check_parent.due(now):
                 reason = lifetime.over()
                 if reason is not None:
+                    self._last_round()
                     return reason
             wait = min(rounds.next_ns - time.monotonic_ns(), LONGEST_SLEEP_NS)
             if wait > 0:
@@ -151,6 +152,14 @@ class Sampler:
         for source in self._sources:
             if source.lost and source.retry.due(now):
                 self._retry(source)
+
+    def _last_round(self) -> None:
+        """Everything once more: the last window's energy needs a reading of the counter behind its end."""
+        for row in self._rapl.read():
+            self._file.add(row)
+        for source in self._sources:
+            if not source.lost:
+                self._read(source, energy=True, slow=True)
 
     def _read(self, source: _Source, energy: bool, slow: bool) -> None:
         try:

@@ -155,6 +155,8 @@ class OnnxRuntimeAdapter:
                 trial.bound_for(len(batch)),
                 trial.seconds_per_run,
                 self._worth_turning,
+                error_of=self._expected(batch).error_of,
+                limit=trial.LIMITS[self._precision],
             )
             known, inference = trial.Kept(found.choice, found.tried), found.inference
             memory.put(key, known)
@@ -164,6 +166,18 @@ class OnnxRuntimeAdapter:
             "trial": "; ".join(f"{way}: {result}" for way, result in known.tried.items()),
         }
         return inference
+
+    def _expected(self, batch: np.ndarray) -> trial.Expected:
+        def on_cpu(rows: np.ndarray) -> np.ndarray:
+            images = batch[rows] if self._batch_axis else batch
+            reference = cpu_inference.build(
+                self._ort, self._model.path(self._model.onnx), self._names, self._batch_axis, images, self._threads
+            )
+            outputs = reference.output()
+            reference.close()
+            return outputs if self._batch_axis else outputs[rows]
+
+        return trial.Expected(len(batch), on_cpu)
 
     def _file(self, choice: trial.Choice) -> Tuple[Path, str]:
         """The model file that a choice needs, made on first use, and what was done to it."""

@@ -2,6 +2,9 @@
 
 With four yes-or-no choices there are sixteen ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
 choice is turned over once, and kept turned where that was faster: five builds. What won is kept in the cache folder.
+
+A way must also compute the model. On an H100 (onnxruntime-gpu 1.31.1, cuDNN 9) one that won for TF32 at batch 64 of a small
+network gave outputs that were off by 31 %; so outputs are compared with the CPU provider's, and a way that is off does not win.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence
 
+import numpy as np
+
 from images.onnxrt import sessions
 
 #: below this batch size the launches dominate on every GPU seen so far, so a CUDA graph wins, and what is inside matters less
@@ -19,6 +24,11 @@ FROM_BATCH = 8
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
 _MEASURE_SECONDS = 0.3
+#: relative L2 distance from the CPU provider's outputs beyond which a way does not compute the model: twice and ten times what
+#: the harness allows (common/harness/parity.py), which judges what won; whatever is wrong in a library is far beyond
+LIMITS = {"fp32": 1e-2, "tf32": 1e-1, "fp16": 1e-1}
+#: an error of ONNX Runtime names each C++ type on the way: the settings of a row keep this much of it
+_REASON_LENGTH = 160
 
 
 class Choice(NamedTuple):
@@ -50,6 +60,8 @@ class Inference(Protocol):
 
     def run(self) -> None: ...
 
+    def output(self) -> np.ndarray: ...
+
     def close(self) -> None: ...
 
 
@@ -67,36 +79,44 @@ def search(
     seconds_per_run: Callable[[Callable[[], None]], float],
     fields: Sequence[str] = Choice._fields,
     clock: Callable[[], float] = time.monotonic,
+    error_of: Callable[[Any], float] = lambda inference: 0.0,
+    limit: float = 0.0,
 ) -> Found:
     """The fastest way found; all others are closed. Raises the last failure where none works.
 
     bound_seconds: no further way is begun after it, once one works; with 0 the first that works is taken unmeasured.
-    fields: what may be turned over.
+    fields: what may be turned over. error_of: how far the outputs of a way are off; more than
+    `limit`, and it does not count as one that works. Where all are off, the least wrong is taken: the harness will say so.
     """
     begin = clock()
     current = Choice()
     best: Optional[Found] = None
-    best_seconds = 0.0
+    best_rank = (True, 0.0)
     failure: Optional[Exception] = None
     tried: Dict[str, str] = {}
     for field in (None, *fields):
-        if best is not None and clock() - begin >= bound_seconds:
+        if best is not None and not best_rank[0] and clock() - begin >= bound_seconds:
             break
         candidate = current if field is None else current._replace(**{field: not getattr(current, field)})
         try:
             trial = build(candidate)
+            error = error_of(trial)
             seconds = seconds_per_run(trial.run) if bound_seconds > 0 else 0.0
-        except Exception as error:  # a model that cannot be captured, an engine that cuDNN does not have, no memory
-            failure = error
-            tried[str(candidate)] = sessions.first_line(error)
+        except Exception as raised:  # a model that cannot be captured, an engine that cuDNN does not have, no memory
+            failure = raised
+            tried[str(candidate)] = sessions.first_line(raised)[:_REASON_LENGTH]
             continue
-        tried[str(candidate)] = f"{1000 * seconds:.3f} ms" if bound_seconds > 0 else "not measured"
-        if best is not None and best_seconds <= seconds:
+        wrong = not error <= limit  # NaN is wrong, too
+        tried[str(candidate)] = (f"{1000 * seconds:.3f} ms" if bound_seconds > 0 else "not measured") + (
+            f", but outputs are off by {error:.2g}" if wrong else ""
+        )
+        rank = (wrong, error if wrong else seconds)
+        if best is not None and not rank < best_rank:
             trial.close()
             continue
         if best is not None:
             best.inference.close()
-        best, best_seconds, current = Found(candidate, trial, tried), seconds, candidate
+        best, best_rank, current = Found(candidate, trial, tried), rank, candidate
     if best is None:
         assert failure is not None
         raise failure
@@ -121,6 +141,29 @@ def seconds_per_run(run: Callable[[], None]) -> float:
     return sorted(taken)[len(taken) // 2]
 
 
+class Expected:
+    """What a batch should give: some of its images by ONNX Runtime's CPU provider, computed when first asked for.
+
+    outputs_of(rows): float32 (rows, ...) for these images of the batch.
+    """
+
+    #: images that are compared, spread over the batch: wrong kernels are wrong for many, and the CPU is slow
+    MOST = 64
+
+    def __init__(self, batch_size: int, outputs_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._rows = np.unique(np.linspace(0, batch_size - 1, min(batch_size, self.MOST)).round().astype(int))
+        self._outputs_of = outputs_of
+        self._outputs: Optional[np.ndarray] = None
+
+    def error_of(self, inference: Inference) -> float:
+        """Runs it once; relative L2 distance of its outputs from the expected ones. NaN or infinity in them give that."""
+        if self._outputs is None:
+            self._outputs = np.asarray(self._outputs_of(self._rows), dtype=np.float64)
+        inference.run()
+        got = np.asarray(inference.output(), dtype=np.float64)[self._rows]
+        return float(np.linalg.norm(got - self._outputs) / np.linalg.norm(self._outputs))
+
+
 class Kept(NamedTuple):
     """What the cache folder knows of an earlier trial."""
 
@@ -129,7 +172,10 @@ class Kept(NamedTuple):
 
 
 class ChoiceCache:
-    """What won for a key, in one small JSON file; a file that cannot be read is no reason to stop."""
+    """What won for a key, in one small JSON file; a file that cannot be read is no reason to stop.
+
+    Entries from before outputs were compared lack the mark `checked` and do not count.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -143,7 +189,7 @@ class ChoiceCache:
 
     def get(self, key: str) -> Optional[Kept]:
         value = self._read().get(key)
-        if not isinstance(value, dict) or not isinstance(value.get("tried"), dict):
+        if not isinstance(value, dict) or not isinstance(value.get("tried"), dict) or value.get("checked") is not True:
             return None
         choice = value.get("choice")
         if not isinstance(choice, dict) or set(choice) != set(Choice._fields):
@@ -152,7 +198,7 @@ class ChoiceCache:
 
     def put(self, key: str, kept: Kept) -> None:
         values = self._read()
-        values[key] = {"choice": kept.choice._asdict(), "tried": kept.tried}
+        values[key] = {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")

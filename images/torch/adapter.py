@@ -49,6 +49,8 @@ class TorchAdapter:
         self._shape_io: Optional[Tuple[Tuple[int, ...], str]] = None
         self._settings: Dict[str, str] = {}
         self._layout = ""
+        #: how the convolutions are computed, as settings
+        self._ways: Dict[str, str] = {}
 
     # --- what can be done -------------------------------------------------------------------------------------------
 
@@ -153,28 +155,40 @@ class TorchAdapter:
         layouts = ["channels-last"]
         if self._on_gpu and self._variant == "torch" and self._dtype == self._torch.float32:
             layouts.append("channels-first")
-        best: Optional[Tuple[float, str, Union[CpuInference, CudaInference]]] = None
+        best: Optional[Tuple[float, str, Dict[str, str], Union[CpuInference, CudaInference]]] = None
         for layout in layouts:
             module = self._in_layout(layout)
             if module is None:
                 continue
+            ways = self._fastest_ways(module, batch)
             inference = self._build(module, batch, io)
             seconds = _seconds_per_run(inference.run) if len(layouts) > 1 else 0.0
             if best is not None and best[0] <= seconds:
                 inference.close()
                 continue
             if best is not None:
-                best[2].close()
-            best = (seconds, layout, inference)
+                best[3].close()
+            best = (seconds, layout, ways, inference)
         assert best is not None  # channels-last always exists
-        self._layout = best[1]
-        return best[2]
+        _, self._layout, self._ways, chosen = best
+        return chosen
 
     def _in_layout(self, layout: str) -> Optional[Any]:
         module = copy.deepcopy(self._module)
         if layout == "channels-last":
             return module.to(memory_format=self._torch.channels_last)
         return module if onnx_import.make_first_transpose_contiguous(module) else None
+
+    def _fastest_ways(self, module: Any, batch: np.ndarray) -> Dict[str, str]:
+        """Chooses how each convolution is computed; inductor, which fuses by itself, gets them as they are."""
+        if self._variant == "torchcompile":
+            return {}
+        from images.torch import convolutions  # needs torch, which this module must do without
+
+        convolutions.wrap(module)
+        images = self._torch.from_numpy(np.array(batch, dtype=np.float32, order="C"))
+        convolutions.choose(module, images.to(self._device).to(self._dtype))
+        return convolutions.settings(module)
 
     def _build(self, module: Any, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
         if self._variant == "torchcompile":
@@ -241,6 +255,7 @@ class TorchAdapter:
         chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **self._settings}
         if self._layout:
             chosen["layout"] = self._layout
+        chosen.update(self._ways)
         if self._variant == "torchcompile":
             options = self._compile_options()
             chosen["compile"] = ", ".join(f"{name}={value}" for name, value in options.items())

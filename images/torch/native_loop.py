@@ -1,7 +1,8 @@
 """PyTorch without framewatt, for `invoke verify`: `native_loop.py REQUEST.json`, see common/alternation.py.
 
-The module comes from the model's ONNX file by the same converter that the adapter uses: two conversions would be two
-models. What runs it is written here once more, as PyTorch's own documentation does it, and shares nothing with the adapter.
+The module comes from the model's ONNX file by the same converter that the adapter uses, and computes its convolutions in
+the ways that the adapter chose: anything else would be another model. What runs it is written here once more, as PyTorch's
+own documentation does it, and shares nothing with the adapter.
 
 On a GPU the clock is another one too. An event is recorded on the stream after each inference, before it is waited for;
 the time between two neighbours, by the GPU's own clock, is one whole turn of the loop: the host's launch and wait included.
@@ -20,13 +21,13 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from common.alternation import plain_loop, serve  # noqa: E402
-from images.torch import onnx_import  # noqa: E402
+from images.torch import convolutions, onnx_import  # noqa: E402
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def network(request: Dict[str, Any]) -> Any:
-    """The module in the layout that the adapter found fastest, compiled for `torchcompile`."""
+    """The module in the layout, with the convolutions, that the adapter found fastest; compiled for `torchcompile`."""
     module, _ = onnx_import.load(Path(request["onnx"]))
     module = module.to(request["device"], _DTYPES.get(request["precision"], torch.float32))
     if request["settings"]["layout"] == "channels-last":
@@ -35,6 +36,9 @@ def network(request: Dict[str, Any]) -> Any:
         onnx_import.make_first_transpose_contiguous(module)
     if request["variant"] == "torchcompile":
         module = torch.compile(module, dynamic=False, options={"freezing": True})
+    else:
+        convolutions.wrap(module)
+        convolutions.set_ways(module, request["settings"]["convolutions_in_order"])
     return module
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import types
 
+import numpy as np
 import pytest
 
 from tests.images.workshop import REPOSITORY, check, cpu_workshop
@@ -108,6 +109,60 @@ def test_a_way_that_does_not_work_is_passed_over_and_said_and_none_at_all_raises
         Machine(slower_unless(), broken=lambda choice: True).search(1000)
 
 
+def test_a_way_that_computes_something_else_does_not_win_however_fast_it_is():
+    from images.onnxrt.trial import Choice
+
+    fast = slower_unless(graph=True, fused_bias=True)
+    errors = {True: 0.3, False: 0.02}
+    found = Machine(fast).search(1000, error_of=lambda one: errors[one.choice.fused_bias], limit=0.1)
+    assert found.choice == Choice(fused_bias=False)
+    assert list(found.tried.values())[2] == "1000.000 ms, but outputs are off by 0.3"
+
+
+def test_where_the_first_way_computes_something_else_another_is_tried_even_without_a_bound():
+    machine = Machine(slower_unless())
+    found = machine.search(0, error_of=lambda one: 0.3 if one.choice.graph else 0.02, limit=0.1)
+    assert found.choice.graph is False
+    assert machine.now == 20
+
+
+def test_where_every_way_computes_something_else_the_least_wrong_is_left_to_the_harness():
+    off = {(True, False): float("inf"), (False, False): 0.5, (False, True): 0.2}
+    found = Machine(slower_unless()).search(
+        1000, fields=["graph", "fused_bias"], error_of=lambda one: off[one.choice[:2]], limit=0.1
+    )
+    assert found.choice[:2] == (False, True)
+    assert all("outputs are off by" in words for words in found.tried.values())
+
+
+@pytest.mark.parametrize(("batch_size", "wrong", "least"), [(1, 0, 1.0), (8, 5, 0.3), (64, 33, 0.1), (512, 511, 0.1)])
+def test_one_wrong_image_of_those_compared_is_more_than_any_precision_may_be_off(batch_size, wrong, least):
+    from images.onnxrt.trial import LIMITS, Expected
+
+    right = np.random.default_rng(1).uniform(size=(batch_size, 10))
+    asked = []
+    expected = Expected(batch_size, lambda rows: asked.append(rows) or right[rows])
+    outputs = right.copy()
+    one = types.SimpleNamespace(run=lambda: None, output=lambda: outputs)
+    assert expected.error_of(one) == 0
+    outputs[wrong] = -right[wrong]
+    assert expected.error_of(one) > least >= max(LIMITS.values())
+    outputs[wrong] = np.nan
+    assert not expected.error_of(one) <= 0.1
+    assert len(asked) == 1, "the CPU is asked once"
+    assert len(asked[0]) <= 64
+
+
+def test_a_choice_from_before_outputs_were_compared_does_not_count(tmp_path):
+    from images.onnxrt.trial import ChoiceCache
+
+    cache = ChoiceCache(tmp_path / "choices.json")
+    cache.put("a", kept(True, False))
+    text = (tmp_path / "choices.json").read_text()
+    (tmp_path / "choices.json").write_text(text.replace('"checked": true', '"checked": false'))
+    assert cache.get("a") is None
+
+
 def test_what_is_not_worth_turning_is_left_alone():
     machine = Machine(slower_unless(fused_activation=False))
     assert machine.search(1000, fields=["graph", "nhwc", "fused_bias"]).choice.fused_activation
@@ -180,3 +235,31 @@ def test_the_model_file_with_the_activations_as_exported_is_another_one_in_eithe
     assert [one[2:] for one in (single, half)] == [[False, True]] * 2
     assert [one[2:] for one in (single_fused, half_fused)] == [[True, False]] * 2
     assert "float16" in half[1]
+
+
+EXPECTED = """
+import sys
+from pathlib import Path
+import numpy as np
+from common.model_files import ModelFiles
+from images.onnxrt.adapter import create
+model = ModelFiles.read(Path(sys.argv[1]))
+inputs = np.load(model.path(model.reference))["inputs"]
+batch = np.ascontiguousarray(inputs[np.arange(100) % len(inputs)])
+adapter = create("onnxrt")
+adapter.load(model, "fp32", "cpu", sys.argv[2], 2)
+adapter.prepare(batch, "host")
+expected = adapter._expected(batch)
+print(expected.error_of(adapter._inference))
+adapter._inference.place(batch[::-1])
+print(expected.error_of(adapter._inference))
+"""
+
+
+@pytest.mark.framework
+def test_what_a_batch_should_give_comes_from_the_cpu_provider(on_cpu, tmp_path):
+    command = [str(on_cpu.interpreter), "-c", EXPECTED, str(on_cpu.make(17)), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    same, other = (float(line) for line in done.stdout.split())
+    assert same < 1e-5
+    assert other > 0.05

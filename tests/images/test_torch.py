@@ -1,8 +1,11 @@
 """The PyTorch image on the CPU; what it has in common with ONNX Runtime's, and the GPU, is in test_onnx_images.py."""
 
+import json
+import subprocess
+
 import pytest
 
-from tests.images.workshop import check, cpu_workshop
+from tests.images.workshop import REPOSITORY, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
 
@@ -54,3 +57,105 @@ def test_kernels_run_within_a_major_version_and_ptx_on_anything_later(capability
     from images.torch.adapter import covered
 
     assert covered(capability, targets) is expected
+
+
+CONVOLUTIONS = """
+import json
+import torch
+from torch import fx, nn
+from images.torch import convolutions as c
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.padded = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 8, 3, stride=2))
+        self.act = nn.ReLU()
+        self.narrow = nn.Conv2d(8, 12, 1)
+        self.narrow_act = nn.ReLU()
+        self.bare = nn.Conv2d(12, 8, 1, bias=False)
+        self.bare_act = nn.ReLU()
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.stepping = nn.Conv2d(8, 8, 1, stride=2)
+        self.read_twice = nn.Conv2d(8, 8, 1)
+        self.late_act = nn.ReLU()
+        self.shared = nn.Conv2d(8, 8, 1)
+        self.shared_act = nn.ReLU()
+
+    def forward(self, x):
+        x = self.act(self.padded(x))
+        x = self.bare_act(self.bare(self.narrow_act(self.narrow(x))))
+        x = self.stepping(self.depthwise(x))
+        y = self.read_twice(x)
+        z = self.late_act(y) + y
+        return self.shared_act(self.shared(z)) + self.shared(z)
+
+torch.manual_seed(3)
+facts = {}
+for layout in (torch.contiguous_format, torch.channels_last):
+    module = fx.symbolic_trace(Net()).eval().to(memory_format=layout)
+    images = torch.randn(2, 3, 17, 17).contiguous(memory_format=layout)
+    with torch.inference_mode():
+        wanted = module(images)
+        facts["wrapped"] = c.wrap(module)
+        errors = [float((module(images) - wanted).abs().max())]
+        asked = []
+        speed = {"convolution": 2.0, "matrix product": 1.0}
+        c.choose(module, images, lambda layer, given, way: asked.append(way) or speed[way])
+        facts["chosen"] = c.settings(module)
+        errors.append(float((module(images) - wanted).abs().max()))
+        c.choose(module, images, lambda layer, given, way: None if way == "matrix product" else 2.0)
+        facts["without"] = c.settings(module)["convolutions"]
+        c.choose(module, images)
+        facts["measured"] = sorted({layer.way for layer in c.layers_of(module)} - set(c.WAYS))
+        c.set_ways(module, facts["chosen"]["convolutions_in_order"])
+        facts["again"] = c.settings(module) == facts["chosen"]
+        errors.append(float((module(images) - wanted).abs().max()))
+    facts["asked"], facts["scale"] = sorted(asked), float(wanted.abs().max())
+    facts.setdefault("errors", []).append(max(errors))
+    facts["relus"] = [layer.relu for layer in c.layers_of(module)]
+for wrong in ("c", "cccccx"):
+    try:
+        c.set_ways(module, wrong)
+    except ValueError as error:
+        facts.setdefault("refused", []).append(str(error))
+print(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def convolutions(on_cpu):
+    done = subprocess.run(
+        [str(on_cpu.interpreter), "-c", CONVOLUTIONS], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.framework
+def test_every_way_to_compute_a_convolution_computes_the_same_in_both_layouts(convolutions):
+    assert convolutions["scale"] > 0.1
+    assert max(convolutions["errors"]) < 1e-5 * convolutions["scale"]
+
+
+@pytest.mark.framework
+def test_a_relu_joins_the_convolution_whose_only_reader_it_is(convolutions):
+    # padded, narrow, bare, depthwise, stepping, read twice; the shared one, with a ReLU behind one call, stays as it is
+    assert convolutions["wrapped"] == 6
+    assert convolutions["relus"] == [True, True, True, False, False, False]
+
+
+@pytest.mark.framework
+def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(convolutions):
+    assert convolutions["chosen"] == {
+        "convolutions": "3 convolution, 3 matrix product",
+        "convolutions_in_order": "cmmccm",
+    }
+    assert convolutions["asked"] == ["convolution"] * 3 + ["matrix product"] * 3, "one way needs no measuring"
+    assert convolutions["without"] == "6 convolution", "a way that does not work is passed over"
+    assert convolutions["measured"] == [], "on the CPU by its own clock"
+
+
+@pytest.mark.framework
+def test_ways_are_set_by_their_letters(convolutions):
+    assert convolutions["again"]
+    assert len(convolutions["refused"]) == 2

@@ -498,3 +498,13 @@ def test_a_very_dear_counter_is_still_read_often_enough_for_the_edges_of_a_windo
     source = sampler._Source(gpu, 0, 1, sampler.Intervals(fast_ns=20 * MS, energy_ns=asked_ms * MS, slow_ns=100 * MS))
     source.pace_energy()
     assert source.energy._interval == expected_ms * MS
+
+
+def test_the_counter_is_read_once_more_at_the_end(start: Start) -> None:
+    sidecar = start("--interval-ms", "5", "--energy-interval-ms", "60000")
+    sidecar.ready()
+    sidecar.wait_for(lambda rows: len(rows) > 5)
+    assert sidecar.end() == 0
+    first, *between, last = [row["energy_mj"] for row in sidecar.rows]
+    assert first and last, "or the energy of a run's last window could not be told by the counter"
+    assert not any(between)
