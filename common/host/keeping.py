@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-import re
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +20,8 @@ from common.host.sealed import SUFFIX, seal
 
 #: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
 MARGIN_NS = 1_500_000_000
-#: options of a command line whose value is a place on this machine; a name or an address stays
-_PATHS = re.compile(r"(--(python|packages|model|image)[ =])[/~.]\S+")
+#: options of a command line whose value is a place on this machine where it begins like one; a name or an address stays
+_PLACES = ("--python", "--packages", "--model", "--image")
 CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
 
 
@@ -51,10 +51,28 @@ def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = Fals
     return made
 
 
+def without_places(command: str) -> str:
+    """A command line with PYTHON, MODEL, ... in place of paths of this machine."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # of a run from before words were quoted
+        words = command.split()
+    kept: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if equals and option in _PLACES and value.startswith(("/", "~", ".")):
+            kept.append(f"{option}={option[2:].upper()}")
+        elif kept and kept[-1] in _PLACES and word.startswith(("/", "~", ".")):
+            kept.append(kept[-1][2:].upper())
+        else:
+            kept.append(word)
+    return shlex.join(kept)
+
+
 def _write_description(run: Run, target: Path, command: str) -> None:
     description = {**run.description, "images": {}}
     typed = str(description.get("command", ""))
-    description["command"] = command or _PATHS.sub(lambda found: f"{found[1]}{found[2].upper()}", typed)
+    description["command"] = command or without_places(typed)
     if isinstance(description.get("fleet"), dict):
         description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
     for image, facts in run.description.get("images", {}).items():

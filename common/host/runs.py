@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -123,8 +124,8 @@ def find_unfinished(results: Path, **facts: str) -> Run | None:
 
 
 def typed_command() -> str:
-    """The command line of this process, as run.json keeps it."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process, as run.json keeps it: quoted so that a shell takes it back."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def make_folder(results: Path, label: str) -> Path:

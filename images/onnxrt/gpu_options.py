@@ -13,7 +13,7 @@ def cuda_options(device: int, stream: int, precision: str, choice: Choice) -> Di
     return {
         "device_id": str(device),
         "user_compute_stream": str(stream),
-        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if choice.exhaustive else "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
         "prefer_nhwc": "1" if choice.nhwc else "0",
         "use_tf32": "1" if precision == "tf32" else "0",

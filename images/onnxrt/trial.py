@@ -1,7 +1,7 @@
 """Which way of running one shape is the fastest on this GPU: tried, one change at a time, within a bound of time.
 
-With four yes-or-no choices there are sixteen ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
-choice is turned over once, and kept turned where that was faster: five builds. What won is kept in the cache folder.
+With five yes-or-no choices there are 32 ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
+choice is turned over once, and kept turned where that was faster: six builds. What won is kept in the cache folder.
 
 A way must also compute the model. On an H100 (onnxruntime-gpu 1.31.1, cuDNN 9) one that won for TF32 at batch 64 of a small
 network gave outputs that were off by 31 %; so outputs are compared with the CPU provider's, and a way that is off does not win.
@@ -33,7 +33,8 @@ _REASON_LENGTH = 160
 
 class Choice(NamedTuple):
     """graph: capture a CUDA graph. nhwc: channels-last inside. fused_activation: hard-swish as one operator.
-    fused_bias: let cuDNN fuse a convolution with its bias.
+    fused_bias: let cuDNN fuse a convolution with its bias. exhaustive: `cudnn_conv_algo_search`; from ONNX Runtime 1.20 on
+    EXHAUSTIVE is cuDNN's heuristic mode B and HEURISTIC its mode A (microsoft/onnxruntime issue 22705), neither always better.
 
     The defaults are tried first; the order of the fields is that of the trial: the graph, because a model that cannot be
     captured fails in every way that has one; then the most promising first, as an H100 showed them.
@@ -41,6 +42,7 @@ class Choice(NamedTuple):
 
     graph: bool = True
     fused_bias: bool = False
+    exhaustive: bool = True
     nhwc: bool = True
     fused_activation: bool = True
 
@@ -51,6 +53,7 @@ class Choice(NamedTuple):
                 "NHWC" if self.nhwc else "NCHW",
                 "hard-swish fused" if self.fused_activation else "hard-swish as exported",
                 "bias fused" if self.fused_bias else "bias separate",
+                "exhaustive search" if self.exhaustive else "heuristic search",
             ]
         )
 

@@ -86,6 +86,9 @@ def test_a_sealed_run_is_one_file_with_the_same_content(tmp_path: Path) -> None:
     [
         ("invoke bench --python /somewhere/python --gpu 0", "invoke bench --python PYTHON --gpu 0"),
         ("invoke bench --gpu 0 --python=~/env/python", "invoke bench --gpu 0 --python=PYTHON"),
+        ("invoke bench --python '/my envs/python' --gpu 0", "invoke bench --python PYTHON --gpu 0"),
+        ("invoke analyze --where 'batch>=8'", "invoke analyze --where 'batch>=8'"),
+        ("invoke bench --python /it's/python --gpu 0", "invoke bench --python PYTHON --gpu 0"),
         ("invoke bench --model ../my.onnx --image ./cat.jpg", "invoke bench --model MODEL --image IMAGE"),
         ("invoke bench --model ResNet50 --python python3", "invoke bench --model ResNet50 --python python3"),
         ("x --packages /a/b -- python=3", "x --packages PACKAGES -- python=3"),
