@@ -152,7 +152,7 @@ class OnnxRuntimeAdapter:
         else:
             found = trial.search(
                 lambda choice: self._build_cuda(batch, io, choice),
-                trial.bound_for(len(batch)),
+                trial.bound(),
                 trial.seconds_per_run,
                 self._worth_turning,
                 error_of=self._expected(batch).error_of,

@@ -19,8 +19,6 @@ import numpy as np
 
 from images.onnxrt import sessions
 
-#: below this batch size the launches dominate on every GPU seen so far, so a CUDA graph wins, and what is inside matters less
-FROM_BATCH = 8
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
 _MEASURE_SECONDS = 0.3
@@ -126,10 +124,8 @@ def search(
     return best
 
 
-def bound_for(batch_size: int) -> float:
-    """Seconds that a trial of this batch size may take. Raises ValueError for an environment variable that is no number."""
-    if batch_size < FROM_BATCH:
-        return 0.0
+def bound() -> float:
+    """Seconds that the trial of a shape may take. Raises ValueError for an environment variable that is no number."""
     return float(os.environ.get("FRAMEWATT_ONNXRT_TRIAL_SECONDS") or BOUND_SECONDS)
 
 

@@ -172,13 +172,13 @@ def test_what_is_not_worth_turning_is_left_alone():
     assert machine.now == 40
 
 
-def test_small_batches_have_no_trial_and_the_environment_sets_another_bound(monkeypatch):
-    from images.onnxrt.trial import BOUND_SECONDS, bound_for
+def test_the_environment_sets_another_bound(monkeypatch):
+    from images.onnxrt.trial import BOUND_SECONDS, bound
 
     monkeypatch.delenv("FRAMEWATT_ONNXRT_TRIAL_SECONDS", raising=False)
-    assert (bound_for(1), bound_for(8)) == (0, BOUND_SECONDS)
+    assert bound() == BOUND_SECONDS
     monkeypatch.setenv("FRAMEWATT_ONNXRT_TRIAL_SECONDS", "0")
-    assert bound_for(512) == 0
+    assert bound() == 0
 
 
 def test_allocation_failures_are_told_from_other_failures():
