@@ -22,8 +22,8 @@ from images.onnxrt import sessions
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
 _MEASURE_SECONDS = 0.3
-#: relative L2 distance from the CPU provider's outputs beyond which a way does not compute the model: twice and ten times what
-#: the harness allows (common/harness/parity.py), which judges what won; whatever is wrong in a library is far beyond
+#: relative L2 distance from the CPU provider's outputs beyond which a way does not compute the model: ten times (fp32) and
+#: twice what the harness allows (common/harness/parity.py), which judges what won
 LIMITS = {"fp32": 1e-2, "tf32": 1e-1, "fp16": 1e-1}
 #: an error of ONNX Runtime names each C++ type on the way: the settings of a row keep this much of it
 _REASON_LENGTH = 160
@@ -86,8 +86,9 @@ def search(
     """The fastest way found; all others are closed. Raises the last failure where none works.
 
     bound_seconds: no further way is begun after it, once one works; with 0 the first that works is taken unmeasured.
-    fields: what may be turned over. error_of: how far the outputs of a way are off; more than
-    `limit`, and it does not count as one that works. Where all are off, the least wrong is taken: the harness will say so.
+    fields: what may be turned over.
+    error_of: how far the outputs of a way are off; more than `limit`, and it does not count as one that works. Where all are
+    off, the least wrong is taken: the harness will say so.
     """
     begin = clock()
     current = Choice()

@@ -12,7 +12,7 @@ import pytest
 from common.host.devices import list_gpus, the_cpu
 from common.host.image_registry import all_variants, load_images
 from common.host.new_image import new_image
-from common.host.paths import IMAGES
+from common.host.paths import IMAGES, DataFolder
 from common.host.verify import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
 
@@ -94,12 +94,11 @@ def test_on_a_gpu_both_sides_have_the_same_output(
 ):
     interpreter = gpu_python(image, *modules.split(", "))
     device = list_gpus()[0]
+    data = DataFolder.default().root  # what was built for a sweep, or by the last run of this test, is found again
     for precision in precisions:
         for io in ios:
             folder = tmp_path / f"{precision}-{io}"
             folder.mkdir()
-            row = compare(
-                case(variant, precision, io, interpreter, exported_model, device, tmp_path), PAIRS, 0.2, folder
-            )
+            row = compare(case(variant, precision, io, interpreter, exported_model, device, data), PAIRS, 0.2, folder)
             assert row.reason == "", (precision, io)
             assert row.ratio.samples == PAIRS

@@ -105,6 +105,11 @@ for layout in (torch.contiguous_format, torch.channels_last):
         errors.append(float((module(images) - wanted).abs().max()))
         c.choose(module, images, lambda layer, given, way: None if way == "matrix product" else 2.0)
         facts["without"] = c.settings(module)["convolutions"]
+        product = c._product
+        c._product = lambda images, weight, bias, relu: product(images, weight, bias, relu) + 0.1
+        c.choose(module, images, lambda layer, given, way: speed[way])
+        facts["wrong"] = c.settings(module)["convolutions"]
+        c._product = product
         c.choose(module, images)
         facts["measured"] = sorted({layer.way for layer in c.layers_of(module)} - set(c.WAYS))
         c.set_ways(module, facts["chosen"]["convolutions_in_order"])
@@ -152,6 +157,7 @@ def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(con
     }
     assert convolutions["asked"] == ["convolution"] * 3 + ["matrix product"] * 3, "one way needs no measuring"
     assert convolutions["without"] == "6 convolution", "a way that does not work is passed over"
+    assert convolutions["wrong"] == "6 convolution", "one that computes something else does not win"
     assert convolutions["measured"] == [], "on the CPU by its own clock"
 
 

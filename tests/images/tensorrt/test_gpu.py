@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common.host.paths import DataFolder
 from common.model_files import ModelFiles
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +44,7 @@ def test_engines_give_the_reference_output_at_every_batch_size(
         "--seconds",
         "0.5",
     ]
-    options += ["--cache", str(ROOT / "data" / "cache")]
+    options += ["--cache", str(DataFolder.default().cache)]
     done = subprocess.run([python, str(script), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("batch ")]
