@@ -127,10 +127,18 @@ def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -
         if not parts or any(part is None for part in parts):
             return None
         joules.append(np.sum([part for part in parts if part is not None], axis=0))
-        # images done by an edge, the one under way in part: whole ones alone would add noise of their own
-        done = np.interp(edges, np.concatenate([[first], np.sort(end)]), np.arange(len(end) + 1) * float(each))
-        images.append(np.diff(done))
+        images.append(np.diff(images_done(edges, first, end, each)))
     return quotient_draws(joules, images)
+
+
+def images_done(edges: Floats, first: float, end: Times, each: int) -> Floats:
+    """(len(edges),) images done by each instant, in ns; what is under way counts in part, as whole ones would add noise.
+
+    end: (n,) ends of inferences of `each` images, the first of which began at `first`. Inferences that end together, as the
+    offline scenario sees them, were worked at since the end before: the device did them one after the other.
+    """
+    times, counts = np.unique(end, return_counts=True)
+    return np.interp(edges, np.concatenate([[first], times]), np.concatenate([[0], np.cumsum(counts)]) * float(each))
 
 
 def _belongs(meter: Meter, row: Mapping[str, Any]) -> bool:

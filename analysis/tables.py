@@ -13,6 +13,7 @@ from typing import Any
 from analysis.database import Database
 from analysis.metrics import HEADLINES, METRICS, Metric, metric, shown
 from analysis.selection import DIMENSIONS, Pivot, Selection, Sort
+from common.schema import SCENARIOS
 
 #: Sign of a cell that beats the same cell on a newer GPU.
 OLDER_BEATS_NEWER = "^"
@@ -129,7 +130,10 @@ def build(
 
 
 def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
-    """(what the heading says, members): what is not in rows or columns and differs, or must never be mixed."""
+    """(what the heading says, members): what is not in rows or columns and differs, or must never be mixed.
+
+    Models and devices by name, and of each the scenarios in the order in which they are explained, single-stream first.
+    """
     inside = {*pivot.rows, pivot.column}
     apart = [name for name in DIMENSIONS if name not in inside]
     # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
@@ -144,8 +148,15 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
         groups.setdefault(tuple(row[name] for name in apart), []).append(row)
     return [
         ({name: value for name, value in zip(apart, key, strict=True) if name in always | differing}, members)
-        for key, members in groups.items()
+        for key, members in sorted(groups.items(), key=lambda item: _place(dict(zip(apart, item[0], strict=True))))
     ]
+
+
+def _place(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    scenario = group.get("scenario")
+    rank = SCENARIOS.index(scenario) if scenario in SCENARIOS else len(SCENARIOS)
+    first = (group.get("model"), group.get("device_name"))
+    return (*map(_sortable, first), rank, *map(_sortable, group.values()))
 
 
 def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:

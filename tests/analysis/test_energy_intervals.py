@@ -81,3 +81,13 @@ def test_counters_alone(build: Any, opened: Any) -> None:
     ((place, found),) = energy_intervals.of_rows(database, [row], {}).items()
     assert place[2] == "joules_per_image"
     assert found.estimate == pytest.approx(50 * 0.020 / 8, rel=1e-3)
+
+
+def test_inferences_that_end_together_were_done_one_after_the_other() -> None:
+    edges = np.linspace(0, 1000, 11)
+    alone = energy_intervals.images_done(edges, 0.0, np.arange(25, 1001, 25), 8)
+    together = energy_intervals.images_done(edges, 0.0, np.repeat([250, 500, 750, 1000], 10), 8)
+    assert alone == pytest.approx(np.arange(11) * 32)
+    assert together == pytest.approx(alone), (
+        "or the stretches of an offline window would seem to differ by their passes"
+    )

@@ -103,6 +103,23 @@ def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cell
     assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
 
 
+def test_tables_come_by_model_and_device_and_then_single_stream_first(build: Any, opened: Any) -> None:
+    runs = []
+    for gpu, scenarios in (
+        ("B", ("single-stream",)),
+        ("A", ("server", "offline")),
+        ("A", ("single-stream", "multi-stream")),
+    ):
+        run = build(f"run{len(runs)}", device="gpu0", device_name=gpu, uuid=f"GPU-{gpu}{len(runs)}")
+        for scenario in scenarios:
+            run.cell("torch", 8, durations_ns=[10 * MS] * 70, scenario=scenario)
+        runs.append(run)
+    groups = [table.group for table in built(opened(*runs)) if table.metric.name == "throughput"]
+    assert [(group["device_name"], group["scenario"]) for group in groups] == [
+        ("A", "single-stream"), ("A", "offline"), ("A", "multi-stream"), ("A", "server"), ("B", "single-stream"),
+    ]  # fmt: skip
+
+
 def test_streams_are_in_the_heading_of_multi_stream_alone() -> None:
     assert tables.heading({"scenario": "multi-stream", "streams": 2}) == "multi-stream, 2 in flight"
     assert tables.heading({"scenario": "offline", "streams": 1}) == "offline"
