@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 
 import numpy as np
 
+from common.harness.parity import relative_l2
 from images.onnxrt import sessions
 
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
@@ -100,6 +101,7 @@ def search(
         if best is not None and not best_rank[0] and clock() - begin >= bound_seconds:
             break
         candidate = current if field is None else current._replace(**{field: not getattr(current, field)})
+        trial: Optional[Inference] = None
         try:
             trial = build(candidate)
             error = error_of(trial)
@@ -107,12 +109,14 @@ def search(
         except Exception as raised:  # a model that cannot be captured, an engine that cuDNN does not have, no memory
             failure = raised
             tried[str(candidate)] = sessions.first_line(raised)[:_REASON_LENGTH]
+            if trial is not None:
+                trial.close()
             continue
         wrong = not error <= limit  # NaN is wrong, too
         tried[str(candidate)] = (f"{1000 * seconds:.3f} ms" if bound_seconds > 0 else "not measured") + (
             f", but outputs are off by {error:.2g}" if wrong else ""
         )
-        rank = (wrong, error if wrong else seconds)
+        rank = (wrong, seconds if not wrong else error if error == error else float("inf"))
         if best is not None and not rank < best_rank:
             trial.close()
             continue
@@ -161,7 +165,7 @@ class Expected:
             self._outputs = np.asarray(self._outputs_of(self._rows), dtype=np.float64)
         inference.run()
         got = np.asarray(inference.output(), dtype=np.float64)[self._rows]
-        return float(np.linalg.norm(got - self._outputs) / np.linalg.norm(self._outputs))
+        return relative_l2(got, self._outputs)
 
 
 class Kept(NamedTuple):

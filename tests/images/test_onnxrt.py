@@ -129,8 +129,18 @@ def test_where_the_first_way_computes_something_else_another_is_tried_even_witho
     assert machine.now == 20
 
 
+def test_a_way_that_fails_when_it_is_compared_gives_its_memory_back():
+    def error_of(one):
+        if one.choice.nhwc:
+            raise RuntimeError("the graph cannot be replayed")
+        return 0.0
+
+    found = Machine(slower_unless()).search(1000, error_of=error_of)  # search() looks at what is still open
+    assert found.choice.nhwc is False
+
+
 def test_where_every_way_computes_something_else_the_least_wrong_is_left_to_the_harness():
-    off = {(True, False): float("inf"), (False, False): 0.5, (False, True): 0.2}
+    off = {(True, False): float("nan"), (False, False): 0.5, (False, True): 0.2}
     found = Machine(slower_unless()).search(
         1000, fields=["graph", "fused_bias"], error_of=lambda one: off[one.choice[:2]], limit=0.1
     )
