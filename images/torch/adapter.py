@@ -183,9 +183,9 @@ class TorchAdapter:
         """Chooses how each convolution is computed; inductor, which fuses by itself, gets them as they are."""
         if self._variant == "torchcompile":
             return {}
-        from images.torch import convolutions  # needs torch, which this module must do without
+        from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
 
-        convolutions.wrap(module)
+        convolution_wrapping.wrap(module)
         images = self._torch.from_numpy(np.array(batch, dtype=np.float32, order="C"))
         convolutions.choose(module, images.to(self._device).to(self._dtype))
         return convolutions.settings(module)

@@ -7,6 +7,8 @@ convolution         as the model has it: cuDNN or oneDNN, then the bias, then th
 matrix product      of a 1x1 convolution, which in channels-last is one of (pixels, channels) by (channels, channels):
                     cuBLAS adds bias and ReLU before it writes
 fused convolution   cuDNN's own convolution + bias + ReLU, where it has an engine for the layer
+shifted convolution of images that the model pads, often at one end only, which makes PyTorch copy them: padding of the
+                    convolution itself, enough for both ends, and the outputs that no longer begin the row cut away
 
 Every way computes the same sums in the same precision; one whose result is not that of the convolution does not win. On a
 GPU a CUDA graph of a few repetitions is timed, since that is how the whole will run: without one, a small batch would be
@@ -16,14 +18,16 @@ measured by the time it takes to launch.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch.nn import functional
 
-CONVOLUTION, PRODUCT, FUSED = "convolution", "matrix product", "fused convolution"
-WAYS = (CONVOLUTION, PRODUCT, FUSED)
+CONVOLUTION, PRODUCT, FUSED, SHIFTED = "convolution", "matrix product", "fused convolution", "shifted convolution"
+WAYS = (CONVOLUTION, PRODUCT, FUSED, SHIFTED)
+#: zeros around the images as torch.nn.functional.pad lists them: left, right, top, bottom
+Padding = Tuple[int, int, int, int]
+NO_PADDING: Padding = (0, 0, 0, 0)
 _REPETITIONS = 4
 _REPLAYS = 3
 _CPU_SECONDS = 0.02
@@ -34,11 +38,14 @@ Measure = Callable[["Convolution", torch.Tensor, str], Optional[float]]
 
 
 class Convolution(torch.nn.Module):
-    """A Conv2d and the ReLU behind it, if there is one. Input and output are (N, C, H, W), in any layout."""
+    """A Conv2d, the ReLU behind it and the zeros that the model puts around its input, if there are such.
 
-    def __init__(self, convolution: torch.nn.Conv2d, relu: bool) -> None:
+    Input and output are (N, C, H, W), in any layout.
+    """
+
+    def __init__(self, convolution: torch.nn.Conv2d, relu: bool, padding: Padding = NO_PADDING) -> None:
         super().__init__()
-        self.convolution, self.relu = convolution, relu
+        self.convolution, self.relu, self.padding = convolution, relu, padding
         self.way = CONVOLUTION
         #: while a way is being chosen: the time of one way for an input, None where it does not work
         self.measure: Optional[Measure] = None
@@ -48,10 +55,14 @@ class Convolution(torch.nn.Module):
         layer = self.convolution
         ways = [CONVOLUTION]
         one_by_one = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "valid")
-        if one_by_one and layer.groups == 1:
+        if one_by_one and layer.groups == 1 and self.padding == NO_PADDING:
             ways.append(PRODUCT)
-        if self.relu and layer.weight.is_cuda and not isinstance(layer.padding, str):
+        if isinstance(layer.padding, str):
+            return ways
+        if self.relu and layer.weight.is_cuda:
             ways.append(FUSED)
+        if self.padding != NO_PADDING:
+            ways.append(SHIFTED)
         return ways
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -81,6 +92,11 @@ class Convolution(torch.nn.Module):
         layer = self.convolution
         if way == PRODUCT:
             return _product(images, layer.weight, layer.bias, self.relu)
+        if way == SHIFTED:
+            result = _shifted(images, layer, self.padding)
+            return functional.relu(result) if self.relu else result
+        if self.padding != NO_PADDING:
+            images = functional.pad(images, self.padding)
         if way == FUSED:
             numbers = (layer.stride, layer.padding, layer.dilation, layer.groups)
             return torch.cudnn_convolution_relu(images, layer.weight, layer.bias, *numbers)
@@ -103,55 +119,25 @@ def _product(images: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Te
     return sums.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
-def wrap(module: Any) -> int:
-    """Puts a Convolution in the place of every Conv2d of a torch.fx.GraphModule, with the ReLU behind it; their number."""
-    graph = module.graph
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    wrapped = 0
-    for node in list(graph.nodes):
-        # one that is called twice may have a ReLU behind it in one place only
-        if node.op != "call_module" or calls[node.target] > 1:
-            continue
-        relu = _only_reader_is_relu(module, node)
-        found = _convolution_in(module.get_submodule(node.target))
-        if found is None:
-            continue
-        owner, name, convolution = found
-        layer = Convolution(convolution, relu is not None)
-        if owner is None:
-            _set(module, node.target, layer)
-        else:
-            setattr(owner, name, layer)
-        if relu is not None:
-            relu.replace_all_uses_with(node)
-            graph.erase_node(relu)
-        wrapped += 1
-    module.delete_all_unused_submodules()
-    module.recompile()
-    return wrapped
-
-
-def _convolution_in(module: Any) -> Optional[Tuple[Any, str, torch.nn.Conv2d]]:
-    """The Conv2d that a module is or, as onnx2torch's padded convolutions do, ends with: who holds it, its name, itself."""
-    if type(module) is torch.nn.Conv2d and module.padding_mode == "zeros":
-        return None, "", module
-    if type(module) is torch.nn.Sequential and len(module):
-        last = module[-1]
-        if type(last) is torch.nn.Conv2d and last.padding_mode == "zeros":
-            return module, str(len(module) - 1), last
-    return None
-
-
-def _only_reader_is_relu(module: Any, node: Any) -> Optional[Any]:
-    readers = list(node.users)
-    if len(readers) != 1 or readers[0].op != "call_module":
-        return None
-    return readers[0] if type(module.get_submodule(readers[0].target)) is torch.nn.ReLU else None
-
-
-def _set(module: Any, target: str, layer: Any) -> None:
-    owner, _, name = target.rpartition(".")
-    setattr(module.get_submodule(owner), name, layer)
+def _shifted(images: torch.Tensor, layer: torch.nn.Conv2d, padding: Padding) -> torch.Tensor:
+    """Output j of a row padded with `wide` zeros at each end begins at j * stride - wide; wanted are those from -before on."""
+    left, right, top, bottom = padding
+    wide, cuts = [], [slice(None), slice(None)]
+    for axis, (before, after) in enumerate(((top, bottom), (left, right))):
+        stride, kernel = layer.stride[axis], layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        before, after = before + int(layer.padding[axis]), after + int(layer.padding[axis])
+        skipped = max(0, -(-(after - before) // stride))
+        outputs = (images.shape[2 + axis] + before + after - kernel) // stride + 1
+        wide.append(before + skipped * stride)
+        cuts.append(slice(skipped, skipped + outputs))
+    result = functional.conv2d(
+        images, layer.weight, layer.bias, layer.stride, tuple(wide), layer.dilation, layer.groups
+    )
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    # dense as any other result: what reads it next may be a matrix product, which would have to copy it anyway
+    return result[tuple(cuts)].contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
 
 
 def layers_of(module: Any) -> List[Convolution]:

@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from common.alternation import plain_loop, serve  # noqa: E402
-from images.torch import convolutions, onnx_import  # noqa: E402
+from images.torch import convolution_wrapping, convolutions, onnx_import  # noqa: E402
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -37,7 +37,7 @@ def network(request: Dict[str, Any]) -> Any:
     if request["variant"] == "torchcompile":
         module = torch.compile(module, dynamic=False, options={"freezing": True})
     else:
-        convolutions.wrap(module)
+        convolution_wrapping.wrap(module)
         convolutions.set_ways(module, request["settings"]["convolutions_in_order"])
     return module
 

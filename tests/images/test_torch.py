@@ -63,7 +63,7 @@ CONVOLUTIONS = """
 import json
 import torch
 from torch import fx, nn
-from images.torch import convolutions as c
+from images.torch import convolution_wrapping as w, convolutions as c
 
 class Net(nn.Module):
     def __init__(self):
@@ -96,20 +96,21 @@ for layout in (torch.contiguous_format, torch.channels_last):
     images = torch.randn(2, 3, 17, 17).contiguous(memory_format=layout)
     with torch.inference_mode():
         wanted = module(images)
-        facts["wrapped"] = c.wrap(module)
+        facts["wrapped"] = w.wrap(module)
         errors = [float((module(images) - wanted).abs().max())]
         asked = []
-        speed = {"convolution": 2.0, "matrix product": 1.0}
+        speed = {"convolution": 2.0, "matrix product": 1.0, "shifted convolution": 1.0}
         c.choose(module, images, lambda layer, given, way: asked.append(way) or speed[way])
         facts["chosen"] = c.settings(module)
         errors.append(float((module(images) - wanted).abs().max()))
-        c.choose(module, images, lambda layer, given, way: None if way == "matrix product" else 2.0)
+        c.choose(module, images, lambda layer, given, way: 2.0 if way == "convolution" else None)
         facts["without"] = c.settings(module)["convolutions"]
-        product = c._product
+        product, shifted = c._product, c._shifted
         c._product = lambda images, weight, bias, relu: product(images, weight, bias, relu) + 0.1
+        c._shifted = lambda images, layer, padding: shifted(images, layer, padding) + 0.1
         c.choose(module, images, lambda layer, given, way: speed[way])
         facts["wrong"] = c.settings(module)["convolutions"]
-        c._product = product
+        c._product, c._shifted = product, shifted
         c.choose(module, images)
         facts["measured"] = sorted({layer.way for layer in c.layers_of(module)} - set(c.WAYS))
         c.set_ways(module, facts["chosen"]["convolutions_in_order"])
@@ -152,10 +153,11 @@ def test_a_relu_joins_the_convolution_whose_only_reader_it_is(convolutions):
 @pytest.mark.framework
 def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(convolutions):
     assert convolutions["chosen"] == {
-        "convolutions": "3 convolution, 3 matrix product",
-        "convolutions_in_order": "cmmccm",
+        "convolutions": "2 convolution, 3 matrix product, 1 shifted convolution",
+        "convolutions_in_order": "smmccm",
     }
-    assert convolutions["asked"] == ["convolution"] * 3 + ["matrix product"] * 3, "one way needs no measuring"
+    two_ways = ["convolution"] * 4 + ["matrix product"] * 3 + ["shifted convolution"]
+    assert convolutions["asked"] == two_ways, "one way needs no measuring"
     assert convolutions["without"] == "6 convolution", "a way that does not work is passed over"
     assert convolutions["wrong"] == "6 convolution", "one that computes something else does not win"
     assert convolutions["measured"] == [], "on the CPU by its own clock"
@@ -165,3 +167,102 @@ def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(con
 def test_ways_are_set_by_their_letters(convolutions):
     assert convolutions["again"]
     assert len(convolutions["refused"]) == 2
+
+
+PADDINGS = """
+import json, random
+import torch
+from torch import fx, nn
+from torch.nn import functional
+from images.torch import convolution_wrapping as w, convolutions as c
+
+class OnnxPadStatic(nn.Module):  # as onnx2torch's is called, and what it holds
+    def __init__(self, pads, mode="constant", constant_value=0.0):
+        super().__init__()
+        self.pads, self.mode, self.constant_value = pads, mode, constant_value
+
+    def forward(self, x):
+        return functional.pad(x, self.pads, self.mode, self.constant_value)
+
+class Leaves(fx.Tracer):
+    def is_leaf_module(self, module, name):
+        return name != ""  # as onnx2torch's graphs are: a padding and its convolution are one call
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = [nn.Conv2d(4, 4, 3, stride=2, groups=4) for _ in range(8)]
+        self.inside = nn.Sequential(OnnxPadStatic([0, 1, 1, 2, 0, 0, 0, 0]), layers[0])
+        self.zeros = nn.Sequential(nn.ZeroPad2d(1), layers[1])
+        self.ones = nn.Sequential(OnnxPadStatic([0, 1, 0, 1, 0, 0, 0, 0], constant_value=1.0), layers[2])
+        self.reflected = nn.Sequential(nn.ReflectionPad2d(1), layers[3])
+        self.outside, self.again, self.six_numbers, self.cut = layers[4:]
+        self.before = nn.ZeroPad2d((1, 0, 1, 0))
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        x = self.before(x)
+        x = self.act(self.outside(x))
+        x = self.ones(self.zeros(self.inside(x)))
+        x = self.reflected(x)
+        y = functional.pad(x, (1, 2, 1, 2))
+        y = self.again(y) + y[:, :, 1:2, 1:2]
+        y = self.six_numbers(functional.pad(y, (1, 1, 1, 1, 0, 0))) + self.cut(functional.pad(x, (-1, 4, -1, 4)))
+        return y
+
+random.seed(5)
+torch.manual_seed(5)
+facts = {"errors": [], "dense": []}
+with torch.inference_mode():
+    for _ in range(300):
+        channels, kernel, stride = random.choice((1, 4)), random.randint(1, 5), random.randint(1, 3)
+        layer = nn.Conv2d(
+            channels, 4, kernel, stride=(stride, random.randint(1, 3)), padding=random.randint(0, 1),
+            dilation=random.randint(1, 2), groups=random.choice((1, channels)), bias=random.random() < 0.5,
+        )
+        padding = tuple(random.randint(0, 4) for _ in range(4))
+        layout = random.choice((torch.contiguous_format, torch.channels_last))
+        images = torch.randn(2, channels, random.randint(9, 14), random.randint(9, 14)).contiguous(memory_format=layout)
+        both = c.Convolution(layer.to(memory_format=layout), random.random() < 0.5, padding)
+        wanted, got = (both.compute(images, way) for way in ("convolution", "shifted convolution"))
+        assert wanted.shape == got.shape, (wanted.shape, got.shape)
+        facts["errors"].append(float((wanted - got).abs().max()))
+        facts["dense"].append(got.is_contiguous() or got.is_contiguous(memory_format=torch.channels_last))
+    net = Net().eval()
+    module = fx.GraphModule(net, Leaves().trace(net))
+    images = torch.randn(2, 4, 95, 95)
+    wanted = module(images)
+    w.wrap(module)
+    facts["taken"] = [layer.padding for layer in c.layers_of(module)]
+    facts["pads_left"] = sum(node.target is functional.pad for node in module.graph.nodes)
+    for layer in c.layers_of(module):
+        layer.way = "shifted convolution" if "shifted convolution" in layer.possible() else "convolution"
+    facts["network"] = float((module(images) - wanted).abs().max() / wanted.abs().max())
+print(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def paddings(on_cpu):
+    done = subprocess.run(
+        [str(on_cpu.interpreter), "-c", PADDINGS], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.framework
+def test_a_shifted_convolution_is_that_of_the_padded_images_for_any_stride_dilation_and_padding(paddings):
+    assert len(paddings["errors"]) == 300
+    assert max(paddings["errors"]) < 1e-5
+    assert all(paddings["dense"])
+
+
+@pytest.mark.framework
+def test_zeros_around_height_and_width_join_the_convolution_that_alone_reads_them(paddings):
+    # outside, inside, zeros, again, six numbers, cut; padding with ones or by reflection is left where it is
+    assert sorted(map(tuple, paddings["taken"])) == sorted(
+        [(1, 0, 1, 0), (0, 1, 1, 2), (1, 1, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1), (0, 0, 0, 0)]
+    )
+    assert paddings["pads_left"] == 2, "one has another reader, one cuts"
+    assert paddings["network"] < 1e-5
