@@ -39,6 +39,8 @@ from images.tensorflow.frozen_graph import FrozenGraph
 from images.tensorflow.keras_calls import KerasCall, KerasXla
 
 VARIANTS = ("tf", "tfxla", "keras", "kerasxla", "tftrt")
+#: precisions in which XLA leaves convolution and bias apart, and why
+_APART = {"fp32": "not without TensorFloat-32", "tf32": "minutes to compile a shape"}
 _XLA_VARIANTS = ("tfxla", "kerasxla")
 _GPU_PRECISIONS = {
     variant: ("fp32", "fp16") if variant == "tftrt" else ("fp32", "tf32", "fp16") for variant in VARIANTS
@@ -194,7 +196,7 @@ class TensorFlowAdapter:
         with contextlib.suppress(AttributeError):
             context._config = self._tf.compat.v1.ConfigProto(gpu_options=options)
         self._device = "/GPU:0"
-        if self._variant in _XLA_VARIANTS and self._precision == "fp32":
+        if self._variant in _XLA_VARIANTS and self._precision in _APART:
             self._fused_convolutions = not environment.without_fused_convolutions()
 
     # -- one shape
@@ -357,7 +359,7 @@ class TensorFlowAdapter:
                 autotuned = flag("XLA_FLAGS", "xla_gpu_per_fusion_autotune_cache_dir")
                 result["xla_autotune_cache"] = "on" if autotuned else "off"
                 result["xla_fused_convolutions"] = (
-                    "on" if self._fused_convolutions else "off: not without TensorFloat-32"
+                    "on" if self._fused_convolutions else f"off: {_APART[self._precision]}"
                 )
             kept = flag("TF_XLA_FLAGS", "tf_xla_persistent_cache_directory")
             result["xla_persistent_cache"] = "on" if kept else "off"

@@ -300,7 +300,7 @@ def test_gpu_outputs_and_settings(on_gpu, variant, precision):
         if variant in ("tfxla", "kerasxla"):
             # of TensorFlow 2.21 on; older ones keep them in every precision
             assert (cell["settings"]["xla_fused_convolutions"] == "on") == (
-                precision != "fp32" or environment.release(facts["versions"]["framework"]) < (2, 21)
+                precision == "fp16" or environment.release(facts["versions"]["framework"]) < (2, 21)
             )
         if cell["io"] == "host":
             assert cell["settings"]["host_memory"].startswith("page-locked")
