@@ -47,8 +47,8 @@ def keras_call(path: str, jit: bool, to_host: bool) -> Callable[[Any], Any]:
     if to_host:
         return model.predict_on_batch  # type: ignore[no-any-return]
     # predict_on_batch ends with a copy to numpy; what it calls before that leaves the output where it is
-    function = model.make_predict_function()
-    return lambda images: function(iter([(images,)]))
+    model.make_predict_function()
+    return lambda images: model.predict_function([(images,)])
 
 
 class Loop:
