@@ -26,7 +26,10 @@ def rel_l2_of_logits(output, reference):
 
 def export(request):
     import keras
+    import tensorflow as tf
 
+    # on the CPU: without a limit TensorFlow takes all memory of a GPU, and others may be at work there
+    tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(7)
     rng = np.random.default_rng(7)
 
