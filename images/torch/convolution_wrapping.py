@@ -23,11 +23,15 @@ def wrap(module: Any) -> int:
         found = _convolution_in(module.get_submodule(node.target))
         if found is None:
             continue
-        convolution, padding = found
-        if padding == NO_PADDING:
+        sequence, convolution, padding = found
+        if sequence is None and padding == NO_PADDING:
             padding = _take_pad_before(module, node)
         relu = _only_reader_is_relu(module, node)
-        _set(module, node.target, Convolution(convolution, relu is not None, padding))
+        layer = Convolution(convolution, relu is not None, padding)
+        if sequence is None:
+            _set(module, node.target, layer)
+        else:
+            sequence[-1] = layer
         if relu is not None:
             relu.replace_all_uses_with(node)
             graph.erase_node(relu)
@@ -37,14 +41,17 @@ def wrap(module: Any) -> int:
     return wrapped
 
 
-def _convolution_in(module: Any) -> Optional[Tuple[torch.nn.Conv2d, Padding]]:
-    """The Conv2d that a module is or, as onnx2torch's padded convolutions are, a padding and a Conv2d in sequence."""
+def _convolution_in(module: Any) -> Optional[Tuple[Optional[torch.nn.Sequential], torch.nn.Conv2d, Padding]]:
+    """The Conv2d that a module is or, as onnx2torch's padded convolutions do, ends with.
+
+    The sequence that keeps it comes first; None where the Conv2d is all there is, but for zeros that it is padded with.
+    """
     if _is_plain(module):
-        return module, NO_PADDING
-    if type(module) is torch.nn.Sequential and len(module) == 2 and _is_plain(module[1]):
-        padding = _zeros_of(module[0])
-        return None if padding is None else (module[1], padding)
-    return None
+        return None, module, NO_PADDING
+    if type(module) is not torch.nn.Sequential or not len(module) or not _is_plain(module[-1]):
+        return None
+    padding = _zeros_of(module[0]) if len(module) == 2 else None
+    return (module, module[-1], NO_PADDING) if padding is None else (None, module[-1], padding)
 
 
 def _is_plain(module: Any) -> bool:
@@ -82,9 +89,9 @@ def _zeros_of_call(pad: Any) -> Optional[Padding]:
 
 def _of_images(sizes: Any) -> Optional[Padding]:
     """The four numbers of height and width, where nothing else is padded, and nothing is cut."""
-    numbers: List[int] = [int(size) for size in sizes]
-    if any(numbers[4:]) or any(number < 0 for number in numbers):
-        return None
+    numbers: List[int] = list(sizes)
+    if any(type(number) is not int or number < 0 for number in numbers) or any(numbers[4:]):
+        return None  # a size may also be computed by the graph
     left, right, top, bottom = [*numbers, 0, 0, 0, 0][:4]
     return left, right, top, bottom
 

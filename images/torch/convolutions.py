@@ -133,7 +133,7 @@ def _shifted(images: torch.Tensor, layer: torch.nn.Conv2d, padding: Padding) -> 
     result = functional.conv2d(
         images, layer.weight, layer.bias, layer.stride, tuple(wide), layer.dilation, layer.groups
     )
-    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    channels_last = result.is_contiguous(memory_format=torch.channels_last)
     # dense as any other result: what reads it next may be a matrix product, which would have to copy it anyway
     return result[tuple(cuts)].contiguous(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
