@@ -63,6 +63,23 @@ def test_on_the_cpu_both_sides_have_the_same_output(tmp_path, variant):
     assert row.ratio.samples == PAIRS
 
 
+@pytest.mark.framework
+@pytest.mark.parametrize("io", ["host", "device"])
+def test_keras_with_xla_stops_where_the_adapter_stops(tmp_path, io):
+    interpreter = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
+    if not interpreter.exists():
+        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
+    root = tmp_path / "Miniature-0123456789ab"
+    request = {"action": "export", "root": str(root), "repository": str(REPOSITORY), "answer": str(tmp_path / "a.json")}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    driver = DRIVER.with_name("tensorflow_driver.py")
+    subprocess.run([str(interpreter), str(driver), str(tmp_path / "request.json")], check=True, capture_output=True)
+    one = case("kerasxla", "fp32", io, interpreter, ModelFiles.read(root), the_cpu(), tmp_path, 1)
+    row = compare(one, PAIRS, 0.02, tmp_path)
+    assert row.reason == ""
+    assert row.difference < 1e-6
+
+
 def test_the_recipe_for_a_new_framework_can_be_verified_as_it_is(tmp_path):
     images = tmp_path / "images"
     shutil.copytree(IMAGES / "_template", images / "_template")
