@@ -128,13 +128,17 @@ print(json.dumps(facts))
 """
 
 
-@pytest.fixture(scope="module")
-def convolutions(on_cpu):
+def facts_of(on_cpu, script):
     done = subprocess.run(
-        [str(on_cpu.interpreter), "-c", CONVOLUTIONS], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        [str(on_cpu.interpreter), "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def convolutions(on_cpu):
+    return facts_of(on_cpu, CONVOLUTIONS)
 
 
 @pytest.mark.framework
@@ -244,11 +248,7 @@ print(json.dumps(facts))
 
 @pytest.fixture(scope="module")
 def paddings(on_cpu):
-    done = subprocess.run(
-        [str(on_cpu.interpreter), "-c", PADDINGS], capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return facts_of(on_cpu, PADDINGS)
 
 
 @pytest.mark.framework
