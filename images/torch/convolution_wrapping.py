@@ -69,7 +69,7 @@ def _zeros_of(module: Any) -> Optional[Padding]:
 
 def _take_pad_before(module: Any, node: Any) -> Padding:
     """Takes a padding with zeros that only this node reads out of the graph, and says what it was."""
-    pad = node.args[0]
+    pad = node.args[0] if node.args else None
     if getattr(pad, "op", "") not in ("call_module", "call_function") or len(pad.users) > 1:
         return NO_PADDING
     padding = _zeros_of(module.get_submodule(pad.target)) if pad.op == "call_module" else _zeros_of_call(pad)
@@ -89,9 +89,11 @@ def _zeros_of_call(pad: Any) -> Optional[Padding]:
 
 def _of_images(sizes: Any) -> Optional[Padding]:
     """The four numbers of height and width, where nothing else is padded, and nothing is cut."""
+    if not isinstance(sizes, (list, tuple)):
+        return None  # computed by the graph, as a single size may be
     numbers: List[int] = list(sizes)
     if any(type(number) is not int or number < 0 for number in numbers) or any(numbers[4:]):
-        return None  # a size may also be computed by the graph
+        return None
     left, right, top, bottom = [*numbers, 0, 0, 0, 0][:4]
     return left, right, top, bottom
 

@@ -195,12 +195,12 @@ class Leaves(fx.Tracer):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        layers = [nn.Conv2d(4, 4, 3, stride=2, groups=4) for _ in range(8)]
+        layers = [nn.Conv2d(4, 4, 3, stride=2, groups=4) for _ in range(10)]
         self.inside = nn.Sequential(OnnxPadStatic([0, 1, 1, 2, 0, 0, 0, 0]), layers[0])
         self.zeros = nn.Sequential(nn.ZeroPad2d(1), layers[1])
         self.ones = nn.Sequential(OnnxPadStatic([0, 1, 0, 1, 0, 0, 0, 0], constant_value=1.0), layers[2])
         self.reflected = nn.Sequential(nn.ReflectionPad2d(1), layers[3])
-        self.outside, self.again, self.six_numbers, self.cut = layers[4:]
+        self.outside, self.again, self.six_numbers, self.cut, self.one_computed, self.computed = layers[4:]
         self.before = nn.ZeroPad2d((1, 0, 1, 0))
         self.act = nn.ReLU()
 
@@ -212,7 +212,9 @@ class Net(nn.Module):
         y = functional.pad(x, (1, 2, 1, 2))
         y = self.again(y) + y[:, :, 1:2, 1:2]
         y = self.six_numbers(functional.pad(y, (1, 1, 1, 1, 0, 0))) + self.cut(functional.pad(x, (-1, 4, -1, 4)))
-        return y
+        nothing = y.size(3) - y.size(3)
+        y = self.one_computed(functional.pad(input=y, pad=(nothing, 1, 0, 1)))
+        return self.computed(functional.pad(y, y.shape[4:] + (1, 1, 1, 1)))
 
 random.seed(5)
 torch.manual_seed(5)
@@ -262,7 +264,7 @@ def test_a_shifted_convolution_is_that_of_the_padded_images_for_any_stride_dilat
 def test_zeros_around_height_and_width_join_the_convolution_that_alone_reads_them(paddings):
     # outside, inside, zeros, again, six numbers, cut; padding with ones or by reflection stays in its sequence
     assert sorted(map(tuple, paddings["taken"])) == sorted(
-        [(1, 0, 1, 0), (0, 1, 1, 2), (1, 1, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1), *[(0, 0, 0, 0)] * 3]
+        [(1, 0, 1, 0), (0, 1, 1, 2), (1, 1, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1), *[(0, 0, 0, 0)] * 5]
     )
-    assert paddings["pads_left"] == 2, "one has another reader, one cuts"
+    assert paddings["pads_left"] == 4, "one has another reader, one cuts, two are computed"
     assert paddings["network"] < 1e-5
