@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_no_kill_loses_doubles_or_halves_a_cell(world: World) -> None:
     assert statuses["crashed"] <= killed["worker"] + killed["supervisor"]
     assert set(statuses) <= {"ok", "crashed"}
     check_table(world, statuses["crashed"])
+
+
+def test_a_sidecar_that_is_killed_while_it_starts_costs_the_energy_alone(world: World) -> None:
+    sweep = world.start()
+    while not (sidecars := [pid for pid, command in descendants(sweep.pid).items() if role(command) == "sidecar"]):
+        assert sweep.poll() is None
+        time.sleep(0.002)
+    os.kill(sidecars[0], signal.SIGKILL)  # an interpreter takes longer than that to open a file
+    said, _ = sweep.communicate(timeout=240)
+    assert sweep.returncode == 0, said
+    (folder,) = world.folders()
+    assert set(check_run(folder)) == {"ok"}
+    assert (folder / "power.csv").exists() or "No power readings for gpu0: it was ended by SIGKILL" in said
+    check_table(world, 0)
 
 
 @pytest.mark.parametrize("victim", ["worker", "supervisor"])
