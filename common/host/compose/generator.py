@@ -8,13 +8,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.host.bench import STUDY_BATCH_SIZES
-from common.host.compose.meeting import OPTIONS
-from common.host.containers.images import SUPPORT
-from common.host.image_registry import Image, Variant, all_variants, default_argument, load_images
+from common.host.bench.command import STUDY_BATCH_SIZES
+from common.host.compose.rendezvous import OPTIONS
+from common.host.frameworks.registry import Image, Variant, all_variants, default_argument, load_images
 from common.host.paths import IMAGES, ROOT
+from common.host.runners.containers.images import SUPPORT
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 FILE = ROOT / "compose.yaml"
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
