@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench, default_console
+from common.host.bench.command import Outcome, bench
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
+from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import run_folders

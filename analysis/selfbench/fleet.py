@@ -32,7 +32,8 @@ from common.host.devices import cpu_model
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.schedule import Schedule
 from common.host.fleet.head.sweep import run_sweep
-from common.host.fleet.head.targets import Node, Seat, Work
+from common.host.fleet.head.targets import Seat, Work
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import Changed, Link, need_ray
 from common.host.fleet.transport.loopback import on_loopback
 from common.host.fleet.transport.simulated_host import work_keys

@@ -18,7 +18,8 @@ from common.errors import UserError
 from common.host.fleet.head.collect import Corrupt, Receiving
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.schedule import Assignment, Schedule
-from common.host.fleet.head.targets import Node, Seat
+from common.host.fleet.head.targets import Seat
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import Arrived, Changed, LinkLost, News, Over
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.host.fleet.head.targets import Node, Seat
+from common.host.fleet.head.targets import Seat
+from common.host.fleet.transport.cluster import Node
 
 #: attempts that fail before it is known where: something is wrong with the cluster, not with a host
 BLIND_FAILURES = 3

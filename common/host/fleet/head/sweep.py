@@ -20,8 +20,9 @@ from common.host.fleet.head.loop import Loop, Order, Transport
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.resume import Earlier, find_earlier, request_digest
 from common.host.fleet.head.schedule import Schedule
-from common.host.fleet.head.targets import Node, Seat, Wanted, Work, make_seats, plan_work
+from common.host.fleet.head.targets import Seat, Wanted, Work, make_seats, plan_work
 from common.host.fleet.head.up_check import Hosts, check_options, connected, look_at, read_inputs
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import LinkLost
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.frameworks.registry import load_images

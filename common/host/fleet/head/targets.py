@@ -18,27 +18,11 @@ from common.errors import UserError, unknown
 from common.host.bench.command import request_of
 from common.host.cli import parsing as opt
 from common.host.devices import Device
+from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import Image
 from common.host.plan.jobs import make_plan, planned_keys
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
-
-
-@dataclass(frozen=True)
-class Node:
-    """A host as Ray knows it. accelerators: what it declares; framewatt uses hosts that declare one."""
-
-    id: str
-    name: str
-    address: str = ""
-    gpus: int = 0
-    accelerators: tuple[str, ...] = ()
-    alive: bool = True
-
-    @property
-    def accelerator(self) -> str:
-        """The one that it declares, "" where it takes no cells."""
-        return self.accelerators[0] if self.gpus and len(self.accelerators) == 1 else ""
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,8 @@ from common.host import models
 from common.host.bench.command import request_of
 from common.host.devices import Device, the_cpu
 from common.host.fleet.head.host_checks import Finding, Here, choose_runner, judge
-from common.host.fleet.head.targets import Node, Wanted, choose_accelerators
+from common.host.fleet.head.targets import Wanted, choose_accelerators
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import Arrived, Changed, Link, Over, need_ray
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.facts import Facts

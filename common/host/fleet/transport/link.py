@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.host.fleet.head.targets import Node
+from common.host.fleet.transport.cluster import Node
 from common.host.paths import ROOT, DataFolder
 
 #: somebody listens at the address, or not, within this

@@ -22,7 +22,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from common.host.fleet.head.targets import Node
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import Arrived, Changed, News, Over, connection_from
 from common.host.fleet.worker import on_host, shipper
 

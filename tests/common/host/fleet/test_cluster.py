@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.sweep import run_sweep
 from common.host.fleet.head.targets import Seat, Work

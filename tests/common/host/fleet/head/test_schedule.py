@@ -9,7 +9,8 @@ import pytest
 
 from analysis.selfbench.fleet import decisions
 from common.host.fleet.head.schedule import BLIND_FAILURES, Schedule
-from common.host.fleet.head.targets import Node, Seat
+from common.host.fleet.head.targets import Seat
+from common.host.fleet.transport.cluster import Node
 
 EAST, WEST, NORTH = (Node("e", "east", gpus=1, accelerators=("A2",)), Node("w", "west", gpus=1, accelerators=("A2",)),
                      Node("n", "north", gpus=1, accelerators=("V100",)))  # fmt: skip

@@ -20,7 +20,8 @@ from common.host.fleet.head.collect import Receiving
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.outcome import finish
 from common.host.fleet.head.sweep import Result, run_sweep
-from common.host.fleet.head.targets import Node, Seat, Work
+from common.host.fleet.head.targets import Seat, Work
+from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.link import Arrived, Changed, LinkLost, News, Over
 from common.host.plan.options import Options
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.host.devices import Device
-from common.host.fleet.head.targets import Node, Seat, Wanted, choose_accelerators, make_seats, plan_work
+from common.host.fleet.head.targets import Seat, Wanted, choose_accelerators, make_seats, plan_work
+from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 from common.host.plan.jobs import make_plan, planned_keys
