@@ -139,7 +139,7 @@ def test_what_a_host_cannot_do_is_one_line_and_leaves_nothing(
 def test_a_checkout_from_before_the_fleet_is_named(host: Path, spec: Spec, tmp_path: Path) -> None:
     old = tmp_path / "old" / "common" / "host"
     old.mkdir(parents=True)
-    (old / "bench.py").touch()
+    (old / "paths.py").touch()
     (end,) = [message for message in everything(spec(checkout=str(tmp_path / "old"))) if message["kind"] == "end"]
     assert "its agent ended with exit code 1" in end["refused"]
     assert "common.host.fleet" in end["refused"]
