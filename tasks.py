@@ -223,6 +223,7 @@ def demo(_context: Context, debug: bool = False) -> None:
         "where": "keep rows that satisfy all of these: COLUMN=VALUE, COLUMN>=VALUE, comma list; default: all rows",
         "pivot": "column whose values become columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before one for descending; default: throughput",
+        "tables": "metrics whose tables are printed, comma list such as latency,p99, or 'all'; default: what fits one screen",
         "baseline": "framework that the speed-up plot compares with; default: the slowest",
         "peak-tflops": "arithmetic peak of the device at the cells' precision, in TFLOP/s, for the roofline; default: unknown",
         "gflop-per-image": "operations of one inference in GFLOP, multiply and add are two; default: unknown",
@@ -237,6 +238,7 @@ def analyze(
     where: str = "",
     pivot: str = "",
     sort: str = "",
+    tables: str = "",
     baseline: str = "",
     peak_tflops: str = "",
     gflop_per_image: str = "",
@@ -255,7 +257,7 @@ def analyze(
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
         run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
-        baseline=baseline or None, limits=limits,
+        baseline=baseline or None, limits=limits, shown=tables or None,
     )  # fmt: skip
     if code:
         sys.exit(code)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from analysis import style
 from analysis.comparisons import notebook_vs_script as front_ends
-from analysis.comparisons import side_by_side
+from analysis.comparisons import side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
@@ -28,7 +28,7 @@ from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
 from analysis.results import energy_intervals, published_intervals, tables
 from analysis.results import sample_intervals as result_intervals
-from analysis.results.metrics import HEADLINES, METRICS
+from analysis.results.metrics import HEADLINES, METRICS, metric
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
@@ -37,6 +37,8 @@ from common.errors import UserError, unknown
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
 MOST_PROBLEMS = 20
+#: Groups whose answer is printed.
+MOST_SENTENCES = 6
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,15 @@ def analyze(
     baseline: str | None = None,
     limits: Limits | None = None,
     cache: Path | None = None,
+    shown: str | None = None,
 ) -> AnalyzeResult:
-    """Prints the comparison and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
+    """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
     Runs that were measured in both front ends also get `frontends.csv`, a section in each of these, and a plot.
 
     where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: the slowest.
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
+    shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """
@@ -83,9 +87,9 @@ def analyze(
         if baseline is not None and baseline not in variants:
             raise unknown("framework", baseline, variants)
         every = tables.build(database, rows, list(METRICS), pivoted, sorting)
-        headlines = [table for table in every if table.metric.name in HEADLINES]
         compared = front_ends.build(database, rows)
-        render_terminal.show(headlines, console)
+        printed = _to_print(every, shown)
+        render_terminal.show(printed, console)
         if compared is not None:
             render_front_ends.show(compared, console)
         _tell(database, rows, console)
@@ -94,7 +98,7 @@ def analyze(
             out.mkdir(parents=True, exist_ok=True)
             paths = _write_tables(database, every, rows, out, formats, compared)
             gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
-            drawings, plot_paths = _write_plots(gallery, out / "plots", console)
+            drawings, plot_paths = _write_plots(gallery, out / "plots")
             page = out / "report.html"
             page.write_text(
                 report.render(
@@ -104,7 +108,29 @@ def analyze(
             )
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        _conclude(every, printed, page, console)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
+
+
+def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
+    """The tables for the terminal. Raises UserError for a metric that does not exist."""
+    if shown is None:
+        return render_terminal.one_screen([table for table in every if table.metric.name in HEADLINES])
+    names = list(METRICS) if shown == "all" else [metric(word.strip()).name for word in shown.split(",")]
+    return [table for table in every if table.metric.name in names]
+
+
+def _conclude(every: Sequence[Table], printed: Sequence[Table], page: Path, console: Console) -> None:
+    """Last lines of an analysis: the answer of each group in a sentence, and where the rest is."""
+    fastest = [table for table in every if table.metric.name == "throughput"]
+    for table in fastest[:MOST_SENTENCES]:
+        sentence = summary.conclusion(table)
+        if sentence is not None:
+            told = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence
+            console.print(Text(told, style="bold"), soft_wrap=True)
+    more = len(every) - len(printed)
+    rest = f" ({more} more tables; --tables all prints them)" if more > 0 else ""
+    console.print(Text(f"Report: {page}{rest}"), soft_wrap=True)
 
 
 def write_report(
@@ -135,7 +161,7 @@ def write_report(
         try:
             out.mkdir(parents=True, exist_ok=True)
             gallery = Gallery(database, rows, intervals, compared=compared)
-            drawings, paths = _write_plots(gallery, out / "plots", console)
+            drawings, paths = _write_plots(gallery, out / "plots")
             page = out / "report.html"
             every = tables.build(database, rows, list(METRICS))
             options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
@@ -207,8 +233,8 @@ def _write_tables(
     return paths
 
 
-def _write_plots(gallery: Gallery, folder: Path, console: Console) -> tuple[list[report.Drawing], list[Path]]:
-    """(for the report, files): everything that the data allow; what they do not allow is said and not drawn."""
+def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], list[Path]]:
+    """(for the report, files): everything that the data allow."""
     drawings: list[report.Drawing] = []
     paths: list[Path] = []
     with mpl.rc_context(style.RC):
@@ -217,6 +243,4 @@ def _write_plots(gallery: Gallery, folder: Path, console: Console) -> tuple[list
             svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
             drawings.append(report.Drawing(svg, plot.description))
             paths += saved
-    if gallery.undrawn:
-        console.print(Text("Not drawn: " + "; ".join(gallery.undrawn) + ".", style="dim"), soft_wrap=True)
     return drawings, paths

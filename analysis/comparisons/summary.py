@@ -53,6 +53,40 @@ def answers(tables: Sequence[Table], intervals: Intervals) -> list[Answer]:
     return found
 
 
+def conclusion(table: Table) -> str | None:
+    """The answer of a throughput table in one sentence; None where fewer than two rows have figures.
+
+    One framework fastest at every batch size: by how much, against the row that comes second most often. Else who is
+    fastest where.
+    """
+    ranked = {column: _ranked(table, [(row, column) for row in table.rows]) for column in table.columns}
+    ranked = {column: places for column, places in ranked.items() if len(places) > 1}
+    if not ranked:
+        return None
+    leaders = {column: places[0][0][0] for column, places in ranked.items()}
+    if len(set(leaders.values())) > 1:
+        words = [
+            f"{name_of(table, row)} at {_columns(table, [column for column in leaders if leaders[column] == row])}"
+            for row in dict.fromkeys(leaders.values())
+        ]
+        return f"Fastest: {'; '.join(words)}."
+    (leader,) = set(leaders.values())
+    seconds = [places[1][0][0] for places in ranked.values()]
+    second = max(dict.fromkeys(seconds), key=seconds.count)
+    pairs = [(table.entry(leader, column).value, table.entry(second, column).value) for column in ranked]
+    ratios = [one / other for one, other in pairs if one and other]
+    low, high = (f"{ratio:.3g}" if ratio < 1.2 else f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
+    factor = low if low == high else f"{low} to {high}"
+    return f"{name_of(table, leader)} is fastest: {factor} times {name_of(table, second)}, the next."
+
+
+def _columns(table: Table, columns: Sequence[Any]) -> str:
+    """ "batch 1, 8 and 32"."""
+    *most, last = [str(column) for column in columns]
+    first = describe(table.column_name, columns[0])
+    return f"{', '.join([first, *most[1:]])} and {last}" if most else first
+
+
 def _best_of_all(table: Table, intervals: Intervals) -> str | None:
     """The best place of a whole table, and what is clearly no different from it."""
     places = _ranked(table, [(row, column) for row in table.rows for column in table.columns])

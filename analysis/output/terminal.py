@@ -14,6 +14,9 @@ from analysis.results.tables import Entry, Table, describe
 
 #: More than this nobody reads in a terminal.
 MOST_TABLES = 60
+#: lines of a screen that tables which nobody asked for may take, and those of a table beside its rows
+SCREEN_LINES = 44
+_LINES_OF_A_TABLE = 5
 
 
 def _place(entry: Entry, coloured: bool) -> Text:
@@ -22,6 +25,19 @@ def _place(entry: Entry, coloured: bool) -> Text:
         return Text(f"*{text}" if entry.best else text)
     style = "" if entry.rank is None else f"black on {colour(entry.rank)}"
     return Text(text, style=f"bold {style}" if entry.best else style)
+
+
+def one_screen(tables: Sequence[Table]) -> list[Table]:
+    """The first tables that fit one screen, one at the least; those in which most places have no figure are left out."""
+    chosen: list[Table] = []
+    lines = 0
+    for table in tables:
+        known = sum(entry.value is not None for entry in table.entries.values())
+        lines += len(table.rows) + _LINES_OF_A_TABLE
+        if chosen and (lines > SCREEN_LINES or 2 * known < len(table.entries)):
+            break
+        chosen.append(table)
+    return chosen
 
 
 def show(tables: Sequence[Table], console: Console) -> None:

@@ -84,8 +84,8 @@ METRICS = {
     )
 }  # fmt: skip
 
-#: What the terminal shows when nothing else is asked for.
-HEADLINES = ("throughput", "latency", "p90", "p99", "joules_per_image")
+#: What the terminal shows when nothing else is asked for, as far as it fits one screen.
+HEADLINES = ("throughput", "joules_per_image")
 
 
 def metric(name: str) -> Metric:
