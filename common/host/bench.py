@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
+from common.harness.cell_folder import CannotWrite
 from common.harness.idle import spell_without_context
 from common.host import doctor, models
 from common.host import options as opt
@@ -30,6 +31,7 @@ from common.host.loads import Load, parse_loads
 from common.host.part import Part
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import PlannedJob, Request, make_plan, planned_keys
+from common.host.power_intake import recover_power
 from common.host.progress import CellProgress, Steps
 from common.host.runner import Context, OnEvent, Runner, RunnerFacts
 from common.host.runs import (
@@ -43,6 +45,7 @@ from common.host.runs import (
     utc_now,
 )
 from common.host.sidecars import looked_after
+from common.host.staging import recover
 from common.job import Settings
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, IO_MODES, PRECISIONS, SCHEMA_VERSION
@@ -315,6 +318,7 @@ def open_run(
     unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
+        recover_run(unfinished, model, console)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
         set_boots_apart(unfinished, boot_id())
         unfinished.save()
@@ -355,6 +359,16 @@ def open_run(
     )
     run.save()
     return run, seed
+
+
+def recover_run(run: Run, model: ModelFiles, console: Console) -> None:
+    """Takes what a start of the run that was killed left with its containers or processes. Raises UserError."""
+    try:
+        problems = [*recover(run.folder, model), *recover_power(run.folder)]
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+    for problem in problems:
+        console.print(escape(problem), style="yellow", highlight=False, soft_wrap=True)
 
 
 def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:

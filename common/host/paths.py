@@ -40,6 +40,13 @@ class DataFolder:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    def framework_cache(self, image: str, of: str = "processes") -> Path:
+        """Where an image's framework keeps what it compiled; no other image's containers see it.
+
+        of: what runs it: "processes" of this machine, or the prefix of the images' names.
+        """
+        return self.cache / "frameworks" / of / image
+
     @property
     def locks(self) -> Path:
         return self.root / "locks"

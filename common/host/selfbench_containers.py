@@ -130,10 +130,10 @@ class Bench:
         # What a supervisor gives its worker, as far as the sides could differ by it.
         environment = {key: value for key, value in worker_environment(local).items() if key.endswith("_NUM_THREADS")}
         client = engine.connect()
-        with lent(container_user(client.info()), folder, self.data.cache):
+        with lent(container_user(client.info()), folder, self.runner.cache(self.data, local.image)):
             made = self.runner.conversation(
                 local.image, name, ["-m", "common.harness.alternating", f"{INSIDE_RUN}/job.json"], folder, self.data,
-                environment,
+                self.model, environment,
             )  # fmt: skip
             try:
                 command = ["docker", "start", "--attach", "--interactive", name]
