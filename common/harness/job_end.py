@@ -29,7 +29,7 @@ class JobEnd:
 
     #: minus the number of the signal for a process that one ended
     exit_code: int
-    #: the engine says that something in the container ran out of the memory limit
+    #: the engine (or the kernel, within a container) says that something in the container ran out of the memory limit
     oom_killed: bool = False
     #: it was stopped because all its cells together took longer than their deadlines allow
     over_budget: bool = False
@@ -40,8 +40,8 @@ class JobEnd:
         """Status and message of the cell that was running."""
         if self.over_budget:
             return "timeout", f"the {self.what} hung and was stopped"
-        # Docker sets OOMKilled also when only a child died; the container itself died of it when it got SIGKILL.
-        if self.oom_killed and self.exit_code == 137:
+        # Docker, and the kernel's count, tell also of a child that died; this one died of it when it got SIGKILL.
+        if self.oom_killed and self.exit_code in (137, -signal.SIGKILL):
             return "oom", f"the {self.what} ran out of its memory limit (exit code 137)"
         return "crashed", f"the {self.what} {ended_by(self.exit_code)}"
 
@@ -91,11 +91,18 @@ def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd) -> List[
     return [_write(run_dir, job, cell, model, started.get(cell.key, ""), *end.reason()) for cell in lost]
 
 
-def write_all_left(run_dir: Path, job: Job, model: ModelFiles, message: str) -> List[Lost]:
-    """A row for each cell that has none: whatever ran the job will not go on, and message says why. Raises CannotWrite."""
+def write_all_left(run_dir: Path, job: Job, model: ModelFiles, message: str, not_begun: str = "") -> List[Lost]:
+    """A row for each cell that has none: whatever ran the job will not go on. Raises CannotWrite.
+
+    message: why. not_begun: the same for a cell that had not begun, where that is another sentence.
+    """
     started = dict(started_cells(run_dir))
-    left = [cell for cell in job.cells if not cell_folder.exists(run_dir, cell.key)]
-    return [_write(run_dir, job, cell, model, started.get(cell.key, ""), "crashed", message) for cell in left]
+    lost = []
+    for cell in job.cells:
+        if not cell_folder.exists(run_dir, cell.key):
+            words = message if cell.key in started else not_begun or message
+            lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), "crashed", words))
+    return lost
 
 
 def _write(run_dir: Path, job: Job, cell: Cell, model: ModelFiles, worker: str, status: str, message: str) -> Lost:

@@ -40,12 +40,17 @@ class DataFolder:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    @property
+    def framework_caches(self) -> Path:
+        """What frameworks compiled; containers write there, and the host reads nothing of it."""
+        return self.root / "framework-cache"
+
     def framework_cache(self, image: str, of: str = "processes") -> Path:
-        """Where an image's framework keeps what it compiled; no other image's containers see it.
+        """The folder of one image there; no other image's containers see it.
 
         of: what runs it: "processes" of this machine, or the prefix of the images' names.
         """
-        return self.cache / "frameworks" / of / image
+        return self.framework_caches / of / image
 
     @property
     def locks(self) -> Path:

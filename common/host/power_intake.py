@@ -40,8 +40,8 @@ class PowerIntake:
         self._allowed = _BYTES_AT_ONCE
         #: why no more is taken, "" while all is well
         self.refused = ""
-        #: lines that were no readings
-        self.dropped = 0
+        #: readings so far
+        self.taken = 0
 
     @property
     def file(self) -> Path:
@@ -86,7 +86,7 @@ class PowerIntake:
             if self._file is None:
                 self._file = PowerFile(self._target, lambda sentence: None)
             self._file.append(b"\n".join(readings) + b"\n")
-        self.dropped += lines.count(b"\n") + 1 - len(readings) - (self._offset == 0)
+        self.taken += len(readings)
         self._offset += len(lines) + 1
         return len(data) == _BYTES_AT_ONCE
 

@@ -101,8 +101,8 @@ class Bench:
         self.data = data
         self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, "auto", lambda *step: None)
         self.case = Case(
-            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(), data.cache, threads,
-            str(BATCH_SIZE),
+            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
+            data.framework_cache(image.name), threads, str(BATCH_SIZE),
         )  # fmt: skip
 
     @contextmanager
@@ -217,7 +217,7 @@ def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR
         folder = Path(name)
         folder.chmod(0o755)  # the container's user looks into it
         data = DataFolder(folder / "data")
-        data.cache.mkdir(parents=True)
+        data.root.mkdir()
         models = DataFolder.default().models
         models.mkdir(parents=True, exist_ok=True)
         data.models.symlink_to(models)
