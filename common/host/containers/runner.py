@@ -18,7 +18,8 @@ from common.errors import UserError
 from common.harness.job_end import JobEnd
 from common.host import models
 from common.host.containers import engine, images
-from common.host.containers.engine import LABEL, explained
+from common.host.containers.code_inside import is_current
+from common.host.containers.engine import explained
 from common.host.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
 from common.host.containers.limits import Limits
 from common.host.containers.output import ContainerLog, lines, stop
@@ -82,7 +83,7 @@ class DockerRunner:
         for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
             image = images.inspect(self._client, name, flavour, notebook)
             self._digests[name] = str(image.id)
-            if image.labels.get(f"{LABEL}.source") != images.source_digest(name):
+            if not is_current(self._client, image, name):
                 raise UserError(
                     f"image {self._tag(name)} holds older code than this checkout: "
                     f"{images.build_command(name, flavour, notebook)}"
