@@ -196,19 +196,19 @@ class JobStaging:
         return Settled(cell.key, row["status"], one_line(row["message"]))
 
     def _copy_cell(self, key: str, target: Path) -> None:
-        with opened_folder(self.folder) as top, opened_folder("cells", top) as cells, opened_folder(key, cells) as cell:
-            names = names_in(cell, len(cell_check.MOST_BYTES) + 1)
-            for name in names:
-                if name not in cell_check.MOST_BYTES:
-                    raise Refused(f"{shown(name)} is no file of a cell")
-            for name in cell_check.REQUIRED:
-                if name not in names:
-                    raise Refused(f"{name} is missing")
-            for name in names:
-                try:
+        try:
+            with opened_folder(self.folder) as top, opened_folder("cells", top) as cells, opened_folder(key, cells) as cell:
+                names = names_in(cell, len(cell_check.MOST_BYTES) + 1)
+                for name in names:
+                    if name not in cell_check.MOST_BYTES:
+                        raise Refused(f"{shown(name)} is no file of a cell")
+                for name in cell_check.REQUIRED:
+                    if name not in names:
+                        raise Refused(f"{name} is missing")
+                for name in names:
                     copy_file(name, cell, target / name, cell_check.MOST_BYTES[name])
-                except FileNotFoundError as error:
-                    raise Refused(f"{name} went while it was looked at") from error
+        except FileNotFoundError as error:
+            raise Refused("its files are missing") from error
 
     def _whole_cells(self) -> list[str]:
         """Keys of the job's cells that lie there and are not taken; whatever else does is said."""
@@ -220,9 +220,10 @@ class JobStaging:
                         self._refuse(f"cells/{shown(name)} is none of its cells")
                     elif name not in self._settled:
                         found.append(name)
+        except FileNotFoundError:
+            pass  # it ended before its first cell
         except Refused as why:
-            if "no such file" not in str(why):
-                self._refuse(str(why))
+            self._refuse(str(why))
         return found
 
     # -- logs -------------------------------------------------------------------------------------------------------
@@ -238,9 +239,10 @@ class JobStaging:
                         self._refuse(f"logs/{shown(name)} is no log of a worker")
                     else:
                         self._take_log(name, logs)
+        except FileNotFoundError:
+            pass
         except Refused as why:
-            if "no such file" not in str(why):
-                self._refuse(f"logs: {why}")
+            self._refuse(f"logs: {why}")
 
     def _take_log(self, name: str, logs: int) -> None:
         target = self._run / "logs" / name

@@ -33,9 +33,11 @@ def shown(name: str) -> str:
 
 @contextmanager
 def opened_folder(path: str | Path, dir_fd: int | None = None) -> Iterator[int]:
-    """A descriptor of the folder, which is no link itself. Raises Refused."""
+    """A descriptor of the folder, which is no link itself. Raises Refused for anything else; FileNotFoundError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise Refused(_why_no_folder(path, dir_fd, error)) from error
     try:
