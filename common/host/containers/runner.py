@@ -168,7 +168,7 @@ class DockerRunner:
                 return
             if start.error:
                 # Said by an image: where the disk is what it complains of, this says so, and else it is the image's own.
-                check_writable(run, 2**20)
+                check_writable(run)
                 write_cells_that_cannot_run(run, job, context.model, start.error, on_event)
                 return
             # A container that is killed as a whole takes its supervisor along: the row is then written here.
