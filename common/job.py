@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
-from common.typed import check
+from common.typed_json import check
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Job:
     """Cells of one (variant, precision, replicate) on one device, for one supervisor.
 
     All paths are as the supervisor sees them. run_dir is its own: what it writes there becomes part of the run when the
-    host has looked at it (common/host/staging.py).
+    host has looked at it (common/host/runners/staging.py).
     """
 
     run_dir: str

@@ -20,8 +20,8 @@ from common.harness import cell_folder, memory
 from common.harness.cell_folder import CannotWrite
 from common.harness.job_end import LOST_NOTHING, JobEnd, write_lost
 from common.job import Job
+from common.locks import APPEARS_WITHIN_SECONDS, alive, wait_for_turn
 from common.model_files import ModelFiles
-from common.turns import APPEARS_WITHIN_SECONDS, alive, wait_for_turn
 
 #: what the last service is told of jobs that could not go on, in the folder that this one writes
 ERRORS = "errors.json"

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.fleet.scratch import leftovers as fleet_leftovers
+from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.paths import ENVIRONMENTS, DataFolder
-from common.host.runs import WRITTEN_BY_OTHERS, locked
-from common.host.untrusted import remove_folder
+from common.host.runs.run import WRITTEN_BY_OTHERS, locked
+from common.host.runs.untrusted import remove_folder
 
 
 def _size(path: Path) -> int:
@@ -80,7 +80,7 @@ def clean(
 
 def _clean_engine(console: Console, *, images: bool) -> None:
     """Containers, volumes and, if asked, images that carry framewatt's label. Without an engine only --images is an error."""
-    from common.host.containers import engine, leftovers
+    from common.host.runners.containers import engine, leftovers
 
     try:
         client = engine.connect()

@@ -157,7 +157,7 @@ def test_an_image_that_gives_up_costs_its_own_cells(run_bench: Bench, client: An
 
 def run_bench_with(run_bench: Bench, patch: pytest.MonkeyPatch, entrypoint: list[str]) -> Any:
     """The worker's containers run something else."""
-    from common.host.containers.runner import DockerRunner
+    from common.host.runners.containers.runner import DockerRunner
 
     create = DockerRunner._create
 

@@ -1,6 +1,6 @@
 """Last service of a sweep: gives the frameworks' services their turns, takes what they measured, and analyzes it.
 
-It alone of those that run meanwhile writes the run. A service shows itself by a lock (common/turns.py); while it runs, and
+It alone of those that run meanwhile writes the run. A service shows itself by a lock (common/locks.py); while it runs, and
 when it has gone, its staging folders are looked at as under `invoke bench`. It has no say over containers: a service that
 never ends holds the sweep up until somebody ends it (docker compose kill SERVICE).
 """
@@ -22,17 +22,17 @@ from common.harness.compose_step import ERRORS
 from common.harness.idle import spell_without_context
 from common.harness.job_end import write_all_left
 from common.harness.rows import one_line
-from common.host.bench import default_console
-from common.host.compose.meeting import Meeting, lock_of, service
+from common.host.bench.command import default_console
 from common.host.compose.prepare import give_all
+from common.host.compose.rendezvous import Meeting, lock_of, service
 from common.host.paths import ROOT, DataFolder
-from common.host.power_intake import PowerIntake
-from common.host.runs import Run, read_run
-from common.host.staging import JobStaging
-from common.host.untrusted import Refused, opened_file, opened_folder, read_part
+from common.host.runners.power_intake import PowerIntake
+from common.host.runners.staging import JobStaging
+from common.host.runs.run import Run, read_run
+from common.host.runs.untrusted import Refused, opened_file, opened_folder, read_part
 from common.job import Job
+from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, Turn, device_lock
 from common.model_files import ModelFiles
-from common.turns import ALIVE, APPEARS_WITHIN_SECONDS, Turn, device_lock
 
 #: the sidecar shall have its first reading on disk before anything is measured
 POWER_WITHIN_SECONDS = 20.0

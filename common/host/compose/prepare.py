@@ -12,15 +12,15 @@ from pathlib import Path
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
-from common.host.compose.meeting import Meeting, options_from, service
-from common.host.containers.images import prefix
-from common.host.containers.ownership import give
-from common.host.image_registry import all_variants, load_images
+from common.host.compose.rendezvous import Meeting, options_from, service
+from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.power_intake import PowerIntake
-from common.host.runs import Run, read_run
-from common.host.staging import take_over
-from common.host.untrusted import remove_folder
+from common.host.runners.containers.images import prefix
+from common.host.runners.containers.ownership import give
+from common.host.runners.power_intake import PowerIntake
+from common.host.runners.staging import take_over
+from common.host.runs.run import Run, read_run
+from common.host.runs.untrusted import remove_folder
 from common.job import Job
 from common.model_files import ModelFiles
 

@@ -17,7 +17,7 @@ import pytest
 
 from common.harness import compose_step, memory
 from common.harness.job_end import JobEnd
-from common.turns import Turn
+from common.locks import Turn
 from tests.common.harness.conftest import REPOSITORY, Bench, read_rows
 
 NAME = "good_fp32_script_cpu_r0"

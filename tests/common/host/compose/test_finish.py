@@ -17,15 +17,15 @@ from common.harness.rows import begin_row
 from common.harness.writer import write_cell
 from common.host.compose import finish, prepare
 from common.host.compose.finish import Service, measure
-from common.host.compose.meeting import Meeting
+from common.host.compose.rendezvous import Meeting
 from common.host.paths import DataFolder
-from common.host.power_intake import PowerIntake
-from common.host.runs import Run
-from common.host.staging import journal_rows
+from common.host.runners.power_intake import PowerIntake
+from common.host.runners.staging import journal_rows
+from common.host.runs.run import Run
 from common.job import Job
-from common.turns import alive, wait_for_turn
-from tests.common.host.staged_job import PHASES, SAMPLES, job, model
-from tests.common.host.test_staging import rows
+from common.locks import alive, wait_for_turn
+from tests.common.host.runners.staged_job import PHASES, SAMPLES, job, model
+from tests.common.host.runners.test_staging import rows
 
 VARIANTS = ("onnxrt", "torch", "tf")
 

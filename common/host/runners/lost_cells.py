@@ -1,0 +1,43 @@
+"""A supervisor that is killed, alone or with its container, leaves a cell without a row: the host writes it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.cell import Cell
+from common.errors import UserError
+from common.harness.cell_folder import CannotWrite
+from common.harness.job_end import JobEnd, Lost, write_all_left, write_lost
+from common.host.runners.base import OnEvent
+from common.job import Job
+from common.model_files import ModelFiles
+
+
+def write_lost_cells(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, on_event: OnEvent) -> list[Cell]:
+    """Writes the row of each cell of this job that was started and neither finished nor stored; returns those cells.
+
+    Raises UserError when the disk takes no row.
+    """
+    try:
+        return _tell(write_lost(run_dir, job, model, end), on_event)
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+
+
+def write_cells_that_cannot_run(
+    run_dir: Path, job: Job, model: ModelFiles, message: str, on_event: OnEvent
+) -> list[Cell]:
+    """Writes a row for each cell of the job that has none. message: why its supervisor cannot go on. Raises UserError."""
+    try:
+        return _tell(write_all_left(run_dir, job, model, message), on_event)
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+
+
+def _tell(lost: Iterable[Lost], on_event: OnEvent) -> list[Cell]:
+    cells = []
+    for cell, status, message in lost:
+        on_event({"event": "cell_finish", "cell_key": cell.key, "status": status, "message": message})
+        cells.append(cell)
+    return cells

@@ -1,0 +1,194 @@
+"""Run folders: made, found again, locked.
+
+A run that was cut short - by Ctrl-C, a crash, a power failure - is continued by the same command: the folder whose
+`request` is equal and whose `finished_utc` is still null is taken again, and cells that exist are not run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.harness.cell_folder import remove_stale
+from common.host.runs.untrusted import remove_folder
+
+DESCRIPTION = "run.json"
+#: folders of a run that jobs and sidecars write (staging.py, power_intake.py); no part of what was measured
+WRITTEN_BY_OTHERS = ("staging", "metering")
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """One folder `data/results/<run>/` and its run.json."""
+
+    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+        self.folder = folder
+        self.description = description
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.description.get("finished_utc"))
+
+    def save(self) -> None:
+        """Writes run.json so that it is whole at any moment. Raises UserError when the disk does not take it."""
+        # One name for all, so that what a kill leaves is overwritten: only the holder of the run saves it.
+        temporary = self.folder / f".{DESCRIPTION}.new"
+        try:
+            with temporary.open("w") as file:
+                json.dump(self.description, file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / DESCRIPTION)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise UserError(
+                f"{self.folder / DESCRIPTION} cannot be written: {(error.strerror or str(error)).lower()}"
+            ) from error
+
+    def finish(self) -> None:
+        """Says in run.json that all is there. Raises UserError as save() does."""
+        # A supervisor that was killed in the last cell had none after it that would take its folders away.
+        remove_stale(self.folder)
+        for name in WRITTEN_BY_OTHERS:  # all of it has been looked at
+            remove_folder(self.folder / name)
+        self.description["finished_utc"] = utc_now()
+        self.save()
+
+    def existing_cells(self) -> set[str]:
+        """Keys of the cells that exist whole."""
+        return {path.parent.name for path in (self.folder / "cells").glob("[!.]*/cell.csv")}
+
+
+def read_run(folder: Path) -> Run:
+    """Raises UserError when the folder is no run or its run.json cannot be read."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not a run: it has no {DESCRIPTION}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{folder / DESCRIPTION} cannot be read: {error}") from error
+    if not isinstance(description, dict):
+        raise UserError(f"{folder / DESCRIPTION} is not a run's description")
+    return Run(folder, description)
+
+
+def set_boots_apart(run: Run, boot_id: str | None) -> None:
+    """Notes in which boot of the machine the run goes on; what an earlier one measured is set apart.
+
+    CLOCK_MONOTONIC begins again with each boot: readings of two boots in one file would belong to each other's windows.
+    So the power files are renamed, and `earlier_boots` of run.json says which files and cells belong together.
+    """
+    known = run.description.get("boot_id")
+    if known and boot_id and known != boot_id:
+        earlier = run.description.setdefault("earlier_boots", [])
+        told = {name for boot in earlier for name in (*boot["cells"], *boot["power"])}
+        power = [path for path in sorted(run.folder.glob("power*.csv")) if path.name not in told]
+        renamed = [path.with_name(f"{path.stem}-boot{len(earlier) + 1}.csv") for path in power]
+        for path, target in zip(power, renamed, strict=True):
+            path.rename(target)
+        earlier.append(
+            {
+                "boot_id": known,
+                "cells": sorted(run.existing_cells() - told),
+                "power": [path.name for path in renamed],
+                "idle_without_context": run.description.pop("idle_without_context", {}),
+            }
+        )
+    run.description["boot_id"] = boot_id
+
+
+def find_unfinished(results: Path, **facts: str) -> Run | None:
+    """The newest run that did not come to its end and whose run.json says these facts, such as request="..."."""
+    for path in sorted(results.glob(f"*/{DESCRIPTION}"), reverse=True):
+        try:
+            run = read_run(path.parent)
+        except UserError:
+            continue
+        if not run.finished and all(run.description.get(name) == value for name, value in facts.items()):
+            return run
+    return None
+
+
+def typed_command() -> str:
+    """The command line of this process, as run.json keeps it: quoted so that a shell takes it back."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def make_folder(results: Path, label: str) -> Path:
+    """A new folder `<date>-<time>_<label>`, sorted by time. Raises UserError when it cannot be written."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        folder = results / (f"{stamp}_{label}" + (f"-{attempt}" if attempt else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"{results} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+            ) from error
+        return folder
+    raise UserError(f"no free name for a new run in {results}")
+
+
+def check_writable(folder: Path, needed_bytes: int = 50 * 2**20) -> None:
+    """Raises UserError when results could not be stored there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{folder} has {free / 2**20:.0f} MiB left, a run needs {needed_bytes / 2**20:.0f}; free some, or set FRAMEWATT_DATA"
+        )
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Holds an exclusive lock for the block. Raises UserError naming the holder when somebody else has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{what} is in use by {holder}; wait for it to end, or end it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {utc_now()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
