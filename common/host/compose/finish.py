@@ -1,4 +1,6 @@
-"""Last service of a sweep: gives the frameworks' services their turns, takes what they measured, and analyzes it.
+"""End of a sweep under compose: gives the frameworks' services their turns, and takes what they measured.
+
+analysis/compose_report.py, the last service, calls it and then analyzes.
 
 It alone of those that run meanwhile writes the run. A service shows itself by a lock (common/locks.py); while it runs, and
 when it has gone, its staging folders are looked at as under `invoke bench`. It has no say over containers: a service that
@@ -15,16 +17,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.analyze import analyze
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.harness.compose_step import ERRORS
 from common.harness.idle import spell_without_context
 from common.harness.job_end import write_all_left
 from common.harness.rows import one_line
-from common.host.bench.command import default_console
 from common.host.compose.prepare import give_all
-from common.host.compose.rendezvous import Meeting, lock_of, service
+from common.host.compose.rendezvous import Meeting, lock_of
 from common.host.paths import ROOT, DataFolder
 from common.host.runners.power_intake import PowerIntake
 from common.host.runners.staging import JobStaging
@@ -178,33 +178,37 @@ def end_sidecar(meeting: Meeting, intake: PowerIntake) -> None:
         print(f"sidecar: {intake.refused}", flush=True)
 
 
-def finish(flavour: str, meeting: Meeting) -> int:
-    data = DataFolder.default()
+def finish(meeting: Meeting, data: DataFolder) -> Run:
+    """The run, complete: every planned cell has a row. Raises UserError where the plan made none."""
     try:
-        if not meeting.run.exists():
-            raise UserError("the plan made no run; its log says why")
-        run = read_run(meeting.run.resolve())
-        model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
-        names, optional = (os.environ.get(name, "").split() for name in ("FRAMEWATT_SERVICES", "FRAMEWATT_OPTIONAL"))
-        services = [Service(variant, run, meeting, model) for variant in (*names, *optional)]
-        intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
-        with device_lock(lock_of(data, run), "docker compose"):
-            states = run.description.get("power", {}).values()
-            if any(state["recording"] for state in states) and wait_for_power(intake):
-                measure_idle(run)
-            planned = set(measure(services, meeting, intake, set(optional)))
-        end_sidecar(meeting, intake)
-        # Services of a profile that was not switched on did not come: what they would have run was not asked for.
-        run.description["plan"] = [key for key in run.description["plan"] if key in planned]
-        run.finish()
-        return analyze([run.folder], data.report / run.name, default_console()).exit_code
+        return _finish(meeting, data)
     except CannotWrite as error:
         raise UserError(str(error)) from error
     finally:
         meeting.end.touch()
-        owner = (ROOT / "compose.yaml").stat()
-        give_all(data.root, owner.st_uid, owner.st_gid)
 
 
-if __name__ == "__main__":
-    service(finish)
+def _finish(meeting: Meeting, data: DataFolder) -> Run:
+    if not meeting.run.exists():
+        raise UserError("the plan made no run; its log says why")
+    run = read_run(meeting.run.resolve())
+    model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
+    names, optional = (os.environ.get(name, "").split() for name in ("FRAMEWATT_SERVICES", "FRAMEWATT_OPTIONAL"))
+    services = [Service(variant, run, meeting, model) for variant in (*names, *optional)]
+    intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
+    with device_lock(lock_of(data, run), "docker compose"):
+        states = run.description.get("power", {}).values()
+        if any(state["recording"] for state in states) and wait_for_power(intake):
+            measure_idle(run)
+        planned = set(measure(services, meeting, intake, set(optional)))
+    end_sidecar(meeting, intake)
+    # Services of a profile that was not switched on did not come: what they would have run was not asked for.
+    run.description["plan"] = [key for key in run.description["plan"] if key in planned]
+    run.finish()
+    return run
+
+
+def give_back(data: DataFolder) -> None:
+    """What a container made belongs to whom the checkout belongs to."""
+    owner = (ROOT / "compose.yaml").stat()
+    give_all(data.root, owner.st_uid, owner.st_gid)

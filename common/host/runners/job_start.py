@@ -9,8 +9,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.harness import cell_folder
 from common.harness.cell_folder import CannotWrite
-from common.host.runners.base import OnEvent
-from common.host.runners.job_events import job_event
+from common.host.runners.events import OnEvent, job_event
 from common.host.runners.staging import JobStaging, Settled
 from common.job import Job
 from common.model_files import ModelFiles

@@ -19,11 +19,13 @@ from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
 from common.host.paths import ROOT, DataFolder
 from common.host.plan.jobs import PlannedJob
-from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.base import Context
+from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import write_lost_cells
-from common.host.runners.sidecar import Sidecar, intake_for, metering_folder
+from common.host.runners.metering import intake_for, metering_folder
+from common.host.runners.sidecar import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
 

@@ -13,10 +13,9 @@ from typing import Any
 from common.harness.job_end import ended_by
 from common.host.devices import Device
 from common.host.paths import ROOT
-from common.host.runners.base import SidecarState
-from common.host.runners.job_events import sidecar_event
+from common.host.runners.events import sidecar_event
 from common.host.runners.power_intake import PowerIntake
-from common.host.runners.sidecar import Sidecar
+from common.host.runners.sidecar import Sidecar, SidecarState
 
 #: the first row must be on disk within this
 READY_SECONDS = 15.0

@@ -9,7 +9,7 @@ from common.cell import Cell
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.harness.job_end import JobEnd, Lost, write_all_left, write_lost
-from common.host.runners.base import OnEvent
+from common.host.runners.events import OnEvent
 from common.job import Job
 from common.model_files import ModelFiles
 

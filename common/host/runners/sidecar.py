@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from common.errors import UserError
 from common.host.devices import Device
-from common.host.runners.base import Context, OnEvent, SidecarState
-from common.host.runners.power_intake import FOLDER, PowerIntake
+from common.host.runners.events import OnEvent
+from common.host.runners.power_intake import PowerIntake
 
 #: so many starts in a row that fail, and it is left alone
 MOST_FAILED_STARTS = 3
+
+
+@dataclass(frozen=True)
+class SidecarState:
+    """Whether power is being recorded; `reason` says in one clause why not.
+
+    no_cpu_energy: why the energy of CPU and DRAM is not recorded beside it, "" where it is.
+    """
+
+    recording: bool
+    reason: str = ""
+    no_cpu_energy: str = ""
 
 
 class Sidecar(ABC):
@@ -96,19 +107,3 @@ def looked_after(sidecar: Sidecar, on_event: OnEvent, tell: Callable[[str], None
             tell(said)
 
     return watch
-
-
-def metering_folder(context: Context, device: Device) -> Path:
-    """The folder that the device's sidecar writes."""
-    name = "power" if len(context.devices) == 1 else f"power-{device.name}"
-    return context.run.folder / FOLDER / name
-
-
-def intake_for(context: Context, device: Device) -> PowerIntake:
-    """Of a new folder, for a sidecar that begins now. Raises UserError when it cannot be made."""
-    folder = metering_folder(context, device)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made: {(error.strerror or str(error)).lower()}") from error
-    return PowerIntake(folder, context.run.folder / f"{folder.name}.csv")

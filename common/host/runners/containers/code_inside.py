@@ -20,7 +20,7 @@ from common.host.runners.containers.leftovers import owner_labels, remove_contai
 
 INSIDE = "/opt/framewatt"
 #: what no container runs
-_HOST_SIDE = "common/host/"
+_HOST_SIDE = ("common/host/", "common/stats/")
 #: framewatt's code in an image is less than a tenth of it
 _MOST_BYTES = 64 * 2**20
 

@@ -21,7 +21,7 @@ from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob
-from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
 from common.host.runners.containers.code_inside import is_current
 from common.host.runners.containers.engine import explained
@@ -31,9 +31,11 @@ from common.host.runners.containers.output import ContainerLog, lines, stop
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
+from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
-from common.host.runners.sidecar import Sidecar, intake_for, metering_folder
+from common.host.runners.metering import intake_for, metering_folder
+from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import check_writable
 from common.job import Job
 from common.model_files import ModelFiles

@@ -15,13 +15,12 @@ from docker.models.containers import Container
 from common.harness.job_end import ended_by
 from common.harness.rows import one_line
 from common.host.devices import Device
-from common.host.runners.base import SidecarState
 from common.host.runners.containers import engine
 from common.host.runners.containers.leftovers import remove_container
 from common.host.runners.containers.output import stop
-from common.host.runners.job_events import sidecar_event
+from common.host.runners.events import sidecar_event
 from common.host.runners.power_intake import PowerIntake
-from common.host.runners.sidecar import Sidecar
+from common.host.runners.sidecar import Sidecar, SidecarState
 
 IMAGE = "sidecar"
 READY_SECONDS = 30.0

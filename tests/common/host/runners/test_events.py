@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.host.runners.job_events import job_event, sidecar_event
+from common.host.runners.events import job_event, sidecar_event
 from common.job import EVENTS
 
 KEYS = {"cell"}

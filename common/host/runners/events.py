@@ -1,7 +1,7 @@
-"""Lines of supervisors and sidecars become events here, and nothing that does not look like one gets any further.
+"""What a runner tells while it works, and how a line of a supervisor or a sidecar becomes an event.
 
-Whoever prints them may be an image that means harm: a line counts when its event is known (common/job.EVENTS), its fields
-have their types, and its cell is one of the job's. Texts are made one line of bounded length.
+Whoever prints the lines may be an image that means harm: a line counts when its event is known (common/job.EVENTS), its
+fields have their types, and its cell is one of the job's. Texts are made one line of bounded length.
 """
 
 from __future__ import annotations
@@ -13,6 +13,20 @@ from typing import Any
 
 from common import schema
 from common.harness.rows import one_line
+
+#: an event of the supervisor (common/job.EVENTS), as a dict
+OnEvent = Callable[[Mapping[str, Any]], None]
+#: (steps done, steps in all or None, what is being done)
+OnStep = Callable[[int, int | None, str], None]
+
+
+def parse_object(line: str) -> dict[str, Any]:
+    """The JSON object on a line; {} for anything else that a library may print."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _text(value: Any) -> str:
@@ -60,17 +74,9 @@ _FIELDS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 _SIDECAR_NUMBERS = ("rows", "cpu_seconds", "wall_seconds", "cpu_percent", "missed_rounds")
 
 
-def _object(line: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line) if line.startswith("{") else None
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def job_event(line: str, keys: Collection[str]) -> dict[str, Any] | None:
     """The event of a supervisor on a line; None for anything else. keys: of the job's cells."""
-    values = _object(line)
+    values = parse_object(line)
     kind = values.get("event")
     fields = _FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None:
@@ -87,7 +93,7 @@ def job_event(line: str, keys: Collection[str]) -> dict[str, Any] | None:
 
 def sidecar_event(line: str) -> dict[str, Any]:
     """The `ready` or `done` of a sidecar on a line, its known fields alone; {} for anything else."""
-    values = _object(line)
+    values = parse_object(line)
     event: dict[str, Any] = {}
     try:
         if values.get("event") == "ready":
