@@ -23,7 +23,7 @@ from common.harness.cell_folder import remove_stale
 from common.host.runs.untrusted import remove_folder
 
 DESCRIPTION = "run.json"
-#: folders of a run that jobs and sidecars write (staging.py, power_intake.py); no part of what was measured
+#: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
 WRITTEN_BY_OTHERS = ("staging", "metering")
 
 
