@@ -50,7 +50,8 @@ class Settings:
 class Job:
     """Cells of one (variant, precision, replicate) on one device, for one supervisor.
 
-    All paths are as the supervisor sees them.
+    All paths are as the supervisor sees them. run_dir is its own: what it writes there becomes part of the run when the
+    host has looked at it (common/host/runners/staging.py).
     """
 
     run_dir: str
@@ -61,7 +62,7 @@ class Job:
     device: str
     device_name: str
     device_uuid: str
-    #: engine, timing and XLA caches that outlive a run; one folder for all frameworks
+    #: engine, timing and XLA caches that outlive a run; each image has a folder of its own
     cache_dir: str
     runner: str
     cells: List[Cell]
@@ -73,6 +74,10 @@ class Job:
     image_digest: str = ""
     #: seed of everything that the harness draws
     seed: int = 0
+    #: folder in which the sidecar of the device keeps its power*.csv; None where nobody reads power
+    power_dir: Optional[str] = None
+    #: keys of cells that the run has already: they are not run again
+    done: List[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")

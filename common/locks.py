@@ -1,8 +1,9 @@
 """Who may use a device now, told by file locks: the kernel frees a lock however its holder ends.
 
 `docker compose` starts a service after another one *succeeded*, which would let one framework that fails stop all that
-come after it. So all services start at once, and each waits, asleep in flock(2), for the one before it to be gone.
-The locks mean the same in all containers that share the folder. The device's own lock is the one that `invoke bench`
+come after it. So all services start at once, and each waits, asleep in flock(2), for its turn, which the sweep's own last
+service gives. The locks mean the same in all containers that share a file. A service only reads the file of its turn; that
+it runs at all it tells by a lock in the folder that it alone writes. The device's own lock is the one that `invoke bench`
 holds, so that the two never measure on one device at the same time.
 """
 
@@ -13,35 +14,49 @@ import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import IO, Iterator
 
-#: containers are started in the order of their turns, so that the one before must have shown itself by then
+#: all containers are started at once, so that each must have shown itself by then
 APPEARS_WITHIN_SECONDS = 60.0
+#: name of the file that a service locks while it runs
+ALIVE = "alive"
+_GIVEN = "given"
 
 
 @contextmanager
-def turn(folder: Path, name: str, after: str) -> Iterator[None]:
-    """Is in the queue from the start, and in the block when it is its turn: when `after` has come and gone.
-
-    after: name of the turn before, "" for the first. One that never comes is waited for 60 s.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a") as own:
-        fcntl.flock(own, fcntl.LOCK_EX)
-        if after:
-            wait_for_end(folder / after, APPEARS_WITHIN_SECONDS)
+def alive(folder: Path) -> Iterator[None]:
+    """The folder's file ALIVE is locked in the block; it appears locked."""
+    new = folder / f".{ALIVE}"
+    with new.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new.replace(folder / ALIVE)
         yield
 
 
-def wait_for_end(path: Path, appears_within_s: float) -> None:
-    """Returns when the turn of that file is over, or when it has not appeared within so many seconds."""
+class Turn:
+    """The turn of a service, for whoever gives it; the file appears locked."""
+
+    def __init__(self, path: Path) -> None:
+        new = path.with_name(f".{path.name}")
+        self._file: IO[str] = new.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        new.replace(path)
+
+    def give(self) -> None:
+        self._file.write(_GIVEN)
+        self._file.close()
+
+
+def wait_for_turn(path: Path, appears_within_s: float) -> bool:
+    """Returns when the turn comes: True. False when whoever would give it does not appear, or has gone."""
     deadline = time.monotonic() + appears_within_s
     while not path.exists():
         if time.monotonic() >= deadline:
-            return
+            return False
         time.sleep(0.2)
-    with path.open("a") as file:
+    with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
+        return file.read(16) == _GIVEN
 
 
 @contextmanager

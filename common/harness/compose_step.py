@@ -1,7 +1,8 @@
-"""`python -m common.harness.compose_step VARIANT --folder DIR [--after VARIANT]`: a service of compose.yaml.
+"""`python -m common.harness.compose_step VARIANT`: a service of compose.yaml.
 
 Waits for its turn, runs the jobs that the plan made for this variant one after another, and prints a line for each cell.
-Exit code: the worst of its supervisors'; 0 where the plan has nothing for this variant.
+It reads `/data/board` and writes `/data/run` alone; the sweep's last service takes from there what holds, as `invoke bench`
+does. Exit code: the worst of its supervisors'; 0 where the plan has nothing for this variant.
 """
 
 from __future__ import annotations
@@ -11,62 +12,48 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from common.harness.idle import spell_without_context
+from common.harness import cell_folder, memory
+from common.harness.cell_folder import CannotWrite
+from common.harness.job_end import LOST_NOTHING, JobEnd, write_lost
 from common.job import Job
-from common.locks import device_lock, turn
+from common.locks import APPEARS_WITHIN_SECONDS, alive, wait_for_turn
+from common.model_files import ModelFiles
 
-#: the sidecar shall have its first reading on disk before anything is measured
-POWER_WITHIN_SECONDS = 20.0
+#: what the last service is told of jobs that could not go on, in the folder that this one writes
+ERRORS = "errors.json"
+#: when memory ends, the kernel's choice is the worker before its supervisor, and both before this process, which can tell
+_OOM_SCORE = "300"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m common.harness.compose_step")
     parser.add_argument("variant")
-    parser.add_argument("--folder", type=Path, required=True, help="where plan, turns and services meet")
-    parser.add_argument("--after", default="", help="the variant whose turn comes before")
+    parser.add_argument("--board", type=Path, default=Path("/data/board"), help="what the sweep's own services say")
+    parser.add_argument("--folder", type=Path, default=Path("/data/run"), help="what this service writes")
     options = parser.parse_args(argv)
     # Sleeping in flock(2) as process 1's child: a signal must end it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    jobs = sorted((options.folder / "run" / "jobs").glob(f"{options.variant}_*.json"))
-    with turn(options.folder / "turns", options.variant, options.after):
+    with alive(options.folder):
+        jobs = sorted((options.board / "jobs").glob(f"{options.variant}_*.json"))
+        if not wait_for_turn(options.board / "turns" / options.variant, APPEARS_WITHIN_SECONDS):
+            print("the sweep ended before the turn of this service", flush=True)
+            return 1
         if not jobs:
             print(f"{options.variant} is not part of this run", flush=True)
             return 0
-        first = Job.read(jobs[0])
-        lock = Path(first.run_dir).parents[1] / "locks" / f"{first.device_uuid or first.cells[0].device}.lock"
-        with device_lock(lock, f"docker compose, service of {options.variant}"):
-            if (options.folder / "power-expected").exists():
-                _wait_for_power(Path(first.run_dir) / "power.csv")
-                _idle_without_context(options.folder / "idle.json", first.settings.idle_seconds)
-            ends = [run(job) for job in jobs]
-            words = [end.error for end in ends if end.error]
-            # For the last service, which writes the rows of cells that have none.
-            (options.folder / "turns" / options.variant).write_text(words[-1] if words else "")
-            return max(end.exit_code for end in ends)
+        ends = {path.stem: run_job(path) for path in jobs}
+        errors = {name: end.error for name, end in ends.items() if end.error}
+        (options.folder / ERRORS).write_text(json.dumps(errors))
+        return max(end.exit_code for end in ends.values())
 
 
 def _leave(number: int, frame: object) -> None:
     sys.exit(128 + number)
-
-
-def _wait_for_power(path: Path) -> None:
-    deadline = time.monotonic() + POWER_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        if path.exists() and path.read_bytes()[:65536].count(b"\n") > 1:
-            return
-        time.sleep(0.2)
-    print("no power readings: they stay empty", flush=True)
-
-
-def _idle_without_context(path: Path, seconds: float) -> None:
-    """Once a sweep, before its first worker: the last service puts what the file says into run.json."""
-    if seconds > 0 and not path.exists():
-        path.write_text(json.dumps(spell_without_context(seconds)))
 
 
 class End(NamedTuple):
@@ -76,11 +63,43 @@ class End(NamedTuple):
     error: str
 
 
-def run(job: Path) -> End:
-    """Runs one supervisor to its end."""
+def run_job(path: Path) -> End:
+    """Runs supervisors until the job has all its cells or cannot go on; each that is killed costs the cell that ran."""
+    try:
+        job = Job.read(path)
+        model = ModelFiles.read(Path(job.model_dir))
+    except (OSError, ValueError, KeyError, TypeError):
+        return _end_of(*_supervise(path))  # the supervisor says it better
+    end = End(0, "")
+    for _ in job.cells:
+        kills = memory.oom_kills()
+        code, error = _supervise(path)
+        end = _end_of(code, error)
+        if error or code in LOST_NOTHING or end.exit_code in LOST_NOTHING:
+            break
+        starved = kills is not None and memory.oom_kills() != kills
+        try:
+            lost = write_lost(Path(job.run_dir), job, model, JobEnd(code, starved, what="supervisor"))
+        except CannotWrite as problem:
+            return End(2, str(problem))
+        for cell, status, message in lost:
+            print(f"{cell.key}: {status} ({message})", flush=True)
+        if all(cell.key in job.done or cell_folder.exists(Path(job.run_dir), cell.key) for cell in job.cells):
+            break
+    return end
+
+
+def _end_of(code: int, error: str) -> End:
+    return End(code if code >= 0 else 128 - code, error)
+
+
+def _supervise(job: Path) -> Tuple[int, str]:
+    """Runs one supervisor to its end; its exit code, minus the number of a signal that ended it, and why it gave up."""
     process = subprocess.Popen(
         [sys.executable, "-m", "common.harness", str(job)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
+    with suppress(OSError):
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text(_OOM_SCORE)
 
     def forward(number: int, frame: object) -> None:
         process.send_signal(number)
@@ -95,11 +114,10 @@ def run(job: Path) -> End:
                 print(words, flush=True)
             if words.startswith("error: "):
                 error = words[len("error: ") :]
-        code = process.wait()
+        return process.wait(), error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return End(code if code >= 0 else 128 - code, error)
 
 
 def describe(line: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple, Union
 
 from common import schema
 
@@ -18,14 +19,14 @@ _TIME, _UUID, _TEMPERATURE = (_COLUMNS.index(name) for name in ("t_ns", "uuid", 
 
 
 class Thermometer:
-    """The newest temperature of one GPU in the power*.csv of a run.
+    """The newest temperature of one GPU in the power*.csv of its sidecar's folder, None where there is no sidecar.
 
     It remembers its last reading: a file that shows no whole line at the moment of a look (another sidecar has just cut
     a torn line off its end, say) is no reason to know nothing while that reading is fresh.
     """
 
-    def __init__(self, run_dir: Path, uuid: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, power_dir: Union[str, Path, None], uuid: str) -> None:
+        self._power_dir = power_dir
         self._uuid = uuid
         self._newest: Optional[Tuple[int, int]] = None
 
@@ -35,9 +36,7 @@ class Thermometer:
         now_ns: CLOCK_MONOTONIC, which sidecar and supervisor share also across containers.
         """
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        for path in self._run_dir.glob("power*.csv"):
-            if "-boot" in path.name:
-                continue  # before a reboot, by another clock
+        for path in Path(self._power_dir).glob("power*.csv") if self._power_dir is not None else ():
             for t_ns, degrees in _readings(path, self._uuid):
                 if t_ns <= now_ns and (self._newest is None or t_ns > self._newest[0]):
                     self._newest = t_ns, degrees
@@ -62,11 +61,18 @@ def _readings(path: Path, uuid: str) -> Iterator[Tuple[int, int]]:
 def _tail(path: Path) -> List[str]:
     """Whole lines at the end of a file, none where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        # Written by another container: nothing that waits, and nothing that lies elsewhere.
+        with open(path, "rb", opener=_no_link) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return []
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+            text = file.read(2 * _TAIL_BYTES).decode(errors="replace")
     except OSError:
         return []
     lines = text.split("\n")
     return lines[1 if size > _TAIL_BYTES else 0 : -1]
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

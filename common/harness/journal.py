@@ -8,6 +8,7 @@ import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, Mapping
 
 from common import schema
 from common.harness.cell_folder import writing
@@ -16,10 +17,7 @@ FILE = "attempts.csv"
 
 
 def append(run_dir: Path, event: str, cell_key: str, worker: str, status: str = "", message: str = "") -> None:
-    """Appends one line and syncs it; makes the file with its header where there is none.
-
-    Safe with several supervisors on one run: one write a line, under a lock. Raises CannotWrite.
-    """
+    """Appends one line and syncs it; makes the file with its header where there is none. Raises CannotWrite."""
     row = {
         "t_ns": time.monotonic_ns(),
         "utc": utc_now(),
@@ -29,6 +27,14 @@ def append(run_dir: Path, event: str, cell_key: str, worker: str, status: str = 
         "status": status or None,
         "message": message or None,
     }
+    append_row(run_dir, row)
+
+
+def append_row(run_dir: Path, row: Mapping[str, Any]) -> None:
+    """Appends a line as it is given, likewise.
+
+    Safe with several writers of one run: one write a line, under a lock. Raises CannotWrite.
+    """
     with writing(FILE):
         descriptor = os.open(run_dir / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:

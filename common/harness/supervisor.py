@@ -153,7 +153,7 @@ class Supervisor:
             try:
                 for cell in self._job.cells:
                     self._wake.check()
-                    if not cell_folder.exists(self._run_dir, cell.key):
+                    if cell.key not in self._job.done and not cell_folder.exists(self._run_dir, cell.key):
                         self._run_cell(cell)
                 if self._worker is not None:
                     self._worker.retire(_RETIRE_SECONDS)
@@ -208,7 +208,7 @@ class Supervisor:
         if target is None:
             return
         began = time.monotonic()
-        thermometer = cooling.Thermometer(self._run_dir, self._job.device_uuid)
+        thermometer = cooling.Thermometer(self._job.power_dir, self._job.device_uuid)
         while True:
             degrees = thermometer.degrees_c()
             waited = time.monotonic() - began

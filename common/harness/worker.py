@@ -197,8 +197,8 @@ class Worker:
         Before warm-up everything is compiled and allocated and nothing runs: but for the heat that the load will bring,
         the state is the one that the device falls back to after the window.
         """
-        seconds = self._job.settings.idle_seconds
-        if seconds > 0 and any(Path(self._job.run_dir).glob("power*.csv")):
+        seconds, power = self._job.settings.idle_seconds, self._job.power_dir
+        if seconds > 0 and power is not None and any(Path(power).glob("power*.csv")):
             with record.phase(name):
                 time.sleep(seconds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,8 @@ from rich.markup import escape
 from common.errors import UserError
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.paths import ENVIRONMENTS, DataFolder
+from common.host.runs.run import WRITTEN_BY_OTHERS, locked
+from common.host.runs.untrusted import remove_folder
 
 
 def _size(path: Path) -> int:
@@ -20,7 +22,19 @@ def _size(path: Path) -> int:
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
     patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
-    return sorted([*(path for pattern in patterns for path in data.root.glob(pattern)), *fleet_leftovers(data)])
+    found = [path for pattern in patterns for path in data.root.glob(pattern)]
+    return sorted([*found, *_of_dead_jobs(data), *fleet_leftovers(data)])
+
+
+def _of_dead_jobs(data: DataFolder) -> list[Path]:
+    """Folders that jobs and sidecars wrote, of runs that nobody holds; continuing a run would take what holds in them."""
+    found = []
+    for run in data.results.glob("*"):
+        folders = [run / name for name in WRITTEN_BY_OTHERS if (run / name).is_dir()]
+        if folders:
+            with suppress(UserError), locked(run / ".lock", run.name):
+                found += folders
+    return found
 
 
 def clean(
@@ -40,7 +54,7 @@ def clean(
     if models:
         doomed.append(data.models)
     if cache:
-        doomed.append(data.cache)
+        doomed += [data.cache, data.framework_caches]
     if environments:
         doomed.append(ENVIRONMENTS)
     if results:
@@ -57,7 +71,7 @@ def clean(
             continue
         freed += _size(path) if path.is_dir() else path.stat().st_size
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_folder(path)
         else:
             path.unlink()
         console.print(escape(f"removed {path}"), highlight=False, soft_wrap=True)

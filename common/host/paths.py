@@ -41,6 +41,18 @@ class DataFolder:
         return self.root / "cache"
 
     @property
+    def framework_caches(self) -> Path:
+        """What frameworks compiled; containers write there, and the host reads nothing of it."""
+        return self.root / "framework-cache"
+
+    def framework_cache(self, image: str, of: str = "processes") -> Path:
+        """The folder of one image there; no other image's containers see it.
+
+        of: what runs it: "processes" of this machine, or the prefix of the images' names.
+        """
+        return self.framework_caches / of / image
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

@@ -1,4 +1,4 @@
-"""Turns by file locks: in order, one at a time, and past a predecessor that was killed or never came."""
+"""Turns by file locks: given in order, one at a time, past a service that was killed, and to nobody when the giver is gone."""
 
 from __future__ import annotations
 
@@ -6,27 +6,45 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from common import locks as turns
-from common.locks import device_lock, turn
-
-
-def take(folder: Path, log: Path, name: str, after: str, hold_s: float) -> None:
-    with turn(folder, name, after), device_lock(folder / "device.lock", name):
-        with log.open("a") as file:
-            file.write(f"begin {name}\n")
-        time.sleep(hold_s)
-        with log.open("a") as file:
-            file.write(f"end {name}\n")
+from common.host.compose.finish import Told
+from common.locks import Turn, alive, device_lock, wait_for_turn
 
 
-def start(folder: Path, name: str, after: str, hold_s: float = 0.05) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(
-        target=take, args=(folder / "turns", folder / "log", name, after, hold_s)
-    )
+def serve(folder: Path, name: str, hold_s: float) -> None:
+    """What a service does."""
+    (folder / name).mkdir()
+    with alive(folder / name):
+        if not wait_for_turn(folder / "turns" / name, 20):
+            note(folder, f"{name} has no turn")
+            return
+        with device_lock(folder / "device.lock", name):
+            note(folder, f"begin {name}")
+            time.sleep(hold_s)
+            note(folder, f"end {name}")
+
+
+def give(folder: Path, names: list[str], wait_s: float) -> None:
+    """What the last service does."""
+    turns = {name: Turn(folder / "turns" / name) for name in names}
+    for name in names:
+        told = Told(folder / name)
+        wait_for(told.came)
+        time.sleep(wait_s)
+        turns[name].give()
+        wait_for(told.gone)
+
+
+def note(folder: Path, line: str) -> None:
+    with (folder / "log").open("a") as file:
+        file.write(f"{line}\n")
+
+
+def start(function: Callable[..., None], *arguments: Any) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
     return process
 
@@ -35,48 +53,63 @@ def lines(folder: Path) -> list[str]:
     return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
 
 
-def wait_for(folder: Path, line: str) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while line not in lines(folder):
-        assert time.monotonic() < deadline, lines(folder)
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_turns_are_taken_one_after_another_whoever_starts_first(tmp_path: Path) -> None:
-    processes = [start(tmp_path, name, after) for name, after in (("c", "b"), ("b", "a"), ("a", ""))]
-    for process in processes:
-        process.join(20)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+def test_turns_are_taken_in_the_order_in_which_they_are_given_whoever_starts_first(tmp_path: Path) -> None:
+    (tmp_path / "turns").mkdir()
+    services = [start(serve, tmp_path, name, 0.05) for name in ("c", "b", "a")]
+    giver = start(give, tmp_path, ["a", "b", "c"], 0.0)
+    for process in (*services, giver):
+        process.join(60)
+        assert process.exitcode == 0
     assert lines(tmp_path) == [f"{what} {name}" for name in "abc" for what in ("begin", "end")]
 
 
-def test_one_that_is_killed_lets_the_next_go_on(tmp_path: Path) -> None:
-    first = start(tmp_path, "a", "", hold_s=60)
-    wait_for(tmp_path, "begin a")
-    second = start(tmp_path, "b", "a")
-    time.sleep(0.3)
-    assert lines(tmp_path) == ["begin a"]
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGKILL)
-    second.join(20)
-    assert lines(tmp_path) == ["begin a", "begin b", "end b"]
+def test_one_that_is_killed_in_its_turn_or_before_it_lets_the_next_go_on(tmp_path: Path) -> None:
+    (tmp_path / "turns").mkdir()
+    services = {name: start(serve, tmp_path, name, 60.0 if name == "a" else 0.05) for name in "abc"}
+    giver = start(give, tmp_path, ["a", "b", "c"], 0.3)
+    wait_for(lambda: lines(tmp_path) == ["begin a"] and Told(tmp_path / "b").came())
+    for name in "ba":
+        pid = services[name].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    for process in (services["c"], giver):
+        process.join(60)
+    assert lines(tmp_path) == ["begin a", "begin c", "end c"]
 
 
-def test_one_that_is_killed_while_it_waits_does_not_let_two_on_the_device(tmp_path: Path) -> None:
-    first = start(tmp_path, "a", "", hold_s=1.0)
-    wait_for(tmp_path, "begin a")
-    second = start(tmp_path, "b", "a")
-    while not (tmp_path / "turns" / "b").exists():
-        time.sleep(0.01)
-    third = start(tmp_path, "c", "b")
-    time.sleep(0.3)
-    second.kill()
-    for process in (first, third):
-        process.join(20)
-    assert lines(tmp_path) == ["begin a", "end a", "begin c", "end c"]
+def test_nobody_has_a_turn_when_the_giver_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "turns").mkdir()
+    services = [start(serve, tmp_path, name, 0.05) for name in ("a", "b")]
+    giver = start(give, tmp_path, ["a", "b"], 60.0)
+    wait_for(lambda: all((tmp_path / "turns" / name).exists() for name in "ab"))
+    giver.kill()
+    for process in services:
+        process.join(60)
+    assert sorted(lines(tmp_path)) == ["a has no turn", "b has no turn"]
 
 
-def test_one_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "APPEARS_WITHIN_SECONDS", 0.3)
-    start(tmp_path, "b", "a").join(20)
-    assert lines(tmp_path) == ["begin b", "end b"]
+def test_what_a_service_says_of_itself_is_not_followed(tmp_path: Path) -> None:
+    told = Told(tmp_path / "service")
+    assert (told.came(), told.gone(), told.errors()) == (False, True, {})
+    told.folder.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text('{"job": "words"}')
+    for name in ("alive", "errors.json"):
+        (told.folder / name).symlink_to(elsewhere)
+    assert (told.came(), told.gone(), told.errors()) == (False, True, {})
+    (told.folder / "errors.json").unlink()
+    os.mkfifo(told.folder / "errors.json")
+    assert told.errors() == {}
+    for text in ("[", "[]", "[" * 100_000, '{"job": 7}'):
+        (told.folder / "errors.json").unlink()
+        (told.folder / "errors.json").write_text(text)
+        assert told.errors() == {}
+    (told.folder / "errors.json").write_text('{"job": "first\\nsecond \\u001b[31m"}')
+    assert told.errors() == {"job": "first second [31m"}

@@ -116,6 +116,29 @@ def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: 
     assert {row["runner"] for row in cells.values()} == {"docker"}
 
 
+def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: Any) -> None:
+    variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "60m", "FRAMEWATT_BATCH_SIZES": "1"}
+    command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu"]
+    with_less = {**environment(sweep), **variables}
+    subprocess.run([*command, "create", "--no-build"], cwd=ROOT, env=with_less, check=True, capture_output=True)
+    # The sweep's own services are held by the same setting; only the framework's is to starve.
+    for container in client.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"}):
+        if container.labels["com.docker.compose.service"] != "onnxrt-cpu":
+            container.update(mem_limit="2g", memswap_limit="2g")
+    done = subprocess.run(
+        [*command, "up", "--no-build", "--no-recreate"],
+        cwd=ROOT,
+        env=with_less,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (sweep / "results").iterdir()
+    (row,) = rows(run).values()
+    assert row["status"] == "oom", row["message"]
+
+
 def test_the_gpu_sweep_asks_for_one_gpu(sweep: Path, client: Any) -> None:
     """Plain `docker compose up` is the GPU sweep; its containers can be made without a GPU, only not started."""
     command = ["docker", "compose", "-p", PROJECT, "create", "--no-build"]

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
+from common.harness.cell_folder import CannotWrite
 from common.harness.idle import spell_without_context
 from common.host import models
 from common.host.cli import parsing as opt
@@ -33,7 +34,9 @@ from common.host.plan.options import Options
 from common.host.plan.subset import Part
 from common.host.runners.base import Context, Runner, RunnerFacts
 from common.host.runners.events import OnEvent
+from common.host.runners.power_intake import recover_power
 from common.host.runners.sidecar import looked_after
+from common.host.runners.staging import recover
 from common.host.runs.run import (
     Run,
     check_writable,
@@ -316,6 +319,7 @@ def open_run(
     unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
+        recover_run(unfinished, model, console)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
         set_boots_apart(unfinished, boot_id())
         unfinished.save()
@@ -356,6 +360,16 @@ def open_run(
     )
     run.save()
     return run, seed
+
+
+def recover_run(run: Run, model: ModelFiles, console: Console) -> None:
+    """Takes what a start of the run that was killed left with its containers or processes. Raises UserError."""
+    try:
+        problems = [*recover(run.folder, model), *recover_power(run.folder)]
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+    for problem in problems:
+        console.print(escape(problem), style="yellow", highlight=False, soft_wrap=True)
 
 
 def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:

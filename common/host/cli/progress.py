@@ -119,6 +119,8 @@ class CellProgress:
                 self._done += 1
                 self._progress.update(self._task, completed=self._done)
                 self._finished(key, str(event["status"]), str(event.get("message") or ""))
+            elif kind == "refused":
+                self.warn(str(event["message"]))
             elif kind == "error":
                 self.errors.append(str(event.get("message")))
 

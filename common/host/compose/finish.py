@@ -1,100 +1,209 @@
-"""End of a sweep under compose: waits for the frameworks, ends the sidecar, writes the rows of cells that were lost.
+"""End of a sweep under compose: gives the frameworks' services their turns, and takes what they measured.
 
 analysis/compose_report.py, the last service, calls it and then analyzes.
+
+It alone of those that run meanwhile writes the run. A service shows itself by a lock (common/locks.py); while it runs, and
+when it has gone, its staging folders are looked at as under `invoke bench`. It has no say over containers: a service that
+never ends holds the sweep up until somebody ends it (docker compose kill SERVICE).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from common.errors import UserError
-from common.harness import journal
-from common.harness.rows import begin_row
-from common.harness.writer import write_cell
-from common.host.compose.prepare import give
-from common.host.compose.rendezvous import Meeting
+from common.harness.cell_folder import CannotWrite
+from common.harness.compose_step import ERRORS
+from common.harness.idle import spell_without_context
+from common.harness.job_end import write_all_left
+from common.harness.rows import one_line
+from common.host.compose.prepare import give_all
+from common.host.compose.rendezvous import Meeting, lock_of
 from common.host.paths import ROOT, DataFolder
-from common.host.runners.lost_cells import started_cells
+from common.host.runners.power_intake import PowerIntake
+from common.host.runners.staging import JobStaging
 from common.host.runs.run import Run, read_run
+from common.host.runs.untrusted import Refused, opened_file, opened_folder, read_part
 from common.job import Job
-from common.locks import APPEARS_WITHIN_SECONDS, wait_for_end
+from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, Turn, device_lock
 from common.model_files import ModelFiles
 
+#: the sidecar shall have its first reading on disk before anything is measured
+POWER_WITHIN_SECONDS = 20.0
 SIDECAR_ENDS_WITHIN_SECONDS = 10.0
+#: between two looks at a service that measures
+_LOOK_SECONDS = 0.5
 
 
-def wait_for_all(meeting: Meeting, last: str) -> list[str]:
-    """Returns when every service that came has gone; their names."""
-    if last:
-        wait_for_end(meeting.turns / last, APPEARS_WITHIN_SECONDS)
-    came: list[str] = []
-    while True:
-        more = sorted(path.name for path in meeting.turns.iterdir() if path.name not in came)
-        if not more:
-            return came
-        for name in more:
-            wait_for_end(meeting.turns / name, 0)
-        came += more
+@dataclass(frozen=True)
+class Told:
+    """What a service says of itself, in a folder that it writes as it likes."""
+
+    folder: Path
+
+    def came(self) -> bool:
+        return self._lock() is not None
+
+    def gone(self) -> bool:
+        return self._lock() is not False
+
+    def _lock(self) -> bool | None:
+        """Whether the lock of its life is free; None where there is no such file."""
+        try:
+            with opened_folder(self.folder) as folder, opened_file(ALIVE, folder) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return True
+        except BlockingIOError:
+            return False
+        except (OSError, Refused):
+            return None
+
+    def errors(self) -> Mapping[str, str]:
+        """Job -> why it could not go on."""
+        try:
+            with opened_folder(self.folder) as folder, opened_file(ERRORS, folder) as file:
+                said = json.loads(read_part(file, 0, 2**16))
+        except (OSError, Refused, ValueError, RecursionError):
+            return {}
+        if not isinstance(said, dict):
+            return {}
+        return {name: one_line(words) for name, words in said.items() if isinstance(words, str)}
 
 
-def end_sidecar(meeting: Meeting) -> None:
-    """Tells it to end, and waits until its file has stopped growing."""
-    meeting.end.touch()
-    power = meeting.run / "power.csv"
-    deadline, size = time.monotonic() + SIDECAR_ENDS_WITHIN_SECONDS, -1
-    while power.exists() and power.stat().st_size != size and time.monotonic() < deadline:
-        size = power.stat().st_size
-        time.sleep(0.7)
+class Service:
+    """A variant's service, and what of its jobs the host has taken."""
+
+    def __init__(self, variant: str, run: Run, meeting: Meeting, model: ModelFiles) -> None:
+        self.variant = variant
+        self._run = run.folder
+        self._model = model
+        self.told = Told(meeting.services / variant)
+        self._jobs = {path.stem: Job.read(path) for path in sorted((self._run / "jobs").glob(f"{variant}_*.json"))}
+        self._stagings = {
+            name: JobStaging(self._run, name, job, model, self.told.folder / name) for name, job in self._jobs.items()
+        }
+
+    @property
+    def keys(self) -> list[str]:
+        return [cell.key for job in self._jobs.values() for cell in job.cells]
+
+    def take(self) -> int:
+        """Takes what is new; returns the number of cells."""
+        return sum(len(staging.take()) for staging in self._stagings.values())
+
+    def settle(self) -> None:
+        """When it has gone: takes the rest, and writes a row for each cell that has none."""
+        errors = self.told.errors()
+        for name, job in self._jobs.items():
+            staging = self._stagings[name]
+            if staging.folder.is_dir():
+                staging.take_rest()
+            for line in staging.problems:
+                print(line, flush=True)
+            reason = errors.get(name, "")
+            words = (
+                (reason, reason)
+                if reason
+                else ("its container ended while it ran", "its container ended before its turn")
+            )
+            lost = write_all_left(self._run, job, self._model, *words)
+            if lost:
+                print(f"{name}: {len(lost)} cells lost with their container", flush=True)
 
 
-def write_lost(run: Run, job: Job, model: ModelFiles, reason: str) -> int:
-    """A row for each cell of the job that has none: its container ended before. Returns how many.
+def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optional: set[str]) -> Iterator[Service]:
+    """Each service that has come, in order; its turn begins when it is taken and has ended when the next one is.
 
-    reason: what the supervisor said when it gave up, "" where it came to say nothing (killed).
+    optional: those of a profile that may not be switched on; they count if they have come by then.
     """
-    started = dict(started_cells(run.folder))
-    lost = [cell for cell in job.cells if not (run.folder / "cells" / cell.key).is_dir()]
-    for cell in lost:
-        worker = started.get(cell.key, "")
-        message = reason or ("its container ended while it ran" if worker else "its container ended before its turn")
-        write_cell(run.folder, begin_row(job, cell, model, worker) | {"status": "crashed", "message": message}, [])
-        if worker:
-            journal.append(run.folder, "finish", cell.key, worker, "crashed", message)
-    return len(lost)
+    deadline = time.monotonic() + APPEARS_WITHIN_SECONDS
+    for one in services:
+        while not one.told.came() and one.variant not in optional and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if one.told.came():
+            turns[one.variant].give()
+            yield one
 
 
-def add_idle_spell(run: Run, meeting: Meeting) -> None:
-    """The spell without a worker, where the first framework's service came to measure one."""
-    try:
-        spell = json.loads(meeting.idle.read_text())
-    except (OSError, ValueError):
-        return
-    for device in run.description.get("devices") or []:
-        run.description.setdefault("idle_without_context", {}).setdefault(device["device"], []).append(spell)
+def measure(services: list[Service], meeting: Meeting, intake: PowerIntake, optional: set[str]) -> list[str]:
+    """Lets all services measure, one after another; returns the keys of the cells that were asked for."""
+    turns = {one.variant: Turn(meeting.turns / one.variant) for one in services}
+    planned: list[str] = []
+    for one in services_in_turn(services, turns, optional):
+        while not one.told.gone():
+            time.sleep(_LOOK_SECONDS)
+            if one.take():
+                intake.take()
+        one.settle()
+        planned += one.keys
+    return planned
+
+
+def wait_for_power(intake: PowerIntake) -> bool:
+    """Whether there are readings."""
+    deadline = time.monotonic() + POWER_WITHIN_SECONDS
+    while time.monotonic() < deadline and not intake.refused:
+        intake.take()
+        if intake.taken:
+            return True
+        time.sleep(0.2)
+    print("no power readings: they stay empty", flush=True)
+    return False
+
+
+def measure_idle(run: Run) -> None:
+    """The spell without a worker, before the first one's turn."""
+    seconds = float(run.description["settings"]["idle_seconds"])
+    for device in (run.description.get("devices") or []) if seconds > 0 else []:
+        spells = run.description.setdefault("idle_without_context", {}).setdefault(device["device"], [])
+        spells.append(spell_without_context(seconds))
+
+
+def end_sidecar(meeting: Meeting, intake: PowerIntake) -> None:
+    """Tells it to end, and takes its readings until no more come."""
+    meeting.end.touch()
+    deadline, taken = time.monotonic() + SIDECAR_ENDS_WITHIN_SECONDS, -1
+    while intake.taken != taken and time.monotonic() < deadline:
+        taken = intake.taken
+        time.sleep(0.7)
+        intake.take()
+    intake.close()
+    if intake.refused:
+        print(f"sidecar: {intake.refused}", flush=True)
 
 
 def finish(meeting: Meeting, data: DataFolder) -> Run:
     """The run, complete: every planned cell has a row. Raises UserError where the plan made none."""
-    came = wait_for_all(meeting, os.environ.get("FRAMEWATT_LAST", ""))
-    end_sidecar(meeting)
+    try:
+        return _finish(meeting, data)
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+    finally:
+        meeting.end.touch()
+
+
+def _finish(meeting: Meeting, data: DataFolder) -> Run:
     if not meeting.run.exists():
         raise UserError("the plan made no run; its log says why")
     run = read_run(meeting.run.resolve())
     model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
-    planned: list[str] = []
-    for path in sorted((run.folder / "jobs").glob("*.json")):
-        job = Job.read(path)
-        if job.cells[0].variant in came:
-            planned += [cell.key for cell in job.cells]
-            lost = write_lost(run, job, model, (meeting.turns / job.cells[0].variant).read_text().strip())
-            if lost:
-                print(f"{path.stem}: {lost} cells lost with their container", flush=True)
+    names, optional = (os.environ.get(name, "").split() for name in ("FRAMEWATT_SERVICES", "FRAMEWATT_OPTIONAL"))
+    services = [Service(variant, run, meeting, model) for variant in (*names, *optional)]
+    intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
+    with device_lock(lock_of(data, run), "docker compose"):
+        states = run.description.get("power", {}).values()
+        if any(state["recording"] for state in states) and wait_for_power(intake):
+            measure_idle(run)
+        planned = set(measure(services, meeting, intake, set(optional)))
+    end_sidecar(meeting, intake)
     # Services of a profile that was not switched on did not come: what they would have run was not asked for.
-    wanted = set(planned)
-    run.description["plan"] = [key for key in run.description["plan"] if key in wanted]
-    add_idle_spell(run, meeting)
+    run.description["plan"] = [key for key in run.description["plan"] if key in planned]
     run.finish()
     return run
 
@@ -102,4 +211,4 @@ def finish(meeting: Meeting, data: DataFolder) -> Run:
 def give_back(data: DataFolder) -> None:
     """What a container made belongs to whom the checkout belongs to."""
     owner = (ROOT / "compose.yaml").stat()
-    give(data.root, owner.st_uid, owner.st_gid)
+    give_all(data.root, owner.st_uid, owner.st_gid)

@@ -32,6 +32,8 @@ DEFAULTS: Mapping[str, str] = {
     "FRAMEWATT_CELL_TIMEOUT": "",
     "FRAMEWATT_FRONTEND": "",
 }
+#: of the data folder, what the sweep's own services see
+HOST_FOLDERS = ("results", "models", "framework-cache", "locks", "report", "compose")
 CPU_BASE = "python:3.11-slim"
 
 
@@ -40,8 +42,6 @@ class Service:
     """A framework variant as a service."""
 
     variant: Variant
-    #: variant whose turn comes before, "" for the first
-    after: str
     profile: str
     #: whether compose builds the image here: once for each image, or it would do so several times at once
     builds: bool
@@ -94,9 +94,8 @@ def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour
     services: list[Service] = []
     for name in [*first, *more]:
         variant = variants[name]
-        after = services[-1].variant.name if services else ""
         profile = kind if name in first else ("more" if kind == "gpu" else f"more-{kind}")
-        services.append(Service(variant, after, profile, variant.image not in built))
+        services.append(Service(variant, profile, variant.image not in built))
         built.add(variant.image)
     return Flavour(kind, suffix, title, tuple(services[: len(first)]), tuple(services[len(first) :]))
 
@@ -114,6 +113,7 @@ def render(images_folder: Path = IMAGES) -> str:
         flavours=flavours,
         option_variables=list(OPTIONS),
         defaults=DEFAULTS,
+        host_folders=HOST_FOLDERS,
         bases={name: default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE") for name in SUPPORT},
     )
     return text.rstrip() + "\n"

@@ -19,7 +19,7 @@ from common.host.bench.command import (
 )
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
-from common.host.compose.rendezvous import Meeting, gpu_name, options_from, service
+from common.host.compose.rendezvous import Meeting, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
@@ -34,6 +34,8 @@ from common.schema import FRONTENDS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
 
 INSIDE = "/opt/framewatt"
+#: what a framework's service writes, as it sees it
+RUN = "/data/run"
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,14 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
     )
 
 
-def write_job(run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles, seed: int) -> Path:
-    """The job of one (variant, precision, replicate) as its container sees it."""
+def write_job(
+    run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles, seed: int, board: Path
+) -> None:
+    """The job of one (variant, precision, replicate) as its container sees it, on the board and, for good, in the run."""
     image = planned.variant.image
+    existing = run.existing_cells()
     job = Job(
-        run_dir=f"/data/results/{run.name}",
+        run_dir=f"{RUN}/{planned.name}",
         model_dir=f"/data/models/{model.root.name}",
         adapter=f"{INSIDE}/images/{image}/adapter.py",
         image=image,
@@ -109,10 +114,11 @@ def write_job(run: Run, planned: PlannedJob, request: Request, device: Device, m
         settings=request.settings,
         threads=request.threads,
         seed=seed,
+        power_dir="/data/power",
+        done=[cell.key for cell in planned.cells if cell.key in existing],
     )
-    path = run.folder / "jobs" / f"{planned.name}.json"
-    job.write(path)
-    return path
+    for folder in (run.folder / "jobs", board):
+        job.write(folder / f"{planned.name}.json")
 
 
 def plan(flavour: str, meeting: Meeting) -> int:
@@ -134,15 +140,14 @@ def plan(flavour: str, meeting: Meeting) -> int:
     (run.folder / "jobs").mkdir(exist_ok=True)
     jobs = make_plan(request, seed)
     for planned in jobs:
-        write_job(run, planned, request, device, model, seed)
+        write_job(run, planned, request, device, model, seed, meeting.jobs)
     rapl = Rapl(Path(POWERCAP), lambda sentence: None)
     expected = flavour == "gpu" or bool(rapl.domains)
     rapl.close()
     state = SidecarState(expected, "" if expected else "no GPU, and no RAPL", rapl.unavailable or "")
     run.description["power"] = {device.name: asdict(state)}
     run.save()
-    if expected:
-        meeting.power_expected.touch()
+    lock_of(data, run).touch()  # before the last service, who is root, would make it
     meeting.run.unlink(missing_ok=True)
     meeting.run.symlink_to(os.path.relpath(run.folder, meeting.folder))
     cells = sum(len(job.cells) for job in jobs)

@@ -10,9 +10,19 @@ import os
 from pathlib import Path
 
 from common.errors import UserError
+from common.harness.cell_folder import CannotWrite
 from common.host import models
 from common.host.compose.rendezvous import Meeting, options_from, service
-from common.host.paths import DataFolder
+from common.host.frameworks.registry import all_variants, load_images
+from common.host.paths import IMAGES, DataFolder
+from common.host.runners.containers.images import prefix
+from common.host.runners.containers.ownership import give
+from common.host.runners.power_intake import PowerIntake
+from common.host.runners.staging import take_over
+from common.host.runs.run import Run, read_run
+from common.host.runs.untrusted import remove_folder
+from common.job import Job
+from common.model_files import ModelFiles
 
 
 def prepare(flavour: str, meeting: Meeting) -> int:
@@ -21,36 +31,72 @@ def prepare(flavour: str, meeting: Meeting) -> int:
     wanted = models.source(options.model)
     if wanted.onnx is not None:
         raise UserError("FRAMEWATT_MODEL names a file; compose runs registered models, invoke bench takes files")
-    folders = (data.results, data.models, data.cache, data.locks, data.report, meeting.turns)
     try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-        # What an earlier sweep left here means nothing to this one.
-        for file in (
-            meeting.end, meeting.model_exists, meeting.power_expected, meeting.idle, meeting.run, *meeting.turns.iterdir()
-        ):  # fmt: skip
-            file.unlink(missing_ok=True)
+        for problem in take_over_earlier(meeting, data):
+            print(problem, flush=True)
+        make_folders(meeting, data)
         found = models.existing_model(wanted, data.models, options.weights)
         if found is not None:
             meeting.model_exists.touch()
-        give(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
+        give_all(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
     except OSError as error:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
     print(f"{wanted.name} is there" if found else f"{wanted.name} will be exported", flush=True)
     return 0
 
 
-def give(root: Path, uid: int, gid: int) -> None:
+def take_over_earlier(meeting: Meeting, data: DataFolder) -> list[str]:
+    """Cells and readings that a sweep which was stopped left with its services, for its run; returns what was refused.
+
+    Nothing else of that sweep means anything to this one.
+    """
+    if not meeting.run.exists():
+        return []
+    try:
+        run = read_run(meeting.run.resolve())
+        model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
+        problems = take_services(run, meeting, model)
+    except (UserError, CannotWrite, KeyError, ValueError) as error:
+        return [f"what the earlier sweep measured last is not taken over: {error}"]
+    intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
+    intake.skip_known()
+    intake.take()
+    intake.close()
+    return [*problems, *filter(None, [intake.refused])]
+
+
+def take_services(run: Run, meeting: Meeting, model: ModelFiles) -> list[str]:
+    problems: list[str] = []
+    for path in sorted((run.folder / "jobs").glob("*.json")):
+        job = Job.read(path)
+        folder = meeting.services / job.cells[0].variant / path.stem
+        if folder.is_dir():
+            problems += take_over(run.folder, path.stem, job, model, folder)
+    return problems
+
+
+def make_folders(meeting: Meeting, data: DataFolder) -> None:
+    """All that the services mount, empty but for data and caches. Raises OSError."""
+    images = load_images(IMAGES)
+    for folder in (data.results, data.models, data.locks, data.report):
+        folder.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        data.framework_cache(image.name, prefix()).mkdir(parents=True, exist_ok=True)
+    meeting.run.unlink(missing_ok=True)
+    for folder in (meeting.board, meeting.services, meeting.sidecar):
+        give(folder, os.getuid(), os.getgid())  # a folder of somebody else's may let nobody else remove what is in it
+        remove_folder(folder)
+    for folder in (meeting.jobs, meeting.turns, meeting.sidecar):
+        folder.mkdir(parents=True, exist_ok=True)
+    for variant in all_variants(images):
+        (meeting.services / variant).mkdir(parents=True, exist_ok=True)
+
+
+def give_all(root: Path, uid: int, gid: int) -> None:
     """Makes everything that framewatt made under the data folder belong to that user; committed results are left alone."""
-    for name in ("results", "models", "cache", "locks", "report", "compose"):
-        top = root / name
-        for path in (top, *top.rglob("*")) if top.exists() else ():
-            try:
-                facts = path.lstat()
-                if (facts.st_uid, facts.st_gid) != (uid, gid):
-                    os.chown(path, uid, gid, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
+    for name in ("results", "models", "framework-cache", "locks", "report", "compose"):
+        if (root / name).exists():
+            give(root / name, uid, gid)
 
 
 if __name__ == "__main__":

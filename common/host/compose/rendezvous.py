@@ -1,4 +1,9 @@
-"""Where the services of a sweep meet: `data/compose/<flavour>/`, and what the environment asks for."""
+"""Where the services of a sweep meet, `data/compose/<flavour>/`, and what the environment asks for.
+
+The folder as a whole is seen by the sweep's own services alone (prepare, plan, analyze). Of it a framework's service sees
+`board/`, read-only, `services/<variant>/`, which it alone writes, and `sidecar/`, read-only; the sidecar sees `board/` and
+writes `sidecar/`. What these write is read as under `invoke bench` (common/host/runners/staging.py, power_intake.py).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.paths import DataFolder
 from common.host.plan.options import Options
+from common.host.runs.run import Run
 
 #: variable of .env -> option of `invoke bench`
 OPTIONS: Mapping[str, str] = {
@@ -35,31 +42,42 @@ class Meeting:
 
     @property
     def run(self) -> Path:
-        """Link to the run's folder, so that a service can name its files before the run has a name."""
+        """Link to the run's folder."""
         return self.folder / "run"
 
     @property
+    def board(self) -> Path:
+        """What the services are told: jobs, turns, and the files below."""
+        return self.folder / "board"
+
+    @property
+    def jobs(self) -> Path:
+        return self.board / "jobs"
+
+    @property
     def turns(self) -> Path:
-        return self.folder / "turns"
+        """A file for each variant, which is locked until its turn (common/locks.py)."""
+        return self.board / "turns"
 
     @property
     def end(self) -> Path:
         """Its presence tells the sidecar to end."""
-        return self.folder / "end"
-
-    @property
-    def idle(self) -> Path:
-        """Begin and end of the spell before the first worker."""
-        return self.folder / "idle.json"
-
-    @property
-    def power_expected(self) -> Path:
-        return self.folder / "power-expected"
+        return self.board / "end"
 
     @property
     def model_exists(self) -> Path:
         """Its presence tells the export that it has nothing to do."""
-        return self.folder / "model-exists"
+        return self.board / "model-exists"
+
+    @property
+    def services(self) -> Path:
+        """A folder for each variant, which its service alone writes."""
+        return self.folder / "services"
+
+    @property
+    def sidecar(self) -> Path:
+        """The folder that the sidecar writes."""
+        return self.folder / "sidecar"
 
 
 def options_from(environment: Mapping[str, str]) -> Options:
@@ -87,6 +105,12 @@ def gpu_name(asked: str, found: str) -> str:
     """gpu<index> as the host numbers it: in the container the only GPU is always number 0."""
     index = asked.rpartition("=")[2]  # CDI: nvidia.com/gpu=2
     return f"gpu{index}" if index.isdigit() else found
+
+
+def lock_of(data: DataFolder, run: Run) -> Path:
+    """The lock of the run's one device, which `invoke bench` holds too while it measures."""
+    (device,) = run.description["devices"]
+    return data.locks / f"{device.get('uuid') or device['device']}.lock"
 
 
 def service(function: Callable[[str, Meeting], int]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.harness.job_end import LOST_NOTHING, JobEnd
 from common.host import models
 from common.host.devices import Device
 from common.host.frameworks import environments
@@ -19,9 +20,11 @@ from common.host.frameworks.registry import Image, Variant
 from common.host.paths import ROOT, DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
-from common.host.runners.events import OnEvent, OnStep, parse_event
+from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.job_start import JobStart
 from common.host.runners.local_sidecar import LocalSidecar
-from common.host.runners.lost_cells import LOST_NOTHING, JobEnd, write_lost_cells
+from common.host.runners.lost_cells import write_lost_cells
+from common.host.runners.metering import intake_for, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
@@ -110,24 +113,22 @@ class LocalRunner:
         device = context.devices[planned.device]
         run = context.run.folder
         job = Job(
-            run_dir=str(run),
+            run_dir="",
             model_dir=str(context.model.root),
             adapter=str(image.adapter),
             image=image.name,
             device="cpu" if device.kind == "cpu" else "cuda:0",
             device_name=device.product,
             device_uuid=device.uuid,
-            cache_dir=str(context.data.cache),
+            cache_dir=str(context.data.framework_cache(image.name)),
             runner=self.name,
             cells=list(planned.cells),
             settings=context.request.settings,
             threads=context.request.threads,
             picture=str(context.picture) if context.picture else None,
             seed=context.seed,
+            power_dir=str(metering_folder(context, device)),
         )
-        (run / "jobs").mkdir(exist_ok=True)
-        path = run / "jobs" / f"{planned.name}.json"
-        job.write(path)
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -136,17 +137,21 @@ class LocalRunner:
             "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "gpu" else "",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
-        command = [str(self.interpreter(image.name)), "-m", "common.harness", str(path)]
+        command = [str(self.interpreter(image.name)), "-m", "common.harness"]
         # A supervisor that is killed costs the cell that was running; each turn stores one cell more at the least.
         for _ in planned.cells:
             if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
                 return
-            end = self._run_supervisor(command, environment, on_event)
-            if end.fatal or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
+            start = JobStart(run, planned.name, job, context.model, on_event)
+            end = self._run_supervisor([*command, str(start.path)], environment, start)
+            start.end()
+            if start.error:
+                on_event({"event": "error", "message": start.error})
+            if start.error or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
                 return
             write_lost_cells(run, job, context.model, end, on_event)
 
-    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], on_event: OnEvent) -> JobEnd:
+    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], start: JobStart) -> JobEnd:
         """Runs a supervisor to its end, however that comes about. Raises UserError when it cannot be started."""
         try:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
@@ -162,17 +167,13 @@ class LocalRunner:
             )
         except OSError as error:
             raise UserError(f"{command[0]} cannot be started: {error.strerror}") from error
-        fatal = False
         with self._lock:
             self._running.add(process)
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                event = parse_event(line)
-                if event is not None:
-                    fatal = fatal or event["event"] == "error"
-                    on_event(event)
-            return JobEnd(process.wait(), fatal=fatal, what="supervisor")
+                start.hear(line)
+            return JobEnd(process.wait(), what="supervisor")
         finally:
             with self._lock:
                 self._running.discard(process)
@@ -183,10 +184,10 @@ class LocalRunner:
     @contextmanager
     def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
-        out = run / ("power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv")
         # The first one's sidecar reads the CPU's energy.
         options = [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
-        sidecar = LocalSidecar(device, out, run / "logs" / f"sidecar-{device.name}.log", options)
+        intake = intake_for(context, device)
+        sidecar = LocalSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", options)
         try:
             sidecar.start()
             yield sidecar

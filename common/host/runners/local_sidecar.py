@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.harness.job_end import ended_by
 from common.host.devices import Device
 from common.host.paths import ROOT
-from common.host.runners.events import parse_object
-from common.host.runners.lost_cells import ended_by
+from common.host.runners.events import sidecar_event
+from common.host.runners.power_intake import PowerIntake
 from common.host.runners.sidecar import Sidecar, SidecarState
 
 #: the first row must be on disk within this
@@ -22,12 +23,12 @@ ENDS_WITHIN_SECONDS = 10.0
 
 
 class LocalSidecar(Sidecar):
-    """`out` is appended to, and so is `log`. options: further arguments of `python -m common.sidecar`."""
+    """`log` is appended to. options: further arguments of `python -m common.sidecar`."""
 
-    def __init__(self, device: Device, out: Path, log: Path, options: list[str]) -> None:
-        super().__init__(device)
+    def __init__(self, device: Device, intake: PowerIntake, log: Path, options: list[str]) -> None:
+        super().__init__(device, intake)
         self._command = [
-            sys.executable, "-m", "common.sidecar", "--out", str(out), "--gpus", device.uuid or "none",
+            sys.executable, "-m", "common.sidecar", "--out", str(intake.file), "--gpus", device.uuid or "none",
             "--until-stdin-closes", *options,
         ]  # fmt: skip
         self._log = log
@@ -58,7 +59,7 @@ class LocalSidecar(Sidecar):
         except subprocess.TimeoutExpired:
             process.kill()
             rest, _ = process.communicate()
-        events = [event for event in map(parse_object, rest.splitlines()) if event.get("event") == "done"]
+        events = [event for event in map(sidecar_event, rest.splitlines()) if event.get("event") == "done"]
         return events[-1] if events else None
 
 
@@ -68,7 +69,7 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState
     watchdog.start()
     try:
         for line in process.stdout:
-            event = parse_object(line)
+            event = sidecar_event(line)
             if event.get("event") == "ready":
                 return SidecarState(recording=True, no_cpu_energy=event.get("rapl_unavailable") or "")
     finally:

@@ -2,6 +2,7 @@
 
 It is looked after between cells, where a starting interpreter disturbs nobody: the next cell still compiles and checks its
 output before anything of it is timed. Readings are appended to the same file; what was written before stays as it is.
+Then, too, its readings are taken over into the run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from common.host.devices import Device
 from common.host.runners.events import OnEvent
+from common.host.runners.power_intake import PowerIntake
 
 #: so many starts in a row that fail, and it is left alone
 MOST_FAILED_STARTS = 3
@@ -31,10 +33,12 @@ class SidecarState:
 
 
 class Sidecar(ABC):
-    """One device's sidecar. state: what came of its first start."""
+    """One device's sidecar. state: what came of its first start. intake: of the folder that it writes."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, intake: PowerIntake) -> None:
         self._device = device
+        self._intake = intake
+        self._told = False
         self._deaths: list[str] = []
         self._failed_starts = 0
         self.state = SidecarState(False)
@@ -42,6 +46,14 @@ class Sidecar(ABC):
     def start(self) -> None:
         """Never raises for a sidecar that fails: `state` says so."""
         self.state = self._start()
+
+    def take(self) -> str:
+        """Takes its readings over; returns a sentence for people, once, where they cannot be had."""
+        self._intake.take()
+        if self._told or not self._intake.refused:
+            return ""
+        self._told = True
+        return f"the sidecar of {self._device.name}: {self._intake.refused}"
 
     def revive(self) -> str:
         """Starts it again if it was recording and has died; returns a sentence for people, "" where there is nothing to say."""
@@ -63,6 +75,10 @@ class Sidecar(ABC):
     def end(self, description: dict[str, Any]) -> None:
         """Ends it, and writes into run.json's `sidecar` what it said at its end and how often it had died."""
         facts: dict[str, Any] = dict(self._stop() or {"event": "lost"})
+        self._intake.take()
+        self._intake.close()
+        if self._intake.refused:
+            facts["refused"] = self._intake.refused
         if self._deaths:
             facts["deaths"] = self._deaths
         description.setdefault("sidecar", {})[self._device.name] = facts
@@ -84,10 +100,10 @@ def looked_after(sidecar: Sidecar, on_event: OnEvent, tell: Callable[[str], None
     """on_event, and after each cell a look whether the sidecar still lives."""
 
     def watch(event: Mapping[str, Any]) -> None:
+        ended = event["event"] == "cell_finish"
+        words = sidecar.take() if ended else ""  # first, so that whoever is told of the cell finds its readings
         on_event(event)
-        if event["event"] == "cell_finish":
-            words = sidecar.revive()
-            if words:
-                tell(words)
+        for said in filter(None, (words, sidecar.revive() if ended else "")):
+            tell(said)
 
     return watch

@@ -20,8 +20,11 @@ from typing import Any
 
 from common.errors import UserError
 from common.harness.cell_folder import remove_stale
+from common.host.runs.untrusted import remove_folder
 
 DESCRIPTION = "run.json"
+#: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
+WRITTEN_BY_OTHERS = ("staging", "metering")
 
 
 def utc_now() -> str:
@@ -65,6 +68,8 @@ class Run:
         """Says in run.json that all is there. Raises UserError as save() does."""
         # A supervisor that was killed in the last cell had none after it that would take its folders away.
         remove_stale(self.folder)
+        for name in WRITTEN_BY_OTHERS:  # all of it has been looked at
+            remove_folder(self.folder / name)
         self.description["finished_utc"] = utc_now()
         self.save()
 

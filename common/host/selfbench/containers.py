@@ -101,8 +101,8 @@ class Bench:
         self.data = data
         self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, "auto", lambda *step: None)
         self.case = Case(
-            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(), data.cache, threads,
-            str(BATCH_SIZE),
+            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
+            data.framework_cache(image.name), threads, str(BATCH_SIZE),
         )  # fmt: skip
 
     @contextmanager
@@ -130,10 +130,10 @@ class Bench:
         # What a supervisor gives its worker, as far as the sides could differ by it.
         environment = {key: value for key, value in worker_environment(local).items() if key.endswith("_NUM_THREADS")}
         client = engine.connect()
-        with lent(container_user(client.info()), folder, self.data.cache):
+        with lent(container_user(client.info()), folder, self.runner.cache(self.data, local.image)):
             made = self.runner.conversation(
                 local.image, name, ["-m", "common.harness.interleaved_side", f"{INSIDE_RUN}/job.json"], folder, self.data,
-                environment,
+                self.model, environment,
             )  # fmt: skip
             try:
                 command = ["docker", "start", "--attach", "--interactive", name]
@@ -217,7 +217,7 @@ def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR
         folder = Path(name)
         folder.chmod(0o755)  # the container's user looks into it
         data = DataFolder(folder / "data")
-        data.cache.mkdir(parents=True)
+        data.root.mkdir()
         models = DataFolder.default().models
         models.mkdir(parents=True, exist_ok=True)
         data.models.symlink_to(models)

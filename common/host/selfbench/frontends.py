@@ -156,12 +156,11 @@ def measure(
         runner.prepare(chosen, "cpu", on_step, notebook=True)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model("MobileNetV3L", data, "auto", on_step)
-    data.cache.mkdir(parents=True, exist_ok=True)
     cpu = the_cpu()
     cases = [
         Case(
-            variant, by_name[variant.image], "fp32", size, "host", runner.interpreter(variant.image), model, cpu, data.cache,
-            threads, str(size),
+            variant, by_name[variant.image], "fp32", size, "host", runner.interpreter(variant.image), model, cpu,
+            data.framework_cache(variant.image), threads, str(size),
         )
         for variant in chosen
         for size in batch_sizes

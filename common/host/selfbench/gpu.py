@@ -69,7 +69,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     return [
         Case(
             variant, by_name[variant.image], precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
-            device, data.cache, None, str(BATCH_SIZE),
+            device, data.framework_cache(variant.image), None, str(BATCH_SIZE),
         )
         for variant in variants
         for precision in precisions

@@ -321,7 +321,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.cache, opt.whole("--threads", options.threads) if options.threads else None, engine_for,
+            data.framework_cache(variant.image), opt.whole("--threads", options.threads) if options.threads else None, engine_for,
         )
         for variant in variants
         for precision in precisions

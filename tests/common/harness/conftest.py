@@ -78,7 +78,7 @@ class Bench:
         job = Job(
             run_dir=str(self.run_dir), model_dir=str(self.model.root), adapter=str(ADAPTERS / "toy.py"), image="toy",
             device="cpu", device_name="a CPU", device_uuid="", cache_dir=str(self.folder / "cache"), runner="local",
-            cells=cells, settings=settings, threads=1,
+            cells=cells, settings=settings, threads=1, power_dir=str(self.run_dir),
         )  # fmt: skip
         return replace(job, **changes)
 

@@ -11,6 +11,8 @@ Message = dict[str, Any]
 
 #: a piece of a file is at most this long: what a host and the head hold of a result at once, however large it is
 PIECE_BYTES = 4 * 2**20
+#: of a run's folder: cells go by themselves, the others are for as long as the run is made
+NOT_SENT = ("cells", "unfinished", "staging", "metering", ".lock")
 
 
 class Shipper:
@@ -56,7 +58,7 @@ class Shipper:
         for path in sorted(self._run.rglob("*")):
             name = str(path.relative_to(self._run))
             top = name.partition("/")[0]
-            if path.is_file() and top not in ("cells", "unfinished", ".lock") and name != "run.json":
+            if path.is_file() and top not in NOT_SENT and name != "run.json":
                 for piece in self._pieces(name, self._sent.get(name, 0)):
                     yield from self._collect(small, piece)
         if small:

@@ -41,14 +41,18 @@ ANALYZE = "analyze"
 SUPPORT = ("sidecar", ANALYZE)
 
 
+def prefix() -> str:
+    """What the names of the images begin with: FRAMEWATT_IMAGES, as in compose.yaml."""
+    return os.environ.get("FRAMEWATT_IMAGES") or "framewatt"
+
+
 def tag_of(image: str, flavour: str, notebook: bool = False) -> str:
-    """framewatt/<image>:<flavour>, flavour cpu or gpu; FRAMEWATT_IMAGES names another prefix, as in compose.yaml.
+    """framewatt/<image>:<flavour>, flavour cpu or gpu, under the prefix of all images.
 
     notebook: the image that can also run a Jupyter kernel, <flavour>-notebook.
     """
-    prefix = os.environ.get("FRAMEWATT_IMAGES") or "framewatt"
     suffix = "-notebook" if notebook and image not in SUPPORT else ""
-    return f"{prefix}/{image}:{'local' if image == ANALYZE else flavour + suffix}"
+    return f"{prefix()}/{image}:{'local' if image == ANALYZE else flavour + suffix}"
 
 
 def build_command(image: str, flavour: str, notebook: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -30,12 +31,14 @@ def container_user(info: dict[str, Any] | None = None) -> tuple[int, int]:
     return os.getuid(), os.getgid()
 
 
-def _give(folder: Path, uid: int, gid: int) -> None:
-    for path in (folder, *folder.rglob("*")):
-        try:
-            os.chown(path, uid, gid, follow_symlinks=False)
-        except FileNotFoundError:
-            continue  # a temporary file that its writer renamed meanwhile
+def give(folder: Path, uid: int, gid: int) -> None:
+    """Makes all that is in a folder belong to that user. A link in it is given itself, and never followed.
+
+    By chown(1), which walks with handles of folders: a container may be changing what is walked over meanwhile. Files that
+    go meanwhile are nothing to complain of.
+    """
+    command = ["chown", "--recursive", "-P", "--no-dereference", f"{uid}:{gid}", "--", str(folder)]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def lent(user: tuple[int, int], *folders: Path) -> Iterator[None]:
     with _lock:
         for folder in folders:
             _borrowers[folder] += 1
-            _give(folder, *user)
+            give(folder, *user)
     try:
         yield
     finally:
@@ -60,4 +63,4 @@ def lent(user: tuple[int, int], *folders: Path) -> Iterator[None]:
             for folder in folders:
                 _borrowers[folder] -= 1
                 if not _borrowers[folder]:
-                    _give(folder, 0, os.getgid())
+                    give(folder, 0, os.getgid())

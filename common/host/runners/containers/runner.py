@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import LogConfig
 
 from common.errors import UserError
+from common.harness.job_end import JobEnd
 from common.host import models
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
@@ -22,22 +23,27 @@ from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
-from common.host.runners.containers.engine import LABEL, explained
+from common.host.runners.containers.code_inside import is_current
+from common.host.runners.containers.engine import explained
 from common.host.runners.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
 from common.host.runners.containers.limits import Limits
-from common.host.runners.containers.output import lines, stop
+from common.host.runners.containers.output import ContainerLog, lines, stop
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
-from common.host.runners.events import OnEvent, OnStep, parse_event
-from common.host.runners.lost_cells import JobEnd, write_lost_cells
+from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.job_start import JobStart
+from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
+from common.host.runners.metering import intake_for, metering_folder
 from common.host.runners.sidecar import Sidecar
+from common.host.runs.run import check_writable
 from common.job import Job
 from common.model_files import ModelFiles
 
 #: where things lie inside every container
 INSIDE = "/opt/framewatt"
 INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
+INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/data/picture.npy"
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
@@ -79,7 +85,7 @@ class DockerRunner:
         for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
             image = images.inspect(self._client, name, flavour, notebook)
             self._digests[name] = str(image.id)
-            if image.labels.get(f"{LABEL}.source") != images.source_digest(name):
+            if not is_current(self._client, image, name):
                 raise UserError(
                     f"image {self._tag(name)} holds older code than this checkout: "
                     f"{images.build_command(name, flavour, notebook)}"
@@ -133,8 +139,6 @@ class DockerRunner:
         run = context.run.folder
         image = self._images[planned.variant.image]
         device = context.devices[planned.device]
-        (run / "jobs").mkdir(exist_ok=True)
-        (run / "logs").mkdir(exist_ok=True)
         job = Job(
             run_dir=INSIDE_RUN,
             model_dir=f"{INSIDE_MODELS}/{context.model.root.name}",
@@ -148,36 +152,48 @@ class DockerRunner:
             cells=list(planned.cells),
             settings=context.request.settings,
             threads=context.request.threads,
-            picture=f"{INSIDE_RUN}/picture.npy" if context.picture else None,
+            picture=INSIDE_PICTURE if context.picture else None,
             image_digest=self._digests[image.name],
             seed=context.seed,
+            power_dir=INSIDE_POWER,
         )
-        job.write(run / "jobs" / f"{planned.name}.json")
         for _ in range(RESTARTS):
             left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
             if not left or self._interrupted.is_set():
                 return
             budget_s = BUDGET_SLACK_SECONDS + len(left) * context.request.settings.cell_timeout_s
-            with lent(self._user, run, context.data.cache):
-                end = self._run_container(context, planned, device, budget_s, on_event)
-            if end.fatal:
+            start = JobStart(run, planned.name, job, context.model, on_event, inside=INSIDE_RUN)
+            with lent(self._user, start.staging.folder, self.cache(context.data, image.name)):
+                end = self._run_container(context, planned, device, budget_s, start)
+            start.end()
+            if self._interrupted.is_set():
+                return
+            if start.error:
+                # Said by an image: where the disk is what it complains of, this says so, and else it is the image's own.
+                check_writable(run)
+                write_cells_that_cannot_run(run, job, context.model, start.error, on_event)
                 return
             # A container that is killed as a whole takes its supervisor along: the row is then written here.
-            if not self._interrupted.is_set():
-                write_lost_cells(run, job, context.model, end, on_event)
+            write_lost_cells(run, job, context.model, end, on_event)
+        write_cells_that_cannot_run(run, job, context.model, f"its container ended {RESTARTS} times before", on_event)
 
     def _run_container(
-        self, context: Context, planned: PlannedJob, device: Device, budget_s: float, on_event: OnEvent
+        self, context: Context, planned: PlannedJob, device: Device, budget_s: float, start: JobStart
     ) -> JobEnd:
         run = context.run.folder
         name = f"framewatt-{context.run.name}-{planned.name}"
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
+        volumes = self._worker_volumes(start.staging.folder, context.data, context.model, planned.variant.image)
+        volumes[str(start.path)] = {"bind": INSIDE_JOB, "mode": "ro"}
+        volumes[str(metering_folder(context, device))] = {"bind": INSIDE_POWER, "mode": "ro"}
+        if context.picture is not None:
+            volumes[str(context.picture)] = {"bind": INSIDE_PICTURE, "mode": "ro"}
         with explained(f"the container of {planned.name} cannot be run"):
             remove_named(self._client, name)
             container = self._create(
-                self._tag(planned.variant.image), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
-                volumes=self._worker_volumes(run, context.data), cpuset_cpus=self._limits.worker_cpus(), **arguments,
+                self._tag(planned.variant.image), name, [INSIDE_JOB], volumes=volumes,
+                cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
             over_budget = threading.Event()
 
@@ -191,23 +207,17 @@ class DockerRunner:
                     self._running[name] = container
                 container.start()
                 deadline.start()
-                fatal = False
-                log = run / "logs" / f"{planned.name}.container.log"
-                with log.open("a") as file:
+                with ContainerLog(run / "logs" / f"{planned.name}.container.log") as log:
                     for line in lines(container):
-                        event = parse_event(line)
-                        if event is None:
-                            file.write(line + "\n")
-                        else:
-                            fatal = fatal or event["event"] == "error"
-                            on_event(event)
+                        if not start.hear(line):
+                            log.write(line)
                 container.wait()
                 container.reload()
                 state = container.attrs["State"]
-                return JobEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set(), fatal)
+                return JobEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set())
             except NotFound:
                 # Removed from outside (docker rm -f, or the engine was restarted and pruned).
-                return JobEnd(137, False, False, False)
+                return JobEnd(137)
             finally:
                 deadline.cancel()
                 with self._lock:
@@ -219,13 +229,12 @@ class DockerRunner:
     @contextmanager
     def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
-        out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
-        command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none"]
+        intake = intake_for(context, device)
+        command = ["--out", f"{INSIDE_RUN}/{intake.file.name}", "--gpus", device.uuid or "none"]
         if device is not next(iter(context.devices.values())):
             command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
-        (run / "logs").mkdir(exist_ok=True)
 
         name = f"framewatt-{context.run.name}-sidecar-{device.name}"
 
@@ -233,12 +242,12 @@ class DockerRunner:
             remove_named(self._client, name)
             return self._create(
                 self._tag(SIDECAR), name, command,
-                volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
+                volumes={str(intake.folder): {"bind": INSIDE_RUN, "mode": "rw"}},
                 cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
             )  # fmt: skip
 
-        sidecar = ContainerSidecar(device, run / "logs" / f"sidecar-{device.name}.log", create)
-        with lent(self._user, run):
+        sidecar = ContainerSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", create)
+        with lent(self._user, intake.folder):
             try:
                 sidecar.start()
                 yield sidecar
@@ -256,25 +265,34 @@ class DockerRunner:
             _timer(10, partial(stop, container, 2)).start()
 
     def conversation(
-        self, image: str, name: str, command: list[str], folder: Path, data: DataFolder, environment: Mapping[str, str]
-    ) -> Container:
+        self, image: str, name: str, command: list[str], folder: Path, data: DataFolder, model: ModelFiles,
+        environment: Mapping[str, str],
+    ) -> Container:  # fmt: skip
         """A worker's container, held like any other, that runs `python3 COMMAND` and keeps its standard input open.
 
-        folder is its run's. It is not started, and the caller removes it.
+        folder is the one that it writes; it and cache() are lent to its user by the caller. It is not started, and the
+        caller removes it.
         """
         with explained(f"the container {name} cannot be made"):
             return self._create(
                 images.tag_of(image, self._flavour), name, command, entrypoint=["python3"], stdin_open=True,
                 environment=dict(environment), cpuset_cpus=self._limits.worker_cpus(),
-                volumes=self._worker_volumes(folder, data), **self._limits.arguments(),
+                volumes=self._worker_volumes(folder, data, model, image), **self._limits.arguments(),
             )  # fmt: skip
 
     @staticmethod
-    def _worker_volumes(run: Path, data: DataFolder) -> dict[str, dict[str, str]]:
+    def cache(data: DataFolder, image: str) -> Path:
+        """The cache folder of an image; images of another prefix are other images."""
+        return data.framework_cache(image, images.prefix())
+
+    def _worker_volumes(
+        self, folder: Path, data: DataFolder, model: ModelFiles, image: str
+    ) -> dict[str, dict[str, str]]:
+        """The folder that it writes, its image's own cache, and the one model, read-only."""
         return {
-            str(run): {"bind": INSIDE_RUN, "mode": "rw"},
-            str(data.models): {"bind": INSIDE_MODELS, "mode": "ro"},
-            str(data.cache): {"bind": INSIDE_CACHE, "mode": "rw"},
+            str(folder): {"bind": INSIDE_RUN, "mode": "rw"},
+            str(model.root): {"bind": f"{INSIDE_MODELS}/{model.root.name}", "mode": "ro"},
+            str(self.cache(data, image)): {"bind": INSIDE_CACHE, "mode": "rw"},
         }
 
     def _device_arguments(self, device: Device) -> dict[str, Any]:

@@ -12,24 +12,28 @@ import requests
 from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 
+from common.harness.job_end import ended_by
+from common.harness.rows import one_line
 from common.host.devices import Device
 from common.host.runners.containers import engine
 from common.host.runners.containers.leftovers import remove_container
 from common.host.runners.containers.output import stop
-from common.host.runners.events import parse_event
-from common.host.runners.lost_cells import ended_by
+from common.host.runners.events import sidecar_event
+from common.host.runners.power_intake import PowerIntake
 from common.host.runners.sidecar import Sidecar, SidecarState
 
 IMAGE = "sidecar"
 READY_SECONDS = 30.0
+#: of its output: it says little
+_LINES, _MOST_CHARACTERS = 500, 2**18
 _GONE = (DockerException, requests.exceptions.RequestException)
 
 
 class ContainerSidecar(Sidecar):
-    """create: makes the container. log: what it printed is appended to it."""
+    """create: makes the container. log: the end of what it printed is appended to it."""
 
-    def __init__(self, device: Device, log: Path, create: Callable[[], Container]) -> None:
-        super().__init__(device)
+    def __init__(self, device: Device, intake: PowerIntake, log: Path, create: Callable[[], Container]) -> None:
+        super().__init__(device, intake)
         self._log = log
         self._create = create
         self._container: Container | None = None
@@ -63,25 +67,33 @@ class ContainerSidecar(Sidecar):
         events: list[dict[str, Any]] = []
         with suppress(*_GONE):
             stop(container, 5)
-            text = container.logs().decode(errors="replace")
+            text = _said(container)
+            self._log.parent.mkdir(exist_ok=True)
             with self._log.open("a") as file:
                 file.write(text)
-            events = [event for event in map(parse_event, text.splitlines()) if event and event["event"] == "done"]
+            events = [event for event in map(sidecar_event, text.splitlines()) if event.get("event") == "done"]
         remove_container(container)
         return events[-1] if events else None
+
+
+def _said(container: Container) -> str:
+    """The end of what it printed."""
+    return str(container.logs(tail=_LINES).decode(errors="replace"))[-_MOST_CHARACTERS:]
 
 
 def _wait_until_ready(container: Container) -> SidecarState:
     """Returns when the first readings are on disk, or the sidecar has ended."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        words = container.logs().decode(errors="replace").strip().splitlines()
-        for event in filter(None, map(parse_event, words)):
-            if event["event"] == "ready":
+        words = _said(container).strip().splitlines()
+        for event in map(sidecar_event, words):
+            if event.get("event") == "ready":
                 return SidecarState(True, no_cpu_energy=event.get("rapl_unavailable") or "")
         container.reload()
         if container.status == "exited":
-            said = [line for line in words if parse_event(line) is None]
-            return SidecarState(False, said[-1] if said else f"it {ended_by(container.attrs['State']['ExitCode'])}")
+            said = [line for line in words if not line.startswith("{")]
+            return SidecarState(
+                False, one_line(said[-1]) if said else f"it {ended_by(container.attrs['State']['ExitCode'])}"
+            )
         time.sleep(0.1)
     return SidecarState(False, f"no reading within {READY_SECONDS:.0f} s")

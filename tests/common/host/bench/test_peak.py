@@ -192,7 +192,9 @@ class SimulatedRunner:
 
     @contextmanager
     def sidecar(self, context, device):
-        yield SimpleNamespace(state=SidecarState(recording=False, reason="simulated"), revive=lambda: "")
+        yield SimpleNamespace(
+            state=SidecarState(recording=False, reason="simulated"), take=lambda: "", revive=lambda: ""
+        )
 
     def run_job(self, context, planned, on_event) -> None:
         (cell,) = planned.cells

@@ -44,10 +44,12 @@ def test_the_study_comes_first_and_a_new_folder_takes_part(tmp_path: Path) -> No
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(dockerfile.read_text().replace("template", "toy"))
     text = generator.render(images)
-    order = re.findall(r"command: \[([a-z0-9-]+), --folder, /data/compose/gpu(?:, --after, ([a-z0-9-]+))?\]", text)
-    names = [name for name, _ in order]
+    names = re.findall(r"command: \[([a-z0-9-]+)\]", text[: text.index("# On the CPU.")])
     assert names[:7] == list(generator.STUDY)
-    assert [after for _, after in order] == ["", *names[:-1]]
+    (study, _), (more, _) = (
+        re.findall(rf"{name}: (.*)", text) for name in ("FRAMEWATT_SERVICES", "FRAMEWATT_OPTIONAL")
+    )
+    assert [*study.split(), *more.split()] == names
     assert re.search(r"\n  toy-cpu:\n(?:.*\n){0,3} +profiles: \[cpu\]", text)
     assert re.search(r"\n  torchcompile:\n(?:.*\n){0,3} +profiles: \[more\]", text)
 
@@ -101,3 +103,45 @@ def test_an_old_compose_is_said(command: tuple[str, ...], words: str) -> None:
         version.check(command)
     assert "install Docker's compose plugin" in str(raised.value)
     version.check(("echo", "v2.26.1"))
+
+
+def test_a_service_sees_its_own_folder_and_cache_and_reads_the_rest() -> None:
+    """No service mounts all of the data folder; only the sweep's own ones see runs, and no two write the same folder."""
+    text = generator.render()
+    places = r"\$\{FRAMEWATT_DATA:-\./data\}(\S*)"
+    host_side = re.findall(places, text[: text.index("\nservices:")])
+    assert [place.split(":")[0] for place in host_side] == [f"/{folder}" for folder in generator.HOST_FOLDERS]
+    services = re.findall(r"\n  ([a-z0-9-]+):\n((?:    .*\n)+)", text[text.index("\nservices:") :])
+    frameworks = {variant.image for image in load_images(IMAGES) for variant in image.variants}
+    written: dict[str, str] = {}
+    seen = 0
+    for name, lines in services:
+        volumes = re.findall(places, lines)
+        assert "/:" not in lines and ":/data\n" not in lines and all(volume.startswith("/") for volume in volumes), name
+        if "*host-side" in lines:
+            assert volumes == [], name
+            continue
+        folders = [volume[1:] for volume in volumes]
+        (image,) = re.findall(r"image: \S+/([a-z-]+):", lines)
+        assert not any(place in folder for folder in folders for place in ("results", "locks", "report")), name
+        flavour = "cpu" if name.endswith("-cpu") else "gpu"
+        allowed = {
+            f"compose/{flavour}/board:/data/board:ro",
+            "models:/data/models:ro",
+            f"compose/{flavour}/sidecar:/data/power:ro",
+        }
+        rest = set(folders) - allowed
+        if name.startswith("export"):
+            assert rest == {"models:/data/models"}
+        elif image == "sidecar":
+            assert rest == {f"compose/{flavour}/sidecar:/data/run"}
+        else:
+            seen += 1
+            assert image in frameworks
+            variant = name.removesuffix("-cpu")
+            cache = f"framework-cache/${{FRAMEWATT_IMAGES:-framewatt}}/{image}:/data/cache"
+            assert rest == {f"compose/{flavour}/services/{variant}:/data/run", cache}, name
+            rest.remove(cache)
+        for folder in rest:
+            assert written.setdefault(folder, name) == name or name.startswith("export")
+    assert seen >= 14

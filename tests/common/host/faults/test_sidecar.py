@@ -79,7 +79,7 @@ def test_the_device_is_read_before_the_first_worker_opens_a_context(world: World
 def test_a_sidecar_that_cannot_be_started_again_is_left_alone(world: World) -> None:
     sweep = world.start()
     world.wait_for_cells(1)
-    power = next((world.data / "results").glob("*/power.csv"))
+    power = next((world.data / "results").glob("*/metering/power/power.csv"))
     (first,) = sidecars(sweep.pid)
     power.rename(power.with_name("moved"))
     power.mkdir()  # where a folder lies, no file can be opened

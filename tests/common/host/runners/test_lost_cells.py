@@ -10,7 +10,8 @@ import pytest
 
 from common.cell import Cell
 from common.harness import journal
-from common.host.runners.lost_cells import JobEnd, started_cells, write_lost_cells
+from common.harness.job_end import JobEnd, started_cells
+from common.host.runners.lost_cells import write_lost_cells
 from common.job import Job
 from common.model_files import ModelFiles
 
@@ -39,10 +40,10 @@ def statuses(run: Path) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize(
     ("end", "status", "words"),
     [
-        (JobEnd(137, False, False, False), "crashed", "exit code 137"),
-        (JobEnd(137, True, False, False), "oom", "memory limit"),
-        (JobEnd(1, True, False, False), "crashed", "exit code 1"),
-        (JobEnd(137, False, True, False), "timeout", "hung"),
+        (JobEnd(137), "crashed", "exit code 137"),
+        (JobEnd(137, oom_killed=True), "oom", "memory limit"),
+        (JobEnd(1, oom_killed=True), "crashed", "exit code 1"),
+        (JobEnd(137, over_budget=True), "timeout", "hung"),
         (JobEnd(-9, what="supervisor"), "crashed", "the supervisor was ended by SIGKILL"),
         (JobEnd(141, what="supervisor"), "crashed", "the supervisor ended with exit code 141"),
     ],
@@ -61,13 +62,13 @@ def test_the_started_cell_gets_the_reason(tmp_path: Path, end: JobEnd, status: s
 
 def test_before_any_cell_the_first_that_is_left_carries_it(tmp_path: Path) -> None:
     (tmp_path / "cells" / CELLS[0].key).mkdir(parents=True)
-    end = JobEnd(127, False, False, False)
+    end = JobEnd(127)
     assert write_lost_cells(tmp_path, job(tmp_path), model(tmp_path), end, lambda event: None) == [CELLS[1]]
 
 
 @pytest.mark.parametrize("code", [0, 130, 143])
 def test_a_container_that_ended_as_asked_lost_nothing(tmp_path: Path, code: int) -> None:
     journal.append(tmp_path, "start", CELLS[0].key, "w")
-    end = JobEnd(code, False, False, False)
+    end = JobEnd(code)
     assert write_lost_cells(tmp_path, job(tmp_path), model(tmp_path), end, lambda event: None) == []
     assert statuses(tmp_path) == {}

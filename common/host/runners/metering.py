@@ -1,0 +1,26 @@
+"""Where the sidecar of a device writes within a run, and what takes its readings from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import UserError
+from common.host.devices import Device
+from common.host.runners.base import Context
+from common.host.runners.power_intake import FOLDER, PowerIntake
+
+
+def metering_folder(context: Context, device: Device) -> Path:
+    """The folder that the device's sidecar writes."""
+    name = "power" if len(context.devices) == 1 else f"power-{device.name}"
+    return context.run.folder / FOLDER / name
+
+
+def intake_for(context: Context, device: Device) -> PowerIntake:
+    """Of a new folder, for a sidecar that begins now. Raises UserError when it cannot be made."""
+    folder = metering_folder(context, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {(error.strerror or str(error)).lower()}") from error
+    return PowerIntake(folder, context.run.folder / f"{folder.name}.csv")
