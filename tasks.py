@@ -23,6 +23,7 @@ from common.host.bench_options import Options
 from common.host.chosen_runs import run_folders
 from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.text import visible
 
 
 def _number(text: str, option: str) -> float | None:
@@ -49,13 +50,13 @@ def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices:
     from analysis.analyze import analyze as analyze_runs
 
     out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
-    return analyze_runs(folders, out, console, cache=data.cache / "analysis", **choices).exit_code
+    return analyze_runs(folders, out, console, cache=data.host_cache / "analysis", **choices).exit_code
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     """What exists, and the exit code: 130 after Ctrl-C, 2 when results could not be stored, 1 when no cell is ok."""
     for message in outcome.errors:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
         _analyze([outcome.run.folder], console, data)
         _print_pictures(outcome, console)
@@ -299,7 +300,7 @@ def report(
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
     result = write_report(
-        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.cache / "analysis"
+        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.host_cache / "analysis"
     )
     for path in result.paths:
         if path.parent == out:
@@ -322,7 +323,7 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
     from analysis.sql_shell import sql_shell
 
     data = DataFolder.default()
-    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
+    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.host_cache / "analysis")
     if code:
         sys.exit(code)
 
@@ -416,7 +417,7 @@ def recommend(
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)
-    code = answer(folders, question, default_console(), where=where or None, cache=data.cache / "analysis")
+    code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
     if code:
         sys.exit(code)
 

@@ -229,18 +229,32 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             except (OSError, duckdb.Error):
                 cached = {}
         sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
+        _derive(connection)
         if kept is not None:
-            for view in DERIVED:  # computed once, however often they are asked for; each builds on the one before
-                connection.execute(f"CREATE TABLE {view}_ready AS FROM {view}")
-                connection.execute(f"DROP VIEW {view}")
-                connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
             kept.keep(connection, sound)
+            if kept.edited:
+                message = "was changed since it was written: all that it held is read anew"
+                database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _derive(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes tables of the views that everything asks for: computed once; each builds on the one before.
+
+    A sum is a HUGEINT, which Parquet does not have: one that does not fit into 64 bits is unknown.
+    """
+    for view in DERIVED:
+        kinds = connection.execute(f"DESCRIBE {view}").fetchall()
+        wide = [name for name, kind, *_ in kinds if kind == "HUGEINT"]
+        cast = ", ".join(f'try_cast("{name}" AS BIGINT) AS "{name}"' for name in wide)
+        connection.execute(f"CREATE TABLE {view}_ready AS SELECT *{f' REPLACE ({cast})' if cast else ''} FROM {view}")
+        connection.execute(f"DROP VIEW {view}")
+        connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
 
 
 # --- tables and views -------------------------------------------------------------------------------------------

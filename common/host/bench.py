@@ -43,6 +43,7 @@ from common.host.runs import (
     utc_now,
 )
 from common.host.sidecars import looked_after
+from common.host.terminal import Terminal
 from common.job import Settings
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, IO_MODES, PRECISIONS, SCHEMA_VERSION
@@ -478,4 +479,4 @@ class sigterm_as_interrupt:
 
 def default_console() -> Console:
     """The terminal; plain text of 120 columns when the output is piped into a file, unless COLUMNS says otherwise."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+    return Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)

@@ -38,7 +38,13 @@ class DataFolder:
 
     @property
     def cache(self) -> Path:
+        """Of the frameworks: engines, compiled graphs. Written by containers, never read by the host."""
         return self.root / "cache"
+
+    @property
+    def host_cache(self) -> Path:
+        """What the analysis has worked out and unpacked. No container mounts it: the host believes what it finds here."""
+        return self.root / "host-cache"
 
     @property
     def locks(self) -> Path:

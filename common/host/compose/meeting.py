@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.host.bench_options import Options
+from common.text import visible
 
 #: variable of .env -> option of `invoke bench`
 OPTIONS: Mapping[str, str] = {
@@ -99,5 +100,5 @@ def service(function: Callable[[str, Meeting], int]) -> None:
     try:
         sys.exit(function(flavour, Meeting(data / "compose" / flavour)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)

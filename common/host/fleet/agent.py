@@ -27,8 +27,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from common.errors import UserError
 from common.host.bench import opened, run_all
 from common.host.bench_options import Options
@@ -39,6 +37,7 @@ from common.host.part import Part, work_key
 from common.host.paths import DataFolder
 from common.host.plan import planned_keys
 from common.host.runs import locked
+from common.host.terminal import Terminal
 
 #: a device that another run is just leaving is waited for so long, in s
 LOCK_SECONDS = 60.0
@@ -129,7 +128,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
     data = DataFolder.default()
     wait_until_free(device, data)
     part = Part(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
-    console = Console(file=sys.stderr, width=200)
+    console = Terminal(file=sys.stderr, width=200)
     with scratch_folder(data, spec["run"]) as scratch:
         to_be_read = False
         try:
