@@ -20,7 +20,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.host.bench import Outcome, bench, default_console
 from common.host.bench_options import Options
-from common.host.chosen_runs import run_folders
+from common.host.chosen_runs import is_a_run, run_folders
 from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.text import visible
@@ -320,9 +320,13 @@ def report(
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
-    from analysis.sql_shell import sql_shell
+    from analysis.sql_shell import EXAMPLE, sql_shell
 
     data = DataFolder.default()
+    if not query.strip():
+        raise UserError(f"the query is empty; {EXAMPLE}")
+    if is_a_run(query, data) or ("/" in query and len(query.split()) == 1):
+        raise UserError(f"{query} is a run or a path, not a query; the query comes first, {EXAMPLE} {query}")
     code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.host_cache / "analysis")
     if code:
         sys.exit(code)

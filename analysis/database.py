@@ -9,6 +9,7 @@ Paths and names reach DuckDB as parameters and variables; none is ever pasted in
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from analysis.reading import Problem, Row
 from analysis.run_files import named
 from common import schema
 from common.errors import UserError
+from common.text import storable
 
 if TYPE_CHECKING:
     # numpy, and what only reading needs, costs a question to the cache a fifth of a second: imported where it is used
@@ -65,6 +67,7 @@ class Database:
 
     def __init__(self, scratch: tempfile.TemporaryDirectory[str]) -> None:
         self._scratch = scratch
+        self._removed_too: list[tempfile.TemporaryDirectory[str]] = []
         self._numbers = itertools.count()
         self._asleep = set(lazy_files.VIEWS)
         self._metered = False
@@ -92,7 +95,11 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
-        self._scratch.cleanup()
+        for folder in (self._scratch, *self._removed_too):
+            folder.cleanup()
+
+    def remove_when_closed(self, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._removed_too.append(folder)
 
     @property
     def exit_code(self) -> int:
@@ -170,6 +177,8 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
         if not path.is_dir():
             raise UserError(f"there is no run folder {path}")
     names = named(runs)
+    if any(_is_no_path_for_duckdb(folder) for folder in names.values()):
+        return _through_links(names)
     kept = Cache(cache) if isinstance(cache, Path) else cache
     fresh: list[str] = []
     if kept is not None:
@@ -185,7 +194,62 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
                 database.close()
         else:
             fresh = kept.fresh()
-    return _from_files(kept, names, fresh)
+    return _without_those_that_fail(kept, names, fresh)
+
+
+def _is_no_path_for_duckdb(folder: Path) -> bool:
+    """Whether it is not UTF-8, or would be taken for a pattern of paths."""
+    return bool(set(str(folder)) & set("*?[")) or storable(str(folder)) != str(folder)
+
+
+def _through_links(names: Mapping[str, Path]) -> Database:
+    """Reads the runs, those that DuckDB cannot name through links of our own; without the cache, which knows paths."""
+    scratch = tempfile.TemporaryDirectory(prefix="framewatt-")
+    links = {}
+    try:
+        for name, folder in names.items():
+            links[name] = folder
+            if _is_no_path_for_duckdb(folder):
+                links[name] = Path(scratch.name) / f"link{len(links)}"
+                links[name].symlink_to(folder, target_is_directory=True)
+        database = _without_those_that_fail(None, links, ())
+    except BaseException:
+        scratch.cleanup()
+        raise
+    database.remove_when_closed(scratch)
+    real = {link: names[name] for name, link in links.items()}
+    for place, problem in enumerate(database.problems):
+        for link, folder in real.items():
+            if problem.path.is_relative_to(link):
+                path = folder / problem.path.relative_to(link)
+                database.problems[place] = dataclasses.replace(problem, path=path)
+    return database
+
+
+#: What a run may bring about that no check has foreseen: sums that do not fit, texts that no database takes.
+_FAILS = (duckdb.Error, ArithmeticError, ValueError, MemoryError)
+
+
+def _without_those_that_fail(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[str]) -> Database:
+    """As `_from_files`. Where that fails, each run is read by itself, and those that fail alone are left out and named."""
+    try:
+        return _from_files(kept, names, fresh)
+    except _FAILS:
+        reasons = {name: reason for name, folder in names.items() if (reason := _why_it_fails(name, folder))}
+        if not reasons:
+            raise
+    database = _from_files(None, {name: folder for name, folder in names.items() if name not in reasons}, ())
+    for name, reason in reasons.items():
+        database.problems.append(Problem(names[name], f"cannot be analyzed and is left out ({reason})"))
+    return database
+
+
+def _why_it_fails(name: str, folder: Path) -> str | None:
+    try:
+        _from_files(None, {name: folder}, ()).close()
+    except _FAILS as error:
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
 
 
 def _new_database(names: Mapping[str, Path]) -> Database:

@@ -15,6 +15,7 @@ from analysis import compare, style
 from analysis.front_ends import TITLE, FrontEnds, Pair
 from analysis.metrics import shown
 from analysis.selection import DIMENSIONS
+from common.text import spreadsheet
 
 HEADINGS = (
     "framework",
@@ -75,7 +76,7 @@ def show(found: FrontEnds, console: Console) -> None:
         for pair in pairs:
             *words, verdict = texts(pair)
             look = compare.STYLES[pair.comparison.verdict] if pair.comparison else "dim"
-            grid.add_row(*words, Text(verdict, style=look))
+            grid.add_row(*map(Text, words), Text(verdict, style=look))
         console.print(grid)
     console.print()
     if found.counts:
@@ -99,7 +100,7 @@ def write_csv(path: Path, found: FrontEnds) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(values(pair) for pair in found.pairs)
+        writer.writerows({name: spreadsheet(value) for name, value in values(pair).items()} for pair in found.pairs)
 
 
 def section(found: FrontEnds) -> Mapping[str, Any]:

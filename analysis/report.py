@@ -18,6 +18,7 @@ from analysis.result_intervals import Intervals
 from analysis.run_facts import DEVICE
 from analysis.side_by_side import Comparison
 from analysis.tables import Entry, Table, describe, idle_levels, machines
+from common.text import visible
 
 Row = Mapping[str, Any]
 
@@ -35,6 +36,8 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
+    # what is put in is text of others, but for what this module itself has marked safe
+    finalize=lambda value: value if not isinstance(value, str) or hasattr(value, "__html__") else visible(value),
 )
 
 

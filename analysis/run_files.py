@@ -18,7 +18,7 @@ from analysis.fingerprints import ABSENT, Fingerprint, Stat
 from analysis.reading import Problem, Row
 from common import schema
 from common.host import regular_files
-from common.text import shortened
+from common.text import shortened, storable
 
 #: Tables that hold rows of the small CSV files: table -> file name. Columns: run, cell_key (but for cell.csv), the file's.
 ROW_TABLES = {
@@ -82,7 +82,7 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
     names: dict[str, Path] = {}
     for folder in folders:
         name = folder.name if count[folder.name] == 1 else f"{folder.parent.name}/{folder.name}"
-        names[name if name not in names else str(folder)] = folder
+        names[storable(name if name not in names else str(folder))] = folder
     return names
 
 
@@ -259,7 +259,8 @@ def _cell_row(run: RunFiles, key: str, path: str, inside: dict[str, Stat]) -> tu
         run.problems.append(Problem(Path(file_path), message, rows=len(rows) - 1))
     row = rows[0]
     if row[_PLACE["cell_key"]] != key:
-        message = f"is the cell '{shortened(row[_PLACE['cell_key']], 80)}' in a folder of another name: a second cell of that key is left out"
+        named = shortened(row[_PLACE["cell_key"]], 80)
+        message = f"is the cell '{named}' in a folder of another name: a second cell of that key is left out"
         run.problems.append(Problem(Path(file_path), message, rows=1))
         return None
     run.rows["cell_row"].append(prefix + _line(row))

@@ -43,3 +43,49 @@ def storable(text: str) -> str:
 def shortened(text: str, most: int) -> str:
     """At most so many characters, the last of them `...` where some were left out."""
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+# --- Markdown and spreadsheets --------------------------------------------------------------------------------------
+
+_MARKDOWN = {
+    "\\": "\\\\", "*": "\\*", "|": "\\|", "~": "\\~", "`": "&#96;", "[": "&#91;", "]": "&#93;", "<": "&lt;", ">": "&gt;",
+    "&": "&amp;", "$": "&#36;",
+}  # fmt: skip
+_SPECIAL = re.compile(r"[\\*|~`\[\]<>&$]")
+_ADDRESS = re.compile(r"(?i)(://|\bwww\.)")
+_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_BLOCK = re.compile(r"^(#|\+ |- |--|==|\d+[.)] )")
+
+
+def markdown(text: object) -> str:
+    """One line that Markdown shows as it is: no link, image, HTML, emphasis, formula, or cell of a table comes of it."""
+    line = visible(str(text).replace("\n", " ").replace("\r", " "), keep="")
+    line = _SPECIAL.sub(lambda match: _MARKDOWN[match[0]], line)
+    line = _EDGE_UNDERSCORE.sub("\\\\_", line)
+    # addresses become links by themselves
+    line = _ADDRESS.sub(lambda match: match[0].replace(":", "&#58;").replace(".", "&#46;"), line)
+    return _BLOCK.sub(
+        lambda match: "\\" + match[0] if not match[0][0].isdigit() else match[0][:-2] + "\\" + match[0][-2:], line
+    )
+
+
+def spreadsheet(value: object) -> object:
+    """A value for a CSV file: text that a spreadsheet would take for a formula gets an apostrophe in front of it."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    if text[:1] in _FORMULA and not _is_number(text):
+        return "'" + text
+    # what was a tab or a carriage return is spelled out now
+    return "'" + text if value[:1] in _FORMULA and not _is_number(value) else text
+
+
+_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

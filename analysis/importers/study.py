@@ -20,6 +20,8 @@ from analysis.importers.imported import Facts, Format, Imported, ImportedCell, o
 from analysis.reading import Problem
 from common.cell import Cell
 from common.errors import UserError, unknown
+from common.host import regular_files
+from common.text import shortened
 
 ORIGIN = "PERFACCT study"
 MEASURED = "winter 2023/24"
@@ -114,9 +116,10 @@ def _licence(path: Path) -> str | None:
     for folder in (path, path.resolve().parent):
         for file in sorted(folder.glob("LICEN[CS]E*")):
             try:
-                lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+                text = regular_files.read(file, 2**20).decode("utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
+            lines = [shortened(line.strip(), 200) for line in text.splitlines() if line.strip()]
             if lines:
                 return ", ".join([lines[0], *(line for line in lines[1:] if line.startswith("Copyright"))])
     return None

@@ -39,8 +39,13 @@ def size_in_words(size: int) -> str:
     return f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
 
 
-def read(path: Path | str, most: int) -> bytes:
-    """The whole file. Raises OSError for one that cannot be read, is no regular file, or is larger than `most` bytes."""
+def read(path: Path | str, most: int, follow: bool = False) -> bytes:
+    """The whole file. follow: also what a link leads to, which is for what the user has named and for nothing else.
+
+    Raises OSError for one that cannot be read, is no regular file, or is larger than `most` bytes.
+    """
+    if follow:
+        path = Path(path).resolve()
     found = kind(os.lstat(path).st_mode)  # before it is opened: to open a device may already do something
     if found:
         raise OSError(errno.EINVAL, f"it is {found}, not a file", str(path))
