@@ -17,6 +17,7 @@ MOST_LINES = 5
 #: Counts above this are junk; fields of the schema hold them all.
 MOST_COUNT = 2**31
 MOST_BYTES = 2**50
+MOST_ROWS = 1_000_000
 #: Of one file that is imported, whatever its format.
 MOST_FILE_BYTES = 64 * 2**20
 
@@ -98,6 +99,9 @@ def read(
         for row in reader:
             if not row:
                 continue
+            if len(lines) + len(short) >= MOST_ROWS:
+                problems.append(Problem(path, f"has more than {MOST_ROWS:,} lines: the first are taken"))
+                break
             if len(row) != len(header):
                 short.append(reader.line_num)
             else:

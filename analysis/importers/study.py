@@ -47,7 +47,7 @@ _COMPUTE_CAPABILITY = {"NVIDIA A2": "8.6", "Tesla V100S-PCIE-32GB": "7.0", "NVID
 
 _FILE = re.compile(r"(.+)_(\d+)_it_[a-z0-9]+_(py|nb)\.csv", re.IGNORECASE)
 _MACHINE_PREFIX = re.compile(r"[a-z]+[0-9]+")
-_REGION = re.compile(r"(.+)_(\d+)_(\d+)")
+_REGION = re.compile(r"(.+)_([0-9]{1,9})_([0-9]{1,9})")
 _CPU_METER = re.compile(r"CPU-(\d+)\.(package|dram)(?:-\d+)?")
 _TIMES = ("Batch_Size", "Elapsed_Times", "Throughput", "Latency")
 _METERS = ("region_idf", "device_name", "energy", "time")

@@ -105,7 +105,7 @@ def _decode(name: str, content: bytes, mode: str, size: tuple[int, int]) -> Imag
     except UnidentifiedImageError:
         raise UserError(f"{name} is not a picture that can be decoded ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(f"the picture {name} has more than {MAX_PIXELS // 10**6} million pixels") from None
+        raise UserError(f"the picture {name} has more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
         raise UserError(f"the picture {name} needs more memory than there is") from None
     except (
@@ -133,8 +133,4 @@ def _eight_bits(picture: Image.Image, mode: str) -> Image.Image:
             low, high = 0.0, 255.0
         scaled = np.rint((values - low) * (255 / max(high - low, 1e-12)))
         picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8), "L")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        # what is transparent shows what lies behind it: white, as in a viewer
-        opaque = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     return picture.convert(mode)

@@ -151,6 +151,12 @@ class _Bounded(io.RawIOBase):
         """The next member has so many bytes."""
         self._allowed = self._given + size + _MOST_HEADER_BYTES
 
+    def finish(self) -> None:
+        """Reads what is behind the last member: the checksum that xz puts there. Raises EOFError where it is cut off."""
+        self.allow(0)
+        while self.read(2**16):
+            pass
+
     def readable(self) -> bool:
         return True
 
@@ -195,6 +201,7 @@ def _unpack(archive: Path, content: bytes, name: str, folder: Path) -> None:
                 with source, target.open("xb") as file:
                     shutil.copyfileobj(source, file, 2**16)
                 stream.allow(0)
+        stream.finish()
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
         raise UserError(f"{archive} is damaged: {str(error) or 'it ends too early'}") from error
     except OSError as error:
