@@ -54,7 +54,7 @@ def _bytes(file: Path, tensor: Any) -> int:
     """How many bytes of another file the tensor is."""
     said: Dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
     location = said.get("location", "")
-    who = f"{file}: the weights '{shortened(tensor.name, 60)}' lie in '{shortened(location, 80)}'"
+    who = f"{file} keeps weights in another file: '{shortened(tensor.name, 60)}' in '{shortened(location, 80)}'"
     parts = location.replace("\\", "/").split("/")
     if not location or "\0" in location or Path(location).is_absolute() or ".." in parts or ":" in parts[0]:
         raise UserError(f"{who}, which is not beside the model; put both into one folder and name it by its name alone")

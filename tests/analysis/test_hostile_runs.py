@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,9 +47,9 @@ def first(run: Path) -> Path:
 
 
 @contextmanager
-def both(good: Path, bad: Path) -> Iterator[Database]:
-    """The two together: the good one is always all there."""
-    with open_runs([good, bad]) as database:
+def both(good: Path, *bad: Path) -> Iterator[Database]:
+    """All together: the good one is always all there."""
+    with open_runs([good, *bad]) as database:
         assert database.query("SELECT samples, status FROM comparison WHERE run = 'good'") == [
             {"samples": 70, "status": "ok"}
         ]
@@ -108,31 +109,56 @@ def unix_socket(path: Path) -> None:
 KINDS = (fifo, folder, link_to_a_file, link_to_a_device, link_to_nothing, link_to_itself, unix_socket)
 
 
+@pytest.fixture
+def many(build: Any) -> Callable[[int], Path]:
+    """Makes a run of so many sound cells, which a test spoils."""
+
+    def make(cells: int) -> Path:
+        run = build("bad")
+        for number in range(cells):
+            run.cell("torch", number + 1, durations_ns=[10 * MS] * 30)
+        return Path(run.folder)
+
+    return make
+
+
+def cells_of(run: Path) -> list[Path]:
+    return sorted((run / "cells").iterdir())
+
+
 @pytest.mark.parametrize(
     "name", ["cell.csv", "samples.csv", "phases.csv", "device_times.csv", "passes.csv", "quantiles.csv", "energy.csv"]
 )
-@pytest.mark.parametrize("kind", KINDS)
-def test_in_place_of_a_file_of_a_cell(good: Path, bad: Path, kind: Callable[[Path], None], name: str) -> None:
-    path = first(bad) / name
-    path.unlink(missing_ok=True)
-    kind(path)
-    with both(good, bad) as database:
-        assert "torch" in ok_cells(database)
-        assert f"{path}: is a" in said(database)
-        assert len([line for line in said(database).splitlines() if str(path) in line]) == 1
+def test_in_place_of_a_file_of_a_cell(good: Path, many: Callable[[int], Path], name: str) -> None:
+    run = many(len(KINDS) + 1)
+    *spoiled, sound = cells_of(run)
+    for cell, kind in zip(spoiled, KINDS, strict=True):
+        (cell / name).unlink(missing_ok=True)
+        kind(cell / name)
+    with both(good, run) as database:
+        lines = said(database).splitlines()
+        for cell in spoiled:
+            assert [line for line in lines if str(cell) in line and f"{cell / name}: is a" in line], cell
+            assert len([line for line in lines if str(cell / name) in line]) == 1
+        assert not any(str(sound) in line for line in lines)
+        assert ok_cells(database).count("torch") == (1 if name == "cell.csv" else len(KINDS) + 1)
 
 
 @pytest.mark.parametrize("name", ["run.json", "power.csv", "attempts.csv", "cells"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_in_place_of_a_file_of_the_run(good: Path, bad: Path, kind: Callable[[Path], None], name: str) -> None:
-    path = bad / name
-    if path.is_dir():
-        path.rename(bad / "moved")
-    path.unlink(missing_ok=True)
-    kind(path)
-    with both(good, bad) as database:
-        assert ok_cells(database) == ([] if name == "cells" else ["onnxrt", "torch"])
-        assert str(path) in said(database) or (name == "cells" and "holds no cell" in said(database))
+def test_in_place_of_a_file_of_the_run(good: Path, bad: Path, name: str) -> None:
+    runs = []
+    for number, kind in enumerate(KINDS):
+        run = Path(shutil.copytree(bad, bad.with_name(f"bad{number}")))
+        if name == "cells":
+            shutil.rmtree(run / name)
+        else:
+            (run / name).unlink(missing_ok=True)
+        kind(run / name)
+        runs.append(run)
+    with both(good, *runs) as database:
+        assert len(ok_cells(database)) == (0 if name == "cells" else 2 * len(KINDS))
+        for run in runs:
+            assert str(run / name) in said(database) or (name == "cells" and f"{run}: holds no cell" in said(database))
 
 
 def test_a_link_in_place_of_folders(good: Path, bad: Path, tmp_path: Path) -> None:
@@ -180,31 +206,30 @@ def test_doubtful_files_are_read_with_care_up_to_a_size(good: Path, bad: Path, m
         assert "torch" in ok_cells(database)
 
 
-def spoil(run: Path, name: str = "cell.csv", **fields: str) -> Path:
-    path = first(run) / name
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row.update(fields)
-    path.write_text(schema.to_csv(name, rows))
-    return path
+def spoil(cell: Path, **fields: str) -> None:
+    with (cell / "cell.csv").open(newline="") as file:
+        rows = [{**row, **fields} for row in csv.DictReader(file)]
+    (cell / "cell.csv").write_text(schema.to_csv("cell.csv", rows))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"batch_size": str(2**62)}, {"batch_size": "-8"}, {"batch_size": "0"}, {"batch_size": "8.5"}, {"batch_size": "9" * 400},
-        {"streams": str(2**62)}, {"replicate": str(2**62)}, {"target_rate_per_s": "nan"}, {"target_rate_per_s": "1e308"},
-        {"target_rate_per_s": "-1"}, {"samples": str(2**62)}, {"samples": "-1"}, {"warmup_runs": str(2**60)},
-        {"variant": "../../x"}, {"model": SCRIPT}, {"precision": ESCAPES}, {"device": "=cmd|'/c calc'!A1"}, {"model": "x" * 101},
-        {"variant": "[red]x[/red]\n"}, {"status": "great"}, {"io": "x" * 60_000}, {"parity_rel_l2": "nan"},
-    ],
+FIELDS: tuple[dict[str, str], ...] = (
+    {"batch_size": str(2**62)}, {"batch_size": "-8"}, {"batch_size": "0"}, {"batch_size": "8.5"}, {"batch_size": "9" * 400},
+    {"streams": str(2**62)}, {"replicate": str(2**62)}, {"target_rate_per_s": "nan"}, {"target_rate_per_s": "1e308"},
+    {"target_rate_per_s": "-1"}, {"samples": str(2**62)}, {"samples": "-1"}, {"warmup_runs": str(2**60)},
+    {"variant": "../../x"}, {"model": SCRIPT}, {"precision": ESCAPES}, {"device": "=cmd|'/c calc'!A1"}, {"model": "x" * 101},
+    {"variant": "[red]x[/red]\n"}, {"status": "great"}, {"io": "x" * 60_000}, {"parity_rel_l2": "nan"},
 )  # fmt: skip
-def test_a_cell_that_cannot_be_costs_itself(good: Path, bad: Path, fields: dict[str, str]) -> None:
-    path = spoil(bad, **fields)
-    with both(good, bad) as database:
+
+
+def test_a_cell_that_cannot_be_costs_itself(good: Path, many: Callable[[int], Path]) -> None:
+    run = many(len(FIELDS) + 1)
+    *spoiled, _ = cells_of(run)
+    for cell, fields in zip(spoiled, FIELDS, strict=True):
+        spoil(cell, **fields)
+    with both(good, run) as database:
         assert ok_cells(database) == ["torch"]
-        assert str(path) in said(database)
+        for cell in spoiled:
+            assert str(cell / "cell.csv") in said(database)
 
 
 def test_a_field_of_megabytes(good: Path, bad: Path) -> None:
@@ -215,26 +240,30 @@ def test_a_field_of_megabytes(good: Path, bad: Path) -> None:
         assert "cell.csv: is larger than 1 MiB" in said(database)
 
 
-@pytest.mark.parametrize(
-    "text", ["A" * 200_000, '"' * 200_000, "\0" * 10, "," * 100_000, "\n" * 100_000, '"' + "x\n" * 50_000]
-)
+ENDLESS = ("A" * 200_000, '"' * 200_000, "\0" * 10, "," * 100_000, "\n" * 100_000, '"' + "x\n" * 50_000)
+
+
 @pytest.mark.parametrize("name", ["cell.csv", "phases.csv", "samples.csv"])
-def test_lines_without_end(good: Path, bad: Path, text: str, name: str) -> None:
-    with (first(bad) / name).open("a") as file:
-        file.write(text)
-    with both(good, bad) as database:
+def test_lines_without_end(good: Path, many: Callable[[int], Path], name: str) -> None:
+    run = many(len(ENDLESS) + 1)
+    for cell, text in zip(cells_of(run), ENDLESS, strict=False):
+        with (cell / name).open("a") as file:
+            file.write(text)
+    with both(good, run) as database:
         assert "torch" in ok_cells(database)
         said(database)
 
 
-@pytest.mark.parametrize("end", [str(2**63 - 1), str(2**64), str(10**18), "-10", "nan", "1e18", "9" * 5000])
-def test_instants_that_cannot_be(good: Path, bad: Path, end: str) -> None:
+def test_instants_that_cannot_be(good: Path, bad: Path) -> None:
     path = first(bad) / "samples.csv"
     lines = path.read_text().splitlines()
-    lines[5] = ",".join([*lines[5].split(",")[:2], end, ""])
+    ends = [str(2**63 - 1), str(2**64), str(10**18), "-10", "nan", "1e18", "9" * 5000]
+    for number, end in enumerate(ends, 5):
+        lines[number] = ",".join([*lines[number].split(",")[:2], end, ""])
     path.write_text("\n".join(lines) + "\n")
     with both(good, bad) as database:
-        assert ok_cells(database) == ["onnxrt", "torch"], "the other rows stand"
+        assert ok_cells(database) == ["onnxrt", "torch"]
+        assert len(database.query("FROM samples WHERE run = 'bad' AND cell_key LIKE '%onnxrt%'")) == 30 - len(ends)
         assert f"{path}:6" in said(database)
 
 
@@ -248,7 +277,8 @@ def test_a_power_reading_at_the_end_of_time(good: Path, bad: Path) -> None:
 @pytest.mark.parametrize("name", ["samples.csv", "device_times.csv", "passes.csv", "energy.csv", "quantiles.csv"])
 def test_a_row_that_is_there_twice_costs_its_file(good: Path, bad: Path, name: str) -> None:
     values = {
-        "samples.csv": {"i": 7, "start_ns": 10, "end_ns": 20}, "device_times.csv": {"i": 7, "start_ns": 1, "end_ns": 2, "device_ns": 1},
+        "samples.csv": {"i": 7, "start_ns": 10, "end_ns": 20},
+        "device_times.csv": {"i": 7, "start_ns": 1, "end_ns": 2, "device_ns": 1},
         "passes.csv": {"i": 7, "images": 8, "duration_s": 1.5}, "quantiles.csv": {"quantile": 0.5, "latency_ns": 10},
         "energy.csv": {"i": 7, "domain": "gpu", "energy_mj": 5, "time_ns": 10},
     }  # fmt: skip
@@ -270,19 +300,28 @@ def test_samples_in_another_order_are_all_read(good: Path, bad: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["[" * 200_000 + "]" * 200_000, '{"a":' * 100_000, "[]", "null", "NaN", "{", "\0", '{"seed": 1e999}', '{"seed": %s}' % ("9" * 400),
-     '{"seed": %s}' % ("9" * 5000), '{"host": {"logical_cores": %d, "memory_bytes": NaN}}' % 10**40, '{"command": "a\\udcffb\\u0000"}',
-     '{"devices": [{"device": "gpu0", "name": "\\ud800", "processes": {}}]}', '{"devices": {}, "cooling": [], "images": []}',
-     '{"idle_without_context": {"gpu0": [{"start_ns": %d, "end_ns": 1e300}]}}' % 2**70, '{"earlier_boots": [1, {"cells": {}, "power": [[]]}]}',
-     '{"command": %s}' % json.dumps("x" * 100_000)],
-)  # fmt: skip
-def test_any_run_json(good: Path, bad: Path, text: str) -> None:
-    (bad / "run.json").write_text(text)
-    with both(good, bad) as database:
-        assert ok_cells(database) == ["onnxrt", "torch"]
-        said(database)
+DOCUMENTS = (
+    "[" * 200_000 + "]" * 200_000,
+    '{"a":' * 100_000,
+    *("[]", "null", "NaN", "{", "\0", '{"seed": 1e999}'),
+    *(f'{{"seed": {"9" * digits}}}' for digits in (400, 5000)),
+    f'{{"host": {{"logical_cores": {10**40}, "memory_bytes": NaN}}}}',
+    '{"command": "a\\udcffb\\u0000"}',
+    '{"devices": [{"device": "gpu0", "name": "\\ud800", "processes": {}}]}',
+    '{"devices": {}, "cooling": [], "images": []}',
+    f'{{"idle_without_context": {{"gpu0": [{{"start_ns": {2**70}, "end_ns": 1e300}}]}}}}',
+    '{"earlier_boots": [1, {"cells": {}, "power": [[]]}]}',
+    json.dumps({"command": "x" * 100_000}),
+)
+
+
+def test_any_run_json(good: Path, bad: Path) -> None:
+    runs = [Path(shutil.copytree(bad, bad.with_name(f"bad{number}"))) for number in range(len(DOCUMENTS))]
+    for run, text in zip(runs, DOCUMENTS, strict=True):
+        (run / "run.json").write_text(text)
+    with both(good, *runs) as database:
+        assert len(ok_cells(database)) == 2 * len(runs)
+        assert "left out (" not in said(database)
 
 
 def test_a_run_json_of_megabytes(good: Path, bad: Path) -> None:
@@ -321,23 +360,22 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_any_name_of_a_run(good: Path, bad: Path, name: str, tmp_path: Path) -> None:
-    bad = bad.rename(bad.with_name(f"bad{name}"))
-    with both(good, bad) as database:
-        assert ok_cells(database) == ["onnxrt", "torch"]
-        assert len(database.query("FROM samples WHERE run LIKE 'bad%'")) == 60
-    out = tmp_path / "out"
-    assert analyze([good, bad], out, Terminal(quiet=True), cache=tmp_path / "cache").report.is_file()
-    assert analyze([good, bad], out, Terminal(quiet=True), cache=tmp_path / "cache").report.is_file()
+def test_any_name_of_a_run(good: Path, bad: Path, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(bad, bad.with_name(f"bad{name}"))) for name in NAMES]
+    with both(good, *runs) as database:
+        assert len(ok_cells(database)) == 2 * len(NAMES)
+        assert len(database.query("FROM samples WHERE run LIKE 'bad%'")) == 60 * len(NAMES)
+        assert all(path.is_relative_to(bad.parent) for path in (problem.path for problem in database.problems))
+    assert analyze([good, runs[-3]], tmp_path / "out", Terminal(quiet=True), cache=tmp_path / "cache").report.is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_any_name_of_a_folder_in_cells(good: Path, bad: Path, name: str) -> None:
-    first(bad).rename(bad / "cells" / name)
-    with both(good, bad) as database:
+def test_any_name_of_a_folder_in_cells(good: Path, many: Callable[[int], Path]) -> None:
+    run = many(len(NAMES) + 1)
+    for cell, name in zip(cells_of(run), NAMES, strict=False):
+        cell.rename(run / "cells" / name)
+    with both(good, run) as database:
         assert ok_cells(database) == ["torch"]
-        assert "in a folder of another name" in said(database)
+        assert said(database).count("in a folder of another name") == len(NAMES)
 
 
 def test_a_run_that_no_check_has_foreseen_is_left_out(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
