@@ -47,7 +47,7 @@ _SOURCES = (
             "fingerprints", "cache",
         )
     ),
-    HERE.parent / "common" / "schema.py",
+    *(HERE.parent / "common" / f"{name}.py" for name in ("schema", "cell", "names", "text", "host/regular_files")),
 )  # fmt: skip
 #: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")

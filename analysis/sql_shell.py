@@ -69,7 +69,10 @@ def _answer(database: Database, query: str, console: Console) -> None:
         console.print(f"only the first {MOST_ROWS:,} rows are shown")
 
 
-_UNKNOWN = re.compile(r'column "?([^"\s]+?)"? not found|Table with name "?([^"\s]+?)"? does not exist')
+_UNKNOWN = re.compile(
+    r'column(?: named)? "?(?P<column>[^"\s]+?)"?(?: not found|\s*$)|Table with name "?(?P<view>[^"\s]+?)"? does not exist',
+    re.IGNORECASE,
+)
 
 
 def _refusal(database: Database, error: str) -> str:
@@ -77,11 +80,11 @@ def _refusal(database: Database, error: str) -> str:
     first = next((line for line in error.splitlines() if line.strip()), "refused").split(" LINE ")[0]
     match = _UNKNOWN.search(first)
     hint = ""
-    if match:
-        wanted = match[1] or match[2]
+    if match and "Did you mean" not in first:
+        wanted = match["column"] or match["view"]
         known = {
-            name: f"{name} (in {', '.join(views[:3])})" if match[1] else name
-            for name, views in _names(database, columns=match[1] is not None).items()
+            name: f"{name} (in {', '.join(views[:3])})" if match["column"] else name
+            for name, views in _names(database, columns=match["column"] is not None).items()
         }
         near = difflib.get_close_matches(wanted.rpartition(".")[2], known, n=2, cutoff=0.5)
         hint = f" Did you mean {' or '.join(known[name] for name in near)}?" if near else ""

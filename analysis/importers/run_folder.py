@@ -108,7 +108,7 @@ def _check(facts: Facts) -> None:
                 f"--{option} '{shortened(text, 40)}' is {wrong}; letters, digits, spaces and _.+- make a name"
             )
     if facts.batch_size is not None and not 1 <= facts.batch_size <= names.MOST_BATCH_SIZE:
-        raise UserError(f"a batch size is a number from 1 to {names.MOST_BATCH_SIZE}, not {facts.batch_size}")
+        raise UserError(f"a batch size is a positive number, not {facts.batch_size}; {names.MOST_BATCH_SIZE:,} at most")
     if facts.gpu_ordinal is not None and facts.gpu_ordinal >= MOST_GPUS:
         raise UserError(f"there is no GPU {facts.gpu_ordinal}; a machine has at most {MOST_GPUS}")
 

@@ -145,8 +145,8 @@ def test_an_empty_query(run: Any, query: str) -> None:
     ("query", "hint"),
     [
         ("SELECT varient FROM comparison", "Did you mean variant (in "),
-        ("SELECT c.image_per_s FROM comparison AS c", "Did you mean images_per_s (in comparison"),
-        ("FROM comparisons", "Did you mean comparison?"),
+        ("SELECT c.image_per_s FROM comparison AS c", "Did you mean images_per_s (in "),
+        ("FROM comparisons", "Did you mean comparison"),
     ],
 )
 def test_what_was_meant(run: Any, query: str, hint: str) -> None:
