@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from common import names
 from common.text import shortened
-from common.typed import check
+from common.typed_json import check
 
 #: Bounds of the key columns that are whole numbers: column -> (least, most).
 BOUNDS: Mapping[str, Tuple[int, int]] = {

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from analysis import reading, run_files
 from analysis.analyze import analyze
-from analysis.database import Database, open_runs
+from analysis.database.connection import Database, open_runs
+from analysis.readers import csv_by_line as reading
+from analysis.readers import run_folder as run_files
 from common import schema
-from common.host.terminal import Terminal
+from common.host.cli.terminal import Terminal
 
 MS = 10**6
 SCRIPT = "<script>window.PWN=1</script><img src=x onerror=window.PWN=1>"
@@ -379,7 +380,7 @@ def test_any_name_of_a_folder_in_cells(good: Path, many: Callable[[int], Path]) 
 
 
 def test_a_run_that_no_check_has_foreseen_is_left_out(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis import loading
+    from analysis.database import loading
 
     sound = loading.insert_lines
 

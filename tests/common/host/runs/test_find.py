@@ -1,0 +1,84 @@
+"""What the words on a command line mean as runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.host.cleaning import leftovers
+from common.host.paths import DataFolder
+from common.host.runs.archive import seal
+from common.host.runs.find import run_folders
+from tests.common.host.runs.test_archive import make_run
+
+
+def test_words_mean_folders_sealed_runs_and_folders_of_both(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    for name in ("r1", "r2"):
+        make_run(data.results / name)
+    mixed = tmp_path / "mixed"
+    seal(make_run(mixed / "s1"))
+    make_run(mixed / "s2")
+    seal(make_run(mixed / "s3"))
+
+    def named(*words: str) -> list[str]:
+        return [folder.name for folder in run_folders(words, data)]
+
+    assert named() == ["r2"]
+    assert named("all") == ["r1", "r2"]
+    assert named("r1", str(mixed)) == ["r1", "s1", "s2", "s3"]
+    assert named(str(mixed / "s3.tar.xz")) == ["s3"]
+    with pytest.raises(UserError, match="r3"):
+        named("r3")
+
+
+def test_all_runs_beside_others(tmp_path: Path) -> None:
+    """'all' once counted only when it stood alone."""
+    data, elsewhere = DataFolder(tmp_path / "data"), tmp_path / "reference" / "old"
+    for folder in (data.results / "one", data.results / "two", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    found = run_folders(["all", str(elsewhere.parent)], data)
+    assert found == [data.results / "one", data.results / "two", elsewhere]
+
+
+@pytest.mark.parametrize("names", [[], ["all"]])
+def test_all_of_no_runs(names: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no run in"):
+        run_folders(names, DataFolder(tmp_path))
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    make_run(data.results / "r1")
+    (tmp_path / "half" / "cells").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    os.mkfifo(tmp_path / "fifo.tar.xz")
+    sealed = seal(make_run(tmp_path / "s1"))
+    sealed.write_bytes(sealed.read_bytes()[:-20])
+    for word, said in {
+        "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
+        "notes.txt": "is a file, but none that ends in",
+        "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is damaged", "gone": "gone does not exist",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=said) as caught:
+            run_folders([str(tmp_path / word)], data)
+        assert "unknown run" not in str(caught.value)
+    with pytest.raises(UserError, match=r"unknown run 'r2'; there is r1\. Did you mean r1"):
+        run_folders(["r2"], data)
+
+
+def test_old_caches_of_the_host_are_removed_where_containers_could_write(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path)
+    for folder in (
+        data.cache / "analysis",
+        data.cache / "unsealed",
+        data.cache / "tensorrt",
+        data.host_cache / "analysis",
+    ):
+        folder.mkdir(parents=True)
+    assert leftovers(data) == [data.cache / "analysis", data.cache / "unsealed"]
