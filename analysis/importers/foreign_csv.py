@@ -95,7 +95,8 @@ def read(
         if foreign:
             shown = ", ".join(repr(name[:40]) for name in foreign[:MOST_LINES])
             problems.append(Problem(path, f"has unknown columns: {shown}; left out", loses=False))
-        lines, short = [], []
+        lines: list[Line] = []
+        short: list[int] = []
         for row in reader:
             if not row:
                 continue

@@ -14,7 +14,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.text import visible
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 LOCK = ROOT / "requirements-fleet.lock"
 
 
