@@ -24,20 +24,21 @@ from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
-from common.host.runs.find import run_folders
+from common.host.runs.find import is_a_run, run_folders
+from common.text import visible
 
 
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
 
     out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
-    return analyze_runs(folders, out, console, cache=data.cache / "analysis", **choices).exit_code
+    return analyze_runs(folders, out, console, cache=data.host_cache / "analysis", **choices).exit_code
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     """What exists, and the exit code: 130 after Ctrl-C, 2 when results could not be stored, 1 when no cell is ok."""
     for message in outcome.errors:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
         _analyze([outcome.run.folder], console, data)
         _print_pictures(outcome, console)
@@ -286,7 +287,7 @@ def report(
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
     result = write_report(
-        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.cache / "analysis"
+        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.host_cache / "analysis"
     )
     for path in result.paths:
         if path.parent == out:
@@ -306,10 +307,14 @@ def report(
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
-    from analysis.database.sql_shell import sql_shell
+    from analysis.database.sql_shell import EXAMPLE, sql_shell
 
     data = DataFolder.default()
-    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
+    if not query.strip():
+        raise UserError(f"the query is empty; {EXAMPLE}")
+    if is_a_run(query, data) or ("/" in query and len(query.split()) == 1):
+        raise UserError(f"{query} is a run or a path, not a query; the query comes first, {EXAMPLE} {query}")
+    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.host_cache / "analysis")
     if code:
         sys.exit(code)
 
@@ -403,7 +408,7 @@ def recommend(
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)
-    code = answer(folders, question, default_console(), where=where or None, cache=data.cache / "analysis")
+    code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
     if code:
         sys.exit(code)
 

@@ -220,7 +220,8 @@ def _write_tables(
     paths = []
     if "md" in formats:
         paths.append(out / "comparison.md")
-        paths[-1].write_text(render_files.markdown(every, [str(problem) for problem in database.problems], compared))
+        problems = [str(problem) for problem in database.problems]
+        paths[-1].write_text(render_files.markdown(every, problems, compared), encoding="utf-8")
     if "csv" in formats:
         paths.append(out / "comparison.csv")
         render_files.write_csv(paths[-1], rows)

@@ -96,5 +96,7 @@ RC: Any = {
     "lines.markersize": 5.5,
     "legend.frameon": False,
     "svg.fonttype": "none",
+    # a dollar in a name is a dollar
+    "text.parse_math": False,
     "svg.hashsalt": "framewatt",
 }

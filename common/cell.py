@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Optional
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Mapping, Optional, Tuple
 
+from common import names
+from common.text import shortened
 from common.typed_json import check
+
+#: Bounds of the key columns that are whole numbers: column -> (least, most).
+BOUNDS: Mapping[str, Tuple[int, int]] = {
+    "batch_size": (1, names.MOST_BATCH_SIZE),
+    "streams": (1, names.MOST_STREAMS),
+    "replicate": (0, names.MOST_REPLICATES),
+}
+
+
+def fault_of(values: Mapping[str, Any]) -> Optional[str]:
+    """What is wrong with the values of a cell's key columns in one sentence, or None. Missing ones and None are unknown."""
+    for column in NAMES:
+        text = values.get(column)
+        wrong = names.fault(str(text)) if text is not None else None
+        if wrong:
+            return f"{column} is {wrong}"
+    for column, (least, most) in BOUNDS.items():
+        number = values.get(column)
+        if number is not None and not least <= number <= most:
+            return f"{column} is {shortened(str(number), 40)}, not a whole number from {least} to {most}"
+    rate = values.get("target_rate_per_s")
+    if rate is not None and not (math.isfinite(rate) and 0 < rate <= names.MOST_RATE_PER_S):
+        return f"target_rate_per_s is {rate:g}, not a rate above 0 and up to {names.MOST_RATE_PER_S:g}"
+    return None
+
+
+def key_fault_of(key: str) -> Optional[str]:
+    wrong = names.key_fault(key)
+    return f"cell_key is {wrong}" if wrong else None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured: the key columns of `cell.csv` (see common/schema.py for their meaning)."""
+    """What is measured: the key columns of `cell.csv` (see common/schema.py for their meaning).
+
+    Raises ValueError for what cannot be a cell: its names become a folder (common/names.py), its numbers go into sums.
+    """
 
     model: str
     variant: str
@@ -23,6 +58,11 @@ class Cell:
     target_rate_per_s: Optional[float] = None
     replicate: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        wrong = fault_of(self.to_dict()) or key_fault_of(self.key)
+        if wrong:
+            raise ValueError(wrong)
 
     @property
     def key(self) -> str:
@@ -43,5 +83,9 @@ class Cell:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
-        """Raises TypeError for values that are no cell's."""
+        """Raises TypeError or ValueError for values that are no cell's."""
         return cls(**check(cls, values))
+
+
+#: Key columns that are names.
+NAMES = tuple(field.name for field in fields(Cell) if field.type in ("str", "Optional[str]"))

@@ -13,7 +13,11 @@ import io
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
+from common.text import shortened, storable
+
 SCHEMA_VERSION = 1
+#: A field holds at most so many characters: a message is cut when it is written, a longer one is refused when it is read.
+MOST_TEXT = 2**16
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,7 @@ def header(file_name: str) -> List[str]:
 
 
 def format_row(file_name: str, row: Mapping[str, Any]) -> List[str]:
-    """One row as strings in column order; None becomes the empty field.
+    """One row as strings in column order; None becomes the empty field, and what no CSV can hold is spelled out.
 
     Raises KeyError for a name that the schema does not know, so that a typo cannot lose a fact.
     """
@@ -226,7 +230,7 @@ def format_row(file_name: str, row: Mapping[str, Any]) -> List[str]:
     unknown = set(row) - set(names)
     if unknown:
         raise KeyError(f"{file_name} has no column {', '.join(sorted(unknown))}")
-    return ["" if row.get(name) is None else str(row[name]) for name in names]
+    return ["" if row.get(name) is None else shortened(storable(str(row[name])), MOST_TEXT) for name in names]
 
 
 def to_csv(file_name: str, rows: Iterable[Mapping[str, Any]], with_header: bool = True) -> str:

@@ -191,7 +191,9 @@ def _show(
             else [style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), row["io"]]
         )
         medians = [_median(side[key], _images(side[key]) if per_image else 1) for side in (a, b)]
-        grid.add_row(*what, *medians, one.ratio_text, Text(one.verdict.value, style=compare.STYLES[one.verdict]))
+        grid.add_row(
+            *map(Text, what), *medians, one.ratio_text, Text(one.verdict.value, style=compare.STYLES[one.verdict])
+        )
     console.print(grid)
     counts = {verdict: sum(one.verdict is verdict for one in found.cells.values()) for verdict in Verdict}
     console.print(Text(", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)))

@@ -1,21 +1,27 @@
 """Aggregates of runs kept as Parquet, so that a run that has not changed is never read again.
 
-    data/cache/analysis/index.json     run folder -> fingerprint and segment; columns of the tables; sizes of the files
-    data/cache/analysis/<segment>/     one Parquet file per table, with rows of the runs that were read together
+    data/host-cache/analysis/index.json     run folder -> fingerprint and segment; digests of the segments' files
+    data/host-cache/analysis/<segment>/     one Parquet file per table, with rows of the runs that were read together
 
 A run is taken from here while its fingerprint (analysis.readers.fingerprints) is that of the files that were read: whatever is
 added, removed or written changes it, so a run in progress is read anew each time. What was written within the last two
 seconds is not kept at all, since a file may change twice within one tick of the clock. Neither is a run with something
 wrong in its files: what is wrong has to be told each time.
 
-The cache may be deleted at any time. One that cannot be read or written costs time, never an answer.
+The cache may be deleted at any time. One that cannot be read or written costs time, never an answer. So does one that
+somebody has edited: the index holds a digest of itself and of every file, which are compared before a row is taken. That
+guards against accidents and against what another program writes there; whoever can write the folder on purpose, digests
+included, is the user: no container mounts it. Nothing that stands in a file of the cache becomes part of a statement: tables
+are named here, and their columns and types are those of the Parquet files, which hold what this code made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,10 +43,17 @@ SOURCES = (
     *sorted((ANALYSIS / "sql").glob("*.sql")),
     *sorted((ANALYSIS / "database").glob("*.py")),
     *sorted((ANALYSIS / "readers").glob("*.py")),
-    ANALYSIS.parent / "common" / "schema.py",
+    *(ANALYSIS.parent / "common" / f"{name}.py" for name in ("schema", "cell", "names", "text", "host/regular_files")),
 )
 #: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")
+#: Every table with rows of runs (a test holds this against the database).
+TABLES = (
+    "attempt_source", "cell_boot", "cell_row", "conditions", "cooling", "device_time_source", "energy", "energy_row",
+    "idle_spell", "measured", "pass_row", "phase_row", "power_source", "quantile_row", "run", "run_device", "sample_source",
+    "unmetered", *DERIVED,
+)  # fmt: skip
+_SEGMENT = re.compile(r"[0-9a-f]{8,20}-[0-9a-f]{8}")
 #: A change within this time of reading may be one that a fingerprint cannot see.
 SETTLED_NS = 2 * 10**9
 #: More segments than this are merged into one; those that nothing refers to are removed after an hour, when no other
@@ -74,8 +87,12 @@ def version() -> str:
     return digest.hexdigest()
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
 
 
 class Cache:
@@ -88,15 +105,27 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._entries: dict[str, dict[str, Any]] = {}
-        self._types: dict[str, dict[str, str]] = {}
-        self._joins: dict[str, str] = {}
+        self._prepared = False
+        #: segment -> file of it -> digest
+        self._sums: dict[str, dict[str, str]] = {}
+        #: whether something was edited since it was written: for people
+        self.edited = False
+        self._checking: threading.Thread | None = None
+        self._broken: set[str] = set()
         self._runs: Mapping[str, Path] = {}
         self._looking: Callable[[], dict[str, Fingerprint]] = dict
         self._document: dict[str, Any] = {}
         try:
-            self._document = json.loads((folder / "index.json").read_bytes())
-        except (OSError, ValueError):
+            document = json.loads((folder / "index.json").read_bytes())
+            digest = document.pop("digest")
+            if digest == _digest(_canonical(document)):
+                self._document = document
+            else:
+                self.edited = True
+        except FileNotFoundError:
             pass
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            self.edited = True
 
     def look_at(self, runs: Mapping[str, Path]) -> None:
         """Starts to compare the files of these runs (name -> folder) with what was kept."""
@@ -106,27 +135,51 @@ class Cache:
             known = {str(folder): entries[str(folder)] for folder in runs.values() if str(folder) in entries}
             names = {folder: entry["names"] for folder, entry in known.items()}
             self._looking = fingerprints.begin(names, sum(entry["files"] for entry in known.values()))
-            self._types, self._entries = self._usable()
+            if self._document["version"] == version():
+                self._sums, self._entries = dict(self._document["segments"]), dict(entries)
         except (OSError, KeyError, TypeError, AttributeError):
-            self._types, self._entries = {}, {}
+            self._sums, self._entries = {}, {}
+        used = {self._entries[str(folder)]["segment"] for folder in runs.values() if str(folder) in self._entries}
+        # beside the looking, and beside the import of DuckDB: hashing lets go of the interpreter's lock
+        self._checking = threading.Thread(target=lambda: self._broken.update(self._not_as_written(used)), daemon=True)
+        self._checking.start()
 
-    def _usable(self) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
-        """(types, entries) of an index that is of this version and whose segments are there. Raises OSError or KeyError."""
-        whole = all(
-            (self.folder / name / file).stat().st_size == size
-            for name, sizes in self._document["segments"].items()
-            for file, size in sizes.items()
-        )
-        if not whole or self._document["version"] != version():
-            return {}, {}
-        return dict(self._document["types"]), dict(self._document["runs"])
+    def _not_as_written(self, segments: Iterable[str]) -> set[str]:
+        """Those whose files are others than were written, or no longer there."""
+        return {name for name in segments if not self._is_as_written(name)}
+
+    def _is_as_written(self, segment: str) -> bool:
+        sums = self._sums.get(segment, {})
+        if not _SEGMENT.fullmatch(segment) or set(sums) != {f"{table}.parquet" for table in TABLES}:
+            return False
+        try:
+            return all(_digest((self.folder / segment / file).read_bytes()) == digest for file, digest in sums.items())
+        except OSError:
+            return False
+
+    def _forget(self, segments: Iterable[str]) -> None:
+        """Their rows are never taken again."""
+        broken = set(segments)
+        if broken:
+            self.edited = True
+        self._entries = {path: entry for path, entry in self._entries.items() if entry["segment"] not in broken}
+        self._sums = {name: sums for name, sums in self._sums.items() if name not in broken}
+
+    def _check(self) -> None:
+        """Waits for the digests; runs whose rows are not as written are from then on unknown."""
+        if self._checking is not None:
+            self._checking.join()
+            self._checking = None
+            self._forget(self._broken)
 
     def knows(self, runs: Mapping[str, Path]) -> bool:
         """Whether something is kept of each of these runs, fresh or not."""
+        self._check()
         return all(str(folder) in self._entries for folder in runs.values())
 
     def fresh(self) -> list[str]:
         """Names of the runs that need not be read, once all files have been looked at."""
+        self._check()
         found = self._looking()
         return [
             name
@@ -142,8 +195,8 @@ class Cache:
         Raises duckdb.Error or OSError where a segment is not what it was.
         """
         self._name_runs(connection, runs)
-        for table, columns in self._types.items():
-            connection.execute(f"CREATE VIEW {table} AS {_kept_rows(table, columns)}")
+        for table in TABLES:
+            connection.execute(f"CREATE VIEW {table} AS {_kept_rows(table)}")
 
     def prepare(self, connection: Connection, runs: Mapping[str, Path]) -> None:
         """Makes ready to `join` the rows of these cached runs to tables that are there.
@@ -151,9 +204,9 @@ class Cache:
         Raises duckdb.Error or OSError where a segment is not what it was; then nothing has been changed.
         """
         self._name_runs(connection, runs)
-        self._joins = {table: _kept_rows(table, columns) for table, columns in self._types.items()}
-        for rows in self._joins.values():
-            connection.execute(f"SELECT * FROM ({rows}) LIMIT 0")
+        for table in TABLES:
+            connection.execute(f"SELECT * FROM ({_kept_rows(table)}) LIMIT 0")
+        self._prepared = True
 
     def _name_runs(self, connection: Connection, runs: Mapping[str, Path]) -> None:
         rows = [(name, str(folder), self._entries[str(folder)]["segment"]) for name, folder in runs.items()]
@@ -161,15 +214,15 @@ class Cache:
         columns = [list(part) for part in zip(*rows, strict=True)]
         connection.execute("INSERT INTO cached_run SELECT unnest($1), unnest($2), unnest($3)", columns)
         segments = sorted({row[2] for row in rows})
-        for table in self._types:
+        for table in TABLES:
             files = [str(self.folder / segment / f"{table}.parquet") for segment in segments]
             connection.execute(f"SET VARIABLE cached_{table} = $1", [files])
 
     def join(self, connection: Connection) -> None:
         """Makes every table hold the prepared rows beside those that were read."""
-        for table, rows in self._joins.items():
+        for table in TABLES if self._prepared else ():
             connection.execute(f"ALTER TABLE {table} RENAME TO {table}_read")
-            connection.execute(f"CREATE VIEW {table} AS FROM {table}_read UNION ALL {rows}")
+            connection.execute(f"CREATE VIEW {table} AS FROM {table}_read UNION ALL {_kept_rows(table)}")
 
     def keep(self, connection: Connection, runs: Sequence[ReadRun]) -> None:
         """Stores the rows of runs that have been read into the tables, but for those that may have changed meanwhile."""
@@ -181,8 +234,7 @@ class Cache:
         if not settled:
             return
         try:
-            types = _types(connection)
-            segment = self._write(connection, types, {run.name: run.folder for run in settled})
+            segment = self._write(connection, {run.name: run.folder for run in settled})
             found = looking()
             same = [run for run in settled if found.get(run.folder) == run.fingerprint]
             self._entries |= {
@@ -192,7 +244,6 @@ class Cache:
                 for run in same
             }  # fmt: skip
             self._entries = {path: entry for path, entry in self._entries.items() if Path(path).is_dir()}
-            self._types = types
             if len(self._segments()) > MOST_SEGMENTS:
                 self._merge(connection)
             if same:
@@ -205,7 +256,7 @@ class Cache:
     def _segments(self) -> set[str]:
         return {entry["segment"] for entry in self._entries.values()}
 
-    def _write(self, connection: Connection, tables: Iterable[str], kept: Mapping[str, str]) -> str:
+    def _write(self, connection: Connection, kept: Mapping[str, str]) -> str:
         """A segment with the rows of these runs (name -> path) from the tables; returns its name."""
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE keeping AS SELECT unnest($1) AS name, unnest($2) AS path",
@@ -213,7 +264,6 @@ class Cache:
         )
         return self._segment(
             connection,
-            tables,
             lambda table, segment: (
                 f"SELECT t.* REPLACE (keeping.path AS run), '{segment}' AS segment "
                 f"FROM {table} AS t JOIN keeping ON keeping.name = t.run"
@@ -222,6 +272,7 @@ class Cache:
 
     def _merge(self, connection: Connection) -> None:
         """All segments into one. The old ones stay until nobody can be reading them."""
+        self._forget(self._not_as_written(self._segments()))
         old = sorted(self._segments())
         entries = [(path, entry["segment"]) for path, entry in self._entries.items()]
         connection.execute(
@@ -237,18 +288,19 @@ class Cache:
                 "JOIN keeping ON keeping.path = kept.run AND keeping.segment = kept.segment"
             )
 
-        segment = self._segment(connection, self._types, rows)
+        segment = self._segment(connection, rows)
         self._entries = {path: {**entry, "segment": segment} for path, entry in self._entries.items()}
 
-    def _segment(self, connection: Connection, tables: Iterable[str], rows: Callable[[str, str], str]) -> str:
+    def _segment(self, connection: Connection, rows: Callable[[str, str], str]) -> str:
         """Writes a segment, whole or not at all. rows: (table, segment) -> the statement that gives its rows."""
         segment = f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
         unfinished = self.folder / f".{segment}"
         unfinished.mkdir(parents=True)
         try:
-            for table in tables:
+            for table in TABLES:
                 escaped = str(unfinished / f"{table}.parquet").replace("'", "''")
                 connection.execute(f"COPY ({rows(table, segment)}) TO '{escaped}' (FORMAT parquet, COMPRESSION zstd)")
+            self._sums[segment] = {path.name: _digest(path.read_bytes()) for path in unfinished.iterdir()}
             unfinished.rename(self.folder / segment)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -256,11 +308,9 @@ class Cache:
         return segment
 
     def _write_index(self) -> None:
-        segments = {
-            name: {file.name: file.stat().st_size for file in (self.folder / name).iterdir()}
-            for name in sorted(self._segments())
-        }
-        document = {"version": version(), "types": self._types, "segments": segments, "runs": self._entries}
+        segments = {name: self._sums[name] for name in sorted(self._segments())}
+        document: dict[str, Any] = {"version": version(), "segments": segments, "runs": self._entries}
+        document = {"digest": _digest(_canonical(document)), **document}
         unfinished = self.folder / f".index-{uuid.uuid4().hex[:8]}"
         unfinished.write_text(json.dumps(document), encoding="utf-8")
         unfinished.replace(self.folder / "index.json")
@@ -272,25 +322,10 @@ class Cache:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _kept_rows(table: str, columns: Mapping[str, str]) -> str:
-    """The statement that gives the kept rows of the runs in `cached_run`. Parquet knows no HUGEINT: types are cast."""
-    chosen = ", ".join(
-        "cached_run.name AS run" if name == "run" else f"kept.{_quoted(name)}::{kind} AS {_quoted(name)}"
-        for name, kind in columns.items()
-    )
+def _kept_rows(table: str) -> str:
+    """The statement that gives the kept rows of the runs in `cached_run`."""
     return (
-        f"SELECT {chosen} FROM read_parquet(getvariable('cached_{table}')) AS kept "
+        f"SELECT kept.* EXCLUDE (segment) REPLACE (cached_run.name AS run) "
+        f"FROM read_parquet(getvariable('cached_{table}')) AS kept "
         "JOIN cached_run ON cached_run.path = kept.run AND cached_run.segment = kept.segment"
     )
-
-
-def _types(connection: Connection) -> dict[str, dict[str, str]]:
-    """Table that holds rows of runs -> its columns and their types."""
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in connection.execute(
-        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal AND "
-        "table_name IN (SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT temporary) "
-        "ORDER BY table_name, column_index"
-    ).fetchall():
-        found.setdefault(table, {})[column] = kind
-    return {table: columns for table, columns in found.items() if "run" in columns}

@@ -70,6 +70,7 @@ class Database:
     ) -> None:
         """lazy_views: view -> (whether a statement names it, what makes it ready then)."""
         self._scratch = scratch
+        self._removed_too: list[tempfile.TemporaryDirectory[str]] = []
         self._numbers = itertools.count()
         self._lazy = dict(lazy_views)
         self._metered = False
@@ -97,7 +98,11 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
-        self._scratch.cleanup()
+        for folder in (self._scratch, *self._removed_too):
+            folder.cleanup()
+
+    def remove_when_closed(self, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._removed_too.append(folder)
 
     @property
     def exit_code(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import duckdb
 from analysis.database import lazy_views
 from analysis.database.cache import DERIVED, Cache
 from analysis.database.connection import METERED, SQL, Database
+from analysis.readers.csv_by_line import Problem
 from analysis.readers.run_folder import named
 from common.errors import UserError
+from common.text import storable
 
 #: Statements that only reading needs, and those for what the cache holds ready.
 _READING = ("05_measured.sql", "10_samples.sql")
@@ -32,6 +35,8 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
         if not path.is_dir():
             raise UserError(f"there is no run folder {path}")
     names = named(runs)
+    if any(_is_no_path_for_duckdb(folder) for folder in names.values()):
+        return _through_links(names)
     kept = Cache(cache) if isinstance(cache, Path) else cache
     fresh: list[str] = []
     if kept is not None:
@@ -47,7 +52,62 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
                 database.close()
         else:
             fresh = kept.fresh()
-    return _from_files(kept, names, fresh)
+    return _without_those_that_fail(kept, names, fresh)
+
+
+def _is_no_path_for_duckdb(folder: Path) -> bool:
+    """Whether it is not UTF-8, or would be taken for a pattern of paths."""
+    return bool(set(str(folder)) & set("*?[")) or storable(str(folder)) != str(folder)
+
+
+def _through_links(names: Mapping[str, Path]) -> Database:
+    """Reads the runs, those that DuckDB cannot name through links of our own; without the cache, which knows paths."""
+    scratch = tempfile.TemporaryDirectory(prefix="framewatt-")
+    links = {}
+    try:
+        for name, folder in names.items():
+            links[name] = folder
+            if _is_no_path_for_duckdb(folder):
+                links[name] = Path(scratch.name) / f"link{len(links)}"
+                links[name].symlink_to(folder, target_is_directory=True)
+        database = _without_those_that_fail(None, links, ())
+    except BaseException:
+        scratch.cleanup()
+        raise
+    database.remove_when_closed(scratch)
+    real = {link: names[name] for name, link in links.items()}
+    for place, problem in enumerate(database.problems):
+        for link, folder in real.items():
+            if problem.path.is_relative_to(link):
+                path = folder / problem.path.relative_to(link)
+                database.problems[place] = dataclasses.replace(problem, path=path)
+    return database
+
+
+#: What a run may bring about that no check has foreseen: sums that do not fit, texts that no database takes.
+_FAILS = (duckdb.Error, ArithmeticError, ValueError, MemoryError)
+
+
+def _without_those_that_fail(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[str]) -> Database:
+    """As `_from_files`. Where that fails, each run is read by itself, and those that fail alone are left out and named."""
+    try:
+        return _from_files(kept, names, fresh)
+    except _FAILS:
+        reasons = {name: reason for name, folder in names.items() if (reason := _why_it_fails(name, folder))}
+        if not reasons:
+            raise
+    database = _from_files(None, {name: folder for name, folder in names.items() if name not in reasons}, ())
+    for name, reason in reasons.items():
+        database.problems.append(Problem(names[name], f"cannot be analyzed and is left out ({reason})"))
+    return database
+
+
+def _why_it_fails(name: str, folder: Path) -> str | None:
+    try:
+        _from_files(None, {name: folder}, ()).close()
+    except _FAILS as error:
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
 
 
 def _new_database(names: Mapping[str, Path]) -> Database:
@@ -91,18 +151,32 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             except (OSError, duckdb.Error):
                 cached = {}
         sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
+        _derive(connection)
         if kept is not None:
-            for view in DERIVED:  # computed once, however often they are asked for; each builds on the one before
-                connection.execute(f"CREATE TABLE {view}_ready AS FROM {view}")
-                connection.execute(f"DROP VIEW {view}")
-                connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
             kept.keep(connection, sound)
+            if kept.edited:
+                message = "was changed since it was written: all that it held is read anew"
+                database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _derive(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes tables of the views that everything asks for: computed once; each builds on the one before.
+
+    A sum is a HUGEINT, which Parquet does not have: one that does not fit into 64 bits is unknown.
+    """
+    for view in DERIVED:
+        kinds = connection.execute(f"DESCRIBE {view}").fetchall()
+        wide = [name for name, kind, *_ in kinds if kind == "HUGEINT"]
+        cast = ", ".join(f'try_cast("{name}" AS BIGINT) AS "{name}"' for name in wide)
+        connection.execute(f"CREATE TABLE {view}_ready AS SELECT *{f' REPLACE ({cast})' if cast else ''} FROM {view}")
+        connection.execute(f"DROP VIEW {view}")
+        connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
 
 
 # --- tables and views -------------------------------------------------------------------------------------------

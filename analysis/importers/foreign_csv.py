@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.readers.csv_by_line import Problem
+from common.host import regular_files
 
 #: Lines of one file that are named one by one.
 MOST_LINES = 5
 #: Counts above this are junk; fields of the schema hold them all.
 MOST_COUNT = 2**31
 MOST_BYTES = 2**50
+MOST_ROWS = 1_000_000
+#: Of one file that is imported, whatever its format.
+MOST_FILE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,16 @@ class Line:
         return int(value)
 
 
-def read(path: Path, needed: Sequence[str], known: Sequence[str], problems: list[Problem]) -> list[Line]:
+def read(
+    path: Path, needed: Sequence[str], known: Sequence[str], problems: list[Problem], follow: bool = False
+) -> list[Line]:
     """All lines of the right length. Empty, with a problem, where a needed column is missing or it is no CSV.
 
+    follow: whether a link is followed, as one that the user has named is.
     known: columns that the format has but which are not needed; others are told and left out.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = regular_files.read(path, MOST_FILE_BYTES, follow).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(path, f"cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"))
         return []
@@ -88,10 +95,14 @@ def read(path: Path, needed: Sequence[str], known: Sequence[str], problems: list
         if foreign:
             shown = ", ".join(repr(name[:40]) for name in foreign[:MOST_LINES])
             problems.append(Problem(path, f"has unknown columns: {shown}; left out", loses=False))
-        lines, short = [], []
+        lines: list[Line] = []
+        short: list[int] = []
         for row in reader:
             if not row:
                 continue
+            if len(lines) + len(short) >= MOST_ROWS:
+                problems.append(Problem(path, f"has more than {MOST_ROWS:,} lines: the first are taken"))
+                break
             if len(row) != len(header):
                 short.append(reader.line_num)
             else:

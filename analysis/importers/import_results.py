@@ -19,12 +19,17 @@ from rich.console import Console
 from rich.text import Text
 
 import analysis.importers
+from analysis.importers import foreign_csv
 from analysis.importers.imported import Facts, Format, Imported, ImportedCell
-from common import schema
+from common import names, schema
 from common.errors import UserError, unknown
+from common.host import regular_files
+from common.text import shortened, storable
 
 #: Problems printed one by one; run.json keeps all.
 MOST_PROBLEMS = 20
+#: Entries of a folder that are tried as files to import, to say which of them could be.
+MOST_CHILDREN = 1000
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,7 @@ def import_results(
     facts = facts or Facts()
     if facts.precision is not None and facts.precision not in schema.PRECISIONS:
         raise unknown("precision", facts.precision, schema.PRECISIONS)
-    if facts.batch_size is not None and facts.batch_size < 1:
-        raise UserError(f"a batch size is a positive number, not {facts.batch_size}")
+    _check(facts)
     if not path.exists():
         raise UserError(f"there is no {path}")
     chosen = _format(path, format)
@@ -68,7 +72,7 @@ def import_results(
     if not imported.cells:
         raise UserError(f"nothing in {path} could be used as {chosen.title}")
     exit_code = int(any(problem.loses for problem in imported.problems))
-    hashes = {_name(path, source): _hash(source) for source in imported.sources}
+    hashes = {_name(path, source): _hash(path, source) for source in imported.sources}
     # the devices stand for the GPU that ran, said or found
     said = {**asdict(facts), "gpu_ordinal": None}
     identity = json.dumps([hashes, said, imported.devices, schema.SCHEMA_VERSION], sort_keys=True)
@@ -90,6 +94,25 @@ def import_results(
     return ImportResult(folder, exit_code)
 
 
+#: A GPU's number on its machine; no machine has so many.
+MOST_GPUS = 4096
+
+
+def _check(facts: Facts) -> None:
+    """Raises UserError for what becomes part of a key or a path and cannot be."""
+    for option in ("framework", "model"):
+        text = getattr(facts, option)
+        wrong = names.fault(text) if text is not None else None
+        if wrong:
+            raise UserError(
+                f"--{option} '{shortened(text, 40)}' is {wrong}; letters, digits, spaces and _.+- make a name"
+            )
+    if facts.batch_size is not None and not 1 <= facts.batch_size <= names.MOST_BATCH_SIZE:
+        raise UserError(f"a batch size is a positive number, not {facts.batch_size}; {names.MOST_BATCH_SIZE:,} at most")
+    if facts.gpu_ordinal is not None and facts.gpu_ordinal >= MOST_GPUS:
+        raise UserError(f"there is no GPU {facts.gpu_ordinal}; a machine has at most {MOST_GPUS}")
+
+
 def _format(path: Path, name: str | None) -> Format:
     known = formats()
     if name:
@@ -101,7 +124,7 @@ def _format(path: Path, name: str | None) -> Format:
             return one
     inside = [
         child.name
-        for child in (sorted(path.iterdir()) if path.is_dir() else [])
+        for child in (sorted(path.iterdir())[:MOST_CHILDREN] if path.is_dir() else [])
         if any(one.recognises(child) for one in known.values())
     ]
     hint = f"; import one of its {', '.join(inside)}" if inside else ""
@@ -113,8 +136,9 @@ def _name(path: Path, source: Path) -> str:
     return source.relative_to(path).as_posix() if path.is_dir() else source.name
 
 
-def _hash(source: Path) -> str:
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+def _hash(path: Path, source: Path) -> str:
+    raw = regular_files.read(source, foreign_csv.MOST_FILE_BYTES, follow=source == path)
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _word(text: str) -> str:
@@ -129,7 +153,7 @@ def _document(
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "run": name,
-        "command": " ".join(command),
+        "command": storable(" ".join(command)),
         "created_utc": None,
         "imported_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "origin": imported.origin,
@@ -156,7 +180,7 @@ def _write(folder: Path, document: Mapping[str, Any], cells: list[ImportedCell],
     try:
         for one in cells:
             target = staging / "cells" / one.cell.key
-            target.mkdir(parents=True)
+            target.mkdir(parents=True)  # Cell has checked the names
             row = {**one.cell.to_dict(), "cell_key": one.cell.key, "status": "ok", "origin": origin, **one.columns}
             # no phases are known of most sources: a header alone says so
             files = {"cell.csv": [row], "phases.csv": (), **one.files}

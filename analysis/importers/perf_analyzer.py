@@ -15,6 +15,7 @@ from analysis.importers import foreign_csv
 from analysis.importers.foreign_csv import Line, Refused
 from analysis.importers.imported import Facts, Format, Imported, ImportedCell, one_device
 from analysis.readers.csv_by_line import Problem
+from common import names
 from common.cell import Cell
 
 _RATE = "Inferences/Second"
@@ -47,11 +48,11 @@ def _read(path: Path, facts: Facts) -> Imported:
     problems: list[Problem] = []
     refused = Refused(path)
     cells: dict[str, ImportedCell] = {}
-    for line in foreign_csv.read(path, [_RATE], _KNOWN, problems):
+    for line in foreign_csv.read(path, [_RATE], _KNOWN, problems, follow=True):
         try:
             load = _load(line)
             cell = Cell(
-                facts.model or path.stem,
+                facts.model or names.from_text(path.stem),
                 framework,
                 precision,
                 batch_size,

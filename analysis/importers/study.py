@@ -20,6 +20,8 @@ from analysis.importers.imported import Facts, Format, Imported, ImportedCell, o
 from analysis.readers.csv_by_line import Problem
 from common.cell import Cell
 from common.errors import UserError, unknown
+from common.host import regular_files
+from common.text import shortened
 
 ORIGIN = "PERFACCT study"
 MEASURED = "winter 2023/24"
@@ -45,7 +47,7 @@ _COMPUTE_CAPABILITY = {"NVIDIA A2": "8.6", "Tesla V100S-PCIE-32GB": "7.0", "NVID
 
 _FILE = re.compile(r"(.+)_(\d+)_it_[a-z0-9]+_(py|nb)\.csv", re.IGNORECASE)
 _MACHINE_PREFIX = re.compile(r"[a-z]+[0-9]+")
-_REGION = re.compile(r"(.+)_(\d+)_(\d+)")
+_REGION = re.compile(r"(.+)_([0-9]{1,9})_([0-9]{1,9})")
 _CPU_METER = re.compile(r"CPU-(\d+)\.(package|dram)(?:-\d+)?")
 _TIMES = ("Batch_Size", "Elapsed_Times", "Throughput", "Latency")
 _METERS = ("region_idf", "device_name", "energy", "time")
@@ -114,9 +116,10 @@ def _licence(path: Path) -> str | None:
     for folder in (path, path.resolve().parent):
         for file in sorted(folder.glob("LICEN[CS]E*")):
             try:
-                lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+                text = regular_files.read(file, 2**20).decode("utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
+            lines = [shortened(line.strip(), 200) for line in text.splitlines() if line.strip()]
             if lines:
                 return ", ".join([lines[0], *(line for line in lines[1:] if line.startswith("Copyright"))])
     return None

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.importers import foreign_csv
 from analysis.importers.imported import Facts, Format, Imported, ImportedCell, one_device
 from analysis.readers.csv_by_line import Problem
+from common import names
 from common.cell import Cell
 from common.errors import UserError
+from common.host import regular_files
 
 _BEGIN, _END = ("startH2dMs", "startInMs"), ("endD2hMs", "endOutMs")
 MOST_LINES = 5
@@ -35,7 +38,7 @@ def _recognises(path: Path) -> bool:
 
 def _read(path: Path, facts: Facts) -> Imported:
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(regular_files.read(path, foreign_csv.MOST_FILE_BYTES, follow=True))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError):
@@ -43,7 +46,7 @@ def _read(path: Path, facts: Facts) -> Imported:
     if not isinstance(entries, list):
         raise UserError(f"{path} is not the list of times that trtexec --exportTimes writes")
     cell = Cell(
-        model=facts.model or path.stem,
+        model=facts.model or names.from_text(path.stem),
         variant=facts.framework or "tensorrt",
         precision=facts.need("precision", "trtexec's times do not say the precision"),
         batch_size=facts.need("batch_size", "trtexec's times do not say the batch size"),

@@ -16,6 +16,7 @@ from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds, Pair
 from analysis.results.metrics import shown
 from analysis.results.selection import DIMENSIONS
 from common.stats import comparison as compare
+from common.text import spreadsheet
 
 HEADINGS = (
     "framework",
@@ -76,7 +77,7 @@ def show(found: FrontEnds, console: Console) -> None:
         for pair in pairs:
             *words, verdict = texts(pair)
             look = compare.STYLES[pair.comparison.verdict] if pair.comparison else "dim"
-            grid.add_row(*words, Text(verdict, style=look))
+            grid.add_row(*map(Text, words), Text(verdict, style=look))
         console.print(grid)
     console.print()
     if found.counts:
@@ -100,7 +101,7 @@ def write_csv(path: Path, found: FrontEnds) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(values(pair) for pair in found.pairs)
+        writer.writerows({name: spreadsheet(value) for name, value in values(pair).items()} for pair in found.pairs)
 
 
 def section(found: FrontEnds) -> Mapping[str, Any]:

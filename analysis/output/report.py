@@ -21,6 +21,7 @@ from analysis.readers.run_json import DEVICE
 from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, idle_levels, machines
+from common.text import visible
 
 Row = Mapping[str, Any]
 
@@ -38,6 +39,8 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
+    # what is put in is text of others, but for what this module itself has marked safe
+    finalize=lambda value: value if not isinstance(value, str) or hasattr(value, "__html__") else visible(value),
 )
 
 

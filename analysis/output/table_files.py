@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from analysis.output.colour_scale import BEST, MIDDLE, WORST
 from analysis.results.metrics import HEADLINES, METRICS
 from analysis.results.selection import DIMENSIONS
 from analysis.results.tables import Table, describe
+from common.text import markdown as _escape
+from common.text import shortened, spreadsheet, visible
 
 Row = Mapping[str, Any]
 
@@ -25,10 +28,6 @@ FACTS = (
     *DIMENSIONS, "status", "message", "marks", "replicates", "samples", "energy_basis", "framework_version", "model_hash",
     "weights", "device_uuid", "compute_capability", "origin", "created_utc", "cell_keys",
 )  # fmt: skip
-
-
-def _escape(text: object) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("*", "\\*").replace("<", "&lt;")
 
 
 def markdown(tables: Sequence[Table], problems: Sequence[str], compared: FrontEnds | None = None) -> str:
@@ -69,7 +68,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _csv_value(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+    return spreadsheet(" ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 # --- Excel ------------------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ MOST_SHEETS = 200
 
 def _sheet_name(text: str, taken: set[str]) -> str:
     """At most 31 characters, none that Excel refuses, unique whatever the case."""
-    base = re.sub(r"[\[\]:*?/\\']", " ", text).strip()[:31] or "table"
+    base = re.sub(r"[\[\]:*?/\\']", " ", visible(text, keep="")).strip()[:31] or "table"
     name, number = base, 1
     while name.lower() in taken:
         number += 1
@@ -94,6 +93,15 @@ def _with_sheets(tables: Sequence[Table]) -> list[Table]:
     """The tables that get a sheet, in their order; headlines come first where there are too many."""
     ranked = sorted(range(len(tables)), key=lambda place: tables[place].metric.name not in HEADLINES)
     return [tables[place] for place in sorted(ranked[:MOST_SHEETS])]
+
+
+#: Excel's own limit of a cell.
+MOST_CELL_TEXT = 32_767
+
+
+def _cell_text(text: str) -> str:
+    """Written as text it is never a formula; it is shown as it is, and fits."""
+    return shortened(visible(text), MOST_CELL_TEXT)
 
 
 def _hex(colour: tuple[int, int, int]) -> str:
@@ -146,19 +154,22 @@ def write_excel(
 
 def _table_sheet(book: Any, sheet: Any, table: Table, bold: Any, heading: Any, grey: Any) -> None:
     labels = len(table.row_names)
-    sheet.write_string(0, 0, table.title, bold)
-    sheet.write_string(1, 0, table.subtitle, grey)
+    sheet.write_string(0, 0, _cell_text(table.title), bold)
+    sheet.write_string(1, 0, _cell_text(table.subtitle), grey)
     for place, name in enumerate(table.row_names):
         sheet.write_string(3, place, name.replace("_", " "), heading)
     for place, column in enumerate(table.columns, labels):
-        sheet.write_string(3, place, describe(table.column_name, column), heading)
+        sheet.write_string(3, place, _cell_text(describe(table.column_name, column)), heading)
     values = [entry.value for entry in table.entries.values() if entry.value is not None]
     number = {"num_format": _number_format(values), "align": "right"}
     plain, best = book.add_format(number), book.add_format({**number, "bold": True})
     text = book.add_format({"align": "right", "font_color": "#666666"})
     for line, row in enumerate(table.rows, 4):
         for place, label in enumerate(row):
-            sheet.write(line, place, label)
+            if isinstance(label, (int, float)):
+                sheet.write_number(line, place, label)
+            else:
+                sheet.write_string(line, place, _cell_text("" if label is None else str(label)))
         for place, column in enumerate(table.columns, labels):
             entry = table.entry(row, column)
             if entry.value is not None:
@@ -178,7 +189,7 @@ def _table_sheet(book: Any, sheet: Any, table: Table, bold: Any, heading: Any, g
             for place in range(labels, labels + len(table.columns)):
                 sheet.conditional_format(4, place, last, place, scale)
     for place, line_text in enumerate(table.footers, last + 2):
-        sheet.write_string(place, 0, line_text, grey)
+        sheet.write_string(place, 0, _cell_text(line_text), grey)
     sheet.freeze_panes(4, labels)
     sheet.set_column(0, labels - 1, 14)
     sheet.set_column(labels, labels + len(table.columns), 13)
@@ -190,10 +201,10 @@ def _list_sheet(sheet: Any, columns: Sequence[str], rows: Sequence[Row], heading
     for line, row in enumerate(rows, 1):
         for place, name in enumerate(columns):
             value = row[name]
-            if isinstance(value, (int, float)):
+            if isinstance(value, (int, float)) and math.isfinite(value):
                 sheet.write_number(line, place, value)
             elif value is not None:
-                sheet.write_string(line, place, value if isinstance(value, str) else json.dumps(value))
+                sheet.write_string(line, place, _cell_text(value if isinstance(value, str) else json.dumps(value)))
     sheet.freeze_panes(1, freeze)
     sheet.autofilter(0, 0, max(len(rows), 1), len(columns) - 1)
     sheet.set_column(0, len(columns) - 1, 16)

@@ -18,6 +18,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from analysis.results.metrics import shown
+from common.text import visible
 
 #: Points in one inch of an SVG that matplotlib writes.
 _POINTS = 72.0
@@ -38,7 +39,7 @@ class Target:
 
     @property
     def element(self) -> str:
-        title = f"<title>{escape(self.text)}</title>"
+        title = f"<title>{escape(visible(self.text))}</title>"
         if self.width == self.height == 0:
             return f'<circle class="at" cx="{self.left:.1f}" cy="{self.top:.1f}" r="{_RADIUS}">{title}</circle>'
         return (

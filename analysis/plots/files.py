@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from common.text import visible
 
 _METADATA = {"Date": None, "Creator": None}
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """`name.svg` and `name.png` in the folder."""
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text()))
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     figure.savefig(paths[0], metadata=_METADATA)
@@ -24,7 +29,7 @@ def inline_svg(path: Path, description: str) -> str:
     """A saved plot as an <svg> element that fills the width of its page; description is read out by screen readers."""
     svg = path.read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :]
-    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = visible(description).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     opening = svg[: svg.index(">")]
     sized = re.sub(r' (width|height)="[^"]*"', "", opening)
     return f'{sized} role="img" aria-label="{label}"{svg[len(opening) :]}'

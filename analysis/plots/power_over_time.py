@@ -25,7 +25,7 @@ _READINGS = """
 WITH bounds AS (SELECT min(t_ns) AS low, max(t_ns) - min(t_ns) + 1 AS length FROM power WHERE run = $1 AND boot IS NULL)
 SELECT concat_ws(' ', domain, device) AS meter, avg(t_ns) AS t_ns, avg(power_mw) AS power_mw
 FROM power, bounds WHERE run = $1 AND boot IS NULL AND power_mw IS NOT NULL
-GROUP BY meter, (t_ns - low) * $2 // length ORDER BY meter, t_ns
+GROUP BY meter, (t_ns - low)::HUGEINT * $2 // length ORDER BY meter, t_ns
 """
 
 _PHASES = """

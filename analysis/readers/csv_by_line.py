@@ -7,16 +7,39 @@ here: every good line is kept, every other is named. What a line may hold is dec
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-from common import schema
+from common import cell, schema
+from common.host import regular_files
+from common.text import shortened
 
 INT64 = range(-(2**63), 2**63)
+#: Instants of CLOCK_MONOTONIC in ns: 31 years of uptime. Differences and sums of such fit into 64 bits.
+INSTANTS = range(10**18)
+#: A count beyond this is junk, and a product of two is no longer a number that DuckDB holds.
+MOST_COUNT = 2**40
+#: Bytes of one file of each kind. Those of many rows are read line by line, when something is wrong in them, up to
+#: MOST_CAREFUL_BYTES: it takes memory, about 15 bytes for each.
+MOST_BYTES: Mapping[str, int] = {
+    "cell.csv": 2**20,
+    "phases.csv": 2**20,
+    "passes.csv": 16 * 2**20,
+    "quantiles.csv": 2**20,
+    "energy.csv": 16 * 2**20,
+    "attempts.csv": 64 * 2**20,
+    "samples.csv": 256 * 2**20,
+    "device_times.csv": 256 * 2**20,
+    "power.csv": 1024 * 2**20,
+}
+MOST_CAREFUL_BYTES = 64 * 2**20
+_MOST_SHOWN = 400
 _QUOTED = re.compile("'.*'")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
@@ -56,7 +79,7 @@ class Problem:
         if self.lines:
             where += f":{self.lines[0]}"
         more = f" (and {self.rows - 1} more rows of this file)" if self.rows > 1 and self.lines else ""
-        return f"{where}: {self.message}{more}"
+        return f"{where}: {shortened(self.message, _MOST_SHOWN)}{more}"
 
 
 @dataclass
@@ -102,13 +125,27 @@ def _cell(values: Values) -> str | None:
     empty = [name for name in ESSENTIAL["cell.csv"] if not values[name]]
     if empty:
         return f"{', '.join(empty)} is empty"
-    if int(values["batch_size"]) < 1:
-        return f"batch_size is {values['batch_size']}, not a positive number"
-    if values["status"] not in schema.STATUSES:
-        return f"status '{values['status']}' is none of {', '.join(schema.STATUSES)}"
-    if values["io"] not in schema.IO_MODES:
-        return f"io '{values['io']}' is none of {', '.join(schema.IO_MODES)}"
-    return None
+    for name, words in (("status", schema.STATUSES), ("io", schema.IO_MODES)):
+        if values[name] not in words:
+            return f"{name} '{values[name][:40]}' is none of {', '.join(words)}"
+    too_many = [name for name in COUNTS if values[name] and not 0 <= int(values[name]) <= MOST_COUNT]
+    if too_many:
+        return f"{too_many[0]} is {values[too_many[0]]}: no count is negative or so big"
+    return cell.key_fault_of(values["cell_key"]) or cell.fault_of(_key_values(values))
+
+
+#: Columns of cell.csv that count something.
+COUNTS = tuple(column.name for column in schema.CELL if column.kind == "count")
+
+
+def _key_values(values: Values) -> dict[str, object]:
+    """The key columns of a cell that are known, as the types they are of."""
+    kinds = {"BIGINT": int, "DOUBLE": float, "VARCHAR": str}
+    return {
+        column.name: kinds[column.type](values[column.name])
+        for column in schema.CELL
+        if column.kind == "key" and values[column.name]
+    }
 
 
 def _phase(values: Values) -> str | None:
@@ -176,6 +213,18 @@ CHECKS: Mapping[str, Callable[[Values], str | None]] = {
 
 _KNOWN = {name: schema.header(name) for name in schema.FILES}
 _TYPES = {name: [column.type for column in columns] for name, columns in schema.FILES.items()}
+_INSTANTS = {
+    name: frozenset(column.name for column in columns if column.kind == "instant")
+    for name, columns in schema.FILES.items()
+}
+#: Columns that no two rows of a file may share: where they do, nothing tells which of the rows is meant.
+UNIQUE: Mapping[str, tuple[str, ...]] = {
+    "samples.csv": ("i",),
+    "device_times.csv": ("i",),
+    "passes.csv": ("i",),
+    "energy.csv": ("i", "domain"),
+    "quantiles.csv": ("quantile",),
+}
 
 
 def _records(raw: bytes, quoted_lines: bool) -> Iterator[tuple[int, list[str] | str]]:
@@ -186,22 +235,21 @@ def _records(raw: bytes, quoted_lines: bool) -> Iterator[tuple[int, list[str] | 
     """
     if quoted_lines:
         try:
-            reader = csv.reader(raw.decode("utf-8").splitlines(keepends=True), strict=True)
+            reader = csv.reader(io.StringIO(raw.decode("utf-8"), newline=""), strict=True)
             records: list[tuple[int, list[str] | str]] = [(reader.line_num, row) for row in reader if row]
         except (UnicodeDecodeError, csv.Error):
             pass
         else:
             yield from records
             return
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if line.strip(b"\r") == b"":
+    for number, line in enumerate(io.BytesIO(raw), 1):
+        if line.strip(b"\r\n") == b"":
             continue
-        if number == len(lines):
+        if not line.endswith(b"\n"):
             yield number, "the line is cut off"
             continue
         try:
-            text = line.decode("utf-8").removesuffix("\r")
+            text = line[:-1].decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError:
             yield number, "the line is not text"
             continue
@@ -217,14 +265,16 @@ def _records(raw: bytes, quoted_lines: bool) -> Iterator[tuple[int, list[str] | 
 def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
     """Every row of `path` that holds, as strings in the schema's column order; empty stands for unknown.
 
-    file_name: which of `schema.FILES` it is. A line is left out when it is cut off, has another number of fields than
-    the header, holds a value of another type, or contradicts itself (CHECKS); columns may stand in any order.
+    file_name: which of `schema.FILES` it is. raw: what it holds, where that has been read. A line is left out when it is
+    cut off, has another number of fields than the header, holds a value of another type, or contradicts itself (CHECKS);
+    columns may stand in any order. A whole file is left out that is too large, is none (a link, a FIFO, ...) or holds two
+    rows of one name (UNIQUE).
     Never raises for what a file holds; OSError becomes a problem too.
     """
     content = Content()
     if raw is None:
         try:
-            raw = path.read_bytes()
+            raw = regular_files.read(path, min(MOST_BYTES[file_name], MOST_CAREFUL_BYTES))
         except OSError as error:
             content.problems.append(Problem(path, f"cannot be read: {error.strerror}"))
             return content
@@ -252,7 +302,7 @@ def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
         content.problems.append(Problem(path, f"lacks {', '.join(missing)}: taken as unknown", loses=False))
     foreign = [name for name in names if name not in known]
     if foreign:
-        shown = ", ".join(repr(name) for name in foreign[:5])
+        shown = ", ".join(repr(name[:40]) for name in foreign[:5])
         content.problems.append(Problem(path, f"has columns that are not framewatt's: {shown}; left out", loses=False))
 
     places = [names.index(name) if name in names else -1 for name in known]
@@ -271,18 +321,71 @@ def _rows_of(
     known = _KNOWN[file_name]
     types = _TYPES[file_name]
     check = CHECKS[file_name]
-    bad: dict[str, tuple[str, list[int]]] = {}
+    instants = _INSTANTS[file_name]
+    bad: dict[str, _Bad] = {}
     for number, fields in records:
-        reason = _wrong(fields, names, known, types, places, check)
+        reason = _wrong(fields, names, known, types, places, check, instants)
         if reason is None:
             content.rows.append([fields[place] if place >= 0 else "" for place in places])
         else:
             # one problem for each kind of fault, told by its first line, however many values were junk
-            bad.setdefault(_QUOTED.sub("", reason), (reason, []))[1].append(number)
-    content.problems.extend(
-        Problem(path, reason, lines=tuple(numbers[:5]), rows=len(numbers)) for reason, numbers in bad.values()
-    )
+            kind = _QUOTED.sub("", reason)
+            if kind not in bad and len(bad) >= _MOST_KINDS:
+                kind = ""
+            bad.setdefault(kind, _Bad(reason)).add(number)
+    content.problems.extend(Problem(path, one.reason, lines=tuple(one.first), rows=one.count) for one in bad.values())
+    twice = _twice(file_name, content.rows)
+    if twice:
+        content.problems.append(Problem(path, f"{twice}: nothing of it can be used", rows=len(content.rows)))
+        content.rows = []
     return content
+
+
+#: Kinds of faults of one file that are told apart, and lines of each that are named.
+_MOST_KINDS = 20
+_MOST_LINES = 5
+
+
+@dataclass
+class _Bad:
+    """Lines that were left out for one reason: the first of them, and how many."""
+
+    reason: str
+    first: list[int] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if len(self.first) < _MOST_LINES:
+            self.first.append(number)
+
+
+def _twice(file_name: str, rows: Sequence[Row]) -> str | None:
+    """What two rows have in common that no two may, or None."""
+    columns = UNIQUE.get(file_name)
+    if columns is None:
+        return None
+    places = [_KNOWN[file_name].index(name) for name in columns]
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        name = tuple(_number(row[place]) for place in places)
+        if name[0] == "":
+            continue
+        if name in seen:
+            said = ", ".join(
+                f"{column} {shortened(row[place], 40)}" for column, place in zip(columns, places, strict=True)
+            )
+            return f"names {said} twice"
+        seen.add(name)
+    return None
+
+
+def _number(text: str) -> object:
+    """7 and 007 are one name."""
+    try:
+        return float(text) if "." in text or "e" in text.lower() else int(text)
+    except ValueError:
+        return text
 
 
 def _wrong(
@@ -292,6 +395,7 @@ def _wrong(
     types: Sequence[str],
     places: Sequence[int],
     check: Callable[[Values], str | None],
+    instants: Collection[str],
 ) -> str | None:
     """Why a line cannot be used, or None."""
     if isinstance(fields, str):
@@ -305,6 +409,10 @@ def _wrong(
             return f"{name} is '{text[:40]}', not {'a whole number' if kind == 'BIGINT' else 'a finite number'}"
         if "\0" in text:
             return f"{name} holds a zero byte"
+        if len(text) > schema.MOST_TEXT:
+            return f"{name} is longer than {schema.MOST_TEXT:,} characters"
+        if text and name in instants and int(text) not in INSTANTS:
+            return f"{name} is {text}: no instant is negative or so late"
         values[name] = text
     return check(values)
 
@@ -314,7 +422,7 @@ def head_and_tail_are_sound(path: str, expected_header: bytes) -> bool:
 
     A file cut in the middle of a line can still parse, with a number that lost its last digits; this is what sees it.
     """
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, regular_files.OPEN)
     try:
         size = os.fstat(handle).st_size
         if size < len(expected_header) or os.pread(handle, len(expected_header), 0) != expected_header:
@@ -331,9 +439,24 @@ def has_typed_rows(path: str, file_name: str) -> bool:
     out, the lines of a file have a handful of shapes, and those are looked at: 0.3 s for a million readings. For files
     without quoted fields; False only means that the file must be read line by line.
     """
-    raw = Path(path).read_bytes()[len(header_line(file_name)) :]
+    with os.fdopen(os.open(path, regular_files.OPEN), "rb") as file:
+        file.seek(len(header_line(file_name)))
+        return all(_are_typed(part, file_name) for part in _whole_lines(file))
+
+
+#: Bytes of a file that are looked at together, and of one line, beyond which it is not sound.
+_PART_BYTES = 32 * 2**20
+_LINE_BYTES = 2**20
+
+
+def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    while part := file.read(_PART_BYTES):
+        yield part if part.endswith(b"\n") else part + file.readline(_LINE_BYTES)
+
+
+def _are_typed(lines: bytes, file_name: str) -> bool:
     kinds = _TYPES[file_name]
-    for shape in set(raw.translate(None, b"0123456789").split(b"\n")[:-1]):
+    for shape in set(lines.translate(None, b"0123456789").split(b"\n")[:-1]):
         fields = shape.split(b",")
         if len(fields) != len(kinds) or b'"' in shape or b"\r" in shape or b"\0" in shape:
             return False

@@ -12,15 +12,20 @@ import re
 from functools import cache
 
 from analysis.readers import csv_by_line as reading
-from common import schema
+from common import cell, schema
 
 # A double that is finite whatever its digits are; an integer that fits into 64 bits.
 _DOUBLE = rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?"
 _INTEGER = rb"-?[0-9]{1,18}"
+_COUNT = rb"[0-9]{1,12}"
+_INSTANT = rb"[0-9]{1,18}"
+# What common.names takes, but for other scripts, commas and a space at the end.
+_NAME = rb"[A-Za-z0-9_](?:[A-Za-z0-9 _.+:=@()\[\]#%~-]{0,98}[A-Za-z0-9_.)-])?"
+_KEY = rb"[A-Za-z0-9_](?:[A-Za-z0-9 _.+:=@()\[\]#%~-]{0,238}[A-Za-z0-9_.)-])?"
 # An empty field in quotes is left out: DuckDB would tell it from an empty one.
-_PLAIN = rb'[^",\r\n\0]+'
-_ONE_LINE = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\n\0]|"")+")'
-_SEVERAL_LINES = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\0]|"")+")'
+_PLAIN = rb'[^",\r\n\0]{1,4096}'
+_ONE_LINE = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\n\0]|""){1,4096}")'
+_SEVERAL_LINES = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\0]|""){1,4096}")'
 
 
 def _words(words: tuple[str, ...]) -> bytes:
@@ -29,14 +34,23 @@ def _words(words: tuple[str, ...]) -> bytes:
 
 #: What a field must be beyond its type (`reading.CHECKS`), and the ones that `Cell` is made from.
 _FIELDS = {
-    ("cell.csv", "cell_key"): rb"(?P<key>" + _PLAIN + rb")",
-    ("cell.csv", "batch_size"): rb"[1-9][0-9]{0,17}",
+    **{
+        ("cell.csv", name): _NAME if name in reading.ESSENTIAL["cell.csv"] else rb"(?:" + _NAME + rb")?"
+        for name in cell.NAMES
+    },
+    ("cell.csv", "cell_key"): rb"(?P<key>" + _KEY + rb")",
+    ("cell.csv", "batch_size"): rb"[1-9][0-9]{0,6}",
+    ("cell.csv", "streams"): rb"(?:[1-9][0-9]{0,3})?",
+    ("cell.csv", "replicate"): rb"(?:[0-9]{1,5})?",
+    ("cell.csv", "target_rate_per_s"): rb"(?:[1-9][0-9]{0,8}(?:\.[0-9]{1,40})?)?",
+    **{("cell.csv", name): rb"(?:" + _COUNT + rb")?" for name in reading.COUNTS if name != "batch_size"},
     ("cell.csv", "status"): rb"(?P<status>" + _words(schema.STATUSES) + rb")",
     ("cell.csv", "io"): _words(schema.IO_MODES),
-    ("cell.csv", "scenario"): rb"(?P<scenario>" + _PLAIN + rb")",
+    ("cell.csv", "scenario"): rb"(?P<scenario>" + _NAME + rb")",
     ("phases.csv", "phase"): _PLAIN,
     ("phases.csv", "start_ns"): rb"[0-9]{1,18}",
     ("phases.csv", "end_ns"): rb"[0-9]{0,18}",
+    ("attempts.csv", "t_ns"): _INSTANT,
     ("attempts.csv", "event"): rb"(?:start|finish)",
 }
 

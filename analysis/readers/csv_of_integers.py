@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from common.host import regular_files
+
 Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -129,7 +131,7 @@ def _gather(
         good = False
         if body >= 0:
             try:
-                file = os.open(path, os.O_RDONLY)
+                file = os.open(path, regular_files.OPEN)
             except OSError:
                 file = -1
             if file >= 0:

@@ -1,6 +1,6 @@
 """What tells that a run's files have changed: names, sizes and times of every file that an analysis reads.
 
-Covered are the run's own JSON and CSV files, the names of its cells, and of each cell folder its times, and size and times
+Covered are the run's own files that are read, the names of its cells, and of each cell folder its times, and size and times
 of each file in it. A file that is added, removed or renamed changes the folder's times, so its listing need not be read
 again: it is enough to look at the files that were there. Times are those of modification and of change: the first alone
 can be set back (`touch`, `cp -p`, `rsync -t`).
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from array import array
@@ -54,16 +55,22 @@ def of_stats(
 
 
 def run_files(folder: str) -> dict[str, Stat]:
-    """The JSON and CSV files of a run itself. Raises OSError where there is no such folder."""
+    """The files of a run itself that are read. Raises OSError where there is no such folder."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith((".json", ".csv"))]
-    # a link counts as what it leads to
-    return {name: stat_of(os.stat(f"{folder}/{name}")) for name in names}  # noqa: PTH116 - Path costs three times as much
+        names = [entry.name for entry in entries if _is_read(entry.name)]
+    # a link counts as itself: it is not followed
+    return {name: stat_of(os.lstat(f"{folder}/{name}")) for name in names}
+
+
+def _is_read(name: str) -> bool:
+    return name in ("run.json", "attempts.csv") or (name.startswith("power") and name.endswith(".csv"))
 
 
 def cell_names(folder: str) -> list[str]:
     """Names of the cell folders of a run, in order."""
     try:
+        if not stat.S_ISDIR(os.lstat(f"{folder}/cells").st_mode):
+            return []
         with os.scandir(f"{folder}/cells") as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:
@@ -78,9 +85,9 @@ def of_run(folder: str, names: Sequence[str]) -> Fingerprint:
         numbers.extend(files[name])
     newest = max((status[1] for status in files.values()), default=0)
     cells = cell_names(folder)
-    places = ["/", *(f"/{name}" for name in names)]
+    places = ["", *(f"/{name}" for name in names)]
     if cells:
-        at = os.open(f"{folder}/cells", os.O_RDONLY | os.O_DIRECTORY)
+        at = os.open(f"{folder}/cells", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             looked = _stats(at, [cell + place for cell in cells for place in places])
         finally:
@@ -92,10 +99,10 @@ def of_run(folder: str, names: Sequence[str]) -> Fingerprint:
 
 def _stats(at: int, paths: Sequence[str]) -> list[Stat]:
     """Size and times of these paths below an open folder; ABSENT for one that is not there."""
-    stat = os.stat
+    lstat = os.lstat
     try:
         # all at once: the loop itself takes half as long as the system does to look
-        found = [stat(path, dir_fd=at) for path in paths]
+        found = [lstat(path, dir_fd=at) for path in paths]
     except OSError:
         pass
     else:
@@ -103,7 +110,7 @@ def _stats(at: int, paths: Sequence[str]) -> list[Stat]:
     looked = []
     for path in paths:
         try:
-            looked.append(stat_of(stat(path, dir_fd=at)))
+            looked.append(stat_of(lstat(path, dir_fd=at)))
         except OSError:
             looked.append(ABSENT)
     return looked

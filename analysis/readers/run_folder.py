@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from analysis.readers import run_json as run_facts
 from analysis.readers.csv_by_line import Problem, Row
 from analysis.readers.fingerprints import ABSENT, Fingerprint, Stat
 from common import schema
+from common.host import regular_files
+from common.text import shortened, storable
 
 #: Tables that hold rows of the small CSV files: table -> file name. Columns: run, cell_key (but for cell.csv), the file's.
 ROW_TABLES = {
@@ -28,6 +31,11 @@ ROW_TABLES = {
     "quantile_row": "quantiles.csv",
     "energy_row": "energy.csv",
 }
+
+#: What is looked at in one run; more is no measurement.
+MOST_CELLS = 200_000
+MOST_POWER_FILES = 1000
+MOST_ENTRIES = 1000
 
 _SPECIAL = re.compile(r'[",\r\n]')
 _HEADERS = {name: reading.header_line(name) for name in schema.FILES}
@@ -77,7 +85,7 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
     names: dict[str, Path] = {}
     for folder in folders:
         name = folder.name if count[folder.name] == 1 else f"{folder.parent.name}/{folder.name}"
-        names[name if name not in names else str(folder)] = folder
+        names[storable(name if name not in names else str(folder))] = folder
     return names
 
 
@@ -94,18 +102,24 @@ def scan(name: str, folder: Path) -> RunFiles:
     run.document, problem = run_facts.read(folder)
     if problem:
         run.problems.append(problem)
-    for file_name in sorted(files):
-        if file_name.startswith("power") and file_name.endswith(".csv"):
-            run.power.append(BigFile(f"{folder}/{file_name}", files[file_name][0]))
-    if "attempts.csv" in files:
-        run.attempts.append(BigFile(f"{folder}/attempts.csv", files["attempts.csv"][0]))
+    _run_own_files(run, files)
     cells: dict[str, tuple[Stat, dict[str, Stat]]] = {}
     known = 0
-    for key in fingerprints.cell_names(str(folder)):
+    keys = fingerprints.cell_names(str(folder))
+    if regular_files.kind_of(folder / "cells") == "a link":
+        run.problems.append(Problem(folder / "cells", "is a link, not a folder: no cell of it is read"))
+    if len(keys) > MOST_CELLS:
+        message = f"holds {len(keys)} entries: the first {MOST_CELLS:,} are read"
+        run.problems.append(Problem(folder / "cells", message, rows=len(keys) - MOST_CELLS))
+    for key in keys[:MOST_CELLS]:
         path = f"{folder}/cells/{key}"
-        cells[key] = _look(path)
-        if cells[key][0] != ABSENT:
-            known += _read_cell(run, key, path, cells[key][1])
+        looked = _look(path)
+        cells[key] = (looked.stat, looked.files)
+        if looked.is_folder:
+            run.problems += [Problem(Path(path) / name, message) for name, message in looked.odd.items()]
+            known += _read_cell(run, key, path, looked)
+        elif looked.odd:
+            run.problems += [Problem(Path(path), message) for message in looked.odd.values()]
     run.names = tuple(sorted({file_name for _, inside in cells.values() for file_name in inside}))
     run.files = len(cells) * (1 + len(run.names))
     run.fingerprint = fingerprints.of_stats(files, cells, run.names)
@@ -114,44 +128,100 @@ def scan(name: str, folder: Path) -> RunFiles:
     return run
 
 
-def _look(path: str) -> tuple[Stat, dict[str, Stat]]:
-    """(times of the cell folder, name -> size and times of its files); (ABSENT, {}) for what is no folder."""
-    inside: dict[str, Stat] = {}
+def _run_own_files(run: RunFiles, files: Mapping[str, Stat]) -> None:
+    """Power readings and the journal, where they are files and not too large."""
+    power = [name for name in sorted(files) if name.startswith("power")]
+    if len(power) > MOST_POWER_FILES:
+        message = f"holds {len(power)} files of power readings: the first {MOST_POWER_FILES:,} are read"
+        run.problems.append(Problem(run.folder, message, rows=len(power) - MOST_POWER_FILES))
+    for name in (*power[:MOST_POWER_FILES], *(name for name in files if name == "attempts.csv")):
+        path, size = f"{run.folder}/{name}", files[name][0]
+        wrong = _unfit("power.csv" if name.startswith("power") else name, regular_files.kind_of(path), size)
+        if wrong:
+            run.problems.append(Problem(Path(path), wrong))
+        else:
+            (run.power if name.startswith("power") else run.attempts).append(BigFile(path, size))
+
+
+def _unfit(file_name: str, kind: str | None, size: int) -> str | None:
+    """Why a file is not opened at all, or None."""
+    if kind:
+        return f"is {kind}, not a file: it is not read"
+    most = reading.MOST_BYTES[file_name]
+    return f"is larger than {regular_files.size_in_words(most)}: it is not read" if size > most else None
+
+
+@dataclass
+class _Looked:
+    """A cell folder, or what is in its place. files: those that are read; odd: name -> why one of them is not."""
+
+    stat: Stat = ABSENT
+    is_folder: bool = False
+    files: dict[str, Stat] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
+
+
+def _look(path: str) -> _Looked:
+    found = _Looked()
     try:
         # plain strings and os: Path costs three times as much over 300,000 files
-        folder = fingerprints.stat_of(os.stat(f"{path}/"))  # noqa: PTH116
+        status = os.lstat(path)
+        found.stat = fingerprints.stat_of(status)
+        if not stat.S_ISDIR(status.st_mode):
+            kind = regular_files.kind(status.st_mode)
+            if kind:
+                found.odd[""] = f"is {kind}, not a folder: it is not read"
+            return found
+        found.is_folder = True
         with os.scandir(path) as entries:
-            for entry in entries:
-                try:
-                    inside[entry.name] = fingerprints.stat_of(entry.stat())
-                except OSError:
-                    inside[entry.name] = ABSENT
+            for number, entry in enumerate(entries):
+                if number == MOST_ENTRIES:
+                    found.odd[""] = f"holds more than {MOST_ENTRIES} files: not all are looked at"
+                    break
+                if entry.name in schema.FILES:
+                    _look_at_file(found, entry)
     except OSError:
-        return ABSENT, {}
-    return folder, inside
+        return _Looked()
+    return found
+
+
+def _look_at_file(found: _Looked, entry: os.DirEntry[str]) -> None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        found.files[entry.name] = ABSENT
+        return
+    wrong = _unfit(entry.name, regular_files.kind(status.st_mode), status.st_size)
+    if wrong:
+        found.odd[entry.name] = wrong
+    else:
+        found.files[entry.name] = fingerprints.stat_of(status)
 
 
 def _bytes(run: RunFiles, path: str, size: int) -> bytes | None:
     """The whole file; size: what it held when it was looked at."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, regular_files.OPEN)
         try:
             raw = os.read(file, size + 1)
         finally:
             os.close(file)
-        return raw if len(raw) == size else Path(path).read_bytes()
+        return raw if len(raw) == size else regular_files.read(path, reading.MOST_BYTES[Path(path).name])
     except OSError as error:
         run.problems.append(Problem(Path(path), f"cannot be read: {error.strerror}"))
         return None
 
 
-def _read_cell(run: RunFiles, key: str, path: str, inside: dict[str, Stat]) -> bool:
+def _read_cell(run: RunFiles, key: str, path: str, looked: _Looked) -> bool:
     """Whether the folder holds a cell of its name."""
+    if "cell.csv" in looked.odd:
+        return False
+    inside = looked.files
     found = _cell_row(run, key, path, inside)
     if found is None:
         return False
     status, scenario = found
-    ran = status in ("ok", "parity_failed")
+    ran = status in ("ok", "parity_failed") and "phases.csv" not in looked.odd
     prefix = _line([run.name, key])[:-1] + b","
     _phase_rows(run, path, inside, prefix, required=ran)
     for table, file_name in ROW_TABLES.items():
@@ -161,7 +231,7 @@ def _read_cell(run: RunFiles, key: str, path: str, inside: dict[str, Stat]) -> b
                 run.rows[table] += [prefix + _line(row) for row in _careful(run, f"{path}/{file_name}", raw)]
     if "samples.csv" in inside:
         run.samples.append(BigFile(f"{path}/samples.csv", inside["samples.csv"][0], key))
-    elif status == "ok" and "passes.csv" not in inside:
+    elif status == "ok" and "passes.csv" not in inside and "samples.csv" not in looked.odd:
         run.problems.append(Problem(Path(path) / "samples.csv", "is missing"))
     if "device_times.csv" in inside:
         run.device_times.append(BigFile(f"{path}/device_times.csv", inside["device_times.csv"][0], key))
@@ -192,7 +262,8 @@ def _cell_row(run: RunFiles, key: str, path: str, inside: dict[str, Stat]) -> tu
         run.problems.append(Problem(Path(file_path), message, rows=len(rows) - 1))
     row = rows[0]
     if row[_PLACE["cell_key"]] != key:
-        message = f"is the cell '{row[_PLACE['cell_key']]}' in a folder of another name: a second cell of that key is left out"
+        named = shortened(row[_PLACE["cell_key"]], 80)
+        message = f"is the cell '{named}' in a folder of another name: a second cell of that key is left out"
         run.problems.append(Problem(Path(file_path), message, rows=1))
         return None
     run.rows["cell_row"].append(prefix + _line(row))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.readers.csv_by_line import Problem
+from common.host import regular_files
+from common.text import shortened, storable
 
 #: column of the table `run` -> (DuckDB type, where it stands in run.json)
 RUN: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -65,17 +67,32 @@ IDLE_SPELL: Mapping[str, str] = {"start_ns": "BIGINT", "end_ns": "BIGINT"}
 
 Value = str | int | float | None
 
+#: Bytes of run.json, and characters of one text in it.
+MOST_BYTES = 16 * 2**20
+MOST_TEXT = 4096
+
 
 def _value(kind: str, value: object) -> Value:
     if isinstance(value, bool):
         return ("on" if value else "off") if kind == "VARCHAR" else None
     if kind == "VARCHAR":
-        return str(value).replace("\0", "") if isinstance(value, (str, int, float)) and value != "" else None
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return _text(value) if isinstance(value, (str, int, float)) and value != "" else None
+    # whole numbers of any size are compared as they are: one beyond 1e308 is no float
+    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
         return None
     if kind == "BIGINT":
         return int(value) if -(2**63) <= value < 2**63 else None
     return float(value)
+
+
+_LARGEST = sys.float_info.max
+
+
+def _text(value: object) -> str:
+    try:
+        return shortened(storable(str(value)), MOST_TEXT)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _at(document: object, path: Sequence[str]) -> object:
@@ -88,7 +105,7 @@ def read(run_dir: Path) -> tuple[dict[str, Any], Problem | None]:
     """The document, {} where there is none, and what is wrong with it."""
     path = run_dir / "run.json"
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(regular_files.read(path, MOST_BYTES))
     except FileNotFoundError:
         return {}, Problem(path, "is missing: machine and settings of this run are unknown")
     except OSError as error:

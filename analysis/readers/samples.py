@@ -17,7 +17,9 @@ from analysis.readers.run_folder import BigFile
 from common import schema
 
 HEADER = reading.header_line("samples.csv")
-_START, _END, _DUE = (schema.header("samples.csv").index(name) for name in ("start_ns", "end_ns", "scheduled_ns"))
+_NUMBER, _START, _END, _DUE = (
+    schema.header("samples.csv").index(name) for name in ("i", "start_ns", "end_ns", "scheduled_ns")
+)
 #: Bytes of a line as the harness writes it, at least: what room to make for.
 _USUAL_LINE = 24
 
@@ -105,12 +107,24 @@ def _read_together(files: Sequence[BigFile], span: range, times: SampleTimes) ->
     due = np.where(queued, lines.number(_DUE), start) if queued.any() else start
     sound = lines.sound
     wrong = (end < start) | (due > start)
+    wrong[1:] |= unordered(place, lines.number(_NUMBER), lines.known(_NUMBER))
     if wrong.any():
         sound[place[wrong]] = False
         kept = sound[place]
         place, start, end, due, queued = place[kept], start[kept], end[kept], due[kept], queued[kept]
     times.add(file=place + np.int32(span.start), start_ns=start, end_ns=end, due_ns=due, queued=queued)
     return [span[place] for place in np.flatnonzero(~sound)]
+
+
+def unordered(file: npt.NDArray[Any], i: npt.NDArray[Any], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(rows - 1,) whether a row of the same file as the one before has not a higher `i`; nothing where none is known.
+
+    Rows that do not rise may still be fine: they are looked at one by one.
+    """
+    if not known.any():
+        return np.zeros(max(len(i) - 1, 0), np.bool_)
+    found: npt.NDArray[np.bool_] = (i[1:] <= i[:-1]) & (file[1:] == file[:-1]) & known[1:]
+    return found
 
 
 def add_rows(times: SampleTimes, number: int, rows: Sequence[Row]) -> None:

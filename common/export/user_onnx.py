@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 
 from common.errors import UserError
+from common.export import external_data
 from common.export.inputs import REFERENCE_IMAGES, REFERENCE_SEED, clearest, pictures
 from common.export.onnx_graph import lift_constants, name_batch_axis, node_counts, opset, real_inputs
 from common.export.progress import Progress
@@ -24,6 +25,8 @@ from common.model_files import ModelFiles
 STEPS = 4
 #: a message with its weights must stay under protobuf's limit
 MAX_BYTES = 2**31 - 1
+#: Of one image: a batch of them, in float32, has to fit into memory many times.
+MAX_INPUT_VALUES = 32 * 10**6
 IMAGE_CHANNELS = (3, 1)
 NOTE = "The model and its weights are the user's own ONNX file."
 REEXPORT = (
@@ -115,8 +118,14 @@ def stem(file: Path) -> str:
 def _read(file: Path) -> Any:
     if not file.is_file():
         raise UserError(f"{file} does not exist" if not file.exists() else f"{file} is not a file")
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(f"{file} is larger than 2 GiB, which one ONNX file cannot be")
     try:
-        proto = onnx.load(str(file))
+        proto = onnx.load(str(file), load_external_data=False)
+        external_data.check(file, proto, MAX_BYTES)
+        onnx.load_external_data_for_model(proto, str(file.parent))
+    except UserError:
+        raise
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise UserError(f"{file} keeps its weights in another file that cannot be read: {error}") from error
     except PermissionError as error:
@@ -158,6 +167,10 @@ def _image_input(file: Path, proto: Any) -> Tuple[str, Tuple[int, ...], str]:
                 "re-export it with fixed height, width and channels"
             )
     shape = tuple(sizes[1:])
+    if int(np.prod(shape, dtype=object)) > MAX_INPUT_VALUES:
+        raise UserError(
+            f"{file}: input '{value.name}' {written} has more than {MAX_INPUT_VALUES // 10**6} million values an image"
+        )
     if shape[0] in IMAGE_CHANNELS:
         return value.name, shape, "NCHW"
     if shape[2] in IMAGE_CHANNELS:

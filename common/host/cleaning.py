@@ -19,9 +19,13 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
 
 
+#: Where earlier versions kept what only the host reads, in a folder that containers write.
+_OLD = ("cache/analysis", "cache/unsealed")
+
+
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
-    patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
+    patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*", *_OLD)
     found = [path for pattern in patterns for path in data.root.glob(pattern)]
     return sorted([*found, *_of_dead_jobs(data), *fleet_leftovers(data)])
 
@@ -54,7 +58,7 @@ def clean(
     if models:
         doomed.append(data.models)
     if cache:
-        doomed += [data.cache, data.framework_caches]
+        doomed += [data.cache, data.framework_caches, data.host_cache]
     if environments:
         doomed.append(ENVIRONMENTS)
     if results:

@@ -38,6 +38,7 @@ class DataFolder:
 
     @property
     def cache(self) -> Path:
+        """Of the frameworks: engines, compiled graphs. Written by containers, never read by the host."""
         return self.root / "cache"
 
     @property
@@ -51,6 +52,11 @@ class DataFolder:
         of: what runs it: "processes" of this machine, or the prefix of the images' names.
         """
         return self.framework_caches / of / image
+
+    @property
+    def host_cache(self) -> Path:
+        """What the analysis has worked out and unpacked. No container mounts it: the host believes what it finds here."""
+        return self.root / "host-cache"
 
     @property
     def locks(self) -> Path:

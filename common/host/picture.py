@@ -13,11 +13,16 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import UserError
+from common.host import regular_files
 from common.model_files import DESCRIPTION, ModelFiles
 
 FETCH_TIMEOUT_S = 15.0
 MAX_BYTES = 32 * 1024 * 1024
 CLASS_NAMES = "classes.txt"
+#: Decoders that may look at a picture. Others of Pillow start programs (EPS: Ghostscript) or read what no camera writes.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+#: Beyond this a small file becomes gigabytes.
+MAX_PIXELS = 64 * 10**6
 
 
 def prepare(image: str, model: ModelFiles, npy: Path) -> None:
@@ -63,13 +68,12 @@ def _input_range(model: ModelFiles) -> tuple[float, float]:
 
 
 def _read(name: str) -> bytes:
-    path = Path(name).expanduser()
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"the picture {name} is larger than {MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"the picture {name} cannot be read: {error.strerror}") from error
+        # a link that the user names is followed
+        return regular_files.read(Path(name).expanduser(), MAX_BYTES, follow=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"the picture {name} cannot be read: {reason}") from error
 
 
 def _fetch(url: str) -> bytes:
@@ -93,12 +97,40 @@ def _decode(name: str, content: bytes, mode: str, size: tuple[int, int]) -> Imag
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 upright = ImageOps.exif_transpose(picture)
-                return ImageOps.fit(upright.convert(mode), size, Image.Resampling.BICUBIC)
+                return ImageOps.fit(_eight_bits(upright, mode), size, Image.Resampling.BICUBIC)
     except UnidentifiedImageError:
-        raise UserError(f"{name} is not a picture that can be decoded (JPEG, PNG, WebP, ...)") from None
+        raise UserError(f"{name} is not a picture that can be decoded ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(f"the picture {name} has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for damaged files
-        raise UserError(f"the picture {name} is damaged: {error}") from error
+        raise UserError(f"the picture {name} has more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise UserError(f"the picture {name} needs more memory than there is") from None
+    except (
+        Exception
+    ) as error:  # whatever Pillow's decoders raise for damaged files: OSError, SyntaxError, struct.error, ...
+        raise UserError(
+            f"the picture {name} is damaged: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from error
+
+
+def _eight_bits(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture as L or RGB. Pillow cuts values of 16 bits off at 255; here they are scaled.
+
+    Modes I;16 are 16 bits of grey. I and F say nothing of their scale: as many as 255 levels are taken as they are, up to
+    65,535 as 16 bits, anything else between its own least and greatest value.
+    """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.asarray(picture.convert("I") if picture.mode.startswith("I;16") else picture, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("a pixel is no number")
+        low, high = float(values.min()), float(values.max())
+        if picture.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65_535):
+            low, high = 0.0, 65_535.0
+        elif low >= 0 and high <= 255:
+            low, high = 0.0, 255.0
+        scaled = np.rint((values - low) * (255 / max(high - low, 1e-12)))
+        picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8), "L")
+    return picture.convert(mode)

@@ -318,7 +318,7 @@ def open_run(
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
     unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
-        console.print(f"Continuing the unfinished run {unfinished.name}", highlight=False)
+        console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
         set_boots_apart(unfinished, boot_id())

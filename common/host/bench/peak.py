@@ -35,6 +35,7 @@ from common.host.runners.base import Context, Runner
 from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
 from common.job import Settings
+from common.text import markdown, spreadsheet
 
 #: queries of one try: enough for two late ones among them
 QUERIES = 1000
@@ -308,8 +309,11 @@ def write_results(found: Sequence[Peak], bound: Bound, folder: Path) -> None:
     with (folder / "peak.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Peak.__dataclass_fields__)
-        writer.writerows(["" if value is None else value for value in asdict(row).values()] for row in rows)
-    lines = [" | ".join(cells) for cells in (HEADINGS, ["---"] * len(HEADINGS), *(_texts(row) for row in rows))]
+        writer.writerows(
+            ["" if value is None else spreadsheet(value) for value in asdict(row).values()] for row in rows
+        )
+    shown = [[markdown(text) for text in _texts(row)] for row in rows]
+    lines = [" | ".join(cells) for cells in (HEADINGS, ["---"] * len(HEADINGS), *shown)]
     (folder / "peak.md").write_text("\n".join(f"| {line} |" for line in lines) + f"\n\n{footer(bound)}\n")
     document: dict[str, Any] = {"bound": asdict(bound), "peaks": [asdict(row) for row in rows]}
     (folder / "peak.json").write_text(json.dumps(document, indent=1) + "\n")

@@ -35,7 +35,7 @@ def print_top_classes(run: Run, console: Console) -> None:
     for title in ("framework", "precision", "first", "second", "third"):
         table.add_column(title)
     for variant, precision, classes in rows:
-        table.add_row(variant, precision, *(escape(f"{name} {share:.1%}") for name, share in classes))
+        table.add_row(escape(variant), escape(precision), *(escape(f"{name} {share:.1%}") for name, share in classes))
     console.print(table)
     agreed = len({classes[0][0] for _, _, classes in rows}) == 1
     console.print(

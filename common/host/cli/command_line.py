@@ -11,6 +11,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from common.errors import UserError
+from common.text import visible
 
 DEBUG_HELP = "print Python's traceback when something goes wrong; default: one line"
 
@@ -27,7 +28,7 @@ def for_people(body: Body) -> Body:
         except UserError as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {visible(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -39,7 +40,7 @@ def for_people(body: Body) -> Body:
             if kwargs.get("debug"):
                 raise
             print(
-                f"error: {type(error).__name__}: {error} (this is a fault of framewatt; --debug shows where)",
+                f"error: {type(error).__name__}: {visible(str(error))} (this is a fault of framewatt; --debug shows where)",
                 file=sys.stderr,
             )
             sys.exit(1)

@@ -7,7 +7,9 @@ import sys
 
 from rich.console import Console
 
+from common.host.cli.terminal import Terminal
+
 
 def default_console() -> Console:
     """The terminal; plain text of 120 columns when the output is piped into a file, unless COLUMNS says otherwise."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+    return Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)

@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.runs.run import Run
+from common.text import visible
 
 #: variable of .env -> option of `invoke bench`
 OPTIONS: Mapping[str, str] = {
@@ -123,5 +124,5 @@ def service(function: Callable[[str, Meeting], int]) -> None:
     try:
         sys.exit(function(flavour, Meeting(data / "compose" / flavour)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)

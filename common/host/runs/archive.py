@@ -7,16 +7,33 @@ unpacked once, into the cache folder, and read there like any other run.
 from __future__ import annotations
 
 import hashlib
+import io
 import lzma
 import os
+import re
 import shutil
 import tarfile
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from common import names, schema
 from common.errors import UserError
+from common.host import regular_files
 
 SUFFIX = ".tar.xz"
+#: An archive itself; what it holds in all, and for each byte of it (those of the reference hold 4 to 11); files in it.
+MOST_ARCHIVE_BYTES = 512 * 2**20
+MOST_BYTES = 4 * 2**30
+MOST_RATIO = 100
+#: Below this any ratio will do: small files of zeros harm nobody.
+FREE_BYTES = 16 * 2**20
+MOST_FILES = 1_000_000
+MOST_MEMORY = 256 * 2**20
+#: Between two members: headers and padding.
+_MOST_HEADER_BYTES = 2**16
+
+_OF_RUN = re.compile(r"run\.json|attempts\.csv|power[A-Za-z0-9_-]{0,80}\.csv")
+_OF_CELL = frozenset(schema.FILES) - {"power.csv", "attempts.csv"}
 
 
 def is_sealed(path: Path) -> bool:
@@ -42,45 +59,175 @@ def seal(folder: Path) -> Path:
 
 
 def unsealed(archive: Path, cache: Path) -> Path:
-    """The run folder of an archive, unpacked below `cache` unless it is there already.
+    """The run folder of an archive, unpacked below `cache` unless it is there already, as it was unpacked.
 
-    Raises UserError for a file that is no sealed run, or is damaged.
+    Raises UserError for a file that is no sealed run, is damaged, or holds more than it may.
     """
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:12]
-    name = archive.name[: -len(SUFFIX)]
-    place = cache / "unsealed" / digest
-    if (place / name / "run.json").is_file():
-        return place / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{digest}-"))
     try:
-        _unpack(archive, name, part)
+        with os.fdopen(os.open(archive, regular_files.OPEN & ~os.O_NOFOLLOW), "rb") as file:  # the user may name a link
+            if os.fstat(file.fileno()).st_size > MOST_ARCHIVE_BYTES:
+                raise UserError(
+                    f"{archive} is larger than {regular_files.size_in_words(MOST_ARCHIVE_BYTES)}: no run is"
+                )
+            content = file.read(MOST_ARCHIVE_BYTES)
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    name = archive.name[: -len(SUFFIX)]
+    # the name too: the same archive under another name is another run
+    place = cache / "unsealed" / f"{digest}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    note = place.with_name(f"{place.name}.note")
+    if _is_as_unpacked(place, note):
+        return place / name
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{digest[:12]}-"))
+    except OSError as error:
+        raise UserError(f"{place.parent} cannot be written: {error.strerror}") from error
+    try:
+        _unpack(archive, content, name, part)
         if not (part / name / "run.json").is_file():
             raise UserError(f"{archive} holds no run: there is no {name}/run.json in it")
-        shutil.rmtree(place, ignore_errors=True)  # of which somebody took files away
-        part.replace(place)
-    except OSError:
-        if not (place / name / "run.json").is_file():
-            raise
-        # another process was first
+        _put_in_place(part, place, note)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return place / name
 
 
-def _unpack(archive: Path, name: str, folder: Path) -> None:
-    """Plain files below `name/` alone: an archive may come from anywhere."""
+def _put_in_place(part: Path, place: Path, note: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)  # which somebody changed
     try:
-        with tarfile.open(archive, "r:xz") as opened:
+        part.replace(place)
+    except OSError:
+        if not _is_as_unpacked(place, note):  # else another process was first
+            raise
+        return
+    written = note.with_name(f".{note.name}.{os.getpid()}")
+    written.write_text(_looks(place))
+    written.replace(note)
+
+
+def _is_as_unpacked(place: Path, note: Path) -> bool:
+    try:
+        return regular_files.read(note, 1024).decode("ascii") == _looks(place)
+    except (OSError, ValueError):
+        return False
+
+
+def _looks(folder: Path) -> str:
+    """A digest of names, kinds, sizes and times of all that lies in a folder. Raises OSError."""
+    digest = hashlib.sha256()
+    for at, folders, files in os.walk(folder, onerror=_raise):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            path = os.path.join(at, name)  # noqa: PTH118 - Path costs three times as much
+            status = os.lstat(path)
+            facts = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            digest.update(os.fsencode(os.path.relpath(path, folder)) + b"\0" + repr(facts).encode())
+    return digest.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+class _Bounded(io.RawIOBase):
+    """What an archive holds, unpacked piece by piece: at most so many bytes in all, and within so much memory.
+
+    allowed: how many bytes may still come before somebody says again how many (`allow`).
+    """
+
+    def __init__(self, archive: Path, content: bytes) -> None:
+        self._archive = archive
+        self._content = memoryview(content)
+        self._at = 0
+        self._unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=MOST_MEMORY)
+        self._most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * len(content)))
+        self._given = 0
+        self._allowed = 0
+        self.allow(0)
+
+    def allow(self, size: int) -> None:
+        """The next member has so many bytes."""
+        self._allowed = self._given + size + _MOST_HEADER_BYTES
+
+    def finish(self) -> None:
+        """Reads what is behind the last member: the checksum that xz puts there. Raises EOFError where it is cut off."""
+        self.allow(0)
+        while self.read(2**16):
+            pass
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        pieces: list[bytes] = []
+        while size > 0 and not self._unpacker.eof:
+            if self._unpacker.needs_input:
+                more = bytes(self._content[self._at : self._at + 2**16])
+                self._at += len(more)
+                if not more:
+                    raise EOFError("it ends too early")
+            else:
+                more = b""
+            piece = self._unpacker.decompress(more, size)
+            pieces.append(piece)
+            size -= len(piece)
+            self._given += len(piece)
+            if self._given > self._most:
+                raise UserError(
+                    f"{self._archive} holds more than {regular_files.size_in_words(self._most)}, {MOST_RATIO} times its own "
+                    "size: no sealed run does; nothing of it was kept"
+                )
+            if self._given > self._allowed:
+                raise tarfile.ReadError("its headers are larger than any member's")
+        return b"".join(pieces)
+
+
+def _unpack(archive: Path, content: bytes, name: str, folder: Path) -> None:
+    """The files of a run, below `name/`, and nothing else."""
+    stream = _Bounded(archive, content)
+    seen: set[str] = set()
+    try:
+        # blocks of 512 bytes: what is read ahead of a member's header is nothing
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=512, encoding="utf-8", errors="surrogateescape") as opened:
             for entry in opened:
-                parts = PurePosixPath(entry.name).parts
-                if not entry.isfile() or parts[:1] != (name,) or ".." in parts:
-                    raise UserError(f"{archive} is not a run sealed by invoke keep: it holds {entry.name}")
+                _check_member(archive, name, entry, seen)
+                stream.allow(entry.size)
                 source = opened.extractfile(entry)
                 assert source is not None
-                target = folder.joinpath(*parts)
+                target = folder / entry.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+                with source, target.open("xb") as file:
+                    shutil.copyfileobj(source, file, 2**16)
+                stream.allow(0)
+        stream.finish()
+    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
         raise UserError(f"{archive} is damaged: {str(error) or 'it ends too early'}") from error
+    except OSError as error:
+        raise UserError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
+
+
+def _check_member(archive: Path, name: str, entry: tarfile.TarInfo, seen: set[str]) -> None:
+    """Raises UserError for what no sealed run holds."""
+    wrong = None
+    if not entry.isreg() or entry.issparse():
+        wrong = "which is no plain file"
+    elif not _belongs(entry.name, name):
+        wrong = "which no run has"
+    elif entry.name in seen:
+        wrong = "twice"
+    if wrong:
+        raise UserError(f"{archive} is not a run sealed by invoke keep: it holds {entry.name[:200]!r}, {wrong}")
+    if len(seen) >= MOST_FILES:
+        raise UserError(f"{archive} is not a run sealed by invoke keep: it holds more than {MOST_FILES:,} files")
+    seen.add(entry.name)
+
+
+def _belongs(path: str, name: str) -> bool:
+    parts = path.split("/")
+    if parts[0] != name:
+        return False
+    if len(parts) == 2:
+        return _OF_RUN.fullmatch(parts[1]) is not None
+    return len(parts) == 4 and parts[1] == "cells" and not names.key_fault(parts[2]) and parts[3] in _OF_CELL

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError, unknown
+from common.host import regular_files
 from common.host.paths import DataFolder
 from common.host.runs.archive import SUFFIX, is_sealed, unsealed
 
@@ -19,22 +21,55 @@ def run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
         return existing[-1:]
     folders = []
     for word in words:
-        found = existing if word == "all" else _meant(word, data)
-        if not found:
-            raise unknown("run", word, [folder.name for folder in existing])
-        folders += found
+        folders += existing if word == "all" else _meant(word, data, existing)
     return folders
 
 
-def _meant(word: str, data: DataFolder) -> list[Path]:
-    for place in (Path(word), data.results / word):
-        if is_sealed(place):
-            return [unsealed(place, data.cache)]
-        if (place / "run.json").is_file():
-            return [place]
-        # a folder of runs, such as data/reference/h200
-        nested = [found.parent for found in place.glob("*/run.json")]
-        nested += [unsealed(found, data.cache) for found in place.glob(f"*{SUFFIX}")]
-        if nested:
-            return sorted(nested, key=lambda folder: folder.name)
-    return []
+def is_a_run(word: str, data: DataFolder) -> bool:
+    """Whether there is something of that name or at that path."""
+    return any(os.path.lexists(place) for place in _places(word, data))
+
+
+def _places(word: str, data: DataFolder) -> list[Path]:
+    return [Path(word), data.results / word] if word and "\0" not in word else []
+
+
+def _meant(word: str, data: DataFolder, existing: Sequence[Path]) -> list[Path]:
+    reasons = []
+    for place in _places(word, data):
+        if not os.path.lexists(place):
+            continue
+        if place.is_dir():
+            found = _in_folder(place, data)
+            if found:
+                return found
+            reasons.append(_why_no_run(place))
+        elif is_sealed(place):
+            return [unsealed(place, data.host_cache)]
+        else:
+            what = regular_files.kind_of(place) or f"a file, but none that ends in {SUFFIX}"
+            reasons.append(f"{place} is {what}: a run is a folder with a run.json, or a sealed one (*{SUFFIX})")
+    if reasons:
+        raise UserError(reasons[0])
+    if "/" in word:
+        raise UserError(f"{word} does not exist; a run is a folder with a run.json, or a sealed one (*{SUFFIX})")
+    raise unknown("run", word, [folder.name for folder in existing])
+
+
+def _in_folder(place: Path, data: DataFolder) -> list[Path]:
+    """The folder itself where it is a run, else those in it, such as data/reference/h200."""
+    if os.path.lexists(place / "run.json"):
+        return [place]
+    try:
+        names = sorted(child.name for child in place.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror}") from error
+    nested = [place / name for name in names if os.path.lexists(place / name / "run.json")]
+    nested += [unsealed(place / name, data.host_cache) for name in names if is_sealed(place / name)]
+    return sorted(nested, key=lambda folder: folder.name)
+
+
+def _why_no_run(place: Path) -> str:
+    if (place / "cells").is_dir():
+        return f"{place} has cells, but no run.json: it is no run, or one that was cut off or copied in part"
+    return f"{place} is a folder without a run.json, and so are those in it: there is no run"

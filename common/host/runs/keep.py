@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from common import names
 from common.errors import UserError
+from common.host import regular_files
 from common.host.runs.archive import SUFFIX, seal
 from common.host.runs.run import Run, read_run
 
@@ -38,16 +41,32 @@ def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = Fals
             if existing.exists():
                 raise UserError(f"{existing} exists already; remove it to keep {run.name} anew")
         for key in sorted(run.existing_cells()):
+            wrong = names.key_fault(key)
+            if wrong:
+                raise UserError(f"{run.folder / 'cells' / key} is not a cell's folder: its name is {wrong}")
             (target / "cells" / key).mkdir(parents=True)
             for name in CELL_FILES:
-                if (run.folder / "cells" / key / name).is_file():
-                    shutil.copyfile(run.folder / "cells" / key / name, target / "cells" / key / name)
+                _copy(run.folder / "cells" / key / name, target / "cells" / key / name)
         windows = sorted([*_windows(target), *_spells(run)])
         for power in sorted(run.folder.glob("power*.csv")):
             _copy_readings(power, target / power.name, windows)
         _write_description(run, target, command)
         made.append(seal(target) if sealed else target)
     return made
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Nothing where there is no such file. Raises UserError for what is no file: a link would bring in what it leads to."""
+    kind = regular_files.kind_of(source)
+    if kind:
+        raise UserError(f"{source} is {kind}, not a file: the run cannot be kept")
+    try:
+        with os.fdopen(os.open(source, regular_files.OPEN), "rb") as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{source} cannot be copied: {error.strerror}") from error
 
 
 def without_places(command: str) -> str:
@@ -74,8 +93,10 @@ def _write_description(run: Run, target: Path, command: str) -> None:
     description["command"] = command or without_places(typed)
     if isinstance(description.get("fleet"), dict):
         description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
-    for image, facts in run.description.get("images", {}).items():
-        description["images"][image] = {name: value for name, value in facts.items() if name != "python"}
+    images = run.description.get("images")
+    for image, facts in images.items() if isinstance(images, dict) else ():
+        if isinstance(facts, dict):
+            description["images"][image] = {name: value for name, value in facts.items() if name != "python"}
     (target / "run.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
@@ -87,7 +108,8 @@ def _windows(run: Path) -> list[tuple[int, int]]:
             windows += [
                 (int(row["start_ns"]) - MARGIN_NS, int(row["end_ns"]) + MARGIN_NS)
                 for row in csv.DictReader(file)
-                if row["phase"] in ("measure", "idle_before", "idle") and row["end_ns"]
+                if row.get("phase") in ("measure", "idle_before", "idle")
+                and all((row.get(edge) or "").isdecimal() for edge in ("start_ns", "end_ns"))
             ]
     return windows
 
@@ -100,7 +122,10 @@ def _spells(run: Run) -> list[tuple[int, int]]:
 def _copy_readings(source: Path, target: Path, windows: list[tuple[int, int]]) -> None:
     """Copies the header and the readings within the windows. Readings come in order of time, and so do the windows."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open() as lines, target.open("w") as kept:
+    kind = regular_files.kind_of(source)
+    if kind:
+        raise UserError(f"{source} is {kind}, not a file: the run cannot be kept")
+    with os.fdopen(os.open(source, regular_files.OPEN)) as lines, target.open("w") as kept:
         kept.write(next(lines, ""))
         for line in lines:
             t_ns, _, _ = line.partition(",")

@@ -20,11 +20,16 @@ from typing import Any
 
 from common.errors import UserError
 from common.harness.cell_folder import remove_stale
+from common.host import regular_files
 from common.host.runs.untrusted import remove_folder
+from common.text import storable
 
 DESCRIPTION = "run.json"
 #: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
 WRITTEN_BY_OTHERS = ("staging", "metering")
+
+#: Of run.json; no run's is larger than some hundred kB.
+MOST_BYTES = 16 * 2**20
 
 
 def utc_now() -> str:
@@ -90,11 +95,13 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Raises UserError when the folder is no run or its run.json cannot be read."""
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = json.loads(regular_files.read(folder / DESCRIPTION, MOST_BYTES))
     except FileNotFoundError:
         raise UserError(f"{folder} is not a run: it has no {DESCRIPTION}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder / DESCRIPTION} cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{folder / DESCRIPTION} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{folder / DESCRIPTION} cannot be read: it is not JSON ({error})") from error
     if not isinstance(description, dict):
         raise UserError(f"{folder / DESCRIPTION} is not a run's description")
     return Run(folder, description)
@@ -139,7 +146,7 @@ def find_unfinished(results: Path, **facts: str) -> Run | None:
 
 def typed_command() -> str:
     """The command line of this process, as run.json keeps it: quoted so that a shell takes it back."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return storable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
 def make_folder(results: Path, label: str) -> Path:

@@ -230,3 +230,105 @@ def test_runs_of_the_same_name(build: Any, tmp_path: Path, folder: Path) -> None
     found = everything(runs, folder)
     assert found == everything(runs, None)
     assert {row[0] for row in found["comparison"]} == {"a/run", "b/run"}
+
+
+# --- what was edited ----------------------------------------------------------------------------------------------------
+
+
+def test_every_table_with_rows_of_runs_is_kept(run: Any) -> None:
+    with open_runs([run("one").folder]) as database:
+        rows = database.connection.execute(
+            "SELECT DISTINCT table_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal AND column_name = 'run' "
+            "AND table_name IN (SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT temporary)"
+        ).fetchall()
+    assert {name for (name,) in rows} == set(cache_module.TABLES)
+
+
+def figures(runs: list[Any], folder: Path) -> tuple[list[Any], list[str]]:
+    with open_runs([one.folder for one in runs], folder) as database:
+        rows = database.query("SELECT run, images_per_s FROM comparison ORDER BY ALL")
+        return rows, [str(problem) for problem in database.problems]
+
+
+def edit_figures(folder: Path, keep_size: bool) -> None:
+    """Doubles every rate in the kept comparison, in files of the same names."""
+    import duckdb
+
+    for path in folder.glob("*/comparison.parquet"):
+        size = path.stat().st_size
+        duckdb.sql(
+            f"COPY (SELECT * REPLACE (images_per_s * 2 AS images_per_s) FROM '{path}') TO '{path}.new' (FORMAT parquet)"
+        )
+        Path(f"{path}.new").replace(path)
+        if keep_size:
+            os.truncate(path, size)
+
+
+@pytest.mark.parametrize("keep_size", [False, True])
+def test_an_edited_figure_is_noticed_told_and_read_anew(
+    run: Any, folder: Path, reads: list[str], keep_size: bool
+) -> None:
+    runs = [run("one")]
+    before, _ = figures(runs, folder)
+    edit_figures(folder, keep_size)
+    after, said = figures(runs, folder)
+    assert after == before and reads == ["one"] * 2
+    assert said == [f"{folder}: was changed since it was written: all that it held is read anew"]
+    assert figures(runs, folder) == (before, []) and reads == ["one"] * 2, "what was read anew is kept anew"
+
+
+def test_an_edited_file_of_a_run_that_was_not_asked_for_is_noticed_later(
+    run: Any, folder: Path, reads: list[str]
+) -> None:
+    one, other = run("one"), run("other", 20)
+    before, _ = figures([one, other], folder)
+    alone, _ = figures([one], folder)
+    third = run("third", 30)
+    edit_figures(folder, keep_size=False)
+    figures([third], folder)  # writes the index anew, with the edited segment in it
+    assert figures([one], folder)[0] == alone
+    assert figures([one, other], folder)[0] == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document.update(types={"cell_row": {"run": "VARCHAR; COPY (SELECT 1) TO 'PWNED'; --"}}),
+        lambda document: [entry.update(segment="../../etc") for entry in document["runs"].values()],
+        lambda document: [entry.update(names=["x"]) for entry in document["runs"].values()],
+        lambda document: [sums.update({"comparison.parquet": "0" * 40}) for sums in document["segments"].values()],
+        lambda document: document.update(runs=[]),
+        lambda document: document.clear(),
+        lambda document: document.update(version=1, digest=2),
+    ],
+)
+def test_an_edited_index_is_not_believed(run: Any, folder: Path, reads: list[str], change: Any) -> None:
+    runs = [run("one")]
+    before, _ = figures(runs, folder)
+    document = json.loads((folder / "index.json").read_text())
+    change(document)
+    (folder / "index.json").write_text(json.dumps(document))
+    after, said = figures(runs, folder)
+    assert after == before and reads == ["one"] * 2 and len(said) == 1
+    assert not Path("PWNED").exists()
+
+
+def test_an_index_that_was_edited_with_its_digest_still_names_no_statement_and_no_other_folder(
+    run: Any, folder: Path, tmp_path: Path
+) -> None:
+    runs = [run("one")]
+    before, _ = figures(runs, folder)
+    victim = tmp_path / "victim"
+    document = json.loads((folder / "index.json").read_text())
+    document.pop("digest")
+    evil = f"x'; COPY (SELECT 1) TO '{victim}'; --"
+    for segments in (document["segments"],):
+        for name in list(segments):
+            segments[evil] = {f"{evil}.parquet": "0", **segments[name]}
+    for entry in document["runs"].values():
+        entry["segment"] = evil
+    document["types"] = {evil: {evil: evil}}
+    document = {"digest": cache_module._digest(cache_module._canonical(document)), **document}
+    (folder / "index.json").write_text(json.dumps(document))
+    assert figures(runs, folder)[0] == before
+    assert not victim.exists()

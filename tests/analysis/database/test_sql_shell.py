@@ -128,3 +128,33 @@ def test_samples_of_a_repaired_file_belong_to_its_cell(run: Any) -> None:
 def test_no_file_of_a_kind_is_no_row(run: Any) -> None:
     for view in ("device_times", "attempts", "power"):
         assert ask(run, f"SELECT count(*) AS n FROM {view}") == (0, [["n"], ["0"]])
+
+
+def test_every_statement_is_answered(run: Any) -> None:
+    _, lines = ask(run, "SELECT 1 AS a; SELECT 2 AS b;")
+    assert [line for line in lines if line] == [["a"], ["1"], ["b"], ["2"]]
+
+
+@pytest.mark.parametrize("query", ["", "  ", ";", "-- nothing"])
+def test_an_empty_query(run: Any, query: str) -> None:
+    with pytest.raises(UserError, match=r'the query is empty; such as invoke sql "SELECT'):
+        ask(run, query)
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("SELECT varient FROM comparison", "Did you mean variant (in "),
+        ("SELECT c.image_per_s FROM comparison AS c", "Did you mean images_per_s (in "),
+        ("FROM comparisons", "Did you mean comparison"),
+    ],
+)
+def test_what_was_meant(run: Any, query: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ask(run, query)
+    assert hint in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_word_in_brackets_is_no_markup(run: Any) -> None:
+    _, lines = ask(run, "SELECT '[bold]x[/bold]' AS \"[red]y\"")
+    assert lines == [["[red]y"], ["[bold]x[/bold]"]]

@@ -89,3 +89,42 @@ def test_cut_short_or_something_else(tmp_path: Path, import_this: Any) -> None:
         import_this(path)
     with pytest.raises(UserError, match="not the list of times"):
         import_this(path, format="trtexec")
+
+
+@pytest.mark.parametrize("option", ["framework", "model"])
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".x", "", "a\nb", "x" * 200, "\x1b[31m", "=1+1", "caf\udce9"])
+def test_what_becomes_a_path_is_a_name(tmp_path: Path, import_this: Any, option: str, name: str) -> None:
+    path = tmp_path / "times.json"
+    path.write_text(text([entry(0, 1.0)]))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"--{option} '"):
+        import_this(path, precision="fp16", batch_size=16, **{option: name})
+    assert [one for one in sorted(tmp_path.rglob("*")) if one not in before and one.is_file()] == []
+
+
+@pytest.mark.parametrize("batch_size", [2**24 + 1, 2**62])
+def test_a_batch_size_beyond_all(tmp_path: Path, import_this: Any, batch_size: int) -> None:
+    path = tmp_path / "times.json"
+    path.write_text(text([entry(0, 1.0)]))
+    with pytest.raises(UserError, match="16,777,216 at most"):
+        import_this(path, precision="fp16", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("stem", ["results (1)", "=cmd|x", "a\x1b[31mb", "../x".replace("/", "-"), "模型", "..."])
+def test_a_model_is_named_after_any_file(tmp_path: Path, import_this: Any, stem: str) -> None:
+    path = tmp_path / f"{stem}.json"
+    path.write_text(text([entry(1000 + 2 * i, 1.0) for i in range(20)]))
+    result, _ = import_this(path, precision="fp16", batch_size=16)
+    with open_runs([result.folder]) as database:
+        assert database.problems == []
+
+
+def test_a_file_that_is_none(tmp_path: Path, import_this: Any) -> None:
+    (tmp_path / "real.json").write_text(text([entry(0, 1.0)]))
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    result, _ = import_this(tmp_path / "link.json", precision="fp16", batch_size=16)  # which the user has named
+    assert result.exit_code == 0
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    for form in (None, "trtexec"):
+        with pytest.raises(UserError):
+            import_this(tmp_path / "device.json", precision="fp16", batch_size=16, format=form)

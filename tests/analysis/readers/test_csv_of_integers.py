@@ -131,7 +131,7 @@ def test_it_agrees_with_the_careful_reader(tmp_path: Path, several: list[bytes])
             every = [[int(x) if x else None for x in line.split(b",")] for line in body.splitlines()]
             assert [next(found) for _ in range(count)] == every
             careful = reading.read(Path("samples.csv"), "samples.csv", HEADER + body)
-            assert {problem.message for problem in careful.problems} <= {
+            assert {problem.message for problem in careful.problems if "twice" not in problem.message} <= {
                 "ends before it begins", "was taken from the queue before it was due"
             }  # fmt: skip
         else:

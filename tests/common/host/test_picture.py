@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -114,7 +115,9 @@ def test_truncated_picture(model: ModelFiles, tmp_path: Path) -> None:
 
 def test_missing_file_and_folder(model: ModelFiles, tmp_path: Path) -> None:
     assert_refused(tmp_path / "none.png", model, tmp_path, "No such file")
-    assert_refused(tmp_path, model, tmp_path, "directory")
+    assert_refused(tmp_path, model, tmp_path, "it is a folder")
+    os.mkfifo(tmp_path / "fifo.png")
+    assert_refused(tmp_path / "fifo.png", model, tmp_path, "it is a FIFO")
 
 
 def test_too_large(
@@ -128,8 +131,57 @@ def test_too_large(
 def test_more_pixels_than_reasonable(
     model: ModelFiles, two_coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert_refused(two_coloured, model, tmp_path, "more than 1000 pixels")
+    monkeypatch.setattr(picture, "MAX_PIXELS", 1000)
+    assert_refused(two_coloured, model, tmp_path, "more than 1,000 pixels")
+
+
+def test_a_small_file_of_many_pixels(model: ModelFiles, tmp_path: Path) -> None:
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    assert_refused(tmp_path / "bomb.png", model, tmp_path, "more than 64,000,000 pixels")
+
+
+@pytest.mark.parametrize("suffix", ["eps", "pdf", "ppm", "ico", "icns", "dds", "pcx", "tga", "sgi", "im"])
+def test_other_decoders_of_pillow_are_not_offered(model: ModelFiles, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"picture.{suffix}"
+    Image.new("RGB", (64, 64), RED).save(file)
+    file = file.rename(tmp_path / "picture.png")  # its content counts, not its name
+    assert_refused(file, model, tmp_path, "is not a picture that can be decoded (PNG, JPEG")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif"])
+def test_what_cameras_and_browsers_write(model: ModelFiles, tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (64, 64), RED).save(tmp_path / f"p.{suffix}")
+    pixels = load(tmp_path / f"p.{suffix}", model, tmp_path)
+    assert np.abs(pixels - np.array(RED, np.float32)).max() < 6
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled(model: ModelFiles, tmp_path: Path, suffix: str) -> None:
+    ramp = np.repeat(np.linspace(0, 65_535, 64).astype(np.uint16)[None], 64, axis=0)
+    Image.fromarray(ramp).save(tmp_path / f"p.{suffix}")
+    pixels = load(tmp_path / f"p.{suffix}", model, tmp_path)
+    assert pixels.min() < 20 and pixels.max() > 235
+    assert 115 < pixels.mean() < 140, "neither black nor white"
+
+
+def test_numbers_that_are_none_are_refused(model: ModelFiles, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "p.tif")
+    assert_refused(tmp_path / "p.tif", model, tmp_path, "damaged")
+
+
+@pytest.mark.parametrize("cut", [9, 30, 60, 90, 200])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "bmp"])
+def test_damage_anywhere_is_one_line(model: ModelFiles, tmp_path: Path, suffix: str, cut: int) -> None:
+    rng = np.random.default_rng(cut)
+    Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"p.{suffix}")
+    raw = bytearray((tmp_path / f"p.{suffix}").read_bytes())
+    raw[cut : cut + 40] = bytes(40)
+    (tmp_path / f"p.{suffix}").write_bytes(raw[: len(raw) - cut])
+    try:
+        load(tmp_path / f"p.{suffix}", model, tmp_path)
+    except UserError as error:
+        assert "\n" not in str(error)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from rich.markup import escape
 from common.host.bench.top_classes import print_top_classes
 from common.host.fleet.head.sweep import Result
 from common.host.runs.run import read_run
+from common.text import visible
 
 
 def finish(result: Result, console: Console) -> int:
@@ -21,7 +22,7 @@ def finish(result: Result, console: Console) -> int:
         console.print(f"Interrupted, {missing} cells are left; the same command continues.", highlight=False)
         return 130
     for error in result.errors:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
     if result.errors:
         console.print(f"{missing} cells are left; the same command goes on with them.", highlight=False)
         return 2

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
+from common.text import visible
 
 ROOT = Path(__file__).resolve().parents[4]
 LOCK = ROOT / "requirements-fleet.lock"
@@ -43,5 +44,5 @@ if __name__ == "__main__":
     try:
         install()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -26,10 +26,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
 from common.errors import UserError
 from common.host.bench.command import opened, run_all
+from common.host.cli.terminal import Terminal
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.priority import lost_priority, undo_ray
@@ -108,7 +107,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
     data = DataFolder.default()
     wait_until_free(device, data)
     part = Part(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
-    console = Console(file=sys.stderr, width=200)
+    console = Terminal(file=sys.stderr, width=200)
     with scratch_folder(data, spec["run"]) as scratch:
         to_be_read = False
         try:

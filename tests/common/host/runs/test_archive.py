@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.errors import UserError
+from common.host.runs import archive as sealed_runs
 from common.host.runs.archive import seal, unsealed
 
 
@@ -49,14 +52,139 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert one == other
 
 
-def test_it_is_unpacked_once_and_again_where_files_are_gone(tmp_path: Path) -> None:
+def unpacked_at(folder: Path) -> int:
+    return (folder / "run.json").stat().st_ino
+
+
+def test_it_is_unpacked_once(tmp_path: Path) -> None:
     sealed = seal(make_run(tmp_path / "r1"))
-    folder = unsealed(sealed, tmp_path / "cache")
-    (folder / "mark").touch()
-    assert (unsealed(sealed, tmp_path / "cache") / "mark").exists()
-    (folder / "run.json").unlink()
-    assert (unsealed(sealed, tmp_path / "cache") / "run.json").exists()
-    assert [path.name for path in (tmp_path / "cache" / "unsealed").iterdir()] == [folder.parent.name]
+    first = unpacked_at(unsealed(sealed, tmp_path / "cache"))
+    assert unpacked_at(unsealed(sealed, tmp_path / "cache")) == first
+
+
+def edit_in_place(folder: Path) -> None:
+    path = folder / "cells" / "a" / "samples.csv"
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"2", b"4"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a thorough one would
+
+
+def put_a_link(folder: Path) -> None:
+    path = folder / "cells" / "a" / "samples.csv"
+    path.rename(folder / "elsewhere")
+    path.symlink_to(folder / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit_in_place,
+        put_a_link,
+        lambda folder: (folder / "run.json").unlink(),
+        lambda folder: (folder / "power.csv").write_text("t_ns"),
+        lambda folder: (folder / "cells" / "b").mkdir(),
+        lambda folder: folder.parent.with_name(folder.parent.name + ".note").unlink(),
+        lambda folder: folder.parent.with_name(folder.parent.name + ".note").write_text("x"),
+    ],
+    ids=["edited", "linked", "removed", "added", "folder", "note gone", "note edited"],
+)
+def test_what_was_changed_since_is_unpacked_anew(tmp_path: Path, change: Any) -> None:
+    run = make_run(tmp_path / "r1")
+    before = files(run)
+    sealed = seal(run)
+    change(unsealed(sealed, tmp_path / "cache"))
+    assert files(unsealed(sealed, tmp_path / "cache")) == before
+    assert not [path for path in (tmp_path / "cache" / "unsealed").iterdir() if path.name.startswith(".")]
+
+
+def test_an_archive_of_another_name_is_another_run(tmp_path: Path) -> None:
+    sealed = seal(make_run(tmp_path / "r1"))
+    unsealed(sealed, tmp_path / "cache")
+    other = tmp_path / "r2.tar.xz"
+    other.write_bytes(sealed.read_bytes())
+    with pytest.raises(UserError, match="is not a run sealed by"):
+        unsealed(other, tmp_path / "cache")
+
+
+class Zeros(io.RawIOBase):
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def read(self, size: int = -1) -> bytes:
+        size = min(size, self.left)
+        self.left -= size
+        return bytes(size)
+
+
+def bomb(path: Path, *members: tuple[str, int], pax: dict[str, str] | None = None) -> Path:
+    with tarfile.open(path, "w:xz", preset=0, format=tarfile.PAX_FORMAT) as opened:
+        for name, size in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = size
+            entry.pax_headers = pax or {}
+            opened.addfile(entry, Zeros(size))
+    return path
+
+
+def left_in(cache: Path) -> list[Path]:
+    return [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_small_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    archive = bomb(tmp_path / "r.tar.xz", ("r/cells/k/samples.csv", 200 * 2**20), ("r/run.json", 2))
+    with pytest.raises(UserError, match="holds more than 16 MiB, 100 times its own size"):
+        unsealed(archive, tmp_path / "cache")
+    assert left_in(tmp_path / "cache") == []
+
+
+def test_many_small_members_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_runs, "MOST_FILES", 3)
+    archive = bomb(tmp_path / "r.tar.xz", *((f"r/cells/k{i}/cell.csv", 1) for i in range(5)))
+    with pytest.raises(UserError, match="more than 3 files"):
+        unsealed(archive, tmp_path / "cache")
+    assert left_in(tmp_path / "cache") == []
+
+
+def test_headers_without_end(tmp_path: Path) -> None:
+    archive = bomb(tmp_path / "r.tar.xz", ("r/run.json", 2), pax={"comment": "x" * 2**22})
+    with pytest.raises(UserError, match="damaged"):
+        unsealed(archive, tmp_path / "cache")
+
+
+def test_an_archive_that_asks_for_more_memory_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = seal(make_run(tmp_path / "r"))
+    monkeypatch.setattr(sealed_runs, "MOST_MEMORY", 2**20)
+    with pytest.raises(UserError, match="damaged: Memory usage limit"):
+        unsealed(archive, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["r/other.csv", "r/cells/k/adapter.py", "r/cells/k/deep/cell.csv", "r/cells/.k/cell.csv",
+                                  "r/cells/k\n/cell.csv", "r/cells/k\x1b[31m/cell.csv",
+                                  "./r/run.json", "r//run.json", "/r/run.json"])  # fmt: skip
+def test_a_member_that_no_run_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="is not a run sealed by invoke keep: it holds") as caught:
+        unsealed(archive(tmp_path / "r.tar.xz", **{name: "x"}), tmp_path / "cache")
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert left_in(tmp_path / "cache") == []
+
+
+def test_a_member_twice(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "r.tar.xz", "w:xz") as opened:
+        for text in (b"{}", b"[]"):
+            entry = tarfile.TarInfo("r/run.json")
+            entry.size = len(text)
+            opened.addfile(entry, io.BytesIO(text))
+    with pytest.raises(UserError, match="twice"):
+        unsealed(tmp_path / "r.tar.xz", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_file_that_is_cut_off_is_called_damaged(tmp_path: Path, kept: float) -> None:
+    sealed = seal(make_run(tmp_path / "r1"))
+    raw = sealed.read_bytes()
+    sealed.write_bytes(raw[: int(len(raw) * kept)])
+    with pytest.raises(UserError, match="damaged"):
+        unsealed(sealed, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["../r1/run.json", "r1/../../run.json", "/etc/run.json", "other/run.json"])
@@ -72,7 +200,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         entry = tarfile.TarInfo("r1/run.json")
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
         opened.addfile(entry)
-    with pytest.raises(UserError, match=r"it holds r1/run\.json"):
+    with pytest.raises(UserError, match=r"it holds 'r1/run\.json'"):
         unsealed(tmp_path / "r1.tar.xz", tmp_path / "cache")
 
 

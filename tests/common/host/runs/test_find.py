@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
+from common.host.cleaning import leftovers
 from common.host.paths import DataFolder
 from common.host.runs.archive import seal
 from common.host.runs.find import run_folders
@@ -47,3 +49,36 @@ def test_all_runs_beside_others(tmp_path: Path) -> None:
 def test_all_of_no_runs(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no run in"):
         run_folders(names, DataFolder(tmp_path))
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    make_run(data.results / "r1")
+    (tmp_path / "half" / "cells").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    os.mkfifo(tmp_path / "fifo.tar.xz")
+    sealed = seal(make_run(tmp_path / "s1"))
+    sealed.write_bytes(sealed.read_bytes()[:-20])
+    for word, said in {
+        "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
+        "notes.txt": "is a file, but none that ends in",
+        "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is damaged", "gone": "gone does not exist",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=said) as caught:
+            run_folders([str(tmp_path / word)], data)
+        assert "unknown run" not in str(caught.value)
+    with pytest.raises(UserError, match=r"unknown run 'r2'; there is r1\. Did you mean r1"):
+        run_folders(["r2"], data)
+
+
+def test_old_caches_of_the_host_are_removed_where_containers_could_write(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path)
+    for folder in (
+        data.cache / "analysis",
+        data.cache / "unsealed",
+        data.cache / "tensorrt",
+        data.host_cache / "analysis",
+    ):
+        folder.mkdir(parents=True)
+    assert leftovers(data) == [data.cache / "analysis", data.cache / "unsealed"]

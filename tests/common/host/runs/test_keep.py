@@ -100,3 +100,23 @@ def test_places_of_this_machine_are_taken_out_of_the_command(tmp_path: Path, typ
     (run / "run.json").write_text(json.dumps({"run": "a", "command": typed}))
     (kept,) = keep([run], tmp_path / "out")
     assert json.loads((kept / "run.json").read_text())["command"] == kept_command
+
+
+@pytest.mark.parametrize("name", ["cells/key/samples.csv", "cells/key/cell.csv", "power.csv", "run.json"])
+def test_a_link_brings_nothing_into_a_kept_run(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "a")
+    (tmp_path / "secret").write_text((run / name).read_text())
+    (run / name).unlink()
+    (run / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="a link, not a file"):
+        keep([run], tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
+
+
+def test_junk_in_a_run_is_no_fault_of_ours(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    (run / "run.json").write_text('{"images": [], "fleet": 3, "idle_without_context": [], "command": ["x"]}')
+    with (run / "cells" / "key" / "phases.csv").open("a") as file:
+        file.write("measure,x,y\nidle\n")
+    (kept,) = keep([run], tmp_path / "out")
+    assert (kept / "run.json").is_file()

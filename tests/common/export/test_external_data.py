@@ -1,0 +1,56 @@
+"""Weights beside an ONNX file: from its own folder, from files, as many bytes as there are; in graphs within graphs too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.common.export.conftest import ROOT
+
+pytestmark = pytest.mark.framework
+
+#: [location, offset, length] -> what is said; "" for nothing wrong
+PLACES: dict[tuple[str, str, str], str] = {
+    ("weights.bin", "0", "16"): "",
+    ("deep/weights.bin", "84", "16"): "",
+    ("/etc/passwd", "0", "16"): "is not beside the model",
+    ("../secret.bin", "0", "16"): "is not beside the model",
+    ("deep/../../secret.bin", "0", "16"): "is not beside the model",
+    ("C:\\secret.bin", "0", "16"): "is not beside the model",
+    ("deep\\..\\secret.bin", "0", "16"): "is not beside the model",
+    ("", "0", "16"): "is not beside the model",
+    ("a\0b", "0", "16"): "is not beside the model",
+    ("link.bin", "0", "16"): "is a link",
+    ("linked/weights.bin", "0", "16"): "is a link",
+    ("fifo", "0", "16"): "is no file",
+    ("deep", "0", "16"): "is no file",
+    ("none.bin", "0", "16"): "No such file",
+    ("weights.bin", "90", "16"): "there are none from 90 to 106",
+    ("weights.bin", "-1", "16"): "there are none",
+    ("weights.bin", "0", str(2**70)): "there are none",
+    ("weights.bin", "x", "16"): "no number",
+    ("large.bin", "0", "2000"): "MiB of weights in other files",
+}
+
+
+def test_where_weights_may_lie(onnxrt_python: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(100))
+    folder = tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
+    for name, size in (("weights.bin", 100), ("deep/weights.bin", 100), ("large.bin", 2000)):
+        (folder / name).write_bytes(bytes(size))
+    (folder / "link.bin").symlink_to("/etc/passwd")
+    (folder / "linked").symlink_to(folder / "deep")
+    os.mkfifo(folder / "fifo")
+    done = subprocess.run(
+        [str(onnxrt_python), "tests/common/export/run_external_data.py", str(folder)],
+        input=json.dumps(list(PLACES)), capture_output=True, text=True, cwd=ROOT, timeout=120, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    for place, expected, said in zip(PLACES, PLACES.values(), json.loads(done.stdout), strict=True):
+        assert "\n" not in said
+        assert (expected in said) if expected else said == "", place

@@ -1,0 +1,30 @@
+"""What others wrote cannot act on the terminal, whatever rich makes of it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from common.host.cli.terminal import Terminal
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\r\u202eX"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_control_characters_are_spelled_out(terminal: bool) -> None:
+    out = io.StringIO()
+    console = Terminal(file=out, width=200, force_terminal=terminal, color_system="truecolor" if terminal else None)
+    table = Table(title=Text(HOSTILE, no_wrap=True))
+    table.add_column(Text(HOSTILE))
+    table.add_row(Text(HOSTILE, style="red"))
+    console.print(table)
+    console.print(escape(HOSTILE), style="bold", soft_wrap=True)
+    console.print(Text(f"two\nlines {HOSTILE}"), soft_wrap=True)
+    text = out.getvalue()
+    assert not any(one in text for one in ("\x1b]0", "\x1b[2J", "\x07", "\x9b", "\r", "\u202e"))
+    assert text.count("\\x1b]0;PWNED") >= 4  # a title is folded
+    assert ("\x1b[" in text) is terminal  # rich's own colours remain

@@ -1,0 +1,84 @@
+"""Text that others wrote, as it is shown and stored."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import schema
+from common.text import markdown, spreadsheet, storable, visible
+
+ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;title\x07\x1b[2J", "\\x1b]0;title\\x07\\x1b[2J"),
+        ("a\x9b31mb", "a\\x9b31mb"),
+        ("a\rb\bc", "a\\x0db\\x08c"),
+        ("invoice\u202efdp.exe", "invoice\\u202efdp.exe"),
+        ("a\u2066b\u200bc\ufeff", "a\\u2066b\\u200bc\\ufeff"),
+        ("\U000e0041", "\\U000e0041"),
+        ("caf\udce9", "caf\\xe9"),
+        ("two\nlines", "two\nlines"),
+        ("模型 é μs 95 % – ±", "模型 é μs 95 % – ±"),
+    ],
+)
+def test_what_acts_is_spelled_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(ANY)
+def test_nothing_that_is_shown_acts(text: str) -> None:
+    shown = visible(text)
+    assert {unicodedata.category(one) for one in shown if one != "\n"}.isdisjoint({"Cc", "Cf", "Zl", "Zp", "Cs"})
+    assert visible(shown) == shown
+
+
+@given(ANY)
+def test_what_is_stored_is_utf8_without_zeros(text: str) -> None:
+    assert "\0" not in storable(text)
+    storable(text).encode()
+
+
+@given(ANY)
+def test_any_message_can_be_written_to_a_csv(text: str) -> None:
+    row = schema.to_csv("attempts.csv", [{"event": "finish", "cell_key": "k", "message": text}])
+    assert b"\0" not in row.encode()
+
+
+def test_a_message_without_end_is_cut() -> None:
+    (*_, message) = schema.format_row("attempts.csv", {"message": "x" * 10**6})
+    assert len(message) == schema.MOST_TEXT
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[x](javascript:alert(1))", "![x](http://127.0.0.1/y)", "<img src=x onerror=1>", "a | b", "**m**", "_m_", "`code`",
+     "# head", "- item", "1. item", "---", "$x$", "http://127.0.0.1", "www.example.org", "&lt;b&gt;", "~~x~~", "a\n\n# head"],
+)  # fmt: skip
+def test_markdown_shows_it_as_it_is(text: str) -> None:
+    shown = markdown(text)
+    assert "\n" not in shown and "](" not in shown and "<" not in shown and "://" not in shown and "www." not in shown
+    assert not shown.startswith(("#", "- ", "--", "1. "))
+    for sign in "*~`$|":
+        assert all(shown[place - 1] == "\\" for place, one in enumerate(shown) if one == sign)
+
+
+def test_markdown_leaves_plain_text_alone() -> None:
+    for text in ("ONNX Runtime fp32", "1.5 (1.4 to 1.6)", "-1.2", "m_onnxrt_fp32_b0008", "95 %", "2.21.0+cpu"):
+        assert markdown(text) == text
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A1", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1+1"])
+def test_no_formula_in_a_spreadsheet(text: str) -> None:
+    assert str(spreadsheet(text)).startswith("'")
+
+
+@pytest.mark.parametrize("value", [1, -2.5, None, "-5", "+1e3", "text", "a=b", ""])
+def test_numbers_stay_numbers(value: object) -> None:
+    assert spreadsheet(value) == value
