@@ -38,7 +38,7 @@ _SOURCES = (
         HERE / f"{name}.py"
         for name in (
             "database", "loading", "run_files", "sample_times", "whole_numbers", "sound_files", "reading", "run_facts",
-            "fingerprints", "cache",
+            "fingerprints", "cache", "percentiles",
         )
     ),
     HERE.parent / "common" / "schema.py",

@@ -21,6 +21,7 @@ import duckdb
 
 from analysis import lazy_files, reading, run_facts
 from analysis.cache import DERIVED, Cache
+from analysis.percentiles import sql_variables
 from analysis.reading import Problem, Row
 from analysis.run_files import named
 from common import schema
@@ -74,6 +75,8 @@ class Database:
         with suppress(duckdb.InvalidInputException):
             self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute("SET temp_directory = $1", [scratch.name])
+        for name, count in sql_variables().items():
+            self.connection.execute(f"SET VARIABLE {name} = $1", [count])
         self.problems: list[Problem] = []
         #: run name -> its folder
         self.runs: dict[str, Path] = {}
