@@ -31,15 +31,14 @@ from analysis.intervals import (
     quotient_parts,
     ratio,
 )
-from analysis.workers import Pool, Spread, pool, spread_of
+from analysis.workers import Pool, pools_of
+from common.job import WORKERS
 
 #: a difference within this share does not matter
 MARGIN = 0.01
 #: chance of calling two equal cells different, over all cells of one comparison: intervals are at one minus this. Stricter than
 #: the usual 5 %, so that a table of identical pairs stays below 5 % false verdicts and not merely near it
 ERROR_RATE = 0.02
-#: how many fresh workers of a cell are measured unless something else is asked for
-WORKERS = 3
 
 #: The rule in a sentence, for the footers of tables, help and reports.
 RULE = (
@@ -174,7 +173,13 @@ def compare_runs(
         for place, cells in enumerate((measured_a, measured_b))
     ]
     cells_a, cells_b = sides
-    pools = {**(floors or {}), **pools_of([side for cells in sides for side in cells.values()])}
+    told = (
+        (side.cell.group, [part.estimate for part in side.parts])
+        for cells in sides
+        for side in cells.values()
+        if side.cell.group is not None
+    )
+    pools = {**(floors or {}), **pools_of(told)}
     raw = {
         identity: _measure(a, b, pools.get(a.cell.group), pools.get(b.cell.group))
         for identity, a, b in ((identity, cells_a[identity], cells_b[identity]) for identity in shared)
@@ -199,15 +204,6 @@ def compare_runs(
         tuple(identity for identity in cells_b if identity not in cells_a),
         f"{RULE}. {correction}",
     )
-
-
-def pools_of(sides: Sequence[_Side]) -> dict[Hashable, Pool]:
-    """Group -> what its cells tell of the spread between workers, for the groups with such a cell."""
-    spreads: dict[Hashable, list[Spread]] = {}
-    for side in sides:
-        if side.cell.group is not None and len(side.parts) > 1 and min(part.estimate for part in side.parts) > 0:
-            spreads.setdefault(side.cell.group, []).append(spread_of([part.estimate for part in side.parts]))
-    return {group: found for group, members in spreads.items() if (found := pool(members)) is not None}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -236,9 +232,7 @@ class _Side:
     @classmethod
     def of(cls, cell: Measured, seed: int) -> _Side:
         if cell.passes:
-            return cls(
-                cell, quotient_parts(cell.replicates, [np.ones(np.size(one)) for one in cell.replicates], seed)
-            )
+            return cls(cell, quotient_parts(cell.replicates, [np.ones(np.size(one)) for one in cell.replicates], seed))
         return cls(cell, percentile_parts(cell.replicates, 50, seed))
 
     @property

@@ -30,7 +30,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -319,51 +319,82 @@ def _one_percentile(series: Floats, share: float, rng: np.random.Generator) -> D
     # Ties count half, so that a clock with coarse steps does not bias the share.
     below = 0.5 * ((series < estimate).astype(np.float64) + (series <= estimate))
     least = max(_share_variance(series, ordered, share), _clumped_variance(series, ordered, share))
-    deviations, freedom = _mean_deviations(below, rng, least)
+    deviations = _mean_deviations(below, rng, least)
     last = len(ordered) - 1
-
     # The exact ends of the interval are order statistics, up to half a place beyond what interpolation gives (Hettmansperger
     # and Sheather, Statistics and Probability Letters 4, 1986). It matters where neighbours are far apart, out in a tail.
-    outwards = np.copysign(0.25 * abs(2 * share - 1), deviations)
+    outwards = 0.25 * abs(2 * share - 1)
 
-    def values(stretch: float) -> Floats:
-        place = np.clip((share + stretch * deviations) * last + outwards, 0, last)
+    def read(deviation: Floats) -> Floats:
+        place = np.clip((share + deviation) * last + np.copysign(outwards, deviation), 0, last)
         left = place.astype(np.int64)
         right = np.minimum(left + 1, last)
-        read: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
-        return read
+        found: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
+        return found
 
-    return Draws(estimate, freedom, len(series), 1, float(np.std(values(1.0))), values)
+    return _drawn(estimate, deviations, len(series), read)
 
 
 def _one_throughput(series: Floats, images: float, rng: np.random.Generator) -> Draws:
     mean = float(series.mean())
-    deviations, freedom = _mean_deviations(series, rng)
     scale = images * 1e9
 
-    def values(stretch: float) -> Floats:
-        drawn: Floats = scale / np.maximum(mean + stretch * deviations, mean * 1e-9)
-        return drawn
+    def read(deviation: Floats) -> Floats:
+        found: Floats = scale / np.maximum(mean + deviation, mean * 1e-9)
+        return found
 
-    return Draws(scale / mean, freedom, len(series), 1, float(np.std(values(1.0))), values)
+    return _drawn(scale / mean, _mean_deviations(series, rng), len(series), read)
 
 
 def _one_quotient(above: Floats, below: Floats, rng: np.random.Generator) -> Draws:
     estimate = float(above.sum() / below.sum())
-    deviations, freedom = _mean_deviations((above - estimate * below) / below.mean(), rng)
-
-    def values(stretch: float) -> Floats:
-        return estimate + stretch * deviations
-
-    return Draws(estimate, freedom, len(above), 1, float(np.std(deviations)), values)
+    deviations = _mean_deviations((above - estimate * below) / below.mean(), rng)
+    return _drawn(estimate, deviations, len(above), lambda deviation: estimate + deviation)
 
 
-def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: float = 0.0) -> tuple[Floats, float]:
-    """(DRAWS,) calibrated deviations of the mean of a series from its mean, and their degrees of freedom.
+def _drawn(estimate: float, deviations: _Deviations, samples: int, read: Callable[[Floats], Floats]) -> Draws:
+    """The statistic that `read` makes of a mean's deviations from it."""
+    spread = float(np.std(read(deviations.size * _normal_scores_of_draws())))
+    return Draws(estimate, deviations.freedom, samples, 1, spread, lambda stretch: read(stretch * deviations.drawn))
+
+
+@lru_cache(maxsize=1)
+def _normal_scores_of_draws() -> Floats:
+    """(64,) evenly spread normal quantiles: what a standard error needs of a distribution takes no drawing."""
+    scores = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
+    return scores / float(np.std(scores))
+
+
+class _Deviations:
+    """Calibrated deviations of a series' mean from itself, drawn when they are asked for.
+
+    size: their standard deviation. freedom: the degrees of freedom behind it.
+    """
+
+    def __init__(self, size: float, freedom: float, block_means: Floats, blocks: int, seed: int) -> None:
+        self.size = size
+        self.freedom = freedom
+        self._block_means = block_means
+        self._blocks = blocks
+        self._seed = seed
+
+    @cached_property
+    def drawn(self) -> Floats:
+        """(DRAWS,) deviations."""
+        if self.size == 0:
+            return np.zeros(DRAWS)
+        places = np.random.default_rng(self._seed).integers(len(self._block_means), size=(DRAWS, self._blocks))
+        drawn: Floats = self._block_means[places].mean(axis=1)
+        return drawn * (self.size / math.sqrt(float(np.mean(self._block_means**2)) / self._blocks))
+
+
+def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: float = 0.0) -> _Deviations:
+    """Of the mean of a series.
 
     least_variance: of the mean, where the caller knows more than the series shows; without it, that of an AR(1) series with
     the lag-1 correlation of this one is the least that is assumed.
     """
+    seed = int(rng.integers(2**62))
     size = max(1, len(series) // GROUPS) if len(series) > 2 * GROUPS else 1
     grouped = series[len(series) % size :].reshape(-1, size).mean(axis=1)
     count = len(grouped)
@@ -378,9 +409,8 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
     block_means = (cumulated[length:] - cumulated[:-length]) / length
     kept = float(np.mean(block_means**2))
     if kept <= 0:
-        return np.zeros(DRAWS), float(count - 1)
+        return _Deviations(0.0, float(count - 1), block_means, blocks, seed)
     freedom = max(1.0, count / length - 1)
-    deviations = block_means[rng.integers(count, size=(DRAWS, blocks))].mean(axis=1)
     wanted = max(long_run_variance, kept * length) / count
     if least_variance:
         # Where the series itself shows no dependence, the larger of two estimates would only be the noisier one.
@@ -389,7 +419,7 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
         slow = steadiness.slow_variance(grouped)
         if slow > wanted:
             wanted, freedom = slow, min(freedom, float(steadiness.SLOW))
-    return deviations * math.sqrt(wanted / (kept / blocks)), freedom
+    return _Deviations(math.sqrt(wanted), freedom, block_means, blocks, seed)
 
 
 def _dependence(series: Floats) -> tuple[int, float]:
@@ -480,7 +510,9 @@ def _clumped_variance(series: Floats, ordered: Floats, share: float) -> float:
     places = np.flatnonzero(series < bound if share < 0.5 else series > bound)
     if len(places) < 2:
         return 0.0
-    sizes = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(places) > CLUMP_GAP + 1, [True]]))).astype(np.float64)
+    sizes = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(places) > CLUMP_GAP + 1, [True]]))).astype(
+        np.float64
+    )
     seen = float(np.square(sizes).sum() / sizes.sum())
     chance = 1 - (1 - TAIL) ** (CLUMP_GAP + 1)
     excess = max(0.0, seen / ((1 + chance) / (1 - chance)) - 1)

@@ -28,7 +28,7 @@ HEADINGS = (
 COLUMNS = (
     *(name for name in DIMENSIONS if name != "frontend"), "script_median_ms", "notebook_median_ms", "ratio", "ratio_low",
     "ratio_high", "verdict", "p_value", "script_samples", "notebook_samples", "script_replicates", "notebook_replicates",
-    "script_cell_keys", "notebook_cell_keys", "note",
+    "script_cell_keys", "notebook_cell_keys", "marks", "note",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ def values(pair: Pair) -> dict[str, Any]:
         "notebook_replicates": one.replicates_b if one else None,
         "script_cell_keys": " ".join(pair.script["cell_keys"]),
         "notebook_cell_keys": " ".join(pair.notebook["cell_keys"]),
+        "marks": " ".join(pair.marks) or None,
         "note": pair.why or None,
     }
 
@@ -73,9 +74,9 @@ def show(found: FrontEnds, console: Console) -> None:
         for name in HEADINGS:
             grid.add_column(name, justify="left" if name in ("framework", "precision", HEADINGS[-1]) else "right")
         for pair in pairs:
-            *words, verdict = texts(pair)
+            *words, _ = texts(pair)
             look = compare.STYLES[pair.comparison.verdict] if pair.comparison else "dim"
-            grid.add_row(*words, Text(verdict, style=look))
+            grid.add_row(*words, Text(found.marked(pair), style=look))
         console.print(grid)
     console.print()
     if found.counts:
@@ -89,7 +90,7 @@ def markdown(found: FrontEnds, escape: Any) -> list[str]:
     lines = [f"## {TITLE}", ""]
     for heading, pairs in found.groups().items():
         lines += [f"### {escape(heading)}", "", "| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * 4 + "---|"]
-        lines += ["| " + " | ".join(map(escape, texts(pair))) + " |" for pair in pairs]
+        lines += ["| " + " | ".join(map(escape, (*texts(pair)[:-1], found.marked(pair)))) + " |" for pair in pairs]
         lines.append("")
     return [*lines, *(f"{escape(line)}  " for line in (found.counts, *found.footers) if line), ""]
 
@@ -108,7 +109,12 @@ def section(found: FrontEnds) -> Mapping[str, Any]:
         "title": TITLE,
         "headings": HEADINGS,
         "groups": [
-            {"heading": heading, "rows": [{"texts": texts(pair), "values": _sortable(pair)} for pair in pairs]}
+            {
+                "heading": heading,
+                "rows": [
+                    {"texts": (*texts(pair)[:-1], found.marked(pair)), "values": _sortable(pair)} for pair in pairs
+                ],
+            }
             for heading, pairs in found.groups().items()
         ],
         "counts": found.counts,

@@ -11,9 +11,11 @@ import jinja2
 
 from analysis import answers, render_front_ends, side_by_side, style
 from analysis.colour_scale import colour
+from analysis.compare import RULE
 from analysis.database import Database
 from analysis.front_ends import FrontEnds
 from analysis.metrics import HEADLINES
+from analysis.percentiles import FEWEST
 from analysis.result_intervals import Intervals
 from analysis.run_facts import DEVICE
 from analysis.side_by_side import Comparison
@@ -95,6 +97,8 @@ def render(
         commands=[row["command"] for row in measured][:MOST_MACHINES],
         more_commands=max(0, len(measured) - MOST_MACHINES),
         command=command,
+        fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
+        rule=RULE,
     )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ def autoregressive(rng: np.random.Generator, count: int, noise: float, correlati
     """(runs, count) lognormal AR(1) samples, stationary from the start; the median is LEVEL."""
     values = rng.standard_normal((runs, count))
     values[:, 1:] *= float(np.sqrt(1 - correlation**2))
-    out: Floats = LEVEL * np.exp(noise * lfilter([1.0], [1.0, -correlation], values, axis=1))
+    filtered: Floats = np.asarray(lfilter([1.0], [1.0, -correlation], values, axis=1), dtype=np.float64)
+    out: Floats = LEVEL * np.exp(noise * filtered)
     return out
 
 
@@ -77,7 +78,12 @@ def spiky_median(noise: float, spike_share: float) -> float:
 
 
 def wandering(
-    rng: np.random.Generator, count: int, drift: float, correlation: float = 0.5, noise: float = 0.02, spikes: float = 0.01
+    rng: np.random.Generator,
+    count: int,
+    drift: float,
+    correlation: float = 0.5,
+    noise: float = 0.02,
+    spikes: float = 0.01,
 ) -> Floats:
     """Lognormal AR(1) noise on a level that wanders, a share of the samples longer by a Pareto(2.5) factor.
 
@@ -87,10 +93,13 @@ def wandering(
     slow = np.log(autoregressive(rng, count, drift, float(np.exp(-1 / 1000)))[0] / LEVEL)
     long = rng.random(count) < spikes
     factor = np.where(long, 1 + rng.pareto(2.5, count), 1.0)
-    return LEVEL * np.exp(quick + slow) * factor
+    out: Floats = LEVEL * np.exp(quick + slow) * factor
+    return out
 
 
-def dwelling(rng: np.random.Generator, count: int, dwell: float, gap: float, slow_share: float, noise: float = 0.01) -> Floats:
+def dwelling(
+    rng: np.random.Generator, count: int, dwell: float, gap: float, slow_share: float, noise: float = 0.01
+) -> Floats:
     """Two clocks, at LEVEL and LEVEL * (1 + gap), each kept for a geometric number of samples; lognormal noise.
 
     dwell: mean stay over both, in samples. slow_share: of the time at the slower one.

@@ -16,7 +16,7 @@ that is, relative.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,18 @@ def pool(spreads: Sequence[Spread]) -> Pool | None:
     prior = 2 * _inverse_trigamma(beyond)
     common = math.exp(float(logs.mean()) + float(digamma(prior / 2)) - math.log(prior / 2))
     return Pool(Spread(common, prior), residual, largest)
+
+
+def pools_of(figures: Iterable[tuple[Hashable, Sequence[float]]]) -> dict[Hashable, Pool]:
+    """Group -> what its cells tell together, from (group, one figure a worker) of each cell; only groups that tell something.
+
+    Cells of one worker, and such with figures that are not positive, say nothing.
+    """
+    spreads: dict[Hashable, list[Spread]] = {}
+    for group, members in figures:
+        if len(members) > 1 and min(members) > 0:
+            spreads.setdefault(group, []).append(spread_of(members))
+    return {group: found for group, members in spreads.items() if (found := pool(members)) is not None}
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from analysis.intervals import Interval, percentile_draws, samples_needed
+from analysis.intervals import Interval, percentile_draws
+from analysis.percentiles import samples_needed
 from common.cell import Cell
 from common.errors import UserError
 from common.harness import parity
