@@ -134,9 +134,11 @@ class Draws(Uncertain):
     """A statistic and its bootstrap distribution.
 
     values(stretch): (DRAWS,) drawn values with all deviations multiplied by `stretch`; spread is the deviation of values(1).
+    shortfall: how many times larger that is than what the window shows, because slow movement shows only in part.
     """
 
     values: Callable[[float], Floats]
+    shortfall: float = 1.0
 
     def ends(self, stretch: float) -> tuple[float, float]:
         values = self.values(stretch)
@@ -269,7 +271,7 @@ def over_workers(parts: Sequence[Draws], pooled: Pool | None = None) -> Uncertai
     samples = sum(part.samples for part in parts)
     if min(figures) <= 0:
         return parts[0] if len(parts) == 1 else of_figures(figures, samples=samples)
-    within = float(np.mean([(part.spread / part.estimate) ** 2 for part in parts]))
+    within = float(np.mean([(part.spread / part.shortfall / part.estimate) ** 2 for part in parts]))
     return of_figures(figures, pooled, samples, within)
 
 
@@ -368,12 +370,15 @@ def _normal_scores_of_draws() -> Floats:
 class _Deviations:
     """Calibrated deviations of a series' mean from itself, drawn when they are asked for.
 
-    size: their standard deviation. freedom: the degrees of freedom behind it.
+    size: their standard deviation. freedom: the degrees of freedom behind it. shortfall: see Draws.
     """
 
-    def __init__(self, size: float, freedom: float, block_means: Floats, blocks: int, seed: int) -> None:
+    def __init__(
+        self, size: float, freedom: float, block_means: Floats, blocks: int, seed: int, shortfall: float = 1.0
+    ) -> None:
         self.size = size
         self.freedom = freedom
+        self.shortfall = shortfall
         self._block_means = block_means
         self._blocks = blocks
         self._seed = seed
@@ -415,11 +420,11 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
     if least_variance:
         # Where the series itself shows no dependence, the larger of two estimates would only be the noisier one.
         wanted = least_variance if independent else max(wanted, least_variance)
-    if steadiness.slow_ratio(grouped) > steadiness.SUSPECT:
-        slow = steadiness.slow_variance(grouped)
-        if slow > wanted:
-            wanted, freedom = slow, min(freedom, float(steadiness.SLOW))
-    return _Deviations(math.sqrt(wanted), freedom, block_means, blocks, seed)
+    shortfall = 1.0
+    if steadiness.slow_ratio(grouped) > steadiness.SUSPECT and (slow := steadiness.slow_variance(grouped)) > wanted:
+        shortfall = min(steadiness.SHORTFALL, math.sqrt(slow / wanted))
+        wanted, freedom = slow, min(freedom, float(steadiness.SLOW))
+    return _Deviations(math.sqrt(wanted), freedom, block_means, blocks, seed, shortfall)
 
 
 def _dependence(series: Floats) -> tuple[int, float]:
@@ -474,9 +479,12 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
     long-run variance as the sum over k >= 1 of phi(a)**2 He_{k-1}(a)**2 / k! * (1 + r**k) / (1 - r**k).
     """
     count = len(series)
-    # Neighbours from all over the series: so many pairs tell a correlation to better than a hundredth.
-    first = np.unique(np.linspace(0, count - 2, min(count - 1, MOST_PAIRS)).astype(np.int64))
-    scores = _normal_scores(np.stack([series[first], series[first + 1]]), ordered)
+    if count - 1 <= MOST_PAIRS:
+        every = _normal_scores(series, ordered)
+        scores = np.stack([every[:-1], every[1:]])
+    else:  # neighbours from all over the series: so many pairs tell a correlation to better than a hundredth
+        first = np.linspace(0, count - 2, MOST_PAIRS).astype(np.int64)
+        scores = _normal_scores(np.stack([series[first], series[first + 1]]), ordered)
     variance = float(np.mean(scores**2))
     if variance == 0:
         return 0.0
