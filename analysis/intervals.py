@@ -271,7 +271,8 @@ def over_workers(parts: Sequence[Draws], pooled: Pool | None = None) -> Uncertai
     samples = sum(part.samples for part in parts)
     if min(figures) <= 0:
         return parts[0] if len(parts) == 1 else of_figures(figures, samples=samples)
-    within = float(np.mean([(part.spread / part.shortfall / part.estimate) ** 2 for part in parts]))
+    # the median: of some windows the correlation is overestimated manyfold
+    within = float(np.median([(part.spread / part.shortfall / part.estimate) ** 2 for part in parts]))
     return of_figures(figures, pooled, samples, within)
 
 
@@ -292,7 +293,9 @@ def of_figures(
     if between.freedom == 0:
         return None
     error = mean * math.sqrt(max(between.variance, within) / count)
-    return OverWorkers(mean, between.freedom, samples, count, error, known_from_others=count == 1)
+    # where the windows decide, they add what the slow cosines of one of them tell
+    freedom = between.freedom + (steadiness.SLOW if within > between.variance else 0)
+    return OverWorkers(mean, freedom, samples, count, error, known_from_others=count == 1)
 
 
 def ratio(b: Uncertain, a: Uncertain, most_freedom: float = math.inf) -> Ratio:
@@ -357,7 +360,10 @@ def _one_quotient(above: Floats, below: Floats, rng: np.random.Generator) -> Dra
 def _drawn(estimate: float, deviations: _Deviations, samples: int, read: Callable[[Floats], Floats]) -> Draws:
     """The statistic that `read` makes of a mean's deviations from it."""
     spread = float(np.std(read(deviations.size * _normal_scores_of_draws())))
-    return Draws(estimate, deviations.freedom, samples, 1, spread, lambda stretch: read(stretch * deviations.drawn))
+    return Draws(
+        estimate, deviations.freedom, samples, 1, spread,
+        values=lambda stretch: read(stretch * deviations.drawn), shortfall=deviations.shortfall,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

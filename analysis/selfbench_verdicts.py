@@ -72,7 +72,9 @@ def table_figures(runs: int, seed: int, cells: int = 8) -> Iterator[Figure]:
         tables_with_false += any(
             one.verdict in (Verdict.FASTER, Verdict.SLOWER) for one in compare_runs(a, b).cells.values()
         )
-        changed = [Measured(one.identity, [SLOWER * x for x in one.replicates], group=one.group) for one in b]
+        changed = [
+            Measured(one.identity, [SLOWER * np.asarray(x) for x in one.replicates], group=one.group) for one in b
+        ]
         words = [one.verdict for one in compare_runs(a, changed).cells.values()]
         slower += words.count(Verdict.SLOWER)
         wrong += words.count(Verdict.FASTER)

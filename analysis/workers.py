@@ -95,7 +95,10 @@ def pool(spreads: Sequence[Spread]) -> Pool | None:
     if beyond <= 0:
         return Pool(Spread(float(variances @ freedoms) / residual, math.inf), residual, largest)
     prior = 2 * _inverse_trigamma(beyond)
-    common = math.exp(float(logs.mean()) + float(digamma(prior / 2)) - math.log(prior / 2))
+    # Half way between what the logarithms say of the common variance and the plain mean of the variances: few cells leave the
+    # former so uncertain that intervals of nominal 95 % held 92 %, and the latter lets one noisy cell speak for all.
+    typical = math.exp(float(logs.mean()) + float(digamma(prior / 2)) - math.log(prior / 2))
+    common = math.sqrt(typical * float(variances @ freedoms) / residual)
     return Pool(Spread(common, prior), residual, largest)
 
 
