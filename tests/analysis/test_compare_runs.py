@@ -187,8 +187,8 @@ def test_earlier_runs_tell_how_far_workers_lie_apart(build: Any) -> None:
 
 def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Any, tmp_path: Any) -> None:
     a, b = build("a"), build("b")
-    three(a, "onnxrt", 8, 10, 1)
-    three(b, "onnxrt", 8, 10, 2, stop_reason="unsteady", load_average_end=9.0)
+    three(a, "onnxrt", 8, 10, 1, 4000)
+    three(b, "onnxrt", 8, 10, 2, 4000, stop_reason="unsteady", load_average_end=9.0)
     console = Console(width=200)
     with console.capture() as captured:
         compare_folders(a.folder, b.folder, console, out=tmp_path / "out")
@@ -200,4 +200,4 @@ def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Any, tmp_path
     assert "SAME dl |" in markdown and "the window drifted" in markdown and "98% interval" in markdown
     (values,) = csv.DictReader((tmp_path / "out" / "compare.csv").open())
     assert values["marks"] == "load unsteady" and values["verdict"] == "SAME" and float(values["confidence"]) == 0.98
-    assert (values["a_workers"], values["b_samples"]) == ("3", "1200")
+    assert (values["a_workers"], values["b_samples"]) == ("3", "12000")
