@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class Compared:
             "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
             "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
             "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,
-            "verdict": one.verdict.value, "p_value": None if one.p_value != one.p_value else one.p_value,
+            "verdict": one.verdict.value, "p_value": None if math.isnan(one.p_value) else one.p_value,
             "a_workers": one.replicates_a, "b_workers": one.replicates_b,
             "a_samples": one.samples_a, "b_samples": one.samples_b,
             "marks": " ".join(self.marks(key)) or None, "note": "; ".join(one.notes) or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def values(pair: Pair) -> dict[str, Any]:
         "ratio_low": interval.low if interval else None,
         "ratio_high": interval.high if interval else None,
         "verdict": one.verdict.value if one else None,
-        "p_value": one.p_value if interval and one else None,
+        "p_value": one.p_value if one and not math.isnan(one.p_value) else None,
         "script_samples": one.samples_a if one else None,
         "notebook_samples": one.samples_b if one else None,
         "script_replicates": one.replicates_a if one else None,
