@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 
@@ -112,6 +113,16 @@ def dwelling(
         levels[at : at + stay] = 1 + gap if slow else 1.0
         at, slow = at + stay, not slow
     return LEVEL * levels * np.exp(noise * rng.standard_normal(count))
+
+
+def dwelling_truth(gap: float, slow_share: float, noise: float = 0.01) -> tuple[float, float]:
+    """True median and mean of `dwelling`, in ns."""
+    noises = NormalDist(0, noise)
+
+    def below(x: float) -> float:
+        return (1 - slow_share) * noises.cdf(math.log(x)) + slow_share * noises.cdf(math.log(x / (1 + gap)))
+
+    return LEVEL * _median_of(below, 0.5, 2 + gap), LEVEL * (1 + slow_share * gap) * math.exp(noise**2 / 2)
 
 
 def stalling(rng: np.random.Generator, count: int, apart: float = 120, length: float = 5, stall: float = 2.0) -> Floats:
