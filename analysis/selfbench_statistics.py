@@ -15,7 +15,7 @@ from analysis import synthetic_streams as synthetic
 from analysis.compare import ERROR_RATE, Verdict, compare_samples
 from analysis.intervals import Ratio, Uncertain, percentile_draws, quotient_draws, ratio, throughput_draws
 from analysis.selfbench_figures import Figure
-from analysis.selfbench_verdicts import table_figures, tail_figures, verdict_figures
+from analysis.selfbench_verdicts import table_figures, tail_figures, verdict_figures, window_figures
 from analysis.student import two_sided_p
 from analysis.synthetic_streams import LEVEL, Floats
 from common.harness.stopping import StoppingRule
@@ -36,6 +36,7 @@ def measure(runs: int = 1000, pairs: int = 200, seed: int = 1) -> Iterator[Figur
     yield from verdict_figures(pairs, seed)
     yield from table_figures(pairs, seed)
     yield from tail_figures(pairs, seed)
+    yield from window_figures(pairs, seed)
 
 
 def run_stream(stream: Floats, rng: np.random.Generator) -> tuple[str, Floats]:

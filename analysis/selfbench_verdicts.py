@@ -6,6 +6,7 @@ is 3 % slower has the same stream times 1.03, which moves the interval of the ra
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from analysis.compare import ERROR_RATE, MARGIN, Measured, Verdict, compare_runs
 from analysis.intervals import Draws, Interval, over_workers, percentile_parts, ratio, throughput_parts
 from analysis.selfbench_figures import Figure
 from analysis.synthetic_streams import Floats
+from common.harness.stopping import StoppingRule
 
 Stream = Callable[[np.random.Generator, int], Floats]
 
@@ -101,6 +103,28 @@ def table_figures(runs: int, seed: int, cells: int = 8) -> Iterator[Figure]:
     yield Figure(f"identical tables, {what}: any false verdict", tables_with_false / runs, 0, 0.05, runs)
     yield Figure(f"3 % slower, {what}: SLOWER", slower / runs / cells, 0, 1, runs * cells)
     yield Figure(f"3 % slower, {what}: FASTER", wrong / runs / cells, 0, 0.01, runs * cells)
+
+
+def window_figures(runs: int, seed: int, inference_s: float = 0.006) -> Iterator[Figure]:
+    """What the stopping rule calls windows of 5 to 30 s of these streams: told, as one window shows only what moves within it."""
+    for name, process in STREAMS.items():
+        reasons: Counter[str] = Counter()
+        for run in range(runs):
+            series = process.stream(np.random.default_rng([seed, run]), round(30 / inference_s))
+            reasons[_stop_reason(series * (inference_s * 1e9 / synthetic.LEVEL))] += 1
+        detail = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        yield Figure(f"{name}, windows of 5 to 30 s: converged", reasons["converged"] / runs, 0, 1, runs, detail)
+
+
+def _stop_reason(series: Floats) -> str:
+    rule, elapsed, block = StoppingRule(5.0, 20, 30.0), np.cumsum(series) / 1e9, 40
+    for start in range(0, len(series), block):
+        part = series[start : start + block]
+        last = start + block >= len(series)
+        rule.add(part, 30.0 if last else float(elapsed[start + len(part) - 1]))
+        if (reason := rule.finished()) is not None:
+            return reason
+    raise AssertionError("the stream lasts as long as the budget")
 
 
 def tail_figures(runs: int, seed: int, counts: Sequence[int] = (700, 3000)) -> Iterator[Figure]:

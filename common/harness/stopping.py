@@ -54,9 +54,9 @@ class StoppingRule:
       `precision` between the middles of the window's two halves.
     - "noisy": level, but the interval has stopped shrinking, or shrinks too slowly to get there before max_seconds
       (after nvbench, which stops when its noise has stabilised above the target).
-    - "unsteady": the interval is narrow enough, but the window's parts differ, or it has a trend or shifts of level
-      (`steadiness`), by more than the precision forgives: its median is not known as well as its noise suggests, and
-      a window twice as long as min_seconds has not mended it.
+    - "unsteady": the window's parts differ, or it has a trend or shifts of level (`steadiness`), by more than the precision
+      forgives: its median is not known as well as its noise suggests. Said instead of "converged" where a window twice as long
+      as min_seconds has not mended it, instead of "noisy", and instead of "budget".
     - "budget": max_seconds passed with none of these.
 
     The interval of the median is the pair of order statistics at ranks 1/2 -+ z*se, with se the standard error of the
@@ -125,8 +125,8 @@ class StoppingRule:
             verdict = self._look(elapsed_s)
             if elapsed_s >= self._min_seconds and self._samples >= self._min_samples:
                 self._reason = verdict
-        if out_of_time and self._reason not in ("converged", "unsteady"):
-            self._reason = "budget"
+        if out_of_time and self._reason != "converged":
+            self._reason = "unsteady" if self._unsteady(self._kept[: self._kept_count]) else "budget"
 
     def finished(self) -> Optional[str]:
         """None while measuring should go on, else "converged", "noisy", "unsteady" or "budget"."""
@@ -171,13 +171,16 @@ class StoppingRule:
             return "converged" if level else None
         if seen:
             return None
-        return "noisy" if self._out_of_reach(elapsed_s) else None
+        if not self._out_of_reach(elapsed_s):
+            return None
+        return "unsteady" if self._unsteady(kept) else "noisy"
 
     def _unsteady(self, kept: np.ndarray) -> bool:
         """Whether the window moves slowly, and so far that the interval of its level is not what the noise says."""
         if steadiness.steady(kept):
             return False
-        spread = math.sqrt(steadiness.slow_variance(kept)) / float(np.median(kept))
+        median = float(np.median(kept))
+        spread = math.sqrt(steadiness.slow_variance(kept)) / median if median > 0 else 0.0
         return spread * student_quantile(Z95, steadiness.SLOW) > self.UNSTEADY_SHARE * self._precision
 
     def _out_of_reach(self, elapsed_s: float) -> bool:
