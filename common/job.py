@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
-from common.typed import check
+from common.typed_json import check
 
 #: fresh workers of a cell unless something else is asked for: one tells nothing of the next, so that verdicts take several
 WORKERS = 3

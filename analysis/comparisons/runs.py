@@ -1,0 +1,198 @@
+"""`invoke compare`: two runs cell by cell, or any two cells, with verdicts that hold for the table as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from analysis.database.connection import Database, open_runs
+from analysis.output import run_comparison as render_compare
+from analysis.output.run_comparison import Compared, full_name, images
+from analysis.results import durations
+from analysis.results.sample_intervals import group_of
+from analysis.results.selection import named_columns, parse_where
+from common.errors import UserError
+from common.stats import comparison as compare
+from common.stats.comparison import Measured, RunComparison
+from common.stats.workers import SMALLEST, Pool, Spread, pool
+
+#: Exit code where a cell got slower beyond doubt, or no longer runs.
+GOT_SLOWER = 3
+
+#: What makes a cell of one run the same as one of the other.
+IDENTITY = (
+    "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
+)  # fmt: skip
+
+
+def compare_folders(
+    run_a: Path, run_b: Path, console: Console, *, out: Path | None = None, earlier: Sequence[Path] = ()
+) -> int:
+    """Prints the comparison of B with A; 3 where a cell got slower or runs no more, 1 where input was lost, else 0.
+
+    Durations are those of single inferences, or of passes where a source published nothing finer. out: folder for compare.md
+    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. Raises UserError
+    where a folder does not exist or cannot be written, both are the same, or the runs share no cell.
+    """
+    if run_a.resolve() == run_b.resolve():
+        raise UserError("a run cannot be compared with itself; name two runs")
+    with open_runs([run_a, run_b]) as database:
+        names = list(database.runs)
+        rows = [database.query("SELECT * FROM comparison WHERE run = $1 ORDER BY ALL", [name]) for name in names]
+        parts = (*IDENTITY, "device") if any(len({row["device"] for row in one}) > 1 for one in rows) else IDENTITY
+        a, b = ({tuple(row[name] for name in parts): row for row in one} for one in rows)
+        if not a.keys() & b.keys():
+            raise UserError(f"{names[0]} and {names[1]} have no cell in common")
+        ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
+        floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
+        found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
+        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out)
+        _tell_only(found, console)
+        broken = [key for key in ran_a if key in b and key not in ran_b]
+        for key in broken:
+            console.print(
+                Text(
+                    f"{_name(key, parts)}: ok in A, {b[key]['status']} in B: {b[key]['message'] or 'no reason given'}",
+                    "red",
+                )
+            )
+        _tell_problems(database, console)
+        return GOT_SLOWER if found.slower or broken else database.exit_code
+
+
+def compare_cells(
+    runs: Sequence[Path],
+    where_a: str,
+    where_b: str,
+    console: Console,
+    *,
+    out: Path | None = None,
+    earlier: Sequence[Path] = (),
+) -> int:
+    """Compares the cells of the first run that satisfy `where_a` with those of the last that satisfy `where_b`.
+
+    They are paired by everything that neither condition is about: two cells where both say enough, a column of a table
+    against another where they say `framework=torch` and `framework=onnxrt`. Cells of different batch sizes are compared by
+    their time per image. Options and exit codes as of `compare_folders`. Raises UserError where nothing pairs, or a pair is ambiguous.
+    """
+    with open_runs(runs) as database:
+        runs_named = list(database.runs)
+        names = [runs_named[0], runs_named[-1]]
+        about = named_columns(where_a) | named_columns(where_b)
+        parts = tuple(part for part in (*IDENTITY, "device") if part not in about)
+        a, b = (
+            _side(database, run, where, parts, option)
+            for run, where, option in ((names[0], where_a, "--cell-a"), (names[1], where_b, "--cell-b"))
+        )
+        shared = [key for key in a if key in b]
+        if not shared:
+            raise UserError(
+                f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}"
+            )
+        alone = len(a) + len(b) - 2 * len(shared)
+        a, b = ({key: side[key] for key in shared} for side in (a, b))
+        if all(a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared):
+            raise UserError("--cell-a and --cell-b are the same cells; name two")
+        per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
+        floors = floors_for((*a.values(), *b.values()), earlier)
+        found = compare.compare_runs(
+            _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
+        )
+        _tell(Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image), console, out)
+        if alone:
+            console.print(
+                Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
+            )
+        _tell_problems(database, console)
+        return GOT_SLOWER if found.slower else database.exit_code
+
+
+def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> dict[Hashable, Pool]:
+    """Framework and device -> spread between workers in earlier runs, for those that have a single worker here; else empty.
+
+    rows: of `comparison`. Earlier runs are read only where a row needs them; what is wrong with their files is theirs.
+    """
+    wanted = {group_of(row) for row in rows if row["replicates"] < 2}
+    if not wanted or not earlier:
+        return {}
+    with open_runs(earlier) as database:
+        told = database.query("SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread")
+    spreads: dict[Hashable, list[Spread]] = {}
+    for row in told:
+        if group_of(row) in wanted and row["median_ms_spread"] is not None:
+            variance = max(row["median_ms_spread"] ** 2, SMALLEST)
+            spreads.setdefault(group_of(row), []).append(Spread(variance, row["workers"] - 1))
+    return {group: found for group, members in spreads.items() if (found := pool(members)) is not None}
+
+
+def _meanings(database: Database) -> dict[str, tuple[str, str]]:
+    return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
+
+
+def _tell(compared: Compared, console: Console, out: Path | None) -> None:
+    render_compare.show(compared, console)
+    if out is not None:
+        try:
+            paths = render_compare.write(compared, out)
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        console.print(Text(f"Written: {', '.join(map(str, paths))}", style="dim"), soft_wrap=True)
+
+
+def _side(
+    database: Database, run: str, where: str, parts: Sequence[str], option: str
+) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """The cells of one side that ran, by the columns that tell its pairs apart."""
+    chosen = parse_where(where, database)
+    rows = database.query(
+        f"SELECT * FROM comparison WHERE ({chosen.condition}) AND run = ${len(chosen.parameters) + 1} ORDER BY ALL",
+        [*chosen.parameters, run],
+    )
+    ran = [row for row in rows if row["status"] == "ok"]
+    if not ran:
+        state = f"{rows[0]['status']}: {rows[0]['message'] or 'no reason given'}" if rows else "there is none"
+        raise UserError(f"{option} '{where}' names no cell of {run} that ran ({state})")
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in ran:
+        key = tuple(row[name] for name in parts)
+        if key in found:
+            both = " and ".join(full_name(one) for one in (found[key], row))
+            raise UserError(f"{option} '{where}' means several cells ({both}); say more")
+        found[key] = row
+    return found
+
+
+def _tell_only(found: RunComparison, console: Console) -> None:
+    for text, keys in (("only in A", found.only_a), ("only in B", found.only_b)):
+        if keys:
+            console.print(Text(f"{len(keys)} {'cell is' if len(keys) == 1 else 'cells are'} {text}", style="dim"))
+
+
+def _tell_problems(database: Database, console: Console) -> None:
+    for problem in database.problems:
+        if problem.loses:
+            console.print(Text(str(problem), style="red"), soft_wrap=True)
+
+
+def _name(key: Sequence[Any], parts: Sequence[str]) -> str:
+    return " ".join(
+        str(value) for name, value in zip(parts, key, strict=True) if value is not None and name != "streams"
+    )
+
+
+def _measured(
+    database: Database, rows: Mapping[tuple[Any, ...], Mapping[str, Any]], per_image: bool = False
+) -> list[Measured]:
+    return [
+        Measured(
+            key,
+            [series / (images(row) if per_image else 1) for series in durations.of_row(database, row)],
+            not row["samples"],
+            group_of(row),
+        )
+        for key, row in rows.items()
+    ]

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
+from common.errors import UserError
+
+MS = 10**6
+
+
+def noisy(ms: float, seed: int, count: int = 400) -> list[int]:
+    return [int(x) for x in np.random.default_rng(seed).normal(ms, 0.02 * ms, count) * MS]
+
+
+def three(run: Any, variant: str, batch_size: int, ms: float, seed: int, count: int = 400, **columns: Any) -> None:
+    """A cell measured by three workers that differ by about 0.1 %."""
+    for replicate in range(3):
+        level = ms * (1 + 0.001 * (replicate - 1))
+        durations = noisy(level, 10 * seed + replicate, count)
+        run.cell(variant, batch_size, durations_ns=durations, replicate=replicate, **columns)
+
+
+def compared(a: Any, b: Any) -> tuple[int, str]:
+    console = Console(width=200)
+    with console.capture() as captured:
+        code = compare_folders(a.folder, b.folder, console)
+    return code, captured.get()
+
+
+def test_slower_cells_make_the_exit_code_3(build: Any) -> None:
+    a, b = build("a"), build("b")
+    for i, (variant, before, after) in enumerate((("onnxrt", 10, 11), ("torch", 20, 15), ("tf", 30, 30))):
+        three(a, variant, 8, before, 10 + i)
+        three(b, variant, 8, after, 20 + i)
+    code, text = compared(a, b)
+    assert code == GOT_SLOWER == 3
+    verdicts = {line.split()[0]: line.split()[-1] for line in text.splitlines() if "fp32" in line}
+    assert verdicts == {"ONNX": "SLOWER", "PyTorch": "FASTER", "TensorFlow": "SAME"}
+    assert "1 FASTER, 1 SLOWER, 1 SAME" in text
+    assert "Holm" in text
+    code, _ = compared(b, a)
+    assert code == GOT_SLOWER, "torch was faster in b"
+
+
+def test_equal_runs_are_no_alarm(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(10, 2, count=700))
+    b.cell("torch", 8, durations_ns=noisy(10, 3))
+    code, text = compared(a, b)
+    assert code == 0
+    assert "1 cell is only in B" in text
+
+
+def test_a_cell_that_no_longer_runs(build: Any) -> None:
+    a, b = build("a"), build("b")
+    for variant in ("onnxrt", "torch"):
+        a.cell(variant, 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(10, 2))
+    b.cell("torch", 8, status="oom", message="no room")
+    code, text = compared(a, b)
+    assert code == GOT_SLOWER
+    assert "ok in A, oom in B: no room" in text
+
+
+def test_runs_that_cannot_be_compared(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 16, durations_ns=noisy(10, 1))
+    with pytest.raises(UserError, match="a and b have no cell in common"):
+        compared(a, b)
+    with pytest.raises(UserError, match="with itself"):
+        compared(a, a)
+
+
+def test_few_samples_are_unclear(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=[10 * MS] * 5)
+    b.cell("onnxrt", 8, durations_ns=[20 * MS] * 5)
+    code, text = compared(a, b)
+    assert code == 0
+    assert "1 UNCLEAR" in text
+    assert "n too small for a median" in text
+
+
+def test_gpus_side_by_side(build: Any) -> None:
+    a, b = build("a", device="gpu0", device_name="GPU A"), build("b", device="gpu1", device_name="GPU B")
+    three(a, "onnxrt", 8, 10, 1)
+    three(b, "onnxrt", 8, 5, 2)
+    code, text = compared(a, b)
+    assert code == 0
+    assert "The devices differ: GPU A and GPU B." in text
+    assert "1 FASTER" in text
+
+
+def cells_compared(a: str, b: str, *runs: Any) -> tuple[int, str]:
+    console = Console(width=200)
+    with console.capture() as captured:
+        code = compare_cells([run.folder for run in runs], a, b, console)
+    return code, captured.get()
+
+
+def verdicts_of(text: str) -> list[str]:
+    return [line.split()[-1] for line in text.splitlines() if " fp32 batch " in line]
+
+
+def test_any_two_cells_of_one_run(build: Any) -> None:
+    run = build()
+    for seed, (variant, size, ms) in enumerate(
+        (("onnxrt", 8, 10), ("torch", 8, 11), ("onnxrt", 16, 30), ("torch", 16, 15))
+    ):
+        three(run, variant, size, ms, 40 + seed)
+    code, text = cells_compared("framework=onnxrt,batch=8", "framework=torch,batch=8", run)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
+    assert "ONNX Runtime fp32 batch 8 host" in text and "PyTorch fp32 batch 8 host" in text
+    # What neither condition is about pairs the cells: a whole row of a table against another.
+    code, text = cells_compared("framework=onnxrt", "framework=torch", run)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER", "FASTER"]) and "Holm" in text
+    # Batch sizes that differ are compared by the image.
+    code, text = cells_compared("framework=torch,batch=8", "framework=torch,batch=16", run)
+    assert (code, verdicts_of(text)) == (0, ["FASTER"])
+    assert "A, ms an image" in text and "1.37" in text and "0.93" in text
+
+
+def test_cells_of_two_runs(build: Any) -> None:
+    a, b = build("a"), build("b")
+    three(a, "onnxrt", 8, 10, 1)
+    three(a, "torch", 8, 10, 2)
+    three(b, "torch", 8, 12, 3)
+    three(b, "torch", 16, 12, 4)
+    code, text = cells_compared("framework=onnxrt", "framework=torch", a, b)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
+    assert "1 more cell has none to be held against" in text
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ("framework=onnxrt", "framework=tensorflow", "unknown variant 'tensorflow'"),
+        ("framework=onnxrt", "framework=tf", "--cell-b 'framework=tf' names no cell of run that ran (oom: no room)"),
+        ("io=host", "framework=torch", "--cell-a 'io=host' means several cells"),
+        ("framework=torch", "framework=torch", "the same cells"),
+        ("framework=onnxrt", "batch=16", "no cell of --cell-a has one of --cell-b beside it"),
+    ],
+)
+def test_cells_that_cannot_be_compared(build: Any, a: str, b: str, words: str) -> None:
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    run.cell("torch", 8, durations_ns=noisy(10, 2))
+    run.cell("torch", 16, io="device", durations_ns=noisy(10, 3))
+    run.cell("tf", 8, status="oom", message="no room")
+    with pytest.raises(UserError) as caught:
+        cells_compared(a, b, run)
+    assert words in str(caught.value)
+
+
+def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(20, 2))
+    code, text = compared(a, b)
+    assert code == 0 and "1 UNCLEAR" in text and "--replicates 3" in text
+
+
+def test_earlier_runs_tell_how_far_workers_lie_apart(build: Any) -> None:
+    a, b, earlier, other = build("a"), build("b"), build("earlier"), build("other", device_name="Another CPU")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(12, 2))
+    for run in (earlier, other):
+        for size in (1, 8, 16):
+            three(run, "onnxrt", size, 10, size)
+    console = Console(width=200)
+    assert compare_folders(a.folder, b.folder, console, earlier=[other.folder]) == 0
+    with console.capture() as captured:
+        assert compare_folders(a.folder, b.folder, console, earlier=[earlier.folder, other.folder]) == GOT_SLOWER
+    assert "taken from other cells" in captured.get()
+    found = floors_for(
+        [{"variant": "onnxrt", "device_name": "Test CPU", "device": "cpu", "replicates": 3}], [earlier.folder]
+    )
+    assert found == {}, "nobody asks where both sides have several workers"
+
+
+def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Any, tmp_path: Any) -> None:
+    a, b = build("a"), build("b")
+    three(a, "onnxrt", 8, 10, 1, 4000)
+    three(b, "onnxrt", 8, 10, 2, 4000, stop_reason="unsteady", load_average_end=9.0)
+    console = Console(width=200)
+    with console.capture() as captured:
+        compare_folders(a.folder, b.folder, console, out=tmp_path / "out")
+    text = captured.get()
+    (row,) = [line for line in text.splitlines() if "fp32" in line]
+    assert row.split()[-2:] == ["SAME", "dl"]
+    assert "d  the window drifted" in text and "l  the load average" in text
+    markdown = (tmp_path / "out" / "compare.md").read_text()
+    assert "SAME dl |" in markdown and "the window drifted" in markdown and "98% interval" in markdown
+    (values,) = csv.DictReader((tmp_path / "out" / "compare.csv").open())
+    assert values["marks"] == "load unsteady" and values["verdict"] == "SAME" and float(values["confidence"]) == 0.98
+    assert (values["a_workers"], values["b_samples"]) == ("3", "12000")

@@ -1,0 +1,48 @@
+"""One source for the fewest samples of a percentile: constants, formula and SQL agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.database.connection import SQL, Database
+from analysis.results import metrics
+from common.stats import percentiles
+from common.stats.percentiles import FEWEST, fewest, samples_needed
+
+
+@pytest.mark.parametrize("percentile", FEWEST)
+def test_the_constants_are_what_the_formula_says(percentile: float) -> None:
+    needed, p = samples_needed(percentile), percentile / 100
+    assert needed == FEWEST[percentile] == fewest(1, round(1 - p, 12) if p > 0.5 else p)
+    chance = [p**n + n * (1 - p) * p ** (n - 1) for n in (needed - 1, needed)]
+    assert chance[0] > 0.01 >= chance[1]
+
+
+def test_no_other_place_knows_them() -> None:
+    root = Path(percentiles.__file__).parent
+    numbers = [f"{count}" for count in FEWEST.values() if count > 64]
+    others = [*SQL.glob("4*.sql"), root / "metrics.py", root / "peak_search.py", root / "templates" / "report.html.j2"]
+    for path in others:
+        text = path.read_text().replace(",", "")
+        said = [
+            number
+            for number in numbers
+            if f">= {number}" in text or f"needs={number}" in text or f"{number} for" in text
+        ]
+        assert not said, path
+
+
+def test_sql_has_them_as_variables(opened: object, build: object) -> None:
+    run = build()  # type: ignore[operator]
+    run.cell(durations_ns=[10**6] * (FEWEST[99.0] - 1))
+    run.cell("torch", durations_ns=[10**6] * FEWEST[99.0])
+    with opened(run) as database:  # type: ignore[operator]
+        assert isinstance(database, Database)
+        found = {row["variant"]: row["p99_ms"] for row in database.query("SELECT variant, p99_ms FROM results")}
+    assert found["onnxrt"] is None and found["torch"] == 1
+
+
+def test_metrics_ask_for_as_many() -> None:
+    assert metrics.METRICS["p99"].needs == FEWEST[99.0] and metrics.METRICS["latency"].needs == FEWEST[50.0]
