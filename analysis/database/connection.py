@@ -1,7 +1,7 @@
 """Run folders as an in-memory DuckDB: the one way from CSV files to numbers.
 
-`open_runs` fills tables from the files of runs (analysis.database.loading) or from the cache (analysis.database.cache) and creates the views
-of `analysis/sql/*.sql` over them. A file that is not as the schema says costs its own faulty lines only; each is in
+`open_runs` fills tables from the files of runs (analysis.database.loading) or from the cache (analysis.database.cache)
+and creates the views of `analysis/sql/*.sql` over them. A file that is not as the schema says costs its own faulty lines only; each is in
 `Database.problems`.
 
 Paths and names reach DuckDB as parameters and variables; none is ever pasted into SQL.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Times = npt.NDArray[np.int64]
 
-SQL = Path(__file__).parent / "sql"
+SQL = Path(__file__).parents[1] / "sql"
 #: Statements that only reading needs, of them those for power readings alone, and those for what the cache holds ready.
 _READING = ("05_measured.sql", "10_samples.sql")
 _METERED = ("20_energy.sql", "30_conditions.sql")

@@ -199,7 +199,7 @@ def fleet_selfbench(console: Console, sizes: tuple[int, ...] = SIZES, cells: int
     console.print(escape(f"{cpu_model()}, {os.cpu_count()} cores, load {load:.2f}, {date.today()}"), highlight=False)
     for gpus in sizes:
         command = [sys.executable, "-m", "analysis.selfbench.fleet", str(gpus), str(cells)]
-        done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True)
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"{gpus} GPUs: {(done.stderr.strip().splitlines() or ['no words'])[-1]}")
         console.print(escape(done.stdout.rstrip()), highlight=False, soft_wrap=True)

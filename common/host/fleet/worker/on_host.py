@@ -92,7 +92,7 @@ def places(given: str) -> list[Path]:
 
 
 def find_checkout(given: str) -> Path | None:
-    return next((place for place in places(given) if (place / "common" / "host" / "bench.py").is_file()), None)
+    return next((place for place in places(given) if (place / "common" / "host" / "paths.py").is_file()), None)
 
 
 def interpreter(checkout: Path | None) -> str:

@@ -24,7 +24,7 @@ from common.host.doctor.command import Check, Verdict
 from common.host.paths import DataFolder
 from tests.fake_nvml import build
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CPU = Device("cpu", "cpu", "a CPU")
 
 
