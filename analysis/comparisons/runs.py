@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analysis.database.connection import Database, open_runs
-from analysis.output import run_comparison as render_compare
-from analysis.output.run_comparison import Compared, full_name, images
+from analysis.comparisons import run_tables
+from analysis.comparisons.run_tables import Compared, full_name, images
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.results import durations
 from analysis.results.sample_intervals import group_of
 from analysis.results.selection import named_columns, parse_where
@@ -134,10 +135,10 @@ def _meanings(database: Database) -> dict[str, tuple[str, str]]:
 
 
 def _tell(compared: Compared, console: Console, out: Path | None) -> None:
-    render_compare.show(compared, console)
+    run_tables.show(compared, console)
     if out is not None:
         try:
-            paths = render_compare.write(compared, out)
+            paths = run_tables.write(compared, out)
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         console.print(Text(f"Written: {', '.join(map(str, paths))}", style="dim"), soft_wrap=True)

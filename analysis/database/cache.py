@@ -38,6 +38,7 @@ SOURCES = (
     *sorted((ANALYSIS / "database").glob("*.py")),
     *sorted((ANALYSIS / "readers").glob("*.py")),
     ANALYSIS.parent / "common" / "schema.py",
+    ANALYSIS.parent / "common" / "stats" / "percentiles.py",
 )
 #: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")

@@ -15,7 +15,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from common.harness import steadiness
+from common import steadiness
 
 #: normal quantile of a 95 % interval
 Z95 = 1.96

@@ -5,7 +5,7 @@ block bootstrap), so that a slow phase stays a slow phase. With several replicat
 on their figures, whose spread is never taken to be less than one window shows within itself, and may be moderated by what
 other cells tell (`workers`). It covers the next worker, not only the next minute of this one.
 
-A window that drifts or switches between levels (`common.harness.steadiness`) tells its process's level worse than any bootstrap
+A window that drifts or switches between levels (`common.steadiness`) tells its process's level worse than any bootstrap
 of it can say: its slow movement, with few degrees of freedom, then gives the size of the interval.
 
 Everything is drawn as a mean, because block means of a cumulated sum cost one subtraction per block:
@@ -36,7 +36,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.harness import steadiness
+from common import steadiness
 from common.stats.percentiles import samples_needed
 from common.stats.student_t import two_sided_p, two_sided_quantile
 from common.stats.workers import Pool, spread_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.harness import steadiness
+from common import steadiness
 from common.harness.stopping import StoppingRule
 
 
