@@ -1,4 +1,4 @@
-"""The stopping rule on streams whose truth is known. Full sizes: analysis/selfbench_statistics.py."""
+"""The stopping rule on streams whose truth is known. Full sizes: analysis/selfbench/operating_characteristics.py."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Verdicts on cells whose truth is known. Full sizes: analysis/selfbench_statistics.py."""
+"""Verdicts on cells whose truth is known. Full sizes: analysis/selfbench/operating_characteristics.py."""
 
 import math
 
