@@ -419,32 +419,42 @@ def recommend(
         "run": "the run before and the one after, names or paths, as bare words too; one will do with --cell-a and --cell-b",
         "cell_a": "compare any two cells: which of the first run, as of --where (framework=torch,batch_size=8)",
         "cell_b": "which of the last run is held against it (framework=onnxrt,batch_size=8); cells are paired by what neither names",
+        "out": "folder for compare.md and compare.csv; default: none is written",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
-def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "", debug: bool = False) -> None:
-    """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more."""
+def compare(
+    _context: Context, run: list[str], cell_a: str = "", cell_b: str = "", out: str = "", debug: bool = False
+) -> None:
+    """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more.
+
+    FASTER or SLOWER: the 98 % interval of the ratio, over workers, leaves out 1, and the ratio is more than 1 % from it. A side
+    of one worker is UNCLEAR unless earlier runs of the same framework and device tell how far workers lie apart.
+    """
     from analysis.comparisons.runs import compare_cells, compare_folders
 
+    data = DataFolder.default()
+    folder = Path(out) if out else None
+    earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
     if cell_a or cell_b:
         if not (cell_a and cell_b):
             raise UserError(
                 "--cell-a and --cell-b belong together: the cells to compare, and those that they are held against"
             )
-        chosen = run_folders(run, DataFolder.default())
+        chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
-        code = compare_cells(chosen, cell_a, cell_b, default_console())
+        code = compare_cells(chosen, cell_a, cell_b, default_console(), out=folder, earlier=earlier)
         if code:
             sys.exit(code)
         return
     if len(run) != 2:
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
-    folders = run_folders(run, DataFolder.default())
+    folders = run_folders(run, data)
     if len(folders) != 2:
         raise UserError("compare takes two runs; one of these is a folder of several")
-    code = compare_folders(folders[0], folders[1], default_console())
+    code = compare_folders(folders[0], folders[1], default_console(), out=folder, earlier=earlier)
     if code:
         sys.exit(code)
 

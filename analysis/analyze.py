@@ -28,7 +28,7 @@ from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
 from analysis.results import energy_intervals, published_intervals, tables
 from analysis.results import sample_intervals as result_intervals
-from analysis.results.metrics import HEADLINES, METRICS, metric
+from analysis.results.metrics import METRICS, ON_SCREEN, metric
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
@@ -115,7 +115,7 @@ def analyze(
 def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
     """The tables for the terminal. Raises UserError for a metric that does not exist."""
     if shown is None:
-        return render_terminal.one_screen([table for table in every if table.metric.name in HEADLINES])
+        return render_terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
     names = list(METRICS) if shown == "all" else [metric(word.strip()).name for word in shown.split(",")]
     return [table for table in every if table.metric.name in names]
 

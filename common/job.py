@@ -14,6 +14,9 @@ from typing import Any, Dict, List, Optional
 from common.cell import Cell
 from common.typed_json import check
 
+#: fresh workers of a cell unless something else is asked for: one tells nothing of the next, so that verdicts take several
+WORKERS = 3
+
 
 @dataclass(frozen=True)
 class Settings:

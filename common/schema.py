@@ -84,7 +84,7 @@ CELL = _columns(
     ("samples", "BIGINT", "", "count", "rows of samples.csv"),
     ("warmup_runs", "BIGINT", "", "count", "inferences before the measured window"),
     ("warmup_stop", "VARCHAR", "", "text", "steady (the last three blocks agree) or budget"),
-    ("stop_reason", "VARCHAR", "", "text", "converged, noisy or budget"),
+    ("stop_reason", "VARCHAR", "", "text", "converged, noisy, unsteady or budget"),
     ("min_seconds", "DOUBLE", "s", "gauge", "the window is at least this long unless the budget ends it"),
     ("max_seconds", "DOUBLE", "s", "gauge", "budget of the measured window"),
     ("parity_metric", "VARCHAR", "", "text", "logits, probabilities or raw: what the tolerance is applied to"),
@@ -213,7 +213,7 @@ PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 IO_MODES = ("host", "device")
 FRONTENDS = ("script", "notebook")
 SCENARIOS = ("single-stream", "offline", "multi-stream", "server")
-STOP_REASONS = ("converged", "noisy", "budget")
+STOP_REASONS = ("converged", "noisy", "unsteady", "budget")
 
 
 def header(file_name: str) -> List[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from analysis.database.connection import Database
 from analysis.results import durations, tables
-from analysis.results.sample_intervals import MOST_ROWS, MOST_SAMPLES
+from analysis.results.sample_intervals import MOST_ROWS, MOST_SAMPLES, group_of
 from analysis.results.selection import DIMENSIONS, Pivot
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, Measured, Verdict
@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 
 TITLE = "Notebook against script"
 DEFINITION = (
-    "Notebook / script: ratio of the median durations of one inference (averaged over replicates), with its 95 % interval; "
-    f"SLOWER: the notebook takes longer; SAME: within {compare.MARGIN:.0%}."
+    "Notebook / script: ratio of the median durations of one inference, averaged over workers, with its interval; SLOWER: the "
+    "notebook takes longer."
 )
 PUBLISHED = "Published passes have no single inferences: theirs is the time of a batch, averaged over a pass."
 #: one row of tables for all front ends, so that a group holds both
@@ -45,16 +45,27 @@ class Pair:
     why: str
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """Of both sides, as in the view `marks`."""
+        return tuple(sorted({mark for row in (self.script, self.notebook) for mark in row["marks"] or ()}))
+
+    @property
     def verdict(self) -> str:
         return self.comparison.verdict.value if self.comparison else "–"
 
 
 @dataclass(frozen=True)
 class FrontEnds:
-    """pairs: in the order of the tables. footers: sentences that belong under a table of them."""
+    """pairs: in the order of the tables. footers: sentences that belong under a table of them. signs: mark -> its sign."""
 
     pairs: tuple[Pair, ...]
     footers: tuple[str, ...]
+    signs: Mapping[str, str] = field(default_factory=dict)
+
+    def marked(self, pair: Pair) -> str:
+        """The verdict of a pair with the signs of its marks."""
+        signs = "".join(sorted(self.signs.get(mark, "") for mark in pair.marks))
+        return f"{pair.verdict} {signs}".strip()
 
     @property
     def counts(self) -> str:
@@ -84,8 +95,8 @@ def build(database: Database, rows: Sequence[Row]) -> FrontEnds | None:
     both = [pair for pair in matched if _why_not(*pair[1:]) is None]
     series = {_key(row): durations.of_row(database, row) for _, script, notebook in both for row in (script, notebook)}
     found = compare.compare_runs(
-        [Measured(_identity(script), series[_key(script)], not script["samples"]) for _, script, _ in both],
-        [Measured(_identity(notebook), series[_key(notebook)], not notebook["samples"]) for _, _, notebook in both],
+        [_measured(script, script, series) for _, script, _ in both],
+        [_measured(script, notebook, series) for _, script, notebook in both],
     )
     pairs = tuple(
         Pair(
@@ -99,7 +110,16 @@ def build(database: Database, rows: Sequence[Row]) -> FrontEnds | None:
         [PUBLISHED] if any(not row["samples"] for _, script, notebook in both for row in (script, notebook)) else []
     )
     failures = [f"{_name(pair)}: {pair.why}" for pair in pairs if pair.why]
-    return FrontEnds(pairs, (DEFINITION, *published, *notes, *([found.correction] if both else []), *failures))
+    meanings = database.query("FROM mark_meaning")
+    used = {mark for pair in pairs for mark in pair.marks}
+    marks = [f"{one['sign']}  {one['meaning']}" for one in meanings if one["mark"] in used]
+    footers = (DEFINITION, *published, *notes, *([found.correction] if both else []), *marks, *failures)
+    return FrontEnds(pairs, footers, {one["mark"]: one["sign"] for one in meanings})
+
+
+def _measured(script: Row, row: Row, series: Mapping[tuple[Any, ...], Sequence[durations.Durations]]) -> Measured:
+    """A side of a pair, which is known by its script. Workers of both front ends tell their spread together."""
+    return Measured(_identity(script), series[_key(row)], not row["samples"], group_of(row))
 
 
 def _matched(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:

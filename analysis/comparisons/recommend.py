@@ -1,8 +1,8 @@
 """`invoke recommend`: which framework, precision and batch size under given limits, and how sure that is.
 
 The best cell by one objective among those that meet every limit; the runner-up is the best cell of another framework or
-precision. UNCLEAR where their intervals overlap or one of the two is unknown. A cell whose figure for a limit is not
-known does not meet it.
+precision. UNCLEAR where their intervals overlap, or one of the two is unknown or of a single worker. A cell whose figure for
+a limit is not known does not meet it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError, unknown
+from common.job import WORKERS
 
 Row = Mapping[str, Any]
 
@@ -39,11 +40,13 @@ JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a cell with the ends of its 95 % interval, where known."""
+    """A figure of a cell with the ends of its 95 % interval, where known. over_workers: whether that says anything of the
+    next worker."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    over_workers: bool = True
 
     def text(self, unit: str) -> str:
         ends = "" if self.low is None or self.high is None else f" [{shown(self.low)}, {shown(self.high)}]"
@@ -155,7 +158,7 @@ def _ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candid
 
 def _apart(one: Candidate, other: Candidate, objective: Quantity) -> bool:
     a, b = one.figures[objective.name], other.figures[objective.name]
-    if a.low is None or a.high is None or b.low is None or b.high is None:
+    if a.low is None or a.high is None or b.low is None or b.high is None or not (a.over_workers and b.over_workers):
         return False
     return a.low > b.high or b.low > a.high
 
@@ -346,8 +349,10 @@ def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:
     def known(name: str, metric: str, value: float | None, scale: float) -> None:
         if value is not None and math.isfinite(value):
             found = intervals.get((keys, run, metric))
-            ends = (None, None) if found is None else (found.low * scale, found.high * scale)
-            figures[name] = Figure(value * scale, *ends)
+            if found is None:
+                figures[name] = Figure(value * scale)
+            else:
+                figures[name] = Figure(value * scale, found.low * scale, found.high * scale, found.over_workers)
 
     known("throughput", "throughput", row["images_per_s"], 1.0)
     known("power", "power", row["power_gross_w"], 1.0)
@@ -398,11 +403,7 @@ def sentences(
             f"{'less' if objective.better > 0 else 'more'}."
         )
     if decision.rivals:
-        unknown_ends = any(one.figures[objective.name].low is None for one in (winner, *decision.rivals))
-        why = "intervals overlap" + (" or are unknown" if unknown_ends else "")
-        more = f" and {len(decision.rivals) - 3} more" if len(decision.rivals) > 3 else ""
-        names = ", ".join(one.name for one in decision.rivals[:3])
-        lines.append(f"UNCLEAR: {why} with {names}{more}; more samples or replicates would tell.")
+        lines.append(_unclear(winner, decision.rivals, objective))
     lines += [
         f"UNCLEAR whether it keeps {limit.option} {limit.bound:g}: its interval reaches beyond."
         for limit in limits
@@ -411,6 +412,19 @@ def sentences(
     lines += [text for change in decision.changes if (text := _change(change, winner, objective))]
     lines.append(_front(candidates, question))
     return [line for line in lines if line]
+
+
+def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity) -> str:
+    """Why the winner is not beyond doubt, and what would tell."""
+    figures = [one.figures[objective.name] for one in (winner, *rivals)]
+    reasons = ["intervals overlap"]
+    reasons += ["are unknown"] if any(figure.low is None for figure in figures) else []
+    reasons += (
+        ["are of one worker, which tells nothing of the next"] if not all(f.over_workers for f in figures) else []
+    )
+    more = f" and {len(rivals) - 3} more" if len(rivals) > 3 else ""
+    names = ", ".join(one.name for one in rivals[:3])
+    return f"UNCLEAR: {' or '.join(reasons)} with {names}{more}; --replicates {WORKERS} or more would tell."
 
 
 def _among(count: int, limited: bool) -> str:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from analysis import style
+from analysis.comparisons import run_tables
+from analysis.comparisons.run_tables import Compared, full_name, images
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
 from analysis.results import durations
-from analysis.results.metrics import shown
+from analysis.results.sample_intervals import group_of
 from analysis.results.selection import named_columns, parse_where
 from common.errors import UserError
 from common.stats import comparison as compare
-from common.stats.comparison import Measured, RunComparison, Verdict
+from common.stats.comparison import Measured, RunComparison
+from common.stats.workers import SMALLEST, Pool, Spread, pool
 
-#: Exit code where a cell got slower or no longer runs.
+#: Exit code where a cell got slower beyond doubt, or no longer runs.
 GOT_SLOWER = 3
 
 #: What makes a cell of one run the same as one of the other.
@@ -29,11 +30,14 @@ IDENTITY = (
 )  # fmt: skip
 
 
-def compare_folders(run_a: Path, run_b: Path, console: Console) -> int:
+def compare_folders(
+    run_a: Path, run_b: Path, console: Console, *, out: Path | None = None, earlier: Sequence[Path] = ()
+) -> int:
     """Prints the comparison of B with A; 3 where a cell got slower or runs no more, 1 where input was lost, else 0.
 
-    Durations are those of single inferences, or of passes where a source published nothing finer. Raises UserError where
-    a folder does not exist, both are the same, or the runs share no cell.
+    Durations are those of single inferences, or of passes where a source published nothing finer. out: folder for compare.md
+    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. Raises UserError
+    where a folder does not exist or cannot be written, both are the same, or the runs share no cell.
     """
     if run_a.resolve() == run_b.resolve():
         raise UserError("a run cannot be compared with itself; name two runs")
@@ -45,8 +49,9 @@ def compare_folders(run_a: Path, run_b: Path, console: Console) -> int:
         if not a.keys() & b.keys():
             raise UserError(f"{names[0]} and {names[1]} have no cell in common")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
-        found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b))
-        _show(found, ran_a, ran_b, names, console)
+        floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
+        found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
+        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out)
         _tell_only(found, console)
         broken = [key for key in ran_a if key in b and key not in ran_b]
         for key in broken:
@@ -60,12 +65,20 @@ def compare_folders(run_a: Path, run_b: Path, console: Console) -> int:
         return GOT_SLOWER if found.slower or broken else database.exit_code
 
 
-def compare_cells(runs: Sequence[Path], where_a: str, where_b: str, console: Console) -> int:
+def compare_cells(
+    runs: Sequence[Path],
+    where_a: str,
+    where_b: str,
+    console: Console,
+    *,
+    out: Path | None = None,
+    earlier: Sequence[Path] = (),
+) -> int:
     """Compares the cells of the first run that satisfy `where_a` with those of the last that satisfy `where_b`.
 
     They are paired by everything that neither condition is about: two cells where both say enough, a column of a table
     against another where they say `framework=torch` and `framework=onnxrt`. Cells of different batch sizes are compared by
-    their time per image. Exit codes as of `compare_folders`. Raises UserError where nothing pairs, or a pair is ambiguous.
+    their time per image. Options and exit codes as of `compare_folders`. Raises UserError where nothing pairs, or a pair is ambiguous.
     """
     with open_runs(runs) as database:
         runs_named = list(database.runs)
@@ -86,14 +99,49 @@ def compare_cells(runs: Sequence[Path], where_a: str, where_b: str, console: Con
         if all(a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared):
             raise UserError("--cell-a and --cell-b are the same cells; name two")
         per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
-        found = compare.compare_runs(_measured(database, a, per_image), _measured(database, b, per_image))
-        _show(found, a, b, names, console, pairs=True, per_image=per_image)
+        floors = floors_for((*a.values(), *b.values()), earlier)
+        found = compare.compare_runs(
+            _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
+        )
+        _tell(Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image), console, out)
         if alone:
             console.print(
                 Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
             )
         _tell_problems(database, console)
         return GOT_SLOWER if found.slower else database.exit_code
+
+
+def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> dict[Hashable, Pool]:
+    """Framework and device -> spread between workers in earlier runs, for those that have a single worker here; else empty.
+
+    rows: of `comparison`. Earlier runs are read only where a row needs them; what is wrong with their files is theirs.
+    """
+    wanted = {group_of(row) for row in rows if row["replicates"] < 2}
+    if not wanted or not earlier:
+        return {}
+    with open_runs(earlier) as database:
+        told = database.query("SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread")
+    spreads: dict[Hashable, list[Spread]] = {}
+    for row in told:
+        if group_of(row) in wanted and row["median_ms_spread"] is not None:
+            variance = max(row["median_ms_spread"] ** 2, SMALLEST)
+            spreads.setdefault(group_of(row), []).append(Spread(variance, row["workers"] - 1))
+    return {group: found for group, members in spreads.items() if (found := pool(members)) is not None}
+
+
+def _meanings(database: Database) -> dict[str, tuple[str, str]]:
+    return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
+
+
+def _tell(compared: Compared, console: Console, out: Path | None) -> None:
+    run_tables.show(compared, console)
+    if out is not None:
+        try:
+            paths = run_tables.write(compared, out)
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        console.print(Text(f"Written: {', '.join(map(str, paths))}", style="dim"), soft_wrap=True)
 
 
 def _side(
@@ -113,7 +161,7 @@ def _side(
     for row in ran:
         key = tuple(row[name] for name in parts)
         if key in found:
-            both = " and ".join(_full_name(one) for one in (found[key], row))
+            both = " and ".join(full_name(one) for one in (found[key], row))
             raise UserError(f"{option} '{where}' means several cells ({both}); say more")
         found[key] = row
     return found
@@ -131,13 +179,6 @@ def _tell_problems(database: Database, console: Console) -> None:
             console.print(Text(str(problem), style="red"), soft_wrap=True)
 
 
-def _full_name(row: Mapping[str, Any]) -> str:
-    words = [style.look(row["variant"]).title, row["precision"], f"batch {row['batch_size']}", row["io"]]
-    words += [row["scenario"]] if row["scenario"] != "single-stream" else []
-    words += [row["frontend"]] if row["frontend"] != "script" else []
-    return " ".join(str(word) for word in words)
-
-
 def _name(key: Sequence[Any], parts: Sequence[str]) -> str:
     return " ".join(
         str(value) for name, value in zip(parts, key, strict=True) if value is not None and name != "streams"
@@ -150,57 +191,9 @@ def _measured(
     return [
         Measured(
             key,
-            [series / (_images(row) if per_image else 1) for series in durations.of_row(database, row)],
+            [series / (images(row) if per_image else 1) for series in durations.of_row(database, row)],
             not row["samples"],
+            group_of(row),
         )
         for key, row in rows.items()
     ]
-
-
-def _images(row: Mapping[str, Any]) -> int:
-    """Images that a duration stands for: the server scenario's is of a query, a published one of an image."""
-    return 1 if row["scenario"] == "server" or not row["samples"] else int(row["batch_size"])
-
-
-def _show(
-    found: RunComparison,
-    a: Mapping[Any, Mapping[str, Any]],
-    b: Mapping[Any, Mapping[str, Any]],
-    names: Sequence[str],
-    console: Console,
-    pairs: bool = False,
-    per_image: bool = False,
-) -> None:
-    """pairs: the two sides are different configurations, so that both are named."""
-    console.print(Text(f"A: {names[0]}\nB: {names[1]}"), highlight=False)
-    devices = [sorted({str(row["device_name"]) for row in one.values()}) for one in (a, b)]
-    if devices[0] != devices[1]:
-        console.print(Text(f"The devices differ: {', '.join(devices[0])} and {', '.join(devices[1])}.", style="yellow"))
-    grid = Table(box=None, show_edge=False, pad_edge=False, header_style="bold")
-    for heading in ("A", "B") if pairs else ("framework", "precision", "batch", "io"):
-        grid.add_column(heading)
-    unit = "ms an image" if per_image else "ms"
-    for heading in (f"A, {unit}", f"B, {unit}", "B / A of durations"):
-        grid.add_column(heading, justify="right")
-    grid.add_column("verdict on B")
-    for key, one in found.cells.items():
-        row = a[key]
-        what = (
-            [_full_name(row), _full_name(b[key])]
-            if pairs
-            else [style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), row["io"]]
-        )
-        medians = [_median(side[key], _images(side[key]) if per_image else 1) for side in (a, b)]
-        grid.add_row(
-            *map(Text, what), *medians, one.ratio_text, Text(one.verdict.value, style=compare.STYLES[one.verdict])
-        )
-    console.print(grid)
-    counts = {verdict: sum(one.verdict is verdict for one in found.cells.values()) for verdict in Verdict}
-    console.print(Text(", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)))
-    for note in dict.fromkeys(note for one in found.cells.values() for note in one.notes):
-        console.print(Text(note, style="dim"), soft_wrap=True)
-    console.print(Text(found.correction, style="dim"), soft_wrap=True)
-
-
-def _median(row: Mapping[str, Any], images: int) -> str:
-    return "–" if row["median_ms"] is None else shown(row["median_ms"] / images)

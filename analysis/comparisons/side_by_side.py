@@ -91,7 +91,7 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
 
 
 def ratio(table: Table, first: tables.Entry, other: tables.Entry, intervals: Intervals) -> str:
-    """ "1.84 times", with UNCLEAR where the intervals of the two overlap; "" where one of them has no figure."""
+    """ "1.84 times", with UNCLEAR where the intervals of the two overlap or are of one worker; "" where one of them has no figure."""
     if not first.value or other.value is None:
         return ""
     unclear = answers.clear(table, first, other, intervals) is False

@@ -10,6 +10,7 @@ from analysis import style
 from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
+from common.job import WORKERS
 
 #: What a group's summary names, with the words for "best".
 SUMMARIES = (
@@ -19,6 +20,8 @@ SUMMARIES = (
 )
 #: An end farther away than this many times the figure says only that nothing bounds it.
 WIDE = 20.0
+#: Why the order of two figures is open although their intervals may be apart.
+ONE_WORKER = f"UNCLEAR, one worker tells nothing of the next one (--replicates {WORKERS} would)"
 #: Metrics whose interval is shown as a half width.
 PLUS_MINUS = ("joules_per_image", "power")
 
@@ -94,6 +97,8 @@ def _best_of_all(table: Table, intervals: Intervals) -> str | None:
         return None
     (row, column), best = places[0]
     text = f"{name_of(table, row)} at {describe(table.column_name, column)}: {figure(table, best, intervals)}"
+    if of_one_worker(table, best, intervals) and len(places) > 1:
+        return f"{text}. {ONE_WORKER}."
     rivals = [place for place, entry in places[1:] if clear(table, best, entry, intervals) is False]
     if rivals:
         others = "; ".join(
@@ -120,7 +125,10 @@ def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
     if others:
         (other, _), second = others[0]
         share = 100 * ((first.value or 0.0) / (second.value or 1.0) - 1)
-        verdict = "; UNCLEAR, their intervals overlap" if clear(table, first, second, intervals) is False else ""
+        verdict = ""
+        if clear(table, first, second, intervals) is False:
+            alone = any(of_one_worker(table, entry, intervals) for entry in (first, second))
+            verdict = f"; {ONE_WORKER if alone else 'UNCLEAR, their intervals overlap'}"
         between = uncertainty(table, second, intervals)
         text += f", {share:.1f} % above {name_of(table, other)} ({second.text}{between}){verdict}"
     return text + "."
@@ -160,9 +168,17 @@ def shown_half(half: float) -> str:
     return shown(half) if half >= 100 or half == 0 else f"{half:.2g}"
 
 
+def of_one_worker(table: Table, entry: Entry, intervals: Intervals) -> bool:
+    """Whether the interval of a place is of one worker alone, so that nothing follows for the next one."""
+    found = intervals.get((entry.keys, entry.run, table.metric.name))
+    return found is not None and not found.over_workers
+
+
 def clear(table: Table, first: Entry, second: Entry, intervals: Intervals) -> bool | None:
-    """Whether the intervals of two places are apart; None where one has none."""
+    """Whether the intervals of two places are over workers and apart; None where one has none."""
     one, other = ends(table, first, intervals), ends(table, second, intervals)
     if one is None or other is None:
         return None
+    if any(of_one_worker(table, entry, intervals) for entry in (first, second)):
+        return False
     return one[0] > other[1] or other[0] > one[1]

@@ -43,7 +43,10 @@ SOURCES = (
     *sorted((ANALYSIS / "sql").glob("*.sql")),
     *sorted((ANALYSIS / "database").glob("*.py")),
     *sorted((ANALYSIS / "readers").glob("*.py")),
-    *(ANALYSIS.parent / "common" / f"{name}.py" for name in ("schema", "cell", "names", "text", "host/regular_files")),
+    *(
+        ANALYSIS.parent / "common" / f"{name}.py"
+        for name in ("schema", "cell", "names", "text", "host/regular_files", "stats/percentiles")
+    ),
 )
 #: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")

@@ -23,6 +23,7 @@ from analysis.readers import csv_by_line as reading
 from analysis.readers import run_json as run_facts
 from analysis.readers.csv_by_line import Problem, Row
 from common import schema
+from common.stats.percentiles import sql_variables
 
 if TYPE_CHECKING:
     # numpy, and what only reading needs, costs a question to the cache a fifth of a second: imported where it is used
@@ -80,6 +81,8 @@ class Database:
         with suppress(duckdb.InvalidInputException):
             self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute("SET temp_directory = $1", [scratch.name])
+        for name, count in sql_variables().items():
+            self.connection.execute(f"SET VARIABLE {name} = $1", [count])
         self.problems: list[Problem] = []
         #: run name -> its folder
         self.runs: dict[str, Path] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ HEADINGS = (
 COLUMNS = (
     *(name for name in DIMENSIONS if name != "frontend"), "script_median_ms", "notebook_median_ms", "ratio", "ratio_low",
     "ratio_high", "verdict", "p_value", "script_samples", "notebook_samples", "script_replicates", "notebook_replicates",
-    "script_cell_keys", "notebook_cell_keys", "note",
+    "script_cell_keys", "notebook_cell_keys", "marks", "note",
 )  # fmt: skip
 
 
@@ -54,13 +55,14 @@ def values(pair: Pair) -> dict[str, Any]:
         "ratio_low": interval.low if interval else None,
         "ratio_high": interval.high if interval else None,
         "verdict": one.verdict.value if one else None,
-        "p_value": one.p_value if interval and one else None,
+        "p_value": one.p_value if one and not math.isnan(one.p_value) else None,
         "script_samples": one.samples_a if one else None,
         "notebook_samples": one.samples_b if one else None,
         "script_replicates": one.replicates_a if one else None,
         "notebook_replicates": one.replicates_b if one else None,
         "script_cell_keys": " ".join(pair.script["cell_keys"]),
         "notebook_cell_keys": " ".join(pair.notebook["cell_keys"]),
+        "marks": " ".join(pair.marks) or None,
         "note": pair.why or None,
     }
 
@@ -75,9 +77,9 @@ def show(found: FrontEnds, console: Console) -> None:
         for name in HEADINGS:
             grid.add_column(name, justify="left" if name in ("framework", "precision", HEADINGS[-1]) else "right")
         for pair in pairs:
-            *words, verdict = texts(pair)
+            *words, _ = texts(pair)
             look = compare.STYLES[pair.comparison.verdict] if pair.comparison else "dim"
-            grid.add_row(*map(Text, words), Text(verdict, style=look))
+            grid.add_row(*map(Text, words), Text(found.marked(pair), style=look))
         console.print(grid)
     console.print()
     if found.counts:
@@ -91,7 +93,7 @@ def markdown(found: FrontEnds, escape: Any) -> list[str]:
     lines = [f"## {TITLE}", ""]
     for heading, pairs in found.groups().items():
         lines += [f"### {escape(heading)}", "", "| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * 4 + "---|"]
-        lines += ["| " + " | ".join(map(escape, texts(pair))) + " |" for pair in pairs]
+        lines += ["| " + " | ".join(map(escape, (*texts(pair)[:-1], found.marked(pair)))) + " |" for pair in pairs]
         lines.append("")
     return [*lines, *(f"{escape(line)}  " for line in (found.counts, *found.footers) if line), ""]
 
@@ -110,7 +112,12 @@ def section(found: FrontEnds) -> Mapping[str, Any]:
         "title": TITLE,
         "headings": HEADINGS,
         "groups": [
-            {"heading": heading, "rows": [{"texts": texts(pair), "values": _sortable(pair)} for pair in pairs]}
+            {
+                "heading": heading,
+                "rows": [
+                    {"texts": (*texts(pair)[:-1], found.marked(pair)), "values": _sortable(pair)} for pair in pairs
+                ],
+            }
             for heading, pairs in found.groups().items()
         ],
         "counts": found.counts,

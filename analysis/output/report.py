@@ -21,6 +21,8 @@ from analysis.readers.run_json import DEVICE
 from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, idle_levels, machines
+from common.stats.comparison import RULE
+from common.stats.percentiles import FEWEST
 from common.text import visible
 
 Row = Mapping[str, Any]
@@ -101,6 +103,8 @@ def render(
         commands=[row["command"] for row in measured][:MOST_MACHINES],
         more_commands=max(0, len(measured) - MOST_MACHINES),
         command=command,
+        fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
+        rule=RULE,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How far energy per image wanders within a window, and between workers: a bootstrap over stretches of the window.
+"""How far energy per image wanders between workers, and within a window: a bootstrap over stretches of the window.
 
 A window is cut into stretches of equal length. Each has its energy, read off the view `meter_joules` at its edges, and its
 images, from the samples. Joules per image is the sum of one over the sum of the other.
@@ -11,14 +11,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.database.connection import Database
-from common.stats.intervals import Draws, Interval, quotient_draws
+from analysis.results.sample_intervals import group_of
+from common.stats.intervals import Interval, Uncertain, of_figures, quotient_draws
+from common.stats.workers import pools_of
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
@@ -78,16 +80,17 @@ def meters(database: Database, run: str) -> list[Meter]:
 def of_rows(
     database: Database, rows: Sequence[Mapping[str, Any]], error: Mapping[tuple[tuple[str, ...], str, str], Interval]
 ) -> dict[tuple[tuple[str, ...], str, str], Interval]:
-    """(cell keys, run, "joules_per_image") -> the wider of the bootstrap's interval and the meter's error.
+    """(cell keys, run, "joules_per_image" or "power") -> the wider of what the figure does and of the meter's error.
 
-    error: intervals that already are known, of the meter's error (analysis.results.published_intervals). Rows whose windows are
-    too short for FEWEST stretches keep what they have.
+    With several workers the former is the spread between them; of one worker it is that of joules per image between stretches
+    of its window. error: intervals that already are known, of the meter's error (analysis.results.published_intervals). Rows of one
+    worker whose windows are too short for FEWEST stretches keep what they have.
     """
-    found: dict[tuple[tuple[str, ...], str, str], Interval] = {}
+    found = _between_workers(database, rows)
     known: dict[str, list[Meter]] = {}
     for row in rows:
-        value = row["joules_per_image"]
-        if value is None or row["status"] != "ok" or row["energy_basis"] not in ("counter", "integral"):
+        value, place = row["joules_per_image"], (tuple(row["cell_keys"]), row["run"], "joules_per_image")
+        if place in found or value is None or not _has_own_energy(row):
             continue
         run = row["run"]
         if run not in known:
@@ -96,16 +99,49 @@ def of_rows(
         if drawn is None or not math.isfinite(drawn.estimate) or drawn.estimate <= 0:
             continue
         interval = drawn.interval()
-        place = (tuple(row["cell_keys"]), run, "joules_per_image")
         # the shape of the bootstrap around the figure of the table, which the energy counter may have given
         low, high = value * interval.low / drawn.estimate, value * interval.high / drawn.estimate
-        before = error.get(place)
-        if before is None or high - low > before.high - before.low:
-            found[place] = Interval(value, max(0.0, low), high, 0.95, interval.samples, interval.replicates)
-    return found
+        found[place] = replace(interval, estimate=value, low=max(0.0, low), high=high)
+    return {place: _wider(interval, error.get(place)) for place, interval in found.items()}
 
 
-def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -> Draws | None:
+def _wider(spread: Interval, meter: Interval | None) -> Interval:
+    if meter is None or spread.high - spread.low >= meter.high - meter.low:
+        return spread
+    return replace(meter, over_workers=spread.over_workers)
+
+
+def _has_own_energy(row: Mapping[str, Any]) -> bool:
+    return row["status"] == "ok" and row["energy_basis"] in ("counter", "integral")
+
+
+def _between_workers(
+    database: Database, rows: Sequence[Mapping[str, Any]]
+) -> dict[tuple[tuple[str, ...], str, str], Interval]:
+    """Student's t over the workers' figures, for rows with several; a single worker takes the spread of its group's others."""
+    measured = [row for row in rows if _has_own_energy(row)]
+    if not any(len(row["cell_keys"]) > 1 for row in measured):
+        return {}
+    cells = {
+        (cell["run"], cell["cell_key"]): cell
+        for cell in database.query(
+            "SELECT run, cell_key, joules_per_image, power_gross_w FROM results WHERE status = 'ok'"
+        )
+    }
+    figures: dict[tuple[tuple[str, ...], str, str], list[float]] = {}
+    groups: dict[tuple[tuple[str, ...], str, str], tuple[str, ...]] = {}
+    for row in measured:
+        for name, column in (("joules_per_image", "joules_per_image"), ("power", "power_gross_w")):
+            told = [cells[row["run"], key][column] for key in row["cell_keys"] if (row["run"], key) in cells]
+            if told and all(value is not None and value > 0 for value in told):
+                place = tuple(row["cell_keys"]), row["run"], name
+                figures[place], groups[place] = told, (*group_of(row), name)
+    pools = pools_of((groups[place], told) for place, told in figures.items())
+    drawn = {place: of_figures(told, pools.get(groups[place])) for place, told in figures.items()}
+    return {place: one.interval() for place, one in drawn.items() if one is not None}
+
+
+def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -> Uncertain | None:
     boots = {
         found["cell_key"]: found["boot"]
         for found in database.query("SELECT cell_key, boot FROM cell_boot WHERE run = $1", [row["run"]])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.database.connection import Database
-from common.stats.intervals import Draws, Interval, percentile_draws, quotient_draws, throughput_draws
+from common.stats.intervals import Draws, Interval, over_workers, percentile_parts, quotient_parts, throughput_parts
+from common.stats.workers import pools_of
 
 if TYPE_CHECKING:
     from analysis.database.connection import Times
@@ -23,35 +24,49 @@ MOST_ROWS = 2_000
 _PERCENTILES = {"latency": 50.0, "p90": 90.0, "p99": 99.0}
 
 
+def group_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Framework and device: cells of one group tell the spread between workers together (common.stats.workers)."""
+    return str(row["variant"]), str(row["device_name"] or row["device"])
+
+
 def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
-    """Intervals of throughput, median, p90 and p99; replicates are the outer level of the bootstrap.
+    """Intervals of throughput, median, p90 and p99, over workers; of one worker alone where nothing tells their spread.
 
     Empty where there are too many rows or samples. A figure with too few samples has no interval.
     """
     measured = [row for row in rows if row["status"] == "ok" and row["samples"]]
     if len(measured) > MOST_ROWS or sum(row["samples"] for row in measured) > MOST_SAMPLES:
         return {}
-    found: dict[tuple[tuple[str, ...], str, str], Interval] = {}
+    found: dict[tuple[tuple[str, ...], str, str], Sequence[Draws]] = {}
+    groups: dict[tuple[tuple[str, ...], str, str], tuple[str, ...]] = {}
     for row in measured:
-        replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]
-        series = [(start, end, due) for start, end, due in replicates if len(end) > 1]
-        if not series:
-            continue
-        draws = {"throughput": _throughput(series, _images_of_sample(row))}
-        if row["scenario"] != "offline":  # nobody waits for a single inference of it
-            latencies = [(end - due) / 1e6 for _, end, due in series]
-            draws |= {name: percentile_draws(latencies, share) for name, share in _PERCENTILES.items()}
-        for name, drawn in draws.items():
-            if drawn is not None:
-                found[tuple(row["cell_keys"]), row["run"], name] = drawn.interval()
-    return found
+        for name, parts in _parts(database, row).items():
+            if parts:
+                place = tuple(row["cell_keys"]), row["run"], name
+                found[place], groups[place] = parts, (*group_of(row), name)
+    pools = pools_of((groups[place], [part.estimate for part in parts]) for place, parts in found.items())
+    drawn = {place: over_workers(parts, pools.get(groups[place])) for place, parts in found.items()}
+    return {place: one.interval() for place, one in drawn.items() if one is not None}
+
+
+def _parts(database: Database, row: Mapping[str, Any]) -> dict[str, list[Draws]]:
+    """Metric -> its figure for each worker of a row."""
+    replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]
+    series = [(start, end, due) for start, end, due in replicates if len(end) > 1]
+    if not series:
+        return {}
+    parts = {"throughput": _throughput(series, _images_of_sample(row))}
+    if row["scenario"] != "offline":  # nobody waits for a single inference of it
+        latencies = [(end - due) / 1e6 for _, end, due in series]
+        parts |= {name: percentile_parts(latencies, share) for name, share in _PERCENTILES.items()}
+    return parts
 
 
 def _images_of_sample(row: Mapping[str, Any]) -> float:
     return 1.0 if row["scenario"] == "server" else float(row["batch_size"])
 
 
-def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> Draws | None:
+def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> list[Draws]:
     """From the times between completions, which add up to the window exactly, also where inferences overlap.
 
     Inferences that completed at the same instant (a group of the offline scenario, a batch of the server's) count as one step.
@@ -59,6 +74,6 @@ def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> 
     steps = [np.unique(end, return_counts=True) for _, end, _ in series]
     between = [np.diff(ends, prepend=start.min()) for (ends, _), (start, _, _) in zip(steps, series, strict=True)]
     if all(counts.max() == 1 for _, counts in steps):
-        return throughput_draws(between, images)
+        return throughput_parts(between, images)
     done = [counts * (images * 1e9) for _, counts in steps]
-    return quotient_draws(done, between)
+    return quotient_parts(done, between)

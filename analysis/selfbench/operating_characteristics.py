@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench.figures import Figure
 from analysis.selfbench.synthetic_streams import LEVEL, Floats
+from analysis.selfbench.verdicts import table_figures, tail_figures, verdict_figures, window_figures
 from common.harness.stopping import StoppingRule
 from common.stats.comparison import ERROR_RATE, Verdict, compare_samples
 from common.stats.intervals import Ratio, Uncertain, percentile_draws, quotient_draws, ratio, throughput_draws
@@ -27,30 +28,15 @@ Cells = Callable[[np.random.Generator, float], list[list[Floats]]]
 MIN_SECONDS, MIN_SAMPLES, MAX_SECONDS = 5.0, 20, 30.0
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One characteristic: the share of runs in which something held, and where it ought to lie.
-
-    detail: what else happened, for people. A figure without a target (0 to 1) is told for information.
-    """
-
-    name: str
-    share: float
-    low: float
-    high: float
-    runs: int
-    detail: str = ""
-
-    @property
-    def met(self) -> bool:
-        return self.low <= self.share <= self.high
-
-
 def measure(runs: int = 1000, pairs: int = 200, seed: int = 1) -> Iterator[Figure]:
     """All figures, one by one as they are ready. runs: per stopping and coverage figure; pairs: per comparison."""
     yield from stopping_figures(runs, seed)
     yield from coverage_figures(runs, seed)
     yield from comparison_figures(pairs, seed)
+    yield from verdict_figures(pairs, seed)
+    yield from table_figures(pairs, seed)
+    yield from tail_figures(pairs, seed)
+    yield from window_figures(pairs, seed)
 
 
 def run_stream(stream: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
@@ -194,9 +180,12 @@ def coverage_figures(
 def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
     """compare_samples at its defaults, on identical cells (noise 0.2 to 20 %) and with the second 3 % slower (to 3 %)."""
     cases: tuple[tuple[str, Cells], ...] = (
-        ("iid, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.0, 0.0, most)),
-        ("AR(1) r 0.6, 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.6, 0.0, most)),
-        ("AR(1) r 0.6, 150 and 6,000 samples", lambda rng, most: _two_cells(rng, (150, 6000), (1, 1), 0.6, 0.0, most)),
+        ("iid, 3 workers of 1,000 samples", lambda rng, most: _two_cells(rng, (1000, 1000), (3, 3), 0.0, 0.0, most)),
+        ("AR(1) r 0.6, 3 workers of 1,000", lambda rng, most: _two_cells(rng, (1000, 1000), (3, 3), 0.6, 0.0, most)),
+        (
+            "AR(1) r 0.6, 3 workers of 150 and 6,000",
+            lambda rng, most: _two_cells(rng, (150, 6000), (3, 3), 0.6, 0.0, most),
+        ),
         (
             "5 replicates 0.5 % apart, 300 samples",
             lambda rng, most: _two_cells(rng, (300, 300), (5, 5), 0.6, 0.005, most),
@@ -212,6 +201,16 @@ def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
         # Few workers that differ by 1 % cannot show 3 %: told, not promised.
         least = 0.0 if "1 % apart" in name else 0.9
         yield Figure(f"3 % slower, {name}: SLOWER", slower[Verdict.SLOWER] / pairs, least, 1, pairs, _counted(slower))
+    alone = _verdicts(
+        np.random.default_rng([seed, 4]),
+        lambda rng, most: _two_cells(rng, (1000, 1000), (1, 1), 0.0, 0.0, most),
+        0.03,
+        1.2,
+        pairs,
+    )
+    yield Figure(
+        "20 % slower, one worker a side: UNCLEAR", alone[Verdict.UNCLEAR] / pairs, 1, 1, pairs, _counted(alone)
+    )
     for counts in ((3, 5), (5, 5)):
         share = welch_power(np.random.default_rng([seed, 3]), counts, 0.01, 1.03, ERROR_RATE, 20 * pairs)
         name = f"3 % slower, {counts[0]} and {counts[1]} replicates 1 % apart, medians known exactly: Welch's t test"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +27,9 @@ def independent(rng: np.random.Generator, count: int, noise: float, shape: str =
 def autoregressive(rng: np.random.Generator, count: int, noise: float, correlation: float, runs: int = 1) -> Floats:
     """(runs, count) lognormal AR(1) samples, stationary from the start; the median is LEVEL."""
     values = rng.standard_normal((runs, count))
-    fresh = float(np.sqrt(1 - correlation**2))
-    for t in range(1, count):
-        values[:, t] = correlation * values[:, t - 1] + fresh * values[:, t]
-    out: Floats = LEVEL * np.exp(noise * values)
+    values[:, 1:] *= float(np.sqrt(1 - correlation**2))
+    filtered: Floats = np.asarray(lfilter([1.0], [1.0, -correlation], values, axis=1), dtype=np.float64)
+    out: Floats = LEVEL * np.exp(noise * filtered)
     return out
 
 
@@ -75,6 +76,65 @@ def spiky(rng: np.random.Generator, count: int, noise: float, spike_share: float
 def spiky_median(noise: float, spike_share: float) -> float:
     """Spikes are at least twice as long, so none lies below the median."""
     return LEVEL * NormalDist(1, noise).inv_cdf(0.5 / (1 - spike_share))
+
+
+def wandering(
+    rng: np.random.Generator,
+    count: int,
+    drift: float,
+    correlation: float = 0.5,
+    noise: float = 0.02,
+    spikes: float = 0.01,
+) -> Floats:
+    """Lognormal AR(1) noise on a level that wanders, a share of the samples longer by a Pareto(2.5) factor.
+
+    drift: standard deviation of the level's logarithm, an Ornstein-Uhlenbeck process with a time constant of 1,000 samples.
+    """
+    quick = np.log(autoregressive(rng, count, noise, correlation)[0] / LEVEL)
+    slow = np.log(autoregressive(rng, count, drift, float(np.exp(-1 / 1000)))[0] / LEVEL)
+    long = rng.random(count) < spikes
+    factor = np.where(long, 1 + rng.pareto(2.5, count), 1.0)
+    out: Floats = LEVEL * np.exp(quick + slow) * factor
+    return out
+
+
+def dwelling(
+    rng: np.random.Generator, count: int, dwell: float, gap: float, slow_share: float, noise: float = 0.01
+) -> Floats:
+    """Two clocks, at LEVEL and LEVEL * (1 + gap), each kept for a geometric number of samples; lognormal noise.
+
+    dwell: mean stay over both, in samples. slow_share: of the time at the slower one.
+    """
+    slow = bool(rng.random() < slow_share)
+    levels = np.empty(count)
+    at = 0
+    while at < count:
+        stay = int(rng.geometric(1 / (2 * dwell * (slow_share if slow else 1 - slow_share))))
+        levels[at : at + stay] = 1 + gap if slow else 1.0
+        at, slow = at + stay, not slow
+    return LEVEL * levels * np.exp(noise * rng.standard_normal(count))
+
+
+def dwelling_truth(gap: float, slow_share: float, noise: float = 0.01) -> tuple[float, float]:
+    """True median and mean of `dwelling`, in ns."""
+    noises = NormalDist(0, noise)
+
+    def below(x: float) -> float:
+        return (1 - slow_share) * noises.cdf(math.log(x)) + slow_share * noises.cdf(math.log(x / (1 + gap)))
+
+    return LEVEL * _median_of(below, 0.5, 2 + gap), LEVEL * (1 + slow_share * gap) * math.exp(noise**2 / 2)
+
+
+def stalling(rng: np.random.Generator, count: int, apart: float = 120, length: float = 5, stall: float = 2.0) -> Floats:
+    """Runs of about `length` samples that are longer by 0.7 to 1.3 times `stall`, about `apart` quiet samples between them."""
+    factor = np.ones(count)
+    at = int(rng.integers(0, int(apart)))
+    while at < count:
+        run = 1 + int(rng.geometric(1 / length))
+        stalled = factor[at : at + run]
+        stalled += stall * rng.uniform(0.7, 1.3, len(stalled))
+        at += run + int(rng.geometric(1 / apart))
+    return LEVEL * factor * np.exp(0.01 * rng.standard_normal(count))
 
 
 def _median_of(distribution: Callable[[float], float], low: float, high: float) -> float:

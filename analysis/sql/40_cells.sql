@@ -41,11 +41,11 @@ SELECT *, import_s + load_s + coalesce(compile_s, 0) + first_s AS cold_start_s F
 -- latency: one row per cell: wall time of one inference with `io` as stated; a percentile only with enough inferences
 CREATE VIEW latency AS
 SELECT m.run, m.cell_key, m.n, m.mean_ns / 1e6 AS mean_ms, m.min_ns / 1e6 AS min_ms, m.max_ns / 1e6 AS max_ms,
-  CASE WHEN m.n >= 11 THEN m.quantile_ns[1] / 1e6 END AS median_ms,
-  CASE WHEN m.n >= 64 THEN m.quantile_ns[2] / 1e6 END AS p90_ms,
-  CASE WHEN m.n >= 130 THEN m.quantile_ns[3] / 1e6 END AS p95_ms,
-  CASE WHEN m.n >= 662 THEN m.quantile_ns[4] / 1e6 END AS p99_ms,
-  CASE WHEN m.n >= 6636 THEN m.quantile_ns[5] / 1e6 END AS p999_ms
+  CASE WHEN m.n >= getvariable('needs_p50') THEN m.quantile_ns[1] / 1e6 END AS median_ms,
+  CASE WHEN m.n >= getvariable('needs_p90') THEN m.quantile_ns[2] / 1e6 END AS p90_ms,
+  CASE WHEN m.n >= getvariable('needs_p95') THEN m.quantile_ns[3] / 1e6 END AS p95_ms,
+  CASE WHEN m.n >= getvariable('needs_p99') THEN m.quantile_ns[4] / 1e6 END AS p99_ms,
+  CASE WHEN m.n >= getvariable('needs_p999') THEN m.quantile_ns[5] / 1e6 END AS p999_ms
 FROM (
   -- offline nobody waits for a single inference, so there is no latency, whatever the rows say
   SELECT run, cell_key, n, CASE WHEN scenario <> 'offline' THEN mean_ns END AS mean_ns,
@@ -83,14 +83,14 @@ SELECT m.run, m.cell_key, cell.target_rate_per_s, m.n AS queries,
   m.n::DOUBLE / m.server_inferences AS images_per_inference,
   least(1, (m.server_inferences * m.busy_ns / m.n) / nullif(m.window_end_ns - m.window_start_ns, 0)) AS utilisation,
   m.mean_wait_ns / 1e6 AS mean_wait_ms,
-  CASE WHEN m.n >= 11 THEN m.wait_quantile_ns[1] / 1e6 END AS median_wait_ms,
-  CASE WHEN m.n >= 64 THEN m.wait_quantile_ns[2] / 1e6 END AS p90_wait_ms,
-  CASE WHEN m.n >= 130 THEN m.wait_quantile_ns[3] / 1e6 END AS p95_wait_ms,
-  CASE WHEN m.n >= 662 THEN m.wait_quantile_ns[4] / 1e6 END AS p99_wait_ms,
+  CASE WHEN m.n >= getvariable('needs_p50') THEN m.wait_quantile_ns[1] / 1e6 END AS median_wait_ms,
+  CASE WHEN m.n >= getvariable('needs_p90') THEN m.wait_quantile_ns[2] / 1e6 END AS p90_wait_ms,
+  CASE WHEN m.n >= getvariable('needs_p95') THEN m.wait_quantile_ns[3] / 1e6 END AS p95_wait_ms,
+  CASE WHEN m.n >= getvariable('needs_p99') THEN m.wait_quantile_ns[4] / 1e6 END AS p99_wait_ms,
   m.busy_ns / m.n / 1e6 AS mean_inference_ms,
-  CASE WHEN m.n >= 11 THEN m.serve_quantile_ns[1] / 1e6 END AS median_inference_ms,
-  CASE WHEN m.n >= 64 THEN m.serve_quantile_ns[2] / 1e6 END AS p90_inference_ms,
-  CASE WHEN m.n >= 130 THEN m.serve_quantile_ns[3] / 1e6 END AS p95_inference_ms,
-  CASE WHEN m.n >= 662 THEN m.serve_quantile_ns[4] / 1e6 END AS p99_inference_ms
+  CASE WHEN m.n >= getvariable('needs_p50') THEN m.serve_quantile_ns[1] / 1e6 END AS median_inference_ms,
+  CASE WHEN m.n >= getvariable('needs_p90') THEN m.serve_quantile_ns[2] / 1e6 END AS p90_inference_ms,
+  CASE WHEN m.n >= getvariable('needs_p95') THEN m.serve_quantile_ns[3] / 1e6 END AS p95_inference_ms,
+  CASE WHEN m.n >= getvariable('needs_p99') THEN m.serve_quantile_ns[4] / 1e6 END AS p99_inference_ms
 FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
 WHERE cell.scenario = 'server';

@@ -3,6 +3,7 @@ CREATE VIEW mark_meaning AS
 FROM (VALUES
   ('noisy', 'n', 'the interval of the median stayed wider than asked although more inferences would not have helped'),
   ('budget', 'b', 'the time budget ended before the interval of the median was as narrow as asked'),
+  ('unsteady', 'd', 'the window drifted or switched between levels: its interval is widened, and the next window may lie elsewhere'),
   ('load', 'l', 'the load average was above the number of cores: something else was running'),
   ('slowdown', 's', 'the hardware slowed the GPU down (heat, power brake) for more than 1 % of the window'),
   ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),

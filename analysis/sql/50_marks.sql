@@ -4,6 +4,8 @@ SELECT run, cell_key, 'noisy' AS mark, 'stopped as noisy' AS why FROM cells WHER
 UNION ALL
 SELECT run, cell_key, 'budget', 'stopped by its time budget' FROM cells WHERE stop_reason = 'budget'
 UNION ALL
+SELECT run, cell_key, 'unsteady', 'the parts of the window differ' FROM cells WHERE stop_reason = 'unsteady'
+UNION ALL
 SELECT run, cell_key, 'load',
   printf('load average %.1f on %d cores', greatest(load_average_start, load_average_end), logical_cores)
 FROM cells WHERE greatest(load_average_start, load_average_end) > logical_cores

@@ -29,7 +29,7 @@ LEFT JOIN energy AS pkg ON pkg.run = c.run AND pkg.cell_key = c.cell_key AND pkg
 LEFT JOIN energy AS dram ON dram.run = c.run AND dram.cell_key = c.cell_key AND dram.class = 'dram'
 LEFT JOIN conditions AS k ON k.run = c.run AND k.cell_key = c.cell_key;
 
--- comparison: one row per configuration of a run: the median over its replicates that are ok, else its status and no figure
+-- comparison: one row per configuration of a run: the mean over its workers (replicates) that are ok, else its status and no figure
 CREATE VIEW comparison AS
 WITH signs AS (
   SELECT run, cell_key, list_sort(list(DISTINCT mark)) AS marks FROM marks GROUP BY ALL
@@ -57,7 +57,7 @@ SELECT
   count(*) AS replicates,
   sum(n) FILTER (status = 'ok') AS samples,
   any_value(energy_basis) AS energy_basis,
-  median(COLUMNS(lambda c: c IN (
+  avg(COLUMNS(lambda c: c IN (
     'images_per_s', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
     'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',

@@ -2,7 +2,7 @@
 
     warm-up                     measured window
     |--b--|--b--|--b--|--b--|   |--block--|--block--| ... |--block--|
-       last three medians agree         add()     add()         add() -> converged | noisy | budget
+       last three medians agree         add()     add()         add() -> converged | noisy | unsteady | budget
 
 The rule of the measured window looks at the stream after each block, but tests it only when it has grown by a fifth:
 few looks are cheap, and few looks keep "stop as soon as it looks good" from being a bias of its own.
@@ -14,6 +14,11 @@ import math
 from typing import List, Optional, Tuple
 
 import numpy as np
+
+from common import steadiness
+
+#: normal quantile of a 95 % interval
+Z95 = 1.96
 
 
 class WarmupRule:
@@ -49,7 +54,10 @@ class StoppingRule:
       `precision` between the middles of the window's two halves.
     - "noisy": level, but the interval has stopped shrinking, or shrinks too slowly to get there before max_seconds
       (after nvbench, which stops when its noise has stabilised above the target).
-    - "budget": max_seconds passed with neither.
+    - "unsteady": the window's parts differ, or it has a trend or shifts of level (`steadiness`), by more than the precision
+      forgives: its median is not known as well as its noise suggests. Said instead of "converged" where a window twice as long
+      as min_seconds has not mended it, instead of "noisy", and instead of "budget".
+    - "budget": max_seconds passed with none of these.
 
     The interval of the median is the pair of order statistics at ranks 1/2 -+ z*se, with se the standard error of the
     share of samples below the median (Woodruff, JASA 47, 1952): no shape is assumed, so two modes of equal weight give
@@ -84,6 +92,10 @@ class StoppingRule:
     PLATEAU_RATE = 0.2
     #: noisy on a plateau where the interval would miss the target by this factor
     NOISY_MARGIN = 1.25
+    #: slow movement counts where the interval that it makes is wider than this share of the precision
+    UNSTEADY_SHARE = 0.5
+    #: an unsteady window gets this many times min_seconds to become steady
+    PATIENCE = 2.0
 
     def __init__(self, min_seconds: float, min_samples: int, max_seconds: float, precision: float = 0.01) -> None:
         if not 0 < precision < 1:
@@ -114,10 +126,10 @@ class StoppingRule:
             if elapsed_s >= self._min_seconds and self._samples >= self._min_samples:
                 self._reason = verdict
         if out_of_time and self._reason != "converged":
-            self._reason = "budget"
+            self._reason = "unsteady" if self._unsteady(self._kept[: self._kept_count]) else "budget"
 
     def finished(self) -> Optional[str]:
-        """None while measuring should go on, else "converged", "noisy" or "budget"."""
+        """None while measuring should go on, else "converged", "noisy", "unsteady" or "budget"."""
         return self._reason
 
     def _keep(self, durations: np.ndarray) -> None:
@@ -154,10 +166,22 @@ class StoppingRule:
         moved = abs(slope) * len(kept) / 2
         level = ruled_out and moved <= self._precision * (self.SEEN_SHARE if seen else 1)
         if half_width <= self._precision:
+            if self._unsteady(kept):
+                return "unsteady" if elapsed_s >= self.PATIENCE * self._min_seconds else None
             return "converged" if level else None
         if seen:
             return None
-        return "noisy" if self._out_of_reach(elapsed_s) else None
+        if not self._out_of_reach(elapsed_s):
+            return None
+        return "unsteady" if self._unsteady(kept) else "noisy"
+
+    def _unsteady(self, kept: np.ndarray) -> bool:
+        """Whether the window moves slowly, and so far that the interval of its level is not what the noise says."""
+        if steadiness.steady(kept):
+            return False
+        median = float(np.median(kept))
+        spread = math.sqrt(steadiness.slow_variance(kept)) / median if median > 0 else 0.0
+        return spread * student_quantile(Z95, steadiness.SLOW) > self.UNSTEADY_SHARE * self._precision
 
     def _out_of_reach(self, elapsed_s: float) -> bool:
         """Whether the interval would miss the target even at max_seconds, or no longer shrinks."""

@@ -1,10 +1,14 @@
-"""Is B faster or slower than A? Verdicts from the ratio of their medians, with unequal sample counts as the normal case.
+"""Is B faster or slower than A? Verdicts from the ratio of their medians over workers, with unequal counts as the normal case.
 
-ratio = median duration of B / median duration of A                SLOWER   ratio above 1
-                                                                   FASTER   ratio below 1
+ratio = median duration of B / median duration of A, each averaged over workers
+
+SLOWER   the interval of the ratio leaves out 1, and the ratio is above 1 by more than the margin; FASTER likewise below
 SAME     the interval of the ratio lies within the margin around 1 (two one-sided tests, Schuirmann 1987)
-SLOWER   the ratio differs from 1 beyond doubt, and by more than the margin; FASTER likewise
-UNCLEAR  anything else: more samples or more replicates would tell
+UNCLEAR  anything else: more workers would tell
+
+The interval is the one that is shown: at 98 %, and where many cells are compared as much wider as Holm's method asks for. It
+is over workers. A side of one worker has none, so that its verdict is UNCLEAR, unless the spread between workers is known from
+other cells of the same framework and device (`workers.Pool`).
 """
 
 from __future__ import annotations
@@ -17,12 +21,38 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.stats.intervals import Draws, Interval, Ratio, percentile_draws, quotient_draws, ratio
+from common.job import WORKERS
+from common.stats.intervals import (
+    Draws,
+    Interval,
+    Ratio,
+    Uncertain,
+    over_workers,
+    percentile_parts,
+    quotient_parts,
+    ratio,
+)
+from common.stats.workers import Pool, pools_of
 
 #: a difference within this share does not matter
 MARGIN = 0.01
-#: chance of calling two equal cells different, over all cells of one comparison
+#: chance of calling two equal cells different, over all cells of one comparison: intervals are at one minus this. Stricter than
+#: the usual 5 %, so that a table of identical pairs stays below 5 % false verdicts and not merely near it
 ERROR_RATE = 0.02
+
+#: The rule in a sentence, for the footers of tables, help and reports.
+RULE = (
+    f"FASTER or SLOWER: the {1 - ERROR_RATE:.0%} interval of the ratio leaves out 1, and the ratio is more than {MARGIN:.0%} "
+    f"from it; SAME: the interval lies within {MARGIN:.0%} of 1; UNCLEAR: anything else"
+)
+ONE_WORKER = (
+    "UNCLEAR with one worker a side: it tells nothing of how the next one would do, and the interval shown is of these workers "
+    f"alone; for a verdict measure both sides with --replicates {WORKERS} or more"
+)
+FROM_OTHERS = (
+    "one worker a side: its spread is taken from other cells of the same framework and device that have several workers"
+)
+TWO_WORKERS = f"two workers tell little about the spread between workers: {WORKERS} or more give far shorter intervals"
 
 
 class Verdict(StrEnum):
@@ -40,8 +70,9 @@ STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verd
 class Comparison:
     """B relative to A.
 
-    interval: of median duration of B over that of A, at 95 %; None where it cannot be told.
-    p_value: of "the medians are equal"; after correction for many cells where there were many.
+    interval: of median duration of B over that of A, at the confidence that decides; None where it cannot be told.
+    p_value: of "the medians are equal", after correction for many cells where there were many; not a number where the spread
+    between workers is unknown.
     notes: sentences for the footer of a table.
     """
 
@@ -86,11 +117,13 @@ class Measured:
     """One cell of a run: identity is the same in both runs; replicates are its durations in ns, one series a worker.
 
     passes: they are not of single inferences but of passes that somebody published, a handful, each a mean already.
+    group: cells of one group (framework and device) tell the spread between workers together; None is by itself.
     """
 
     identity: Hashable
     replicates: Sequence[ArrayLike]
     passes: bool = False
+    group: Hashable = None
 
 
 def compare_samples(
@@ -100,17 +133,18 @@ def compare_samples(
     margin: float = MARGIN,
     error_rate: float = ERROR_RATE,
     seed: int = 0,
+    pooled: Pool | None = None,
 ) -> Comparison:
     """Compares the median durations of two cells.
 
-    a, b: one series of durations (n_r,) per replicate, in the order of time, in the same unit.
+    a, b: one series of durations (n_r,) per worker, in the order of time, in the same unit.
     margin: share within which a difference does not matter, such as 0.01.
-    error_rate: chance of FASTER or SLOWER for two equal cells. Stricter than the 5 % that the interval shown has, so
-        that a table of identical pairs stays below 5 % false verdicts and not merely near it.
+    error_rate: chance of FASTER or SLOWER for two equal cells. pooled: what other cells of the same framework and device
+    tell of the spread between workers.
     """
-    if not 0 < margin < 1 or not 0 < error_rate < 1:
-        raise ValueError("margin and error_rate are shares between 0 and 1")
-    return _judged(_measure(a, b, seed), margin, error_rate)
+    _check(margin, error_rate)
+    one = _measure(_Side.of(Measured(None, a), 2 * seed), _Side.of(Measured(None, b), 2 * seed + 1), pooled, pooled)
+    return one.judged(one.p_value, margin, error_rate, 1 - error_rate)
 
 
 def compare_runs(
@@ -120,26 +154,47 @@ def compare_runs(
     margin: float = MARGIN,
     error_rate: float = ERROR_RATE,
     seed: int = 0,
+    floors: Mapping[Hashable, Pool] | None = None,
 ) -> RunComparison:
     """Compares all cells that two runs share, with Holm's correction (Scandinavian Journal of Statistics 6, 1979).
 
-    error_rate: chance of one or more false FASTER or SLOWER among all cells.
+    error_rate: chance of one or more false FASTER or SLOWER among all cells. floors: group -> what earlier runs tell of the
+    spread between workers; asked only for groups of which no cell here has several workers.
     """
-    cells_a, cells_b = _by_identity(run_a), _by_identity(run_b)
-    shared = [identity for identity in cells_a if identity in cells_b]
+    _check(margin, error_rate)
+    measured_a, measured_b = _by_identity(run_a), _by_identity(run_b)
+    shared = [identity for identity in measured_a if identity in measured_b]
+    for identity in shared:  # what one side knows as passes alone is compared by the means of both
+        if measured_a[identity].passes or measured_b[identity].passes:
+            for cells in (measured_a, measured_b):
+                cells[identity] = replace(cells[identity], passes=True)
+    sides = [
+        {key: _Side.of(cell, 2 * seed + place) for key, cell in cells.items()}
+        for place, cells in enumerate((measured_a, measured_b))
+    ]
+    cells_a, cells_b = sides
+    told = (
+        (side.cell.group, [part.estimate for part in side.parts])
+        for cells in sides
+        for side in cells.values()
+        if side.cell.group is not None
+    )
+    pools = {**(floors or {}), **pools_of(told)}
     raw = {
-        identity: _measure(a.replicates, b.replicates, seed, a.passes or b.passes)
+        identity: _measure(a, b, pools.get(a.cell.group), pools.get(b.cell.group))
         for identity, a, b in ((identity, cells_a[identity], cells_b[identity]) for identity in shared)
     }
     corrected = dict(zip(shared, holm([raw[identity].p_value for identity in shared]), strict=True))
-    judged = {
-        identity: _judged(replace(raw[identity], p_value=corrected[identity]), margin, error_rate)
-        for identity in shared
-    }
     tested = sum(not math.isnan(p) for p in corrected.values())
+    told_apart = sum(p < error_rate for p in corrected.values())
+    # One level for the table: of the first cell that Holm's method did not tell apart, which those that it did satisfy too.
+    confidence = 1 - error_rate / max(1, tested - told_apart)
+    judged = {
+        identity: raw[identity].judged(corrected[identity], margin, error_rate, confidence) for identity in shared
+    }
     correction = (
-        f"{tested} cells compared, p values corrected by Holm's method: the chance of any false FASTER or SLOWER is "
-        f"at most {error_rate:.0%}; intervals are 95 % each, uncorrected"
+        f"{tested} cells compared: intervals are at {100 * confidence:.4g} % each, so that by Holm's method the chance of any "
+        f"false FASTER or SLOWER is at most {error_rate:.0%}"
         if tested > 1
         else f"{tested} cell compared, no correction; the chance of a false FASTER or SLOWER is at most {error_rate:.0%}"
     )
@@ -147,7 +202,7 @@ def compare_runs(
         judged,
         tuple(identity for identity in cells_a if identity not in cells_b),
         tuple(identity for identity in cells_b if identity not in cells_a),
-        correction,
+        f"{RULE}. {correction}",
     )
 
 
@@ -162,41 +217,78 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _measure(a: Sequence[ArrayLike], b: Sequence[ArrayLike], seed: int, passes: bool = False) -> Comparison:
-    """The comparison before a verdict; of means where there are only passes."""
-    draws_a, draws_b = (
-        _mean_draws(one, drawn) if passes else percentile_draws(one, 50, seed=drawn)
-        for one, drawn in ((a, 2 * seed), (b, 2 * seed + 1))
-    )
-    middle = "mean" if passes else "median"
-    notes: list[str] = ["published passes: their means are compared"] if passes else []
-    quotient: Ratio | None = None
-    if draws_a is None or draws_b is None:
-        notes.append(f"n too small for a {middle}")
-    elif min(draws_a.estimate, draws_b.estimate) <= 0:
-        notes.append(f"the {middle} of {'A' if draws_a.estimate <= 0 else 'B'} is 0")
-    else:
-        quotient = ratio(draws_b, draws_a)
-        if min(len(a), len(b)) == 1:
-            notes.append("a single replicate: the spread between workers is unknown and not in the interval")
-        elif min(len(a), len(b)) == 2:
-            notes.append(
-                "two replicates tell little about the spread between workers: 3 or more give far shorter intervals"
-            )
-    return Comparison(
-        verdict=Verdict.UNCLEAR,
-        interval=quotient.interval() if quotient else None,
-        p_value=quotient.p_value(1.0) if quotient else math.nan,
-        samples_a=sum(np.size(one) for one in a),
-        samples_b=sum(np.size(one) for one in b),
-        replicates_a=len(a),
-        replicates_b=len(b),
-        notes=tuple(notes),
-    )
+def _check(margin: float, error_rate: float) -> None:
+    if not 0 < margin < 1 or not 0 < error_rate < 1:
+        raise ValueError("margin and error_rate are shares between 0 and 1")
 
 
-def _mean_draws(replicates: Sequence[ArrayLike], seed: int) -> Draws | None:
-    return quotient_draws(replicates, [np.ones(np.size(one)) for one in replicates], seed)
+@dataclass(frozen=True)
+class _Side:
+    """A cell with the middle of each of its workers: the median, of published passes the mean; empty where n is too small."""
+
+    cell: Measured
+    parts: Sequence[Draws]
+
+    @classmethod
+    def of(cls, cell: Measured, seed: int) -> _Side:
+        if cell.passes:
+            return cls(cell, quotient_parts(cell.replicates, [np.ones(np.size(one)) for one in cell.replicates], seed))
+        return cls(cell, percentile_parts(cell.replicates, 50, seed))
+
+    @property
+    def samples(self) -> int:
+        return sum(np.size(one) for one in self.cell.replicates)
+
+    def middle(self, pooled: Pool | None) -> Uncertain | None:
+        return over_workers(self.parts, pooled)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A comparison before its verdict. quotient: None where there is none."""
+
+    a: _Side
+    b: _Side
+    quotient: Ratio | None
+    notes: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        return self.quotient.p_value(1.0) if self.quotient and self.quotient.over_workers else math.nan
+
+    def judged(self, p_value: float, margin: float, error_rate: float, confidence: float) -> Comparison:
+        interval = self.quotient.interval(confidence) if self.quotient else None
+        known = interval is not None and interval.over_workers
+        return Comparison(
+            verdict=verdict(interval, p_value, margin, error_rate) if known else Verdict.UNCLEAR,
+            interval=interval,
+            p_value=p_value,
+            samples_a=self.a.samples,
+            samples_b=self.b.samples,
+            replicates_a=len(self.a.cell.replicates),
+            replicates_b=len(self.b.cell.replicates),
+            notes=self.notes,
+        )
+
+
+def _measure(a: _Side, b: _Side, pool_a: Pool | None, pool_b: Pool | None) -> _Raw:
+    passes = a.cell.passes
+    notes = ["published passes: their means are compared"] if passes else []
+    middle_a, middle_b = a.middle(pool_a), b.middle(pool_b)
+    if middle_a is None or middle_b is None:
+        return _Raw(a, b, None, (*notes, f"n too small for a {'mean' if passes else 'median'}"))
+    if min(middle_a.estimate, middle_b.estimate) <= 0:
+        name = "A" if middle_a.estimate <= 0 else "B"
+        return _Raw(a, b, None, (*notes, f"the {'mean' if passes else 'median'} of {name} is 0"))
+    workers = [len(side.parts) for side in (a, b)]
+    shared = pool_a is not None and pool_a is pool_b
+    most = pool_a.most_freedom(*(count - 1 for count in workers)) if shared and pool_a is not None else math.inf
+    quotient = ratio(middle_b, middle_a, most)
+    if min(workers) == 1:
+        notes.append(FROM_OTHERS if quotient.over_workers else ONE_WORKER)
+    elif min(workers) == 2:
+        notes.append(TWO_WORKERS)
+    return _Raw(a, b, quotient, tuple(notes))
 
 
 def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Measured]:
@@ -204,10 +296,6 @@ def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Measured]:
     if len(cells) != len(run):
         raise ValueError("an identity occurs twice in a run: its replicates belong into one Measured")
     return cells
-
-
-def _judged(comparison: Comparison, margin: float, error_rate: float) -> Comparison:
-    return replace(comparison, verdict=verdict(comparison.interval, comparison.p_value, margin, error_rate))
 
 
 def verdict(interval: Interval | None, p_value: float, margin: float, error_rate: float) -> Verdict:

@@ -1,8 +1,12 @@
 """Intervals for a statistic of timings that depend on each other: a calibrated block bootstrap.
 
 A *replicate* is one worker's series in the order of time. Within it, blocks of neighbouring values are drawn (circular
-block bootstrap), so that a slow phase stays a slow phase. With several replicates whole replicates are drawn as well
-(hierarchical bootstrap), so that the interval covers the next worker, not only the next minute of this one.
+block bootstrap), so that a slow phase stays a slow phase. With several replicates the interval is over workers: Student's t
+on their figures, whose spread is never taken to be less than one window shows within itself, and may be moderated by what
+other cells tell (`workers`). It covers the next worker, not only the next minute of this one.
+
+A window that drifts or switches between levels (`common.steadiness`) tells its process's level worse than any bootstrap
+of it can say: its slow movement, with few degrees of freedom, then gives the size of the interval.
 
 Everything is drawn as a mean, because block means of a cumulated sum cost one subtraction per block:
 
@@ -26,13 +30,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from common import steadiness
+from common.stats.percentiles import samples_needed
 from common.stats.student_t import two_sided_p, two_sided_quantile
+from common.stats.workers import Pool, spread_of
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +50,9 @@ DRAWS = 2000
 GROUPS = 512
 MOST_BLOCKS = 256
 MOST_PAIRS = 20_000
+#: Clumps of extreme values are looked for among this share of the values.
+TAIL = 0.05
+CLUMP_GAP = 2
 _Z95 = 1.959963984540054
 
 
@@ -50,7 +60,8 @@ _Z95 = 1.959963984540054
 class Interval:
     """An estimate with the interval that holds the truth in `confidence` of all repetitions, in the statistic's unit.
 
-    samples: values that went in, over all replicates. replicates: 1 means that the spread between workers is not in it.
+    samples: values that went in, over all replicates. over_workers: whether the spread between workers is in it; without it
+    the interval is of this one worker alone, and no verdict follows from it.
     """
 
     estimate: float
@@ -59,30 +70,7 @@ class Interval:
     confidence: float
     samples: int
     replicates: int
-
-
-@lru_cache(maxsize=64)
-def samples_needed(percentile: float) -> int:
-    """Fewest samples with which a percentile (above 0, below 100) may be shown.
-
-    As MLPerf's LoadGen counts for early stopping: the least n for which, were the true percentile above every sample
-    but one, that would have had a chance of at most 1 %: p**n + n (1-p) p**(n-1) <= 0.01.
-    p50 11, p90 64, p95 130, p99 662, p99.9 6636.
-    """
-    share = _share(percentile)
-    share = max(share, 1 - share)
-
-    def enough(n: int) -> bool:
-        return share**n + n * (1 - share) * share ** (n - 1) <= 0.01
-
-    high = 2
-    while not enough(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    over_workers: bool = False
 
 
 def too_small(percentile: float, samples: int) -> str | None:
@@ -95,13 +83,19 @@ def too_small(percentile: float, samples: int) -> str | None:
 class Uncertain(ABC):
     """An estimate whose interval is known at any confidence.
 
-    freedom: degrees of freedom behind the size of the interval.
+    freedom: degrees of freedom behind the size of the interval. spread: its standard error.
     """
 
     estimate: float
     freedom: float
     samples: int
     replicates: int
+    spread: float
+
+    @property
+    def over_workers(self) -> bool:
+        """Whether the spread between workers is in the interval."""
+        return self.replicates > 1
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """The interval at any confidence.
@@ -110,7 +104,7 @@ class Uncertain(ABC):
         over the normal one at 95 %: far tails would need far more draws than is sensible.
         """
         low, high = self.ends(two_sided_quantile(confidence, self.freedom) / _Z95)
-        return Interval(self.estimate, low, high, confidence, self.samples, self.replicates)
+        return Interval(self.estimate, low, high, confidence, self.samples, self.replicates, self.over_workers)
 
     def p_value(self, truth: float) -> float:
         """Two-sided p of "the statistic is `truth`": one minus the confidence at which the interval just reaches it."""
@@ -139,18 +133,41 @@ class Uncertain(ABC):
 class Draws(Uncertain):
     """A statistic and its bootstrap distribution.
 
-    values(stretch): (DRAWS,) drawn values with all deviations multiplied by `stretch`.
-    spread: standard deviation of values(1).
+    values(stretch): (DRAWS,) drawn values with all deviations multiplied by `stretch`; spread is the deviation of values(1).
+    shortfall: how many times larger that is than what the window shows, because slow movement shows only in part.
     """
 
     values: Callable[[float], Floats]
-    spread: float
+    shortfall: float = 1.0
 
     def ends(self, stretch: float) -> tuple[float, float]:
         values = self.values(stretch)
         outside = round(0.025 * len(values))
         ordered = np.partition(values, (outside, -1 - outside))
         return min(float(ordered[outside]), self.estimate), max(float(ordered[-1 - outside]), self.estimate)
+
+
+@dataclass(frozen=True)
+class OverWorkers(Uncertain):
+    """The mean of workers' figures with what lies between workers; `spread` is the standard error of that mean.
+
+    relative: the figures are positive, and the interval is that of their logarithms. known_from_others: a single worker,
+    whose spread is that of other cells.
+    """
+
+    relative: bool = True
+    known_from_others: bool = False
+
+    @property
+    def over_workers(self) -> bool:
+        return self.replicates > 1 or self.known_from_others
+
+    def ends(self, stretch: float) -> tuple[float, float]:
+        half = stretch * _Z95 * self.spread
+        if not self.relative:
+            return self.estimate - half, self.estimate + half
+        factor = math.exp(min(half / self.estimate, 700.0))
+        return self.estimate / factor, self.estimate * factor
 
 
 @dataclass(frozen=True)
@@ -163,8 +180,12 @@ class Ratio(Uncertain):
     but adds its own variance to a quotient of two, 16 % of it with 100 samples.
     """
 
-    b: Draws
-    a: Draws
+    b: Uncertain
+    a: Uncertain
+
+    @property
+    def over_workers(self) -> bool:
+        return self.a.over_workers and self.b.over_workers
 
     def ends(self, stretch: float) -> tuple[float, float]:
         if not math.isfinite(self.estimate) or self.estimate <= 0:
@@ -181,56 +202,115 @@ def _log_distance(above: float, below: float) -> float:
     return math.log(above / below) if below > 0 else math.inf
 
 
-def percentile_draws(replicates: Sequence[ArrayLike], percentile: float, seed: int = 0) -> Draws | None:
+def percentile_draws(replicates: Sequence[ArrayLike], percentile: float, seed: int = 0) -> Uncertain | None:
     """Percentile (50 is the median) of each replicate's values, averaged over replicates; None where n is too small.
 
     replicates: series of shape (n_r,), any positive unit, in the order of time; each must have enough samples.
     """
-    series = _series(replicates)
-    if any(too_small(percentile, len(one)) for one in series):
-        return None
-    rng = np.random.default_rng(seed)
-    return _over_replicates([_one_percentile(one, _share(percentile), rng) for one in series], rng)
+    return over_workers(percentile_parts(replicates, percentile, seed))
 
 
-def throughput_draws(replicates: Sequence[ArrayLike], images: float, seed: int = 0) -> Draws | None:
+def throughput_draws(replicates: Sequence[ArrayLike], images: float, seed: int = 0) -> Uncertain | None:
     """Images per second: `images` per inference over the mean duration in ns; None with fewer than two samples.
 
     Where inferences overlap, give the times between completions instead of durations.
     """
-    series = _series(replicates)
-    if any(len(one) < 2 for one in series):
-        return None
-    rng = np.random.default_rng(seed)
-    return _over_replicates([_one_throughput(one, images, rng) for one in series], rng)
+    return over_workers(throughput_parts(replicates, images, seed))
 
 
-def quotient_draws(numerators: Sequence[ArrayLike], denominators: Sequence[ArrayLike], seed: int = 0) -> Draws | None:
+def quotient_draws(
+    numerators: Sequence[ArrayLike], denominators: Sequence[ArrayLike], seed: int = 0
+) -> Uncertain | None:
     """Sum over sum, such as joules per image from the joules and the images of consecutive stretches of a window.
 
     Both: one series (n_r,) per replicate, of equal lengths; None with fewer than two values or a denominator of 0.
     Numerators may be negative (energy net of idle).
     """
+    return over_workers(quotient_parts(numerators, denominators, seed))
+
+
+def percentile_parts(replicates: Sequence[ArrayLike], percentile: float, seed: int = 0) -> list[Draws]:
+    """As `percentile_draws`, for each replicate by itself; empty where n is too small."""
+    series, share = _series(replicates), _share(percentile)
+    if any(too_small(percentile, len(one)) for one in series):
+        return []
+    rng = np.random.default_rng(seed)
+    return [_one_percentile(one, share, rng) for one in series]
+
+
+def throughput_parts(replicates: Sequence[ArrayLike], images: float, seed: int = 0) -> list[Draws]:
+    """As `throughput_draws`, for each replicate by itself; empty with fewer than two samples."""
+    series = _series(replicates)
+    if any(len(one) < 2 for one in series):
+        return []
+    rng = np.random.default_rng(seed)
+    return [_one_throughput(one, images, rng) for one in series]
+
+
+def quotient_parts(numerators: Sequence[ArrayLike], denominators: Sequence[ArrayLike], seed: int = 0) -> list[Draws]:
+    """As `quotient_draws`, for each replicate by itself; empty where it gives None."""
     above, below = _series(numerators), _series(denominators)
     if [len(one) for one in above] != [len(one) for one in below]:
         raise ValueError("numerators and denominators differ in length")
     if any(len(one) < 2 or one.sum() <= 0 for one in below):
-        return None
+        return []
     rng = np.random.default_rng(seed)
-    return _over_replicates([_one_quotient(*pair, rng) for pair in zip(above, below, strict=True)], rng)
+    return [_one_quotient(*pair, rng) for pair in zip(above, below, strict=True)]
 
 
-def ratio(b: Draws, a: Draws) -> Ratio:
+def over_workers(parts: Sequence[Draws], pooled: Pool | None = None) -> Uncertain | None:
+    """The mean over workers, with the spread between them; None without any.
+
+    pooled: what other cells of the same framework and device tell of that spread. A single worker is taken for itself
+    without it. The spread is never taken to be less than the windows show within themselves, as workers differ by that at
+    the least; among few they would often seem to differ less.
+    """
+    if not parts or (len(parts) == 1 and pooled is None):
+        return parts[0] if parts else None
+    figures = [part.estimate for part in parts]
+    samples = sum(part.samples for part in parts)
+    if min(figures) <= 0:
+        return parts[0] if len(parts) == 1 else of_figures(figures, samples=samples)
+    # the median: of some windows the correlation is overestimated manyfold
+    within = float(np.median([(part.spread / part.shortfall / part.estimate) ** 2 for part in parts]))
+    return of_figures(figures, pooled, samples, within)
+
+
+def of_figures(
+    figures: Sequence[float], pooled: Pool | None = None, samples: int = 0, within: float = 0.0
+) -> OverWorkers | None:
+    """The mean of workers' figures with the spread between workers; None where that is unknown.
+
+    within: relative variance of one figure as its own window tells it. Figures that are not all positive are taken as they
+    are, without `pooled` and `within`.
+    """
+    count, mean = len(figures), float(np.mean(figures))
+    if count > 1 and min(figures) <= 0:
+        error = float(np.std(figures, ddof=1)) / math.sqrt(count)
+        return OverWorkers(mean, count - 1, samples, count, error, relative=False)
+    own = spread_of(figures)
+    between = own if pooled is None else pooled.moderated(own)
+    if between.freedom == 0:
+        return None
+    error = mean * math.sqrt(max(between.variance, within) / count)
+    # where the windows decide, they add what the slow cosines of one of them tell
+    freedom = between.freedom + (steadiness.SLOW if within > between.variance else 0)
+    return OverWorkers(mean, freedom, samples, count, error, known_from_others=count == 1)
+
+
+def ratio(b: Uncertain, a: Uncertain, most_freedom: float = math.inf) -> Ratio:
     """b / a for independent b and a (different seeds).
 
-    Degrees of freedom after Welch and Satterthwaite, from the relative spreads.
+    Degrees of freedom after Welch and Satterthwaite, from the relative spreads, at most `most_freedom`: what both of them take
+    from the same pool counts once.
     """
     estimate = b.estimate / a.estimate if a.estimate > 0 else math.nan
     parts = [((one.spread / one.estimate) ** 2 if one.estimate else 0.0, one.freedom) for one in (b, a)]
     total = sum(variance for variance, _ in parts)
     rest = sum(variance**2 / freedom for variance, freedom in parts)
-    freedom = total**2 / rest if rest > 0 else min(a.freedom, b.freedom)
-    return Ratio(estimate, freedom, a.samples + b.samples, min(a.replicates, b.replicates), b, a)
+    freedom = min(total**2 / rest if rest > 0 else min(a.freedom, b.freedom), most_freedom)
+    spread = estimate * math.sqrt(total)
+    return Ratio(estimate, freedom, a.samples + b.samples, min(a.replicates, b.replicates), spread, b, a)
 
 
 def block_length(series: ArrayLike) -> int:
@@ -243,76 +323,89 @@ def _one_percentile(series: Floats, share: float, rng: np.random.Generator) -> D
     estimate = float(np.quantile(ordered, share))
     # Ties count half, so that a clock with coarse steps does not bias the share.
     below = 0.5 * ((series < estimate).astype(np.float64) + (series <= estimate))
-    deviations, freedom = _mean_deviations(below, rng, _share_variance(series, ordered, share))
+    least = max(_share_variance(series, ordered, share), _clumped_variance(series, ordered, share))
+    deviations = _mean_deviations(below, rng, least)
     last = len(ordered) - 1
-
     # The exact ends of the interval are order statistics, up to half a place beyond what interpolation gives (Hettmansperger
     # and Sheather, Statistics and Probability Letters 4, 1986). It matters where neighbours are far apart, out in a tail.
-    outwards = np.copysign(0.25 * abs(2 * share - 1), deviations)
+    outwards = 0.25 * abs(2 * share - 1)
 
-    def values(stretch: float) -> Floats:
-        place = np.clip((share + stretch * deviations) * last + outwards, 0, last)
+    def read(deviation: Floats) -> Floats:
+        place = np.clip((share + deviation) * last + np.copysign(outwards, deviation), 0, last)
         left = place.astype(np.int64)
         right = np.minimum(left + 1, last)
-        read: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
-        return read
+        found: Floats = ordered[left] + (place - left) * (ordered[right] - ordered[left])
+        return found
 
-    return Draws(estimate, freedom, len(series), 1, values, float(np.std(values(1.0))))
+    return _drawn(estimate, deviations, len(series), read)
 
 
 def _one_throughput(series: Floats, images: float, rng: np.random.Generator) -> Draws:
     mean = float(series.mean())
-    deviations, freedom = _mean_deviations(series, rng)
     scale = images * 1e9
 
-    def values(stretch: float) -> Floats:
-        drawn: Floats = scale / np.maximum(mean + stretch * deviations, mean * 1e-9)
-        return drawn
+    def read(deviation: Floats) -> Floats:
+        found: Floats = scale / np.maximum(mean + deviation, mean * 1e-9)
+        return found
 
-    return Draws(scale / mean, freedom, len(series), 1, values, float(np.std(values(1.0))))
+    return _drawn(scale / mean, _mean_deviations(series, rng), len(series), read)
 
 
 def _one_quotient(above: Floats, below: Floats, rng: np.random.Generator) -> Draws:
     estimate = float(above.sum() / below.sum())
-    deviations, freedom = _mean_deviations((above - estimate * below) / below.mean(), rng)
-    return _linear(estimate, deviations, freedom, len(above), 1)
+    deviations = _mean_deviations((above - estimate * below) / below.mean(), rng)
+    return _drawn(estimate, deviations, len(above), lambda deviation: estimate + deviation)
 
 
-def _linear(estimate: float, deviations: Floats, freedom: float, samples: int, replicates: int) -> Draws:
-    def values(stretch: float) -> Floats:
-        return estimate + stretch * deviations
+def _drawn(estimate: float, deviations: _Deviations, samples: int, read: Callable[[Floats], Floats]) -> Draws:
+    """The statistic that `read` makes of a mean's deviations from it."""
+    spread = float(np.std(read(deviations.size * _normal_scores_of_draws())))
+    return Draws(
+        estimate, deviations.freedom, samples, 1, spread,
+        values=lambda stretch: read(stretch * deviations.drawn), shortfall=deviations.shortfall,
+    )  # fmt: skip
 
-    return Draws(estimate, freedom, samples, replicates, values, float(np.std(deviations)))
+
+@lru_cache(maxsize=1)
+def _normal_scores_of_draws() -> Floats:
+    """(64,) evenly spread normal quantiles: what a standard error needs of a distribution takes no drawing."""
+    scores = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
+    return scores / float(np.std(scores))
 
 
-def _over_replicates(parts: Sequence[Draws], rng: np.random.Generator) -> Draws | None:
-    """The outer level: replicates drawn with replacement, each with its own drawn value.
+class _Deviations:
+    """Calibrated deviations of a series' mean from itself, drawn when they are asked for.
 
-    The variance between replicates' estimates already holds what varies within each (Davison and Hinkley, 3.8), so the
-    deviations are set to the standard error of the mean of the estimates; the inner draws give the shape only.
+    size: their standard deviation. freedom: the degrees of freedom behind it. shortfall: see Draws.
     """
-    if not parts:
-        return None
-    if len(parts) == 1:
-        return parts[0]
-    estimates = np.array([part.estimate for part in parts])
-    count = len(parts)
-    drawn = np.stack([part.values(1.0) for part in parts])
-    chosen = rng.integers(count, size=(count, drawn.shape[1]))
-    deviations = np.take_along_axis(drawn, chosen, axis=0).mean(axis=0)
-    deviations = deviations - deviations.mean()
-    size = float(np.std(deviations))
-    wanted = float(np.std(estimates, ddof=1)) / math.sqrt(count)
-    deviations = deviations * (wanted / size) if size > 0 else deviations
-    return _linear(float(estimates.mean()), deviations, count - 1, sum(part.samples for part in parts), count)
+
+    def __init__(
+        self, size: float, freedom: float, block_means: Floats, blocks: int, seed: int, shortfall: float = 1.0
+    ) -> None:
+        self.size = size
+        self.freedom = freedom
+        self.shortfall = shortfall
+        self._block_means = block_means
+        self._blocks = blocks
+        self._seed = seed
+
+    @cached_property
+    def drawn(self) -> Floats:
+        """(DRAWS,) deviations."""
+        if self.size == 0:
+            return np.zeros(DRAWS)
+        places = np.random.default_rng(self._seed).integers(len(self._block_means), size=(DRAWS, self._blocks))
+        drawn: Floats = self._block_means[places].mean(axis=1)
+        return drawn * (self.size / math.sqrt(float(np.mean(self._block_means**2)) / self._blocks))
 
 
-def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: float = 0.0) -> tuple[Floats, float]:
-    """(DRAWS,) calibrated deviations of the mean of a series from its mean, and their degrees of freedom.
+def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: float = 0.0) -> _Deviations:
+    """Of the mean of a series.
 
     least_variance: of the mean, where the caller knows more than the series shows; without it, that of an AR(1) series with
     the lag-1 correlation of this one is the least that is assumed.
     """
+    seed = int(rng.integers(2**62))
     size = max(1, len(series) // GROUPS) if len(series) > 2 * GROUPS else 1
     grouped = series[len(series) % size :].reshape(-1, size).mean(axis=1)
     count = len(grouped)
@@ -327,13 +420,17 @@ def _mean_deviations(series: Floats, rng: np.random.Generator, least_variance: f
     block_means = (cumulated[length:] - cumulated[:-length]) / length
     kept = float(np.mean(block_means**2))
     if kept <= 0:
-        return np.zeros(DRAWS), float(count - 1)
-    deviations = block_means[rng.integers(count, size=(DRAWS, blocks))].mean(axis=1)
+        return _Deviations(0.0, float(count - 1), block_means, blocks, seed)
+    freedom = max(1.0, count / length - 1)
     wanted = max(long_run_variance, kept * length) / count
     if least_variance:
         # Where the series itself shows no dependence, the larger of two estimates would only be the noisier one.
         wanted = least_variance if independent else max(wanted, least_variance)
-    return deviations * math.sqrt(wanted / (kept / blocks)), max(1.0, count / length - 1)
+    shortfall = 1.0
+    if steadiness.slow_ratio(grouped) > steadiness.SUSPECT and (slow := steadiness.slow_variance(grouped)) > wanted:
+        shortfall = min(steadiness.SHORTFALL, math.sqrt(slow / wanted))
+        wanted, freedom = slow, min(freedom, float(steadiness.SLOW))
+    return _Deviations(math.sqrt(wanted), freedom, block_means, blocks, seed, shortfall)
 
 
 def _dependence(series: Floats) -> tuple[int, float]:
@@ -388,9 +485,12 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
     long-run variance as the sum over k >= 1 of phi(a)**2 He_{k-1}(a)**2 / k! * (1 + r**k) / (1 - r**k).
     """
     count = len(series)
-    # Neighbours from all over the series: so many pairs tell a correlation to better than a hundredth.
-    first = np.unique(np.linspace(0, count - 2, min(count - 1, MOST_PAIRS)).astype(np.int64))
-    scores = _normal_scores(np.stack([series[first], series[first + 1]]), ordered)
+    if count - 1 <= MOST_PAIRS:
+        every = _normal_scores(series, ordered)
+        scores = np.stack([every[:-1], every[1:]])
+    else:  # neighbours from all over the series: so many pairs tell a correlation to better than a hundredth
+        first = np.linspace(0, count - 2, MOST_PAIRS).astype(np.int64)
+        scores = _normal_scores(np.stack([series[first], series[first + 1]]), ordered)
     variance = float(np.mean(scores**2))
     if variance == 0:
         return 0.0
@@ -407,6 +507,30 @@ def _share_variance(series: Floats, ordered: Floats, share: float) -> float:
         left -= term**2
         before, term = term, (point * term - before * (k - 1) / math.sqrt(k)) / math.sqrt(k + 1)
     return (total + max(left, 0.0)) / count
+
+
+def _clumped_variance(series: Floats, ordered: Floats, share: float) -> float:
+    """Variance of the share of n values below a percentile far out, where the values beyond come in clumps; 0 elsewhere.
+
+    A count of clumps of varying size spreads by E[size**2] / E[size] times as much as one of single values. Few values lie
+    beyond a high percentile, so clumps are looked for among the outermost TAIL, and thinned to those beyond: each value of
+    a clump is taken to go that far by itself. Values with at most CLUMP_GAP others between them are of one clump (the runs
+    method for clusters of extremes: Smith and Weissman, JRSS B 56, 1994), as independent ones are now and then too.
+    """
+    outside, count = min(share, 1 - share), len(series)
+    if outside >= TAIL or count * TAIL < 10:
+        return 0.0
+    bound = ordered[int(count * TAIL)] if share < 0.5 else ordered[count - 1 - int(count * TAIL)]
+    places = np.flatnonzero(series < bound if share < 0.5 else series > bound)
+    if len(places) < 2:
+        return 0.0
+    sizes = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(places) > CLUMP_GAP + 1, [True]]))).astype(
+        np.float64
+    )
+    seen = float(np.square(sizes).sum() / sizes.sum())
+    chance = 1 - (1 - TAIL) ** (CLUMP_GAP + 1)
+    excess = max(0.0, seen / ((1 + chance) / (1 - chance)) - 1)
+    return outside * (1 - outside) / count * (1 + excess * outside / TAIL)
 
 
 def _unbiased(correlation: float, count: int, least: float = 0.0) -> float:

@@ -91,12 +91,11 @@ def test_intervals_count_groups_and_batches_as_one_step(database: Database) -> N
 
 
 def test_no_table_mixes_scenarios(database: Database) -> None:
-    from analysis.results.metrics import METRICS
     from analysis.results.selection import Selection
     from analysis.results.tables import build as build_tables
     from analysis.results.tables import load
 
-    tables = build_tables(database, load(database, Selection()), list(METRICS))
+    tables = build_tables(database, load(database, Selection()))
     for table in tables:
         assert table.group["scenario"] in ("offline", "server")
     latency = {table.group["scenario"] for table in tables if table.metric.name in ("latency", "p90", "p99")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import signal
@@ -28,7 +29,7 @@ from common.host.doctor.command import cheap_findings
 from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants, load_images
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan.jobs import PlannedJob, Request, make_plan, planned_keys
+from common.host.plan.jobs import PlannedJob, Request, cost, make_plan, planned_keys
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
 from common.host.plan.subset import Part
@@ -47,7 +48,7 @@ from common.host.runs.run import (
     typed_command,
     utc_now,
 )
-from common.job import Settings
+from common.job import WORKERS, Settings
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, IO_MODES, PRECISIONS, SCHEMA_VERSION
 
@@ -67,8 +68,24 @@ class Outcome:
     interrupted: bool
 
 
-def settings_of(options: Options) -> Settings:
-    """How long cells are measured. `--quick` is for a first look: intervals are wide and energy is not to be trusted."""
+#: a cell's window, and the images that it holds at least, where a single worker measures it
+MIN_SECONDS, MAX_SECONDS, MIN_IMAGES = 5.0, 30.0, 512
+#: and of each of several, where sharing it out would leave less: on a GPU thirty steps of NVML's energy counter and the six
+#: stretches of half a second that its spread takes, on the CPU enough for its clocks to be seen
+LEAST_SECONDS = {"gpu": 3.0, "cpu": 2.0}
+
+
+def workers_of(options: Options, name: str = "--replicates") -> int:
+    """Fresh workers of a cell: a verdict takes several, a first look (`--quick`) one. name: of what the user gave."""
+    return opt.whole(name, options.replicates or (1 if options.quick else WORKERS))
+
+
+def settings_of(options: Options, kind: str = "gpu") -> Settings:
+    """How long each worker measures a cell; what the user does not give is shared out among the cell's workers.
+
+    kind: of device, cpu or gpu. `--quick` is for a first look: intervals are wide and energy is not to be trusted.
+    """
+    workers = workers_of(options)
     quick = {
         "min_seconds": 1.0,
         "max_seconds": 4.0,
@@ -77,7 +94,12 @@ def settings_of(options: Options) -> Settings:
         "cell_timeout_s": 120.0,
         "min_images": 1,
     }
-    values: dict[str, Any] = dict(quick) if options.quick else {"min_images": opt.whole("--images", options.images)}
+    shared = {
+        "min_seconds": MIN_SECONDS if workers == 1 else max(MIN_SECONDS / workers, LEAST_SECONDS[kind]),
+        "max_seconds": MAX_SECONDS / min(workers, 3),
+        "min_images": opt.whole("--images", options.images or math.ceil(MIN_IMAGES / workers)),
+    }
+    values: dict[str, Any] = dict(quick if options.quick else shared)
     given = {
         "min_seconds": options.min_seconds,
         "max_seconds": options.max_seconds,
@@ -201,14 +223,14 @@ def request_of(
 
     Makes nothing, looks at nothing but the options, images/ and the devices as described.
     """
-    settings = settings_of(options)
+    settings = settings_of(options, devices[0].kind)
     loads = parse_loads(options.scenario, options.streams, options.rate)
     if options.batch_window_ms >= 0 and all(load.scenario != "server" for load in loads):
         raise UserError("--batch-window-ms is for --scenario server, which is not asked for; leave one of them out")
     batch_sizes = opt.batch_sizes(options.batch_sizes or default_batch_sizes(options.quick, loads))
     io_modes = opt.choose("io", options.io, IO_MODES)
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
-    replicates = opt.whole("--replicates", options.replicates)
+    replicates = workers_of(options)
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
     model = models.source(options.model).name  # a name that does not exist is said before anything is made
@@ -288,6 +310,8 @@ def opened(
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
         )  # fmt: skip
         plan = make_plan(request, seed)
+        if part is None and not search:
+            console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if part is None else part.of(plan)
 
 

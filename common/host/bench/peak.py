@@ -186,9 +186,9 @@ def peak(
     """Searches for every variant, precision, batch size and io of the options, on one device. Raises UserError."""
     if options.scenario or options.rate or options.streams:
         raise UserError("invoke peak chooses scenario and rates itself; leave --scenario, --rate and --streams out")
-    if options.replicates != 1:
+    if options.replicates not in (0, 1):
         raise UserError("invoke peak repeats by itself what is unclear; leave --replicates out")
-    options = replace(options, batch_sizes=options.batch_sizes or SERVER_BATCH_SIZES)
+    options = replace(options, batch_sizes=options.batch_sizes or SERVER_BATCH_SIZES, replicates=1)
     if options.batch_window_ms >= 0:
         window = {"batch_window_ms": options.batch_window_ms}
         options = replace(options, batch_window_ms=-1.0, settings={**options.settings, **window})

@@ -22,34 +22,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from common.stats.percentiles import CONFIDENCE, chance_of_at_most, fewest
+
 Latencies = NDArray[np.int64]
 
 PERCENTILE = 0.99
-CONFIDENCE = 0.99
 #: clumps are looked for among the slowest of the queries, this share of them, because late ones may be too few
 SLOW_SHARE = 0.05
 #: slow queries with at most so many others between them belong to one clump
 CLUMP_GAP = 2
 
 
-def chance_of_at_most(late: int, queries: int, share: float) -> float:
-    """Chance of `late` or fewer late ones among so many queries, each late with probability `share` (0 to 1, exclusive)."""
-    if late < 0:
-        return 0.0
-    if late >= queries:
-        return 1.0
-    odds = math.log(share) - math.log1p(-share)
-    term = queries * math.log1p(-share)
-    total = math.exp(term)
-    for k in range(1, late + 1):
-        term += math.log(queries - k + 1) - math.log(k) + odds
-        total += math.exp(term)
-    return min(1.0, total)
-
-
 def verdict(queries: int, late: int, percentile: float = PERCENTILE, confidence: float = CONFIDENCE) -> str:
     """met, missed, or unclear: whether the share of late queries is below 1 - percentile."""
-    share = 1 - percentile
+    share = round(1 - percentile, 12)
     if chance_of_at_most(late, queries, share) <= 1 - confidence:
         return "met"
     if 1 - chance_of_at_most(late - 1, queries, share) <= 1 - confidence:
@@ -59,16 +45,7 @@ def verdict(queries: int, late: int, percentile: float = PERCENTILE, confidence:
 
 def queries_needed(late: int, percentile: float = PERCENTILE, confidence: float = CONFIDENCE) -> int:
     """The fewest queries among which so many late ones still meet the bound: 459, 662, 838, ... for p99."""
-    low, high = late, 1
-    while verdict(high, late, percentile, confidence) != "met":
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if verdict(middle, late, percentile, confidence) == "met":
-            high = middle
-        else:
-            low = middle
-    return high
+    return fewest(late, round(1 - percentile, 12), confidence)
 
 
 def clump_size(series: Sequence[Latencies]) -> float:

@@ -16,6 +16,7 @@ from common.host.bench.command import (
     precisions_for,
     settings_of,
     variants_for,
+    workers_of,
 )
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
@@ -86,9 +87,9 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         model_hash=model.hash,
         devices=(device.name,),
         device_uuids=(device.uuid,),
-        replicates=opt.whole("FRAMEWATT_REPLICATES", options.replicates),
+        replicates=workers_of(options, "FRAMEWATT_REPLICATES"),
         runner="compose",  # its runs are continued by compose alone
-        settings=settings_of(options),
+        settings=settings_of(options, device.kind),
         threads=opt.whole("FRAMEWATT_THREADS", options.threads) if options.threads else None,
         frontends=tuple(opt.choose("frontend", options.frontend, FRONTENDS)),
     )

@@ -88,6 +88,30 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     return jobs
 
 
+def cost(request: Request) -> str:
+    """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
+    streams = len(request.variants) * len(request.precisions) * len(request.frontends)
+    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads)
+    each = request.settings.min_seconds + 2 * request.settings.idle_seconds
+    workers = request.replicates
+    what = (
+        f"{cells} cells in {streams} workers"
+        if workers == 1
+        else f"{cells} cells in {streams} workers, {workers} times"
+    )
+    verdicts = "" if workers > 1 else "; one worker a cell gives no verdicts (--replicates 3 does)"
+    return (
+        f"{what}: windows of {request.settings.min_seconds:.3g} to {request.settings.max_seconds:.3g} s, at least "
+        f"{_in_words(cells * workers * each)} on each device beside start, compilation and warm-up{verdicts}"
+    )
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def _job(
     request: Request,
     variant: Variant,

@@ -64,20 +64,20 @@ class Options:
         "a first look: 1 s windows, batch 1, 8 and 32; intervals are wide and energy is not to be trusted; default: off",
     )
     replicates: int = _option(
-        1,
-        "times each cell is measured in a fresh worker; intervals then include the variance between processes; default: 1",
+        0,
+        "fresh workers that measure each cell; intervals are over them, and one alone gives no verdict; default: 3 (--quick: 1)",
     )
     images: int = _option(
-        512,
-        "images that a measured window holds at least (the study's pass); default: 512",
+        0,
+        "images that a measured window holds at least; default: 512 (the study's pass), shared out among a cell's workers",
     )
     min_seconds: float = _option(
         0.0,
-        "a measured window lasts at least this long, in s; default: 5 (--quick: 1)",
+        "a measured window lasts at least this long, in s; default: 5 with one worker, 3 with several (CPU: 2; --quick: 1)",
     )
     max_seconds: float = _option(
         0.0,
-        "and at most this long, in s, converged or not; default: 30 (--quick: 4)",
+        "and at most this long, in s, converged or not; default: 30, shared out among a cell's workers (--quick: 4)",
     )
     warmup_seconds: float = _option(
         0.0,

@@ -46,7 +46,8 @@ from common.host.runs.run import locked
 from common.job import Job, Settings
 from common.model_files import ModelFiles
 from common.schema import IO_MODES
-from common.stats.intervals import Interval, percentile_draws, samples_needed
+from common.stats.intervals import Interval, percentile_draws
+from common.stats.percentiles import samples_needed
 
 TARGET = (0.98, 1.02)
 BATCH_SIZES = "1,8,32"

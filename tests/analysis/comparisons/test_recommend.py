@@ -147,9 +147,10 @@ def asked(runs: list[Path], question: Question, where: str | None = None) -> tup
 @pytest.fixture
 def run(build: Any) -> Any:
     run = build()
-    run.cell("onnxrt", 8, durations_ns=[10 * MS + i * 1000 for i in range(200)])
-    run.cell("torch", 8, durations_ns=[20 * MS + i * 1000 for i in range(200)])
-    run.cell("torch", 64, durations_ns=[60 * MS + i * 1000 for i in range(200)])
+    for worker in range(3):
+        for variant, size, ms in (("onnxrt", 8, 10), ("torch", 8, 20), ("torch", 64, 60)):
+            durations = [ms * MS + (i * 7919 % 200) * 1000 for i in range(200)]
+            run.cell(variant, size, durations_ns=durations, replicate=worker)
     run.cell("tf", 8, status="crashed", message="it fell")
     return run
 
@@ -189,6 +190,17 @@ def test_only_failures(build: Any) -> None:
 def test_equal_cells_are_unclear(build: Any) -> None:
     run = build()
     for variant in ("onnxrt", "torch"):
-        run.cell(variant, 8, durations_ns=[10 * MS + (i * 7919 % 97) * 10_000 for i in range(300)])
+        for worker in range(3):
+            durations = [10 * MS + worker * 1000 + (i * 7919 % 97) * 10_000 for i in range(300)]
+            run.cell(variant, 8, durations_ns=durations, replicate=worker)
     _, text = asked([run.folder], Question())
     assert "UNCLEAR: intervals overlap with " in text
+
+
+def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(300)])
+    run.cell("torch", 8, durations_ns=[30 * MS + i for i in range(300)])
+    code, text = asked([run.folder], Question())
+    assert code == 0 and "Best: ONNX Runtime" in text
+    assert "of one worker, which tells nothing of the next with PyTorch fp32 at batch 8; --replicates 3 or more" in text

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders
+from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
 from common.errors import UserError
 
 MS = 10**6
@@ -14,6 +15,14 @@ MS = 10**6
 
 def noisy(ms: float, seed: int, count: int = 400) -> list[int]:
     return [int(x) for x in np.random.default_rng(seed).normal(ms, 0.02 * ms, count) * MS]
+
+
+def three(run: Any, variant: str, batch_size: int, ms: float, seed: int, count: int = 400, **columns: Any) -> None:
+    """A cell measured by three workers that differ by about 0.1 %."""
+    for replicate in range(3):
+        level = ms * (1 + 0.001 * (replicate - 1))
+        durations = noisy(level, 10 * seed + replicate, count)
+        run.cell(variant, batch_size, durations_ns=durations, replicate=replicate, **columns)
 
 
 def compared(a: Any, b: Any) -> tuple[int, str]:
@@ -26,8 +35,8 @@ def compared(a: Any, b: Any) -> tuple[int, str]:
 def test_slower_cells_make_the_exit_code_3(build: Any) -> None:
     a, b = build("a"), build("b")
     for i, (variant, before, after) in enumerate((("onnxrt", 10, 11), ("torch", 20, 15), ("tf", 30, 30))):
-        a.cell(variant, 8, durations_ns=noisy(before, 10 + i))
-        b.cell(variant, 8, durations_ns=noisy(after, 20 + i))
+        three(a, variant, 8, before, 10 + i)
+        three(b, variant, 8, after, 20 + i)
     code, text = compared(a, b)
     assert code == GOT_SLOWER == 3
     verdicts = {line.split()[0]: line.split()[-1] for line in text.splitlines() if "fp32" in line}
@@ -81,8 +90,8 @@ def test_few_samples_are_unclear(build: Any) -> None:
 
 def test_gpus_side_by_side(build: Any) -> None:
     a, b = build("a", device="gpu0", device_name="GPU A"), build("b", device="gpu1", device_name="GPU B")
-    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
-    b.cell("onnxrt", 8, durations_ns=noisy(5, 2))
+    three(a, "onnxrt", 8, 10, 1)
+    three(b, "onnxrt", 8, 5, 2)
     code, text = compared(a, b)
     assert code == 0
     assert "The devices differ: GPU A and GPU B." in text
@@ -105,7 +114,7 @@ def test_any_two_cells_of_one_run(build: Any) -> None:
     for seed, (variant, size, ms) in enumerate(
         (("onnxrt", 8, 10), ("torch", 8, 11), ("onnxrt", 16, 30), ("torch", 16, 15))
     ):
-        run.cell(variant, size, durations_ns=noisy(ms, 40 + seed))
+        three(run, variant, size, ms, 40 + seed)
     code, text = cells_compared("framework=onnxrt,batch=8", "framework=torch,batch=8", run)
     assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
     assert "ONNX Runtime fp32 batch 8 host" in text and "PyTorch fp32 batch 8 host" in text
@@ -120,10 +129,10 @@ def test_any_two_cells_of_one_run(build: Any) -> None:
 
 def test_cells_of_two_runs(build: Any) -> None:
     a, b = build("a"), build("b")
-    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
-    a.cell("torch", 8, durations_ns=noisy(10, 2))
-    b.cell("torch", 8, durations_ns=noisy(12, 3))
-    b.cell("torch", 16, durations_ns=noisy(12, 4))
+    three(a, "onnxrt", 8, 10, 1)
+    three(a, "torch", 8, 10, 2)
+    three(b, "torch", 8, 12, 3)
+    three(b, "torch", 16, 12, 4)
     code, text = cells_compared("framework=onnxrt", "framework=torch", a, b)
     assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
     assert "1 more cell has none to be held against" in text
@@ -148,3 +157,47 @@ def test_cells_that_cannot_be_compared(build: Any, a: str, b: str, words: str) -
     with pytest.raises(UserError) as caught:
         cells_compared(a, b, run)
     assert words in str(caught.value)
+
+
+def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Any) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(20, 2))
+    code, text = compared(a, b)
+    assert code == 0 and "1 UNCLEAR" in text and "--replicates 3" in text
+
+
+def test_earlier_runs_tell_how_far_workers_lie_apart(build: Any) -> None:
+    a, b, earlier, other = build("a"), build("b"), build("earlier"), build("other", device_name="Another CPU")
+    a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
+    b.cell("onnxrt", 8, durations_ns=noisy(12, 2))
+    for run in (earlier, other):
+        for size in (1, 8, 16):
+            three(run, "onnxrt", size, 10, size)
+    console = Console(width=200)
+    assert compare_folders(a.folder, b.folder, console, earlier=[other.folder]) == 0
+    with console.capture() as captured:
+        assert compare_folders(a.folder, b.folder, console, earlier=[earlier.folder, other.folder]) == GOT_SLOWER
+    assert "taken from other cells" in captured.get()
+    found = floors_for(
+        [{"variant": "onnxrt", "device_name": "Test CPU", "device": "cpu", "replicates": 3}], [earlier.folder]
+    )
+    assert found == {}, "nobody asks where both sides have several workers"
+
+
+def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Any, tmp_path: Any) -> None:
+    a, b = build("a"), build("b")
+    three(a, "onnxrt", 8, 10, 1, 4000)
+    three(b, "onnxrt", 8, 10, 2, 4000, stop_reason="unsteady", load_average_end=9.0)
+    console = Console(width=200)
+    with console.capture() as captured:
+        compare_folders(a.folder, b.folder, console, out=tmp_path / "out")
+    text = captured.get()
+    (row,) = [line for line in text.splitlines() if "fp32" in line]
+    assert row.split()[-2:] == ["SAME", "dl"]
+    assert "d  the window drifted" in text and "l  the load average" in text
+    markdown = (tmp_path / "out" / "compare.md").read_text()
+    assert "SAME dl |" in markdown and "the window drifted" in markdown and "98% interval" in markdown
+    (values,) = csv.DictReader((tmp_path / "out" / "compare.csv").open())
+    assert values["marks"] == "load unsteady" and values["verdict"] == "SAME" and float(values["confidence"]) == 0.98
+    assert (values["a_workers"], values["b_samples"]) == ("3", "12000")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,13 +76,13 @@ def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Any, opened:
     ]
 
 
-def test_replicates_become_their_median_and_a_failed_one_does_not_count(build: Any, opened: Any) -> None:
+def test_replicates_become_their_mean_and_a_failed_one_does_not_count(build: Any, opened: Any) -> None:
     run = build()
     for replicate, duration in enumerate((10, 20, 40)):
         run.cell(batch_size=1, replicate=replicate, durations_ns=[duration * MS] * 20)
     run.cell(batch_size=1, replicate=3, status="crashed", message="signal 11")
     row = one(opened(run), "FROM comparison")
-    assert (row["status"], row["replicates"], row["images_per_s"]) == ("ok", 3, pytest.approx(50.0))
+    assert (row["status"], row["replicates"], row["images_per_s"]) == ("ok", 3, pytest.approx(175 / 3))
 
 
 def test_cells_that_failed_have_a_status_and_no_figure(build: Any, opened: Any) -> None:
@@ -207,3 +209,23 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         open_runs([tmp_path / "nothing"])
     with pytest.raises(UserError, match="no run to analyze"):
         open_runs([])
+
+
+def test_what_lies_between_workers_has_a_view(build: Any, opened: Any) -> None:
+    run = build()
+    for replicate, duration in enumerate((10, 11, 12)):
+        run.cell("torch", replicate=replicate, durations_ns=[duration * MS] * 20)
+    run.cell("onnxrt", durations_ns=[MS] * 20)
+    row = one(opened(run), "FROM worker_spread")
+    assert (row["variant"], row["workers"], row["median_ms"]) == ("torch", 3, pytest.approx(11))
+    spread = statistics.stdev(math.log(x) for x in (10, 11, 12))
+    assert row["median_ms_spread"] == pytest.approx(spread)
+    assert row["median_ms_high"] == pytest.approx(11 * math.exp(4.303 * spread / 3**0.5), rel=1e-4)
+    assert row["images_per_s_low"] < row["images_per_s"] < row["images_per_s_high"]
+    assert row["joules_per_image"] is None
+
+
+def test_an_unsteady_window_is_marked(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20, stop_reason="unsteady")
+    assert one(opened(run), "FROM comparison")["marks"] == ["unsteady"]

@@ -44,12 +44,14 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=100)
 
 
-def fill(run: Any, factor: int = 1) -> Any:
+def fill(run: Any, factor: int = 1, workers: int = 1) -> Any:
     """torch is fastest at batch 8, slowest at batch 64; tf crashes with a message that is HTML."""
     for batch_size, torch_ms, onnx_ms in ((8, 4, 6), (16, 6, 9), (64, 40, 16)):
         for variant, ms in (("torch", torch_ms), ("onnxrt", onnx_ms), ("keras", 100)):
             durations = [factor * ms * MS + i % 7 * 1000 for i in range(70)]
-            run.cell(variant, batch_size, durations_ns=durations, framework_version="1.2.3", python_version="3.11")
+            for worker in range(workers):
+                versions = {"framework_version": "1.2.3", "python_version": "3.11"}
+                run.cell(variant, batch_size, durations_ns=durations, replicate=worker, **versions)
     run.cell("tf", 8, status="crashed", message="<script>boom()</script>")
     return run
 
@@ -77,7 +79,7 @@ def test_it_stands_alone_and_is_small(page: Path) -> None:
 
 
 def test_the_answer_comes_from_the_data(build: Any, opened: Any) -> None:
-    database = opened(fill(build()))
+    database = opened(fill(build(), workers=3))
     rows = load(database, Selection())
     intervals = all_intervals(database, rows)
     (answer,) = answers(build_tables(database, rows, list(METRICS)), intervals)
@@ -95,12 +97,22 @@ def test_the_answer_comes_from_the_data(build: Any, opened: Any) -> None:
 def test_equal_frameworks_are_unclear(build: Any, opened: Any) -> None:
     run = build()
     for variant, offset in (("torch", 0), ("onnxrt", 3)):
-        run.cell(variant, 8, durations_ns=[5 * MS + (i * 7919 + offset) % 997 * 1000 for i in range(200)])
+        for worker in range(3):
+            durations = [5 * MS + (i * 7919 + offset) % 997 * 1000 + 5000 * worker for i in range(200)]
+            run.cell(variant, 8, durations_ns=durations, replicate=worker)
     database = opened(run)
     rows = load(database, Selection())
     (answer,) = answers(build_tables(database, rows, ["throughput"]), all_intervals(database, rows))
     assert answer.sentences[0].endswith("; UNCLEAR, their intervals overlap.")
     assert "UNCLEAR" in dict(answer.summary)["Most images per second"]
+
+
+def test_one_worker_is_never_clear(build: Any, opened: Any) -> None:
+    database = opened(fill(build()))
+    rows = load(database, Selection())
+    (answer,) = answers(build_tables(database, rows, ["throughput"]), all_intervals(database, rows))
+    for text in (*answer.sentences, dict(answer.summary)["Most images per second"]):
+        assert text.endswith("UNCLEAR, one worker tells nothing of the next one (--replicates 3 would).")
 
 
 def test_an_interval_without_an_end_is_open(build: Any, opened: Any) -> None:
@@ -242,7 +254,7 @@ def test_bars_and_names() -> None:
 
 
 def test_devices_side_by_side(build: Any, tmp_path: Path) -> None:
-    runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
+    runs = [fill(build("one", device_name="Slow CPU"), 2, 3), fill(build("two", device_name="Fast CPU"), workers=3)]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "Slow CPU against Fast CPU" in text
     assert re.search(

@@ -1,4 +1,4 @@
-"""The stopping rule on streams whose truth is known. Full sizes: analysis/selfbench_statistics.py."""
+"""The stopping rule on streams whose truth is known. Full sizes: analysis/selfbench/operating_characteristics.py."""
 
 import itertools
 import math
@@ -136,7 +136,7 @@ class TestShapes:
         stream = synthetic.independent(rng, 2000, 0.005)
         stream[1000:] *= 1.1
         rule = StoppingRule(min_seconds=30, min_samples=20, max_seconds=30)
-        assert feed(rule, stream, 100, 30 / 2000) == "budget"
+        assert feed(rule, stream, 100, 30 / 2000) == "unsteady"
 
     def test_correlation_delays_convergence(self):
         rng = np.random.default_rng(5)

@@ -1,4 +1,4 @@
-"""Intervals on data whose truth is known. Full sizes: analysis/selfbench_statistics.py."""
+"""Intervals on data whose truth is known. Full sizes: analysis/selfbench/operating_characteristics.py."""
 
 import math
 

@@ -60,7 +60,14 @@ def data(tmp_path: Path) -> DataFolder:
 
 
 OPTIONS = Options(
-    framework="abacus", device="cpu", batch_sizes="1,8", python=sys.executable, runner="local", settings=QUICK, seed=7
+    framework="abacus",
+    device="cpu",
+    batch_sizes="1,8",
+    python=sys.executable,
+    runner="local",
+    settings=QUICK,
+    seed=7,
+    replicates=1,
 )
 
 

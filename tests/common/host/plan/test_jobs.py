@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+from common.host.bench.command import settings_of, workers_of
 from common.host.frameworks.registry import Variant
-from common.host.plan.jobs import Request, make_plan, planned_keys
+from common.host.plan.jobs import Request, cost, make_plan, planned_keys
+from common.host.plan.options import Options
 from common.job import Settings
 
 
@@ -81,3 +83,29 @@ def test_fingerprint_tells_requests_apart() -> None:
         replace(REQUEST, frontends=("script", "notebook")),
     ]
     assert len({REQUEST.fingerprint(), *(request.fingerprint() for request in changed)}) == 7
+
+
+def test_several_fresh_workers_share_a_window() -> None:
+    assert (
+        workers_of(Options()) == 3 and workers_of(Options(quick=True)) == 1 and workers_of(Options(replicates=5)) == 5
+    )
+    gpu, cpu, alone = (
+        settings_of(Options(), "gpu"),
+        settings_of(Options(), "cpu"),
+        settings_of(Options(replicates=1), "gpu"),
+    )
+    assert (alone.min_seconds, alone.max_seconds, alone.min_images) == (5, 30, 512)
+    # thirty steps of the energy counter on a GPU, whatever the number of workers
+    assert (gpu.min_seconds, gpu.max_seconds, gpu.min_images) == (3, 10, 171)
+    assert (cpu.min_seconds, cpu.max_seconds) == (2, 10)
+    assert settings_of(Options(replicates=10), "gpu").min_seconds == 3
+    given = settings_of(Options(min_seconds=7, max_seconds=9, images=64), "gpu")
+    assert (given.min_seconds, given.max_seconds, given.min_images) == (7, 9, 64)
+    assert settings_of(Options(quick=True), "gpu").min_seconds == 1
+
+
+def test_the_plan_says_what_it_costs() -> None:
+    text = cost(replace(REQUEST, replicates=3, settings=Settings(min_seconds=3, max_seconds=10, idle_seconds=1)))
+    # 36 cells on each device, three workers, 3 s and two idle spells of 1 s
+    assert text.startswith("36 cells in 6 workers, 3 times: windows of 3 to 10 s, at least 9 min on each device")
+    assert "no verdicts" in cost(replace(REQUEST, replicates=1))

@@ -1,0 +1,156 @@
+"""What `invoke compare` found, for a terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis import style
+from analysis.results.metrics import shown
+from common.stats import comparison as compare
+from common.stats.comparison import Comparison, RunComparison, Verdict
+from common.text import markdown as markdown_text
+from common.text import spreadsheet
+
+Row = Mapping[str, Any]
+
+COLUMNS = (
+    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "batch_size", "io", "a_median_ms", "b_median_ms", "ratio",
+    "ratio_low", "ratio_high", "confidence", "verdict", "p_value", "a_workers", "b_workers", "a_samples", "b_samples", "marks",
+    "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two sides and what became of them.
+
+    a, b: identity -> row of the view `comparison`. names: of the two runs. pairs: the sides are different configurations,
+    so that both are named. per_image: times are of one image. meanings: mark -> (sign, meaning).
+    """
+
+    found: RunComparison
+    a: Mapping[Any, Row]
+    b: Mapping[Any, Row]
+    names: Sequence[str]
+    meanings: Mapping[str, tuple[str, str]]
+    pairs: bool = False
+    per_image: bool = False
+
+    def marks(self, key: Any) -> list[str]:
+        """Of both sides."""
+        return sorted({mark for side in (self.a, self.b) for mark in side[key]["marks"] or ()})
+
+    def verdict(self, key: Any) -> str:
+        """With the signs of the marks of both sides."""
+        signs = "".join(sorted(self.meanings[mark][0] for mark in self.marks(key) if mark in self.meanings))
+        return f"{self.found.cells[key].verdict.value} {signs}".strip()
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        unit = "ms an image" if self.per_image else "ms"
+        what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io")
+        return (*what, f"A, {unit}", f"B, {unit}", "B / A of durations", "verdict on B")
+
+    def texts(self, key: Any) -> tuple[str, ...]:
+        """What the row of a cell says, under the headings."""
+        row = self.a[key]
+        what = (
+            (full_name(row), full_name(self.b[key]))
+            if self.pairs
+            else (style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), row["io"])
+        )
+        medians = (_median(side[key], images(side[key]) if self.per_image else 1) for side in (self.a, self.b))
+        return (*what, *medians, self.found.cells[key].ratio_text, self.verdict(key))
+
+    def footers(self) -> list[str]:
+        counts = {verdict: sum(one.verdict is verdict for one in self.found.cells.values()) for verdict in Verdict}
+        lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
+        lines += dict.fromkeys(note for one in self.found.cells.values() for note in one.notes)
+        used = {mark for key in self.found.cells for mark in self.marks(key)}
+        lines += [f"{sign}  {meaning}" for mark, (sign, meaning) in self.meanings.items() if mark in used]
+        return [*lines, self.found.correction]
+
+    def values(self, key: Any) -> dict[str, Any]:
+        """Every figure of a cell in full, by COLUMNS; None is unknown."""
+        one: Comparison = self.found.cells[key]
+        a, b, interval = self.a[key], self.b[key], one.interval
+        return {
+            "a_run": self.names[0], "b_run": self.names[1],
+            "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
+            **{name: a[name] for name in ("variant", "precision", "batch_size", "io")},
+            "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
+            "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
+            "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,
+            "verdict": one.verdict.value, "p_value": None if math.isnan(one.p_value) else one.p_value,
+            "a_workers": one.replicates_a, "b_workers": one.replicates_b,
+            "a_samples": one.samples_a, "b_samples": one.samples_b,
+            "marks": " ".join(self.marks(key)) or None, "note": "; ".join(one.notes) or None,
+        }  # fmt: skip
+
+
+def show(compared: Compared, console: Console) -> None:
+    names = compared.names
+    console.print(Text(f"A: {names[0]}\nB: {names[1]}"), highlight=False)
+    devices = [sorted({str(row["device_name"]) for row in side.values()}) for side in (compared.a, compared.b)]
+    if devices[0] != devices[1]:
+        console.print(Text(f"The devices differ: {', '.join(devices[0])} and {', '.join(devices[1])}.", style="yellow"))
+    grid = Table(box=None, show_edge=False, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(compared.headings):
+        grid.add_column(heading, justify="right" if -4 <= place - len(compared.headings) <= -2 else "left")
+    for key, one in compared.found.cells.items():
+        *words, verdict = compared.texts(key)
+        grid.add_row(*map(Text, words), Text(verdict, style=compare.STYLES[one.verdict]))
+    console.print(grid)
+    counts, *others = compared.footers()
+    console.print(Text(counts))
+    for line in others:
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def markdown(compared: Compared) -> str:
+    """One table with its footers."""
+    headings = compared.headings
+    lines = [f"# {markdown_text(compared.names[0])} (A) and {markdown_text(compared.names[1])} (B)", ""]
+    lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * (len(headings) - 4) + "---:|" * 3 + "---|"]
+    lines += ["| " + " | ".join(map(markdown_text, compared.texts(key))) + " |" for key in compared.found.cells]
+    return "\n".join([*lines, "", *(f"{markdown_text(line)}  " for line in compared.footers()), ""])
+
+
+def write(compared: Compared, folder: Path) -> list[Path]:
+    """compare.md and compare.csv, one row per cell with every figure in full. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "compare.md", folder / "compare.csv"]
+    paths[0].write_text(markdown(compared), encoding="utf-8")
+    with paths[1].open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {name: spreadsheet(value) for name, value in compared.values(key).items()} for key in compared.found.cells
+        )
+    return paths
+
+
+def full_name(row: Row) -> str:
+    """A cell in words, apart from what most have in common."""
+    words = [style.look(row["variant"]).title, row["precision"], f"batch {row['batch_size']}", row["io"]]
+    words += [row["scenario"]] if row["scenario"] != "single-stream" else []
+    words += [row["frontend"]] if row["frontend"] != "script" else []
+    return " ".join(str(word) for word in words)
+
+
+def images(row: Row) -> int:
+    """Images that a duration stands for: the server scenario's is of a query, a published one of an image."""
+    return 1 if row["scenario"] == "server" or not row["samples"] else int(row["batch_size"])
+
+
+def _median(row: Row, count: int) -> str:
+    return "–" if row["median_ms"] is None else shown(row["median_ms"] / count)

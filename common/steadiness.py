@@ -1,0 +1,82 @@
+"""Does a window hold one level? Its slow movement against its quick one: pure arithmetic, no clock, no device.
+
+    level, independent or briefly correlated     drift, trend, few switches between levels
+    power at slow cosines ~ at quicker ones      slow ones far above quicker ones
+    |:::::|:::::|:::::|:::::|                    |:.   |..   | ..::|:::::|
+
+The window is averaged into up to GROUPS parts and projected on cosines of half a period, one, one and a half, ... per window.
+Under a steady level, however briefly correlated, all projections have the same variance, that of the window's mean, so that the
+mean square of the slowest over that of quicker ones follows an F distribution. A trend is mostly the first cosine, a shift
+of level the first few, parts that differ any of them (Mueller and Watson, Econometrica 76, 2008, section 3: tests of
+low-frequency behaviour by cosine weights; Lazarus, Lewis, Stock and Watson, JBES 36, 2018, for the variance from the same).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Tuple
+
+import numpy as np
+
+GROUPS = 128
+#: cosines whose mean square tells slow movement: up to two periods a window
+SLOW = 4
+#: and those it is held against: 4.5 to 12 periods a window
+QUICK = (9, 24)
+#: 99 % point of F with SLOW and 16 degrees of freedom: a steady window is called unsteady once in a hundred
+UNSTEADY = 4.77
+#: 95 % point: from here on an interval allows for slow movement, which costs little where there is none
+SUSPECT = 3.01
+#: fewer samples than this have no parts to speak of
+FEWEST = 64
+#: the slow cosines' mean square falls short of what movement slower than the window does to the mean: this many times in
+#: the standard error, found on the drifting and switching streams of the selfbench
+SHORTFALL = 2.0
+
+
+def steady(series: np.ndarray) -> bool:
+    """Whether a series (n,), any positive unit, in the order of time, holds one level; True where n is too small to tell."""
+    return slow_ratio(series) <= UNSTEADY
+
+
+def slow_ratio(series: np.ndarray) -> float:
+    """Slow movement over quick movement, 1 in the mean for a steady level; 0 where there is too little to tell.
+
+    Values are clipped at three robust standard deviations from the median first: a spike moves all cosines alike, but drowns
+    what is slow.
+    """
+    if len(series) < FEWEST:
+        return 0.0
+    values = np.asarray(series, dtype=np.float64)
+    median = float(np.median(values))
+    deviation = 1.4826 * float(np.median(np.abs(values - median)))
+    if deviation > 0:
+        values = np.clip(values, median - 3 * deviation, median + 3 * deviation)
+    slow, quick = _mean_squares(values)
+    if quick <= 0:
+        return math.inf if slow > 0 else 0.0
+    return slow / quick
+
+
+def slow_variance(series: np.ndarray) -> float:
+    """Variance of the series' mean about the process's own level, as the slow movement within the window suggests it.
+
+    It has SLOW degrees of freedom.
+    """
+    return SHORTFALL**2 * _mean_squares(np.asarray(series, dtype=np.float64))[0]
+
+
+def _mean_squares(values: np.ndarray) -> Tuple[float, float]:
+    """Mean square of the slow and of the quick projections, each an estimate of the variance of the mean of `values`."""
+    size = max(1, len(values) // GROUPS)
+    means = values[len(values) % size :].reshape(-1, size).mean(axis=1)
+    squares = _squares_of_projections(means - means.mean())
+    return float(squares[:SLOW].mean()), float(squares[QUICK[0] - 1 :].mean())
+
+
+def _squares_of_projections(centred: np.ndarray) -> np.ndarray:
+    count = len(centred)
+    places = (np.arange(count) + 0.5) / count
+    cosines = math.sqrt(2) * np.cos(math.pi * np.outer(np.arange(1, QUICK[1] + 1), places))
+    squares: np.ndarray = (cosines @ centred / count) ** 2
+    return squares
