@@ -39,9 +39,13 @@ def install() -> None:
             raise UserError(f"Ray could not be installed from {LOCK.name}: {words}")
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
         install()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
