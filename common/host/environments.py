@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.children import Guarded, guarded, run_guarded
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 
 STAMP = ".framewatt-requirements"
@@ -29,7 +30,7 @@ NOTEBOOK_STAMP = ".framewatt-notebook"
 #: environments made at the same time: one downloads while the other unpacks
 SIDE_BY_SIDE = 2
 
-_installing: set[subprocess.Popen[str]] = set()
+_installing: set[Guarded] = set()
 
 
 def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
@@ -104,9 +105,9 @@ def ensure(
 
 def _add_notebook(python: Path, on_line: Callable[[str], None], what: str) -> None:
     """Installs it beside what is there: every version that the environment holds is a constraint."""
-    held = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True)
+    _, held = run_guarded([python, "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"])
     with tempfile.NamedTemporaryFile("w", prefix="framewatt-", suffix=".txt") as constraints:
-        constraints.write(held.stdout)
+        constraints.write("".join(f"{line}\n" for line in held.splitlines() if "==" in line))
         constraints.flush()
         _install(python, ["-c", constraints.name, "-r", str(NOTEBOOK)], on_line, what)
 
@@ -150,28 +151,24 @@ def ensure_all(
                     failures[futures[future]] = error
         except BaseException:  # Ctrl-C reaches this thread alone
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(_installing):
-                process.kill()
+            for child in list(_installing):
+                child.end()
             raise
     return {image: failures[image] for image in images if image in failures}
 
 
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    _installing.add(process)
     last: list[str] = []
-    try:
-        for line in process.stdout:
-            on_line(line.rstrip())
-            last = [*last[-20:], line.strip()]
-        code = process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    finally:
-        _installing.discard(process)
+    with guarded(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.process.stdout is not None
+        _installing.add(child)
+        try:
+            for line in child.process.stdout:
+                on_line(line.rstrip())
+                last = [*last[-20:], line.strip()]
+            code = child.process.wait()
+        finally:
+            _installing.discard(child)
     if code:
         errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
         raise UserError(f"{what} could not be installed: {errors[0] if errors else f'exit code {code}'}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.host import environments, models
+from common.host.children import dying_with_parent
 from common.host.devices import Device
 from common.host.image_registry import Image, Variant
 from common.host.local_sidecar import LocalSidecar
@@ -151,7 +152,7 @@ class LocalRunner:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
             # more, so also when this process is killed.
             process = subprocess.Popen(
-                command,
+                dying_with_parent(command, signal.SIGTERM),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -37,6 +37,7 @@ from common.host import models
 from common.host import options as opt
 from common.host.bench import precisions_for, variants_for
 from common.host.bench_options import Options
+from common.host.children import dying_with_parent
 from common.host.devices import Device, choose_devices
 from common.host.image_registry import Image, Variant, load_images
 from common.host.local_runner import LocalRunner
@@ -107,7 +108,7 @@ class SideProcess:
         self.cpu_ns: int | None = None
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                list(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                dying_with_parent(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
                 text=True, start_new_session=True,
             )  # fmt: skip
 
