@@ -353,7 +353,11 @@ def open_run(
             **({"fleet": dict(part.facts)} if part else {}),
         },
     )
-    run.save()
+    try:
+        run.save()
+    except UserError:
+        folder.rmdir()
+        raise
     return run, seed
 
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 from common.host.paths import ROOT
 
 #: a guarded program may take this long to end after SIGTERM, in s
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 1.5
 _GUARD = Path(__file__).with_name("guard.py")
 #: becomes the command after asking the kernel (Linux) for a signal at the death of the thread that started it, and after
 #: a look whether that has happened already
@@ -101,8 +101,8 @@ def run_guarded(
     command: Sequence[str | Path], *, limit_s: float | None = None, capture: bool = True
 ) -> tuple[int, str]:
     """Exit code, and standard output and error together ("" unless captured). Raises OSError as guarded does."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
-    with guarded(command, limit_s=limit_s, **streams) as child:
+    out, errors = (subprocess.PIPE, subprocess.STDOUT) if capture else (None, None)
+    with guarded(command, limit_s=limit_s, stdout=out, stderr=errors) as child:
         said = child.process.stdout.read() if child.process.stdout is not None else ""
         return child.process.wait(), said
 

@@ -19,7 +19,10 @@ def _size(path: Path) -> int:
 
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
-    patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*")
+    patterns = (
+        "results/*/unfinished/*", "results/*/.run.json.*", "results/.probe-*", "results/.importing-*", "results/.*.tar.xz.*",
+        "models/.tmp-*", "cache/unsealed/.*",
+    )  # fmt: skip
     return sorted([*(path for pattern in patterns for path in data.root.glob(pattern)), *fleet_leftovers(data)])
 
 

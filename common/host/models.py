@@ -210,8 +210,7 @@ def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
             model = ModelFiles.read(folder)
         except ValueError:
             continue  # somebody else's folder, or an older format: exported anew
-        forms = (model.onnx, model.keras, model.saved_model, model.reference)
-        if all((folder / form).exists() for form in forms if form is not None):
+        if not model.lacking():  # else the exporter completes it
             yield model
 
 

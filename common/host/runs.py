@@ -150,8 +150,10 @@ def check_writable(folder: Path, needed_bytes: int = 50 * 2**20) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:  # a full disk takes the name, not the byte
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"

@@ -150,3 +150,17 @@ def test_the_exporter_ends_itself_when_nobody_else_does(tmp_path: Path) -> None:
     )
     words = [sys.executable, "-c", code, "--model", "MobileNetV3L", "--out", str(tmp_path), "--time-limit", "0.3"]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60).returncode == 1
+
+
+@pytest.mark.parametrize("lost", ["reference.npz", "model.onnx", "labels/classes.txt"])
+def test_a_folder_that_lacks_a_file_is_exported_anew(tmp_path: Path, lost: str) -> None:
+    folder = tmp_path / "MobileNetV3L-aaaaaaaaaaaa"
+    make(folder)
+    (folder / "labels").mkdir()
+    (folder / "labels" / "classes.txt").write_text("cat")
+    description = json.loads((folder / "model.json").read_text())
+    description["files"] = {"labels/classes.txt": {"sha256": "", "bytes": 3}}
+    (folder / "model.json").write_text(json.dumps(description))
+    assert models.find_model(tmp_path, "MobileNetV3L") is not None
+    (folder / lost).unlink()
+    assert models.find_model(tmp_path, "MobileNetV3L") is None
