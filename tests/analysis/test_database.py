@@ -207,3 +207,23 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         open_runs([tmp_path / "nothing"])
     with pytest.raises(UserError, match="no run to analyze"):
         open_runs([])
+
+
+def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None:
+    run = build("run-1")
+    text = '{"framework": "2.17.0", "keras": "3.4.1", "tensorflow": "2.17.0"}'
+    told = {
+        "keras": ("2.17.0", text, "3.4.1"),
+        "kerasxla": ("3.15.1", '{"framework": "3.15.1", "keras": "3.15.1", "tensorflow": "2.21.0"}', "3.15.1"),
+        "tf": ("2.17.0", text, "2.17.0"),
+        "tfxla": ("2.17.0", None, "2.17.0"),
+    }
+    for variant, (framework, versions, _) in told.items():
+        run.cell(variant, durations_ns=[MS] * 20, framework_version=framework, versions=versions)
+    run.cell("keras", batch_size=1, durations_ns=[MS] * 20, framework_version="2.17.0", versions="not JSON")
+    run.cell("keras", batch_size=2, durations_ns=[MS] * 20)
+    database = opened(run)
+    shown = {(row["variant"], row["batch_size"]): row["framework_version"] for row in database.query("FROM comparison")}
+    assert shown == {(variant, 8): last for variant, (_, _, last) in told.items()} | {
+        ("keras", 1): "2.17.0", ("keras", 2): None,
+    }  # fmt: skip
