@@ -23,6 +23,7 @@ from common.host.bench_options import Options
 from common.host.chosen_runs import run_folders
 from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.runs import has_ok_cell
 
 
 def _number(text: str, option: str) -> float | None:
@@ -64,6 +65,9 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         sys.exit(130)
     if outcome.errors:
         sys.exit(2)
+    if not has_ok_cell(outcome.run):
+        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        sys.exit(1)
 
 
 def _print_pictures(outcome: Outcome, console: Console) -> None:
@@ -76,7 +80,10 @@ def _print_pictures(outcome: Outcome, console: Console) -> None:
 @for_people
 @takes(Options)
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
-    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
+    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short.
+
+    Exit code 1: no cell is ok.
+    """
     if not given["framework"]:
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
@@ -88,7 +95,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 @for_people
 @takes(Options, leave_out=["framework"])
 def sweep(_context: Context, given: dict[str, Any]) -> None:
-    """Measures every framework variant that the device can run."""
+    """Measures every framework variant that the device can run. Exit code 1: no cell is ok."""
     _bench(Options.of(given))
 
 

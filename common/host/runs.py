@@ -6,6 +6,7 @@ A run that was cut short - by Ctrl-C, a crash, a power failure - is continued by
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,15 @@ class Run:
     def existing_cells(self) -> set[str]:
         """Keys of the cells that exist whole."""
         return {path.parent.name for path in (self.folder / "cells").glob("[!.]*/cell.csv")}
+
+
+def has_ok_cell(run: Run) -> bool:
+    """Whether any cell of the run was measured; files that cannot be read tell of none."""
+    for path in (run.folder / "cells").glob("[!.]*/cell.csv"):
+        with suppress(OSError, ValueError, csv.Error), path.open(newline="", encoding="utf-8") as file:
+            if any(row.get("status") == "ok" for row in islice(csv.DictReader(file), 1)):
+                return True
+    return False
 
 
 def read_run(folder: Path) -> Run:
