@@ -722,3 +722,40 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         sys.exit(1)
     if not check:
         version.check()
+
+
+@task(
+    help={
+        "check": "only say which locks are not of their requirements (exit code 1 if any); default: off",
+        "upgrade": "newest versions that the requirements allow; default: those of the locks, where they still fit",
+        "host": "also requirements.lock and those of Ray and uv; default: those of the images and the notebook alone",
+        "bases": "also look up the digests of base images, through the Docker engine; default: off",
+        "debug": DEBUG_HELP,
+    }
+)
+@for_people
+def lock(
+    _context: Context,
+    check: bool = False,
+    upgrade: bool = False,
+    host: bool = False,
+    bases: bool = False,
+    debug: bool = False,
+) -> None:
+    """Writes the locks with hashes of all requirements anew, by uv."""
+    from common.host import locks
+
+    of_images = locks.image_locks()
+    stale = locks.stale(of_images)
+    if check:
+        for one in stale:
+            print(f"{one.target.relative_to(ROOT)} is missing or not of {one.source.name}; invoke lock makes it anew")
+        if stale:
+            sys.exit(1)
+        print("every requirements file has its lock")
+        return
+    locks.renew([*of_images, *(locks.host_locks() if host else [])], default_console(), upgrade=upgrade)
+    if bases:
+        from common.host.containers.bases import look_up
+
+        look_up(default_console())

@@ -2,7 +2,8 @@
 
 `.envs/<image>-cpu` comes from `requirements-cpu.txt`, `.envs/<image>-gpu` from `requirements.txt`. Packages whose
 declared dependencies would replace half the environment stand in `requirements-nodeps.txt` (both flavours) and are
-installed with `--no-deps` afterwards; the Dockerfiles do the same. What `--frontend notebook` needs is added when it is
+installed with `--no-deps` afterwards; the Dockerfiles do the same. Each file has a lock with hashes beside it, see
+common/install_locked.py. What `--frontend notebook` needs is added when it is
 first asked for, and replaces nothing that an environment holds.
 """
 
@@ -13,20 +14,21 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
 from common.errors import UserError
-from common.host.children import Guarded, guarded, run_guarded
+from common.host.children import Guarded, guarded
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 
 STAMP = ".framewatt-requirements"
 #: added to an environment that is there, on demand; the stamp of its own tells whether it is
 NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
+#: checks what it installs against hashes; the Dockerfiles use it too
+INSTALL = ROOT / "common/install_locked.py"
 #: environments made at the same time: one downloads while the other unpacks
 SIDE_BY_SIDE = 2
 
@@ -52,6 +54,8 @@ def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
     for file, _ in files:
         digest.update(file.read_bytes())
+        if file.with_suffix(".lock").is_file():
+            digest.update(file.with_suffix(".lock").read_bytes())
     return digest.hexdigest()
 
 
@@ -95,35 +99,18 @@ def ensure(
                 shutil.rmtree(folder)
             _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
             for file, options in files:
-                _install(python, [*options, "-r", str(file)], on_line, f"images/{image}/{file.name}")
+                _install(python, [*options, str(file)], on_line, f"images/{image}/{file.name}")
             (folder / STAMP).write_text(wanted)
         if notebook and not is_ready(image, flavour, notebook):
-            _add_notebook(python, on_line, f"{NOTEBOOK.name} in the environment of {image}")
+            # Beside what is there: every version that the environment holds stays.
+            _install(python, ["--keep", str(NOTEBOOK)], on_line, f"{NOTEBOOK.name} in the environment of {image}")
             (folder / NOTEBOOK_STAMP).write_text(_wanted_stamp([(NOTEBOOK, [])]))
     return python
 
 
-def _add_notebook(python: Path, on_line: Callable[[str], None], what: str) -> None:
-    """Installs it beside what is there: every version that the environment holds is a constraint."""
-    _, held = run_guarded([python, "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"])
-    with tempfile.NamedTemporaryFile("w", prefix="framewatt-", suffix=".txt") as constraints:
-        constraints.write("".join(f"{line}\n" for line in held.splitlines() if "==" in line))
-        constraints.flush()
-        _install(python, ["-c", constraints.name, "-r", str(NOTEBOOK)], on_line, what)
-
-
 def _install(python: Path, arguments: list[str], on_line: Callable[[str], None], what: str) -> None:
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ]
-    _run([*command, *arguments], on_line, what)
+    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    _run([str(python), str(INSTALL), *options, *arguments], on_line, what)
 
 
 def ensure_all(

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.host.bench import STUDY_BATCH_SIZES
 from common.host.compose.meeting import OPTIONS
+from common.host.containers import bases
 from common.host.containers.images import SUPPORT
 from common.host.image_registry import Image, Variant, all_variants, default_argument, load_images
 from common.host.paths import IMAGES, ROOT
@@ -32,7 +33,6 @@ DEFAULTS: Mapping[str, str] = {
     "FRAMEWATT_CELL_TIMEOUT": "",
     "FRAMEWATT_FRONTEND": "",
 }
-CPU_BASE = "python:3.11-slim"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Flavour:
         """The `build` section of an image, on one line."""
         variable = f"FRAMEWATT_BASE_{image.upper().replace('-', '_')}"
         if self.name == "cpu":
-            base, requirements = f"${{FRAMEWATT_BASE_CPU:-{CPU_BASE}}}", "requirements-cpu.txt"
+            base, requirements = f"${{FRAMEWATT_BASE_CPU:-{bases.pinned(bases.CPU_BASE)}}}", "requirements-cpu.txt"
         else:
-            default = default_argument(IMAGES / image / "Dockerfile", "BASE_IMAGE")
+            default = bases.pinned(default_argument(IMAGES / image / "Dockerfile", "BASE_IMAGE"))
             base, requirements = (
                 f"${{{variable}:-{default}}}",
                 f"${{{variable.replace('BASE', 'REQUIREMENTS')}:-requirements.txt}}",
@@ -114,6 +114,6 @@ def render(images_folder: Path = IMAGES) -> str:
         flavours=flavours,
         option_variables=list(OPTIONS),
         defaults=DEFAULTS,
-        bases={name: default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE") for name in SUPPORT},
+        bases={name: bases.pinned(default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE")) for name in SUPPORT},
     )
     return text.rstrip() + "\n"

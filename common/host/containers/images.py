@@ -14,6 +14,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from common.errors import UserError
+from common.host.containers import bases
 from common.host.containers.engine import LABEL, explain, explained
 from common.host.fingerprint import source_revision
 from common.host.image_registry import default_argument
@@ -124,9 +125,9 @@ def build(
     if notebook:
         arguments["NOTEBOOK"] = "1"
     arguments["REVISION"] = source_revision() or "unknown"
-    if base:
-        arguments["BASE_IMAGE"] = base
-    wanted = base or default_argument(dockerfile, "BASE_IMAGE")
+    wanted = bases.pinned(base or default_argument(dockerfile, "BASE_IMAGE"))
+    if wanted:
+        arguments["BASE_IMAGE"] = wanted
     tag = tag_of(image, flavour, notebook)
     started = time.monotonic()
     labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}
