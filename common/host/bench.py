@@ -23,7 +23,7 @@ from common.harness.idle import spell_without_context
 from common.host import doctor, models
 from common.host import options as opt
 from common.host.bench_options import Options
-from common.host.devices import Device, choose_devices
+from common.host.devices import Device, choose_devices, taken
 from common.host.fingerprint import boot_id, describe_host, source_revision
 from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
 from common.host.loads import Load, parse_loads
@@ -250,6 +250,8 @@ def opened(
     """
     images = load_images(images_folder)
     devices = choose_devices(options.device or None, options.gpu or None)
+    if options.device != "cpu" and taken(devices):
+        console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
     by_name = {image.name: image for image in images}
     runner = make_runner(options, by_name)
