@@ -347,7 +347,7 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
-            "host": describe_host(),
+            "host": _host_of(runner),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},
             "images": runner.describe_images(),
@@ -361,6 +361,12 @@ def open_run(
         folder.rmdir()
         raise
     return run, seed
+
+
+def _host_of(runner: RunnerFacts) -> dict[str, Any]:
+    """Facts of the host. This process's CPU quota holds for processes that it starts, not for an engine's containers."""
+    facts = describe_host()
+    return facts if runner.name == "local" else {**facts, "cpu_quota": None}
 
 
 def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from rich.console import Console
 
 from analysis.intervals import Interval, percentile_draws, samples_needed
 from common.cell import Cell
+from common.cpu_limits import default_threads
 from common.errors import UserError
 from common.harness import parity
 from common.harness.environment import worker_environment
@@ -300,6 +301,13 @@ def ratio_of(blocks: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Interval:
     return draws.interval()
 
 
+def _threads(options: Options, device: Device) -> int | None:
+    """The same for both sides, also where it is by default."""
+    if options.threads:
+        return opt.whole("--threads", options.threads)
+    return default_threads() if device.kind == "cpu" else None
+
+
 def verify(
     options: Options, pairs: int, block_seconds: float, console: Console, data: DataFolder, images_folder: Path = IMAGES
 ) -> Result:
@@ -330,7 +338,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.cache, opt.whole("--threads", options.threads) if options.threads else None, engine_for,
+            data.cache, _threads(options, device), engine_for,
         )
         for variant in variants
         for precision in precisions

@@ -227,3 +227,13 @@ def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None
     assert shown == {(variant, 8): last for variant, (_, _, last) in told.items()} | {
         ("keras", 1): "2.17.0", ("keras", 2): None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usable", "limit", "marked"), [(8, 1.5, True), (8, None, False), (2, 4.0, False), (2, 2.0, False)]
+)
+def test_a_cpu_quota_is_a_mark(build: Any, opened: Any, usable: int, limit: float | None, marked: bool) -> None:
+    run = build("run-1").run_json(host={"usable_cores": usable, "logical_cores": 8, "cpu_quota": limit})
+    run.cell("onnxrt", durations_ns=[MS] * 20)
+    rows = opened(run).query("SELECT why FROM marks WHERE mark = 'quota'")
+    assert [row["why"] for row in rows] == ([f"{limit:.2f} CPUs of {usable}"] if marked else [])
