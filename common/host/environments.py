@@ -24,6 +24,8 @@ from common.host.children import Guarded, guarded
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 
 STAMP = ".framewatt-requirements"
+#: where the checkout's owner makes them
+SHARED = ROOT / ".envs"
 #: added to an environment that is there, on demand; the stamp of its own tells whether it is
 NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
@@ -60,18 +62,34 @@ def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
 
 
 def folder_of(image: str, flavour: str) -> Path:
-    return ENVIRONMENTS / f"{image}-{flavour}"
+    """Of a checkout that may only be read, the owner's where that is current."""
+    name = f"{image}-{flavour}"
+    places = [ENVIRONMENTS] if ENVIRONMENTS == SHARED else [ENVIRONMENTS, SHARED]
+    return next((place / name for place in places if _is_current(place / name, image, flavour)), ENVIRONMENTS / name)
+
+
+def _is_current(folder: Path, image: str, flavour: str) -> bool:
+    try:
+        return _text(folder / STAMP) == _wanted_stamp(requirement_files(image, flavour))
+    except (OSError, UserError):
+        return False
+
+
+def _has_notebook(folder: Path) -> bool:
+    return _text(folder / NOTEBOOK_STAMP) == _wanted_stamp([(NOTEBOOK, [])])
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def is_ready(image: str, flavour: str, notebook: bool = False) -> bool:
     """True when the environment exists and belongs to the current requirements; notebook: those of the notebook too."""
     folder = folder_of(image, flavour)
-    try:
-        if notebook and (folder / NOTEBOOK_STAMP).read_text() != _wanted_stamp([(NOTEBOOK, [])]):
-            return False
-        return (folder / STAMP).read_text() == _wanted_stamp(requirement_files(image, flavour))
-    except (OSError, UserError):
-        return False
+    return _is_current(folder, image, flavour) and (not notebook or _has_notebook(folder))
 
 
 def interpreter(image: str, flavour: str) -> Path:
@@ -89,19 +107,28 @@ def ensure(
     """
     files = requirement_files(image, flavour)
     wanted = _wanted_stamp(files)
-    folder = folder_of(image, flavour)
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    with (ENVIRONMENTS / f"{folder.name}.lock").open("w") as lock:
+    if is_ready(image, flavour, notebook):
+        return interpreter(image, flavour)
+    # Not the owner's, to which a notebook cannot be added.
+    folder = ENVIRONMENTS / f"{image}-{flavour}"
+    python = folder / "bin" / "python"
+    try:
+        ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+        lock_file = (ENVIRONMENTS / f"{folder.name}.lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"{ENVIRONMENTS} cannot be written: {error.strerror}; XDG_CACHE_HOME names another folder for environments"
+        ) from error
+    with lock_file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps started at once make it once
-        python = interpreter(image, flavour)
-        if not is_ready(image, flavour):
+        if not _is_current(folder, image, flavour):
             if folder.exists():
                 shutil.rmtree(folder)
             _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
             for file, options in files:
                 _install(python, [*options, str(file)], on_line, f"images/{image}/{file.name}")
             (folder / STAMP).write_text(wanted)
-        if notebook and not is_ready(image, flavour, notebook):
+        if notebook and not _has_notebook(folder):
             # Beside what is there: every version that the environment holds stays.
             _install(python, ["--keep", str(NOTEBOOK)], on_line, f"{NOTEBOOK.name} in the environment of {image}")
             (folder / NOTEBOOK_STAMP).write_text(_wanted_stamp([(NOTEBOOK, [])]))

@@ -87,7 +87,7 @@ def source_digest(image: str) -> str:
     elif image == ANALYZE:
         folders += [ROOT / "requirements.lock"]
     else:
-        folders += [ROOT / "common"]
+        folders += [ROOT / "common", IMAGES / "__init__.py"]
     files = [path for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*"))]
     for path in sorted(path for path in files if path.is_file()):
         relative = path.relative_to(ROOT)

@@ -26,7 +26,7 @@ def install() -> None:
     """Raises UserError with pip's last words."""
     if is_installed():
         return
-    with (ROOT / ".venv.lock").open("a") as lock:
+    with Path(f"{sys.prefix}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second one waits here
         if is_installed():
             return
