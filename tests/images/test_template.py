@@ -105,11 +105,6 @@ def test_the_word_template_is_all_that_has_to_be_replaced(abacus: Path) -> None:
     first, *others = copied
     assert first == "common/install_locked.py images/abacus/requirements*"
     assert others == ["common", "images/__init__.py", "images/abacus/adapter.py"]
-        "common/install_locked.py images/abacus/requirements*",
-        "common",
-        "images/__init__.py",
-        "images/abacus/adapter.py",
-    ]
 
 
 def test_the_dockerfile_has_the_house_shape() -> None:
