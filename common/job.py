@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
 from common.cpu_limits import default_threads
-from common.typed import check
+from common.typed_json import check
 
 
 @dataclass(frozen=True)
