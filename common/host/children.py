@@ -120,6 +120,16 @@ def dying_with_parent(command: Sequence[str | Path], number: signal.Signals = si
     return [sys.executable, "-I", "-S", "-c", _BECOME, str(int(number)), str(os.getpid()), *words]
 
 
+def ended_by(exit_code: int) -> str:
+    """exit_code: minus the number of the signal for a process that one ended."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was ended by signal {-exit_code}"
+
+
 def _check_executable(program: str | Path) -> None:
     """What Popen would raise, had it started the program itself."""
     if os.sep in str(program):

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from common import models
 from common.errors import UserError
-from common.host.children import guarded
+from common.host.children import ended_by, guarded
 from common.host.paths import ROOT
-from common.host.runners.lost_cells import ended_by
 from common.model_files import DESCRIPTION, ModelFiles
 
 #: (step, steps, what is being done)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from common.harness import journal
 from common.harness.cell_folder import CannotWrite
 from common.harness.rows import begin_row
 from common.harness.writer import write_cell
-from common.host.runners.base import OnEvent
+from common.host.children import ended_by
+from common.host.runners.events import OnEvent
 from common.job import Job
 from common.model_files import ModelFiles
 
@@ -44,16 +44,6 @@ class JobEnd:
         if self.oom_killed and self.exit_code == 137:
             return "oom", f"the {self.what} ran out of its memory limit (exit code 137)"
         return "crashed", f"the {self.what} {ended_by(self.exit_code)}"
-
-
-def ended_by(exit_code: int) -> str:
-    """exit_code: minus the number of the signal for a process that one ended."""
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    try:
-        return f"was ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"was ended by signal {-exit_code}"
 
 
 def started_cells(run_dir: Path) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.bench.command import default_console
+from common.host.cli.console import default_console
 from common.host.frameworks import environments, locks
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers import bases
