@@ -25,6 +25,7 @@ from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import is_a_run, run_folders
+from common.host.runs.run import has_ok_cell
 from common.text import visible
 
 
@@ -47,6 +48,9 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         sys.exit(130)
     if outcome.errors:
         sys.exit(2)
+    if not has_ok_cell(outcome.run):
+        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        sys.exit(1)
 
 
 def _print_pictures(outcome: Outcome, console: Console) -> None:
@@ -59,7 +63,10 @@ def _print_pictures(outcome: Outcome, console: Console) -> None:
 @for_people
 @takes(Options)
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
-    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short."""
+    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short.
+
+    Exit code 1: no cell is ok.
+    """
     if not given["framework"]:
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
@@ -71,7 +78,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 @for_people
 @takes(Options, leave_out=["framework"])
 def sweep(_context: Context, given: dict[str, Any]) -> None:
-    """Measures every framework variant that the device can run."""
+    """Measures every framework variant that the device can run. Exit code 1: no cell is ok."""
     _bench(Options.of(given))
 
 
@@ -717,3 +724,40 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         sys.exit(1)
     if not check:
         version.check()
+
+
+@task(
+    help={
+        "check": "only say which locks are not of their requirements (exit code 1 if any); default: off",
+        "upgrade": "newest versions that the requirements allow; default: those of the locks, where they still fit",
+        "host": "also requirements.lock and those of Ray and uv; default: those of the images and the notebook alone",
+        "bases": "also look up the digests of base images, through the Docker engine; default: off",
+        "debug": DEBUG_HELP,
+    }
+)
+@for_people
+def lock(
+    _context: Context,
+    check: bool = False,
+    upgrade: bool = False,
+    host: bool = False,
+    bases: bool = False,
+    debug: bool = False,
+) -> None:
+    """Writes the locks with hashes of all requirements anew, by uv."""
+    from common.host.frameworks import locks
+
+    of_images = locks.image_locks()
+    stale = locks.stale(of_images)
+    if check:
+        for one in stale:
+            print(f"{one.target.relative_to(ROOT)} is missing or not of {one.source.name}; invoke lock makes it anew")
+        if stale:
+            sys.exit(1)
+        print("every requirements file has its lock")
+        return
+    locks.renew([*of_images, *(locks.host_locks() if host else [])], default_console(), upgrade=upgrade)
+    if bases:
+        from common.host.runners.containers.bases import look_up
+
+        look_up(default_console())

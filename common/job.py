@@ -7,11 +7,12 @@ and prints one JSON object a line on its standard output, an *event* (see EVENTS
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
+from common.cpu_limits import default_threads
 from common.typed_json import check
 
 #: fresh workers of a cell unless something else is asked for: one tells nothing of the next, so that verdicts take several
@@ -70,7 +71,7 @@ class Job:
     runner: str
     cells: List[Cell]
     settings: Settings = field(default_factory=Settings)
-    #: intra-op threads on the CPU; None leaves it to the framework
+    #: intra-op threads on the CPU; None: as many as there are CPUs to use, which is the framework's choice where that is all
     threads: Optional[int] = None
     #: .npy of the user's picture, (1, *input_shape) float32, whose top 3 classes each cell reports
     picture: Optional[str] = None
@@ -95,6 +96,14 @@ class Job:
         values["cells"] = [Cell.from_dict(cell) for cell in values["cells"]]
         values["settings"] = Settings(**check(Settings, values["settings"]))
         return cls(**values)
+
+    @classmethod
+    def read_here(cls, path: Path) -> Job:
+        """As read, for the process that runs it: on the CPU, threads by default follow the CPUs that it may use."""
+        job = cls.read(path)
+        if job.threads is None and job.device == "cpu":
+            return replace(job, threads=default_threads())
+        return job
 
 
 #: event -> its fields beside `event` and, but for job_finish and error, `cell_key`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from common.typed_json import check
 
@@ -59,6 +59,23 @@ class ModelFiles:
             return cls(root=root, **fields)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error
+
+    def lacking(self) -> List[str]:
+        """Files of this model, relative to root, that are not there or have another size than when it was exported."""
+        forms = [form for form in (self.onnx, self.keras, self.saved_model, self.reference) if form is not None]
+        lacking = [form for form in forms if not (self.root / form).exists()]
+        try:
+            listed = json.loads((self.root / DESCRIPTION).read_text()).get("files")
+        except (OSError, ValueError, AttributeError):
+            return [*lacking, DESCRIPTION]
+        for name, facts in listed.items() if isinstance(listed, dict) else ():
+            try:
+                whole = not isinstance(facts, dict) or (self.root / name).stat().st_size == facts.get("bytes")
+            except OSError:
+                whole = False
+            if not whole and name not in lacking:
+                lacking.append(name)
+        return lacking
 
     def describe(self) -> Dict[str, Any]:
         """What `model.json` holds of this (the exporter adds file hashes and versions beside it)."""

@@ -29,6 +29,7 @@ RUN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "turbo": ("VARCHAR", ("host", "turbo")),
     "clock_source": ("VARCHAR", ("host", "clock_source")),
     "usable_cores": ("BIGINT", ("host", "usable_cores")),
+    "cpu_quota": ("DOUBLE", ("host", "cpu_quota")),
     "virtualization": ("VARCHAR", ("host", "hypervisor")),
     "source_revision": ("VARCHAR", ("source_revision",)),
     "cool_to_c": ("DOUBLE", ("settings", "cool_to_c")),

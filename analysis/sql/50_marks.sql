@@ -10,6 +10,9 @@ SELECT run, cell_key, 'load',
   printf('load average %.1f on %d cores', greatest(load_average_start, load_average_end), logical_cores)
 FROM cells WHERE greatest(load_average_start, load_average_end) > logical_cores
 UNION ALL
+SELECT run, cell_key, 'quota', printf('%.2f CPUs of %d', cpu_quota, coalesce(usable_cores, logical_cores))
+FROM cells WHERE cpu_quota < coalesce(usable_cores, logical_cores)
+UNION ALL
 SELECT run, cell_key, 'slowdown', printf('%.1f %% of the window', 100 * share_any_hardware_slowdown)
 FROM conditions WHERE share_any_hardware_slowdown > 0.01
 UNION ALL

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import faulthandler
 import os
 import signal
 import sys
@@ -49,11 +50,17 @@ def parser() -> argparse.ArgumentParser:
         default="0,255",
         help="what the ONNX file expects of black and white (default 0,255)",
     )
+    result.add_argument(
+        "--time-limit", metavar="SECONDS", type=float, default=0.0, help="ends by itself after so long (default: never)"
+    )
     return result
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
+    if options.time_limit > 0:
+        # By a thread below Python's level: it ends this process also while a library computes without end.
+        faulthandler.dump_traceback_later(options.time_limit, exit=True, file=sys.stderr)
     out = claim_stdout()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that temporary folders go
     try:

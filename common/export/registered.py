@@ -28,6 +28,8 @@ MIN_TOP_CLASSES = 3
 #: images through ONNX's own, slow implementation
 CHECKED_IMAGES = 2
 CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+#: as keras.applications checks it (keras/src/applications/imagenet_utils.py)
+CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
 
 def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str, progress: Progress) -> str:
@@ -155,7 +157,9 @@ def _class_names(folder: Path) -> Optional[str]:
     """Writes ImageNet's class names, one a line, where Keras' index can be had. Returns the file's name."""
     try:
         with download_timeout():
-            index = keras.utils.get_file("imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models")
+            index = keras.utils.get_file(
+                "imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models", file_hash=CLASS_INDEX_MD5
+            )
         classes: Dict[str, List[str]] = json.loads(Path(index).read_text())
     except Exception:  # keras raises bare Exception for a failed download; numbers serve without names
         return None

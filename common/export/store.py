@@ -52,8 +52,7 @@ def existing(out: Path, name: str, digest: str) -> bool:
     """True when that model lies in `out`, whole and readable."""
     folder = out / f"{name}-{digest}"
     try:
-        model = ModelFiles.read(folder)
-        return all((folder / file).exists() for file in (model.onnx, model.keras, model.saved_model) if file)
+        return not ModelFiles.read(folder).lacking()
     except (OSError, ValueError):
         return False
 
@@ -87,7 +86,7 @@ def publish(folder: Path, model: ModelFiles, extra: Dict[str, Any]) -> Path:
     """Writes model.json beside the files, makes them readable for containers, renames the folder to its final name.
 
     extra: what model.json holds beside ModelFiles.describe(). Where another exporter was first with the same model,
-    that one stays. Returns the final folder.
+    that one stays; where that model's folder is there and lacks files, it gets them. Returns the final folder.
     """
     description = {**model.describe(), **extra, "files": _file_hashes(folder), "export_version": EXPORT_VERSION}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
@@ -98,9 +97,25 @@ def publish(folder: Path, model: ModelFiles, extra: Dict[str, Any]) -> Path:
     try:
         folder.rename(final)
     except OSError:
-        if not existing(folder.parent, model.name, model.hash):
+        if not final.is_dir():
             raise
+        if not existing(folder.parent, model.name, model.hash):
+            _complete(final, folder)
     return final
+
+
+def _complete(final: Path, whole: Path) -> None:
+    """Moves the files of `whole` to `final` one by one, the description last: who reads there meanwhile keeps what it has."""
+    files = sorted(path for path in whole.rglob("*") if path.is_file() and path != whole / DESCRIPTION)
+    for path in [*files, whole / DESCRIPTION]:
+        target = final / path.relative_to(whole)
+        for folder in reversed([final, *target.parents]):
+            if final in folder.parents and not folder.is_dir():
+                folder.unlink(missing_ok=True)  # a file where a folder belongs
+                folder.mkdir()
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
 
 
 def _file_hashes(folder: Path) -> Dict[str, Dict[str, Any]]:

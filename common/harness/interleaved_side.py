@@ -76,4 +76,4 @@ def _ignore(images: int, runs: int, share: float, elapsed: float) -> None:
 
 
 if __name__ == "__main__":
-    serve(lambda: HarnessSide(Job.read(Path(sys.argv[1]))))
+    serve(lambda: HarnessSide(Job.read_here(Path(sys.argv[1]))))

@@ -330,7 +330,7 @@ def _read_job(arguments: List[str]) -> Tuple[Job, Path]:
         raise BadJob("usage: python -m common.harness JOB.json")
     path = Path(arguments[0]).resolve()
     try:
-        job = Job.read(path)
+        job = Job.read_here(path)
     except OSError as error:
         raise BadJob(f"cannot read {path.name}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

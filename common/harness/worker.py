@@ -344,7 +344,7 @@ def main(arguments: List[str], versions: Mapping[str, str] = {}) -> int:
     die_with(lifeline)
     for descriptor in (commands, events, lifeline):
         os.set_inheritable(descriptor, False)
-    job = Job.read(Path(arguments[0]))
+    job = Job.read_here(Path(arguments[0]))
     name = arguments[1]
 
     def say(event: str, **fields: Any) -> None:

@@ -25,7 +25,10 @@ _OLD = ("cache/analysis", "cache/unsealed")
 
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
-    patterns = ("results/*/unfinished/*", "results/*/.run.json.*", "models/.tmp-*", "results/.probe-*", *_OLD)
+    patterns = (
+        "results/*/unfinished/*", "results/*/.run.json.*", "results/.probe-*", "results/.importing-*", "results/.*.tar.xz.*",
+        "models/.tmp-*", "host-cache/unsealed/.*", *_OLD,
+    )  # fmt: skip
     found = [path for pattern in patterns for path in data.root.glob(pattern)]
     return sorted([*found, *_of_dead_jobs(data), *fleet_leftovers(data)])
 

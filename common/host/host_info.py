@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from common.cpu_limits import cpu_quota, usable_cpus
 from common.host.devices import cpu_model
 from common.host.paths import ROOT
 
@@ -45,7 +46,8 @@ def describe_host() -> dict[str, Any]:
     return {
         "cpu_model": cpu_model(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
+        "usable_cores": usable_cpus(),
+        "cpu_quota": cpu_quota(),
         "memory_bytes": _memory_bytes(),
         "kernel": platform.release(),
         "os": _os_name(),

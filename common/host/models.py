@@ -18,12 +18,18 @@ from pathlib import Path
 
 from common import models
 from common.errors import UserError
+from common.harness.job_end import ended_by
+from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles
 
 #: (step, steps, what is being done)
 OnStep = Callable[[int, int, str], None]
 DEFAULT_RANGE = (0.0, 255.0)
+#: variable that sets how long an export may take, in s, and its default
+EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
+#: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s
+EXPORT_LIMIT_SLACK = 30.0
 #: `auto` prefers them in this order among models that exist
 _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded": ("seeded",), "user": ("user",)}
 
@@ -122,11 +128,29 @@ def exporter_arguments(
     wanted: Source, out: Path, weights: str = "auto", input_range: tuple[float, float] = DEFAULT_RANGE
 ) -> list[str]:
     """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx` and `--out`."""
+    always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.onnx is None:
-        return ["common.export", "--model", wanted.name, "--out", str(out), "--weights", weights]
+        return ["common.export", "--model", wanted.name, *always, "--weights", weights]
     # with "=": a LOW below zero would be taken for an option
     values = ",".join(f"{value:g}" for value in input_range)
-    return ["common.export", "--onnx", str(wanted.onnx), "--out", str(out), f"--input-range={values}"]
+    return ["common.export", "--onnx", str(wanted.onnx), *always, f"--input-range={values}"]
+
+
+def export_limit_s() -> float:
+    """How long an export may take, in s. Raises UserError for a variable that is no positive number."""
+    text = os.environ.get(EXPORT_LIMIT, "")
+    try:
+        limit = float(text) if text else EXPORT_LIMIT_SECONDS
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < 1e9:
+        raise UserError(f"{EXPORT_LIMIT} is a positive number of seconds, not '{text}'")
+    return limit
+
+
+def over_time(name: str, limit_s: float) -> str:
+    """What to say of an export that was ended after its time."""
+    return f"the export of {name} took longer than {limit_s:g} s and was ended; {EXPORT_LIMIT} sets another limit"
 
 
 def read_progress(lines: Iterable[str], on_step: OnStep) -> str | None:
@@ -156,25 +180,24 @@ def _run(command: list[str], environment: dict[str, str], name: str, on_step: On
     keep = False
     try:
         with os.fdopen(descriptor, "w+") as stderr:
+            limit = export_limit_s()
             try:
-                process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+                with guarded(command, stdout=subprocess.PIPE, stderr=stderr, env=environment, limit_s=limit) as child:
+                    assert child.process.stdout is not None
+                    folder = read_progress(child.process.stdout, on_step)
+                    code = child.process.wait()
             except OSError as error:
                 raise UserError(f"the exporter cannot be started: {command[0]}: {error.strerror}") from error
-            with process:
-                assert process.stdout is not None
-                try:
-                    folder = read_progress(process.stdout, on_step)
-                except BaseException:
-                    process.terminate()  # Ctrl-C: the exporter removes its temporary folder and ends
-                    raise
-            if process.returncode == 0 and folder is not None:
+            if code == 0 and folder is not None:
                 return folder
+            if child.over_time:
+                raise UserError(over_time(name, limit))
             stderr.seek(0)
             reason = error_line(stderr.read())
-        if process.returncode == 2 and reason is not None:
+        if code == 2 and reason is not None:
             raise UserError(reason)
         keep = True
-        raise UserError(f"{reason or f'the export of {name} ended with {process.returncode}'} (its output: {log})")
+        raise UserError(f"{reason or f'the exporter of {name} {ended_by(code)}'} (its output: {log})")
     finally:
         if not keep:
             Path(log).unlink(missing_ok=True)
@@ -187,8 +210,7 @@ def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
             model = ModelFiles.read(folder)
         except ValueError:
             continue  # somebody else's folder, or an older format: exported anew
-        forms = (model.onnx, model.keras, model.saved_model, model.reference)
-        if all((folder / form).exists() for form in forms if form is not None):
+        if not model.lacking():  # else the exporter completes it
             yield model
 
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "images"
-ENVIRONMENTS = ROOT / ".envs"
+
+
+def _environments() -> Path:
+    """`.envs` of the checkout; of a checkout that this user may only read, a folder in the user's cache."""
+    own = ROOT / ".envs"
+    if os.access(own if own.is_dir() else ROOT, os.W_OK):
+        return own
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    if not cache.is_absolute():  # no HOME
+        cache = Path(tempfile.gettempdir()) / f"framewatt-{os.getuid()}"
+    return cache / "framewatt" / f"envs-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]}"
+
+
+ENVIRONMENTS = _environments()
 
 
 @dataclass(frozen=True)

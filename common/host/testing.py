@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from signal import SIGTERM
 from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.host.children import dying_with_parent
 from common.host.cli.progress import Steps
 from common.host.fleet.transport.install import install as install_ray
 from common.host.frameworks import environments
@@ -117,7 +119,7 @@ def _command(console: Console, words: Sequence[str]) -> list[str]:
 
 def _run(console: Console, words: Sequence[str]) -> int:
     """Runs `python -m WORDS` and says where it failed; returns its exit code."""
-    code = subprocess.run(_command(console, words), cwd=ROOT).returncode
+    code = subprocess.run(dying_with_parent(_command(console, words), SIGTERM), cwd=ROOT).returncode
     if code:
         console.print(f"{words[0]} failed", style="red")
     return code
@@ -157,7 +159,8 @@ def _processes(folders: Sequence[str]) -> list[str]:
 
 
 def _start(console: Console, words: Sequence[str], said: IO[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(_command(console, words), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+    command = dying_with_parent(_command(console, words), SIGTERM)
+    return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

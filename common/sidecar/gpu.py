@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from common.sidecar.counter import Unwrapper
 from common.sidecar.nvml import describe, lost_codes, probe_errors
+from common.sidecar.visible import visible
 
 Say = Callable[[str], None]
 Values = Dict[str, Any]
@@ -240,10 +242,10 @@ def _drawn(reading: float) -> float:
 
 
 def find_gpus(nvml: Any, wanted: str, say: Say) -> List[str]:
-    """UUIDs of the GPUs to read. wanted: `all`, or UUIDs or indices, comma-separated.
+    """UUIDs of the GPUs to read. wanted: `all` that CUDA_VISIBLE_DEVICES allows, or UUIDs or indices, comma-separated.
 
-    A MIG slice stands for the GPU that holds it, since power is known of whole boards only; that is said.
-    Raises LookupError, in one line, for a GPU that does not exist.
+    Raises LookupError, in one line, for a GPU that does not exist or may not be used, and for a slice of one (MIG), since
+    power is known of whole boards only.
     """
     handles = {}
     for index in range(nvml.nvmlDeviceGetCount()):
@@ -251,6 +253,9 @@ def find_gpus(nvml: Any, wanted: str, say: Say) -> List[str]:
             handles[index] = str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
         except nvml.NVMLError as error:  # noqa: PERF203 (each GPU may fail alone)
             say(f"GPU {index} does not answer: {describe(error)}")
+    allowed = visible([(index, uuid, _product(nvml, index)) for index, uuid in handles.items()], os.environ)
+    if allowed is not None:
+        handles = {index: handles[index] for index in allowed}
     if wanted == "all":
         return list(handles.values())
     found = []
@@ -260,18 +265,15 @@ def find_gpus(nvml: Any, wanted: str, say: Say) -> List[str]:
         elif name.isdigit() and int(name) in handles:
             found.append(handles[int(name)])
         elif name.startswith("MIG-"):
-            found.append(_board_of_slice(nvml, name, say))
+            raise LookupError(f"{name} is a slice of a GPU, and power is known of whole GPUs only")
         else:
             existing = ", ".join(f"{index} ({uuid})" for index, uuid in handles.items()) or "none"
             raise LookupError(f"no GPU '{name}'; there is {existing}")
     return list(dict.fromkeys(found))
 
 
-def _board_of_slice(nvml: Any, uuid: str, say: Say) -> str:
+def _product(nvml: Any, index: int) -> str:
     try:
-        handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvml.nvmlDeviceGetHandleByUUID(uuid))
-        board = str(nvml.nvmlDeviceGetUUID(handle))
-    except probe_errors(nvml) as error:
-        raise LookupError(f"no MIG slice '{uuid}': {describe(error)}") from None
-    say(f"{uuid} is a slice of {board}: power is that of the whole board")
-    return board
+        return str(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(index)))
+    except probe_errors(nvml):
+        return ""

@@ -50,10 +50,19 @@ def rewritten(source: Path, cache: Path, key: str, half: bool, fuse: bool = True
     text = f"{fused} hard-swish and hard-sigmoid fused" + (", float16 inside, float32 input and output" if half else "")
     cache.mkdir(parents=True, exist_ok=True)
     for path, content in ((target, data), (note, text.encode())):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two workers may make it at once
+        write_whole(path, content)
+    return target, text
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file under a name of this process and renames it: two workers may make it at once. Nothing half stays."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
         temporary.write_bytes(content)
         temporary.replace(path)
-    return target, text
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from common.harness.parity import relative_l2
 from images.onnxrt import sessions
+from images.onnxrt.model_cache import write_whole
 
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
@@ -204,6 +205,4 @@ class ChoiceCache:
         values = self._read()
         values[key] = {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-        temporary.replace(self._path)
+        write_whole(self._path, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())

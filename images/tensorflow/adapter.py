@@ -319,10 +319,12 @@ class TensorFlowAdapter:
     def versions(self) -> Dict[str, str]:
         tf = self._tf
         build = tf.sysconfig.get_build_info()
+        keras = str(importlib.import_module("keras").__version__)
         found = {
-            "framework": tf.__version__,
+            # what the variant is called after; the other stands beside it
+            "framework": keras if self._variant in ("keras", "kerasxla") else tf.__version__,
             "tensorflow": tf.__version__,
-            "keras": str(importlib.import_module("keras").__version__),
+            "keras": keras,
             "numpy": np.__version__,
             "cuda": str(build.get("cuda_version", "")),
             "cudnn": str(build.get("cudnn_version", "")),

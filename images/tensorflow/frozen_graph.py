@@ -84,8 +84,12 @@ def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
     graph_def = _fold(tf, _freeze(tf, model.path(model.saved_model)))
     if stored is not None:
         part = stored.with_name(f"{stored.name}.{os.getpid()}")
-        part.write_bytes(graph_def.SerializeToString())
-        part.replace(stored)
+        try:
+            part.write_bytes(graph_def.SerializeToString())
+            part.replace(stored)
+        except BaseException:  # a full disk, say
+            part.unlink(missing_ok=True)
+            raise
     return graph_def
 
 

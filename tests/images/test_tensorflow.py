@@ -120,7 +120,8 @@ def test_cpu_runs_fp32_alone_and_says_so(on_cpu, variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_row_says_what_ran(on_cpu, variant):
     facts = facts_of(on_cpu, variant)
-    assert facts["versions"]["framework"] == facts["versions"]["tensorflow"]
+    own = "keras" if variant.startswith("keras") else "tensorflow"
+    assert facts["versions"]["framework"] == facts["versions"][own]
     cell = facts["cells"][-1]
     assert cell["settings"]["intra_op_threads"] == "2"
     assert cell["settings"]["xla"] == ("jit_compile=True" if "xla" in variant else "off")
@@ -300,7 +301,7 @@ def test_gpu_outputs_and_settings(on_gpu, variant, precision):
         if variant in ("tfxla", "kerasxla"):
             # of TensorFlow 2.21 on; older ones keep them in every precision
             assert (cell["settings"]["xla_fused_convolutions"] == "on") == (
-                precision == "fp16" or environment.release(facts["versions"]["framework"]) < (2, 21)
+                precision == "fp16" or environment.release(facts["versions"]["tensorflow"]) < (2, 21)
             )
         if cell["io"] == "host":
             assert cell["settings"]["host_memory"].startswith("page-locked")

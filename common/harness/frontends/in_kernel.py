@@ -32,7 +32,7 @@ def take_turns(job: str, commands: int, answers: int, channel: int) -> None:
     with socket.socket(fileno=channel) as client:
         lend_output(client)
     with os.fdopen(commands) as lines, os.fdopen(answers, "w") as answer:
-        serve(lambda: HarnessSide(Job.read(Path(job))), lines, answer)
+        serve(lambda: HarnessSide(Job.read_here(Path(job))), lines, answer)
 
 
 def lend_output(client: socket.socket) -> None:

@@ -273,7 +273,7 @@ def main(arguments: List[str]) -> int:
     """As worker.main: job.json, the worker's name, and the descriptors of commands, events and lifeline."""
     descriptors = [int(number) for number in arguments[2:]]
     die_with(descriptors[2])
-    job = Job.read(Path(arguments[0]))
+    job = Job.read_here(Path(arguments[0]))
     with cell_folder.scratch(Path(job.run_dir), f"kernel-{arguments[1]}") as folder:
         return run(CELL.format(arguments=arguments), descriptors, folder)
 

@@ -23,7 +23,7 @@ from common.harness.idle import spell_without_context
 from common.host import models
 from common.host.cli import parsing as opt
 from common.host.cli.progress import CellProgress, Steps
-from common.host.devices import Device, choose_devices
+from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
 from common.host.doctor.command import cheap_findings
 from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants, load_images
@@ -276,6 +276,8 @@ def opened(
     """
     images = load_images(images_folder)
     devices = choose_devices(options.device or None, options.gpu or None)
+    if options.device != "cpu" and taken(devices):
+        console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
     by_name = {image.name: image for image in images}
     runner = make_runner(options, by_name)
@@ -374,7 +376,7 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
-            "host": describe_host(),
+            "host": _host_of(runner),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},
             "images": runner.describe_images(),
@@ -382,7 +384,11 @@ def open_run(
             **({"fleet": dict(part.facts)} if part else {}),
         },
     )
-    run.save()
+    try:
+        run.save()
+    except UserError:
+        folder.rmdir()
+        raise
     return run, seed
 
 
@@ -394,6 +400,12 @@ def recover_run(run: Run, model: ModelFiles, console: Console) -> None:
         raise UserError(str(error)) from error
     for problem in problems:
         console.print(escape(problem), style="yellow", highlight=False, soft_wrap=True)
+
+
+def _host_of(runner: RunnerFacts) -> dict[str, Any]:
+    """Facts of the host. This process's CPU quota holds for processes that it starts, not for an engine's containers."""
+    facts = describe_host()
+    return facts if runner.name == "local" else {**facts, "cpu_quota": None}
 
 
 def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:

@@ -11,7 +11,9 @@ way, a collection, would make it `fleet.sweep`.)
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import signal
 import sys
 from collections.abc import Collection
 
@@ -19,6 +21,8 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.program import Program
+
+from common.host.paths import ROOT
 
 #: the option that takes the bare words of a task
 NAMES_OPTION = "run"
@@ -143,12 +147,25 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     return f"unknown {what} '{word}'; there is {', '.join(existing) or 'none'}.{hint}"
 
 
+def _as_interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends every task as tidily as Ctrl-C does: what it made half is removed, what it started is ended."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     from importlib.metadata import version
 
-    FramewattProgram(name="invoke", binary="invoke", binary_names=["invoke", "inv"], version=version("invoke")).run(
-        sys.argv
+    program = FramewattProgram(
+        name="invoke", binary="invoke", binary_names=["invoke", "inv"], version=version("invoke")
     )
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    # The caller's folder is where paths on the command line begin; the tasks are those of this checkout all the same.
+    try:
+        program.run([sys.argv[0], "--search-root", str(ROOT), *sys.argv[1:]])
+        sys.stdout.flush()
+    except BrokenPipeError:  # invoke --list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

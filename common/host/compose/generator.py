@@ -12,6 +12,7 @@ from common.host.bench.command import STUDY_BATCH_SIZES
 from common.host.compose.rendezvous import OPTIONS
 from common.host.frameworks.registry import Image, Variant, all_variants, default_argument, load_images
 from common.host.paths import IMAGES, ROOT
+from common.host.runners.containers import bases
 from common.host.runners.containers.images import SUPPORT
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -34,7 +35,6 @@ DEFAULTS: Mapping[str, str] = {
 }
 #: of the data folder, what the sweep's own services see
 HOST_FOLDERS = ("results", "models", "framework-cache", "locks", "report", "compose")
-CPU_BASE = "python:3.11-slim"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Flavour:
         """The `build` section of an image, on one line."""
         variable = f"FRAMEWATT_BASE_{image.upper().replace('-', '_')}"
         if self.name == "cpu":
-            base, requirements = f"${{FRAMEWATT_BASE_CPU:-{CPU_BASE}}}", "requirements-cpu.txt"
+            base, requirements = f"${{FRAMEWATT_BASE_CPU:-{bases.pinned(bases.CPU_BASE)}}}", "requirements-cpu.txt"
         else:
-            default = default_argument(IMAGES / image / "Dockerfile", "BASE_IMAGE")
+            default = bases.pinned(default_argument(IMAGES / image / "Dockerfile", "BASE_IMAGE"))
             base, requirements = (
                 f"${{{variable}:-{default}}}",
                 f"${{{variable.replace('BASE', 'REQUIREMENTS')}:-requirements.txt}}",
@@ -114,6 +114,6 @@ def render(images_folder: Path = IMAGES) -> str:
         option_variables=list(OPTIONS),
         defaults=DEFAULTS,
         host_folders=HOST_FOLDERS,
-        bases={name: default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE") for name in SUPPORT},
+        bases={name: bases.pinned(default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE")) for name in SUPPORT},
     )
     return text.rstrip() + "\n"

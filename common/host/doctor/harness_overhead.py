@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 
+from common.host.children import dying_with_parent
 from common.host.paths import ROOT
 
 
 def harness_overhead() -> dict[str, float]:
     """Nanoseconds an iteration of the timing loop with a no-op adapter, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "common.harness.overhead"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = dying_with_parent([sys.executable, "-m", "common.harness.overhead"])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     values: dict[str, float] = json.loads(done.stdout)
     return values

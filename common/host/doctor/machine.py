@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from common.cpu_limits import cpu_quota, usable_cpus
 from common.host.doctor.checks import Check, Figures, Subject, Verdict
 from common.host.doctor.harness_overhead import harness_overhead
 from common.host.doctor.sidecar_overhead import measure_perturbation
@@ -46,8 +47,10 @@ def judge_disk(figures: Figures) -> Verdict:
 def _read_load(subject: Subject) -> Figures:
     load_1, load_5, load_15 = os.getloadavg()
     cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0))
-    return {"load_1": load_1, "load_5": load_5, "load_15": load_15, "cores": cores, "usable_cores": usable}
+    return {
+        "load_1": load_1, "load_5": load_5, "load_15": load_15, "cores": cores,
+        "usable_cores": usable_cpus(), "cpu_quota": cpu_quota(),
+    }  # fmt: skip
 
 
 def judge_load(figures: Figures) -> Verdict:
@@ -55,6 +58,14 @@ def judge_load(figures: Figures) -> Verdict:
     shown = f"load {load:.2f}, {figures['load_5']:.2f}, {figures['load_15']:.2f} on {cores} cores"
     if figures["usable_cores"] < cores:
         shown += f", {figures['usable_cores']} of them usable here"
+    quota = figures.get("cpu_quota")
+    if quota is not None and quota < figures["usable_cores"]:
+        shown += f"; a quota allows the time of {quota:g} CPUs"
+        advice = (
+            "it stops processes in the middle of an inference: lift the control group's limit (docker run --cpus, "
+            "Kubernetes' limits, systemd's CPUQuota)"
+        )
+        return Verdict("fail", shown, f"{advice}; cells measured under it are marked")
     busy = "something else is running (top shows what): end it, or wait"
     if load > cores:
         return Verdict("fail", shown, f"{busy}; cells measured under such a load are marked")

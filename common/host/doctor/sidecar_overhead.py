@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from common.host.children import dying_with_parent
 from common.host.paths import ROOT
 from common.stats.student_t import two_sided_quantile
 
@@ -47,7 +48,9 @@ def measure_perturbation(gpus: str, pairs: int = PAIRS, segment_s: float = SEGME
     with tempfile.TemporaryDirectory(prefix="framewatt-doctor-") as folder:
         command = [sys.executable, "-m", "common.sidecar", "--out", str(Path(folder) / "power.csv"), "--gpus", gpus]
         command += ["--parent-pid", str(os.getpid())]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            dying_with_parent(command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         try:
             assert process.stdout is not None
             first = json.loads(process.stdout.readline() or "{}")

@@ -2,7 +2,8 @@
 
 `.envs/<image>-cpu` comes from `requirements-cpu.txt`, `.envs/<image>-gpu` from `requirements.txt`. Packages whose
 declared dependencies would replace half the environment stand in `requirements-nodeps.txt` (both flavours) and are
-installed with `--no-deps` afterwards; the Dockerfiles do the same. What `--frontend notebook` needs is added when it is
+installed with `--no-deps` afterwards; the Dockerfiles do the same. Each file has a lock with hashes beside it, see
+common/install_locked.py. What `--frontend notebook` needs is added when it is
 first asked for, and replaces nothing that an environment holds.
 """
 
@@ -13,23 +14,27 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.children import Guarded, guarded
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 
 STAMP = ".framewatt-requirements"
+#: where the checkout's owner makes them
+SHARED = ROOT / ".envs"
 #: added to an environment that is there, on demand; the stamp of its own tells whether it is
 NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
+#: checks what it installs against hashes; the Dockerfiles use it too
+INSTALL = ROOT / "common/install_locked.py"
 #: environments made at the same time: one downloads while the other unpacks
 SIDE_BY_SIDE = 2
 
-_installing: set[subprocess.Popen[str]] = set()
+_installing: set[Guarded] = set()
 
 
 def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
@@ -51,22 +56,40 @@ def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
     for file, _ in files:
         digest.update(file.read_bytes())
+        if file.with_suffix(".lock").is_file():
+            digest.update(file.with_suffix(".lock").read_bytes())
     return digest.hexdigest()
 
 
 def folder_of(image: str, flavour: str) -> Path:
-    return ENVIRONMENTS / f"{image}-{flavour}"
+    """Of a checkout that may only be read, the owner's where that is current."""
+    name = f"{image}-{flavour}"
+    places = [ENVIRONMENTS] if ENVIRONMENTS == SHARED else [ENVIRONMENTS, SHARED]
+    return next((place / name for place in places if _is_current(place / name, image, flavour)), ENVIRONMENTS / name)
+
+
+def _is_current(folder: Path, image: str, flavour: str) -> bool:
+    try:
+        return _text(folder / STAMP) == _wanted_stamp(requirement_files(image, flavour))
+    except (OSError, UserError):
+        return False
+
+
+def _has_notebook(folder: Path) -> bool:
+    return _text(folder / NOTEBOOK_STAMP) == _wanted_stamp([(NOTEBOOK, [])])
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def is_ready(image: str, flavour: str, notebook: bool = False) -> bool:
     """True when the environment exists and belongs to the current requirements; notebook: those of the notebook too."""
     folder = folder_of(image, flavour)
-    try:
-        if notebook and (folder / NOTEBOOK_STAMP).read_text() != _wanted_stamp([(NOTEBOOK, [])]):
-            return False
-        return (folder / STAMP).read_text() == _wanted_stamp(requirement_files(image, flavour))
-    except (OSError, UserError):
-        return False
+    return _is_current(folder, image, flavour) and (not notebook or _has_notebook(folder))
 
 
 def interpreter(image: str, flavour: str) -> Path:
@@ -84,45 +107,37 @@ def ensure(
     """
     files = requirement_files(image, flavour)
     wanted = _wanted_stamp(files)
-    folder = folder_of(image, flavour)
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    with (ENVIRONMENTS / f"{folder.name}.lock").open("w") as lock:
+    if is_ready(image, flavour, notebook):
+        return interpreter(image, flavour)
+    # Not the owner's, to which a notebook cannot be added.
+    folder = ENVIRONMENTS / f"{image}-{flavour}"
+    python = folder / "bin" / "python"
+    try:
+        ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+        lock_file = (ENVIRONMENTS / f"{folder.name}.lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"{ENVIRONMENTS} cannot be written: {error.strerror}; XDG_CACHE_HOME names another folder for environments"
+        ) from error
+    with lock_file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps started at once make it once
-        python = interpreter(image, flavour)
-        if not is_ready(image, flavour):
+        if not _is_current(folder, image, flavour):
             if folder.exists():
                 shutil.rmtree(folder)
             _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
             for file, options in files:
-                _install(python, [*options, "-r", str(file)], on_line, f"images/{image}/{file.name}")
+                _install(python, [*options, str(file)], on_line, f"images/{image}/{file.name}")
             (folder / STAMP).write_text(wanted)
-        if notebook and not is_ready(image, flavour, notebook):
-            _add_notebook(python, on_line, f"{NOTEBOOK.name} in the environment of {image}")
+        if notebook and not _has_notebook(folder):
+            # Beside what is there: every version that the environment holds stays.
+            _install(python, ["--keep", str(NOTEBOOK)], on_line, f"{NOTEBOOK.name} in the environment of {image}")
             (folder / NOTEBOOK_STAMP).write_text(_wanted_stamp([(NOTEBOOK, [])]))
     return python
 
 
-def _add_notebook(python: Path, on_line: Callable[[str], None], what: str) -> None:
-    """Installs it beside what is there: every version that the environment holds is a constraint."""
-    held = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True)
-    with tempfile.NamedTemporaryFile("w", prefix="framewatt-", suffix=".txt") as constraints:
-        constraints.write(held.stdout)
-        constraints.flush()
-        _install(python, ["-c", constraints.name, "-r", str(NOTEBOOK)], on_line, what)
-
-
 def _install(python: Path, arguments: list[str], on_line: Callable[[str], None], what: str) -> None:
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ]
-    _run([*command, *arguments], on_line, what)
+    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    _run([str(python), str(INSTALL), *options, *arguments], on_line, what)
 
 
 def ensure_all(
@@ -150,28 +165,24 @@ def ensure_all(
                     failures[futures[future]] = error
         except BaseException:  # Ctrl-C reaches this thread alone
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(_installing):
-                process.kill()
+            for child in list(_installing):
+                child.end()
             raise
     return {image: failures[image] for image in images if image in failures}
 
 
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    _installing.add(process)
     last: list[str] = []
-    try:
-        for line in process.stdout:
-            on_line(line.rstrip())
-            last = [*last[-20:], line.strip()]
-        code = process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    finally:
-        _installing.discard(process)
+    with guarded(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.process.stdout is not None
+        _installing.add(child)
+        try:
+            for line in child.process.stdout:
+                on_line(line.rstrip())
+                last = [*last[-20:], line.strip()]
+            code = child.process.wait()
+        finally:
+            _installing.discard(child)
     if code:
         errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
         raise UserError(f"{what} could not be installed: {errors[0] if errors else f'exit code {code}'}")

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import UserError
-from common.host.devices import list_gpus
+from common.host.devices import usable_gpus
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
@@ -17,7 +17,7 @@ from common.models import MODELS
 def print_frameworks(console: Console) -> None:
     """One row for each variant of images/: precisions by device, the local environment, and the reason where it cannot run."""
     try:
-        gpus, no_gpu = list_gpus(), ""
+        gpus, no_gpu = usable_gpus(), ""
     except UserError as error:
         gpus, no_gpu = [], str(error).split(";")[0]
     table = Table(box=None, header_style="bold", pad_edge=False)

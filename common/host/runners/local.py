@@ -14,6 +14,7 @@ from typing import Any
 from common.errors import UserError
 from common.harness.job_end import LOST_NOTHING, JobEnd
 from common.host import models
+from common.host.children import dying_with_parent
 from common.host.devices import Device
 from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
@@ -157,7 +158,7 @@ class LocalRunner:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
             # more, so also when this process is killed.
             process = subprocess.Popen(
-                command,
+                dying_with_parent(command, signal.SIGTERM),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.harness.job_end import ended_by
+from common.host.children import dying_with_parent
 from common.host.devices import Device
 from common.host.paths import ROOT
 from common.host.runners.events import sidecar_event
@@ -39,7 +40,7 @@ class LocalSidecar(Sidecar):
         self._log.parent.mkdir(exist_ok=True)
         with self._log.open("a") as errors:
             self._process = subprocess.Popen(
-                self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                dying_with_parent(self._command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 start_new_session=True,
             )  # fmt: skip
         return _wait_until_ready(self._process, self._log)

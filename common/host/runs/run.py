@@ -6,6 +6,7 @@ A run that was cut short - by Ctrl-C, a crash, a power failure - is continued by
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,15 @@ class Run:
         spells = [spell for found in by_device if isinstance(found, dict) for many in found.values() for spell in many]
         times = [(spell.get("start_ns"), spell.get("end_ns")) for spell in spells if isinstance(spell, dict)]
         return [(start, end) for start, end in times if isinstance(start, int) and isinstance(end, int)]
+
+
+def has_ok_cell(run: Run) -> bool:
+    """Whether any cell of the run was measured; files that cannot be read tell of none."""
+    for path in (run.folder / "cells").glob("[!.]*/cell.csv"):
+        with suppress(OSError, ValueError, csv.Error), path.open(newline="", encoding="utf-8") as file:
+            if any(row.get("status") == "ok" for row in islice(csv.DictReader(file), 1)):
+                return True
+    return False
 
 
 def read_run(folder: Path) -> Run:
@@ -171,8 +182,10 @@ def check_writable(folder: Path, needed_bytes: int = 50 * 2**20) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:  # a full disk takes the name, not the byte
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {error.strerror}; FRAMEWATT_DATA names another data folder"

@@ -31,6 +31,7 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.harness.environment import worker_environment
+from common.host.children import dying_with_parent
 from common.host.devices import the_cpu
 from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant, load_images
@@ -179,7 +180,9 @@ def switched_sidecar(folder: Path, gpu: str = "none") -> Iterator[Callable[[bool
     """A sidecar at its default rates beside us; the function switches it on and off. gpu: UUID of the one that it reads."""
     command = [sys.executable, "-m", "common.sidecar", "--out", str(folder / "power.csv"), "--gpus", gpu]
     command += ["--powercap", str(_powercap(folder / "powercap")), "--parent-pid", str(os.getpid())]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sidecar:
+    with subprocess.Popen(
+        dying_with_parent(command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as sidecar:
         assert sidecar.stdout is not None
         try:
             first = sidecar.stdout.readline()

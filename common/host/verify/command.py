@@ -29,11 +29,13 @@ import numpy as np
 from rich.console import Console
 
 from common.cell import Cell
+from common.cpu_limits import default_threads
 from common.errors import UserError
 from common.harness import parity
 from common.harness.environment import worker_environment
 from common.host import models
 from common.host.bench.command import precisions_for, variants_for
+from common.host.children import dying_with_parent
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
@@ -109,7 +111,7 @@ class SideProcess:
         self.cpu_ns: int | None = None
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                list(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                dying_with_parent(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
                 text=True, start_new_session=True,
             )  # fmt: skip
 
@@ -292,6 +294,13 @@ def ratio_of(blocks: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Interval:
     return draws.interval()
 
 
+def _threads(options: Options, device: Device) -> int | None:
+    """The same for both sides, also where it is by default."""
+    if options.threads:
+        return opt.whole("--threads", options.threads)
+    return default_threads() if device.kind == "cpu" else None
+
+
 def verify(
     options: Options, pairs: int, block_seconds: float, console: Console, data: DataFolder, images_folder: Path = IMAGES
 ) -> Result:
@@ -322,7 +331,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), opt.whole("--threads", options.threads) if options.threads else None, engine_for,
+            data.framework_cache(variant.image), _threads(options, device), engine_for,
         )
         for variant in variants
         for precision in precisions

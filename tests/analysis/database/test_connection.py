@@ -229,3 +229,33 @@ def test_an_unsteady_window_is_marked(build: Any, opened: Any) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20, stop_reason="unsteady")
     assert one(opened(run), "FROM comparison")["marks"] == ["unsteady"]
+
+
+def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None:
+    run = build("run-1")
+    text = '{"framework": "2.17.0", "keras": "3.4.1", "tensorflow": "2.17.0"}'
+    told = {
+        "keras": ("2.17.0", text, "3.4.1"),
+        "kerasxla": ("3.15.1", '{"framework": "3.15.1", "keras": "3.15.1", "tensorflow": "2.21.0"}', "3.15.1"),
+        "tf": ("2.17.0", text, "2.17.0"),
+        "tfxla": ("2.17.0", None, "2.17.0"),
+    }
+    for variant, (framework, versions, _) in told.items():
+        run.cell(variant, durations_ns=[MS] * 20, framework_version=framework, versions=versions)
+    run.cell("keras", batch_size=1, durations_ns=[MS] * 20, framework_version="2.17.0", versions="not JSON")
+    run.cell("keras", batch_size=2, durations_ns=[MS] * 20)
+    database = opened(run)
+    shown = {(row["variant"], row["batch_size"]): row["framework_version"] for row in database.query("FROM comparison")}
+    assert shown == {(variant, 8): last for variant, (_, _, last) in told.items()} | {
+        ("keras", 1): "2.17.0", ("keras", 2): None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usable", "limit", "marked"), [(8, 1.5, True), (8, None, False), (2, 4.0, False), (2, 2.0, False)]
+)
+def test_a_cpu_quota_is_a_mark(build: Any, opened: Any, usable: int, limit: float | None, marked: bool) -> None:
+    run = build("run-1").run_json(host={"usable_cores": usable, "logical_cores": 8, "cpu_quota": limit})
+    run.cell("onnxrt", durations_ns=[MS] * 20)
+    rows = opened(run).query("SELECT why FROM marks WHERE mark = 'quota'")
+    assert [row["why"] for row in rows] == ([f"{limit:.2f} CPUs of {usable}"] if marked else [])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +46,57 @@ def test_the_second_of_two_exporters_keeps_the_first_ones_files(tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_something_else_in_the_way_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "toy-0123456789ab").mkdir()
-    (tmp_path / "toy-0123456789ab" / "mine").write_text("")
+def lose(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, 3)
+
+
+def replace_folder_by_file(folder: Path) -> None:
+    shutil.rmtree(folder / "saved_model")
+    (folder / "saved_model").write_text("")
+
+
+def replace_file_by_folder(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx" / "within").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lose("model.onnx"), lose("reference.npz"), lose("model.json"), lose("classes.txt"),
+        lose("saved_model/variables/index"), cut("model.onnx"), cut("model.json"), cut("saved_model/variables/index"),
+        replace_folder_by_file, replace_file_by_folder, lambda folder: shutil.rmtree(folder / "saved_model"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_lacks_a_file_is_completed(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    def export() -> Path:
+        with temporary_folder(tmp_path) as folder:
+            (folder / "saved_model" / "variables").mkdir(parents=True)
+            (folder / "saved_model" / "variables" / "index").write_text("index of the variables")
+            (folder / "classes.txt").write_text("cat\ndog\n")
+            return publish(folder, replace(fill(folder), saved_model="saved_model"), {})
+
+    final = export()
+    whole = {path.relative_to(final): path.read_bytes() for path in final.rglob("*") if path.is_file()}
+    harm(final)
+    (final / "mine").write_text("somebody's own")
+    assert not existing(tmp_path, "toy", "0123456789ab")
+    assert export() == final
+    assert existing(tmp_path, "toy", "0123456789ab")
+    (final / "mine").unlink()
+    assert {path.relative_to(final): path.read_bytes() for path in final.rglob("*") if path.is_file()} == whole
+    assert [path.name for path in tmp_path.iterdir()] == [final.name]
+
+
+def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "toy-0123456789ab").write_text("mine")
     with temporary_folder(tmp_path) as folder, pytest.raises(OSError, match="toy-0123456789ab"):
         publish(folder, fill(folder), {})
-    assert (tmp_path / "toy-0123456789ab" / "mine").exists()
+    assert (tmp_path / "toy-0123456789ab").read_text() == "mine"
 
 
 def test_failure_leaves_nothing(tmp_path: Path) -> None:

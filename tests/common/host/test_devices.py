@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.host.paths import ROOT
+from common.sidecar.visible import visible
 from tests.fake_nvml import build
 
 NO_LIBRARY = "no NVIDIA GPU can be used here"
@@ -49,8 +50,68 @@ def test_gpus_by_index_by_uuid_and_all_of_them(library: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("allowed", "device", "gpu", "taken"),
+    [
+        ("2", "", "", gpus(2)),
+        ("2,0", "", "", gpus(2)),
+        ("2,0", "gpu", "", gpus(2)),
+        ("2,0", "", "all", gpus(2, 0)),
+        ("2,0", "", "0", gpus(0)),
+        ("1,1,0", "", "all", gpus(1, 0)),
+        (f" {build.uuid(1)} ,0", "", "all", gpus(1, 0)),
+        ("1,-1,2", "", "all", gpus(1)),
+        ("1,7,2", "", "all", gpus(1)),
+        ("1,NoDevFiles,2", "", "all", gpus(1)),
+        ("", "", "", [("cpu", "")]),
+        ("-1", "", "", [("cpu", "")]),
+        ("-1,0", "", "", [("cpu", "")]),
+        ("NoDevFiles", "", "", [("cpu", "")]),
+        ("2", "cpu", "", [("cpu", "")]),
+    ],
+)
+def test_every_way_stays_within_what_is_visible(
+    library: Path, allowed: str, device: str, gpu: str, taken: list[tuple[str, str]]
+) -> None:
+    assert chosen(library, device, gpu, FAKE_NVML_GPUS="3", CUDA_VISIBLE_DEVICES=allowed) == taken
+
+
+DIFFERENT = [(0, "GPU-aa11", "A2"), (1, "GPU-ab22", "V100")]
+
+
+def test_indices_of_different_gpus_need_an_order() -> None:
+    assert visible(DIFFERENT, {}) is None
+    assert visible(DIFFERENT, {"CUDA_VISIBLE_DEVICES": "GPU-ab"}) == [1]
+    assert visible(DIFFERENT, {"CUDA_VISIBLE_DEVICES": "1,0"}) == [1, 0]  # all of them, whichever is which
+    assert visible(DIFFERENT, {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == [1]
+    assert visible([(0, "GPU-aa", "A2"), (1, "GPU-ab", "A2")], {"CUDA_VISIBLE_DEVICES": "1"}) == [1]
+    assert visible(DIFFERENT, {"CUDA_VISIBLE_DEVICES": "GPU-a"}) == []  # of both
+    for order in ({}, {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}):
+        with pytest.raises(LookupError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+            visible(DIFFERENT, {"CUDA_VISIBLE_DEVICES": "1", **order})
+
+
+@pytest.mark.parametrize(
     ("options", "fake", "words"),
     [
+        (
+            ["--gpu", "0"],
+            {"FAKE_NVML_GPUS": "3", "CUDA_VISIBLE_DEVICES": "2"},
+            ["no GPU '0' that CUDA_VISIBLE_DEVICES=2 allows; there is 2 ("],
+        ),
+        (
+            ["--gpu", build.uuid(0)],
+            {"FAKE_NVML_GPUS": "3", "CUDA_VISIBLE_DEVICES": "2"},
+            ["CUDA_VISIBLE_DEVICES=2 allows"],
+        ),
+        (["--gpu", "all"], {"CUDA_VISIBLE_DEVICES": ""}, ["CUDA_VISIBLE_DEVICES= leaves no GPU", "--device cpu"]),
+        (["--device", "gpu"], {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, ["leaves no GPU"]),
+        ([], {"CUDA_VISIBLE_DEVICES": "7"}, ["CUDA_VISIBLE_DEVICES=7 leaves no GPU", "there is 0 ("]),
+        ([], {"CUDA_VISIBLE_DEVICES": "MIG-1234"}, ["names a slice of a GPU"]),
+        (["--gpu", "0"], {"CUDA_VISIBLE_DEVICES": "MIG-GPU-1234/1/0"}, ["names a slice of a GPU"]),
+        (["--gpu", "MIG-1234"], {}, ["MIG-1234 is a slice of a GPU"]),
+        ([], {"FAKE_NVML_MIG": "1"}, ["GPU 0 (", "is in MIG mode"]),
+        (["--device", "gpu"], {"FAKE_NVML_MIG": "1"}, ["is in MIG mode"]),
+        (["--gpu", "all"], {"FAKE_NVML_MIG": "1"}, ["is in MIG mode"]),
         (["--gpu", "2"], {"FAKE_NVML_GPUS": "2"}, ["no GPU '2'; there is 0 (", f"{build.uuid(1)})"]),
         (["--gpu", "0,-1"], {}, ["no GPU '-1'; there is 0 ("]),
         (["--gpu", "GPU-0000"], {"FAKE_NVML_GPUS": "2"}, ["no GPU 'GPU-0000'; there is 0 ("]),  # of both

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.host import models
+from common.host import children, models
+from common.host.paths import ROOT
 from common.model_files import ModelFiles
 
 
@@ -69,7 +71,7 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
     wanted = models.source(str(file))
     assert wanted.image == "onnxrt"
     assert models.exporter_arguments(wanted, Path("/models"), input_range=(-1.0, 1.0)) == [
-        "common.export", "--onnx", str(file), "--out", "/models", "--input-range=-1,1",
+        "common.export", "--onnx", str(file), "--out", "/models", "--time-limit", "1830", "--input-range=-1,1",
     ]  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def test_users_error_is_one_line_without_a_log(tmp_path: Path, monkeypatch: pyte
 def test_crash_names_a_log_with_all_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     python = exporter(tmp_path, "sys.stderr.write('Traceback ...\\n'); sys.stderr.flush(); os.kill(os.getpid(), 9)")
-    with pytest.raises(UserError, match="the export of MobileNetV3L ended with -9") as raised:
+    with pytest.raises(UserError, match="the exporter of MobileNetV3L was ended by SIGKILL") as raised:
         models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, lambda *step: None)
     (log,) = tmp_path.glob("*.log")
     assert str(log) in str(raised.value)
@@ -122,3 +124,43 @@ def test_crash_names_a_log_with_all_that_was_said(tmp_path: Path, monkeypatch: p
 def test_interpreter_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be started"):
         models.ensure_model("MobileNetV3L", tmp_path, lambda _: tmp_path / "none", lambda *step: None)
+
+
+def test_an_export_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(models.EXPORT_LIMIT, "0.5")
+    monkeypatch.setattr(children, "GRACE_SECONDS", 0.5)
+    # deaf to SIGTERM, as a library that computes without end is
+    python = exporter(tmp_path, "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)")
+    with pytest.raises(UserError, match=r"took longer than 0\.5 s and was ended"):
+        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, lambda *step: None)
+
+
+def test_a_limit_that_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("soon", "-1", "nan", "0"):
+        monkeypatch.setenv(models.EXPORT_LIMIT, text)
+        with pytest.raises(UserError, match="is a positive number of seconds"):
+            models.export_limit_s()
+
+
+def test_the_exporter_ends_itself_when_nobody_else_does(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv[0] = 'export'; from common.export import __main__ as it\n"
+        "it._export = lambda *arguments: exec('while True: pass')\n"
+        "it.main(sys.argv[1:])"
+    )
+    words = [sys.executable, "-c", code, "--model", "MobileNetV3L", "--out", str(tmp_path), "--time-limit", "0.3"]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60).returncode == 1
+
+
+@pytest.mark.parametrize("lost", ["reference.npz", "model.onnx", "labels/classes.txt"])
+def test_a_folder_that_lacks_a_file_is_exported_anew(tmp_path: Path, lost: str) -> None:
+    folder = tmp_path / "MobileNetV3L-aaaaaaaaaaaa"
+    make(folder)
+    (folder / "labels").mkdir()
+    (folder / "labels" / "classes.txt").write_text("cat")
+    description = json.loads((folder / "model.json").read_text())
+    description["files"] = {"labels/classes.txt": {"sha256": "", "bytes": 3}}
+    (folder / "model.json").write_text(json.dumps(description))
+    assert models.find_model(tmp_path, "MobileNetV3L") is not None
+    (folder / lost).unlink()
+    assert models.find_model(tmp_path, "MobileNetV3L") is None

@@ -178,12 +178,27 @@ def test_one_gpu_of_several(start: Start, wanted: str) -> None:
     assert [row["uuid"] for row in sidecar.rows] == [uuid(1)]
 
 
-def test_a_mig_slice_stands_for_its_board(start: Start) -> None:
+def test_a_mig_slice_is_never_given_its_boards_power(start: Start) -> None:
     mig = uuid(1).replace("GPU-", "MIG-")
-    sidecar = start("--once", "--gpus", mig, FAKE_NVML_GPUS="2", FAKE_NVML_MIG="1")
-    assert sidecar.ready()["gpus"][0]["uuid"] == uuid(1)
+    for arguments, visible in (["--gpus", mig], uuid(0)), (["--gpus", "all"], mig), (["--gpus", uuid(0)], mig):
+        sidecar = start("--once", *arguments, FAKE_NVML_GPUS="2", FAKE_NVML_MIG="1", CUDA_VISIBLE_DEVICES=visible)
+        assert sidecar.wait() == 2
+        assert "power is known of whole GPUs only" in sidecar.errors
+        assert not sidecar.out.exists()
+
+
+@pytest.mark.parametrize(("allowed", "read"), [("2,0", [2, 0]), (f"{uuid(1)}", [1]), ("1,-1,2", [1])])
+def test_all_are_those_that_may_be_used(start: Start, allowed: str, read: list[int]) -> None:
+    sidecar = start("--once", "--gpus", "all", FAKE_NVML_GPUS="3", CUDA_VISIBLE_DEVICES=allowed)
+    assert [gpu["uuid"] for gpu in sidecar.ready()["gpus"]] == [uuid(index) for index in read]
     assert sidecar.wait() == 0
-    assert "power is that of the whole board" in sidecar.errors
+
+
+def test_a_gpu_that_may_not_be_used_is_not_read(start: Start) -> None:
+    for wanted in ("0", uuid(0)):
+        sidecar = start("--once", "--gpus", wanted, FAKE_NVML_GPUS="2", CUDA_VISIBLE_DEVICES="1")
+        assert sidecar.wait() == 2
+        assert sidecar.errors == f"sidecar: no GPU '{wanted}'; there is 1 ({uuid(1)})\n"
 
 
 def test_an_unknown_gpu_is_one_line(start: Start) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.children import run_guarded
 from common.text import visible
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -27,22 +27,26 @@ def install() -> None:
     """Raises UserError with pip's last words."""
     if is_installed():
         return
-    with (ROOT / ".venv.lock").open("a") as lock:
+    with Path(f"{sys.prefix}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second one waits here
         if is_installed():
             return
         print("Installing Ray into .venv (about 80 MB from the package index, once) ...", file=sys.stderr, flush=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        done = subprocess.run([*pip, "-r", str(LOCK)], capture_output=True, text=True)
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
-            words = (errors or done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+        code, said = run_guarded([*pip, "-r", LOCK])
+        if code:
+            errors = [line for line in said.splitlines() if line.lower().startswith("error")]
+            words = (errors or said.strip().splitlines() or [f"exit code {code}"])[0]
             raise UserError(f"Ray could not be installed from {LOCK.name}: {words}")
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
         install()
     except UserError as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.host.frameworks.registry import default_argument
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, ROOT
+from common.host.runners.containers import bases
 from common.host.runners.containers.engine import LABEL, explain, explained
 
 #: pip settings of the caller that a build honours: package mirrors and folders of wheels
@@ -90,7 +91,7 @@ def source_digest(image: str) -> str:
     elif image == ANALYZE:
         folders += [ROOT / "requirements.lock"]
     else:
-        folders += [ROOT / "common"]
+        folders += [ROOT / "common", IMAGES / "__init__.py"]
     files = [path for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*"))]
     for path in sorted(path for path in files if path.is_file()):
         relative = path.relative_to(ROOT)
@@ -128,9 +129,9 @@ def build(
     if notebook:
         arguments["NOTEBOOK"] = "1"
     arguments["REVISION"] = source_revision() or "unknown"
-    if base:
-        arguments["BASE_IMAGE"] = base
-    wanted = base or default_argument(dockerfile, "BASE_IMAGE")
+    wanted = bases.pinned(base or default_argument(dockerfile, "BASE_IMAGE"))
+    if wanted:
+        arguments["BASE_IMAGE"] = wanted
     tag = tag_of(image, flavour, notebook)
     started = time.monotonic()
     labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}

@@ -114,13 +114,24 @@ class DockerRunner:
                 entrypoint=["python3"],
                 **limits,
             )
+            over_time, limit_s = threading.Event(), models.export_limit_s()
+
+            def end_it() -> None:
+                over_time.set()
+                stop(container, 5)
+
+            deadline = _timer(limit_s, end_it)
             try:
                 container.start()
+                deadline.start()
                 folder = models.read_progress(lines(container), on_step)
                 code = int(container.wait()["StatusCode"])
                 errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
             finally:
+                deadline.cancel()
                 remove_container(container)
+        if over_time.is_set():
+            raise UserError(models.over_time(wanted.name, limit_s))
         if code or folder is None:
             raise UserError(
                 models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"

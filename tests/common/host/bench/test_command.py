@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import tasks
 from analysis.analyze import analyze
 from common.errors import UserError
 from common.host.bench.command import bench
@@ -202,3 +203,21 @@ def test_names_that_are_taken_or_no_names_are_refused(images: Path) -> None:
         with pytest.raises(UserError, match=words):
             new_image(name, images)
     assert [image.name for image in load_images(images)] == ["abacus"]
+
+
+@pytest.mark.parametrize(("timeout_s", "code"), [(0.001, 1), (60.0, None)])
+def test_a_run_without_an_ok_cell_ends_with_exit_code_1(
+    images: Path, data: DataFolder, timeout_s: float, code: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = Options(
+        framework="abacus", device="cpu", batch_sizes="1", runner="local", python=sys.executable,
+        settings={**QUICK, "cell_timeout_s": timeout_s},
+    )  # fmt: skip
+    outcome = bench(options, console(), data, images)
+    ended: object = None
+    try:
+        tasks._finish(outcome, console(), data)
+    except SystemExit as error:
+        ended = error.code
+    assert ended == code
+    assert ("error: no cell was measured" in capsys.readouterr().err) == (code == 1)

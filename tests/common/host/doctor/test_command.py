@@ -94,6 +94,13 @@ def test_load_above_the_cores_fails(load: float, state: str) -> None:
     assert verdict.state == state and "2 of them usable" in verdict.shown and bool(verdict.advice) == (state != "ok")
 
 
+@pytest.mark.parametrize(("quota", "state"), [(None, "ok"), (1.5, "fail"), (2.0, "ok")])
+def test_a_cpu_quota_fails(quota: float | None, state: str) -> None:
+    figures = {"load_1": 0.1, "load_5": 0.0, "load_15": 0.0, "cores": 4, "usable_cores": 2, "cpu_quota": quota}
+    verdict = doctor_machine.judge_load(figures)
+    assert verdict.state == state and ("the time of 1.5 CPUs" in verdict.shown) == (state == "fail")
+
+
 def test_governor_and_clock_source() -> None:
     unknown: dict[str, Any] = {"governor": None, "hypervisor": None}
     assert doctor_machine.judge_cpu(unknown).state == "ok"

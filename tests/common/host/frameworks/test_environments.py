@@ -72,7 +72,7 @@ def test_ctrl_c_ends_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) ->
         environments.ensure_all(["a", "b", "c", "d"], "cpu")
     assert len(seen) == environments.SIDE_BY_SIDE
     deadline = time.monotonic() + 60
-    while any(process.poll() is None for process in seen):
+    while any(child.process.poll() is None for child in seen):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not environments._installing

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
 from common.harness import cell_folder
-from common.host.runs.run import Run, check_writable, find_unfinished, locked, make_folder, read_run, set_boots_apart
+from common.host.paths import ROOT
+from common.host.runs.run import (
+    Run,
+    check_writable,
+    find_unfinished,
+    has_ok_cell,
+    locked,
+    make_folder,
+    read_run,
+    set_boots_apart,
+)
 
 
 def make_run(results: Path, request: str) -> Run:
@@ -129,3 +141,28 @@ def test_what_was_measured_before_a_reboot_is_set_apart(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in run.folder.glob("power*.csv")} == {
         "power-gpu0-boot1.csv": "power of a", "power-gpu0-boot2.csv": "power of b", "power-gpu0.csv": "power of c",
     }  # fmt: skip
+
+
+def test_a_disk_without_room_is_left_as_it_was(tmp_path: Path) -> None:
+    # a limit on files of no byte at all: names can be made, contents cannot
+    code = (
+        "import resource, sys; from pathlib import Path; from common.host.runs.run import check_writable\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "check_writable(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert f"{tmp_path} cannot be written: File too large" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_whether_any_cell_was_measured(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "x")
+    assert not has_ok_cell(run)
+    contents = {"bad": b"status,message\ncrashed,ok\n", "torn": b"\xff\xfe\0", "empty": b"", "odd": b"message\nok\n"}
+    for name, content in contents.items():
+        (run.folder / "cells" / name).mkdir(parents=True)
+        (run.folder / "cells" / name / "cell.csv").write_bytes(content)
+        assert not has_ok_cell(run)
+    (run.folder / "cells" / "good").mkdir()
+    (run.folder / "cells" / "good" / "cell.csv").write_text("message,status\n,ok\n")
+    assert has_ok_cell(run)

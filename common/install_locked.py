@@ -1,0 +1,117 @@
+"""`python install_locked.py [--keep] [PIP OPTIONS] FILE.txt`: installs a requirements file into the interpreter that runs this.
+
+First what FILE.lock pins, each file checked against its hashes; then FILE.txt itself, which finds what it asks for in
+place. That second step fetches only what a lock cannot hold (a wheel of another index, `# lock: without=...`) or what
+a base image's own packages still need. Packages that are there already, as in NVIDIA's images, stay as they are unless
+FILE.txt pins them with ==; with --keep they stay in any case, or pip says what is in the way. Without a lock everything
+comes by FILE.txt alone, and that is said.
+
+Used by environments of this machine and by every Dockerfile, before anything else of framewatt is there: standard
+library alone, Python 3.9. `invoke lock` writes the locks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Container, Dict, Iterator, List, Tuple
+
+#: in a lock's head: digest of the requirements that it was made of
+OF = "# of requirements with SHA-256 "
+
+
+def normalised(name: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements_of(file: Path) -> Iterator[Tuple[str, str]]:
+    """(package, rest of the line) of a requirements file and of those that it includes."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if text.startswith("-r"):
+            yield from requirements_of(file.parent / text[2:].strip())
+            continue
+        found = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)(.*)", text)
+        if found:
+            yield normalised(found.group(1)), found.group(2).strip()
+
+
+def digest_of(file: Path) -> str:
+    """Changes when a requirement does or a directive for `invoke lock`, not when a comment does."""
+    directives = re.findall(r"^# lock:.*$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    words = [*directives, *(f"{name} {rest}" for name, rest in requirements_of(file))]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def entries_of(lock: Path) -> Iterator[Tuple[str, str]]:
+    """(package, its lines) of a lock."""
+    entry: List[str] = []
+    for line in [*lock.read_text(encoding="utf-8").splitlines(), ""]:
+        if entry and not line.startswith((" ", "\t")):
+            yield normalised(re.split(r"[=\s;\[]", entry[0], maxsplit=1)[0]), "\n".join(entry) + "\n"
+            entry = []
+        if line and not line.startswith("#"):
+            entry.append(line)
+
+
+def is_current(file: Path, lock: Path) -> bool:
+    return OF + digest_of(file) in lock.read_text(encoding="utf-8").splitlines()
+
+
+def wanted_of(file: Path, lock: Path, held: Container[str], keep: bool = False) -> str:
+    """The lock without packages that the interpreter has and `file` does not pin. held: normalised names."""
+    pinned = {name for name, rest in requirements_of(file) if "==" in rest and not keep}
+    return "".join(text for name, text in entries_of(lock) if name not in held or name in pinned)
+
+
+def held_packages() -> Dict[str, str]:
+    """Name, normalised -> version, of what this interpreter has."""
+    found = ((one.metadata["Name"], one.version) for one in metadata.distributions())
+    return {normalised(name): version for name, version in found if name}
+
+
+def main(arguments: List[str]) -> int:
+    *options, name = [word for word in arguments if word != "--keep"]
+    keep, held = "--keep" in arguments, held_packages()
+    file = Path(name)
+    lock = file.with_suffix(".lock")
+    pip = [sys.executable, "-m", "pip", "install", *options]
+    if not lock.is_file():
+        print(f"{file.name} has no lock: its packages are not checked against hashes", flush=True)
+    elif not is_current(file, lock):
+        print(f"ERROR: {lock.name} is not of this {file.name}: ./invoke lock makes it anew", file=sys.stderr)
+        return 2
+    else:
+        code = _install_checked(pip, wanted_of(file, lock, held, keep))
+        if code:
+            return code
+    with _written("".join(f"{name}=={version}\n" for name, version in held.items() if keep)) as constraints:
+        return subprocess.run([*pip, "-c", constraints, "-r", str(file)]).returncode
+
+
+def _install_checked(pip: List[str], wanted: str) -> int:
+    if not wanted:
+        return 0
+    with _written(wanted) as checked:
+        # --no-deps: a lock is whole, and what is left out of it is there
+        return subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", checked]).returncode
+
+
+@contextmanager
+def _written(text: str) -> Iterator[str]:
+    """Path of a temporary file that holds the text."""
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
+        file = Path(folder) / "requirements.txt"
+        file.write_text(text, encoding="utf-8")
+        yield str(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

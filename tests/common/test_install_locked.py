@@ -1,0 +1,142 @@
+"""What a lock lets in: files whose hashes it names, and nothing in place of what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from common import install_locked
+from common.host.paths import ROOT
+
+
+def wheel(folder: Path, name: str, version: str = "1.0", needs: str = "", content: str = "") -> str:
+    """Writes a wheel of one module; returns its SHA-256."""
+    info = f"{name}-{version}.dist-info"
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + (f"Requires-Dist: {needs}\n" if needs else "")
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", f"version = {version!r}\n{content}")
+        archive.writestr(f"{info}/METADATA", text)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Place:
+    """A folder of wheels, a requirements file with its lock, and a folder to install into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wheels, self.target = folder / "wheels", folder / "site"
+        self.wheels.mkdir()
+        self.target.mkdir()
+        self.file = folder / "requirements.txt"
+
+    def lock(self, **hashes: str) -> None:
+        entries = [f"{name}==1.0 \\\n    --hash=sha256:{value}\n" for name, value in hashes.items()]
+        self.file.with_suffix(".lock").write_text(
+            "# made by a test\n" + install_locked.OF + install_locked.digest_of(self.file) + "\n" + "".join(entries)
+        )
+
+    def install(self, *options: str) -> subprocess.CompletedProcess[str]:
+        # --target: pip looks at what the interpreter has by PYTHONPATH
+        words = ["--no-index", "--find-links", str(self.wheels), "--target", str(self.target), "--upgrade", *options]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+        environment |= {"PYTHONPATH": str(self.target), "PIP_CONFIG_FILE": os.devnull}
+        return subprocess.run(
+            [sys.executable, str(ROOT / "common/install_locked.py"), *words, str(self.file)],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+
+    def installed(self) -> set[str]:
+        return {path.stem for path in self.target.glob("*.py")}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_what_the_lock_names_is_installed_with_what_it_needs(place: Place) -> None:
+    place.file.write_text("first==1.0\n")
+    place.lock(first=wheel(place.wheels, "first", needs="second"), second=wheel(place.wheels, "second"))
+    done = place.install()
+    assert done.returncode == 0, done.stderr
+    assert place.installed() == {"first", "second"}
+
+
+@pytest.mark.parametrize("changed", ["first", "second"])
+def test_another_file_under_the_name_is_refused(place: Place, changed: str) -> None:
+    place.file.write_text("first==1.0\n")
+    hashes = {"first": wheel(place.wheels, "first", needs="second"), "second": wheel(place.wheels, "second")}
+    place.lock(**hashes)
+    wheel(place.wheels, changed, needs="second" if changed == "first" else "", content="import os")
+    done = place.install()
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not place.installed()
+
+
+def test_a_lock_of_other_requirements_is_refused(place: Place) -> None:
+    place.file.write_text("first==1.0\n")
+    place.lock(first=wheel(place.wheels, "first"))
+    place.file.write_text("first==1.0\nsecond\n")
+    done = place.install()
+    assert done.returncode == 2
+    assert "ERROR: requirements.lock is not of this requirements.txt" in done.stderr
+
+
+def test_without_a_lock_that_is_said(place: Place) -> None:
+    place.file.write_text("first\n")
+    wheel(place.wheels, "first")
+    done = place.install()
+    assert done.returncode == 0 and "has no lock" in done.stdout and place.installed() == {"first"}
+
+
+def test_what_stays_unlocked_comes_by_the_requirements(place: Place) -> None:
+    place.file.write_text("first==1.0\nfree==1.0\n")
+    place.lock(first=wheel(place.wheels, "first"))
+    wheel(place.wheels, "free")
+    assert place.install().returncode == 0
+    assert place.installed() == {"first", "free"}
+
+
+LOCK = """\
+# head
+Some.Name==2.0 ; python_full_version < '3.11' \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+other==1.0 \\
+    --hash=sha256:cc
+"""
+
+
+def test_packages_that_are_there_stay_unless_they_are_pinned(tmp_path: Path) -> None:
+    file, lock = tmp_path / "r.txt", tmp_path / "r.lock"
+    (tmp_path / "more.txt").write_text("some_name>=1\n")
+    file.write_text("# words\nOther==1.0  # why\n-r more.txt\n")
+    lock.write_text(LOCK)
+    some, other = (text for _, text in install_locked.entries_of(lock))
+    assert some.startswith("Some.Name==2.0") and some.count("--hash") == 2
+    assert install_locked.wanted_of(file, lock, set()) == some + other
+    assert install_locked.wanted_of(file, lock, {"some-name", "other"}) == other
+    assert install_locked.wanted_of(file, lock, {"some-name", "other"}, keep=True) == ""
+
+
+def test_a_comment_changes_no_digest_and_a_requirement_does(tmp_path: Path) -> None:
+    file, more = tmp_path / "r.txt", tmp_path / "more.txt"
+    more.write_text("second\n")
+    file.write_text("first==1.0\n-r more.txt\n")
+    before = install_locked.digest_of(file)
+    file.write_text("# why\n\nfirst==1.0 # here\n-r more.txt\n")
+    assert install_locked.digest_of(file) == before
+    more.write_text("second>1\n")
+    assert install_locked.digest_of(file) != before
+    more.write_text("second\n")
+    file.write_text("# lock: python=3.9\nfirst==1.0\n-r more.txt\n")
+    assert install_locked.digest_of(file) != before
