@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SQL = Path(__file__).parent / "sql"
 #: Statements that only reading needs, of them those for power readings alone, and those for what the cache holds ready.
 _READING = ("05_measured.sql", "10_samples.sql")
-_METERED = ("20_energy.sql", "30_conditions.sql")
+_METERED = ("20_energy.sql", "25_energy_choice.sql", "30_conditions.sql")
 _DERIVED = ("50_marks.sql", "60_comparison.sql")
 
 
