@@ -52,7 +52,9 @@ SELECT found.*,
   -- after NVML's documentation: nvmlDeviceGetPowerUsage is an average over a second on Ampere (but GA100, 8.0) and newer;
   -- of a board whose generation is unknown the worse is taken
   coalesce(source ^@ 'average' OR (source ^@ 'usage' AND coalesce(try_cast(gpu.compute_capability AS DOUBLE), 99) > 8.0), false)
-    AS averaging
+    AS averaging,
+  -- whether that is documented, and not only feared
+  coalesce(source ^@ 'average' OR try_cast(gpu.compute_capability AS DOUBLE) > 8.0, false) AS averaging_known
 FROM found LEFT JOIN run_device AS gpu ON gpu.run = found.run AND gpu.uuid = found.uuid;
 
 CREATE TABLE batch.meter AS FROM live.meter LIMIT 0;

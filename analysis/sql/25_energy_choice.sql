@@ -8,7 +8,8 @@
 --            and may hide what happened at the window's end: shifts to later times count too, as far as the load was still seen;
 --   average  where power is an average over a second: half a second (with a counter: a second) times the difference between
 --            the first and the last second of the window, and what a warm-up below a second leaves in the average at the window's begin;
---   hole     power readings missing for more than 0.12 s at the edges (without a counter: anywhere) times how far power moved;
+--   hole     power readings missing for more than 0.12 s at the edges (without a counter: anywhere) times how far power moved; without a
+--            counter also the longest gap times how far it moved at the window's begin;
 --   shape    what steady and shaped differ by, where the power readings cannot tell which one is right;
 --   alias    boards may look at a quarter of the time only, 25 ms of each 100 ms (Z. Yang, K. Adamek, W. Armour, Part-time
 --            power measurements, SC 2024): a load that repeats in step with that is seen at the same place each time. From the mean period of the
@@ -93,6 +94,7 @@ WITH pairs AS (
 levels AS (
   SELECT run, cell_key, stream,
     max(mw) FILTER (name = 's' AND k = 0) AS begin_mw, max(mw) FILTER (name = 's' AND k = 10) AS first_mw,
+    max(mw) FILTER (name = 's' AND k = 2) - max(mw) FILTER (name = 's' AND k = -2) AS rise_mw,
     max(mw) FILTER (name = 'e' AND k = 0) AS end_mw, max(mw) FILTER (name = 'w') AS cold_mw, max(mw) FILTER (name = 'z') AS quiet_mw
   FROM batch.instant WHERE purpose = 'measure' GROUP BY ALL
 ),
@@ -137,12 +139,13 @@ WITH known AS (
   SELECT m.*, s.* EXCLUDE (run, cell_key, stream), coalesce(x.swing_mw, 0) AS swing_mw, x.gap_s,
     coalesce(alias.share, 0) AS alias_share,
     -- half a second of what an average over a second still shows of the first second, and not yet of the last
-    CASE WHEN averaging THEN 0.5 * (end_mw - first_mw) END AS tail_mj,
+    CASE WHEN averaging AND averaging_known THEN 0.5 * (end_mw - first_mw) END AS tail_mj,
     abs(first_mw - begin_mw) AS begun_mw,
     least(1, abs(first_mw - begin_mw) / nullif(abs(first_mw - coalesce(cold_mw, 0)), 0)) AS begun_share
   FROM batch.meter_energy AS m
   LEFT JOIN batch.shift AS s ON s.run = m.run AND s.cell_key = m.cell_key AND s.stream = m.stream
   LEFT JOIN batch.extent AS x ON x.run = m.run AND x.cell_key = m.cell_key AND x.stream = m.stream
+  JOIN (SELECT stream, averaging_known FROM batch.meter) AS meter ON meter.stream = m.stream
   LEFT JOIN live.alias AS alias ON alias.run = m.run AND alias.cell_key = m.cell_key AND m.class = 'gpu'
   WHERE m.purpose = 'measure'
 ),
@@ -164,14 +167,16 @@ parts AS (
     END AS step_mj,
     CASE
       WHEN class <> 'gpu' THEN 0
-      WHEN averaging AND taken_way = 'integral' THEN abs(tail_mj) + begun_mw
+      WHEN averaging AND taken_way = 'integral' THEN coalesce(abs(tail_mj), abs(end_mw - first_mw)) + begun_mw
         * CASE WHEN warm_ns IS NULL THEN 1 - begun_share / 2 ELSE begun_share / 2 END
       WHEN averaging THEN abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
       WHEN taken_way IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)
+      -- a window not much longer than the lateness may have missed most of what it would be shifted by
       ELSE coalesce(earlier_mj, 0.6 * swing_mw) + coalesce(later_mj, 0)
+        + CASE WHEN seconds < 2 THEN (0.2 + coalesce(gap_s, 0)) * swing_mw ELSE 0 END
     END AS late_mj,
     swing_mw * greatest(0, CASE WHEN taken_way IN ('slope', 'shaped', 'ends') THEN least(uncovered_s, gap_s) ELSE coalesce(gap_s, 0) END - 0.12)
-      AS hole_mj,
+      + CASE WHEN taken_way = 'integral' THEN coalesce(gap_s * abs(rise_mw), 0) ELSE 0 END AS hole_mj,
     CASE WHEN averaging OR taken_way NOT IN ('slope', 'shaped') OR shaped_mj IS NULL THEN 0 ELSE 0.2 * abs(slope_mj - shaped_mj) END AS shape_mj,
     alias_share * greatest(0, gross_mj - coalesce(quiet_mw, cold_mw, 0) * seconds) AS alias_mj
   FROM taken
