@@ -4,9 +4,9 @@
 --   step     twice the standard error that the steps of the counter leave (step_s by the root of the number of readings);
 --   late     what a board that is up to 0.6 s late can move (a step of 100 ms, and 0.5 s beside it): the most that the
 --            integral of power changes when the window is shifted by up to that to earlier times. A window that is as the
---            warm-up before it makes this small. Where the power fell 0.3 s or more after the load had ended the board is late indeed,
+--            warm-up before it makes this small. Where the power fell 0.2 s or more after the load had ended the board is late indeed,
 --            and may hide what happened at the window's end: shifts to later times count too, as far as the load was still seen;
---   average  where power is an average over a second: half a second (with a counter: a second) times the difference between
+--   average  where power is an average over a second: half a second (with a counter: 2.5 s, as the last reading is up to a step old too) times the difference between
 --            the first and the last second of the window, and what a warm-up below a second leaves in the average at the window's begin;
 --   hole     power readings missing for more than 0.12 s at the edges (without a counter: anywhere) times how far power moved; without a
 --            counter also the longest gap times how far it moved at the window's begin;
@@ -108,7 +108,7 @@ SELECT levels.*, coalesce(falls.last_k, 0) AS last_k, shifted.* EXCLUDE (run, ce
 FROM levels LEFT JOIN falls USING (run, cell_key, stream) LEFT JOIN (
   SELECT pairs.run, pairs.cell_key, pairs.stream,
     max(abs(pairs.mj - own.mj)) FILTER (pairs.k < 0) AS earlier_mj,
-    max(abs(pairs.mj - own.mj)) FILTER (pairs.k > 0 AND f.last_k >= 3 AND pairs.k <= f.last_k) AS later_mj
+    max(abs(pairs.mj - own.mj)) FILTER (pairs.k > 0 AND f.last_k >= 2 AND pairs.k <= f.last_k) * (1 + 1 / max(f.last_k)) AS later_mj
   FROM pairs JOIN pairs AS own ON own.run = pairs.run AND own.cell_key = pairs.cell_key AND own.stream = pairs.stream AND own.k = 0
   LEFT JOIN falls AS f ON f.run = pairs.run AND f.cell_key = pairs.cell_key AND f.stream = pairs.stream
   GROUP BY ALL
@@ -169,7 +169,7 @@ parts AS (
       WHEN class <> 'gpu' THEN 0
       WHEN averaging AND taken_way = 'integral' THEN coalesce(abs(tail_mj), abs(end_mw - first_mw)) + begun_mw
         * CASE WHEN warm_ns IS NULL THEN 1 - begun_share / 2 ELSE begun_share / 2 END
-      WHEN averaging THEN abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
+      WHEN averaging THEN 2.5 * abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
       WHEN taken_way IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)
       -- a window not much longer than the lateness may have missed most of what it would be shifted by
       ELSE coalesce(earlier_mj, 0.6 * swing_mw) + coalesce(later_mj, 0)
