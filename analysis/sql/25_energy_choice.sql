@@ -1,12 +1,12 @@
 -- Which of a window's energies (20_energy.sql) is taken, how uncertain it is, and what of it is idling.
 --
 -- uncertainty_j bounds the error of gross_j. It adds up
---   step     twice the standard error that the steps of the counter leave (step_s by the root of the number of readings);
+--   step     2.5 times the standard error that the steps of the counter leave (step_s by the root of the number of readings);
 --   late     what a board that is up to 0.6 s late can move (a step of 100 ms, and 0.5 s beside it): the most that the
 --            integral of power changes when the window is shifted by up to that to earlier times. A window that is as the
 --            warm-up before it makes this small. Where the power fell 0.2 s or more after the load had ended the board is late indeed,
 --            and may hide what happened at the window's end: shifts to later times count too, as far as the load was still seen;
---   average  where power is an average over a second: half a second (with a counter: 2.5 s, as the last reading is up to a step old too) times the difference between
+--   average  where power is an average over a second: 1.25 s (with a counter 2.5 s; the last reading is up to a step old too) times the difference between
 --            the first and the last second of the window, and what a warm-up below a second leaves in the average at the window's begin;
 --   hole     power readings missing for more than 0.12 s at the edges (without a counter: anywhere) times how far power moved; without a
 --            counter also the longest gap times how far it moved at the window's begin;
@@ -158,16 +158,16 @@ taken AS (
 parts AS (
   SELECT *,
     CASE taken_way
-      WHEN 'slope' THEN 2 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
-      WHEN 'shaped' THEN 2 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
-      WHEN 'ends' THEN 2 * step_s * sqrt(2 / ka) * gross_mj / (tz - ta)
+      WHEN 'slope' THEN 2.5 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
+      WHEN 'shaped' THEN 2.5 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
+      WHEN 'ends' THEN 2.5 * step_s * sqrt(2 / ka) * gross_mj / (tz - ta)
       WHEN 'integral' THEN 0
-      ELSE 2 * sqrt(2) * CASE WHEN class = 'gpu' THEN 0.0289 ELSE 0.002 END * gross_mj / seconds
+      ELSE 2.5 * sqrt(2) * CASE WHEN class = 'gpu' THEN 0.0289 ELSE 0.002 END * gross_mj / seconds
         + CASE WHEN class <> 'gpu' THEN 0 WHEN taken_way = 'line' THEN 0.6 * gross_mj / seconds ELSE 0.6 * abs(b0_mw - e1_mw) END
     END AS step_mj,
     CASE
       WHEN class <> 'gpu' THEN 0
-      WHEN averaging AND taken_way = 'integral' THEN coalesce(abs(tail_mj), abs(end_mw - first_mw)) + begun_mw
+      WHEN averaging AND taken_way = 'integral' THEN 1.25 * abs(end_mw - first_mw) + begun_mw
         * CASE WHEN warm_ns IS NULL THEN 1 - begun_share / 2 ELSE begun_share / 2 END
       WHEN averaging THEN 2.5 * abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
       WHEN taken_way IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)

@@ -29,7 +29,7 @@ class LocalSidecar(Sidecar):
         super().__init__(device)
         self._command = [
             sys.executable, "-m", "common.sidecar", "--out", str(out), "--gpus", device.uuid or "none",
-            "--until-stdin-closes", *options,
+            "--until-stdin-closes", "--edges", str(out.parent), *options,
         ]  # fmt: skip
         self._log = log
         self._process: subprocess.Popen[str] | None = None

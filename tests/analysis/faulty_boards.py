@@ -12,7 +12,9 @@ from tests.analysis.nvml_simulator import Board, Curve, Measurement, Sidecar, in
 Rng = np.random.Generator
 
 
-def cell(rng: Rng, board: Board, sidecar: Sidecar | None = None, throttle: tuple[float, float] | None = None) -> Measurement:
+def cell(
+    rng: Rng, board: Board, sidecar: Sidecar | None = None, throttle: tuple[float, float] | None = None
+) -> Measurement:
     """throttle: (s after the window's begin from which on, share of the load's power that is left)."""
     start = 1000 + rng.uniform(0, 1)
     end, warm = start + 5, start - 2
@@ -50,15 +52,17 @@ def _near_the_end(rng: Rng) -> tuple[float, float]:
 KINDS: dict[str, Callable[[Rng], Measurement]] = {
     "counter read every 0.5 to 3 s": lambda rng: cell(rng, Board(), Sidecar(energy_interval_s=rng.uniform(0.5, 3))),
     "counter up to 0.5 s late": lambda rng: cell(rng, Board(counter_lag_s=rng.uniform(0.1, 0.5))),
-    "the same, a throttle near the end": lambda rng: cell(
+    "counter up to 0.5 s late, a throttle near the end": lambda rng: cell(
         rng, Board(counter_lag_s=rng.uniform(0.1, 0.5)), throttle=_near_the_end(rng)
     ),
     "counter and power late, a throttle near the end": lambda rng: cell(
         rng, Board(lag_s=rng.uniform(0.1, 0.5)), throttle=_near_the_end(rng)
     ),
     "averages over 1 s, no counter": lambda rng: cell(rng, _averaging(False)),
-    "the same, a throttle at half": lambda rng: cell(rng, _averaging(False), throttle=(2.5, 0.5)),
-    "the same, a throttle near the end": lambda rng: cell(rng, _averaging(False), throttle=_near_the_end(rng)),
+    "averages over 1 s, no counter, a throttle at half": lambda rng: cell(rng, _averaging(False), throttle=(2.5, 0.5)),
+    "averages over 1 s, no counter, a throttle near the end": lambda rng: cell(
+        rng, _averaging(False), throttle=_near_the_end(rng)
+    ),
     "averages over 1 s and a counter, a throttle near the end": lambda rng: cell(
         rng, _averaging(True), throttle=_near_the_end(rng)
     ),

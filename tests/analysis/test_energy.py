@@ -308,7 +308,9 @@ def test_readings_of_another_boot_have_another_clock(build: Any, opened: Any) ->
     again, again_end = start + 2 * SECOND, start + 7 * SECOND
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, power), name="power-boot1.csv")
-    run.power(meter(again - 2 * SECOND, again_end + 2 * SECOND, None, lambda t: 500.0 if again <= t < again_end else 50.0))
+    run.power(
+        meter(again - 2 * SECOND, again_end + 2 * SECOND, None, lambda t: 500.0 if again <= t < again_end else 50.0)
+    )
     spell = {"start_ns": start - 29 * SECOND // 10, "end_ns": start - 21 * SECOND // 10}
     before = {"boot_id": "a", "cells": [first], "power": ["power-boot1.csv"], "idle_without_context": {"gpu0": [spell]}}
     run.run_json(boot_id="b", earlier_boots=[before], idle_without_context={"gpu0": [{**spell}]})

@@ -15,7 +15,7 @@ SECOND = 10**9
 
 
 def gpu_run(build: Any, power_mw: Any, seconds: int = 20, **cell: Any) -> Any:
-    """A GPU at `power_mw(t in s)`, read every 100 ms from 2 s before to 2 s after a window of 19 ms inferences, which are not in step with a sensor."""
+    """A GPU at `power_mw(t in s)`, read every 100 ms from 2 s before to 2 s after a window of 19 ms inferences."""
     run = build(device="gpu0", device_name="NVIDIA Test", uuid="GPU-1")
     begin = run.now_ns
     run.cell("torch", 8, durations_ns=[19 * MS] * (50 * seconds), **cell)

@@ -66,7 +66,7 @@ def test_a_cell_that_began_too_warm_is_marked(build: Any, opened: Any, waited: d
 
 
 def _metered(build: Callable[..., Any], length_ms: int, low_w: float, high_w: float, warm_ms: int = 0) -> Any:
-    """One window at high_w, which began warm_ms before it, within low_w before and after, and readings every 20 ms of a true counter and true power."""
+    """A window at high_w, which began warm_ms before it, within low_w; a true counter and true power every 20 ms."""
     run = build(device="gpu0", device_name="G", uuid="GPU-1")
     start = run.now_ns
     run.cell(durations_ns=[10 * MS] * (length_ms // 10), idle_ns=2 * SECOND)

@@ -219,7 +219,7 @@ class DockerRunner:
     def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
         out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
-        command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none"]
+        command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none", "--edges", INSIDE_RUN]
         if device is not next(iter(context.devices.values())):
             command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
