@@ -72,7 +72,7 @@ class Watch:
 
 def _changed_ns(place: str) -> Optional[int]:
     try:
-        found = os.lstat(place)  # noqa: PTH116 - asked 50 times a second
+        found = os.lstat(place)
     except OSError:
         return None
     return found.st_mtime_ns if stat.S_ISREG(found.st_mode) else None
