@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis import tables
-from analysis.selection import Selection
+from analysis.results import tables
+from analysis.results.selection import Selection
 from common import schema
 
 MS = 10**6
