@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from tests.analysis.faulty_boards import KINDS
 from tests.analysis.nvml_simulator import Measurement, write_run
 
