@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SQL = Path(__file__).parents[1] / "sql"
 #: statements that only power readings need
-METERED = ("20_energy.sql", "30_conditions.sql")
+METERED = ("20_energy.sql", "25_energy_choice.sql", "30_conditions.sql")
 
 
 #: whether a statement names a view

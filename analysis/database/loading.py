@@ -241,6 +241,13 @@ def _measure(database: Database, batch: Batch) -> None:
     connection.execute("INSERT INTO measured BY NAME FROM batch.measured")
 
 
+#: what the views of `live` find of power readings, each from those before it
+_METER_STEPS = (
+    "meter", "energy_window", "power_cumulated", "instant", "counter_reading", "counter_within", "meter_energy", "idle_level",
+    "extent", "shift", "metered",
+)  # fmt: skip
+
+
 def _meter(database: Database, batch: Batch) -> None:
     """Energy and conditions of the cells of some runs, from their power readings or what an imported source measured."""
     connection = database.connection
@@ -261,7 +268,7 @@ def _meter(database: Database, batch: Batch) -> None:
     connection.execute(
         "CREATE OR REPLACE TABLE batch.run AS SELECT unnest($1) AS run", [[run.name for run in batch.runs]]
     )
-    for table in ("meter", "energy_window", "power_cumulated", "counter_step", "meter_energy"):
+    for table in _METER_STEPS:
         connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
     for table in ("energy", "unmetered", "conditions"):
         connection.execute(f"INSERT INTO {table} BY NAME FROM live.{table}")

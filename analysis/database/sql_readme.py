@@ -52,11 +52,23 @@ def _with_an_empty_run() -> dict[str, list[tuple[str, str]]]:
         }
 
 
+#: Whose columns a view shows under their own names. All others have none: what `device` means in one file it does not in another.
+_SHOWS = {
+    "cells": "cell.csv", "results": "cell.csv", "comparison": "cell.csv", "samples": "samples.csv", "device_times": "device_times.csv",
+    "power": "power.csv", "attempts": "attempts.csv",
+}  # fmt: skip
+
+
+def meaning(view: str, column: str) -> str:
+    """What the schema says of a view's column, by the view's file; "" for one that SQL derives."""
+    columns = (*schema.FILES.get(_SHOWS.get(view, ""), ()), *schema.CELL[:1])  # the cell's key is one everywhere
+    return next((c.meaning for c in columns if c.name == column), "")
+
+
 def text() -> str:
     """The whole page."""
     comments = _comments()
     columns = _with_an_empty_run()
-    meaning = {column.name: column for columns in schema.FILES.values() for column in columns}
     lines = [_INTRODUCTION]
     for view in SHOWN:
         sentence = comments[view]
@@ -69,8 +81,7 @@ def text() -> str:
             "|---|---|---|",
         ]
         for name, kind in columns[view]:
-            column = meaning.get(name)
-            lines.append(f"| `{name}` | {kind} | {column.meaning.replace('|', '/') if column else ''} |")
+            lines.append(f"| `{name}` | {kind} | {meaning(view, name).replace('|', '/')} |")
         lines.append("")
     lines += [
         "## Columns of the files",

@@ -25,8 +25,8 @@ Row = Mapping[str, Any]
 
 #: Columns of comparison.csv beside the metrics.
 FACTS = (
-    *DIMENSIONS, "status", "message", "marks", "replicates", "samples", "energy_basis", "framework_version", "model_hash",
-    "weights", "device_uuid", "compute_capability", "origin", "created_utc", "cell_keys",
+    *DIMENSIONS, "status", "message", "marks", "replicates", "samples", "energy_basis", "energy_way", "framework_version",
+    "model_hash", "weights", "device_uuid", "compute_capability", "origin", "created_utc", "cell_keys",
 )  # fmt: skip
 
 

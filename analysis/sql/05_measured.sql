@@ -1,17 +1,20 @@
 -- What is left of the files of many rows: one row for each cell. `live` finds it (10_samples, 20_energy, 30_conditions).
 
--- measured: one row per cell with inferences: bounds of its window, latency quantiles 0.5, 0.9, 0.95, 0.99, 0.999 in ns
+-- measured: one row per cell with inferences: bounds of its window, latency quantiles 0.5, 0.9, 0.95, 0.99, 0.999 in ns;
+-- stalls are times of more than 3 % of the window in which nothing was finished, less what is usual between two ends
 CREATE TABLE measured (
   run VARCHAR, cell_key VARCHAR, n BIGINT, window_start_ns BIGINT, window_end_ns BIGINT, busy_ns DOUBLE, mean_ns DOUBLE,
-  min_ns DOUBLE, max_ns DOUBLE, quantile_ns DOUBLE[],
+  min_ns DOUBLE, max_ns DOUBLE, scatter_ns DOUBLE, quantile_ns DOUBLE[],
+  stalled_ns DOUBLE, longest_stall_ns DOUBLE,
   server_inferences BIGINT, arrivals_ns BIGINT, mean_wait_ns DOUBLE, wait_quantile_ns DOUBLE[], serve_quantile_ns DOUBLE[]
 );
 
 -- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
 CREATE TABLE energy (
   run VARCHAR, cell_key VARCHAR, class VARCHAR, meters BIGINT, seconds DOUBLE, counter_j DOUBLE, integral_j DOUBLE,
-  basis VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,
-  idle_after_w DOUBLE, idle_without_context_w DOUBLE, net_j DOUBLE, images DOUBLE, longest_gap_s DOUBLE, uncertainty_j DOUBLE, suspect VARCHAR
+  basis VARCHAR, way VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,
+  idle_after_w DOUBLE, idle_without_context_w DOUBLE, net_j DOUBLE, images DOUBLE, longest_gap_s DOUBLE, uncertainty_j DOUBLE,
+  net_uncertainty_j DOUBLE, suspect VARCHAR
 );
 
 -- unmetered: one row per cell without energy in a run whose meter told some at other times, with the sentence why

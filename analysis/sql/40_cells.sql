@@ -68,16 +68,20 @@ GROUP BY run, cell_key;
 
 -- throughput: one row per cell: images of the window by its length, from the begin of the first inference to the end of
 -- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.
--- coverage is the share of the window spent inside inferences (above 1 where several are in flight)
+-- coverage is the share of the window spent inside inferences (above 1 where several are in flight); stalled_s are the times in
+-- it, each above 3 % of it, in which nothing was finished, images_per_s_without_stalls the throughput of the rest
 CREATE VIEW throughput AS
 SELECT m.run, m.cell_key, 'window' AS basis, m.n * images_of_row(cell.scenario, cell.batch_size) AS images,
   (m.window_end_ns - m.window_start_ns) / 1e9 AS window_s,
   m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
   (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * images_of_row(cell.scenario, cell.batch_size)) AS seconds_per_image,
-  m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage
+  m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage,
+  m.stalled_ns / 1e9 AS stalled_s, m.longest_stall_ns / 1e9 AS longest_stall_s,
+  m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns - m.stalled_ns, 0)
+    AS images_per_s_without_stalls
 FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
 UNION ALL
-SELECT run, cell_key, 'passes', sum(images), sum(duration_s), avg(images / duration_s), avg(duration_s / images), NULL
+SELECT run, cell_key, 'passes', sum(images), sum(duration_s), avg(images / duration_s), avg(duration_s / images), NULL, NULL, NULL, NULL
 FROM pass_row GROUP BY run, cell_key;
 
 -- queueing: one row per cell of the server scenario: how the latency splits into waiting in the queue and inference, and what

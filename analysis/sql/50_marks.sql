@@ -23,8 +23,9 @@ SELECT run, cell_key, 'energy_integral', 'integral of ' || coalesce(power_source
 FROM energy WHERE class = 'gpu' AND basis = 'integral'
 UNION ALL
 SELECT run, cell_key, 'energy_coarse',
-  string_agg(printf('%s: %.2f J, give or take %.2f J', class, gross_j, uncertainty_j), '; ' ORDER BY class)
-FROM energy WHERE uncertainty_j > 0.05 * gross_j GROUP BY ALL
+  string_agg(printf('%s: %.2f J, give or take %.2f J', class, gross_j, uncertainty_j)
+    || coalesce(printf(', net %.2f J, give or take %.2f J', net_j, net_uncertainty_j), ''), '; ' ORDER BY class)
+FROM energy WHERE uncertainty_j > 0.02 * gross_j OR net_uncertainty_j > 0.02 * abs(net_j) GROUP BY ALL
 UNION ALL
 SELECT run, cell_key, 'no_power', why FROM unmetered
 UNION ALL
@@ -36,6 +37,9 @@ FROM cells WHERE foreign_processes > 0 AND device <> 'cpu'
 UNION ALL
 SELECT t.run, t.cell_key, 'gaps', printf('%.1f %% of the window', 100 * (1 - t.coverage / coalesce(cells.streams, 1)))
 FROM throughput AS t JOIN cells USING (run, cell_key) WHERE t.coverage < 0.95 * coalesce(cells.streams, 1) AND cells.scenario <> 'server'
+UNION ALL
+SELECT run, cell_key, 'stalled', printf('%.2f s in all, %.2f s at a time; %.1f images/s without', stalled_s, longest_stall_s, images_per_s_without_stalls)
+FROM throughput WHERE stalled_s > 0
 UNION ALL
 SELECT m.run, m.cell_key, 'outside', 'window and measure phase do not agree'
 FROM measured AS m JOIN phases AS p USING (run, cell_key)

@@ -49,6 +49,7 @@ from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
 from common.model_files import ModelFiles
+from common.window_edges import EDGE_SECONDS, tell
 
 Say = Callable[..., None]
 
@@ -176,11 +177,13 @@ class Worker:
         with loop.collector_held() as collector_off:
             with record.phase("warmup"):
                 warmup = scenario.warm_up(stage, cell, settings, progress.warming)
+                self._edge(adapter.run)
             record.learn(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
             collector_off()
             self._say("phase", name="measure", start_ns=time.monotonic_ns())
             done = scenario.measure(stage, cell, settings, warmup, progress.measuring)
         record.end_phase("measure", done.begin_ns, done.end_ns)
+        self._edge()
         record.measurement = done
         record.learn(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
         if done.failure and outcome.status == "ok":
@@ -190,6 +193,15 @@ class Worker:
         record.device_times = self._time_on_device(adapter, record)
         self._idle(record, "idle")
         return outcome
+
+    def _edge(self, busy: Callable[[], None] = lambda: time.sleep(EDGE_SECONDS)) -> None:
+        """Lets the sidecar read the energy counter here, outside of the window: before it under the load, after it at rest."""
+        run = Path(self._job.run_dir)
+        if any(run.glob("power*.csv")):
+            tell(run)
+            end_ns = time.monotonic_ns() + int(EDGE_SECONDS * 1e9)
+            while time.monotonic_ns() < end_ns:
+                busy()
 
     def _idle(self, record: Record, name: str) -> None:
         """Sleeps with the framework's context open while the sidecar reads what the device draws.

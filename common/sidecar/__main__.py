@@ -21,6 +21,7 @@ from common.sidecar.lifetime import Lifetime
 from common.sidecar.nvml import NvmlUnavailable, open_nvml
 from common.sidecar.rapl import POWERCAP, Rapl
 from common.sidecar.sampler import MS, Intervals, NothingLeft, Sampler
+from common.window_edges import MARKER, Watch
 
 
 def _say(sentence: str) -> None:
@@ -63,6 +64,12 @@ def _arguments(argv: Optional[List[str]]) -> argparse.Namespace:
     add("--parent-pid", type=int, metavar="PID", help="end when this process ends")
     add("--until-stdin-closes", action="store_true", help="end when standard input is closed")
     add("--until-file", type=Path, metavar="FILE", help="end when this file exists")
+    add(
+        "--edges",
+        type=Path,
+        metavar="DIR",
+        help=f"read the energy counters when a file {MARKER} in DIR, or in a folder of it, is touched",
+    )
     add("--once", action="store_true", help="one reading of everything, then end")
     return parser.parse_args(argv)
 
@@ -108,7 +115,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     intervals = Intervals(
         arguments.interval_ms, arguments.energy_interval_ms, arguments.slow_interval_ms, arguments.retry_ms
     )
-    sampler = Sampler(nvml, gpus, rapl, file, intervals, _say)
+    edges = None if arguments.edges is None else Watch(arguments.edges)
+    sampler = Sampler(nvml, gpus, rapl, file, intervals, _say, edges)
     code = 0
     try:
         sampler.once()

@@ -11,6 +11,7 @@ from common.sidecar.gpu import Gpu, GpuLost
 from common.sidecar.lifetime import Lifetime
 from common.sidecar.nvml import NvmlUnavailable, open_nvml
 from common.sidecar.rapl import Rapl
+from common.window_edges import Watch
 
 MS = 1_000_000
 #: rows wait at most this long for the disk; a kill loses no more (the promise is 200 ms)
@@ -86,10 +87,18 @@ class Sampler:
     """Reads all sources into the file until the lifetime is over.
 
     nvml: the initialised pynvml module, or None where no GPU is to be read. gpus: what was found at the start.
+    edges: where workers tell that a window begins or ends; None reads at the intervals alone.
     """
 
     def __init__(
-        self, nvml: Any, gpus: List[Gpu], rapl: Rapl, file: PowerFile, intervals: Intervals, say: Callable[[str], None]
+        self,
+        nvml: Any,
+        gpus: List[Gpu],
+        rapl: Rapl,
+        file: PowerFile,
+        intervals: Intervals,
+        say: Callable[[str], None],
+        edges: Optional[Watch] = None,
     ) -> None:
         self._nvml = nvml
         self._sources = [_Source(gpu, order, len(gpus), intervals) for order, gpu in enumerate(gpus)]
@@ -97,6 +106,7 @@ class Sampler:
         self._file = file
         self._intervals = intervals
         self._say = say
+        self._edges = edges
         self._rapl_clock = _Clockwork(0, intervals.energy_ns)
         self._last_loss = ""
         self.missed_rounds = 0
@@ -138,12 +148,14 @@ class Sampler:
                 time.sleep(wait / 1e9)
 
     def _round(self, now: int) -> None:
-        if self._rapl.domains and self._rapl_clock.due(now):
+        # a window begins or ends: its energy wants a reading of the counter there
+        edge = self._edges is not None and self._edges.told(now)
+        if self._rapl.domains and (self._rapl_clock.due(now) or edge):
             for row in self._rapl.read():
                 self._file.add(row)
         for source in self._sources:
             if not source.lost:
-                energy = source.energy.due(now)
+                energy = source.energy.due(now) or edge
                 self._read(source, energy, source.slow.due(now))
                 if energy:
                     source.pace_energy()

@@ -15,7 +15,9 @@ import numpy as np
 
 from common.host.devices import cpu_model
 from tests.analysis import test_energy_truth as truth
+from tests.analysis.faulty_boards import KINDS
 from tests.analysis.nvml_simulator import Measurement
+from tests.analysis.test_faulty_boards import judged
 
 
 def rows_of(measurements: list[Measurement], seed: int, around_s: float = 0.8) -> list[dict[str, float]]:
@@ -35,6 +37,20 @@ def gross(
     print(f"{name}: {len(rows)} runs; error {middle:.2f}, {most:.2f}, {worst:.2f} %; within {within:.1%}", flush=True)
 
 
+def faults(name: str, make: Callable[[np.random.Generator], Measurement], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
+        found = judged(Path(folder), [make(rng) for _ in range(100)], seed + 1000)
+    gross, net = (np.array([100 * abs(row[at]) for row in found if row[at] is not None]) for at in (0, 1))
+    unmarked = [max(abs(row[0]), abs(row[1] or 0)) > 0.02 for row in found if not row[2]]
+    told = f"net {np.median(net):.2f}, {net.max():.1f} %" if len(net) else "net unknown"
+    print(
+        f"{name}: {len(found)} runs; gross {np.median(gross):.2f}, {gross.max():.1f} %; {told}; "
+        f"marked {len(found) - len(unmarked)}; beyond 2 % without a mark {sum(unmarked)}",
+        flush=True,
+    )
+
+
 def main() -> None:
     print(f"{cpu_model()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, {date.today()}")
     gross("steady", 11, lambda rng: [truth._steady(rng, counter_from_sensor=i % 2 == 1) for i in range(400)])
@@ -49,6 +65,9 @@ def main() -> None:
         name = "bursts" if counter else "bursts without a counter"
         gross(name, 41 + counter, lambda rng, c=counter: [truth._burst(rng, counter=c) for _ in range(1000)], 0.5)
     gross("constant", 51, lambda rng: [truth._constant(rng, 5.0) for _ in range(50)])
+
+    for number, (name, make) in enumerate(KINDS.items()):
+        faults(name, make, number)
 
     rng = np.random.default_rng(91)
     measurements, load_w, _ = zip(*(truth._warming(rng) for _ in range(300)), strict=True)

@@ -68,6 +68,9 @@ class Board:
     step_s: float = 0.1
     sensing_s: float = 0.025
     lag_s: float = 0.0
+    #: of the counter, where it is another; when it starts again at 0, if it does
+    counter_lag_s: float | None = None
+    counter_reset_s: float | None = None
     #: when the first step falls, 0 to step_s
     phase_s: float = 0.0
     counter: bool = True
@@ -75,6 +78,7 @@ class Board:
     counter_from_sensor: bool = False
     counter_start_mj: int = 5_000_000
     power_source: str = "instant"
+    compute_capability: str = "8.0"
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,11 @@ def readings(m: Measurement, first_s: float, last_s: float, rng: np.random.Gener
     sensed = last_step(done)
     watts = (m.curve.joules(sensed) - m.curve.joules(sensed - b.sensing_s)) / b.sensing_s
     unwrap = Unwrapper(ENERGY_SPAN_MJ, certain=False)
-    counted = b.counter_start_mj + np.floor(_counter_joules(m, last_step(begin)) * 1000 + 1e-6)
+    late = 0.0 if b.counter_lag_s is None else b.counter_lag_s - b.lag_s
+    steps = last_step(begin) - late
+    counted = b.counter_start_mj + np.floor(_counter_joules(m, steps) * 1000 + 1e-6)
+    if b.counter_reset_s is not None and (again := steps >= b.counter_reset_s).any():
+        counted = np.where(again, counted - counted[again][0], counted)
     energy = [
         int(unwrap(value % ENERGY_SPAN_MJ)) if reads and b.counter else ""
         for value, reads in zip(counted.tolist(), reads_energy.tolist(), strict=True)
@@ -161,7 +169,11 @@ def write_run(folder: Path, measurements: list[Measurement], rng: np.random.Gene
         for number, m in enumerate(measurements)
         if m.without_context
     }
-    (folder / "run.json").write_text(json.dumps({"idle_without_context": spells}))
+    devices = [
+        {"device": f"gpu{number}", "uuid": _uuid(number), "compute_capability": m.board.compute_capability}
+        for number, m in enumerate(measurements)
+    ]
+    (folder / "run.json").write_text(json.dumps({"idle_without_context": spells, "devices": devices}))
     names = schema.header("power.csv")
     with (folder / "power.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -192,8 +192,8 @@ def test_bursts_are_within_the_stated_bound(tmp_path: Path, counter: bool) -> No
     bounds = np.array([row["uncertainty_j"] for row in rows])
     assert np.mean(np.abs(errors) <= bounds) >= 0.95
     swing = np.array([m.curve.watts[1] - m.curve.watts[0] for m in measurements])
-    assert np.quantile(bounds / swing, 0.95) <= 0.35, (
-        "0.2 s and the longest gap (up to 0.1 s and a round) at full swing"
+    assert np.quantile(bounds / swing, 0.95) <= 1.3, (
+        "0.6 s of lateness and 0.3 s in short windows at full swing, and what steps add"
     )
 
 

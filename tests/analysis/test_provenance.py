@@ -65,19 +65,19 @@ def test_a_cell_that_began_too_warm_is_marked(build: Any, opened: Any, waited: d
     assert [row["why"] for row in opened(run).query("FROM marks WHERE mark = 'warm'")] == ([why] if why else [])
 
 
-def _metered(build: Callable[..., Any], length_ms: int, low_w: float, high_w: float) -> Any:
-    """One window at high_w within low_w before and after, and readings every 20 ms of a true counter and true power."""
+def _metered(build: Callable[..., Any], length_ms: int, low_w: float, high_w: float, warm_ms: int = 0) -> Any:
+    """A window at high_w, which began warm_ms before it, within low_w; a true counter and true power every 20 ms."""
     run = build(device="gpu0", device_name="G", uuid="GPU-1")
     start = run.now_ns
     run.cell(durations_ns=[10 * MS] * (length_ms // 10), idle_ns=2 * SECOND)
     end = start + length_ms * MS
     rows = []
     for t in range(start - 2 * SECOND, end + 3 * SECOND, 20 * MS):
-        inside = min(max(t, start), end) - start
+        inside = min(max(t, start - warm_ms * MS), end) - start
         joules = (low_w * (t - start) + (high_w - low_w) * inside) / 1e9 + 1e6
         rows.append({
             "t_ns": t, "domain": "gpu", "uuid": "GPU-1", "device": 0, "power_source": "instant", "energy_mj": joules * 1000,
-            "power_mw": 1000 * (high_w if start <= t < end else low_w), "event_reasons": 0, "temperature_c": 60,
+            "power_mw": 1000 * (high_w if start - warm_ms * MS <= t < end else low_w), "event_reasons": 0, "temperature_c": 60,
         })  # fmt: skip
     (run.folder / "power.csv").write_text(schema.to_csv("power.csv", rows))
     return run
@@ -86,13 +86,14 @@ def _metered(build: Callable[..., Any], length_ms: int, low_w: float, high_w: fl
 def test_energy_of_a_burst_is_marked_as_coarse_and_of_a_long_window_is_not(build: Any, opened: Any) -> None:
     burst = opened(_metered(build, 400, 80, 300))
     (mark,) = burst.query("FROM marks WHERE mark = 'energy_coarse'")
-    (row,) = burst.query("SELECT gross_j, uncertainty_j FROM energy")
+    (row,) = burst.query("SELECT gross_j, uncertainty_j, net_j, net_uncertainty_j FROM energy")
     assert row["uncertainty_j"] > 0.05 * row["gross_j"]
-    assert mark["why"] == f"gpu: {row['gross_j']:.2f} J, give or take {row['uncertainty_j']:.2f} J"
+    both = [("", "gross_j", "uncertainty_j"), ("net ", "net_j", "net_uncertainty_j")]
+    assert mark["why"] == "gpu: " + ", ".join(f"{n}{row[a]:.2f} J, give or take {row[b]:.2f} J" for n, a, b in both)
 
 
 def test_a_long_window_at_constant_power_is_not_coarse(build: Any, opened: Any) -> None:
-    long = opened(_metered(build, 5000, 80, 300))
+    long = opened(_metered(build, 5000, 80, 300, warm_ms=1000))
     assert long.query("FROM marks WHERE mark = 'energy_coarse'") == []
     assert long.query("SELECT uncertainty_j FROM energy")[0]["uncertainty_j"] > 0
 

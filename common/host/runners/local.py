@@ -25,7 +25,7 @@ from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import write_lost_cells
-from common.host.runners.metering import intake_for, metering_folder
+from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
@@ -186,7 +186,8 @@ class LocalRunner:
     def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
         # The first one's sidecar reads the CPU's energy.
-        options = [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
+        options = ["--edges", str(jobs_folder(run))]
+        options += [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
         intake = intake_for(context, device)
         sidecar = LocalSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", options)
         try:

@@ -34,7 +34,7 @@ from common.host.runners.containers.sidecar import ContainerSidecar
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
-from common.host.runners.metering import intake_for, metering_folder
+from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import check_writable
 from common.job import Job
@@ -43,6 +43,8 @@ from common.model_files import ModelFiles
 #: where things lie inside every container
 INSIDE = "/opt/framewatt"
 INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
+#: the folders of all jobs, read-only: in them the sidecar sees when a window begins and ends
+INSIDE_JOBS = "/data/jobs"
 INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/data/picture.npy"
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
@@ -241,7 +243,8 @@ class DockerRunner:
     def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
         run = context.run.folder
         intake = intake_for(context, device)
-        command = ["--out", f"{INSIDE_RUN}/{intake.file.name}", "--gpus", device.uuid or "none"]
+        jobs = jobs_folder(run)
+        command = ["--out", f"{INSIDE_RUN}/{intake.file.name}", "--gpus", device.uuid or "none", "--edges", INSIDE_JOBS]
         if device is not next(iter(context.devices.values())):
             command.append("--no-rapl")  # the first one's sidecar reads it
         arguments = self._limits.arguments()
@@ -253,7 +256,10 @@ class DockerRunner:
             remove_named(self._client, name)
             return self._create(
                 self._tag(SIDECAR), name, command,
-                volumes={str(intake.folder): {"bind": INSIDE_RUN, "mode": "rw"}},
+                volumes={
+                    str(intake.folder): {"bind": INSIDE_RUN, "mode": "rw"},
+                    str(jobs): {"bind": INSIDE_JOBS, "mode": "ro"},
+                },
                 cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
             )  # fmt: skip
 
