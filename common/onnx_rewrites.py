@@ -107,6 +107,91 @@ def lift_constants(model: Any) -> int:
     return len(lifted)
 
 
+#: what is computed in advance holds at most so many values: a table that is only broadcast stays small
+_MOST_FOLDED = 1 << 24
+#: operators whose result is no function of their inputs alone, or that are left for the framework to see
+_NOT_FOLDED = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+
+
+def fold_constants(model: Any) -> int:
+    """Computes the nodes whose inputs are all constants, by onnx's own evaluator: an Identity around a weight, most often.
+
+    Importers look for weights among the initializers, and find them there afterwards, under the name that the node gave.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    graph = _Graph(model)
+    values = {name: graph.constant(name) for name in graph.initializers}
+    known = {name: value for name, value in values.items() if value is not None}
+    folded: List[Any] = []
+    for node in graph.proto.node:
+        nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if node.domain not in ("", "ai.onnx") or nested or node.op_type in _NOT_FOLDED or not node.input:
+            continue
+        names = [name for name in node.input if name]
+        if any(name not in known for name in names) or graph.outputs.intersection(node.output):
+            continue
+        if node.op_type == "Identity":
+            made: List[Any] = [known[node.input[0]]]
+        else:
+            inputs = [
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
+                for name in set(names)
+            ]
+            outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+            alone = helper.make_model(
+                helper.make_graph([node], "one", inputs, outputs),
+                opset_imports=list(model.opset_import), ir_version=model.ir_version,
+            )  # fmt: skip
+            try:
+                made = list(ReferenceEvaluator(alone).run(None, {name: known[name] for name in set(names)}))
+            except Exception:
+                continue
+        if any(not isinstance(value, np.ndarray) or value.size > _MOST_FOLDED for value in made):
+            continue
+        for name, value in zip([name for name in node.output if name], made):
+            known[name] = value
+            graph.add_initializer(name, value)
+        folded.append(node)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
+def give_outputs_nodes_of_their_own(model: Any) -> int:
+    """Puts an Identity before every output of the graph, each with a name of its own.
+
+    onnx2torch returns what nodes return: two outputs of one node, or an output that is an input too, it cannot tell apart.
+    """
+    from onnx import helper
+
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {value.name for value in (*graph.input, *graph.initializer)}
+    renamed: Dict[str, str] = {}
+    made_here = {name for node in graph.node for name in node.output}
+    for value in graph.output:
+        inner = value.name
+        while inner in taken:
+            inner += "_"
+        taken.add(inner)
+        if value.name in made_here:
+            renamed[value.name] = inner
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = renamed.get(name, name)
+    for number, value in enumerate(graph.output):
+        # an output that no node makes is an input or a constant as it is
+        source = renamed.get(value.name, value.name)
+        target = value.name if source != value.name else f"{value.name}_"
+        graph.node.append(helper.make_node("Identity", [source], [target], name=f"framewatt_output_{number}"))
+        value.name = target
+    del graph.value_info[:]
+    return len(graph.output)
+
+
 def fold_scale_and_shift(model: Any) -> int:
     """Folds `Conv -> Mul(per channel)` and `Conv -> Add(per channel)`, a batch normalisation spelt out, into the Conv.
 

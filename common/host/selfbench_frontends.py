@@ -80,7 +80,7 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
             sides.append(SideProcess(f"the {name}", command, worker_environment(job), folder / f"{name}.log"))
         for side in sides:
             side.facts()
-        outputs = [np.load(folder / name / alternating.OUTPUT).astype(np.float64) for name in SIDES]
+        outputs = [np.load(folder / name / f"{alternating.OUTPUT}.npy").astype(np.float64) for name in SIDES]
         difference = parity.relative_l2(outputs[1], outputs[0])
         if difference > parity.TOLERANCES[case.precision][1]:
             raise UserError(f"{case.variant.name}: the outputs of script and notebook differ by {difference:.2g}")
