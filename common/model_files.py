@@ -84,6 +84,8 @@ class ModelFiles:
     weights_dtype: str = ""
     #: where the model comes from, and by which exporter it reached each form, in one line
     born: str = ""
+    #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
+    notes: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -116,6 +118,7 @@ class ModelFiles:
             }
             fields = check(cls, known)
             fields["input_shape"] = tuple(fields["input_shape"])
+            fields["notes"] = tuple(fields["notes"])
             for name in ("inputs", "outputs"):
                 fields[name] = tuple(Tensor.of(one) for one in fields[name])
             return cls(root=root, **fields)

@@ -32,7 +32,7 @@ from rich.table import Table
 from analysis.intervals import Interval, percentile_draws
 from common.errors import UserError
 from common.harness.environment import worker_environment
-from common.host import environments
+from common.host import environments, models
 from common.host.containers import engine
 from common.host.containers.images import tag_of
 from common.host.containers.leftovers import remove_container
@@ -99,7 +99,7 @@ class Bench:
         self.runner = DockerRunner(by_name, Limits())
         self.runner.prepare([variant], "cpu", lambda *step: None)
         self.data = data
-        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, "auto", lambda *step: None)
+        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, models.Asked(), lambda *step: None)
         self.case = Case(
             variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(), data.cache, threads,
             str(BATCH_SIZE),

@@ -29,6 +29,7 @@ from analysis.intervals import Interval, percentile_draws
 from common.errors import UserError
 from common.harness import alternating, parity
 from common.harness.environment import worker_environment
+from common.host import models
 from common.host import options as opt
 from common.host.devices import the_cpu
 from common.host.image_registry import all_variants, load_images
@@ -154,7 +155,7 @@ def measure(
     with steps.show("Setting up") as on_step:
         runner.prepare(chosen, "cpu", on_step, notebook=True)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model("MobileNetV3L", data, "auto", on_step)
+        model = runner.ensure_model("MobileNetV3L", data, models.Asked(), on_step)
     data.cache.mkdir(parents=True, exist_ok=True)
     cpu = the_cpu()
     cases = [

@@ -331,14 +331,15 @@ def verify(
     batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES)
     # Without pinned memory of their own, ONNX Runtime and TensorFlow have no plain loop with copies on a GPU.
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "device"), IO_MODES)
-    models.source(options.model)
+    asked = models.asked_of(options)
+    models.check(models.source(options.model), asked)
     by_name = {image.name: image for image in images}
     runner = LocalRunner(by_name, options.python or None)
     steps = Steps(console)
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
+        model = runner.ensure_model(options.model, data, asked, on_step)
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

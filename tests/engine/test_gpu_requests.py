@@ -21,6 +21,7 @@ from common.host.containers.limits import Limits
 from common.host.containers.runner import DockerRunner
 from common.host.devices import Device
 from common.host.image_registry import Variant, load_images
+from common.host.models import Asked
 from common.host.paths import IMAGES
 from common.host.plan import Request, make_plan
 from common.host.runner import Context
@@ -93,7 +94,7 @@ def context_of(run_bench: Bench) -> Iterator[tuple[Context, DockerRunner, list[A
     images = {image.name: image for image in load_images(IMAGES)}
     runner = DockerRunner(images, Limits(), "cdi")
     variant: Variant = next(v for v in images["onnxrt"].variants if v.name == "onnxrt")
-    model = runner.ensure_model(str(run_bench.model), run_bench.data, "auto", lambda *step: None)
+    model = runner.ensure_model(str(run_bench.model), run_bench.data, Asked(), lambda *step: None)
     runner.prepare([variant], "gpu", lambda *step: None)
     options = run_bench.options()
     request = Request(

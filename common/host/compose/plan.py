@@ -109,6 +109,9 @@ def write_job(run: Run, planned: PlannedJob, request: Request, device: Device, m
         settings=request.settings,
         threads=request.threads,
         seed=seed,
+        model_file=request.model_file,
+        item=request.item,
+        items_per_sample=request.items_per_sample,
     )
     path = run.folder / "jobs" / f"{planned.name}.json"
     job.write(path)
@@ -120,7 +123,7 @@ def plan(flavour: str, meeting: Meeting) -> int:
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
-    model = models.existing_model(models.source(options.model), data.models, options.weights)
+    model = models.existing_model(models.source(options.model), data.models, models.asked_of(options))
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)

@@ -30,7 +30,7 @@ def prepare(flavour: str, meeting: Meeting) -> int:
             meeting.end, meeting.model_exists, meeting.power_expected, meeting.idle, meeting.run, *meeting.turns.iterdir()
         ):  # fmt: skip
             file.unlink(missing_ok=True)
-        found = models.existing_model(wanted, data.models, options.weights)
+        found = models.existing_model(wanted, data.models, models.asked_of(options))
         if found is not None:
             meeting.model_exists.touch()
         give(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))

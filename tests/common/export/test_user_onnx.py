@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.host.models import ensure_model, find_model
+from common.host.models import Asked, ensure_model, find_model
 from common.model_files import ModelFiles
 
 pytestmark = pytest.mark.framework
@@ -34,8 +35,8 @@ BAD = {
 }
 
 
-def export(file: Path, out: Path, python: Path, **options: tuple[float, float]) -> ModelFiles:
-    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, **options)
+def export(file: Path, out: Path, python: Path, **options: Any) -> ModelFiles:
+    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, Asked(**options))
 
 
 @pytest.mark.parametrize("name", BAD)

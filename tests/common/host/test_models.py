@@ -68,7 +68,7 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
     file.write_text("")
     wanted = models.source(str(file))
     assert wanted.image == "onnxrt"
-    assert models.exporter_arguments(wanted, Path("/models"), input_range=(-1.0, 1.0)) == [
+    assert models.exporter_arguments(wanted, Path("/models"), models.Asked(input_range=(-1.0, 1.0))) == [
         "common.export", "--onnx", str(file), "--out", "/models", "--input-range=-1,1",
     ]  # fmt: skip
 
@@ -96,7 +96,10 @@ def test_export_reports_steps_and_returns_the_model(tmp_path: Path) -> None:
         steps.append(step)  # type: ignore[arg-type]
 
     # imagenet is wanted and seeded exists: an exporter is asked
-    assert models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, "imagenet") == ready
+    assert (
+        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, models.Asked("imagenet"))
+        == ready
+    )
     assert steps == [(1, 2, "one")]
 
 
