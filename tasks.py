@@ -467,7 +467,7 @@ def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "
         "model": "name in the registry or an .onnx file; default: MobileNetV3L",
         "weights": help_of(Options)["weights"],
         "list": "only list the models of the registry",
-        **{name: help_of(Options)[name] for name in ("shape", "rebatch", "inputs", "input_range")},
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
         "debug": DEBUG_HELP,
     }
 )
