@@ -28,7 +28,7 @@ from analysis import (
 )
 from analysis.database import Database, open_runs
 from analysis.front_ends import FrontEnds
-from analysis.metrics import HEADLINES, METRICS
+from analysis.metrics import HEADLINES, METRICS, item_of, spoken_of
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
@@ -85,28 +85,29 @@ def analyze(
         variants = sorted({row["variant"] for row in rows})
         if baseline is not None and baseline not in variants:
             raise unknown("framework", baseline, variants)
-        every = tables.build(database, rows, list(METRICS), pivoted, sorting)
-        headlines = [table for table in every if table.metric.name in HEADLINES]
-        compared = front_ends.build(database, rows)
-        render_terminal.show(headlines, console)
-        if compared is not None:
-            render_front_ends.show(compared, console)
-        _tell(database, rows, console)
-        intervals = all_intervals(database, rows)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            paths = _write_tables(database, every, rows, out, formats, compared)
-            gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
-            drawings, plot_paths = _write_plots(gallery, out / "plots", console)
-            page = out / "report.html"
-            page.write_text(
-                report.render(
-                    database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
-                ),
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        with spoken_of(item_of(rows)):
+            every = tables.build(database, rows, list(METRICS), pivoted, sorting)
+            headlines = [table for table in every if table.metric.name in HEADLINES]
+            compared = front_ends.build(database, rows)
+            render_terminal.show(headlines, console)
+            if compared is not None:
+                render_front_ends.show(compared, console)
+            _tell(database, rows, console)
+            intervals = all_intervals(database, rows)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                paths = _write_tables(database, every, rows, out, formats, compared)
+                gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
+                drawings, plot_paths = _write_plots(gallery, out / "plots", console)
+                page = out / "report.html"
+                page.write_text(
+                    report.render(
+                        database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
+                    ),
+                    encoding="utf-8",
+                )
+            except OSError as error:
+                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
 

@@ -48,7 +48,8 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
 
 
 def _images_of_sample(row: Mapping[str, Any]) -> float:
-    return 1.0 if row["scenario"] == "server" else float(row["batch_size"])
+    """Images, or other items, that one row of samples.csv stands for."""
+    return (1.0 if row["scenario"] == "server" else float(row["batch_size"])) * float(row.get("items_per_sample", 1))
 
 
 def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> Draws | None:

@@ -152,6 +152,7 @@ def fold_constants(model: Any) -> int:
             continue
         for name, value in zip([name for name in node.output if name], made):
             known[name] = value
+            del graph.makers[name]  # else it would get another name
             graph.add_initializer(name, value)
         folded.append(node)
     if folded:

@@ -242,7 +242,7 @@ own AS (
     m.basis, m.power_source, m.gross_mj / 1e3 AS gross_j, idle_mw / 1e3 AS idle_w, before_mw / 1e3 AS idle_before_w,
     after_mw / 1e3 AS idle_after_w, without_context_mw / 1e3 AS idle_without_context_w,
     (m.gross_mj - idle_mw * m.seconds) / 1e3 AS net_j,
-    batch.measured.n * images_of_row(cell.scenario, cell.batch_size) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
+    batch.measured.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE
       WHEN m.counter_mj < 0 THEN 'the energy counter ran backwards within the window'
       WHEN m.counter_mj = 0 AND m.integral_mj > 0 THEN 'the energy counter stood still'

@@ -1,7 +1,8 @@
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
 SELECT
-  cell.* EXCLUDE (device_name, origin),
+  cell.* EXCLUDE (device_name, origin, item, items_per_sample),
+  coalesce(cell.item, 'image') AS item, coalesce(cell.items_per_sample, 1) AS items_per_sample,
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
@@ -61,14 +62,14 @@ SELECT run, cell_key, NULL, NULL, NULL, NULL, any_value(latency_ns) FILTER (quan
 FROM quantile_row WHERE (run, cell_key) NOT IN (SELECT (run, cell_key) FROM measured)
 GROUP BY run, cell_key;
 
--- throughput: one row per cell: images of the window by its length, from the begin of the first inference to the end of
+-- throughput: one row per cell: images (items, where the cell's item is another) of the window by its length, from the begin of the first inference to the end of
 -- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.
 -- coverage is the share of the window spent inside inferences (above 1 where several are in flight)
 CREATE VIEW throughput AS
-SELECT m.run, m.cell_key, 'window' AS basis, m.n * images_of_row(cell.scenario, cell.batch_size) AS images,
+SELECT m.run, m.cell_key, 'window' AS basis, m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) AS images,
   (m.window_end_ns - m.window_start_ns) / 1e9 AS window_s,
-  m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
-  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * images_of_row(cell.scenario, cell.batch_size)) AS seconds_per_image,
+  m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
+  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample)) AS seconds_per_image,
   m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage
 FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
 UNION ALL

@@ -80,12 +80,17 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
     arrays = given_values.read(asked.inputs) if asked.inputs is not None else None
     proto = onnx_reading.read(file)
     lift_constants(proto)
+    before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, asked, arrays)
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
         network = _Network(file, folder / "model.onnx", bound)
         progress.step("reference outputs")
         work = _Work(network, proto, asked, arrays)
+        if not network.optimizes(folder / "model.onnx"):
+            _open_again(proto, before, bound)
+            onnx_reading.save(proto, folder / "model.onnx")
+            work.notes.append("its axes stay open in the file: with fixed ones ONNX Runtime cannot optimize it")
         if network.dynamic:
             work.find_batch_axes()
         work.look_at_outputs()
@@ -159,6 +164,20 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
     return bound
 
 
+def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> None:
+    """Gives the inputs the axes that the file had, but for the batch's name.
+
+    A graph with branches for several lengths has no valid shape in those that are not taken, once the length is fixed.
+    """
+    for value in proto.graph.input:
+        if value.name in bound.shapes:
+            value.CopyFrom(before[value.name])
+            for dim, size in zip(value.type.tensor_type.shape.dim, bound.shapes[value.name]):
+                if size is None:
+                    dim.Clear()
+                    dim.dim_param = BATCH
+
+
 class _Network:
     """The graph in ONNX Runtime on the CPU, optimizations off."""
 
@@ -191,6 +210,17 @@ class _Network:
         if bound.fixed is not None and len(sizes) > 1 and sizes[0] == bound.fixed:
             axis = 0
         return values.Given(value.name, _NUMPY[value.type], tuple(size or 1 for size in sizes), axis)
+
+    @staticmethod
+    def optimizes(path: Path) -> bool:
+        """Whether ONNX Runtime can also make a session of it with its optimizations, as it is used."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception:
+            return False
+        return True
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}

@@ -7,7 +7,7 @@ Helper modules lie beside this file and are imported as `images.onnxrt.*`: the f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -205,8 +205,12 @@ class OnnxRuntimeAdapter:
             self._variant, self._cuda.device, self._stream, self._precision, choice, self._cache, prefix
         )
         self._cache.mkdir(parents=True, exist_ok=True)
-        chosen = sessions.options(self._ort, self._batch_axes, size)
-        session = sessions.create(self._ort, self._file(choice)[0], chosen, providers)
+
+        def open_session(axes: Sequence[str]) -> Any:
+            chosen = sessions.options(self._ort, axes, size)
+            return sessions.create(self._ort, self._file(choice)[0], chosen, providers)
+
+        session = sessions.with_axes_fixed(open_session, self._batch_axes)
         given = {tensor.name: (inputs[tensor.name].shape, np.dtype(tensor.dtype)) for tensor in self._model.inputs}
         made = {name: (self._output_shape(name, shape, size), kind) for name, shape, kind in sessions.outputs(session)}
         made = {tensor.name: made[tensor.name] for tensor in self._model.outputs}

@@ -94,6 +94,9 @@ def build(
     threads: Optional[int],
 ) -> CpuInference:
     """batch_axes: names of the axes that are `batch_size` long in `inputs`."""
-    chosen = sessions.options(ort, batch_axes, batch_size, threads)
-    session = sessions.create(ort, path, chosen, [(sessions.CPU, {})])
-    return CpuInference(ort, session, model, inputs)
+
+    def open_session(axes: Sequence[str]) -> Any:
+        chosen = sessions.options(ort, axes, batch_size, threads)
+        return sessions.create(ort, path, chosen, [(sessions.CPU, {})])
+
+    return CpuInference(ort, sessions.with_axes_fixed(open_session, batch_axes), model, inputs)

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -111,6 +111,20 @@ def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optio
         # shapes computed from the batch become constants, so that nothing of them is left to run
         chosen.add_free_dimension_override_by_name(axis, batch_size)
     return chosen
+
+
+def with_axes_fixed(open_session: Callable[[Sequence[str]], Any], batch_axes: Sequence[str]) -> Any:
+    """A session with its batch axes fixed; with them open where a branch that is not taken has no valid shape then."""
+    try:
+        return open_session(batch_axes)
+    except Unsupported:
+        if not batch_axes:
+            raise
+        try:
+            return open_session([])
+        except Unsupported:
+            pass
+        raise
 
 
 def create(ort: Any, path: Path, session_options: Any, providers: Sequence[Tuple[str, Mapping[str, str]]]) -> Any:
