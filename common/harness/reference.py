@@ -59,7 +59,7 @@ class Reference:
 
 def _joined(tensor: Tensor, units: Sequence[Arrays]) -> np.ndarray:
     if tensor.batch_axis is None:
-        return np.ascontiguousarray(units[0][tensor.name])
+        return np.asarray(units[0][tensor.name], order="C")  # ascontiguousarray() would give a scalar an axis
     return np.ascontiguousarray(np.concatenate([unit[tensor.name] for unit in units], axis=tensor.batch_axis))
 
 

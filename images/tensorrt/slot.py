@@ -215,7 +215,7 @@ class Slot:
             if self._io == "host":
                 np.copyto(self._host_inputs[name], values, casting="same_kind")
             else:
-                held = np.ascontiguousarray(values.astype(kind, casting="same_kind"))
+                held = np.array(values, dtype=kind, order="C")
                 self._cuda.memcpy_htod_async(self._device_inputs[name], held, self.stream)
                 self.stream.synchronize()
 
