@@ -236,6 +236,39 @@ def fold_scale_and_shift(model: Any) -> int:
     return len(folded)
 
 
+def fold_batch_normalisation(model: Any) -> int:
+    """Folds `Conv -> BatchNormalization` of constants into the Conv.
+
+    Method: (conv(x, W) + b - mean) * s + beta == conv(x, W * s) + (b - mean) * s + beta, s = gamma / sqrt(variance + epsilon).
+    """
+    graph = _Graph(model)
+    folded: List[Any] = []
+    for norm in graph.proto.node:
+        if norm.op_type != "BatchNormalization" or any(norm.output[1:]):
+            continue
+        conv = graph.makers.get(norm.input[0])
+        if conv is None or conv.op_type != "Conv" or graph.only_reader(conv.output[0]) is not norm:
+            continue
+        attributes = {attribute.name: attribute for attribute in norm.attribute}
+        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.float32(0)
+        numbers: List[Any] = [graph.constant(conv.input[1]), bias, *(graph.constant(name) for name in norm.input[1:5])]
+        if any(one is None for one in numbers) or ("training_mode" in attributes and attributes["training_mode"].i):
+            continue
+        weight, shift, gamma, beta, mean, variance = numbers
+        epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
+        scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
+        added = ((shift - mean) * scale + beta).astype(weight.dtype)
+        weight = (weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1))).astype(weight.dtype)
+        names = [graph.add_initializer(f"{norm.output[0]}_{what}", one) for what, one in (("w", weight), ("b", added))]
+        del conv.input[1:]
+        conv.input.extend(names)
+        conv.output[0] = norm.output[0]
+        folded.append(norm)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
 def _per_channel(value: np.ndarray, channels: int, rank: int) -> Optional[np.ndarray]:
     """The (channels,) vector that a broadcast constant is, None where it is none. rank: axes of the convolution's output."""
     if value.size == 1 and value.ndim <= rank:

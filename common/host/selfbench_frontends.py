@@ -37,7 +37,7 @@ from common.host.local_runner import LocalRunner
 from common.host.paths import IMAGES, DataFolder
 from common.host.progress import Steps
 from common.host.selfbench_containers import alternate, latency_ratios
-from common.host.verify import Case, SideEnded, SideProcess
+from common.host.verify import Case, SideEnded, SideProcess, arrays_of
 
 VARIANTS = "onnxrt,torch,keras"
 BATCH_SIZES = (1, 8, 32)
@@ -81,8 +81,12 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
             sides.append(SideProcess(f"the {name}", command, worker_environment(job), folder / f"{name}.log"))
         for side in sides:
             side.facts()
-        outputs = [np.load(folder / name / f"{alternating.OUTPUT}.npy").astype(np.float64) for name in SIDES]
-        difference = parity.relative_l2(outputs[1], outputs[0])
+        difference = max(
+            parity.differing(*outputs)
+            for outputs in zip(
+                *(arrays_of(folder / name, alternating.OUTPUT).values() for name in reversed(tuple(SIDES))), strict=True
+            )
+        )
         if difference > parity.TOLERANCES[case.precision][1]:
             raise UserError(f"{case.variant.name}: the outputs of script and notebook differ by {difference:.2g}")
         yield sides[0], sides[1]

@@ -293,11 +293,12 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
 
 def largest_difference(folder: Path) -> float:
     """How far apart the two sides' outputs are, of several outputs those that are farthest; NaN where one is missing."""
-    ours, theirs = _arrays(folder, "harness"), _arrays(folder, "native")
+    ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "native")
     return max(parity.differing(ours[name], theirs[name]) if name in theirs else math.nan for name in ours)
 
 
-def _arrays(folder: Path, stem: str) -> dict[str, np.ndarray]:
+def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:
+    """What a side wrote, by common/harness/alternating.save(): array_0, array_1, ..."""
     if (folder / f"{stem}.npy").exists():
         return {"array_0": np.load(folder / f"{stem}.npy")}
     with np.load(folder / f"{stem}.npz") as arrays:

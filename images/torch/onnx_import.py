@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -45,7 +45,11 @@ def load(path: Path) -> Imported:
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
     folded = onnx_rewrites.fold_scale_and_shift(model)
+    normalised = onnx_rewrites.fold_batch_normalisation(model)
     onnx_rewrites.give_outputs_nodes_of_their_own(model)
+    # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
+    with suppress(Exception):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     outputs = [value.name for value in model.graph.output]
@@ -61,7 +65,7 @@ def load(path: Path) -> Imported:
         [
             f"{lifted} constants lifted",
             f"{computed} computed in advance",
-            f"{folded} scales and shifts folded into convolutions",
+            f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions",
             f"{fused} hard-swish and hard-sigmoid fused",
         ]
     )

@@ -122,16 +122,16 @@ def with_batch_of(kind):
         ]
     else:
         nodes = [constant("shape", np.array([7, 1], np.int64)), helper.make_node("Reshape", ["x", "shape"], ["y"])]
-    return model(nodes, [value("x", [1, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
+    batch = "n" if kind == "refusing" else 1
+    return model(nodes, [value("x", [batch, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
 
 
 def with_sequence():
-    made = model(
+    return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
         [helper.make_tensor_sequence_value_info("picture", TensorProto.FLOAT, None)],
         [value("y", None)],
     )
-    return made
 
 
 def with_external_weights(folder):
@@ -164,6 +164,7 @@ def main(folder: Path) -> None:
         "recurrent": with_state(),
         "stuck": with_batch_of("stuck"),
         "mixing": with_batch_of("mixing"),
+        "refusing": with_batch_of("refusing"),
         "sequence": with_sequence(),
         "boxes": model(
             [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("NonZero", ["r"], ["places"])],

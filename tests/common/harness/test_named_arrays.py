@@ -122,3 +122,17 @@ def test_an_adapter_for_one_input_says_which_it_cannot_feed() -> None:
     assert only({"x": np.zeros(2)}).shape == (2,)
     with pytest.raises(Unsupported, match="not 2 \\(x, mask\\)"):
         only({"x": np.zeros(2), "mask": np.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("precision", "weights", "judged"),
+    [
+        ("fp32", "float32", "fp32"),
+        ("fp32", "float16", "fp16"),
+        ("fp32", "int8 (quantized: QDQ)", "int8"),
+        ("int8", "float16", "int8"),
+        ("fp16", "", "fp16"),
+    ],
+)
+def test_the_coarser_of_precision_and_weights_is_judged(precision: str, weights: str, judged: str) -> None:
+    assert parity.judged_as(precision, weights) == judged

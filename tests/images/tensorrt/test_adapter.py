@@ -75,7 +75,7 @@ def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, li
     adapter.run()
     assert library.fake_launches() == before + 2
     # the pinned input alone is changed: only a copy inside the graph can bring it to the device
-    adapter._slots[0]._host_input[...] = 1
+    adapter._slots[0]._host_inputs["images"][...] = 1
     adapter.run()
     np.testing.assert_allclose(adapter.output()["scores"][:, 0], 48)
 
@@ -117,7 +117,7 @@ def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
     assert library.fake_used() == used, "slots that prepare() made are used, no others"
     np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
     assert len({slot.stream.handle for slot in adapter._slots}) == 3
-    assert len({int(slot._device_input) for slot in adapter._slots}) == 3
+    assert len({int(slot._device_inputs["images"]) for slot in adapter._slots}) == 3
     # a profile belongs to one context until TensorRT 9, so 8.6 needs an engine for each slot
     assert len(state.trt.engines) == (3 if version == "8.6.0" else 1)
 
