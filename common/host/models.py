@@ -20,8 +20,8 @@ from pathlib import Path
 
 from common import models
 from common.errors import UserError, unknown
-from common.host.bench_options import Options
 from common.host.paths import ROOT
+from common.host.plan.options import Options
 from common.model_files import DESCRIPTION, ModelFiles
 
 #: (step, steps, what is being done)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.host import models
-from common.host.compose.meeting import Meeting, options_from, service
+from common.host.compose.rendezvous import Meeting, options_from, service
 from common.host.paths import DataFolder
 
 
