@@ -17,11 +17,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from common import models
 from common.errors import UserError, unknown
 from common.host.paths import ROOT
-from common.host.plan.options import Options
 from common.model_files import DESCRIPTION, ModelFiles
 
 #: (step, steps, what is being done)
@@ -78,7 +78,26 @@ def source(name_or_path: str) -> Source:
     return Source(stem(path), path.resolve())
 
 
-def asked_of(options: Options) -> Asked:
+class ModelOptions(Protocol):
+    """Those of the command line's options that say which model, and how it is exported."""
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def input_range(self) -> str: ...
+
+    @property
+    def shape(self) -> str: ...
+
+    @property
+    def rebatch(self) -> bool: ...
+
+    @property
+    def inputs(self) -> str: ...
+
+
+def asked_of(options: ModelOptions) -> Asked:
     """What the options ask for of the model's export. Raises UserError for a range that is none or weights that do not exist."""
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])

@@ -14,7 +14,7 @@ from common.host.frameworks.registry import Image, Variant, all_variants, defaul
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers.images import SUPPORT
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 FILE = ROOT / "compose.yaml"
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
