@@ -192,3 +192,15 @@ def test_awkward_stem_becomes_a_safe_name(tiny_models: Path, onnxrt_python: Path
     awkward = tmp_path / "my model_v1 (final).onnx"
     shutil.copy(tiny_models / "first.onnx", awkward)
     assert export(awkward, tmp_path / "models", onnxrt_python).name == "my-model-v1-final"
+
+
+def test_the_row_can_say_that_the_weights_are_quantized(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    assert export(tiny_models / "quantized.onnx", tmp_path, onnxrt_python).weights_dtype == "int8 (quantized: QDQ)"
+
+
+def test_a_copy_is_a_model_of_its_own_name(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_models / "raw.onnx", tmp_path / "模型.onnx")
+    first = export(tiny_models / "raw.onnx", tmp_path / "models", onnxrt_python)
+    copied = export(tmp_path / "模型.onnx", tmp_path / "models", onnxrt_python)
+    assert (first.name, copied.name) == ("raw", "模型")
+    assert first.hash == copied.hash

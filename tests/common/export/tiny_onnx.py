@@ -44,6 +44,18 @@ def classifier(shape=CHANNELS_FIRST, kind=TensorProto.FLOAT, softmax=True, more_
     return model(nodes, [value("picture", shape, kind), *more_inputs], [output], opset=opset)
 
 
+def with_quantized_weights():
+    """The matrix as int8 with its scale, as quantization tools write it (QDQ)."""
+    matrix = numpy_helper.from_array(np.arange(-7, 8, dtype=np.int8).reshape(3, 5), "matrix_q")
+    scale = numpy_helper.from_array(np.array(0.01, np.float32), "scale")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["matrix_q", "scale"], ["matrix"]),
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["mean", "matrix"], ["scores"]),
+    ]
+    return model(nodes, [value("picture", CHANNELS_FIRST)], [value("scores", ["batch", 5])], [matrix, scale])
+
+
 def with_mask():
     """Channels that a second input switches off."""
     made = classifier(more_inputs=[value("mask", ["batch", 3])])
@@ -160,6 +172,7 @@ def main(folder: Path) -> None:
         "newer": classifier(opset=17, scale=2e-2),
         "two-outputs": with_two_outputs(),
         "two-inputs": with_mask(),
+        "quantized": with_quantized_weights(),
         "words-in": with_words(),
         "recurrent": with_state(),
         "stuck": with_batch_of("stuck"),
