@@ -144,7 +144,8 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 
 PEAK_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "quick",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
 
@@ -180,6 +181,10 @@ VERIFY_OPTIONS = (
     "precision",
     "io",
     "model",
+    "shape",
+    "rebatch",
+    "inputs",
+    "input_range",
     "weights",
     "python",
     "threads",
@@ -471,14 +476,24 @@ def compare(
         "model": "name in the registry or an .onnx file; default: MobileNetV3L",
         "weights": help_of(Options)["weights"],
         "list": "only list the models of the registry",
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
         "debug": DEBUG_HELP,
     }
 )
 @for_people
 def export(
-    _context: Context, model: str = "MobileNetV3L", weights: str = "auto", list: bool = False, debug: bool = False
+    _context: Context,
+    model: str = "MobileNetV3L",
+    weights: str = "auto",
+    list: bool = False,
+    shape: str = "",
+    rebatch: bool = False,
+    inputs: str = "",
+    input_range: str = "",
+    debug: bool = False,
 ) -> None:
     """Writes a model as Keras, SavedModel and ONNX with its reference output to data/models, once."""
+    from common.host import models
     from common.host.cli.progress import Steps
     from common.host.frameworks.listing import print_models
     from common.host.runners.local import LocalRunner
@@ -488,10 +503,15 @@ def export(
         print_models(console, DataFolder.default())
         return
     data = DataFolder.default()
+    asked = models.asked_of(
+        Options(weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range)
+    )
     with Steps(console).show("Exporting") as on_step:
-        files = LocalRunner({}, None).ensure_model(model, data, weights, on_step)
+        files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)
     console.print(escape(f"{files.name} ({files.hash}) is in {files.root}"), highlight=False, soft_wrap=True)
     console.print(escape(files.weights_note), highlight=False, soft_wrap=True)
+    for note in files.notes:
+        console.print(escape(note), highlight=False, soft_wrap=True)
 
 
 @task(

@@ -28,7 +28,7 @@ from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
 from analysis.results import energy_intervals, published_intervals, tables
 from analysis.results import sample_intervals as result_intervals
-from analysis.results.metrics import METRICS, ON_SCREEN, metric
+from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
@@ -86,29 +86,30 @@ def analyze(
         variants = sorted({row["variant"] for row in rows})
         if baseline is not None and baseline not in variants:
             raise unknown("framework", baseline, variants)
-        every = tables.build(database, rows, list(METRICS), pivoted, sorting)
-        compared = front_ends.build(database, rows)
-        printed = _to_print(every, shown)
-        render_terminal.show(printed, console)
-        if compared is not None:
-            render_front_ends.show(compared, console)
-        _tell(database, rows, console)
-        intervals = all_intervals(database, rows)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            paths = _write_tables(database, every, rows, out, formats, compared)
-            gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
-            drawings, plot_paths = _write_plots(gallery, out / "plots")
-            page = out / "report.html"
-            page.write_text(
-                report.render(
-                    database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
-                ),
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-        _conclude(every, printed, page, console)
+        with spoken_of(item_of(rows)):
+            every = tables.build(database, rows, list(METRICS), pivoted, sorting)
+            compared = front_ends.build(database, rows)
+            printed = _to_print(every, shown)
+            render_terminal.show(printed, console)
+            if compared is not None:
+                render_front_ends.show(compared, console)
+            _tell(database, rows, console)
+            intervals = all_intervals(database, rows)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                paths = _write_tables(database, every, rows, out, formats, compared)
+                gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
+                drawings, plot_paths = _write_plots(gallery, out / "plots")
+                page = out / "report.html"
+                page.write_text(
+                    report.render(
+                        database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
+                    ),
+                    encoding="utf-8",
+                )
+            except OSError as error:
+                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+            _conclude(every, printed, page, console)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
 

@@ -76,6 +76,11 @@ class Job:
     #: .npy of the user's picture, (1, *input_shape) float32, whose top 3 classes each cell reports
     picture: Optional[str] = None
     image_digest: str = ""
+    #: the model as the user typed it
+    model_file: str = ""
+    #: what rates count, and how many of them one sample is; "" and 0: as the model says
+    item: str = ""
+    items_per_sample: int = 0
     #: seed of everything that the harness draws
     seed: int = 0
     #: folder in which the sidecar of the device keeps its power*.csv; None where nobody reads power

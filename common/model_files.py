@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.typed_json import check
 
 DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a model, under its name in every form of the model.
+
+    dtype: numpy's name (float32, int64, bool, str). shape: of one unit, batch axis included: one sample, or one whole
+    batch where the model fixes it; -1 where the size depends on the values. batch_axis: None for a tensor that has none,
+    such as a sampling rate: it is fed once, whatever the batch size.
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    batch_axis: Optional[int] = 0
+    #: of an output: probabilities (a softmax comes out) or raw
+    kind: str = "raw"
+
+    @classmethod
+    def of(cls, values: Any) -> Tensor:
+        """Raises TypeError or ValueError for values that are no tensor's."""
+        fields = check(cls, values)
+        fields["shape"] = tuple(fields["shape"])
+        return cls(**fields)
+
+    def sized(self, batch_size: int) -> Tuple[int, ...]:
+        """The shape at this batch size."""
+        if self.batch_axis is None:
+            return self.shape
+        return (*self.shape[: self.batch_axis], batch_size, *self.shape[self.batch_axis + 1 :])
 
 
 @dataclass(frozen=True)
@@ -26,22 +56,49 @@ class ModelFiles:
     onnx: Optional[str]
     keras: Optional[str]
     saved_model: Optional[str]
-    #: .npz with `inputs` (8, *input_shape) float32, `outputs` (8, classes) float32 or float64
+    #: .npz of reference inputs and outputs, see common/harness/reference.py
     reference: str
-    #: shape of one image as the input tensor has it, without the batch axis: (H, W, C) or (C, H, W)
+    #: shape of one sample of the first input, without the batch axis; of an image (H, W, C) or (C, H, W)
     input_shape: Tuple[int, ...]
-    #: NHWC or NCHW: what input_shape and the reference inputs are in
+    #: NHWC or NCHW: what input_shape and the reference inputs are in; "" where the first input is no image
     layout: str
-    #: name of the ONNX graph's input and output tensors
+    #: name of the ONNX graph's first input and output
     onnx_input: Optional[str]
     onnx_output: Optional[str]
-    #: probabilities (a softmax comes out) or raw (anything else)
+    #: of the first output: probabilities (a softmax comes out) or raw (anything else)
     output_kind: str
+    #: values of one sample of the first output where that is (batch, classes), else 0
     classes: int
     #: imagenet, seeded or user
     weights: str
     #: one sentence for people: where the weights come from; stands under every table
     weights_note: str
+    #: all inputs and outputs; a description from before there could be several has the first of each alone
+    inputs: Tuple[Tensor, ...] = ()
+    outputs: Tuple[Tensor, ...] = ()
+    #: the one batch size that the graph takes; None where the batch axis is dynamic
+    fixed_batch: Optional[int] = None
+    #: what one sample is called in rates: image, sequence, sample
+    item: str = "image"
+    #: type of the weights in the file, in words: float32, float16, "int8 (quantized: QDQ)"; "" where nobody looked
+    weights_dtype: str = ""
+    #: where the model comes from, and by which exporter it reached each form, in one line
+    born: str = ""
+    #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
+    notes: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            given = Tensor(self.onnx_input or "input", "float32", (1, *self.input_shape))
+            object.__setattr__(self, "inputs", (given,))
+        if not self.outputs:
+            made = Tensor(self.onnx_output or "output", "float32", (1, self.classes), 0, self.output_kind)
+            object.__setattr__(self, "outputs", (made,))
+
+    @property
+    def unit_size(self) -> int:
+        """Samples in one unit of the reference: a whole batch where the model fixes it."""
+        return self.fixed_batch or 1
 
     def path(self, name: Optional[str]) -> Path:
         """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""
@@ -54,8 +111,16 @@ class ModelFiles:
         """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
         try:
             values = json.loads((root / DESCRIPTION).read_text())
-            fields = check(cls, {name: values[name] for name in cls.__dataclass_fields__ if name != "root"})
+            known = {
+                name: values[name] if name in values or field.default is MISSING else field.default
+                for name, field in cls.__dataclass_fields__.items()
+                if name != "root"
+            }
+            fields = check(cls, known)
             fields["input_shape"] = tuple(fields["input_shape"])
+            fields["notes"] = tuple(fields["notes"])
+            for name in ("inputs", "outputs"):
+                fields[name] = tuple(Tensor.of(one) for one in fields[name])
             return cls(root=root, **fields)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error

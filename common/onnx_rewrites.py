@@ -107,6 +107,92 @@ def lift_constants(model: Any) -> int:
     return len(lifted)
 
 
+#: what is computed in advance holds at most so many values: a table that is only broadcast stays small
+_MOST_FOLDED = 1 << 24
+#: operators whose result is no function of their inputs alone, or that are left for the framework to see
+_NOT_FOLDED = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+
+
+def fold_constants(model: Any) -> int:
+    """Computes the nodes whose inputs are all constants, by onnx's own evaluator: an Identity around a weight, most often.
+
+    Importers look for weights among the initializers, and find them there afterwards, under the name that the node gave.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    graph = _Graph(model)
+    values = {name: graph.constant(name) for name in graph.initializers}
+    known = {name: value for name, value in values.items() if value is not None}
+    folded: List[Any] = []
+    for node in graph.proto.node:
+        nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if node.domain not in ("", "ai.onnx") or nested or node.op_type in _NOT_FOLDED or not node.input:
+            continue
+        names = [name for name in node.input if name]
+        if any(name not in known for name in names) or graph.outputs.intersection(node.output):
+            continue
+        if node.op_type == "Identity":
+            made: List[Any] = [known[node.input[0]]]
+        else:
+            inputs = [
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
+                for name in set(names)
+            ]
+            outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+            alone = helper.make_model(
+                helper.make_graph([node], "one", inputs, outputs),
+                opset_imports=list(model.opset_import), ir_version=model.ir_version,
+            )  # fmt: skip
+            try:
+                made = list(ReferenceEvaluator(alone).run(None, {name: known[name] for name in set(names)}))
+            except Exception:
+                continue
+        if any(not isinstance(value, np.ndarray) or value.size > _MOST_FOLDED for value in made):
+            continue
+        for name, value in zip([name for name in node.output if name], made):
+            known[name] = value
+            del graph.makers[name]  # else it would get another name
+            graph.add_initializer(name, value)
+        folded.append(node)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
+def give_outputs_nodes_of_their_own(model: Any) -> int:
+    """Puts an Identity before every output of the graph, each with a name of its own.
+
+    onnx2torch returns what nodes return: two outputs of one node, or an output that is an input too, it cannot tell apart.
+    """
+    from onnx import helper
+
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {value.name for value in (*graph.input, *graph.initializer)}
+    renamed: Dict[str, str] = {}
+    made_here = {name for node in graph.node for name in node.output}
+    for value in graph.output:
+        inner = value.name
+        while inner in taken:
+            inner += "_"
+        taken.add(inner)
+        if value.name in made_here:
+            renamed[value.name] = inner
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = renamed.get(name, name)
+    for number, value in enumerate(graph.output):
+        # an output that no node makes is an input or a constant as it is
+        source = renamed.get(value.name, value.name)
+        target = value.name if source != value.name else f"{value.name}_"
+        graph.node.append(helper.make_node("Identity", [source], [target], name=f"framewatt_output_{number}"))
+        value.name = target
+    del graph.value_info[:]
+    return len(graph.output)
+
+
 def fold_scale_and_shift(model: Any) -> int:
     """Folds `Conv -> Mul(per channel)` and `Conv -> Add(per channel)`, a batch normalisation spelt out, into the Conv.
 
@@ -145,6 +231,39 @@ def fold_scale_and_shift(model: Any) -> int:
                 name = graph.add_initializer(conv.output[0] + "_bias", bias)
                 del conv.input[2:]
                 conv.input.append(name)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
+def fold_batch_normalisation(model: Any) -> int:
+    """Folds `Conv -> BatchNormalization` of constants into the Conv.
+
+    Method: (conv(x, W) + b - mean) * s + beta == conv(x, W * s) + (b - mean) * s + beta, s = gamma / sqrt(variance + epsilon).
+    """
+    graph = _Graph(model)
+    folded: List[Any] = []
+    for norm in graph.proto.node:
+        if norm.op_type != "BatchNormalization" or any(norm.output[1:]):
+            continue
+        conv = graph.makers.get(norm.input[0])
+        if conv is None or conv.op_type != "Conv" or graph.only_reader(conv.output[0]) is not norm:
+            continue
+        attributes = {attribute.name: attribute for attribute in norm.attribute}
+        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.float32(0)
+        numbers: List[Any] = [graph.constant(conv.input[1]), bias, *(graph.constant(name) for name in norm.input[1:5])]
+        if any(one is None for one in numbers) or ("training_mode" in attributes and attributes["training_mode"].i):
+            continue
+        weight, shift, gamma, beta, mean, variance = numbers
+        epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-5
+        scale = gamma / np.sqrt(variance.astype(np.float64) + epsilon)
+        added = ((shift - mean) * scale + beta).astype(weight.dtype)
+        weight = (weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1))).astype(weight.dtype)
+        names = [graph.add_initializer(f"{norm.output[0]}_{what}", one) for what, one in (("w", weight), ("b", added))]
+        del conv.input[1:]
+        conv.input.extend(names)
+        conv.output[0] = norm.output[0]
+        folded.append(norm)
     if folded:
         graph.remove(folded)
     return len(folded)

@@ -37,5 +37,9 @@ def exported_model() -> ModelFiles:
     with (folder / ".export.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions at once export it once
         return models.ensure_model(
-            DEFAULT_MODEL, folder, lambda image: environments.interpreter(image, "cpu"), lambda *step: None, "seeded"
+            DEFAULT_MODEL,
+            folder,
+            lambda image: environments.interpreter(image, "cpu"),
+            lambda *step: None,
+            models.Asked("seeded"),
         )

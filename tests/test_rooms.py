@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: folder with all below it that is not a room of its own, or one module.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("common",),
-    ("common/harness", "common/sidecar", "common/export", "common/stats"),
+    ("common/harness", "common/sidecar", "common/stats"),
+    ("common/export",),
     ("common/host",),
     ("common/host/cli", "common/host/frameworks", "common/host/runs"),
     ("common/host/plan",),

@@ -149,7 +149,8 @@ def full_name(row: Row) -> str:
 
 def images(row: Row) -> int:
     """Images that a duration stands for: the server scenario's is of a query, a published one of an image."""
-    return 1 if row["scenario"] == "server" or not row["samples"] else int(row["batch_size"])
+    samples = 1 if row["scenario"] == "server" or not row["samples"] else int(row["batch_size"])
+    return samples * int(row.get("items_per_sample", 1))
 
 
 def _median(row: Row, count: int) -> str:

@@ -5,7 +5,11 @@ Titles, axis labels, "best" and number formats all come from here; how a figure 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 from common.errors import unknown
 from common.stats.percentiles import FEWEST
@@ -89,6 +93,31 @@ METRICS = {
 HEADLINES = ("throughput", "latency", "p90", "p99", "joules_per_image")
 #: What the terminal shows when nothing else is asked for, as far as it fits one screen.
 ON_SCREEN = ("throughput", "joules_per_image")
+
+
+def item_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What the rates of these rows count: image, or the one other item that all have, or item where they differ."""
+    items = {str(row.get("item") or "image") for row in rows}
+    return items.pop() if len(items) == 1 else "item" if items else "image"
+
+
+@contextmanager
+def spoken_of(item: str) -> Iterator[None]:
+    """Within the block the metrics' titles, units and definitions say `item` where they say image."""
+    before = dict(METRICS)
+    if item != "image":
+        METRICS.update({name: _worded(one, item) for name, one in before.items()})
+    try:
+        yield
+    finally:
+        METRICS.update(before)
+
+
+def _worded(one: Metric, item: str) -> Metric:
+    def said(text: str) -> str:
+        return re.sub(r"\bimage(s?)\b", rf"{re.escape(item)}\1", text)
+
+    return replace(one, title=said(one.title), unit=said(one.unit), definition=said(one.definition))
 
 
 def metric(name: str) -> Metric:

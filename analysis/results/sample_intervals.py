@@ -63,7 +63,8 @@ def _parts(database: Database, row: Mapping[str, Any]) -> dict[str, list[Draws]]
 
 
 def _images_of_sample(row: Mapping[str, Any]) -> float:
-    return 1.0 if row["scenario"] == "server" else float(row["batch_size"])
+    """Images, or other items, that one row of samples.csv stands for."""
+    return (1.0 if row["scenario"] == "server" else float(row["batch_size"])) * float(row.get("items_per_sample", 1))
 
 
 def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> list[Draws]:

@@ -82,4 +82,5 @@ FROM read_csv(
 ) AS file;
 
 -- images that a row of samples.csv stands for: the server scenario has a row for each query, and a query is one image
-CREATE MACRO images_of_row(scenario, batch_size) AS CASE WHEN scenario = 'server' THEN 1 ELSE batch_size END;
+CREATE MACRO items_of_row(scenario, batch_size, items_per_sample) AS
+  CASE WHEN scenario = 'server' THEN 1 ELSE batch_size END * coalesce(items_per_sample, 1);

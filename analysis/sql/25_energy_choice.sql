@@ -237,7 +237,7 @@ own AS (
     idle_mw / 1e3 AS idle_w, before_mw / 1e3 AS idle_before_w,
     after_mw / 1e3 AS idle_after_w, without_context_mw / 1e3 AS idle_without_context_w,
     (m.gross_mj - idle_mw * m.seconds) / 1e3 AS net_j,
-    batch.measured.n * images_of_row(cell.scenario, cell.batch_size) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
+    batch.measured.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) AS images, longest_gap_s, uncertainty_mj / 1e3 AS uncertainty_j,
     CASE WHEN idle_mw IS NOT NULL THEN (uncertainty_mj + uncertain_mw * m.seconds) / 1e3 END AS net_uncertainty_j,
     CASE
       WHEN trouble IS NOT NULL THEN trouble

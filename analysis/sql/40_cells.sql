@@ -2,11 +2,12 @@
 CREATE VIEW cells AS
 SELECT
   -- Until November 2026 rows of Keras told TensorFlow's version for the framework's; Keras' own stands among all versions.
-  cell.* EXCLUDE (device_name, origin) REPLACE (
+  cell.* EXCLUDE (device_name, origin, item, items_per_sample) REPLACE (
     CASE WHEN cell.variant IN ('keras', 'kerasxla')
         AND cell.framework_version = regexp_extract(cell.versions, '"tensorflow": *"([^"]+)"', 1)
       THEN coalesce(nullif(regexp_extract(cell.versions, '"keras": *"([^"]+)"', 1), ''), cell.framework_version)
       ELSE cell.framework_version END AS framework_version),
+  coalesce(cell.item, 'image') AS item, coalesce(cell.items_per_sample, 1) AS items_per_sample,
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
@@ -66,18 +67,18 @@ SELECT run, cell_key, NULL, NULL, NULL, NULL, any_value(latency_ns) FILTER (quan
 FROM quantile_row WHERE (run, cell_key) NOT IN (SELECT (run, cell_key) FROM measured)
 GROUP BY run, cell_key;
 
--- throughput: one row per cell: images of the window by its length, from the begin of the first inference to the end of
+-- throughput: one row per cell: images (items, where the cell's item is another) of the window by its length, from the begin of the first inference to the end of
 -- the last; imported passes know no instants, so theirs is the mean over the passes of images by elapsed time.
 -- coverage is the share of the window spent inside inferences (above 1 where several are in flight); stalled_s are the times in
 -- it, each above 3 % of it, in which nothing was finished, images_per_s_without_stalls the throughput of the rest
 CREATE VIEW throughput AS
-SELECT m.run, m.cell_key, 'window' AS basis, m.n * images_of_row(cell.scenario, cell.batch_size) AS images,
+SELECT m.run, m.cell_key, 'window' AS basis, m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) AS images,
   (m.window_end_ns - m.window_start_ns) / 1e9 AS window_s,
-  m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
-  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * images_of_row(cell.scenario, cell.batch_size)) AS seconds_per_image,
+  m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) * 1e9 / nullif(m.window_end_ns - m.window_start_ns, 0) AS images_per_s,
+  (m.window_end_ns - m.window_start_ns) / 1e9 / (m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample)) AS seconds_per_image,
   m.busy_ns / nullif(m.window_end_ns - m.window_start_ns, 0) AS coverage,
   m.stalled_ns / 1e9 AS stalled_s, m.longest_stall_ns / 1e9 AS longest_stall_s,
-  m.n * images_of_row(cell.scenario, cell.batch_size) * 1e9 / nullif(m.window_end_ns - m.window_start_ns - m.stalled_ns, 0)
+  m.n * items_of_row(cell.scenario, cell.batch_size, cell.items_per_sample) * 1e9 / nullif(m.window_end_ns - m.window_start_ns - m.stalled_ns, 0)
     AS images_per_s_without_stalls
 FROM measured AS m JOIN cell_row AS cell USING (run, cell_key)
 UNION ALL

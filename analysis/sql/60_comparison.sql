@@ -2,14 +2,17 @@
 CREATE VIEW results AS
 SELECT c.*,
   l.n, l.mean_ms, l.min_ms, l.max_ms, l.median_ms, l.p90_ms, l.p95_ms, l.p99_ms, l.p999_ms,
-  t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.seconds_per_image, t.coverage, t.stalled_s, t.longest_stall_s,
-  t.images_per_s_without_stalls,
+  -- items_per_s and joules_per_item are in the cell's item; images_per_s and the like are the same figures under the
+  -- names that they have for image models
+  t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.images_per_s AS items_per_s, t.seconds_per_image, t.coverage, t.stalled_s,
+  t.longest_stall_s, t.images_per_s_without_stalls,
   p.import_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
   e.class AS energy_class, e.basis AS energy_basis, e.way AS energy_way, e.gross_j, e.net_j, e.idle_w, e.uncertainty_j, e.net_uncertainty_j,
   e.idle_before_w, e.idle_after_w, e.idle_without_context_w,
   e.gross_j / e.seconds AS power_gross_w,
   e.net_j / e.seconds AS power_net_w,
   e.gross_j / e.images AS joules_per_image,
+  e.gross_j / e.images AS joules_per_item,
   e.net_j / e.images AS joules_per_image_net,
   e.images / nullif(e.gross_j, 0) AS images_per_joule,
   t.images_per_s / nullif(e.gross_j / e.seconds, 0) AS images_per_s_per_watt,
@@ -40,14 +43,15 @@ best AS (
   SELECT r.*, signs.marks
   FROM results AS r LEFT JOIN signs USING (run, cell_key)
   WINDOW configuration AS (
-    PARTITION BY run, model, model_hash, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend
+    PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend
   )
   QUALIFY r.status = 'ok' OR (
     count_if(r.status = 'ok') OVER configuration = 0 AND row_number() OVER (configuration ORDER BY r.replicate) = 1
   )
 )
 SELECT
-  run, model, model_hash, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend,
+  run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend,
+  any_value(model_file) AS model_file, any_value(model_born) AS model_born, any_value(weights_dtype) AS weights_dtype,
   any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid, any_value(origin) AS origin,
   any_value(weights) AS weights, any_value(weights_note) AS weights_note, any_value(created_utc) AS created_utc,
   any_value(compute_capability) AS compute_capability, any_value(framework_version) AS framework_version,
@@ -59,11 +63,11 @@ SELECT
   sum(n) FILTER (status = 'ok') AS samples,
   any_value(energy_basis) AS energy_basis, array_to_string(list_sort(list(DISTINCT energy_way)), ', ') AS energy_way,
   avg(COLUMNS(lambda c: c IN (
-    'images_per_s', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
+    'images_per_s', 'items_per_s', 'joules_per_item', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
     'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',
     'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
     'parity_rel_l2', 'parity_top1', 'coverage', 'stalled_s', 'images_per_s_without_stalls'
   ))) FILTER (status = 'ok')
 FROM best
-GROUP BY run, model, model_hash, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend;
+GROUP BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend;

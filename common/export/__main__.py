@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m common.export", description=__doc__.splitlines()[0])
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="NAME", help=f"a registered model: {names}")
-    what.add_argument("--onnx", metavar="FILE", type=Path, help="the user's own ONNX file, one image-like input")
+    what.add_argument("--onnx", metavar="FILE", type=Path, help="the user's own ONNX file")
     result.add_argument(
         "--out", metavar="FOLDER", type=Path, required=True, help="where model folders lie: data/models"
     )
@@ -53,6 +53,16 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--time-limit", metavar="SECONDS", type=float, default=0.0, help="ends by itself after so long (default: never)"
     )
+    add = result.add_argument
+    add("--name", metavar="NAME", default="", help="the model's name (default: the ONNX file's stem)")
+    add(
+        "--shape",
+        metavar="NAME=SIZE,...",
+        default="",
+        help="sizes of the ONNX file's dynamic axes, by axis or by input",
+    )
+    add("--rebatch", action="store_true", help="make the fixed batch of the ONNX file dynamic, where it allows that")
+    add("--inputs", metavar="FILE.npz", type=Path, help="values of the ONNX file's inputs (default: seeded)")
     return result
 
 
@@ -92,7 +102,10 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         from common.export import user_onnx
 
         progress = Progress(out, user_onnx.STEPS)
-        folder = user_onnx.export(options.onnx, options.out, user_onnx.input_range(options.input_range), progress)
+        asked = user_onnx.Asked(
+            user_onnx.input_range(options.input_range), options.shape, options.rebatch, options.inputs, options.name
+        )
+        folder = user_onnx.export(options.onnx, options.out, asked, progress)
     else:
         entry = models.find(options.model)
         options.out.mkdir(parents=True, exist_ok=True)

@@ -1,38 +1,64 @@
 """Takes a user's own ONNX file into data/models: checks what framewatt needs of it, and computes its reference outputs.
 
-Runs where onnx and onnxruntime are installed (the ONNX Runtime image).
+Runs where onnx and onnxruntime are installed (the ONNX Runtime image). The reference is ONNX Runtime on the CPU with graph
+optimization off, one unit at a time, so that a batch is compared with single runs.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 import re
+import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
 import onnxruntime
 
 from common.errors import UserError
-from common.export import external_data
-from common.export.inputs import REFERENCE_IMAGES, REFERENCE_SEED, clearest, pictures
-from common.export.onnx_graph import lift_constants, name_batch_axis, node_counts, opset, real_inputs
+from common.export import axes, batching, given_values, onnx_reading, values
+from common.export.batching import NoBatch
+from common.export.inputs import REFERENCE_IMAGES, clearest
+from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
 from common.export.progress import Progress
 from common.export.store import Digest, existing, file_sha256, publish, temporary_folder
-from common.model_files import ModelFiles
+from common.harness.reference import archive
+from common.model_files import ModelFiles, Tensor
 
 STEPS = 4
-#: a message with its weights must stay under protobuf's limit
-MAX_BYTES = 2**31 - 1
-#: Of one image: a batch of them, in float32, has to fit into memory many times.
-MAX_INPUT_VALUES = 32 * 10**6
-IMAGE_CHANNELS = (3, 1)
 NOTE = "The model and its weights are the user's own ONNX file."
-REEXPORT = (
-    "re-export it with a dynamic batch axis (PyTorch: torch.onnx.export(..., dynamic_axes={'%s': {0: 'batch'}}); "
-    "tf2onnx: None as the first dimension of the input signature)"
-)
+#: of one sample of an input: a batch of them has to fit into memory many times
+MAX_INPUT_VALUES = 32 * 10**6
+#: values of all units together; larger models get fewer units
+_MOST_BYTES = 256 << 20
+_NUMPY = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
+    "tensor(string)": "str", **{f"tensor({s}int{b})": f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for beside the file. All of it is kept in model.json, so that another call finds the model."""
+
+    value_range: Tuple[float, float] = (0.0, 255.0)
+    shape: str = ""
+    rebatch: bool = False
+    inputs: Optional[Path] = None
+    #: the model's name, "" for the file's stem
+    name: str = ""
+    #: where it was born and by which exporter it became this file; "" for a file that the user brought
+    born: str = ""
+
+    def described(self) -> Dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "rebatch": self.rebatch,
+            "inputs_sha256": file_sha256(self.inputs) if self.inputs is not None else "",
+        }
 
 
 def input_range(text: str) -> Tuple[float, float]:
@@ -46,57 +72,53 @@ def input_range(text: str) -> Tuple[float, float]:
     return low, high
 
 
-def export(file: Path, out: Path, value_range: Tuple[float, float], progress: Progress) -> str:
-    """Exports to `out/<stem>-<hash>/` and returns that folder's name; nothing is written where it exists already.
+def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
+    """Exports to `out/<name>-<hash>/` and returns that folder's name; nothing is written where it exists already.
 
-    value_range: what the model expects of black (0) and white (255); pictures are scaled to it linearly.
-    Constants become initializers and the batch axis gets a name; the graph is otherwise left as it is.
-    Raises UserError, naming file and tensor, for a file that is no ONNX model, or one that has more than one input, an
-    input that is not float32 and image-like, a fixed batch axis, no 2-D output, or that ONNX Runtime cannot run.
+    Constants become initializers, bound axes numbers, and the batch axis gets a name; the graph is otherwise left as it is.
+    Raises UserError, naming file and tensor, for a file that is no ONNX model, axes that nobody bound, values that do not
+    fit, or a graph that ONNX Runtime cannot run.
     """
     progress.step(f"{file.name}: read and check")
-    proto = _read(file)
-    name, shape, layout = _image_input(file, proto)
+    arrays = given_values.read(asked.inputs) if asked.inputs is not None else None
+    proto = onnx_reading.read(file)
     lift_constants(proto)
-    name_batch_axis(next(value for value in proto.graph.input if value.name == name))
-    progress.step("reference outputs")
-    inputs = _reference_inputs(shape, layout, value_range)
-    output, outputs = _reference_outputs(file, proto, name, inputs)
-    chosen = clearest(outputs)
-    inputs, outputs = np.ascontiguousarray(inputs[chosen]), outputs[chosen]
-    digest = _digest(proto, inputs)
-    title = stem(file)
-    if existing(out, title, digest):
-        return f"{title}-{digest}"
+    before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
+    bound = _bind(file, proto, asked, arrays)
     with temporary_folder(out) as folder:
+        onnx_reading.save(proto, folder / "model.onnx")
+        network = _Network(file, folder / "model.onnx", bound)
+        progress.step("reference outputs")
+        work = _Work(network, proto, asked, arrays)
+        if not network.optimizes(folder / "model.onnx"):
+            _open_again(proto, before, bound)
+            onnx_reading.save(proto, folder / "model.onnx")
+            work.notes.append("its axes stay open in the file: with fixed ones ONNX Runtime cannot optimize it")
+        if network.dynamic:
+            work.find_batch_axes()
+        work.look_at_outputs()
+        digest = Digest()
+        onnx_reading.add_to_digest(digest, proto)
+        for unit in work.inputs:
+            for name, array in unit.items():
+                digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
+        title = asked.name or stem(file)
+        if existing(out, title, digest.short()):
+            return f"{title}-{digest.short()}"
         progress.step("ONNX file")
-        np.savez(str(folder / "reference.npz"), inputs=inputs, outputs=outputs)
-        onnx.save(proto, str(folder / "model.onnx"))
+        _describe_shapes(proto, work)
+        onnx_reading.save(proto, folder / "model.onnx")
+        model = work.model(folder, title, digest.short())
+        np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, work.outputs))  # type: ignore[arg-type]
         progress.step("description")
-        model = ModelFiles(
-            root=folder,
-            name=title,
-            hash=digest,
-            onnx="model.onnx",
-            keras=None,
-            saved_model=None,
-            reference="reference.npz",
-            input_shape=shape,
-            layout=layout,
-            onnx_input=name,
-            onnx_output=output,
-            output_kind="probabilities" if _are_probabilities(outputs) else "raw",
-            classes=int(outputs.shape[1]),
-            weights="user",
-            weights_note=NOTE,
-        )
         extra: Dict[str, Any] = {
             "source": file.name,
             "source_sha256": file_sha256(file),
-            "input_range": list(value_range),
-            "reference_dtype": str(outputs.dtype),
-            "reference_top_classes": [int(top) for top in outputs.argmax(axis=1)],
+            "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
+            "asked": asked.described(),
+            "input_range": list(asked.value_range),
             "onnx_opset": opset(proto),
+            "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
             "onnx_ir_version": proto.ir_version,
             "onnx_nodes": len(proto.graph.node),
             "onnx_node_counts": node_counts(proto),
@@ -111,126 +133,282 @@ def export(file: Path, out: Path, value_range: Tuple[float, float], progress: Pr
 
 
 def stem(file: Path) -> str:
-    """The model's name: the file's stem, safe in folder names and cell keys."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", file.stem).strip("-.") or "model"
+    """The model's name: the file's stem, safe in folder names and cell keys; letters of any script stay."""
+    plain = unicodedata.normalize("NFC", file.stem).replace("_", "-")
+    return re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
 
 
-def _read(file: Path) -> Any:
-    if not file.is_file():
-        raise UserError(f"{file} does not exist" if not file.exists() else f"{file} is not a file")
-    if file.stat().st_size > MAX_BYTES:
-        raise UserError(f"{file} is larger than 2 GiB, which one ONNX file cannot be")
-    try:
-        proto = onnx.load(str(file), load_external_data=False)
-        external_data.check(file, proto, MAX_BYTES)
-        onnx.load_external_data_for_model(proto, str(file.parent))
-    except UserError:
-        raise
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise UserError(f"{file} keeps its weights in another file that cannot be read: {error}") from error
-    except PermissionError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    except Exception as error:  # protobuf's DecodeError, whose home differs between its versions
-        raise UserError(f"{file} is not an ONNX file: {error}") from error
-    if not proto.graph.node or not opset(proto):
-        raise UserError(f"{file} is not an ONNX file: it has no graph")
-    if proto.ByteSize() > MAX_BYTES:
-        raise UserError(f"{file} is larger than 2 GiB with its weights, which one ONNX file cannot hold")
-    return proto
-
-
-def _image_input(file: Path, proto: Any) -> Tuple[str, Tuple[int, ...], str]:
-    """Name, shape of one image and layout (NHWC or NCHW) of the only input."""
+def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> axes.Bound:
+    """Binds the axes and writes them into the graph."""
     inputs = real_inputs(proto)
-    if len(inputs) != 1:
-        names = ", ".join(f"'{value.name}'" for value in inputs) or "none"
-        raise UserError(f"{file} has {len(inputs)} inputs ({names}); framewatt feeds models with one")
-    (value,) = inputs
-    tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise UserError(f"{file}: input '{value.name}' is {kind}; framewatt feeds float32 ('float' in ONNX)")
-    axes = list(tensor.shape.dim) if tensor.HasField("shape") else []
-    sizes: List[int] = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in axes]
-    written = "(" + ", ".join(str(size) if size > 0 else axis.dim_param or "?" for size, axis in zip(sizes, axes)) + ")"
-    if len(axes) != 4:
-        raise UserError(f"{file}: input '{value.name}' has the shape {written}; an image has 4 axes, batch included")
-    if sizes[0] > 0:
-        raise UserError(
-            f"{file}: axis 0 of input '{value.name}' {written} is fixed at {sizes[0]}, and framewatt varies the batch; "
-            + REEXPORT % value.name
-        )
-    for index in (1, 2, 3):
-        if sizes[index] < 1:
+    if not inputs:
+        raise UserError(f"{file} takes no input: its outputs are constants, and nothing can be measured")
+    for value in inputs:
+        if not value.type.HasField("tensor_type"):
             raise UserError(
-                f"{file}: axis {index} of input '{value.name}' {written} is not fixed; "
-                "re-export it with fixed height, width and channels"
+                f"{file}: input '{value.name}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
             )
-    shape = tuple(sizes[1:])
-    if int(np.prod(shape, dtype=object)) > MAX_INPUT_VALUES:
-        raise UserError(
-            f"{file}: input '{value.name}' {written} has more than {MAX_INPUT_VALUES // 10**6} million values an image"
+    known = {value.name: axes.axes_of(value) for value in inputs}
+    if asked.rebatch:
+        sizes = [one[0] for one in known.values() if len(one) > 1]
+        if not sizes or not isinstance(sizes[0], int):
+            raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
+        batching.make_dynamic(proto, sizes[0])
+        known = {value.name: axes.axes_of(value) for value in inputs}
+    bound = axes.bind(given_values.named_axes(known, arrays) if arrays else known, asked.shape, str(file))
+    for name, axis_sizes in bound.shapes.items():
+        if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
+            shape = ", ".join(str(size or "batch") for size in axis_sizes)
+            raise UserError(
+                f"{file}: input '{name}' ({shape}) has more than {MAX_INPUT_VALUES // 10**6} million values a sample"
+            )
+    for value in inputs:
+        for dim, size in zip(value.type.tensor_type.shape.dim, bound.shapes[value.name]):
+            dim.Clear()
+            if size is None:
+                dim.dim_param = BATCH
+            else:
+                dim.dim_value = size
+    del proto.graph.value_info[:]  # it tells of the axes as they were
+    return bound
+
+
+def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> None:
+    """Gives the inputs the axes that the file had, but for the batch's name.
+
+    A graph with branches for several lengths has no valid shape in those that are not taken, once the length is fixed.
+    """
+    for value in proto.graph.input:
+        if value.name in bound.shapes:
+            value.CopyFrom(before[value.name])
+            for dim, size in zip(value.type.tensor_type.shape.dim, bound.shapes[value.name]):
+                if size is None:
+                    dim.Clear()
+                    dim.dim_param = BATCH
+
+
+class _Network:
+    """The graph in ONNX Runtime on the CPU, optimizations off."""
+
+    def __init__(self, file: Path, path: Path, bound: axes.Bound) -> None:
+        self.file = file
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class of its own for every status
+            raise UserError(f"{file}: ONNX Runtime does not accept it: {_first_line(error)}") from error
+        self.dynamic = bound.fixed is None
+        self.fixed = bound.fixed
+        self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
+        self.left_out = [
+            f"output '{value.name}' is {value.type}, no tensor: it is not read"
+            for value in self._session.get_outputs()
+            if value.type not in _NUMPY
+        ]
+        if not self.outputs:
+            raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
+
+    def _given(self, value: Any, bound: axes.Bound) -> values.Given:
+        if value.type not in _NUMPY:
+            raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
+        sizes = bound.shapes[value.name]
+        axis: Optional[int] = sizes.index(None) if None in sizes else None
+        if bound.fixed is not None and len(sizes) > 1 and sizes[0] == bound.fixed:
+            axis = 0
+        return values.Given(value.name, _NUMPY[value.type], tuple(size or 1 for size in sizes), axis)
+
+    @staticmethod
+    def optimizes(path: Path) -> bool:
+        """Whether ONNX Runtime can also make a session of it with its optimizations, as it is used."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception:
+            return False
+        return True
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}
+        made = self._session.run(self.outputs, fed)
+        return {
+            name: one.astype(str) if one.dtype.kind == "O" else one
+            for name, one in zip(self.outputs, (np.asarray(one) for one in made))
+        }
+
+
+class _Work:
+    """Reference inputs and outputs of a network, unit by unit, and what is known of its outputs."""
+
+    def __init__(self, network: _Network, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
+        self._network, self._asked, self._proto = network, asked, proto
+        self.fixed = network.fixed
+        self.notes: List[str] = list(network.left_out)
+        given = {one.name: one for one in network.inputs}
+        unit_size = self.fixed or 1
+        if arrays is not None and asked.inputs is not None:
+            self.inputs = given_values.units_of(asked.inputs, arrays, given, unit_size)
+            self.notes.append(f"inputs: {asked.inputs.name}, {len(self.inputs)} units")
+        else:
+            size = sum(int(np.prod(one.shape)) * 8 for one in network.inputs)
+            count = max(1, min(-(-REFERENCE_IMAGES // unit_size), _MOST_BYTES // max(size, 1)))
+            candidates = 2 * count if self._is_classifier_of_images() else count
+            self.inputs, words = values.draw(proto, network.inputs, candidates, asked.value_range)
+            self.notes += words
+        self.outputs = [self._run(unit) for unit in self.inputs]
+        if arrays is None and self._is_classifier_of_images():
+            self._keep_clearest()
+        self.batch_axes: Dict[str, Optional[int]] = {name: self._likely_axis(name) for name in network.outputs}
+
+    def _run(self, unit: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        try:
+            return self._network.run(unit)
+        except Exception as error:
+            shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in unit.items())
+            raise UserError(
+                f"{self._network.file}: ONNX Runtime cannot run it with {shapes}: {_first_line(error)}"
+            ) from error
+
+    def _is_classifier_of_images(self) -> bool:
+        first = self._network.inputs[0]
+        return len(self._network.inputs) == 1 and bool(values.image_layout(first)) and self.fixed is None
+
+    def _keep_clearest(self) -> None:
+        first = [unit[self._network.outputs[0]] for unit in self.outputs]
+        count = len(self.inputs) // 2
+        usable = first[0].ndim == 2 and first[0].dtype.kind == "f" and first[0].shape[1] > 1 and len(first[0]) == 1
+        together = np.concatenate(first) if usable else np.empty(0)
+        chosen = clearest(together, count) if usable and np.isfinite(together).all() else list(range(count))
+        self.inputs = [self.inputs[number] for number in chosen]
+        self.outputs = [self.outputs[number] for number in chosen]
+
+    def _likely_axis(self, name: str) -> Optional[int]:
+        """Of a model whose batch is fixed: axis 0 where it has that size."""
+        shape = self.outputs[0][name].shape
+        return 0 if self.fixed is not None and shape and shape[0] == self.fixed else None
+
+    def find_batch_axes(self) -> None:
+        """Runs small batches. Where the graph refuses them its batch is one, which is said; with --rebatch it is an error."""
+        network = self._network
+        try:
+            self.batch_axes, distances = batching.output_axes(network.run, network.inputs, self.inputs, self.outputs)
+        except NoBatch as error:
+            if self._asked.rebatch:
+                raise UserError(f"{network.file} cannot be made dynamic: {error}") from error
+            self.fixed = 1
+            self.batch_axes = {name: self._likely_axis(name) for name in network.outputs}
+            self.notes.append(f"its batch axis is dynamic, but {error}; it is measured at batch 1")
+            return
+        for name, distance in distances.items():
+            if not distance <= batching.CLOSE:
+                words = f"output '{name}' of a batch differs from that of single runs by {distance:.2g}"
+                if self._asked.rebatch:
+                    raise UserError(f"{network.file} cannot be made dynamic: {words}")
+                self.notes.append(f"{words}: larger batches will not pass parity")
+        if self._asked.rebatch and not any(axis is not None for axis in self.batch_axes.values()):
+            raise UserError(f"{network.file} cannot be made dynamic: no output grows with the batch")
+
+    def look_at_outputs(self) -> None:
+        """Says which outputs tell nothing: the same for every input, NaN or infinite."""
+        for name in self._network.outputs:
+            units = [unit[name] for unit in self.outputs]
+            if len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
+                self.notes.append(f"output '{name}' is the same for all {len(units)} inputs")
+            if any(_is_float(one) and np.isnan(one).any() for one in units):
+                self.notes.append(f"output '{name}' holds NaN for these inputs{self._advice()}")
+            if any(_is_float(one) and np.isinf(one).any() for one in units):
+                self.notes.append(f"output '{name}' is infinite for these inputs{self._advice()}")
+
+    def _advice(self) -> str:
+        pictured = any(values.image_layout(one) for one in self._network.inputs)
+        return "; give the range that the model expects as --input-range" if pictured else "; give others by --inputs"
+
+    def model(self, folder: Path, title: str, digest: str) -> ModelFiles:
+        first = self._network.inputs[0]
+        layout = values.image_layout(first)
+        inputs = tuple(Tensor(one.name, one.dtype, one.shape, one.batch_axis) for one in self._network.inputs)
+        outputs = tuple(self._output(name) for name in self._network.outputs)
+        per_sample = tuple(size for axis, size in enumerate(first.shape) if axis != first.batch_axis)
+        made = outputs[0]
+        return ModelFiles(
+            root=folder,
+            name=title,
+            hash=digest,
+            onnx="model.onnx",
+            keras=None,
+            saved_model=None,
+            reference="reference.npz",
+            input_shape=per_sample,
+            layout=layout,
+            onnx_input=first.name,
+            onnx_output=made.name,
+            output_kind=made.kind,
+            classes=made.shape[1] if len(made.shape) == 2 and made.batch_axis == 0 else 0,
+            weights="user",
+            weights_note=NOTE,
+            inputs=inputs,
+            outputs=outputs,
+            fixed_batch=self.fixed,
+            item=_item(inputs, layout),
+            weights_dtype=onnx_reading.weights_dtype(self._proto),
+            born=self._asked.born or "the user's ONNX file",
+            notes=tuple(self.notes),
         )
-    if shape[0] in IMAGE_CHANNELS:
-        return value.name, shape, "NCHW"
-    if shape[2] in IMAGE_CHANNELS:
-        return value.name, shape, "NHWC"
-    raise UserError(
-        f"{file}: input '{value.name}' {written} is no image: neither axis 1 nor axis 3 has 3 or 1 channels"
-    )
+
+    def _output(self, name: str) -> Tensor:
+        units = [unit[name] for unit in self.outputs]
+        shape = units[0].shape
+        if any(one.ndim != units[0].ndim for one in units):
+            shape = (-1,)
+        else:
+            shape = tuple(
+                size if all(one.shape[axis] == size for one in units) else -1 for axis, size in enumerate(shape)
+            )
+        dtype = "str" if units[0].dtype.kind == "U" else units[0].dtype.name
+        kind = "probabilities" if _are_probabilities(units) else "raw"
+        return Tensor(name, dtype, shape, self.batch_axes[name], kind)
 
 
-def _reference_inputs(shape: Tuple[int, ...], layout: str, value_range: Tuple[float, float]) -> np.ndarray:
-    height, width, channels = shape if layout == "NHWC" else (shape[1], shape[2], shape[0])
-    images = pictures(2 * REFERENCE_IMAGES, height, width, channels, REFERENCE_SEED)
-    low, high = value_range
-    if value_range != (0.0, 255.0):
-        images = (low + images * ((high - low) / 255)).astype(np.float32)
-    return images if layout == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+def _item(inputs: Tuple[Tensor, ...], layout: str) -> str:
+    """What one sample is called: an image; a sequence where whole numbers come in a row; else a sample."""
+    if layout:
+        return "image"
+    first = inputs[0]
+    if first.dtype in ("int32", "int64") and len(first.shape) == 2:
+        return "sequence"
+    return "sample"
 
 
-def _reference_outputs(file: Path, proto: Any, name: str, inputs: np.ndarray) -> Tuple[str, np.ndarray]:
-    """Name and values of the first 2-D output, by ONNX Runtime on the CPU with its optimisations off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for every status
-        raise UserError(f"{file}: ONNX Runtime does not accept it: {_first_line(error)}") from error
-    names = [output.name for output in session.get_outputs()]
-    try:
-        one = session.run(None, {name: inputs[:1]})
-        all_of_them = session.run(None, {name: inputs})
-    except Exception as error:
-        raise UserError(
-            f"{file}: ONNX Runtime cannot run it with {len(inputs)} images: {_first_line(error)}"
-        ) from error
-    shapes: List[str] = []
-    for output, single, values in zip(names, one, all_of_them):
-        shapes.append(f"'{output}' {getattr(values, 'shape', type(values).__name__)}")
-        if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind == "f":
-            if len(values) != len(inputs) or len(single) != 1:
-                raise UserError(f"{file}: output '{output}' has the shape {values.shape} for {len(inputs)} images")
-            if not np.isfinite(values).all():
-                raise UserError(
-                    f"{file}: output '{output}' is not finite for pictures of {inputs.min():g} to {inputs.max():g}; "
-                    "give the range that the model expects as --input-range"
-                )
-            return output, values.astype(np.float32)
-    raise UserError(f"{file} has no output of floating-point (batch, classes): {', '.join(shapes)}")
+def _describe_shapes(proto: Any, work: _Work) -> None:
+    """Writes the shapes of the outputs as they came out: those in the file told of axes as they were."""
+    shapes = {tensor.name: tensor for tensor in (work._output(name) for name in work.batch_axes)}
+    for value in proto.graph.output:
+        tensor = shapes.get(value.name)
+        if tensor is None:
+            continue
+        shape = value.type.tensor_type.shape
+        del shape.dim[:]
+        for axis, size in enumerate(tensor.shape):
+            dim = shape.dim.add()
+            if axis == tensor.batch_axis and work.fixed is None and size == 1:
+                dim.dim_param = BATCH
+            elif size >= 0 and not (axis == tensor.batch_axis and work.fixed is None):
+                dim.dim_value = size
+
+
+def _is_float(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _are_probabilities(outputs: np.ndarray) -> bool:
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3) and outputs.shape[1] > 1)
-
-
-def _digest(proto: Any, inputs: np.ndarray) -> str:
-    digest = Digest()
-    digest.data("onnx", proto.SerializeToString(deterministic=True))
-    digest.array("inputs", inputs)
-    return digest.short()
+def _are_probabilities(units: List[np.ndarray]) -> bool:
+    if units[0].dtype.kind != "f" or units[0].ndim != 2 or units[0].shape[1] < 2:
+        return False
+    outputs = np.concatenate(units).astype(np.float64)
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))

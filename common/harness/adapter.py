@@ -1,19 +1,22 @@
 """What an adapter is: the only thing that a framework has to bring to be measured.
 
 `images/<image>/adapter.py` defines `create(variant: str) -> Adapter`. The worker imports it by path and calls, in
-this order: create, supports, load, then for each batch size prepare (and prepare again with other images of the
-same shape), run / enqueue + synchronize / run_timed, output; close at the end. The framework is imported in `create`, not at the
+this order: create, supports, load, then for each batch size prepare (and prepare again with other values of the
+same shapes), run / enqueue + synchronize / run_timed, output; close at the end. The framework is imported in `create`, not at the
 top of the file, so that the `import` phase can be timed and `unsupported` can be said without it.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Protocol
+from typing import Dict, Mapping, Optional, Protocol
 
 import numpy as np
 
 from common.cell import Cell
 from common.model_files import ModelFiles
+
+#: name of an input or output -> its values
+Arrays = Mapping[str, np.ndarray]
 
 
 class Adapter(Protocol):
@@ -25,12 +28,13 @@ class Adapter(Protocol):
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Reads the model; nothing batch-specific. device: "cpu" or "cuda:<ordinal>"."""
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
-        """Compiles for this shape, allocates, and places the input.
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        """Compiles for these shapes, allocates, and places the inputs.
 
-        batch: float32, (batch_size, *model.input_shape), C-contiguous, values as the model file expects them.
-        io: "host" leaves it in (pinned) host memory, so that run() copies it; "device" makes it resident.
-        Called again with the same shape and io it must only replace the input: no compilation, no allocation.
+        inputs: one array for each of model.inputs, by name and in that order; of that dtype, C-contiguous, of the shape
+        that the batch size makes of it; values as the model file expects them. only() gives the array of a single one.
+        io: "host" leaves them in (pinned) host memory, so that run() copies them; "device" makes them resident.
+        Called again with the same shapes and io it must only replace the values: no compilation, no allocation.
         """
 
     def run(self) -> None:
@@ -45,8 +49,11 @@ class Adapter(Protocol):
     def run_timed(self) -> Optional[int]:
         """One inference; its time on the device in ns by the framework's own events, None where it cannot tell."""
 
-    def output(self) -> np.ndarray:
-        """Output of the last run: float32, (batch_size, classes), on the host."""
+    def output(self) -> Arrays:
+        """All model.outputs of the last run by name, on the host; floats as float32, others in their own dtype.
+
+        An output of one sample may be flattened: only the order of its values counts.
+        """
 
     def versions(self) -> Dict[str, str]:
         """Package -> version; the framework itself under the key "framework"."""
@@ -67,3 +74,17 @@ class Unsupported(Exception):
 
 class DeviceOutOfMemory(Exception):
     """The device ran out of memory: an `oom` row; the next batch size runs in a fresh worker."""
+
+
+def only(inputs: Arrays) -> np.ndarray:
+    """The array of a model that has one input. Raises Unsupported, naming them, for more."""
+    if len(inputs) != 1:
+        raise Unsupported(f"this adapter feeds models with one input, not {len(inputs)} ({', '.join(inputs)})")
+    return next(iter(inputs.values()))
+
+
+def batch_size_of(model: ModelFiles, inputs: Arrays) -> int:
+    """Samples in a batch, by the first input that has a batch axis."""
+    if model.fixed_batch is not None:
+        return model.fixed_batch
+    return next((inputs[one.name].shape[one.batch_axis] for one in model.inputs if one.batch_axis is not None), 1)

@@ -9,20 +9,34 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 import numpy as np
 
 from common.harness import loop, scenarios
-from common.harness.adapter import Adapter, Unsupported
+from common.harness.adapter import Adapter, Arrays, Unsupported
 from common.harness.reference import Reference
 from common.harness.worker import import_adapter
 from common.interleaving import Refusal, serve
 from common.job import Job, Settings
-from common.model_files import ModelFiles
+from common.model_files import ModelFiles, Tensor
 
-OUTPUT = "harness.npy"
-INPUT = "batch.npy"
+OUTPUT = "harness"
+INPUT = "batch"
+
+
+def save(stem: Path, arrays: Arrays, tensors: Sequence[Tensor]) -> None:
+    """One array as `stem`.npy, several as `stem`.npz: array_0, array_1, ... in the tensors' order, for a name may be anything."""
+    values = [arrays[tensor.name] for tensor in tensors]
+    if len(values) == 1:
+        np.save(f"{stem}.npy", values[0])
+    else:
+        np.savez(
+            f"{stem}.npz",
+            **{  # type: ignore[arg-type]
+                f"array_{number}": value for number, value in enumerate(values)
+            },
+        )
 
 
 class HarnessSide:
@@ -47,16 +61,16 @@ class HarnessSide:
         except Unsupported as error:
             raise Refusal(str(error)) from error
         adapter.run()
-        output = np.array(adapter.output(), dtype=np.float32)
+        outputs = scenarios.held(adapter.output())
 
         def another() -> Adapter:
             raise Refusal(f"{cell.scenario} needs more than one adapter")
 
-        self._stage = scenarios.Stage(adapter, output, cell.precision, another, job.seed)
+        self._stage = scenarios.Stage(adapter, outputs, cell.precision, another, job.seed)
         self._warmup = scenario.warm_up(self._stage, cell, job.settings, _ignore)
         run = Path(job.run_dir)
-        np.save(str(run / INPUT), batch)
-        np.save(str(run / OUTPUT), output)
+        save(run / INPUT, batch, model.inputs)
+        save(run / OUTPUT, outputs, model.outputs)
         #: CPU time of the process, all its threads, in the last block
         self.cpu_ns = 0
         self.facts = {"settings": adapter.settings(), "versions": adapter.versions()}

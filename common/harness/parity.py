@@ -10,15 +10,22 @@ Reduced precisions underflow in unlikely classes, so they are judged on the prob
     int8             probabilities   1.5e-1                0.875: one of 8 images may change its class
 
 Models that do not end in a softmax (`raw`) have the same tolerances on their output as it is; no class is looked for,
-because it need not be a classifier.
+because it need not be a classifier. Whole numbers, truth values and texts are compared one by one: their error is the
+share that differs. Of several outputs the worst decides, measured against its tolerance. Where the reference is NaN or
+infinite the output must be the same; the rest is judged as always.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Tuple
+import math
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+
+from common.harness.adapter import Arrays, Unsupported
+from common.harness.reference import Reference
+from common.model_files import Tensor
 
 #: precision -> (metric for a model that puts out probabilities, tolerance, least top-1 agreement)
 TOLERANCES: Dict[str, Tuple[str, float, float]] = {
@@ -29,33 +36,149 @@ TOLERANCES: Dict[str, Tuple[str, float, float]] = {
     "int8": ("probabilities", 1.5e-1, 0.875),
 }
 
+#: the metric of outputs that are no floating-point numbers
+EQUALITY = "equality"
 #: smaller probabilities count as this much: far below what any decision rests on, and a logarithm needs a floor
 FLOOR = 1e-10
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Figures of `cell.csv`. Each reference image counts with its worst occurrence in the batch."""
+    """Figures of `cell.csv`. Each reference image counts with its worst occurrence in the batch.
+
+    top1, top5: None for an output that is not (batch, classes). output: the one that these figures are of.
+    by_output: error of every output that was compared. shapes: what is wrong with the output's shape, "" where nothing is.
+    """
 
     metric: str
     tolerance: float
     rel_l2: float
     prob_rel_l2: float
-    top1: float
-    top5: float
+    top1: Optional[float]
+    top5: Optional[float]
     top1_least: float
+    output: str = ""
+    by_output: Dict[str, float] = field(default_factory=dict)
+    shapes: str = ""
 
     @property
     def passed(self) -> bool:
         # Written so that NaN, which compares false, fails.
-        return self.rel_l2 <= self.tolerance and self.top1 >= self.top1_least
+        return self.rel_l2 <= self.tolerance and (self.top1 is None or self.top1 >= self.top1_least)
+
+    @property
+    def badness(self) -> float:
+        """The error in tolerances; what does not pass by another measure, or is NaN, is infinitely bad."""
+        if self.rel_l2 != self.rel_l2 or (self.rel_l2 <= self.tolerance and not self.passed):
+            return math.inf
+        return self.rel_l2 / self.tolerance
 
     @property
     def reason(self) -> str:
         """Why it failed, in one line."""
+        where = f" of output '{self.output}'" if len(self.by_output) > 1 else ""
+        if self.shapes:
+            return f"output '{self.output}' {self.shapes}"
+        if self.metric == EQUALITY and not self.rel_l2 <= self.tolerance:
+            return f"{self.rel_l2:.3g} of the values{where} differ, at most {self.tolerance:g} may"
         if not self.rel_l2 <= self.tolerance:
-            return f"relative L2 error of {self.metric} is {self.rel_l2:.3g}, at most {self.tolerance:g} is allowed"
+            return (
+                f"relative L2 error of {self.metric}{where} is {self.rel_l2:.3g}, at most {self.tolerance:g} is allowed"
+            )
         return f"top class agrees for {self.top1:.3f} of the reference images, {self.top1_least:g} is required"
+
+
+def compare_all(batches: Sequence[Arrays], reference: Reference, batch_size: int, precision: str) -> Parity:
+    """The worst output, of all outputs of some batches.
+
+    batches: what came out for reference.batches(batch_size), in that order. An output without a batch axis is compared
+    where a batch is one unit, or where the reference has the same values in all units. Raises Unsupported where nothing
+    can be compared.
+    """
+    precision = judged_as(precision, reference.model.weights_dtype)
+    verdicts: List[Parity] = []
+    for tensor in reference.model.outputs:
+        rows = _units(batches, tensor, reference, batch_size)
+        if rows is not None:
+            wanted = [unit[tensor.name] for unit in reference.outputs]
+            verdicts.append(replace(_compare_output(rows, wanted, tensor, precision), output=tensor.name))
+    if not verdicts:
+        names = ", ".join(tensor.name for tensor in reference.model.outputs)
+        raise Unsupported(
+            f"no output has a batch axis ({names}): a batch of {batch_size} cannot be compared, one of 1 can"
+        )
+    worst = max(verdicts, key=lambda verdict: verdict.badness)
+    return replace(worst, by_output={verdict.output: verdict.rel_l2 for verdict in verdicts})
+
+
+def judged_as(precision: str, weights_dtype: str) -> str:
+    """The precision whose tolerances hold: that of the file's own weights where it is the coarser one.
+
+    Frameworks round float16 and quantized values in different places, whatever precision they were asked for.
+    """
+    if "quantized" in weights_dtype:
+        return "int8"
+    own = {"float16": "fp16", "bfloat16": "bf16"}.get(weights_dtype, precision)
+    return own if TOLERANCES[own][1] > TOLERANCES[precision][1] else precision
+
+
+def _units(
+    batches: Sequence[Arrays], tensor: Tensor, reference: Reference, batch_size: int
+) -> Optional[List[np.ndarray]]:
+    """One output unit by unit; None where it cannot be compared."""
+    count = max(1, batch_size // reference.model.unit_size)
+    whole = [batch[tensor.name] for batch in batches]
+    if count == 1:
+        return whole
+    if tensor.batch_axis is not None:
+        # what an adapter flattened has its batch axis in front, whatever axis that was
+        axes = [tensor.batch_axis if one.ndim == len(tensor.shape) else 0 for one in whole]
+        if any(one.shape[axis] % count for one, axis in zip(whole, axes)):
+            return [np.empty((0, *one.shape[1:]), one.dtype) for one in whole]
+        return [part for one, axis in zip(whole, axes) for part in np.split(one, count, axis=axis)]
+    first = reference.outputs[0][tensor.name]
+    same = all(np.array_equal(first, unit[tensor.name]) for unit in reference.outputs)
+    return [one for one in whole for _ in range(count)] if same else None
+
+
+def _compare_output(rows: Sequence[np.ndarray], units: Sequence[np.ndarray], tensor: Tensor, precision: str) -> Parity:
+    for number, row in enumerate(rows):
+        wanted = units[number % len(units)]
+        if row.size != wanted.size:
+            words = f"has the shape {tuple(row.shape)}, the reference {tuple(wanted.shape)}"
+            return Parity("shape", TOLERANCES[precision][1], math.inf, math.inf, None, None, 0.0, shapes=words)
+    if units[0].dtype.kind != "f":
+        return _equality(rows, units, precision)
+    # of probabilities each line is a sample; of anything else a unit is compared as a whole
+    lines = units[0].shape[0] if tensor.kind == "probabilities" and units[0].ndim == 2 else 1
+    together = [unit.reshape(lines, -1) for unit in units]
+    got = [row.reshape(lines, -1) for row in rows]
+    if len({one.shape for one in together}) > 1:  # as many boxes as there are: unit by unit, and the worst of them
+        parts = [compare(got[r :: len(units)][0], one, "raw", precision) for r, one in enumerate(together)]
+        return replace(max(parts, key=lambda part: part.badness), top1=None, top5=None)
+    verdict = compare(np.concatenate(got), np.concatenate(together), tensor.kind, precision)
+    return verdict if units[0].ndim == 2 else replace(verdict, top1=None, top5=None)
+
+
+def _equality(rows: Sequence[np.ndarray], units: Sequence[np.ndarray], precision: str) -> Parity:
+    """Whole numbers, truth values and texts: the share that differs, over all units, each with its worst occurrence."""
+    differing, size = 0, 0
+    for r, unit in enumerate(units):
+        wanted = unit.reshape(-1)
+        occurrences = [row.reshape(-1) for row in rows[r :: len(units)]]
+        differing += max((int(np.sum(one != wanted)) for one in occurrences), default=0)
+        size += wanted.size
+    share = differing / size if size else 0.0
+    return Parity(EQUALITY, TOLERANCES[precision][1], share, share, None, None, 0.0)
+
+
+def differing(got: np.ndarray, wanted: np.ndarray) -> float:
+    """How far one array is from another of the same size: relative L2 distance, of what is no number the differing share."""
+    if got.size != wanted.size:
+        return math.inf
+    if wanted.dtype.kind != "f":
+        return float(np.mean(got.reshape(-1) != wanted.reshape(-1))) if wanted.size else 0.0
+    return relative_l2(got.reshape(1, -1).astype(np.float64), wanted.reshape(1, -1).astype(np.float64))
 
 
 def compare(output: np.ndarray, reference: np.ndarray, output_kind: str, precision: str) -> Parity:
@@ -82,9 +205,16 @@ def compare(output: np.ndarray, reference: np.ndarray, output_kind: str, precisi
 def relative_l2(got: np.ndarray, wanted: np.ndarray) -> float:
     """|got - wanted| / |wanted| over all images, each with its worst row; NaN or infinity in `got` give that.
 
-    got: (rows, n); wanted: (images, n).
+    got: (rows, n); wanted: (images, n). Where `wanted` is not finite, `got` must be the same, else the result is infinite.
     """
     images = len(wanted)
+    finite = np.isfinite(wanted)
+    if not finite.all():
+        odd = np.resize(~finite, got.shape)
+        expected = np.resize(wanted, got.shape)
+        if not np.array_equal(got[odd], expected[odd], equal_nan=True):
+            return math.inf
+        got, wanted = np.where(odd, 0.0, got), np.where(finite, wanted, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         worst = [float(np.max(np.sum((got[i::images] - wanted[i]) ** 2, axis=1))) for i in range(images)]
     size = float(np.sum(wanted**2))

@@ -41,10 +41,10 @@ import numpy as np
 
 from common.cell import Cell
 from common.harness import loop, memory, parity, scenarios
-from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
+from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
-from common.harness.reference import Reference, picture_batch
+from common.harness.reference import NamedArrays, Reference, picture_batch
 from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
@@ -160,6 +160,9 @@ class Worker:
             return Outcome("unsupported", one_line(why_not or ""))
         adapter, settings = self._adapter, self._job.settings
 
+        why_not = self._unfit(cell)
+        if why_not is not None:
+            return Outcome("unsupported", why_not)
         reference = Reference.read(self._model)
         batches = reference.batches(cell.batch_size)
         with record.phase("compile"):
@@ -196,12 +199,19 @@ class Worker:
 
     def _edge(self, busy: Callable[[], None] = lambda: time.sleep(EDGE_SECONDS)) -> None:
         """Lets the sidecar read the energy counter here, outside of the window: before it under the load, after it at rest."""
-        run = Path(self._job.run_dir)
-        if any(run.glob("power*.csv")):
-            tell(run)
+        power = self._job.power_dir
+        if power is not None and any(Path(power).glob("power*.csv")):
+            tell(Path(self._job.run_dir))
             end_ns = time.monotonic_ns() + int(EDGE_SECONDS * 1e9)
             while time.monotonic_ns() < end_ns:
                 busy()
+
+    def _unfit(self, cell: Cell) -> Optional[str]:
+        """None, or why the model itself cannot be run at this batch size."""
+        fixed = self._model.fixed_batch
+        if fixed is not None and cell.batch_size != fixed:
+            return f"the model's batch size is fixed at {fixed}; --rebatch tries to make it dynamic"
+        return None
 
     def _idle(self, record: Record, name: str) -> None:
         """Sleeps with the framework's context open while the sidecar reads what the device draws.
@@ -237,8 +247,8 @@ class Worker:
         everything = json.dumps({**self._versions, **versions}, sort_keys=True)
         record.learn(framework_version=versions.get("framework"), versions=everything)
 
-    def _stage(self, adapter: Adapter, cell: Cell, batch: np.ndarray) -> scenarios.Stage:
-        """What the scenario may use; `batch` is in place."""
+    def _stage(self, adapter: Adapter, cell: Cell, inputs: Arrays) -> scenarios.Stage:
+        """What the scenario may use; `inputs` are in place."""
         job = self._job
 
         def another() -> Adapter:
@@ -248,25 +258,26 @@ class Worker:
             if why_not is not None:
                 raise Unsupported(why_not)
             one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
-            one.prepare(batch, cell.io)
+            one.prepare(inputs, cell.io)
             return one
 
         adapter.run()
-        expected = np.array(adapter.output(), dtype=np.float32)
-        return scenarios.Stage(adapter, expected, cell.precision, another, job.seed)
+        return scenarios.Stage(adapter, scenarios.held(adapter.output()), cell.precision, another, job.seed)
 
     def _check(
-        self, adapter: Adapter, cell: Cell, reference: Reference, batches: List[np.ndarray], record: Record
+        self, adapter: Adapter, cell: Cell, reference: Reference, batches: List[NamedArrays], record: Record
     ) -> parity.Parity:
         """Parity of this shape, and the classes of the user's picture. The first batch has run, and is in place again."""
-        outputs = []
+        outputs: List[Arrays] = []
         for number, batch in enumerate(batches):
             if number > 0:
                 adapter.prepare(batch, cell.io)
                 adapter.run()
-            outputs.append(np.array(adapter.output(), dtype=np.float32))
-        verdict = parity.compare(np.concatenate(outputs), reference.outputs, self._model.output_kind, cell.precision)
+            outputs.append(scenarios.held(adapter.output()))
+        verdict = parity.compare_all(outputs, reference, cell.batch_size, cell.precision)
         record.learn(
+            parity_output=verdict.output,
+            parity_by_output=json.dumps(verdict.by_output) if len(verdict.by_output) > 1 else None,
             parity_metric=verdict.metric,
             parity_tolerance=verdict.tolerance,
             parity_rel_l2=verdict.rel_l2,
@@ -277,7 +288,7 @@ class Worker:
         if self._job.picture is not None:
             adapter.prepare(picture_batch(Path(self._job.picture), cell.batch_size, self._model), cell.io)
             adapter.run()
-            record.learn(top3=_top3(adapter.output()[0]))
+            record.learn(top3=_top3(adapter.output()[self._model.outputs[0].name][0]))
         if self._job.picture is not None or len(batches) > 1:
             adapter.prepare(batches[0], cell.io)
         return verdict

@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from common import models
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.harness.job_end import ended_by
 from common.host.children import guarded
 from common.host.paths import ROOT
@@ -32,6 +35,25 @@ EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 EXPORT_LIMIT_SLACK = 30.0
 #: `auto` prefers them in this order among models that exist
 _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded": ("seeded",), "user": ("user",)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for of a model's export, beside its name; the defaults are a registered model's.
+
+    shape, rebatch, inputs: see `invoke bench --help`; for ONNX files alone.
+    """
+
+    weights: str = "auto"
+    input_range: tuple[float, float] = DEFAULT_RANGE
+    shape: str = ""
+    rebatch: bool = False
+    inputs: Path | None = None
+
+    def described(self) -> dict[str, object]:
+        """As the exporter keeps it in model.json."""
+        digest = _sha256(self.inputs) if self.inputs is not None else ""
+        return {"shape": self.shape, "rebatch": self.rebatch, "inputs_sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -59,7 +81,51 @@ def source(name_or_path: str) -> Source:
         raise UserError(
             f"{name_or_path} is not a file; --model takes a name ({', '.join(models.MODELS)}) or an ONNX file"
         )
-    return Source(path.stem, path.resolve())
+    return Source(stem(path), path.resolve())
+
+
+class ModelOptions(Protocol):
+    """Those of the command line's options that say which model, and how it is exported."""
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def input_range(self) -> str: ...
+
+    @property
+    def shape(self) -> str: ...
+
+    @property
+    def rebatch(self) -> bool: ...
+
+    @property
+    def inputs(self) -> str: ...
+
+
+def asked_of(options: ModelOptions) -> Asked:
+    """What the options ask for of the model's export. Raises UserError for a range that is none or weights that do not exist."""
+    if options.weights not in ("auto", "imagenet", "seeded"):
+        raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
+    values = DEFAULT_RANGE
+    if options.input_range:
+        try:
+            low, high = (float(part) for part in options.input_range.split(","))
+        except ValueError:
+            low, high = 0.0, 0.0
+        if not (-1e38 < low < high < 1e38):
+            raise UserError(
+                f"--input-range takes LOW,HIGH, two numbers like 0,255 or -1,1, not '{options.input_range}'"
+            )
+        values = (low, high)
+    inputs = Path(options.inputs).expanduser() if options.inputs else None
+    return Asked(options.weights, values, options.shape, options.rebatch, inputs)
+
+
+def stem(file: Path) -> str:
+    """The model's name: the file's stem as typed, safe in folder names and cell keys; letters of any script stay."""
+    plain = unicodedata.normalize("NFC", file.stem).replace("_", "-")
+    return re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
 
 
 def find_model(models_dir: Path, name: str, weights: str = "auto") -> ModelFiles | None:
@@ -75,16 +141,25 @@ def find_model(models_dir: Path, name: str, weights: str = "auto") -> ModelFiles
     return None
 
 
-def find_user_model(
-    models_dir: Path, file: Path, input_range: tuple[float, float] = DEFAULT_RANGE
-) -> ModelFiles | None:
-    """The export of exactly this ONNX file for this range of pixels, None without one."""
-    digest = _sha256(file)
+def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: str = "") -> ModelFiles | None:
+    """The export of exactly this ONNX file, weights beside it included, for what was asked; None without one.
+
+    name: that it must have; a copy under another name is a model of its own in tables.
+    """
+    digest = ""
     for model in _newest_first(models_dir):
-        if model.weights == "user":
-            extra = json.loads((model.root / DESCRIPTION).read_text())
-            if extra.get("source_sha256") == digest and tuple(extra.get("input_range", ())) == input_range:
-                return model
+        if model.weights != "user" or (name and model.name != name):
+            continue
+        extra = json.loads((model.root / DESCRIPTION).read_text())
+        digest = digest or _sha256(file)
+        beside = extra.get("source_files", {})
+        if (
+            extra.get("source_sha256") == digest
+            and tuple(extra.get("input_range", ())) == asked.input_range
+            and extra.get("asked") == asked.described()
+            and all((file.parent / one).is_file() and _sha256(file.parent / one) == sha for one, sha in beside.items())
+        ):
+            return model
     return None
 
 
@@ -93,47 +168,69 @@ def ensure_model(
     models_dir: Path,
     python_for: Callable[[str], Path],
     on_step: OnStep,
-    weights: str = "auto",
-    input_range: tuple[float, float] = DEFAULT_RANGE,
+    asked: Asked = Asked(),
 ) -> ModelFiles:
     """The exported model: an existing one, or a new one by the interpreter of the image that can make it.
 
     python_for: folder under images/ -> interpreter of its environment; called only when something has to be exported.
-    weights: auto, imagenet or seeded, of a registered model; input_range: what a user's ONNX file expects of black
-    and white. Raises UserError with the exporter's one line when it fails; its whole output then stays in a log file
+    Raises UserError with the exporter's one line when it fails; its whole output then stays in a log file
     that the error names unless the user's input was to blame.
     """
     wanted = source(name_or_path)
-    model = existing_model(wanted, models_dir, weights, input_range)
+    model = existing_model(wanted, models_dir, asked)
     if model is not None:
         return model
     python = python_for(wanted.image)
-    command = [str(python), "-m", *exporter_arguments(wanted, models_dir.absolute(), weights, input_range)]
+    command = [str(python), "-m", *exporter_arguments(wanted, models_dir.absolute(), asked)]
     # -P, 3.11's safe path, is not in 3.9: PYTHONPATH names the checkout, and nothing else of the host's is inherited
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     folder = _run(command, environment, wanted.name, on_step)
     return ModelFiles.read(models_dir / folder)
 
 
-def existing_model(
-    wanted: Source, models_dir: Path, weights: str = "auto", input_range: tuple[float, float] = DEFAULT_RANGE
-) -> ModelFiles | None:
+def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> ModelFiles | None:
     """What ensure_model would return without exporting anything, else None."""
+    check(wanted, asked)
     if wanted.onnx is None:
-        return find_model(models_dir, wanted.name, weights)
-    return find_user_model(models_dir, wanted.onnx, input_range)
+        return find_model(models_dir, wanted.name, asked.weights)
+    return find_user_model(models_dir, wanted.onnx, asked, wanted.name)
 
 
-def exporter_arguments(
-    wanted: Source, out: Path, weights: str = "auto", input_range: tuple[float, float] = DEFAULT_RANGE
-) -> list[str]:
-    """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx` and `--out`."""
+def check(wanted: Source, asked: Asked) -> None:
+    """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
+    if wanted.onnx is None:
+        for option, given in (("--shape", asked.shape), ("--rebatch", asked.rebatch), ("--inputs", asked.inputs)):
+            if given:
+                raise UserError(
+                    f"{option} is for ONNX files; {wanted.name} is a registered model, whose shapes are known"
+                )
+    if asked.inputs is not None and not asked.inputs.is_file():
+        raise UserError(f"the file of inputs {asked.inputs} does not exist")
+
+
+def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> list[str]:
+    """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx`, `--inputs` and `--out`."""
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.onnx is None:
-        return ["common.export", "--model", wanted.name, *always, "--weights", weights]
+        return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights]
     # with "=": a LOW below zero would be taken for an option
-    values = ",".join(f"{value:g}" for value in input_range)
-    return ["common.export", "--onnx", str(wanted.onnx), *always, f"--input-range={values}"]
+    values = ",".join(f"{value:g}" for value in asked.input_range)
+    arguments = ["common.export", "--onnx", str(wanted.onnx), *always, f"--input-range={values}"]
+    arguments.append(f"--name={wanted.name}")
+    if asked.shape:
+        arguments.append(f"--shape={asked.shape}")
+    if asked.rebatch:
+        arguments.append("--rebatch")
+    if asked.inputs is not None:
+        arguments += ["--inputs", str(asked.inputs.resolve())]
+    return arguments
+
+
+def files_beside(file: Path) -> list[Path]:
+    """Files in the ONNX file's folder that it names as holders of its weights."""
+    content = file.read_bytes() if file.stat().st_size < 2**31 else b""
+    others = [one for one in file.parent.iterdir() if one != file and one.is_file()]
+    return [one for one in others if os.fsencode(one.name) in content]
 
 
 def export_limit_s() -> float:

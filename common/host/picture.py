@@ -52,7 +52,9 @@ def class_names(model: ModelFiles) -> list[str] | None:
 
 
 def _dimensions(model: ModelFiles) -> tuple[int, int, int]:
-    """Height, width and channels of the model's input. Raises UserError where it has neither 1 nor 3 channels."""
+    """Height, width and channels of the model's input. Raises UserError where it is no image of 1 or 3 channels."""
+    if not model.layout or len(model.inputs) > 1:
+        raise UserError(f"{model.name} does not take one image, so --image has no place in it")
     if model.layout == "NHWC":
         height, width, channels = model.input_shape
     else:

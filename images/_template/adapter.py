@@ -12,7 +12,7 @@ from typing import Dict, Optional
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import Unsupported
+from common.harness.adapter import Arrays, Unsupported, only
 from common.model_files import ModelFiles
 
 
@@ -38,15 +38,18 @@ class Adapter:
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         # Yours: read model.path(model.onnx), .keras or .saved_model; keep whatever is built (engines, timing caches)
         # below cache_dir, under a name that holds model.hash, versions and device; set the number of threads.
+        self._made = model.outputs[0].name
         path = model.path(model.onnx)
         if path.suffix != ".npz":
             raise Unsupported(f"this adapter knows toy models (.npz) only, it cannot read {path.name} yet")
         with np.load(path) as arrays:
             self._weights = np.asarray(arrays["weights"], dtype=np.float32)
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
-        # Yours: compile for batch.shape unless that is the shape already prepared, allocate input and output once
-        # (pinned when io is "host", on the device when it is "device"), capture a graph; then place the input.
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        # Yours: compile for these shapes unless they are those already prepared, allocate inputs and outputs once
+        # (pinned when io is "host", on the device when it is "device"), capture a graph; then place the inputs.
+        # only() is for adapters that feed models with one input; with several, inputs[name] is one of them.
+        batch = only(inputs)
         if getattr(self, "_output", np.empty(0)).shape[0] != len(batch):
             self._output = np.empty((len(batch), self._weights.shape[1]), dtype=np.float32)
         self._input = batch.reshape(len(batch), -1)
@@ -72,8 +75,8 @@ class Adapter:
         self.run()
         return None
 
-    def output(self) -> np.ndarray:
-        return self._output
+    def output(self) -> Arrays:
+        return {self._made: self._output}
 
     def versions(self) -> Dict[str, str]:
         return {"framework": np.__version__, "numpy": np.__version__}

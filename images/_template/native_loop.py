@@ -23,7 +23,8 @@ class Loop:
 
     def __init__(self, request: Dict[str, Any]) -> None:
         # Yours: the framework's own calls. request["settings"] is what the adapter's settings() said for this shape;
-        # device, threads, precision, io, onnx, keras, and model_file (what settings() names so) are there too.
+        # device, threads, precision, io, onnx, keras, and model_file (what settings() names so) are there too. With several
+        # inputs, input is an .npz of array_0, array_1, ... in the order of the names in request["inputs"]; outputs likewise.
         if not request["onnx"].endswith(".npz"):
             raise Refusal("this loop knows toy models (.npz) only")
         with np.load(request["onnx"]) as arrays:

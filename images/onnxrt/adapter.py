@@ -7,12 +7,12 @@ Helper modules lie beside this file and are imported as `images.onnxrt.*`: the f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
 from common.model_files import ModelFiles
 from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
@@ -34,13 +34,13 @@ def create(variant: str) -> OnnxRuntimeAdapter:
 
 
 class OnnxRuntimeAdapter:
-    """Input and output are float32 in every precision, so that all of them copy the same bytes."""
+    """Inputs and outputs have the model's own types in every precision, so that all of them copy the same bytes."""
 
     def __init__(self, variant: str, ort: Any) -> None:
         self._variant = variant
         self._ort = ort
         self._inference: Optional[Union[CpuInference, CudaInference]] = None
-        self._shape_io: Optional[Tuple[Tuple[int, ...], str]] = None
+        self._shapes_io: Optional[Tuple[Dict[str, Tuple[int, ...]], str]] = None
         self._cuda: Optional[CudaRuntime] = None
         self._stream = 0
         self._notes: Dict[str, str] = {}
@@ -69,10 +69,9 @@ class OnnxRuntimeAdapter:
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model or machine that ONNX Runtime cannot take."""
-        if model.onnx is None or model.onnx_input is None or model.onnx_output is None:
+        if model.onnx is None:
             raise Unsupported(f"{model.name} has no ONNX form")
         self._model, self._precision, self._threads = model, precision, threads
-        self._names = (model.onnx_input, model.onnx_output)
         self._cache = Path(cache_dir) / self._variant
         self._path, self._rewrite = self._file(trial.Choice())
         self._worth_turning = [
@@ -80,12 +79,12 @@ class OnnxRuntimeAdapter:
             for name in trial.Choice._fields
             if name != "fused_activation" or not self._rewrite.startswith(("as exported", "0 "))
         ]
-        self._batch_axis = self._inspect()
+        self._batch_axes = self._inspect()
         if device != "cpu":
             self._open_device(int(device.partition(":")[2] or 0))
 
-    def _inspect(self) -> Optional[str]:
-        """Name of the batch axis, None where it has none. Raises Unsupported for input or output that is not float32."""
+    def _inspect(self) -> List[str]:
+        """Names of the batch axis, none where the batch is fixed. Raises Unsupported for a model that is not as described."""
         plain = self._ort.SessionOptions()
         plain.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         plain.log_severity_level = 4
@@ -93,16 +92,25 @@ class OnnxRuntimeAdapter:
             session = self._ort.InferenceSession(str(self._path), plain, providers=[sessions.CPU])
         except Exception as error:
             raise Unsupported(f"ONNX Runtime cannot read this model: {sessions.first_line(error)}") from error
-        values = {value.name: value for value in [*session.get_inputs(), *session.get_outputs()]}
-        for name in self._names:
-            if name not in values:
-                raise Unsupported(f"the model has no tensor '{name}' as input or output")
-            if values[name].type != "tensor(float)":
-                raise Unsupported(f"'{name}' is {values[name].type}, not float32")
-        if len(session.get_inputs()) != 1:
-            raise Unsupported(f"the model has {len(session.get_inputs())} inputs, not one")
-        axis = values[self._names[0]].shape[0]
-        return axis if isinstance(axis, str) else None
+        inputs = {value.name: value for value in session.get_inputs()}
+        outputs = {value.name for value in session.get_outputs()}
+        names = {tensor.name for tensor in self._model.inputs}
+        if set(inputs) != names:
+            told, has = ", ".join(sorted(names)), ", ".join(sorted(inputs))
+            raise Unsupported(f"the model file takes {has}, its description says {told}")
+        for tensor in self._model.outputs:
+            if tensor.name not in outputs:
+                raise Unsupported(f"the model has no tensor '{tensor.name}' as output")
+        for tensor in self._model.inputs:
+            wanted = sessions.TYPES.get(tensor.dtype)
+            if inputs[tensor.name].type != wanted:
+                raise Unsupported(f"'{tensor.name}' is {inputs[tensor.name].type}, not {wanted or tensor.dtype}")
+        axes = [
+            inputs[tensor.name].shape[tensor.batch_axis]
+            for tensor in self._model.inputs
+            if tensor.batch_axis is not None
+        ]
+        return sorted({axis for axis in axes if isinstance(axis, str)})
 
     def _open_device(self, ordinal: int) -> None:
         if self._precision == "fp32":
@@ -119,43 +127,44 @@ class OnnxRuntimeAdapter:
         self._stream = self._cuda.stream()
         self._free_before = self._cuda.memory()[0]
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
-        if self._inference is not None and self._shape_io == (batch.shape, io):
-            self._inference.place(batch)
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        wanted = {name: values.shape for name, values in inputs.items()}, io
+        if self._inference is not None and self._shapes_io == wanted:
+            self._inference.place(inputs)
             return
         if self._inference is not None:
             self._inference.close()
-            self._inference, self._shape_io = None, None
+            self._inference, self._shapes_io = None, None
         try:
-            self._inference = self._build(batch, io)
+            self._inference = self._build(inputs, io)
         except (Unsupported, DeviceOutOfMemory):
             raise
         except Exception as error:
             raise sessions.explain(error) from error
-        self._shape_io = (batch.shape, io)
+        self._shapes_io = wanted
 
-    def _build(self, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+    def _build(self, inputs: Arrays, io: str) -> Union[CpuInference, CudaInference]:
         self._notes = {}
         if self._cuda is None:
-            return cpu_inference.build(self._ort, self._path, self._names, self._batch_axis, batch, self._threads)
+            return self._build_cpu(self._path, inputs)
         if self._variant == "onnxrt-trt":
-            return self._build_cuda(batch, io, trial.Choice())
+            return self._build_cuda(inputs, io, trial.Choice())
         memory = trial.ChoiceCache(self._cache / "choices.json")
         versions = self.versions()
         key = "-".join(
-            [self._model.hash, self._precision, f"b{len(batch)}", versions["framework"], versions.get("cudnn", ""),
-             self._cuda.device_kind()]
+            [self._model.hash, self._precision, f"b{batch_size_of(self._model, inputs)}", versions["framework"],
+             versions.get("cudnn", ""), self._cuda.device_kind()]
         )  # fmt: skip
         known = memory.get(key)
         if known is not None:
-            inference = self._build_cuda(batch, io, known.choice)
+            inference = self._build_cuda(inputs, io, known.choice)
         else:
             found = trial.search(
-                lambda choice: self._build_cuda(batch, io, choice),
+                lambda choice: self._build_cuda(inputs, io, choice),
                 trial.bound(),
                 trial.seconds_per_run,
                 self._worth_turning,
-                error_of=self._expected(batch).error_of,
+                error_of=self._expected(inputs).error_of,
                 limit=trial.LIMITS[self._precision],
             )
             known, inference = trial.Kept(found.choice, found.tried), found.inference
@@ -167,17 +176,18 @@ class OnnxRuntimeAdapter:
         }
         return inference
 
-    def _expected(self, batch: np.ndarray) -> trial.Expected:
-        def on_cpu(rows: np.ndarray) -> np.ndarray:
-            images = batch[rows] if self._batch_axis else batch
-            reference = cpu_inference.build(
-                self._ort, self._model.path(self._model.onnx), self._names, self._batch_axis, images, self._threads
-            )
+    def _build_cpu(self, path: Path, inputs: Arrays) -> CpuInference:
+        size = batch_size_of(self._model, inputs)
+        return cpu_inference.build(self._ort, path, self._model, self._batch_axes, size, inputs, self._threads)
+
+    def _expected(self, inputs: Arrays) -> trial.Expected:
+        def on_cpu(some: Arrays) -> Arrays:
+            reference = self._build_cpu(self._model.path(self._model.onnx), some)
             outputs = reference.output()
             reference.close()
-            return outputs if self._batch_axis else outputs[rows]
+            return outputs
 
-        return trial.Expected(len(batch), on_cpu)
+        return trial.Expected(self._model, inputs, on_cpu)
 
     def _file(self, choice: trial.Choice) -> Tuple[Path, str]:
         """The model file that a choice needs, made on first use, and what was done to it."""
@@ -187,23 +197,35 @@ class OnnxRuntimeAdapter:
         key = f"{self._model.hash}-ort{self._ort.__version__}"
         return model_cache.rewritten(source, self._cache, key, half, choice.fused_activation)
 
-    def _build_cuda(self, batch: np.ndarray, io: str, choice: trial.Choice) -> CudaInference:
+    def _build_cuda(self, inputs: Arrays, io: str, choice: trial.Choice) -> CudaInference:
         assert self._cuda is not None
-        prefix = f"{self._model.hash}-{self._precision}-b{len(batch)}"
+        size = batch_size_of(self._model, inputs)
+        prefix = f"{self._model.hash}-{self._precision}-b{size}"
         providers = gpu_options.providers(
             self._variant, self._cuda.device, self._stream, self._precision, choice, self._cache, prefix
         )
         self._cache.mkdir(parents=True, exist_ok=True)
-        chosen = sessions.options(self._ort, self._batch_axis, len(batch))
-        session = sessions.create(self._ort, self._file(choice)[0], chosen, providers)
-        sizes = session.get_outputs()[0].shape
-        fixed = all(isinstance(size, int) for size in sizes[1:])
-        output = (len(batch), *sizes[1:]) if fixed else (len(batch), self._model.classes)
+
+        def open_session(axes: Sequence[str]) -> Any:
+            chosen = sessions.options(self._ort, axes, size)
+            return sessions.create(self._ort, self._file(choice)[0], chosen, providers)
+
+        session = sessions.with_axes_fixed(open_session, self._batch_axes)
+        given = {tensor.name: (inputs[tensor.name].shape, np.dtype(tensor.dtype)) for tensor in self._model.inputs}
+        made = {name: (self._output_shape(name, shape, size), kind) for name, shape, kind in sessions.outputs(session)}
+        made = {tensor.name: made[tensor.name] for tensor in self._model.outputs}
         options = providers[0][1]
         notes = {name: value for name, value in options.items() if "path" not in name and "stream" not in name}
-        return CudaInference(
-            self._ort, self._cuda, session, self._stream, self._names, batch, output, io, choice.graph, notes
-        )
+        return CudaInference(self._ort, self._cuda, session, self._stream, given, made, inputs, io, choice.graph, notes)
+
+    def _output_shape(self, name: str, shape: Tuple[Any, ...], batch_size: int) -> Tuple[int, ...]:
+        """Of an output at this batch size: what the session says, where that is numbers, else what the reference had."""
+        if all(isinstance(size, int) for size in shape):
+            return shape
+        known = next((tensor.sized(batch_size) for tensor in self._model.outputs if tensor.name == name), (-1,))
+        if -1 in known:
+            raise Unsupported(f"the shape of output '{name}' depends on the values: {shape}")
+        return known
 
     # --- inference --------------------------------------------------------------------------------------------------
 
@@ -225,9 +247,8 @@ class OnnxRuntimeAdapter:
     def run_timed(self) -> Optional[int]:
         return self._inference.run_timed()  # type: ignore[union-attr]
 
-    def output(self) -> np.ndarray:
-        result = self._inference.output()  # type: ignore[union-attr]
-        return result.reshape(len(result), -1)
+    def output(self) -> Arrays:
+        return self._inference.output()  # type: ignore[union-attr]
 
     # --- facts ------------------------------------------------------------------------------------------------------
 
@@ -253,7 +274,7 @@ class OnnxRuntimeAdapter:
             "io_binding": "yes",
             "model": self._rewrite,
             "model_file": self._path.name,
-            "batch_axis": "fixed" if self._batch_axis else "as the model has it",
+            "batch_axis": "fixed" if self._batch_axes else "as the model has it",
             **own,
             **self._notes,
         }

@@ -1,4 +1,4 @@
-"""One shape on the CPU: input and output bound once to fixed memory, so that a run is one call."""
+"""One shape on the CPU: inputs and outputs bound once to fixed memory, so that a run is one call."""
 
 from __future__ import annotations
 
@@ -6,27 +6,53 @@ from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
+from common.harness.adapter import Arrays
+from common.model_files import ModelFiles, Tensor
 from images.onnxrt import sessions
 
 
 class CpuInference:
     """A session with its buffers. enqueue() computes at once: the CPU has nothing to overlap it with."""
 
-    def __init__(self, ort: Any, session: Any, input_name: str, output_name: str, batch: np.ndarray) -> None:
+    def __init__(self, ort: Any, session: Any, model: ModelFiles, inputs: Arrays) -> None:
         self._session = session
-        # arrays of our own, bound by address: OrtValue would copy, and its memory cannot be written from numpy
-        self._input = np.array(batch, dtype=np.float32, order="C")
         self._binding = session.io_binding()
-        self._binding.bind_input(input_name, "cpu", 0, np.float32, self._input.shape, self._input.ctypes.data)
-        self._binding.bind_output(output_name, "cpu")
+        # arrays of our own, bound by address: OrtValue would copy, and its memory cannot be written from numpy
+        self._inputs = {tensor.name: self._bind(tensor, inputs[tensor.name]) for tensor in model.inputs}
+        self._outputs: Dict[str, np.ndarray] = {}
+        self._names = [tensor.name for tensor in model.outputs]
+        for name in self._names:
+            self._binding.bind_output(name, "cpu")
         session.run_with_iobinding(self._binding)
-        first = self._binding.copy_outputs_to_cpu()[0]
-        self._output = np.empty(first.shape, dtype=np.float32)
-        self._binding.bind_output(output_name, "cpu", 0, np.float32, first.shape, self._output.ctypes.data)
+        first = dict(zip(self._names, self._binding.copy_outputs_to_cpu()))
+        # what depends on the values in its size, and texts, ONNX Runtime allocates anew in each run
+        self._loose = {one.name for one in model.outputs if -1 in one.shape or first[one.name].dtype.kind in "OUS"}
+        self._binding.clear_binding_outputs()
+        for name in self._names:
+            self._bind_output(name, first[name])
         self.run()
 
-    def place(self, batch: np.ndarray) -> None:
-        np.copyto(self._input, batch)
+    def _bind(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
+        if tensor.dtype == "str":
+            self._binding.bind_cpu_input(tensor.name, values.astype(object))
+            return values
+        held = np.array(values, dtype=tensor.dtype, order="C")
+        self._binding.bind_input(tensor.name, "cpu", 0, held.dtype.type, held.shape, held.ctypes.data)
+        return held
+
+    def _bind_output(self, name: str, like: np.ndarray) -> None:
+        if name in self._loose:
+            self._binding.bind_output(name, "cpu")
+            return
+        self._outputs[name] = held = np.empty(like.shape, dtype=like.dtype)
+        self._binding.bind_output(name, "cpu", 0, held.dtype.type, held.shape, held.ctypes.data)
+
+    def place(self, inputs: Arrays) -> None:
+        for name, held in self._inputs.items():
+            if held.dtype.kind in "US":
+                self._binding.bind_cpu_input(name, inputs[name].astype(object))
+            else:
+                np.copyto(held, inputs[name])
 
     def run(self) -> None:
         self._session.run_with_iobinding(self._binding)
@@ -40,8 +66,12 @@ class CpuInference:
         self.run()
         return None
 
-    def output(self) -> np.ndarray:
-        return self._output.copy()
+    def output(self) -> Arrays:
+        held = {name: values.copy() for name, values in self._outputs.items()}
+        if self._loose:
+            made = dict(zip(self._names, self._binding.copy_outputs_to_cpu()))
+            held.update({name: np.asarray(made[name]) for name in self._loose})
+        return {name: held[name] for name in self._names}
 
     def settings(self) -> Dict[str, str]:
         threads = self._session.get_session_options().intra_op_num_threads
@@ -55,9 +85,18 @@ class CpuInference:
 
 
 def build(
-    ort: Any, path: Any, names: Sequence[str], batch_axis: Optional[str], batch: np.ndarray, threads: Optional[int]
+    ort: Any,
+    path: Any,
+    model: ModelFiles,
+    batch_axes: Sequence[str],
+    batch_size: int,
+    inputs: Arrays,
+    threads: Optional[int],
 ) -> CpuInference:
-    """names: input and output of the graph. batch: float32, (batch_size, ...)."""
-    chosen = sessions.options(ort, batch_axis, len(batch), threads)
-    session = sessions.create(ort, path, chosen, [(sessions.CPU, {})])
-    return CpuInference(ort, session, names[0], names[1], batch)
+    """batch_axes: names of the axes that are `batch_size` long in `inputs`."""
+
+    def open_session(axes: Sequence[str]) -> Any:
+        chosen = sessions.options(ort, axes, batch_size, threads)
+        return sessions.create(ort, path, chosen, [(sessions.CPU, {})])
+
+    return CpuInference(ort, sessions.with_axes_fixed(open_session, batch_axes), model, inputs)

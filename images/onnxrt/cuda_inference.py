@@ -12,29 +12,37 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from common.harness.adapter import Arrays
 from images.onnxrt.cuda_runtime import DEVICE_TO_HOST, HOST_TO_DEVICE, CudaRuntime
 
 _NO_GRAPH = "-1"
 
 
-#: shape of the input, shape of the output
-Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
+#: name -> shape and numpy type
+Shapes = Mapping[str, Tuple[Tuple[int, ...], Any]]
 
 
 class _Slot:
     """Buffers and bindings of one inference in flight."""
 
     def __init__(
-        self, ort: Any, cuda: CudaRuntime, session: Any, names: Tuple[str, str], shapes: Shapes, graph_id: str
+        self, ort: Any, cuda: CudaRuntime, session: Any, given: Shapes, made: Shapes, host: Arrays, graph_id: str
     ) -> None:
-        self.input = cuda.device_buffer(shapes[0], np.float32)
-        self.output = cuda.device_buffer(shapes[1], np.float32)
-        self.host_output = cuda.pinned_array(shapes[1], np.float32)
+        self.inputs = {name: cuda.device_buffer(*one) for name, one in given.items()}
+        self.outputs = {name: cuda.device_buffer(*one) for name, one in made.items()}
+        self.host_outputs = {name: cuda.pinned_array(*one) for name, one in made.items()}
         self.filled, self.computed, self.drained = cuda.event(), cuda.event(), cuda.event()
         device = cuda.device
         self.binding = session.io_binding()
-        self.binding.bind_input(names[0], "cuda", device, np.float32, shapes[0], self.input.pointer)
-        self.binding.bind_output(names[1], "cuda", device, np.float32, shapes[1], self.output.pointer)
+        for name, (shape, kind) in given.items():
+            self.binding.bind_input(name, "cuda", device, kind.type, shape, self.inputs[name].pointer)
+        for name, (shape, kind) in made.items():
+            self.binding.bind_output(name, "cuda", device, kind.type, shape, self.outputs[name].pointer)
+        #: target, source and bytes of each copy, ready for the call
+        self.copies_in = [(self.inputs[name].pointer, host[name].ctypes.data, self.inputs[name].size) for name in given]
+        self.copies_out = [
+            (self.host_outputs[name].ctypes.data, self.outputs[name].pointer, self.outputs[name].size) for name in made
+        ]
         self.options = ort.RunOptions()
         # the stream is ours: we wait for it once, after the copy of the output
         self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -53,55 +61,63 @@ class CudaInference:
         cuda: CudaRuntime,
         session: Any,
         stream: int,
-        names: Tuple[str, str],
-        batch: np.ndarray,
-        output_shape: Tuple[int, ...],
+        given: Shapes,
+        made: Shapes,
+        inputs: Arrays,
         io: str,
         graph: bool,
         notes: Mapping[str, str],
     ) -> None:
-        self._ort, self._cuda, self._session, self._stream, self._names = ort, cuda, session, stream, names
-        self._shapes: Shapes = (batch.shape, tuple(output_shape))
+        self._ort, self._cuda, self._session, self._stream = ort, cuda, session, stream
+        self._given, self._made = given, made
         self._io, self._graph, self._notes = io, graph, dict(notes)
         self._copy_in, self._copy_out = cuda.stream(), cuda.stream()
         self._start, self._end = cuda.event(timing=True), cuda.event(timing=True)
-        self._host_input = cuda.pinned_array(batch.shape, np.float32)
+        self._host_inputs = {name: cuda.pinned_array(*one) for name, one in given.items()}
         self._slots: List[_Slot] = []
         self._slot = self._add_slot()
         self._next = 0
-        self.place(batch)
+        self.place(inputs)
         self._warm_up(self._slot)
 
     def _add_slot(self) -> _Slot:
         graph_id = str(len(self._slots) + 1) if self._graph else _NO_GRAPH
-        self._slots.append(_Slot(self._ort, self._cuda, self._session, self._names, self._shapes, graph_id))
+        self._slots.append(
+            _Slot(self._ort, self._cuda, self._session, self._given, self._made, self._host_inputs, graph_id)
+        )
         return self._slots[-1]
+
+    def _fill(self, slot: _Slot, stream: int) -> None:
+        for target, source, size in slot.copies_in:
+            self._cuda.copy(target, source, size, HOST_TO_DEVICE, stream)
+
+    def _drain(self, slot: _Slot, stream: int) -> None:
+        for target, source, size in slot.copies_out:
+            self._cuda.copy(target, source, size, DEVICE_TO_HOST, stream)
 
     def _warm_up(self, slot: _Slot) -> None:
         """Searches algorithms and captures the graph (onnxruntime does so within its second run of a binding)."""
-        self._cuda.copy(slot.input.pointer, self._host_input.ctypes.data, slot.input.size, HOST_TO_DEVICE, self._stream)
+        self._fill(slot, self._stream)
         for _ in range(3):
             self._session.run_with_iobinding(slot.binding, slot.options)
             self._cuda.synchronize(self._stream)
 
-    def place(self, batch: np.ndarray) -> None:
+    def place(self, inputs: Arrays) -> None:
         self.synchronize()
-        np.copyto(self._host_input, batch)
-        source = self._host_input.ctypes.data
+        for name, held in self._host_inputs.items():
+            np.copyto(held, inputs[name])
         for slot in self._slots:
-            self._cuda.copy(slot.input.pointer, source, slot.input.size, HOST_TO_DEVICE, self._stream)
+            self._fill(slot, self._stream)
         self._cuda.synchronize(self._stream)
-        self._source = source
 
     def _submit(self, slot: _Slot) -> None:
         """One inference on the compute stream, with its copies where the input lies in host memory."""
         if self._io == "device":
             self._session.run_with_iobinding(slot.binding, slot.options)
             return
-        cuda, stream, given, made = self._cuda, self._stream, slot.input, slot.output
-        cuda.copy(given.pointer, self._source, given.size, HOST_TO_DEVICE, stream)
+        self._fill(slot, self._stream)
         self._session.run_with_iobinding(slot.binding, slot.options)
-        cuda.copy(slot.host_output.ctypes.data, made.pointer, made.size, DEVICE_TO_HOST, stream)
+        self._drain(slot, self._stream)
 
     def run(self) -> None:
         self._slot = self._slots[0]
@@ -128,34 +144,32 @@ class CudaInference:
         cuda, slot = self._cuda, self._slots[self._next]
         self._slot, self._next = slot, 1 - self._next
         cuda.wait(self._copy_in, slot.computed)  # the slot's last inference has read its input
-        cuda.copy(slot.input.pointer, self._source, slot.input.size, HOST_TO_DEVICE, self._copy_in)
+        self._fill(slot, self._copy_in)
         cuda.record(slot.filled, self._copy_in)
         cuda.wait(self._stream, slot.filled)
         cuda.wait(self._stream, slot.drained)  # the slot's last output has left the device
         self._session.run_with_iobinding(slot.binding, slot.options)
         cuda.record(slot.computed, self._stream)
         cuda.wait(self._copy_out, slot.computed)
-        target = slot.host_output.ctypes.data
-        cuda.copy(target, slot.output.pointer, slot.output.size, DEVICE_TO_HOST, self._copy_out)
+        self._drain(slot, self._copy_out)
         cuda.record(slot.drained, self._copy_out)
 
     def synchronize(self) -> None:
         for stream in (self._copy_in, self._stream, self._copy_out):
             self._cuda.synchronize(stream)
 
-    def output(self) -> np.ndarray:
+    def output(self) -> Arrays:
         slot = self._slot
         if self._io == "device":
-            target = slot.host_output.ctypes.data
-            self._cuda.copy(target, slot.output.pointer, slot.output.size, DEVICE_TO_HOST, self._stream)
+            self._drain(slot, self._stream)
             self._cuda.synchronize(self._stream)
-        return np.array(slot.host_output, dtype=np.float32)
+        return {name: values.copy() for name, values in slot.host_outputs.items()}
 
     def settings(self) -> Dict[str, str]:
         return {
             **self._notes,
             "cuda_graph": "yes" if self._graph else "no",
-            "host_memory": "pinned, float32 input and output",
+            "host_memory": "pinned, inputs and outputs of the model's own types",
             "in_flight": "two slots, copies on streams of their own" if self._io == "host" else "one stream",
         }
 
@@ -169,8 +183,8 @@ class CudaInference:
                 self._cuda.destroy_event(event)
         del self._session
         for slot in slots:
-            slot.input.free()
-            slot.output.free()
+            for buffer in (*slot.inputs.values(), *slot.outputs.values()):
+                buffer.free()
         for event in (self._start, self._end):
             self._cuda.destroy_event(event)
         for stream in (self._copy_in, self._copy_out):

@@ -8,7 +8,9 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 
@@ -16,6 +18,15 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+#: numpy's name of a type -> ONNX Runtime's
+TYPES = {
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "float16": "tensor(float16)",
+    "bool": "tensor(bool)",
+    "str": "tensor(string)",
+    **{f"{sign}int{bits}": f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
 #: operators that only compute shapes: ONNX Runtime puts them on the CPU on purpose, and that costs nothing
 _SHAPE_OPERATORS = {
     *("Shape", "Size", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Constant", "ConstantOfShape"),
@@ -81,7 +92,13 @@ def cuda_libraries(ort: Any) -> List[str]:
     return [f"libcudart.so.{major}", f"libcublasLt.so.{major}", f"libcublas.so.{major}", "libcudnn.so.9"]
 
 
-def options(ort: Any, batch_axis: Optional[str], batch_size: int, threads: Optional[int] = None) -> Any:
+def outputs(session: Any) -> List[Tuple[str, Tuple[Any, ...], Any]]:
+    """Name, shape (numbers, names or None) and numpy type of every output that is a tensor of numbers."""
+    kinds = {text: np.dtype(name) for name, text in TYPES.items() if name != "str"}
+    return [(one.name, tuple(one.shape), kinds[one.type]) for one in session.get_outputs() if one.type in kinds]
+
+
+def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optional[int] = None) -> Any:
     """Session options: all graph optimisations, the batch axis fixed, one inference at a time."""
     chosen = ort.SessionOptions()
     chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -90,10 +107,24 @@ def options(ort: Any, batch_axis: Optional[str], batch_size: int, threads: Optio
     if threads is not None:
         chosen.intra_op_num_threads = threads
     chosen.log_severity_level = 4  # what matters comes back as an exception
-    if batch_axis:
+    for axis in batch_axes:
         # shapes computed from the batch become constants, so that nothing of them is left to run
-        chosen.add_free_dimension_override_by_name(batch_axis, batch_size)
+        chosen.add_free_dimension_override_by_name(axis, batch_size)
     return chosen
+
+
+def with_axes_fixed(open_session: Callable[[Sequence[str]], Any], batch_axes: Sequence[str]) -> Any:
+    """A session with its batch axes fixed; with them open where a branch that is not taken has no valid shape then."""
+    try:
+        return open_session(batch_axes)
+    except Unsupported:
+        if not batch_axes:
+            raise
+        try:
+            return open_session([])
+        except Unsupported:
+            pass
+        raise
 
 
 def create(ort: Any, path: Path, session_options: Any, providers: Sequence[Tuple[str, Mapping[str, str]]]) -> Any:

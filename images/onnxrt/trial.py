@@ -17,7 +17,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 
 import numpy as np
 
-from common.harness.parity import relative_l2
+from common.harness.adapter import Arrays, batch_size_of
+from common.harness.parity import differing
+from common.model_files import ModelFiles
 from images.onnxrt import sessions
 from images.onnxrt.model_cache import write_whole
 
@@ -63,7 +65,7 @@ class Inference(Protocol):
 
     def run(self) -> None: ...
 
-    def output(self) -> np.ndarray: ...
+    def output(self) -> Arrays: ...
 
     def close(self) -> None: ...
 
@@ -147,26 +149,38 @@ def seconds_per_run(run: Callable[[], None]) -> float:
 
 
 class Expected:
-    """What a batch should give: some of its images by ONNX Runtime's CPU provider, computed when first asked for.
+    """What some inputs should give: part of their batch by ONNX Runtime's CPU provider, computed when first asked for.
 
-    outputs_of(rows): float32 (rows, ...) for these images of the batch.
+    outputs_of(inputs): what the CPU provider makes of them.
     """
 
-    #: images that are compared, spread over the batch: wrong kernels are wrong for many, and the CPU is slow
+    #: samples that are compared, spread over the batch: wrong kernels are wrong for many, and the CPU is slow
     MOST = 64
 
-    def __init__(self, batch_size: int, outputs_of: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._rows = np.unique(np.linspace(0, batch_size - 1, min(batch_size, self.MOST)).round().astype(int))
-        self._outputs_of = outputs_of
-        self._outputs: Optional[np.ndarray] = None
+    def __init__(self, model: ModelFiles, inputs: Arrays, outputs_of: Callable[[Arrays], Arrays]) -> None:
+        size = batch_size_of(model, inputs)
+        whole = model.fixed_batch is not None or any(one.batch_axis is None for one in model.outputs)
+        count = size if whole else min(size, self.MOST)
+        self._rows = np.unique(np.linspace(0, size - 1, count).round().astype(int))
+        self._model, self._all, self._outputs_of = model, len(self._rows) == size, outputs_of
+        self._inputs = {one.name: self._part(inputs[one.name], one.batch_axis) for one in model.inputs}
+        self._outputs: Optional[Arrays] = None
+
+    def _part(self, values: np.ndarray, axis: Optional[int]) -> np.ndarray:
+        if self._all or axis is None:
+            return values
+        return np.ascontiguousarray(np.take(values, self._rows, axis=axis))
 
     def error_of(self, inference: Inference) -> float:
-        """Runs it once; relative L2 distance of its outputs from the expected ones. NaN or infinity in them give that."""
+        """Runs it once; distance of its worst output from the expected one. NaN or infinity in them give that."""
         if self._outputs is None:
-            self._outputs = np.asarray(self._outputs_of(self._rows), dtype=np.float64)
+            self._outputs = self._outputs_of(self._inputs)
         inference.run()
-        got = np.asarray(inference.output(), dtype=np.float64)[self._rows]
-        return relative_l2(got, self._outputs)
+        got = inference.output()
+        errors = [
+            differing(self._part(got[one.name], one.batch_axis), self._outputs[one.name]) for one in self._model.outputs
+        ]
+        return float(np.max(errors))  # NaN, too, unlike max()
 
 
 class Kept(NamedTuple):

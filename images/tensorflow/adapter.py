@@ -27,12 +27,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from typing import Any, Dict, List, Optional, Protocol
+from typing import Any, Dict, List, Optional, Protocol, Sequence
 
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
+from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 from images.tensorflow import cuda_driver, environment, tftrt
 from images.tensorflow.frozen_graph import FrozenGraph
@@ -58,22 +58,22 @@ _OUT_OF_MEMORY = (
 
 
 class Network(Protocol):
-    """The model as one variant calls it. `images` is a tensor, (batch_size, *input_shape), float32."""
+    """The model as one variant calls it. `inputs` are tensors in the order of model.inputs, results in that of model.outputs."""
 
     def load(self, model: ModelFiles, precision: str) -> None:
         """Nothing batch-specific."""
 
-    def specialize(self, images: Any) -> None:
+    def specialize(self, inputs: Sequence[Any]) -> None:
         """What must be made for this shape before its first inference."""
 
     def recompile(self) -> None:
         """Forgets what was compiled: the next inference compiles under other names."""
 
-    def infer(self, images: Any) -> Any:
-        """The output tensor, where the model ran; on a GPU not waited for."""
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        """The output tensors, where the model ran; on a GPU not waited for."""
 
-    def to_host(self, images: Any) -> np.ndarray:
-        """The output as a numpy array."""
+    def to_host(self, inputs: Sequence[Any]) -> List[np.ndarray]:
+        """The outputs as numpy arrays."""
 
     def traces(self) -> int:
         """How many times Python has been traced into a graph for the prepared shape."""
@@ -105,10 +105,12 @@ class TensorFlowAdapter:
         self._precision = ""
         self._device = "/CPU:0"
         self._io = ""
-        self._batch = np.empty(0, np.float32)
-        self._images: Any = None
-        self._result: Any = None
-        self._unread: List[Any] = []
+        self._arrays: List[np.ndarray] = []
+        self._inputs: List[Any] = []
+        self._result: List[Any] = []
+        self._unread: List[List[Any]] = []
+        self._names: List[str] = []
+        self._made: List[str] = []
         self._pinned: Optional[bool] = None
         self._fused_convolutions = True
         self._failures = (tf.errors.OpError, MemoryError)
@@ -156,11 +158,13 @@ class TensorFlowAdapter:
         try:
             network.load(model, precision)
         except FileNotFoundError as error:
-            raise Unsupported(f"{self._variant} cannot read this model: {error}") from error
+            raise Unsupported(f"{self._variant} needs a Keras model, which {model.name} is not") from error
         except self._failures as error:
             self._raise_out_of_memory(error)
             raise
         self._network = network
+        self._names = [tensor.name for tensor in model.inputs]
+        self._made = [tensor.name for tensor in model.outputs]
 
     def _make_network(self, caches: Optional[environment.Caches]) -> Network:
         if self._variant == "keras":
@@ -201,32 +205,33 @@ class TensorFlowAdapter:
 
     # -- one shape
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
+    def prepare(self, inputs: Arrays, io: str) -> None:
         network = self._loaded()
         self._drop_results()
-        same = self._io == io and self._batch.shape == batch.shape
-        self._batch = batch
+        arrays = [inputs[name] for name in self._names]
+        same = self._io == io and [one.shape for one in self._arrays] == [one.shape for one in arrays]
+        self._arrays = arrays
         self._io = io
         if not same and self._gpu:
             self._tf.config.experimental.reset_memory_stats("GPU:0")
         try:
-            self._images = self._place(batch, io)
+            self._inputs = [self._place(values, io) for values in arrays]
             if not same:
                 self._compile(network)
         except self._failures as error:
             self._raise_out_of_memory(error)
             raise
 
-    def _place(self, batch: np.ndarray, io: str) -> Any:
+    def _place(self, values: np.ndarray, io: str) -> Any:
         tf = self._tf
         if io == "device" or not self._gpu:
             with tf.device(self._device):
-                return tf.constant(batch)
+                return tf.constant(values)
         with tf.device("/CPU:0"):
             # only what an op allocates comes from the page-locked pool; tf.constant takes numpy's kind of memory
-            images = tf.raw_ops.DeepCopy(x=tf.constant(batch))
-        self._pinned = cuda_driver.is_pinned(np.asarray(images).__array_interface__["data"][0])
-        return images
+            held = tf.raw_ops.DeepCopy(x=tf.constant(values))
+        self._pinned = cuda_driver.is_pinned(np.asarray(held).__array_interface__["data"][0])
+        return held
 
     def _compile(self, network: Network) -> None:
         try:
@@ -246,14 +251,14 @@ class TensorFlowAdapter:
 
     # -- one inference
 
-    def _on_device(self) -> Any:
-        """The input where the model runs: a copy to the device (CPU: in memory) where io is host."""
+    def _on_device(self) -> List[Any]:
+        """The inputs where the model runs: copies to the device (CPU: in memory) where io is host."""
         if self._io == "device":
-            return self._images
+            return self._inputs
         if not self._gpu:
-            return self._tf.constant(self._batch)
+            return [self._tf.constant(values) for values in self._arrays]
         with self._tf.device("/GPU:0"):
-            return self._tf.identity(self._images)
+            return [self._tf.identity(tensor) for tensor in self._inputs]
 
     def _wait(self) -> None:
         """Until all kernels launched so far are done; copies nothing (one eager op and one wait for the stream)."""
@@ -267,7 +272,7 @@ class TensorFlowAdapter:
             if self._io == "host":
                 self._result = network.to_host(self._on_device())
             else:
-                self._result = network.infer(self._images)
+                self._result = network.infer(self._inputs)
                 self._wait()
         except self._failures as error:
             self._raise_out_of_memory(error)
@@ -290,7 +295,7 @@ class TensorFlowAdapter:
 
     def _read_back(self) -> None:
         for result in self._unread:
-            self._result = result.numpy()
+            self._result = [tensor.numpy() for tensor in result]
         self._unread.clear()
 
     def synchronize(self) -> None:
@@ -305,10 +310,12 @@ class TensorFlowAdapter:
         """None: TensorFlow gives no access to its stream, so no event can be recorded on it."""
         return None
 
-    def output(self) -> np.ndarray:
-        result = self._result
-        values = result if isinstance(result, np.ndarray) else result.numpy()
-        return np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+    def output(self) -> Arrays:
+        made = [one if isinstance(one, np.ndarray) else one.numpy() for one in self._result]
+        return {
+            name: values.astype(np.float32) if values.dtype.kind == "f" else values
+            for name, values in zip(self._made, made)
+        }
 
     # -- about it
 
@@ -375,7 +382,7 @@ class TensorFlowAdapter:
 
     def close(self) -> None:
         self._drop_results()
-        self._images = None
+        self._inputs = []
         closing = getattr(self._network, "close", None)
         if closing is not None:
             closing()
@@ -390,7 +397,7 @@ class TensorFlowAdapter:
 
     def _drop_results(self) -> None:
         self._unread.clear()
-        self._result = None
+        self._result = []
 
     def _is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, (self._tf.errors.ResourceExhaustedError, MemoryError)):

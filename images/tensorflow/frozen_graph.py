@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
@@ -27,31 +27,45 @@ def _node_of(name: str) -> str:
     return name.lstrip("^").split(":", 1)[0]
 
 
-def _placeholder(graph_def: Any) -> str:
-    names = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    if len(names) != 1:
-        raise Unsupported(f"the SavedModel takes {len(names)} inputs; exactly one can be fed")
-    return str(names[0])
+def _placeholders(graph_def: Any, names: Sequence[str]) -> List[str]:
+    """The Placeholders in the order of the model's inputs; the single one of a model with one input has any name."""
+    found = [str(node.name) for node in graph_def.node if node.op == "Placeholder"]
+    if len(found) == len(names) == 1:
+        return found
+    if sorted(found) != sorted(names):
+        raise Unsupported(f"the SavedModel takes {', '.join(found)}, the model's description says {', '.join(names)}")
+    return list(names)
 
 
-def _freeze(tf: Any, saved_model: Path) -> Any:
-    """GraphDef with one Placeholder and, as OUTPUT, one result."""
+def _outputs(count: int) -> List[str]:
+    """Names of the nodes that hold the results."""
+    return [OUTPUT if number == 0 else f"{OUTPUT}_{number}" for number in range(count)]
+
+
+def _freeze(tf: Any, saved_model: Path, names: Sequence[str]) -> Any:
+    """GraphDef with a Placeholder for each input and a node of _outputs() for each result, in the order of `names`."""
     constants = importlib.import_module("tensorflow.python.framework.convert_to_constants")
     with tf.device("/CPU:0"):
         loaded = tf.saved_model.load(str(saved_model))
-        frozen = constants.convert_variables_to_constants_v2(loaded.signatures["serving_default"])
-    results = list(frozen.outputs)
-    if len(results) != 1:
-        raise Unsupported(f"the SavedModel gives {len(results)} results; exactly one can be compared")
+        signature = loaded.signatures["serving_default"]
+        frozen = constants.convert_variables_to_constants_v2(signature)
+    results = dict(zip(sorted(signature.structured_outputs), frozen.outputs))
+    if len(results) != len(names):
+        raise Unsupported(f"the SavedModel gives {len(results)} results, the model's description says {len(names)}")
+    if len(names) == 1:
+        results = dict(zip(names, results.values()))
+    if set(results) != set(names):
+        raise Unsupported(f"the SavedModel gives {', '.join(results)}, the model's description says {', '.join(names)}")
     graph_def = frozen.graph.as_graph_def()
     for node in graph_def.node:
         node.device = ""
-    node = graph_def.node.add(name=OUTPUT, op="Identity", input=[results[0].name])
-    node.attr["T"].type = results[0].dtype.as_datatype_enum
+    for target, name in zip(_outputs(len(names)), names):
+        node = graph_def.node.add(name=target, op="Identity", input=[results[name].name])
+        node.attr["T"].type = results[name].dtype.as_datatype_enum
     return graph_def
 
 
-def _fold(tf: Any, graph_def: Any) -> Any:
+def _fold(tf: Any, graph_def: Any, outputs: Sequence[str]) -> Any:
     """The graph after Grappler's folding, results unchanged up to rounding."""
     grappler = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
     config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
@@ -60,7 +74,8 @@ def _fold(tf: Any, graph_def: Any) -> Any:
     rewrite.min_graph_nodes = -1
     rewrite.meta_optimizer_iterations = 2
     meta_graph = tf.compat.v1.MetaGraphDef(graph_def=graph_def)
-    meta_graph.collection_def["train_op"].node_list.value.extend([OUTPUT, _placeholder(graph_def)])
+    given = [node.name for node in graph_def.node if node.op == "Placeholder"]
+    meta_graph.collection_def["train_op"].node_list.value.extend([*outputs, *given])
     return grappler.OptimizeGraph(config, meta_graph)
 
 
@@ -72,7 +87,7 @@ def graph_file(tf: Any, model: ModelFiles) -> str:
 def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
     """The folded float32 GraphDef, from `cache` where it has been made before.
 
-    Raises Unsupported for a SavedModel without exactly one input and one result.
+    Raises Unsupported for a SavedModel whose inputs and results are not those of the model's description.
     """
     stored = cache / graph_file(tf, model) if cache is not None else None
     if stored is not None:
@@ -81,7 +96,8 @@ def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
             graph_def = tf.compat.v1.GraphDef.FromString(stored.read_bytes())
             if any(node.name == OUTPUT for node in graph_def.node):
                 return graph_def
-    graph_def = _fold(tf, _freeze(tf, model.path(model.saved_model)))
+    names = [tensor.name for tensor in model.outputs]
+    graph_def = _fold(tf, _freeze(tf, model.path(model.saved_model), names), _outputs(len(names)))
     if stored is not None:
         part = stored.with_name(f"{stored.name}.{os.getpid()}")
         try:
@@ -94,15 +110,18 @@ def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
 
 
 def _results_kept_in_float(nodes: Dict[str, Any]) -> Set[str]:
-    """The result and, where it is one, the softmax before it: small, and the place where half loses most."""
-    kept = {OUTPUT}
-    name = _node_of(nodes[OUTPUT].input[0])
-    while nodes[name].op in ("Identity", "Softmax"):
-        kept.add(name)
-        if nodes[name].op == "Softmax":
-            break
-        name = _node_of(nodes[name].input[0])
-    return kept if nodes[name].op == "Softmax" else {OUTPUT}
+    """The results and, where there is one, the softmax before each: small, and the place where half loses most."""
+    kept: Set[str] = set()
+    for output in (name for name in nodes if name.startswith(OUTPUT)):
+        way = {output}
+        name = _node_of(nodes[output].input[0])
+        while nodes[name].op in ("Identity", "Softmax"):
+            way.add(name)
+            if nodes[name].op == "Softmax":
+                break
+            name = _node_of(nodes[name].input[0])
+        kept |= way if nodes[name].op == "Softmax" else {output}
+    return kept
 
 
 def to_half(tf: Any, graph_def: Any) -> Any:
@@ -117,6 +136,8 @@ def to_half(tf: Any, graph_def: Any) -> Any:
     kept = _results_kept_in_float(nodes)
     casts: List[str] = []
     for node in list(result.node):
+        if node.name in kept and nodes[node.name].attr["T"].type != single:
+            continue
         if node.name in kept:
             source = node.input[0]
             if _node_of(source) not in kept:
@@ -133,6 +154,9 @@ def to_half(tf: Any, graph_def: Any) -> Any:
                     attribute.list.type[i] = half
             if attribute.HasField("tensor") and attribute.tensor.dtype == single:
                 values = tf.make_ndarray(attribute.tensor)
+                if values.size == 1:
+                    # a lone number beyond float16 is what a mask adds for "never": the largest one serves as well
+                    values = values.clip(tf.float16.min, tf.float16.max)
                 if (abs(values) > tf.float16.max).any():
                     raise Unsupported(f"the constant {node.name} does not fit into float16")
                 attribute.tensor.CopyFrom(tf.make_tensor_proto(values.astype("float16")))
@@ -155,23 +179,26 @@ class FrozenGraph:
     def load(self, model: ModelFiles, precision: str) -> None:
         tf = self._tf
         graph_def = inference_graph(tf, model, self._cache)
-        name = _placeholder(graph_def)
-        dtype = tf.float32
-        if precision == "fp16":
+        names = _placeholders(graph_def, [tensor.name for tensor in model.inputs])
+        outputs = [f"{name}:0" for name in _outputs(len(model.outputs))]
+        half = precision == "fp16"
+        if half:
             graph_def = to_half(tf, graph_def)
-            dtype = tf.float16
         # XLA knows no Placeholder, not even one that nothing reads
         body = tf.compat.v1.GraphDef(versions=graph_def.versions)
         body.node.extend(node for node in graph_def.node if node.op != "Placeholder")
 
-        def inference(images: Any) -> Any:
-            fed = tf.cast(images, dtype)
+        def inference(*inputs: Any) -> Any:
+            fed = [tf.cast(one, tf.float16) if half and one.dtype == tf.float32 else one for one in inputs]
             return tf.graph_util.import_graph_def(
-                body, input_map={name: fed}, return_elements=[OUTPUT + ":0"], name=""
-            )[0]
+                body, input_map=dict(zip(names, fed)), return_elements=outputs, name=""
+            )
 
         self._inference = inference
-        self._signature = [tf.TensorSpec([None, *model.input_shape], tf.float32)]
+        self._signature = [
+            tf.TensorSpec([None if axis == one.batch_axis else size for axis, size in enumerate(one.shape)], one.dtype)
+            for one in model.inputs
+        ]
         self._what = f"{model.hash} {precision} {'xla' if self._jit else 'graph'}"
         self._file = graph_file(tf, model) if self._cache is not None else "none: there is no cache folder"
         self.recompile()
@@ -182,14 +209,15 @@ class FrozenGraph:
             function = self._tf.function(self._inference, input_signature=self._signature, jit_compile=jit)
             self._function = function.get_concrete_function()
 
-    def specialize(self, images: Any) -> None:
+    def specialize(self, inputs: Sequence[Any]) -> None:
         """Nothing: the first inference of a shape instantiates or compiles."""
 
-    def infer(self, images: Any) -> Any:
-        return self._function(images)
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        result: List[Any] = self._function(*inputs)
+        return result
 
-    def to_host(self, images: Any) -> Any:
-        return self._function(images).numpy()
+    def to_host(self, inputs: Sequence[Any]) -> List[Any]:
+        return [tensor.numpy() for tensor in self._function(*inputs)]
 
     def traces(self) -> int:
         return 1

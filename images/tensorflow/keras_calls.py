@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict
+from typing import Any, Dict, List, Sequence
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
@@ -21,12 +21,12 @@ def load_model(model: ModelFiles, precision: str) -> Any:
     loaded = keras.saving.load_model(model.path(model.keras), compile=False)
     if precision != "fp16":
         return loaded
-    last = loaded.layers[-1].name
+    last = {layer.name for layer in loaded.layers[-1:]}
 
     def with_policy(layer: Any) -> Any:
         config = layer.get_config()
         # an operation such as `x + 3.0` is a node of the graph, but no layer: it takes the type of its input
-        if isinstance(layer, keras.layers.Layer) and layer.name != last:
+        if isinstance(layer, keras.layers.Layer) and layer.name not in last:
             config["dtype"] = "mixed_float16"
         return layer.__class__.from_config(config)
 
@@ -35,40 +35,57 @@ def load_model(model: ModelFiles, precision: str) -> Any:
     return mixed
 
 
+class Names:
+    """What a Keras model is called with, and what comes out, by name where there are several."""
+
+    def __init__(self, model: ModelFiles) -> None:
+        self._inputs = [tensor.name for tensor in model.inputs]
+        self._outputs = [tensor.name for tensor in model.outputs]
+
+    def given(self, inputs: Sequence[Any]) -> Any:
+        return inputs[0] if len(inputs) == 1 else dict(zip(self._inputs, inputs))
+
+    def made(self, result: Any) -> List[Any]:
+        if isinstance(result, dict):
+            return [result[name] for name in self._outputs]
+        return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
 class KerasCall:
-    """`keras`: `model(images, training=False)`, eager, layer by layer."""
+    """`keras`: `model(inputs, training=False)`, eager, layer by layer."""
 
     def __init__(self, tf: Any) -> None:
         self._model: Any = None
 
     def load(self, model: ModelFiles, precision: str) -> None:
         self._model = load_model(model, precision)
+        self._names = Names(model)
 
-    def specialize(self, images: Any) -> None:
+    def specialize(self, inputs: Sequence[Any]) -> None:
         """Nothing: an eager model has no shape."""
 
     def recompile(self) -> None:
         """Nothing: an eager model is not compiled."""
 
-    def infer(self, images: Any) -> Any:
-        return self._model(images, training=False)
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        return self._names.made(self._model(self._names.given(inputs), training=False))
 
-    def to_host(self, images: Any) -> Any:
-        return self._model(images, training=False).numpy()
+    def to_host(self, inputs: Sequence[Any]) -> List[Any]:
+        return [tensor.numpy() for tensor in self.infer(inputs)]
 
     def traces(self) -> int:
         return 0
 
     def settings(self) -> Dict[str, str]:
         return {
-            "graph": "eager, model(images, training=False)",
+            "graph": "eager, model(inputs, training=False)",
             "xla": "off",
             "fp16": "policy mixed_float16, last layer in float32",
         }
 
 
 class KerasXla:
-    """`kerasxla`: `model.compile(jit_compile=True)`, then `model.predict_on_batch(images)`.
+    """`kerasxla`: `model.compile(jit_compile=True)`, then `model.predict_on_batch(inputs)`.
 
     predict_on_batch always returns a numpy array; with the output left on the device it is the compiled
     `predict_function` that predict_on_batch calls.
@@ -84,30 +101,31 @@ class KerasXla:
         self._model = load_model(model, precision)
         self._model.compile(jit_compile=True)
         self._what = f"{model.hash} {precision} keras"
+        self._names = Names(model)
 
-    def specialize(self, images: Any) -> None:
+    def specialize(self, inputs: Sequence[Any]) -> None:
         """A function of its own for each shape.
 
         Keras would make the second shape's trace a general one, and its name, so XLA's cache key, would depend on the
         order of the batch sizes.
         """
-        shape = tuple(images.shape)
+        shape: Any = tuple(inputs[0].shape) if len(inputs) == 1 else tuple(tuple(one.shape) for one in inputs)
         if shape not in self._functions:
             with stable_function_names(f"{self._what} {shape}"):
                 self._model.make_predict_function(force=True)
                 self._functions[shape] = self._model.predict_function
-                self._functions[shape]([(images,)])
+                self._functions[shape]([(self._names.given(inputs),)])
         self._model.predict_function = self._functions[shape]
         self._shape = shape
 
     def recompile(self) -> None:
         self._functions.clear()
 
-    def infer(self, images: Any) -> Any:
-        return self._model.predict_function([(images,)])
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        return self._names.made(self._model.predict_function([(self._names.given(inputs),)]))
 
-    def to_host(self, images: Any) -> Any:
-        return self._model.predict_on_batch(images)
+    def to_host(self, inputs: Sequence[Any]) -> List[Any]:
+        return self._names.made(self._model.predict_on_batch(self._names.given(inputs)))
 
     def traces(self) -> int:
         return int(self._functions[self._shape].experimental_get_tracing_count())

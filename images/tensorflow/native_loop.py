@@ -62,6 +62,8 @@ class Loop:
             raise Refusal(f"no independent loop for {request['precision']}: the adapter makes that graph itself")
         if self._on_gpu and request["io"] == "host":
             raise Refusal("TensorFlow has no public way to page-lock the input: --io device")
+        if len(request["inputs"]) > 1 or len(request["outputs"]) > 1:
+            raise Refusal("this loop feeds one tensor and reads one")
         self._configure(request)
         batch = np.load(request["input"])
         if variant in ("tf", "tfxla"):

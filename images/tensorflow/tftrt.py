@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
@@ -69,11 +69,14 @@ class TfTrt:
         if reason is not None:
             raise Unsupported(reason)
         self._source = model.path(model.saved_model)
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise Unsupported("TF-TRT is fed models with one input and one output here")
         self._precision = precision
         versions = f"{self._tf.__version__} {tensorrt_version()} {cuda_driver.fingerprint()}"
         self._key = f"{model.name}-{model.hash}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}-{precision}"
 
-    def specialize(self, images: Any) -> None:
+    def specialize(self, inputs: Sequence[Any]) -> None:
+        (images,) = inputs
         if tuple(images.shape) == self._shape:
             return
         folder = self._cache / f"{self._key}-b{int(images.shape[0])}"
@@ -113,12 +116,11 @@ class TfTrt:
     def recompile(self) -> None:
         self._shape = None
 
-    def infer(self, images: Any) -> Any:
-        (result,) = self._function(images).values()
-        return result
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        return list(self._function(*inputs).values())
 
-    def to_host(self, images: Any) -> Any:
-        return self.infer(images).numpy()
+    def to_host(self, inputs: Sequence[Any]) -> List[Any]:
+        return [tensor.numpy() for tensor in self.infer(inputs)]
 
     def traces(self) -> int:
         return 1

@@ -19,7 +19,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
+from common.harness.reference import Reference
 from common.model_files import ModelFiles
 from images.tensorrt.build import Request, build, strongly_typed, unsupported_precision
 from images.tensorrt.cache import EngineKey, read_blob, read_engine, write_blob, write_engine
@@ -61,11 +62,11 @@ class TensorRT:
         self._engine: Optional[Engine] = None
         self._profile: Optional[Profile] = None
         self._slots: List[Slot] = []
-        self._shape: Tuple[int, ...] = ()
+        self._shapes: Dict[str, Tuple[int, ...]] = {}
         self._io = ""
-        #: shape, io, slots and whether offline, of the last prepare(); None where there are no buffers
-        self._prepared: Optional[Tuple[Tuple[int, ...], str, int, bool]] = None
-        self._batch: Optional[np.ndarray] = None
+        #: shapes, io, slots and whether offline, of the last prepare(); None where there are no buffers
+        self._prepared: Optional[Tuple[Dict[str, Tuple[int, ...]], str, int, bool]] = None
+        self._inputs: Optional[Arrays] = None
         self._wanted = 1
         self._offline = False
         #: the stream on which all kernels are queued where slots take turns
@@ -169,19 +170,20 @@ class TensorRT:
         except self._cuda.Error as error:
             raise Unsupported(f"the GPU cannot be used: {error}") from error
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
-        """Builds or reads the engine for this batch size and makes the slots; with the same shape and io only new input."""
-        self._batch = batch
-        wanted = (batch.shape, io, self._wanted, self._offline)
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        """Builds or reads the engine for this batch size and makes the slots; with the same shapes and io only new input."""
+        self._inputs = inputs
+        shapes = {name: values.shape for name, values in inputs.items()}
+        wanted = (shapes, io, self._wanted, self._offline)
         if wanted == self._prepared:
             for slot in self._slots:
-                slot.place(batch)
+                slot.place(inputs)
             return
         self._drop_slots()
-        self._shape, self._io = batch.shape, io
+        self._shapes, self._io = shapes, io
         self._complaints.clear()
         with self._memory_errors():
-            profile = choose_profile(len(batch), self._options)
+            profile = choose_profile(batch_size_of(self._model, inputs), self._options, self._model.fixed_batch)
             if profile != self._profile:
                 self._engine = None
                 self._profile = None
@@ -246,11 +248,15 @@ class TensorRT:
     def _build(self, key: EngineKey, profile: Profile) -> Tuple[bytes, Dict[str, Any]]:
         calibration = None
         if self._precision == "int8":
-            with np.load(str(self._model.path(self._model.reference))) as stored:
-                calibration = calibration_batches(stored["inputs"], self._model.layout)
+            if len(self._model.inputs) != 1 or not self._model.layout:
+                raise Unsupported("int8 is calibrated on pictures: the model must have one input, an image")
+            units = Reference.read(self._model).inputs
+            images = np.concatenate([unit[self._model.inputs[0].name] for unit in units])
+            calibration = calibration_batches(images, self._model.layout)
         request = Request(
             onnx=self._onnx,
-            output=self._model.onnx_output,
+            outputs=tuple(tensor.name for tensor in self._model.outputs),
+            batch_axes={tensor.name: tensor.batch_axis for tensor in self._model.inputs},
             precision=self._precision,
             profile=profile,
             tactic_mask=self._tactic_mask,
@@ -291,9 +297,9 @@ class TensorRT:
         if self._slots and not self._profiles_are_shared():
             # Up to 8.6 a profile with a range belongs to one context, so further slots have an engine of their own.
             engine = self._another_engine()
-        assert engine is not None and self._batch is not None
-        slot = Slot(engine, self._shape, self._io, self._graphs)
-        slot.place(self._batch)
+        assert engine is not None and self._inputs is not None
+        slot = Slot(engine, self._shapes, self._io, self._graphs)
+        slot.place(self._inputs)
         self._slots.append(slot)
         self._note_memory()
         return slot
@@ -362,9 +368,8 @@ class TensorRT:
         self._last = 0
         return self._slots[0].run_timed()
 
-    def output(self) -> np.ndarray:
-        output = self._slots[self._last].output()
-        return output.reshape(len(output), -1)
+    def output(self) -> Arrays:
+        return self._slots[self._last].output()
 
     def versions(self) -> Dict[str, str]:
         found = {"numpy": np.__version__}
@@ -447,7 +452,8 @@ class TensorRT:
         try:
             yield
         except self._cuda.MemoryError as error:
-            raise DeviceOutOfMemory(f"batch of shape {self._shape}: {error}") from error
+            shapes = ", ".join(str(shape) for shape in self._shapes.values())
+            raise DeviceOutOfMemory(f"batch of shape {shapes}: {error}") from error
 
 
 def import_library(name: str) -> Any:

@@ -8,9 +8,9 @@ converted to the precision first (retype). TF32 is a flag in both and is cleared
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from common.harness.adapter import Unsupported
 from images.tensorrt.cache import read_blob, write_blob
@@ -26,8 +26,8 @@ class Request:
     """What to build. Sizes in bytes."""
 
     onnx: Path
-    #: name of the ONNX output to keep; None: the first
-    output: Optional[str]
+    #: names of the ONNX outputs to keep; none: the first
+    outputs: Tuple[str, ...]
     precision: str
     profile: Profile
     #: for IBuilderConfig.set_tactic_sources; None leaves TensorRT's own
@@ -40,6 +40,8 @@ class Request:
     #: makes the int8 calibrator; called only for int8
     calibrator: Optional[Callable[[], Any]] = None
     calibration_batch: int = 0
+    #: input -> axis of the batch, None where it has none; an input that is not named here has it in front
+    batch_axes: Mapping[str, Optional[int]] = field(default_factory=dict)
 
 
 def strongly_typed(trt: Any) -> bool:
@@ -72,18 +74,18 @@ def build(trt: Any, logger: Any, complaints: Complaints, request: Request) -> Tu
         raise complaints.failure("TensorRT cannot start") from error
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
-    tensor = _parse(trt, parser, network, request, complaints)
+    tensors = _parse(trt, parser, network, request, complaints)
 
     config = builder.create_builder_config()
     _configure(trt, config, request)
     profile = builder.create_optimization_profile()
-    shapes = _shapes(tensor, request.profile)
-    profile.set_shape(tensor.name, *shapes)
+    for tensor in tensors:
+        profile.set_shape(tensor.name, *_shapes(tensor, request.profile, request.batch_axes.get(tensor.name, 0)))
     if config.add_optimization_profile(profile) < 0:
         raise complaints.failure(f"profile {request.profile}")
     calibrator = None
     if request.precision == "int8":
-        calibrator = _calibrate(builder, config, tensor, request)
+        calibrator = _calibrate(builder, config, tensors[0], request)
     cache, read = _attach_timing_cache(config, request.timing_cache)
 
     say(f"building {request.precision} {request.profile}; this takes minutes the first time")
@@ -111,8 +113,8 @@ def _network_flags(trt: Any) -> int:
     return 1 << int(flags.EXPLICIT_BATCH)
 
 
-def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Complaints) -> Any:
-    """Fills the network, leaves one output, returns the input tensor."""
+def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Complaints) -> List[Any]:
+    """Fills the network, leaves the outputs that are wanted, returns the input tensors."""
     if strongly_typed(trt) and request.precision in ("fp16", "bf16"):
         parsed = parser.parse(retype(request.onnx, request.precision))
     else:
@@ -122,16 +124,19 @@ def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Co
         raise Unsupported(f"TensorRT cannot parse the model: {reason}")
     if network.num_inputs == 0:  # some versions parse any file that protobuf does not refuse
         raise Unsupported("TensorRT cannot parse the model: it finds no input in the file")
-    if network.num_inputs != 1:
-        raise Unsupported(f"the model has {network.num_inputs} inputs; framewatt feeds one")
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    for tensor in inputs:
+        if getattr(tensor, "is_shape_tensor", False):
+            raise Unsupported(f"input '{tensor.name}' decides shapes: TensorRT would need its values when it builds")
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    keep = request.output or outputs[0].name
-    if keep not in [tensor.name for tensor in outputs]:
-        raise Unsupported(f"the model has no output '{keep}'")
+    keep = request.outputs or (outputs[0].name,)
+    for name in keep:
+        if name not in [tensor.name for tensor in outputs]:
+            raise Unsupported(f"the model has no output '{name}'")
     for tensor in outputs:
-        if tensor.name != keep:
+        if tensor.name not in keep:
             network.unmark_output(tensor)
-    return network.get_input(0)
+    return inputs
 
 
 def _parser_error(error: Any) -> str:
@@ -142,14 +147,17 @@ def _parser_error(error: Any) -> str:
     return f"{text} (node {error.node()})"
 
 
-def _shapes(tensor: Any, profile: Profile) -> List[Tuple[int, ...]]:
-    """Input shapes at the smallest, tuned-for and largest batch size."""
-    batch, *image = tuple(tensor.shape)
-    if -1 in image:
-        raise Unsupported(f"the model's input shape {tuple(tensor.shape)} is dynamic beyond the batch axis")
-    if batch != -1 and not profile.minimum == profile.maximum == batch:
-        raise Unsupported(f"the model's batch size is fixed at {batch}")
-    return [(size, *image) for size in (profile.minimum, profile.optimum, profile.maximum)]
+def _shapes(tensor: Any, profile: Profile, axis: Optional[int] = 0) -> List[Tuple[int, ...]]:
+    """Input shapes at the smallest, tuned-for and largest batch size. axis: of the batch, None where there is none."""
+    shape = tuple(tensor.shape)
+    if -1 in [size for number, size in enumerate(shape) if number != axis]:
+        raise Unsupported(f"the model's input shape {shape} is dynamic beyond the batch axis")
+    if axis is None:
+        return [shape] * 3
+    if shape[axis] != -1 and not profile.minimum == profile.maximum == shape[axis]:
+        raise Unsupported(f"the model's batch size is fixed at {shape[axis]}")
+    sizes = (profile.minimum, profile.optimum, profile.maximum)
+    return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
 
 
 def _configure(trt: Any, config: Any, request: Request) -> None:

@@ -23,9 +23,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 # Run as a script: this folder goes, whose modules would be found under top-level names such as `profile`.
 sys.path[0] = str(_ROOT)
 
-import numpy as np  # noqa: E402
-
 from common.harness import parity  # noqa: E402
+from common.harness.reference import Reference  # noqa: E402
 from common.model_files import ModelFiles  # noqa: E402
 
 
@@ -70,28 +69,26 @@ def _run(arguments: argparse.Namespace) -> int:
     from images.tensorrt.adapter import create
 
     model = ModelFiles.read(arguments.model)
-    with np.load(str(model.path(model.reference))) as stored:
-        inputs, outputs = stored["inputs"].astype(np.float32), stored["outputs"]
     adapter = create(arguments.variant)
     try:
         adapter.load(model, arguments.precision, "cuda:0", arguments.cache, None)
-        return _measure(adapter, arguments, model, inputs, outputs)
+        return _measure(adapter, arguments, Reference.read(model))
     finally:
         adapter.close()
 
 
-def _measure(
-    adapter: Any, arguments: argparse.Namespace, model: ModelFiles, inputs: np.ndarray, outputs: np.ndarray
-) -> int:
+def _measure(adapter: Any, arguments: argparse.Namespace, reference: Reference) -> int:
     print(adapter.versions())
     failed = 0
     for size in (int(word) for word in arguments.batch_sizes.split(",")):
-        batch = np.ascontiguousarray(np.resize(inputs, (size, *inputs.shape[1:])))
+        batches = reference.batches(size)
         for io in ("device", "host"):
-            adapter.prepare(batch, io)
-            adapter.run()
-            compared = min(size, len(outputs))
-            verdict = parity.compare(adapter.output(), outputs[:compared], model.output_kind, arguments.precision)
+            made = []
+            for batch in batches:
+                adapter.prepare(batch, io)
+                adapter.run()
+                made.append(adapter.output())
+            verdict = parity.compare_all(made, reference, size, arguments.precision)
             failed += not verdict.passed
             device_ns = adapter.run_timed()
             alone = _rate(adapter.run, lambda: None, size, arguments.seconds)

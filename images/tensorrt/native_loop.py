@@ -37,6 +37,8 @@ class EngineLoop:
             raise Refusal(f"no independent loop for {request['variant']}")
         if request["device"] == "cpu":
             raise Refusal("TensorRT runs on NVIDIA GPUs only")
+        if len(request["inputs"]) > 1 or len(request["outputs"]) > 1:
+            raise Refusal("this loop feeds one tensor and reads one")
         trt = load_tensorrt()
         cuda: Any = importlib.import_module("pycuda.driver")
         cuda.init()

@@ -76,9 +76,11 @@ class Options:
         return options
 
 
-def choose_profile(batch_size: int, options: Options) -> Profile:
-    """The profile of the engine that serves this batch size."""
+def choose_profile(batch_size: int, options: Options, fixed_batch: Optional[int] = None) -> Profile:
+    """The profile of the engine that serves this batch size. fixed_batch: the only one that the model takes, if it is so."""
     alone = Profile(batch_size, batch_size, batch_size)
+    if fixed_batch is not None:
+        return alone
     if options.profiles == "each":
         return alone
     if options.profiles == "range":

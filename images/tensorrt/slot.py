@@ -13,11 +13,11 @@ in turn        All kernels are on one stream, copies on the slots' own; events o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from images.tensorrt.cuda_graph import CudaError, Graph, GraphDriver
 from images.tensorrt.log import Complaints, say
 
@@ -48,17 +48,20 @@ class Engine:
     #: TensorRT-RTX's store of kernels compiled at run time; None elsewhere
     runtime_config: Any = None
 
-    def tensor(self, mode: str) -> Tuple[str, Any]:
-        """Name and numpy type of the one tensor of `mode` (INPUT or OUTPUT)."""
+    def tensors(self, mode: str) -> Dict[str, Any]:
+        """Name -> numpy type of the tensors of `mode` (INPUT or OUTPUT)."""
         wanted = getattr(self.trt.TensorIOMode, mode)
+        found: Dict[str, Any] = {}
         for i in range(self.engine.num_io_tensors):
             name = self.engine.get_tensor_name(i)
             if self.engine.get_tensor_mode(name) == wanted:
                 kind = self.engine.get_tensor_dtype(name).name
                 if kind not in _TYPES:
                     raise Unsupported(f"the model's {mode.lower()} '{name}' is of type {kind}")
-                return name, _TYPES[kind]
-        raise Unsupported(f"the engine has no {mode.lower()}")
+                found[name] = _TYPES[kind]
+        if not found:
+            raise Unsupported(f"the engine has no {mode.lower()}")
+        return found
 
     def context(self) -> Any:
         if self.runtime_config is not None:
@@ -82,43 +85,53 @@ class _Turn:
 
 
 class Slot:
-    """Buffers and a graph for one batch shape. Raises DeviceOutOfMemory, Unsupported."""
+    """Buffers and a graph for one batch size. shapes: of the inputs, by name. Raises DeviceOutOfMemory, Unsupported."""
 
-    def __init__(self, engine: Engine, shape: Tuple[int, ...], io: str, graphs: Optional[GraphDriver]) -> None:
+    def __init__(
+        self, engine: Engine, shapes: Mapping[str, Tuple[int, ...]], io: str, graphs: Optional[GraphDriver]
+    ) -> None:
         self._cuda = cuda = engine.cuda
         self._complaints = engine.complaints
         self._context = engine.context()
         self.stream = cuda.Stream(NON_BLOCKING)
-        input_name, input_type = engine.tensor("INPUT")
-        output_name, output_type = engine.tensor("OUTPUT")
-        if input_type is not np.float32:
-            raise Unsupported(f"the model's input '{input_name}' is not float32")
+        given, made = engine.tensors("INPUT"), engine.tensors("OUTPUT")
+        if set(given) != set(shapes):
+            raise Unsupported(f"the engine takes {', '.join(given)}, the model's description says {', '.join(shapes)}")
 
         context = self._context
         if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(
             0, self.stream.handle
         ):
             raise self._complaints.failure("the optimization profile cannot be used by another context")
-        if not context.set_input_shape(input_name, engine.trt.Dims(list(shape))):
-            raise self._complaints.failure(f"input shape {shape}")
-        output_shape = tuple(context.get_tensor_shape(output_name))
-        if -1 in output_shape:
-            raise Unsupported(f"the shape of output '{output_name}' depends on the data: {output_shape}")
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, engine.trt.Dims(list(shape))):
+                raise self._complaints.failure(f"input shape {shape}")
+        made_shapes = {name: tuple(context.get_tensor_shape(name)) for name in made}
+        for name, shape in made_shapes.items():
+            if -1 in shape:
+                raise Unsupported(f"the shape of output '{name}' depends on the data: {shape}")
 
         self._io = io
-        size = int(np.prod(shape)) * 4
-        self._device_input = cuda.mem_alloc(size)
-        self._host_output = cuda.pagelocked_empty(output_shape, output_type)
-        self._device_output = cuda.mem_alloc(self._host_output.nbytes)
-        self._host_input = cuda.pagelocked_empty(shape, np.float32) if io == "host" else None
-        for name, memory in ((input_name, self._device_input), (output_name, self._device_output)):
+        # in the types that the engine takes: TensorRT 8 has int32 where the model has int64
+        zeros = {name: np.zeros(shape, given[name]) for name, shape in shapes.items()}
+        self._host_inputs = (
+            {name: cuda.pagelocked_empty(one.shape, one.dtype) for name, one in zeros.items()} if io == "host" else {}
+        )
+        self._types = given
+        self._device_inputs = {name: cuda.mem_alloc(max(one.nbytes, 1)) for name, one in zeros.items()}
+        self._host_outputs = {name: cuda.pagelocked_empty(made_shapes[name], kind) for name, kind in made.items()}
+        self._device_outputs = {name: cuda.mem_alloc(max(one.nbytes, 1)) for name, one in self._host_outputs.items()}
+        self._copies_in = [(self._device_inputs[name], self._host_inputs[name]) for name in self._host_inputs]
+        self._copies_out = [(self._host_outputs[name], self._device_outputs[name]) for name in made]
+        for name, memory in {**self._device_inputs, **self._device_outputs}.items():
             if not context.set_tensor_address(name, int(memory)):
                 raise self._complaints.failure(f"address of {name}")
 
         # The first inference loads kernels and sets up the shape, which must not happen within a capture.
-        cuda.memset_d8_async(self._device_input, 0, size, self.stream)
-        if self._host_input is not None:
-            self._host_input.fill(0)
+        for name, one in zeros.items():
+            cuda.memset_d8_async(self._device_inputs[name], 0, one.nbytes, self.stream)
+        for host in self._host_inputs.values():
+            host.fill(0)
         self._enqueue()
         self.stream.synchronize()
         self.graph, self.why_no_graph = self._record(graphs, self.stream, self._enqueue)
@@ -147,11 +160,18 @@ class Slot:
 
     def _enqueue(self) -> None:
         """Everything of one inference, onto the stream: what a graph records, and what runs where there is none."""
-        if self._host_input is not None:
-            self._cuda.memcpy_htod_async(self._device_input, self._host_input, self.stream)
+        self._copy_in()
         self._execute(self.stream)
-        if self._host_input is not None:
-            self._cuda.memcpy_dtoh_async(self._host_output, self._device_output, self.stream)
+        if self._io == "host":
+            self._copy_out()
+
+    def _copy_in(self) -> None:
+        for target, source in self._copies_in:  # none where the inputs stay on the device
+            self._cuda.memcpy_htod_async(target, source, self.stream)
+
+    def _copy_out(self) -> None:
+        for target, source in self._copies_out:
+            self._cuda.memcpy_dtoh_async(target, source, self.stream)
 
     def _execute(self, stream: Any) -> None:
         """The kernels alone, onto a stream."""
@@ -177,24 +197,27 @@ class Slot:
         """One inference, without waiting: copies on the slot's stream, kernels after those of the slots before."""
         turn = self._turn
         assert turn is not None
-        if self._host_input is None:
+        if self._io != "host":
             turn.launch()
             return
-        self._cuda.memcpy_htod_async(self._device_input, self._host_input, self.stream)
+        self._copy_in()
         turn.copied.record(self.stream)
         turn.stream.wait_for_event(turn.copied)
         turn.launch()
         turn.computed.record(turn.stream)
         self.stream.wait_for_event(turn.computed)
-        self._cuda.memcpy_dtoh_async(self._host_output, self._device_output, self.stream)
+        self._copy_out()
 
-    def place(self, batch: np.ndarray) -> None:
-        """Puts float32 images where `io` says; the slot must be idle."""
-        if self._host_input is not None:
-            self._host_input[...] = batch
-        else:
-            self._cuda.memcpy_htod_async(self._device_input, batch, self.stream)
-            self.stream.synchronize()
+    def place(self, inputs: Arrays) -> None:
+        """Puts the inputs where `io` says; the slot must be idle."""
+        for name, kind in self._types.items():
+            values = inputs[name]
+            if self._io == "host":
+                np.copyto(self._host_inputs[name], values, casting="same_kind")
+            else:
+                held = np.array(values, dtype=kind, order="C")
+                self._cuda.memcpy_htod_async(self._device_inputs[name], held, self.stream)
+                self.stream.synchronize()
 
     def run_timed(self) -> int:
         """One inference; ns between events before and after it on the stream (with io=host, its copies included)."""
@@ -205,12 +228,15 @@ class Slot:
         milliseconds: float = self._start.time_till(self._end)
         return round(milliseconds * 1e6)
 
-    def output(self) -> np.ndarray:
-        """Output of the last inference as float32, a copy; the slot must be idle."""
-        if self._host_input is None:
-            self._cuda.memcpy_dtoh_async(self._host_output, self._device_output, self.stream)
+    def output(self) -> Dict[str, np.ndarray]:
+        """Outputs of the last inference, copies, floats as float32; the slot must be idle."""
+        if self._io != "host":
+            self._copy_out()
             self.stream.synchronize()
-        return np.array(self._host_output, dtype=np.float32)
+        return {
+            name: np.array(values, dtype=np.float32 if values.dtype.kind == "f" else values.dtype)
+            for name, values in self._host_outputs.items()
+        }
 
     def close(self) -> None:
         """Waits, then frees graph, context, buffers and stream, in that order."""
@@ -225,9 +251,10 @@ class Slot:
             self.graph.close()
         self.graph = None
         self._context = None
-        self._device_input.free()
-        self._device_output.free()
-        self._host_input = self._host_output = None
+        for memory in (*self._device_inputs.values(), *self._device_outputs.values()):
+            memory.free()
+        self._copies_in, self._copies_out = [], []
+        self._host_inputs, self._host_outputs = {}, {}
         self._start = self._end = self.stream = None
 
 

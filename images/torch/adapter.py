@@ -12,17 +12,18 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import Unsupported
+from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images.torch import onnx_import
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
+from images.torch.tensors import in_precision
 
 VARIANTS = ("torch", "torchcompile")
 _TRIAL_SECONDS = 0.3
@@ -40,13 +41,13 @@ def create(variant: str) -> TorchAdapter:
 
 
 class TorchAdapter:
-    """Input and output are float32 in every precision, so that all of them copy the same bytes."""
+    """Inputs have the model's own types and floating-point outputs are float32 in every precision: all copy the same bytes."""
 
     def __init__(self, variant: str, torch: Any) -> None:
         self._variant = variant
         self._torch = torch
         self._inference: Optional[Union[CpuInference, CudaInference]] = None
-        self._shape_io: Optional[Tuple[Tuple[int, ...], str]] = None
+        self._shapes_io: Optional[Tuple[Dict[str, Tuple[int, ...]], str]] = None
         self._settings: Dict[str, str] = {}
         self._layout = ""
         #: how the convolutions are computed, as settings
@@ -116,7 +117,10 @@ class TorchAdapter:
         if threads is not None:
             torch.set_num_threads(threads)
         try:
-            module, self._settings = onnx_import.load(model.path(model.onnx))
+            imported = onnx_import.load(model.path(model.onnx))
+            module, self._settings = imported.module, imported.settings
+            self._given, self._made = imported.inputs, imported.outputs
+            self._wanted = [tensor.name for tensor in model.outputs]
             if self._on_gpu:
                 torch.cuda.set_device(device)
                 self._allow_tf32(precision == "tf32")
@@ -135,22 +139,24 @@ class TorchAdapter:
             self._torch.backends.cuda.matmul.allow_tf32 = allowed
             self._torch.backends.cudnn.allow_tf32 = allowed
 
-    def prepare(self, batch: np.ndarray, io: str) -> None:
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        wanted = {name: values.shape for name, values in inputs.items()}, io
+        values = [inputs[name] for name in self._given]
         try:
-            if self._inference is not None and self._shape_io == (batch.shape, io):
-                self._inference.place(batch)
+            if self._inference is not None and self._shapes_io == wanted:
+                self._inference.place(values)
                 return
             if self._inference is not None:
                 self._inference.close()
-                self._inference, self._shape_io = None, None
-            self._inference = self._fastest_layout(batch, io)
-            self._shape_io = (batch.shape, io)
+                self._inference, self._shapes_io = None, None
+            self._inference = self._fastest_layout(values, io)
+            self._shapes_io = wanted
         except Unsupported:
             raise
         except Exception as error:
             raise explain(error) from error
 
-    def _fastest_layout(self, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+    def _fastest_layout(self, inputs: Sequence[np.ndarray], io: str) -> Union[CpuInference, CudaInference]:
         """Channels-last, which half precision wants; for float32 on a GPU cuDNN is asked in both layouts."""
         layouts = ["channels-last"]
         if self._on_gpu and self._variant == "torch" and self._dtype == self._torch.float32:
@@ -160,8 +166,8 @@ class TorchAdapter:
             module = self._in_layout(layout)
             if module is None:
                 continue
-            ways = self._fastest_ways(module, batch)
-            inference = self._build(module, batch, io)
+            ways = self._fastest_ways(module, inputs)
+            inference = self._build(module, inputs, io)
             seconds = _seconds_per_run(inference.run) if len(layouts) > 1 else 0.0
             if best is not None and best[0] <= seconds:
                 inference.close()
@@ -179,25 +185,25 @@ class TorchAdapter:
             return module.to(memory_format=self._torch.channels_last)
         return module if onnx_import.make_first_transpose_contiguous(module) else None
 
-    def _fastest_ways(self, module: Any, batch: np.ndarray) -> Dict[str, str]:
+    def _fastest_ways(self, module: Any, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed; inductor, which fuses by itself, gets them as they are."""
         if self._variant == "torchcompile":
             return {}
         from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
 
         convolution_wrapping.wrap(module)
-        images = self._torch.from_numpy(np.array(batch, dtype=np.float32, order="C"))
-        convolutions.choose(module, images.to(self._device).to(self._dtype))
+        tensors = [self._torch.from_numpy(np.array(values, order="C")).to(self._device) for values in inputs]
+        convolutions.choose(module, in_precision(tensors, self._dtype))
         return convolutions.settings(module)
 
-    def _build(self, module: Any, batch: np.ndarray, io: str) -> Union[CpuInference, CudaInference]:
+    def _build(self, module: Any, inputs: Sequence[np.ndarray], io: str) -> Union[CpuInference, CudaInference]:
         if self._variant == "torchcompile":
             # each shape is its own specialised program; past a limit of them torch would quietly run eagerly
             self._torch._dynamo.reset()
             module = self._torch.compile(module, dynamic=False, options=self._compile_options())
         if not self._on_gpu:
-            return CpuInference(self._torch, module, batch)
-        return CudaInference(self._torch, module, self._device, self._dtype, batch, io)
+            return CpuInference(self._torch, module, inputs)
+        return CudaInference(self._torch, module, self._device, self._dtype, inputs, io)
 
     def _compile_options(self) -> Dict[str, Any]:
         """freezing makes the weights constants, so that their layout is chosen once; graphs are captured by us."""
@@ -229,9 +235,9 @@ class TorchAdapter:
     def run_timed(self) -> Optional[int]:
         return self._inference.run_timed()  # type: ignore[union-attr]
 
-    def output(self) -> np.ndarray:
-        result = self._inference.output()  # type: ignore[union-attr]
-        return result.reshape(len(result), -1)
+    def output(self) -> Arrays:
+        made = dict(zip(self._made, self._inference.output()))  # type: ignore[union-attr]
+        return {name: made[name] for name in self._wanted}
 
     # --- facts ------------------------------------------------------------------------------------------------------
 

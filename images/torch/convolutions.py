@@ -18,7 +18,7 @@ measured by the time it takes to launch.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch.nn import functional
@@ -144,13 +144,13 @@ def layers_of(module: Any) -> List[Convolution]:
     return [layer for layer in module.modules() if isinstance(layer, Convolution)]
 
 
-def choose(module: Any, images: torch.Tensor, measure: Optional[Measure] = None) -> None:
-    """Sets the fastest way of every layer for inputs like `images`, in one pass over the module.
+def choose(module: Any, inputs: Sequence[torch.Tensor], measure: Optional[Measure] = None) -> None:
+    """Sets the fastest way of every layer for inputs like these, in one pass over the module.
 
-    `measure` is for tests; by default the ways are timed on the device of `images`, and what that took is freed again.
+    `measure` is for tests; by default the ways are timed on the device of the inputs, and what that took is freed again.
     """
     layers = layers_of(module)
-    on_gpu = images.is_cuda
+    on_gpu = any(tensor.is_cuda for tensor in inputs)
     for layer in layers:
         layer.measure = measure or (_seconds_on_gpu if on_gpu else _seconds_on_cpu)
     own_stream = torch.cuda.Stream() if on_gpu else None  # the default stream cannot be captured
@@ -158,7 +158,7 @@ def choose(module: Any, images: torch.Tensor, measure: Optional[Measure] = None)
         own_stream.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(own_stream), torch.inference_mode():
-            module(images)
+            module(*inputs)
         if on_gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()

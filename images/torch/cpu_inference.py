@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
+
+from images.torch.tensors import listed, on_host
 
 
 class CpuInference:
     """enqueue() computes at once: the CPU has nothing to overlap it with."""
 
-    def __init__(self, torch: Any, module: Any, batch: np.ndarray) -> None:
+    def __init__(self, torch: Any, module: Any, inputs: Sequence[np.ndarray]) -> None:
         self._torch = torch
         self._module = module
-        self._input = torch.from_numpy(np.array(batch, dtype=np.float32, order="C"))
+        arrays = [np.array(values, order="C") for values in inputs]
+        # the module computes in float32, whatever the file's own type is
+        arrays = [values.astype(np.float32) if values.dtype.kind == "f" else values for values in arrays]
+        self._inputs = [torch.from_numpy(values) for values in arrays]
         for _ in range(2):  # compiles where the module is compiled; oneDNN chooses its kernels
             self.run()
 
-    def place(self, batch: np.ndarray) -> None:
-        np.copyto(self._input.numpy(), batch)
+    def place(self, inputs: Sequence[np.ndarray]) -> None:
+        for tensor, values in zip(self._inputs, inputs):
+            np.copyto(tensor.numpy(), values, casting="same_kind")
 
     def run(self) -> None:
         with self._torch.inference_mode():
-            self._output = self._module(self._input)
+            self._output = self._module(*self._inputs)
 
     enqueue = run
 
@@ -33,8 +39,8 @@ class CpuInference:
         self.run()
         return None
 
-    def output(self) -> np.ndarray:
-        return np.array(self._output.float().numpy(), dtype=np.float32)
+    def output(self) -> List[np.ndarray]:
+        return [on_host(tensor) for tensor in listed(self._output)]
 
     def settings(self) -> Dict[str, str]:
         return {
@@ -46,4 +52,4 @@ class CpuInference:
         return None
 
     def close(self) -> None:
-        del self._module, self._input, self._output
+        del self._module, self._inputs, self._output

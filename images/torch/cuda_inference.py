@@ -5,19 +5,20 @@
                         compute:          | graph a  | graph b | ...
                         copy out:                    | D2H a | | D2H b | ...
 
-The input crosses the bus as float32 in every precision; the graph casts it. A model that cannot be captured runs
+The inputs cross the bus as they are in every precision; the graph casts floating-point ones. A model that cannot be captured runs
 without a graph, and settings() says so.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory
 from images.torch.failures import explain
 from images.torch.onnx_import import first_line
+from images.torch.tensors import in_precision, listed, on_host
 
 _WARM_UP_RUNS = 3
 
@@ -25,16 +26,19 @@ _WARM_UP_RUNS = 3
 class _Slot:
     """Buffers and graph of one inference in flight."""
 
-    def __init__(self, torch: Any, module: Any, host_input: Any, device: Any, dtype: Any, pool: Any) -> None:
+    def __init__(self, torch: Any, module: Any, host_inputs: Sequence[Any], device: Any, dtype: Any, pool: Any) -> None:
         self._module, self._dtype = module, dtype
-        self.input = host_input.to(device)
+        self.inputs = [tensor.to(device) for tensor in host_inputs]
         self.filled, self.computed, self.drained = (torch.cuda.Event() for _ in range(3))
         with torch.inference_mode():
             for _ in range(_WARM_UP_RUNS):  # cuDNN chooses its algorithms, inductor compiles
-                shape = self._forward().shape
+                made = self._forward()
         # made outside inference mode, so that they can be written outside it
-        self.output = torch.empty(shape, dtype=torch.float32, device=device)
-        self.host_output = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+        kinds = [torch.float32 if tensor.is_floating_point() else tensor.dtype for tensor in made]
+        self.outputs = [torch.empty(tensor.shape, dtype=kind, device=device) for tensor, kind in zip(made, kinds)]
+        self.host_outputs = [
+            torch.empty(tensor.shape, dtype=kind, pin_memory=True) for tensor, kind in zip(made, kinds)
+        ]
         torch.cuda.current_stream().synchronize()
         self.graph = None
         self.why_no_graph = ""
@@ -47,13 +51,27 @@ class _Slot:
             self.why_no_graph = first_line(error)
             torch.cuda.synchronize()
 
-    def _forward(self) -> Any:
-        return self._module(self.input.to(self._dtype))
+    def _forward(self) -> List[Any]:
+        return listed(self._module(*in_precision(self.inputs, self._dtype)))
+
+    def _infer(self) -> None:
+        for target, tensor in zip(self.outputs, self._forward()):
+            target.copy_(tensor)
+
+    def fill(self, host_inputs: Sequence[Any]) -> None:
+        """Copies of the inputs to the device, onto the current stream."""
+        for target, tensor in zip(self.inputs, host_inputs):
+            target.copy_(tensor, non_blocking=True)
+
+    def drain(self) -> None:
+        """Copies of the outputs to the host, onto the current stream."""
+        for target, tensor in zip(self.host_outputs, self.outputs):
+            target.copy_(tensor, non_blocking=True)
 
     def _capture(self, torch: Any, pool: Any) -> Any:
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream()):
-            self.output.copy_(self._forward())
+            self._infer()
         return graph
 
     def compute(self, torch: Any) -> None:
@@ -61,21 +79,20 @@ class _Slot:
             self.graph.replay()
             return
         with torch.inference_mode():
-            self.output.copy_(self._forward())
+            self._infer()
 
 
 class CudaInference:
     """All work of run() is on one stream of ours; dtype is what the module computes in."""
 
-    def __init__(self, torch: Any, module: Any, device: Any, dtype: Any, batch: np.ndarray, io: str) -> None:
+    def __init__(self, torch: Any, module: Any, device: Any, dtype: Any, inputs: Sequence[np.ndarray], io: str) -> None:
         self._torch, self._module, self._device, self._dtype, self._io = torch, module, device, dtype, io
         torch.cuda.reset_peak_memory_stats(device)
         self._stream, self._copy_in, self._copy_out = (torch.cuda.Stream(device) for _ in range(3))
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         # a stream is current for one thread; entered in each call, since the caller's thread may change
         self._on_stream = torch.cuda.stream(self._stream)
-        self._host_input = torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)
-        np.copyto(self._host_input.numpy(), batch)
+        self._host_inputs = [torch.from_numpy(np.array(values, order="C")).pin_memory() for values in inputs]
         self._slots: List[_Slot] = []
         self._slot = self._add_slot()
         self._next = 0
@@ -83,25 +100,26 @@ class CudaInference:
     def _add_slot(self) -> _Slot:
         pool = self._slots[0].graph.pool() if self._slots and self._slots[0].graph is not None else None
         with self._on_stream:
-            slot = _Slot(self._torch, self._module, self._host_input, self._device, self._dtype, pool)
+            slot = _Slot(self._torch, self._module, self._host_inputs, self._device, self._dtype, pool)
         self._slots.append(slot)
         return slot
 
-    def place(self, batch: np.ndarray) -> None:
+    def place(self, inputs: Sequence[np.ndarray]) -> None:
         self.synchronize()
-        np.copyto(self._host_input.numpy(), batch)
+        for tensor, values in zip(self._host_inputs, inputs):
+            np.copyto(tensor.numpy(), values)
         with self._on_stream:
             for slot in self._slots:
-                slot.input.copy_(self._host_input, non_blocking=True)
+                slot.fill(self._host_inputs)
         self._stream.synchronize()
 
     def _submit(self, slot: _Slot) -> None:
         if self._io == "device":
             slot.compute(self._torch)
             return
-        slot.input.copy_(self._host_input, non_blocking=True)
+        slot.fill(self._host_inputs)
         slot.compute(self._torch)
-        slot.host_output.copy_(slot.output, non_blocking=True)
+        slot.drain()
 
     def run(self) -> None:
         self._slot = self._slots[0]
@@ -132,7 +150,7 @@ class CudaInference:
         self._slot, self._next = slot, 1 - self._next
         with self._torch.cuda.stream(self._copy_in):
             self._copy_in.wait_event(slot.computed)  # the slot's last inference has read its input
-            slot.input.copy_(self._host_input, non_blocking=True)
+            slot.fill(self._host_inputs)
             slot.filled.record()
         with self._on_stream:
             self._stream.wait_event(slot.filled)
@@ -141,25 +159,25 @@ class CudaInference:
             slot.computed.record()
         with self._torch.cuda.stream(self._copy_out):
             self._copy_out.wait_event(slot.computed)
-            slot.host_output.copy_(slot.output, non_blocking=True)
+            slot.drain()
             slot.drained.record()
 
     def synchronize(self) -> None:
         for stream in (self._copy_in, self._stream, self._copy_out):
             stream.synchronize()
 
-    def output(self) -> np.ndarray:
+    def output(self) -> List[np.ndarray]:
         if self._io == "device":
             with self._on_stream:
-                self._slot.host_output.copy_(self._slot.output, non_blocking=True)
+                self._slot.drain()
             self._stream.synchronize()
-        return np.array(self._slot.host_output.numpy(), dtype=np.float32)
+        return [on_host(tensor) for tensor in self._slot.host_outputs]
 
     def settings(self) -> Dict[str, str]:
         reason = self._slots[0].why_no_graph
         return {
             "cuda_graph": f"no: {reason}" if reason else "yes",
-            "host_memory": "pinned, float32 input and output",
+            "host_memory": "pinned, inputs of the model's own types, float32 outputs",
             "in_flight": "two slots, copies on streams of their own" if self._io == "host" else "one stream",
         }
 

@@ -23,7 +23,7 @@ def explain(error: BaseException) -> Exception:
     line = first_line(error)
     if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
         return DeviceOutOfMemory(line)
-    if any(sign in text for sign in _UNSUPPORTED):
+    if isinstance(error, NotImplementedError) or any(sign in text for sign in _UNSUPPORTED):
         return Unsupported(line)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return Unsupported(f"torch.compile cannot compile this model here: {line}")

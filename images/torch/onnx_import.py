@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import types
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
@@ -15,12 +16,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def load(path: Path) -> Tuple[Any, Dict[str, str]]:
-    """The model as a torch.fx.GraphModule in evaluation mode on the CPU, float32, and what was rewritten.
+class Imported(NamedTuple):
+    """A module with the names of what it takes and of what it returns, in order."""
+
+    module: Any
+    settings: Dict[str, str]
+    inputs: List[str]
+    outputs: List[str]
+
+
+def load(path: Path) -> Imported:
+    """The model as a torch.fx.GraphModule in evaluation mode on the CPU, and what was rewritten.
 
     The graph is traced by torch.compile and captured by CUDA graphs, so nothing in it may read a tensor's values on the
-    host: shapes and paddings that are constants become plain numbers. Raises Unsupported for a model that onnx2torch
-    does not know how to convert.
+    host: shapes and paddings that are constants become plain numbers. Raises Unsupported, naming operator and version,
+    for a model that onnx2torch does not know how to convert.
     """
     onnx2torch = import_onnx2torch()
     import onnx
@@ -29,23 +39,87 @@ def load(path: Path) -> Tuple[Any, Dict[str, str]]:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf raises its own kinds
         raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
+    _refuse_unknown_operators(model)
     lifted = onnx_rewrites.lift_constants(model)
+    computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
     folded = onnx_rewrites.fold_scale_and_shift(model)
+    normalised = onnx_rewrites.fold_batch_normalisation(model)
+    onnx_rewrites.give_outputs_nodes_of_their_own(model)
+    # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
+    with suppress(Exception):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    outputs = [value.name for value in model.graph.output]
     try:
-        module = onnx2torch.convert(model)
+        with _operators_named():
+            module = onnx2torch.convert(model)
+    except Unsupported:
+        raise
     except Exception as error:
         raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
     _use_plain_numbers(module)
     rewrites = ", ".join(
         [
             f"{lifted} constants lifted",
-            f"{folded} scales and shifts folded into convolutions",
+            f"{computed} computed in advance",
+            f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions",
             f"{fused} hard-swish and hard-sigmoid fused",
         ]
     )
-    return module.eval().requires_grad_(False), {"model": rewrites}
+    return Imported(module.eval().requires_grad_(False), {"model": rewrites}, inputs, outputs)
+
+
+def _refuse_unknown_operators(model: Any) -> None:
+    """Raises Unsupported that names every operator, with its version, for which there is no converter."""
+    import onnx
+    from onnx2torch.node_converters.registry import get_converter  # type: ignore[import-not-found]
+
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    unknown = {}
+    for node in model.graph.node:
+        opset = versions.get(node.domain, 1)
+        try:
+            get_converter(operation_type=node.op_type, version=opset, domain=node.domain)
+        except NotImplementedError:
+            try:
+                opset = onnx.defs.get_schema(
+                    node.op_type, domain=node.domain, max_inclusive_version=opset
+                ).since_version
+            except (RuntimeError, onnx.defs.SchemaError):
+                pass  # an operator that the package onnx does not know either: the number of its set
+            unknown[f"{node.domain}.{node.op_type}-{opset}".lstrip(".")] = None
+    if unknown:
+        raise Unsupported(f"onnx2torch has no converter for {', '.join(unknown)}")
+
+
+@contextmanager
+def _operators_named() -> Iterator[None]:
+    """Within the block a converter that fails raises Unsupported with its operator, version and node."""
+    from onnx2torch import converter as module  # type: ignore[import-not-found]
+
+    original = module.get_converter
+
+    def get_converter(operation_type: str, version: int, domain: str = "") -> Any:
+        convert = original(operation_type=operation_type, version=version, domain=domain)
+
+        def named(node: Any, graph: Any) -> Any:
+            try:
+                return convert(node, graph)
+            except Exception as error:
+                where = f" (node '{node.name}')" if node.name else ""
+                what = f"{operation_type} of opset {version}{where}"
+                raise Unsupported(f"onnx2torch cannot convert {what}: {first_line(error)}") from error
+
+        return named
+
+    module.get_converter = get_converter
+    try:
+        yield
+    finally:
+        module.get_converter = original
 
 
 def import_onnx2torch() -> Any:
@@ -73,6 +147,9 @@ def _onnx2torch() -> Any:
         import onnx2torch  # type: ignore[import-not-found]
     except ImportError as error:
         raise Unsupported(f"onnx2torch cannot be imported: {first_line(error)}") from error
+    from images.torch import converters  # needs torch and onnx2torch, which this module must do without
+
+    converters.register()
     return onnx2torch
 
 
@@ -89,6 +166,10 @@ def _use_plain_numbers(module: Any) -> None:
         with graph.inserting_before(node):
             if kind.__name__ == "OnnxReshape":
                 replacement = _reshape(module, node)
+            elif kind.__name__ == "OnnxSplit13":
+                replacement = _split(module, node, target.axis)
+            elif kind.__name__ == "OnnxSlice":
+                replacement = _slice(module, node)
             elif kind.__name__ == "OnnxPadDynamic":
                 replacement = _pad(module, node, target.mode)
             elif kind.__name__ == "OnnxHardSigmoid" and abs(target.alpha * 6 - 1) < 1e-6 and target.beta == 0.5:
@@ -123,6 +204,38 @@ def _reshape(module: Any, node: Any) -> Any:
         module.graph.call_method("size", (given, axis)) if size == 0 else int(size) for axis, size in enumerate(shape)
     ]
     return module.graph.call_function(torch.reshape, (given, tuple(sizes)))
+
+
+def _split(module: Any, node: Any, axis: int) -> Any:
+    import torch
+
+    sizes = _constant(module, node.args[1]) if len(node.args) > 1 else None
+    if sizes is None:
+        return None
+    return module.graph.call_function(torch.split, (node.args[0], [int(size) for size in sizes]), {"dim": axis})
+
+
+def _slice(module: Any, node: Any) -> Any:
+    """One torch.narrow-like cut an axis; steps backwards, which are a flip, stay with onnx2torch."""
+    given = [*node.args[1:], *node.kwargs.values()]
+    numbers = [_constant(module, one) for one in given]
+    if node.kwargs or len(numbers) < 2 or any(one is None for one in numbers):
+        return None
+    starts, ends = ([int(number) for number in one or []] for one in numbers[:2])
+    axes = [int(number) for number in numbers[2] or []] if len(numbers) > 2 else list(range(len(starts)))
+    steps = [int(number) for number in numbers[3] or []] if len(numbers) > 3 else [1] * len(starts)
+    if any(step < 1 for step in steps):
+        return None
+    cut = node.args[0]
+    for start, end, axis, step in zip(starts, ends, axes, steps):
+        cut = module.graph.call_function(_cut, (cut, axis, start, end, step))
+    return cut
+
+
+def _cut(tensor: Any, axis: int, start: int, end: int, step: int) -> Any:
+    index = [slice(None)] * tensor.dim()
+    index[axis] = slice(start, end, step)
+    return tensor[tuple(index)]
 
 
 def _pad(module: Any, node: Any, mode: str) -> Any:

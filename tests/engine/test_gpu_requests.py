@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.host.bench.command import open_run, run_all, settings_of
 from common.host.devices import Device
 from common.host.frameworks.registry import Variant, load_images
+from common.host.models import Asked
 from common.host.paths import IMAGES
 from common.host.plan.jobs import Request, make_plan
 from common.host.runners.base import Context
@@ -93,7 +94,7 @@ def context_of(run_bench: Bench) -> Iterator[tuple[Context, DockerRunner, list[A
     images = {image.name: image for image in load_images(IMAGES)}
     runner = DockerRunner(images, Limits(), "cdi")
     variant: Variant = next(v for v in images["onnxrt"].variants if v.name == "onnxrt")
-    model = runner.ensure_model(str(run_bench.model), run_bench.data, "auto", lambda *step: None)
+    model = runner.ensure_model(str(run_bench.model), run_bench.data, Asked(), lambda *step: None)
     runner.prepare([variant], "gpu", lambda *step: None)
     options = run_bench.options()
     request = Request(

@@ -146,16 +146,16 @@ def exercise(request):
 def one_shape(adapter, io, inputs, outputs, batch_size):
     """Everything that a harness does with one batch size."""
     order = np.arange(batch_size) % len(inputs)
-    adapter.prepare(np.ascontiguousarray(inputs[order]), io)
+    adapter.prepare({"images": np.ascontiguousarray(inputs[order])}, io)
     adapter.run()
-    first = adapter.output()
+    first = adapter.output()["probabilities"]
     held = adapter._inference
     other = order[::-1]
     if batch_size == 1:
         other = np.array([3])
-    adapter.prepare(np.ascontiguousarray(inputs[other]), io)
+    adapter.prepare({"images": np.ascontiguousarray(inputs[other])}, io)
     adapter.run()
-    second = adapter.output()
+    second = adapter.output()["probabilities"]
     device_ns = adapter.run_timed()
     for _ in range(5):
         adapter.enqueue()
@@ -168,7 +168,7 @@ def one_shape(adapter, io, inputs, outputs, batch_size):
         "rel_l2": rel_l2(first, outputs[order]),
         "top1": float((first.argmax(1) == outputs[order].argmax(1)).mean()),
         "rel_l2_second": rel_l2(second, outputs[other]),
-        "rel_l2_offline": rel_l2(adapter.output(), outputs[other]),
+        "rel_l2_offline": rel_l2(adapter.output()["probabilities"], outputs[other]),
         "changed": rel_l2(second, first),
         "kept_its_build": adapter._inference is held,
         "device_ns": device_ns,

@@ -119,19 +119,19 @@ def exercise(request):
         for io in request["ios"]:
             picked = np.arange(size) % len(inputs)
             batch = np.ascontiguousarray(inputs[picked])
-            adapter.prepare(batch, io)
+            adapter.prepare({"input": batch}, io)
             adapter.run()
-            first = adapter.output()
+            first = adapter.output()["output"]
             before = adapter.traces()
             swapped = np.ascontiguousarray(batch[::-1]) if size > 1 else np.ascontiguousarray(inputs[3:4])
-            adapter.prepare(swapped, io)
+            adapter.prepare({"input": swapped}, io)
             for _ in range(5):
                 adapter.run()
-            second = adapter.output()
+            second = adapter.output()["output"]
             for _ in range(3):
                 adapter.enqueue()
             adapter.synchronize()
-            queued = adapter.output()
+            queued = adapter.output()["output"]
             expected = outputs[picked][::-1] if size > 1 else outputs[3:4]
             facts["cells"].append(
                 {
@@ -153,13 +153,13 @@ def exercise(request):
         else:
             network = frozen_graph.FrozenGraph(tf, False, None)
             network.load(model, "fp16")
-            result = network.infer(images)
+            (result,) = network.infer([images])
         facts["half"] = {"dtype": result.dtype.name, "rel_l2": rel_l2_of_logits(result.numpy(), outputs[:8])}
 
     if request.get("exhaust"):
         tf = sys.modules["tensorflow"]
 
-        def infer(images):
+        def infer(inputs):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nhint")
 
         adapter._network.infer = adapter._network.to_host = infer
@@ -173,8 +173,8 @@ def exercise(request):
         reference = np.load(exported.path(exported.reference))
         other = module.create(variant)
         other.load(exported, precision, device, request["cache_dir"], request.get("threads"))
-        other.prepare(np.ascontiguousarray(reference["inputs"], dtype=np.float32), "host")
-        facts["exported_rel_l2"] = rel_l2_of_logits(other.output(), reference["outputs"])
+        other.prepare({"input": np.ascontiguousarray(reference["inputs"], dtype=np.float32)}, "host")
+        facts["exported_rel_l2"] = rel_l2_of_logits(other.output()[exported.outputs[0].name], reference["outputs"])
         other.close()
     return facts
 

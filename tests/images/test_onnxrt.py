@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from common.model_files import Tensor
 from tests.images.workshop import REPOSITORY, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
@@ -154,9 +155,19 @@ def test_one_wrong_image_of_those_compared_is_more_than_any_precision_may_be_off
 
     right = np.random.default_rng(1).uniform(size=(batch_size, 10))
     asked = []
-    expected = Expected(batch_size, lambda rows: asked.append(rows) or right[rows])
+
+    def on_cpu(inputs):
+        asked.append(inputs["number"])
+        return {"scores": right[inputs["number"]]}
+
+    model = types.SimpleNamespace(
+        fixed_batch=None,
+        inputs=[Tensor("number", "int64", (1,))],
+        outputs=[Tensor("scores", "float32", (1, 10))],
+    )
+    expected = Expected(model, {"number": np.arange(batch_size)}, on_cpu)
     outputs = right.copy()
-    one = types.SimpleNamespace(run=lambda: None, output=lambda: outputs)
+    one = types.SimpleNamespace(run=lambda: None, output=lambda: {"scores": outputs})
     assert expected.error_of(one) == 0
     outputs[wrong] = -right[wrong]
     assert expected.error_of(one) > least >= max(LIMITS.values())
@@ -262,10 +273,10 @@ inputs = np.load(model.path(model.reference))["inputs"]
 batch = np.ascontiguousarray(inputs[np.arange(100) % len(inputs)])
 adapter = create("onnxrt")
 adapter.load(model, "fp32", "cpu", sys.argv[2], 2)
-adapter.prepare(batch, "host")
-expected = adapter._expected(batch)
+adapter.prepare({"images": batch}, "host")
+expected = adapter._expected({"images": batch})
 print(expected.error_of(adapter._inference))
-adapter._inference.place(batch[::-1])
+adapter._inference.place({"images": batch[::-1]})
 print(expected.error_of(adapter._inference))
 """
 

@@ -100,18 +100,18 @@ for layout in (torch.contiguous_format, torch.channels_last):
         errors = [float((module(images) - wanted).abs().max())]
         asked = []
         speed = {"convolution": 2.0, "matrix product": 1.0, "shifted convolution": 1.0}
-        c.choose(module, images, lambda layer, given, way: asked.append(way) or speed[way])
+        c.choose(module, [images], lambda layer, given, way: asked.append(way) or speed[way])
         facts["chosen"] = c.settings(module)
         errors.append(float((module(images) - wanted).abs().max()))
-        c.choose(module, images, lambda layer, given, way: 2.0 if way == "convolution" else None)
+        c.choose(module, [images], lambda layer, given, way: 2.0 if way == "convolution" else None)
         facts["without"] = c.settings(module)["convolutions"]
         product, shifted = c._product, c._shifted
         c._product = lambda images, weight, bias, relu: product(images, weight, bias, relu) + 0.1
         c._shifted = lambda images, layer, padding: shifted(images, layer, padding) + 0.1
-        c.choose(module, images, lambda layer, given, way: speed[way])
+        c.choose(module, [images], lambda layer, given, way: speed[way])
         facts["wrong"] = c.settings(module)["convolutions"]
         c._product, c._shifted = product, shifted
-        c.choose(module, images)
+        c.choose(module, [images])
         facts["measured"] = sorted({layer.way for layer in c.layers_of(module)} - set(c.WAYS))
         c.set_ways(module, facts["chosen"]["convolutions_in_order"])
         facts["again"] = c.settings(module) == facts["chosen"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.cell import Cell
 from common.harness import parity
-from common.harness.adapter import Adapter
+from common.harness.adapter import Adapter, Arrays
 from common.job import Settings
 
 #: called now and then with (images done, inferences done, share of the budget used, seconds since the begin)
@@ -34,14 +34,14 @@ class Stage:
     """What a scenario has to play with.
 
     adapter: prepared for the cell's shape, its input in place, its parity known; for use in the thread that was given it.
-    expected: (batch_size, classes) float32, its output of run() for that input. precision: of the cell.
+    expected: its outputs of run() for that input, by name. precision: of the cell.
     another: makes one more adapter like it (framework already imported), loaded and prepared, with the same input in
         place; is called in the thread that will use it, and closed there. Raises what an adapter may raise.
     seed: of the job; equal for all frameworks, so that all meet the same arrivals.
     """
 
     adapter: Adapter
-    expected: np.ndarray
+    expected: Arrays
     precision: str
     another: Callable[[], Adapter]
     seed: int
@@ -49,11 +49,22 @@ class Stage:
     def check(self, adapter: Adapter, what: str) -> None:
         """Raises OutputDiffers unless the adapter's last output is what run() gave, within the precision's tolerance."""
         tolerance = parity.TOLERANCES[self.precision][1]
-        error = parity.relative_l2(
-            np.asarray(adapter.output(), dtype=np.float64), np.asarray(self.expected, dtype=np.float64)
-        )
-        if not error <= tolerance:  # written so that NaN fails
-            raise OutputDiffers(f"{what} differs from run() by a relative L2 error of {error:.3g}, over {tolerance:g}")
+        got = adapter.output()
+        for name, wanted in self.expected.items():
+            error = parity.differing(np.asarray(got[name]), wanted)
+            if not error <= tolerance:  # written so that NaN fails
+                which = f" ('{name}')" if len(self.expected) > 1 else ""
+                raise OutputDiffers(
+                    f"{what}{which} differs from run() by {error:.3g} (relative L2), over {tolerance:g}"
+                )
+
+
+def held(outputs: Arrays) -> Arrays:
+    """A copy of an adapter's outputs, which it may overwrite; floats as float32."""
+    return {
+        name: np.array(values, dtype=np.float32 if values.dtype.kind == "f" else values.dtype)
+        for name, values in outputs.items()
+    }
 
 
 @dataclass(frozen=True)

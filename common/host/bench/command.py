@@ -231,9 +231,9 @@ def request_of(
     io_modes = opt.choose("io", options.io, IO_MODES)
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
     replicates = workers_of(options)
-    if options.weights not in ("auto", "imagenet", "seeded"):
-        raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
-    model = models.source(options.model).name  # a name that does not exist is said before anything is made
+    wanted = models.source(options.model)  # a name that does not exist is said before anything is made
+    models.check(wanted, models.asked_of(options))
+    model = wanted.name
     if settings.cool_to_c is not None and devices[0].kind == "cpu":
         raise UserError("--cool-to is for a GPU, whose temperature the sidecar reads; leave it out for the CPU")
     variants = variants_for(options, images, devices, console)
@@ -257,6 +257,9 @@ def request_of(
         loads=loads,
         frontends=tuple(frontends),
         search=search,
+        model_file=options.model,
+        item=options.item,
+        items_per_sample=opt.whole("--items-per-sample", options.items_per_sample),
     )
 
 
@@ -290,11 +293,16 @@ def opened(
     with steps.show("Setting up") as on_step:
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
+        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step)
+    for note in model.notes:
+        console.print(escape(f"{model.name}: {note}"), highlight=False)
 
     if part is not None and part.model_hash not in ("", model.hash):
         raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")
     request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
+    if model.fixed_batch is not None and not options.batch_sizes:
+        console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
+        request = replace(request, batch_sizes=(model.fixed_batch,))
     with ExitStack() as held:
         picture = held.enter_context(_prepared_picture(options.image, model))
         for device in devices:

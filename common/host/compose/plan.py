@@ -117,6 +117,9 @@ def write_job(
         seed=seed,
         power_dir="/data/power",
         done=[cell.key for cell in planned.cells if cell.key in existing],
+        model_file=request.model_file,
+        item=request.item,
+        items_per_sample=request.items_per_sample,
     )
     for folder in (run.folder / "jobs", board):
         job.write(folder / f"{planned.name}.json")
@@ -127,7 +130,7 @@ def plan(flavour: str, meeting: Meeting) -> int:
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
-    model = models.existing_model(models.source(options.model), data.models, options.weights)
+    model = models.existing_model(models.source(options.model), data.models, models.asked_of(options))
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)

@@ -35,7 +35,7 @@ def prepare(flavour: str, meeting: Meeting) -> int:
         for problem in take_over_earlier(meeting, data):
             print(problem, flush=True)
         make_folders(meeting, data)
-        found = models.existing_model(wanted, data.models, options.weights)
+        found = models.existing_model(wanted, data.models, models.asked_of(options))
         if found is not None:
             meeting.model_exists.touch()
         give_all(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))

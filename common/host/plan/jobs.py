@@ -59,6 +59,10 @@ class Request:
     frontends: tuple[str, ...] = ("script",)
     #: what else the cells are chosen by (`invoke peak`), in words
     search: str = ""
+    #: the model as the user typed it, and what rates count; "" and 0: as the model says
+    model_file: str = ""
+    item: str = ""
+    items_per_sample: int = 0
 
     def fingerprint(self) -> str:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""

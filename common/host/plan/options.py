@@ -29,7 +29,7 @@ class Options:
     )
     batch_sizes: str = _option(
         "",
-        "images in one inference, comma list; default: 8,16,32,64,128,256,512 as in the study (--quick: 1,8,32)",
+        "images (or other samples) in one inference, comma list; default: 8,16,32,64,128,256,512 as in the study (--quick: 1,8,32)",
     )
     precision: str = _option(
         "fp32",
@@ -41,11 +41,35 @@ class Options:
     )
     model: str = _option(
         "MobileNetV3L",
-        "name in the registry (invoke export --list) or an .onnx file with a dynamic batch; default: MobileNetV3L",
+        "name in the registry (invoke export --list) or an .onnx file; default: MobileNetV3L",
     )
     weights: str = _option(
         "auto",
         "imagenet (downloaded), seeded (made and calibrated here), auto (imagenet, else seeded); default: auto",
+    )
+    shape: str = _option(
+        "",
+        "sizes of an ONNX file's dynamic axes: NAME=SIZE by axis or INPUT=N,3,320,320 by input (N: the batch), comma list; no default",
+    )
+    rebatch: bool = _option(
+        False,
+        "make the fixed batch of an ONNX file dynamic, if a batch of n then equals n single runs; default: off",
+    )
+    inputs: str = _option(
+        "",
+        "values of an ONNX file's inputs, an .npz with an array for each input; default: seeded by type and use",
+    )
+    input_range: str = _option(
+        "",
+        "what an ONNX file expects of black and white, LOW,HIGH; default: 0,255",
+    )
+    item: str = _option(
+        "",
+        "what rates count, such as token; default: image, sequence or sample, as the model's input is",
+    )
+    items_per_sample: int = _option(
+        1,
+        "items in one sample of a batch, such as 128 tokens in a sequence; default: 1",
     )
     image: str = _option(
         "",

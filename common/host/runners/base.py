@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
+from common.host.models import Asked
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob, Request
 from common.host.runners.events import OnEvent, OnStep
@@ -52,7 +53,7 @@ class Runner(Protocol):
         notebook: some of them will run in a Jupyter kernel.
         """
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
+    def ensure_model(self, name_or_path: str, data: DataFolder, asked: Asked, on_step: OnStep) -> ModelFiles:
         """The exported model, made now if it is missing."""
 
     def describe_images(self) -> dict[str, Any]:

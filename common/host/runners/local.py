@@ -97,13 +97,13 @@ class LocalRunner:
         if missing:
             on_step(len(missing), len(missing), "environments ready")
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
+    def ensure_model(self, name_or_path: str, data: DataFolder, asked: models.Asked, on_step: OnStep) -> ModelFiles:
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
             return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
 
         return models.ensure_model(
-            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), weights=weights
+            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), asked
         )
 
     def describe_images(self) -> dict[str, Any]:
@@ -127,6 +127,9 @@ class LocalRunner:
             settings=context.request.settings,
             threads=context.request.threads,
             picture=str(context.picture) if context.picture else None,
+            model_file=context.request.model_file,
+            item=context.request.item,
+            items_per_sample=context.request.items_per_sample,
             seed=context.seed,
             power_dir=str(metering_folder(context, device)),
         )

@@ -31,6 +31,7 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.harness.environment import worker_environment
+from common.host import models
 from common.host.children import dying_with_parent
 from common.host.devices import the_cpu
 from common.host.frameworks import environments
@@ -100,7 +101,7 @@ class Bench:
         self.runner = DockerRunner(by_name, Limits())
         self.runner.prepare([variant], "cpu", lambda *step: None)
         self.data = data
-        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, "auto", lambda *step: None)
+        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, models.Asked(), lambda *step: None)
         self.case = Case(
             variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
             data.framework_cache(image.name), threads, str(BATCH_SIZE),

@@ -28,6 +28,7 @@ from common.errors import UserError
 from common.harness import interleaved_side as alternating
 from common.harness import parity
 from common.harness.environment import worker_environment
+from common.host import models
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import the_cpu
@@ -35,7 +36,7 @@ from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.local import LocalRunner
 from common.host.selfbench.containers import alternate, latency_ratios
-from common.host.verify.command import Case, SideEnded, SideProcess
+from common.host.verify.command import Case, SideEnded, SideProcess, arrays_of
 from common.stats import comparison as compare
 from common.stats.intervals import Interval, percentile_draws
 
@@ -81,8 +82,12 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
             sides.append(SideProcess(f"the {name}", command, worker_environment(job), folder / f"{name}.log"))
         for side in sides:
             side.facts()
-        outputs = [np.load(folder / name / alternating.OUTPUT).astype(np.float64) for name in SIDES]
-        difference = parity.relative_l2(outputs[1], outputs[0])
+        difference = max(
+            parity.differing(*outputs)
+            for outputs in zip(
+                *(arrays_of(folder / name, alternating.OUTPUT).values() for name in reversed(tuple(SIDES))), strict=True
+            )
+        )
         if difference > parity.TOLERANCES[case.precision][1]:
             raise UserError(f"{case.variant.name}: the outputs of script and notebook differ by {difference:.2g}")
         yield sides[0], sides[1]
@@ -155,7 +160,7 @@ def measure(
     with steps.show("Setting up") as on_step:
         runner.prepare(chosen, "cpu", on_step, notebook=True)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model("MobileNetV3L", data, "auto", on_step)
+        model = runner.ensure_model("MobileNetV3L", data, models.Asked(), on_step)
     cpu = the_cpu()
     cases = [
         Case(

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.host import models
 from common.host.bench.command import precisions_for, variants_for
 from common.host.devices import Device, choose_devices
 from common.host.doctor.harness_overhead import harness_overhead
@@ -65,7 +66,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     precisions = precisions_for(options, variants, device.kind)
     runner = LocalRunner(by_name, options.python or None)
     runner.prepare(variants, device.kind, lambda *step: None)
-    model = runner.ensure_model(options.model, data, options.weights, lambda *step: None)
+    model = runner.ensure_model(options.model, data, models.asked_of(options), lambda *step: None)
     return [
         Case(
             variant, by_name[variant.image], precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,

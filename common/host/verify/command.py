@@ -71,7 +71,7 @@ class Verdict:
     harness_ns: float | None = None
     native_ns: float | None = None
     ratio: Interval | None = None
-    #: relative L2 distance of the two outputs for the same batch
+    #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart
     difference: float | None = None
     clock: str = ""
     reason: str = ""
@@ -221,12 +221,15 @@ class Case:
             "threads": self.threads,
             "settings": settings,
             "onnx": str(self.model.path(self.model.onnx)) if self.model.onnx else None,
-            "classes": self.model.classes,
+            "inputs": [tensor.name for tensor in self.model.inputs],
+            "outputs": [tensor.name for tensor in self.model.outputs],
+            "fixed_batch": self.model.fixed_batch,
             "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
             # what the adapter really runs: a file in its cache, else the exported one
             "model_file": next((str(path) for path in kept if path.is_file()), None),
-            "input": str(folder / "batch.npy"),
-            "output": str(folder / "native.npy"),
+            # several arrays lie in one .npz, see common/harness/interleaved_side.py
+            "input": str(folder / f"batch.{'npy' if len(self.model.inputs) == 1 else 'npz'}"),
+            "output": str(folder / f"native.{'npy' if len(self.model.outputs) == 1 else 'npz'}"),
         }
 
 
@@ -269,9 +272,7 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
                     blocks.append((harness.block(block_seconds), other))
     except SideEnded as ended:
         return Verdict(**row, reason=str(ended))  # type: ignore[arg-type]
-    difference = parity.relative_l2(
-        np.load(folder / "harness.npy").astype(np.float64), np.load(folder / "native.npy").astype(np.float64)
-    )
+    difference = largest_difference(folder)
     # Both ran the same network, so their distance has nothing of the precision's own error but rounding.
     tolerance = parity.TOLERANCES[case.precision][1]
     return Verdict(
@@ -283,6 +284,20 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
         clock=str(facts.get("clock", "")),
         reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
     )
+
+
+def largest_difference(folder: Path) -> float:
+    """How far apart the two sides' outputs are, of several outputs those that are farthest; NaN where one is missing."""
+    ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "native")
+    return max(parity.differing(ours[name], theirs[name]) if name in theirs else math.nan for name in ours)
+
+
+def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:
+    """What a side wrote, by common/harness/alternating.save(): array_0, array_1, ..."""
+    if (folder / f"{stem}.npy").exists():
+        return {"array_0": np.load(folder / f"{stem}.npy")}
+    with np.load(folder / f"{stem}.npz") as arrays:
+        return {name: arrays[name] for name in arrays}
 
 
 def ratio_of(blocks: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Interval:
@@ -319,14 +334,15 @@ def verify(
     batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES)
     # Without pinned memory of their own, ONNX Runtime and TensorFlow have no plain loop with copies on a GPU.
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "device"), IO_MODES)
-    models.source(options.model)
+    asked = models.asked_of(options)
+    models.check(models.source(options.model), asked)
     by_name = {image.name: image for image in images}
     runner = LocalRunner(by_name, options.python or None)
     steps = Steps(console)
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
+        model = runner.ensure_model(options.model, data, asked, on_step)
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

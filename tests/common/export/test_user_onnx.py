@@ -5,48 +5,48 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.host.models import ensure_model, find_model
+from common.harness.reference import Reference
+from common.host.models import Asked, ensure_model, find_model
 from common.model_files import ModelFiles
 
 pytestmark = pytest.mark.framework
 
-BAD = {
-    "words": ["words.onnx", "is not an ONNX file"],
-    "empty": ["empty.onnx", "is not an ONNX file"],
-    "cut": ["cut.onnx", "is not an ONNX file"],
-    "two-inputs": ["2 inputs", "'picture', 'mask'"],
-    "bytes": ["'picture'", "uint8", "float32"],
-    "half": ["'picture'", "float16", "float32"],
-    "fixed": ["axis 0", "'picture'", "fixed at 1", "re-export", "dynamic_axes"],
-    "sizes": ["axis 2", "'picture'", "height", "re-export"],
-    "flat": ["(b, 7)", "4 axes"],
-    "channels": ["(b, 7, 8, 9)", "channels"],
-    "reshape": ["'classes'", "16 images"],
-    "picture": ["no output", "'other'"],
-    "overflow": ["not finite", "--input-range"],
-    "unknown": ["ONNX Runtime does not accept it", "NoSuchOperator"],
-    "external": ["external.onnx", "weights in another file"],
+BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "words": (["words.onnx", "is not an ONNX file"], {}),
+    "empty": (["empty.onnx", "is not an ONNX file"], {}),
+    "cut": (["cut.onnx", "is not an ONNX file"], {}),
+    "sizes": (["axis 2", "'picture'", "'height'", "--shape 'height=224'"], {}),
+    "first": (["'hight'", "there is batch, picture"], {"shape": "hight=8"}),
+    "last": (["axis 1", "fixed at 12", "says 13"], {"shape": "picture=N,13,16,3"}),
+    "raw": (["--rebatch is for a fixed batch"], {"rebatch": True}),
+    "stuck": (["cannot be made dynamic", "a batch of 2 fails"], {"rebatch": True}),
+    "mixing": (["cannot be made dynamic", "differs from that of single runs"], {"rebatch": True}),
+    "unknown": (["ONNX Runtime does not accept it", "NoSuchOperator"], {}),
+    "external": (["external.onnx", "weights in another file"], {}),
+    "sequence": (["'picture' is sequence_type", "no tensor"], {}),
 }
 
 
-def export(file: Path, out: Path, python: Path, **options: tuple[float, float]) -> ModelFiles:
-    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, **options)
+def export(file: Path, out: Path, python: Path, **options: Any) -> ModelFiles:
+    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, Asked(**options))
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_unusable_file_is_one_line_and_leaves_nothing(
     name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
 ) -> None:
+    parts, asked = BAD[name]
     with pytest.raises(UserError) as raised:
-        export(tiny_models / f"{name}.onnx", tmp_path / "models", onnxrt_python)
+        export(tiny_models / f"{name}.onnx", tmp_path / "models", onnxrt_python, **asked)
     message = str(raised.value)
     assert "\n" not in message
-    for part in BAD[name]:
+    for part in parts:
         assert part in message
     assert not list((tmp_path / "models").glob("*"))
 
@@ -58,10 +58,9 @@ def test_unusable_file_is_one_line_and_leaves_nothing(
         ("last", "NHWC", (12, 16, 3), "probabilities"),
         ("raw", "NCHW", (3, 12, 16), "raw"),
         ("grey", "NCHW", (1, 12, 16), "probabilities"),
-        ("two-outputs", "NCHW", (3, 12, 16), "probabilities"),
     ],
 )
-def test_usable_file(
+def test_classifiers_of_images(
     name: str, layout: str, shape: tuple[int, ...], kind: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
 ) -> None:
     steps: list[tuple[int, int, str]] = []
@@ -70,19 +69,91 @@ def test_usable_file(
     )
     assert (model.name, model.layout, model.input_shape, model.output_kind) == (name, layout, shape, kind)
     assert (model.classes, model.weights, model.keras, model.saved_model) == (5, "user", None, None)
-    assert model.onnx_input == "picture"
-    assert model.onnx_output == ("scores" if kind == "raw" else "classes")
+    assert (model.item, model.fixed_batch, model.weights_dtype) == ("image", None, "float32")
     assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))
-    reference = np.load(model.path(model.reference))
-    assert reference["inputs"].shape == (8, *shape)
-    assert reference["inputs"].dtype == np.float32
-    assert 0 <= reference["inputs"].min() < 60 < 200 < reference["inputs"].max() <= 255
-    assert reference["outputs"].shape == (8, 5)
+    reference = Reference.read(model)
+    pictures = np.concatenate([unit["picture"] for unit in reference.inputs])
+    assert pictures.shape == (8, *shape)
+    assert pictures.dtype == np.float32
+    assert 0 <= pictures.min() < 60 < 200 < pictures.max() <= 255
+    made = np.concatenate([unit[model.outputs[0].name] for unit in reference.outputs])
+    assert made.shape == (8, 5)
     if kind == "probabilities":
-        np.testing.assert_allclose(reference["outputs"].sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(made.sum(axis=1), 1, atol=1e-6)
     extra = json.loads((model.root / "model.json").read_text())
     assert "Constant" not in extra["onnx_node_counts"]
     assert set(extra["files"]) == {"model.onnx", "reference.npz"}
+
+
+#: file -> what was asked, then batch, inputs, outputs (name, type, shape, batch axis), item, and words among the notes
+MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, list[str]]] = {
+    "two-inputs": ({}, None, [("picture", "float32", (1, 3, 12, 16), 0), ("mask", "float32", (1, 3), 0)],
+                   [("classes", "float32", (1, 5), 0)], "image", ["'mask': ones"]),
+    "two-outputs": ({}, None, [("picture", "float32", (1, 3, 12, 16), 0)],
+                    [("other", "float32", (1, 3, 12, 16), 0), ("classes", "float32", (1, 5), 0)], "image", []),
+    "bytes": ({}, None, [("picture", "uint8", (1, 3, 12, 16), 0)], [("classes", "float32", (1, 5), 0)], "image", []),
+    "half": ({}, None, [("picture", "float16", (1, 3, 12, 16), 0)], [("classes", "float32", (1, 5), 0)], "image", []),
+    "fixed": ({}, 1, [("picture", "float32", (1, 3, 12, 16), 0)], [("classes", "float32", (1, 5), 0)], "image", []),
+    "fixed again": ({"rebatch": True}, None, [("picture", "float32", (1, 3, 12, 16), 0)],
+                    [("classes", "float32", (1, 5), 0)], "image", []),
+    "sizes": ({"shape": "height=12"}, None, [("picture", "float32", (1, 3, 12, 16), 0)],
+              [("classes", "float32", (1, 5), 0)], "image", []),
+    "flat": ({}, None, [("x", "float32", (1, 7), 0)], [("y", "float32", (1, 7), 0)], "sample", ["'x': a unit normal"]),
+    # a batch of n comes out as n times as many columns of one row
+    "reshape": ({}, None, [("picture", "float32", (1, 3, 12, 16), 0)], [("classes", "float32", (1, 576), 1)], "image", []),
+    "refusing": ({}, 1, [("x", "float32", (1, 7), 0)], [("y", "float32", (7, 1), None)], "sample",
+                 ["its batch axis is dynamic, but a batch of 2 fails", "measured at batch 1"]),
+    "overflow": ({}, None, [("picture", "float32", (1, 3, 12, 16), 0)], [("scores", "float32", (1, 5), 0)], "image",
+                 ["infinite", "--input-range"]),
+    "words-in": ({}, None, [("ids", "int64", (1, 9), 0), ("ids_lengths", "int64", (1,), 0), ("attention_mask", "int64", (1, 9), 0)],
+                 [("vectors", "float32", (1, 9, 4), 0), ("best", "int64", (1, 9), 0)], "sequence",
+                 ["'ids': whole numbers within the table of 6", "'ids_lengths': 9, the length of 'ids'", "'attention_mask': ones"]),
+    "recurrent": ({}, None, [("x", "float32", (1, 4), 0), ("state", "float32", (2, 1, 4), 1), ("rate", "int64", (), None)],
+                  [("y", "float32", (1, 4), 0), ("stateN", "float32", (2, 1, 4), 1)], "sample",
+                  ["'state': zeros, as a state begins, the same each time", "'rate': whole numbers", "'stateN' is the same"]),
+    "boxes": ({}, None, [("x", "float32", (1, 7), 0)], [("places", "int64", (2, -1), None)], "sample", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_inputs_and_outputs(name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    asked, batch, inputs, outputs, item, words = MODELS[name]
+    model = export(tiny_models / f"{name.split()[0]}.onnx", tmp_path, onnxrt_python, **asked)
+    assert (model.fixed_batch, model.item) == (batch, item)
+    assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.inputs] == inputs
+    assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.outputs] == outputs
+    notes = "; ".join(model.notes)
+    for one in words:
+        assert one in notes
+    reference = Reference.read(model)
+    assert len(reference.inputs) == 8
+    assert {one.name: one.shape for one in model.inputs} == {
+        name: one.shape for name, one in reference.batch(1).items()
+    }
+
+
+def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    good = {"picture": rng.random((3, 3, 12, 16), np.float32), "mask": np.zeros((3, 3), np.float32)}
+    file = tiny_models / "two-inputs.onnx"
+
+    def with_values(**arrays: np.ndarray) -> ModelFiles:
+        np.savez(tmp_path / "values.npz", **arrays)  # type: ignore[arg-type]
+        return export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "values.npz")
+
+    reference = Reference.read(with_values(**good))
+    np.testing.assert_array_equal(reference.batch(3)["picture"], good["picture"])
+    for arrays, part in (
+        ({"picture": good["picture"]}, "has no 'mask'"),
+        ({**good, "more": np.zeros(1)}, "has 'more', which is no input"),
+        ({**good, "mask": good["mask"].astype(np.float64)}, "'mask' is float64, the model takes float32"),
+        ({**good, "mask": good["mask"][:, :2]}, "has the shape (3, 2)"),
+        ({**good, "mask": good["mask"][:2]}, "different numbers of samples"),
+    ):
+        with pytest.raises(UserError) as raised:
+            with_values(**arrays)
+        assert part in str(raised.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_second_call_exports_nothing_and_other_range_exports_anew(
@@ -97,7 +168,7 @@ def test_second_call_exports_nothing_and_other_range_exports_anew(
     assert ensure_model(str(file), tmp_path, not_again, lambda *step: None) == first
     scaled = export(file, tmp_path, onnxrt_python, input_range=(-1.0, 1.0))
     assert scaled.hash != first.hash
-    inputs = np.load(scaled.path(scaled.reference))["inputs"]
+    inputs = np.concatenate([unit["picture"] for unit in Reference.read(scaled).inputs])
     assert -1 <= inputs.min() < -0.5 < 0.5 < inputs.max() <= 1
 
 
@@ -121,3 +192,15 @@ def test_awkward_stem_becomes_a_safe_name(tiny_models: Path, onnxrt_python: Path
     awkward = tmp_path / "my model_v1 (final).onnx"
     shutil.copy(tiny_models / "first.onnx", awkward)
     assert export(awkward, tmp_path / "models", onnxrt_python).name == "my-model-v1-final"
+
+
+def test_the_row_can_say_that_the_weights_are_quantized(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    assert export(tiny_models / "quantized.onnx", tmp_path, onnxrt_python).weights_dtype == "int8 (quantized: QDQ)"
+
+
+def test_a_copy_is_a_model_of_its_own_name(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_models / "raw.onnx", tmp_path / "模型.onnx")
+    first = export(tiny_models / "raw.onnx", tmp_path / "models", onnxrt_python)
+    copied = export(tmp_path / "模型.onnx", tmp_path / "models", onnxrt_python)
+    assert (first.name, copied.name) == ("raw", "模型")
+    assert first.hash == copied.hash

@@ -44,6 +44,28 @@ def classifier(shape=CHANNELS_FIRST, kind=TensorProto.FLOAT, softmax=True, more_
     return model(nodes, [value("picture", shape, kind), *more_inputs], [output], opset=opset)
 
 
+def with_quantized_weights():
+    """The matrix as int8 with its scale, as quantization tools write it (QDQ)."""
+    matrix = numpy_helper.from_array(np.arange(-7, 8, dtype=np.int8).reshape(3, 5), "matrix_q")
+    scale = numpy_helper.from_array(np.array(0.01, np.float32), "scale")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["matrix_q", "scale"], ["matrix"]),
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["mean", "matrix"], ["scores"]),
+    ]
+    return model(nodes, [value("picture", CHANNELS_FIRST)], [value("scores", ["batch", 5])], [matrix, scale])
+
+
+def with_mask():
+    """Channels that a second input switches off."""
+    made = classifier(more_inputs=[value("mask", ["batch", 3])])
+    product = next(node for node in made.graph.node if node.op_type == "MatMul")
+    masked = helper.make_node("Mul", ["mean", "mask"], ["masked"])
+    product.input[0] = "masked"
+    made.graph.node.insert(list(made.graph.node).index(product), masked)
+    return made
+
+
 def with_fixed_reshape():
     """Says that its batch is dynamic, and reshapes to a batch of one."""
     shape = numpy_helper.from_array(np.array([1, -1], np.int64), "shape")
@@ -62,6 +84,66 @@ def with_two_outputs():
     made.graph.node.append(helper.make_node("Relu", ["picture"], ["other"]))
     made.graph.output.insert(0, value("other", CHANNELS_FIRST))
     return made
+
+
+def with_words():
+    """Rows of a table by ids, a mask and lengths as exporters of language models have them; and the best of each row."""
+    table = numpy_helper.from_array(np.random.default_rng(2).normal(0, 1, (6, 4)).astype(np.float32), "table")
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
+        constant("last", np.array([2], np.int64)),
+        constant("ends", np.array([1, 2], np.int64)),
+        helper.make_node("Unsqueeze", ["kept", "last"], ["wide"]),
+        helper.make_node("Cast", ["ids_lengths"], ["lengths"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["lengths", "ends"], ["long"]),
+        helper.make_node("Mul", ["rows", "wide"], ["masked"]),
+        helper.make_node("Div", ["masked", "long"], ["vectors"]),
+        helper.make_node("ArgMax", ["vectors"], ["best"], axis=2, keepdims=0),
+    ]
+    whole = TensorProto.INT64
+    inputs = [
+        value("ids", ["n", 9], whole),
+        value("ids_lengths", ["n"], whole),
+        value("attention_mask", ["n", 9], whole),
+    ]
+    outputs = [value("vectors", ["n", 9, 4]), value("best", ["n", 9], whole)]
+    return model(nodes, inputs, outputs, [table])
+
+
+def with_state():
+    nodes = [
+        constant("first", np.array([0], np.int64)),
+        helper.make_node("ReduceSum", ["state", "first"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["rate"], ["speed"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "speed"], ["fast"]),
+        helper.make_node("Add", ["fast", "sum"], ["y"]),
+        helper.make_node("Relu", ["state"], ["stateN"]),
+    ]
+    inputs = [value("x", ["b", 4]), value("state", [2, "b", 4]), value("rate", [], TensorProto.INT64)]
+    return model(nodes, inputs, [value("y", ["b", 4]), value("stateN", [2, "b", 4])])
+
+
+def with_batch_of(kind):
+    """A batch of one that --rebatch cannot free: `stuck` adds a constant of one row, `mixing` sums over the batch."""
+    if kind == "mixing":
+        nodes = [
+            constant("axes", np.array([0], np.int64)),
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+            helper.make_node("Add", ["x", "sum"], ["y"]),
+        ]
+    else:
+        nodes = [constant("shape", np.array([7, 1], np.int64)), helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    batch = "n" if kind == "refusing" else 1
+    return model(nodes, [value("x", [batch, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
+
+
+def with_sequence():
+    return model(
+        [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
+        [helper.make_tensor_sequence_value_info("picture", TensorProto.FLOAT, None)],
+        [value("y", None)],
+    )
 
 
 def with_external_weights(folder):
@@ -89,7 +171,19 @@ def main(folder: Path) -> None:
         "grey": classifier(["n", 1, 12, 16]),
         "newer": classifier(opset=17, scale=2e-2),
         "two-outputs": with_two_outputs(),
-        "two-inputs": classifier(more_inputs=[value("mask", ["batch", 3])]),
+        "two-inputs": with_mask(),
+        "quantized": with_quantized_weights(),
+        "words-in": with_words(),
+        "recurrent": with_state(),
+        "stuck": with_batch_of("stuck"),
+        "mixing": with_batch_of("mixing"),
+        "refusing": with_batch_of("refusing"),
+        "sequence": with_sequence(),
+        "boxes": model(
+            [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("NonZero", ["r"], ["places"])],
+            [value("x", ["b", 7])],
+            [value("places", [2, None], 7)],
+        ),
         "bytes": classifier(kind=TensorProto.UINT8),
         "half": classifier(kind=TensorProto.FLOAT16),
         "fixed": classifier([1, 3, 12, 16]),

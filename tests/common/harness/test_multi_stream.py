@@ -40,7 +40,7 @@ class Device:
         return self.adapters[-1]
 
     def stage(self) -> Stage:
-        return Stage(self.make(), np.ones((2, 2), dtype=np.float32), "fp32", self.make, 0)  # type: ignore[arg-type]
+        return Stage(self.make(), {"y": np.ones((2, 2), dtype=np.float32)}, "fp32", self.make, 0)  # type: ignore[arg-type]
 
 
 class Sleeper:
@@ -63,8 +63,8 @@ class Sleeper:
         if self.number == self.device.breaks and self.runs > 20:
             raise ValueError("a stream breaks")
 
-    def output(self) -> np.ndarray:
-        return np.full((2, 2), 3.0 if self.number == self.device.wrong else 1.0, dtype=np.float32)
+    def output(self) -> dict[str, np.ndarray]:
+        return {"y": np.full((2, 2), 3.0 if self.number == self.device.wrong else 1.0, dtype=np.float32)}
 
     def close(self) -> None:
         self.threads.add(threading.get_ident())

@@ -31,12 +31,12 @@ class Pipeline:
         self.waits.append(self.in_flight)
         self.in_flight = 0
 
-    def output(self) -> np.ndarray:
-        return np.full((1, 2), self._outputs[(len(self.waits) - 1) % len(self._outputs)], dtype=np.float32)
+    def output(self) -> dict[str, np.ndarray]:
+        return {"y": np.full((1, 2), self._outputs[(len(self.waits) - 1) % len(self._outputs)], dtype=np.float32)}
 
 
 def stage(adapter: Pipeline) -> Stage:
-    return Stage(adapter, np.ones((1, 2), dtype=np.float32), "fp32", lambda: adapter, 0)  # type: ignore[arg-type, return-value]
+    return Stage(adapter, {"y": np.ones((1, 2), dtype=np.float32)}, "fp32", lambda: adapter, 0)  # type: ignore[arg-type, return-value]
 
 
 def quiet(*_: object) -> None:

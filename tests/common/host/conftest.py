@@ -18,7 +18,7 @@ from common.model_files import DESCRIPTION, ModelFiles
 ADAPTER = """
 import numpy as np
 
-from common.harness.adapter import Unsupported
+from common.harness.adapter import Unsupported, only
 
 
 def create(variant):
@@ -33,7 +33,8 @@ class Product:
         with np.load(model.path(model.onnx)) as arrays:
             self.weights = arrays["weights"]
 
-    def prepare(self, batch, io):
+    def prepare(self, inputs, io):
+        batch = only(inputs)
         if len(batch) == 4:
             raise Unsupported("four is too many")
         print("what a library prints does not disturb")
@@ -43,7 +44,7 @@ class Product:
         self.result = self.batch.reshape(len(self.batch), -1) @ self.weights
 
     def output(self):
-        return self.result
+        return {"output": self.result}
 
     def settings(self):
         return {"model_file": "weights.npz"}

@@ -13,6 +13,7 @@ import pytest
 from common.errors import UserError
 from common.host import children, models
 from common.host.paths import ROOT
+from common.host.plan.options import Options
 from common.model_files import ModelFiles
 
 
@@ -70,9 +71,57 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
     file.write_text("")
     wanted = models.source(str(file))
     assert wanted.image == "onnxrt"
-    assert models.exporter_arguments(wanted, Path("/models"), input_range=(-1.0, 1.0)) == [
-        "common.export", "--onnx", str(file), "--out", "/models", "--time-limit", "1830", "--input-range=-1,1",
+    assert models.exporter_arguments(wanted, Path("/models"), models.Asked(input_range=(-1.0, 1.0))) == [
+        "common.export", "--onnx", str(file), "--out", "/models", "--time-limit", "1830", "--input-range=-1,1", "--name=own",
     ]  # fmt: skip
+    asked = models.Asked(shape="h=3,x=N,4", rebatch=True, inputs=tmp_path / "v.npz")
+    assert models.exporter_arguments(wanted, Path("/models"), asked)[-4:] == [
+        "--shape=h=3,x=N,4", "--rebatch", "--inputs", str(tmp_path / "v.npz"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("模型.onnx", "模型"),
+        ("my model_v1 (final).onnx", "my-model-v1-final"),
+        ("a:b.onnx", "a-b"),
+        ("---.onnx", "model"),
+    ],
+)
+def test_a_model_is_called_what_its_file_is(tmp_path: Path, typed: str, name: str) -> None:
+    (tmp_path / typed).write_text("")
+    assert models.source(str(tmp_path / typed)).name == name
+
+
+def test_a_link_is_called_what_was_typed_and_read_where_it_points(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("")
+    (tmp_path / "mine.onnx").symlink_to(tmp_path / "blob")
+    wanted = models.source(str(tmp_path / "mine.onnx"))
+    assert (wanted.name, wanted.onnx) == ("mine", tmp_path / "blob")
+
+
+def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"... location m.data ...")
+    for name in ("m.data", "other.data"):
+        (tmp_path / name).write_text("")
+    assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / "m.data"]
+
+
+@pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
+def test_a_range_that_is_none_is_said(text: str) -> None:
+    with pytest.raises(UserError, match="--input-range takes LOW,HIGH"):
+        models.asked_of(Options(input_range=text))
+
+
+def test_options_of_onnx_files_are_not_for_registered_models(tmp_path: Path) -> None:
+    wanted = models.source("ResNet50")
+    for options in (Options(shape="h=3"), Options(rebatch=True), Options(inputs="v.npz")):
+        with pytest.raises(UserError, match="is for ONNX files"):
+            models.check(wanted, models.asked_of(options))
+    (tmp_path / "m.onnx").write_text("")
+    with pytest.raises(UserError, match="does not exist"):
+        models.check(models.source(str(tmp_path / "m.onnx")), models.Asked(inputs=tmp_path / "none.npz"))
 
 
 def exporter(tmp_path: Path, body: str) -> Path:
@@ -98,7 +147,10 @@ def test_export_reports_steps_and_returns_the_model(tmp_path: Path) -> None:
         steps.append(step)  # type: ignore[arg-type]
 
     # imagenet is wanted and seeded exists: an exporter is asked
-    assert models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, "imagenet") == ready
+    assert (
+        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, models.Asked("imagenet"))
+        == ready
+    )
     assert steps == [(1, 2, "one")]
 
 

@@ -34,7 +34,7 @@ def probe_build(onnx: str, output: str, precision: str) -> dict[str, Any]:
     if reason is not None:
         return {"unsupported": reason}
     request = Request(
-        onnx=Path(onnx), output=output, precision=precision, profile=Profile(1, 8, 8), tactic_mask=None,
+        onnx=Path(onnx), outputs=(output,) if output else (), precision=precision, profile=Profile(1, 8, 8), tactic_mask=None,
         workspace_bytes=1 << 30, builder_level=None, compute_capability=(8, 9), timing_cache=None,
     )  # fmt: skip
     try:

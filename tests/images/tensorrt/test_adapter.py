@@ -60,32 +60,32 @@ def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, libra
     adapter = load().adapter
     for seed in (1, 2):
         batch = images(4, seed)
-        adapter.prepare(batch, io)
+        adapter.prepare({"images": batch}, io)
         adapter.run()
-        np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
-    assert adapter.output().dtype == np.float32
+        np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
+    assert adapter.output()["scores"].dtype == np.float32
     assert adapter.settings()["cuda_graph"] == "yes"
 
 
 def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, library: Any) -> None:
     adapter = load().adapter
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     before = library.fake_launches()
     adapter.run()
     adapter.run()
     assert library.fake_launches() == before + 2
     # the pinned input alone is changed: only a copy inside the graph can bring it to the device
-    adapter._slots[0]._host_input[...] = 1
+    adapter._slots[0]._host_inputs["images"][...] = 1
     adapter.run()
-    np.testing.assert_allclose(adapter.output()[:, 0], 48)
+    np.testing.assert_allclose(adapter.output()["scores"][:, 0], 48)
 
 
 def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, library: Any) -> None:
     state = load()
-    state.adapter.prepare(images(4), "host")
+    state.adapter.prepare({"images": images(4)}, "host")
     used, graphs = library.fake_used(), library.fake_graphs()
     slots = list(state.adapter._slots)
-    state.adapter.prepare(images(4, 7), "host")
+    state.adapter.prepare({"images": images(4, 7)}, "host")
     assert (library.fake_used(), library.fake_graphs()) == (used, graphs)
     assert state.adapter._slots == slots
     assert len(state.builds) == 1
@@ -93,12 +93,12 @@ def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, lib
 
 def test_another_shape_or_io_replaces_the_buffers(load: Make, library: Any) -> None:
     adapter = load().adapter
-    adapter.prepare(images(8), "host")
+    adapter.prepare({"images": images(8)}, "host")
     large = library.fake_used()
-    adapter.prepare(images(2), "device")
+    adapter.prepare({"images": images(2)}, "device")
     assert library.fake_used() < large
     adapter.run()
-    np.testing.assert_allclose(adapter.output(), expected(images(2)), rtol=1e-5)
+    np.testing.assert_allclose(adapter.output()["scores"], expected(images(2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.11.0"])
@@ -108,16 +108,16 @@ def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
     state = load(version=version, scenario="offline")
     adapter = state.adapter
     batch = images(4)
-    adapter.prepare(batch, "host")
+    adapter.prepare({"images": batch}, "host")
     assert adapter.settings()["slots"] == "3"
     used = library.fake_used()
     for _ in range(7):
         adapter.enqueue()
     adapter.synchronize()
     assert library.fake_used() == used, "slots that prepare() made are used, no others"
-    np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
+    np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
     assert len({slot.stream.handle for slot in adapter._slots}) == 3
-    assert len({int(slot._device_input) for slot in adapter._slots}) == 3
+    assert len({int(slot._device_inputs["images"]) for slot in adapter._slots}) == 3
     # a profile belongs to one context until TensorRT 9, so 8.6 needs an engine for each slot
     assert len(state.trt.engines) == (3 if version == "8.6.0" else 1)
 
@@ -129,19 +129,19 @@ def test_kernels_side_by_side_and_in_turn_compute_the_same(load: Make, io: str, 
     if not graphs:
         adapter._graphs = None
     batch = images(4)
-    adapter.prepare(batch, io)
+    adapter.prepare({"images": batch}, io)
     for in_turn in (False, True):
         adapter._in_turn = in_turn
         for _ in range(4):
             adapter.enqueue()
             adapter.synchronize()
-            np.testing.assert_allclose(adapter.output(), expected(batch), rtol=1e-5)
+            np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
 
 
 def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Make) -> None:
     state = load(scenario="offline")
     adapter, log = state.adapter, state.cuda.log
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     adapter._in_turn = True
     for slot in adapter._slots:
         launch = slot._turn.launch
@@ -175,7 +175,7 @@ def test_the_faster_way_is_taken_and_both_are_told(load: Make, monkeypatch: pyte
 
     monkeypatch.setattr(slot_module.Slot, "take_turns_on", slowed)
     adapter = load(scenario="offline").adapter
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     settings = adapter.settings()
     assert settings["kernels"] == ("in turn" if slow == "side by side" else "side by side")
     assert re.fullmatch(r"side by side: \d+\.\d+ ms; in turn: \d+\.\d+ ms", settings["kernels_tried"])
@@ -183,23 +183,23 @@ def test_the_faster_way_is_taken_and_both_are_told(load: Make, monkeypatch: pyte
 
 def test_without_offline_nothing_is_tried(load: Make) -> None:
     adapter = load(scenario="single-stream").adapter
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     assert "kernels" not in adapter.settings()
 
 
 def test_new_images_reach_every_slot(load: Make) -> None:
     adapter = load(scenario="offline").adapter
-    adapter.prepare(images(4, 1), "host")
-    adapter.prepare(images(4, 2), "host")
+    adapter.prepare({"images": images(4, 1)}, "host")
+    adapter.prepare({"images": images(4, 2)}, "host")
     for _ in range(3):
         adapter.enqueue()
         adapter.synchronize()
-        np.testing.assert_allclose(adapter.output(), expected(images(4, 2)), rtol=1e-5)
+        np.testing.assert_allclose(adapter.output()["scores"], expected(images(4, 2)), rtol=1e-5)
 
 
 def test_enqueue_without_a_word_of_offline_makes_the_slots_it_needs(load: Make) -> None:
     adapter = load().adapter
-    adapter.prepare(images(4), "device")
+    adapter.prepare({"images": images(4)}, "device")
     assert adapter.settings()["slots"] == "1"
     for _ in range(4):
         adapter.enqueue()
@@ -209,9 +209,9 @@ def test_enqueue_without_a_word_of_offline_makes_the_slots_it_needs(load: Make) 
 
 def test_a_single_stream_cell_after_an_offline_one_has_one_slot_again(load: Make, library: Any) -> None:
     adapter = load(scenario="offline").adapter
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     assert adapter.supports(cell(scenario="single-stream")) is None
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     assert adapter.settings()["slots"] == "1"
     assert library.fake_used() == 4 * 48 * 4 + 4 * 5 * 4
 
@@ -219,7 +219,7 @@ def test_a_single_stream_cell_after_an_offline_one_has_one_slot_again(load: Make
 def test_multi_stream_has_a_slot_for_each_inference_in_flight(load: Make) -> None:
     adapter = load().adapter
     assert adapter.supports(cell(scenario="multi-stream", streams=6)) is None
-    adapter.prepare(images(2), "host")
+    adapter.prepare({"images": images(2)}, "host")
     assert adapter.settings()["slots"] == "6"
 
 
@@ -228,12 +228,12 @@ def test_a_failed_tactic_of_the_build_is_not_the_reason_of_a_later_failure(load:
     state.adapter._complaints.add("ERROR", "Error Code 2: OutOfMemory (tactic 7)")
     state.trt.context_error = "3: API usage error"
     with pytest.raises(Unsupported, match="API usage error"):
-        state.adapter.prepare(images(4), "device")
+        state.adapter.prepare({"images": images(4)}, "device")
 
 
 def test_time_on_the_device_is_in_ns(load: Make) -> None:
     adapter = load().adapter
-    adapter.prepare(images(4), "device")
+    adapter.prepare({"images": images(4)}, "device")
     assert adapter.run_timed() == 1_250_000
 
 
@@ -241,16 +241,16 @@ def test_one_engine_serves_the_batch_sizes_of_the_run(load: Make, monkeypatch: p
     monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "1,4,8")
     state = load()
     for size in (4, 1, 8):
-        state.adapter.prepare(images(size), "device")
+        state.adapter.prepare({"images": images(size)}, "device")
     assert [str(request.profile) for request in state.builds] == ["b1-8@8"]
 
 
 def test_a_second_worker_reads_the_engine_that_the_first_built(load: Make) -> None:
     first = load()
-    first.adapter.prepare(images(4), "device")
+    first.adapter.prepare({"images": images(4)}, "device")
     assert first.adapter.settings()["engine"] == "built, built in 7.0 s"
     second = load()
-    second.adapter.prepare(images(4), "device")
+    second.adapter.prepare({"images": images(4)}, "device")
     assert second.builds == []
     assert second.adapter.settings()["engine"] == "cache, built in 7.0 s"
     assert second.adapter.settings()["engine_file"] == first.adapter.settings()["engine_file"]
@@ -258,9 +258,9 @@ def test_a_second_worker_reads_the_engine_that_the_first_built(load: Make) -> No
 
 
 def test_another_version_or_precision_builds_its_own(load: Make) -> None:
-    load().adapter.prepare(images(4), "device")
+    load().adapter.prepare({"images": images(4)}, "device")
     for other in (load(version="10.12.0"), load(precision="tf32")):
-        other.adapter.prepare(images(4), "device")
+        other.adapter.prepare({"images": images(4)}, "device")
         assert len(other.builds) == 1
 
 
@@ -268,16 +268,16 @@ def test_an_engine_that_tensorrt_refuses_is_built_again(load: Make, capfd: pytes
     first = load()
     first.plan = b"made elsewhere"
     with pytest.raises(Unsupported, match="version tag does not match"):
-        first.adapter.prepare(images(4), "device")
+        first.adapter.prepare({"images": images(4)}, "device")
     second = load()
-    second.adapter.prepare(images(4), "device")
+    second.adapter.prepare({"images": images(4)}, "device")
     assert len(second.builds) == 1
     assert "is built again" in capfd.readouterr().err
 
 
 def test_memory_of_slots_is_counted_and_given_back(load: Make, library: Any) -> None:
     adapter = load().adapter
-    adapter.prepare(images(8), "device")
+    adapter.prepare({"images": images(8)}, "device")
     assert adapter.device_peak_bytes() == 8 * 48 * 4 + 8 * 5 * 4
     adapter.close()
     assert library.fake_used() == 0
@@ -289,36 +289,36 @@ def test_a_batch_that_does_not_fit_is_out_of_memory(load: Make, library: Any) ->
     adapter = load().adapter
     library.fake_memory_limit(100)
     with pytest.raises(DeviceOutOfMemory):
-        adapter.prepare(images(4), "device")
+        adapter.prepare({"images": images(4)}, "device")
 
 
 def test_a_context_that_does_not_fit_is_out_of_memory(load: Make) -> None:
     state = load()
     state.trt.context_error = "2: [executionContext.cpp] Error Code 2: OutOfMemory (no further information)"
     with pytest.raises(DeviceOutOfMemory, match="OutOfMemory"):
-        state.adapter.prepare(images(4), "device")
+        state.adapter.prepare({"images": images(4)}, "device")
 
 
 def test_without_a_graph_the_inference_still_runs_and_the_row_says_why(load: Make, library: Any) -> None:
     adapter = load().adapter
     library.fake_fail(b"cuStreamBeginCapture_v2")
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     adapter.run()
-    np.testing.assert_allclose(adapter.output(), expected(images(4)), rtol=1e-5)
+    np.testing.assert_allclose(adapter.output()["scores"], expected(images(4)), rtol=1e-5)
     assert adapter.settings()["cuda_graph"].startswith("no: capture failed: cuStreamBeginCapture_v2")
 
 
 def test_tactic_sources_reach_the_builder_and_the_row(load: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAMEWATT_TRT_TACTIC_SOURCES", "JIT_CONVOLUTIONS")
     state = load()
-    state.adapter.prepare(images(4), "device")
+    state.adapter.prepare({"images": images(4)}, "device")
     assert state.builds[0].tactic_mask == 1 << 4
     assert state.adapter.settings()["tactic_sources"] == "JIT_CONVOLUTIONS"
 
 
 def test_int8_is_calibrated_with_the_reference_images(load: Make, model: ModelFiles) -> None:
     state = load(precision="int8")
-    state.adapter.prepare(images(4), "device")
+    state.adapter.prepare({"images": images(4)}, "device")
     request = state.builds[0]
     assert request.calibration_batch == 8
     assert request.calibrator is not None
@@ -326,7 +326,7 @@ def test_int8_is_calibrated_with_the_reference_images(load: Make, model: ModelFi
 
 def test_settings_fit_into_a_row(load: Make) -> None:
     adapter = load(precision="fp32").adapter
-    adapter.prepare(images(4), "host")
+    adapter.prepare({"images": images(4)}, "host")
     settings = json.loads(json.dumps(adapter.settings()))
     assert all(isinstance(value, str) for value in settings.values())
     assert settings["tf32"] == "off"

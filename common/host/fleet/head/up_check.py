@@ -77,7 +77,7 @@ def check_options(options: Options) -> Options:
 def read_inputs(options: Options) -> dict[str, tuple[str, bytes]]:
     """Option -> (file name, content) of the files of this machine that hosts need. Raises UserError for one that is not there."""
     found = {}
-    for option in ("image", "model"):
+    for option in ("image", "model", "inputs"):
         value = str(getattr(options, option))
         path = Path(value).expanduser()
         if not value or "://" in value or (option == "model" and models.source(value).onnx is None):

@@ -93,19 +93,23 @@ class DockerRunner:
                     f"{images.build_command(name, flavour, notebook)}"
                 )
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
+    def ensure_model(self, name_or_path: str, data: DataFolder, asked: models.Asked, on_step: OnStep) -> ModelFiles:
         wanted = models.source(name_or_path)
-        found = models.existing_model(wanted, data.models, weights)
+        found = models.existing_model(wanted, data.models, asked)
         if found is not None:
             return found
         tag = images.inspect(self._client, wanted.image, self._flavour).tags[0]
-        arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), weights)
+        arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), asked)
         volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}}
         if wanted.onnx is not None:
-            volumes[str(wanted.onnx)] = {"bind": f"/input/{wanted.onnx.name}", "mode": "ro"}
+            for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
+                volumes[str(file)] = {"bind": f"/input/{file.name}", "mode": "ro"}
             arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+        if asked.inputs is not None:
+            volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
+            arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
         limits = self._limits.arguments()
-        if wanted.onnx is None and weights != "seeded":
+        if wanted.onnx is None and asked.weights != "seeded":
             limits["network_mode"] = "bridge"  # ImageNet weights are downloaded
         with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
@@ -166,6 +170,9 @@ class DockerRunner:
             settings=context.request.settings,
             threads=context.request.threads,
             picture=INSIDE_PICTURE if context.picture else None,
+            model_file=context.request.model_file,
+            item=context.request.item,
+            items_per_sample=context.request.items_per_sample,
             image_digest=self._digests[image.name],
             seed=context.seed,
             power_dir=INSIDE_POWER,

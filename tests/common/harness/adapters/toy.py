@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.adapter import DeviceOutOfMemory, Unsupported, only
 
 
 def create(variant):
@@ -49,9 +49,9 @@ class Toy:
         with np.load(model.path(model.onnx)) as arrays:
             self.weights = arrays["weights"]
 
-    def prepare(self, batch, io):
-        self.batch = batch
-        if len(batch) == 2:
+    def prepare(self, inputs, io):
+        self.batch = only(inputs)
+        if len(self.batch) == 2:
             getattr(self, "do_" + self.variant.replace("-", "_"), lambda: None)()
 
     def do_hangs(self):
@@ -135,7 +135,7 @@ class Toy:
         return 1234 if self.variant == "device-clock" else None
 
     def output(self):
-        return self.result
+        return {"output": self.result}
 
     def versions(self):
         return {"framework": "1.2.3"}

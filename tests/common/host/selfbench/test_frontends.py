@@ -74,8 +74,8 @@ def test_outputs_that_differ_are_an_error(make_case: Make, tmp_path: Path) -> No
     case = make_case()
     adapter = case.image.adapter
     text = adapter.read_text().replace(
-        "        return self.result\n",
-        "        import sys\n        return self.result * (1.5 if 'ipykernel' in sys.modules else 1)\n",
+        '        return {"output": self.result}\n',
+        "        import sys\n        return {'output': self.result * (1.5 if 'ipykernel' in sys.modules else 1)}\n",
     )
     adapter.write_text(text)
     with (

@@ -1,0 +1,219 @@
+"""Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
+
+The batch is axis 0 where an input leaves it open, and every other axis of the same name; an input whose axis 0 has another name
+is not batched with it. `--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N
+being the batch. Nothing is bound silently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from common.errors import UserError, unknown
+
+#: what stands for the batch in --shape
+BATCH_WORD = "N"
+#: an axis as a file has it: a size, a name, or None for one that is open and has no name
+Axis = Union[int, str, None]
+#: what a line to copy proposes
+_PIXELS = 224
+_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Input -> sizes of its axes, None at the batch; fixed: the batch size where the graph or --shape fixes it."""
+
+    shapes: Mapping[str, Tuple[Optional[int], ...]]
+    fixed: Optional[int]
+    notes: Tuple[str, ...] = ()
+
+
+def axes_of(value: Any) -> Tuple[Axis, ...]:
+    """The axes of an ONNX ValueInfoProto; sizes below 1 are open ones, as some exporters write them."""
+    found: List[Axis] = []
+    for axis in value.type.tensor_type.shape.dim:
+        if axis.HasField("dim_value"):
+            found.append(axis.dim_value if axis.dim_value > 0 else None)
+        else:
+            found.append(axis.dim_param if axis.dim_param not in ("", "?") else None)
+    return tuple(found)
+
+
+def parse(text: str) -> Dict[str, List[str]]:
+    """`a=1,b=N,3` as {"a": ["1"], "b": ["N", "3"]}. Raises UserError for anything else."""
+    asked: Dict[str, List[str]] = {}
+    name = ""
+    for word in text.split(","):
+        before, equals, value = word.rpartition("=")
+        if equals:
+            name = before.strip()
+            if name in asked:
+                raise UserError(f"--shape names '{name}' twice")
+            asked[name] = []
+        if not name or not (value.strip() == BATCH_WORD or (value.strip().isascii() and value.strip().isdigit())):
+            raise UserError(
+                f"--shape has '{word.strip()}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
+                "input, comma list"
+            )
+        if value.strip() != BATCH_WORD and not 0 < int(value) < 2**31:
+            raise UserError(f"--shape {name}={value.strip()}: a size is at least 1 and below 2^31")
+        asked[name].append(value.strip())
+    return asked
+
+
+def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bound:
+    """The axes of all inputs at a given --shape. source: the file, for messages.
+
+    Raises UserError that names symbol, input and a line to copy for what is not bound, and for what --shape gets wrong.
+    """
+    asked = parse(shape) if shape else {}
+    symbols = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str)}
+    for name, sizes in asked.items():
+        if name not in inputs and name not in symbols:
+            names = [*sorted(symbols), *inputs]
+            raise unknown("axis or input in --shape:", name, names)
+        if name not in symbols and len(sizes) != len(inputs[name]):
+            raise UserError(
+                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
+                f"{_written(inputs[name])}"
+            )
+        if name in symbols and len(sizes) != 1 and name not in inputs:
+            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
+    by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
+    by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
+    batch = _batch_of(inputs, by_symbol, by_input)
+    shapes: Dict[str, Tuple[Optional[int], ...]] = {}
+    open_axes: List[Tuple[str, int, Axis]] = []
+    for name, axes in inputs.items():
+        bound: List[Optional[int]] = []
+        for number, axis in enumerate(axes):
+            size = _size(source, name, number, axis, by_symbol, by_input, batch)
+            if size is _OPEN:
+                open_axes.append((name, number, axis))
+                size = None
+            bound.append(size)  # type: ignore[arg-type]
+        shapes[name] = tuple(bound)
+    if open_axes:
+        raise UserError(_unbound(source, inputs, open_axes, batch))
+    fixed = None if any(None in sizes for sizes in shapes.values()) else _fixed_size(shapes)
+    return Bound(shapes, fixed)
+
+
+class _Open:
+    pass
+
+
+_OPEN = _Open()
+
+
+class _Unnamed:
+    """Stands for the batch where axis 0 is open and has no name."""
+
+
+_UNNAMED = _Unnamed()
+
+
+def _batch_of(inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Any]) -> Any:
+    """The batch's name; _UNNAMED where it has none; None where no input leaves its axis 0 open."""
+    for name, size in by_symbol.items():
+        if size == BATCH_WORD:
+            return name
+    for name, axes in inputs.items():
+        sizes = by_input.get(name)
+        if sizes is not None and BATCH_WORD in sizes:
+            return axes[sizes.index(BATCH_WORD)] or _UNNAMED
+    for name, axes in inputs.items():
+        if not axes or name in by_input or isinstance(axes[0], int):
+            continue
+        if axes[0] is None:
+            return _UNNAMED
+        if axes[0] not in by_symbol:
+            return axes[0]
+    return None
+
+
+def _size(
+    source: str,
+    name: str,
+    number: int,
+    axis: Axis,
+    by_symbol: Mapping[str, str],
+    by_input: Mapping[str, Sequence[str]],
+    batch: Any,
+) -> Union[int, _Open, None]:
+    if name in by_input:
+        word = by_input[name][number]
+        if word == BATCH_WORD:
+            if isinstance(axis, int):
+                raise UserError(
+                    f"{source}: axis {number} of input '{name}' {_written((axis,))} is fixed at {axis}, so it cannot be "
+                    f"the batch; --rebatch tries to make it dynamic"
+                )
+            return None
+        if isinstance(axis, int) and axis != int(word):
+            raise UserError(f"{source}: axis {number} of input '{name}' is fixed at {axis}, --shape says {word}")
+        return int(word)
+    if isinstance(axis, int):
+        return axis
+    if isinstance(axis, str) and axis in by_symbol:
+        return None if by_symbol[axis] == BATCH_WORD else int(by_symbol[axis])
+    if axis is not None and axis == batch:
+        return None
+    if axis is None and number == 0 and batch is _UNNAMED:
+        return None
+    return _OPEN
+
+
+def _fixed_size(shapes: Mapping[str, Tuple[Optional[int], ...]]) -> int:
+    """The batch size of a model without an open axis: axis 0 of its first input of two axes or more, else 1."""
+    return next((sizes[0] or 1 for sizes in shapes.values() if len(sizes) > 1), 1)
+
+
+def _written(axes: Sequence[Axis]) -> str:
+    return "(" + ", ".join("?" if axis is None else str(axis) for axis in axes) + ")"
+
+
+def _unbound(
+    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], batch: Any
+) -> str:
+    name, number, axis = open_axes[0]
+    what = f"('{axis}') " if axis is not None else ""
+    more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
+    words: List[str] = []
+    for one in dict.fromkeys(one for one, _, axis in open_axes if axis is None):
+        axes = inputs[one]
+        sizes = [
+            str(size)
+            if isinstance(size, int)
+            else BATCH_WORD
+            if _is_batch(size, i, axes, batch, inputs)
+            else str(_guess(axes))
+            for i, size in enumerate(axes)
+        ]
+        words.append(f"{one}={','.join(sizes)}")
+    told = {one for one, _, axis in open_axes if axis is None}
+    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in told):
+        owner = next(one for one, _, axis in open_axes if axis == symbol)
+        words.append(f"{symbol}={_guess(inputs[owner])}")
+    return (
+        f"{source}: axis {number} {what}of input '{name}' {_written(inputs[name])} is dynamic and not bound{more}; "
+        f"add for example --shape '{','.join(words)}'"
+    )
+
+
+def _is_batch(
+    size: Axis, number: int, axes: Sequence[Axis], batch: Any, inputs: Mapping[str, Tuple[Axis, ...]]
+) -> bool:
+    if size is not None:
+        return bool(size == batch)
+    # a lone open axis behind fixed ones is most often the batch of a state: (2, ?, 128)
+    return number == 0 or (isinstance(axes[0], int) and sum(not isinstance(axis, int) for axis in axes) == 1)
+
+
+def _guess(axes: Sequence[Axis]) -> int:
+    """A size to propose: pixels for what has four axes and 1 or 3 channels."""
+    if len(axes) == 4 and (axes[1] in (1, 3) or axes[3] in (1, 3)):
+        return _PIXELS
+    return _LENGTH

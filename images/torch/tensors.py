@@ -1,0 +1,28 @@
+"""What goes into a module and what comes out of it, as lists of tensors."""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Sequence
+
+import numpy as np
+
+
+def in_precision(tensors: Sequence[Any], dtype: Any) -> List[Any]:
+    """Floating-point tensors in the type that the module computes in; whole numbers and truth values as they are."""
+    return [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors]
+
+
+def listed(output: Any) -> List[Any]:
+    """The tensors of what a module returns: one, or those of a list, tuple, dict or dataclass of outputs, in its order."""
+    if hasattr(output, "is_floating_point"):
+        return [output]
+    if output is None:
+        return []
+    values = output.values() if isinstance(output, Mapping) else output
+    return [tensor for value in values for tensor in listed(value)]
+
+
+def on_host(tensor: Any) -> np.ndarray:
+    """A copy as numpy array; floats as float32."""
+    values = tensor.float() if tensor.is_floating_point() else tensor
+    return np.array(values.cpu().numpy())

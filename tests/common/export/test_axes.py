@@ -1,0 +1,75 @@
+"""Axes of inputs: the batch, --shape, and one line for what nobody bound. No framework is needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import UserError
+from common.export.axes import Axis, bind, parse
+
+Inputs = dict[str, tuple[Axis, ...]]
+PICTURE: Inputs = {"images": ("batch", 3, "height", "width")}
+STATE: Inputs = {"input": (None, None), "state": (2, None, 128), "sr": ()}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "expected", "fixed"),
+    [
+        (PICTURE, "height=320,width=256", {"images": (None, 3, 320, 256)}, None),
+        (PICTURE, "images=N,3,320,256", {"images": (None, 3, 320, 256)}, None),
+        (PICTURE, "images=4,3,8,8", {"images": (4, 3, 8, 8)}, 4),
+        (PICTURE, "batch=2,height=8,width=8", {"images": (2, 3, 8, 8)}, 2),
+        (STATE, "input=N,512,state=2,N,128", {"input": (None, 512), "state": (2, None, 128), "sr": ()}, None),
+        ({"x": (1, 3, 8, 8)}, "", {"x": (1, 3, 8, 8)}, 1),
+        ({"x": (1, 3, 8, 8), "h": (2, 1, 4)}, "", {"x": (1, 3, 8, 8), "h": (2, 1, 4)}, 1),
+        ({"ids": ("n", "seq"), "mask": ("n", "seq")}, "seq=7", {"ids": (None, 7), "mask": (None, 7)}, None),
+        # a batch's name binds every axis that has it, wherever it is
+        ({"x": ("b", 4), "h": (2, "b", 4)}, "", {"x": (None, 4), "h": (2, None, 4)}, None),
+        # an input that does not share the batch is bound by --shape and fed once
+        ({"x": ("b", 4), "table": ("rows", 4)}, "rows=9", {"x": (None, 4), "table": (9, 4)}, None),
+        ({"x": (5,)}, "", {"x": (5,)}, 1),
+    ],
+)
+def test_axes_are_bound(inputs: Inputs, shape: str, expected: Inputs, fixed: int | None) -> None:
+    bound = bind(inputs, shape, "m.onnx")
+    assert dict(bound.shapes) == expected
+    assert bound.fixed == fixed
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "parts"),
+    [
+        (PICTURE, "", ["'height'", "'images'", "(batch, 3, height, width)", "--shape 'height=224,width=224'"]),
+        (PICTURE, "height=8", ["'width'", "--shape 'width=224'"]),
+        (STATE, "", ["axis 1", "'input'", "--shape 'input=N,128,state=2,N,128'"]),
+        (PICTURE, "hight=8", ["'hight'", "height, width, images", "Did you mean height?"]),
+        (PICTURE, "images=N,3,8", ["3 axes", "has 4"]),
+        (PICTURE, "images=N,1,8,8", ["axis 1", "fixed at 3", "says 1"]),
+        ({"x": (1, 4)}, "x=N,4", ["axis 0", "fixed at 1", "--rebatch"]),
+        ({"x": ("b", 4), "table": ("rows", 4)}, "", ["'rows'", "'table'", "--shape 'rows=128'"]),
+    ],
+)
+def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as raised:
+        bind(inputs, shape, "m.onnx")
+    assert "\n" not in str(raised.value)
+    for part in parts:
+        assert part in str(raised.value)
+
+
+def test_the_line_to_copy_binds_what_it_was_told_for() -> None:
+    for inputs in (PICTURE, STATE, {"x": ("b", 4), "table": ("rows", 4)}):
+        with pytest.raises(UserError) as raised:
+            bind(inputs, "", "m.onnx")
+        proposed = str(raised.value).rsplit("--shape '", 1)[1].rstrip("'")
+        assert bind(inputs, proposed, "m.onnx").fixed is None
+
+
+@pytest.mark.parametrize("text", ["8", "a", "a=", "a=x", "a=-1", "a=0", "a=1,,b=2", "a=1,a=2", "a=99999999999", "=3"])
+def test_a_shape_that_is_none_is_said(text: str) -> None:
+    with pytest.raises(UserError, match="--shape"):
+        parse(text)
+
+
+def test_names_may_hold_an_equals_sign() -> None:
+    assert parse("a=b=3,c=1,2") == {"a=b": ["3"], "c": ["1", "2"]}

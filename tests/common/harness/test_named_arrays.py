@@ -1,0 +1,138 @@
+"""Models with several inputs and outputs: reference units, batches of them, and parity output by output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.harness import parity
+from common.harness.adapter import Unsupported, only
+from common.harness.reference import Reference, archive
+from common.model_files import ModelFiles, Tensor
+
+UNITS = 3
+
+
+def model(root: Path, fixed: int | None = None, outputs: tuple[Tensor, ...] = ()) -> ModelFiles:
+    size = fixed or 1
+    return ModelFiles(
+        root=root, name="m", hash="0", onnx=None, keras=None, saved_model=None, reference="reference.npz", input_shape=(4,),
+        layout="", onnx_input="x", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
+        inputs=(Tensor("x", "float32", (size, 4)), Tensor("state", "int64", (2, size, 1), 1), Tensor("rate", "int64", (), None)),
+        outputs=outputs or (Tensor("y", "float32", (size, 4)), Tensor("picked", "int64", (2, size), 1)),
+        fixed_batch=fixed,
+    )  # fmt: skip
+
+
+def compute(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    picked = inputs["state"][:, :, 0] + np.argmax(inputs["x"], axis=1)[None, :]
+    return {"y": inputs["x"] * float(inputs["rate"]), "picked": picked}
+
+
+def reference(root: Path, fixed: int | None = None) -> Reference:
+    made = model(root, fixed)
+    rng = np.random.default_rng(3)
+    inputs = [
+        {
+            "x": rng.standard_normal((made.unit_size, 4)).astype(np.float32),
+            "state": rng.integers(0, 9, (2, made.unit_size, 1)),
+            "rate": np.array(3),
+        }
+        for _ in range(UNITS)
+    ]
+    outputs = [compute(unit) for unit in inputs]
+    np.savez(root / "reference.npz", **archive(made, inputs, outputs))
+    return Reference.read(made)
+
+
+@pytest.mark.parametrize(("fixed", "size"), [(None, 1), (None, 2), (None, 5), (4, 4)])
+def test_batches_hold_every_unit_and_agree(tmp_path: Path, fixed: int | None, size: int) -> None:
+    ours = reference(tmp_path, fixed)
+    batches = ours.batches(size)
+    assert [one["x"].shape for one in batches] == [(size, 4)] * len(batches)
+    assert batches[0]["state"].shape == (2, size, 1)
+    assert batches[0]["rate"].shape == ()
+    verdict = parity.compare_all([compute(one) for one in batches], ours, size, "fp32")
+    assert verdict.passed
+    assert set(verdict.by_output) == {"y", "picked"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_the_worst_output_decides_and_is_named(tmp_path: Path, size: int) -> None:
+    ours = reference(tmp_path)
+    outputs = [compute(one) for one in ours.batches(size)]
+    outputs[-1]["picked"] = outputs[-1]["picked"].copy()
+    outputs[-1]["picked"][1, -1] += 1
+    verdict = parity.compare_all(outputs, ours, size, "fp32")
+    assert not verdict.passed
+    assert (verdict.output, verdict.metric) == ("picked", "equality")
+    assert verdict.rel_l2 == pytest.approx(1 / (2 * UNITS))
+    assert verdict.by_output["y"] < 1e-6
+    assert "'picked'" in verdict.reason
+
+
+def test_a_sample_in_anothers_place_is_seen(tmp_path: Path) -> None:
+    ours = reference(tmp_path)
+    outputs = [{**compute(one), "y": compute(one)["y"][::-1]} for one in ours.batches(3)]
+    assert parity.compare_all(outputs, ours, 3, "fp32").output == "y"
+
+
+def test_a_wrong_number_of_values_is_told_with_shapes(tmp_path: Path) -> None:
+    ours = reference(tmp_path)
+    outputs = [{**compute(one), "y": np.zeros((1, 5), np.float32)} for one in ours.batches(1)]
+    verdict = parity.compare_all(outputs, ours, 1, "fp32")
+    assert not verdict.passed
+    assert "'y' has the shape (1, 5), the reference (1, 4)" in verdict.reason
+
+
+def test_where_the_reference_is_not_finite_the_output_must_be_the_same() -> None:
+    wanted = np.array([[1.0, np.nan, np.inf, -np.inf]])
+    assert parity.relative_l2(wanted.copy(), wanted) == 0
+    for place, value in ((1, 0.0), (2, -np.inf), (3, 5.0), (0, np.nan)):
+        got = wanted.copy()
+        got[0, place] = value
+        assert not parity.relative_l2(got, wanted) <= 0.1
+
+
+def test_an_output_without_a_batch_axis_is_compared_one_by_one_only(tmp_path: Path) -> None:
+    whole = (Tensor("sum", "float32", (4,), None),)
+    made = model(tmp_path, outputs=whole)
+    ours = reference(tmp_path)
+    sums = [{"sum": unit["x"].sum(axis=0)} for unit in ours.inputs]
+    alone = Reference(made, ours.inputs, sums)
+    assert parity.compare_all(sums, alone, 1, "fp32").passed
+    with pytest.raises(Unsupported, match="no output has a batch axis"):
+        parity.compare_all(sums[:2], alone, 2, "fp32")
+
+
+def test_a_description_from_before_there_could_be_several_has_one_of_each(tmp_path: Path) -> None:
+    old = ModelFiles(
+        root=tmp_path, name="m", hash="0", onnx=None, keras=None, saved_model=None, reference="r.npz", input_shape=(4, 4, 3),
+        layout="NHWC", onnx_input="input", onnx_output="probabilities", output_kind="probabilities", classes=10,
+        weights="seeded", weights_note="",
+    )  # fmt: skip
+    assert old.inputs == (Tensor("input", "float32", (1, 4, 4, 3)),)
+    assert old.outputs == (Tensor("probabilities", "float32", (1, 10), 0, "probabilities"),)
+    assert old.inputs[0].sized(8) == (8, 4, 4, 3)
+
+
+def test_an_adapter_for_one_input_says_which_it_cannot_feed() -> None:
+    assert only({"x": np.zeros(2)}).shape == (2,)
+    with pytest.raises(Unsupported, match="not 2 \\(x, mask\\)"):
+        only({"x": np.zeros(2), "mask": np.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("precision", "weights", "judged"),
+    [
+        ("fp32", "float32", "fp32"),
+        ("fp32", "float16", "fp16"),
+        ("fp32", "int8 (quantized: QDQ)", "int8"),
+        ("int8", "float16", "int8"),
+        ("fp16", "", "fp16"),
+    ],
+)
+def test_the_coarser_of_precision_and_weights_is_judged(precision: str, weights: str, judged: str) -> None:
+    assert parity.judged_as(precision, weights) == judged

@@ -1,0 +1,151 @@
+"""Run by two interpreters: `converter_cases.py make FOLDER` in ONNX Runtime's writes small graphs with inputs and outputs,
+`converter_cases.py check FOLDER` in PyTorch's converts each and prints, as JSON, how far its output is off or why it is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SHAPE = (2, 4, 6, 6)
+
+
+def cases():
+    """name -> (opset, operator, input arrays, constants by position, attributes, number of outputs)"""
+    rng = np.random.default_rng(5)
+
+    def x(*shape):
+        return rng.standard_normal(shape or SHAPE).astype(np.float32)
+
+    def ints(*values):
+        return np.array(values, dtype=np.int64)
+
+    made = {}
+    for kind in ("Mean", "Max", "Min", "Prod", "L1", "L2", "LogSumExp", "SumSquare"):
+        made[f"Reduce{kind}-18"] = (18, f"Reduce{kind}", [x()], {1: ints(2, 3)}, {"keepdims": 0}, 1)
+    made["ReduceLogSum-18"] = (18, "ReduceLogSum", [np.abs(x()) + 1], {1: ints(1)}, {"keepdims": 1}, 1)
+    made["ReduceMean-18 of all"] = (18, "ReduceMean", [x()], {}, {"keepdims": 1}, 1)
+    made["ReduceMean-18 of none"] = (18, "ReduceMean", [x()], {}, {"noop_with_empty_axes": 1}, 1)
+    made["ReduceMax-20"] = (20, "ReduceMax", [x()], {1: ints(-1)}, {"keepdims": 1}, 1)
+    for version in (18, 19, 21, 23):
+        made[f"Pad-{version}"] = (version, "Pad", [x()], {1: ints(0, 0, 1, 2, 0, 0, 3, 0)}, {}, 1)
+    made["Pad-18 axes"] = (18, "Pad", [x()], {1: ints(1, 2, 0, 1), 2: np.float32(0.5), 3: ints(3, -2)}, {}, 1)
+    made["Pad-18 reflect"] = (18, "Pad", [x()], {1: ints(0, 0, 1, 1, 0, 0, 1, 1)}, {"mode": "reflect"}, 1)
+    made["Pad-19 wrap"] = (19, "Pad", [x()], {1: ints(0, 0, 1, 1, 0, 0, 1, 1)}, {"mode": "wrap"}, 1)
+    made["Split-18 uneven"] = (18, "Split", [x(7, 3)], {}, {"axis": 0, "num_outputs": 3}, 3)
+    made["Split-18 sizes"] = (18, "Split", [x(7, 3)], {1: ints(2, 5)}, {"axis": 0}, 2)
+    made["Shape-19"] = (19, "Shape", [x()], {}, {"start": 1}, 1)
+    made["Reshape-19"] = (19, "Reshape", [x()], {1: ints(2, -1)}, {}, 1)
+    made["Flatten-21"] = (21, "Flatten", [x()], {}, {"axis": 2}, 1)
+    made["Transpose-21"] = (21, "Transpose", [x()], {}, {"perm": [0, 2, 3, 1]}, 1)
+    made["Unsqueeze-21"] = (21, "Unsqueeze", [x()], {1: ints(1)}, {}, 1)
+    made["Squeeze-23"] = (23, "Squeeze", [x(2, 1, 3)], {1: ints(1)}, {}, 1)
+    made["Cast-19"] = (19, "Cast", [x()], {}, {"to": 7}, 1)
+    made["Equal-19"] = (19, "Equal", [np.round(x()), np.round(x())], {}, {}, 1)
+    made["Conv-22"] = (22, "Conv", [x()], {1: x(3, 4, 3, 3), 2: x(3)}, {"pads": [1, 1, 1, 1]}, 1)
+    made["ConvTranspose-22"] = (22, "ConvTranspose", [x()], {1: x(4, 3, 2, 2)}, {"strides": [2, 2]}, 1)
+    made["MaxPool-22"] = (22, "MaxPool", [x()], {}, {"kernel_shape": [2, 2], "strides": [2, 2]}, 1)
+    made["AveragePool-22"] = (22, "AveragePool", [x()], {}, {"kernel_shape": [2, 2], "strides": [2, 2]}, 1)
+    made["GlobalAveragePool-22"] = (22, "GlobalAveragePool", [x()], {}, {}, 1)
+    made["GlobalMaxPool-1"] = (17, "GlobalMaxPool", [x()], {}, {}, 1)
+    made["Resize-19"] = (
+        19, "Resize", [x()], {2: np.array([1, 1, 2, 2], np.float32)},
+        {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}, 1,
+    )  # fmt: skip
+    for name in ("HardSigmoid", "HardSwish", "Softplus", "Softsign", "Elu", "Selu", "Sin", "Cos", "Atan", "Mish"):
+        made[f"{name}-22"] = (22, name, [x()], {}, {}, 1)
+    made["Gelu-20"] = (20, "Gelu", [x()], {}, {}, 1)
+    made["Gelu-20 tanh"] = (20, "Gelu", [x()], {}, {"approximate": "tanh"}, 1)
+    made["InstanceNormalization-22"] = (22, "InstanceNormalization", [x()], {1: x(4), 2: x(4)}, {}, 1)
+    made["GroupNormalization-21"] = (21, "GroupNormalization", [x()], {1: x(4), 2: x(4)}, {"num_groups": 2}, 1)
+    made["RMSNormalization-23"] = (23, "RMSNormalization", [x()], {1: x(6)}, {}, 1)
+    made["Trilu-14"] = (17, "Trilu", [x(5, 5)], {1: np.int64(1)}, {"upper": 0}, 1)
+    made["Size-13"] = (17, "Size", [x()], {}, {}, 1)
+    made["OneHot-11"] = (17, "OneHot", [ints(0, 3, -1)], {1: ints(4), 2: np.array([0, 2], np.float32)}, {}, 1)
+    scattered = {1: np.array([[1, 0, 2]], np.int64), 2: np.array([[9, 8, 7]], np.float32)}
+    made["ScatterElements-16"] = (17, "ScatterElements", [x(3, 3)], scattered, {"axis": 0}, 1)
+    made["ScatterElements-18 add"] = (18, "ScatterElements", [x(3, 3)], scattered, {"axis": 0, "reduction": "add"}, 1)
+    made["GridSample-20"] = (20, "GridSample", [x(), np.tanh(x(2, 3, 3, 2))], {}, {"align_corners": 0}, 1)
+    made["Attention-23"] = (23, "Attention", [x(1, 2, 5, 8), x(1, 2, 5, 8), x(1, 2, 5, 8)], {}, {}, 1)
+    made["Attention-23 causal"] = (23, "Attention", [x(1, 2, 5, 8)] * 3, {}, {"is_causal": 1}, 1)
+    made["CastLike-19"] = (19, "CastLike", [x(), ints(1, 2)], {}, {}, 1)
+    made["Round-22"] = (22, "Round", [3 * x()], {}, {}, 1)
+    made["Dropout-22"] = (22, "Dropout", [x()], {}, {}, 1)
+    made["Gemm-7"] = (8, "Gemm", [x(2, 3)], {1: x(3, 4), 2: x(4)}, {}, 1)
+    # what must be refused, by name
+    made["!Resize-18 antialias"] = (
+        18, "Resize", [x()], {2: np.array([1, 1, 0.5, 0.5], np.float32)}, {"mode": "linear", "antialias": 1}, 1,
+    )  # fmt: skip
+    made["!AveragePool-19 dilated"] = (19, "AveragePool", [x()], {}, {"kernel_shape": [2, 2], "dilations": [2, 2]}, 1)
+    made["!LpNormalization-22"] = (22, "LpNormalization", [x()], {}, {}, 1)
+    return made
+
+
+def make(folder):
+    import onnx
+    import onnxruntime
+    from onnx import helper, numpy_helper
+
+    for number, (name, (opset, kind, arrays, constants, attributes, outputs)) in enumerate(cases().items()):
+        count = max([len(arrays) - 1 + sum(position < len(arrays) for position in constants), *constants, 0]) + 1
+        names, held = [], iter(range(len(arrays)))
+        tensors = []
+        for position in range(count):
+            if position in constants:
+                # names as torch.onnx gives them, and one that only an Identity leads to
+                tensors.append(numpy_helper.from_array(np.asarray(constants[position]), f"onnx::{kind}_{position}"))
+                names.append(f"onnx::{kind}_{position}")
+            else:
+                one = next(held, None)
+                names.append("" if one is None else f"x.{one}")
+        made = [f"y/{i}" for i in range(outputs)]
+        types = [helper.np_dtype_to_tensor_dtype(one.dtype) for one in arrays]
+        inputs = [helper.make_tensor_value_info(f"x.{i}", types[i], one.shape) for i, one in enumerate(arrays)]
+        kind_made = {"Shape": 7, "Size": 7, "Cast": 7, "CastLike": 7, "Equal": 9}.get(kind, 1)
+        results = [helper.make_tensor_value_info(one, kind_made, None) for one in made]
+        node = helper.make_node(kind, names, made, **attributes)
+        graph = helper.make_graph([node], "one", inputs, results, tensors)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+        proto = onnx.shape_inference.infer_shapes(proto)
+        onnx.save(proto, str(folder / f"{number}.onnx"))
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        expected = session.run(made, {f"x.{i}": one for i, one in enumerate(arrays)})
+        np.savez(
+            folder / f"{number}.npz", name=name, **{f"x{i}": one for i, one in enumerate(arrays)},
+            **{f"y{i}": one for i, one in enumerate(expected)},
+        )  # fmt: skip
+
+
+def check(folder):
+    import torch
+
+    from common.harness.adapter import Unsupported
+    from images.torch import onnx_import
+    from images.torch.tensors import listed
+
+    found = {}
+    for file in sorted(folder.glob("*.onnx")):
+        with np.load(file.with_suffix(".npz")) as arrays:
+            held = dict(arrays)
+        name = str(held["name"])
+        try:
+            module = onnx_import.load(file).module
+            given = [torch.from_numpy(held[f"x{i}"]) for i in range(sum(one.startswith("x") for one in held))]
+            made = [tensor.numpy() for tensor in listed(module(*given))]
+            wanted = [held[f"y{i}"] for i in range(sum(one.startswith("y") for one in held))]
+            same = [one.shape == two.shape for one, two in zip(made, wanted, strict=False)]
+            errors = [
+                float(np.abs(one.astype(float) - two.astype(float)).max())
+                for one, two in zip(made, wanted, strict=False)
+            ]
+            found[name] = max(errors) if all(same) and len(made) == len(wanted) else f"shapes {[o.shape for o in made]}"
+        except Unsupported as error:
+            found[name] = f"refused: {error}"
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    {"make": make, "check": check}[sys.argv[1]](Path(sys.argv[2]))
