@@ -336,7 +336,7 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
         "gpu-name": "name of the GPU, where the files do not say it; default: unknown",
         "framework": "variant that ran, where the files do not say it; default: tensorrt for trtexec",
         "model": "model that ran, where the files do not say it; default: the file's name",
-        "precision": "fp32, tf32, fp16, bf16 or int8, where the files do not say it; no default",
+        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, where the files do not say it; no default",
         "batch-size": "images in one inference, where the files do not say it; no default",
         "debug": DEBUG_HELP,
     },

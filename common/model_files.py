@@ -10,6 +10,8 @@ from typing import Any, Dict, Optional, Tuple
 from common.typed import check
 
 DESCRIPTION = "model.json"
+#: forms that the exporter always makes, each with a field of its own
+MAIN_FORMS = ("onnx", "keras", "saved_model")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class ModelFiles:
     weights: str
     #: one sentence for people: where the weights come from; stands under every table
     weights_note: str
+    #: name of a form -> file or folder, every form of the model: those of the three fields above and whatever
+    #: common/export/forms.py made of them (tflite, ...). None (a description of before it had this): the three alone
+    forms: Optional[Dict[str, str]] = None
+
+    def __post_init__(self) -> None:
+        own = {name: value for name in MAIN_FORMS for value in [getattr(self, name)] if value is not None}
+        object.__setattr__(self, "forms", {**own, **(self.forms or {})})
 
     def path(self, name: Optional[str]) -> Path:
         """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""
@@ -49,11 +58,19 @@ class ModelFiles:
             raise FileNotFoundError(f"model {self.name} does not exist in this form")
         return self.root / name
 
+    def form(self, name: str) -> Path:
+        """Absolute path of a form by its name. Raises FileNotFoundError, naming those that there are, where it is missing."""
+        forms = self.forms or {}
+        if name not in forms:
+            raise FileNotFoundError(f"model {self.name} has no {name} form, only {', '.join(forms) or 'none'}")
+        return self.root / forms[name]
+
     @classmethod
     def read(cls, root: Path) -> ModelFiles:
         """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
         try:
             values = json.loads((root / DESCRIPTION).read_text())
+            values.setdefault("forms", None)
             fields = check(cls, {name: values[name] for name in cls.__dataclass_fields__ if name != "root"})
             fields["input_shape"] = tuple(fields["input_shape"])
             return cls(root=root, **fields)

@@ -3,7 +3,7 @@ CREATE VIEW results AS
 SELECT c.*,
   l.n, l.mean_ms, l.min_ms, l.max_ms, l.median_ms, l.p90_ms, l.p95_ms, l.p99_ms, l.p999_ms,
   t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.seconds_per_image, t.coverage,
-  p.import_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
+  p.import_s, p.convert_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
   e.class AS energy_class, e.basis AS energy_basis, e.gross_j, e.net_j, e.idle_w,
   e.idle_before_w, e.idle_after_w, e.idle_without_context_w,
   e.gross_j / e.seconds AS power_gross_w,
@@ -61,7 +61,7 @@ SELECT
     'images_per_s', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
     'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',
-    'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
+    'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'convert_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
     'parity_rel_l2', 'parity_top1', 'coverage'
   ))) FILTER (status = 'ok')
 FROM best

@@ -25,7 +25,7 @@ from common.host import options as opt
 from common.host.bench_options import Options
 from common.host.devices import Device, choose_devices
 from common.host.fingerprint import boot_id, describe_host, source_revision
-from common.host.image_registry import Image, Variant, all_variants, choose_variants, load_images
+from common.host.image_registry import Image, Variant, all_variants, choose_variants, forms_of, load_images
 from common.host.loads import Load, parse_loads
 from common.host.part import Part
 from common.host.paths import IMAGES, DataFolder
@@ -262,7 +262,9 @@ def opened(
     with steps.show("Setting up") as on_step:
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
+        model = runner.ensure_model(
+            options.model, data, options.weights, on_step, forms_of(draft.variants, draft.precisions)
+        )
 
     if part is not None and part.model_hash not in ("", model.hash):
         raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")

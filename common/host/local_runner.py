@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,17 @@ class LocalRunner:
         if missing:
             on_step(len(missing), len(missing), "environments ready")
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep) -> ModelFiles:
+    def ensure_model(
+        self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep, wanted_forms: Sequence[str] = ()
+    ) -> ModelFiles:
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
             return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
 
         return models.ensure_model(
-            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), weights=weights
-        )
+            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), weights=weights,
+            wanted_forms=wanted_forms,
+        )  # fmt: skip
 
     def describe_images(self) -> dict[str, Any]:
         return {name: {"python": str(self._python or f".envs/{name}-{self._flavour}")} for name in self._images}

@@ -38,7 +38,7 @@ from common.host import options as opt
 from common.host.bench import precisions_for, variants_for
 from common.host.bench_options import Options
 from common.host.devices import Device, choose_devices
-from common.host.image_registry import Image, Variant, load_images
+from common.host.image_registry import Image, Variant, forms_of, load_images
 from common.host.local_runner import LocalRunner
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.progress import Steps
@@ -228,6 +228,7 @@ class Case:
             "onnx": str(self.model.path(self.model.onnx)) if self.model.onnx else None,
             "classes": self.model.classes,
             "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
+            "forms": {name: str(self.model.form(name)) for name in self.model.forms or {}},
             # what the adapter really runs: a file in its cache, else the exported one
             "model_file": next((str(path) for path in kept if path.is_file()), None),
             "input": str(folder / "batch.npy"),
@@ -324,7 +325,7 @@ def verify(
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, options.weights, on_step)
+        model = runner.ensure_model(options.model, data, options.weights, on_step, forms_of(variants, precisions))
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

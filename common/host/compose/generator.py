@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.host.bench import STUDY_BATCH_SIZES
 from common.host.compose.meeting import OPTIONS
 from common.host.containers.images import SUPPORT
-from common.host.image_registry import Image, Variant, all_variants, default_argument, load_images
+from common.host.image_registry import Image, Variant, all_variants, default_argument, forms_of, load_images
 from common.host.paths import IMAGES, ROOT
+from common.schema import PRECISIONS
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 FILE = ROOT / "compose.yaml"
@@ -56,6 +57,8 @@ class Flavour:
     title: str
     study: tuple[Service, ...]
     more: tuple[Service, ...]
+    #: further forms of the model that they read
+    forms: tuple[str, ...]
 
     def build(self, image: str) -> str:
         """The `build` section of an image, on one line."""
@@ -98,7 +101,14 @@ def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour
         profile = kind if name in first else ("more" if kind == "gpu" else f"more-{kind}")
         services.append(Service(variant, after, profile, variant.image not in built))
         built.add(variant.image)
-    return Flavour(kind, suffix, title, tuple(services[: len(first)]), tuple(services[len(first) :]))
+    return Flavour(
+        kind,
+        suffix,
+        title,
+        tuple(services[: len(first)]),
+        tuple(services[len(first) :]),
+        tuple(forms_of(variants.values(), PRECISIONS)),
+    )
 
 
 def render(images_folder: Path = IMAGES) -> str:

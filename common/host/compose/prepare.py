@@ -12,7 +12,9 @@ from pathlib import Path
 from common.errors import UserError
 from common.host import models
 from common.host.compose.meeting import Meeting, options_from, service
-from common.host.paths import DataFolder
+from common.host.image_registry import all_variants, forms_of, load_images
+from common.host.paths import IMAGES, DataFolder
+from common.schema import PRECISIONS
 
 
 def prepare(flavour: str, meeting: Meeting) -> int:
@@ -31,13 +33,19 @@ def prepare(flavour: str, meeting: Meeting) -> int:
         ):  # fmt: skip
             file.unlink(missing_ok=True)
         found = models.existing_model(wanted, data.models, options.weights)
-        if found is not None:
+        if found is not None and not models.forms_by_image(found, forms_for(flavour)):
             meeting.model_exists.touch()
         give(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
     except OSError as error:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
     print(f"{wanted.name} is there" if found else f"{wanted.name} will be exported", flush=True)
     return 0
+
+
+def forms_for(flavour: str) -> list[str]:
+    """What the export service makes beside the forms that every model has: all that a framework of the sweep may read."""
+    variants = [one for one in all_variants(load_images(IMAGES)).values() if one.precisions(flavour)]
+    return forms_of(variants, PRECISIONS)
 
 
 def give(root: Path, uid: int, gid: int) -> None:
