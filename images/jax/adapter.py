@@ -90,7 +90,7 @@ class JaxAdapter:
         try:
             self._device = jax.devices("cpu" if device == "cpu" else "cuda")[int(device.partition(":")[2] or 0)]
             with jax.default_device(self._device):
-                network = load_model(model, precision)
+                network = load_model(model, precision, draw=False)
             weights = (
                 [v.value for v in network.trainable_variables],
                 [v.value for v in network.non_trainable_variables],
