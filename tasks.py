@@ -561,14 +561,34 @@ def keep(
         print(kept)
 
 
-@task(help={"framework": "name of the new framework: lower-case letters, digits and '-'", "debug": DEBUG_HELP})
+@task(
+    help={
+        "framework": "name of the new framework: lower-case letters, digits and '-'",
+        "package": "its package on PyPI, NAME or NAME==VERSION (default: the newest); asked for on a terminal",
+        "title": "its name for people, in tables and plots; asked for on a terminal; default: the framework's name",
+        "module": "what one imports; default: the package's name with _ for -",
+        "cpu-only": "a Dockerfile on Python's own image and no GPU flavour; default: an NVIDIA base, both flavours",
+        "debug": DEBUG_HELP,
+    }
+)
 @for_people
-def new(_context: Context, framework: str, debug: bool = False) -> None:
-    """Makes a working adapter folder under images/ to fill in."""
-    from common.host.new_image import new_image
+def new(
+    _context: Context,
+    framework: str,
+    package: str = "",
+    title: str = "",
+    module: str = "",
+    cpu_only: bool = False,
+    debug: bool = False,
+) -> None:
+    """Makes a working adapter folder under images/ to fill in: docs/add-a-framework.md."""
+    from common.host.new_image import Filling, new_image
 
-    folder = new_image(framework, IMAGES)
-    print(f"{folder.relative_to(ROOT)} works as it is; its README.md says what to fill in. Try it:")
+    if sys.stdin.isatty():
+        package = package or input("Package on PyPI (empty: numpy, as the template has it): ").strip()
+        title = title or input(f"Name for people (empty: {framework}): ").strip()
+    folder = new_image(framework, IMAGES, Filling(package, title, module, cpu_only))
+    print(f"{folder.relative_to(ROOT)} works as it is; docs/add-a-framework.md says what to fill in. Try it:")
     print(f"invoke bench --framework {framework} --device cpu --quick --runner local")
 
 

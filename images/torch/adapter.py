@@ -41,7 +41,7 @@ def create(variant: str) -> TorchAdapter:
         if variant == "keras-torch":
             os.environ["KERAS_BACKEND"] = "torch"
             if os.environ.get("FRAMEWATT_CACHE_DIR"):
-                os.environ.setdefault("KERAS_HOME", os.path.join(os.environ["FRAMEWATT_CACHE_DIR"], "torch", "keras"))
+                os.environ.setdefault("KERAS_HOME", str(Path(os.environ["FRAMEWATT_CACHE_DIR"]) / "torch" / "keras"))
             importlib.import_module("keras")
     except (ImportError, OSError) as error:
         raise Unsupported(f"{variant} cannot be imported: {onnx_import.first_line(error)}") from error
