@@ -138,7 +138,9 @@ def exercise(request):
         adapter.load(model, request["precision"], device, request["cache_dir"], request.get("threads", 2))
         for io in request["ios"]:
             for batch_size in request["batches"]:
-                facts["cells"].append(one_shape(adapter, io, inputs, outputs, batch_size))
+                facts["cells"].append(
+                    one_shape(adapter, io, inputs, outputs, batch_size, request.get("held", "_inference"))
+                )
         facts.update(versions=adapter.versions(), settings=adapter.settings(), peak=adapter.device_peak_bytes())
     except Unsupported as error:
         facts["unsupported"] = str(error)
@@ -167,13 +169,13 @@ def two_adapters(request):
     }
 
 
-def one_shape(adapter, io, inputs, outputs, batch_size):
-    """Everything that a harness does with one batch size."""
+def one_shape(adapter, io, inputs, outputs, batch_size, held_name):
+    """Everything that a harness does with one batch size. held_name: the attribute that holds what prepare() builds."""
     order = np.arange(batch_size) % len(inputs)
     adapter.prepare(np.ascontiguousarray(inputs[order]), io)
     adapter.run()
     first = adapter.output()
-    held = getattr(adapter, "_inference", None)
+    held = getattr(adapter, held_name)
     other = order[::-1]
     if batch_size == 1:
         other = np.array([3])
@@ -194,7 +196,7 @@ def one_shape(adapter, io, inputs, outputs, batch_size):
         "rel_l2_second": rel_l2(second, outputs[other]),
         "rel_l2_offline": rel_l2(adapter.output(), outputs[other]),
         "changed": rel_l2(second, first),
-        "kept_its_build": getattr(adapter, "_inference", None) is held,
+        "kept_its_build": getattr(adapter, held_name) is held,
         "device_ns": device_ns,
     }
 

@@ -1,7 +1,8 @@
 """Runs in an interpreter that has TensorFlow: `tensorflow_driver.py REQUEST.json`, facts as JSON to the file that it names.
 
 Two actions: `export` makes a miniature of a mobile network (depthwise convolutions, batch normalization, squeeze and
-excitation, hard swish) in the forms that the adapter reads, with all_forms in every form that there is; `exercise` puts one variant through the contract.
+excitation, hard swish) in the forms that the adapter reads, with all_forms in every form that there is; `exercise` puts
+one variant through the contract.
 """
 
 import json
