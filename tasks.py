@@ -708,7 +708,7 @@ def selfbench(
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Writes compose.yaml and the README's table of frameworks anew from the labels of images/*/Dockerfile."""
+    """Writes compose.yaml, the README's table of frameworks and base images in .env anew from the labels of images/*/Dockerfile."""
     from common.host import framework_table
     from common.host.compose import generator, version
     from common.host.image_registry import load_images
@@ -720,6 +720,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         for file, text in (
             (generator.FILE, generator.render()),
             (framework_table.README, framework_table.updated(readme, images)),
+            (generator.ENV, generator.updated_env(generator.ENV.read_text(), images)),
         )
         if not file.is_file() or file.read_text() != text
     }

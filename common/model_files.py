@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -70,8 +70,12 @@ class ModelFiles:
         """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
         try:
             values = json.loads((root / DESCRIPTION).read_text())
-            values.setdefault("forms", None)
-            fields = check(cls, {name: values[name] for name in cls.__dataclass_fields__ if name != "root"})
+            known = {
+                name: values[name] if name in values or field.default is MISSING else field.default
+                for name, field in cls.__dataclass_fields__.items()
+                if name != "root"
+            }
+            fields = check(cls, known)
             fields["input_shape"] = tuple(fields["input_shape"])
             return cls(root=root, **fields)
         except (KeyError, TypeError, ValueError, RecursionError) as error:

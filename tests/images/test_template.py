@@ -102,13 +102,16 @@ def test_the_word_template_is_all_that_has_to_be_replaced(abacus: Path) -> None:
     assert labels["variant.abacus.precisions.cpu"] == "fp32"
     assert labels["variant.abacus.title"] == "abacus"
     copied = re.findall(r"^COPY (\S+) ", dockerfile, re.MULTILINE)
-    assert copied == ["images/abacus/${REQUIREMENTS}", "common", "images/abacus/adapter.py"]
+    assert copied == ["images/abacus/${REQUIREMENTS}", "common", "images/abacus/*.py"]
 
 
-def test_the_dockerfile_has_the_house_shape() -> None:
-    dockerfile = (TEMPLATE / "Dockerfile").read_text()
+@pytest.mark.parametrize(
+    ("name", "requirements"), [("Dockerfile", "requirements.txt"), ("Dockerfile.cpu-only", "requirements-cpu.txt")]
+)
+def test_the_dockerfiles_have_the_house_shape(name: str, requirements: str) -> None:
+    dockerfile = (TEMPLATE / name).read_text()
     arguments = re.findall(r"^ARG (\w+)(?:=(\S+))?$", dockerfile, re.MULTILINE)
-    assert dict(arguments)["REQUIREMENTS"] == "requirements.txt"
+    assert dict(arguments)["REQUIREMENTS"] == requirements
     assert dict(arguments)["BASE_IMAGE"]
     assert re.search(r"^USER 1000", dockerfile, re.MULTILINE)
     # The classic builder knows none of these.

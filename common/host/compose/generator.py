@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.errors import UserError
 from common.host.bench import STUDY_BATCH_SIZES
 from common.host.compose.meeting import OPTIONS
 from common.host.containers.images import SUPPORT
@@ -17,6 +18,9 @@ from common.schema import PRECISIONS
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 FILE = ROOT / "compose.yaml"
+ENV = ROOT / ".env"
+#: line of .env before which the base images of frameworks stand
+_AFTER_BASES = "FRAMEWATT_BASE_SIDECAR="
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
 #: what .env says where it says nothing
@@ -109,6 +113,21 @@ def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour
         tuple(services[len(first) :]),
         tuple(forms_of(variants.values(), PRECISIONS)),
     )
+
+
+def updated_env(text: str, images: list[Image]) -> str:
+    """The text of .env with a line for the base image of every framework that runs on a GPU; what is there stays.
+
+    Raises UserError when the line that these come before is gone.
+    """
+    on_gpu = [image for image in images if any(variant.precisions("gpu") for variant in image.variants)]
+    names = [f"FRAMEWATT_BASE_{image.name.upper().replace('-', '_')}=" for image in on_gpu]
+    lines = text.splitlines(keepends=True)
+    missing = [name for name in names if not any(line.startswith(name) for line in lines)]
+    at = next((i for i, line in enumerate(lines) if line.startswith(_AFTER_BASES)), None)
+    if at is None:
+        raise UserError(f".env has lost its line {_AFTER_BASES}, before which base images stand; put it back")
+    return "".join([*lines[:at], *(f"{name}\n" for name in missing), *lines[at:]])
 
 
 def render(images_folder: Path = IMAGES) -> str:
