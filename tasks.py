@@ -226,7 +226,7 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
-    """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table and report."""
+    """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table, report."""
     from common.host.demo import demo_options
 
     console = default_console()

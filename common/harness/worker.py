@@ -242,6 +242,8 @@ class Worker:
             why_not = one.supports(scenarios.for_one_adapter(cell))
             if why_not is not None:
                 raise Unsupported(why_not)
+            if hasattr(one, "convert"):
+                one.convert(self._model, cell.precision, job.device, job.cache_dir)
             one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
             expect(one, cell)
             one.prepare(batch, cell.io)

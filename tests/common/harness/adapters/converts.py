@@ -10,7 +10,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy import Toy  # noqa: E402
+from toy import Toy
 
 
 def create(variant):
