@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench import Outcome, bench, default_console
-from common.host.bench_options import Options
-from common.host.chosen_runs import run_folders
-from common.host.command_line import DEBUG_HELP, for_people, help_of, takes
+from common.host.bench.command import Outcome, bench, default_console
+from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.plan.options import Options
+from common.host.runs.find import run_folders
 
 
 def _number(text: str, option: str) -> float | None:
@@ -67,7 +67,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
 
 
 def _print_pictures(outcome: Outcome, console: Console) -> None:
-    from common.host.top_classes import print_top_classes
+    from common.host.bench.top_classes import print_top_classes
 
     print_top_classes(outcome.run, console)
 
@@ -115,8 +115,8 @@ FLEET_OPTIONS: dict[str, str] = {
 @takes(Options, leave_out=["gpu"], address="", accelerators="", checkout="")
 def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
     """Looks at the hosts of a Ray cluster: are they fit, and alike? Takes the options of fleet sweep. Exit code 1: something fails."""
-    from common.host.fleet.seats import Wanted
-    from common.host.fleet.up_check import up_check
+    from common.host.fleet.head.targets import Wanted
+    from common.host.fleet.head.up_check import up_check
 
     wanted = Wanted(given["accelerators"], checkout=given["checkout"])
     code = up_check(given["address"], Options.of(given), wanted, default_console(), DataFolder.default())
@@ -138,9 +138,9 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
 @takes(Options, leave_out=["gpu"], address="", accelerators="", per_accelerator="1", checkout="")
 def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures on GPUs of many hosts, through Ray. A re-run continues what was cut short. Exit code 1: some cells are missing."""
-    from common.host.fleet.outcome import finish, print_pictures
-    from common.host.fleet.seats import Wanted
-    from common.host.fleet.sweep import sweep as sweep_fleet
+    from common.host.fleet.head.outcome import finish, print_pictures
+    from common.host.fleet.head.sweep import sweep as sweep_fleet
+    from common.host.fleet.head.targets import Wanted
 
     console, data = default_console(), DataFolder.default()
     wanted = Wanted(given["accelerators"], given["per_accelerator"], given["checkout"])
@@ -174,8 +174,8 @@ PEAK_OPTIONS = (
 @takes(Options, only=PEAK_OPTIONS, max_p99_ms=0.0, longest_try=300.0)
 def peak(_context: Context, given: dict[str, Any]) -> None:
     """The highest rate of random arrivals that each framework serves within a bound of latency, by bisection."""
-    from common.host.peak import bound_of, print_results
-    from common.host.peak import peak as find_peaks
+    from common.host.bench.peak import bound_of, print_results
+    from common.host.bench.peak import peak as find_peaks
 
     console = default_console()
     bound = bound_of(given["max_p99_ms"], given["longest_try"], given["quick"])
@@ -212,8 +212,8 @@ VERIFY_OPTIONS = (
 @takes(Options, only=VERIFY_OPTIONS, io="", pairs=16, block_seconds=1.0)
 def verify(_context: Context, given: dict[str, Any]) -> None:
     """Compares the harness with an independent plain loop of each framework, turn by turn. Exit code 1: a ratio is off."""
-    from common.host.verify import verify as compare_loops
-    from common.host.verify_report import print_result, write_markdown
+    from common.host.verify.command import verify as compare_loops
+    from common.host.verify.report import print_result, write_markdown
 
     console, data = default_console(), DataFolder.default()
     result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
@@ -227,7 +227,7 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
     """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table, report."""
-    from common.host.demo import demo_options
+    from common.host.bench.demo import demo_options
 
     console = default_console()
     data = DataFolder.default()
@@ -319,7 +319,7 @@ def report(
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
-    from analysis.sql_shell import sql_shell
+    from analysis.database.sql_shell import sql_shell
 
     data = DataFolder.default()
     code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.cache / "analysis")
@@ -355,8 +355,8 @@ def import_task(
     debug: bool = False,
 ) -> None:
     """Makes a run of results that others measured; invoke analyze and recommend then take it. Exit code 1 when lines were unusable."""
+    from analysis.importers.import_results import import_results
     from analysis.importers.imported import Facts
-    from analysis.importers.run_folder import import_results
 
     facts = Facts(
         gpu_ordinal=_whole(gpu_ordinal, "--gpu-ordinal", 0),
@@ -402,8 +402,8 @@ def recommend(
     debug: bool = False,
 ) -> None:
     """Says which framework, precision and batch size to take, how sure that is, and what would change it. Exit code 1: none."""
-    from analysis.recommend import Question
-    from analysis.recommend import recommend as answer
+    from analysis.comparisons.recommend import Question
+    from analysis.comparisons.recommend import recommend as answer
 
     question = Question(
         gpu=gpu or None,
@@ -433,7 +433,7 @@ def recommend(
 @for_people
 def compare(_context: Context, run: list[str], cell_a: str = "", cell_b: str = "", debug: bool = False) -> None:
     """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more."""
-    from analysis.compare_runs import compare_cells, compare_folders
+    from analysis.comparisons.runs import compare_cells, compare_folders
 
     if cell_a or cell_b:
         if not (cell_a and cell_b):
@@ -470,9 +470,9 @@ def export(
     _context: Context, model: str = "MobileNetV3L", weights: str = "auto", list: bool = False, debug: bool = False
 ) -> None:
     """Writes a model as Keras, SavedModel and ONNX with its reference output to data/models, once."""
-    from common.host.listing import print_models
-    from common.host.local_runner import LocalRunner
-    from common.host.progress import Steps
+    from common.host.cli.progress import Steps
+    from common.host.frameworks.listing import print_models
+    from common.host.runners.local import LocalRunner
 
     console = default_console()
     if list:
@@ -495,7 +495,7 @@ def export(
 @for_people
 def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = False) -> None:
     """Checks in under a minute whether this machine can be measured on, and says what to do. Exit code 1: something fails."""
-    from common.host.doctor import doctor as examine
+    from common.host.doctor.command import doctor as examine
 
     code = examine(gpu, json, default_console(), DataFolder.default())
     if code:
@@ -506,7 +506,7 @@ def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = F
 @for_people
 def frameworks(_context: Context, debug: bool = False) -> None:
     """What exists under images/, where it can run, and why not."""
-    from common.host.listing import print_frameworks
+    from common.host.frameworks.listing import print_frameworks
 
     print_frameworks(default_console())
 
@@ -532,7 +532,7 @@ def build(
     debug: bool = False,
 ) -> None:
     """Builds the container images; prints size, time and digest of each."""
-    from common.host.containers.building import build_images
+    from common.host.runners.containers.building import build_images
 
     flavour = "cpu" if cpu else "gpu"
     build_images(default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook)
@@ -553,7 +553,7 @@ def keep(
     _context: Context, run: list[str], out: str = "", command: str = "", seal: bool = False, debug: bool = False
 ) -> None:
     """Copies runs as small references that can be committed: all facts, no logs, no paths of this machine."""
-    from common.host.keeping import keep as keep_runs
+    from common.host.runs.keep import keep as keep_runs
 
     data = DataFolder.default()
     target = Path(out) if out else data.root / "reference"
@@ -582,7 +582,7 @@ def new(
     debug: bool = False,
 ) -> None:
     """Makes a working adapter folder under images/ to fill in: docs/add-a-framework.md."""
-    from common.host.new_image import Filling, new_image
+    from common.host.frameworks.scaffold import Filling, new_image
 
     if sys.stdin.isatty():
         package = package or input("Package on PyPI (empty: numpy, as the template has it): ").strip()
@@ -673,29 +673,29 @@ def selfbench(
 ) -> None:
     """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
     if fleet:
-        from common.host.fleet.selfbench import fleet_selfbench
+        from analysis.selfbench.fleet import fleet_selfbench
 
         fleet_selfbench(default_console())
         return
     if gpu:
-        from common.host import selfbench_gpu
-        from common.host.bench_options import Options
         from common.host.paths import DataFolder
+        from common.host.plan.options import Options
+        from common.host.selfbench import gpu as selfbench_gpu
 
         asked = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
         selfbench_gpu.measure(asked, default_console(), DataFolder.default())
         return
     if docker:
-        from common.host.selfbench_containers import measure
+        from common.host.selfbench.containers import measure
 
         measure(default_console())
         return
     if notebook:
-        from common.host import selfbench_frontends
+        from common.host.selfbench import frontends as selfbench_frontends
 
         selfbench_frontends.measure(default_console(), framework)
         return
-    from common.host.selfbench import selfbench as run_selfbench
+    from analysis.selfbench.command import selfbench as run_selfbench
 
     run_selfbench(default_console(), statistics=statistics)
 
@@ -709,9 +709,9 @@ def selfbench(
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
     """Writes compose.yaml, the README's table of frameworks and base images in .env anew from the labels of images/*/Dockerfile."""
-    from common.host import framework_table
     from common.host.compose import generator, version
-    from common.host.image_registry import load_images
+    from common.host.frameworks import readme_table as framework_table
+    from common.host.frameworks.registry import load_images
 
     images = load_images(IMAGES)
     readme = framework_table.README.read_text()

@@ -11,30 +11,26 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.text import Text
 
-from analysis import (
-    browser,
-    energy_intervals,
-    front_ends,
-    hover,
-    published_intervals,
-    render_files,
-    render_front_ends,
-    render_terminal,
-    report,
-    result_intervals,
-    side_by_side,
-    style,
-    tables,
-)
-from analysis.database import Database, open_runs
-from analysis.front_ends import FrontEnds
-from analysis.metrics import HEADLINES, METRICS
+from analysis import style
+from analysis.comparisons import notebook_vs_script as front_ends
+from analysis.comparisons import side_by_side
+from analysis.comparisons.notebook_vs_script import FrontEnds
+from analysis.database.connection import Database, open_runs
+from analysis.output import notebook_vs_script as render_front_ends
+from analysis.output import pdf as browser
+from analysis.output import report
+from analysis.output import table_files as render_files
+from analysis.output import terminal as render_terminal
+from analysis.output import tooltips as hover
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
-from analysis.result_intervals import Intervals
-from analysis.selection import Selection, parse_pivot, parse_sort, parse_where
-from analysis.tables import Table
+from analysis.results import energy_intervals, published_intervals, tables
+from analysis.results import sample_intervals as result_intervals
+from analysis.results.metrics import HEADLINES, METRICS
+from analysis.results.sample_intervals import Intervals
+from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
+from analysis.results.tables import Table
 from common.errors import UserError, unknown
 
 FORMATS = ("md", "csv", "xlsx")
@@ -68,8 +64,8 @@ def analyze(
 
     Runs that were measured in both front ends also get `frontends.csv`, a section in each of these, and a plot.
 
-    where, pivot, sort: see analysis.selection. baseline: variant of the speed-up plot; default: the slowest.
-    limits: what the user knows of device and model, for the roofline plot. cache: see analysis.cache.
+    where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: the slowest.
+    limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.host.image_registry import load_images
+from common.host.frameworks.registry import load_images
 
 IMAGES = Path(__file__).parent.parent / "images"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional
 
-from common.typed import check
+from common.typed_json import check
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from common.cell import Cell
-from common.typed import check
+from common.typed_json import check
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from common.typed import check
+from common.typed_json import check
 
 DESCRIPTION = "model.json"
 #: forms that the exporter always makes, each with a field of its own

@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from common.host import environments, models
+from common.host import models
+from common.host.frameworks import environments
 from common.host.paths import DataFolder
 from common.model_files import ModelFiles
 from common.models import DEFAULT_MODEL

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.reading import Problem
+from analysis.readers.csv_by_line import Problem
 
 #: Lines of one file that are named one by one.
 MOST_LINES = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.reading import Problem
+from analysis.readers.csv_by_line import Problem
 from common.cell import Cell
 from common.errors import UserError
 

@@ -14,7 +14,7 @@ from typing import Any
 from analysis.importers import foreign_csv
 from analysis.importers.foreign_csv import Line, Refused
 from analysis.importers.imported import Facts, Format, Imported, ImportedCell, one_device
-from analysis.reading import Problem
+from analysis.readers.csv_by_line import Problem
 from common.cell import Cell
 
 _RATE = "Inferences/Second"

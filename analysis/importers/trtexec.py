@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.importers.imported import Facts, Format, Imported, ImportedCell, one_device
-from analysis.reading import Problem
+from analysis.readers.csv_by_line import Problem
 from common.cell import Cell
 from common.errors import UserError
 

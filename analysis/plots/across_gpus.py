@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.metrics import Metric
 from analysis.plots.axes import PLAIN, Row, batch_axis, by_series, namer, title
+from analysis.results.metrics import Metric
 
 MOST_PANELS = 16
 

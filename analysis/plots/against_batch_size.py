@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis import style
-from analysis.metrics import Metric
-from analysis.result_intervals import Intervals
+from analysis.results.metrics import Metric
+from analysis.results.sample_intervals import Intervals
 
 Row = Mapping[str, Any]
 

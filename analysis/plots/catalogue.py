@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from analysis import tables
-from analysis.database import Database
-from analysis.front_ends import TITLE, FrontEnds
-from analysis.metrics import METRICS
+from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds
+from analysis.database.connection import Database
 from analysis.plots import (
     across_gpus,
     against_batch_size,
     cold_start,
     efficiency,
     files,
-    front_ends,
     latency_distribution,
     pareto_front,
     power_over_time,
@@ -25,9 +22,12 @@ from analysis.plots import (
     roofline,
     speedup,
 )
+from analysis.plots import notebook_vs_script as front_ends
 from analysis.plots.axes import Row
-from analysis.result_intervals import Intervals
-from analysis.selection import Pivot, parse_pivot
+from analysis.results import tables
+from analysis.results.metrics import METRICS
+from analysis.results.sample_intervals import Intervals
+from analysis.results.selection import Pivot, parse_pivot
 
 #: Metrics that are drawn against batch size; the first are drawn for every run, all of them where they are known.
 AGAINST_BATCH_SIZE = (

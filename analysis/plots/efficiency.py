@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.metrics import METRICS, shown
 from analysis.plots.axes import PLAIN, Row, by_series, namer, title
+from analysis.results.metrics import METRICS, shown
 
 PANELS = ("images_per_joule", "images_per_s_per_watt", "images_per_joule_second")
 

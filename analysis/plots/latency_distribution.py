@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from analysis import style
-from analysis.database import Database
+from analysis.database.connection import Database
 from analysis.plots.axes import Row, by_series, log_axis, namer, title
 
 MOST_PANELS = 4

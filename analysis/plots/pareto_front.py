@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import pareto, style
+from analysis import style
 from analysis.plots.axes import PLAIN, Row, Series, by_series, log_axis, namer, title
-from analysis.response import response_ms
+from analysis.results import pareto
+from analysis.results.latency import response_ms
 
 Value = Callable[[Row], float | None]
 

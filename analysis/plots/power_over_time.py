@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.database import Database
+from analysis.database.connection import Database
 from common.schema import PHASE_NAMES
 
 #: Readings of one meter that are drawn; more are averaged within equal stretches of time.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.plots.axes import PLAIN, Row, Series, batch_axis, by_series, log_axis, namer
-from analysis.result_intervals import Intervals
+from analysis.results.sample_intervals import Intervals
 
 
 def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str | None = None) -> Figure | None:

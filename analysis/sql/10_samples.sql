@@ -1,5 +1,5 @@
 -- The schema `live` works on the files of some runs at a time: Python puts their rows into `sample_times` and `batch`
--- (analysis/loading.py), what the views of `live` find goes into tables of the same name in `batch`, and what is to stay is
+-- (analysis/database/loading.py), what the views of `live` find goes into tables of the same name in `batch`, and what is to stay is
 -- added to those in `main`. Nothing of it is made where all runs come from the cache.
 CREATE SCHEMA live;
 CREATE SCHEMA batch;

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from common.harness.idle import spell_without_context
 from common.job import Job
-from common.turns import device_lock, turn
+from common.locks import device_lock, turn
 
 #: the sidecar shall have its first reading on disk before anything is measured
 POWER_WITHIN_SECONDS = 20.0

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.fleet.scratch import leftovers as fleet_leftovers
+from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.paths import ENVIRONMENTS, DataFolder
 
 
@@ -66,7 +66,7 @@ def clean(
 
 def _clean_engine(console: Console, *, images: bool) -> None:
     """Containers, volumes and, if asked, images that carry framewatt's label. Without an engine only --images is an error."""
-    from common.host.containers import engine, leftovers
+    from common.host.runners.containers import engine, leftovers
 
     try:
         client = engine.connect()

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host import environments
-from common.host.fleet.install import install as install_ray
-from common.host.image_registry import load_images
+from common.host.cli.progress import Steps
+from common.host.fleet.transport.install import install as install_ray
+from common.host.frameworks import environments
+from common.host.frameworks.registry import load_images
 from common.host.models import ensure_model, find_model
 from common.host.paths import IMAGES, ROOT, DataFolder
-from common.host.progress import Steps
 from common.models import DEFAULT_MODEL
 
 

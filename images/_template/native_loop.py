@@ -15,11 +15,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np  # noqa: E402
 
-from common.alternation import Refusal, plain_loop, serve  # noqa: E402
+from common.interleaving import Refusal, plain_loop, serve  # noqa: E402
 
 
 class Loop:
-    """facts and block() are what common/alternation.py asks for."""
+    """facts and block() are what common/interleaving.py asks for."""
 
     def __init__(self, request: Dict[str, Any]) -> None:
         # Yours: the framework's own calls. request["settings"] is what the adapter's settings() said for this shape;

@@ -15,7 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import numpy as np  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
-from common.alternation import Refusal, plain_loop, serve  # noqa: E402
+from common.interleaving import Refusal, plain_loop, serve  # noqa: E402
 
 _FORMS = {"fp32": "tflite", "int8-dynamic": "tflite-int8-dynamic"}
 

@@ -17,7 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
-from common.alternation import Refusal, plain_loop, serve  # noqa: E402
+from common.interleaving import Refusal, plain_loop, serve  # noqa: E402
 
 #: those of the adapter's settings that are options of the CUDA provider
 _CUDA_OPTIONS = (

@@ -18,7 +18,7 @@ import openvino as ov  # noqa: E402
 import openvino.properties as props  # noqa: E402
 import openvino.properties.hint as hints  # noqa: E402
 
-from common.alternation import plain_loop, serve  # noqa: E402
+from common.interleaving import plain_loop, serve  # noqa: E402
 
 
 class Loop:

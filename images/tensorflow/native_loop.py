@@ -19,7 +19,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from common.alternation import Refusal, plain_loop, serve  # noqa: E402
+from common.interleaving import Refusal, plain_loop, serve  # noqa: E402
 
 
 def concrete_function(path: str, jit: bool) -> Callable[[Any], Any]:

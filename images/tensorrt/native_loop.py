@@ -18,7 +18,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np  # noqa: E402
 
-from common.alternation import Refusal, plain_loop, serve  # noqa: E402
+from common.interleaving import Refusal, plain_loop, serve  # noqa: E402
 
 _TYPES = {"FLOAT": np.float32, "HALF": np.float16}
 

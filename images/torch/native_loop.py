@@ -21,7 +21,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from common.alternation import plain_loop, serve  # noqa: E402
+from common.interleaving import plain_loop, serve  # noqa: E402
 from images.torch import convolution_wrapping, convolutions, onnx_import  # noqa: E402
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.database import Database, open_runs
+from analysis.database.connection import Database, open_runs
 from common import schema
 from common.cell import Cell
 

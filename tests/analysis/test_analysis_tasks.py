@@ -10,7 +10,7 @@ import pytest
 from invoke.collection import Collection
 
 import tasks
-from common.host.program import with_named_words
+from common.host.cli.program import with_named_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONTEXTS = {str(context.name): context for context in Collection.from_module(tasks).to_contexts()}
@@ -38,7 +38,7 @@ def test_bare_words(words: str, understood: str) -> None:
 )
 def test_one_line_and_exit_code_2(words: list[str], message: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "common.host.program", *words],
+        [sys.executable, "-m", "common.host.cli.program", *words],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis import tables
 from analysis.analyze import all_intervals
-from analysis.selection import Selection
+from analysis.results import tables
+from analysis.results.selection import Selection
 from common import schema
 from common.cell import Cell
 

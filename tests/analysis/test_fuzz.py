@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import reading, run_facts
-from analysis.database import open_runs
+from analysis.database.connection import open_runs
+from analysis.readers import csv_by_line as reading
+from analysis.readers import run_json as run_facts
 from common import schema
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

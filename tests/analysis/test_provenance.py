@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis import tables
-from analysis.selection import Selection
+from analysis.results import tables
+from analysis.results.selection import Selection
 from common import schema
 from common.cell import Cell
 

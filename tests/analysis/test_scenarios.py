@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import durations, result_intervals
-from analysis.database import Database
+from analysis.database.connection import Database
+from analysis.results import durations
+from analysis.results import sample_intervals as result_intervals
 from common import schema
 from tests.analysis.conftest import RunBuilder
 
@@ -90,9 +91,9 @@ def test_intervals_count_groups_and_batches_as_one_step(database: Database) -> N
 
 
 def test_no_table_mixes_scenarios(database: Database) -> None:
-    from analysis.selection import Selection
-    from analysis.tables import build as build_tables
-    from analysis.tables import load
+    from analysis.results.selection import Selection
+    from analysis.results.tables import build as build_tables
+    from analysis.results.tables import load
 
     tables = build_tables(database, load(database, Selection()))
     for table in tables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.style import look
-from common.host.image_registry import load_images
+from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from common.cell import Cell
 from common.errors import UserError
-from common.host.runs import Run, find_unfinished, read_run
+from common.host.runs.run import Run, find_unfinished, read_run
 from common.job import Job, Settings
 from common.model_files import DESCRIPTION, ModelFiles
-from common.typed import check
+from common.typed_json import check
 
 JOB = Job(
     "/run", "/model", "adapter.py", "toy", "cpu", "CPU", "", "/cache", "local",

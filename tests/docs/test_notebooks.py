@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from common.host import environments
+from common.host.frameworks import environments
 from common.host.paths import ROOT
 
 FOLDER = ROOT / "docs" / "notebooks"

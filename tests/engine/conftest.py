@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from common.host.bench import Outcome, bench
-from common.host.bench_options import Options
-from common.host.containers import engine, images
+from common.host.bench.command import Outcome, bench
 from common.host.paths import ROOT, DataFolder
+from common.host.plan.options import Options
+from common.host.runners.containers import engine, images
 
 BASE = "local/framewatt-base:latest"
 #: of images, containers and volumes of these tests; other checkouts may test on the same engine

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.host.containers import engine, images, leftovers
-from common.host.containers.limits import Limits
 from common.host.paths import ROOT
+from common.host.runners.containers import engine, images, leftovers
+from common.host.runners.containers.limits import Limits
 from tests.engine.conftest import BASE, PREFIX, Bench
 from tests.fake_nvml import build as fake_nvml
 

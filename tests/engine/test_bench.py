@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from common.host.containers import engine, runner
-from common.host.runs import read_run
+from common.host.runners.containers import engine, runner
+from common.host.runs.run import read_run
 from common.schema import header
 from tests.engine.conftest import PREFIX, Bench, by_batch, containers, measuring, running, wait_for
 
@@ -135,10 +135,10 @@ def test_after_kill_9_of_the_host_the_next_run_removes_and_resumes(run_bench: Be
 
 def test_a_name_that_is_taken_is_said_in_one_line(run_bench: Bench, client: Any) -> None:
     from common.errors import UserError
-    from common.host.containers.engine import explained
-    from common.host.containers.images import tag_of
-    from common.host.containers.limits import Limits
-    from common.host.containers.runner import DockerRunner
+    from common.host.runners.containers.engine import explained
+    from common.host.runners.containers.images import tag_of
+    from common.host.runners.containers.limits import Limits
+    from common.host.runners.containers.runner import DockerRunner
 
     docker_runner = DockerRunner({}, Limits())
     container = docker_runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-clash", [])

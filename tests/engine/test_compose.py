@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from common.host.containers.images import tag_of
 from common.host.paths import ROOT, DataFolder
+from common.host.runners.containers.images import tag_of
 from tests.engine.conftest import PREFIX, measuring, rows, running, wait_for
 
 PROJECT = PREFIX

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from common.host.containers import engine, images
+from common.host.runners.containers import engine, images
 from tests.common.host.faults.chaos import SEED, check_run, check_table, disturbed_sweeps, moments
 from tests.common.host.faults.conftest import CELLS, TOY, World, make_world, nvml  # noqa: F401
 from tests.engine.conftest import PREFIX

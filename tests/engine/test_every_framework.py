@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from common.host.containers.images import tag_of
-from common.host.image_registry import Variant, load_images
+from common.host.frameworks.registry import Variant, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.runners.containers.images import tag_of
 from common.model_files import ModelFiles
 from tests.engine.conftest import PREFIX, Bench, build, rows, running, wait_for
 

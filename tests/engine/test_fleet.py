@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from common.host.bench import request_of
+from common.host.bench.command import request_of
 from common.host.devices import the_cpu
-from common.host.fleet.code import code_digest
-from common.host.fleet.collect import Receiving
-from common.host.fleet.on_host import on_host, stop_agents
-from common.host.image_registry import load_images
-from common.host.part import work_key
+from common.host.fleet.head.collect import Receiving
+from common.host.fleet.worker.code_digest import code_digest
+from common.host.fleet.worker.on_host import on_host, stop_agents
+from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT
-from common.host.plan import make_plan, planned_keys
+from common.host.plan.jobs import make_plan, planned_keys
+from common.host.plan.subset import work_key
 from tests.engine.conftest import Bench, by_batch, containers, running, wait_for
 
 Spec = Callable[..., dict[str, Any]]

@@ -14,16 +14,16 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench import open_run, run_all, settings_of
-from common.host.containers import engine
-from common.host.containers.images import tag_of
-from common.host.containers.limits import Limits
-from common.host.containers.runner import DockerRunner
+from common.host.bench.command import open_run, run_all, settings_of
 from common.host.devices import Device
-from common.host.image_registry import Variant, load_images
+from common.host.frameworks.registry import Variant, load_images
 from common.host.paths import IMAGES
-from common.host.plan import Request, make_plan
-from common.host.runner import Context
+from common.host.plan.jobs import Request, make_plan
+from common.host.runners.base import Context
+from common.host.runners.containers import engine
+from common.host.runners.containers.images import tag_of
+from common.host.runners.containers.limits import Limits
+from common.host.runners.containers.runner import DockerRunner
 from tests.engine.conftest import PREFIX, Bench, wait_for
 from tests.engine.test_hardening import inside, status
 from tests.fake_nvml import build

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.host.containers import images
 from common.host.paths import ROOT, DataFolder
+from common.host.runners.containers import images
 from tests.engine.conftest import BASE, Bench, measuring, rows, running, wait_for
 from tests.engine.test_bench import Background
 from tests.engine.test_compose import PROJECT, environment

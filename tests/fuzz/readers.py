@@ -20,9 +20,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from analysis import reading, run_facts
 from analysis.importers import perf_analyzer, trtexec
 from analysis.importers.imported import Facts, Format
+from analysis.readers import csv_by_line as reading
+from analysis.readers import run_json as run_facts
 from common import schema
 from common.cell import Cell
 from common.errors import UserError

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from common.host import environments
-from common.host.bench import bench
-from common.host.bench_options import Options
+from common.host.bench.command import bench
+from common.host.frameworks import environments
 from common.host.paths import ROOT, DataFolder
+from common.host.plan.options import Options
 
 SETTINGS = {
     "min_seconds": 0.5, "max_seconds": 1.0, "warmup_max_seconds": 0.5, "idle_seconds": 0.0, "min_samples": 16,

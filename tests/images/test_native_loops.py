@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from common.host.devices import list_gpus, the_cpu
-from common.host.image_registry import all_variants, load_images
-from common.host.new_image import new_image
+from common.host.frameworks.registry import all_variants, load_images
+from common.host.frameworks.scaffold import new_image
 from common.host.paths import IMAGES, DataFolder
-from common.host.verify import Case, compare
+from common.host.verify.command import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
 
 REPOSITORY = Path(__file__).resolve().parents[2]

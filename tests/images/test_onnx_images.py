@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from common.host.image_registry import load_images
+from common.host.frameworks.registry import load_images
 from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3

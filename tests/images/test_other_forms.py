@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from common.harness.parity import TOLERANCES
-from common.host import environments, models
-from common.host.image_registry import all_variants, forms_of, load_images
+from common.host import models
+from common.host.frameworks import environments
+from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.model_files import ModelFiles
 from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.cell import Cell
-from common.host.image_registry import Image, Variant, load_images
+from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, ROOT
 from common.job import Job, Settings
 

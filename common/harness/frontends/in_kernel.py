@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 from typing import Dict, List
 
-from common.alternation import serve
 from common.harness import worker
-from common.harness.alternating import HarnessSide
+from common.harness.interleaved_side import HarnessSide
+from common.interleaving import serve
 from common.job import Job
 
 #: what a notebook brings into the process, named in the rows
@@ -28,7 +28,7 @@ def work(arguments: List[str], channel: int) -> int:
 
 
 def take_turns(job: str, commands: int, answers: int, channel: int) -> None:
-    """The harness's side of common/alternation.py in this kernel. commands, answers: descriptors of its two streams."""
+    """The harness's side of common/interleaving.py in this kernel. commands, answers: descriptors of its two streams."""
     with socket.socket(fileno=channel) as client:
         lend_output(client)
     with os.fdopen(commands) as lines, os.fdopen(answers, "w") as answer:

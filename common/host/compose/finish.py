@@ -11,15 +11,15 @@ from common.errors import UserError
 from common.harness import journal
 from common.harness.rows import begin_row
 from common.harness.writer import write_cell
-from common.host.bench import default_console
-from common.host.compose.meeting import Meeting, service
+from common.host.bench.command import default_console
 from common.host.compose.prepare import give
-from common.host.lost_cells import started_cells
+from common.host.compose.rendezvous import Meeting, service
 from common.host.paths import ROOT, DataFolder
-from common.host.runs import Run, read_run
+from common.host.runners.lost_cells import started_cells
+from common.host.runs.run import Run, read_run
 from common.job import Job
+from common.locks import APPEARS_WITHIN_SECONDS, wait_for_end
 from common.model_files import ModelFiles
-from common.turns import APPEARS_WITHIN_SECONDS, wait_for_end
 
 SIDECAR_ENDS_WITHIN_SECONDS = 10.0
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.host import models
-from common.host import options as opt
-from common.host.bench import (
+from common.host.bench.command import (
     QUICK_BATCH_SIZES,
     STUDY_BATCH_SIZES,
     default_console,
@@ -19,15 +18,16 @@ from common.host.bench import (
     settings_of,
     variants_for,
 )
-from common.host.bench_options import Options
-from common.host.compose.meeting import Meeting, gpu_name, options_from, service
-from common.host.containers.images import tag_of
+from common.host.cli import parsing as opt
+from common.host.compose.rendezvous import Meeting, gpu_name, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
-from common.host.image_registry import Image, load_images
+from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan import PlannedJob, Request, make_plan
-from common.host.runner import SidecarState
-from common.host.runs import Run
+from common.host.plan.jobs import PlannedJob, Request, make_plan
+from common.host.plan.options import Options
+from common.host.runners.base import SidecarState
+from common.host.runners.containers.images import tag_of
+from common.host.runs.run import Run
 from common.job import Job
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, IO_MODES

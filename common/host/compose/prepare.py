@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.host import models
-from common.host.compose.meeting import Meeting, options_from, service
-from common.host.image_registry import all_variants, forms_of, load_images
+from common.host.compose.rendezvous import Meeting, options_from, service
+from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.schema import PRECISIONS
 

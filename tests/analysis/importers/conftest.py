@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from analysis.database import Database, open_runs
+from analysis.database.connection import Database, open_runs
+from analysis.importers.import_results import ImportResult, import_results
 from analysis.importers.imported import Facts
-from analysis.importers.run_folder import ImportResult, import_results
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 #: folder -> which of the machine's GPUs ran, as the README of the data says

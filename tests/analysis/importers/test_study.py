@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from analysis import front_ends
-from analysis.database import Database, open_runs
-from analysis.selection import Selection
-from analysis.tables import load
+from analysis.comparisons import notebook_vs_script as front_ends
+from analysis.database.connection import Database, open_runs
+from analysis.results.selection import Selection
+from analysis.results.tables import load
 from common.errors import UserError
 
 TIMES = "Batch_Size,Elapsed_Times,Throughput,Latency,GPU_Memory_Usage\n"

@@ -8,11 +8,12 @@ from pathlib import Path
 import matplotlib as mpl
 from rich.console import Console
 
-from analysis import published_intervals, style, tables
-from analysis.database import Database
+from analysis import style
+from analysis.comparisons.recommend import Question, recommend
+from analysis.database.connection import Database
 from analysis.plots.catalogue import Gallery
-from analysis.recommend import Question, recommend
-from analysis.selection import Selection
+from analysis.results import published_intervals, tables
+from analysis.results.selection import Selection
 
 
 def asked(runs: Mapping[str, Path], question: Question, where: str | None = None) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.database import Database
+from analysis.database.connection import Database
 from analysis.importers.study import FRAMEWORKS
 
 #: names of GPUs in the study's tables -> device names

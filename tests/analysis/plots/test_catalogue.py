@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import published_intervals, result_intervals, style, tables
-from analysis.database import Database
+from analysis import style
+from analysis.database.connection import Database
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
-from analysis.selection import Selection
+from analysis.results import published_intervals, tables
+from analysis.results import sample_intervals as result_intervals
+from analysis.results.selection import Selection
 
 MS = 10**6
 SECOND = 10**9

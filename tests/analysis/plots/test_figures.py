@@ -10,7 +10,7 @@ import pytest
 from analysis import style
 from analysis.plots import power_throughput, roofline
 from analysis.plots.roofline import Limits
-from analysis.response import response_ms
+from analysis.results.latency import response_ms
 
 
 def test_a_line_with_its_r2() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import synthetic_streams as synthetic
-from analysis.selfbench_statistics import run_stream, stopping_figures
+from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench.operating_characteristics import run_stream, stopping_figures
 from common.harness import stopping
 from common.harness.stopping import StoppingRule, WarmupRule
 

@@ -10,8 +10,8 @@ import pytest
 
 from common.errors import UserError
 from common.host.compose import generator, version
-from common.host.compose.meeting import OPTIONS, gpu_name, options_from
-from common.host.image_registry import load_images
+from common.host.compose.rendezvous import OPTIONS, gpu_name, options_from
+from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT
 
 

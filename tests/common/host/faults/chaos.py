@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from analysis import reading
-from analysis.database import open_runs
+from analysis.database.connection import open_runs
+from analysis.readers import csv_by_line as reading
 from tests.common.host.faults.conftest import CELLS, World, read_rows
 
 SEED = int(os.environ.get("FRAMEWATT_CHAOS_SEED", random.SystemRandom().randrange(10**6)))

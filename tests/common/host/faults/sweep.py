@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench import bench
-from common.host.bench_options import Options
+from common.host.bench.command import bench
 from common.host.paths import DataFolder
+from common.host.plan.options import Options
 
 SETTINGS = {
     "min_seconds": 0.05, "max_seconds": 0.2, "min_samples": 16, "min_images": 16, "precision_of_median": 0.5,
@@ -27,7 +27,7 @@ SETTINGS = {
 
 def pretend_gpus() -> None:
     """A container that asks for a GPU gets the stand-in's library, which FRAMEWATT_CONTAINER_MOUNTS shows it."""
-    from common.host.containers.runner import DockerRunner
+    from common.host.runners.containers.runner import DockerRunner
 
     library = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]}
     DockerRunner._device_arguments = lambda self, device: {"environment": library}  # type: ignore[method-assign]

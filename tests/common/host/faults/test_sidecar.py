@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import reading
-from analysis.database import open_runs
+from analysis.database.connection import open_runs
+from analysis.readers import csv_by_line as reading
 from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
 
 

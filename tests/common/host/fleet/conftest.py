@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from common.host.fleet.loopback import on_loopback
+from common.host.fleet.transport.loopback import on_loopback
 from tests.common.host.faults.conftest import DOCKERFILE, ROOT, TOY, descendants, make_model
 from tests.fake_nvml import build
 
@@ -145,7 +145,7 @@ class Fleet:
 
     def run(self, data: Path, *words: str, task: str = "sweep", **variables: str) -> tuple[int, str]:
         """`invoke fleet sweep` as it is typed, with these variables of the environment."""
-        command = ("-m", "common.host.program", "fleet", task, "--address", self.address, *words)
+        command = ("-m", "common.host.cli.program", "fleet", task, "--address", self.address, *words)
         process = self._start(data, *command, **variables)
         said, _ = process.communicate(timeout=150)
         return process.returncode, said

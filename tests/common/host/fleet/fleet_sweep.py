@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from common.host.bench_options import Options
-from common.host.command_line import for_people
-from common.host.fleet.outcome import finish
-from common.host.fleet.seats import Wanted
-from common.host.fleet.sweep import sweep
+from common.host.cli.command_line import for_people
+from common.host.fleet.head.outcome import finish
+from common.host.fleet.head.sweep import sweep
+from common.host.fleet.head.targets import Wanted
 from common.host.paths import DataFolder
+from common.host.plan.options import Options
 
 
 @for_people

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from analysis.database import open_runs
-from common.host.bench_options import Options
-from common.host.fleet.link import Changed, Link
-from common.host.fleet.loop import Order
-from common.host.fleet.on_host import AGENT
-from common.host.fleet.seats import Seat, Work
-from common.host.fleet.selfbench_host import work_keys
-from common.host.fleet.sweep import run_sweep
-from common.host.part import work_key
+from analysis.database.connection import open_runs
+from common.host.fleet.head.loop import Order
+from common.host.fleet.head.sweep import run_sweep
+from common.host.fleet.head.targets import Seat, Work
+from common.host.fleet.transport.link import Changed, Link
+from common.host.fleet.transport.simulated_host import work_keys
+from common.host.fleet.worker.on_host import AGENT
 from common.host.paths import DataFolder
+from common.host.plan.options import Options
+from common.host.plan.subset import work_key
 from tests.common.host.faults.conftest import descendants, read_rows, wait_for
 from tests.common.host.fleet.conftest import TYPED, Fleet, cells, runs_of
 from tests.fake_nvml import build
@@ -155,7 +155,7 @@ def test_the_simulated_fleet_of_selfbench_is_a_sweep_too(fleet: Fleet, data: Pat
     work = Work({Seat("A2", number): tuple(work_keys(6)) for number in range(1, 5)})
     order = Order("selfbench", "selfbench", 1, Options(), "gpu", "none")
     folder = DataFolder(data)
-    with Link(fleet.address, folder, ("-m", "common.host.fleet.selfbench_link")) as link:
+    with Link(fleet.address, folder, ("-m", "common.host.fleet.transport.simulated_link")) as link:
         (news,) = link.poll(30.0)
         assert isinstance(news, Changed)
         result = run_sweep(order, work, None, link, news.nodes, {}, Console(quiet=True), folder.results)

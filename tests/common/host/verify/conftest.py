@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from common.host.devices import Device
-from common.host.image_registry import Image, Variant
-from common.host.verify import Case
+from common.host.frameworks.registry import Image, Variant
+from common.host.verify.command import Case
 from common.model_files import DESCRIPTION, ModelFiles
 
 ADAPTER = """
@@ -58,7 +58,7 @@ import sys
 
 import numpy as np
 
-from common.alternation import Refusal, plain_loop, serve
+from common.interleaving import Refusal, plain_loop, serve
 
 request = json.loads(open(sys.argv[1]).read())
 

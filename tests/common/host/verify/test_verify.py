@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.intervals import Interval
 from common.errors import UserError
-from common.host.bench_options import Options
 from common.host.devices import Device
 from common.host.paths import DataFolder
-from common.host.verify import Case, Result, Verdict, compare, ratio_of, verify
-from common.host.verify_report import HEADINGS, markdown, print_result, write_markdown
+from common.host.plan.options import Options
+from common.host.verify.command import Case, Result, Verdict, compare, ratio_of, verify
+from common.host.verify.report import HEADINGS, markdown, print_result, write_markdown
+from common.stats.intervals import Interval
 
 Make = Callable[..., Case]
 
@@ -97,7 +97,7 @@ def test_a_side_that_dies_in_the_middle_is_the_rows_reason(make_case: Make, tmp_
 
 
 def test_a_side_that_hangs_is_ended(make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.host.verify.BLOCK_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("common.host.verify.command.BLOCK_GRACE_SECONDS", 0.3)
     row = compare(make_case(block="import time; time.sleep(60)"), 11, 0.01, tmp_path)
     assert row.reason.startswith("the independent loop ended with exit code -9")
 

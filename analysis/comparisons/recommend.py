@@ -1,0 +1,491 @@
+"""`invoke recommend`: which framework, precision and batch size under given limits, and how sure that is.
+
+The best cell by one objective among those that meet every limit; the runner-up is the best cell of another framework or
+precision. UNCLEAR where their intervals overlap or one of the two is unknown. A cell whose figure for a limit is not
+known does not meet it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from analysis import style
+from analysis.database.connection import Database, open_runs
+from analysis.results import pareto, published_intervals, tables
+from analysis.results import sample_intervals as result_intervals
+from analysis.results.latency import PERCENTILES, response_ms
+from analysis.results.metrics import shown
+from analysis.results.sample_intervals import Intervals
+from analysis.results.selection import parse_where
+from common.errors import UserError, unknown
+
+Row = Mapping[str, Any]
+
+#: What must not differ among cells of which one is recommended.
+APART = ("model", "io", "scenario", "target_rate_per_s")
+#: Of the cells that meet the limits so many, the best ones, are asked for intervals, which read samples; the others are too
+#: far behind to be rivals.
+MOST_INTERVALS = 200
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a cell with the ends of its 95 % interval, where known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def text(self, unit: str) -> str:
+        ends = "" if self.low is None or self.high is None else f" [{shown(self.low)}, {shown(self.high)}]"
+        return f"{shown(self.value)}{f' {unit}' if unit else ''}{ends}"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that an objective or a limit is about. better: 1 where more is better, -1 where less is."""
+
+    name: str
+    title: str
+    unit: str
+    better: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    """bound: the most (less is better) or the least (more is better) that is allowed. option: what set it."""
+
+    quantity: Quantity
+    bound: float
+    option: str
+
+    def met(self, candidate: Candidate) -> bool:
+        return self.excess(candidate) <= 1
+
+    def excess(self, candidate: Candidate) -> float:
+        """How many times over the limit, 1 and below where it is met; infinite where the figure is unknown."""
+        figure = candidate.figures.get(self.quantity.name)
+        if figure is None or (self.quantity.better > 0 and figure.value <= 0):
+            return math.inf
+        return figure.value / self.bound if self.quantity.better < 0 else self.bound / figure.value
+
+    def certain(self, candidate: Candidate) -> bool:
+        """Whether the whole interval meets it, as far as there is one."""
+        figure = candidate.figures[self.quantity.name]
+        worst = figure.high if self.quantity.better < 0 else figure.low
+        return worst is None or (worst <= self.bound if self.quantity.better < 0 else worst >= self.bound)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One cell. figures: quantity name -> figure, only of what is known."""
+
+    variant: str
+    precision: str
+    batch_size: int
+    figures: Mapping[str, Figure]
+    row: Row
+
+    @property
+    def name(self) -> str:
+        text = f"{style.look(self.variant).title} {self.precision} at batch {self.batch_size}"
+        streams = self.row.get("streams") or 1
+        return f"{text} with {streams} in flight" if streams > 1 else text
+
+
+@dataclass(frozen=True)
+class Change:
+    """What another bound of one limit would do. bound: the new one; winner: who would then be best."""
+
+    limit: Limit
+    bound: float
+    winner: Candidate | None
+    loosened: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
+
+    clear: whether the winner's interval is apart from that of every cell of another framework or precision.
+    rivals: those whose intervals overlap the winner's, or of which that cannot be told.
+    """
+
+    winner: Candidate | None
+    runner_up: Candidate | None
+    clear: bool
+    rivals: tuple[Candidate, ...]
+    changes: tuple[Change, ...]
+    nearest: Candidate | None
+    meeting: int
+
+
+def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit]) -> Decision:
+    """The decision, from figures alone. Candidates without the objective's figure are never the winner."""
+    known = [one for one in candidates if objective.name in one.figures]
+    meeting = _ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
+    if not meeting:
+        misses = [(max((limit.excess(one) for limit in limits), default=math.inf), one) for one in known]
+        nearest = min((miss for miss in misses if miss[0] < math.inf), key=lambda miss: miss[0], default=None)
+        return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
+    winner = meeting[0]
+    others = [
+        one for one in meeting[1:MOST_INTERVALS] if (one.variant, one.precision) != (winner.variant, winner.precision)
+    ]
+    rivals = tuple(one for one in others if not _apart(winner, one, objective))
+    changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
+    return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meeting))
+
+
+def _ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candidate]:
+    """Best first; of equals the smaller batch."""
+    return sorted(
+        candidates, key=lambda one: (-objective.better * one.figures[objective.name].value, one.batch_size, one.name)
+    )
+
+
+def _apart(one: Candidate, other: Candidate, objective: Quantity) -> bool:
+    a, b = one.figures[objective.name], other.figures[objective.name]
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return a.low > b.high or b.low > a.high
+
+
+def _changes(
+    limit: Limit, known: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit], winner: Candidate
+) -> list[Change]:
+    """The nearest looser bound that lets a better cell in, and the tightest bound that still keeps the winner."""
+    rest = [other for other in limits if other is not limit]
+    allowed = [one for one in known if all(other.met(one) for other in rest) and limit.excess(one) < math.inf]
+    best = objective.better * winner.figures[objective.name].value
+    outside = [
+        one for one in allowed if not limit.met(one) and objective.better * one.figures[objective.name].value > best
+    ]
+    found = []
+    if outside:
+        entering = min(outside, key=limit.excess)
+        found.append(Change(limit, entering.figures[limit.quantity.name].value, entering, loosened=True))
+    figure = winner.figures[limit.quantity.name].value
+    tighter = replace(limit, bound=figure)
+    left = _ranked([one for one in allowed if one is not winner and tighter.excess(one) < 1], objective)
+    found.append(Change(limit, figure, left[0] if left else None, loosened=False))
+    return found
+
+
+# --- from runs to candidates ------------------------------------------------------------------------------------
+
+THROUGHPUT = Quantity("throughput", "throughput", "images/s", 1)
+POWER = Quantity("power", "power", "W", -1)
+JOULES = Quantity("joules", "energy per image", "mJ", -1)
+
+
+def latency(percentile: int, rows: Sequence[Row] = ()) -> Quantity:
+    """Named for what it is in these rows: imported passes know the mean of a batch only."""
+    bases = {basis for row in rows if (basis := response_ms(row, percentile)[1]) != "unknown"}
+    name = "median latency" if percentile == 50 else f"latency p{percentile}"
+    if "mean over a pass" in bases:
+        name = "mean latency" if len(bases) == 1 else "median (imported: mean) latency"
+    return Quantity("latency", f"{name} of a batch", "ms", -1)
+
+
+def cost(price_per_kwh: float) -> Quantity:
+    return Quantity("cost", f"energy cost of a million images at {price_per_kwh:g} per kWh", "", -1)
+
+
+OBJECTIVES = ("throughput", "joules", "latency", "cost")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user asks. Limits: None where there is none. percentile: which latency is meant: 50, 90, 95 or 99."""
+
+    gpu: str | None = None
+    objective: str = "throughput"
+    max_latency_ms: float | None = None
+    percentile: int = 50
+    max_power_w: float | None = None
+    min_throughput: float | None = None
+    price_per_kwh: float | None = None
+
+    def checked(self) -> Question:
+        """Itself; UserError for what cannot be asked."""
+        if self.objective not in OBJECTIVES:
+            raise unknown("objective", self.objective, OBJECTIVES)
+        if self.percentile not in PERCENTILES:
+            raise UserError(f"there is no percentile {self.percentile}; there is {', '.join(map(str, PERCENTILES))}")
+        for name in ("max_latency_ms", "max_power_w", "min_throughput", "price_per_kwh"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UserError(f"--{name.replace('_', '-')} is a positive number, not {value:g}")
+        if self.objective == "cost" and self.price_per_kwh is None:
+            raise UserError("the objective cost needs a price: give --price-per-kwh")
+        return self
+
+    def quantity(self, rows: Sequence[Row] = ()) -> Quantity:
+        if self.objective == "cost":
+            return cost(self.price_per_kwh or 0.0)
+        return {"throughput": THROUGHPUT, "joules": JOULES, "latency": latency(self.percentile, rows)}[self.objective]
+
+    def limits(self, rows: Sequence[Row] = ()) -> list[Limit]:
+        given = (
+            (latency(self.percentile, rows), self.max_latency_ms, "--max-latency-ms"),
+            (POWER, self.max_power_w, "--max-power-w"),
+            (THROUGHPUT, self.min_throughput, "--min-throughput"),
+        )
+        return [Limit(quantity, bound, option) for quantity, bound, option in given if bound is not None]
+
+
+def recommend(
+    runs: Sequence[Path],
+    question: Question,
+    console: Console,
+    *,
+    where: str | Sequence[str] | None = None,
+    cache: Path | None = None,
+) -> int:
+    """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell meets the limits.
+
+    where: see analysis.results.selection. cache: see analysis.database.cache.
+    Raises UserError for an unknown or ambiguous GPU, an impossible question and an unknown column in `where`.
+    """
+    question.checked()
+    with open_runs(runs, cache) as database:
+        rows = tables.load(database, parse_where(where, database))
+        device = choose_device(rows, question.gpu)
+        own = [row for row in rows if _device(row) == device and row["status"] == "ok"]
+        if not own:
+            raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in own:
+            groups.setdefault(tuple(row[name] for name in APART), []).append(row)
+        codes = []
+        for key, members in groups.items():
+            heading = tables.heading({"model": key[0], "device": device, **dict(zip(APART[1:], key[1:], strict=True))})
+            codes.append(_answer(database, heading, _newest(members), question, console))
+        for problem in database.problems:
+            if problem.loses:
+                console.print(Text(str(problem), style="red"), soft_wrap=True)
+        return max(database.exit_code, *codes)
+
+
+def _device(row: Row) -> str:
+    return str(row["device_name"] or row["device"])
+
+
+def choose_device(rows: Sequence[Row], given: str | None) -> str:
+    """The device that is meant: its name, its number (gpu0), its UUID, or words of its name, in any case.
+
+    Raises UserError, listing what there is, where none or several fit.
+    """
+    names = sorted({_device(row) for row in rows})
+    if given is None:
+        if len(names) == 1:
+            return names[0]
+        raise UserError(f"which device? give --gpu with one of: {', '.join(names) or 'none was measured'}")
+    wanted = given.casefold().split()
+    tests: list[Callable[[Row], bool]] = [
+        lambda row: _device(row).casefold() == given.casefold(),
+        lambda row: given.casefold() in (str(row["device"]).casefold(), str(row["device_uuid"]).casefold()),
+        lambda row: (
+            bool(wanted) and set(wanted) <= set(_device(row).casefold().replace("(", " ").replace(")", " ").split())
+        ),
+        lambda row: bool(wanted) and all(word in _device(row).casefold() for word in wanted),
+    ]
+    for test in tests:
+        found = sorted({_device(row) for row in rows if test(row)})
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"'{given}' could be {' or '.join(found)}; say which")
+    raise unknown("GPU", given, names)
+
+
+def _newest(rows: Sequence[Row]) -> list[Row]:
+    """One row for each configuration: of the run that was made last."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
+        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"]] = row
+    return list(found.values())
+
+
+def _answer(database: Database, heading: str, rows: Sequence[Row], question: Question, console: Console) -> int:
+    objective, limits = question.quantity(rows), question.limits(rows)
+    rough = decide([candidate(row, question, {}) for row in rows], objective, limits)
+    # intervals only for those that could matter: they read samples
+    order = _ranked([one for row in rows if objective.name in (one := candidate(row, question, {})).figures], objective)
+    chosen = [one.row for one in order if all(limit.met(one) for limit in limits)][:MOST_INTERVALS]
+    if rough.nearest is not None:
+        chosen.append(rough.nearest.row)
+    intervals = {**published_intervals.of_rows(database, chosen), **result_intervals.of_rows(database, chosen)}
+    candidates = [candidate(row, question, intervals) for row in rows]
+    decision = decide(candidates, objective, limits)
+    console.print(Text(f"\n{heading}", style="bold"), soft_wrap=True)
+    for line in sentences(decision, candidates, objective, limits, question):
+        console.print(Text(line), soft_wrap=True)
+    if decision.winner is not None and decision.winner.row["marks"]:
+        meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
+        for mark in decision.winner.row["marks"]:
+            console.print(Text(f"Mark on it: {meanings.get(mark, mark)}."), soft_wrap=True)
+    return int(decision.winner is None)
+
+
+def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:
+    """The figures of a row in the units that are printed."""
+    figures: dict[str, Figure] = {}
+    keys, run = tuple(row["cell_keys"]), row["run"]
+
+    def known(name: str, metric: str, value: float | None, scale: float) -> None:
+        if value is not None and math.isfinite(value):
+            found = intervals.get((keys, run, metric))
+            ends = (None, None) if found is None else (found.low * scale, found.high * scale)
+            figures[name] = Figure(value * scale, *ends)
+
+    known("throughput", "throughput", row["images_per_s"], 1.0)
+    known("power", "power", row["power_gross_w"], 1.0)
+    known("joules", "joules_per_image", row["joules_per_image"], 1e3)
+    if question.price_per_kwh is not None:
+        known("cost", "joules_per_image", row["joules_per_image"], question.price_per_kwh * 1e6 / JOULES_PER_KWH)
+    value, basis = response_ms(row, question.percentile)
+    if basis == "mean over a pass" and value is not None:
+        scale = row["batch_size"] * 1e3
+        known("latency", "seconds_per_image", value / scale, scale)
+    else:
+        known("latency", "latency" if question.percentile == 50 else f"p{question.percentile}", value, 1.0)
+    return Candidate(row["variant"], row["precision"], row["batch_size"], figures, row)
+
+
+def sentences(
+    decision: Decision,
+    candidates: Sequence[Candidate],
+    objective: Quantity,
+    limits: Sequence[Limit],
+    question: Question,
+) -> list[str]:
+    """The answer in words, one line each."""
+    asked = " and ".join(
+        f"{limit.quantity.title} {_sign(limit)} {limit.bound:g} {limit.quantity.unit}" for limit in limits
+    )
+    under = f" with {asked}" if asked else ""
+    winner = decision.winner
+    if winner is None:
+        return _nobody(decision, candidates, objective, limits, under)
+    best = "highest" if objective.better > 0 else "lowest"
+    lines = [f"Best: {winner.name}: the {best} {objective.title}{under}, {_among(decision.meeting, bool(limits))}."]
+    of_latency = latency(question.percentile, [one.row for one in candidates])
+    quantities = {one.name: one for one in (THROUGHPUT, of_latency, POWER, JOULES, objective)}
+    told = [
+        f"{one.title} {winner.figures[name].text(one.unit)}"
+        for name, one in quantities.items()
+        if name in winner.figures
+    ]
+    lines.append("  " + ", ".join(told))
+    other = decision.runner_up
+    if other is None:
+        lines.append("Runner-up: no other framework or precision meets it.")
+    else:
+        share = abs(_share(winner, other, objective))
+        lines.append(
+            f"Runner-up: {other.name}: {other.figures[objective.name].text(objective.unit)}, {share:.1f} % "
+            f"{'less' if objective.better > 0 else 'more'}."
+        )
+    if decision.rivals:
+        unknown_ends = any(one.figures[objective.name].low is None for one in (winner, *decision.rivals))
+        why = "intervals overlap" + (" or are unknown" if unknown_ends else "")
+        more = f" and {len(decision.rivals) - 3} more" if len(decision.rivals) > 3 else ""
+        names = ", ".join(one.name for one in decision.rivals[:3])
+        lines.append(f"UNCLEAR: {why} with {names}{more}; more samples or replicates would tell.")
+    lines += [
+        f"UNCLEAR whether it keeps {limit.option} {limit.bound:g}: its interval reaches beyond."
+        for limit in limits
+        if not limit.certain(winner)
+    ]
+    lines += [text for change in decision.changes if (text := _change(change, winner, objective))]
+    lines.append(_front(candidates, question))
+    return [line for line in lines if line]
+
+
+def _among(count: int, limited: bool) -> str:
+    if count == 1:
+        return "the only cell that meets it" if limited else "the only cell"
+    return f"of {count} cells{' that meet it' if limited else ''}"
+
+
+def _sign(limit: Limit) -> str:
+    return "at most" if limit.quantity.better < 0 else "at least"
+
+
+def _share(winner: Candidate, other: Candidate, objective: Quantity) -> float:
+    value = winner.figures[objective.name].value
+    return 100 * (other.figures[objective.name].value / value - 1) if value else 0.0
+
+
+def _change(change: Change, winner: Candidate, objective: Quantity) -> str:
+    unit, option = change.limit.quantity.unit, change.limit.option
+    if change.loosened and change.winner is not None:
+        figure = change.winner.figures[objective.name].text(objective.unit)
+        bound = _rounded(change.bound, up=change.limit.quantity.better < 0)
+        return f"What would change it: {option} {bound} {unit} lets in {change.winner.name}, {figure}."
+    if change.loosened:
+        return ""
+    bound = _rounded(change.bound, up=change.limit.quantity.better < 0)
+    then = f"{change.winner.name} would be best" if change.winner else "no cell would be left"
+    beyond = "Below" if change.limit.quantity.better < 0 else "Above"
+    return f"{beyond} {option} {bound} {unit}, {then}."
+
+
+def _rounded(value: float, up: bool) -> str:
+    """Three significant digits, rounded to the side on which the limit is still met."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    step = 10.0**-digits
+    rounded = (math.ceil if up else math.floor)(round(value / step, 6)) * step
+    return f"{rounded:.{max(0, digits)}f}"
+
+
+def _nobody(
+    decision: Decision, candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit], under: str
+) -> list[str]:
+    lines = [f"No cell{under}." if limits else f"No cell has a known {objective.title}."]
+    for limit in limits:
+        without = sum(limit.quantity.name not in one.figures for one in candidates)
+        if without:
+            lines.append(
+                f"{without} of {len(candidates)} cells have no known {limit.quantity.title}: they do not count."
+            )
+    lacking = sum(objective.name not in one.figures for one in candidates)
+    if lacking and limits:
+        lines.append(f"{lacking} of {len(candidates)} cells have no known {objective.title}.")
+    near = decision.nearest
+    if near is not None:
+        missed = [limit for limit in limits if not limit.met(near)]
+        told = " and ".join(
+            f"{limit.quantity.title} {near.figures[limit.quantity.name].text(limit.quantity.unit)}, "
+            f"{limit.excess(near):.2f} times {'over' if limit.quantity.better < 0 else 'under'} {limit.option} {limit.bound:g}"
+            for limit in missed
+        )
+        lines.append(f"Nearest miss: {near.name}: {told}.")
+    return lines
+
+
+def _front(candidates: Sequence[Candidate], question: Question) -> str:
+    """The cells that no other beats in all of throughput, latency and energy per image, as far as these are known."""
+    quantities = [
+        one
+        for one in (THROUGHPUT, latency(question.percentile, [c.row for c in candidates]), JOULES)
+        if any(one.name in candidate.figures for candidate in candidates)
+    ]
+    if len(quantities) < 2:
+        return ""
+    points = [[c.figures[q.name].value if q.name in c.figures else math.nan for q in quantities] for c in candidates]
+    on_front = pareto.front(points, [q.better for q in quantities])
+    best = [one for one, on in zip(candidates, on_front, strict=True) if on]
+    names = "; ".join(one.name for one in sorted(best, key=lambda one: (one.batch_size, one.name))[:12])
+    more = f" and {len(best) - 12} more" if len(best) > 12 else ""
+    return f"On the Pareto front of {', '.join(q.title for q in quantities)}: {names}{more}."

@@ -1,0 +1,98 @@
+"""Two or more runs or GPUs beside each other: `invoke report --compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.comparisons import summary as answers
+from analysis.database.connection import Database
+from analysis.results import tables
+from analysis.results.metrics import shown
+from analysis.results.sample_intervals import Intervals
+from analysis.results.selection import Pivot, Sort
+from analysis.results.tables import Row, Table
+from common.errors import UserError
+
+METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
+_PIVOT = Pivot(("batch_size", "variant", "precision"), "device_name")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """sides: names of the columns. tables: one column per side. sentences: (heading, best of each side by batch size)."""
+
+    sides: tuple[str, ...]
+    tables: tuple[Table, ...]
+    sentences: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comparison:
+    """Sides are devices, or runs where there is one device, or both where a device has several runs.
+
+    Raises UserError where there is nothing to put side by side.
+    """
+    named = [{**row, "device_name": name, "device": name} for row in rows for name in [_side(row, rows)]]
+    given = list(database.runs)
+    sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
+    if len(sides) < 2:
+        raise UserError(
+            "--compare needs two or more runs or GPUs; "
+            + (f"there is only {sides[0]}" if sides else "there is no result")
+        )
+    built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)))
+    sentences = tuple(
+        (table.subtitle, found)
+        for table in built
+        if table.metric.name == "throughput" and (found := tuple(_sentences(table, intervals)))
+    )
+    return Comparison(sides, tuple(built), sentences)
+
+
+def _in_order(sides: Sequence[str], built: Sequence[Table]) -> list[Table]:
+    """Columns in the order in which the runs were named: the first is what the others are held against."""
+    return [replace(table, columns=tuple(side for side in sides if side in table.columns)) for table in built]
+
+
+def _side(row: Row, rows: Sequence[Row]) -> str:
+    device = str(row["device_name"] or row["device"])
+    devices = {str(other["device_name"] or other["device"]) for other in rows}
+    if len(devices) == 1:
+        return str(row["run"])
+    runs = {other["run"] for other in rows if str(other["device_name"] or other["device"]) == device}
+    return device if len(runs) == 1 else f"{device}, {row['run']}"
+
+
+def _sentences(table: Table, intervals: Intervals) -> list[str]:
+    """For each batch size the best of every side, and how it stands to the first side's."""
+    place = table.row_names.index("batch_size")
+    found = []
+    for size in sorted({row[place] for row in table.rows}):
+        best: list[tuple[Any, Any, Any]] = []
+        for column in table.columns:
+            known = [(row, table.entry(row, column)) for row in table.rows if row[place] == size]
+            known = [(row, entry) for row, entry in known if entry.value is not None]
+            if known:
+                row, entry = max(known, key=lambda pair: pair[1].value or 0.0)
+                best.append((column, row, entry))
+        if not best:
+            continue
+        parts = []
+        first = best[0][2]
+        for column, row, entry in best:
+            name = answers.name_of(table, row).removeprefix(f"batch {size} ")
+            text = f"{column}: {name}, {answers.figure(table, entry, intervals)}"
+            if entry is not first:
+                text += f" ({ratio(table, first, entry, intervals)} {best[0][0]})"
+            parts.append(text)
+        found.append(f"Batch {size}. " + "; ".join(parts) + ".")
+    return found
+
+
+def ratio(table: Table, first: tables.Entry, other: tables.Entry, intervals: Intervals) -> str:
+    """ "1.84 times", with UNCLEAR where the intervals of the two overlap; "" where one of them has no figure."""
+    if not first.value or other.value is None:
+        return ""
+    unclear = answers.clear(table, first, other, intervals) is False
+    return f"{shown(other.value / first.value)} times{', UNCLEAR' if unclear else ''}"

@@ -1,0 +1,134 @@
+"""The answer in sentences: what is fastest, what costs least, how sure that is; every word comes from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis import style
+from analysis.results.metrics import shown
+from analysis.results.sample_intervals import Intervals
+from analysis.results.tables import Entry, Table, describe
+
+#: What a group's summary names, with the words for "best".
+SUMMARIES = (
+    ("throughput", "Most images per second"),
+    ("latency", "Shortest latency"),
+    ("joules_per_image", "Least energy per image"),
+)
+#: An end farther away than this many times the figure says only that nothing bounds it.
+WIDE = 20.0
+#: Metrics whose interval is shown as a half width.
+PLUS_MINUS = ("joules_per_image", "power")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Sentences of one group. summary: (title, sentence) over all batch sizes. sentences: the fastest at each batch size."""
+
+    subtitle: str
+    summary: tuple[tuple[str, str], ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+def answers(tables: Sequence[Table], intervals: Intervals) -> list[Answer]:
+    """One Answer per group that has figures, in the order of the tables."""
+    groups: dict[str, list[Table]] = {}
+    for table in tables:
+        groups.setdefault(table.subtitle, []).append(table)
+    found = []
+    for subtitle, members in groups.items():
+        by_name = {table.metric.name: table for table in members}
+        summary = []
+        for name, title in SUMMARIES:
+            if name in by_name and (text := _best_of_all(by_name[name], intervals)):
+                summary.append((title, text))
+        sentences: list[str] = []
+        fastest = by_name.get("throughput")
+        if fastest is not None and fastest.column_name == "batch_size":
+            sentences = [text for column in fastest.columns if (text := _answer(fastest, column, intervals))]
+        if summary or sentences:
+            found.append(Answer(subtitle, tuple(summary), tuple(sentences)))
+    return found
+
+
+def _best_of_all(table: Table, intervals: Intervals) -> str | None:
+    """The best place of a whole table, and what is clearly no different from it."""
+    places = _ranked(table, [(row, column) for row in table.rows for column in table.columns])
+    if not places:
+        return None
+    (row, column), best = places[0]
+    text = f"{name_of(table, row)} at {describe(table.column_name, column)}: {figure(table, best, intervals)}"
+    rivals = [place for place, entry in places[1:] if clear(table, best, entry, intervals) is False]
+    if rivals:
+        others = "; ".join(
+            f"{name_of(table, row)} at {describe(table.column_name, column)}" for row, column in rivals[:2]
+        )
+        more = f" and {len(rivals) - 2} more" if len(rivals) > 2 else ""
+        text += f". UNCLEAR: the intervals of {others}{more} overlap it"
+    return text + "."
+
+
+def _ranked(table: Table, places: Sequence[tuple[Any, Any]]) -> list[tuple[tuple[Any, Any], Entry]]:
+    """(row, column) and entry of the places that have a figure, the best first."""
+    known = [((row, column), entry) for row, column in places if (entry := table.entry(row, column)).value is not None]
+    return sorted(known, key=lambda place: -table.metric.better * (place[1].value or 0.0))
+
+
+def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
+    """The fastest of one batch size, its interval, and the runner-up."""
+    places = _ranked(table, [(row, column) for row in table.rows])
+    if not places:
+        return None
+    ((row, _), first), *others = places
+    text = f"Batch {column}: {name_of(table, row)}, {figure(table, first, intervals)}"
+    if others:
+        (other, _), second = others[0]
+        share = 100 * ((first.value or 0.0) / (second.value or 1.0) - 1)
+        verdict = "; UNCLEAR, their intervals overlap" if clear(table, first, second, intervals) is False else ""
+        between = uncertainty(table, second, intervals)
+        text += f", {share:.1f} % above {name_of(table, other)} ({second.text}{between}){verdict}"
+    return text + "."
+
+
+def name_of(table: Table, row: Sequence[Any]) -> str:
+    """A row of a table in words: "ONNX Runtime fp32"."""
+    names = dict(zip(table.row_names, row, strict=True))
+    words = [style.look(value).title if name == "variant" else describe(name, value) for name, value in names.items()]
+    return " ".join(words)
+
+
+def figure(table: Table, entry: Entry, intervals: Intervals) -> str:
+    """ "823.4 images/s [820.1, 826.9]"."""
+    return f"{entry.text} {table.metric.unit}{uncertainty(table, entry, intervals)}"
+
+
+def ends(table: Table, entry: Entry, intervals: Intervals) -> tuple[float, float] | None:
+    """The 95 % interval of a place in the table's unit; None where it has none."""
+    found = intervals.get((entry.keys, entry.run, table.metric.name))
+    return None if found is None else (found.low * table.metric.scale, found.high * table.metric.scale)
+
+
+def uncertainty(table: Table, entry: Entry, intervals: Intervals) -> str:
+    """ " [820.1, 826.9]", for energies " +-1.2" (the larger of the spread and of the meter's error); "" where unknown."""
+    found = ends(table, entry, intervals)
+    if found is None:
+        return ""
+    if table.metric.name in PLUS_MINUS:
+        return f" \u00b1{shown_half((found[1] - found[0]) / 2)}"
+    low, high = (shown(end) if abs(end) <= WIDE * abs(entry.value or end) else "open" for end in found)
+    return f" [{low}, {high}]"
+
+
+def shown_half(half: float) -> str:
+    """Two significant digits: nobody knows an uncertainty better."""
+    return shown(half) if half >= 100 or half == 0 else f"{half:.2g}"
+
+
+def clear(table: Table, first: Entry, second: Entry, intervals: Intervals) -> bool | None:
+    """Whether the intervals of two places are apart; None where one has none."""
+    one, other = ends(table, first, intervals), ends(table, second, intervals)
+    if one is None or other is None:
+        return None
+    return one[0] > other[1] or other[0] > one[1]

@@ -1,0 +1,300 @@
+"""Aggregates of runs kept as Parquet, so that a run that has not changed is never read again.
+
+    data/cache/analysis/index.json     run folder -> fingerprint and segment; columns of the tables; sizes of the files
+    data/cache/analysis/<segment>/     one Parquet file per table, with rows of the runs that were read together
+
+A run is taken from here while its fingerprint (analysis.readers.fingerprints) is that of the files that were read: whatever is
+added, removed or written changes it, so a run in progress is read anew each time. What was written within the last two
+seconds is not kept at all, since a file may change twice within one tick of the clock. Neither is a run with something
+wrong in its files: what is wrong has to be told each time.
+
+The cache may be deleted at any time. One that cannot be read or written costs time, never an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.readers import fingerprints
+from analysis.readers.fingerprints import Fingerprint
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection as Connection
+
+HERE = Path(__file__).parent
+#: What the kept rows depend on beside the runs' files: when one of these changes, all is read anew.
+_SOURCES = (
+    *sorted((HERE / "sql").glob("*.sql")),
+    *(
+        HERE / f"{name}.py"
+        for name in (
+            "database", "loading", "run_files", "sample_times", "whole_numbers", "sound_files", "reading", "run_facts",
+            "fingerprints", "cache",
+        )
+    ),
+    HERE.parent / "common" / "schema.py",
+)  # fmt: skip
+#: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
+DERIVED = ("marks", "results", "comparison")
+#: A change within this time of reading may be one that a fingerprint cannot see.
+SETTLED_NS = 2 * 10**9
+#: More segments than this are merged into one; those that nothing refers to are removed after an hour, when no other
+#: process can still be reading them.
+MOST_SEGMENTS = 8
+UNUSED_S = 3600
+
+
+@dataclass(frozen=True)
+class ReadRun:
+    """A run that has been read whole. fingerprint: of its files before they were read. names: of the files in its cells.
+
+    files: how many there are.
+    """
+
+    name: str
+    folder: str
+    fingerprint: Fingerprint
+    names: tuple[str, ...]
+    files: int
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """Changes with everything that the kept rows depend on beside the runs, DuckDB's own version included."""
+    import duckdb
+
+    digest = hashlib.blake2b(duckdb.__version__.encode(), digest_size=16)
+    for path in _SOURCES:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Cache:
+    """One use of a cache folder: `look_at` the runs; `open` all of them, or `prepare` those that are `fresh`, read the
+    others, `keep` them and `join` both.
+
+    DuckDB is imported when it is needed: until then the looking has long begun.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._types: dict[str, dict[str, str]] = {}
+        self._joins: dict[str, str] = {}
+        self._runs: Mapping[str, Path] = {}
+        self._looking: Callable[[], dict[str, Fingerprint]] = dict
+        self._document: dict[str, Any] = {}
+        try:
+            self._document = json.loads((folder / "index.json").read_bytes())
+        except (OSError, ValueError):
+            pass
+
+    def look_at(self, runs: Mapping[str, Path]) -> None:
+        """Starts to compare the files of these runs (name -> folder) with what was kept."""
+        self._runs = runs
+        try:
+            entries = self._document["runs"]
+            known = {str(folder): entries[str(folder)] for folder in runs.values() if str(folder) in entries}
+            names = {folder: entry["names"] for folder, entry in known.items()}
+            self._looking = fingerprints.begin(names, sum(entry["files"] for entry in known.values()))
+            self._types, self._entries = self._usable()
+        except (OSError, KeyError, TypeError, AttributeError):
+            self._types, self._entries = {}, {}
+
+    def _usable(self) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+        """(types, entries) of an index that is of this version and whose segments are there. Raises OSError or KeyError."""
+        whole = all(
+            (self.folder / name / file).stat().st_size == size
+            for name, sizes in self._document["segments"].items()
+            for file, size in sizes.items()
+        )
+        if not whole or self._document["version"] != version():
+            return {}, {}
+        return dict(self._document["types"]), dict(self._document["runs"])
+
+    def knows(self, runs: Mapping[str, Path]) -> bool:
+        """Whether something is kept of each of these runs, fresh or not."""
+        return all(str(folder) in self._entries for folder in runs.values())
+
+    def fresh(self) -> list[str]:
+        """Names of the runs that need not be read, once all files have been looked at."""
+        found = self._looking()
+        return [
+            name
+            for name, folder in self._runs.items()
+            if str(folder) in found
+            and str(folder) in self._entries
+            and self._entries[str(folder)]["fingerprint"] == found[str(folder)][0]
+        ]
+
+    def open(self, connection: Connection, runs: Mapping[str, Path]) -> None:
+        """Makes a view over the kept rows of these runs for every table and kept view, in an empty database.
+
+        Raises duckdb.Error or OSError where a segment is not what it was.
+        """
+        self._name_runs(connection, runs)
+        for table, columns in self._types.items():
+            connection.execute(f"CREATE VIEW {table} AS {_kept_rows(table, columns)}")
+
+    def prepare(self, connection: Connection, runs: Mapping[str, Path]) -> None:
+        """Makes ready to `join` the rows of these cached runs to tables that are there.
+
+        Raises duckdb.Error or OSError where a segment is not what it was; then nothing has been changed.
+        """
+        self._name_runs(connection, runs)
+        self._joins = {table: _kept_rows(table, columns) for table, columns in self._types.items()}
+        for rows in self._joins.values():
+            connection.execute(f"SELECT * FROM ({rows}) LIMIT 0")
+
+    def _name_runs(self, connection: Connection, runs: Mapping[str, Path]) -> None:
+        rows = [(name, str(folder), self._entries[str(folder)]["segment"]) for name, folder in runs.items()]
+        connection.execute("CREATE OR REPLACE TABLE cached_run (name VARCHAR, path VARCHAR, segment VARCHAR)")
+        columns = [list(part) for part in zip(*rows, strict=True)]
+        connection.execute("INSERT INTO cached_run SELECT unnest($1), unnest($2), unnest($3)", columns)
+        segments = sorted({row[2] for row in rows})
+        for table in self._types:
+            files = [str(self.folder / segment / f"{table}.parquet") for segment in segments]
+            connection.execute(f"SET VARIABLE cached_{table} = $1", [files])
+
+    def join(self, connection: Connection) -> None:
+        """Makes every table hold the prepared rows beside those that were read."""
+        for table, rows in self._joins.items():
+            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_read")
+            connection.execute(f"CREATE VIEW {table} AS FROM {table}_read UNION ALL {rows}")
+
+    def keep(self, connection: Connection, runs: Sequence[ReadRun]) -> None:
+        """Stores the rows of runs that have been read into the tables, but for those that may have changed meanwhile."""
+        import duckdb
+
+        now = time.time_ns()
+        settled = [run for run in runs if run.fingerprint[1] < now - SETTLED_NS]
+        looking = fingerprints.begin({run.folder: run.names for run in settled}, sum(run.files for run in settled))
+        if not settled:
+            return
+        try:
+            types = _types(connection)
+            segment = self._write(connection, types, {run.name: run.folder for run in settled})
+            found = looking()
+            same = [run for run in settled if found.get(run.folder) == run.fingerprint]
+            self._entries |= {
+                run.folder: {
+                    "fingerprint": run.fingerprint[0], "segment": segment, "names": run.names, "files": run.files
+                }
+                for run in same
+            }  # fmt: skip
+            self._entries = {path: entry for path, entry in self._entries.items() if Path(path).is_dir()}
+            self._types = types
+            if len(self._segments()) > MOST_SEGMENTS:
+                self._merge(connection)
+            if same:
+                self._write_index()
+            self._remove_unused()
+        except (OSError, duckdb.Error):
+            # no room, no right to write, or segments that another process has merged: the next analysis reads again
+            return
+
+    def _segments(self) -> set[str]:
+        return {entry["segment"] for entry in self._entries.values()}
+
+    def _write(self, connection: Connection, tables: Iterable[str], kept: Mapping[str, str]) -> str:
+        """A segment with the rows of these runs (name -> path) from the tables; returns its name."""
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE keeping AS SELECT unnest($1) AS name, unnest($2) AS path",
+            [list(kept), list(kept.values())],
+        )
+        return self._segment(
+            connection,
+            tables,
+            lambda table, segment: (
+                f"SELECT t.* REPLACE (keeping.path AS run), '{segment}' AS segment "
+                f"FROM {table} AS t JOIN keeping ON keeping.name = t.run"
+            ),
+        )
+
+    def _merge(self, connection: Connection) -> None:
+        """All segments into one. The old ones stay until nobody can be reading them."""
+        old = sorted(self._segments())
+        entries = [(path, entry["segment"]) for path, entry in self._entries.items()]
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE keeping AS SELECT unnest($1) AS path, unnest($2) AS segment",
+            [list(part) for part in zip(*entries, strict=True)],
+        )
+
+        def rows(table: str, segment: str) -> str:
+            files = [str(self.folder / name / f"{table}.parquet") for name in old]
+            connection.execute("SET VARIABLE cached_merging = $1", [files])
+            return (
+                f"SELECT kept.* REPLACE ('{segment}' AS segment) FROM read_parquet(getvariable('cached_merging')) AS kept "
+                "JOIN keeping ON keeping.path = kept.run AND keeping.segment = kept.segment"
+            )
+
+        segment = self._segment(connection, self._types, rows)
+        self._entries = {path: {**entry, "segment": segment} for path, entry in self._entries.items()}
+
+    def _segment(self, connection: Connection, tables: Iterable[str], rows: Callable[[str, str], str]) -> str:
+        """Writes a segment, whole or not at all. rows: (table, segment) -> the statement that gives its rows."""
+        segment = f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
+        unfinished = self.folder / f".{segment}"
+        unfinished.mkdir(parents=True)
+        try:
+            for table in tables:
+                escaped = str(unfinished / f"{table}.parquet").replace("'", "''")
+                connection.execute(f"COPY ({rows(table, segment)}) TO '{escaped}' (FORMAT parquet, COMPRESSION zstd)")
+            unfinished.rename(self.folder / segment)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return segment
+
+    def _write_index(self) -> None:
+        segments = {
+            name: {file.name: file.stat().st_size for file in (self.folder / name).iterdir()}
+            for name in sorted(self._segments())
+        }
+        document = {"version": version(), "types": self._types, "segments": segments, "runs": self._entries}
+        unfinished = self.folder / f".index-{uuid.uuid4().hex[:8]}"
+        unfinished.write_text(json.dumps(document), encoding="utf-8")
+        unfinished.replace(self.folder / "index.json")
+
+    def _remove_unused(self) -> None:
+        used = self._segments()
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name not in used and path.stat().st_mtime < time.time() - UNUSED_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _kept_rows(table: str, columns: Mapping[str, str]) -> str:
+    """The statement that gives the kept rows of the runs in `cached_run`. Parquet knows no HUGEINT: types are cast."""
+    chosen = ", ".join(
+        "cached_run.name AS run" if name == "run" else f"kept.{_quoted(name)}::{kind} AS {_quoted(name)}"
+        for name, kind in columns.items()
+    )
+    return (
+        f"SELECT {chosen} FROM read_parquet(getvariable('cached_{table}')) AS kept "
+        "JOIN cached_run ON cached_run.path = kept.run AND cached_run.segment = kept.segment"
+    )
+
+
+def _types(connection: Connection) -> dict[str, dict[str, str]]:
+    """Table that holds rows of runs -> its columns and their types."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal AND "
+        "table_name IN (SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT temporary) "
+        "ORDER BY table_name, column_index"
+    ).fetchall():
+        found.setdefault(table, {})[column] = kind
+    return {table: columns for table, columns in found.items() if "run" in columns}

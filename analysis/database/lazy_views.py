@@ -1,0 +1,120 @@
+"""Files of many rows behind views of their own (analysis/sql/00_files.sql): read when a question names the view.
+
+The aggregates do not need them again, so they cost nothing before. Samples and power readings have been checked when the
+run was read; times by the device's clock and the journal of attempts are checked here: lines that do not hold are left
+out and told, as everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.readers import csv_by_line as reading
+from analysis.readers import csv_by_pattern as sound_files
+from analysis.readers.run_folder import BigFile
+from common import schema
+
+if TYPE_CHECKING:
+    from analysis.database.connection import Database
+
+#: view -> (what its variables begin with, file, table that says where its rows are)
+VIEWS = {
+    "samples": ("sample", "samples.csv", "sample_source"),
+    "device_times": ("device_time", "device_times.csv", "device_time_source"),
+    "power": ("power", "power.csv", "power_source"),
+    "attempts": ("attempt", "attempts.csv", "attempt_source"),
+}
+
+
+#: Views that are made of one of these.
+_ALSO = {"power": ("power_by_meter", "meter_joules")}
+
+
+def names(view: str, sql: str) -> bool:
+    """Whether a statement has the view's name in it, or that of one that needs it."""
+    return re.search(rf"\b({'|'.join((view, *_ALSO.get(view, ())))})\b", sql, re.IGNORECASE) is not None
+
+
+def declare(database: Database) -> None:
+    """Variables that the views are bound with: the schema's columns, and no file."""
+    connection = database.connection
+    for kind, file_name, _ in (*VIEWS.values(), ("batch_power", "power.csv", "")):
+        path = database.scratch_file()
+        reading.write_rows(path, schema.header(file_name), [])
+        connection.execute(f"SET VARIABLE {kind}_columns = $1", [schema.duckdb_columns(file_name)])
+        connection.execute(f"SET VARIABLE {kind}_none = $1", [str(path)])
+        database.set_paths(kind, [])
+    connection.execute("SET VARIABLE renamed = NULL::MAP(VARCHAR, VARCHAR)")
+
+
+def put_to_sleep(database: Database) -> None:
+    """From now on a view is an error until it is woken: no rows would be a lie."""
+    for kind, _, _ in VIEWS.values():
+        database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
+
+
+def wake(database: Database, view: str) -> None:
+    """Lets the view find its files. What is wrong with them goes to `database.problems`."""
+    kind, _, source = VIEWS[view]
+    columns = "path, run, cell_key" if view in ("samples", "device_times") else "path, run, ''"
+    rows = database.connection.execute(f"SELECT {columns} FROM {source}").fetchall()
+    check = {"device_times": _check_device_times, "attempts": _check_attempts}.get(view)
+    paths = check(database, rows) if check else [path for path, _, _ in rows]
+    database.set_paths(kind, paths)
+    if database.renamed:
+        folders, names = list(database.renamed), list(database.renamed.values())
+        database.connection.execute("SET VARIABLE renamed = map($1::VARCHAR[], $2::VARCHAR[])", [folders, names])
+        database.connection.execute("CREATE OR REPLACE MACRO run_in(path, up) AS renamed_run_in(path, up)")
+
+
+_Row = tuple[str, str, str]
+
+
+def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
+    from analysis.readers import csv_of_integers as whole_numbers  # and numpy: see analysis.database
+    from analysis.readers import samples as sample_times  # and numpy: see analysis.database
+
+    header = reading.header_line("device_times.csv")
+    required = [schema.header("device_times.csv").index("device_ns")]
+    files = [BigFile(path, _size(path), key) for path, _, key in rows]
+
+    def doubtful(span: range) -> list[int]:
+        some = [files[number] for number in span]
+        lines = whole_numbers.read([file.path for file in some], [file.size for file in some], header, required)
+        return [number for number, sound in zip(span, lines.sound, strict=True) if not sound]
+
+    paths = [path for path, _, _ in rows]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as readers:
+        for numbers in readers.map(doubtful, sample_times.spans(files)):
+            for number in numbers:
+                paths[number] = _repaired(database, "device_times.csv", *rows[number])
+    return paths
+
+
+def _check_attempts(database: Database, rows: Sequence[_Row]) -> list[str]:
+    paths = []
+    for path, run, _ in rows:
+        try:
+            sound = sound_files.match("attempts.csv", Path(path).read_bytes())
+        except OSError:
+            sound = None
+        paths.append(path if sound else _repaired(database, "attempts.csv", path, run, ""))
+    return paths
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - Path costs three times as much over 100,000 files
+    except OSError:
+        return 0
+
+
+def _repaired(database: Database, file_name: str, path: str, run: str, cell_key: str) -> str:
+    content = reading.read(Path(path), file_name)
+    database.problems.extend(content.problems)
+    return database.repaired(run, file_name, content.rows, cell_key)

@@ -1,0 +1,288 @@
+"""From the files of runs to DuckDB's tables, some runs at a time.
+
+While DuckDB works on the rows of some runs, threads read the files of the next: reading and numpy let go of the
+interpreter's lock, and so does DuckDB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from analysis.database.cache import ReadRun
+from analysis.readers import csv_by_line as reading
+from analysis.readers import run_json as run_facts
+from analysis.readers import samples as sample_times
+from analysis.readers.csv_by_line import Problem
+from analysis.readers.run_folder import ROW_TABLES, BigFile, RunFiles, scan
+from analysis.readers.samples import SampleTimes
+from common import schema
+
+if TYPE_CHECKING:
+    from analysis.database.connection import Database
+
+#: Runs are taken together until their samples come to about this many bytes, so that memory does not grow with the number
+#: of runs.
+BATCH_BYTES = 64 * 2**20
+
+#: Tables that say where the rows of a view of analysis/sql/00_files.sql are: table -> what a file of it belongs to.
+SOURCES = {
+    "sample_source": ("run", "cell_key"),
+    "device_time_source": ("run", "cell_key"),
+    "power_source": ("run", "boot"),
+    "attempt_source": ("run",),
+}
+
+
+@dataclass
+class Batch:
+    """Some runs: their small files' rows, their samples, and what was wrong with them.
+
+    owners: (run, cell key, whether of the server scenario) of each file of samples, by its number. paths: where its sound
+    rows are, which for a repaired one is a copy. power: path -> (run, boot) likewise; untouched_power: those that DuckDB may
+    yet refuse. energies: whether an imported source measured energy. repaired: names of runs with files that were.
+    """
+
+    runs: list[RunFiles]
+    samples: SampleTimes
+    owners: list[tuple[str, str, bool]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    power: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    untouched_power: list[str] = field(default_factory=list)
+    energies: bool = False
+    repaired: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def load(database: Database, runs: Mapping[str, Path]) -> list[ReadRun]:
+    """Reads these runs (name -> folder) into the tables; returns those that nothing was wrong with."""
+    sample_times.keep_freed_memory()
+    done: list[ReadRun] = []
+    idle = [SampleTimes(), SampleTimes()]  # one that DuckDB reads and one that is being filled
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as readers:
+        batches = _batches(database, runs, readers, idle)
+        coming = ahead.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(next, batches, None)
+            database.problems.extend(batch.problems)
+            _insert(database, batch)
+            _measure(database, batch)
+            idle.append(batch.samples)
+            _meter(database, batch)
+            done += [
+                ReadRun(run.name, str(run.folder), run.fingerprint, run.names, run.files)
+                for run in batch.runs
+                if not run.problems and run.name not in batch.repaired
+            ]
+    return done
+
+
+def _batches(
+    database: Database, runs: Mapping[str, Path], readers: Executor, idle: list[SampleTimes]
+) -> Iterator[Batch]:
+    """The next runs are looked at only when the ones before are asked for."""
+    some: list[RunFiles] = []
+    size = 0
+    for name, folder in runs.items():
+        run = scan(name, folder)
+        some.append(run)
+        size += sum(file.size for file in run.samples)
+        if size >= BATCH_BYTES:
+            yield _read(database, some, readers, idle.pop())
+            some, size = [], 0
+    if some:
+        yield _read(database, some, readers, idle.pop())
+
+
+def _read(database: Database, runs: list[RunFiles], readers: Executor, times: SampleTimes) -> Batch:
+    """Reads the samples of these runs and looks at their power files."""
+    files = [file for run in runs for file in run.samples]
+    owners = [(run.name, file.cell_key, file.cell_key in run.server) for run in runs for file in run.samples]
+    doubtful = sample_times.read(files, times, readers)
+    batch = Batch(runs, times, owners, [file.path for file in files])
+    for run in runs:
+        batch.problems.extend(run.problems)
+        batch.energies |= bool(run.rows["energy_row"])
+    for number in doubtful:
+        content = reading.read(Path(files[number].path), "samples.csv")
+        batch.problems.extend(content.problems)
+        sample_times.add_rows(times, number, content.rows)
+        name, key, _ = owners[number]
+        batch.paths[number] = database.repaired(name, "samples.csv", content.rows, key)
+        batch.repaired.add(name)
+    for run in runs:
+        boots = run_facts.boots_of(run.document, "power")
+        for file in run.power:
+            owner = (run.name, boots.get(os.path.basename(file.path)))  # noqa: PTH119 - a name as run_facts has it
+            if _power_is_sound(file):
+                batch.untouched_power.append(file.path)
+                batch.power[file.path] = owner
+            else:
+                _repair_power(database, batch, file.path, owner)
+    return batch
+
+
+def _power_is_sound(file: BigFile) -> bool:
+    try:
+        return reading.head_and_tail_are_sound(file.path, _POWER_HEADER) and reading.has_typed_rows(
+            file.path, "power.csv"
+        )
+    except OSError:
+        return False
+
+
+_POWER_HEADER = reading.header_line("power.csv")
+
+
+def _repair_power(database: Database, batch: Batch, path: str, owner: tuple[str, int | None]) -> None:
+    content = reading.read(Path(path), "power.csv")
+    batch.problems.extend(content.problems)
+    batch.power[database.repaired(owner[0], "power.csv", content.rows)] = owner
+    batch.repaired.add(owner[0])
+
+
+# --- into the tables ----------------------------------------------------------------------------------------------
+
+
+def insert_values(database: Database, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows of values into a table; columns: name -> DuckDB type, in the table's order."""
+    if rows:
+        values = ", ".join(f"unnest(${number}::{kind}[])" for number, kind in enumerate(columns.values(), 1))
+        lists = [list(column) for column in zip(*rows, strict=True)]
+        database.connection.execute(f"INSERT INTO {table} SELECT {values}", lists)
+
+
+def insert_lines(database: Database, table: str, columns: Mapping[str, str], lines: Iterable[bytes]) -> None:
+    """Lines of CSV into a table, through a file: DuckDB takes 100,000 rows this way in the time of 100 INSERTs.
+
+    An empty field is NULL, which is what the schema says of empty fields.
+    """
+    path = database.scratch_file()
+    path.write_bytes(b"".join(lines))
+    database.connection.execute(
+        f"INSERT INTO {table} FROM read_csv($1, columns = $2, header = false, auto_detect = false, delim = ',', "
+        "quote = '\"', escape = '\"', new_line = '\\n', parallel = false)",
+        [str(path), dict(columns)],
+    )
+    path.unlink()
+
+
+def _insert(database: Database, batch: Batch) -> None:
+    for table in ROW_TABLES:
+        lines = [line for run in batch.runs for line in run.rows[table]]
+        if lines:
+            insert_lines(database, table, row_table_columns(table), lines)
+    runs = batch.runs
+    insert_values(
+        database, "run", RUN_COLUMNS, [[run.name, str(run.folder), *run_facts.run_row(run.document)] for run in runs]
+    )
+    for table, columns, rows_of in (
+        ("run_device", DEVICE_COLUMNS, run_facts.device_rows),
+        ("cooling", COOLING_COLUMNS, run_facts.cooling_rows),
+        ("idle_spell", IDLE_SPELL_COLUMNS, run_facts.idle_spell_rows),
+        ("cell_boot", CELL_BOOT_COLUMNS, lambda document: run_facts.boots_of(document, "cells").items()),
+    ):
+        insert_values(database, table, columns, [[run.name, *row] for run in runs for row in rows_of(run.document)])
+    sources: dict[str, Sequence[Sequence[str]]] = {
+        "sample_source": [(path, run, key) for path, (run, key, _) in zip(batch.paths, batch.owners, strict=True)],
+        "device_time_source": [(file.path, run.name, file.cell_key) for run in runs for file in run.device_times],
+        "attempt_source": [(file.path, run.name) for run in runs for file in run.attempts],
+    }
+    for table, rows in sources.items():
+        insert_values(database, table, source_columns(table), rows)
+    for run in runs:
+        run.rows.clear()
+
+
+RUN_COLUMNS = {"run": "VARCHAR", "path": "VARCHAR", **{name: kind for name, (kind, _) in run_facts.RUN.items()}}
+DEVICE_COLUMNS = {"run": "VARCHAR", **run_facts.DEVICE}
+IDLE_SPELL_COLUMNS = {"run": "VARCHAR", "device": "VARCHAR", "boot": "BIGINT", **run_facts.IDLE_SPELL}
+CELL_BOOT_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", "boot": "BIGINT"}
+COOLING_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", **run_facts.COOLING}
+
+
+def tables() -> dict[str, dict[str, str]]:
+    """Table that the files' rows go to -> its columns and their DuckDB types."""
+    return {
+        **{table: row_table_columns(table) for table in ROW_TABLES},
+        "run": RUN_COLUMNS,
+        "run_device": DEVICE_COLUMNS,
+        "cooling": COOLING_COLUMNS,
+        "idle_spell": IDLE_SPELL_COLUMNS,
+        "cell_boot": CELL_BOOT_COLUMNS,
+        **{table: source_columns(table) for table in SOURCES},
+    }
+
+
+def row_table_columns(table: str) -> dict[str, str]:
+    columns = schema.duckdb_columns(ROW_TABLES[table])
+    first = {"run": "VARCHAR"} if table == "cell_row" else {"run": "VARCHAR", "cell_key": "VARCHAR"}
+    return {**first, **columns}
+
+
+def source_columns(table: str) -> dict[str, str]:
+    return {name: "BIGINT" if name == "boot" else "VARCHAR" for name in ("path", *SOURCES[table])}
+
+
+def _measure(database: Database, batch: Batch) -> None:
+    """Aggregates the samples of some runs into `measured`."""
+    connection = database.connection
+    connection.register("sample_times", batch.samples.columns())
+    connection.execute("DELETE FROM batch.sample_file")
+    owners = [(number, *owner) for number, owner in enumerate(batch.owners)]
+    columns = {"file": "INTEGER", "run": "VARCHAR", "cell_key": "VARCHAR", "server": "BOOLEAN"}
+    insert_values(database, "batch.sample_file", columns, owners)
+    connection.execute("CREATE OR REPLACE TABLE batch.measured AS FROM live.measured")
+    connection.register("sample_times", SampleTimes().columns())
+    connection.execute("INSERT INTO measured BY NAME FROM batch.measured")
+
+
+def _meter(database: Database, batch: Batch) -> None:
+    """Energy and conditions of the cells of some runs, from their power readings or what an imported source measured."""
+    connection = database.connection
+    if not batch.power and not batch.energies:
+        return
+    database.make_ready_for_power()
+    refused = _read_power(database, batch)
+    if refused:
+        for path in refused:
+            # which file it was that DuckDB refused is not asked of its message: each one is then read line by line
+            owner = batch.power.pop(path)
+            problems = len(batch.problems)
+            _repair_power(database, batch, path, owner)
+            database.problems.extend(batch.problems[problems:])
+        batch.untouched_power = []
+        _read_power(database, batch)
+    insert_values(database, "power_source", source_columns("power_source"), _owned(batch))
+    connection.execute(
+        "CREATE OR REPLACE TABLE batch.run AS SELECT unnest($1) AS run", [[run.name for run in batch.runs]]
+    )
+    for table in ("meter", "energy_window", "power_cumulated", "counter_step", "meter_energy"):
+        connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
+    for table in ("energy", "unmetered", "conditions"):
+        connection.execute(f"INSERT INTO {table} BY NAME FROM live.{table}")
+
+
+def _owned(batch: Batch) -> list[tuple[str, str, int | None]]:
+    return [(path, *owner) for path, owner in batch.power.items()]
+
+
+def _read_power(database: Database, batch: Batch) -> list[str]:
+    """Lets DuckDB read the power files into `batch.reading`; returns those that need reading line by line."""
+    connection = database.connection
+    connection.execute("DELETE FROM batch.power_file")
+    insert_values(database, "batch.power_file", source_columns("power_source"), _owned(batch))
+    database.set_paths("batch_power", list(batch.power))
+    try:
+        connection.execute("CREATE OR REPLACE TABLE batch.reading AS FROM live.reading")
+    except duckdb.Error:
+        if not batch.untouched_power:
+            raise
+        return batch.untouched_power
+    return [row[0] for row in connection.execute("SELECT DISTINCT path FROM batch.reading WHERE faulty").fetchall()]

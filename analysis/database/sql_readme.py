@@ -1,0 +1,88 @@
+"""Writes analysis/sql/README.md from the schema and from the comment above each view: `python -m analysis.database.sql_readme`."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from analysis.database.connection import SQL, open_runs
+from common import schema
+
+README = SQL / "README.md"
+
+#: What one opens with `invoke sql`, in the order of the page; everything else is scaffolding.
+SHOWN = (
+    "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "marks", "mark_meaning",
+    "measured", "samples", "device_times", "power", "attempts",
+)  # fmt: skip
+
+_INTRODUCTION = """\
+# Views
+
+Generated from `common/schema.py` and the comments in this folder by `python -m analysis.database.sql_readme`; a test fails on drift.
+
+`invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"` opens the views below over all runs.
+`run` and `cell_key` join any two of them. NULL means unknown, never zero. Units are in the names:
+`_ns`, `_ms`, `_s`, `_mw`, `_w`, `_mj`, `_j`, `_mhz`, `_c`, `_bytes`; `energy_delay_js` is joules times seconds, for one image.
+"""
+
+
+def _comments() -> dict[str, str]:
+    """View or table -> the comment directly above it, when it begins with `name: `."""
+    found: dict[str, str] = {}
+    for path in sorted(SQL.glob("*.sql")):
+        for match in re.finditer(
+            r"((?:^-- .*\n)+)CREATE (?:VIEW|TABLE) (?:\w+\.)?(\w+) (?:AS|\()", path.read_text(), re.M
+        ):
+            text = " ".join(line.removeprefix("-- ") for line in match[1].splitlines())
+            if text.startswith(f"{match[2]}: "):
+                found[match[2]] = text.removeprefix(f"{match[2]}: ")
+    return found
+
+
+def _with_an_empty_run() -> dict[str, list[tuple[str, str]]]:
+    """View -> (column, type) of each of its columns, as DuckDB sees them."""
+    with tempfile.TemporaryDirectory() as folder, open_runs([Path(folder)]) as database:
+        return {
+            view: [(row["column_name"], row["column_type"]) for row in database.query(f"DESCRIBE {view}")]
+            for view in SHOWN
+        }
+
+
+def text() -> str:
+    """The whole page."""
+    comments = _comments()
+    columns = _with_an_empty_run()
+    meaning = {column.name: column for columns in schema.FILES.values() for column in columns}
+    lines = [_INTRODUCTION]
+    for view in SHOWN:
+        sentence = comments[view]
+        lines += [
+            f"## {view}",
+            "",
+            sentence[0].upper() + sentence[1:] + ".",
+            "",
+            "| column | type | from the files |",
+            "|---|---|---|",
+        ]
+        for name, kind in columns[view]:
+            column = meaning.get(name)
+            lines.append(f"| `{name}` | {kind} | {column.meaning.replace('|', '/') if column else ''} |")
+        lines.append("")
+    lines += [
+        "## Columns of the files",
+        "",
+        "| file | column | type | unit | kind | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for file_name, file_columns in schema.FILES.items():
+        lines += [
+            f"| {file_name} | `{c.name}` | {c.type} | {c.unit} | {c.kind} | {c.meaning.replace('|', '/')} |"
+            for c in file_columns
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    README.write_text(text())

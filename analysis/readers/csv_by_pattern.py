@@ -1,0 +1,76 @@
+"""Small CSV files that need no second look: recognised whole by one pattern each, without being taken apart.
+
+A run of 100 cells has 200 of them, and reading them line by line took longer than all that is learned from them. A pattern
+is made from the schema and is stricter than `analysis.readers.csv_by_line`: whatever it accepts, the careful reader accepts too, and
+DuckDB reads the same values from the same bytes (a test holds all three against each other). What it does not accept is
+not wrong, only read with care.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from analysis.readers import csv_by_line as reading
+from common import schema
+
+# A double that is finite whatever its digits are; an integer that fits into 64 bits.
+_DOUBLE = rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?"
+_INTEGER = rb"-?[0-9]{1,18}"
+# An empty field in quotes is left out: DuckDB would tell it from an empty one.
+_PLAIN = rb'[^",\r\n\0]+'
+_ONE_LINE = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\n\0]|"")+")'
+_SEVERAL_LINES = rb"(?:" + _PLAIN + rb'|"(?:[^"\r\0]|"")+")'
+
+
+def _words(words: tuple[str, ...]) -> bytes:
+    return rb"(?:" + "|".join(map(re.escape, words)).encode() + rb")"
+
+
+#: What a field must be beyond its type (`reading.CHECKS`), and the ones that `Cell` is made from.
+_FIELDS = {
+    ("cell.csv", "cell_key"): rb"(?P<key>" + _PLAIN + rb")",
+    ("cell.csv", "batch_size"): rb"[1-9][0-9]{0,17}",
+    ("cell.csv", "status"): rb"(?P<status>" + _words(schema.STATUSES) + rb")",
+    ("cell.csv", "io"): _words(schema.IO_MODES),
+    ("cell.csv", "scenario"): rb"(?P<scenario>" + _PLAIN + rb")",
+    ("phases.csv", "phase"): _PLAIN,
+    ("phases.csv", "start_ns"): rb"[0-9]{1,18}",
+    ("phases.csv", "end_ns"): rb"[0-9]{0,18}",
+    ("attempts.csv", "event"): rb"(?:start|finish)",
+}
+
+
+@cache
+def _pattern(file_name: str) -> re.Pattern[bytes]:
+    text = _SEVERAL_LINES if file_name == "cell.csv" else _ONE_LINE
+    values = {"VARCHAR": text, "BIGINT": _INTEGER, "DOUBLE": _DOUBLE}
+    fields = []
+    for column in schema.FILES[file_name]:
+        known = _FIELDS.get((file_name, column.name))
+        if known is None:
+            value = values[column.type]
+            known = value if column.name in reading.ESSENTIAL[file_name] else rb"(?:" + value + rb")?"
+        fields.append(known)
+    row = b",".join(fields) + rb"\n"
+    # possessive: a line that fits fits in one way, so there is nothing to come back for
+    rows = row if file_name == "cell.csv" else rb"(?:" + row + rb")*+"
+    return re.compile(re.escape(reading.header_line(file_name)) + rows)
+
+
+def match(file_name: str, raw: bytes) -> re.Match[bytes] | None:
+    """Not None where every line of `raw` holds what the schema says; for cell.csv with groups key, status and scenario.
+
+    file_name: cell.csv, phases.csv or attempts.csv. The order of a phase's two instants is for `intervals_rise`.
+    """
+    if not raw.isascii():
+        return None  # text that may not be text
+    return _pattern(file_name).fullmatch(raw)
+
+
+_INTERVAL = re.compile(rb",([0-9]+),([0-9]+)\n")
+
+
+def intervals_rise(phases: bytes) -> bool:
+    """Whether no phase of a sound phases.csv ends before it begins."""
+    return all(int(start) <= int(end) for start, end in _INTERVAL.findall(phases))

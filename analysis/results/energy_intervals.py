@@ -1,0 +1,151 @@
+"""How far energy per image wanders within a window, and between workers: a bootstrap over stretches of the window.
+
+A window is cut into stretches of equal length. Each has its energy, read off the view `meter_joules` at its edges, and its
+images, from the samples. Joules per image is the sum of one over the sum of the other.
+This says how repeatable the figure is. How well the meter can be read is another matter (`energy.uncertainty_j`); the
+larger of the two is shown.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.database.connection import Database
+from common.stats.intervals import Draws, Interval, quotient_draws
+
+Floats = npt.NDArray[np.float64]
+Times = npt.NDArray[np.int64]
+
+#: NVML's power changes once every 100 ms: stretches below this length would share readings. Fewer stretches than
+#: FEWEST tell no spread.
+SHORTEST_S = 0.5
+FEWEST = 6
+MOST = 256
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Energy in J since the first reading of one GPU, CPU package or DRAM, at instants in ns."""
+
+    kind: str
+    uuid: str | None
+    device: int | None
+    t_ns: Times
+    joules: Floats
+    #: of the machine, where it was rebooted in the middle of the run; None is the last
+    boot: int | None = None
+
+    def between(self, edges: Floats) -> Floats | None:
+        """(len(edges) - 1,) joules of the stretches; None where an edge is more than a second from any reading."""
+        if not len(self.t_ns) or edges[0] < self.t_ns[0] - 1e9 or edges[-1] > self.t_ns[-1] + 1e9:
+            return None
+        return np.diff(np.interp(edges, self.t_ns.astype(np.float64), self.joules))
+
+
+def meters(database: Database, run: str) -> list[Meter]:
+    """The meters of a run that have two readings or more, as the view `meter_joules` adds them up."""
+    columns = database.execute(
+        "SELECT stream, boot, class, uuid, device, t_ns, joules FROM meter_joules WHERE run = $1 ORDER BY stream, t_ns",
+        [run],
+    ).fetchnumpy()
+    streams = np.asarray(columns["stream"]).astype(str)
+    starts = [0, *(np.flatnonzero(streams[1:] != streams[:-1]) + 1).tolist(), len(streams)]
+    found: list[Meter] = []
+    for begin, end in itertools.pairwise(starts):
+        if end - begin < 2:
+            continue
+        boot, kind, uuid, device = (columns[name][begin] for name in ("boot", "class", "uuid", "device"))
+        found.append(
+            Meter(
+                str(kind),
+                None if uuid is np.ma.masked or uuid is None else str(uuid),
+                None if device is np.ma.masked else int(device),
+                np.ma.getdata(columns["t_ns"])[begin:end].astype(np.int64),
+                np.ma.getdata(columns["joules"])[begin:end].astype(np.float64),
+                None if boot is np.ma.masked else int(boot),
+            )
+        )
+    return found
+
+
+def of_rows(
+    database: Database, rows: Sequence[Mapping[str, Any]], error: Mapping[tuple[tuple[str, ...], str, str], Interval]
+) -> dict[tuple[tuple[str, ...], str, str], Interval]:
+    """(cell keys, run, "joules_per_image") -> the wider of the bootstrap's interval and the meter's error.
+
+    error: intervals that already are known, of the meter's error (analysis.results.published_intervals). Rows whose windows are
+    too short for FEWEST stretches keep what they have.
+    """
+    found: dict[tuple[tuple[str, ...], str, str], Interval] = {}
+    known: dict[str, list[Meter]] = {}
+    for row in rows:
+        value = row["joules_per_image"]
+        if value is None or row["status"] != "ok" or row["energy_basis"] not in ("counter", "integral"):
+            continue
+        run = row["run"]
+        if run not in known:
+            known[run] = meters(database, run)
+        drawn = _draws(database, row, known[run])
+        if drawn is None or not math.isfinite(drawn.estimate) or drawn.estimate <= 0:
+            continue
+        interval = drawn.interval()
+        place = (tuple(row["cell_keys"]), run, "joules_per_image")
+        # the shape of the bootstrap around the figure of the table, which the energy counter may have given
+        low, high = value * interval.low / drawn.estimate, value * interval.high / drawn.estimate
+        before = error.get(place)
+        if before is None or high - low > before.high - before.low:
+            found[place] = Interval(value, max(0.0, low), high, 0.95, interval.samples, interval.replicates)
+    return found
+
+
+def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -> Draws | None:
+    boots = {
+        found["cell_key"]: found["boot"]
+        for found in database.query("SELECT cell_key, boot FROM cell_boot WHERE run = $1", [row["run"]])
+    }
+    joules: list[Floats] = []
+    images: list[Floats] = []
+    each = 1 if row["scenario"] == "server" else int(row["batch_size"])
+    for key in row["cell_keys"]:
+        start, end, _ = database.samples(row["run"], key)
+        if len(end) < 2:
+            return None
+        first, last = float(start.min()), float(end.max())
+        count = min(MOST, int((last - first) / 1e9 / SHORTEST_S), len(end) // 2)
+        if count < FEWEST:
+            return None
+        edges = np.linspace(first, last, count + 1)
+        mine = [meter for meter in known if meter.boot == boots.get(key) and _belongs(meter, row)]
+        parts = [meter.between(edges) for meter in mine]
+        if not parts or any(part is None for part in parts):
+            return None
+        joules.append(np.sum([part for part in parts if part is not None], axis=0))
+        images.append(np.diff(images_done(edges, first, end, each)))
+    return quotient_draws(joules, images)
+
+
+def images_done(edges: Floats, first: float, end: Times, each: int) -> Floats:
+    """(len(edges),) images done by each instant, in ns; what is under way counts in part, as whole ones would add noise.
+
+    end: (n,) ends of inferences of `each` images, the first of which began at `first`. Inferences that end together, as the
+    offline scenario sees them, were worked at since the end before: the device did them one after the other.
+    """
+    times, counts = np.unique(end, return_counts=True)
+    return np.interp(edges, np.concatenate([[first], times]), np.concatenate([[0], np.cumsum(counts)]) * float(each))
+
+
+def _belongs(meter: Meter, row: Mapping[str, Any]) -> bool:
+    if row["device"] == "cpu":
+        return meter.kind == "package"
+    if meter.kind != "gpu":
+        return False
+    if meter.uuid and row["device_uuid"]:
+        return bool(meter.uuid == row["device_uuid"])
+    return bool(f"gpu{meter.device}" == row["device"])

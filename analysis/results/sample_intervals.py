@@ -1,0 +1,64 @@
+"""95 % intervals of the rows of a comparison, from their samples: for reports and plots, not for every row of a big set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.database.connection import Database
+from common.stats.intervals import Draws, Interval, percentile_draws, quotient_draws, throughput_draws
+
+if TYPE_CHECKING:
+    from analysis.database.connection import Times
+
+#: (cell keys, run, metric name) -> interval in the unit of the metric's column
+Intervals = Mapping[tuple[tuple[str, ...], str, str], Interval]
+
+#: More samples than this in all are not drawn from: the report then says that it has no intervals.
+MOST_SAMPLES = 20_000_000
+MOST_ROWS = 2_000
+
+_PERCENTILES = {"latency": 50.0, "p90": 90.0, "p99": 99.0}
+
+
+def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
+    """Intervals of throughput, median, p90 and p99; replicates are the outer level of the bootstrap.
+
+    Empty where there are too many rows or samples. A figure with too few samples has no interval.
+    """
+    measured = [row for row in rows if row["status"] == "ok" and row["samples"]]
+    if len(measured) > MOST_ROWS or sum(row["samples"] for row in measured) > MOST_SAMPLES:
+        return {}
+    found: dict[tuple[tuple[str, ...], str, str], Interval] = {}
+    for row in measured:
+        replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]
+        series = [(start, end, due) for start, end, due in replicates if len(end) > 1]
+        if not series:
+            continue
+        draws = {"throughput": _throughput(series, _images_of_sample(row))}
+        if row["scenario"] != "offline":  # nobody waits for a single inference of it
+            latencies = [(end - due) / 1e6 for _, end, due in series]
+            draws |= {name: percentile_draws(latencies, share) for name, share in _PERCENTILES.items()}
+        for name, drawn in draws.items():
+            if drawn is not None:
+                found[tuple(row["cell_keys"]), row["run"], name] = drawn.interval()
+    return found
+
+
+def _images_of_sample(row: Mapping[str, Any]) -> float:
+    return 1.0 if row["scenario"] == "server" else float(row["batch_size"])
+
+
+def _throughput(series: Sequence[tuple[Times, Times, Times]], images: float) -> Draws | None:
+    """From the times between completions, which add up to the window exactly, also where inferences overlap.
+
+    Inferences that completed at the same instant (a group of the offline scenario, a batch of the server's) count as one step.
+    """
+    steps = [np.unique(end, return_counts=True) for _, end, _ in series]
+    between = [np.diff(ends, prepend=start.min()) for (ends, _), (start, _, _) in zip(steps, series, strict=True)]
+    if all(counts.max() == 1 for _, counts in steps):
+        return throughput_draws(between, images)
+    done = [counts * (images * 1e9) for _, counts in steps]
+    return quotient_draws(done, between)

@@ -1,0 +1,390 @@
+"""Comparison tables: framework by batch size, one table for each metric, model, device, io and scenario.
+
+A table is data: what each place says, which is best, how it ranks. `analysis/render_*.py` turn it into text, files and HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.database.connection import Database
+from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
+from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
+from common.schema import SCENARIOS
+
+#: Sign of a cell that beats the same cell on a newer GPU.
+OLDER_BEATS_NEWER = "^"
+
+Row = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table.
+
+    value: in the metric's unit, None where there is none; `text` then says why. rank: 0 for the worst of its batch size,
+    1 for the best, None where it is not ranked. signs: of its marks. keys: the cells of `run` that it comes from.
+    """
+
+    text: str
+    value: float | None = None
+    rank: float | None = None
+    best: bool = False
+    signs: str = ""
+    keys: tuple[str, ...] = ()
+    run: str = ""
+
+    @property
+    def marked(self) -> str:
+        return f"{self.text} {self.signs}" if self.signs else self.text
+
+
+NOTHING = Entry("")
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: one tuple of labels per row, one label per name in `row_names`. footers: sentences that belong under it."""
+
+    metric: Metric
+    group: Mapping[str, Any]
+    row_names: tuple[str, ...]
+    column_name: str
+    rows: tuple[Key, ...]
+    columns: tuple[Any, ...]
+    entries: Mapping[tuple[Key, Any], Entry]
+    footers: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        direction = {1: ", more is better", -1: ", less is better", 0: ""}[self.metric.better]
+        return f"{self.metric.label}{direction}"
+
+    @property
+    def subtitle(self) -> str:
+        return heading(self.group)
+
+    def entry(self, row: Key, column: Any) -> Entry:
+        return self.entries.get((row, column), NOTHING)
+
+
+def heading(group: Mapping[str, Any]) -> str:
+    """What all cells of a group have in common, in words."""
+    told = {name: value for name, value in group.items() if value is not None}
+    if told.get("scenario", "multi-stream") != "multi-stream":
+        told.pop("streams", None)  # the others have one stream, whatever an adapter keeps in flight
+    return ", ".join(describe(name, value) for name, value in told.items())
+
+
+def describe(name: str, value: Any) -> str:
+    """A dimension's value for a heading."""
+    return {
+        "io": "copies included (io=host)" if value == "host" else "device-resident (io=device)",
+        "streams": f"{value} in flight",
+        "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
+        "run": f"run {value}",
+        "batch_size": f"batch {value}",
+    }.get(name, str(value))
+
+
+def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
+    """Rows of `comparison`, in a fixed order."""
+    order = ", ".join(f'"{name}"' for name in DIMENSIONS)
+    return database.query(
+        f"SELECT * FROM comparison WHERE {selection.condition} ORDER BY {order}", selection.parameters
+    )
+
+
+def build(
+    database: Database,
+    rows: Sequence[Row],
+    metrics: Sequence[str] = HEADLINES,
+    pivot: Pivot | None = None,
+    sort: Sort | None = None,
+) -> list[Table]:
+    """One table per group of rows and metric; a metric that nobody measured in a group has none there
+    (but throughput, where the reasons of failed cells stand).
+
+    rows: from `load`. Raises UserError for an unknown metric.
+    """
+    pivot = pivot or Pivot()
+    chosen = [metric(name) for name in metrics]
+    signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
+    newer = {one.name: _figures_by_age(one, rows) for one in chosen}
+    tables: list[Table] = []
+    for group, members in groups(rows, pivot):
+        row_order = _row_order(members, pivot, sort)
+        tables.extend(
+            _table(one, group, members, pivot, row_order, newer[one.name], signs)
+            for one in chosen
+            if any(
+                row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
+                for row in members
+            )
+        )
+    return tables
+
+
+def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
+    """(what the heading says, members): what is not in rows or columns and differs, or must never be mixed.
+
+    Models and devices by name, and of each the scenarios in the order in which they are explained, single-stream first.
+    """
+    inside = {*pivot.rows, pivot.column}
+    apart = [name for name in DIMENSIONS if name not in inside]
+    # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
+    if "device_name" in inside or _one_to_one(rows, "device_name", "device") or not _several_gpus_of_one_cell(rows):
+        apart = [name for name in apart if name != "device"]
+    if not _several_runs_of_one_cell(rows):
+        apart = [name for name in apart if name != "run"]
+    differing = {name for name in apart if len({row[name] for row in rows}) > 1}
+    always = {"model", "device_name", "io", "scenario"}
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in apart), []).append(row)
+    return [
+        ({name: value for name, value in zip(apart, key, strict=True) if name in always | differing}, members)
+        for key, members in sorted(groups.items(), key=lambda item: _place(dict(zip(apart, item[0], strict=True))))
+    ]
+
+
+def _place(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    scenario = group.get("scenario")
+    rank = SCENARIOS.index(scenario) if scenario in SCENARIOS else len(SCENARIOS)
+    first = (group.get("model"), group.get("device_name"))
+    return (*map(_sortable, first), rank, *map(_sortable, group.values()))
+
+
+def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:
+    pairs = {(row[one], row[other]) for row in rows}
+    return len(pairs) == len({pair[0] for pair in pairs})
+
+
+def _several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
+    seen: dict[Key, Any] = {}
+    return any(seen.setdefault(_configuration(row), row["run"]) != row["run"] for row in rows)
+
+
+def _several_gpus_of_one_cell(rows: Sequence[Row]) -> bool:
+    seen: dict[Key, Any] = {}
+    return any(seen.setdefault(_configuration(row, ["device"]), row["device"]) != row["device"] for row in rows)
+
+
+def _configuration(row: Row, without: Iterable[str] = ()) -> Key:
+    return tuple(row[name] for name in DIMENSIONS if name != "run" and name not in without)
+
+
+def _row_order(members: Sequence[Row], pivot: Pivot, sort: Sort | None) -> list[Key]:
+    """Row labels, the fastest framework first unless asked otherwise; unknown comes last."""
+    keys = list(dict.fromkeys(tuple(row[name] for name in pivot.rows) for row in members))
+    column, falling = (sort.column, sort.falling) if sort else ("images_per_s", True)
+
+    def rank(key: Key) -> tuple[Any, ...]:
+        values = [
+            row[column] for row in members if tuple(row[name] for name in pivot.rows) == key and row[column] is not None
+        ]
+        if not values:
+            return (1, 0)
+        best = max(values) if falling else min(values)
+        return (0, -best if falling and isinstance(best, (int, float)) else best)
+
+    ordered = sorted(keys, key=lambda key: tuple(map(_sortable, key)))
+    if sort and sort.falling and any(isinstance(row[column], str) for row in members):
+        known = sorted((key for key in ordered if rank(key)[0] == 0), key=rank, reverse=True)
+        return known + [key for key in ordered if rank(key)[0] == 1]
+    return sorted(ordered, key=rank)
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    return (0, value) if isinstance(value, (int, float)) else (1, str(value or ""))
+
+
+def _table(
+    one: Metric,
+    group: dict[str, Any],
+    members: Sequence[Row],
+    pivot: Pivot,
+    row_order: list[Key],
+    newer: _FiguresByAge,
+    signs: Mapping[str, tuple[str, str]],
+) -> Table:
+    columns = tuple(sorted({row[pivot.column] for row in members}, key=_sortable))
+    scales = _scales(one, members, pivot)
+    used: dict[str, str] = {}
+    entries: dict[tuple[Key, Any], Entry] = {}
+    beaten = _beats_newer(one, members, newer)
+    for row in members:
+        place = (tuple(row[name] for name in pivot.rows), row[pivot.column])
+        marks = [signs[mark] for mark in row["marks"] or () if mark in signs]
+        if _configuration(row) in beaten and row[one.column] is not None:
+            marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
+        used.update(marks)
+        entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
+    footers = _footers(one, members, used, entries.values())
+    return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers)
+
+
+def _scale_of(row: Row, pivot: Pivot) -> Key:
+    return (row["batch_size"], row[pivot.column])
+
+
+def _scales(one: Metric, members: Sequence[Row], pivot: Pivot) -> dict[Key, list[float]]:
+    """Known figures by (batch size, column): what a figure is ranked against."""
+    scales: dict[Key, list[float]] = {}
+    for row in members:
+        values = scales.setdefault(_scale_of(row, pivot), [])
+        if row[one.column] is not None:
+            values.append(float(row[one.column]))
+    return scales
+
+
+def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry:
+    keys, run = tuple(row["cell_keys"]), row["run"]
+    if row["status"] != "ok":
+        return Entry(row["status"], signs=signs.replace("x", ""), keys=keys, run=run)
+    value = row[one.column]
+    if value is None:
+        too_few = row["samples"] is not None and one.needs > row["samples"] / row["replicates"]
+        return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
+    low, high = min(against), max(against)
+    rank = None
+    if one.better and high > low:
+        # by ratio where figures are positive: a framework ten times slower must not make all others look alike
+        place, bottom, top = (math.log(x) for x in (value, low, high)) if low > 0 else (value, low, high)
+        if top > bottom:  # figures that differ in their last bit have the same logarithm
+            rank = (place - bottom) / (top - bottom) if one.better > 0 else (top - place) / (top - bottom)
+    best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low)
+    return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run)
+
+
+#: configuration but for the device -> (age of the GPU, figure times what is better) of each cell
+_FiguresByAge = Mapping[Key, Sequence[tuple[float, float]]]
+_DEVICE = ("device_name", "device")
+
+
+def _figures_by_age(one: Metric, everything: Sequence[Row]) -> _FiguresByAge:
+    found: dict[Key, list[tuple[float, float]]] = {}
+    for row in everything if one.better else ():
+        if row["compute_capability"] and row[one.column] is not None:
+            found.setdefault(_configuration(row, _DEVICE), []).append((_age(row), one.better * row[one.column]))
+    return found
+
+
+def _beats_newer(one: Metric, members: Sequence[Row], figures: _FiguresByAge) -> set[Key]:
+    """Configurations whose figure is better than the same one's on a GPU of a higher compute capability."""
+    return {
+        _configuration(row)
+        for row in members
+        if row["compute_capability"] and row[one.column] is not None and one.better
+        and any(
+            age > _age(row) and figure < one.better * row[one.column]
+            for age, figure in figures[_configuration(row, _DEVICE)]
+        )
+    }  # fmt: skip
+
+
+def _age(row: Row) -> float:
+    """Compute capability as a number that rises with the generation: 8.6 is 8.06, 12.0 is 12."""
+    major, _, minor = str(row["compute_capability"]).partition(".")
+    return float(major) + float(minor or 0) / 100 if major.isdigit() and (minor or "0").isdigit() else 0.0
+
+
+def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entries: Iterable[Entry]) -> tuple[str, ...]:
+    texts = {entry.text for entry in entries}
+    lines = [f"{one.title}: {one.definition}"]
+    lines += [f"{sign}  {meaning}" for sign, meaning in sorted(used.items())]
+    if any(text.startswith("n<") for text in texts):
+        lines.append(f"n<{one.needs}  n too small: fewer inferences than this percentile needs")
+    if "–" in texts:
+        lines.append("–  not measured")
+    if one is METRICS["throughput"]:
+        lines += _failures(members)
+    if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
+        lines += sorted(
+            {
+                f"Energy of CPU and DRAM is unknown on {row['device_name'] or row['device']}: {row['no_cpu_energy']}."
+                for row in members
+                if row["no_cpu_energy"] and row["package_joules_per_image"] is None and row[one.column] is not None
+            }
+        )
+    if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
+        lines += idle_levels(members)
+    lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
+    lines += versions(members)
+    lines += machines(members)
+    return tuple(lines)
+
+
+def versions(rows: Sequence[Row]) -> list[str]:
+    """Which version of each framework was measured; with the devices where they differ, or a source does not tell."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            devices = found.setdefault(row["variant"], {}).setdefault(row["framework_version"] or "unknown", set())
+            devices.add(str(row["device_name"] or row["device"]))
+    if not any(version != "unknown" for known in found.values() for version in known):
+        return []
+    words = [
+        f"{variant} "
+        + ", ".join(
+            f"{version} ({', '.join(sorted(devices))})" if len(known) > 1 else version
+            for version, devices in sorted(known.items(), key=lambda item: (item[0] == "unknown", item[0]))
+        )
+        for variant, known in sorted(found.items())
+    ]
+    return [f"Versions: {'; '.join(words)}."]
+
+
+def _failures(members: Sequence[Row]) -> list[str]:
+    """One sentence per framework, precision and reason: no failed cell is without its reason."""
+    found: dict[Key, list[str]] = {}
+    for row in members:
+        if row["status"] != "ok":
+            reason = (row["variant"], row["precision"], row["status"], row["message"])
+            found.setdefault(reason, []).append(str(row["batch_size"]))
+    return [
+        f"{variant} {precision} at batch {', '.join(sizes)}: {status}{f' ({message})' if message else ''}"
+        for (variant, precision, status, message), sizes in found.items()
+    ]
+
+
+def idle_levels(rows: Sequence[Row]) -> list[str]:
+    """One sentence per device: what it draws when it waits, with a worker's context open and without one."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        if row["idle_w"] is not None:
+            found.setdefault(row["device_name"] or row["device"], []).append(row)
+    lines = []
+    for device, members in found.items():
+        without = [row["idle_without_context_w"] for row in members if row["idle_without_context_w"] is not None]
+        known = f"{_span(without)} without one" if without else "not measured without one"
+        lines.append(
+            f"Idle on {device}: {_span([row['idle_w'] for row in members])} with a worker's context open, {known}."
+        )
+    return lines
+
+
+def _span(watts: Sequence[float]) -> str:
+    low, high = f"{min(watts):.1f}", f"{max(watts):.1f}"
+    return f"{low} W" if low == high else f"{low} to {high} W"
+
+
+def machines(rows: Sequence[Row]) -> list[str]:
+    """One sentence per device: where it was measured, on how many of that product, and when."""
+    found: dict[Any, set[str]] = {}
+    cards: dict[Any, set[str]] = {}
+    for row in rows:
+        day = (row["created_utc"] or "")[:10]
+        source = "" if row["origin"] == "framewatt" else f", published by {row['origin']}"
+        device = row["device_name"] or row["device"]
+        cards.setdefault(device, set()).update([row["device_uuid"]] if row["device_uuid"] else [])
+        found.setdefault(device, set()).add(f"run {row['run']}{f' of {day}' if day else ''}{source}")
+    return [
+        f"Measured on {f'{len(cards[device])} ' if len(cards[device]) > 1 else ''}{device}"
+        f"{', each cell on one of them' if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
+        for device, runs in found.items()
+    ]

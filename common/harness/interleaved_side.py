@@ -1,0 +1,82 @@
+"""The harness's side of `invoke verify`: `python -m common.harness.interleaved_side JOB.json`, see common/alternation.py.
+
+A block is a measured window of the single-stream scenario as a cell has it, adapter, loop and stopping rule included,
+only short. The job holds one cell; the last output is written to the job's run folder, for comparison.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+import numpy as np
+
+from common.harness import loop, scenarios
+from common.harness.adapter import Adapter, Unsupported
+from common.harness.reference import Reference
+from common.harness.worker import expect, import_adapter
+from common.interleaving import Refusal, serve
+from common.job import Job, Settings
+from common.model_files import ModelFiles
+
+OUTPUT = "harness.npy"
+INPUT = "batch.npy"
+
+
+class HarnessSide:
+    """One prepared cell. Raises Refusal where the adapter does not support it."""
+
+    def __init__(self, job: Job) -> None:
+        self._cell = cell = job.cells[0]
+        scenario = scenarios.find(cell.scenario)
+        if scenario is None:
+            raise Refusal(f"this harness has no scenario {cell.scenario}")
+        self._scenario = scenario
+        model = ModelFiles.read(Path(job.model_dir))
+        batch = Reference.read(model).batch(cell.batch_size)
+        create = import_adapter(Path(job.adapter))
+        try:
+            adapter = create(cell.variant)
+            why_not = adapter.supports(cell)
+            if why_not is not None:
+                raise Refusal(why_not)
+            if hasattr(adapter, "convert"):
+                adapter.convert(model, cell.precision, job.device, job.cache_dir)
+            adapter.load(model, cell.precision, job.device, job.cache_dir, job.threads)
+            expect(adapter, cell)
+            adapter.prepare(batch, cell.io)
+        except Unsupported as error:
+            raise Refusal(str(error)) from error
+        adapter.run()
+        output = np.array(adapter.output(), dtype=np.float32)
+
+        def another() -> Adapter:
+            raise Refusal(f"{cell.scenario} needs more than one adapter")
+
+        self._stage = scenarios.Stage(adapter, output, cell.precision, another, job.seed)
+        self._warmup = scenario.warm_up(self._stage, cell, job.settings, _ignore)
+        run = Path(job.run_dir)
+        np.save(str(run / INPUT), batch)
+        np.save(str(run / OUTPUT), output)
+        #: CPU time of the process, all its threads, in the last block
+        self.cpu_ns = 0
+        self.facts = {"settings": adapter.settings(), "versions": adapter.versions()}
+
+    def block(self, seconds: float) -> List[int]:
+        settings = Settings(min_seconds=seconds, max_seconds=seconds, min_samples=1, min_images=1)
+        with loop.collector_held() as collector_off:
+            collector_off()
+            began = time.process_time_ns()
+            done = self._scenario.measure(self._stage, self._cell, settings, self._warmup, _ignore)
+            self.cpu_ns = time.process_time_ns() - began
+        return [int(duration) for duration in done.ends_ns - done.starts_ns]
+
+
+def _ignore(images: int, runs: int, share: float, elapsed: float) -> None:
+    """Nobody watches the progress of a block."""
+
+
+if __name__ == "__main__":
+    serve(lambda: HarnessSide(Job.read(Path(sys.argv[1]))))

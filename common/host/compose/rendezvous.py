@@ -1,0 +1,103 @@
+"""Where the services of a sweep meet: `data/compose/<flavour>/`, and what the environment asks for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.host.plan.options import Options
+
+#: variable of .env -> option of `invoke bench`
+OPTIONS: Mapping[str, str] = {
+    "FRAMEWATT_FRAMEWORKS": "framework",
+    "FRAMEWATT_BATCH_SIZES": "batch_sizes",
+    "FRAMEWATT_PRECISION": "precision",
+    "FRAMEWATT_IO": "io",
+    "FRAMEWATT_MODEL": "model",
+    "FRAMEWATT_WEIGHTS": "weights",
+    "FRAMEWATT_QUICK": "quick",
+    "FRAMEWATT_REPLICATES": "replicates",
+    "FRAMEWATT_THREADS": "threads",
+    "FRAMEWATT_CELL_TIMEOUT": "cell_timeout",
+    "FRAMEWATT_FRONTEND": "frontend",
+}
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Files by which the services of one flavour know of each other."""
+
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        """Link to the run's folder, so that a service can name its files before the run has a name."""
+        return self.folder / "run"
+
+    @property
+    def turns(self) -> Path:
+        return self.folder / "turns"
+
+    @property
+    def end(self) -> Path:
+        """Its presence tells the sidecar to end."""
+        return self.folder / "end"
+
+    @property
+    def idle(self) -> Path:
+        """Begin and end of the spell before the first worker."""
+        return self.folder / "idle.json"
+
+    @property
+    def power_expected(self) -> Path:
+        return self.folder / "power-expected"
+
+    @property
+    def model_exists(self) -> Path:
+        """Its presence tells the export that it has nothing to do."""
+        return self.folder / "model-exists"
+
+
+def options_from(environment: Mapping[str, str]) -> Options:
+    """The options that the variables name. Raises UserError for a number that is none."""
+    values: dict[str, object] = {}
+    for variable, option in OPTIONS.items():
+        text = environment.get(variable, "").strip()
+        if not text:
+            continue
+        default = getattr(Options(), option)
+        try:
+            if isinstance(default, bool):
+                values[option] = {"0": False, "1": True, "no": False, "yes": True}[text.lower()]
+            elif isinstance(default, int | float):
+                values[option] = type(default)(text)
+            else:
+                values[option] = text
+        except (KeyError, ValueError):
+            wanted = "0 or 1" if isinstance(default, bool) else "a number"
+            raise UserError(f"{variable}={text} in .env is not {wanted}") from None
+    return Options(**values)  # type: ignore[arg-type]
+
+
+def gpu_name(asked: str, found: str) -> str:
+    """gpu<index> as the host numbers it: in the container the only GPU is always number 0."""
+    index = asked.rpartition("=")[2]  # CDI: nvidia.com/gpu=2
+    return f"gpu{index}" if index.isdigit() else found
+
+
+def service(function: Callable[[str, Meeting], int]) -> None:
+    """Runs a service of compose.yaml: `python -m ... FLAVOUR`; errors are one line and exit code 2."""
+    flavour = sys.argv[1] if len(sys.argv) > 1 else ""
+    if flavour not in ("cpu", "gpu"):
+        print("usage: python -m common.host.compose.SERVICE cpu|gpu", file=sys.stderr)
+        sys.exit(2)
+    data = Path(os.environ.get("FRAMEWATT_DATA", "/data"))
+    try:
+        sys.exit(function(flavour, Meeting(data / "compose" / flavour)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,88 @@
+"""What a runner does: carry out jobs on a device, with a sidecar beside them. `local` starts processes, `docker` containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from common.host.devices import Device
+from common.host.frameworks.registry import Image, Variant
+from common.host.paths import DataFolder
+from common.host.plan.jobs import PlannedJob, Request
+from common.host.runs.run import Run
+from common.model_files import ModelFiles
+
+if TYPE_CHECKING:
+    from common.host.runners.sidecar import Sidecar
+
+#: an event of the supervisor (common/job.EVENTS), as a dict
+OnEvent = Callable[[Mapping[str, Any]], None]
+#: (steps done, steps in all or None, what is being done)
+OnStep = Callable[[int, int | None, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the jobs of a run have in common."""
+
+    run: Run
+    request: Request
+    model: ModelFiles
+    data: DataFolder
+    images: Mapping[str, Image]
+    devices: Mapping[str, Device]
+    #: prepared picture (.npy) inside the run's folder
+    picture: Path | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class SidecarState:
+    """Whether power is being recorded; `reason` says in one clause why not.
+
+    no_cpu_energy: why the energy of CPU and DRAM is not recorded beside it, "" where it is.
+    """
+
+    recording: bool
+    reason: str = ""
+    no_cpu_energy: str = ""
+
+
+class RunnerFacts(Protocol):
+    """What run.json says of a runner."""
+
+    @property
+    def name(self) -> str: ...
+
+    def describe_images(self) -> dict[str, Any]:
+        """Image name -> what is known of the environment that runs it."""
+
+
+class Runner(Protocol):
+    name: str
+
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+        """Makes everything ready that jobs of these variants need. Raises UserError with what to do.
+
+        notebook: some of them will run in a Jupyter kernel.
+        """
+
+    def ensure_model(
+        self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep, wanted_forms: Sequence[str] = ()
+    ) -> ModelFiles:
+        """The exported model, made now if it is missing, in the wanted forms too where they can be made of it."""
+
+    def describe_images(self) -> dict[str, Any]:
+        """Image name -> what is known of the environment that runs it, for run.json."""
+
+    def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
+        """Runs the job to its end, passing events on as they come. Raises UserError when it cannot be started."""
+
+    def sidecar(self, context: Context, device: Device) -> AbstractContextManager[Sidecar]:
+        """Records power while the block runs. Never raises for a sidecar that fails: its state says so."""
+
+    def interrupt(self) -> None:
+        """Makes every running job end soon; its running cell is discarded."""

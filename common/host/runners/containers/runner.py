@@ -1,0 +1,322 @@
+"""Runs jobs in containers, with the sidecar in one of its own beside them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from docker.errors import DockerException, NotFound
+from docker.models.containers import Container
+from docker.types import LogConfig
+
+from common.errors import UserError
+from common.host import models
+from common.host.devices import Device
+from common.host.frameworks.registry import Image, Variant
+from common.host.paths import DataFolder
+from common.host.plan.jobs import PlannedJob
+from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.containers import engine, images
+from common.host.runners.containers.engine import LABEL, explained
+from common.host.runners.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
+from common.host.runners.containers.limits import Limits
+from common.host.runners.containers.output import lines, parse, stop
+from common.host.runners.containers.ownership import container_user, lent
+from common.host.runners.containers.sidecar import IMAGE as SIDECAR
+from common.host.runners.containers.sidecar import ContainerSidecar
+from common.host.runners.lost_cells import JobEnd, write_lost_cells
+from common.host.runners.sidecar import Sidecar
+from common.job import Job
+from common.model_files import ModelFiles
+
+#: where things lie inside every container
+INSIDE = "/opt/framewatt"
+INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
+#: a job's container is started again for the cells that are left at most this often
+RESTARTS = 20
+#: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
+BUDGET_SLACK_SECONDS = 60.0
+#: Docker's own driver: the runner reads the events from the log, which not every driver gives back
+LOG_CONFIG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "64m", "max-file": "1"})
+
+_ENVIRONMENT = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class DockerRunner:
+    """See common/host/runners/base.py for what each method promises."""
+
+    name = "docker"
+
+    def __init__(self, by_name: Mapping[str, Image], limits: Limits, gpu_driver: str = "") -> None:
+        self._images = by_name
+        self._limits = limits.with_environment(os.environ)
+        self._limits.check()
+        self._forced_driver = gpu_driver
+        self._client = engine.connect()
+        with explained("the Docker engine does not describe itself"):
+            self._user = container_user(self._client.info())
+        self._driver = ""
+        self._flavour, self._notebook = "cpu", False
+        self._digests: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._running: dict[str, Container] = {}
+        self._interrupted = threading.Event()
+        remove_orphans(self._client)
+
+    # -- getting ready ---------------------------------------------------------------------------------------------
+
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+        # One image for both front ends, so that nothing else differs between them.
+        self._flavour, self._notebook = flavour, notebook
+        if flavour == "gpu":
+            self._driver = engine.gpu_driver(self._client, self._forced_driver)
+        for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
+            image = images.inspect(self._client, name, flavour, notebook)
+            self._digests[name] = str(image.id)
+            if image.labels.get(f"{LABEL}.source") != images.source_digest(name):
+                raise UserError(
+                    f"image {self._tag(name)} holds older code than this checkout: "
+                    f"{images.build_command(name, flavour, notebook)}"
+                )
+
+    def ensure_model(
+        self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep, wanted_forms: Sequence[str] = ()
+    ) -> ModelFiles:
+        wanted = models.source(name_or_path)
+        model = models.existing_model(wanted, data.models, weights)
+        if model is None:
+            arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), weights)
+            volumes: dict[str, dict[str, str]] = {}
+            if wanted.onnx is not None:
+                volumes[str(wanted.onnx)] = {"bind": f"/input/{wanted.onnx.name}", "mode": "ro"}
+                arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+            network = wanted.onnx is None and weights != "seeded"  # ImageNet weights are downloaded
+            folder = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
+            model = ModelFiles.read(data.models / folder)
+        for image, names in models.forms_by_image(model, wanted_forms).items():
+            self._export(
+                wanted, image, models.form_arguments(model, Path(INSIDE_MODELS), names), data, on_step, {}, False
+            )
+            model = ModelFiles.read(model.root)
+        return model
+
+    def _export(
+        self,
+        wanted: models.Source,
+        image: str,
+        arguments: list[str],
+        data: DataFolder,
+        on_step: OnStep,
+        inputs: Mapping[str, dict[str, str]],
+        network: bool,
+    ) -> str:
+        """Runs the exporter of an image; returns the model's folder. inputs: volumes beside data/models."""
+        tag = images.inspect(self._client, image, self._flavour).tags[0]
+        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}, **inputs}
+        limits = self._limits.arguments()
+        if network:
+            limits["network_mode"] = "bridge"
+        with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
+            container = self._create(
+                tag,
+                f"framewatt-export-{os.getpid()}",
+                ["-m", *arguments],
+                volumes=volumes,
+                entrypoint=["python3"],
+                **limits,
+            )
+            try:
+                container.start()
+                folder = models.read_progress(lines(container), on_step)
+                code = int(container.wait()["StatusCode"])
+                errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
+            finally:
+                remove_container(container)
+        if code or folder is None:
+            raise UserError(
+                models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
+            )
+        return folder
+
+    def describe_images(self) -> dict[str, Any]:
+        return {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+
+    def _tag(self, image: str) -> str:
+        return images.tag_of(image, self._flavour, self._notebook)
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
+        run = context.run.folder
+        image = self._images[planned.variant.image]
+        device = context.devices[planned.device]
+        (run / "jobs").mkdir(exist_ok=True)
+        (run / "logs").mkdir(exist_ok=True)
+        job = Job(
+            run_dir=INSIDE_RUN,
+            model_dir=f"{INSIDE_MODELS}/{context.model.root.name}",
+            adapter=f"{INSIDE}/images/{image.name}/adapter.py",
+            image=image.name,
+            device="cpu" if device.kind == "cpu" else "cuda:0",
+            device_name=device.product,
+            device_uuid=device.uuid,
+            cache_dir=INSIDE_CACHE,
+            runner=self.name,
+            cells=list(planned.cells),
+            settings=context.request.settings,
+            threads=context.request.threads,
+            picture=f"{INSIDE_RUN}/picture.npy" if context.picture else None,
+            image_digest=self._digests[image.name],
+            seed=context.seed,
+        )
+        job.write(run / "jobs" / f"{planned.name}.json")
+        for _ in range(RESTARTS):
+            left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
+            if not left or self._interrupted.is_set():
+                return
+            budget_s = BUDGET_SLACK_SECONDS + len(left) * context.request.settings.cell_timeout_s
+            with lent(self._user, run, context.data.cache):
+                end = self._run_container(context, planned, device, budget_s, on_event)
+            if end.fatal:
+                return
+            # A container that is killed as a whole takes its supervisor along: the row is then written here.
+            if not self._interrupted.is_set():
+                write_lost_cells(run, job, context.model, end, on_event)
+
+    def _run_container(
+        self, context: Context, planned: PlannedJob, device: Device, budget_s: float, on_event: OnEvent
+    ) -> JobEnd:
+        run = context.run.folder
+        name = f"framewatt-{context.run.name}-{planned.name}"
+        arguments = self._limits.arguments()
+        arguments |= self._device_arguments(device)
+        with explained(f"the container of {planned.name} cannot be run"):
+            remove_named(self._client, name)
+            container = self._create(
+                self._tag(planned.variant.image), name, [f"{INSIDE_RUN}/jobs/{planned.name}.json"],
+                volumes=self._worker_volumes(run, context.data), cpuset_cpus=self._limits.worker_cpus(), **arguments,
+            )  # fmt: skip
+            over_budget = threading.Event()
+
+            def end_it() -> None:
+                over_budget.set()
+                stop(container, 5)
+
+            deadline = _timer(budget_s, end_it)
+            try:
+                with self._lock:
+                    self._running[name] = container
+                container.start()
+                deadline.start()
+                fatal = False
+                log = run / "logs" / f"{planned.name}.container.log"
+                with log.open("a") as file:
+                    for line in lines(container):
+                        event = parse(line)
+                        if event is None:
+                            file.write(line + "\n")
+                        else:
+                            fatal = fatal or event["event"] == "error"
+                            on_event(event)
+                container.wait()
+                container.reload()
+                state = container.attrs["State"]
+                return JobEnd(int(state["ExitCode"]), bool(state["OOMKilled"]), over_budget.is_set(), fatal)
+            except NotFound:
+                # Removed from outside (docker rm -f, or the engine was restarted and pruned).
+                return JobEnd(137, False, False, False)
+            finally:
+                deadline.cancel()
+                with self._lock:
+                    self._running.pop(name, None)
+                remove_container(container)
+
+    # -- sidecar ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
+        run = context.run.folder
+        out = "power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv"
+        command = ["--out", f"{INSIDE_RUN}/{out}", "--gpus", device.uuid or "none"]
+        if device is not next(iter(context.devices.values())):
+            command.append("--no-rapl")  # the first one's sidecar reads it
+        arguments = self._limits.arguments()
+        arguments |= self._device_arguments(device)
+        (run / "logs").mkdir(exist_ok=True)
+
+        name = f"framewatt-{context.run.name}-sidecar-{device.name}"
+
+        def create() -> Container:
+            remove_named(self._client, name)
+            return self._create(
+                self._tag(SIDECAR), name, command,
+                volumes={str(run): {"bind": INSIDE_RUN, "mode": "rw"}},
+                cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
+            )  # fmt: skip
+
+        sidecar = ContainerSidecar(device, run / "logs" / f"sidecar-{device.name}.log", create)
+        with lent(self._user, run):
+            try:
+                sidecar.start()
+                yield sidecar
+            finally:
+                sidecar.end(context.run.description)
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+        with self._lock:
+            running = list(self._running.values())
+        for container in running:
+            # SIGINT first, so that the supervisor journals what it drops.
+            with suppress(DockerException):
+                container.kill(signal="SIGINT")
+            _timer(10, partial(stop, container, 2)).start()
+
+    def conversation(
+        self, image: str, name: str, command: list[str], folder: Path, data: DataFolder, environment: Mapping[str, str]
+    ) -> Container:
+        """A worker's container, held like any other, that runs `python3 COMMAND` and keeps its standard input open.
+
+        folder is its run's. It is not started, and the caller removes it.
+        """
+        with explained(f"the container {name} cannot be made"):
+            return self._create(
+                images.tag_of(image, self._flavour), name, command, entrypoint=["python3"], stdin_open=True,
+                environment=dict(environment), cpuset_cpus=self._limits.worker_cpus(),
+                volumes=self._worker_volumes(folder, data), **self._limits.arguments(),
+            )  # fmt: skip
+
+    @staticmethod
+    def _worker_volumes(run: Path, data: DataFolder) -> dict[str, dict[str, str]]:
+        return {
+            str(run): {"bind": INSIDE_RUN, "mode": "rw"},
+            str(data.models): {"bind": INSIDE_MODELS, "mode": "ro"},
+            str(data.cache): {"bind": INSIDE_CACHE, "mode": "rw"},
+        }
+
+    def _device_arguments(self, device: Device) -> dict[str, Any]:
+        """What makes this device, and no other, visible in a container."""
+        if device.index is None:
+            return {}
+        return {"device_requests": [engine.gpu_request(self._driver, device.index, device.uuid)]}
+
+    def _create(self, image: str, name: str, command: list[str], **arguments: Any) -> Container:
+        uid, gid = self._user
+        arguments["volumes"] = {**arguments.get("volumes", {}), **self._limits.volumes()}
+        return self._client.containers.create(
+            image, command, name=name, user=f"{uid}:{gid}", detach=True,
+            labels=owner_labels(), log_config=LOG_CONFIG,
+            environment=_ENVIRONMENT | arguments.pop("environment", {}), **arguments,
+        )  # fmt: skip
+
+
+def _timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    """Not started yet; it does not keep the program alive."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    return timer

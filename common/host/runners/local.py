@@ -1,0 +1,221 @@
+"""Runs jobs as processes of this machine, each framework in the interpreter of its own environment (or in `--python`'s)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.host import models
+from common.host.devices import Device
+from common.host.frameworks import environments
+from common.host.frameworks.registry import Image, Variant
+from common.host.paths import ROOT, DataFolder
+from common.host.plan.jobs import PlannedJob
+from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.local_sidecar import LocalSidecar
+from common.host.runners.lost_cells import LOST_NOTHING, JobEnd, write_lost_cells
+from common.host.runners.sidecar import Sidecar
+from common.job import Job
+from common.model_files import ModelFiles
+
+
+def interpreter_has(python: Path, module: str) -> bool:
+    """Whether that interpreter can find the module (it is not imported: frameworks take seconds)."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+class LocalRunner:
+    """See common/host/runners/base.py for what each method promises."""
+
+    name = "local"
+
+    def __init__(self, images: Mapping[str, Image], python: str | None) -> None:
+        self._images = images
+        self._python = self._resolve(python)
+        self._flavour = "cpu"
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._interrupted = threading.Event()
+
+    @staticmethod
+    def _resolve(python: str | None) -> Path | None:
+        if not python:
+            return None
+        path = Path(python).expanduser()
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            raise UserError(
+                f"--python {python} is not an executable file; give the path of an interpreter that has the framework"
+            )
+        return path.absolute()  # not resolved: a virtual environment's python is a link
+
+    def interpreter(self, image: str) -> Path:
+        return self._python or environments.interpreter(image, self._flavour)
+
+    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+        self._flavour = flavour
+        names = list(dict.fromkeys(variant.image for variant in variants))
+        if self._python:
+            for name in names:
+                module = self._images[name].imports
+                if module and not interpreter_has(self._python, module):
+                    raise UserError(
+                        f"{self._python} has no module {module}, which images/{name} needs; leave --python out, or name another"
+                    )
+            if notebook and not interpreter_has(self._python, "ipykernel"):
+                raise UserError(
+                    f"{self._python} has no module ipykernel, which --frontend notebook needs: {self._python} -m pip install "
+                    f"-r {environments.NOTEBOOK.relative_to(ROOT)}"
+                )
+            return
+        missing = [name for name in names if not environments.is_ready(name, flavour, notebook)]
+        ready: list[str] = []
+        failures = environments.ensure_all(
+            missing,
+            flavour,
+            lambda name, line: on_step(len(ready), len(missing), _short(name, line)),
+            ready.append,
+            notebook,
+        )
+        for error in failures.values():
+            raise error
+        if missing:
+            on_step(len(missing), len(missing), "environments ready")
+
+    def ensure_model(
+        self, name_or_path: str, data: DataFolder, weights: str, on_step: OnStep, wanted_forms: Sequence[str] = ()
+    ) -> ModelFiles:
+        def python_for(image: str) -> Path:
+            # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
+            return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
+
+        return models.ensure_model(
+            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), weights=weights,
+            wanted_forms=wanted_forms,
+        )  # fmt: skip
+
+    def describe_images(self) -> dict[str, Any]:
+        return {name: {"python": str(self._python or f".envs/{name}-{self._flavour}")} for name in self._images}
+
+    def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
+        image = self._images[planned.variant.image]
+        device = context.devices[planned.device]
+        run = context.run.folder
+        job = Job(
+            run_dir=str(run),
+            model_dir=str(context.model.root),
+            adapter=str(image.adapter),
+            image=image.name,
+            device="cpu" if device.kind == "cpu" else "cuda:0",
+            device_name=device.product,
+            device_uuid=device.uuid,
+            cache_dir=str(context.data.cache),
+            runner=self.name,
+            cells=list(planned.cells),
+            settings=context.request.settings,
+            threads=context.request.threads,
+            picture=str(context.picture) if context.picture else None,
+            seed=context.seed,
+        )
+        (run / "jobs").mkdir(exist_ok=True)
+        path = run / "jobs" / f"{planned.name}.json"
+        job.write(path)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+            "PYTHONUNBUFFERED": "1",
+            # The chosen GPU is the only one that the process sees; on the CPU it sees none.
+            "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "gpu" else "",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+        command = [str(self.interpreter(image.name)), "-m", "common.harness", str(path)]
+        # A supervisor that is killed costs the cell that was running; each turn stores one cell more at the least.
+        for _ in planned.cells:
+            if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
+                return
+            end = self._run_supervisor(command, environment, on_event)
+            if end.fatal or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
+                return
+            write_lost_cells(run, job, context.model, end, on_event)
+
+    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], on_event: OnEvent) -> JobEnd:
+        """Runs a supervisor to its end, however that comes about. Raises UserError when it cannot be started."""
+        try:
+            # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
+            # more, so also when this process is killed.
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be started: {error.strerror}") from error
+        fatal = False
+        with self._lock:
+            self._running.add(process)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                event = _parse(line)
+                if event is not None:
+                    fatal = fatal or event["event"] == "error"
+                    on_event(event)
+            return JobEnd(process.wait(), fatal=fatal, what="supervisor")
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+
+    @contextmanager
+    def sidecar(self, context: Context, device: Device) -> Iterator[Sidecar]:
+        run = context.run.folder
+        out = run / ("power.csv" if len(context.devices) == 1 else f"power-{device.name}.csv")
+        # The first one's sidecar reads the CPU's energy.
+        options = [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
+        sidecar = LocalSidecar(device, out, run / "logs" / f"sidecar-{device.name}.log", options)
+        try:
+            sidecar.start()
+            yield sidecar
+        finally:
+            sidecar.end(context.run.description)
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+        with self._lock:
+            for process in self._running:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGINT)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The event on a line; None for anything else that a library may print."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _short(image: str, line: str) -> str:
+    """pip's line, cut down to what a person wants to know."""
+    words = line.split()
+    if words[:1] in (["Collecting"], ["Downloading"], ["Installing"], ["Processing"]) and len(words) > 1:
+        return f"environment of {image}: {words[0].lower()} {words[1].rsplit('/', 1)[-1]}"
+    return f"environment of {image}"

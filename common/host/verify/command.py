@@ -1,0 +1,360 @@
+"""`invoke verify`: is what the harness measures what a plain loop measures?
+
+For each variant, precision and batch size two processes are started: the harness's side (common/harness/interleaved_side.py) and
+an independent loop (images/<image>/native_loop.py) on the same model, engine and settings. Both compile and warm up, then
+they take turns in blocks of about a second, in the order AB BA AB ..., so that a drift of the machine meets both alike.
+Two processes, because one would share TF32 switches, allocators and caches; both alive all the time, because starting
+them anew for each pair would add what differs from process to process, and minutes of compilation.
+
+Each pair of blocks gives one ratio of medians, harness over native. The result is the median of these ratios with its
+95 % interval (common/stats/intervals.py): a pair that a neighbour disturbed is one of many. Target: 0.98 to 1.02.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from common.cell import Cell
+from common.errors import UserError
+from common.harness import parity
+from common.harness.environment import worker_environment
+from common.host import models
+from common.host.bench.command import precisions_for, variants_for
+from common.host.cli import parsing as opt
+from common.host.cli.progress import Steps
+from common.host.devices import Device, choose_devices
+from common.host.frameworks.registry import Image, Variant, forms_of, load_images
+from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.plan.options import Options
+from common.host.runners.local import LocalRunner
+from common.host.runs.run import locked
+from common.job import Job, Settings
+from common.model_files import ModelFiles
+from common.schema import IO_MODES
+from common.stats.intervals import Interval, percentile_draws, samples_needed
+
+TARGET = (0.98, 1.02)
+BATCH_SIZES = "1,8,32"
+#: a side must have compiled and warmed up within this; an engine for 512 images takes minutes
+READY_SECONDS = 1800.0
+#: beyond its length a block may take so long, in s, before its process counts as hung
+BLOCK_GRACE_SECONDS = 120.0
+WARM_UP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the result. Medians in ns over all blocks; ratio harness/native; None where `reason` says why."""
+
+    variant: str
+    precision: str
+    batch_size: int
+    io: str
+    harness_ns: float | None = None
+    native_ns: float | None = None
+    ratio: Interval | None = None
+    #: relative L2 distance of the two outputs for the same batch
+    difference: float | None = None
+    clock: str = ""
+    reason: str = ""
+
+    @property
+    def word(self) -> str:
+        """OK: the whole interval is within the target. OFF: none of it is. UNCLEAR: it reaches over an end."""
+        if self.ratio is None:
+            return "-"
+        if self.reason:
+            return "OFF"
+        if TARGET[0] <= self.ratio.low and self.ratio.high <= TARGET[1]:
+            return "OK"
+        return "OFF" if self.ratio.high < TARGET[0] or self.ratio.low > TARGET[1] else "UNCLEAR"
+
+
+@dataclass(frozen=True)
+class Result:
+    """All rows, and under what they were measured: `facts` are lines for people."""
+
+    verdicts: list[Verdict]
+    device: Device
+    facts: list[str]
+
+
+class SideEnded(Exception):
+    """A side refused, or its process ended or hung; the text says which and why."""
+
+
+class SideProcess:
+    """One of the two programs, as the host holds it. log: where its standard error goes."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
+        self._name = name
+        self._log = log
+        #: CPU time of all its threads in the last block, where it tells
+        self.cpu_ns: int | None = None
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                list(command), cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                text=True, start_new_session=True,
+            )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """Waits until it is compiled and warm."""
+        found: dict[str, Any] = self._hear("facts", READY_SECONDS)["facts"]
+        return found
+
+    def block(self, seconds: float) -> list[int]:
+        """Durations in ns of one block."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # what it said before it ended is read below
+        said = self._hear("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        self.cpu_ns = said["cpu_ns"]
+        durations: list[int] = said["durations_ns"]
+        return durations
+
+    def _hear(self, field: str, patience: float) -> dict[str, Any]:
+        """The next answer that has the field."""
+        assert self._process.stdout is not None
+        watchdog = Timer(patience, self._process.kill)
+        watchdog.start()
+        try:
+            for line in self._process.stdout:
+                said = _parse(line)
+                if "refusal" in said:
+                    raise SideEnded(f"{self._name}: {said['refusal']}")
+                if field in said:
+                    return said
+        finally:
+            watchdog.cancel()
+        code = self._process.wait()
+        words = self._log.read_text(errors="replace").strip().splitlines()
+        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """What a side said; empty for anything that a library printed."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one row is about, and all that its two processes need."""
+
+    variant: Variant
+    image: Image
+    precision: str
+    batch_size: int
+    io: str
+    interpreter: Path
+    model: ModelFiles
+    device: Device
+    cache: Path
+    threads: int | None
+    #: all batch sizes that are verified, or those of the run whose engine is to be used: comma list
+    batch_sizes: str
+
+    def job(self, folder: Path) -> Job:
+        cell = Cell(
+            model=self.model.name, variant=self.variant.name, precision=self.precision, batch_size=self.batch_size,
+            io=self.io, device=self.device.name,
+        )  # fmt: skip
+        return Job(
+            run_dir=str(folder), model_dir=str(self.model.root), adapter=str(self.image.adapter), image=self.image.name,
+            device="cpu" if self.device.kind == "cpu" else "cuda:0", device_name=self.device.product,
+            device_uuid=self.device.uuid, cache_dir=str(self.cache), runner="local", cells=[cell],
+            settings=Settings(warmup_max_seconds=WARM_UP_SECONDS), threads=self.threads,
+        )  # fmt: skip
+
+    def environment(self, job: Job) -> dict[str, str]:
+        """What a process of either side is given: a worker's variables, and the case's device as the only one in sight."""
+        return {
+            **worker_environment(job),
+            "CUDA_VISIBLE_DEVICES": self.device.uuid if self.device.kind == "gpu" else "",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            # TensorRT builds one engine for all of these, in minutes
+            "FRAMEWATT_BATCH_SIZES": self.batch_sizes,
+        }
+
+    def request(self, folder: Path, settings: dict[str, str]) -> dict[str, Any]:
+        """What the independent loop is told. settings: those that the adapter chose for this shape."""
+        folders = {
+            "model_file": [self.cache / self.variant.name, self.model.root],
+            "engine_file": [self.cache / "tensorrt"],
+            "graph_file": [self.cache / "tensorflow" / "graphs"],
+        }
+        kept = [place / settings[kind] for kind, places in folders.items() if kind in settings for place in places]
+        return {
+            "variant": self.variant.name,
+            "precision": self.precision,
+            "io": self.io,
+            "device": "cpu" if self.device.kind == "cpu" else "cuda:0",
+            "threads": self.threads,
+            "settings": settings,
+            "onnx": str(self.model.path(self.model.onnx)) if self.model.onnx else None,
+            "classes": self.model.classes,
+            "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
+            "forms": {name: str(self.model.form(name)) for name in self.model.forms or {}},
+            # what the adapter really runs: a file in its cache, else the exported one
+            "model_file": next((str(path) for path in kept if path.is_file()), None),
+            "input": str(folder / "batch.npy"),
+            "output": str(folder / "native.npy"),
+        }
+
+
+@contextmanager
+def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProcess, dict[str, Any]]]:
+    """(harness, native, facts of the native side), compiled and warm."""
+    job = case.job(folder)
+    job.write(folder / "job.json")
+    environment = case.environment(job)
+    python = str(case.interpreter)
+    command = [python, "-m", "common.harness.interleaved_side", str(folder / "job.json")]
+    harness = SideProcess("the harness", command, environment, folder / "harness.log")
+    try:
+        chosen = harness.facts()["settings"]
+        (folder / "request.json").write_text(json.dumps(case.request(folder, chosen)))
+        command = [python, str(case.image.folder / "native_loop.py"), str(folder / "request.json")]
+        native = SideProcess("the independent loop", command, environment, folder / "native.log")
+        try:
+            yield harness, native, native.facts()
+        finally:
+            native.close()
+    finally:
+        harness.close()
+
+
+def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdict:
+    """Measures one row; a side that cannot is its reason."""
+    row = {"variant": case.variant.name, "precision": case.precision, "batch_size": case.batch_size, "io": case.io}
+    try:
+        with both_sides(case, folder) as (harness, native, facts):
+            for side in (harness, native):  # both warm on the machine as it is with both of them
+                side.block(block_seconds)
+            blocks: list[tuple[list[int], list[int]]] = []
+            for pair in range(pairs):
+                if pair % 2 == 0:
+                    one = harness.block(block_seconds)
+                    blocks.append((one, native.block(block_seconds)))
+                else:
+                    other = native.block(block_seconds)
+                    blocks.append((harness.block(block_seconds), other))
+    except SideEnded as ended:
+        return Verdict(**row, reason=str(ended))  # type: ignore[arg-type]
+    difference = parity.relative_l2(
+        np.load(folder / "harness.npy").astype(np.float64), np.load(folder / "native.npy").astype(np.float64)
+    )
+    # Both ran the same network, so their distance has nothing of the precision's own error but rounding.
+    tolerance = parity.TOLERANCES[case.precision][1]
+    return Verdict(
+        **row,  # type: ignore[arg-type]
+        harness_ns=float(np.median(np.concatenate([one for one, _ in blocks]))),
+        native_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
+        ratio=ratio_of(blocks),
+        difference=difference,
+        clock=str(facts.get("clock", "")),
+        reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
+    )
+
+
+def ratio_of(blocks: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Interval:
+    """Median over the pairs of (median of the harness's block / median of the native one's), with its 95 % interval."""
+    ratios = [float(np.median(one) / np.median(other)) for one, other in blocks]
+    draws = percentile_draws([ratios], 50)
+    if draws is None:
+        raise UserError(f"{len(ratios)} pairs are too few for an interval; at least {samples_needed(50)} are needed")
+    return draws.interval()
+
+
+def verify(
+    options: Options, pairs: int, block_seconds: float, console: Console, data: DataFolder, images_folder: Path = IMAGES
+) -> Result:
+    """Measures all rows that the options ask for. Raises UserError before anything is started."""
+    if pairs < samples_needed(50):
+        raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
+    if not 0 < block_seconds < math.inf:
+        raise UserError(f"--block-seconds must be more than zero, not {block_seconds:g}")
+    images = load_images(images_folder)
+    devices = choose_devices(options.device or None, options.gpu or None)
+    if len(devices) != 1:
+        raise UserError(f"verify measures on one device at a time, not on {len(devices)}")
+    device = devices[0]
+    variants = variants_for(options, images, devices, console)
+    precisions = precisions_for(options, variants, device.kind)
+    batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES)
+    # Without pinned memory of their own, ONNX Runtime and TensorFlow have no plain loop with copies on a GPU.
+    io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "device"), IO_MODES)
+    models.source(options.model)
+    by_name = {image.name: image for image in images}
+    runner = LocalRunner(by_name, options.python or None)
+    steps = Steps(console)
+    with steps.show("Setting up") as on_step:
+        runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
+    with steps.show("Exporting the model") as on_step:
+        model = runner.ensure_model(options.model, data, options.weights, on_step, forms_of(variants, precisions))
+    engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
+    cases = [
+        Case(
+            variant, by_name[variant.image], precision, batch_size, io, runner.interpreter(variant.image), model, device,
+            data.cache, opt.whole("--threads", options.threads) if options.threads else None, engine_for,
+        )
+        for variant in variants
+        for precision in precisions
+        if precision in variant.precisions(device.kind)
+        for batch_size in batch_sizes
+        for io in io_modes
+    ]  # fmt: skip
+    verdicts: list[Verdict] = []
+    began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
+    with (
+        locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"),
+        steps.show("Verifying") as on_step,
+    ):
+        for done, case in enumerate(cases):
+            on_step(done, len(cases), f"{case.variant.name} {case.precision} batch {case.batch_size} {case.io}")
+            if not (case.image.folder / "native_loop.py").is_file():
+                row = (case.variant.name, case.precision, case.batch_size, case.io)
+                verdicts.append(Verdict(*row, reason=f"images/{case.image.name} has no native_loop.py"))
+                continue
+            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
+                verdicts.append(compare(case, pairs, block_seconds, Path(folder)))
+    facts = [
+        f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
+        f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
+        f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
+    ]
+    return Result(verdicts, device, facts)

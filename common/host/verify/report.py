@@ -1,0 +1,83 @@
+"""The result of `invoke verify` for people: a table on the terminal and the same in Markdown."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.host.verify.command import TARGET, Result, Verdict
+
+HEADINGS = (
+    "framework",
+    "precision",
+    "batch",
+    "io",
+    "harness ms",
+    "native ms",
+    "ratio",
+    "95 % interval",
+    "differ by",
+    "clock",
+    "verdict",
+)
+EXPLANATION = (
+    f"ratio: harness/native of the median latency, target {TARGET[0]:g} to {TARGET[1]:g}; OK: the whole interval is within it, OFF: "
+    "none of it, UNCLEAR: it reaches over an end. differ by: relative L2 distance of the two outputs. clock: of the native loop."
+)
+_STYLES = {"OK": "green", "OFF": "bold red", "UNCLEAR": "yellow"}
+
+
+def cells_of(row: Verdict) -> tuple[str, ...]:
+    """One row as text, empty where there is no figure; the last is the verdict, or why there is none."""
+
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return (
+        row.variant,
+        row.precision,
+        str(row.batch_size),
+        row.io,
+        number(row.harness_ns and row.harness_ns / 1e6, ".4g"),
+        number(row.native_ns and row.native_ns / 1e6, ".4g"),
+        "" if row.ratio is None else f"{row.ratio.estimate:.4f}",
+        "" if row.ratio is None else f"{row.ratio.low:.4f} to {row.ratio.high:.4f}",
+        number(row.difference, ".1e"),
+        row.clock,
+        row.word if not row.reason else f"{row.word}: {row.reason}" if row.ratio else row.reason,
+    )
+
+
+def print_result(result: Result, console: Console) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in result.verdicts:
+        *others, last = (escape(text) for text in cells_of(row))
+        style = _STYLES.get(row.word, "dim")
+        table.add_row(*others, f"[{style}]{last}[/]")
+    console.print(table)
+    console.print(escape(EXPLANATION), style="dim", highlight=False)
+    for fact in result.facts:
+        console.print(escape(fact), style="dim", highlight=False)
+
+
+def markdown(result: Result) -> str:
+    """The table with what it was measured under, in Markdown."""
+    lines = [EXPLANATION, "", *(f"- {fact}" for fact in result.facts), ""]
+    lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines += ["| " + " | ".join(text.replace("|", "\\|") for text in cells_of(row)) + " |" for row in result.verdicts]
+    return "\n".join(lines) + "\n"
+
+
+def write_markdown(result: Result, folder: Path) -> Path:
+    """A file of its own for each call; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    path = folder / f"verify-{result.device.name}-{stamp}.md"
+    path.write_text(markdown(result))
+    return path

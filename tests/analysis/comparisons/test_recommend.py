@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis.comparisons import recommend as r
+from analysis.comparisons.recommend import Candidate, Figure, Limit, Question
+from common.errors import UserError
+
+MS = 10**6
+LATENCY = r.latency(50)
+
+
+def candidate(name: str, batch_size: int = 8, **figures: Any) -> Candidate:
+    """Figures as numbers, or as (low, value, high)."""
+    known = {
+        key: Figure(value) if not isinstance(value, tuple) else Figure(value[1], value[0], value[2])
+        for key, value in figures.items()
+    }
+    return Candidate(name, "fp32", batch_size, known, {"streams": 1})
+
+
+def test_the_best_that_meets_every_limit() -> None:
+    fast = candidate("fast", throughput=(990, 1000, 1010), latency=30.0, power=40.0)
+    slow = candidate("slow", throughput=(490, 500, 510), latency=10.0, power=40.0)
+    hot = candidate("hot", throughput=(700, 701, 702), latency=10.0, power=90.0)
+    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(r.POWER, 50, "--max-power-w")]
+    decision = r.decide([fast, slow, hot], r.THROUGHPUT, limits)
+    assert decision.winner is slow
+    assert decision.clear
+    assert decision.meeting == 1
+    loosened = {c.limit.option: (c.bound, c.winner) for c in decision.changes if c.loosened}
+    assert loosened == {"--max-latency-ms": (30.0, fast), "--max-power-w": (90.0, hot)}
+    without = r.decide([fast, slow, hot], r.THROUGHPUT, [])
+    assert (without.winner, without.runner_up) == (fast, hot)
+
+
+def test_less_is_better() -> None:
+    thrifty, wasteful = candidate("a", joules=(9, 10, 11)), candidate("b", joules=(18, 20, 22))
+    decision = r.decide([wasteful, thrifty], r.JOULES, [])
+    assert (decision.winner, decision.runner_up, decision.clear) == (thrifty, wasteful, True)
+
+
+def test_overlapping_or_unknown_intervals_are_unclear() -> None:
+    one, near = candidate("a", throughput=(95, 100, 105)), candidate("b", throughput=(90, 96, 102))
+    assert r.decide([one, near], r.THROUGHPUT, []).rivals == (near,)
+    unknown = candidate("c", throughput=50)
+    assert r.decide([one, unknown], r.THROUGHPUT, []).rivals == (unknown,)
+    same_framework = candidate("a", 16, throughput=(94, 99, 104))
+    assert r.decide([one, same_framework], r.THROUGHPUT, []).clear
+
+
+def test_an_unknown_figure_meets_no_limit() -> None:
+    unmeasured = candidate("a", throughput=1000.0)
+    metered = candidate("b", throughput=10.0, power=30.0)
+    assert r.decide([unmeasured, metered], r.THROUGHPUT, [Limit(r.POWER, 50, "--max-power-w")]).winner is metered
+
+
+def test_the_nearest_miss_is_by_the_factor_of_the_worst_limit() -> None:
+    a = candidate("a", throughput=100.0, latency=40.0, power=55.0)
+    b = candidate("b", throughput=200.0, latency=25.0, power=100.0)
+    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(r.POWER, 50, "--max-power-w")]
+    decision = r.decide([a, b], r.THROUGHPUT, limits)
+    assert decision.winner is None
+    assert decision.nearest in (a, b)
+    assert max(limit.excess(decision.nearest) for limit in limits) == 2.0
+    least = Limit(r.THROUGHPUT, 400, "--min-throughput")
+    assert r.decide([a, b], r.THROUGHPUT, [least]).nearest is b
+    assert least.excess(candidate("c", throughput=0.0)) == math.inf
+
+
+def test_how_far_a_limit_may_be_tightened() -> None:
+    fast, slow = candidate("fast", throughput=100.0, latency=15.0), candidate("slow", throughput=50.0, latency=5.0)
+    decision = r.decide([fast, slow], r.THROUGHPUT, [Limit(LATENCY, 20, "--max-latency-ms")])
+    (change,) = decision.changes
+    assert (change.bound, change.winner, change.loosened) == (15.0, slow, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "up", "text"),
+    [(18.874, True, "18.9"), (18.8, True, "18.8"), (1113.2, False, "1110"), (0.0123, True, "0.0123")],
+)
+def test_bounds_are_rounded_to_the_side_that_holds(value: float, up: bool, text: str) -> None:
+    assert r._rounded(value, up) == text
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (Question(objective="speed"), "unknown objective 'speed'; there is throughput, joules, latency, cost"),
+        (Question(max_latency_ms=0), "--max-latency-ms is a positive number, not 0"),
+        (Question(max_power_w=math.nan), "--max-power-w is a positive number, not nan"),
+        (Question(min_throughput=-1), "--min-throughput is a positive number, not -1"),
+        (Question(objective="cost"), "give --price-per-kwh"),
+        (Question(percentile=42), "there is no percentile 42"),
+    ],
+)
+def test_questions_that_cannot_be_asked(question: Question, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        question.checked()
+
+
+DEVICES: list[dict[str, Any]] = [
+    {"device_name": "NVIDIA A2", "device": "gpu0", "device_uuid": "GPU-1"},
+    {"device_name": "NVIDIA A200", "device": "gpu1", "device_uuid": "GPU-2"},
+    {"device_name": "NVIDIA TITAN X (Pascal)", "device": "gpu2", "device_uuid": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("A2", "NVIDIA A2"),
+        ("nvidia a2", "NVIDIA A2"),
+        ("gpu1", "NVIDIA A200"),
+        ("GPU-2", "NVIDIA A200"),
+        ("pascal", "NVIDIA TITAN X (Pascal)"),
+        ("titan x", "NVIDIA TITAN X (Pascal)"),
+        ("a20", "NVIDIA A200"),
+    ],
+)
+def test_a_gpu_by_its_name_number_or_words(given: str, name: str) -> None:
+    assert r.choose_device(DEVICES, given) == name
+
+
+def test_unknown_and_ambiguous_gpus() -> None:
+    with pytest.raises(UserError, match=r"unknown GPU 'B300'; there is NVIDIA A2, NVIDIA A200, NVIDIA TITAN X"):
+        r.choose_device(DEVICES, "B300")
+    with pytest.raises(UserError, match=r"could be NVIDIA A2 or NVIDIA A200 or NVIDIA TITAN X"):
+        r.choose_device(DEVICES, "nvidia")
+    with pytest.raises(UserError, match="which device"):
+        r.choose_device(DEVICES, None)
+    assert r.choose_device(DEVICES[:1], None) == "NVIDIA A2"
+
+
+def asked(runs: list[Path], question: Question, where: str | None = None) -> tuple[int, str]:
+    console = Console(width=300, record=True, quiet=False)
+    with console.capture() as captured:
+        code = r.recommend(runs, question, console, where=where)
+    return code, captured.get()
+
+
+@pytest.fixture
+def run(build: Any) -> Any:
+    run = build()
+    run.cell("onnxrt", 8, durations_ns=[10 * MS + i * 1000 for i in range(200)])
+    run.cell("torch", 8, durations_ns=[20 * MS + i * 1000 for i in range(200)])
+    run.cell("torch", 64, durations_ns=[60 * MS + i * 1000 for i in range(200)])
+    run.cell("tf", 8, status="crashed", message="it fell")
+    return run
+
+
+def test_in_words(run: Any) -> None:
+    code, text = asked([run.folder], Question(max_latency_ms=30))
+    assert code == 0
+    assert (
+        "Best: ONNX Runtime fp32 at batch 8: the highest throughput with median latency of a batch at most 30 ms"
+        in text
+    )
+    assert "Runner-up: PyTorch fp32 at batch 8: 398" in text
+    assert "--max-latency-ms 60.1 ms lets in PyTorch fp32 at batch 64" in text
+    assert "UNCLEAR" not in text
+
+
+def test_nobody_meets_it(run: Any) -> None:
+    code, text = asked([run.folder], Question(max_latency_ms=5))
+    assert code == 1
+    assert "No cell with median latency of a batch at most 5 ms." in text
+    assert "Nearest miss: ONNX Runtime fp32 at batch 8: median latency of a batch 10.10 ms" in text
+    code, text = asked([run.folder], Question(max_power_w=50))
+    assert code == 1
+    assert "3 of 3 cells have no known power: they do not count." in text
+    assert "Nearest miss" not in text
+    code, text = asked([run.folder], Question(objective="joules"))
+    assert (code, "No cell has a known energy per image." in text) == (1, True)
+
+
+def test_only_failures(build: Any) -> None:
+    run = build()
+    run.cell("tf", 8, status="oom")
+    with pytest.raises(UserError, match="no cell on Test CPU is ok"):
+        asked([run.folder], Question())
+
+
+def test_equal_cells_are_unclear(build: Any) -> None:
+    run = build()
+    for variant in ("onnxrt", "torch"):
+        run.cell(variant, 8, durations_ns=[10 * MS + (i * 7919 % 97) * 10_000 for i in range(300)])
+    _, text = asked([run.folder], Question())
+    assert "UNCLEAR: intervals overlap with " in text

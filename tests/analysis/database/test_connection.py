@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.database.connection import Database, open_runs
+from common.errors import UserError
+
+MS = 10**6
+SECOND = 10**9
+
+
+def one(database: Database, sql: str) -> dict[str, Any]:
+    rows = database.query(sql)
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_throughput_is_images_by_window_and_coverage_tells_the_gaps(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell(batch_size=8, durations_ns=[10 * MS] * 100, gap_ns=2 * MS)
+    row = one(opened(run), "FROM throughput")
+    window = (100 * 10 + 99 * 2) / 1000
+    assert row["images_per_s"] == pytest.approx(800 / window)
+    assert row["coverage"] == pytest.approx(1 / window)
+    assert one(opened(run), "FROM marks")["mark"] == "gaps"
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"),
+    [
+        (10, []),
+        (11, ["median_ms"]),
+        (63, ["median_ms"]),
+        (64, ["median_ms", "p90_ms"]),
+        (130, ["median_ms", "p90_ms", "p95_ms"]),
+        (661, ["median_ms", "p90_ms", "p95_ms"]),
+        (662, ["median_ms", "p90_ms", "p95_ms", "p99_ms"]),
+        (6636, ["median_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms"]),
+    ],
+)
+def test_a_percentile_needs_its_number_of_samples(build: Any, opened: Any, n: int, shown: list[str]) -> None:
+    run = build()
+    run.cell(durations_ns=[MS + i for i in range(n)])
+    row = one(opened(run), "SELECT median_ms, p90_ms, p95_ms, p99_ms, p999_ms FROM latency")
+    assert [name for name, value in row.items() if value is not None] == shown
+
+
+def test_server_latency_counts_from_when_the_query_was_due(build: Any, opened: Any) -> None:
+    run = build()
+    folder = run.cell(durations_ns=[MS] * 20, scenario="server")
+    rows = (folder / "samples.csv").read_text().splitlines()
+    start = [int(line.split(",")[1]) for line in rows[1:]]
+    due = [f"{line}{at - 4 * MS}" for line, at in zip(rows[1:], start, strict=True)]
+    (folder / "samples.csv").write_text("\n".join([rows[0], *due]) + "\n")
+    assert one(opened(run), "SELECT median_ms FROM latency")["median_ms"] == pytest.approx(5.0)
+
+
+def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell(
+        batch_size=1, durations_ns=[MS] * 20, worker="w", phases={"import": 2 * SECOND, "load": SECOND, "first": SECOND}
+    )
+    run.cell(batch_size=8, durations_ns=[MS] * 20, worker="w", phases={"compile": 4 * SECOND, "first": SECOND})
+    rows = opened(run).query("SELECT batch_size, import_s, cold_start_s FROM results ORDER BY batch_size")
+    assert rows == [
+        {"batch_size": 1, "import_s": 2.0, "cold_start_s": 4.0},
+        {"batch_size": 8, "import_s": 2.0, "cold_start_s": 8.0},
+    ]
+
+
+def test_a_conversion_is_part_of_the_cold_start_of_every_cell_of_its_worker(build: Any, opened: Any) -> None:
+    run = build()
+    before = {"import": 2 * SECOND, "convert": 7 * SECOND, "load": SECOND}
+    run.cell(batch_size=1, durations_ns=[MS] * 20, worker="w", phases={**before, "first": SECOND})
+    run.cell(batch_size=8, durations_ns=[MS] * 20, worker="w", phases={"compile": 4 * SECOND, "first": SECOND})
+    rows = opened(run).query("SELECT batch_size, convert_s, cold_start_s FROM results ORDER BY batch_size")
+    assert rows == [
+        {"batch_size": 1, "convert_s": 7.0, "cold_start_s": 11.0},
+        {"batch_size": 8, "convert_s": 7.0, "cold_start_s": 15.0},
+    ]
+
+
+def test_replicates_become_their_median_and_a_failed_one_does_not_count(build: Any, opened: Any) -> None:
+    run = build()
+    for replicate, duration in enumerate((10, 20, 40)):
+        run.cell(batch_size=1, replicate=replicate, durations_ns=[duration * MS] * 20)
+    run.cell(batch_size=1, replicate=3, status="crashed", message="signal 11")
+    row = one(opened(run), "FROM comparison")
+    assert (row["status"], row["replicates"], row["images_per_s"]) == ("ok", 3, pytest.approx(50.0))
+
+
+def test_cells_that_failed_have_a_status_and_no_figure(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell("tf", durations_ns=[MS] * 20, status="parity_failed", message="relative L2 error 0.5")
+    run.cell("torch", status="oom", message="out of memory")
+    rows = opened(run).query("SELECT variant, status, images_per_s, marks FROM comparison ORDER BY variant")
+    assert rows == [
+        {"variant": "tf", "status": "parity_failed", "images_per_s": None, "marks": ["parity_failed"]},
+        {"variant": "torch", "status": "oom", "images_per_s": None, "marks": []},
+    ]
+
+
+def test_marks_say_why(build: Any, opened: Any) -> None:
+    run = build()
+    run.run_json(devices=[{"device": "gpu0", "uuid": "GPU-1", "name": "G", "processes": [{"pid": 1}, {"pid": 2}]}])
+    run.device, run.uuid = "gpu0", "GPU-1"
+    run.cell(durations_ns=[MS] * 20, stop_reason="noisy", load_average_end=5.3)
+    marks = {row["mark"]: row["why"] for row in opened(run).query("FROM marks")}
+    assert marks == {
+        "noisy": "stopped as noisy",
+        "load": "load average 5.3 on 4 cores",
+        "foreign_processes": "2 at the begin of the run",
+    }
+
+
+def test_samples_outside_the_measure_phase_are_marked(build: Any, opened: Any) -> None:
+    run = build()
+    folder = run.cell(durations_ns=[MS] * 20)
+    lines = (folder / "samples.csv").read_text().splitlines()
+    seconds = [",".join(str(int(float(x) / 1e9)) if x else "" for x in line.split(",")) for line in lines[1:]]
+    (folder / "samples.csv").write_text("\n".join([lines[0], *seconds]) + "\n")
+    assert {row["mark"] for row in opened(run).query("FROM marks")} >= {"outside"}
+
+
+def test_every_mark_has_a_meaning(build: Any, opened: Any) -> None:
+    text = " ".join(row["view_definition"] for row in opened(build()).query(
+        "SELECT sql AS view_definition FROM duckdb_views() WHERE view_name = 'marks'"
+    ))  # fmt: skip
+    known = {row["mark"] for row in opened(build()).query("FROM mark_meaning")}
+    assert all(f"'{mark}'" in text for mark in known)
+
+
+def test_damage_costs_its_own_rows_and_the_rest_is_analyzed(build: Any, opened: Any) -> None:
+    run = build()
+    cut = run.cell("torch", durations_ns=[MS] * 20) / "samples.csv"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    run.cell("onnxrt", durations_ns=[MS] * 20)
+    (run.cell("tf", durations_ns=[MS] * 20) / "cell.csv").write_bytes(b"\x00\x01\x02")
+    (run.cell("keras", durations_ns=[MS] * 20) / "samples.csv").write_bytes(b"")
+    (run.cell("tfxla", durations_ns=[MS] * 20) / "phases.csv").unlink()
+    database = opened(run)
+    found = {row["variant"]: row["n"] for row in database.query("SELECT variant, n FROM results")}
+    assert found == {"torch": 19, "onnxrt": 20, "keras": None, "tfxla": 20}
+    told = sorted(str(problem).split("cells/")[1] for problem in database.problems)
+    assert [line.split("/")[1].split(" ")[0] for line in told] == [
+        "samples.csv:", "cell.csv:", "phases.csv:", "samples.csv:21:",
+    ]  # fmt: skip
+    assert database.exit_code == 1
+
+
+def test_a_copied_cell_folder_is_no_second_measurement(build: Any, opened: Any) -> None:
+    run = build()
+    folder = run.cell(durations_ns=[MS] * 20)
+    shutil.copytree(folder, folder.with_name(folder.name + " (copy)"))
+    database = opened(run)
+    assert one(database, "SELECT count(*) AS n FROM cells")["n"] == 1
+    assert "second cell of that key" in str(database.problems[0])
+    assert database.exit_code == 1
+
+
+def test_an_empty_run_is_a_note(build: Any, opened: Any) -> None:
+    database = opened(build())
+    assert "holds no cell" in str(database.problems[0])
+    assert database.exit_code == 0
+    assert database.query("FROM comparison") == []
+    assert database.query("FROM samples") == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"host": 3, "devices": [null, 7, {"name": {}}], "seed": 1e999}']
+)
+def test_a_run_json_that_cannot_be_used_makes_the_machine_unknown(build: Any, opened: Any, content: bytes) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    (run.folder / "run.json").write_bytes(content)
+    assert one(opened(run), "SELECT cpu_model, n FROM results") == {"cpu_model": None, "n": 20}
+
+
+def test_two_runs_of_one_name_and_one_run_given_twice(build: Any, opened: Any, tmp_path: Path) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    shutil.copytree(run.folder, tmp_path / "other" / "run")
+    database = opened(run, run, tmp_path / "other" / "run")
+    assert sorted(row["run"] for row in database.query("FROM cells")) == ["other/run", "results/run"]
+
+
+def test_names_with_quotes_and_stars_are_names(build: Callable[..., Any], opened: Any) -> None:
+    run = build("it's [a] run*; DROP TABLE cells; --")
+    run.cell(durations_ns=[MS] * 20)
+    run.power([{"t_ns": 1, "domain": "gpu", "power_mw": 5}])
+    database = opened(run)
+    assert database.problems == []
+    assert one(database, "SELECT n FROM latency") == {"n": 20}
+    assert len(database.query("FROM samples")) == 20
+    assert len(database.query("FROM power")) == 1
+
+
+def test_small_batches_give_the_same_numbers(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    for index in range(5):
+        run = build(f"run{index}")
+        run.cell(durations_ns=[(index + 1) * MS] * 20)
+        runs.append(run.folder)
+    with open_runs(runs) as at_once:
+        expected = at_once.query("SELECT run, images_per_s FROM comparison ORDER BY run")
+    monkeypatch.setattr("analysis.database.loading.BATCH_BYTES", 1)
+    with open_runs(runs) as in_turn:
+        assert in_turn.query("SELECT run, images_per_s FROM comparison ORDER BY run") == expected
+        assert len(in_turn.query("FROM samples")) == 100
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        open_runs([tmp_path / "nothing"])
+    with pytest.raises(UserError, match="no run to analyze"):
+        open_runs([])

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis.analyze import all_intervals, write_report
+from analysis.comparisons.summary import answers, uncertainty
+from analysis.output import pdf as browser
+from analysis.output import report
+from analysis.output import tooltips as hover
+from analysis.results.metrics import METRICS
+from analysis.results.selection import Selection
+from analysis.results.tables import build as build_tables
+from analysis.results.tables import load
+from common.errors import UserError
+from common.stats.intervals import Interval
+from tests.analysis.conftest import RunBuilder
+
+MS = 10**6
+
+
+def _browser_page() -> Any:
+    """The helper beside this file, which pytest's importlib mode does not put on the path."""
+    spec = importlib.util.spec_from_file_location("browser_page", Path(__file__).with_name("browser_page.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["browser_page"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+ask = _browser_page().ask
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def fill(run: Any, factor: int = 1) -> Any:
+    """torch is fastest at batch 8, slowest at batch 64; tf crashes with a message that is HTML."""
+    for batch_size, torch_ms, onnx_ms in ((8, 4, 6), (16, 6, 9), (64, 40, 16)):
+        for variant, ms in (("torch", torch_ms), ("onnxrt", onnx_ms), ("keras", 100)):
+            durations = [factor * ms * MS + i % 7 * 1000 for i in range(70)]
+            run.cell(variant, batch_size, durations_ns=durations, framework_version="1.2.3", python_version="3.11")
+    run.cell("tf", 8, status="crashed", message="<script>boom()</script>")
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One report for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("page")
+    run = fill(RunBuilder(folder / "results" / "run").run_json())
+    return write_report([run.folder], folder / "out", console()).report
+
+
+def test_it_stands_alone_and_is_small(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert "http://" not in re.sub(
+        r'xmlns(:\w+)?="[^"]*"', "", re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    )
+    assert len(text) < 5_000_000
+    assert "boom()" in text
+    assert "<script>boom" not in text
+    assert "invoke report run</code>" in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)), "several plots share a page, their ids must not clash"
+
+
+def test_the_answer_comes_from_the_data(build: Any, opened: Any) -> None:
+    database = opened(fill(build()))
+    rows = load(database, Selection())
+    intervals = all_intervals(database, rows)
+    (answer,) = answers(build_tables(database, rows, list(METRICS)), intervals)
+    assert re.match(
+        r"Batch 8: PyTorch fp32, 1,99\d images/s \[1,99\d, 2?,?[\d,]+\], (49\.\d|50\.0) % above ONNX Runtime fp32",
+        answer.sentences[0],
+    )
+    assert answer.sentences[2].startswith("Batch 64: ONNX Runtime fp32, ")
+    summary = dict(answer.summary)
+    assert summary["Most images per second"].startswith("ONNX Runtime fp32 at batch 64: ")
+    assert summary["Shortest latency"].startswith("PyTorch fp32 at batch 8: 4.003 ms")
+    assert "UNCLEAR" not in " ".join(answer.sentences)
+
+
+def test_equal_frameworks_are_unclear(build: Any, opened: Any) -> None:
+    run = build()
+    for variant, offset in (("torch", 0), ("onnxrt", 3)):
+        run.cell(variant, 8, durations_ns=[5 * MS + (i * 7919 + offset) % 997 * 1000 for i in range(200)])
+    database = opened(run)
+    rows = load(database, Selection())
+    (answer,) = answers(build_tables(database, rows, ["throughput"]), all_intervals(database, rows))
+    assert answer.sentences[0].endswith("; UNCLEAR, their intervals overlap.")
+    assert "UNCLEAR" in dict(answer.summary)["Most images per second"]
+
+
+def test_an_interval_without_an_end_is_open(build: Any, opened: Any) -> None:
+    run = build()
+    run.cell("torch", 8, durations_ns=[MS] * 12)
+    database = opened(run)
+    (table,) = build_tables(database, load(database, Selection()), ["throughput"])
+    (entry,) = table.entries.values()
+    wild = Interval(entry.value or 0.0, 3.32, 7e9, 0.95, 2, 1)
+    assert uncertainty(table, entry, {(entry.keys, entry.run, "throughput"): wild}) == " [3.320, open]"
+
+
+SORT = """
+const table = document.querySelector(".block table");
+const column = () => [...table.tBodies[0].rows].map((row) => row.cells[2].firstChild.textContent.trim());
+const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+const buttons = [...table.querySelectorAll("thead button")];
+const seen = { headings: buttons.map((button) => button.textContent), tab: buttons.every((button) => button.tabIndex === 0) };
+buttons[2].click(); seen.falling = column(); seen.aria = buttons[2].closest("th").getAttribute("aria-sort");
+buttons[2].click(); seen.rising = column();
+buttons[0].click(); seen.names = names(); seen.cleared = buttons[2].closest("th").getAttribute("aria-sort");
+return seen;
+"""
+
+
+def test_sorting_in_a_browser(page: Path, tmp_path: Path) -> None:
+    seen = ask(page, SORT, tmp_path)
+    assert seen["headings"] == ["framework", "precision", "batch 8", "batch 16", "batch 64"]
+    assert seen["tab"] is True
+    numbers = [float(text.replace(",", "")) for text in seen["falling"][:-1]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == 3
+    assert seen["falling"][-1] == "crashed", "what has no figure comes last"
+    assert seen["aria"] == "descending"
+    assert seen["rising"] == [*reversed(seen["falling"][:-1]), "crashed"]
+    assert seen["names"] == sorted(seen["names"])
+    assert seen["cleared"] is None
+
+
+FILTER = """
+const words = document.getElementById("filter"), figure = document.getElementById("figure"), count = document.getElementById("count");
+const rows = () =>
+  [...document.querySelectorAll(".block:not([hidden]) tbody tr:not([hidden])")].map((row) => row.cells[0].textContent);
+const metrics = () => [...new Set([...document.querySelectorAll(".block:not([hidden])")].map((block) => block.dataset.metric))];
+const set = (text) => { words.value = text; words.dispatchEvent(new Event("input")); };
+const seen = { all: rows().length, total: count.value };
+set("TORCH fp32"); seen.torch = [...new Set(rows())]; seen.count = count.value;
+set("nothing-like-it"); seen.none = rows().length;
+words.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" })); seen.again = rows().length;
+figure.value = "median latency"; figure.dispatchEvent(new Event("change")); seen.metrics = metrics();
+seen.open = document.querySelector("details.further") ? document.querySelector("details.further").hidden : true;
+return seen;
+"""
+
+
+def test_filtering_in_a_browser(page: Path, tmp_path: Path) -> None:
+    seen = ask(page, FILTER, tmp_path)
+    assert seen["total"] == f"{seen['all']} rows"
+    assert seen["torch"] == ["PyTorch"]
+    assert re.fullmatch(rf"\d+ of {seen['all']} rows", seen["count"])
+    assert seen["none"] == 0
+    assert seen["again"] == seen["all"]
+    assert seen["metrics"] == ["median latency"]
+    assert seen["open"] is True
+
+
+HOVER = """
+const plot = document.querySelector("figure"), mark = plot.querySelector(".at"), box = mark.getBoundingClientRect();
+const tip = document.getElementById("tip");
+const seen = { marks: plot.querySelectorAll(".at").length, before: tip.hidden, size: box.width > 4 && box.height > 4 };
+mark.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: box.left + 2, clientY: box.top + 2 }));
+seen.tip = tip.hidden ? "" : tip.textContent;
+plot.dispatchEvent(new PointerEvent("pointerleave")); seen.gone = tip.hidden;
+plot.focus(); plot.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", cancelable: true }));
+seen.keyboard = tip.hidden ? "" : tip.textContent;
+plot.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" })); seen.escaped = tip.hidden;
+return seen;
+"""
+
+
+def test_hovering_in_a_browser(page: Path, tmp_path: Path) -> None:
+    seen = ask(page, HOVER, tmp_path)
+    assert seen["marks"] == 9, "three frameworks at three batch sizes"
+    assert seen["before"] is True and seen["gone"] is True and seen["escaped"] is True
+    assert seen["size"] is True
+    assert re.fullmatch(r"[\w ]+\nbatch size: \d+\nthroughput: [\d,.]+ images/s", seen["tip"])
+    assert seen["keyboard"].count("\n") == 2
+
+
+WIDTH = """
+const narrow = innerWidth, page = document.documentElement.scrollWidth;
+const small = [...document.querySelectorAll("p, li, td")].filter((e) => parseFloat(getComputedStyle(e).fontSize) < 11).length;
+return { narrow, page, small };
+"""
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_never_scrolls_sideways(page: Path, tmp_path: Path, width: int) -> None:
+    seen = ask(page, WIDTH, tmp_path, width)
+    assert seen["page"] <= seen["narrow"]
+    assert seen["small"] == 0
+
+
+def test_values_of_a_plot() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 3), dpi=100)
+    axes = figure.subplots()
+    axes.plot([1, 8], [10, 20.5], label="torch\n   oom at 16")
+    axes.plot([1, 8], [1, 2])  # has no name: decoration
+    axes.set_xlabel("batch size (images)")
+    axes.set_ylabel("throughput (images/s)")
+    first, second = hover.targets(figure)
+    assert first.text == "torch\nbatch size: 1\nthroughput: 10 images/s"
+    assert second.text == "torch\nbatch size: 8\nthroughput: 20.50 images/s"
+    assert 0 < first.left < second.left < 4 * 72
+    assert 0 < second.top < first.top < 3 * 72
+
+
+def test_long_lines_answer_at_some_points_only() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot(range(10_000), label="power")
+    assert len(hover.targets(figure)) == hover.MOST_OF_A_LINE
+
+
+def test_bars_and_names() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots()
+    axes.barh(["A2", "V100"], [3.0, 4.0], label="torch <b>")
+    axes.set_xlabel("energy (J)")
+    found = hover.targets(figure)
+    assert [target.text for target in found] == ["torch <b>\nA2\nenergy: 3 J", "torch <b>\nV100\nenergy: 4 J"]
+    assert "torch &lt;b&gt;" in found[0].element
+    assert found[0].width > 10 and found[0].height > 10
+
+
+def test_devices_side_by_side(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    assert "Slow CPU against Fast CPU" in text
+    assert re.search(
+        r"Batch 8\. Slow CPU: PyTorch fp32, [^;]*; Fast CPU: PyTorch fp32, [^;]*\((2\.000|1\.999|2\.001) times Slow CPU\)",
+        text,
+    )
+    assert "invoke report one two --compare" in text
+
+
+def test_runs_of_one_device_side_by_side(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("before")), fill(build("after"))]
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    assert "before against after" in text
+    assert "1.000 times, UNCLEAR before" in text
+
+
+def test_one_side_is_none(build: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--compare needs two or more runs or GPUs; there is only run"):
+        write_report([fill(build()).folder], tmp_path / "out", console(), compare=True)
+
+
+def test_pdf(build: Any, tmp_path: Path) -> None:
+    if browser.find() is None:
+        pytest.skip("no browser on PATH: no PDF is printed")
+    result = write_report([fill(build()).folder], tmp_path / "out", console(), pdf=True)
+    raw = (tmp_path / "out" / "report.pdf").read_bytes()
+    assert raw.startswith(b"%PDF-") and raw.rstrip().endswith(b"%%EOF")
+    assert tmp_path / "out" / "report.pdf" in result.paths
+
+
+def test_pdf_without_a_browser(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"a PDF needs a browser on PATH \(chromium, .*\); print report.html from your own"
+    ):
+        write_report([fill(build()).folder], tmp_path / "out", console(), pdf=True)
+    assert not (tmp_path / "out").exists(), "said before any work is done"
+
+
+def test_a_browser_that_prints_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "chromium"
+    fake.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(browser, "find", lambda: str(fake))
+    with pytest.raises(UserError, match="chromium printed nothing: no display"):
+        browser.print_to_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
+
+
+def test_what_does_not_fit_is_counted(build: Any, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = opened(fill(build()))
+    rows = load(database, Selection())
+    every = build_tables(database, rows, list(METRICS))
+    monkeypatch.setattr(report, "MOST_PLACES", 40)
+    monkeypatch.setattr(report, "MOST_PLOT_BYTES", 100)
+    drawings = [report.Drawing("<svg></svg>", "small"), report.Drawing("<svg>" + "x" * 200 + "</svg>", "big")]
+    text = report.render(database, rows, every, drawings, {})
+    assert f"{len(every) - 2} more tables do not fit" in text
+    assert "1 more plots do not fit" in text
+    assert "throughput (images/s), more is better" in text, "headlines come first"

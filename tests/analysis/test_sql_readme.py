@@ -1,7 +1,0 @@
-from __future__ import annotations
-
-from analysis import sql_readme
-
-
-def test_the_page_is_what_schema_and_views_say() -> None:
-    assert sql_readme.README.read_text() == sql_readme.text(), "run python -m analysis.sql_readme"

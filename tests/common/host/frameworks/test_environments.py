@@ -1,0 +1,78 @@
+"""Environments made side by side: what one of them does to the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from common.host.frameworks import environments
+
+
+def test_two_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)
+    made, ready = [], []
+
+    def ensure(image: str, flavour: str, on_line: Any) -> Path:
+        together.wait(60)  # breaks where one waits for the other's end
+        on_line(f"Collecting {image}")
+        made.append((image, flavour))
+        return Path(image)
+
+    monkeypatch.setattr(environments, "ensure", ensure)
+    lines: list[tuple[str, str]] = []
+    failures = environments.ensure_all(
+        ["a", "b", "c", "d"], "cpu", lambda image, line: lines.append((image, line)), ready.append
+    )
+    assert failures == {}
+    assert sorted(made) == [(name, "cpu") for name in "abcd"]
+    assert sorted(lines) == [(name, f"Collecting {name}") for name in "abcd"]
+    assert sorted(ready) == list("abcd")
+
+
+def test_what_cannot_be_made_is_told_by_name_and_the_others_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ensure(image: str, flavour: str, on_line: Any) -> Path:
+        if image in ("b", "d"):
+            raise UserError(f"images/{image}/requirements-cpu.txt could not be installed")
+        return Path(image)
+
+    monkeypatch.setattr(environments, "ensure", ensure)
+    ready: list[str] = []
+    failures = environments.ensure_all(["d", "a", "b", "c"], "cpu", on_ready=ready.append)
+    assert list(failures) == ["d", "b"]
+    assert "images/b/" in str(failures["b"])
+    assert sorted(ready) == ["a", "c"]
+
+
+def test_ctrl_c_ends_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    forever = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(3600)"]
+    begun = threading.Semaphore(0)
+    seen: list[Any] = []
+
+    def ensure(image: str, flavour: str, on_line: Any) -> Path:
+        environments._run(forever, lambda line: begun.release(), f"images/{image}")
+        return Path(image)
+
+    def interrupt() -> None:
+        for _ in range(environments.SIDE_BY_SIDE):
+            begun.acquire(timeout=60)
+        seen.extend(environments._installing)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(environments, "ensure", ensure)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        environments.ensure_all(["a", "b", "c", "d"], "cpu")
+    assert len(seen) == environments.SIDE_BY_SIDE
+    deadline = time.monotonic() + 60
+    while any(process.poll() is None for process in seen):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not environments._installing

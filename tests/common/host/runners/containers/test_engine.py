@@ -1,0 +1,84 @@
+"""Which way to a GPU an engine offers, what its words mean, whom containers run as: no engine needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from common.host.runners.containers import engine
+from common.host.runners.containers.leftovers import OWNER, owner_labels, owner_lives
+from common.host.runners.containers.limits import Limits, parse_cpu_list
+from common.host.runners.containers.ownership import container_user, lent
+
+
+class Engine:
+    def __init__(self, **info: Any) -> None:
+        self._info = info
+
+    def info(self) -> dict[str, Any]:
+        return self._info
+
+
+def test_the_driver_is_what_the_engine_offers(tmp_path: Path) -> None:
+    devices = [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]
+    assert engine.gpu_driver(Engine(Runtimes={"runc": {}, "nvidia": {}}, DiscoveredDevices=devices)) == "nvidia"
+    assert engine.gpu_driver(Engine(Runtimes={"runc": {}}, DiscoveredDevices=devices)) == "cdi"
+    # Docker 25 to 28.1 tell only where they would look.
+    assert_none = Engine(Runtimes={"runc": {}}, CDISpecDirs=[str(tmp_path)])
+    with pytest.raises(UserError, match="neither NVIDIA's runtime nor a CDI device"):
+        engine.gpu_driver(assert_none)
+    (tmp_path / "nvidia.yaml").touch()
+    assert engine.gpu_driver(assert_none) == "cdi"
+    with pytest.raises(UserError, match="neither"):
+        engine.gpu_driver(Engine(Runtimes={"runc": {}}, DiscoveredDevices=[{"Source": "cdi", "ID": "other.com/nic=0"}]))
+
+
+def test_a_driver_can_be_forced() -> None:
+    assert engine.gpu_driver(Engine(), "cdi") == "cdi"
+    with pytest.raises(UserError, match="unknown GPU driver 'cuda'"):
+        engine.gpu_driver(Engine(), "cuda")
+
+
+def test_an_owner_lives_until_its_process_ends() -> None:
+    labels = owner_labels()
+    assert owner_lives(labels)
+    pid, _, start = labels[OWNER].partition("-")
+    assert int(pid) == os.getpid()
+    # The same process id, another start: somebody else's by now.
+    assert not owner_lives({OWNER: f"{pid}-{int(start) + 1}"})
+    assert not owner_lives({OWNER: "99999999-1"})
+    assert not owner_lives({})
+
+
+def test_never_root_but_in_a_rootless_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert container_user({"SecurityOptions": ["name=seccomp,profile=default"]}) == (1000, 1000)
+    assert container_user({"SecurityOptions": ["name=rootless"]}) == (0, 0)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(os, "getgid", lambda: 56)
+    assert container_user({}) == (1234, 56)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root lends")
+def test_a_folder_goes_back_with_its_last_borrower(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with lent((1000, 1000), folder):
+        with lent((1000, 1000), folder):
+            (folder / "cell").touch()
+        assert (folder.stat().st_uid, (folder / "cell").stat().st_uid) == (1000, 0)
+    assert {path.stat().st_uid for path in (folder, folder / "cell")} == {0}
+
+
+def test_cpus_are_parted_between_worker_and_sidecar() -> None:
+    have = sorted(os.sched_getaffinity(0))
+    assert Limits().sidecar_cpus() is None
+    limits = Limits(cpus=str(have[0]))
+    assert limits.worker_cpus() == str(have[0])
+    assert limits.sidecar_cpus() == (",".join(map(str, have[1:])) or None)
+    for bad in ("", "a", "1-", "3-1", "99999"):
+        with pytest.raises(UserError):
+            parse_cpu_list(bad)

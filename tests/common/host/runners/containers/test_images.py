@@ -1,0 +1,29 @@
+"""What is said of a build that failed, from the words that it left: no engine needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.host.runners.containers.images import _build_error
+
+NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a non-zero code: 1"
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "said"),
+    [
+        (
+            NON_ZERO,
+            ["Collecting onnxruntime", "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"],
+            "the disk is full: docker system df shows by what",
+        ),
+        ("write /var/lib/docker/tmp/x: no space left on device", [], "the disk is full"),
+        (NON_ZERO, ["ERROR: No matching distribution found for torch==9", "notice"], "ERROR: No matching distribution"),
+        ("Get https://127.0.0.1:9/v2/: dial tcp 127.0.0.1:9: connection refused", [], "base/image: the base image cannot be fetched"),
+        ("COPY failed: no source files were specified", ["Step 3/9 : COPY x"], "COPY failed: no source files were specified"),
+    ],
+)  # fmt: skip
+def test_the_line_that_tells(error: str, words: list[str], said: str) -> None:
+    line = _build_error(error, words, "base/image")
+    assert line.startswith(said)
+    assert "\n" not in line

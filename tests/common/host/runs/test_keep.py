@@ -1,0 +1,102 @@
+"""A kept run has every fact that the analysis reads and nothing of the machine's paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common import schema
+from common.errors import UserError
+from common.host.runs.archive import unsealed
+from common.host.runs.keep import MARGIN_NS, keep
+
+SECOND = 1_000_000_000
+
+
+def make_run(folder: Path) -> Path:
+    cell = folder / "cells" / "key"
+    cell.mkdir(parents=True)
+    (folder / "logs").mkdir()
+    (cell / "cell.csv").write_text(schema.to_csv("cell.csv", [{"cell_key": "key", "status": "ok"}]))
+    phases = [{"phase": "measure", "start_ns": 100 * SECOND, "end_ns": 105 * SECOND}]
+    (cell / "phases.csv").write_text(schema.to_csv("phases.csv", phases))
+    (cell / "samples.csv").write_text(schema.to_csv("samples.csv", []))
+    readings = [{"t_ns": second * SECOND, "power_mw": 1.5} for second in range(90, 120)]
+    (folder / "power.csv").write_text(schema.to_csv("power.csv", readings))
+    images = {"torch": {"python": "/somewhere/python", "digest": "sha256:1"}}
+    (folder / "run.json").write_text(json.dumps({"run": folder.name, "command": "typed", "images": images}))
+    return folder
+
+
+def test_readings_near_the_windows_are_kept_and_no_others(tmp_path: Path) -> None:
+    (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out")
+    times = [int(line.split(",")[0]) for line in (kept / "power.csv").read_text().splitlines()[1:]]
+    first, last = 100 * SECOND - MARGIN_NS, 105 * SECOND + MARGIN_NS
+    assert times == [s * SECOND for s in range(90, 120) if first <= s * SECOND <= last]
+    assert (kept / "cells" / "key" / "samples.csv").is_file()
+    assert not (kept / "logs").exists()
+
+
+def test_readings_of_idle_spells_are_kept(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    phases = [
+        {"phase": "idle_before", "start_ns": 94 * SECOND, "end_ns": 95 * SECOND},
+        {"phase": "measure", "start_ns": 100 * SECOND, "end_ns": 101 * SECOND},
+        {"phase": "idle", "start_ns": 107 * SECOND, "end_ns": 108 * SECOND},
+    ]
+    (run / "cells" / "key" / "phases.csv").write_text(schema.to_csv("phases.csv", phases))
+    description = json.loads((run / "run.json").read_text())
+    spells = {"gpu0": [{"start_ns": 114 * SECOND, "end_ns": 115 * SECOND}, {"start_ns": "junk"}]}
+    (run / "run.json").write_text(json.dumps({**description, "idle_without_context": spells}))
+    (kept,) = keep([run], tmp_path / "out")
+    times = [int(line.split(",")[0]) // SECOND for line in (kept / "power.csv").read_text().splitlines()[1:]]
+    assert times == [93, 94, 95, 96, 99, 100, 101, 102, 106, 107, 108, 109, 113, 114, 115, 116]
+    assert json.loads((kept / "run.json").read_text())["idle_without_context"] == spells
+
+
+def test_interpreters_are_left_out_and_the_command_may_be_given(tmp_path: Path) -> None:
+    (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out", command="invoke sweep --gpu 0")
+    description = json.loads((kept / "run.json").read_text())
+    assert description["images"] == {"torch": {"digest": "sha256:1"}}
+    assert description["command"] == "invoke sweep --gpu 0"
+
+
+def test_a_kept_run_is_not_overwritten(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    keep([run], tmp_path / "out")
+    with pytest.raises(UserError, match="exists already"):
+        keep([run], tmp_path / "out")
+
+
+def test_a_sealed_run_is_one_file_with_the_same_content(tmp_path: Path) -> None:
+    (open_one,) = keep([make_run(tmp_path / "a")], tmp_path / "open")
+    (kept,) = keep([tmp_path / "a"], tmp_path / "out", sealed=True)
+    assert kept == tmp_path / "out" / "a.tar.xz"
+    folder = unsealed(kept, tmp_path / "cache")
+    for path in (path for path in open_one.rglob("*") if path.is_file()):
+        assert (folder / path.relative_to(open_one)).read_bytes() == path.read_bytes()
+    with pytest.raises(UserError, match=r"a\.tar\.xz exists already"):
+        keep([tmp_path / "a"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept_command"),
+    [
+        ("invoke bench --python /somewhere/python --gpu 0", "invoke bench --python PYTHON --gpu 0"),
+        ("invoke bench --gpu 0 --python=~/env/python", "invoke bench --gpu 0 --python=PYTHON"),
+        ("invoke bench --python '/my envs/python' --gpu 0", "invoke bench --python PYTHON --gpu 0"),
+        ("invoke analyze --where 'batch>=8'", "invoke analyze --where 'batch>=8'"),
+        ("invoke bench --python /it's/python --gpu 0", "invoke bench --python PYTHON --gpu 0"),
+        ("invoke bench --model ../my.onnx --image ./cat.jpg", "invoke bench --model MODEL --image IMAGE"),
+        ("invoke bench --model ResNet50 --python python3", "invoke bench --model ResNet50 --python python3"),
+        ("x --packages /a/b -- python=3", "x --packages PACKAGES -- python=3"),
+        ("invoke sweep", "invoke sweep"),
+    ],
+)
+def test_places_of_this_machine_are_taken_out_of_the_command(tmp_path: Path, typed: str, kept_command: str) -> None:
+    run = make_run(tmp_path / "a")
+    (run / "run.json").write_text(json.dumps({"run": "a", "command": typed}))
+    (kept,) = keep([run], tmp_path / "out")
+    assert json.loads((kept / "run.json").read_text())["command"] == kept_command
