@@ -15,7 +15,8 @@ from analysis import style
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.comparisons import side_by_side
 from analysis.comparisons.notebook_vs_script import FrontEnds
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output import pdf as browser
 from analysis.output import report

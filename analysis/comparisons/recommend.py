@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis import style
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.results import pareto, published_intervals, tables
 from analysis.results import sample_intervals as result_intervals
 from analysis.results.latency import PERCENTILES, response_ms

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.results import durations
 from analysis.results.metrics import shown
 from analysis.results.selection import named_columns, parse_where

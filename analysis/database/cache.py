@@ -30,19 +30,15 @@ from analysis.readers.fingerprints import Fingerprint
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
 
-HERE = Path(__file__).parent
-#: What the kept rows depend on beside the runs' files: when one of these changes, all is read anew.
-_SOURCES = (
-    *sorted((HERE / "sql").glob("*.sql")),
-    *(
-        HERE / f"{name}.py"
-        for name in (
-            "database", "loading", "run_files", "sample_times", "whole_numbers", "sound_files", "reading", "run_facts",
-            "fingerprints", "cache",
-        )
-    ),
-    HERE.parent / "common" / "schema.py",
-)  # fmt: skip
+ANALYSIS = Path(__file__).parents[1]
+#: What the kept rows depend on beside the runs' files: when one of these changes, all is read anew. Whole rooms, so that
+#: no module of theirs can be forgotten.
+SOURCES = (
+    *sorted((ANALYSIS / "sql").glob("*.sql")),
+    *sorted((ANALYSIS / "database").glob("*.py")),
+    *sorted((ANALYSIS / "readers").glob("*.py")),
+    ANALYSIS.parent / "common" / "schema.py",
+)
 #: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")
 #: A change within this time of reading may be one that a fingerprint cannot see.
@@ -73,7 +69,7 @@ def version() -> str:
     import duckdb
 
     digest = hashlib.blake2b(duckdb.__version__.encode(), digest_size=16)
-    for path in _SOURCES:
+    for path in SOURCES:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,7 +1,7 @@
 """Run folders as an in-memory DuckDB: the one way from CSV files to numbers.
 
-`open_runs` fills tables from the files of runs (analysis.database.loading) or from the cache (analysis.database.cache) and creates the views
-of `analysis/sql/*.sql` over them. A file that is not as the schema says costs its own faulty lines only; each is in
+`open_runs` fills tables from the files of runs (`loading`) or from the cache (`cache`) and creates the views of
+`analysis/sql/*.sql` over them. A file that is not as the schema says costs its own faulty lines only; each is in
 `Database.problems`.
 
 Paths and names reach DuckDB as parameters and variables; none is ever pasted into SQL.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,14 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from analysis.database import lazy_views as lazy_files
-from analysis.database.cache import DERIVED, Cache
 from analysis.readers import csv_by_line as reading
 from analysis.readers import run_json as run_facts
 from analysis.readers.csv_by_line import Problem, Row
-from analysis.readers.run_folder import named
 from common import schema
-from common.errors import UserError
 
 if TYPE_CHECKING:
     # numpy, and what only reading needs, costs a question to the cache a fifth of a second: imported where it is used
@@ -35,11 +31,15 @@ if TYPE_CHECKING:
 
     Times = npt.NDArray[np.int64]
 
-SQL = Path(__file__).parent / "sql"
-#: Statements that only reading needs, of them those for power readings alone, and those for what the cache holds ready.
-_READING = ("05_measured.sql", "10_samples.sql")
-_METERED = ("20_energy.sql", "30_conditions.sql")
-_DERIVED = ("50_marks.sql", "60_comparison.sql")
+SQL = Path(__file__).parents[1] / "sql"
+#: statements that only power readings need
+METERED = ("20_energy.sql", "30_conditions.sql")
+
+
+#: whether a statement names a view
+Named = Callable[[str], bool]
+#: lets a view find its files
+MakeReady = Callable[["Database"], None]
 
 
 class _Documents(Mapping[str, dict[str, Any]]):
@@ -65,10 +65,13 @@ class Database:
     `attempts`) ready when a statement names one. On `connection` itself such a view is an error until then.
     """
 
-    def __init__(self, scratch: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(
+        self, scratch: tempfile.TemporaryDirectory[str], lazy_views: Mapping[str, tuple[Named, MakeReady]]
+    ) -> None:
+        """lazy_views: view -> (whether a statement names it, what makes it ready then)."""
         self._scratch = scratch
         self._numbers = itertools.count()
-        self._asleep = set(lazy_files.VIEWS)
+        self._lazy = dict(lazy_views)
         self._metered = False
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
@@ -103,9 +106,9 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         """Runs a statement and returns the connection with its result. Raises duckdb.Error."""
-        for view in [view for view in self._asleep if lazy_files.names(view, sql)]:
-            lazy_files.wake(self, view)
-            self._asleep.discard(view)
+        for view in [view for view, (named, _) in self._lazy.items() if named(sql)]:
+            _, make_ready = self._lazy.pop(view)
+            make_ready(self)
         return self.connection.execute(sql, list(parameters))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -147,7 +150,7 @@ class Database:
     def make_ready_for_power(self) -> None:
         """Creates the views that find energy and conditions: few sets of runs have power readings, and they take time."""
         if not self._metered:
-            for name in _METERED:
+            for name in METERED:
                 self.connection.execute((SQL / name).read_text())
             self._metered = True
 
@@ -157,106 +160,3 @@ class Database:
             self.connection.execute(f"SET VARIABLE {kind}_paths = $1", [list(paths)])
         else:
             self.connection.execute(f"SET VARIABLE {kind}_paths = [getvariable('{kind}_none')]")
-
-
-def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
-    """Reads the runs and returns the database with every view ready.
-
-    runs: folders as in `data/results/<run>`. cache: folder that keeps the aggregates of runs that do not change, or such a
-    cache that is looking at these runs already; without it everything is read each time. Raises UserError when a run does
-    not exist or none is given. Whatever the files hold never raises: see `Database.problems` and `Database.exit_code`.
-    """
-    if not runs:
-        raise UserError("no run to analyze; `invoke bench` makes one under data/results")
-    for path in runs:
-        if not path.is_dir():
-            raise UserError(f"there is no run folder {path}")
-    names = named(runs)
-    kept = Cache(cache) if isinstance(cache, Path) else cache
-    fresh: list[str] = []
-    if kept is not None:
-        if kept is not cache:
-            kept.look_at(names)
-        if kept.knows(names):
-            # most likely nothing has changed: all is made ready from the cache while the files are being looked at
-            database = _from_cache_alone(kept, names)
-            fresh = kept.fresh()
-            if database is not None:
-                if len(fresh) == len(names):
-                    return database
-                database.close()
-        else:
-            fresh = kept.fresh()
-    return _from_files(kept, names, fresh)
-
-
-def _new_database(names: Mapping[str, Path]) -> Database:
-    database = Database(tempfile.TemporaryDirectory(prefix="framewatt-"))
-    database.runs.update(names)
-    database.renamed.update({str(folder): name for name, folder in names.items() if folder.name != name})
-    return database
-
-
-def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None:
-    """None where the cache cannot be used."""
-    database = _new_database(names)
-    try:
-        kept.open(database.connection, names)
-        _execute_files(database, without=(*_READING, *_METERED, *_DERIVED))
-    except (OSError, duckdb.Error):
-        database.close()
-        return None
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[str]) -> Database:
-    """Reads what is not fresh, and takes that from the cache."""
-    from analysis.database import loading
-    from analysis.readers.samples import SampleTimes
-
-    database = _new_database(names)
-    connection = database.connection
-    try:
-        for table, columns in loading.tables().items():
-            connection.execute(f"CREATE TABLE {table} ({_declare(columns)})")
-        connection.register("sample_times", SampleTimes().columns())
-        _execute_files(database, without=_METERED)
-        cached = {name: names[name] for name in fresh}
-        if kept is not None and cached:
-            try:
-                kept.prepare(connection, cached)
-            except (OSError, duckdb.Error):
-                cached = {}
-        sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
-        if kept is not None:
-            for view in DERIVED:  # computed once, however often they are asked for; each builds on the one before
-                connection.execute(f"CREATE TABLE {view}_ready AS FROM {view}")
-                connection.execute(f"DROP VIEW {view}")
-                connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
-            kept.keep(connection, sound)
-            if cached:
-                kept.join(connection)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-# --- tables and views -------------------------------------------------------------------------------------------
-
-
-def _declare(columns: Mapping[str, str]) -> str:
-    """Column list of a CREATE TABLE; the names are this project's own."""
-    return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-
-
-def _execute_files(database: Database, without: Sequence[str]) -> None:
-    """Creates the views; those that read files are bound to no file and then put to sleep."""
-    lazy_files.declare(database)
-    for path in sorted(SQL.glob("*.sql")):
-        if path.name not in without:
-            database.connection.execute(path.read_text())
-    lazy_files.put_to_sleep(database)

@@ -11,16 +11,14 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from analysis.database.connection import Database, MakeReady, Named
 from analysis.readers import csv_by_line as reading
 from analysis.readers import csv_by_pattern as sound_files
 from analysis.readers.run_folder import BigFile
 from common import schema
-
-if TYPE_CHECKING:
-    from analysis.database.connection import Database
 
 #: view -> (what its variables begin with, file, table that says where its rows are)
 VIEWS = {
@@ -38,6 +36,11 @@ _ALSO = {"power": ("power_by_meter", "meter_joules")}
 def names(view: str, sql: str) -> bool:
     """Whether a statement has the view's name in it, or that of one that needs it."""
     return re.search(rf"\b({'|'.join((view, *_ALSO.get(view, ())))})\b", sql, re.IGNORECASE) is not None
+
+
+def as_needed() -> dict[str, tuple[Named, MakeReady]]:
+    """View -> (whether a statement names it, what makes it ready), for a Database."""
+    return {view: (partial(names, view), partial(wake, view=view)) for view in VIEWS}
 
 
 def declare(database: Database) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
 from analysis.database.cache import ReadRun
+from analysis.database.connection import Database
 from analysis.readers import csv_by_line as reading
 from analysis.readers import run_json as run_facts
 from analysis.readers import samples as sample_times
@@ -23,9 +24,6 @@ from analysis.readers.csv_by_line import Problem
 from analysis.readers.run_folder import ROW_TABLES, BigFile, RunFiles, scan
 from analysis.readers.samples import SampleTimes
 from common import schema
-
-if TYPE_CHECKING:
-    from analysis.database.connection import Database
 
 #: Runs are taken together until their samples come to about this many bytes, so that memory does not grow with the number
 #: of runs.

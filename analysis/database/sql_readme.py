@@ -6,7 +6,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from analysis.database.connection import SQL, open_runs
+from analysis.database.connection import SQL
+from analysis.database.open_runs import open_runs
 from common import schema
 
 README = SQL / "README.md"

@@ -30,7 +30,7 @@ def sql_shell(runs: Sequence[Path], query: str, console: Console, cache: Path | 
 
     import duckdb
 
-    from analysis.database.connection import open_runs
+    from analysis.database.open_runs import open_runs
 
     with open_runs(runs, kept) as database:
         try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import date
@@ -18,16 +15,7 @@ from rich.markup import escape
 from analysis.selfbench import operating_characteristics as selfbench_statistics
 from analysis.selfbench import reading as selfbench_reading
 from common.host.devices import cpu_model
-from common.host.paths import ROOT
-
-
-def harness_overhead() -> dict[str, float]:
-    """Nanoseconds an iteration of the timing loop with a no-op adapter, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "common.harness.overhead"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    values: dict[str, float] = json.loads(done.stdout)
-    return values
+from common.host.doctor.harness_overhead import harness_overhead
 
 
 def _reading_row() -> tuple[str, str, str]:

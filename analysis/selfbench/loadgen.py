@@ -35,7 +35,7 @@ from common.host.devices import cpu_model
 from common.model_files import ModelFiles
 from common.stats.intervals import Interval, percentile_draws
 
-ADAPTER = Path(__file__).resolve().parents[1] / "images/onnxrt/adapter.py"
+ADAPTER = Path(__file__).resolve().parents[2] / "images/onnxrt/adapter.py"
 PERCENTILES = (50, 99)
 WARM_UP_RUNS = 50
 

@@ -131,7 +131,7 @@ def _read(folder: Path, cache: Path | None) -> None:
     if cache is not None:
         kept = Cache(cache)
         kept.look_at(named(folders))
-    from analysis.database.connection import open_runs
+    from analysis.database.open_runs import open_runs
 
     with open_runs(folders, kept) as database:
         rows = database.query("SELECT count(images_per_s) AS n FROM comparison")[0]["n"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from common import schema
 from common.cell import Cell
 

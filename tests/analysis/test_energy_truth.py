@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common.sidecar.gpu import ENERGY_SPAN_MJ
 from tests.analysis.nvml_simulator import Board, Curve, Measurement, Sidecar, inferences, write_run
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +22,8 @@ from common.host import models
 from common.host.cli import parsing as opt
 from common.host.cli.progress import CellProgress, Steps
 from common.host.devices import Device, choose_devices
-from common.host.doctor import command as doctor
+from common.host.doctor.checks import describe
+from common.host.doctor.command import cheap_findings
 from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants, forms_of, load_images
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
@@ -32,7 +31,8 @@ from common.host.plan.jobs import PlannedJob, Request, make_plan, planned_keys
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
 from common.host.plan.subset import Part
-from common.host.runners.base import Context, OnEvent, Runner, RunnerFacts
+from common.host.runners.base import Context, Runner, RunnerFacts
+from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
 from common.host.runs.run import (
     Run,
@@ -362,7 +362,7 @@ def open_run(
 
 def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> dict[str, Any]:
     """What the doctor's cheap checks find, by device, for run.json; those that fail are said at once."""
-    found = {device.name: doctor.cheap_findings(device, data) for device in devices}
+    found = {device.name: cheap_findings(device, data) for device in devices}
     failed = {
         f"{finding.shown}: {finding.advice}"
         for findings in found.values()
@@ -371,7 +371,7 @@ def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> d
     }
     for line in sorted(failed):
         console.print(escape(line), style="yellow", highlight=False)
-    return {name: doctor.describe(findings) for name, findings in found.items()}
+    return {name: describe(findings) for name, findings in found.items()}
 
 
 def run_all(
@@ -477,8 +477,3 @@ class sigterm_as_interrupt:
     def __exit__(self, *exception: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
-
-
-def default_console() -> Console:
-    """The terminal; plain text of 120 columns when the output is piped into a file, unless COLUMNS says otherwise."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)

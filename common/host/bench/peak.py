@@ -31,7 +31,8 @@ from common.host.cli.progress import CellProgress
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.options import Options
-from common.host.runners.base import Context, OnEvent, Runner
+from common.host.runners.base import Context, Runner
+from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
 from common.job import Settings
 

@@ -1,4 +1,7 @@
-"""Last service of a sweep: waits for the frameworks, ends the sidecar, writes the rows of cells that were lost, analyzes."""
+"""End of a sweep under compose: waits for the frameworks, ends the sidecar, writes the rows of cells that were lost.
+
+analysis/compose_report.py, the last service, calls it and then analyzes.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ import json
 import os
 import time
 
-from analysis.analyze import analyze
 from common.errors import UserError
 from common.harness import journal
 from common.harness.rows import begin_row
 from common.harness.writer import write_cell
-from common.host.bench.command import default_console
 from common.host.compose.prepare import give
-from common.host.compose.rendezvous import Meeting, service
+from common.host.compose.rendezvous import Meeting
 from common.host.paths import ROOT, DataFolder
 from common.host.runners.lost_cells import started_cells
 from common.host.runs.run import Run, read_run
@@ -74,33 +75,31 @@ def add_idle_spell(run: Run, meeting: Meeting) -> None:
         run.description.setdefault("idle_without_context", {}).setdefault(device["device"], []).append(spell)
 
 
-def finish(flavour: str, meeting: Meeting) -> int:
-    data = DataFolder.default()
+def finish(meeting: Meeting, data: DataFolder) -> Run:
+    """The run, complete: every planned cell has a row. Raises UserError where the plan made none."""
     came = wait_for_all(meeting, os.environ.get("FRAMEWATT_LAST", ""))
     end_sidecar(meeting)
-    try:
-        if not meeting.run.exists():
-            raise UserError("the plan made no run; its log says why")
-        run = read_run(meeting.run.resolve())
-        model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
-        planned: list[str] = []
-        for path in sorted((run.folder / "jobs").glob("*.json")):
-            job = Job.read(path)
-            if job.cells[0].variant in came:
-                planned += [cell.key for cell in job.cells]
-                lost = write_lost(run, job, model, (meeting.turns / job.cells[0].variant).read_text().strip())
-                if lost:
-                    print(f"{path.stem}: {lost} cells lost with their container", flush=True)
-        # Services of a profile that was not switched on did not come: what they would have run was not asked for.
-        wanted = set(planned)
-        run.description["plan"] = [key for key in run.description["plan"] if key in wanted]
-        add_idle_spell(run, meeting)
-        run.finish()
-        return analyze([run.folder], data.report / run.name, default_console()).exit_code
-    finally:
-        owner = (ROOT / "compose.yaml").stat()
-        give(data.root, owner.st_uid, owner.st_gid)
+    if not meeting.run.exists():
+        raise UserError("the plan made no run; its log says why")
+    run = read_run(meeting.run.resolve())
+    model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
+    planned: list[str] = []
+    for path in sorted((run.folder / "jobs").glob("*.json")):
+        job = Job.read(path)
+        if job.cells[0].variant in came:
+            planned += [cell.key for cell in job.cells]
+            lost = write_lost(run, job, model, (meeting.turns / job.cells[0].variant).read_text().strip())
+            if lost:
+                print(f"{path.stem}: {lost} cells lost with their container", flush=True)
+    # Services of a profile that was not switched on did not come: what they would have run was not asked for.
+    wanted = set(planned)
+    run.description["plan"] = [key for key in run.description["plan"] if key in wanted]
+    add_idle_spell(run, meeting)
+    run.finish()
+    return run
 
 
-if __name__ == "__main__":
-    service(finish)
+def give_back(data: DataFolder) -> None:
+    """What a container made belongs to whom the checkout belongs to."""
+    owner = (ROOT / "compose.yaml").stat()
+    give(data.root, owner.st_uid, owner.st_gid)

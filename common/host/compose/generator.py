@@ -16,7 +16,7 @@ from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers.images import SUPPORT
 from common.schema import PRECISIONS
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 FILE = ROOT / "compose.yaml"
 ENV = ROOT / ".env"
 #: line of .env before which the base images of frameworks stand

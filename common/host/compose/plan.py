@@ -12,21 +12,21 @@ from common.host import models
 from common.host.bench.command import (
     QUICK_BATCH_SIZES,
     STUDY_BATCH_SIZES,
-    default_console,
     open_run,
     precisions_for,
     settings_of,
     variants_for,
 )
 from common.host.cli import parsing as opt
+from common.host.cli.console import default_console
 from common.host.compose.rendezvous import Meeting, gpu_name, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, Request, make_plan
 from common.host.plan.options import Options
-from common.host.runners.base import SidecarState
 from common.host.runners.containers.images import tag_of
+from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.job import Job
 from common.model_files import ModelFiles

@@ -9,102 +9,30 @@ start or its figures would be wrong or marked. A check whose reading breaks is a
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.errors import UserError
 from common.host.devices import Device, choose_devices
+from common.host.doctor import engine, machine
+from common.host.doctor import gpu as gpu_checks
+from common.host.doctor.checks import Check, Finding, Subject, describe, examine
 from common.host.paths import DataFolder
-
-State = Literal["ok", "note", "fail"]
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is looked at: the device that a run would use, and where its results would go."""
-
-    device: Device
-    data: DataFolder
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check's figures mean, for people."""
-
-    state: State
-    shown: str
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question to the machine."""
-
-    name: str
-    #: measures; may raise UserError (its text is shown) and, by accident, anything else
-    read: Callable[[Subject], Figures]
-    judge: Callable[[Figures], Verdict]
-    #: takes milliseconds and disturbs nobody: `invoke bench` asks it too
-    cheap: bool = False
-    gpu_only: bool = False
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A check that was made: figures as measured, their meaning, seconds that it took."""
-
-    check: str
-    state: State
-    shown: str
-    advice: str
-    seconds: float
-    figures: Figures = field(default_factory=dict)
 
 
 def all_checks() -> list[Check]:
     """Every check, in the order of the table."""
-    from common.host.doctor import engine as doctor_engine
-    from common.host.doctor import gpu as doctor_gpu
-    from common.host.doctor import machine as doctor_machine
 
-    return [*doctor_engine.CHECKS, *doctor_machine.CHECKS, *doctor_gpu.CHECKS]
-
-
-def examine(check: Check, subject: Subject) -> Finding:
-    """Makes one check; never raises but for Ctrl-C."""
-    begin = time.monotonic()
-    figures: Figures = {}
-    try:
-        figures = check.read(subject)
-        verdict = check.judge(figures)
-    except UserError as error:
-        what, _, advice = str(error).partition("; ")
-        verdict = Verdict("fail", what, advice)
-    except Exception as error:
-        verdict = Verdict("fail", f"cannot be checked: {type(error).__name__}: {error}", "report this line")
-    taken = round(time.monotonic() - begin, 3)
-    return Finding(check.name, verdict.state, verdict.shown, verdict.advice, taken, figures)
+    return [*engine.CHECKS, *machine.CHECKS, *gpu_checks.CHECKS]
 
 
 def cheap_findings(device: Device, data: DataFolder) -> list[Finding]:
     """What the cheap checks say of one device: a fraction of a second, and no client of an engine is needed."""
-    from common.host.doctor import gpu as doctor_gpu
-    from common.host.doctor import machine as doctor_machine
 
-    checks = _of(device, [*doctor_machine.CHECKS, *doctor_gpu.CHECKS])
+    checks = _of(device, [*machine.CHECKS, *gpu_checks.CHECKS])
     return [examine(check, Subject(device, data)) for check in checks if check.cheap]
-
-
-def describe(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings for run.json and for `--json`."""
-    return [asdict(finding) for finding in findings]
 
 
 def doctor(gpu: str, as_json: bool, console: Console, data: DataFolder) -> int:

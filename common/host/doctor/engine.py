@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from common.errors import UserError
-from common.host.doctor.command import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Subject, Verdict
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.host.doctor import nvml as doctor_nvml
-from common.host.doctor.command import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Subject, Verdict
 from common.sidecar.nvml import NvmlUnavailable, open_nvml
 from common.sidecar.sampler import ENERGY_READ_SHARE
 

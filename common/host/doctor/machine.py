@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from analysis.selfbench.command import harness_overhead
-from common.host.doctor.command import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Subject, Verdict
+from common.host.doctor.harness_overhead import harness_overhead
 from common.host.doctor.sidecar_overhead import measure_perturbation
 from common.host.host_info import describe_host
 from common.sidecar.rapl import POWERCAP, Rapl

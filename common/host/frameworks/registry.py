@@ -30,6 +30,8 @@ class Variant:
     min_compute_capability: float | None
     max_compute_capability: float | None
     note: str
+    #: matplotlib's letter of the marker in plots
+    marker: str | None = None
     #: precision -> further form of the model (common/export/forms.py) that it reads; "" for all others
     forms: Mapping[str, str] = field(default_factory=dict)
 
@@ -123,6 +125,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             image=image,
             title=label("title") or name,
             color=label("color") or None,
+            marker=label("marker") or None,
             precisions_cpu=precisions["cpu"],
             precisions_gpu=precisions["gpu"],
             min_compute_capability=_number(label("min-compute-capability")),

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob, Request
+from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import Run
 from common.model_files import ModelFiles
-
-if TYPE_CHECKING:
-    from common.host.runners.sidecar import Sidecar
-
-#: an event of the supervisor (common/job.EVENTS), as a dict
-OnEvent = Callable[[Mapping[str, Any]], None]
-#: (steps done, steps in all or None, what is being done)
-OnStep = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True)
@@ -37,18 +31,6 @@ class Context:
     #: prepared picture (.npy) inside the run's folder
     picture: Path | None
     seed: int
-
-
-@dataclass(frozen=True)
-class SidecarState:
-    """Whether power is being recorded; `reason` says in one clause why not.
-
-    no_cpu_energy: why the energy of CPU and DRAM is not recorded beside it, "" where it is.
-    """
-
-    recording: bool
-    reason: str = ""
-    no_cpu_energy: str = ""
 
 
 class RunnerFacts(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,8 @@ from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
 from common.host.paths import ROOT, DataFolder
 from common.host.plan.jobs import PlannedJob
-from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.base import Context
+from common.host.runners.events import OnEvent, OnStep, parse_event
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import LOST_NOTHING, JobEnd, write_lost_cells
 from common.host.runners.sidecar import Sidecar
@@ -171,7 +171,7 @@ class LocalRunner:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                event = _parse(line)
+                event = parse_event(line)
                 if event is not None:
                     fatal = fatal or event["event"] == "error"
                     on_event(event)
@@ -202,15 +202,6 @@ class LocalRunner:
             for process in self._running:
                 if process.poll() is None:
                     process.send_signal(signal.SIGINT)
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The event on a line; None for anything else that a library may print."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
 
 
 def _short(image: str, line: str) -> str:

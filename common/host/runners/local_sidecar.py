@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -13,9 +12,9 @@ from typing import Any
 
 from common.host.devices import Device
 from common.host.paths import ROOT
-from common.host.runners.base import SidecarState
+from common.host.runners.events import parse_object
 from common.host.runners.lost_cells import ended_by
-from common.host.runners.sidecar import Sidecar
+from common.host.runners.sidecar import Sidecar, SidecarState
 
 #: the first row must be on disk within this
 READY_SECONDS = 15.0
@@ -59,7 +58,7 @@ class LocalSidecar(Sidecar):
         except subprocess.TimeoutExpired:
             process.kill()
             rest, _ = process.communicate()
-        events = [event for event in map(_event, rest.splitlines()) if event.get("event") == "done"]
+        events = [event for event in map(parse_object, rest.splitlines()) if event.get("event") == "done"]
         return events[-1] if events else None
 
 
@@ -69,7 +68,7 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState
     watchdog.start()
     try:
         for line in process.stdout:
-            event = _event(line)
+            event = parse_object(line)
             if event.get("event") == "ready":
                 return SidecarState(recording=True, no_cpu_energy=event.get("rapl_unavailable") or "")
     finally:
@@ -77,12 +76,3 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState
     process.wait()
     words = log.read_text(errors="replace").strip().splitlines()
     return SidecarState(recording=False, reason=words[-1] if words else f"it {ended_by(process.returncode)}")
-
-
-def _event(line: str) -> dict[str, Any]:
-    """The event on a line; {} for anything else that a library may print."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}

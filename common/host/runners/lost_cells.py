@@ -13,7 +13,7 @@ from common.harness import journal
 from common.harness.cell_folder import CannotWrite
 from common.harness.rows import begin_row
 from common.harness.writer import write_cell
-from common.host.runners.base import OnEvent
+from common.host.runners.events import OnEvent
 from common.job import Job
 from common.model_files import ModelFiles
 

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from common.host.devices import Device
-from common.host.runners.base import OnEvent, SidecarState
+from common.host.runners.events import OnEvent
 
 #: so many starts in a row that fail, and it is left alone
 MOST_FAILED_STARTS = 3
+
+
+@dataclass(frozen=True)
+class SidecarState:
+    """Whether power is being recorded; `reason` says in one clause why not.
+
+    no_cpu_energy: why the energy of CPU and DRAM is not recorded beside it, "" where it is.
+    """
+
+    recording: bool
+    reason: str = ""
+    no_cpu_energy: str = ""
 
 
 class Sidecar(ABC):

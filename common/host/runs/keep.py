@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.readers import run_json as run_facts
 from common.errors import UserError
 from common.host.runs.archive import SUFFIX, seal
 from common.host.runs.run import Run, read_run
@@ -95,8 +94,7 @@ def _windows(run: Path) -> list[tuple[int, int]]:
 
 def _spells(run: Run) -> list[tuple[int, int]]:
     """(begin, end) of the spells without a worker, widened likewise."""
-    spells = run_facts.idle_spell_rows(run.description)
-    return [(b - MARGIN_NS, e + MARGIN_NS) for _, _, b, e in spells if isinstance(b, int) and isinstance(e, int)]
+    return [(start - MARGIN_NS, end + MARGIN_NS) for start, end in run.idle_spells()]
 
 
 def _copy_readings(source: Path, target: Path, windows: list[tuple[int, int]]) -> None:

@@ -72,6 +72,15 @@ class Run:
         """Keys of the cells that exist whole."""
         return {path.parent.name for path in (self.folder / "cells").glob("[!.]*/cell.csv")}
 
+    def idle_spells(self) -> list[tuple[int, int]]:
+        """(start_ns, end_ns) of the spells in which no worker was on a device, those before a reboot included."""
+        earlier = self.description.get("earlier_boots")
+        parts = [self.description, *(earlier if isinstance(earlier, list) else [])]
+        by_device = [part.get("idle_without_context") for part in parts if isinstance(part, dict)]
+        spells = [spell for found in by_device if isinstance(found, dict) for many in found.values() for spell in many]
+        times = [(spell.get("start_ns"), spell.get("end_ns")) for spell in spells if isinstance(spell, dict)]
+        return [(start, end) for start, end in times if isinstance(start, int) and isinstance(end, int)]
+
 
 def read_run(folder: Path) -> Run:
     """Raises UserError when the folder is no run or its run.json cannot be read."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis import style
 from common.errors import UserError
 from common.harness import interleaved_side as alternating
 from common.harness import parity
@@ -176,7 +175,8 @@ def measure(
                 found.append(cost_of(case, rounds, pairs, block_s))
             except SideEnded as error:
                 raise UserError(str(error)) from error
-    _print(console, found)
+    titles = {name: variant.title for name, variant in variants.items()}
+    _print(console, found, titles)
     facts = (
         f"{cpu.product}, {os.cpu_count()} CPUs seen; load average {before:.2f} before, {os.getloadavg()[0]:.2f} after, "
         f"this benchmark included; {threads} intra-op thread{'' if threads == 1 else 's'}; {rounds} rounds of {pairs} pairs "
@@ -186,7 +186,7 @@ def measure(
     return found
 
 
-def _print(console: Console, found: Sequence[Cost]) -> None:
+def _print(console: Console, found: Sequence[Cost], titles: Mapping[str, str]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("framework", "batch", "script, ms", "notebook, ms", "notebook / script", "verdict", "of CPU time"):
         table.add_column(title, justify="left" if title in ("framework", "verdict") else "right")
@@ -194,5 +194,5 @@ def _print(console: Console, found: Sequence[Cost]) -> None:
         ratio, cpu_ratio = (f"{r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in (one.ratio, one.cpu_ratio))
         times = [f"{ns / 1e6:.3f}" for ns in (one.script_ns, one.notebook_ns)]
         verdict = one.verdict(len(found)).value
-        table.add_row(style.look(one.variant).title, str(one.batch_size), *times, ratio, verdict, cpu_ratio)
+        table.add_row(titles.get(one.variant, one.variant), str(one.batch_size), *times, ratio, verdict, cpu_ratio)
     console.print(table)

@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from analysis.selfbench.command import harness_overhead
 from common.errors import UserError
 from common.host.bench.command import precisions_for, variants_for
 from common.host.devices import Device, choose_devices
+from common.host.doctor.harness_overhead import harness_overhead
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.options import Options

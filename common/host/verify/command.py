@@ -40,6 +40,7 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
+from common.host.runners.events import parse_object
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.job import Job, Settings
@@ -136,7 +137,7 @@ class SideProcess:
         watchdog.start()
         try:
             for line in self._process.stdout:
-                said = _parse(line)
+                said = parse_object(line)
                 if "refusal" in said:
                     raise SideEnded(f"{self._name}: {said['refusal']}")
                 if field in said:
@@ -160,15 +161,6 @@ class SideProcess:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-
-def _parse(line: str) -> dict[str, Any]:
-    """What a side said; empty for anything that a library printed."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 @dataclass(frozen=True)

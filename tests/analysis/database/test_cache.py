@@ -11,7 +11,7 @@ import pytest
 
 from analysis.database import cache as cache_module
 from analysis.database import loading
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common import schema
 
 MS = 10**6

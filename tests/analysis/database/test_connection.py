@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from common.errors import UserError
 
 MS = 10**6

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.importers.import_results import ImportResult, import_results
 from analysis.importers.imported import Facts
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common.errors import UserError
 
 STUDY = "Batch_Size,Elapsed_Times,Throughput,Latency,GPU_Memory_Usage\n" + "8,0.5,1024.0,0.0009765625,1000.0\n" * 5

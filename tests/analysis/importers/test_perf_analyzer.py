@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common.errors import UserError
 
 HEADER = (

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from analysis.comparisons import notebook_vs_script as front_ends
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.results.selection import Selection
 from analysis.results.tables import load
 from common.errors import UserError

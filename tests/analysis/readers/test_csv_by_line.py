@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line as reading
 from common import schema
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 LOCK = ROOT / "requirements-fleet.lock"
 
 

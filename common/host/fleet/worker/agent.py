@@ -24,7 +24,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +32,7 @@ from common.errors import UserError
 from common.host.bench.command import opened, run_all
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.fleet.worker.code_digest import code_digest
+from common.host.fleet.worker.priority import lost_priority, undo_ray
 from common.host.fleet.worker.scratch import scratch_folder
 from common.host.paths import DataFolder
 from common.host.plan.jobs import planned_keys
@@ -52,27 +52,6 @@ def say(event: Mapping[str, Any]) -> None:
     """One event, from any thread. Nobody may be listening any more: then the closed input has ended this already."""
     with _speaking, suppress(OSError, ValueError):
         print(json.dumps(event), flush=True)
-
-
-def undo_ray(raylet: int) -> None:
-    """Gives this process back what Ray's worker lost: Ctrl-C, the raylet's priority, its place before the OOM killer.
-
-    Ray runs its workers at niceness 15, blocks their SIGINT, and offers them to the kernel first when memory ends; all three
-    are inherited. Priority can be raised by root alone: facts.py tells, and `run` refuses.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(Path(f"/proc/{raylet}/oom_score_adj").read_text())
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, raylet))
-
-
-def lost_priority(raylet: int) -> int:
-    """By how much this process is nicer than the raylet that started it; 0 where that is gone."""
-    with suppress(OSError):
-        return max(0, os.getpriority(os.PRIO_PROCESS, 0) - os.getpriority(os.PRIO_PROCESS, raylet))
-    return 0
 
 
 def assigned_device(kind: str, ray_gpus: list[str]) -> Device:

@@ -65,8 +65,8 @@ class Facts:
 
 def collect(spec: Mapping[str, Any]) -> Facts:
     """See agent.py for the spec. Never raises for what a host lacks."""
-    from common.host.fleet.worker.agent import lost_priority
     from common.host.fleet.worker.code_digest import code_digest
+    from common.host.fleet.worker.priority import lost_priority
 
     options = Options(**spec["options"])
     data = DataFolder.default()

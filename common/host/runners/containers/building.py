@@ -11,8 +11,8 @@ from common.host.cli import parsing as options
 from common.host.cli.progress import Steps
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES
-from common.host.runners.base import OnStep
 from common.host.runners.containers import engine, images
+from common.host.runners.events import OnStep
 
 
 def chosen_images(names: str, flavour: str) -> list[str]:

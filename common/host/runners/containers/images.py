@@ -91,7 +91,7 @@ def source_digest(image: str) -> str:
     files = [path for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*"))]
     for path in sorted(path for path in files if path.is_file()):
         relative = path.relative_to(ROOT)
-        if "__pycache__" in relative.parts or "host" in relative.parts[:2]:
+        if "__pycache__" in relative.parts or not {"host", "stats"}.isdisjoint(relative.parts[:2]):
             continue
         digest.update(str(relative).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from docker.errors import DockerException
 from docker.models.containers import Container
@@ -20,15 +18,6 @@ def lines(container: Container) -> Iterator[str]:
             yield line.decode(errors="replace")
     if rest:
         yield rest.decode(errors="replace")
-
-
-def parse(line: str) -> dict[str, Any] | None:
-    """The event on a line; None for anything else that a library may print."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
 
 
 def stop(container: Container, seconds: int) -> None:

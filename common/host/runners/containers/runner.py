@@ -20,15 +20,16 @@ from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob
-from common.host.runners.base import Context, OnEvent, OnStep
+from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
 from common.host.runners.containers.engine import LABEL, explained
 from common.host.runners.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
 from common.host.runners.containers.limits import Limits
-from common.host.runners.containers.output import lines, parse, stop
+from common.host.runners.containers.output import lines, stop
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
+from common.host.runners.events import OnEvent, OnStep, parse_event
 from common.host.runners.lost_cells import JobEnd, write_lost_cells
 from common.host.runners.sidecar import Sidecar
 from common.job import Job
@@ -217,7 +218,7 @@ class DockerRunner:
                 log = run / "logs" / f"{planned.name}.container.log"
                 with log.open("a") as file:
                     for line in lines(container):
-                        event = parse(line)
+                        event = parse_event(line)
                         if event is None:
                             file.write(line + "\n")
                         else:

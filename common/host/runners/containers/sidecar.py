@@ -13,12 +13,12 @@ from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 
 from common.host.devices import Device
-from common.host.runners.base import SidecarState
 from common.host.runners.containers import engine
 from common.host.runners.containers.leftovers import remove_container
-from common.host.runners.containers.output import parse, stop
+from common.host.runners.containers.output import stop
+from common.host.runners.events import parse_event
 from common.host.runners.lost_cells import ended_by
-from common.host.runners.sidecar import Sidecar
+from common.host.runners.sidecar import Sidecar, SidecarState
 
 IMAGE = "sidecar"
 READY_SECONDS = 30.0
@@ -66,7 +66,7 @@ class ContainerSidecar(Sidecar):
             text = container.logs().decode(errors="replace")
             with self._log.open("a") as file:
                 file.write(text)
-            events = [event for event in map(parse, text.splitlines()) if event and event["event"] == "done"]
+            events = [event for event in map(parse_event, text.splitlines()) if event and event["event"] == "done"]
         remove_container(container)
         return events[-1] if events else None
 
@@ -76,12 +76,12 @@ def _wait_until_ready(container: Container) -> SidecarState:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         words = container.logs().decode(errors="replace").strip().splitlines()
-        for event in filter(None, map(parse, words)):
+        for event in filter(None, map(parse_event, words)):
             if event["event"] == "ready":
                 return SidecarState(True, no_cpu_energy=event.get("rapl_unavailable") or "")
         container.reload()
         if container.status == "exited":
-            said = [line for line in words if parse(line) is None]
+            said = [line for line in words if parse_event(line) is None]
             return SidecarState(False, said[-1] if said else f"it {ended_by(container.attrs['State']['ExitCode'])}")
         time.sleep(0.1)
     return SidecarState(False, f"no reading within {READY_SECONDS:.0f} s")

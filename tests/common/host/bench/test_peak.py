@@ -21,7 +21,7 @@ from common.harness.scenarios import server
 from common.host.bench import peak
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
-from common.host.runners.base import SidecarState
+from common.host.runners.sidecar import SidecarState
 from common.job import Settings
 from common.model_files import ModelFiles
 from tests.common.harness.conftest import make_toy_model

@@ -15,16 +15,17 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.host.devices import Device
+from common.host.doctor import checks
 from common.host.doctor import command as doctor
 from common.host.doctor import engine as doctor_engine
 from common.host.doctor import gpu as doctor_gpu
 from common.host.doctor import machine as doctor_machine
 from common.host.doctor import sidecar_overhead as doctor_perturbation
-from common.host.doctor.command import Check, Verdict
+from common.host.doctor.checks import Check, Verdict
 from common.host.paths import DataFolder
 from tests.fake_nvml import build
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CPU = Device("cpu", "cpu", "a CPU")
 
 
@@ -82,7 +83,7 @@ def test_disk(free: int, writable: bool, state: str) -> None:
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     (check,) = (check for check in doctor_machine.CHECKS if check.name == "free disk")
-    figures = check.read(doctor.Subject(CPU, DataFolder(tmp_path / "not" / "yet")))
+    figures = check.read(checks.Subject(CPU, DataFolder(tmp_path / "not" / "yet")))
     assert figures["writable"] and figures["free_bytes"] > 0
 
 
@@ -107,12 +108,12 @@ def test_governor_and_clock_source() -> None:
 def test_energy_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (check,) = (check for check in doctor_machine.CHECKS if check.name == "CPU energy")
     monkeypatch.setenv("FRAMEWATT_POWERCAP", str(tmp_path))
-    finding = doctor.examine(check, doctor.Subject(CPU, DataFolder(tmp_path)))
+    finding = checks.examine(check, checks.Subject(CPU, DataFolder(tmp_path)))
     assert finding.state == "ok" and "no RAPL domain" in finding.shown and "unknown" in finding.shown
     for name, text in (("name", "package-0"), ("energy_uj", "5"), ("max_energy_range_uj", "1000")):
         (tmp_path / "intel-rapl:0").mkdir(exist_ok=True)
         (tmp_path / "intel-rapl:0" / name).write_text(f"{text}\n")
-    finding = doctor.examine(check, doctor.Subject(CPU, DataFolder(tmp_path)))
+    finding = checks.examine(check, checks.Subject(CPU, DataFolder(tmp_path)))
     assert (finding.state, finding.shown) == ("ok", "RAPL's package-0")
     refused = doctor_machine.judge_cpu_energy({"domains": [], "unavailable": "energy_uj may be read by root only"})
     assert refused.state == "note" and "chmod" in refused.advice
@@ -186,10 +187,11 @@ def _findings(library: Path, names: list[str], **environment: str) -> dict[str, 
     """What the named checks find on the stand-in's GPU, by the real binding in a process of its own."""
     program = (
         "import json, sys; from pathlib import Path\n"
-        "from common.host import doctor; from common.host.devices import list_gpus; from common.host.paths import DataFolder\n"
-        "subject = doctor.Subject(list_gpus()[0], DataFolder(Path('/')))\n"
-        "checks = [check for check in doctor.all_checks() if check.name in sys.argv[1:]]\n"
-        "print(json.dumps(doctor.describe([doctor.examine(check, subject) for check in checks])))"
+        "from common.host.doctor import checks, command as doctor\n"
+        "from common.host.devices import list_gpus; from common.host.paths import DataFolder\n"
+        "subject = checks.Subject(list_gpus()[0], DataFolder(Path('/')))\n"
+        "chosen = [check for check in doctor.all_checks() if check.name in sys.argv[1:]]\n"
+        "print(json.dumps(checks.describe([checks.examine(check, subject) for check in chosen])))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program, *names], cwd=ROOT, capture_output=True, text=True, check=True,
@@ -259,7 +261,7 @@ def test_the_sidecar_is_switched_beside_the_work_and_goes(library: Path) -> None
 
 
 def test_a_run_stores_the_cheap_part(tmp_path: Path) -> None:
-    findings = doctor.describe(doctor.cheap_findings(CPU, DataFolder(tmp_path)))
+    findings = checks.describe(doctor.cheap_findings(CPU, DataFolder(tmp_path)))
     assert [finding["check"] for finding in findings] == [
         "free disk",
         "CPU load",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fake_nvml import build
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

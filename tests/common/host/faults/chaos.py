@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line as reading
 from tests.common.host.faults.conftest import CELLS, World, read_rows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from common import schema
 from tests.common.host.faults.conftest import CELLS, World, read_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.database.connection import open_runs
+from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line as reading
 from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
 
