@@ -221,7 +221,7 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
-    """The main job on this machine's CPU: sets up, exports, measures six frameworks at batch 1, 8 and 32, prints table and report."""
+    """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table, report."""
     from common.host.bench.demo import demo_options
 
     console = default_console()
@@ -340,7 +340,7 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
         "gpu-name": "name of the GPU, where the files do not say it; default: unknown",
         "framework": "variant that ran, where the files do not say it; default: tensorrt for trtexec",
         "model": "model that ran, where the files do not say it; default: the file's name",
-        "precision": "fp32, tf32, fp16, bf16 or int8, where the files do not say it; no default",
+        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, where the files do not say it; no default",
         "batch-size": "images in one inference, where the files do not say it; no default",
         "debug": DEBUG_HELP,
     },
@@ -590,14 +590,34 @@ def keep(
         print(kept)
 
 
-@task(help={"framework": "name of the new framework: lower-case letters, digits and '-'", "debug": DEBUG_HELP})
+@task(
+    help={
+        "framework": "name of the new framework: lower-case letters, digits and '-'",
+        "package": "its package on PyPI, NAME or NAME==VERSION (default: the newest); asked for on a terminal",
+        "title": "its name for people, in tables and plots; asked for on a terminal; default: the framework's name",
+        "module": "what one imports; default: the package's name with _ for -",
+        "cpu-only": "a Dockerfile on Python's own image and no GPU flavour; default: an NVIDIA base, both flavours",
+        "debug": DEBUG_HELP,
+    }
+)
 @for_people
-def new(_context: Context, framework: str, debug: bool = False) -> None:
-    """Makes a working adapter folder under images/ to fill in."""
-    from common.host.frameworks.scaffold import new_image
+def new(
+    _context: Context,
+    framework: str,
+    package: str = "",
+    title: str = "",
+    module: str = "",
+    cpu_only: bool = False,
+    debug: bool = False,
+) -> None:
+    """Makes a working adapter folder under images/ to fill in: docs/add-a-framework.md."""
+    from common.host.frameworks.scaffold import Filling, new_image
 
-    folder = new_image(framework, IMAGES)
-    print(f"{folder.relative_to(ROOT)} works as it is; its README.md says what to fill in. Try it:")
+    if sys.stdin.isatty():
+        package = package or input("Package on PyPI (empty: numpy, as the template has it): ").strip()
+        title = title or input(f"Name for people (empty: {framework}): ").strip()
+    folder = new_image(framework, IMAGES, Filling(package, title, module, cpu_only))
+    print(f"{folder.relative_to(ROOT)} works as it is; docs/add-a-framework.md says what to fill in. Try it:")
     print(f"invoke bench --framework {framework} --device cpu --quick --runner local")
 
 
@@ -717,7 +737,7 @@ def selfbench(
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Writes compose.yaml and the README's table of frameworks anew from the labels of images/*/Dockerfile."""
+    """Writes compose.yaml, the README's table of frameworks and base images in .env anew from the labels of images/*/Dockerfile."""
     from common.host.compose import generator, version
     from common.host.frameworks import readme_table as framework_table
     from common.host.frameworks.registry import load_images
@@ -729,6 +749,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         for file, text in (
             (generator.FILE, generator.render()),
             (framework_table.README, framework_table.updated(readme, images)),
+            (generator.ENV, generator.updated_env(generator.ENV.read_text(), images)),
         )
         if not file.is_file() or file.read_text() != text
     }

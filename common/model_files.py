@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from common.typed_json import check
 
 DESCRIPTION = "model.json"
+#: forms that the exporter always makes, each with a field of its own
+MAIN_FORMS = ("onnx", "keras", "saved_model")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,13 @@ class ModelFiles:
     #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
     notes: Tuple[str, ...] = ()
 
+    #: name of a form -> file or folder, every form of the model: those of the three fields above and whatever
+    #: common/export/forms.py made of them (tflite, ...). None (a description of before it had this): the three alone
+    forms: Optional[Dict[str, str]] = None
+
     def __post_init__(self) -> None:
+        own = {name: value for name in MAIN_FORMS for value in [getattr(self, name)] if value is not None}
+        object.__setattr__(self, "forms", {**own, **(self.forms or {})})
         if not self.inputs:
             given = Tensor(self.onnx_input or "input", "float32", (1, *self.input_shape))
             object.__setattr__(self, "inputs", (given,))
@@ -105,6 +113,13 @@ class ModelFiles:
         if name is None:
             raise FileNotFoundError(f"model {self.name} does not exist in this form")
         return self.root / name
+
+    def form(self, name: str) -> Path:
+        """Absolute path of a form by its name. Raises FileNotFoundError, naming those that there are, where it is missing."""
+        forms = self.forms or {}
+        if name not in forms:
+            raise FileNotFoundError(f"model {self.name} has no {name} form, only {', '.join(forms) or 'none'}")
+        return self.root / forms[name]
 
     @classmethod
     def read(cls, root: Path) -> ModelFiles:

@@ -45,7 +45,13 @@ CELL = _columns(
     ("cell_key", "VARCHAR", "", "key", "readable and unique within a run: the parts below joined by '_'"),
     ("model", "VARCHAR", "", "key", "name in the model registry, or the stem of the user's ONNX file"),
     ("variant", "VARCHAR", "", "key", "framework variant: onnxrt, torch, tf, tfxla, keras, kerasxla, tensorrt, ..."),
-    ("precision", "VARCHAR", "", "key", "fp32 (TF32 off), tf32, fp16, bf16 or int8"),
+    (
+        "precision",
+        "VARCHAR",
+        "",
+        "key",
+        "fp32 (TF32 off), tf32, fp16, bf16, int8 (calibrated) or int8-dynamic (int8 weights, ranges of the activations at run time)",
+    ),
     ("batch_size", "BIGINT", "images", "key", "images (or other samples) in one inference"),
     ("io", "VARCHAR", "", "key", "host: copies to and from the device are timed; device: input and output stay on it"),
     ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
@@ -144,7 +150,7 @@ PHASES = _columns(
         "VARCHAR",
         "",
         "key",
-        "import, load, compile, first, parity, idle_before, warmup, measure, device or idle",
+        "import, convert, load, compile, first, parity, idle_before, warmup, measure, device or idle",
     ),
     ("start_ns", "BIGINT", "ns", "instant", "begin of the phase on CLOCK_MONOTONIC"),
     ("end_ns", "BIGINT", "ns", "instant", "end of the phase; empty in the phase in which a worker died"),
@@ -244,9 +250,21 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
     "attempts.csv": ATTEMPTS,
 }
 
-PHASE_NAMES = ("import", "load", "compile", "first", "parity", "idle_before", "warmup", "measure", "device", "idle")
+PHASE_NAMES = (
+    "import",
+    "convert",
+    "load",
+    "compile",
+    "first",
+    "parity",
+    "idle_before",
+    "warmup",
+    "measure",
+    "device",
+    "idle",
+)
 STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-dynamic")
 IO_MODES = ("host", "device")
 FRONTENDS = ("script", "notebook")
 SCENARIOS = ("single-stream", "offline", "multi-stream", "server")

@@ -31,6 +31,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (list, tuple):
         # A tuple is a list in JSON, and one of any length here.
         return isinstance(value, (list, tuple)) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
+    if origin is dict:
+        keys, inner = typing.get_args(hint)
+        return isinstance(value, dict) and all(_fits(key, keys) and _fits(one, inner) for key, one in value.items())
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
@@ -52,6 +55,8 @@ def _named(hint: Any) -> str:
         return " or ".join(_named(one) for one in arguments)
     if origin in (list, tuple):
         return f"a list of {_named(arguments[0])}"
+    if origin is dict:
+        return f"an object of {_named(arguments[1])}"
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 

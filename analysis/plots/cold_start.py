@@ -1,4 +1,4 @@
-"""What happens before the first result: import, load, compile and first inference, stacked, per framework."""
+"""What happens before the first result: import, convert, load, compile and first inference, stacked, per framework."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from analysis.plots.axes import PLAIN, Row, by_series, namer, title
 #: column -> (name, colour, hatch): from dark to light, so that it also reads in grey
 PHASES = {
     "import_s": ("import", "#30436b", ""),
+    "convert_s": ("convert", "#8d6b94", "xx"),
     "load_s": ("model load", "#5f86b8", "//"),
     "compile_s": ("compile", "#e0a458", ""),
     "first_s": ("first inference", "#f3e2c3", ".."),

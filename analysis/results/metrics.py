@@ -80,10 +80,11 @@ METRICS = {
         Metric("host_memory", "host_peak_bytes", "host memory, peak", "MiB", -1,
                "peak resident set of the worker", scale=2.0**-20),
         Metric("import_time", "import_s", "import", "s", -1, "time to import the framework"),
+        Metric("convert", "convert_s", "convert", "s", -1, "time to translate the model for the framework, where it does so"),
         Metric("load", "load_s", "model load", "s", -1, "time to read the model"),
         Metric("compile", "compile_s", "compile", "s", -1, "time to compile or build for this batch size"),
         Metric("first", "first_s", "first inference", "s", -1, "time of the first inference"),
-        Metric("cold_start", "cold_start_s", "cold start", "s", -1, "import, load, compile and first inference together"),
+        Metric("cold_start", "cold_start_s", "cold start", "s", -1, "import, convert, load, compile and first inference together"),
         Metric("parity", "parity_rel_l2", "error against the reference", "", 0,
                "relative L2 error of the output against the reference output"),
     )

@@ -21,11 +21,12 @@ LEFT JOIN run USING (run)
 LEFT JOIN run_device AS dev ON dev.run = cell.run
   AND (dev.uuid = cell.device_uuid OR (cell.device_uuid IS NULL AND dev.device = cell.device));
 
--- phases: one row per cell: seconds of each phase; import and load belong to the worker and are shared by its cells
+-- phases: one row per cell: seconds of each phase; import, convert and load belong to the worker and are shared by its cells
 CREATE VIEW phases AS
 WITH wide AS (
   SELECT run, cell_key,
     sum((end_ns - start_ns) / 1e9) FILTER (phase = 'import') AS own_import_s,
+    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'convert') AS own_convert_s,
     sum((end_ns - start_ns) / 1e9) FILTER (phase = 'load') AS own_load_s,
     sum((end_ns - start_ns) / 1e9) FILTER (phase = 'compile') AS compile_s,
     sum((end_ns - start_ns) / 1e9) FILTER (phase = 'first') AS first_s,
@@ -36,13 +37,14 @@ WITH wide AS (
   FROM phase_row GROUP BY ALL
 ),
 shared AS (
-  SELECT wide.* EXCLUDE (own_import_s, own_load_s),
+  SELECT wide.* EXCLUDE (own_import_s, own_convert_s, own_load_s),
     coalesce(own_import_s, max(own_import_s) OVER worker) AS import_s,
+    coalesce(own_convert_s, max(own_convert_s) OVER worker) AS convert_s,
     coalesce(own_load_s, max(own_load_s) OVER worker) AS load_s
   FROM wide JOIN cell_row AS cell USING (run, cell_key)
   WINDOW worker AS (PARTITION BY run, coalesce(cell.worker, cell_key))
 )
-SELECT *, import_s + load_s + coalesce(compile_s, 0) + first_s AS cold_start_s FROM shared;
+SELECT *, import_s + coalesce(convert_s, 0) + load_s + coalesce(compile_s, 0) + first_s AS cold_start_s FROM shared;
 
 -- latency: one row per cell: wall time of one inference with `io` as stated; a percentile only with enough inferences
 CREATE VIEW latency AS

@@ -6,7 +6,7 @@ SELECT c.*,
   -- names that they have for image models
   t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.images_per_s AS items_per_s, t.seconds_per_image, t.coverage, t.stalled_s,
   t.longest_stall_s, t.images_per_s_without_stalls,
-  p.import_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
+  p.import_s, p.convert_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
   e.class AS energy_class, e.basis AS energy_basis, e.way AS energy_way, e.gross_j, e.net_j, e.idle_w, e.uncertainty_j, e.net_uncertainty_j,
   e.idle_before_w, e.idle_after_w, e.idle_without_context_w,
   e.gross_j / e.seconds AS power_gross_w,
@@ -66,7 +66,7 @@ SELECT
     'images_per_s', 'items_per_s', 'joules_per_item', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',
     'images_per_s_per_watt', 'energy_delay_js', 'images_per_joule_second', 'time_efficiency', 'package_joules_per_image', 'dram_joules_per_image',
-    'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
+    'device_memory_peak_bytes', 'host_peak_bytes', 'import_s', 'convert_s', 'load_s', 'compile_s', 'first_s', 'cold_start_s',
     'parity_rel_l2', 'parity_top1', 'coverage', 'stalled_s', 'images_per_s_without_stalls'
   ))) FILTER (status = 'ok')
 FROM best

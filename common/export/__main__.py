@@ -1,4 +1,4 @@
-"""`python -m common.export`: makes `OUT/<name>-<hash>/` of a registered model or of a user's ONNX file.
+"""`python -m common.export`: makes `OUT/<name>-<hash>/` of a registered model or of a user's ONNX file, or forms of one that is there.
 
 Standard output: progress, see common/export/progress.py. Exit code 2 and `error: ...` as the last line of standard
 error when the user can mend it; 1 and the same, after the traceback, when framewatt or a library is to blame.
@@ -29,6 +29,14 @@ def parser() -> argparse.ArgumentParser:
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="NAME", help=f"a registered model: {names}")
     what.add_argument("--onnx", metavar="FILE", type=Path, help="the user's own ONNX file")
+    what.add_argument("--of", metavar="NAME-HASH", help="an exported model's folder in --out, to be given more forms")
+    result.add_argument(
+        "--form",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of a registered or exported model: also in this form (tflite, tflite-int8-dynamic); may be repeated",
+    )
     result.add_argument(
         "--out", metavar="FOLDER", type=Path, required=True, help="where model folders lie: data/models"
     )
@@ -98,6 +106,8 @@ def _failed(error: Exception) -> int:
 
 
 def _export(options: argparse.Namespace, out: TextIO) -> str:
+    if options.of is not None:
+        return _add_forms(options, Progress(out, len(options.form)), options.of)
     if options.onnx is not None:
         from common.export import user_onnx
 
@@ -117,8 +127,17 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
 
         if os.environ["KERAS_HOME"] == str(downloads):
             weights.remove_damaged(downloads / "models")
-        progress = Progress(out, registered.STEPS)
+        progress = Progress(out, registered.STEPS + len(options.form))
         folder = registered.export(entry, options.out, options.weights, options.precision_of_reference, progress)
+        return _add_forms(options, progress, folder)
+    progress.finish(folder)
+    return folder
+
+
+def _add_forms(options: argparse.Namespace, progress: Progress, folder: str) -> str:
+    from common.export import forms
+
+    forms.add(options.out / folder, options.form, progress.step)
     progress.finish(folder)
     return folder
 

@@ -4,6 +4,19 @@
 this order: create, supports, load, then for each batch size prepare (and prepare again with other values of the
 same shapes), run / enqueue + synchronize / run_timed, output; close at the end. The framework is imported in `create`, not at the
 top of the file, so that the `import` phase can be timed and `unsupported` can be said without it.
+
+An adapter may have two methods more, which are called where they are there:
+
+    convert(model: ModelFiles, precision: str, device: str, cache_dir: str) -> None
+        Before load(): translates a form of the model into what load() reads, below cache_dir, and finds it there the next
+        time. Timed as a phase of its own, `convert`, so that it is no part of load.
+    expect(cell: Cell) -> None
+        Before prepare(): the cell as it will be run, its scenario and streams included, for a framework that is compiled
+        otherwise for many inferences at once. An adapter that is told of another scenario may compile anew in prepare().
+
+run() and enqueue() may use different compiled objects, buffers and streams; both must have been made by the end of prepare() or by
+their own first call, which is never timed. After enqueue() and synchronize(), output() is that of the inference enqueued
+last. The adapter bounds its queue: enqueue() waits where all its buffers are in flight, and two at the least must fit.
 """
 
 from __future__ import annotations

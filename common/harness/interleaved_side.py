@@ -16,7 +16,7 @@ import numpy as np
 from common.harness import loop, scenarios
 from common.harness.adapter import Adapter, Arrays, Unsupported
 from common.harness.reference import Reference
-from common.harness.worker import import_adapter
+from common.harness.worker import expect, import_adapter
 from common.interleaving import Refusal, serve
 from common.job import Job, Settings
 from common.model_files import ModelFiles, Tensor
@@ -56,7 +56,10 @@ class HarnessSide:
             why_not = adapter.supports(cell)
             if why_not is not None:
                 raise Refusal(why_not)
+            if hasattr(adapter, "convert"):
+                adapter.convert(model, cell.precision, job.device, job.cache_dir)
             adapter.load(model, cell.precision, job.device, job.cache_dir, job.threads)
+            expect(adapter, cell)
             adapter.prepare(batch, cell.io)
         except Unsupported as error:
             raise Refusal(str(error)) from error

@@ -8,6 +8,7 @@ Reduced precisions underflow in unlikely classes, so they are judged on the prob
     fp32             logits          1e-3                  (any)
     tf32 fp16 bf16   probabilities   5e-2                  1.0
     int8             probabilities   1.5e-1                0.875: one of 8 images may change its class
+    int8-dynamic     the same as int8
 
 Models that do not end in a softmax (`raw`) have the same tolerances on their output as it is; no class is looked for,
 because it need not be a classifier. Whole numbers, truth values and texts are compared one by one: their error is the
@@ -34,6 +35,7 @@ TOLERANCES: Dict[str, Tuple[str, float, float]] = {
     "fp16": ("probabilities", 5e-2, 1.0),
     "bf16": ("probabilities", 5e-2, 1.0),
     "int8": ("probabilities", 1.5e-1, 0.875),
+    "int8-dynamic": ("probabilities", 1.5e-1, 0.875),
 }
 
 #: the metric of outputs that are no floating-point numbers

@@ -3,6 +3,7 @@
 Started by the supervisor (`process.py`). Phases of a cell, each timed on CLOCK_MONOTONIC:
 
     import   the adapter's file and create(), which imports the framework   once a worker, repeated in each cell's rows
+    convert  adapter.convert(), where it has one: a form of the model into the framework's own       likewise
     load     adapter.load()                                                 likewise
     compile  adapter.prepare() of the cell's shape
     first    the first inference after it: frameworks that compile when they run do it here
@@ -165,6 +166,7 @@ class Worker:
             return Outcome("unsupported", why_not)
         reference = Reference.read(self._model)
         batches = reference.batches(cell.batch_size)
+        expect(adapter, cell)
         with record.phase("compile"):
             adapter.prepare(batches[0], cell.io)
         record.learn(settings=json.dumps(adapter.settings(), sort_keys=True))
@@ -235,6 +237,11 @@ class Worker:
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
         if why_not is None and not self._loaded:
             job = self._job
+            convert = getattr(self._adapter, "convert", None)
+            if convert is not None:
+                with record.phase("convert"):
+                    convert(self._model, cell.precision, job.device, job.cache_dir)
+                self._shared.append(record.phases[-1])
             with record.phase("load"):
                 self._adapter.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
             self._shared.append(record.phases[-1])
@@ -257,7 +264,10 @@ class Worker:
             why_not = one.supports(scenarios.for_one_adapter(cell))
             if why_not is not None:
                 raise Unsupported(why_not)
+            if hasattr(one, "convert"):
+                one.convert(self._model, cell.precision, job.device, job.cache_dir)
             one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
+            expect(one, cell)
             one.prepare(inputs, cell.io)
             return one
 
@@ -341,6 +351,13 @@ def _failure(error: BaseException) -> Outcome:
     if isinstance(error, (MemoryError, DeviceOutOfMemory)) or memory.names_out_of_memory(told):
         return Outcome("oom", told, spent=True)
     return Outcome("crashed", told, spent=True)
+
+
+def expect(adapter: Adapter, cell: Cell) -> None:
+    """Tells an adapter that wants to know it how the cell will be run."""
+    told = getattr(adapter, "expect", None)
+    if told is not None:
+        told(cell)
 
 
 def import_adapter(path: Path) -> Callable[[str], Adapter]:

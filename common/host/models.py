@@ -21,6 +21,7 @@ from typing import Protocol
 
 from common import models
 from common.errors import UserError, unknown
+from common.export import forms
 from common.harness.job_end import ended_by
 from common.host.children import guarded
 from common.host.paths import ROOT
@@ -169,23 +170,41 @@ def ensure_model(
     python_for: Callable[[str], Path],
     on_step: OnStep,
     asked: Asked = Asked(),
+    wanted_forms: Iterable[str] = (),
 ) -> ModelFiles:
     """The exported model: an existing one, or a new one by the interpreter of the image that can make it.
 
     python_for: folder under images/ -> interpreter of its environment; called only when something has to be exported.
+    wanted_forms: names of forms (common/export/forms.py) that it shall have where they can be made of it.
     Raises UserError with the exporter's one line when it fails; its whole output then stays in a log file
     that the error names unless the user's input was to blame.
     """
     wanted = source(name_or_path)
     model = existing_model(wanted, models_dir, asked)
-    if model is not None:
-        return model
-    python = python_for(wanted.image)
-    command = [str(python), "-m", *exporter_arguments(wanted, models_dir.absolute(), asked)]
-    # -P, 3.11's safe path, is not in 3.9: PYTHONPATH names the checkout, and nothing else of the host's is inherited
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    folder = _run(command, environment, wanted.name, on_step)
-    return ModelFiles.read(models_dir / folder)
+    if model is None:
+        arguments = exporter_arguments(wanted, models_dir.absolute(), asked)
+        folder = _export(python_for(wanted.image), arguments, wanted.name, on_step)
+        model = ModelFiles.read(models_dir / folder)
+    for image, names in forms_by_image(model, wanted_forms).items():
+        _export(python_for(image), form_arguments(model, models_dir.absolute(), names), wanted.name, on_step)
+        model = ModelFiles.read(model.root)
+    return model
+
+
+def forms_by_image(model: ModelFiles, wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Those of the wanted forms that the model lacks and can be given, by the image that makes them."""
+    found: dict[str, list[str]] = {}
+    for name in forms.missing(model, wanted):
+        found.setdefault(forms.FORMS[name].image, []).append(name)
+    return found
+
+
+def form_arguments(model: ModelFiles, out: Path, names: Iterable[str]) -> list[str]:
+    """Arguments after `python -m` that give an exported model more forms."""
+    return [
+        *("common.export", "--of", model.root.name, "--out", str(out)),
+        *(word for name in names for word in ("--form", name)),
+    ]
 
 
 def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> ModelFiles | None:
@@ -270,6 +289,12 @@ def error_line(stderr: str) -> str | None:
     """The exporter's own last word, without its `error: `; None where it has none (killed)."""
     words = [line.removeprefix("error: ") for line in stderr.splitlines() if line.startswith("error: ")]
     return words[-1] if words else None
+
+
+def _export(python: Path, arguments: list[str], name: str, on_step: OnStep) -> str:
+    # -P, 3.11's safe path, is not in 3.9: PYTHONPATH names the checkout, and nothing else of the host's is inherited
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return _run([str(python), "-m", *arguments], environment, name, on_step)
 
 
 def _run(command: list[str], environment: dict[str, str], name: str, on_step: OnStep) -> str:

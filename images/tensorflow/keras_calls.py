@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Dict, List, Sequence
 
-from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
+from images._shared.keras_file import load_model
 from images.tensorflow.function_names import stable_function_names
-
-
-def load_model(model: ModelFiles, precision: str) -> Any:
-    """The Keras model; for fp16 the same weights under the policy mixed_float16, its last layer in float32.
-
-    Raises Unsupported where this image's Keras cannot read Keras 3's format.
-    """
-    keras = importlib.import_module("keras")
-    if int(keras.__version__.split(".")[0]) < 3:
-        raise Unsupported(f"Keras {keras.__version__} cannot read a .keras file of Keras 3")
-    loaded = keras.saving.load_model(model.path(model.keras), compile=False)
-    if precision != "fp16":
-        return loaded
-    last = {layer.name for layer in loaded.layers[-1:]}
-
-    def with_policy(layer: Any) -> Any:
-        config = layer.get_config()
-        # an operation such as `x + 3.0` is a node of the graph, but no layer: it takes the type of its input
-        if isinstance(layer, keras.layers.Layer) and layer.name not in last:
-            config["dtype"] = "mixed_float16"
-        return layer.__class__.from_config(config)
-
-    mixed = keras.models.clone_model(loaded, clone_function=with_policy)
-    mixed.set_weights(loaded.get_weights())
-    return mixed
 
 
 class Names:

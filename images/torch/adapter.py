@@ -1,12 +1,14 @@
-"""PyTorch: `torch` (eager kernels, replayed as a CUDA graph on a GPU) and `torchcompile` (inductor's kernels, likewise).
+"""PyTorch: `torch` (eager kernels, replayed as a CUDA graph on a GPU), `torchcompile` (inductor's kernels, likewise) and
+`keras-torch` (Keras on PyTorch: the .keras file with KERAS_BACKEND=torch, called layer by layer as it is).
 
-The model comes from its ONNX form through onnx2torch. Helper modules lie beside this file and are imported as
+The model of the first two comes from its ONNX form through onnx2torch. Helper modules lie beside this file and are imported as
 `images.torch.*`: the folder that holds `common/` and `images/` is on the module path wherever the harness runs.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import shutil
 import time
@@ -19,13 +21,14 @@ import numpy as np
 from common.cell import Cell
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
+from images._shared.keras_file import load_model
 from images.torch import onnx_import
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
 from images.torch.tensors import in_precision
 
-VARIANTS = ("torch", "torchcompile")
+VARIANTS = ("torch", "torchcompile", "keras-torch")
 _TRIAL_SECONDS = 0.3
 
 
@@ -35,8 +38,14 @@ def create(variant: str) -> TorchAdapter:
         raise ValueError(f"variant '{variant}' is not one of {', '.join(VARIANTS)}")
     try:
         import torch
+
+        if variant == "keras-torch":
+            os.environ["KERAS_BACKEND"] = "torch"
+            if os.environ.get("FRAMEWATT_CACHE_DIR"):
+                os.environ.setdefault("KERAS_HOME", str(Path(os.environ["FRAMEWATT_CACHE_DIR"]) / "torch" / "keras"))
+            importlib.import_module("keras")
     except (ImportError, OSError) as error:
-        raise Unsupported(f"torch cannot be imported: {onnx_import.first_line(error)}") from error
+        raise Unsupported(f"{variant} cannot be imported: {onnx_import.first_line(error)}") from error
     return TorchAdapter(variant, torch)
 
 
@@ -69,8 +78,9 @@ class TorchAdapter:
         cuda = self._torch.cuda
         if self._torch.version.cuda is None:
             return f"torch {self._torch.__version__} is built without CUDA"
-        if precision not in ("fp32", "tf32", "fp16", "bf16"):
-            return f"fp32, tf32, fp16 and bf16 on the GPU, not {precision}"
+        known = ("fp32", "tf32") if self._variant == "keras-torch" else ("fp32", "tf32", "fp16", "bf16")
+        if precision not in known:
+            return f"{', '.join(known)} on the GPU, not {precision}"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what it would warn of is said below
@@ -105,7 +115,7 @@ class TorchAdapter:
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model that onnx2torch cannot convert or a device that does not work."""
         torch = self._torch
-        if model.onnx is None:
+        if self._variant != "keras-torch" and model.onnx is None:
             raise Unsupported(f"{model.name} has no ONNX form")
         self._precision = precision
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
@@ -117,7 +127,7 @@ class TorchAdapter:
         if threads is not None:
             torch.set_num_threads(threads)
         try:
-            imported = onnx_import.load(model.path(model.onnx))
+            imported = self._read(model, precision)
             module, self._settings = imported.module, imported.settings
             self._given, self._made = imported.inputs, imported.outputs
             self._wanted = [tensor.name for tensor in model.outputs]
@@ -131,6 +141,17 @@ class TorchAdapter:
             raise
         except Exception as error:
             raise explain(error) from error
+
+    def _read(self, model: ModelFiles, precision: str) -> onnx_import.Imported:
+        """The network as a torch.nn.Module, what was done to have it, and the names of what it takes and returns."""
+        if self._variant != "keras-torch":
+            return onnx_import.load(model.path(model.onnx))
+        try:
+            settings = {"model": "keras on torch, model(images), eager"}
+            names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
+            return onnx_import.Imported(load_model(model, precision), settings, *names)
+        except FileNotFoundError as error:
+            raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
 
     def _allow_tf32(self, allowed: bool) -> None:
         """For matrix products and convolutions; torch's default allows it for convolutions, silently."""
@@ -158,6 +179,9 @@ class TorchAdapter:
 
     def _fastest_layout(self, inputs: Sequence[np.ndarray], io: str) -> Union[CpuInference, CudaInference]:
         """Channels-last, which half precision wants; for float32 on a GPU cuDNN is asked in both layouts."""
+        if self._variant == "keras-torch":  # NHWC, as Keras has it; what it does to the layout is its own affair
+            self._layout, self._ways = "as Keras has it", {}
+            return self._build(self._module, inputs, io)
         layouts = ["channels-last"]
         if self._on_gpu and self._variant == "torch" and self._dtype == self._torch.float32:
             layouts.append("channels-first")
@@ -245,7 +269,7 @@ class TorchAdapter:
         from importlib.metadata import PackageNotFoundError, version
 
         found = {"framework": self._torch.__version__, "torch": self._torch.__version__, "numpy": np.__version__}
-        for name in ("onnx", "onnx2torch", "triton"):
+        for name in ("onnx", "onnx2torch", "triton", "keras"):
             try:
                 found[name] = version(name)
             except PackageNotFoundError:  # noqa: PERF203

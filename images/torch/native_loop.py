@@ -11,6 +11,7 @@ the time between two neighbours, by the GPU's own clock, is one whole turn of th
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
@@ -28,6 +29,11 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 def network(request: Dict[str, Any]) -> Any:
     """The module in the layout, with the convolutions, that the adapter found fastest; compiled for `torchcompile`."""
+    if request["variant"] == "keras-torch":
+        os.environ["KERAS_BACKEND"] = "torch"
+        import keras
+
+        return keras.saving.load_model(request["keras"], compile=False)
     if len(request["inputs"]) > 1 or len(request["outputs"]) > 1:
         raise Refusal("this loop feeds one tensor and reads one")
     module = onnx_import.load(Path(request["onnx"])).module

@@ -119,6 +119,7 @@ def refusals(request):
 
 
 def exercise(request):
+    from common.cell import Cell
     from common.harness.adapter import Unsupported
     from common.model_files import ModelFiles
 
@@ -131,11 +132,15 @@ def exercise(request):
     with np.load(model.path(model.reference)) as reference:
         inputs, outputs = reference["inputs"], reference["outputs"].astype(np.float64)
     facts = {"refusal": None, "cells": []}
+    if "expect" in request:
+        adapter.expect(Cell("m", request["variant"], request["precision"], 8, **request["expect"]))
     try:
         adapter.load(model, request["precision"], device, request["cache_dir"], request.get("threads", 2))
         for io in request["ios"]:
             for batch_size in request["batches"]:
-                facts["cells"].append(one_shape(adapter, io, inputs, outputs, batch_size))
+                facts["cells"].append(
+                    one_shape(adapter, io, inputs, outputs, batch_size, request.get("held", "_inference"))
+                )
         facts.update(versions=adapter.versions(), settings=adapter.settings(), peak=adapter.device_peak_bytes())
     except Unsupported as error:
         facts["unsupported"] = str(error)
@@ -143,13 +148,34 @@ def exercise(request):
     return facts
 
 
-def one_shape(adapter, io, inputs, outputs, batch_size):
-    """Everything that a harness does with one batch size."""
+def two_adapters(request):
+    """Two adapters of one process, as the scenario multi-stream has them."""
+    from common.cell import Cell
+    from common.model_files import ModelFiles
+
+    model = ModelFiles.read(Path(request["model"]))
+    with np.load(model.path(model.reference)) as reference:
+        inputs, outputs = reference["inputs"], reference["outputs"].astype(np.float64)
+    adapters = [make_adapter(request)]
+    adapters.append(type(adapters[0])(adapters[0]._ov))
+    for adapter in adapters:
+        adapter.expect(Cell("m", request["variant"], "fp32", 8, scenario="multi-stream", streams=2))
+        adapter.load(model, "fp32", "cpu", request["cache_dir"], 2)
+        adapter.prepare(inputs, "host")
+        adapter.run()
+    return {
+        "same_compiled_model": adapters[0]._inference._compiled is adapters[1]._inference._compiled,
+        "rel_l2": max(rel_l2(adapter.output(), outputs) for adapter in adapters),
+    }
+
+
+def one_shape(adapter, io, inputs, outputs, batch_size, held_name):
+    """Everything that a harness does with one batch size. held_name: the attribute that holds what prepare() builds."""
     order = np.arange(batch_size) % len(inputs)
     adapter.prepare({"images": np.ascontiguousarray(inputs[order])}, io)
     adapter.run()
-    first = adapter.output()["probabilities"]
-    held = adapter._inference
+    first = next(iter(adapter.output().values()))
+    held = getattr(adapter, held_name)
     other = order[::-1]
     if batch_size == 1:
         other = np.array([3])
@@ -170,7 +196,7 @@ def one_shape(adapter, io, inputs, outputs, batch_size):
         "rel_l2_second": rel_l2(second, outputs[other]),
         "rel_l2_offline": rel_l2(adapter.output()["probabilities"], outputs[other]),
         "changed": rel_l2(second, first),
-        "kept_its_build": adapter._inference is held,
+        "kept_its_build": getattr(adapter, held_name) is held,
         "device_ns": device_ns,
     }
 
@@ -178,5 +204,7 @@ def one_shape(adapter, io, inputs, outputs, batch_size):
 if __name__ == "__main__":
     request = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, request["repository"])
-    answer = {"make": make, "exercise": exercise, "refusals": refusals}[request["action"]](request)
+    answer = {"make": make, "exercise": exercise, "refusals": refusals, "two_adapters": two_adapters}[
+        request["action"]
+    ](request)
     Path(request["answer"]).write_text(json.dumps(answer))

@@ -1,7 +1,8 @@
 """Runs in an interpreter that has TensorFlow: `tensorflow_driver.py REQUEST.json`, facts as JSON to the file that it names.
 
 Two actions: `export` makes a miniature of a mobile network (depthwise convolutions, batch normalization, squeeze and
-excitation, hard swish) in the forms that the adapter reads; `exercise` puts one variant through the contract.
+excitation, hard swish) in the forms that the adapter reads, with all_forms in every form that there is; `exercise` puts
+one variant through the contract.
 """
 
 import json
@@ -72,7 +73,18 @@ def export(request):
         "onnx_input": None, "onnx_output": None, "output_kind": "probabilities", "classes": CLASSES,
         "weights": "seeded", "weights_note": "Seeded random numbers.",
     }  # fmt: skip
+    if request.get("all_forms"):
+        import onnx
+
+        from common.export import keras_onnx
+
+        onnx.save(keras_onnx.to_onnx(single), str(root / "model.onnx"))
+        description.update(onnx="model.onnx", onnx_input=keras_onnx.INPUT, onnx_output=keras_onnx.OUTPUT)
     (root / "model.json").write_text(json.dumps(description))
+    if request.get("all_forms"):
+        from common.export import forms
+
+        forms.add(root, forms.FORMS)
     return {"spread": float(outputs.max(-1).std())}
 
 

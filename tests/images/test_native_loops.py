@@ -64,6 +64,39 @@ def test_on_the_cpu_both_sides_have_the_same_output(tmp_path, variant):
 
 
 @pytest.mark.framework
+def test_openvino_has_the_same_output_on_both_sides(tmp_path):
+    interpreter, maker = (REPOSITORY / f".envs/{name}-cpu/bin/python" for name in ("openvino", "onnxrt"))
+    for python in (interpreter, maker):
+        if not python.exists():
+            pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
+    model = small_model(maker, tmp_path)
+    row = compare(case("openvino", "fp32", "host", interpreter, model, the_cpu(), tmp_path, 1), PAIRS, 0.02, tmp_path)
+    assert row.reason == ""
+    assert row.difference < 1e-5
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant"), [("litert", "litert"), ("jax", "jax"), ("torch", "keras-torch")])
+def test_readers_of_other_forms_have_the_same_output_on_both_sides(tmp_path, image, variant):
+    interpreter, maker = (REPOSITORY / f".envs/{name}-cpu/bin/python" for name in (image, "tensorflow"))
+    for python in (interpreter, maker):
+        if not python.exists():
+            pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
+    root = tmp_path / "Small-0123456789ab"
+    request = {
+        "action": "export", "root": str(root), "all_forms": True, "repository": str(REPOSITORY),
+        "answer": str(tmp_path / "answer.json"),
+    }  # fmt: skip
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    driver = DRIVER.with_name("tensorflow_driver.py")
+    subprocess.run([str(maker), str(driver), str(tmp_path / "request.json")], check=True, capture_output=True)
+    one = case(variant, "fp32", "host", interpreter, ModelFiles.read(root), the_cpu(), tmp_path, 1)
+    row = compare(one, PAIRS, 0.02, tmp_path)
+    assert row.reason == ""
+    assert row.difference < 1e-6
+
+
+@pytest.mark.framework
 @pytest.mark.parametrize("io", ["host", "device"])
 def test_keras_with_xla_stops_where_the_adapter_stops(tmp_path, io):
     interpreter = REPOSITORY / ".envs/tensorflow-cpu/bin/python"

@@ -31,11 +31,7 @@ QUICK = Settings(
     batch_window_ms=5.0,
 )
 
-#: image -> (driver of its tests, what makes the driver write a small model)
-MAKERS = {
-    "tensorflow": ("tensorflow_driver.py", lambda folder: {"action": "export", "root": str(folder)}),
-    "onnxrt": ("onnx_driver.py", lambda folder: {"action": "make", "model": str(folder), "opset": 17}),
-}
+DRIVER = Path(__file__).with_name("tensorflow_driver.py")
 
 
 def interpreter(image: str) -> Path:
@@ -46,34 +42,27 @@ def interpreter(image: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model_for(tmp_path_factory: pytest.TempPathFactory):
-    """Image name -> folder of a small model that it can read."""
-    made: dict[str, Path] = {}
-
-    def make(image: str) -> Path:
-        maker = image if image in MAKERS else "onnxrt"  # all others read ONNX
-        if maker not in made:
-            folder = tmp_path_factory.mktemp(maker)
-            driver, request = MAKERS[maker]
-            paths = {name: folder / f"{name}.json" for name in ("request", "answer")}
-            fixed = {"repository": str(ROOT), "answer": str(paths["answer"]), "cache_dir": str(folder / "cache")}
-            paths["request"].write_text(json.dumps({**fixed, **request(folder / "Small-0123456789ab")}))
-            done = subprocess.run(
-                [interpreter(maker), Path(__file__).with_name(driver), paths["request"]],
-                capture_output=True, text=True, cwd=ROOT, timeout=200, check=False, env={**os.environ, "HOME": str(folder)},
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr[-2000:]
-            made[maker] = folder / "Small-0123456789ab"
-        return made[maker]
-
-    return make
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small model in every form, so that each framework finds its own."""
+    folder = tmp_path_factory.mktemp("model")
+    paths = {name: folder / f"{name}.json" for name in ("request", "answer")}
+    request = {
+        "action": "export", "root": str(folder / "Small-0123456789ab"), "all_forms": True, "repository": str(ROOT),
+        "answer": str(paths["answer"]),
+    }  # fmt: skip
+    paths["request"].write_text(json.dumps(request))
+    done = subprocess.run(
+        [interpreter("tensorflow"), DRIVER, paths["request"]],
+        capture_output=True, text=True, cwd=ROOT, timeout=280, check=False, env={**os.environ, "HOME": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "Small-0123456789ab"
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), CPU_VARIANTS, ids=[variant.name for _, variant in CPU_VARIANTS])
-def test_every_scenario_on_the_cpu(tmp_path: Path, model_for, image: Image, variant: Variant) -> None:
+def test_every_scenario_on_the_cpu(tmp_path: Path, model: Path, image: Image, variant: Variant) -> None:
     python = interpreter(image.name)
-    model = model_for(image.name)
     base = {"model": "Small", "variant": variant.name, "precision": "fp32"}
     cells = [
         Cell(**base, batch_size=2),

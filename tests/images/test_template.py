@@ -104,13 +104,16 @@ def test_the_word_template_is_all_that_has_to_be_replaced(abacus: Path) -> None:
     copied = re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)
     first, *others = copied
     assert first == "common/install_locked.py images/abacus/requirements*"
-    assert others == ["common", "images/__init__.py", "images/abacus/adapter.py"]
+    assert others == ["common", "images/__init__.py", "images/abacus/*.py"]
 
 
-def test_the_dockerfile_has_the_house_shape() -> None:
-    dockerfile = (TEMPLATE / "Dockerfile").read_text()
+@pytest.mark.parametrize(
+    ("name", "requirements"), [("Dockerfile", "requirements.txt"), ("Dockerfile.cpu-only", "requirements-cpu.txt")]
+)
+def test_the_dockerfiles_have_the_house_shape(name: str, requirements: str) -> None:
+    dockerfile = (TEMPLATE / name).read_text()
     arguments = re.findall(r"^ARG (\w+)(?:=(\S+))?$", dockerfile, re.MULTILINE)
-    assert dict(arguments)["REQUIREMENTS"] == "requirements.txt"
+    assert dict(arguments)["REQUIREMENTS"] == requirements
     assert dict(arguments)["BASE_IMAGE"]
     assert re.search(r"^USER 1000", dockerfile, re.MULTILINE)
     # The classic builder knows none of these.

@@ -14,7 +14,9 @@ DRIVER = Path(__file__).with_name("onnx_driver.py")
 class Workshop:
     """Runs the driver, one process a call, with caches of its own."""
 
-    def __init__(self, image, interpreter, folder):
+    def __init__(self, image, interpreter, folder, maker=None):
+        """maker: an interpreter that has onnx, where the framework's own has not."""
+        self.maker = maker or interpreter
         self.image = image
         self.adapter = REPOSITORY / "images" / image / "adapter.py"
         self.interpreter, self.folder = interpreter, folder
@@ -26,7 +28,7 @@ class Workshop:
         request.setdefault("cache_dir", str(self.folder / "cache"))
         paths[0].write_text(json.dumps(request))
         done = subprocess.run(
-            [str(self.interpreter), str(DRIVER), str(paths[0])],
+            [str(self.maker if request["action"] == "make" else self.interpreter), str(DRIVER), str(paths[0])],
             capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
             env={**os.environ, "HOME": str(self.folder)},
         )  # fmt: skip
@@ -52,10 +54,11 @@ class Workshop:
 
 def cpu_workshop(image, folder):
     """The workshop of an image's CPU environment; skips by name where it has not been made."""
-    interpreter = REPOSITORY / ".envs" / f"{image}-cpu" / "bin" / "python"
-    if not interpreter.exists():
-        pytest.skip(f"no {interpreter.relative_to(REPOSITORY)}: ./invoke test makes it")
-    return Workshop(image, interpreter, folder)
+    interpreter, maker = (REPOSITORY / ".envs" / f"{name}-cpu" / "bin" / "python" for name in (image, "onnxrt"))
+    for python in (interpreter, maker):
+        if not python.exists():
+            pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
+    return Workshop(image, interpreter, folder, maker)
 
 
 def check(facts, tolerance):

@@ -26,7 +26,7 @@ from common.host.cli.progress import CellProgress, Steps
 from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
 from common.host.doctor.command import cheap_findings
-from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants, load_images
+from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants, forms_of, load_images
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, Request, cost, make_plan, planned_keys
@@ -293,7 +293,8 @@ def opened(
     with steps.show("Setting up") as on_step:
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step)
+        wanted_forms = forms_of(draft.variants, draft.precisions)
+        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
     for note in model.notes:
         console.print(escape(f"{model.name}: {note}"), highlight=False)
 

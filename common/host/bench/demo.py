@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.host.plan.options import Options
 
-FRAMEWORKS = "tf,tfxla,keras,kerasxla,onnxrt,torch"
+FRAMEWORKS = "tf,tfxla,keras,kerasxla,onnxrt,openvino,torch"
 
 
 def demo_options() -> Options:

@@ -8,15 +8,20 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.errors import UserError
 from common.host.bench.command import STUDY_BATCH_SIZES
 from common.host.compose.rendezvous import OPTIONS
-from common.host.frameworks.registry import Image, Variant, all_variants, default_argument, load_images
+from common.host.frameworks.registry import Image, Variant, all_variants, default_argument, forms_of, load_images
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers import bases
 from common.host.runners.containers.images import SUPPORT
+from common.schema import PRECISIONS
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILE = ROOT / "compose.yaml"
+ENV = ROOT / ".env"
+#: line of .env before which the base images of frameworks stand
+_AFTER_BASES = "FRAMEWATT_BASE_SIDECAR="
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
 #: what .env says where it says nothing
@@ -56,6 +61,8 @@ class Flavour:
     title: str
     study: tuple[Service, ...]
     more: tuple[Service, ...]
+    #: further forms of the model that they read
+    forms: tuple[str, ...]
 
     def build(self, image: str) -> str:
         """The `build` section of an image, on one line."""
@@ -97,7 +104,29 @@ def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour
         profile = kind if name in first else ("more" if kind == "gpu" else f"more-{kind}")
         services.append(Service(variant, profile, variant.image not in built))
         built.add(variant.image)
-    return Flavour(kind, suffix, title, tuple(services[: len(first)]), tuple(services[len(first) :]))
+    return Flavour(
+        kind,
+        suffix,
+        title,
+        tuple(services[: len(first)]),
+        tuple(services[len(first) :]),
+        tuple(forms_of(variants.values(), PRECISIONS)),
+    )
+
+
+def updated_env(text: str, images: list[Image]) -> str:
+    """The text of .env with a line for the base image of every framework that runs on a GPU; what is there stays.
+
+    Raises UserError when the line that these come before is gone.
+    """
+    on_gpu = [image for image in images if any(variant.precisions("gpu") for variant in image.variants)]
+    names = [f"FRAMEWATT_BASE_{image.name.upper().replace('-', '_')}=" for image in on_gpu]
+    lines = text.splitlines(keepends=True)
+    missing = [name for name in names if not any(line.startswith(name) for line in lines)]
+    at = next((i for i, line in enumerate(lines) if line.startswith(_AFTER_BASES)), None)
+    if at is None:
+        raise UserError(f".env has lost its line {_AFTER_BASES}, before which base images stand; put it back")
+    return "".join([*lines[:at], *(f"{name}\n" for name in missing), *lines[at:]])
 
 
 def render(images_folder: Path = IMAGES) -> str:

@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
 from common.host.compose.rendezvous import Meeting, options_from, service
-from common.host.frameworks.registry import all_variants, load_images
+from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.containers.images import prefix
 from common.host.runners.containers.ownership import give
@@ -23,6 +23,7 @@ from common.host.runs.run import Run, read_run
 from common.host.runs.untrusted import remove_folder
 from common.job import Job
 from common.model_files import ModelFiles
+from common.schema import PRECISIONS
 
 
 def prepare(flavour: str, meeting: Meeting) -> int:
@@ -36,13 +37,19 @@ def prepare(flavour: str, meeting: Meeting) -> int:
             print(problem, flush=True)
         make_folders(meeting, data)
         found = models.existing_model(wanted, data.models, models.asked_of(options))
-        if found is not None:
+        if found is not None and not models.forms_by_image(found, forms_for(flavour)):
             meeting.model_exists.touch()
         give_all(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
     except OSError as error:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
     print(f"{wanted.name} is there" if found else f"{wanted.name} will be exported", flush=True)
     return 0
+
+
+def forms_for(flavour: str) -> list[str]:
+    """What the export service makes beside the forms that every model has: all that a framework of the sweep may read."""
+    variants = [one for one in all_variants(load_images(IMAGES)).values() if one.precisions(flavour)]
+    return forms_of(variants, PRECISIONS)
 
 
 def take_over_earlier(meeting: Meeting, data: DataFolder) -> list[str]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError, unknown
@@ -32,6 +32,8 @@ class Variant:
     note: str
     #: matplotlib's letter of the marker in plots
     marker: str | None = None
+    #: precision -> further form of the model (common/export/forms.py) that it reads; "" for all others
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
@@ -116,6 +118,8 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
                 raise UserError(
                     f"{dockerfile}: variant {name} names the precision '{precision}'; there is {', '.join(PRECISIONS)}"
                 )
+        prefix = f"{PREFIX}variant.{name}.form"
+        forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
         yield Variant(
             name=name,
             image=image,
@@ -127,6 +131,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             min_compute_capability=_number(label("min-compute-capability")),
             max_compute_capability=_number(label("max-compute-capability")),
             note=label("note"),
+            forms=forms,
         )
 
 
@@ -157,6 +162,18 @@ def load_images(folder: Path) -> list[Image]:
                 )
             owners[variant.name] = image.name
     return sorted(images, key=lambda image: (image.order, image.name))
+
+
+def forms_of(variants: Iterable[Variant], precisions: Iterable[str]) -> list[str]:
+    """Further forms of the model that these variants read in these precisions, each once."""
+    chosen = list(precisions)
+    found = [
+        variant.forms.get(precision, variant.forms.get("", ""))
+        for variant in variants
+        for precision in chosen
+        if precision in (*variant.precisions_cpu, *variant.precisions_gpu)
+    ]
+    return [name for name in dict.fromkeys(found) if name]
 
 
 def all_variants(images: Iterable[Image]) -> dict[str, Variant]:

@@ -33,7 +33,7 @@ class Options:
     )
     precision: str = _option(
         "fp32",
-        "fp32 (TF32 off), tf32, fp16, bf16, int8, comma list, or 'all' that the variants have; default: fp32",
+        "fp32 (TF32 off), tf32, fp16, bf16, int8, int8-dynamic, comma list, or 'all' that the variants have; default: fp32",
     )
     io: str = _option(
         "host",

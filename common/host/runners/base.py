@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,10 @@ class Runner(Protocol):
         notebook: some of them will run in a Jupyter kernel.
         """
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, asked: Asked, on_step: OnStep) -> ModelFiles:
-        """The exported model, made now if it is missing."""
+    def ensure_model(
+        self, name_or_path: str, data: DataFolder, asked: Asked, on_step: OnStep, wanted_forms: Sequence[str] = ()
+    ) -> ModelFiles:
+        """The exported model, made now if it is missing, in the wanted forms too where they can be made of it."""
 
     def describe_images(self) -> dict[str, Any]:
         """Image name -> what is known of the environment that runs it, for run.json."""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,25 @@ class LocalRunner:
         if missing:
             on_step(len(missing), len(missing), "environments ready")
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, asked: models.Asked, on_step: OnStep) -> ModelFiles:
+    def ensure_model(
+        self,
+        name_or_path: str,
+        data: DataFolder,
+        asked: models.Asked,
+        on_step: OnStep,
+        wanted_forms: Sequence[str] = (),
+    ) -> ModelFiles:
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
             return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
 
         return models.ensure_model(
-            name_or_path, data.models, python_for, lambda step, steps, name: on_step(step, steps, name), asked
+            name_or_path,
+            data.models,
+            python_for,
+            lambda step, steps, name: on_step(step, steps, name),
+            asked,
+            wanted_forms,
         )
 
     def describe_images(self) -> dict[str, Any]:

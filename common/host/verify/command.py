@@ -39,7 +39,7 @@ from common.host.children import dying_with_parent
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
-from common.host.frameworks.registry import Image, Variant, load_images
+from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runners.events import parse_object
@@ -225,6 +225,7 @@ class Case:
             "outputs": [tensor.name for tensor in self.model.outputs],
             "fixed_batch": self.model.fixed_batch,
             "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
+            "forms": {name: str(self.model.form(name)) for name in self.model.forms or {}},
             # what the adapter really runs: a file in its cache, else the exported one
             "model_file": next((str(path) for path in kept if path.is_file()), None),
             # several arrays lie in one .npz, see common/harness/interleaved_side.py
@@ -342,7 +343,7 @@ def verify(
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, asked, on_step)
+        model = runner.ensure_model(options.model, data, asked, on_step, forms_of(variants, precisions))
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

@@ -76,6 +76,18 @@ def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Any, opened:
     ]
 
 
+def test_a_conversion_is_part_of_the_cold_start_of_every_cell_of_its_worker(build: Any, opened: Any) -> None:
+    run = build()
+    before = {"import": 2 * SECOND, "convert": 7 * SECOND, "load": SECOND}
+    run.cell(batch_size=1, durations_ns=[MS] * 20, worker="w", phases={**before, "first": SECOND})
+    run.cell(batch_size=8, durations_ns=[MS] * 20, worker="w", phases={"compile": 4 * SECOND, "first": SECOND})
+    rows = opened(run).query("SELECT batch_size, convert_s, cold_start_s FROM results ORDER BY batch_size")
+    assert rows == [
+        {"batch_size": 1, "convert_s": 7.0, "cold_start_s": 11.0},
+        {"batch_size": 8, "convert_s": 7.0, "cold_start_s": 15.0},
+    ]
+
+
 def test_replicates_become_their_mean_and_a_failed_one_does_not_count(build: Any, opened: Any) -> None:
     run = build()
     for replicate, duration in enumerate((10, 20, 40)):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import schema
-from tests.common.harness.conftest import QUICK, Bench
+from tests.common.harness.conftest import ADAPTERS, QUICK, Bench
 
 
 @pytest.fixture
@@ -109,6 +109,19 @@ def test_a_framework_without_device_time_has_no_such_phase_or_file(bench: Bench)
     bench.run(job)
     assert "device" not in {p["phase"] for p in bench.file(job.cells[0], "phases.csv")}
     assert not (bench.run_dir / "cells" / job.cells[0].key / "device_times.csv").exists()
+
+
+def test_an_adapter_that_converts_does_so_once_a_worker_before_it_loads_and_is_told_of_each_cell(bench: Bench) -> None:
+    job = bench.job(adapter=str(ADAPTERS / "converts.py"))
+    cells = [job.cells[0], replace(job.cells[0], scenario="multi-stream", streams=2)]
+    job = replace(job, cells=cells)
+    bench.run(job)
+    names = [[phase["phase"] for phase in bench.file(cell, "phases.csv")] for cell in cells]
+    assert all(phases[:4] == ["import", "convert", "load", "compile"] for phases in names), names
+    assert len({tuple(phase.values()) for cell in cells for phase in bench.file(cell, "phases.csv")[:3]}) == 3
+    rows = [bench.cell(cell) for cell in cells]
+    assert [row["status"] for row in rows] == ["ok", "ok"], rows
+    assert [json.loads(row["settings"])["prepared_for"] for row in rows] == ["single-stream x1", "multi-stream x2"]
 
 
 @pytest.mark.parametrize("variant", ["wrong", "nan"])

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -84,7 +85,7 @@ def inspect(client: docker.DockerClient, image: str, flavour: str, notebook: boo
 def source_digest(image: str) -> str:
     """Digest of the files that go into an image, so that a stale image can be told from a current one."""
     digest = hashlib.sha256()
-    folders = [IMAGES / image]
+    folders = [IMAGES / image, *_shared_with(image)]
     if image == "sidecar":
         # Of framewatt's code its Dockerfile copies no more than this.
         folders += [ROOT / "common" / "sidecar", ROOT / "common" / "schema.py"]
@@ -99,6 +100,14 @@ def source_digest(image: str) -> str:
             continue
         digest.update(str(relative).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _shared_with(image: str) -> list[Path]:
+    """Folders and files of other images that this one's Dockerfile copies: code that two images share lies once."""
+    text = (IMAGES / image / "Dockerfile").read_text()
+    sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    others = [word for word in sources if word.startswith("images/") and not word.startswith(f"images/{image}/")]
+    return [path for word in others for path in sorted(ROOT.glob(word))]
 
 
 def build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -93,24 +93,52 @@ class DockerRunner:
                     f"{images.build_command(name, flavour, notebook)}"
                 )
 
-    def ensure_model(self, name_or_path: str, data: DataFolder, asked: models.Asked, on_step: OnStep) -> ModelFiles:
+    def ensure_model(
+        self,
+        name_or_path: str,
+        data: DataFolder,
+        asked: models.Asked,
+        on_step: OnStep,
+        wanted_forms: Sequence[str] = (),
+    ) -> ModelFiles:
         wanted = models.source(name_or_path)
-        found = models.existing_model(wanted, data.models, asked)
-        if found is not None:
-            return found
-        tag = images.inspect(self._client, wanted.image, self._flavour).tags[0]
-        arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), asked)
-        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}}
-        if wanted.onnx is not None:
-            for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
-                volumes[str(file)] = {"bind": f"/input/{file.name}", "mode": "ro"}
-            arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
-        if asked.inputs is not None:
-            volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
-            arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
+        model = models.existing_model(wanted, data.models, asked)
+        if model is None:
+            arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), asked)
+            volumes: dict[str, dict[str, str]] = {}
+            if wanted.onnx is not None:
+                for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
+                    volumes[str(file)] = {"bind": f"/input/{file.name}", "mode": "ro"}
+                arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+            if asked.inputs is not None:
+                volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
+                arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
+            network = wanted.onnx is None and asked.weights != "seeded"  # ImageNet weights are downloaded
+            folder = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
+            model = ModelFiles.read(data.models / folder)
+        for image, names in models.forms_by_image(model, wanted_forms).items():
+            self._export(
+                wanted, image, models.form_arguments(model, Path(INSIDE_MODELS), names), data, on_step, {}, False
+            )
+            model = ModelFiles.read(model.root)
+        return model
+
+    def _export(
+        self,
+        wanted: models.Source,
+        image: str,
+        arguments: list[str],
+        data: DataFolder,
+        on_step: OnStep,
+        inputs: Mapping[str, dict[str, str]],
+        network: bool,
+    ) -> str:
+        """Runs the exporter of an image; returns the model's folder. inputs: volumes beside data/models."""
+        tag = images.inspect(self._client, image, self._flavour).tags[0]
+        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}, **inputs}
         limits = self._limits.arguments()
-        if wanted.onnx is None and asked.weights != "seeded":
-            limits["network_mode"] = "bridge"  # ImageNet weights are downloaded
+        if network:
+            limits["network_mode"] = "bridge"
         with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
                 tag,
@@ -142,7 +170,7 @@ class DockerRunner:
             raise UserError(
                 models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
             )
-        return ModelFiles.read(data.models / folder)
+        return folder
 
     def describe_images(self) -> dict[str, Any]:
         return {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}

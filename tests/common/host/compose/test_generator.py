@@ -36,6 +36,24 @@ def test_every_variable_is_in_env_with_the_default_of_compose_yaml() -> None:
             assert value == used[name], name
 
 
+def test_env_gets_a_line_for_each_new_framework_of_a_gpu_and_keeps_what_is_there() -> None:
+    images = load_images(IMAGES)
+    text = generator.ENV.read_text()
+    assert generator.updated_env(text, images) == text, "run: invoke compose"
+    chosen = text.replace("FRAMEWATT_BASE_TORCH=", "FRAMEWATT_BASE_TORCH=mine").replace("FRAMEWATT_BASE_JAX=\n", "")
+    again = generator.updated_env(chosen, images)
+    assert again.count("FRAMEWATT_BASE_JAX=\n") == 1
+    assert "FRAMEWATT_BASE_TORCH=mine\n" in again
+    assert "FRAMEWATT_BASE_OPENVINO" not in again, "it has no GPU flavour"
+    with pytest.raises(UserError, match="put it back"):
+        generator.updated_env("FRAMEWATT_TMP=4g\n", images)
+
+
+def test_forms_that_a_framework_reads_are_asked_of_the_export() -> None:
+    commands = re.findall(r"exec python3 -m common.export (.*)", generator.render())
+    assert [re.findall(r"--form (\S+)", command) for command in commands] == [[], ["tflite", "tflite-int8-dynamic"]]
+
+
 def test_the_study_comes_first_and_a_new_folder_takes_part(tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(IMAGES, images, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,214 @@
+"""JAX: `jax`, the model's .keras file by Keras on JAX (KERAS_BACKEND=jax), jitted and compiled ahead of time for each shape.
+
+The weights are arguments of the jitted function, resident on the device: as constants they would be compiled in, and
+XLA would compile anew for every other set of them.
+
+precision   how
+fp32        jax_default_matmul_precision=highest: no TensorFloat-32, neither in products nor in convolutions
+tf32        jax_default_matmul_precision=tensorfloat32
+fp16, bf16  Keras' policies mixed_float16, mixed_bfloat16; the last layer in float32
+
+io="host": the input is a numpy array that each run gives to the device, the output is copied into one. JAX has no public
+way to page-lock numpy's memory; it stages such a copy through page-locked memory of its own. io="device": both stay.
+Offline, JAX dispatches without waiting, so the inferences follow each other on the device; outputs are copied at the end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
+from common.model_files import ModelFiles
+from images._shared.keras_file import load_model
+
+_MATMUL = {"fp32": "highest", "tf32": "tensorfloat32"}
+_GPU_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+#: inferences that may be in flight before enqueue() waits for the oldest: their outputs take memory
+_IN_FLIGHT = 32
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory", "failed to allocate", "bad_alloc")
+
+
+def create(variant: str) -> JaxAdapter:
+    """Imports JAX and Keras. Raises Unsupported where that fails and ValueError for a variant that is not ours."""
+    if variant != "jax":
+        raise ValueError(f"variant '{variant}' is not jax")
+    os.environ["KERAS_BACKEND"] = "jax"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # else JAX takes three quarters of the GPU at once, and its peak says nothing of the model
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    cache = os.environ.get("FRAMEWATT_CACHE_DIR")
+    if cache:
+        os.environ.setdefault("KERAS_HOME", str(Path(cache) / "jax" / "keras"))
+    try:
+        import jax
+
+        importlib.import_module("keras")
+    except (ImportError, OSError) as error:
+        raise Unsupported(f"JAX and Keras cannot be imported: {_first_line(error)}") from error
+    return JaxAdapter(jax)
+
+
+class JaxAdapter:
+    def __init__(self, jax: Any) -> None:
+        self._jax = jax
+        self._compiled: Any = None
+        self._shape: Tuple[int, ...] = ()
+        self._io = ""
+        self._flying: List[Any] = []
+        self._result: Any = None
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        if cell.device == "cpu":
+            return None if cell.precision == "fp32" else f"on the CPU fp32 only, not {cell.precision}"
+        if cell.precision not in _GPU_PRECISIONS:
+            return f"{', '.join(_GPU_PRECISIONS)} on the GPU, not {cell.precision}"
+        try:
+            gpus = self._jax.devices("cuda")
+        except RuntimeError as error:
+            return f"JAX {self._jax.__version__} finds no GPU that it can use: {_first_line(error)}"
+        capability = float(getattr(gpus[0], "compute_capability", "0"))
+        if cell.precision in ("tf32", "bf16") and capability < 8.0:
+            return f"{cell.precision} needs compute capability 8.0 or newer, this GPU has {capability}"
+        return None
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Raises Unsupported for a model without a .keras file, or a device that is not there."""
+        self._name = model.outputs[0].name
+        jax = self._jax
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+            if threads is not None:
+                # read when XLA makes its pool of threads, with the first use of a device; it has no other option
+                os.environ["NPROC"] = str(threads)
+        jax.config.update("jax_default_matmul_precision", _MATMUL.get(precision))
+        self._precision, self._threads = precision, threads
+        try:
+            self._device = jax.devices("cpu" if device == "cpu" else "cuda")[int(device.partition(":")[2] or 0)]
+            with jax.default_device(self._device):
+                network = load_model(model, precision, draw=False)
+            weights = (
+                [v.value for v in network.trainable_variables],
+                [v.value for v in network.non_trainable_variables],
+            )
+            self._weights = jax.device_put(weights, self._device)
+        except FileNotFoundError as error:
+            raise Unsupported(f"Keras on JAX reads .keras files: {error}") from error
+        except (RuntimeError, IndexError) as error:
+            raise _explained(error) from error
+
+        def infer(weights: Any, images: Any) -> Any:
+            return network.stateless_call(*weights, images, training=False)[0].astype("float32")
+
+        self._function = jax.jit(infer)
+
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        batch = only(inputs)
+        jax = self._jax
+        self._flying.clear()
+        try:
+            if self._shape != batch.shape:
+                self._compiled, self._shape = None, ()
+                images = jax.ShapeDtypeStruct(batch.shape, np.float32, sharding=self._sharding())
+                self._compiled = self._function.lower(self._weights, images).compile()
+                self._shape = batch.shape
+            self._io = io
+            self._images = batch if io == "host" else jax.device_put(batch, self._device)
+            self.run()
+        except (RuntimeError, MemoryError) as error:
+            raise _explained(error) from error
+
+    def _sharding(self) -> Any:
+        return self._jax.sharding.SingleDeviceSharding(self._device)
+
+    def _infer(self) -> Any:
+        images = self._jax.device_put(self._images, self._device) if self._io == "host" else self._images
+        return self._compiled(self._weights, images)
+
+    def run(self) -> None:
+        try:
+            if self._io == "host":
+                self._result = np.asarray(self._infer())
+            else:
+                self._result = self._infer().block_until_ready()
+        except (RuntimeError, MemoryError) as error:
+            raise _explained(error) from error
+
+    def enqueue(self) -> None:
+        try:
+            self._flying.append(self._infer())
+            if self._io == "host":
+                self._flying[-1].copy_to_host_async()
+            if len(self._flying) > _IN_FLIGHT:
+                self._land(self._flying.pop(0))
+        except (RuntimeError, MemoryError) as error:
+            raise _explained(error) from error
+
+    def _land(self, result: Any) -> None:
+        self._result = np.asarray(result) if self._io == "host" else result.block_until_ready()
+
+    def synchronize(self) -> None:
+        try:
+            for result in self._flying:
+                self._land(result)
+        except (RuntimeError, MemoryError) as error:
+            raise _explained(error) from error
+        finally:
+            self._flying.clear()
+
+    def run_timed(self) -> Optional[int]:
+        """None: JAX gives no access to its stream, so no event can be recorded on it."""
+        self.run()
+        return None
+
+    def output(self) -> Arrays:
+        values = np.asarray(self._result, dtype=np.float32)
+        return {self._name: np.array(values.reshape(len(values), -1))}
+
+    def versions(self) -> Dict[str, str]:
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {"framework": str(self._jax.__version__), "numpy": np.__version__}
+        for name in ("jax", "jaxlib", "keras", "jax-cuda13-plugin", "nvidia-cudnn-cu13"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:  # noqa: PERF203
+                continue
+        return found
+
+    def settings(self) -> Dict[str, str]:
+        chosen = {
+            "graph": "keras on jax, jax.jit compiled ahead of time, weights as arguments",
+            "matmul_precision": _MATMUL.get(self._precision, "of the dtype"),
+            "io": self._io,
+        }
+        if self._precision in ("fp16", "bf16"):
+            chosen["half"] = "Keras' mixed policy, last layer in float32"
+        if self._device.platform == "cpu":
+            chosen["threads"] = str(self._threads) if self._threads else "XLA's default: one for each core"
+        return chosen
+
+    def device_peak_bytes(self) -> Optional[int]:
+        """Peak since the process began: JAX cannot reset it. None on the CPU."""
+        stats = self._device.memory_stats() if self._device.platform != "cpu" else None
+        return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
+
+    def close(self) -> None:
+        self._flying.clear()
+        self._compiled = self._weights = self._images = self._result = None
+
+
+def _explained(error: BaseException) -> Exception:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
+        return DeviceOutOfMemory(_first_line(error))
+    return error if isinstance(error, Exception) else RuntimeError(text)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

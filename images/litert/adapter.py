@@ -1,0 +1,134 @@
+"""LiteRT (formerly TensorFlow Lite) on the CPU: `litert`, XNNPACK's kernels, from the model's TFLite forms.
+
+fp32 reads the form `tflite`, int8-dynamic the form `tflite-int8-dynamic`: weights in int8, activations quantized while it
+runs by the range that they have. Both are made of the SavedModel by TensorFlow's converter when first needed
+(common/export/forms.py). The interpreter owns the memory of its input and output. io="host": each run copies the input
+into it and the output out of it, which is what its users do; io="device": neither.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
+from common.model_files import ModelFiles
+
+FORMS = {"fp32": "tflite", "int8-dynamic": "tflite-int8-dynamic"}
+
+
+def create(variant: str) -> LiteRtAdapter:
+    """Imports LiteRT. Raises Unsupported where that fails and ValueError for a variant that is not ours."""
+    if variant != "litert":
+        raise ValueError(f"variant '{variant}' is not litert")
+    try:
+        from ai_edge_litert import interpreter
+    except (ImportError, OSError) as error:
+        raise Unsupported(f"ai_edge_litert cannot be imported: {_first_line(error)}") from error
+    return LiteRtAdapter(interpreter)
+
+
+class LiteRtAdapter:
+    def __init__(self, litert: Any) -> None:
+        self._litert = litert
+        self._interpreter: Any = None
+        self._shape: Tuple[int, ...] = ()
+        self._threads = 1
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        if cell.device != "cpu":
+            return "LiteRT does not run on NVIDIA GPUs"
+        if cell.precision not in FORMS:
+            return f"fp32 and int8-dynamic on the CPU, not {cell.precision}"
+        return None
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Raises Unsupported for a model that has no TFLite form: a user's ONNX file has no SavedModel to make it of."""
+        self._name = model.outputs[0].name
+        form = FORMS[precision]
+        try:
+            path = model.form(form)
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise Unsupported(f"LiteRT needs the form {form}: {error}") from error
+        # LiteRT's own default is one thread; all others take what the process may use
+        self._file, self._threads = path.name, threads or len(os.sched_getaffinity(0))
+        try:
+            self._interpreter = self._litert.Interpreter(model_content=content, num_threads=self._threads)
+        except (RuntimeError, ValueError) as error:
+            raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if (len(inputs), len(outputs)) != (1, 1):
+            raise Unsupported(f"the model has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
+        self._input, self._output = int(inputs[0]["index"]), int(outputs[0]["index"])
+
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        batch = only(inputs)
+        if self._shape != batch.shape:
+            self._shape = ()
+            try:
+                self._interpreter.resize_tensor_input(self._input, list(batch.shape), strict=True)
+                self._interpreter.allocate_tensors()
+                self._interpreter.set_tensor(self._input, batch)
+                self._interpreter.invoke()  # XNNPACK packs its weights and takes its memory now
+            except (RuntimeError, ValueError, MemoryError) as error:
+                raise _explained(error) from error
+            self._result = self._interpreter.get_tensor(self._output)
+            self._shape = batch.shape
+        self._io, self._batch = io, batch
+        self._interpreter.set_tensor(self._input, batch)
+
+    def run(self) -> None:
+        if self._io == "host":
+            self._interpreter.set_tensor(self._input, self._batch)
+            self._interpreter.invoke()
+            self._result = self._interpreter.get_tensor(self._output)
+        else:
+            self._interpreter.invoke()
+
+    def enqueue(self) -> None:
+        """Computes at once: an interpreter runs one inference, with all its threads."""
+        self.run()
+
+    def synchronize(self) -> None:
+        """Nothing is ever in flight."""
+
+    def run_timed(self) -> Optional[int]:
+        self.run()
+        return None
+
+    def output(self) -> Arrays:
+        values = self._result if self._io == "host" else self._interpreter.get_tensor(self._output)
+        return {self._name: np.asarray(values, dtype=np.float32).reshape(len(values), -1)}
+
+    def versions(self) -> Dict[str, str]:
+        return {"framework": version("ai-edge-litert"), "numpy": np.__version__}
+
+    def settings(self) -> Dict[str, str]:
+        return {
+            "kernels": "XNNPACK",
+            "model_form": self._file,
+            "threads": str(self._threads),
+            "batch_axis": "resized once for each shape",
+        }
+
+    def device_peak_bytes(self) -> Optional[int]:
+        return None
+
+    def close(self) -> None:
+        self._interpreter = None
+
+
+def _explained(error: BaseException) -> Exception:
+    text = _first_line(error)
+    if isinstance(error, MemoryError) or "allocate" in text.lower():
+        return DeviceOutOfMemory(text)
+    return Unsupported(f"LiteRT cannot run this model with this batch size: {text}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,154 @@
+"""OpenVINO on the CPU: `openvino`, from the model's ONNX file.
+
+| scenario      | performance hint | what is in flight                                                           |
+|---------------|------------------|-----------------------------------------------------------------------------|
+| single-stream | LATENCY          | one request, all threads work at one inference                              |
+| server        | LATENCY          | likewise                                                                    |
+| offline       | THROUGHPUT       | as many requests as OpenVINO asks for, shared out to its own streams        |
+| multi-stream  | THROUGHPUT       | one request for each stream of the scenario, all of one compiled model      |
+
+Precisions: fp32 (INFERENCE_PRECISION_HINT f32: nothing is computed in less), bf16 where the CPU has instructions for it.
+The input is numpy's own memory, the output OpenVINO's, which numpy reads in place: nothing is copied, whatever `io` says.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from importlib.metadata import version
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from common.cell import Cell
+from common.harness.adapter import Arrays, Unsupported, only
+from common.model_files import ModelFiles
+from images.openvino.requests import Compiled, Requests
+
+#: precision -> OpenVINO's name of the element type
+TYPES = {"fp32": "f32", "bf16": "bf16"}
+#: scenarios in which more than one inference is in flight
+_MANY = ("offline", "multi-stream")
+_MAKING = threading.Lock()
+#: compiled models for several requests, while one of their users lives: streams of a process share one, as their users would
+_SHARED: weakref.WeakValueDictionary[Tuple[Any, ...], Compiled] = weakref.WeakValueDictionary()
+
+
+def create(variant: str) -> OpenVinoAdapter:
+    """Imports OpenVINO. Raises Unsupported where that fails and ValueError for a variant that is not ours."""
+    if variant != "openvino":
+        raise ValueError(f"variant '{variant}' is not openvino")
+    try:
+        import openvino
+    except (ImportError, OSError) as error:
+        raise Unsupported(f"openvino cannot be imported: {_first_line(error)}") from error
+    return OpenVinoAdapter(openvino)
+
+
+class OpenVinoAdapter:
+    def __init__(self, ov: Any) -> None:
+        self._ov = ov
+        self._core = ov.Core()
+        self._inference: Optional[Requests] = None
+        self._shape: Optional[Tuple[Any, ...]] = None
+        self._scenario, self._streams = "single-stream", 1
+
+    def supports(self, cell: Cell) -> Optional[str]:
+        if cell.device != "cpu":
+            return "OpenVINO does not run on NVIDIA GPUs"
+        if cell.precision not in TYPES:
+            return f"fp32 and bf16 on the CPU, not {cell.precision}"
+        if cell.precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return "this CPU has no instructions for bf16 (AVX-512 BF16 or AMX)"
+        return None
+
+    def expect(self, cell: Cell) -> None:
+        self._scenario, self._streams = cell.scenario, cell.streams
+
+    def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
+        """Raises Unsupported for a model that OpenVINO cannot read."""
+        self._precision, self._threads, self._hash = precision, threads, model.hash
+        try:
+            path = model.form("onnx")
+            self._model = self._core.read_model(str(path))
+        except (FileNotFoundError, RuntimeError) as error:
+            raise Unsupported(f"OpenVINO cannot read this model: {_first_line(error)}") from error
+        if len(self._model.inputs) != 1:
+            raise Unsupported(f"the model has {len(self._model.inputs)} inputs, not one")
+        self._output = model.outputs[0].name
+
+    def prepare(self, inputs: Arrays, io: str) -> None:
+        batch = only(inputs)
+        streams = self._streams if self._scenario in _MANY else 0
+        shape = (batch.shape, self._scenario in _MANY, streams)
+        if self._inference is None or self._shape != shape:
+            self._inference, self._shape = None, None  # freed before the next one is made
+            compiled = self._compiled(batch.shape, streams)
+            count = compiled.requests if self._scenario == "offline" else 1
+            self._inference = Requests(self._ov, compiled, self._output, batch, count)
+            self._shape = shape
+        self._inference.place(batch)
+
+    def _compiled(self, shape: Tuple[int, ...], streams: int) -> Compiled:
+        """streams: 0 for one inference at a time, else the scenario's streams."""
+        if not streams:
+            return self._compile(shape, streams)
+        key = (self._hash, self._precision, self._threads, shape, streams)
+        with _MAKING:
+            compiled = _SHARED.get(key)
+            if compiled is None:
+                compiled = _SHARED[key] = self._compile(shape, streams)
+            return compiled
+
+    def _compile(self, shape: Tuple[int, ...], streams: int) -> Compiled:
+        model = self._model.clone()
+        options: Dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY",
+            "INFERENCE_PRECISION_HINT": TYPES[self._precision],
+        }
+        if streams > 1:
+            options["PERFORMANCE_HINT_NUM_REQUESTS"] = str(streams)
+        if self._threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        try:
+            model.reshape({model.input(0): self._ov.PartialShape(list(shape))})
+            return Compiled(self._core.compile_model(model, "CPU", options))
+        except RuntimeError as error:
+            raise Unsupported(f"OpenVINO cannot compile this model for {shape}: {_first_line(error)}") from error
+
+    def run(self) -> None:
+        self._inference.run()  # type: ignore[union-attr]  # prepare() came first
+
+    def enqueue(self) -> None:
+        self._inference.enqueue()  # type: ignore[union-attr]
+
+    def synchronize(self) -> None:
+        self._inference.synchronize()  # type: ignore[union-attr]
+
+    def run_timed(self) -> Optional[int]:
+        self.run()
+        return None
+
+    def output(self) -> Arrays:
+        result = self._inference.output()  # type: ignore[union-attr]
+        return {self._output: result.reshape(len(result), -1)}
+
+    def versions(self) -> Dict[str, str]:
+        return {"framework": version("openvino"), "openvino_build": self._ov.__version__, "numpy": np.__version__}
+
+    def settings(self) -> Dict[str, str]:
+        own = self._inference.settings() if self._inference is not None else {}
+        return {"device": "CPU", "model_file": "model.onnx", "batch_axis": "fixed", **own}
+
+    def device_peak_bytes(self) -> Optional[int]:
+        return None
+
+    def close(self) -> None:
+        self._inference, self._shape = None, None
+        self._model = None
+
+
+def _first_line(error: BaseException) -> str:
+    """The last line that says something: OpenVINO puts places in its own sources before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,75 @@
+"""A compiled model and the requests through which it is run."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import numpy as np
+
+_SHOWN = {
+    "PERFORMANCE_HINT": "performance_hint",
+    "INFERENCE_PRECISION_HINT": "inference_precision",
+    "NUM_STREAMS": "streams_of_openvino",
+    "INFERENCE_NUM_THREADS": "threads",
+    "ENABLE_CPU_PINNING": "cpu_pinning",
+}
+
+
+class Compiled:
+    """OpenVINO's compiled model, in an object that a weak reference can point to.
+
+    requests: how many OpenVINO wants in flight, at least two, so that the next one is there when one ends.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.requests = max(2, int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+
+    def settings(self) -> Dict[str, str]:
+        values = {shown: self.model.get_property(name) for name, shown in _SHOWN.items()}
+        return {name: _plain(value) for name, value in values.items()}
+
+
+class Requests:
+    """One shape, its input in one array that all requests read. run() uses the first request alone."""
+
+    def __init__(self, ov: Any, compiled: Compiled, output: str, batch: np.ndarray, count: int) -> None:
+        self._compiled = compiled
+        self._input = np.array(batch, dtype=np.float32, order="C")
+        self._requests: List[Any] = [compiled.model.create_infer_request() for _ in range(count)]
+        self._output = compiled.model.output(output)
+        for request in self._requests:
+            request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+        self._last = self._requests[0]
+        self._next = 0
+        for request in self._requests:  # each has its memory then
+            request.infer(share_outputs=True)
+
+    def place(self, batch: np.ndarray) -> None:
+        np.copyto(self._input, batch)
+
+    def run(self) -> None:
+        self._last = self._requests[0]
+        self._last.infer(share_outputs=True)
+
+    def enqueue(self) -> None:
+        """Waits for a request that is still in flight when all are."""
+        self._last = self._requests[self._next]
+        self._next = (self._next + 1) % len(self._requests)
+        self._last.wait()
+        self._last.start_async()
+
+    def synchronize(self) -> None:
+        for request in self._requests:
+            request.wait()
+
+    def output(self) -> np.ndarray:
+        return np.array(self._last.get_tensor(self._output).data, dtype=np.float32)
+
+    def settings(self) -> Dict[str, str]:
+        return {**self._compiled.settings(), "requests": str(len(self._requests))}
+
+
+def _plain(value: Any) -> str:
+    """`f32` of `<Type: 'float32'>`, `LATENCY` of `PerformanceMode.LATENCY`."""
+    return str(value.to_string() if hasattr(value, "to_string") else value).rpartition(".")[2]

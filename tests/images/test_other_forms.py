@@ -1,0 +1,138 @@
+"""Frameworks that read another form than ONNX: JAX and Keras on PyTorch the .keras file, LiteRT TensorFlow's TFLite files.
+
+GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_JAX and FRAMEWATT_PYTHON_TORCH name the interpreters.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.harness.parity import TOLERANCES
+from common.host import models
+from common.host.frameworks import environments
+from common.host.frameworks.registry import all_variants, forms_of, load_images
+from common.model_files import ModelFiles
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
+
+DRIVER = Path(__file__).with_name("tensorflow_driver.py")
+#: (image, variant, precision, attribute of the adapter that holds what prepare() builds)
+CPU_CASES = [
+    ("jax", "jax", "fp32", "_compiled"),
+    ("litert", "litert", "fp32", "_interpreter"),
+    ("torch", "keras-torch", "fp32", "_inference"),
+]
+GPU_CASES = [
+    *[("jax", "jax", precision, "_compiled", "jax, keras") for precision in ("fp32", "tf32", "fp16", "bf16")],
+    *[("torch", "keras-torch", precision, "_inference", "torch, h5py") for precision in ("fp32", "tf32")],
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small model in every form, made by TensorFlow's environment."""
+    python = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
+    if not python.exists():
+        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
+    folder = tmp_path_factory.mktemp("forms")
+    request = {
+        "action": "export", "root": str(folder / "Small-0123456789ab"), "all_forms": True, "repository": str(REPOSITORY),
+        "answer": str(folder / "answer.json"),
+    }  # fmt: skip
+    (folder / "request.json").write_text(json.dumps(request))
+    done = subprocess.run(
+        [python, DRIVER, folder / "request.json"],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False, env={**os.environ, "HOME": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "Small-0123456789ab"
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant", "precision", "held"), CPU_CASES, ids=lambda value: str(value))
+def test_outputs_agree_on_the_cpu(tmp_path, model, image, variant, precision, held):
+    facts = cpu_workshop(image, tmp_path).exercise(variant, model, precision=precision, held=held)
+    check(facts, 1e-4)
+    assert facts["peak"] is None
+    assert facts["versions"]["framework"]
+
+
+@pytest.mark.framework
+def test_dynamic_int8_computes_the_model_that_users_measure_in_int8(tmp_path, exported_model):
+    """Not the small one: the converter leaves weights of fewer than 1024 values as they are."""
+    if not environments.is_ready("tensorflow", "cpu"):
+        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
+    exported = models.ensure_model(
+        exported_model.name, exported_model.root.parent, lambda image: environments.interpreter(image, "cpu"),
+        lambda *step: None, exported_model.weights, wanted_forms=["tflite", "tflite-int8-dynamic"],
+    )  # fmt: skip
+    assert exported.hash == exported_model.hash
+    sizes = [exported.form(name).stat().st_size for name in ("tflite-int8-dynamic", "tflite")]
+    assert sizes[0] < 0.4 * sizes[1]
+    facts = cpu_workshop("litert", tmp_path).exercise(
+        "litert", exported.root, precision="int8-dynamic", held="_interpreter", ios=("host",), batches=(1, 8), threads=1
+    )
+    _, tolerance, top1_least = TOLERANCES["int8-dynamic"]
+    assert facts["cells"]
+    for cell in facts["cells"]:
+        assert 1e-4 < cell["rel_l2"] <= tolerance, "as exact as float32: nothing was quantized"
+        assert cell["rel_l2_offline"] <= tolerance
+        assert cell["top1"] >= top1_least
+        assert cell["kept_its_build"] and cell["changed"] > 0.01
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant"), [("jax", "jax"), ("litert", "litert"), ("torch", "keras-torch")])
+def test_precisions_that_it_does_not_run_are_refused_by_name(tmp_path, image, variant):
+    cells = [(precision, "cpu") for precision in ("fp32", "fp16", "bf16", "int8")] + [("fp32", "cuda:0")]
+    refusals = cpu_workshop(image, tmp_path).ask(action="refusals", variant=variant, cells=cells)
+    assert refusals["fp32 cpu"] is None
+    for precision in ("fp16", "bf16", "int8"):
+        assert f"not {precision}" in refusals[f"{precision} cpu"]
+    assert "GPU" in refusals["fp32 cuda:0"] or "CUDA" in refusals["fp32 cuda:0"]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("image", "variant", "missing"),
+    [("jax", "jax", "keras"), ("litert", "litert", "tflite"), ("torch", "keras-torch", "keras")],
+)
+def test_a_model_without_the_form_is_unsupported(tmp_path, model, image, variant, missing):
+    description = json.loads((model / "model.json").read_text())
+    description["keras"] = None
+    description["forms"] = {name: file for name, file in description["forms"].items() if name == "onnx"}
+    for file in ("reference.npz", "model.onnx"):
+        (tmp_path / file).write_bytes((model / file).read_bytes())
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    facts = cpu_workshop(image, tmp_path).exercise(variant, tmp_path)
+    assert missing in facts["unsupported"]
+    assert "\n" not in facts["unsupported"]
+
+
+@pytest.mark.framework
+def test_the_forms_are_in_the_model_s_description_with_their_hashes(model):
+    read = ModelFiles.read(model)
+    assert set(read.forms) == {"onnx", "keras", "saved_model", "tflite", "tflite-int8-dynamic"}
+    files = json.loads((model / "model.json").read_text())["files"]
+    sizes = {name: files[read.forms[name]]["bytes"] for name in ("tflite", "tflite-int8-dynamic")}
+    assert sizes == {name: read.form(name).stat().st_size for name in sizes}
+
+
+def test_labels_say_which_form_is_made_for_which_precision():
+    litert = all_variants(load_images(REPOSITORY / "images"))["litert"]
+    assert forms_of([litert], ["fp32"]) == ["tflite"]
+    assert forms_of([litert], ["int8-dynamic", "fp16"]) == ["tflite-int8-dynamic"]
+
+
+@pytest.mark.gpu
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant", "precision", "held", "modules"), GPU_CASES)
+def test_gpu_is_within_the_tolerance_of_the_precision(
+    gpu_python, tmp_path, model, image, variant, precision, held, modules
+):
+    on_gpu = Workshop(image, gpu_python(image, *modules.split(", ")), tmp_path)
+    facts = on_gpu.exercise(variant, model, device="cuda:0", precision=precision, batches=(1, 8, 64), held=held)
+    check(facts, 1e-3 if precision == "fp32" else 5e-2)
+    assert facts["peak"] > 0
