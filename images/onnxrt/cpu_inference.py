@@ -25,6 +25,10 @@ class CpuInference:
         self._binding.bind_output(output_name, "cpu", 0, np.float32, first.shape, self._output.ctypes.data)
         self.run()
 
+    @property
+    def session(self) -> Any:
+        return self._session
+
     def place(self, batch: np.ndarray) -> None:
         np.copyto(self._input, batch)
 

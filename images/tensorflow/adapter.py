@@ -310,6 +310,11 @@ class TensorFlowAdapter:
         values = result if isinstance(result, np.ndarray) else result.numpy()
         return np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
 
+    def operator_profiler(self) -> Any:
+        from images.tensorflow.operator_profile import TensorFlowProfiler
+
+        return TensorFlowProfiler(self, self._tf)
+
     # -- about it
 
     def traces(self) -> int:

@@ -233,6 +233,11 @@ class TorchAdapter:
         result = self._inference.output()  # type: ignore[union-attr]
         return result.reshape(len(result), -1)
 
+    def operator_profiler(self) -> Any:
+        from images.torch.operator_profile import TorchProfiler
+
+        return TorchProfiler(self, self._torch)
+
     # --- facts ------------------------------------------------------------------------------------------------------
 
     def versions(self) -> Dict[str, str]:
