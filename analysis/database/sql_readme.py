@@ -16,6 +16,7 @@ README = SQL / "README.md"
 SHOWN = (
     "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "marks", "mark_meaning",
     "measured", "samples", "device_times", "power", "attempts",
+    "explained", "time_by_class", "time_by_kernel", "host_calls", "kernels",
 )  # fmt: skip
 
 _INTRODUCTION = """\

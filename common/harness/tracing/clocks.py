@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Callable, List, NamedTuple, Sequence, Tuple
 
-import numpy as np
-
 
 class Reading(NamedTuple):
     """Both clocks at one instant. error_ns: how far apart they may have been read."""
@@ -50,18 +48,14 @@ class Line(NamedTuple):
 def offset_of_frames(outer: Sequence[Tuple[int, int]], inner: Sequence[Tuple[int, int]]) -> Tuple[int, int]:
     """(offset, error) that puts frames of another clock into their walls on CLOCK_MONOTONIC.
 
-    outer: walls of the inferences; inner: in the same order what the profiler saw of each, on its own clock. A frame lies
-    inside its wall, so the offset is known to half the difference of their lengths; the middle is taken, the median over all.
-    Raises ValueError where there are not as many of the one as of the other.
+    outer: walls of the inferences; inner: in the same order what the profiler saw of each, on its own clock. Of the two one lies
+    inside the other, so each pair bounds the offset from both sides; the bounds of all pairs together leave little room, of
+    which the middle is taken and half the width told. Raises ValueError where there are not as many of the one as of the other.
     """
     if len(outer) != len(inner) or not outer:
         raise ValueError(f"the profiler tells {len(inner)} inferences of {len(outer)}")
-    # differences of whole numbers first: nanoseconds since 1970 do not fit into a double
-    base = outer[0][0] - inner[0][0]
-    middles = [
-        ((wall[0] - frame[0] - base) + (wall[1] - frame[1] - base)) / 2 for wall, frame in zip(outer, inner)
+    bounds = [
+        sorted((wall[0] - frame[0], wall[1] - frame[1])) for wall, frame in zip(outer, inner)
     ]
-    spare = [((wall[1] - wall[0]) - (frame[1] - frame[0])) / 2 for wall, frame in zip(outer, inner)]
-    offset = float(np.median(middles))
-    error = max(float(np.median(spare)), max(abs(middle - offset) for middle in middles))
-    return base + round(offset), max(0, round(error))
+    low, high = max(bound[0] for bound in bounds), min(bound[1] for bound in bounds)
+    return (low + high) // 2, (abs(high - low) + 1) // 2
