@@ -141,7 +141,13 @@ DEVICE_TIMES = _columns(
 TRACE = _columns(
     ("source", "VARCHAR", "", "text", "what recorded: cupti, or the framework's own profiler"),
     ("source_version", "VARCHAR", "", "text", "its version"),
-    ("message", "VARCHAR", "", "text", "why nothing could be recorded and the cure, or what the records lack; else empty"),
+    (
+        "message",
+        "VARCHAR",
+        "",
+        "text",
+        "why nothing could be recorded and the cure, or what the records lack; else empty",
+    ),
     ("records", "BIGINT", "", "count", "rows of kernels.csv"),
     ("dropped", "BIGINT", "", "count", "records that the recorder lost for want of room; empty where it does not tell"),
     ("clock_error_ns", "BIGINT", "ns", "gauge", "largest error of the recorder's clock against CLOCK_MONOTONIC"),

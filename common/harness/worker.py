@@ -257,9 +257,7 @@ class Worker:
         """What the scenario may use; `batch` is in place."""
         adapter.run()
         expected = np.array(adapter.output(), dtype=np.float32)
-        return scenarios.Stage(
-            adapter, expected, cell.precision, lambda: self._another(cell, batch), self._job.seed
-        )
+        return scenarios.Stage(adapter, expected, cell.precision, lambda: self._another(cell, batch), self._job.seed)
 
     def _another(self, cell: Cell, batch: np.ndarray) -> Adapter:
         """One more adapter for this cell, loaded and prepared, with `batch` in place."""

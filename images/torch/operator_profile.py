@@ -43,7 +43,13 @@ class TorchProfiler:
     def stop(self) -> Recording:
         self._profile.stop()
         calls = [
-            Call(event.name(), event.start_thread_id(), event.start_ns(), event.start_ns() + event.duration_ns(), _shapes(event))
+            Call(
+                event.name(),
+                event.start_thread_id(),
+                event.start_ns(),
+                event.start_ns() + event.duration_ns(),
+                _shapes(event),
+            )
             for event in self._profile.profiler.kineto_results.events()
         ]
         return recording(calls, self._walls, self._torch.__version__)

@@ -54,8 +54,6 @@ def offset_of_frames(outer: Sequence[Tuple[int, int]], inner: Sequence[Tuple[int
     """
     if len(outer) != len(inner) or not outer:
         raise ValueError(f"the profiler tells {len(inner)} inferences of {len(outer)}")
-    bounds = [
-        sorted((wall[0] - frame[0], wall[1] - frame[1])) for wall, frame in zip(outer, inner)
-    ]
+    bounds = [sorted((wall[0] - frame[0], wall[1] - frame[1])) for wall, frame in zip(outer, inner)]
     low, high = max(bound[0] for bound in bounds), min(bound[1] for bound in bounds)
     return (low + high) // 2, (abs(high - low) + 1) // 2

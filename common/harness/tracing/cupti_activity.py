@@ -24,7 +24,10 @@ _COPIES = {1: "H2D", 2: "D2H", 8: "D2D", 10: "P2P"}  # CUpti_ActivityMemcpyKind
 _CALLS = (
     ("graph_launch", re.compile(r"^cu(da)?GraphLaunch")),
     ("launch", re.compile(r"^cu(da)?Launch")),
-    ("sync", re.compile(r"^cu(da)?(Ctx|Device|Stream|Event)Synchronize|^cu(da)?Mem(cpy|set)(?!.*(Async|Batch|Get|Node))")),
+    (
+        "sync",
+        re.compile(r"^cu(da)?(Ctx|Device|Stream|Event)Synchronize|^cu(da)?Mem(cpy|set)(?!.*(Async|Batch|Get|Node))"),
+    ),
     ("copy_call", re.compile(r"^cu(da)?Mem(cpy|set).*Async")),
 )
 _VERSION = re.compile(r"(_ptsz|_ptds)?(_v\d+)?(_ptsz|_ptds)?$")

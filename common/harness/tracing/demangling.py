@@ -18,7 +18,7 @@ def _library() -> Optional[Any]:
         try:
             library = ctypes.CDLL(name)
             function = library.__cxa_demangle
-        except (OSError, AttributeError):  # noqa: PERF203
+        except (OSError, AttributeError):
             continue
         function.restype = ctypes.c_void_p
         function.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]

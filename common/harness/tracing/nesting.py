@@ -57,6 +57,4 @@ def _tell(
     records: List[Record], event: Event, kind: str, start_ns: int, end_ns: int, thread: int, correlation: int
 ) -> None:
     if end_ns > start_ns and not event.ignored:
-        records.append(
-            Record(kind, event.name, start_ns, end_ns, event.detail, stream=thread, correlation=correlation)
-        )
+        records.append(Record(kind, event.name, start_ns, end_ns, event.detail, stream=thread, correlation=correlation))
