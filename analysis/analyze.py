@@ -106,7 +106,7 @@ def analyze(
                     command=_again("analyze", runs),
                     compared=compared,
                     explained=explain.of_runs(database, out / "plots"),
-                ),  # fmt: skip
+                ),
                 encoding="utf-8",
             )
         except OSError as error:
@@ -158,7 +158,7 @@ def write_report(
                     command,
                     compared,
                     explain.of_runs(database, out / "plots"),
-                ),  # fmt: skip
+                ),
                 encoding="utf-8",
             )
         except OSError as error:

@@ -56,9 +56,9 @@ def difference(before: Explained, after: Explained) -> Difference:
     new = {kernel["name"]: kernel for kernel in after.kernels}
     changes = []
     for name in {**old, **new}:
-        times = [side[name]["ns"] if name in side else 0.0 for side in (old, new)]
-        calls = [side[name]["calls"] if name in side else 0.0 for side in (old, new)]
-        changes.append(_change(name, *times, least, *calls))
+        ns_before, ns_after = (float(side[name]["ns"]) if name in side else 0.0 for side in (old, new))
+        calls_before, calls_after = (float(side[name]["calls"]) if name in side else 0.0 for side in (old, new))
+        changes.append(_change(name, ns_before, ns_after, least, calls_before, calls_after))
     changed = sorted(
         (change for change in changes if abs(change.after_ns - change.before_ns) >= least),
         key=lambda change: (-abs(change.after_ns - change.before_ns), change.name),

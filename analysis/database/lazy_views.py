@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -78,11 +78,12 @@ def wake(database: Database, view: str) -> None:
     kind, _, source = VIEWS[view]
     columns = "path, run, cell_key" if view in ("samples", "device_times", "kernels") else "path, run, ''"
     rows = database.connection.execute(f"SELECT {columns} FROM {source}").fetchall()
-    check = {
+    checks: dict[str, Callable[[Database, Sequence[_Row]], list[str]]] = {
         "device_times": _check_device_times,
         "attempts": partial(_check_by_pattern, "attempts.csv"),
         "kernels": partial(_check_by_pattern, "kernels.csv"),
-    }.get(view)
+    }
+    check = checks.get(view)
     paths = check(database, rows) if check else [path for path, _, _ in rows]
     database.set_paths(kind, paths)
     if database.renamed:

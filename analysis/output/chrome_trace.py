@@ -1,7 +1,7 @@
 """Traced windows in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-Format: "Trace Event Format", Google, 2016: complete events ("X") with times in microseconds; a process for each cell, a thread for each
-stream of the GPU and each thread of the host.
+Format: "Trace Event Format", Google, 2016: complete events ("X") with times in microseconds; a process for each cell, a thread
+for each stream of the GPU and each thread of the host.
 """
 
 from __future__ import annotations

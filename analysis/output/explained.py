@@ -159,7 +159,7 @@ def differences(found: Difference) -> list[Grid]:
     grids = []
     for title, changes in (("By class", found.classes), ("By kernel", found.kernels)):
         shown = changes[: 3 * MOST_KERNELS]
-        columns = {
+        columns: dict[str, list[tuple[str, float | None]]] = {
             "name": [(short_name(change.name), None) for change in shown],
             "change": [(change.word, None) for change in shown],
             "before": [(ms(change.before_ns), change.before_ns / 1e6) for change in shown],
@@ -181,10 +181,11 @@ def difference_sentence(found: Difference) -> str:
     told = ", ".join(f"{count} {word}" for word, count in words.items() if count) or "none that matters"
     most = max(found.classes, key=lambda change: abs(change.after_ns - change.before_ns), default=None)
     where = f", most of it in {most.name} ({_signed(most.after_ns - most.before_ns)[0]})" if most else ""
-    return f"A recorded inference takes {ms(after)} instead of {ms(before)} ({after / before:.3g} times as long){where}; kernels: {told}."
+    ratio = f"{after / before:.3g} times as long"
+    return f"A recorded inference takes {ms(after)} instead of {ms(before)} ({ratio}){where}; kernels: {told}."
 
 
-def _signed(ns: float) -> tuple[str, float]:
+def _signed(ns: float) -> tuple[str, float | None]:
     return ("+" if ns > 0 else "-" if ns < 0 else "") + ms(abs(ns)), ns / 1e6
 
 

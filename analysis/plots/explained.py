@@ -66,8 +66,9 @@ def bars(cells: Sequence[Explained], heading: str) -> Figure:
         untraced = cell.facts["median_untraced_ns"]
         if untraced:
             axes.plot([untraced / 1e6] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.4)
+        end = max(left[place], (untraced or 0) / 1e6)
         axes.annotate(
-            f"{cell.wall_ns / 1e6:.3g} ms, busy {100 * cell.facts['busy_share']:.0f} %", (max(left[place], (untraced or 0) / 1e6), place),
+            f"{cell.wall_ns / 1e6:.3g} ms, busy {100 * cell.facts['busy_share']:.0f} %", (end, place),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
         )  # fmt: skip
     axes.set_ylim(len(cells) - 0.5, -0.5)
@@ -90,7 +91,7 @@ def timeline(database: Database, cells: Sequence[Explained], heading: str) -> Fi
     axes = figure.subplots()
     used: dict[str, None] = {}
     left_out = 0
-    for place, (cell, records) in enumerate(drawn):
+    for place, (_, records) in enumerate(drawn):
         longest = sorted(records, key=lambda row: row["from_ns"] - row["to_ns"])
         left_out += len(longest[MOST_RECORDS:])
         by_class: dict[str, list[Any]] = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis import style
-from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained
+from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained, short_name
 
 #: Thresholds, as shares of the wall time unless said otherwise.
 LAUNCH_BOUND = 0.30
@@ -145,8 +145,6 @@ def _copies(cell: Explained, link: float | None) -> Sentence | None:
 def _one_kernel(cell: Explained, link: float | None) -> Sentence | None:
     if not cell.kernels:
         return None
-    from analysis.results.explained import short_name
-
     longest = cell.kernels[0]
     share = longest["ns"] / cell.wall_ns
     if share < ONE_KERNEL:
@@ -169,8 +167,8 @@ def _tensor_cores(cell: Explained, link: float | None) -> Sentence | None:
         return None
     return Sentence(
         "tensor cores", without,
-        f"{percent(1 - used / total)} of the time in convolutions and products ({ms(total - used)}) is in kernels whose names do not tell "
-        f"tensor cores, though {cell.facts['precision']} could use them",
+        f"{percent(1 - used / total)} of the time in convolutions and products ({ms(total - used)}) is in kernels whose names do "
+        f"not tell tensor cores, though {cell.facts['precision']} could use them",
     )  # fmt: skip
 
 
@@ -182,8 +180,8 @@ def _full(cell: Explained, link: float | None) -> Sentence | None:
     first = max(work, key=lambda name: work[name])
     return Sentence(
         "busy", 0.0,
-        f"the {_device(cell)} works {percent(busy)} of the time, most of it ({percent(cell.share_of_work(first))}) in {first}: only faster "
-        "kernels make it faster",
+        f"the {_device(cell)} works {percent(busy)} of the time, most of it ({percent(cell.share_of_work(first))}) in {first}: "
+        "only faster kernels make it faster",
     )  # fmt: skip
 
 

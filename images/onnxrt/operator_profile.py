@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ class OrtProfiler:
         self._adapter = adapter
         self._version = ort.__version__
         self._folder = tempfile.TemporaryDirectory(prefix="framewatt-")
-        sessions.profile_into = os.path.join(self._folder.name, "profile")
+        sessions.profile_into = str(Path(self._folder.name) / "profile")
         self._walls: List[Tuple[int, int]] = []
 
     def start(self) -> None:

@@ -9,6 +9,7 @@ graph was made. Between attach() and start() nothing is recorded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 from typing import Any, Callable, Dict, Iterable, List, Optional
@@ -63,7 +64,10 @@ def cure(error: BaseException) -> str:
     if "MULTIPLE_SUBSCRIBERS" in upper:
         return f"another profiler is attached to this process ({text}): run without nsys, ncu or Kineto"
     if "NOT_COMPATIBLE" in upper or "NOT_SUPPORTED" in upper or "INVALID_DEVICE" in upper:
-        return f"CUPTI does not fit this driver or GPU ({text}): install the cupti-python of the CUDA that nvidia-smi names, or a newer driver"
+        return (
+            f"CUPTI does not fit this driver or GPU ({text}): install the cupti-python of the CUDA that nvidia-smi names, or a "
+            "newer driver"
+        )
     return f"CUPTI cannot be used: {text}"
 
 
@@ -122,11 +126,9 @@ class CuptiRecorder:
             choose = getattr(self._cupti, function, None)
             chosen = 0
             for number in self._call_names[int(kind)] if choose else ():
-                try:
+                with contextlib.suppress(Exception):  # a call that this driver does not have
                     choose(number, on)  # type: ignore[misc]
                     chosen += 1
-                except Exception:  # a call that this driver does not have
-                    continue
             if not chosen:
                 (self._cupti.activity_enable if on else self._cupti.activity_disable)(kind)
 
