@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from analysis import style
 from analysis.database.connection import Database
 from analysis.plots.axes import PLAIN, title
+from analysis.results.explain_sentences import ms
 from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained
 
 #: class -> (colour, hatch): work in strong colours, copies hatched, gaps pale; told apart in grey too
@@ -68,7 +69,7 @@ def bars(cells: Sequence[Explained], heading: str) -> Figure:
             axes.plot([untraced / 1e6] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.4)
         end = max(left[place], (untraced or 0) / 1e6)
         axes.annotate(
-            f"{cell.wall_ns / 1e6:.3g} ms, busy {100 * cell.facts['busy_share']:.0f} %", (end, place),
+            f"{ms(cell.wall_ns)}, busy {100 * cell.facts['busy_share']:.0f} %", (end, place),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
         )  # fmt: skip
     axes.set_ylim(len(cells) - 0.5, -0.5)
@@ -104,9 +105,7 @@ def timeline(database: Database, cells: Sequence[Explained], heading: str) -> Fi
             used[name] = None
         wall = (records[0]["wall_end_ns"] - records[0]["wall_start_ns"]) / 1e6
         axes.plot([0, wall], [place + 0.4] * 2, color="#444444", linewidth=1.0)
-        axes.annotate(
-            f"{wall:.3g} ms", (wall, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        axes.annotate(ms(wall * 1e6), (wall, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(drawn)), _names([cell for cell, _ in drawn]))
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     longest_wall = max((records[0]["wall_end_ns"] - records[0]["wall_start_ns"]) / 1e6 for _, records in drawn)

@@ -52,7 +52,8 @@ def name_of(cell: Explained) -> str:
 
 def ms(ns: float) -> str:
     """A time in ms (us below 0.1 ms) with three significant digits."""
-    return f"{ns / 1e6:,.3g} ms" if ns >= 1e5 else f"{ns / 1e3:,.3g} us"
+    value, unit = (ns / 1e6, "ms") if abs(ns) >= 1e5 else (ns / 1e3, "us")
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
 
 
 def percent(share: float) -> str:
