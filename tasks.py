@@ -19,31 +19,12 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.host.bench.command import Outcome, bench
+from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import run_folders, run_or_cell
-
-
-def _number(text: str, option: str) -> float | None:
-    """A positive number from the command line, or None where the option was not given."""
-    try:
-        value = float(text) if text else None
-    except ValueError:
-        value = 0.0
-    if value is not None and not 0 < value < float("inf"):
-        raise UserError(f"{option} is a positive number, not '{text}'")
-    return value
-
-
-def _whole(text: str, option: str, least: int) -> int | None:
-    """A whole number from the command line, at least so big, or None where the option was not given."""
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise UserError(f"{option} is a whole number from {least}, not '{text}'")
-    return int(text)
 
 
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
@@ -320,8 +301,11 @@ def analyze(
     from analysis.plots.roofline import Limits
 
     data = DataFolder.default()
-    arithmetic, operations = _number(peak_tflops, "--peak-tflops"), _number(gflop_per_image, "--gflop-per-image")
-    copies = _number(copy_gb_s, "--copy-gb-s")
+    arithmetic, operations = (
+        opt.optional_number("--peak-tflops", peak_tflops),
+        opt.optional_number("--gflop-per-image", gflop_per_image),
+    )
+    copies = opt.optional_number("--copy-gb-s", copy_gb_s)
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
         run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
@@ -414,12 +398,12 @@ def import_task(
     from analysis.importers.imported import Facts
 
     facts = Facts(
-        gpu_ordinal=_whole(gpu_ordinal, "--gpu-ordinal", 0),
+        gpu_ordinal=opt.optional_whole("--gpu-ordinal", gpu_ordinal, 0),
         gpu_name=gpu_name or None,
         framework=framework or None,
         model=model or None,
         precision=precision or None,
-        batch_size=_whole(batch_size, "--batch-size", 1),
+        batch_size=opt.optional_whole("--batch-size", batch_size, 1),
     )
     results = DataFolder.default().results
     imported = import_results(Path(path), results, console=default_console(), facts=facts, format=format or None)
@@ -463,11 +447,11 @@ def recommend(
     question = Question(
         gpu=gpu or None,
         objective=objective,
-        max_latency_ms=_number(max_latency_ms, "--max-latency-ms"),
-        percentile=_whole(percentile, "--percentile", 1) or 50,
-        max_power_w=_number(max_power_w, "--max-power-w"),
-        min_throughput=_number(min_throughput, "--min-throughput"),
-        price_per_kwh=_number(price_per_kwh, "--price-per-kwh"),
+        max_latency_ms=opt.optional_number("--max-latency-ms", max_latency_ms),
+        percentile=opt.optional_whole("--percentile", percentile, 1) or 50,
+        max_power_w=opt.optional_number("--max-power-w", max_power_w),
+        min_throughput=opt.optional_number("--min-throughput", min_throughput),
+        price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)

@@ -1,8 +1,8 @@
 """How plots look: one colour, marker and place per framework variant everywhere, readable in grey and colour-blind.
 
-Colours come from the list below (Okabe and Ito's palette and darker relatives, told apart together), for a variant that is not
-in it from its image's label, else from a spare palette by the variant's name, so that a new framework has the same colour
-today and tomorrow. Two variants of one colour still differ by marker; precisions differ by line.
+Colour and marker come from the labels of the variant's image (Okabe and Ito's palette and darker relatives, told apart
+together), else from a spare palette by the variant's name, so that a new framework has the same colour today and tomorrow.
+Two variants of one colour still differ by marker; precisions differ by line.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.host.frameworks.registry import load_images
-
-IMAGES = Path(__file__).parent.parent / "images"
+from common.host.frameworks.registry import Variant, load_images
+from common.host.paths import IMAGES
 
 
 @dataclass(frozen=True)
@@ -27,38 +25,27 @@ class Look:
     title: str
 
 
-_KNOWN = {
-    "onnxrt": Look("#0072b2", "o", "ONNX Runtime"),
-    "torch": Look("#d55e00", "s", "PyTorch"),
-    "tf": Look("#e69f00", "^", "TensorFlow"),
-    "tfxla": Look("#7f5a00", "v", "TensorFlow + XLA"),
-    "keras": Look("#cc79a7", "D", "Keras"),
-    "kerasxla": Look("#7d3560", "d", "Keras + XLA"),
-    "tensorrt": Look("#009e73", "P", "TensorRT"),
-    "tensorrt-rtx": Look("#004d38", "X", "TensorRT-RTX"),
-    "tftrt": Look("#56b4e9", "p", "TF-TRT"),
-}
 _SPARE = ("#4d4d4d", "#999999", "#8b0000", "#6a3d9a", "#1b9e77", "#a6761d", "#e7298a", "#1f4e79")
 _MARKERS = ("h", "<", ">", "*", "H", "8")
 _LINES = {"fp32": "-", "tf32": "-.", "fp16": "--", "bf16": ":", "int8": (0, (1, 1, 4, 1))}
 
 
 @lru_cache(maxsize=1)
-def _labelled() -> dict[str, tuple[str, str | None]]:
-    """variant -> (title, colour) from the labels of all images; none where they cannot be read."""
+def _labelled() -> dict[str, Variant]:
+    """Variants by name, from the labels of all images; none where they cannot be read."""
     try:
-        return {v.name: (v.title, v.color) for image in load_images(IMAGES) for v in image.variants}
+        return {variant.name: variant for image in load_images(IMAGES) for variant in image.variants}
     except (OSError, UserError):
         return {}
 
 
 def look(variant: str) -> Look:
     """Colour, marker and title of a variant, the same for the same name on every machine."""
-    if variant in _KNOWN:
-        return _KNOWN[variant]
-    title, color = _labelled().get(variant, (variant, None))
+    labels = _labelled().get(variant)
     number = zlib.crc32(variant.encode())
-    return Look(color or _SPARE[number % len(_SPARE)], _MARKERS[number // 8 % len(_MARKERS)], title)
+    color = (labels and labels.color) or _SPARE[number % len(_SPARE)]
+    marker = (labels and labels.marker) or _MARKERS[number // 8 % len(_MARKERS)]
+    return Look(color, marker, labels.title if labels else variant)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`invoke selfbench --fleet`: what a sweep over many GPUs costs the machine that collects it, with no-op cells.
 
 Printed for 10, 100 and 1,000 GPUs of 200 cells each: the decisions alone (schedule.py, nothing else); then the whole way of
-a cell from a host's message through Ray's streams, the link, the loop, hashes and synced files to the run folder; the
+a cell from a host's message through Ray's streams, the transport, the loop, hashes and synced files to the run folder; the
 memory of the processes that a head has for it; and the time to the merged table. See docs/fleet.md for what this shows
 and what it cannot show on one machine.
 """
@@ -32,9 +32,9 @@ from common.host.devices import cpu_model
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.schedule import Schedule
 from common.host.fleet.head.sweep import run_sweep
-from common.host.fleet.head.targets import Seat, Work
+from common.host.fleet.head.targets import Target, Work
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Changed, Link, need_ray
+from common.host.fleet.transport.connection import Changed, Transport, need_ray
 from common.host.fleet.transport.loopback import on_loopback
 from common.host.fleet.transport.simulated_host import work_keys
 from common.host.paths import DataFolder
@@ -66,7 +66,7 @@ def decisions(gpus: int, cells: int, lost: int = 0) -> float:
     keys = work_keys(cells)
     nodes = [Node(f"n{i}", f"host{i}", gpus=1, accelerators=(ACCELERATOR,)) for i in range(gpus)]
     begin = time.perf_counter()
-    schedule = Schedule({Seat(ACCELERATOR, number): keys for number in range(1, gpus + 1)})
+    schedule = Schedule({Target(ACCELERATOR, number): keys for number in range(1, gpus + 1)})
     schedule.update_nodes(nodes)
     free = list(nodes)
     running: dict[str, tuple[str, Iterator[str]]] = {}
@@ -111,19 +111,21 @@ def measure(gpus: int, cells: int, folder: Path) -> Figures:
     """One size, in an empty folder. Raises UserError where something went wrong: then there are no figures."""
     figures = Figures(gpus, gpus * cells, decisions_s=decisions(gpus, cells, lost=gpus // 100))
     keys = tuple(work_keys(cells))
-    work = Work({Seat(ACCELERATOR, number): keys for number in range(1, gpus + 1)})
+    work = Work({Target(ACCELERATOR, number): keys for number in range(1, gpus + 1)})
     data = DataFolder(folder)
     data.results.mkdir(parents=True)
     order = Order("selfbench", "selfbench", 1, Options(), "gpu", "none", command="invoke selfbench --fleet")
     with (
         cluster(gpus) as head,
-        Link(head.address, data, ("-m", "common.host.fleet.transport.simulated_link")) as link,
-        _Watch({"link": link.pid, **_processes(head)}) as watch,
+        Transport(head.address, data, ("-m", "common.host.fleet.transport.simulated_ray")) as transport,
+        _Watch({"link": transport.pid, **_processes(head)}) as watch,
     ):
-        nodes = _nodes(link)
+        nodes = _nodes(transport)
         used = resource.getrusage(resource.RUSAGE_SELF)
         begin = time.perf_counter()
-        result = run_sweep(order, work, None, link, nodes, {}, Console(file=io.StringIO(), quiet=True), data.results)
+        result = run_sweep(
+            order, work, None, transport, nodes, {}, Console(file=io.StringIO(), quiet=True), data.results
+        )
         figures.sweep_s = time.perf_counter() - begin
         after = resource.getrusage(resource.RUSAGE_SELF)
         watch.look()
@@ -136,9 +138,9 @@ def measure(gpus: int, cells: int, folder: Path) -> Figures:
     return figures
 
 
-def _nodes(link: Link) -> tuple[Node, ...]:
+def _nodes(transport: Transport) -> tuple[Node, ...]:
     while True:
-        for news in link.poll(1.0):
+        for news in transport.poll(1.0):
             if isinstance(news, Changed):
                 return news.nodes
 

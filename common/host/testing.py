@@ -70,6 +70,8 @@ def _model(console: Console) -> list[str]:
 #: others and with less priority, so that the others meet no busier machine than they would alone
 COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuzz")
 NICENESS = 10
+#: each pytest names its ten slowest tests at the end
+SLOWEST = "--durations=10"
 #: tests that mostly wait for an engine: one after another, beside the others
 WAITING = ("tests/engine",)
 
@@ -130,11 +132,13 @@ def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Se
         for folders in streams:
             there = [folder for folder in folders if (ROOT / folder).is_dir()]
             said = stack.enter_context(tempfile.TemporaryFile("w+"))
-            running.append((folders, said, _start(console, ["pytest", *_processes(folders), *chosen, *there], said)))
+            running.append(
+                (folders, said, _start(console, ["pytest", SLOWEST, *_processes(folders), *chosen, *there], said))
+            )
             stack.callback(_end, running[-1][2])
             if folders is COMPUTING:
                 os.setpriority(os.PRIO_PROCESS, running[-1][2].pid, NICENESS)  # before it starts any other
-        code = _run(console, ["pytest", *chosen, *(f"--ignore={folder}" for folder in aside)])
+        code = _run(console, ["pytest", SLOWEST, *chosen, *(f"--ignore={folder}" for folder in aside)])
         for folders, said, process in running:
             others = process.wait()
             said.seek(0)

@@ -33,7 +33,7 @@ def test_bare_words(words: str, understood: str) -> None:
     [
         (["compare", "alone"], "compare takes two runs, not 1"),
         (["import", "/nowhere/at/all"], "there is no /nowhere/at/all"),
-        (["import", ".", "--gpu-ordinal", "-1"], "--gpu-ordinal is a whole number from 0, not '-1'"),
+        (["import", ".", "--gpu-ordinal", "-1"], "--gpu-ordinal must be at least 0, not -1"),
     ],
 )
 def test_one_line_and_exit_code_2(words: list[str], message: str) -> None:

@@ -66,3 +66,13 @@ def whole(what: str, value: int | str, smallest: int = 1) -> int:
     if number < smallest:
         raise UserError(f"{what} must be at least {smallest}, not {number}")
     return number
+
+
+def optional_number(what: str, text: str) -> float | None:
+    """A number above zero, or None where the option was not given. Raises UserError naming the option."""
+    return positive(what, text) if text else None
+
+
+def optional_whole(what: str, text: str, smallest: int) -> int | None:
+    """A whole number from `smallest`, or None where the option was not given. Raises UserError naming the option."""
+    return whole(what, text, smallest) if text else None

@@ -7,7 +7,7 @@
  │ collect.py    files, hashes   │  files, events     │   │ JSON lines      ▲ files                    │
  │ progress.py   what people see │ <───────────────── │   ▼                 │                          │
  │      │ pipe                   │   object store     │ agent.py of the host's own checkout            │
- │ ray_link.py   a process that  │ ─────────────────> │   = common/host/bench/command.py with its runner,      │
+ │ ray_process.py   a process that  │ ─────────────────> │   = common/host/bench/command.py with its runner,      │
  │               alone knows Ray │   tasks            │     sidecar, locks, in a scratch run folder    │
  └───────────────────────────────┘                    └────────────────────────────────────────────────┘
 ```

@@ -30,6 +30,8 @@ class Variant:
     min_compute_capability: float | None
     max_compute_capability: float | None
     note: str
+    #: matplotlib's letter of the marker in plots
+    marker: str | None = None
 
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
@@ -119,6 +121,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             image=image,
             title=label("title") or name,
             color=label("color") or None,
+            marker=label("marker") or None,
             precisions_cpu=precisions["cpu"],
             precisions_gpu=precisions["gpu"],
             min_compute_capability=_number(label("min-compute-capability")),

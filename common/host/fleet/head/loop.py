@@ -1,4 +1,4 @@
-"""A sweep while it runs: hosts are given seats, cells are collected, until all are there or nobody is left who could do it."""
+"""A sweep while it runs: hosts are given targets, cells are collected, until all are there or nobody is left who could do it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from common.errors import UserError
 from common.host.fleet.head.collect import Corrupt, Receiving
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.schedule import Assignment, Schedule
-from common.host.fleet.head.targets import Seat
+from common.host.fleet.head.targets import Target
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Arrived, Changed, LinkLost, News, Over
+from common.host.fleet.transport.connection import Arrived, Changed, News, Over, TransportLost
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
 
@@ -32,7 +32,7 @@ _NOT_YET = Exception("not stored yet")
 
 
 class Transport(Protocol):
-    """What the sweep needs of a Link."""
+    """What the sweep needs of a Transport."""
 
     def start(self, attempt: str, accelerator: str, avoid: tuple[str, ...], spec: Mapping[str, Any]) -> None: ...
     def stop(self, by_node: Mapping[str, list[str]]) -> None: ...
@@ -68,13 +68,13 @@ class Loop:
         self._asked: dict[str, frozenset[str]] = {}
         self._accepted: set[str] = set()
         self._writers = ThreadPoolExecutor(WRITERS)
-        self._used: dict[str, Seat] = {}
+        self._used: dict[str, Target] = {}
         self._stopped = False
         self.runs: list[Path] = []
         self.errors: list[str] = []
 
     def run(self, nodes: tuple[Node, ...]) -> bool:
-        """Until nothing more can be done; returns whether it was interrupted. Raises LinkLost."""
+        """Until nothing more can be done; returns whether it was interrupted. Raises TransportLost."""
         self._schedule.update_nodes(nodes)
         try:
             while not self._schedule.done:
@@ -95,7 +95,7 @@ class Loop:
         self._stopped = True
         self._schedule.stop()
         self._progress.say(f"Stopping: workers end, finished cells are collected ({why})")
-        with suppress(KeyboardInterrupt, LinkLost):
+        with suppress(KeyboardInterrupt, TransportLost):
             for attempt in self._schedule.withdraw():
                 self._give_up(attempt)
             by_node: dict[str, list[str]] = {}
@@ -106,7 +106,7 @@ class Loop:
             while self._schedule.running and time.monotonic() < deadline:
                 self._turn(0.5)
         for attempt in list(self._schedule.running):
-            with suppress(LinkLost):
+            with suppress(TransportLost):
                 self._fail(attempt, "it did not end when it was asked to")
 
     def _turn(self, seconds: float) -> None:
@@ -126,22 +126,22 @@ class Loop:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     def _start(self, assignment: Assignment) -> None:
-        order, seat = self._order, assignment.seat
+        order, target = self._order, assignment.target
         self._asked[assignment.attempt] = frozenset(assignment.cells)
-        self._progress.waits(assignment.attempt, seat.name, len(assignment.cells))
-        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{_safe(seat.name)}-{assignment.attempt.rpartition('/')[2]}"
+        self._progress.waits(assignment.attempt, target.name, len(assignment.cells))
+        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{_safe(target.name)}-{assignment.attempt.rpartition('/')[2]}"
         facts = {
-            "sweep": order.sweep, "request": order.request, "seed": order.seed, "accelerator": seat.accelerator,
-            "seat": seat.name, "attempt": int(assignment.attempt.rpartition("/")[2]),
+            "sweep": order.sweep, "request": order.request, "seed": order.seed, "accelerator": target.accelerator,
+            "target": target.name, "attempt": int(assignment.attempt.rpartition("/")[2]),
         }  # fmt: skip
         spec: dict[str, Any] = {
             "attempt": self._full(assignment.attempt), "device": order.device, "code": order.code,
             "checkout": order.checkout, "options": asdict(order.options), "run": self._unused(run),
             "cells": list(assignment.cells), "command": order.command, "facts": facts,
-            "model_hash": self._model_hash, "seed": seat.seed(order.seed),
+            "model_hash": self._model_hash, "seed": target.seed(order.seed),
         }  # fmt: skip
         self._receiving[assignment.attempt] = Receiving(self._results / spec["run"])
-        self._transport.start(assignment.attempt, seat.accelerator, assignment.avoid, spec)
+        self._transport.start(assignment.attempt, target.accelerator, assignment.avoid, spec)
 
     def _unused(self, name: str) -> str:
         taken = {receiving.folder.name for receiving in self._receiving.values()}
@@ -254,11 +254,11 @@ class Loop:
             self._fail(attempt, f"its model is {message['model_hash']}, that of the sweep {self._model_hash}")
             return
         self._accepted.add(attempt)
-        uuid, seat = message["device"].get("uuid"), self._schedule.seat_of(attempt)
-        if uuid and self._used.setdefault(uuid, seat) != seat:
+        uuid, target = message["device"].get("uuid"), self._schedule.target_of(attempt)
+        if uuid and self._used.setdefault(uuid, target) != target:
             node = self._schedule.node_of(attempt) or ""
             self._progress.say(
-                f"{seat.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
+                f"{target.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
             )
 
     def _over(self, attempt: str, reason: str) -> None:
@@ -270,7 +270,7 @@ class Loop:
             reason = reason or f"it ended with {left} cells missing"
             where = self._schedule.name_of(node) if node else "Ray"
             self._progress.say(
-                f"{where}: {self._schedule.seat_of(attempt).name}: {reason}; {left} cells go elsewhere", "red"
+                f"{where}: {self._schedule.target_of(attempt).name}: {reason}; {left} cells go elsewhere", "red"
             )
         self._schedule.ended(attempt, reason)
         self._close(attempt, reason)
@@ -309,5 +309,5 @@ def _interrupt_deferred() -> Iterator[None]:
 
 
 def _safe(name: str) -> str:
-    """A seat's name as a part of a folder's."""
+    """A target's name as a part of a folder's."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name)

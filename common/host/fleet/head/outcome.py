@@ -25,10 +25,13 @@ def finish(result: Result, console: Console) -> int:
     if result.errors:
         console.print(f"{missing} cells are left; the same command goes on with them.", highlight=False)
         return 2
-    for seat, (cells, reasons) in sorted(result.missing.items()):
+    for target, (cells, reasons) in sorted(result.missing.items()):
         why = "; ".join(reasons) or "no host of this type is left"
         console.print(
-            escape(f"{seat.name}: {len(cells)} cells are missing: {why}"), style="red", highlight=False, soft_wrap=True
+            escape(f"{target.name}: {len(cells)} cells are missing: {why}"),
+            style="red",
+            highlight=False,
+            soft_wrap=True,
         )
     if result.moved and not missing:
         console.print(f"{result.moved} cells were measured on another host than they began on", highlight=False)

@@ -24,7 +24,7 @@ class _Row:
     """One attempt. fraction: of the cell that runs now."""
 
     host: str
-    seat: str
+    target: str
     total: int
     done: int = 0
     now: str = "waiting for a GPU"
@@ -55,8 +55,8 @@ class FleetProgress:
 
     # -- news ----------------------------------------------------------------------------------------------------------
 
-    def waits(self, attempt: str, seat: str, cells: int) -> None:
-        self._rows[attempt] = _Row("", seat, cells)
+    def waits(self, attempt: str, target: str, cells: int) -> None:
+        self._rows[attempt] = _Row("", target, cells)
 
     def starts(self, attempt: str, host: str) -> None:
         row = self._rows.get(attempt)
@@ -79,7 +79,7 @@ class FleetProgress:
             row.done, row.fraction, row.now, row.changed = row.done + 1, 0.0, "", time.monotonic()
         if self._console.quiet:
             return
-        where = f"{row.host} {row.seat}" if row is not None else attempt
+        where = f"{row.host} {row.target}" if row is not None else attempt
         text = f"[{self.done}/{self.total}] {where}: {short_name(cell_key)}: {status}"
         if status == "ok" and images_per_s:
             text += f", {images_per_s:,.0f} images/s"
@@ -97,7 +97,7 @@ class FleetProgress:
 
     def _render(self) -> RenderableType:
         rows = sorted(self._rows.copy().values(), key=lambda row: (not row.host, -row.changed))
-        shown = sorted(rows[:MOST_HOSTS], key=lambda row: (row.host, row.seat))
+        shown = sorted(rows[:MOST_HOSTS], key=lambda row: (row.host, row.target))
         table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
         table.add_column("host", no_wrap=True)
         table.add_column("GPU", no_wrap=True)
@@ -106,7 +106,7 @@ class FleetProgress:
         table.add_column("now", no_wrap=True, overflow="ellipsis", ratio=1)
         for row in shown:
             bar = ProgressBar(total=max(1, row.total), completed=row.done + row.fraction, width=16)
-            table.add_row(escape(row.host), escape(row.seat), f"{row.done}/{row.total}", bar, escape(row.now))
+            table.add_row(escape(row.host), escape(row.target), f"{row.done}/{row.total}", bar, escape(row.now))
         hidden = len(rows) - len(shown)
         return Group(table, Text(self._summary() + (f"; and {hidden} more" if hidden else ""), style="bold"))
 

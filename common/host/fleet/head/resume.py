@@ -1,6 +1,6 @@
 """A sweep that was cut short is continued by the same command: what is done is read off the run folders themselves.
 
-Each run.json of a sweep holds `fleet`: sweep (its id), request (digest of what was asked for), seed, accelerator, seat,
+Each run.json of a sweep holds `fleet`: sweep (its id), request (digest of what was asked for), seed, accelerator, target,
 host, and so on. There is no other record of a sweep: cells that exist are done, whatever happened to who collected them.
 """
 
@@ -16,24 +16,26 @@ from typing import Any
 
 from common.errors import UserError
 from common.host.fleet.head.collect import repair
-from common.host.fleet.head.targets import Seat
+from common.host.fleet.head.targets import Target
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
 from common.host.runs.run import DESCRIPTION, Run, read_run
 
 
-def request_digest(options: Options, code: str, seats: Sequence[Seat], inputs: Mapping[str, tuple[str, bytes]]) -> str:
-    """Equal for equal requests: all options but the seed, the code's digest, the seats, and the content of files given."""
+def request_digest(
+    options: Options, code: str, targets: Sequence[Target], inputs: Mapping[str, tuple[str, bytes]]
+) -> str:
+    """Equal for equal requests: all options but the seed, the code's digest, the targets, and the content of files given."""
     values: dict[str, Any] = asdict(options)
     del values["seed"]
-    values |= {"code": code, "seats": sorted(seat.name for seat in seats)}
+    values |= {"code": code, "targets": sorted(target.name for target in targets)}
     values |= {f"content of {name}": hashlib.sha256(content).hexdigest() for name, (_, content) in inputs.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier call of the same sweep left. done: seat name -> work keys of its cells; runs: its run folders."""
+    """What an earlier call of the same sweep left. done: target name -> work keys of its cells; runs: its run folders."""
 
     sweep: str
     seed: int
@@ -61,8 +63,8 @@ def find_earlier(results: Path, request: str) -> Earlier | None:
         repair(run.folder)
         if not run.existing_cells():
             shutil.rmtree(run.folder, ignore_errors=True)
-        seat = str(run.description["fleet"].get("seat"))
-        done[seat] = done.get(seat, frozenset()) | {work_key(key) for key in run.existing_cells()}
+        target = str(run.description["fleet"].get("target"))
+        done[target] = done.get(target, frozenset()) | {work_key(key) for key in run.existing_cells()}
     first = sweeps[newest][0].description
     model = first.get("model")
     return Earlier(

@@ -1,11 +1,11 @@
-"""Which seat is measured where, and what happens when a host is lost: decisions alone, no Ray, no clock, no files.
+"""Which target is measured where, and what happens when a host is lost: decisions alone, no Ray, no clock, no files.
 
-Ray chooses the GPU. Decided here: which seats need a task of which accelerator, for which cells, and which hosts it must
+Ray chooses the GPU. Decided here: which targets need a task of which accelerator, for which cells, and which hosts it must
 keep away from; what of a task's news still counts; and when nobody is left who could do it.
 
-An *attempt* is one task for one seat. A host on which an attempt ended without all its cells - it was lost, refused, or
+An *attempt* is one task for one target. A host on which an attempt ended without all its cells - it was lost, refused, or
 its task died - gets no more cells of this sweep: a broken host ends fast, and would otherwise draw every waiting task.
-So each seat is tried at most once on each host, and a sweep always comes to an end.
+So each target is tried at most once on each host, and a sweep always comes to an end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.host.fleet.head.targets import Seat
+from common.host.fleet.head.targets import Target
 from common.host.fleet.transport.cluster import Node
 
 #: attempts that fail before it is known where: something is wrong with the cluster, not with a host
@@ -25,7 +25,7 @@ class Assignment:
     """A task to start. avoid: ids of hosts that it must not run on. cells: what is left, in order."""
 
     attempt: str
-    seat: Seat
+    target: Target
     cells: tuple[str, ...]
     avoid: tuple[str, ...] = ()
 
@@ -45,14 +45,14 @@ class _SeatState:
 
 
 class Schedule:
-    """cells: seat -> work keys that are to be measured, in order; those that exist already are left out by the caller.
+    """cells: target -> work keys that are to be measured, in order; those that exist already are left out by the caller.
 
     left_out: node id -> why it gets no cells, from the start.
     """
 
-    def __init__(self, cells: Mapping[Seat, Sequence[str]], left_out: Mapping[str, str] | None = None) -> None:
-        self._seats = {seat: _SeatState(dict.fromkeys(keys)) for seat, keys in cells.items()}
-        self._by_attempt: dict[str, Seat] = {}
+    def __init__(self, cells: Mapping[Target, Sequence[str]], left_out: Mapping[str, str] | None = None) -> None:
+        self._targets = {target: _SeatState(dict.fromkeys(keys)) for target, keys in cells.items()}
+        self._by_attempt: dict[str, Target] = {}
         self._nodes: dict[str, Node] = {}
         #: also of hosts that are gone
         self._names: dict[str, str] = {}
@@ -68,24 +68,24 @@ class Schedule:
         self._nodes = {node.id: node for node in nodes}
         self._names |= {node.id: node.name for node in self._nodes.values()}
         alive = {node.id for node in self._nodes.values() if node.alive}
-        return [state.running for state in self._seats.values() if state.node and state.node not in alive]
+        return [state.running for state in self._targets.values() if state.node and state.node not in alive]
 
     def next(self) -> list[Assignment]:
-        """Tasks to start now. A seat for which no host is left is given up, until one joins (see `unfinished`)."""
+        """Tasks to start now. A target for which no host is left is given up, until one joins (see `unfinished`)."""
         if self._stopped:
             return []
         able = self._able()
         found = []
-        for seat, state in self._seats.items():
+        for target, state in self._targets.items():
             if not state.left or state.running:
                 continue
-            state.given_up = seat.accelerator not in able or state.blind >= BLIND_FAILURES
+            state.given_up = target.accelerator not in able or state.blind >= BLIND_FAILURES
             if not state.given_up:
-                attempt = f"{seat.name}/{state.attempts}"
+                attempt = f"{target.name}/{state.attempts}"
                 state.attempts += 1
-                state.running, state.node, state.avoid = attempt, "", self._avoided(seat.accelerator)
-                self._by_attempt[attempt] = seat
-                found.append(Assignment(attempt, seat, tuple(state.left), state.avoid))
+                state.running, state.node, state.avoid = attempt, "", self._avoided(target.accelerator)
+                self._by_attempt[attempt] = target
+                found.append(Assignment(attempt, target, tuple(state.left), state.avoid))
         return found
 
     def withdraw(self) -> list[str]:
@@ -95,12 +95,12 @@ class Schedule:
         """
         able = self._able()
         found = []
-        for seat, state in self._seats.items():
+        for target, state in self._targets.items():
             waits = bool(state.running) and not state.node
             if waits and (
                 self._stopped
-                or seat.accelerator not in able
-                or not set(self._avoided(seat.accelerator)) <= set(state.avoid)
+                or target.accelerator not in able
+                or not set(self._avoided(target.accelerator)) <= set(state.avoid)
             ):
                 found.append(state.running)
                 state.running = ""
@@ -158,8 +158,8 @@ class Schedule:
         state.running, state.node = "", ""
 
     def _running(self, attempt: str) -> _SeatState | None:
-        seat = self._by_attempt.get(attempt)
-        state = self._seats[seat] if seat is not None else None
+        target = self._by_attempt.get(attempt)
+        state = self._targets[target] if target is not None else None
         return state if state is not None and state.running == attempt else None
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Schedule:
     def name_of(self, node_id: str) -> str:
         return self._names.get(node_id, node_id[:8])
 
-    def seat_of(self, attempt: str) -> Seat:
+    def target_of(self, attempt: str) -> Target:
         return self._by_attempt[attempt]
 
     def node_of(self, attempt: str) -> str | None:
@@ -183,15 +183,17 @@ class Schedule:
     @property
     def running(self) -> dict[str, str]:
         """Attempt -> node id, "" while it waits."""
-        return {state.running: state.node for state in self._seats.values() if state.running}
+        return {state.running: state.node for state in self._targets.values() if state.running}
 
     @property
     def done(self) -> bool:
         """Nothing runs, and nothing more will."""
         return not self.running and all(
-            not state.left or state.given_up or self._stopped for state in self._seats.values()
+            not state.left or state.given_up or self._stopped for state in self._targets.values()
         )
 
-    def unfinished(self) -> dict[Seat, tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Seat -> (cells that are missing, why each attempt ended)."""
-        return {seat: (tuple(state.left), tuple(state.reasons)) for seat, state in self._seats.items() if state.left}
+    def unfinished(self) -> dict[Target, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Target -> (cells that are missing, why each attempt ended)."""
+        return {
+            target: (tuple(state.left), tuple(state.reasons)) for target, state in self._targets.items() if state.left
+        }

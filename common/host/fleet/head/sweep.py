@@ -20,10 +20,10 @@ from common.host.fleet.head.loop import Loop, Order, Transport
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.resume import Earlier, find_earlier, request_digest
 from common.host.fleet.head.schedule import Schedule
-from common.host.fleet.head.targets import Seat, Wanted, Work, make_seats, plan_work
+from common.host.fleet.head.targets import Target, Wanted, Work, make_targets, plan_work
 from common.host.fleet.head.up_check import Hosts, check_options, connected, look_at, read_inputs
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import LinkLost
+from common.host.fleet.transport.connection import TransportLost
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
@@ -33,11 +33,11 @@ from common.host.runs.run import check_writable, locked
 
 @dataclass
 class Result:
-    """What became of a sweep. runs: folders, with those of earlier calls; missing: seat -> (cells that are not measured, why)."""
+    """What became of a sweep. runs: folders, with those of earlier calls; missing: target -> (cells that are not measured, why)."""
 
     runs: list[Path]
     statuses: dict[str, int]
-    missing: dict[Seat, tuple[tuple[str, ...], tuple[str, ...]]]
+    missing: dict[Target, tuple[tuple[str, ...], tuple[str, ...]]]
     interrupted: bool = False
     errors: list[str] = field(default_factory=list)
     moved: int = 0
@@ -52,8 +52,8 @@ def sweep(address: str, options: Options, wanted: Wanted, console: Console, data
     """Everything, from the options to run folders under data/results. Raises UserError before anything is made."""
     check_options(options)
     check_writable(data.results)
-    with connected(address, data) as (link, nodes):
-        hosts = look_at(link, nodes, options, wanted, console)
+    with connected(address, data) as (transport, nodes):
+        hosts = look_at(transport, nodes, options, wanted, console)
         refuse(hosts)
         options = replace(options, runner=hosts.runner)
         left_out = hosts.unfit()
@@ -67,18 +67,18 @@ def sweep(address: str, options: Options, wanted: Wanted, console: Console, data
                 )
         fit = [node for node in hosts.nodes if node.id not in left_out]
         accelerators = sorted({node.accelerator for node in hosts.nodes})
-        seats = make_seats(wanted, accelerators, fit)
-        request = request_digest(options, code_digest(), seats, read_inputs(options))
+        targets = make_targets(wanted, accelerators, fit)
+        request = request_digest(options, code_digest(), targets, read_inputs(options))
         with locked(data.locks / f"fleet-{request}.lock", "this sweep"):
             earlier = find_earlier(data.results, request)
-            seed, work, earlier = _plan(options, seats, hosts, earlier, console)
+            seed, work, earlier = _plan(options, targets, hosts, earlier, console)
             order = Order(
                 sweep=earlier.sweep if earlier else f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
                 request=request, seed=seed, options=replace(options, seed=-1), device="cpu" if options.device == "cpu" else "gpu",
                 code=code_digest(), model_hash=_model_hash(hosts, earlier), checkout=wanted.checkout,
                 command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             )  # fmt: skip
-            return run_sweep(order, work, earlier, link, hosts.nodes, left_out, console, data.results)
+            return run_sweep(order, work, earlier, transport, hosts.nodes, left_out, console, data.results)
 
 
 def refuse(hosts: Hosts) -> None:
@@ -105,17 +105,17 @@ def _model_hash(hosts: Hosts, earlier: Earlier | None) -> str:
 
 
 def _plan(
-    options: Options, seats: list[Seat], hosts: Hosts, earlier: Earlier | None, console: Console
+    options: Options, targets: list[Target], hosts: Hosts, earlier: Earlier | None, console: Console
 ) -> tuple[int, Work, Earlier | None]:
     """Seed, work, and the earlier call if there is something left of it."""
     images = load_images(IMAGES)
-    devices = {seat.accelerator: _device_of(seat.accelerator, hosts, options) for seat in seats}
+    devices = {target.accelerator: _device_of(target.accelerator, hosts, options) for target in targets}
     if earlier is not None and options.seed in (-1, earlier.seed):
-        work = plan_work(options, images, seats, devices, earlier.seed, console)
-        if any(set(keys) - earlier.done.get(seat.name, frozenset()) for seat, keys in work.cells.items()):
+        work = plan_work(options, images, targets, devices, earlier.seed, console)
+        if any(set(keys) - earlier.done.get(target.name, frozenset()) for target, keys in work.cells.items()):
             return earlier.seed, work, earlier
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
-    return seed, plan_work(options, images, seats, devices, seed, Console(quiet=earlier is not None)), None
+    return seed, plan_work(options, images, targets, devices, seed, Console(quiet=earlier is not None)), None
 
 
 def _device_of(accelerator: str, hosts: Hosts, options: Options) -> Device:
@@ -141,7 +141,9 @@ def run_sweep(
 ) -> Result:
     """Measures what is left of the work."""
     done = earlier.done if earlier else {}
-    left = {seat: [key for key in keys if key not in done.get(seat.name, ())] for seat, keys in work.cells.items()}
+    left = {
+        target: [key for key in keys if key not in done.get(target.name, ())] for target, keys in work.cells.items()
+    }
     already = work.total - sum(map(len, left.values()))
     if earlier:
         console.print(f"Continuing sweep {order.sweep}: {already} of {work.total} cells are there", highlight=False)
@@ -152,7 +154,7 @@ def run_sweep(
         loop = Loop(order, schedule, transport, results, progress)
         try:
             interrupted = loop.run(nodes)
-        except LinkLost as error:
+        except TransportLost as error:
             errors.append(str(error))
     runs = [*(earlier.runs if earlier else ()), *loop.runs]
     return Result(

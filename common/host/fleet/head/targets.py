@@ -1,7 +1,7 @@
 """What a sweep consists of: for each accelerator so many GPUs, on each of which all cells are measured.
 
-A *seat* is "the n-th GPU of that accelerator", whichever it turns out to be. Its cells are those that `invoke bench` would
-plan for such a GPU, in an order of the seat's own.
+A *target* is "the n-th GPU of that accelerator", whichever it turns out to be. Its cells are those that `invoke bench` would
+plan for such a GPU, in an order of the target's own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from common.host.plan.subset import work_key
 
 
 @dataclass(frozen=True, order=True)
-class Seat:
+class Target:
     """number: from 1."""
 
     accelerator: str
@@ -37,7 +37,7 @@ class Seat:
         return f"{self.accelerator}-{self.number}"
 
     def seed(self, of_sweep: int) -> int:
-        """Each seat has an order of its own: drift must not meet the same cells on every GPU."""
+        """Each target has an order of its own: drift must not meet the same cells on every GPU."""
         return int.from_bytes(hashlib.sha256(f"{of_sweep} {self.name}".encode()).digest()[:4], "big") % 2**31
 
 
@@ -76,9 +76,9 @@ def choose_accelerators(wanted: Wanted, nodes: Sequence[Node]) -> list[str]:
     return chosen
 
 
-def make_seats(wanted: Wanted, accelerators: Sequence[str], nodes: Sequence[Node]) -> list[Seat]:
+def make_targets(wanted: Wanted, accelerators: Sequence[str], nodes: Sequence[Node]) -> list[Target]:
     """nodes: the hosts that may take cells. Raises UserError where an accelerator has fewer GPUs than wanted."""
-    seats = []
+    targets = []
     for accelerator in accelerators:
         there = sum(node.gpus for node in nodes if node.alive and node.accelerator == accelerator)
         given = wanted.per_accelerator
@@ -88,15 +88,15 @@ def make_seats(wanted: Wanted, accelerators: Sequence[str], nodes: Sequence[Node
                 f"--per-accelerator {count}, but there {'is' if there == 1 else 'are'} {there} {accelerator}; "
                 "give a smaller number or 'all'"
             )
-        seats += [Seat(accelerator, number) for number in range(1, count + 1)]
-    return seats
+        targets += [Target(accelerator, number) for number in range(1, count + 1)]
+    return targets
 
 
 @dataclass(frozen=True)
 class Work:
-    """The seats of a sweep and the work keys of the cells of each, in the order in which they run there."""
+    """The targets of a sweep and the work keys of the cells of each, in the order in which they run there."""
 
-    cells: Mapping[Seat, tuple[str, ...]] = field(default_factory=dict)
+    cells: Mapping[Target, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -106,7 +106,7 @@ class Work:
 def plan_work(
     options: Options,
     images: Sequence[Image],
-    seats: Sequence[Seat],
+    targets: Sequence[Target],
     devices: Mapping[str, Device],
     seed: int,
     console: Console,
@@ -119,6 +119,6 @@ def plan_work(
         for line in said.file.getvalue().splitlines():  # type: ignore[attr-defined]
             console.print(escape(f"{name}: {line.rstrip()}"), style="yellow", highlight=False, soft_wrap=True)
     return Work({
-        seat: tuple(map(work_key, planned_keys(make_plan(requests[seat.accelerator], seat.seed(seed)))))
-        for seat in seats
+        target: tuple(map(work_key, planned_keys(make_plan(requests[target.accelerator], target.seed(seed)))))
+        for target in targets
     })  # fmt: skip

@@ -20,7 +20,7 @@ from common.host.devices import Device, the_cpu
 from common.host.fleet.head.host_checks import Finding, Here, choose_runner, judge
 from common.host.fleet.head.targets import Wanted, choose_accelerators
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Arrived, Changed, Link, Over, need_ray
+from common.host.fleet.transport.connection import Arrived, Changed, Over, Transport, need_ray
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.facts import Facts
 from common.host.frameworks.registry import load_images
@@ -90,27 +90,29 @@ def read_inputs(options: Options) -> dict[str, tuple[str, bytes]]:
 
 
 @contextmanager
-def connected(address: str, data: DataFolder) -> Iterator[tuple[Link, tuple[Node, ...]]]:
+def connected(address: str, data: DataFolder) -> Iterator[tuple[Transport, tuple[Node, ...]]]:
     """The cluster and its hosts that are alive. Raises UserError."""
     need_ray()
-    with Link(address, data) as link:
+    with Transport(address, data) as transport:
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
-            for news in link.poll(1.0):
+            for news in transport.poll(1.0):
                 if isinstance(news, Changed):
-                    yield link, tuple(node for node in news.nodes if node.alive)
+                    yield transport, tuple(node for node in news.nodes if node.alive)
                     return
-        raise UserError(f"Ray at {link.address} does not say which hosts it has")
+        raise UserError(f"Ray at {transport.address} does not say which hosts it has")
 
 
-def look_at(link: Link, nodes: Sequence[Node], options: Options, wanted: Wanted, console: Console) -> Hosts:
+def look_at(transport: Transport, nodes: Sequence[Node], options: Options, wanted: Wanted, console: Console) -> Hosts:
     """Asks all hosts of the wanted accelerators at once, and judges. Raises UserError where there are none."""
     accelerators = choose_accelerators(wanted, nodes)
     chosen = tuple(node for node in nodes if node.accelerator in accelerators)
     others = tuple(node for node in nodes if node not in chosen)
-    link.share(read_inputs(options))
+    transport.share(read_inputs(options))
     device = "cpu" if options.device == "cpu" else "gpu"
-    answers = _ask(link, chosen, {"device": device, "code": code_digest(), "options": asdict(options)}, wanted, console)
+    answers = _ask(
+        transport, chosen, {"device": device, "code": code_digest(), "options": asdict(options)}, wanted, console
+    )
     facts = {node.name: answers.facts.get(node.id, Facts(why="it did not answer")) for node in chosen}
     answering = {name: one for name, one in facts.items() if not one.why}
     runner, findings = choose_runner(options.runner, options.python, answering)
@@ -126,23 +128,25 @@ class _Answers:
     clocks: dict[str, float] = field(default_factory=dict)
 
 
-def _ask(link: Link, nodes: Sequence[Node], spec: Mapping[str, Any], wanted: Wanted, console: Console) -> _Answers:
+def _ask(
+    transport: Transport, nodes: Sequence[Node], spec: Mapping[str, Any], wanted: Wanted, console: Console
+) -> _Answers:
     waiting = {f"check {node.id}": node for node in nodes}
     for attempt, node in waiting.items():
-        link.check(attempt, node.id, {**spec, "attempt": attempt, "checkout": wanted.checkout})
+        transport.check(attempt, node.id, {**spec, "attempt": attempt, "checkout": wanted.checkout})
     answers = _Answers()
     deadline = time.monotonic() + ANSWER_SECONDS
     with console.status("") as status:
         while waiting and time.monotonic() < deadline:
             status.update(f"asking {len(waiting)} of {len(nodes)} hosts")
-            for news in link.poll(1.0):
+            for news in transport.poll(1.0):
                 if isinstance(news, Arrived) and news.attempt in waiting:
                     _learn(answers, waiting[news.attempt], news)
                 elif isinstance(news, Over) and news.attempt in waiting:
                     node = waiting.pop(news.attempt)
                     answers.facts.setdefault(node.id, Facts(why=news.reason or "its agent said nothing"))
     for attempt, node in waiting.items():
-        link.cancel(attempt)
+        transport.cancel(attempt)
         answers.facts.setdefault(node.id, Facts(why=f"it did not answer within {ANSWER_SECONDS:.0f} s"))
     return answers
 
@@ -163,9 +167,9 @@ def _learn(answers: _Answers, node: Node, news: Arrived) -> None:
 def up_check(address: str, options: Options, wanted: Wanted, console: Console, data: DataFolder) -> int:
     """Prints hosts and findings; returns the exit code: 1 when a host is not fit or not like the others."""
     check_options(options)
-    with connected(address, data) as (link, nodes):
-        hosts = look_at(link, nodes, options, wanted, console)
-        print_hosts(hosts, f"Ray {link.ray_version} at {link.address}", console)
+    with connected(address, data) as (transport, nodes):
+        hosts = look_at(transport, nodes, options, wanted, console)
+        print_hosts(hosts, f"Ray {transport.ray_version} at {transport.address}", console)
     return int(any(finding.state == "fail" for finding in hosts.findings))
 
 

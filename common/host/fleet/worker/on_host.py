@@ -1,6 +1,6 @@
 """What Ray runs on a host: starts the agent of that host's own checkout, and carries its files and events away.
 
-Ray gets this module and shipper.py by value (ray_link.py): a host's Python path needs nothing of framewatt, and all that
+Ray gets this module and shipper.py by value (ray_process.py): a host's Python path needs nothing of framewatt, and all that
 measures is the checkout there. Standard library alone. Everything it yields is a dict with a `kind`:
 
     host      who answers: node (Ray's id), hostname, checkout, python, niceness, gpus (as Ray numbers them)

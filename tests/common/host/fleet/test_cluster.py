@@ -15,8 +15,8 @@ from rich.console import Console
 from analysis.database.open_runs import open_runs
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.sweep import run_sweep
-from common.host.fleet.head.targets import Seat, Work
-from common.host.fleet.transport.link import Changed, Link
+from common.host.fleet.head.targets import Target, Work
+from common.host.fleet.transport.connection import Changed, Transport
 from common.host.fleet.transport.simulated_host import work_keys
 from common.host.fleet.worker.on_host import AGENT
 from common.host.paths import DataFolder
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.fleet
 PLANNED = [f"MobileNetV3S_sleeper_fp32_b{size:04d}_host_single-stream_script_r0" for size in range(1, 6)]
 
 
-def check_seats(data: Path) -> dict[str, list[str]]:
-    """Seat -> its cells, sorted, doubles included; every one of them is whole."""
+def check_targets(data: Path) -> dict[str, list[str]]:
+    """Target -> its cells, sorted, doubles included; every one of them is whole."""
     found: dict[str, list[str]] = {}
     for run in runs_of(data):
         assert (run["folder"] / "attempts.csv").read_bytes().endswith(b"\n")
@@ -42,8 +42,8 @@ def check_seats(data: Path) -> dict[str, list[str]]:
             samples = read_rows(run["folder"] / "cells" / key / "samples.csv")
             assert (row["cell_key"], row["status"]) == (key, "ok")
             assert [int(sample["i"]) for sample in samples] == list(range(int(row["samples"])))
-        found.setdefault(run["fleet"]["seat"], []).extend(map(work_key, run["keys"]))
-    return {seat: sorted(keys) for seat, keys in found.items()}
+        found.setdefault(run["fleet"]["target"], []).extend(map(work_key, run["keys"]))
+    return {target: sorted(keys) for target, keys in found.items()}
 
 
 def agents(fleet: Fleet) -> dict[str, int]:
@@ -73,14 +73,14 @@ def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
     assert code == 0, said
     assert "[2/2] v100-north V100-1: sleeper fp32 batch" in said
     assert "median latency (ms)" in said, "the table comes by itself"
-    assert check_seats(data) == {"V100-1": PLANNED[:2]}
+    assert check_targets(data) == {"V100-1": PLANNED[:2]}
     (run,) = runs_of(data)
     assert run["finished_utc"]
     assert run["command"].startswith("program.py fleet sweep --address")
     assert run["model"]["hash"] == "0123456789ab"
     assert sorted(run["plan"]) == run["keys"]
-    facts = {name: run["fleet"][name] for name in ("accelerator", "seat", "attempt", "host")}
-    assert facts == {"accelerator": "V100", "seat": "V100-1", "attempt": 0, "host": "v100-north"}
+    facts = {name: run["fleet"][name] for name in ("accelerator", "target", "attempt", "host")}
+    assert facts == {"accelerator": "V100", "target": "V100-1", "attempt": 0, "host": "v100-north"}
     for host in fleet.hosts.values():
         assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == [], "nothing stays on a host"
         assert not (host.data / "results").exists()
@@ -124,8 +124,8 @@ def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(
     assert not agents(fleet)
     assert runs_of(data)[-1]["finished_utc"] is None
     assert {path: (path / "samples.csv").read_bytes() for path in kept} == kept
-    seats = check_seats(data)
-    assert {seat: len(set(keys)) for seat, keys in seats.items()} == {"A2-1": 2, "A2-2": 2}
+    targets = check_targets(data)
+    assert {target: len(set(keys)) for target, keys in targets.items()} == {"A2-1": 2, "A2-2": 2}
     for host in fleet.hosts.values():
         assert [path for path in host.data.glob("fleet/*") if path.is_dir()] == []
 
@@ -152,13 +152,13 @@ def test_a_cluster_that_wants_another_token(fleet: Fleet, data: Path) -> None:
 
 
 def test_the_simulated_fleet_of_selfbench_is_a_sweep_too(fleet: Fleet, data: Path) -> None:
-    work = Work({Seat("A2", number): tuple(work_keys(6)) for number in range(1, 5)})
+    work = Work({Target("A2", number): tuple(work_keys(6)) for number in range(1, 5)})
     order = Order("selfbench", "selfbench", 1, Options(), "gpu", "none")
     folder = DataFolder(data)
-    with Link(fleet.address, folder, ("-m", "common.host.fleet.transport.simulated_link")) as link:
-        (news,) = link.poll(30.0)
+    with Transport(fleet.address, folder, ("-m", "common.host.fleet.transport.simulated_ray")) as transport:
+        (news,) = transport.poll(30.0)
         assert isinstance(news, Changed)
-        result = run_sweep(order, work, None, link, news.nodes, {}, Console(quiet=True), folder.results)
+        result = run_sweep(order, work, None, transport, news.nodes, {}, Console(quiet=True), folder.results)
     assert (result.statuses, result.missing, result.errors) == ({"ok": 24}, {}, [])
     with open_runs(result.runs) as database:
         assert database.problems == []
@@ -169,18 +169,18 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path, closed_gate: Path) ->
     """Of two A2 one dies: the other does its cells. The only V100 dies: its cells are reported, and a new V100 does them."""
     sweep = fleet.start(data)
     wait_for(lambda: len(cells(data)) == 2)
-    victims = {run["fleet"]["seat"]: run["fleet"]["host"] for run in runs_of(data)}
+    victims = {run["fleet"]["target"]: run["fleet"]["host"] for run in runs_of(data)}
     assert set(agents(fleet)) == set(victims.values())
     for name in victims.values():
         fleet.hosts[name].kill()
     closed_gate.unlink()
     code, said = ended(sweep)
     assert code == 1, said
-    seats = check_seats(data)
-    assert seats["A2-1"] == PLANNED, "nothing lost, nothing doubled"
-    assert len(seats["V100-1"]) == 1
+    targets = check_targets(data)
+    assert targets["A2-1"] == PLANNED, "nothing lost, nothing doubled"
+    assert len(targets["V100-1"]) == 1
     assert f"V100-1: {len(PLANNED) - 1} cells are missing: {victims['V100-1']}: the host was lost" in said
-    lost, taken = [run for run in runs_of(data) if run["fleet"]["seat"] == "A2-1"]
+    lost, taken = [run for run in runs_of(data) if run["fleet"]["target"] == "A2-1"]
     assert lost["fleet"]["ended"]["reason"] == "the host was lost"
     assert lost["finished_utc"] is None
     assert (taken["fleet"]["attempt"], "ended" in taken["fleet"]) == (1, False)
@@ -194,7 +194,7 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path, closed_gate: Path) ->
     code, said = ended(fleet.start(data))
     assert code == 0, said
     assert f"{len(before)} of {2 * len(PLANNED)} cells are there" in said
-    assert check_seats(data) == {"A2-1": PLANNED, "V100-1": PLANNED}
+    assert check_targets(data) == {"A2-1": PLANNED, "V100-1": PLANNED}
     assert {path: (path / "samples.csv").read_bytes() for path in before} == before
     assert len({run["fleet"]["sweep"] for run in runs_of(data)}) == 1
     with open_runs([run["folder"] for run in runs_of(data)]) as database:

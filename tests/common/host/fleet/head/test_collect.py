@@ -26,7 +26,7 @@ def whole(**files: bytes) -> dict[str, Any]:
 @pytest.fixture
 def receiving(tmp_path: Path) -> Receiving:
     found = Receiving(tmp_path / "results" / "run")
-    found.take([piece("run.json", b'{"run": "elsewhere", "fleet": {"seat": "A2-1"}}')])
+    found.take([piece("run.json", b'{"run": "elsewhere", "fleet": {"target": "A2-1"}}')])
     return found
 
 
@@ -82,12 +82,12 @@ def test_a_key_that_is_a_path_is_refused(receiving: Receiving) -> None:
 
 def test_a_lost_attempt_says_so_in_its_run(receiving: Receiving) -> None:
     receiving.facts["host"] = "east"
-    receiving.take([piece("run.json", b'{"finished_utc": null, "fleet": {"seat": "A2-1"}}')])
+    receiving.take([piece("run.json", b'{"finished_utc": null, "fleet": {"target": "A2-1"}}')])
     receiving.cell(KEY, whole(cell=b"row\n"), [piece(f"cells/{KEY}/cell.csv", b"row\n")])
     receiving.end("the host was lost")
     description = json.loads((receiving.folder / "run.json").read_text())
     assert description["run"] == "run", "a run is called as its folder"
-    assert description["fleet"]["seat"] == "A2-1"
+    assert description["fleet"]["target"] == "A2-1"
     assert description["fleet"]["host"] == "east"
     assert description["fleet"]["ended"]["reason"] == "the host was lost"
     assert description["finished_utc"] is None

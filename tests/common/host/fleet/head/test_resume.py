@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.host.fleet.head.resume import find_earlier, request_digest
-from common.host.fleet.head.targets import Seat
+from common.host.fleet.head.targets import Target
 from common.host.plan.options import Options
 
 CELL = "M_good_fp32_b000{}_host_single-stream_script_gpu{}_r0"
@@ -26,10 +26,10 @@ def run(results: Path, name: str, fleet: dict[str, Any] | None, cells: list[str]
 
 def test_cells_of_all_runs_of_a_seat_are_done_whichever_gpu_they_ran_on(tmp_path: Path) -> None:
     of = {"sweep": "20261125-1", "request": "r", "seed": 5}
-    run(tmp_path, "a", {**of, "seat": "A2-1"}, [CELL.format(1, 0)])
-    run(tmp_path, "b", {**of, "seat": "A2-1"}, [CELL.format(2, 3)])
-    run(tmp_path, "c", {**of, "seat": "A2-2"}, [])
-    run(tmp_path, "d", {**of, "request": "other", "seat": "A2-1"}, [CELL.format(3, 0)])
+    run(tmp_path, "a", {**of, "target": "A2-1"}, [CELL.format(1, 0)])
+    run(tmp_path, "b", {**of, "target": "A2-1"}, [CELL.format(2, 3)])
+    run(tmp_path, "c", {**of, "target": "A2-2"}, [])
+    run(tmp_path, "d", {**of, "request": "other", "target": "A2-1"}, [CELL.format(3, 0)])
     run(tmp_path, "e", None, [CELL.format(4, 0)])
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "run.json").write_text("no JSON")
@@ -46,7 +46,7 @@ def test_cells_of_all_runs_of_a_seat_are_done_whichever_gpu_they_ran_on(tmp_path
 
 def test_of_several_sweeps_the_newest(tmp_path: Path) -> None:
     for day in ("20261124", "20261125", "20261123"):
-        run(tmp_path, day, {"sweep": day, "request": "r", "seed": 1, "seat": "A2-1"}, [])
+        run(tmp_path, day, {"sweep": day, "request": "r", "seed": 1, "target": "A2-1"}, [])
     earlier = find_earlier(tmp_path, "r")
     assert earlier is not None
     assert earlier.sweep == "20261125"
@@ -54,15 +54,17 @@ def test_of_several_sweeps_the_newest(tmp_path: Path) -> None:
 
 
 def test_equal_requests_are_equal_but_for_the_seed() -> None:
-    seats = [Seat("A2", 1), Seat("V100", 1)]
+    targets = [Target("A2", 1), Target("V100", 1)]
     options = Options(framework="onnxrt")
 
-    def digest(options: Options = options, code: str = "c", seats: list[Seat] = seats, content: bytes = b"x") -> str:
-        return request_digest(options, code, seats, {"image": ("cat.png", content)})
+    def digest(
+        options: Options = options, code: str = "c", targets: list[Target] = targets, content: bytes = b"x"
+    ) -> str:
+        return request_digest(options, code, targets, {"image": ("cat.png", content)})
 
-    assert digest(replace(options, seed=5)) == digest(seats=seats[::-1]) == digest()
+    assert digest(replace(options, seed=5)) == digest(targets=targets[::-1]) == digest()
     others = [
-        digest(replace(options, batch_sizes="1")), digest(code="d"), digest(seats=seats[:1]), digest(content=b"y"),
+        digest(replace(options, batch_sizes="1")), digest(code="d"), digest(targets=targets[:1]), digest(content=b"y"),
         digest(replace(options, runner="local")),
     ]  # fmt: skip
     assert len({digest(), *others}) == 6

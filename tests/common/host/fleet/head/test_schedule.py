@@ -9,15 +9,15 @@ import pytest
 
 from analysis.selfbench.fleet import decisions
 from common.host.fleet.head.schedule import BLIND_FAILURES, Schedule
-from common.host.fleet.head.targets import Seat
+from common.host.fleet.head.targets import Target
 from common.host.fleet.transport.cluster import Node
 
 EAST, WEST, NORTH = (Node("e", "east", gpus=1, accelerators=("A2",)), Node("w", "west", gpus=1, accelerators=("A2",)),
                      Node("n", "north", gpus=1, accelerators=("V100",)))  # fmt: skip
-A2, V100 = Seat("A2", 1), Seat("V100", 1)
+A2, V100 = Target("A2", 1), Target("V100", 1)
 
 
-def schedule(*nodes: Node, cells: dict[Seat, list[str]] | None = None) -> Schedule:
+def schedule(*nodes: Node, cells: dict[Target, list[str]] | None = None) -> Schedule:
     found = Schedule(cells or {A2: ["a", "b", "c"]})
     found.update_nodes(nodes)
     return found
@@ -26,8 +26,8 @@ def schedule(*nodes: Node, cells: dict[Seat, list[str]] | None = None) -> Schedu
 def test_a_seat_gets_one_task_with_all_its_cells_in_order() -> None:
     plan = schedule(EAST, NORTH, cells={A2: ["b", "a"], V100: ["c"]})
     first, second = plan.next()
-    assert (first.seat, first.cells, first.avoid) == (A2, ("b", "a"), ())
-    assert second.seat == V100
+    assert (first.target, first.cells, first.avoid) == (A2, ("b", "a"), ())
+    assert second.target == V100
     assert plan.next() == []
     assert not plan.done
 
@@ -84,18 +84,18 @@ def test_news_of_an_attempt_that_was_ended_no_longer_counts() -> None:
 
 def test_a_host_that_refuses_gets_nothing_more_of_the_sweep() -> None:
     """It would otherwise end every waiting task in a moment."""
-    plan = schedule(EAST, WEST, cells={A2: ["a"], Seat("A2", 2): ["a"]})
+    plan = schedule(EAST, WEST, cells={A2: ["a"], Target("A2", 2): ["a"]})
     first, second = plan.next()
     plan.started(first.attempt, "e")
     plan.ended(first.attempt, "no Docker engine answers")
     assert plan.withdraw() == [second.attempt], "it waits in Ray, which might choose the host that refuses"
     again = plan.next()
-    assert [one.seat for one in again] == [A2, Seat("A2", 2)]
+    assert [one.target for one in again] == [A2, Target("A2", 2)]
     assert all(one.avoid == ("e",) for one in again)
 
 
 def test_a_running_task_is_not_withdrawn() -> None:
-    plan = schedule(EAST, WEST, cells={A2: ["a"], Seat("A2", 2): ["a"]})
+    plan = schedule(EAST, WEST, cells={A2: ["a"], Target("A2", 2): ["a"]})
     first, second = plan.next()
     plan.started(first.attempt, "e")
     plan.started(second.attempt, "w")
@@ -116,10 +116,10 @@ def test_a_task_that_waits_for_a_host_that_is_gone_is_withdrawn_and_its_cells_re
 def test_a_host_that_joins_takes_what_was_given_up() -> None:
     plan = schedule(NORTH, cells={A2: ["a"], V100: ["b"]})
     (only,) = plan.next()
-    assert only.seat == V100
+    assert only.target == V100
     plan.update_nodes([NORTH, EAST])
     (late,) = plan.next()
-    assert late.seat == A2
+    assert late.target == A2
 
 
 def test_tasks_that_fail_before_they_are_anywhere_are_not_started_for_ever() -> None:
@@ -151,7 +151,7 @@ def test_a_host_that_was_not_fit_from_the_start_is_avoided() -> None:
 
 
 def test_after_a_stop_nothing_starts_but_what_arrives_counts() -> None:
-    plan = schedule(EAST, WEST, cells={A2: ["a", "b"], Seat("A2", 2): ["a"]})
+    plan = schedule(EAST, WEST, cells={A2: ["a", "b"], Target("A2", 2): ["a"]})
     first, second = plan.next()
     plan.started(first.attempt, "e")
     plan.stop()
@@ -169,68 +169,68 @@ def test_whatever_is_lost_each_cell_is_measured_once_or_reported(seed: int) -> N
     chance = random.Random(seed)
     kinds = ["A2", "V100", "H100"]
     nodes = {f"n{i}": Node(f"n{i}", f"host{i}", gpus=2, accelerators=(kinds[i % 3],)) for i in range(9)}
-    cells = {Seat(kind, number): [f"c{i}" for i in range(6)] for kind in kinds for number in range(1, 5)}
+    cells = {Target(kind, number): [f"c{i}" for i in range(6)] for kind in kinds for number in range(1, 5)}
     plan = Schedule(cells)
     plan.update_nodes(nodes.values())
-    waiting: dict[str, tuple[Seat, tuple[str, ...], tuple[str, ...]]] = {}
-    running: dict[str, tuple[Seat, str, list[str]]] = {}
-    dead: list[tuple[str, Seat, str]] = []
-    counted: dict[Seat, list[str]] = {seat: [] for seat in cells}
+    waiting: dict[str, tuple[Target, tuple[str, ...], tuple[str, ...]]] = {}
+    running: dict[str, tuple[Target, str, list[str]]] = {}
+    dead: list[tuple[str, Target, str]] = []
+    counted: dict[Target, list[str]] = {target: [] for target in cells}
 
     for turn in range(5000):
         for attempt in plan.withdraw():
             waiting.pop(attempt)
         for one in plan.next():
-            waiting[one.attempt] = (one.seat, one.cells, one.avoid)
+            waiting[one.attempt] = (one.target, one.cells, one.avoid)
         if plan.done:
             break
         what = chance.random()
         if waiting and what < 0.3:
             attempt = chance.choice(list(waiting))
-            seat, asked, avoid = waiting[attempt]
-            free = [n for n in nodes.values() if n.alive and n.accelerator == seat.accelerator and n.id not in avoid
+            target, asked, avoid = waiting[attempt]
+            free = [n for n in nodes.values() if n.alive and n.accelerator == target.accelerator and n.id not in avoid
                     and sum(at == n.id for _, at, _ in running.values()) < n.gpus]  # fmt: skip
             if free:
                 del waiting[attempt]
                 node = chance.choice(free).id
-                running[attempt] = (seat, node, list(asked))
+                running[attempt] = (target, node, list(asked))
                 assert plan.started(attempt, node)
         elif running and what < 0.9:
             attempt = chance.choice(list(running))
-            seat, node, asked = running[attempt]
+            target, node, asked = running[attempt]
             if asked:
                 key = asked.pop(0)
                 assert plan.finished(attempt, key)
-                counted[seat].append(key)
+                counted[target].append(key)
             else:
                 plan.ended(attempt)
                 del running[attempt]
         elif running and what < 0.93:
             attempt = chance.choice(list(running))
-            seat, node, asked = running.pop(attempt)
+            target, node, asked = running.pop(attempt)
             plan.ended(attempt, "it refuses")
-            dead += [(attempt, seat, key) for key in asked]
+            dead += [(attempt, target, key) for key in asked]
         elif what < 0.95 and sum(node.alive for node in nodes.values()) > 3:
             victim = chance.choice([node.id for node in nodes.values() if node.alive])
             nodes[victim] = replace(nodes[victim], alive=False)
             gone = plan.update_nodes(nodes.values())
             assert sorted(gone) == sorted(attempt for attempt, (_, at, _) in running.items() if at == victim)
             for attempt in gone:
-                seat, _, asked = running.pop(attempt)
+                target, _, asked = running.pop(attempt)
                 plan.ended(attempt, "the host was lost")
-                dead += [(attempt, seat, key) for key in asked]
+                dead += [(attempt, target, key) for key in asked]
         elif what < 0.96:
             name = f"late{turn}"
             nodes[name] = Node(name, name, gpus=1, accelerators=(chance.choice(kinds),))
             plan.update_nodes(nodes.values())
         elif dead:
-            attempt, seat, key = chance.choice(dead)
+            attempt, target, key = chance.choice(dead)
             assert not plan.finished(attempt, key)
     assert plan.done
     missing = plan.unfinished()
-    for seat, keys in cells.items():
-        assert sorted(counted[seat] + list(missing.get(seat, ((), ()))[0])) == sorted(keys)
-        assert len(set(counted[seat])) == len(counted[seat])
+    for target, keys in cells.items():
+        assert sorted(counted[target] + list(missing.get(target, ((), ()))[0])) == sorted(keys)
+        assert len(set(counted[target])) == len(counted[target])
 
 
 def test_the_decisions_of_selfbench_come_to_an_end() -> None:

@@ -20,13 +20,13 @@ from common.host.fleet.head.collect import Receiving
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.outcome import finish
 from common.host.fleet.head.sweep import Result, run_sweep
-from common.host.fleet.head.targets import Seat, Work
+from common.host.fleet.head.targets import Target, Work
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Arrived, Changed, LinkLost, News, Over
+from common.host.fleet.transport.connection import Arrived, Changed, News, Over, TransportLost
 from common.host.plan.options import Options
 
 EAST, WEST = (Node(name[0], name, gpus=1, accelerators=("A2",)) for name in ("east", "west"))
-SEAT = Seat("A2", 1)
+TARGET = Target("A2", 1)
 ROW = b"row\n"
 Reply = Callable[["FakeTransport", str, Mapping[str, Any]], None]
 
@@ -119,10 +119,10 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Result]
     def go(
         transport: FakeTransport,
         nodes: tuple[Node, ...] = (EAST, WEST),
-        seats: tuple[Seat, ...] = (SEAT,),
+        targets: tuple[Target, ...] = (TARGET,),
         **order: Any,
     ) -> Result:
-        work = Work({seat: tuple(f"M_v_fp32_b000{i}_host_s_script_r0" for i in range(1, 5)) for seat in seats})
+        work = Work({target: tuple(f"M_v_fp32_b000{i}_host_s_script_r0" for i in range(1, 5)) for target in targets})
         transport.at_once = request.param
         console = Console(file=io.StringIO(), width=200)
         asked = Order("s1", "r", 3, Options(), "gpu", "code", **order)
@@ -256,7 +256,7 @@ def test_ctrl_c_stops_hosts_and_withdraws_what_waits(run: Callable[..., Result],
         pass
 
     transport = FakeTransport([interrupted, waits])
-    result = run(transport, nodes=(EAST,), seats=(SEAT, Seat("A2", 2)))
+    result = run(transport, nodes=(EAST,), targets=(TARGET, Target("A2", 2)))
     assert result.interrupted
     assert transport.stopped == [{"e": ["s1/A2-1/0"]}]
     assert transport.cancelled == ["A2-2/0"]
@@ -288,7 +288,7 @@ def test_ctrl_c_while_files_are_written_waits_for_them(
 def test_without_the_head_what_is_here_stays_and_one_line_says_so(run: Callable[..., Result], tmp_path: Path) -> None:
     def ends(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
         works("e", 1, ends=False)(transport, attempt, spec)
-        transport.coming.append(LinkLost("the connection to Ray at h:1 is lost"))
+        transport.coming.append(TransportLost("the connection to Ray at h:1 is lost"))
 
     result = run(FakeTransport([ends]))
     assert result.errors == ["the connection to Ray at h:1 is lost"]
@@ -298,8 +298,8 @@ def test_without_the_head_what_is_here_stays_and_one_line_says_so(run: Callable[
 
 
 def test_two_seats_on_one_gpu_are_told(run: Callable[..., Result]) -> None:
-    """More seats than free GPUs: Ray lets the second wait for the first one's."""
-    result = run(FakeTransport([works("e")]), seats=(SEAT, Seat("A2", 2)))
+    """More targets than free GPUs: Ray lets the second wait for the first one's."""
+    result = run(FakeTransport([works("e")]), targets=(TARGET, Target("A2", 2)))
     assert result.missing == {}
     assert "A2-2 is measured on the same GPU as A2-1 (east)" in result.said  # type: ignore[attr-defined]
 

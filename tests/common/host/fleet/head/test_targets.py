@@ -1,4 +1,4 @@
-"""From what the cluster has and what is typed to seats and their cells."""
+"""From what the cluster has and what is typed to targets and their cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.host.devices import Device
-from common.host.fleet.head.targets import Seat, Wanted, choose_accelerators, make_seats, plan_work
+from common.host.fleet.head.targets import Target, Wanted, choose_accelerators, make_targets, plan_work
 from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
@@ -49,9 +49,9 @@ def test_an_accelerator_that_is_not_there_is_one_line(nodes: list[Node], named: 
 
 
 def test_seats_by_number_and_all() -> None:
-    assert make_seats(Wanted(), ["A2", "V100"], NODES) == [Seat("A2", 1), Seat("V100", 1)]
-    assert make_seats(Wanted(per_accelerator="3"), ["A2"], NODES) == [Seat("A2", n) for n in (1, 2, 3)]
-    assert [seat.name for seat in make_seats(Wanted(per_accelerator="all"), ["A2", "V100"], NODES)] == [
+    assert make_targets(Wanted(), ["A2", "V100"], NODES) == [Target("A2", 1), Target("V100", 1)]
+    assert make_targets(Wanted(per_accelerator="3"), ["A2"], NODES) == [Target("A2", n) for n in (1, 2, 3)]
+    assert [target.name for target in make_targets(Wanted(per_accelerator="all"), ["A2", "V100"], NODES)] == [
         "A2-1", "A2-2", "A2-3", "V100-1",
     ]  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_seats_by_number_and_all() -> None:
 )
 def test_more_gpus_than_there_are_is_one_line(count: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        make_seats(Wanted(per_accelerator=count), ["A2"], NODES)
+        make_targets(Wanted(per_accelerator=count), ["A2"], NODES)
 
 
 def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tm
     images = load_images(tmp_path)
     gpu = Device("gpu0", "gpu", "NVIDIA A2", "GPU-1", {"compute_capability": "8.6"})
     options = Options(batch_sizes="1,2,4,8,16", replicates=2)
-    seats = [Seat("A2", 1), Seat("A2", 2)]
-    work = plan_work(options, images, seats, {"A2": gpu}, 7, Console(quiet=True))
-    first, second = (work.cells[seat] for seat in seats)
+    targets = [Target("A2", 1), Target("A2", 2)]
+    work = plan_work(options, images, targets, {"A2": gpu}, 7, Console(quiet=True))
+    first, second = (work.cells[target] for target in targets)
     assert work.total == 40
     assert sorted(first) == sorted(second)
     assert first != second
-    assert plan_work(options, images, seats, {"A2": gpu}, 7, Console(quiet=True)) == work
-    assert plan_work(options, images, seats, {"A2": gpu}, 8, Console(quiet=True)) != work
+    assert plan_work(options, images, targets, {"A2": gpu}, 7, Console(quiet=True)) == work
+    assert plan_work(options, images, targets, {"A2": gpu}, 8, Console(quiet=True)) != work
 
     # The host's own plan for the GPU that it gives is the same, whatever the GPU's number.
     from dataclasses import replace
@@ -90,7 +90,7 @@ def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tm
     from common.host.bench.command import request_of
 
     request = request_of(options, images, [replace(gpu, name="gpu5", uuid="GPU-9")], Console(quiet=True))
-    plan = make_plan(request, seats[0].seed(7))
+    plan = make_plan(request, targets[0].seed(7))
     part = Part("run", frozenset(first[:3]), "", {})
     assert [work_key(key) for key in planned_keys(plan)] == list(first)
     assert sorted(work_key(key) for key in planned_keys(part.of(plan))) == sorted(first[:3])
@@ -104,7 +104,7 @@ def test_a_variant_that_a_type_of_gpu_cannot_run_is_not_planned_for_it() -> None
         for name, capability in (("V100", "7.0"), ("H100", "9.0"))
     }
     console = Console(file=io.StringIO(), width=200)
-    work = plan_work(options, load_images(IMAGES), [Seat("V100", 1), Seat("H100", 1)], devices, 1, console)
+    work = plan_work(options, load_images(IMAGES), [Target("V100", 1), Target("H100", 1)], devices, 1, console)
     assert "V100: onnxrt is left out: " in console.file.getvalue()  # type: ignore[attr-defined]
-    planned = {seat.accelerator: {key.split("_")[1] for key in keys} for seat, keys in work.cells.items()}
+    planned = {target.accelerator: {key.split("_")[1] for key in keys} for target, keys in work.cells.items()}
     assert "onnxrt" in planned["H100"] - planned["V100"]

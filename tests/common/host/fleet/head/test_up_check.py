@@ -19,7 +19,7 @@ from common.host.fleet.head.sweep import refuse
 from common.host.fleet.head.targets import Wanted
 from common.host.fleet.head.up_check import Hosts, _Answers, _learn, check_options, print_hosts, read_inputs
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Arrived
+from common.host.fleet.transport.connection import Arrived
 from common.host.fleet.worker.facts import Facts
 from common.host.paths import DataFolder
 from common.host.plan.options import Options

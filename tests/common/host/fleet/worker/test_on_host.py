@@ -48,7 +48,7 @@ def spec(checkout: Path) -> Spec:
         return {
             "attempt": "test/A2-1/0", "device": "cpu", "code": code_digest((checkout / "common", checkout / "images")),
             "options": asdict(options), "run": "20261125-120000_A2-1-0", "cells": KEYS, "command": "invoke fleet sweep",
-            "facts": {"sweep": "test", "seat": "A2-1"}, "model_hash": "", "seed": 3, **changes,
+            "facts": {"sweep": "test", "target": "A2-1"}, "model_hash": "", "seed": 3, **changes,
         }  # fmt: skip
 
     return make
@@ -84,7 +84,7 @@ def test_a_run_is_carried_away_whole_and_nothing_stays(host: Path, spec: Spec, t
     folder = rebuilt(messages, tmp_path / "head" / "20261125-120000_A2-1-0")
     description = json.loads((folder / "run.json").read_text())
     assert description["finished_utc"]
-    assert description["fleet"] == {"sweep": "test", "seat": "A2-1"}
+    assert description["fleet"] == {"sweep": "test", "target": "A2-1"}
     assert description["command"] == "invoke fleet sweep"
     assert sorted(path.name for path in folder.iterdir()) == ["attempts.csv", "cells", "jobs", "logs", "run.json"]
     for key in description["plan"]:
@@ -139,7 +139,7 @@ def test_what_a_host_cannot_do_is_one_line_and_leaves_nothing(
 def test_a_checkout_from_before_the_fleet_is_named(host: Path, spec: Spec, tmp_path: Path) -> None:
     old = tmp_path / "old" / "common" / "host"
     old.mkdir(parents=True)
-    (old / "bench.py").touch()
+    (old / "paths.py").touch()
     (end,) = [message for message in everything(spec(checkout=str(tmp_path / "old"))) if message["kind"] == "end"]
     assert "its agent ended with exit code 1" in end["refused"]
     assert "common.host.fleet" in end["refused"]

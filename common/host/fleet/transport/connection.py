@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, held by a process of its own (ray_link.py), as the rest of framewatt sees it.
+"""The connection to a Ray cluster, held by a process of its own (ray_process.py), as the rest of framewatt sees it.
 
 A process of its own, because Ray's driver prints to standard output when it likes, waits minutes for an address at which
 nobody is, and ends its process when the head is gone. Here each of these is one line, and what was collected stays.
@@ -59,7 +59,7 @@ class Changed:
 News = Arrived | Over | Changed
 
 
-class LinkLost(Exception):
+class TransportLost(Exception):
     """The process that talks to Ray is gone, or Ray's head is; one line."""
 
 
@@ -85,7 +85,7 @@ def parse_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def knock(host: str, port: int) -> None:
+def probe(host: str, port: int) -> None:
     """Raises UserError when nobody listens there."""
     try:
         socket.create_connection((host, port), KNOCK_SECONDS).close()
@@ -113,15 +113,15 @@ def raylet_runs_here(processes: Path = Path("/proc")) -> bool:
     return False
 
 
-class Link:
+class Transport:
     """An open connection. command: how the process is started (tests and the simulation have their own)."""
 
     def __init__(
-        self, address: str, data: DataFolder, command: Sequence[str] = ("-m", "common.host.fleet.transport.ray_link")
+        self, address: str, data: DataFolder, command: Sequence[str] = ("-m", "common.host.fleet.transport.ray_process")
     ) -> None:
         """Raises UserError when there is no Ray at the address, or it does not take us."""
         host, port = parse_address(address)
-        knock(host, port)
+        probe(host, port)
         if not raylet_runs_here():
             raise UserError(
                 f"this machine has not joined the cluster at {host}:{port}: "
@@ -196,19 +196,19 @@ class Link:
         try:
             self._connection.send(command)
         except (OSError, ValueError) as error:
-            raise LinkLost(self._reason()) from error
+            raise TransportLost(self._reason()) from error
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
     def poll(self, seconds: float) -> list[News]:
-        """What came in, waiting at most so long for the first of it. Raises LinkLost."""
+        """What came in, waiting at most so long for the first of it. Raises TransportLost."""
         found: list[News] = []
         try:
             while self._connection.poll(0 if found else seconds) and len(found) < 1000:
                 found += self._connection.recv()
         except (EOFError, OSError) as error:
             if not found:
-                raise LinkLost(self._reason()) from error
+                raise TransportLost(self._reason()) from error
         return found
 
     def _reason(self) -> str:
@@ -230,7 +230,7 @@ class Link:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Link:
+    def __enter__(self) -> Transport:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.fleet.transport import link
-from common.host.fleet.transport.link import Link, knock, need_ray, parse_address, raylet_runs_here, with_advice
+from common.host.fleet.transport import connection
+from common.host.fleet.transport.connection import (
+    Transport,
+    need_ray,
+    parse_address,
+    probe,
+    raylet_runs_here,
+    with_advice,
+)
 from common.host.paths import DataFolder
 
 
@@ -47,30 +54,30 @@ def test_nobody_at_the_address() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(UserError, match=rf"there is no Ray at 127.0.0.1:{port} \(connection refused\)"):
-            knock("127.0.0.1", port)
+            probe("127.0.0.1", port)
     with pytest.raises(UserError, match=r"there is no Ray at no-such-host\.invalid:6379"):
-        knock("no-such-host.invalid", 6379)
+        probe("no-such-host.invalid", 6379)
 
 
 def test_somebody_else_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself would try for two minutes."""
     monkeypatch.setenv("FRAMEWATT_FLEET_CONNECT_SECONDS", "3")
-    monkeypatch.setattr(link, "CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr(link, "raylet_runs_here", lambda: True)
+    monkeypatch.setattr(connection, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "raylet_runs_here", lambda: True)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(
             UserError, match=f"somebody listens at 127.0.0.1:{port}, but it does not behave like Ray's head"
         ):
-            Link(f"127.0.0.1:{port}", DataFolder(tmp_path))
+            Transport(f"127.0.0.1:{port}", DataFolder(tmp_path))
 
 
 def test_a_machine_that_is_no_part_of_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "raylet_runs_here", lambda: False)
+    monkeypatch.setattr(connection, "raylet_runs_here", lambda: False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UserError, match=f"this machine has not joined the cluster at 127.0.0.1:{port}: ray start"):
-            Link(f"127.0.0.1:{port}", DataFolder(tmp_path))
+            Transport(f"127.0.0.1:{port}", DataFolder(tmp_path))
 
 
 def test_a_raylet_is_known_by_its_program(tmp_path: Path) -> None:

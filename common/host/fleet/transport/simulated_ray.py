@@ -1,4 +1,4 @@
-"""A Ray link whose hosts are simulated: `selfbench.py` measures everything between a host's messages and the table with it.
+"""A Ray cluster whose hosts are simulated: `selfbench.py` measures everything between a host's messages and the table with it.
 
 GPUs are logical: a few actors hold all of them (`num_gpus`), and each is asked for one stream of messages per GPU, such as
 on_host.py would send for a run of no-op cells. The messages, Ray's streams of them, and the driver are the real ones.
@@ -14,8 +14,8 @@ from typing import Any
 import ray
 
 from common.host.fleet.transport import simulated_host as selfbench_host
-from common.host.fleet.transport.link import connection_from
-from common.host.fleet.transport.ray_link import AHEAD, RayLink, connect
+from common.host.fleet.transport.connection import connection_from
+from common.host.fleet.transport.ray_process import AHEAD, RayProcess, connect
 
 #: actors that share the simulated GPUs
 ACTORS = 2
@@ -27,7 +27,7 @@ class SimulatedHosts:
             yield message
 
 
-class SimulatedLink(RayLink):
+class SimulatedRay(RayProcess):
     """Sends each task to an actor instead of to a host."""
 
     _actors: Sequence[Any] = ()
@@ -54,7 +54,7 @@ def main() -> None:
     connection.send(answer)
     if answer[0] == "welcome":
         with suppress(EOFError, OSError):
-            SimulatedLink(connection).run()
+            SimulatedRay(connection).run()
     ray.shutdown()
 
 

@@ -1,6 +1,8 @@
-"""`python -m common.host.fleet.transport.ray_link ADDRESS DESCRIPTOR`: the one process that knows Ray; link.py starts and explains it.
+"""`python -m common.host.fleet.transport.ray_process ADDRESS DESCRIPTOR`: the one process that knows Ray.
 
-Takes commands (tuples, see Link) and gives lists of news, both through the descriptor. Tasks are generators of on_host.py:
+Started and explained by connection.py.
+
+Takes commands (tuples, see Transport) and gives lists of news, both through the descriptor. Tasks are generators of on_host.py:
 each message is an object of Ray's, small ones inside the answer, large ones fetched from the host's object store.
 Ray never tries a task again (max_retries=0): which cell is measured anew, and where, is decided by schedule.py.
 """
@@ -23,7 +25,7 @@ from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from common.host.fleet.transport.cluster import Node
-from common.host.fleet.transport.link import Arrived, Changed, News, Over, connection_from
+from common.host.fleet.transport.connection import Arrived, Changed, News, Over, connection_from
 from common.host.fleet.worker import on_host, shipper
 
 #: the cluster is looked at this often, in s
@@ -37,7 +39,7 @@ AHEAD = 16
 PREFIX = "accelerator_type:"
 
 
-class RayLink:
+class RayProcess:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._streams: dict[str, Any] = {}
@@ -203,7 +205,7 @@ def main() -> None:
         connection.send(answer)
     if answer[0] == "welcome":
         with suppress(EOFError, OSError):
-            RayLink(connection).run()
+            RayProcess(connection).run()
     ray.shutdown()
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fleet
 @pytest.fixture
 def ray_link() -> ModuleType:
     pytest.importorskip("ray", reason="Ray is not installed")
-    return importlib.import_module("common.host.fleet.transport.ray_link")
+    return importlib.import_module("common.host.fleet.transport.ray_process")
 
 
 def described(node: str, name: str, host: str, alive: bool = True, **resources: float) -> dict[str, Any]:
