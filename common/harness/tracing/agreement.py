@@ -45,7 +45,7 @@ def main(arguments: List[str]) -> int:
     found = {}
     for side in ("cupti", "own"):
         command = [sys.executable, "-m", "common.harness.tracing.agreement", *arguments, "--side", side]
-        output = subprocess.run(command, stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
         found[side] = json.loads(output.strip().splitlines()[-1])
         print(
             f"{side}: {found[side]['us']:.1f} us an inference on the GPU, {found[side]['pieces']:.1f} pieces ({found[side]['what']})"
@@ -84,7 +84,7 @@ def _by_cupti(given: Any) -> Dict[str, Any]:
         torch.cuda.init()
     recorder = cupti_activity.attach()
     adapter = _adapter(given)
-    recorder.run = adapter.run if IMAGES[given.variant] == "torch" else _without_graph(adapter)  # type: ignore[method-assign]
+    recorder.run = adapter.run if IMAGES[given.variant] == "torch" else _without_graph(adapter)
     trace = tracing.trace(adapter.run, recorder, RUNS, 30.0)
     kinds = ("kernel", "memcpy", "memset") if IMAGES[given.variant] == "torch" else ("kernel",)
     records = [record for record in trace.recording.records if record.kind in kinds]
