@@ -66,7 +66,8 @@ NAMES = {
     ],
     "reduction and pooling": [
         "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps<float>>>",
-        "triton_per_fused_mean_4", "triton_red_fused_sum_7", "input_reduce_fusion", "wrapped_reduce-window.1", "input_add_reduce_fusion",
+        "triton_per_fused_mean_4", "triton_red_fused_sum_7", "input_reduce_fusion",
+        "wrapped_reduce-window.1", "input_add_reduce_fusion",
         "void cudnn::pooling_fw_4d_kernel<float>", "void tensorflow::functor::RowReduceKernel<float*>",
         "void (anonymous namespace)::softmax_warp_forward<float, float, 10>", "GlobalAveragePool", "ReduceMean",
         "Softmax", "_MklSoftmax", "Mean", "aten::mean", "aten::sum", "aten::_softmax",
