@@ -24,7 +24,7 @@ from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
-from common.host.runs.find import is_a_run, run_folders
+from common.host.runs.find import is_a_run, run_folders, run_or_cell
 from common.host.runs.run import has_ok_cell
 from common.text import visible
 
@@ -171,6 +171,60 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
     console = default_console()
     bound = bound_of(given["max_p99_ms"], given["longest_try"], given["quick"])
     print_results(find_peaks(Options.of(given), bound, console, DataFolder.default()), bound, console)
+
+
+EXPLAIN_OPTIONS = (
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
+    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed",
+)  # fmt: skip
+
+
+@task(
+    iterable=["run"],
+    help=help_of(
+        Options,
+        only=EXPLAIN_OPTIONS,
+        run="a run to explain, or two runs or cells (RUN/CELL) whose difference to explain; as bare words too; default: measure anew",
+        batch_sizes="images in one inference, comma list; default: 1,32",
+        min_seconds="a measured window lasts at least this long, in s; default: 3",
+        max_seconds="and at most this long, in s; default: 6",
+        trace="also a file in Chrome's trace format, which Perfetto opens; default: none",
+    ),
+    auto_shortflags=False,
+)
+@for_people
+@takes(Options, only=EXPLAIN_OPTIONS, run=[], trace="")
+def explain(_context: Context, given: dict[str, Any]) -> None:
+    """Why a framework takes its time: kernels, copies and gaps of an inference. Exit code 1: nothing could be recorded."""
+    from analysis.explain import Side, is_traced
+    from analysis.explain import explain as explain_runs
+    from common.host.bench.traced import options_of_run, traced
+
+    console, data = default_console(), DataFolder.default()
+    options = Options.of(given)
+    trace = Path(given["trace"]) if given["trace"] else None
+    sides = [Side(*side) for word in given["run"] for side in run_or_cell(word, data)]
+    if len(sides) == 1 and not is_traced(sides[0].run):
+        options, sides = options_of_run(sides[0].run, options), []
+    if not sides:
+        if not options.framework:
+            raise UserError(
+                "which framework? give --framework NAME[,NAME], or the name of a run; invoke frameworks lists them"
+            )
+        outcome = bench(traced(options), console, data)
+        for message in outcome.errors:
+            print(f"error: {message}", file=sys.stderr)
+        if outcome.interrupted:
+            console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
+            sys.exit(130)
+        sides = [Side(outcome.run.folder)] if is_traced(outcome.run.folder) else []
+        if not sides:
+            _analyze([outcome.run.folder], console, data)
+            raise UserError("no cell was measured to its end, so none can be explained; the table says why")
+    out = data.report / f"explain-{'-'.join(dict.fromkeys(side.run.name for side in sides))}"
+    code = explain_runs(sides, out, console, trace=trace, cache=data.cache / "analysis")
+    if code:
+        sys.exit(code)
 
 
 VERIFY_OPTIONS = (

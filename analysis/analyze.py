@@ -11,7 +11,7 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.text import Text
 
-from analysis import style
+from analysis import explain, style
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.comparisons import side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
@@ -103,7 +103,14 @@ def analyze(
                 page = out / "report.html"
                 page.write_text(
                     report.render(
-                        database, rows, every, drawings, intervals, command=_again("analyze", runs), compared=compared
+                        database,
+                        rows,
+                        every,
+                        drawings,
+                        intervals,
+                        command=_again("analyze", runs),
+                        compared=compared,
+                        explained=explain.of_runs(database, out / "plots"),
                     ),
                     encoding="utf-8",
                 )
@@ -168,7 +175,17 @@ def write_report(
             options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
             command = _again("report", runs, *options)
             page.write_text(
-                report.render(database, rows, every, drawings, intervals, comparison, command, compared),
+                report.render(
+                    database,
+                    rows,
+                    every,
+                    drawings,
+                    intervals,
+                    comparison,
+                    command,
+                    compared,
+                    explain.of_runs(database, out / "plots"),
+                ),
                 encoding="utf-8",
             )
         except OSError as error:

@@ -42,6 +42,10 @@ class Settings:
     cell_timeout_s: float = 900.0
     #: inferences of the `device` phase, where the framework can tell device time
     device_time_runs: int = 50
+    #: inferences that are recorded kernel by kernel after all else, and as many without to compare with; 0: none (`invoke explain`)
+    trace_runs: int = 0
+    #: fewer of them, but at least 3, where they would take longer than this together
+    trace_seconds: float = 5.0
     #: server scenario: how long a query may wait for others to share its inference; 0 takes those that are there
     batch_window_ms: float = 0.0
     #: before each cell, wait until the GPU is no hotter than this, in C; None does not wait

@@ -150,7 +150,7 @@ PHASES = _columns(
         "VARCHAR",
         "",
         "key",
-        "import, convert, load, compile, first, parity, idle_before, warmup, measure, device or idle",
+        "import, convert, load, compile, first, parity, idle_before, warmup, measure, device, idle or trace",
     ),
     ("start_ns", "BIGINT", "ns", "instant", "begin of the phase on CLOCK_MONOTONIC"),
     ("end_ns", "BIGINT", "ns", "instant", "end of the phase; empty in the phase in which a worker died"),
@@ -182,6 +182,51 @@ DEVICE_TIMES = _columns(
     ("start_ns", "BIGINT", "ns", "instant", "begin of the inference on the host's clock"),
     ("end_ns", "BIGINT", "ns", "instant", "end of the inference on the host's clock"),
     ("device_ns", "BIGINT", "ns", "gauge", "the device's own time for it, by the framework's events"),
+)
+
+# The traced window comes after the measured one and apart from it; nothing else in a run is taken while tracing.
+TRACE = _columns(
+    ("source", "VARCHAR", "", "text", "what recorded: cupti, or the framework's own profiler"),
+    ("source_version", "VARCHAR", "", "text", "its version"),
+    (
+        "message",
+        "VARCHAR",
+        "",
+        "text",
+        "why nothing could be recorded and the cure, or what the records lack; else empty",
+    ),
+    ("records", "BIGINT", "", "count", "rows of kernels.csv"),
+    ("dropped", "BIGINT", "", "count", "records that the recorder lost for want of room; empty where it does not tell"),
+    ("clock_error_ns", "BIGINT", "ns", "gauge", "largest error of the recorder's clock against CLOCK_MONOTONIC"),
+)
+
+TRACED = _columns(
+    ("i", "BIGINT", "", "key", "number of the inference among those of its `traced`, from 0"),
+    ("traced", "BIGINT", "", "key", "1: while recording; 0: the same loop without, before and after, to compare with"),
+    ("start_ns", "BIGINT", "ns", "instant", "begin of the inference"),
+    ("end_ns", "BIGINT", "ns", "instant", "end of the inference"),
+)
+
+KERNELS = _columns(
+    ("i", "BIGINT", "", "key", "number of the record, from 0, by start"),
+    ("inference", "BIGINT", "", "key", "i of the traced inference in which it began; empty between two of them"),
+    (
+        "kind",
+        "VARCHAR",
+        "",
+        "text",
+        "on a GPU kernel, memcpy, memset; on a CPU operator, dispatch (an operator's own time around those that it calls); "
+        "calls of the host: launch, graph_launch, copy_call, sync",
+    ),
+    ("name", "VARCHAR", "", "text", "name of the kernel (demangled), operator or call"),
+    ("detail", "VARCHAR", "", "text", "memcpy: H2D, D2H, D2D, P2P or other; operator: its node in the model"),
+    ("stream", "BIGINT", "", "key", "stream of the GPU; thread of the host, numbered from 0"),
+    ("start_ns", "BIGINT", "ns", "instant", "begin, on CLOCK_MONOTONIC"),
+    ("end_ns", "BIGINT", "ns", "instant", "end, on CLOCK_MONOTONIC"),
+    ("bytes", "BIGINT", "bytes", "gauge", "bytes copied or set; else empty"),
+    ("graph", "BIGINT", "", "key", "CUDA graph that it belongs to; empty outside of graphs"),
+    ("graph_node", "BIGINT", "", "key", "node of that graph"),
+    ("correlation", "BIGINT", "", "key", "the same for a call and what it started; operator: the same for its parts"),
 )
 
 POWER = _columns(
@@ -243,6 +288,9 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
     "phases.csv": PHASES,
     "samples.csv": SAMPLES,
     "device_times.csv": DEVICE_TIMES,
+    "trace.csv": TRACE,
+    "traced.csv": TRACED,
+    "kernels.csv": KERNELS,
     "passes.csv": PASSES,
     "quantiles.csv": QUANTILES,
     "energy.csv": ENERGY,
@@ -262,7 +310,11 @@ PHASE_NAMES = (
     "measure",
     "device",
     "idle",
+    "trace",
 )
+RECORD_KINDS = (
+    "kernel", "memcpy", "memset", "operator", "dispatch", "launch", "graph_launch", "copy_call", "sync",
+)  # fmt: skip
 STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-dynamic")
 IO_MODES = ("host", "device")

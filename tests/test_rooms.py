@@ -36,6 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("analysis/comparisons",),
     ("analysis/plots",),
     ("analysis/output",),
+    ("analysis/explain.py",),
     ("analysis/analyze.py", "analysis/selfbench"),
     ("analysis/compose_report.py",),
     ("tasks.py",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,24 @@ from common.host import regular_files
 VIEWS = {
     "samples": ("sample", "samples.csv", "sample_source"),
     "device_times": ("device_time", "device_times.csv", "device_time_source"),
+    "kernels": ("kernel", "kernels.csv", "kernel_source"),
     "power": ("power", "power.csv", "power_source"),
     "attempts": ("attempt", "attempts.csv", "attempt_source"),
 }
 
 
+#: What kernels and operators are called, and the class that the name tells: the first pattern that matches.
+KERNEL_CLASSES = Path(__file__).parents[1] / "kernel_classes.csv"
+
+
 #: Views that are made of one of these.
-_ALSO = {"power": ("power_by_meter", "meter_joules")}
+_ALSO = {
+    "power": ("power_by_meter", "meter_joules"),
+    "kernels": (
+        "device_records", "record_shares", "idle_shares", "time_by_class", "time_by_kernel", "host_calls", "explained",
+        "kernel_names",
+    ),
+}  # fmt: skip
 
 
 def names(view: str, sql: str) -> bool:
@@ -53,6 +64,7 @@ def declare(database: Database) -> None:
         connection.execute(f"SET VARIABLE {kind}_columns = $1", [schema.duckdb_columns(file_name)])
         connection.execute(f"SET VARIABLE {kind}_none = $1", [str(path)])
         database.set_paths(kind, [])
+    connection.execute("SET VARIABLE kernel_class_path = $1", [str(KERNEL_CLASSES)])
     connection.execute("SET VARIABLE renamed = NULL::MAP(VARCHAR, VARCHAR)")
 
 
@@ -65,11 +77,16 @@ def put_to_sleep(database: Database) -> None:
 def wake(database: Database, view: str) -> None:
     """Lets the view find its files. What is wrong with them goes to `database.problems`."""
     kind, _, source = VIEWS[view]
-    columns = "path, run, cell_key" if view in ("samples", "device_times") else "path, run, ''"
+    columns = "path, run, cell_key" if view in ("samples", "device_times", "kernels") else "path, run, ''"
     rows = database.connection.execute(f"SELECT {columns} FROM {source}").fetchall()
     # they were files when the run was read; a link that has come since would be followed
     rows = [row for row in rows if regular_files.kind_of(row[0]) is None]
-    check = {"device_times": _check_device_times, "attempts": _check_attempts}.get(view)
+    checks: dict[str, Callable[[Database, Sequence[_Row]], list[str]]] = {
+        "device_times": _check_device_times,
+        "attempts": partial(_check_by_pattern, "attempts.csv"),
+        "kernels": partial(_check_by_pattern, "kernels.csv"),
+    }
+    check = checks.get(view)
     paths = check(database, rows) if check else [path for path, _, _ in rows]
     database.set_paths(kind, paths)
     if database.renamed:
@@ -107,14 +124,14 @@ def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
     return paths
 
 
-def _check_attempts(database: Database, rows: Sequence[_Row]) -> list[str]:
+def _check_by_pattern(file_name: str, database: Database, rows: Sequence[_Row]) -> list[str]:
     paths = []
-    for path, run, _ in rows:
+    for path, run, cell_key in rows:
         try:
-            sound = sound_files.match("attempts.csv", regular_files.read(path, reading.MOST_BYTES["attempts.csv"]))
+            sound = sound_files.match(file_name, regular_files.read(path, reading.MOST_BYTES[file_name]))
         except OSError:
             sound = None
-        paths.append(path if sound else _repaired(database, "attempts.csv", path, run, ""))
+        paths.append(path if sound else _repaired(database, file_name, path, run, cell_key))
     return paths
 
 

@@ -33,6 +33,7 @@ BATCH_BYTES = 64 * 2**20
 SOURCES = {
     "sample_source": ("run", "cell_key"),
     "device_time_source": ("run", "cell_key"),
+    "kernel_source": ("run", "cell_key"),
     "power_source": ("run", "boot"),
     "attempt_source": ("run",),
 }
@@ -190,6 +191,7 @@ def _insert(database: Database, batch: Batch) -> None:
     sources: dict[str, Sequence[Sequence[str]]] = {
         "sample_source": [(path, run, key) for path, (run, key, _) in zip(batch.paths, batch.owners, strict=True)],
         "device_time_source": [(file.path, run.name, file.cell_key) for run in runs for file in run.device_times],
+        "kernel_source": [(file.path, run.name, file.cell_key) for run in runs for file in run.kernels],
         "attempt_source": [(file.path, run.name) for run in runs for file in run.attempts],
     }
     for table, rows in sources.items():

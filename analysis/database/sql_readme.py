@@ -17,6 +17,7 @@ SHOWN = (
     "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "worker_spread", "marks",
     "mark_meaning",
     "measured", "samples", "device_times", "power", "attempts",
+    "explained", "time_by_class", "time_by_kernel", "host_calls", "kernels",
 )  # fmt: skip
 
 _INTRODUCTION = """\

@@ -63,10 +63,11 @@ def render(
     comparison: Comparison | None = None,
     command: str = "invoke report",
     compared: FrontEnds | None = None,
+    explained: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
 
-    compared: the front ends, where the rows have two.
+    compared: the front ends, where the rows have two. explained: section of traced cells (output.explained), where there are any.
     """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
@@ -84,6 +85,7 @@ def render(
         machines=machines(rows),
         answers=answers.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,
+        explained=explained,
         comparison=comparison,
         comparison_tables=[_compared(table, intervals) for table in comparison.tables] if comparison else [],
         problems=[str(problem) for problem in database.problems[:MOST_PROBLEMS]],
@@ -106,6 +108,16 @@ def render(
         fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
         rule=RULE,
     )  # fmt: skip
+
+
+def render_explained(explained: Mapping[str, Any], intro: Sequence[str]) -> str:
+    """The page of `invoke explain` alone. intro: sentences above all."""
+    return _ENVIRONMENT.get_template("explained.html.j2").render(
+        explained=explained,
+        intro=intro,
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+    )
 
 
 def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:

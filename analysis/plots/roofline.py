@@ -59,6 +59,11 @@ def limits(document: Mapping[str, Any], device: str, io: str, known: Limits) -> 
     return found, missing
 
 
+def copy_speed(document: Mapping[str, Any], device: str) -> float | None:
+    """Bytes per second of copies between host and device in one direction, by run.json; None where it does not say."""
+    return _copy_speed(document, device, Limits())[0]
+
+
 def _copy_speed(document: Mapping[str, Any], device: str, known: Limits) -> tuple[float | None, str]:
     if known.copy_bytes_per_s:
         return known.copy_bytes_per_s, f"{known.copy_bytes_per_s / 1e9:g} GB/s as given"

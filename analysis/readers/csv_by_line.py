@@ -37,6 +37,9 @@ MOST_BYTES: Mapping[str, int] = {
     "samples.csv": 256 * 2**20,
     "device_times.csv": 256 * 2**20,
     "power.csv": 1024 * 2**20,
+    "trace.csv": 2**20,
+    "traced.csv": 16 * 2**20,
+    "kernels.csv": 512 * 2**20,
 }
 MOST_CAREFUL_BYTES = 64 * 2**20
 _MOST_SHOWN = 400
@@ -49,6 +52,9 @@ ESSENTIAL: Mapping[str, tuple[str, ...]] = {
     "phases.csv": ("phase", "start_ns", "end_ns"),
     "samples.csv": ("start_ns", "end_ns"),
     "device_times.csv": ("device_ns",),
+    "trace.csv": ("records",),
+    "traced.csv": ("i", "traced", "start_ns", "end_ns"),
+    "kernels.csv": ("kind", "name", "start_ns", "end_ns"),
     "passes.csv": ("images", "duration_s"),
     "quantiles.csv": ("quantile", "latency_ns"),
     "energy.csv": ("domain", "energy_mj", "time_ns"),
@@ -193,6 +199,18 @@ def _device_time(values: Values) -> str | None:
     return "device_ns is missing or negative" if not values["device_ns"] or int(values["device_ns"]) < 0 else None
 
 
+def _traced(values: Values) -> str | None:
+    if any(not values[name] for name in ("i", "traced", "start_ns", "end_ns")):
+        return "a field is missing"
+    return "it ends before it begins" if int(values["end_ns"]) < int(values["start_ns"]) else None
+
+
+def _kernel(values: Values) -> str | None:
+    if values["kind"] not in schema.RECORD_KINDS:
+        return f"kind is none of {', '.join(schema.RECORD_KINDS)}"
+    return "start_ns or end_ns is missing" if not values["start_ns"] or not values["end_ns"] else None
+
+
 def _attempt(values: Values) -> str | None:
     return None if values["event"] in ("start", "finish") and values["cell_key"] else "event is not start or finish"
 
@@ -203,6 +221,9 @@ CHECKS: Mapping[str, Callable[[Values], str | None]] = {
     "phases.csv": _phase,
     "samples.csv": _sample,
     "device_times.csv": _device_time,
+    "trace.csv": lambda values: None,
+    "traced.csv": _traced,
+    "kernels.csv": _kernel,
     "passes.csv": _pass,
     "quantiles.csv": _quantile,
     "energy.csv": _energy,

@@ -52,6 +52,7 @@ _FIELDS = {
     ("phases.csv", "end_ns"): rb"[0-9]{0,18}",
     ("attempts.csv", "t_ns"): _INSTANT,
     ("attempts.csv", "event"): rb"(?:start|finish)",
+    ("kernels.csv", "kind"): _words(schema.RECORD_KINDS),
 }
 
 
@@ -75,7 +76,7 @@ def _pattern(file_name: str) -> re.Pattern[bytes]:
 def match(file_name: str, raw: bytes) -> re.Match[bytes] | None:
     """Not None where every line of `raw` holds what the schema says; for cell.csv with groups key, status and scenario.
 
-    file_name: cell.csv, phases.csv or attempts.csv. The order of a phase's two instants is for `intervals_rise`.
+    file_name: cell.csv, phases.csv, kernels.csv or attempts.csv. The order of a phase's two instants is for `intervals_rise`.
     """
     if not raw.isascii():
         return None  # text that may not be text

@@ -30,6 +30,8 @@ ROW_TABLES = {
     "pass_row": "passes.csv",
     "quantile_row": "quantiles.csv",
     "energy_row": "energy.csv",
+    "trace_row": "trace.csv",
+    "traced_row": "traced.csv",
 }
 
 #: What is looked at in one run; more is no measurement.
@@ -63,6 +65,7 @@ class RunFiles:
     rows: dict[str, list[bytes]] = field(default_factory=lambda: {table: [] for table in ROW_TABLES})
     samples: list[BigFile] = field(default_factory=list)
     device_times: list[BigFile] = field(default_factory=list)
+    kernels: list[BigFile] = field(default_factory=list)
     power: list[BigFile] = field(default_factory=list)
     attempts: list[BigFile] = field(default_factory=list)
     server: set[str] = field(default_factory=set)
@@ -235,6 +238,8 @@ def _read_cell(run: RunFiles, key: str, path: str, looked: _Looked) -> bool:
         run.problems.append(Problem(Path(path) / "samples.csv", "is missing"))
     if "device_times.csv" in inside:
         run.device_times.append(BigFile(f"{path}/device_times.csv", inside["device_times.csv"][0], key))
+    if "kernels.csv" in inside:
+        run.kernels.append(BigFile(f"{path}/kernels.csv", inside["kernels.csv"][0], key))
     if scenario == "server":
         run.server.add(key)
     return True

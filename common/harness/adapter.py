@@ -81,6 +81,11 @@ class Adapter(Protocol):
         """Frees everything."""
 
 
+# An adapter may also have `operator_profiler() -> Optional[tracing.Recorder]` (common/harness/tracing): the framework's own
+# profiler of its inference on the CPU, for `invoke explain`. It is called on a fresh adapter before load(), and the recorder
+# runs that adapter. Without it a cell is measured as ever, and its trace says that there is no profiler.
+
+
 class Unsupported(Exception):
     """This cell cannot run on this device, version or model: an `unsupported` row with this message."""
 

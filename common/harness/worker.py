@@ -13,6 +13,7 @@ Started by the supervisor (`process.py`). Phases of a cell, each timed on CLOCK_
     measure  the measured window: the only one whose inferences are in samples.csv
     device   a few inferences timed by the framework's own events; only where it can tell
     idle     sleep again, now with the device warm
+    trace    a few inferences recorded kernel by kernel; only where the job asks for it (`invoke explain`)
 
 The two idle phases are left out where no sidecar writes a power file: nobody would read it.
 
@@ -47,6 +48,7 @@ from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
 from common.harness.reference import NamedArrays, Reference, picture_batch
 from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
+from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
 from common.model_files import ModelFiles
@@ -74,6 +76,7 @@ class Record:
         self.phases: List[PhaseRow] = list(shared)
         self.measurement: Optional[scenarios.Measurement] = None
         self.device_times: Optional[List[Tuple[int, int, int]]] = None
+        self.trace: Optional[Trace] = None
         self._say = say
         for name, start_ns, end_ns in shared:
             say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
@@ -143,6 +146,7 @@ class Worker:
             [] if done is None else done.ends_ns.tolist(),
             None if done is None or done.scheduled_ns is None else done.scheduled_ns.tolist(),
             record.device_times,
+            None if record.trace is None else window.rows(record.trace),
         )
         return outcome
 
@@ -197,6 +201,10 @@ class Worker:
         record.row["samples"] = len(done.starts_ns)
         record.device_times = self._time_on_device(adapter, record)
         self._idle(record, "idle")
+        if settings.trace_runs > 0:
+            with record.phase("trace"):
+                record.trace = self._trace(cell, batches[0])
+            outcome = outcome._replace(spent=True)  # what a recorder leaves in a process cannot be told
         return outcome
 
     def _edge(self, busy: Callable[[], None] = lambda: time.sleep(EDGE_SECONDS)) -> None:
@@ -214,6 +222,26 @@ class Worker:
         if fixed is not None and cell.batch_size != fixed:
             return f"the model's batch size is fixed at {fixed}; --rebatch tries to make it dynamic"
         return None
+
+    def _trace(self, cell: Cell, inputs: Arrays) -> Trace:
+        """The traced window, of an adapter made anew: a recorder must be there before graphs are captured or models loaded."""
+        assert self._adapter is not None
+        settings = self._job.settings
+        try:
+            if self._job.device == "cpu":
+                fresh = self._fresh(cell)
+                recorder = window.profiler_of(fresh)
+                return window.record(self._adapter, self._ready(fresh, cell, inputs), recorder, settings)
+            recorder = window.attach_to_gpu()
+            self._adapter.close()
+            self._adapter = self._ready(self._fresh(cell), cell, inputs)
+            self._adapter.run()
+            return window.record(self._adapter, self._adapter, recorder, settings)
+        except CannotTrace as error:
+            return window.failed(error)
+        except Exception as error:  # the cell has been measured: it does not fall with its trace
+            traceback.print_exc()
+            return window.failed(error)
 
     def _idle(self, record: Record, name: str) -> None:
         """Sleeps with the framework's context open while the sidecar reads what the device draws.
@@ -255,24 +283,32 @@ class Worker:
         record.learn(framework_version=versions.get("framework"), versions=everything)
 
     def _stage(self, adapter: Adapter, cell: Cell, inputs: Arrays) -> scenarios.Stage:
-        """What the scenario may use; `inputs` are in place."""
-        job = self._job
-
-        def another() -> Adapter:
-            assert self._create is not None
-            one = self._create(cell.variant)
-            why_not = one.supports(scenarios.for_one_adapter(cell))
-            if why_not is not None:
-                raise Unsupported(why_not)
-            if hasattr(one, "convert"):
-                one.convert(self._model, cell.precision, job.device, job.cache_dir)
-            one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
-            expect(one, cell)
-            one.prepare(inputs, cell.io)
-            return one
-
+        """What the scenario may use; `inputs` is in place."""
         adapter.run()
-        return scenarios.Stage(adapter, scenarios.held(adapter.output()), cell.precision, another, job.seed)
+        expected = scenarios.held(adapter.output())
+        return scenarios.Stage(adapter, expected, cell.precision, lambda: self._another(cell, inputs), self._job.seed)
+
+    def _another(self, cell: Cell, inputs: Arrays) -> Adapter:
+        """One more adapter for this cell, loaded and prepared, with `inputs` in place."""
+        return self._ready(self._fresh(cell), cell, inputs)
+
+    def _fresh(self, cell: Cell) -> Adapter:
+        assert self._create is not None
+        one = self._create(cell.variant)
+        why_not = one.supports(scenarios.for_one_adapter(cell))
+        if why_not is not None:
+            raise Unsupported(why_not)
+        return one
+
+    def _ready(self, one: Adapter, cell: Cell, inputs: Arrays) -> Adapter:
+        job = self._job
+        convert = getattr(one, "convert", None)
+        if convert is not None:
+            convert(self._model, cell.precision, job.device, job.cache_dir)
+        one.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
+        expect(one, cell)
+        one.prepare(inputs, cell.io)
+        return one
 
     def _check(
         self, adapter: Adapter, cell: Cell, reference: Reference, batches: List[NamedArrays], record: Record

@@ -24,11 +24,13 @@ def write_cell(
     ends_ns: Sequence[int] = (),
     scheduled_ns: Optional[Sequence[int]] = None,
     device_times: Optional[Sequence[Tuple[int, int, int]]] = None,
+    more: Optional[Mapping[str, Iterable[Mapping[str, Any]]]] = None,
 ) -> None:
     """Writes `cells/<key>/`, whole or not at all. Raises CannotWrite.
 
     row: the columns of cell.csv that are known. starts_ns, ends_ns, scheduled_ns: one entry an inference.
     device_times: (start_ns, end_ns, device_ns) of the `device` phase, None where there was none: then no file.
+    more: further files of the schema with their rows.
     """
     with staged(run_dir, str(row["cell_key"])) as folder:
         (folder / "cell.csv").write_text(schema.to_csv("cell.csv", [row]))
@@ -39,6 +41,8 @@ def write_cell(
         _write_numbered(folder / "samples.csv", columns)
         if device_times is not None:
             _write_numbered(folder / "device_times.csv", [list(column) for column in zip(*device_times)])
+        for name, rows in (more or {}).items():
+            (folder / name).write_text(schema.to_csv(name, rows))
 
 
 def _phase(phase: PhaseRow) -> Dict[str, Any]:

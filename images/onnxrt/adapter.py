@@ -250,6 +250,16 @@ class OnnxRuntimeAdapter:
     def output(self) -> Arrays:
         return self._inference.output()  # type: ignore[union-attr]
 
+    def operator_profiler(self) -> Any:
+        from images.onnxrt.operator_profile import OrtProfiler
+
+        return OrtProfiler(self, self._ort)
+
+    @property
+    def session(self) -> Any:
+        """Of the prepared shape."""
+        return self._inference.session  # type: ignore[union-attr]
+
     # --- facts ------------------------------------------------------------------------------------------------------
 
     def versions(self) -> Dict[str, str]:

@@ -32,6 +32,10 @@ class CpuInference:
             self._bind_output(name, first[name])
         self.run()
 
+    @property
+    def session(self) -> Any:
+        return self._session
+
     def _bind(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         if tensor.dtype == "str":
             self._binding.bind_cpu_input(tensor.name, values.astype(object))

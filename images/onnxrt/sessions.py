@@ -34,6 +34,9 @@ _SHAPE_OPERATORS = {
 }
 _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bfcarena::", "bad_alloc", "cuda failure 2")
 
+#: where sessions made from now on write a profile of their operators, None: they write none (operator_profile.py)
+profile_into: Optional[str] = None
+
 
 def explain(error: BaseException) -> Exception:
     """An exception of ONNX Runtime as the one that the harness knows: out of memory, or itself."""
@@ -107,6 +110,9 @@ def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optio
     if threads is not None:
         chosen.intra_op_num_threads = threads
     chosen.log_severity_level = 4  # what matters comes back as an exception
+    if profile_into is not None:
+        chosen.enable_profiling = True
+        chosen.profile_file_prefix = profile_into
     for axis in batch_axes:
         # shapes computed from the batch become constants, so that nothing of them is left to run
         chosen.add_free_dimension_override_by_name(axis, batch_size)

@@ -317,6 +317,11 @@ class TensorFlowAdapter:
             for name, values in zip(self._made, made)
         }
 
+    def operator_profiler(self) -> Any:
+        from images.tensorflow.operator_profile import TensorFlowProfiler
+
+        return TensorFlowProfiler(self, self._tf)
+
     # -- about it
 
     def traces(self) -> int:

@@ -263,6 +263,11 @@ class TorchAdapter:
         made = dict(zip(self._made, self._inference.output()))  # type: ignore[union-attr]
         return {name: made[name] for name in self._wanted}
 
+    def operator_profiler(self) -> Any:
+        from images.torch.operator_profile import TorchProfiler
+
+        return TorchProfiler(self, self._torch)
+
     # --- facts ------------------------------------------------------------------------------------------------------
 
     def versions(self) -> Dict[str, str]:

@@ -117,4 +117,28 @@
       show(marks[place], box.left + box.width / 2, box.top + box.height / 2);
     });
   }
+
+  // Zooming into a picture: its view box is what is shown of it. Ctrl and the wheel, so that the page still scrolls.
+  for (const svg of all("figure.zooms > svg")) {
+    const box = svg.viewBox.baseVal;
+    const whole = [box.x, box.y, box.width, box.height];
+    const show = (x, y, width, height) => svg.setAttribute("viewBox", [x, y, width, height].join(" "));
+    svg.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      const place = svg.getBoundingClientRect();
+      const factor = Math.min(1.25 ** Math.sign(event.deltaY), whole[2] / box.width);
+      const across = (event.clientX - place.left) / place.width;
+      show(box.x + across * box.width * (1 - factor), box.y, box.width * factor, box.height);
+    }, { passive: false });
+    let from = null;
+    svg.addEventListener("pointerdown", (event) => { from = [event.clientX, box.x]; svg.setPointerCapture(event.pointerId); });
+    svg.addEventListener("pointermove", (event) => {
+      if (from) show(from[1] - (event.clientX - from[0]) * box.width / svg.getBoundingClientRect().width, box.y, box.width, box.height);
+    });
+    svg.addEventListener("pointerup", () => { from = null; });
+    svg.addEventListener("dblclick", () => show(...whole));
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.style.aspectRatio = `${whole[2]} / ${whole[3]}`;
+  }
 })();

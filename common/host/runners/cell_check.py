@@ -28,8 +28,14 @@ MOST_BYTES: Mapping[str, int] = {
     "phases.csv": 2**16,
     "samples.csv": 2**30,
     "device_times.csv": 2**26,
+    "trace.csv": 2**16,
+    "traced.csv": 2**22,
+    "kernels.csv": 2**28,
 }
 REQUIRED = ("cell.csv", "phases.csv", "samples.csv")
+#: of a traced window (common/harness/tracing)
+TRACED = ("trace.csv", "traced.csv", "kernels.csv")
+_MOST_RECORDS = 2**21
 #: longest text of a column; settings of an adapter are JSON
 _MOST_TEXT = 2**15
 #: CLOCK_MONOTONIC in ns does not come that far in a hundred years
@@ -53,6 +59,10 @@ def checked_row(folder: Path, cell: Cell, job: Job, model: ModelFiles) -> dict[s
         raise Refused(f"cell.csv says {shown(row['samples'])} samples, samples.csv has {count}")
     if (folder / "device_times.csv").exists():
         _check_numbered(folder / "device_times.csv")
+    for name in TRACED:
+        if (folder / name).exists():
+            for _ in rows_of(name, _text(folder / name), _MOST_RECORDS):
+                pass
     return row
 
 

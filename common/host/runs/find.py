@@ -25,6 +25,21 @@ def run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
     return folders
 
 
+def run_or_cell(word: str, data: DataFolder) -> list[tuple[Path, str]]:
+    """(run folder, cell key) of RUN, RUN/CELL or the path of a cell's folder; the key is "" where a whole run is meant.
+
+    Raises UserError for what is neither.
+    """
+    place = Path(word)
+    if (place / "cell.csv").is_file():
+        return [(place.resolve().parents[1], place.resolve().name)]
+    head, _, key = word.rpartition("/")
+    found = _meant(head, data, []) if head and is_a_run(head, data) else []
+    if len(found) == 1 and (found[0] / "cells" / key / "cell.csv").is_file():
+        return [(found[0], key)]
+    return [(folder, "") for folder in run_folders([word], data)]
+
+
 def is_a_run(word: str, data: DataFolder) -> bool:
     """Whether there is something of that name or at that path."""
     return any(os.path.lexists(place) for place in _places(word, data))

@@ -24,7 +24,10 @@ from common.host.runs.run import Run, read_run
 MARGIN_NS = 1_500_000_000
 #: options of a command line whose value is a place on this machine where it begins like one; a name or an address stays
 _PLACES = ("--python", "--packages", "--model", "--image")
-CELL_FILES = ("cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv")
+CELL_FILES = (
+    "cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv", "trace.csv", "traced.csv",
+    "kernels.csv",
+)  # fmt: skip
 
 
 def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = False) -> list[Path]:

@@ -1,0 +1,147 @@
+"""`invoke explain`: from traced runs to sentences, tables, pictures and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from rich.console import Console
+from rich.text import Text
+
+from analysis import style
+from analysis.comparisons import explained as comparing
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
+from analysis.output import chrome_trace, report
+from analysis.output import explained as shown
+from analysis.plots import explained as plots
+from analysis.plots import files
+from analysis.plots.roofline import copy_speed
+from analysis.results import explained
+from analysis.results.explained import Explained
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Side:
+    """Cells to explain: those of a run, or the one of its cells that is named."""
+
+    run: Path
+    cell_key: str = ""
+
+
+def is_traced(run: Path) -> bool:
+    return next(run.glob("cells/*/trace.csv"), None) is not None
+
+
+def explain(
+    sides: Sequence[Side], out: Path, console: Console, *, trace: Path | None = None, cache: Path | None = None
+) -> int:
+    """Prints and writes `explain.{md,xlsx,html}` and `plots/*`; with two sides, what changed between them.
+
+    trace: also a file in Chrome's trace format. Returns the exit code: 1 where input was lost or nothing was recorded. Raises
+    UserError for a cell that does not exist, for runs without a trace and for a folder that cannot be written.
+    """
+    untraced = [side.run.name for side in sides if not is_traced(side.run)]
+    if untraced:
+        raise UserError(
+            f"run {untraced[0]} was measured without recording; `invoke explain {untraced[0]}` measures its cells again"
+        )
+    with open_runs(list(dict.fromkeys(side.run for side in sides)), cache) as database:
+        each = [_cells(database, side) for side in sides]
+        cells = list({(cell.run, cell.cell_key): cell for some in each for cell in some}.values())
+        missing = shown.lacks(cells)
+        sections = shown.sections(cells, _links(database, cells))
+        grids, intro = _differences(each)
+        for line in intro:
+            console.print(Text(line), soft_wrap=True)
+        for grid in grids:
+            shown.show_grid(grid, console)
+        if not grids:
+            shown.show(sections, console)
+        for line in missing:
+            console.print(Text(line, style="yellow"), soft_wrap=True)
+        try:
+            _write(database, out, sections, missing, grids, intro)
+            if trace is not None:
+                count = chrome_trace.write(
+                    database, [(cell.run, cell.cell_key) for cell in cells if cell.recorded], trace
+                )
+                console.print(Text(f"{count:,} records in {trace}: open it at ui.perfetto.dev"), soft_wrap=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {error.filename or out}: {error.strerror or error}") from error
+        console.print(Text(f"written to {out}"), soft_wrap=True)
+        for problem in database.problems:
+            console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
+        return database.exit_code or int(not any(cell.recorded for cell in cells))
+
+
+def _cells(database: Database, side: Side) -> list[Explained]:
+    run = next(name for name, folder in database.runs.items() if folder == side.run.resolve())
+    cells = [cell for cell in explained.load(database) if cell.run == run and side.cell_key in ("", cell.cell_key)]
+    if not cells:
+        keys = [cell.cell_key for cell in explained.load(database) if cell.run == run]
+        raise UserError(f"run {run} has no traced cell {side.cell_key}; there is {', '.join(keys) or 'none'}")
+    return cells
+
+
+def _links(database: Database, cells: Sequence[Explained]) -> dict[str, float | None]:
+    return {cell.run: copy_speed(database.documents.get(cell.run, {}), cell.facts["device"]) for cell in cells}
+
+
+def _differences(each: Sequence[Sequence[Explained]]) -> tuple[list[shown.Grid], list[str]]:
+    """Tables and sentences of what changed; none for one side. Raises UserError where two sides have nothing in common."""
+    if len(each) < 2:
+        return [], []
+    if len(each) > 2:
+        raise UserError(f"two runs or cells can be compared, not {len(each)}")
+    found = [comparing.difference(*pair) for pair in comparing.pairs(*each)]
+    if not found:
+        raise UserError(
+            "the two have no recorded cell in common; name one cell of each: invoke explain RUN/CELL RUN/CELL (the cells are the "
+            "folders in RUN/cells)"
+        )
+    grids = [grid for one in found for grid in shown.differences(one)]
+    return grids, [f"{one.after.cell_key}: {shown.difference_sentence(one)}" for one in found]
+
+
+def drawings(database: Database, sections: Sequence[shown.Section], folder: Path) -> Iterator[tuple[str, str]]:
+    """(svg, description) of each picture, which is also in the folder as SVG and PNG."""
+    with mpl.rc_context(style.RC):
+        for section in sections:
+            for what, figure in (
+                ("time by class", plots.bars(section.cells, section.heading)),
+                ("timeline of one inference", plots.timeline(database, section.cells, section.heading)),
+            ):
+                if figure is not None:
+                    description = f"{what} ({section.heading})"
+                    saved = files.save(figure, folder, files.file_name(what, section.heading))
+                    yield files.inline_svg(saved[0], description), description
+
+
+def of_runs(database: Database, folder: Path) -> Mapping[str, Any] | None:
+    """The section of a report, None where nothing was traced."""
+    cells = explained.load(database) if database.query("FROM trace_row LIMIT 1") else []
+    if not cells:
+        return None
+    sections = shown.sections(cells, _links(database, cells))
+    return shown.section_for_report(sections, shown.lacks(cells), list(drawings(database, sections, folder)))
+
+
+def _write(
+    database: Database,
+    out: Path,
+    sections: Sequence[shown.Section],
+    missing: Sequence[str],
+    grids: Sequence[shown.Grid],
+    intro: Sequence[str],
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "explain.md").write_text(shown.markdown(sections, missing, grids, intro), encoding="utf-8")
+    shown.write_excel(out / "explain.xlsx", sections, missing, grids)
+    pictures = list(drawings(database, sections, out / "plots"))
+    section = shown.section_for_report(sections, missing, pictures, grids)
+    (out / "explain.html").write_text(report.render_explained(section, intro), encoding="utf-8")

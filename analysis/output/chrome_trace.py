@@ -1,0 +1,66 @@
+"""Traced windows in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+
+Format: "Trace Event Format", Google, 2016: complete events ("X") with times in microseconds; a process for each cell, a thread
+for each stream of the GPU and each thread of the host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.database.connection import Database
+
+_HOST = ("launch", "graph_launch", "copy_call", "sync")
+
+
+def write(database: Database, keys: Sequence[tuple[str, str]], path: Path) -> int:
+    """Writes the cells' records; returns how many. Times count from the first inference of each cell. Raises OSError."""
+    events = [event for number, key in enumerate(keys) for event in _events(database, number, key)]
+    path.write_text(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}) + "\n", encoding="utf-8")
+    return sum(event["ph"] == "X" for event in events)
+
+
+def _events(database: Database, process: int, key: tuple[str, str]) -> Iterator[dict[str, Any]]:
+    run, cell_key = key
+    walls = database.query(
+        "FROM traced_row WHERE run = $1 AND cell_key = $2 AND traced = 1 ORDER BY start_ns", [run, cell_key]
+    )
+    if not walls:
+        return
+    begin = walls[0]["start_ns"]
+    yield _named("process_name", process, 0, f"{run} {cell_key}")
+    yield _named("thread_name", process, 0, "inferences")
+    for wall in walls:
+        yield _complete(process, 0, f"inference {wall['i']}", "inference", wall, begin, {})
+    threads: dict[tuple[str, int], int] = {}
+    rows = database.query(
+        "SELECT k.*, n.class FROM kernels AS k LEFT JOIN kernel_names AS n USING (kind, name) "
+        "WHERE k.run = $1 AND k.cell_key = $2 ORDER BY k.start_ns, k.end_ns DESC",
+        [run, cell_key],
+    )
+    for row in rows:
+        side = "host" if row["kind"] in _HOST else "CPU" if row["kind"] in ("operator", "dispatch") else "GPU"
+        place = (side, row["stream"] or 0)
+        if place not in threads:
+            threads[place] = len(threads) + 1
+            kind = "stream" if side == "GPU" else "thread"
+            yield _named("thread_name", process, threads[place], f"{side} {kind} {place[1]}")
+        about = ("detail", "inference", "bytes", "graph", "graph_node", "correlation", "kind")
+        arguments = {name: row[name] for name in about if row[name] is not None}
+        yield _complete(process, threads[place], row["name"], row["class"] or row["kind"], row, begin, arguments)
+
+
+def _named(what: str, process: int, thread: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": {"name": name}}
+
+
+def _complete(
+    process: int, thread: int, name: str, category: str, row: dict[str, Any], begin: int, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "ph": "X", "name": name, "cat": category, "pid": process, "tid": thread, "ts": (row["start_ns"] - begin) / 1e3,
+        "dur": (row["end_ns"] - row["start_ns"]) / 1e3, "args": arguments,
+    }  # fmt: skip

@@ -1,0 +1,191 @@
+"""Why a framework takes the time that it takes, as sentences: rules with numbers, the most costly first.
+
+Each rule speaks only above its threshold, and says the figures that it spoke for. cost is the share of the wall time that the
+sentence is about, by which they are ordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from analysis import style
+from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained, short_name
+
+#: Thresholds, as shares of the wall time unless said otherwise.
+LAUNCH_BOUND = 0.30
+WAITING = 0.20
+LAYOUT = 0.10
+ELEMENTWISE = 0.25
+COPIES = 0.15
+SLOW_LINK = 0.5  # of the link's speed
+ONE_KERNEL = 0.25
+FULL = 0.90
+TENSOR_CORES = 0.30  # of kernel time in matrix products and convolutions, below which half precision leaves them unused
+MANY_PIECES = 100
+GAPS_ON_CPU = 0.25
+_HALF = ("fp16", "bf16", "int8", "tf32")
+_COPIES = ("copy H2D", "copy D2H")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    rule: str
+    cost: float
+    text: str
+
+
+#: None where the rule has nothing to say. link: bytes/s of the copies' link, None where it is unknown.
+Rule = Callable[[Explained, float | None], Sentence | None]
+
+
+def sentences(cell: Explained, link: float | None = None) -> list[Sentence]:
+    """What the rules say of a recorded cell, most costly first."""
+    said = [sentence for rule in RULES if (sentence := rule(cell, link)) is not None]
+    return sorted(said, key=lambda sentence: -sentence.cost)
+
+
+def name_of(cell: Explained) -> str:
+    f = cell.facts
+    return f"{style.look(f['variant']).title} {f['precision']}, batch {f['batch_size']}"
+
+
+def ms(ns: float) -> str:
+    """A time in ms (us below 0.1 ms) with three significant digits."""
+    value, unit = (ns / 1e6, "ms") if abs(ns) >= 1e5 else (ns / 1e3, "us")
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
+
+
+def _device(cell: Explained) -> str:
+    return "GPU" if cell.on_gpu else "CPU"
+
+
+def _launches(cell: Explained, link: float | None) -> Sentence | None:
+    gap = cell.share(LAUNCH_GAP)
+    if not cell.on_gpu or gap < LAUNCH_BOUND or cell.facts["launches"] is None:
+        return None
+    launches = cell.facts["launches"]
+    cure = (
+        "a CUDA graph or a compiled variant removes this"
+        if launches >= MANY_PIECES
+        else "the work of an inference is small"
+    )
+    return Sentence(
+        "launch gaps", gap,
+        f"the GPU works {percent(cell.facts['busy_share'])} of the time; {ms(cell.classes[LAUNCH_GAP])} of {ms(cell.wall_ns)} it "
+        f"stands idle while the host works, which launches {launches:,.0f} kernels one by one: {cure}",
+    )  # fmt: skip
+
+
+def _waits(cell: Explained, link: float | None) -> Sentence | None:
+    gap = cell.share(WAIT_GAP)
+    if not cell.on_gpu or gap < WAITING:
+        return None
+    return Sentence(
+        "gaps on the GPU", gap,
+        f"{percent(gap)} of the time ({ms(cell.classes[WAIT_GAP])}) the GPU stands idle although the host has handed over everything: "
+        f"{cell.pieces:,.0f} short kernels follow each other with pauses; fusing them or a larger batch removes this",
+    )  # fmt: skip
+
+
+def _outside_operators(cell: Explained, link: float | None) -> Sentence | None:
+    gap = cell.share(LAUNCH_GAP)
+    if cell.on_gpu or gap < GAPS_ON_CPU:
+        return None
+    return Sentence(
+        "outside operators", gap,
+        f"{percent(gap)} of the time ({ms(cell.classes[LAUNCH_GAP])}) no operator computes: the framework's own work between "
+        f"{cell.pieces:,.0f} operators; a compiled graph or a larger batch lessens it",
+    )  # fmt: skip
+
+
+def _layout(cell: Explained, link: float | None) -> Sentence | None:
+    share = cell.share("layout change")
+    if share < LAYOUT:
+        return None
+    return Sentence(
+        "layout changes", share,
+        f"{percent(cell.share_of_work('layout change'))} of {_device(cell)} time ({ms(cell.classes['layout change'])}) goes to layout "
+        "changes, casts and copies between operators: a layout that the kernels want from the start removes this",
+    )  # fmt: skip
+
+
+def _elementwise(cell: Explained, link: float | None) -> Sentence | None:
+    share = cell.share("elementwise")
+    if share < ELEMENTWISE:
+        return None
+    passes = sum(kernel["calls"] for kernel in cell.kernels if kernel["class"] == "elementwise")
+    return Sentence(
+        "elementwise passes", share,
+        f"{percent(cell.share_of_work('elementwise'))} of {_device(cell)} time ({ms(cell.classes['elementwise'])}) is {passes:,.0f} "
+        "elementwise passes that a compiler would fuse into the operators beside them",
+    )  # fmt: skip
+
+
+def _copies(cell: Explained, link: float | None) -> Sentence | None:
+    share = sum(cell.share(name) for name in _COPIES)
+    if share < COPIES:
+        return None
+    speed = cell.facts["h2d_bytes_per_s"]
+    told = f" at {speed / 1e9:.3g} GB/s" if speed else ""
+    cure = "input of fewer bytes (uint8) or copies that overlap the work remove this"
+    if speed and link and speed < SLOW_LINK * link:
+        told += f", {percent(speed / link)} of the link's {link / 1e9:.3g} GB/s"
+        cure = "pinned host memory is what the copies lack"
+    return Sentence(
+        "copies", share,
+        f"{percent(share)} of the time ({ms(sum(cell.classes.get(name, 0) for name in _COPIES))}) goes to copies between host and "
+        f"GPU{told}: {cure}",
+    )  # fmt: skip
+
+
+def _one_kernel(cell: Explained, link: float | None) -> Sentence | None:
+    if not cell.kernels:
+        return None
+    longest = cell.kernels[0]
+    share = longest["ns"] / cell.wall_ns
+    if share < ONE_KERNEL:
+        return None
+    return Sentence(
+        "one kernel", share,
+        f"{percent(share)} of the time ({ms(longest['ns'])}) is spent in {short_name(longest['name'])} ({longest['class']}, "
+        f"{longest['calls']:,.0f} {'call' if longest['calls'] == 1 else 'calls'})",
+    )  # fmt: skip
+
+
+def _tensor_cores(cell: Explained, link: float | None) -> Sentence | None:
+    if not cell.on_gpu or cell.facts["precision"] not in _HALF:
+        return None
+    products = [kernel for kernel in cell.kernels if kernel["class"] in ("convolution", "matrix product", "attention")]
+    total = sum(kernel["ns"] for kernel in products)
+    used = sum(kernel["ns"] for kernel in products if kernel["tensor_cores"])
+    without = (total - used) / cell.wall_ns
+    if not total or used / total >= TENSOR_CORES or without < 0.05:
+        return None
+    return Sentence(
+        "tensor cores", without,
+        f"{percent(1 - used / total)} of the time in convolutions and products ({ms(total - used)}) is in kernels whose names do "
+        f"not tell tensor cores, though {cell.facts['precision']} could use them",
+    )  # fmt: skip
+
+
+def _full(cell: Explained, link: float | None) -> Sentence | None:
+    busy = cell.facts["busy_share"]
+    if busy < FULL or not cell.classes:
+        return None
+    work = {name: ns for name, ns in cell.classes.items() if name not in (LAUNCH_GAP, WAIT_GAP)}
+    first = max(work, key=lambda name: work[name])
+    return Sentence(
+        "busy", 0.0,
+        f"the {_device(cell)} works {percent(busy)} of the time, most of it ({percent(cell.share_of_work(first))}) in {first}: "
+        "only faster kernels make it faster",
+    )  # fmt: skip
+
+
+RULES: Sequence[Rule] = (
+    _launches, _waits, _outside_operators, _layout, _elementwise, _copies, _one_kernel, _tensor_cores, _full,
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""What `invoke explain` measures: short cells, each with a traced window after the measured one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.cell import Cell
+from common.errors import UserError
+from common.host.plan.options import Options
+
+#: Inferences that are recorded, and as many without recording before and after.
+TRACE_RUNS = 20
+BATCH_SIZES = "1,32"
+
+
+def traced(options: Options) -> Options:
+    """The options of a run that also records; what they do not say is short, since a cell is there to be explained."""
+    settings = {"trace_runs": TRACE_RUNS, "min_images": 1, **options.settings}
+    if not options.min_seconds and not options.max_seconds:
+        # on a GPU long enough for its energy counter
+        settings = {"min_seconds": 3.0, "max_seconds": 6.0, "warmup_max_seconds": 5.0, **settings}
+    return replace(options, batch_sizes=options.batch_sizes or BATCH_SIZES, scenario="single-stream", settings=settings)
+
+
+def options_of_run(run: Path, given: Options) -> Options:
+    """Options that measure the cells of a run again, on this machine. given: what was typed beside it.
+
+    Raises UserError for a run without cells of the single-stream scenario.
+    """
+    document: Mapping[str, Any] = json.loads((run / "run.json").read_text())
+    folders = sorted(path.name for path in (run / "cells").glob("*"))
+    cells = [cell for key in folders if (cell := _cell(key)) is not None]
+    if not cells:
+        raise UserError(f"run {run.name} has no single-stream cell that could be measured again")
+
+    def every(name: str) -> str:
+        return ",".join(str(value) for value in dict.fromkeys(sorted(getattr(cell, name) for cell in cells)))
+
+    device = cells[0].device
+    values = {name: every(name) for name in ("precision", "io")}
+    return replace(
+        given,
+        framework=given.framework or every("variant"),
+        batch_sizes=given.batch_sizes or every("batch_size"),
+        model=given.model
+        if given.model != Options.model
+        else str(document.get("model", {}).get("name", cells[0].model)),
+        device=given.device or ("cpu" if device == "cpu" else ""),
+        gpu=given.gpu or device.removeprefix("gpu") if device != "cpu" else given.gpu,
+        precision=given.precision if given.precision != Options.precision else values["precision"],
+        io=given.io if given.io != Options.io else values["io"],
+        runner=given.runner or str(document.get("runner", "")),
+    )
+
+
+def _cell(key: str) -> Cell | None:
+    """The cell of a folder's name, None where it is not of the single-stream scenario of a script."""
+    parts = key.rsplit("_", 8)
+    if len(parts) != 9 or parts[5] != "single-stream" or not parts[3][1:].isdigit():
+        return None
+    return Cell(parts[0], parts[1], parts[2], int(parts[3][1:]), parts[4], device=parts[7])

@@ -1,0 +1,122 @@
+"""Each rule both ways: it speaks at its threshold with its numbers, and not below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from analysis.results import explain_sentences as rules
+from analysis.results.explain_sentences import sentences
+from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained
+
+WALL = 10e6
+
+
+def cell(classes: dict[str, float], kernels: list[dict[str, Any]] | None = None, **facts: Any) -> Explained:
+    """classes: shares of the wall time; what is left is convolution, so that they add up."""
+    shares = dict(classes)
+    shares["convolution"] = shares.get("convolution", 0) + 1 - sum(shares.values())
+    times = {name: share * WALL for name, share in shares.items() if share > 0}
+    busy = sum(ns for name, ns in times.items() if name not in (LAUNCH_GAP, WAIT_GAP))
+    known = {
+        "variant": "torch", "precision": "fp32", "batch_size": 32, "source": "cupti", "wall_ns": WALL, "busy_ns": busy,
+        "busy_share": busy / WALL, "launches": 1340.0, "kernels": 1340.0, "operators": 0.0, "h2d_bytes_per_s": None,
+    }  # fmt: skip
+    return Explained("run", "key", {**known, **facts}, times, kernels or [])
+
+
+def kernel(class_name: str, share: float, tensor_cores: bool = False, calls: float = 4) -> dict[str, Any]:
+    return {
+        "name": f"{class_name} kernel",
+        "class": class_name,
+        "ns": share * WALL,
+        "calls": calls,
+        "tensor_cores": tensor_cores,
+    }
+
+
+def spoken(one: Explained, rule: str, link: float | None = None) -> str | None:
+    return next((sentence.text for sentence in sentences(one, link) if sentence.rule == rule), None)
+
+
+CASES = [
+    ("launch gaps", rules.LAUNCH_BOUND, lambda share: cell({LAUNCH_GAP: share}), "launches 1,340 kernels one by one"),
+    ("gaps on the GPU", rules.WAITING, lambda share: cell({WAIT_GAP: share}), "1,340 short kernels follow each other"),
+    (
+        "outside operators", rules.GAPS_ON_CPU,
+        lambda share: cell({LAUNCH_GAP: share}, source="torch.profiler", kernels=None, operators=933.0), "no operator computes",
+    ),
+    ("layout changes", rules.LAYOUT, lambda share: cell({"layout change": share}), "goes to layout changes"),
+    (
+        "elementwise passes", rules.ELEMENTWISE,
+        lambda share: cell({"elementwise": share}, [kernel("elementwise", share, calls=47)]), "47 elementwise passes",
+    ),
+    ("copies", rules.COPIES, lambda share: cell({"copy H2D": share}, h2d_bytes_per_s=40e9), "at 40 GB/s"),
+    ("one kernel", rules.ONE_KERNEL, lambda share: cell({}, [kernel("convolution", share)]), "is spent in convolution kernel"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "threshold", "make", "says"), CASES, ids=[case[0] for case in CASES])
+def test_a_rule_speaks_above_its_threshold_and_not_below(rule, threshold, make, says):
+    above = spoken(make(threshold + 0.01), rule)
+    assert above is not None
+    assert says in above
+    assert rules.percent(threshold + 0.01) in above or rule == "launch gaps"
+    assert spoken(make(threshold - 0.01), rule) is None
+
+
+def test_launch_gaps_say_how_much_of_the_time_the_gpu_works():
+    text = spoken(cell({LAUNCH_GAP: 0.97}), "launch gaps")
+    assert text is not None
+    assert text.startswith("the GPU works 3.0 % of the time; 9.7 ms of 10 ms it stands idle")
+    assert "CUDA graph" in text
+
+
+def test_few_launches_are_not_blamed_on_a_missing_graph():
+    text = spoken(cell({LAUNCH_GAP: 0.5}, launches=3.0), "launch gaps")
+    assert text is not None
+    assert "CUDA graph" not in text
+
+
+def test_a_cpu_has_no_launch_gaps_and_no_copies_to_a_gpu():
+    one = cell({LAUNCH_GAP: 0.9}, source="TensorFlow's profiler")
+    assert spoken(one, "launch gaps") is None
+    assert spoken(one, "outside operators") is not None
+
+
+@pytest.mark.parametrize(("speed", "cure"), [(40e9, "uint8"), (10e9, "pinned host memory")])
+def test_slow_copies_are_held_against_the_link(speed, cure):
+    text = spoken(cell({"copy H2D": 0.3}, h2d_bytes_per_s=speed), "copies", link=63e9)
+    assert text is not None
+    assert cure in text
+
+
+@pytest.mark.parametrize(
+    ("used", "precision", "speaks"), [(0.1, "fp16", True), (0.5, "fp16", False), (0.1, "fp32", False)]
+)
+def test_half_precision_without_tensor_cores(used, precision, speaks):
+    kernels = [kernel("convolution", used, tensor_cores=True), kernel("convolution", 0.6 - used)]
+    text = spoken(cell({}, kernels, precision=precision), "tensor cores")
+    assert (text is not None) == speaks
+
+
+def test_a_busy_device_is_told_so():
+    assert spoken(cell({LAUNCH_GAP: 0.09}), "busy") is not None
+    assert spoken(cell({LAUNCH_GAP: 0.11}), "busy") is None
+
+
+def test_the_most_costly_comes_first():
+    said = sentences(cell({LAUNCH_GAP: 0.4, "layout change": 0.2, "copy H2D": 0.3}))
+    assert [sentence.rule for sentence in said] == ["launch gaps", "copies", "layout changes"]
+
+
+def test_nothing_is_said_of_what_has_no_single_cause():
+    assert sentences(cell({LAUNCH_GAP: 0.15, "elementwise": 0.2})) == []
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"), [(121e6, "121 ms"), (1.25e9, "1,250 ms"), (2.13e6, "2.13 ms"), (900, "0.9 us"), (5e4, "50 us")]
+)
+def test_times_read_well(ns, text):
+    assert rules.ms(ns) == text

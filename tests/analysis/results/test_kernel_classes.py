@@ -1,0 +1,137 @@
+"""The rules of analysis/kernel_classes.csv, on names of kernels and operators of all systems."""
+
+from __future__ import annotations
+
+import csv
+
+import duckdb
+import pytest
+
+from analysis.database.lazy_views import KERNEL_CLASSES
+from analysis.results.explained import CLASSES
+
+NAMES = {
+    "convolution": [
+        "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc_tilesize128x128x32_stage4_warpsize2x2x1_g1_tensor16x8x16",
+        "sm90_xmma_fprop_implicit_gemm_indexed_f16f16_f16f16_f16_nhwckrsc_nhwc_tilesize64x64x64_cgasize1x1x1",
+        "void cutlass__5x_cudnn::Kernel<cutlass_tensorop_f16_s16816fprop_optimized_f16_128x128_32x3_nhwc_align8>(Params)",
+        "void implicit_convolve_sgemm<float, float, 1024, 5, 5, 3, 3, 3, 1, false, false, true>(int, int)",
+        "ampere_scudnn_winograd_128x128_ldg1_ldg4_relu_tile148t_nt_v1",
+        "ampere_fp16_s16816cudnn_fp16_128x128_ldg8_relu_f2f",
+        "void cudnn::winograd_nonfused::winogradForwardData4x4<float, float>", "Conv", "FusedConv",
+        "aten::mkldnn_convolution", "aten::cudnn_convolution", "_MklNativeFusedConv2D", "Conv2D", "_FusedConv2D",
+        "convolution.1", "cudnn_generated_fort_native_conv_fprop_sm90", "NhwcConv",
+    ],
+    "depthwise": [
+        "void at::native::(anonymous namespace)::conv_depthwise2d_forward_kernel<3, float, int>(...)",
+        "void cudnn::cnn::conv2d_grouped_direct_kernel<false, true, false, false, 0, 0, int, __half>(...)",
+        "void tensorflow::DepthwiseConv2dGPUKernelNHWCSmall<float, 3, 3, 4>", "DepthwiseConv2dNative",
+        "Conv [depthwise]", "_MklNativeFusedDepthwiseConv2dNative", "depthwise.50",
+        "aten::mkldnn_convolution [depthwise]",
+    ],
+    "matrix product": [
+        "nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_TNT", "ampere_sgemm_128x64_tn",
+        "sm80_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize96x64x32",
+        "void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128_16x5_tn_align4>(T1::Params)",
+        "void gemv2T_kernel_val<int, float>", "void cublasLt::splitKreduce_kernel<32, 16, int, float>",
+        "void dot_kernel<float, 128, 0>", "gemm_fusion_dot_12", "aten::addmm", "aten::mm", "aten::bmm", "MatMul",
+        "_FusedMatMul", "_MklNativeFusedMatMul", "Gemm", "FusedMatMul", "dot.40", "dot_add_fusion",
+        "triton_tem_fused_mm_3",
+    ],
+    "attention": [
+        "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>",
+        "fmha_cutlassF_f16_aligned_64x64_rf_sm80", "fmha_v2_flash_attention_fp16_64_128_S_64_sm90_kernel",
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob",
+        "aten::_scaled_dot_product_flash_attention_for_cpu", "MultiHeadAttention", "Attention", "_gemm_mha_v2_0x1",
+    ],
+    "elementwise": [
+        "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>, std::array<char*, 3ul>>(...)",
+        "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl_nocast<hardswish_kernel>>",
+        "triton_poi_fused_add_hardtanh_mul_3", "triton_poi_fused__to_copy_add_clamp_div_mul_0",
+        "loop_multiply_fusion_3", "loop_add_fusion", "fusion_12", "clamp_multiply_fusion.9",
+        "Mul_GPU_DT_FLOAT_DT_FLOAT_kernel", "AddV2_GPU_DT_HALF_DT_HALF_kernel",
+        "void Eigen::internal::EigenMetaKernel<Eigen::TensorEvaluator<scalar_product_op>>", "__myl_AddMulMin_myl0_1",
+        "generatedNativePointwise", "void onnxruntime::cuda::_BinaryElementWiseSimple<true, true, float>",
+        "HardSigmoid", "Clip", "void onnxruntime::cuda::_UnaryElementWise<float, float, OP_HardSwish>",
+        "aten::hardswish_", "Relu6", "BiasAdd", "mul_1.108",
+        "void op_generic_tensor_kernel<2, float, float, float, 256>", "void tensorflow::BiasNHWCKernel<float>",
+        "QuickGelu",
+    ],
+    "normalization": [
+        "void cudnn::bn_fw_inf_1C11_kernel_NCHW<float, float, true, 1>",
+        "void at::native::batch_norm_transform_input_kernel<float>",
+        "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<float>", "LayerNormalization",
+        "BatchNormalization", "void onnxruntime::contrib::cuda::SkipLayerNormKernelSmall<float, 32u, 4>",
+        "aten::native_layer_norm", "FusedBatchNormV3", "triton_per_fused_native_layer_norm_2",
+    ],
+    "reduction and pooling": [
+        "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps<float>>>",
+        "triton_per_fused_mean_4", "triton_red_fused_sum_7", "input_reduce_fusion",
+        "wrapped_reduce-window.1", "input_add_reduce_fusion",
+        "void cudnn::pooling_fw_4d_kernel<float>", "void tensorflow::functor::RowReduceKernel<float*>",
+        "void (anonymous namespace)::softmax_warp_forward<float, float, 10>", "GlobalAveragePool", "ReduceMean",
+        "Softmax", "_MklSoftmax", "Mean", "aten::mean", "aten::sum", "aten::_softmax",
+        "void onnxruntime::cuda::detail::reduce_matrix_columns_kernel<float>", "__myl_MeaCas_myl0_4",
+    ],
+    "layout change": [
+        "void cudnn::ops::nchwToNhwcKernel<float, float, float, false, true>",
+        "void genericReformat::copyPackedKernel<float, float>", "void genericReformat::copyVectorizedKernel<double>",
+        "void at::native::unrolled_elementwise_kernel<direct_copy_kernel_cuda>",
+        "void at::native::(anonymous namespace)::CatArrayBatchedCopy<float, unsigned int, 4, 64, 64>",
+        "void tensorflow::functor::SwapDimension1And2InTensor3UsingTiles<unsigned int, 256>",
+        "input_transpose_fusion", "loop_convert_fusion", "void onnxruntime::cuda::Transpose3DKernel<float>",
+        "__myl_MovCas_myl0_0", "triton_poi_fused__to_copy_0", "Transpose", "Reshape", "ReorderInput", "ReorderOutput",
+        "Concat", "Cast", "Pad", "aten::copy_", "aten::permute", "StridedSlice", "wrapped_transpose",
+        "permutationKernelPLC3",
+    ],
+    "other": [
+        "ReadVariableOp", "_EagerConst", "aten::empty", "redzone_checker", "call.3",
+    ],
+}  # fmt: skip
+ON_TENSOR_CORES = [
+    "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc", "sm80_xmma_gemm_tf32f32_tf32f32_f32_tn_n",
+    "void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128>", "nvjet_hsh_128x256_64x4", "turing_h1688cudnn_256x128_ldg8_relu",
+    "void pytorch_flash::flash_fwd_kernel<64>",
+]  # fmt: skip
+NOT_ON_THEM = [
+    "ampere_sgemm_128x64_tn", "sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nhwckrsc_nhwc", "ampere_scudnn_128x64_relu",
+    "void at::native::vectorized_elementwise_kernel<4, add>", "void implicit_convolve_sgemm<float>",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def classify(tmp_path_factory):
+    from analysis.database.open_runs import open_runs
+
+    with open_runs([tmp_path_factory.mktemp("empty")]) as database:
+        yield lambda function, name: database.query(f"SELECT {function}($1) AS said", [name])[0]["said"]
+
+
+@pytest.mark.parametrize(("class_name", "name"), [(key, name) for key, names in NAMES.items() for name in names])
+def test_a_name_has_its_class(classify, class_name, name):
+    assert classify("class_of", name) == class_name
+
+
+@pytest.mark.parametrize("name", ON_TENSOR_CORES)
+def test_names_that_tell_tensor_cores(classify, name):
+    assert classify("on_tensor_cores", name)
+
+
+@pytest.mark.parametrize("name", NOT_ON_THEM)
+def test_names_that_do_not(classify, name):
+    assert not classify("on_tensor_cores", name)
+
+
+def test_a_name_that_no_rule_knows_has_none(classify):
+    assert classify("class_of", "zzz_unheard_of") is None
+
+
+def test_every_rule_is_a_pattern_and_names_a_class():
+    with KERNEL_CLASSES.open(newline="") as file:
+        rules = list(csv.DictReader(file))
+    assert [int(rule["place"]) for rule in rules] == list(range(len(rules)))
+    for rule in rules:
+        duckdb.execute("SELECT regexp_matches('x', $1)", [rule["pattern"]])
+        plain = rule["pattern"].replace("\\W", "")
+        assert plain == plain.lower(), "names are compared in lower case"
+        assert rule["what"] == "tensor cores" or rule["class"] in CLASSES

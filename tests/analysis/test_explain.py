@@ -1,0 +1,147 @@
+"""`invoke explain` from files to files: page, tables, pictures, differences, Chrome's trace."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from analysis.analyze import write_report
+from analysis.explain import Side, explain, is_traced
+from common.errors import UserError
+from tests.analysis.tracing import MS, kernel, write_trace
+
+CONV, ADD, NEW = "sm80_xmma_fprop_implicit_gemm", "triton_poi_fused_add_0", "nvjet_hsh_64x8"
+
+
+@pytest.fixture
+def traced(build):
+    """A run of two frameworks on a GPU; add: ms that the elementwise kernel of torch takes."""
+
+    def make(name="run", add=2.0, more=(), variants=("torch", "onnxrt")):
+        run = build(name, device="gpu0", device_name="Test GPU", uuid="GPU-1")
+        for variant in variants:
+            records = [kernel(CONV, 1, 4, stream=7), kernel(ADD, 4, 4 + add, stream=7), *more]
+            write_trace(run.cell(variant, durations_ns=[9 * MS] * 20), records)
+        return run.folder
+
+    return make
+
+
+def run_explain(sides, out, **more):
+    said = io.StringIO()
+    code = explain(sides, out, Console(file=said, width=200), **more)
+    return code, said.getvalue()
+
+
+def test_one_run_is_explained_in_every_form(traced, tmp_path):
+    out = tmp_path / "out"
+    code, said = run_explain([Side(traced())], out)
+    assert code == 0
+    assert "PyTorch fp32, batch 8: 30 % of the time (3 ms) is spent in sm80_xmma_fprop_implicit_gemm" in said
+    assert {"explain.md", "explain.html", "explain.xlsx", "plots"} <= {path.name for path in out.iterdir()}
+    assert len(list((out / "plots").glob("*.png"))) == 2
+    page = (out / "explain.html").read_text()
+    assert page.count("<svg") == 2
+    assert "gap: host at work" in page
+    markdown = (out / "explain.md").read_text()
+    assert "| PyTorch |" in markdown
+    assert "10 ms" in markdown  # the sum of the classes
+
+
+def test_the_report_has_the_same_section(traced, build, tmp_path):
+    console = Console(file=io.StringIO())
+    page = write_report([traced()], tmp_path / "out", console).report.read_text()
+    assert 'id="explained"' in page
+    plain = build("plain")
+    plain.cell("torch", durations_ns=[MS] * 20)
+    assert 'id="explained"' not in write_report([plain.folder], tmp_path / "plain-out", console).report.read_text()
+
+
+def test_two_runs_are_compared_by_class_and_kernel(traced, tmp_path):
+    before, after = traced("before"), traced("after", add=4.0, more=[kernel(NEW, 8.5, 9.5)])
+    code, said = run_explain([Side(before), Side(after)], tmp_path / "out")
+    assert code == 0
+    lines = [line.split() for line in said.splitlines()]
+    assert any(line[:2] == ["elementwise", "slower"] for line in lines)
+    assert any(line[:2] == [ADD, "slower"] for line in lines)
+    assert any(line[:2] == [NEW, "new"] for line in lines)
+    assert "1 new, 1 slower" in said
+    assert not any(line[:1] == [CONV] for line in lines)  # as before
+
+
+def test_what_is_gone_is_told(traced, tmp_path):
+    before, after = traced("before", more=[kernel(NEW, 8.5, 9.5)]), traced("after")
+    assert f"{NEW}" in run_explain([Side(before), Side(after)], tmp_path / "out")[1]
+    assert "1 gone" in run_explain([Side(before), Side(after)], tmp_path / "out")[1]
+
+
+def test_two_cells_of_one_run_are_compared(traced, tmp_path):
+    run = traced()
+    keys = sorted(path.name for path in (run / "cells").iterdir())
+    code, said = run_explain([Side(run, keys[0]), Side(run, keys[1])], tmp_path / "out")
+    assert code == 0
+    assert "kernels: none that matters" in said
+
+
+def test_runs_without_a_cell_in_common_are_told_so(traced, tmp_path):
+    a, b = traced("a", variants=("torch", "tf")), traced("b", variants=("onnxrt", "keras"))
+    with pytest.raises(UserError, match="no recorded cell in common"):
+        run_explain([Side(a), Side(b)], tmp_path / "out")
+
+
+def test_a_run_without_recording_says_how_to_get_one(build, tmp_path):
+    run = build()
+    run.cell("torch", durations_ns=[MS] * 20)
+    assert not is_traced(run.folder)
+    with pytest.raises(UserError, match="invoke explain run"):
+        run_explain([Side(run.folder)], tmp_path / "out")
+
+
+def test_a_cell_that_does_not_exist_is_named_with_those_that_do(traced, tmp_path):
+    with pytest.raises(UserError, match=r"no traced cell nothing; there is ResNet50_"):
+        run_explain([Side(traced(), "nothing")], tmp_path / "out")
+
+
+def test_nothing_recorded_is_exit_code_1_with_the_cure(build, tmp_path):
+    run = build()
+    write_trace(run.cell("torch", durations_ns=[MS] * 20), [], walls_ms=(), message="no CUPTI: install it")
+    code, said = run_explain([Side(run.folder)], tmp_path / "out")
+    assert code == 1
+    assert "no CUPTI: install it" in said
+
+
+def test_one_cell_without_recording_does_not_stop_the_others(traced, tmp_path, build):
+    run = traced(variants=("torch",))
+    from tests.analysis.conftest import RunBuilder
+
+    builder = RunBuilder(run, device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    write_trace(builder.cell("tensorrt", durations_ns=[MS] * 20), [], walls_ms=(), message="no CUPTI: install it")
+    code, said = run_explain([Side(run)], tmp_path / "out")
+    assert code == 0
+    assert "TensorRT fp32, batch 8: not recorded: no CUPTI: install it" in said
+
+
+def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):
+    path = tmp_path / "trace.json"
+    code, said = run_explain([Side(traced(variants=("torch",)))], tmp_path / "out", trace=path)
+    assert code == 0
+    events = json.loads(path.read_text())["traceEvents"]
+    boxes = [event for event in events if event["ph"] == "X"]
+    assert [(box["name"], box["ts"], box["dur"]) for box in boxes] == [
+        ("inference 0", 0.0, 10_000.0), (CONV, 1_000.0, 3_000.0), (ADD, 4_000.0, 2_000.0),
+    ]  # fmt: skip
+    assert {event["args"]["name"] for event in events if event["name"] == "thread_name"} == {
+        "inferences",
+        "GPU stream 7",
+    }
+    assert f"{len(boxes)} records" in said
+
+
+def test_names_from_the_data_are_text_in_every_form(build, tmp_path):
+    run = build(device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    write_trace(run.cell("torch", durations_ns=[9 * MS] * 20), [kernel("=1+1 <script>alert(1)</script>", 0, 5)])
+    run_explain([Side(run.folder)], tmp_path / "out")
+    assert "<script>alert" not in (tmp_path / "out" / "explain.html").read_text()
