@@ -222,7 +222,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
             _analyze([outcome.run.folder], console, data)
             raise UserError("no cell was measured to its end, so none can be explained; the table says why")
     out = data.report / f"explain-{'-'.join(dict.fromkeys(side.run.name for side in sides))}"
-    code = explain_runs(sides, out, console, trace=trace, cache=data.cache / "analysis")
+    code = explain_runs(sides, out, console, trace=trace, cache=data.host_cache / "analysis")
     if code:
         sys.exit(code)
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from analysis.analyze import analyze
-from analysis.database.connection import Database, open_runs
+from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line as reading
 from analysis.readers import run_folder as run_files
 from common import schema

@@ -23,7 +23,13 @@ def traced(options: Options) -> Options:
     if not options.min_seconds and not options.max_seconds:
         # on a GPU long enough for its energy counter
         settings = {"min_seconds": 3.0, "max_seconds": 6.0, "warmup_max_seconds": 5.0, **settings}
-    return replace(options, batch_sizes=options.batch_sizes or BATCH_SIZES, scenario="single-stream", settings=settings)
+    return replace(
+        options,
+        batch_sizes=options.batch_sizes or BATCH_SIZES,
+        replicates=options.replicates or 1,  # to be explained, not judged
+        scenario="single-stream",
+        settings=settings,
+    )
 
 
 def options_of_run(run: Path, given: Options) -> Options:

@@ -24,7 +24,8 @@ print(os.getpid(), child.pid, flush=True)
 time.sleep(600)
 """
 HOST = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, say, has it ignored
 from common.host import children
 children.GRACE_SECONDS = 0.3
 with {how} as child:
