@@ -113,3 +113,20 @@ def test_what_goes_into_images_imports_nothing_of_the_host(folder: str) -> None:
             names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
             wrong = [name for name in names if name.startswith(("common.host", "common.stats", "analysis"))]
             assert wrong == [], f"{file.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_sidecars_image_copies_all_that_the_sidecar_imports() -> None:
+    waiting = [name for name in MODULES if name.startswith("common.sidecar")]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += IMPORTS[name]
+    dockerfile = (ROOT / "images/sidecar/Dockerfile").read_text()
+    missing = [
+        file.name
+        for file in map(MODULES.__getitem__, needed)
+        if file.parent == ROOT / "common" and f"common/{file.name}" not in dockerfile
+    ]
+    assert missing == []

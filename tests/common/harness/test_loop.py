@@ -116,11 +116,12 @@ def test_the_real_rule_ends_a_steady_stream_as_converged_after_both_minima() -> 
     assert 4000 <= len(window.starts_ns) < 10_000
 
 
-def test_the_real_rule_ends_a_drifting_stream_by_budget() -> None:
+def test_the_real_rule_calls_a_drifting_stream_unsteady_when_its_budget_ends() -> None:
     device = FakeDevice(lambda i: 1e6 * (1 + i / 1000))
     rule = StoppingRule(min_seconds=0.5, min_samples=20, max_seconds=3.0, precision=0.01)
-    loop.measure(device.run, rule, 3.0, 1e6, quiet, device.clock)
-    assert rule.finished() == "budget"
+    window = loop.measure(device.run, rule, 3.0, 1e6, quiet, device.clock)
+    assert rule.finished() == "unsteady"
+    assert (window.end_ns - window.begin_ns) / 1e9 >= 3.0
 
 
 def test_warm_up_ends_when_three_blocks_agree() -> None:

@@ -99,7 +99,8 @@ def test_one_stream_is_allowed_and_none_is_not() -> None:
     stage, cell = device.stage(), replace(CELL, streams=1)
     done = multi_stream.measure(stage, cell, QUICK, multi_stream.warm_up(stage, cell, QUICK, quiet), quiet)
     assert np.all(done.starts_ns[1:] >= done.ends_ns[:-1])
-    assert multi_stream.unsupported(replace(CELL, streams=0)) is not None
+    with pytest.raises(ValueError, match="streams"):
+        replace(CELL, streams=0)
 
 
 def test_no_memory_for_the_third_stream() -> None:

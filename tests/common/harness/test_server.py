@@ -144,8 +144,10 @@ def test_time_is_up_while_queries_wait() -> None:
 
 def test_what_cannot_be_asked() -> None:
     assert "inference at a time" in (server.unsupported(replace(CELL, streams=2)) or "")
-    for rate in (None, 0.0, -1.0, math.inf, math.nan):
-        assert "above zero" in (server.unsupported(replace(CELL, target_rate_per_s=rate)) or "")
+    assert "above zero" in (server.unsupported(replace(CELL, target_rate_per_s=None)) or "")
+    for rate in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="target_rate_per_s"):
+            replace(CELL, target_rate_per_s=rate)
     assert server.unsupported(CELL) is None
 
 

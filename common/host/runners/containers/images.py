@@ -88,7 +88,8 @@ def source_digest(image: str) -> str:
     folders = [IMAGES / image, *_shared_with(image)]
     if image == "sidecar":
         # Of framewatt's code its Dockerfile copies no more than this.
-        folders += [ROOT / "common" / "sidecar", ROOT / "common" / "schema.py"]
+        modules = ("schema.py", "text.py", "window_edges.py")  # what its Dockerfile copies
+        folders += [ROOT / "common" / "sidecar", *(ROOT / "common" / name for name in modules)]
     elif image == ANALYZE:
         folders += [ROOT / "requirements.lock"]
     else:
