@@ -29,6 +29,7 @@ SOUND: dict[str, dict[str, str]] = {
     "passes.csv": {"images": "512"},
     "samples.csv": {"scheduled_ns": ""},
     "attempts.csv": {"event": "start"},
+    "kernels.csv": {"kind": "kernel"},
 }
 #: columns of an interval, in the order that they must rise in
 RISING = ("scheduled_ns", "start_ns", "end_ns")

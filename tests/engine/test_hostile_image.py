@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from common.host.paths import ROOT, DataFolder
+from common.host.frameworks.registry import load_images
+from common.host.paths import IMAGES, ROOT, DataFolder
 from tests.engine.conftest import PREFIX, Bench, rows
 from tests.engine.test_compose import PROJECT, environment
 
@@ -48,8 +49,9 @@ def evil_image(client: Any, victim: Path, tmp_path_factory: pytest.TempPathFacto
     )
     made = [f"{EVIL}/onnxrt:cpu"]
     client.images.build(path=str(context), tag=made[0], rm=True)
-    for name in ("sidecar:cpu", "analyze:local", "torch:cpu", "tensorflow:cpu"):
-        source = "onnxrt:cpu" if name.startswith("t") else name
+    others = [f"{image.name}:cpu" for image in load_images(IMAGES) if image.name != "onnxrt"]
+    for name in ("sidecar:cpu", "analyze:local", *others):
+        source = "onnxrt:cpu" if name in others else name
         repository, _, tag = f"{EVIL}/{name}".rpartition(":")
         client.images.get(f"{PREFIX}/{source}").tag(repository, tag)
         made.append(f"{EVIL}/{name}")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.host.paths import ROOT, DataFolder
+from common.host.frameworks.registry import load_images
+from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers import images
 from tests.engine.conftest import BASE, Bench, measuring, rows, running, wait_for
 from tests.engine.test_bench import Background
@@ -89,7 +90,7 @@ def test_a_kernel_that_dies_in_its_container_costs_one_cell(
 
 def test_compose_runs_both_front_ends(client: Any, notebook_image: images.Built, registered_model: DataFolder) -> None:
     made = []
-    for name in ("torch", "tensorflow", "tensorrt"):
+    for name in (image.name for image in load_images(IMAGES) if image.name != "onnxrt"):
         repository, _, tag = images.tag_of(name, "cpu", notebook=True).rpartition(":")
         client.images.get(notebook_image.tag).tag(repository, tag)
         made.append(f"{repository}:{tag}")

@@ -139,7 +139,7 @@ def exercise(request):
         for io in request["ios"]:
             for batch_size in request["batches"]:
                 facts["cells"].append(
-                    one_shape(adapter, io, inputs, outputs, batch_size, request.get("held", "_inference"))
+                    one_shape(adapter, model, io, inputs, outputs, batch_size, request.get("held", "_inference"))
                 )
         facts.update(versions=adapter.versions(), settings=adapter.settings(), peak=adapter.device_peak_bytes())
     except Unsupported as error:
@@ -161,27 +161,28 @@ def two_adapters(request):
     for adapter in adapters:
         adapter.expect(Cell("m", request["variant"], "fp32", 8, scenario="multi-stream", streams=2))
         adapter.load(model, "fp32", "cpu", request["cache_dir"], 2)
-        adapter.prepare(inputs, "host")
+        adapter.prepare({model.inputs[0].name: inputs}, "host")
         adapter.run()
     return {
         "same_compiled_model": adapters[0]._inference._compiled is adapters[1]._inference._compiled,
-        "rel_l2": max(rel_l2(adapter.output(), outputs) for adapter in adapters),
+        "rel_l2": max(rel_l2(adapter.output()[model.outputs[0].name], outputs) for adapter in adapters),
     }
 
 
-def one_shape(adapter, io, inputs, outputs, batch_size, held_name):
+def one_shape(adapter, model, io, inputs, outputs, batch_size, held_name):
     """Everything that a harness does with one batch size. held_name: the attribute that holds what prepare() builds."""
     order = np.arange(batch_size) % len(inputs)
-    adapter.prepare({"images": np.ascontiguousarray(inputs[order])}, io)
+    given, made = model.inputs[0].name, model.outputs[0].name
+    adapter.prepare({given: np.ascontiguousarray(inputs[order])}, io)
     adapter.run()
-    first = next(iter(adapter.output().values()))
+    first = adapter.output()[made]
     held = getattr(adapter, held_name)
     other = order[::-1]
     if batch_size == 1:
         other = np.array([3])
-    adapter.prepare({"images": np.ascontiguousarray(inputs[other])}, io)
+    adapter.prepare({given: np.ascontiguousarray(inputs[other])}, io)
     adapter.run()
-    second = adapter.output()["probabilities"]
+    second = adapter.output()[made]
     device_ns = adapter.run_timed()
     for _ in range(5):
         adapter.enqueue()
@@ -194,7 +195,7 @@ def one_shape(adapter, io, inputs, outputs, batch_size, held_name):
         "rel_l2": rel_l2(first, outputs[order]),
         "top1": float((first.argmax(1) == outputs[order].argmax(1)).mean()),
         "rel_l2_second": rel_l2(second, outputs[other]),
-        "rel_l2_offline": rel_l2(adapter.output()["probabilities"], outputs[other]),
+        "rel_l2_offline": rel_l2(adapter.output()[made], outputs[other]),
         "changed": rel_l2(second, first),
         "kept_its_build": getattr(adapter, held_name) is held,
         "device_ns": device_ns,
