@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, Request, cost, make_plan, planned_keys
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
+from common.host.plan.plan_file import asked_of
 from common.host.plan.subset import Part
 from common.host.runners.base import Context, Runner, RunnerFacts
 from common.host.runners.events import OnEvent
@@ -210,9 +212,22 @@ def _engine_answers() -> bool:
     return engine.answers()
 
 
-def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
-    """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made."""
-    with opened(options, console, data or DataFolder.default(), images_folder) as (context, runner, plan):
+def bench(
+    options: Options,
+    console: Console,
+    data: DataFolder | None = None,
+    images_folder: Path = IMAGES,
+    told: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made.
+
+    told: what run.json says beside, such as the plan that this is a run of.
+    """
+    with opened(options, console, data or DataFolder.default(), images_folder, told=told or {}) as (
+        context,
+        runner,
+        plan,
+    ):
         return run_all(context, runner, plan, console)
 
 
@@ -271,10 +286,11 @@ def opened(
     images_folder: Path = IMAGES,
     search: str = "",
     part: Part | None = None,
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
 
-    search: see plan.Request. part: only these cells, in a run folder of their own that continues no other.
+    search: see plan.Request. part: only these cells, in a run folder of their own that continues no other. told: see `bench`.
     Raises UserError before anything is made.
     """
     images = load_images(images_folder)
@@ -311,7 +327,7 @@ def opened(
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = open_run(data, request, options, devices, runner, model, console, part)
+        run, seed = open_run(data, request, options, devices, runner, model, console, part, told)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.copyfile(picture, run.folder / "picture.npy")
@@ -349,6 +365,7 @@ def open_run(
     model: ModelFiles,
     console: Console,
     part: Part | None = None,
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
     unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
@@ -356,6 +373,7 @@ def open_run(
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
+        unfinished.description.update(told)
         set_boots_apart(unfinished, boot_id())
         unfinished.save()
         return unfinished, int(unfinished.description["seed"])
@@ -380,6 +398,7 @@ def open_run(
             "source_revision": source_revision(),
             "boot_id": boot_id(),
             "seed": seed,
+            "options": asked_of(options),
             "plan": planned_keys(plan),
             "settings": vars(request.settings),
             "threads": request.threads,
@@ -391,6 +410,7 @@ def open_run(
             "images": runner.describe_images(),
             "doctor": _examine(devices, data, console),
             **({"fleet": dict(part.facts)} if part else {}),
+            **told,
         },
     )
     try:
