@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
 from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
 from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt

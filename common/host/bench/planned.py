@@ -16,13 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench, make_runner, request_of
+from common.host.bench.choose_runner import make_runner
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
 from common.host.devices import choose_devices
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
 from common.host.plan.options import Options
 from common.host.plan.plan_file import PlanFile, Sweep
+from common.host.plan.request import request_of
 from common.host.runs.run import DESCRIPTION, Run, read_run, typed_command
 from common.typed_json import check as check_types
 
@@ -186,9 +189,7 @@ def plan_of_options(options: Options) -> str:
     else:
         if error := fault_of(options):
             raise UserError(error)
-    return plan_file.render(
-        options, [f"written by {typed_command()}", _USE]
-    )
+    return plan_file.render(options, [f"written by {typed_command()}", _USE])
 
 
 def plan_of_run(folder: Path, typed: Mapping[str, Any]) -> str:
