@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
 from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
 from common.host.cli.console import default_console

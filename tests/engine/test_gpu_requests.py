@@ -14,12 +14,14 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench.command import open_run, run_all, settings_of
+from common.host.bench.execution import run_all
+from common.host.bench.opening import open_run
 from common.host.devices import Device
 from common.host.frameworks.registry import Variant, load_images
 from common.host.models import Asked
 from common.host.paths import IMAGES
-from common.host.plan.jobs import Request, make_plan
+from common.host.plan.jobs import make_plan
+from common.host.plan.request import Request, settings_of
 from common.host.runners.base import Context
 from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
