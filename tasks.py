@@ -25,6 +25,7 @@ from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
 from common.host.cli.console import default_console
+from common.host.frameworks.versions import names_in
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import is_a_run, run_folders, run_or_cell
@@ -72,7 +73,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
     if given["plan"]:
         _run_plan(given["plan"], {name: value for name, value in given.items() if name in typed_options(Options)})
         return
-    if not given["framework"]:
+    if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
@@ -180,7 +181,7 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 EXPLAIN_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
-    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed",
+    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed", "version",
 )  # fmt: skip
 
 
@@ -212,7 +213,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     if len(sides) == 1 and not is_traced(sides[0].run):
         options, sides = options_of_run(sides[0].run, options), []
     if not sides:
-        if not options.framework:
+        if not options.framework and not names_in(options.version):
             raise UserError(
                 "which framework? give --framework NAME[,NAME], or the name of a run; invoke frameworks lists them"
             )
@@ -644,6 +645,7 @@ def frameworks(_context: Context, debug: bool = False) -> None:
         "notebook": "build the images that --frontend notebook takes: with ipykernel, tagged -notebook; default: off",
         "base": "base image instead of the Dockerfile's own; default: NGC's (README's table)",
         "network": "network of the build, such as host; default: the engine's",
+        "version": "other versions of the frameworks than the locks', as of bench: 1.30.0, or torch@2.11; comma list; default: locked",
         "debug": DEBUG_HELP,
     }
 )
@@ -655,13 +657,16 @@ def build(
     notebook: bool = False,
     base: str = "",
     network: str = "",
+    version: str = "",
     debug: bool = False,
 ) -> None:
     """Builds the container images; prints size, time and digest of each."""
     from common.host.runners.containers.building import build_images
 
     flavour = "cpu" if cpu else "gpu"
-    build_images(default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook)
+    build_images(
+        default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook, version=version
+    )
 
 
 @task(
@@ -725,6 +730,7 @@ def new(
         "cache": "also remove engines, XLA and analysis caches; default: keep",
         "environments": "also remove the environments of local runs; default: keep",
         "images": "also remove the container images that framewatt built; default: keep",
+        "versions": "also remove the environments and images that --version made; default: keep",
         "yes": "do not ask before results are removed; default: ask",
         "debug": DEBUG_HELP,
     }
@@ -737,6 +743,7 @@ def clean(
     cache: bool = False,
     environments: bool = False,
     images: bool = False,
+    versions: bool = False,
     yes: bool = False,
     debug: bool = False,
 ) -> None:
@@ -751,6 +758,7 @@ def clean(
         cache=cache,
         environments=environments,
         images=images,
+        versions=versions,
         yes=yes,
     )
 

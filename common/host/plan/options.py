@@ -167,6 +167,10 @@ class Options:
         "script",
         "script, or notebook: the same worker in a cell of a Jupyter kernel; comma list, both are then compared; default: script",
     )
+    version: str = _option(
+        "",
+        "versions of the framework, each in an environment or image of its own: 1.30.0 or torch@2.11, 'locked' for the lock's; comma list; default: locked",
+    )
     cool_to: float = _option(
         0.0,
         "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",
