@@ -147,8 +147,13 @@ def ensure(
             if folder.exists():
                 shutil.rmtree(folder)
             _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
-            for file, options in files:
-                _install(python, [*changed, *options, str(file)], on_line, f"{what}images/{image}/{file.name}")
+            try:
+                for file, options in files:
+                    _install(python, [*changed, *options, str(file)], on_line, f"{what}images/{image}/{file.name}")
+            except UserError:
+                if pin:  # nobody will ask for it again
+                    shutil.rmtree(folder)
+                raise
             (folder / STAMP).write_text(wanted)
         if notebook and not _has_notebook(folder):
             # Beside what is there: every version that the environment holds stays.
@@ -206,7 +211,8 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
         finally:
             _installing.discard(child)
     if code:
-        errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
+        errors = [line for line in last if line.lower().startswith("error") and "Ignored the following" not in line]
+        errors = errors or last[-1:]
         why = _with_newest(errors[0]) if errors else f"exit code {code}"
         raise UserError(f"{what} could not be installed: {why}")
 

@@ -169,7 +169,7 @@ class Options:
     )
     version: str = _option(
         "",
-        "versions of the framework, each in an environment or image of its own: 1.30.0 or torch@2.11, 'locked' for the lock's; comma list; default: locked",
+        "versions of the framework: 1.30.0 or torch@2.11, comma list, each in an environment or image of its own; default: the lock's",
     )
     cool_to: float = _option(
         0.0,
