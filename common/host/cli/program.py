@@ -24,6 +24,7 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.util import helpline
 
+from common.host.cli.command_line import typed
 from common.host.cli.help_page import task_list, task_page
 from common.host.paths import ROOT
 
@@ -118,6 +119,8 @@ class FramewattProgram(Program):
             super().parse_tasks()
         except ParseError as error:
             raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
+        given = (argument for context in self.tasks for argument in context.args.values() if argument.got_value)
+        typed.update(str(argument.name) for argument in given)
 
     def print_help(self) -> None:
         self.load_collection()  # a bare --help comes before it
