@@ -27,6 +27,7 @@ GOT_SLOWER = 3
 #: What makes a cell of one run the same as one of the other.
 IDENTITY = (
     "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
+    "version",
 )  # fmt: skip
 
 
@@ -153,6 +154,9 @@ def _side(
         f"SELECT * FROM comparison WHERE ({chosen.condition}) AND run = ${len(chosen.parameters) + 1} ORDER BY ALL",
         [*chosen.parameters, run],
     )
+    if "version" in named_columns(where):  # the condition may mean a version that was not asked for by name
+        for row in rows:
+            row["version"] = row["version"] or row["framework_version"]
     ran = [row for row in rows if row["status"] == "ok"]
     if not ran:
         state = f"{rows[0]['status']}: {rows[0]['message'] or 'no reason given'}" if rows else "there is none"
