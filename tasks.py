@@ -620,12 +620,19 @@ def recommend(
         "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
         "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
         "out": "folder in which to write compare.md and compare.csv; default: none",
+        "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def compare(
-    _context: Context, run: list[str], cell_a: str = "", cell_b: str = "", out: str = "", debug: bool = False
+    _context: Context,
+    run: list[str],
+    cell_a: str = "",
+    cell_b: str = "",
+    out: str = "",
+    format: str = "",
+    debug: bool = False,
 ) -> None:
     """Says for each cell whether the second of two runs is FASTER, SLOWER, the SAME or UNCLEAR.
 
@@ -637,9 +644,13 @@ def compare(
     Examples:
         invoke compare RUN_A RUN_B
         invoke compare RUN --cell-a framework=torch --cell-b framework=onnxrt
+        invoke compare RUN --cell-a version=1.30.0 --cell-b version=1.31.1 --format markdown
     """
     from analysis.comparisons.runs import compare_cells, compare_folders
+    from analysis.output.compare_formats import writer
 
+    write = writer(format) if format else None
+    console = default_console(stderr=write is not None)
     data = DataFolder.default()
     folder = Path(out) if out else None
     earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
@@ -651,7 +662,7 @@ def compare(
         chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
-        code = compare_cells(chosen, cell_a, cell_b, default_console(), out=folder, earlier=earlier)
+        code = compare_cells(chosen, cell_a, cell_b, console, out=folder, earlier=earlier, write=write)
         if code:
             sys.exit(code)
         return
@@ -660,7 +671,49 @@ def compare(
     folders = run_folders(run, data)
     if len(folders) != 2:
         raise UserError("compare takes two runs; one of these is a folder of several")
-    code = compare_folders(folders[0], folders[1], default_console(), out=folder, earlier=earlier)
+    code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
+    if code:
+        sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to look at: names or paths, as bare words too; default: all in data/results",
+        "framework": "framework variants, comma list; default: all",
+        "where": "conditions on cells, as of analyze --where: device=cpu,batch_size=1|8; default: all cells",
+        "metric": "metric that is shown, such as latency, throughput, joules_per_image; default: latency",
+        "out": "folder for history.md, history.csv and plots; default: data/report/history",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def history(
+    _context: Context,
+    run: list[str],
+    framework: str = "",
+    where: str = "",
+    metric: str = "latency",
+    out: str = "",
+    debug: bool = False,
+) -> None:
+    """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
+
+    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER.
+
+    Examples:
+        invoke history --framework onnxrt --where device=cpu
+        invoke history RUN --metric throughput
+    """
+    from analysis.history import show_history
+
+    data = DataFolder.default()
+    folders = run_folders(run or ["all"], data)
+    code = show_history(
+        folders, Path(out) if out else data.report / "history", default_console(), framework=framework, where=where,
+        of=metric, cache=data.host_cache / "analysis",
+        earlier=sorted(path.parent for path in data.results.glob("*/run.json")),
+    )  # fmt: skip
     if code:
         sys.exit(code)
 

@@ -82,7 +82,7 @@ def opened(
         console.print(escape(costs), highlight=False, soft_wrap=True)
     with steps.show("Setting up") as on_step:
         # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes told.
-        runner.prepare(list(draft.variants), flavour, on_step, "notebook" in draft.frontends, pins)
+        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
     with steps.show("Exporting the model") as on_step:
         wanted_forms = forms_of(draft.variants, draft.precisions)
         model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
