@@ -44,8 +44,8 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
-        _analyze([outcome.run.folder], console, data)
         print_top_classes(outcome.run, console)
+        _analyze([outcome.run.folder], console, data, here=True)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(130)
@@ -344,12 +344,12 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     measured = [run for run in outcome.runs if run.existing_cells()]
-    if measured:
-        _analyze([run.folder for run in measured], console, data)
-        for run in measured:
-            print_top_classes(run, console)
+    for run in measured:
+        print_top_classes(run, console)
     for title, reason in outcome.missing.items():
         console.print(escape(f"missing: {title}: {reason}"), highlight=False, soft_wrap=True)
+    if measured:
+        _analyze([run.folder for run in measured], console, data, here=True)
     if outcome.interrupted:
         console.print("Interrupted; the same command continues the plan.", highlight=False)
         sys.exit(130)

@@ -18,7 +18,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
-from common.host.bench.choose_runner import make_runner, refuse_to_change_runner
+from common.host.bench.choose_runner import instead_of_containers, make_runner, refuse_to_change_runner
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
@@ -69,13 +69,17 @@ def opened(
         console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
     by_name = {image.name: image for image in images}
-    runner = make_runner(options, by_name)
+    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
+    runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
     if part is None and not options.runner and not options.python and runner.name == "local":
-        refuse_to_change_runner(data)
+        refuse_to_change_runner(data, lacking)
     check_writable(data.results)
+    if lacking:
+        text = f"Measured by processes of this machine: {lacking}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
     steps = Steps(console)
-    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     with steps.show("Setting up") as on_step:
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
     with steps.show("Exporting the model") as on_step:
