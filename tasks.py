@@ -145,6 +145,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 PEAK_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std",
     "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
@@ -174,8 +175,9 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 
 EXPLAIN_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
-    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
+    "max_seconds", "seed",
 )  # fmt: skip
 
 
@@ -239,6 +241,8 @@ VERIFY_OPTIONS = (
     "rebatch",
     "inputs",
     "input_range",
+    "mean",
+    "std",
     "weights",
     "python",
     "threads",
@@ -530,7 +534,7 @@ def compare(
         "model": "name in the registry or an .onnx file; default: MobileNetV3L",
         "weights": help_of(Options)["weights"],
         "list": "only list the models of the registry",
-        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range", "mean", "std")),
         "debug": DEBUG_HELP,
     }
 )
@@ -544,6 +548,8 @@ def export(
     rebatch: bool = False,
     inputs: str = "",
     input_range: str = "",
+    mean: str = "",
+    std: str = "",
     debug: bool = False,
 ) -> None:
     """Writes a model as Keras, SavedModel and ONNX with its reference output to data/models, once."""
@@ -558,7 +564,9 @@ def export(
         return
     data = DataFolder.default()
     asked = models.asked_of(
-        Options(weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range)
+        Options(
+            weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range, mean=mean, std=std
+        )
     )
     with Steps(console).show("Exporting") as on_step:
         files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)

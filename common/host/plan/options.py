@@ -61,7 +61,15 @@ class Options:
     )
     input_range: str = _option(
         "",
-        "what an ONNX file expects of black and white, LOW,HIGH; default: 0,255",
+        "what an ONNX file expects of black and white, LOW,HIGH; default: 0,255, and no class is claimed of --image",
+    )
+    mean: str = _option(
+        "",
+        "instead of --input-range, what the ONNX file's pictures are less (of 0 to 1), one number or one a channel; no default",
+    )
+    std: str = _option(
+        "",
+        "and what they are divided by then, as --mean; no default",
     )
     item: str = _option(
         "",
