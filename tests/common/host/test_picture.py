@@ -19,7 +19,7 @@ from rich.console import Console
 from common import pixels
 from common.errors import UserError
 from common.host import picture
-from common.host.bench.command import _prepared_picture
+from common.host.bench.opening import _prepared_picture
 from common.model_files import ModelFiles
 
 RED, BLUE = (250, 10, 20), (10, 20, 240)
