@@ -177,6 +177,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 PEAK_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std",
     "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
@@ -212,8 +213,9 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 
 EXPLAIN_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
-    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
+    "max_seconds", "seed",
 )  # fmt: skip
 
 
@@ -284,6 +286,8 @@ VERIFY_OPTIONS = (
     "rebatch",
     "inputs",
     "input_range",
+    "mean",
+    "std",
     "weights",
     "python",
     "threads",
@@ -669,7 +673,7 @@ def compare(
         "model": help_of(Options)["model"],
         "weights": help_of(Options)["weights"],
         "list": "only list the known models; default: off",
-        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range", "mean", "std")),
         "debug": DEBUG_HELP,
     }
 )
@@ -683,6 +687,8 @@ def export(
     rebatch: bool = False,
     inputs: str = "",
     input_range: str = "",
+    mean: str = "",
+    std: str = "",
     debug: bool = False,
 ) -> None:
     """Writes a model as Keras, SavedModel and ONNX, with its reference output, to data/models.
@@ -705,7 +711,9 @@ def export(
         return
     data = DataFolder.default()
     asked = models.asked_of(
-        Options(weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range)
+        Options(
+            weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range, mean=mean, std=std
+        )
     )
     with Steps(console).show("Exporting") as on_step:
         files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)

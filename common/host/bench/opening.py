@@ -95,7 +95,7 @@ def opened(
         console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
         request = replace(request, batch_sizes=(model.fixed_batch,))
     with ExitStack() as held:
-        picture = held.enter_context(_prepared_picture(options.image, model))
+        picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:
             # A device measured by two runs at once would make both wrong.
             held.enter_context(
@@ -117,8 +117,11 @@ def opened(
 
 
 @contextmanager
-def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
-    """The user's picture as the model's input, in a temporary file until the run has a folder; None without a picture."""
+def _prepared_picture(source: str, model: ModelFiles, console: Console) -> Iterator[Path | None]:
+    """The user's picture as the model's input, in a temporary file until the run has a folder.
+
+    None without a picture, and where its classes would mean nothing, which is said.
+    """
     if not source:
         yield None
         return
@@ -127,7 +130,10 @@ def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
         path = Path(folder) / "picture.npy"
         picture.prepare(source, model, path)
-        yield path
+        reason = picture.why_no_classes(model)
+        if reason is not None:
+            console.print(escape(reason), style="yellow", highlight=False, soft_wrap=True)
+        yield path if reason is None else None
 
 
 def open_run(
