@@ -45,8 +45,8 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
-        _analyze([outcome.run.folder], console, data)
         print_top_classes(outcome.run, console)
+        _analyze([outcome.run.folder], console, data, here=True)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(130)
@@ -178,6 +178,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 PEAK_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std",
     "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
@@ -213,8 +214,9 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 
 EXPLAIN_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
-    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed", "version",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
+    "max_seconds", "seed", "version",
 )  # fmt: skip
 
 
@@ -285,6 +287,8 @@ VERIFY_OPTIONS = (
     "rebatch",
     "inputs",
     "input_range",
+    "mean",
+    "std",
     "weights",
     "python",
     "threads",
@@ -345,12 +349,12 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     measured = [run for run in outcome.runs if run.existing_cells()]
-    if measured:
-        _analyze([run.folder for run in measured], console, data)
-        for run in measured:
-            print_top_classes(run, console)
+    for run in measured:
+        print_top_classes(run, console)
     for title, reason in outcome.missing.items():
         console.print(escape(f"missing: {title}: {reason}"), highlight=False, soft_wrap=True)
+    if measured:
+        _analyze([run.folder for run in measured], console, data, here=True)
     if outcome.interrupted:
         console.print("Interrupted; the same command continues the plan.", highlight=False)
         sys.exit(130)
@@ -723,7 +727,7 @@ def history(
         "model": help_of(Options)["model"],
         "weights": help_of(Options)["weights"],
         "list": "only list the known models; default: off",
-        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range", "mean", "std")),
         "debug": DEBUG_HELP,
     }
 )
@@ -737,6 +741,8 @@ def export(
     rebatch: bool = False,
     inputs: str = "",
     input_range: str = "",
+    mean: str = "",
+    std: str = "",
     debug: bool = False,
 ) -> None:
     """Writes a model as Keras, SavedModel and ONNX, with its reference output, to data/models.
@@ -759,7 +765,9 @@ def export(
         return
     data = DataFolder.default()
     asked = models.asked_of(
-        Options(weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range)
+        Options(
+            weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range, mean=mean, std=std
+        )
     )
     with Steps(console).show("Exporting") as on_step:
         files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)

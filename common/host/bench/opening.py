@@ -18,7 +18,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
-from common.host.bench.choose_runner import make_runner, refuse_to_change_runner
+from common.host.bench.choose_runner import instead_of_containers, make_runner, refuse_to_change_runner
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
@@ -70,13 +70,17 @@ def opened(
         console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
     by_name = {image.name: image for image in images}
-    runner = make_runner(options, by_name)
+    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
+    runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
     if part is None and not options.runner and not options.python and runner.name == "local":
-        refuse_to_change_runner(data)
+        refuse_to_change_runner(data, lacking)
     check_writable(data.results)
+    if lacking:
+        text = f"Measured by processes of this machine: {lacking}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
     steps = Steps(console)
-    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
     if pins and (costs := runner.cost_of(pins, flavour)):
         console.print(escape(costs), highlight=False, soft_wrap=True)
@@ -96,7 +100,7 @@ def opened(
         console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
         request = replace(request, batch_sizes=(model.fixed_batch,))
     with ExitStack() as held:
-        picture = held.enter_context(_prepared_picture(options.image, model))
+        picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:
             # A device measured by two runs at once would make both wrong.
             held.enter_context(
@@ -118,8 +122,11 @@ def opened(
 
 
 @contextmanager
-def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
-    """The user's picture as the model's input, in a temporary file until the run has a folder; None without a picture."""
+def _prepared_picture(source: str, model: ModelFiles, console: Console) -> Iterator[Path | None]:
+    """The user's picture as the model's input, in a temporary file until the run has a folder.
+
+    None without a picture, and where its classes would mean nothing, which is said.
+    """
     if not source:
         yield None
         return
@@ -128,7 +135,10 @@ def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
         path = Path(folder) / "picture.npy"
         picture.prepare(source, model, path)
-        yield path
+        reason = picture.why_no_classes(model)
+        if reason is not None:
+            console.print(escape(reason), style="yellow", highlight=False, soft_wrap=True)
+        yield path if reason is None else None
 
 
 def open_run(

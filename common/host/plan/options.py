@@ -76,8 +76,17 @@ class Options:
         "input values of an ONNX file: an .npz file with one array per input; default: seeded random values that fit type and use",
     )
     input_range: str = _option(
-        MODEL, "", "values that an ONNX file expects for black and white, LOW,HIGH; default: 0,255"
+        MODEL,
+        "",
+        "values that an ONNX file expects for black and white, LOW,HIGH; default: 0,255 (and no classes of --image are shown)",
     )
+    mean: str = _option(
+        MODEL,
+        "",
+        "in place of --input-range: means by which an ONNX file's inputs (0 to 1) are normalized, one number or one per channel; "
+        "no default",
+    )
+    std: str = _option(MODEL, "", "and the standard deviations that go with --mean; no default")
     item: str = _option(
         MODEL,
         "",

@@ -100,12 +100,24 @@ def build_version(
 
 def find_version(client: docker.DockerClient, pin: Pin, flavour: str, notebook: bool) -> Any:
     """The image of a version that holds this checkout's code, or None."""
-    with explained(f"image {tag_of(pin.image, flavour, notebook, pin)} cannot be looked at"):
-        try:
-            found = client.images.get(tag_of(pin.image, flavour, notebook, pin))
-        except ImageNotFound:
-            return None
+    tag = tag_of(pin.image, flavour, notebook, pin)
+    try:
+        with explained(f"image {tag} cannot be looked at", but=ImageNotFound):
+            found = client.images.get(tag)
+    except ImageNotFound:
+        return None
     return found if found.labels.get(f"{LABEL}.source") == source_digest(pin.image) else None
+
+
+def is_built(client: docker.DockerClient, image: str, flavour: str, notebook: bool = False) -> bool:
+    """Whether the engine has the image, of whatever state of the code."""
+    tag = tag_of(image, flavour, notebook)
+    try:
+        with explained(f"image {tag} cannot be looked at", but=ImageNotFound):
+            client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def source_digest(image: str) -> str:
