@@ -97,7 +97,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(os.open(path, regular_files.OPEN), "rb") as file:
             if os.fstat(file.fileno()).st_size > MOST_BYTES:
-                raise UserError(f"{path} is larger than {regular_files.size_in_words(MOST_BYTES)}: the run cannot be kept")
+                raise UserError(
+                    f"{path} is larger than {regular_files.size_in_words(MOST_BYTES)}: the run cannot be kept"
+                )
             yield file
     except FileNotFoundError:
         raise

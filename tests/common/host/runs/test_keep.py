@@ -11,8 +11,10 @@ import pytest
 
 from common import schema
 from common.errors import UserError
+from common.host.runs import keep as keeping
 from common.host.runs.archive import unsealed
 from common.host.runs.keep import MARGIN_NS, keep
+from common.host.runs.run import Run
 
 SECOND = 1_000_000_000
 
@@ -129,10 +131,6 @@ def link(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-def deep(path: Path) -> None:
-    path.write_text('{"a":' * 700 + "1" + "}" * 700)
-
-
 #: file or folder of a run, what is done to it, what is said
 HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
     ("cells", link, "cells is a link, not a folder"),
@@ -140,7 +138,6 @@ HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
     ("cells/key/samples.csv", lambda path: os.truncate(path, 2**30 + 1), "samples.csv is larger than 1024 MiB"),
     ("power.csv", lambda path: os.truncate(path, 2**40), "power.csv is larger than 1024 MiB"),
     ("power.csv", lambda path: (path.unlink(), os.mkfifo(path)), "power.csv is a FIFO, not a file"),
-    ("run.json", deep, "run.json is nested too deeply"),
 ]  # fmt: skip
 
 
@@ -166,3 +163,15 @@ def test_phases_and_readings_that_are_none_are_passed_over(tmp_path: Path, junk:
         path.write_bytes(path.read_bytes() + line.encode(errors="surrogateescape"))
     (kept,) = keep([run], tmp_path / "out")
     assert len((kept / "power.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_a_description_that_is_nested_too_deeply_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer Pythons read deeper JSON than they write."""
+    run = make_run(tmp_path / "a")
+    deep: dict[str, object] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    monkeypatch.setattr(keeping, "read_run", lambda folder: Run(folder, {"a": deep}))
+    with pytest.raises(UserError, match="nested too deeply"):
+        keep([run], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
