@@ -7,6 +7,7 @@ that names files within it and nothing else. What holds is moved to data/models,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -76,11 +77,19 @@ def take_model(folder: Path, name: str, models_dir: Path, before: ModelFiles | N
     except (OSError, ValueError):
         pass  # no model, or one that lacks files: this one takes its place
     try:
-        if os.path.lexists(final):
-            final.rename(folder / f"{name}.before")
-        model.root.rename(final)
-    except OSError as error:
-        raise UserError(f"{final} cannot be written: {error.strerror}") from error
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=models_dir) as aside:
+            part = Path(aside) / name
+            try:
+                model.root.rename(part)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # two mounts of one container are two devices
+                    raise
+                shutil.copytree(model.root, part, symlinks=True)
+            if os.path.lexists(final):
+                final.rename(Path(aside) / "before")
+            part.rename(final)
+    except (OSError, shutil.Error) as error:
+        raise UserError(f"{final} cannot be written: {getattr(error, 'strerror', None) or 'not all of it'}") from error
     return ModelFiles.read(final)
 
 

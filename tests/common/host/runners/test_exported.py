@@ -98,9 +98,7 @@ HOSTILE: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("attack", "words"), HOSTILE, ids=[words for _, words in HOSTILE])
-def test_what_is_no_model_is_refused_and_goes(
-    tmp_path: Path, attack: Callable[[Path], object], words: str
-) -> None:
+def test_what_is_no_model_is_refused_and_goes(tmp_path: Path, attack: Callable[[Path], object], words: str) -> None:
     with pytest.raises(UserError, match=words) as raised, exporters_folder(tmp_path) as folder:
         attack(export(folder / NAME))
         take_model(folder, NAME, tmp_path)
