@@ -47,12 +47,14 @@ def compare_folders(
         parts = (*IDENTITY, "device") if any(len({row["device"] for row in one}) > 1 for one in rows) else IDENTITY
         a, b = ({tuple(row[name] for name in parts): row for row in one} for one in rows)
         if not a.keys() & b.keys():
-            raise UserError(f"{names[0]} and {names[1]} have no cell in common")
+            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database)}")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
         found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
         _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out)
         _tell_only(found, console)
+        if found.only_a and found.only_b and (namesakes := _namesakes(database)):
+            console.print(Text(f"The runs differ in models{namesakes}", style="yellow"), soft_wrap=True)
         broken = [key for key in ran_a if key in b and key not in ran_b]
         for key in broken:
             console.print(
@@ -93,6 +95,7 @@ def compare_cells(
         if not shared:
             raise UserError(
                 f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}"
+                f"{_namesakes(database)}"
             )
         alone = len(a) + len(b) - 2 * len(shared)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
@@ -110,6 +113,21 @@ def compare_cells(
             )
         _tell_problems(database, console)
         return GOT_SLOWER if found.slower else database.exit_code
+
+
+def _namesakes(database: Database) -> str:
+    """What to say, after a reason why cells do not pair, of models that are two and have one name; else ""."""
+    rows = database.query(
+        "SELECT DISTINCT cell.model AS name, shown.model AS shown, model_hash FROM cell_row AS cell "
+        "JOIN results AS shown USING (run, cell_key, model_hash) WHERE cell.model <> shown.model ORDER BY ALL"
+    )
+    if not rows:
+        return ""
+    told = ", ".join(f"{row['shown']} [{row['model_hash']}]" for row in rows)
+    return (
+        f": they measured different models of one name: {told}; to compare two models all the same, give "
+        "--cell-a 'model=...' and --cell-b 'model=...'"
+    )
 
 
 def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> dict[Hashable, Pool]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from common import models
+from common import models, pixels
 from common.errors import UserError, unknown
 from common.export import forms
 from common.harness.job_end import ended_by
@@ -28,10 +28,10 @@ from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles, is_within
+from common.pixels import PixelValues
 
 #: (step, steps, what is being done)
 OnStep = Callable[[int, int, str], None]
-DEFAULT_RANGE = (0.0, 255.0)
 #: variable that sets how long an export may take, in s, and its default
 EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 #: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s
@@ -48,14 +48,16 @@ _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded":
 class Asked:
     """What the user asked for of a model's export, beside its name; the defaults are a registered model's.
 
-    shape, rebatch, inputs: see `invoke bench --help`; for ONNX files alone.
+    shape, rebatch, inputs, input_range, mean, std: as typed, see `invoke bench --help`; for ONNX files alone.
     """
 
     weights: str = "auto"
-    input_range: tuple[float, float] = DEFAULT_RANGE
     shape: str = ""
     rebatch: bool = False
     inputs: Path | None = None
+    input_range: str = ""
+    mean: str = ""
+    std: str = ""
 
     def described(self) -> dict[str, object]:
         """As the exporter keeps it in model.json."""
@@ -101,6 +103,12 @@ class ModelOptions(Protocol):
     def input_range(self) -> str: ...
 
     @property
+    def mean(self) -> str: ...
+
+    @property
+    def std(self) -> str: ...
+
+    @property
     def shape(self) -> str: ...
 
     @property
@@ -114,19 +122,11 @@ def asked_of(options: ModelOptions) -> Asked:
     """What the options ask for of the model's export. Raises UserError for a range that is none or weights that do not exist."""
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
-    values = DEFAULT_RANGE
-    if options.input_range:
-        try:
-            low, high = (float(part) for part in options.input_range.split(","))
-        except ValueError:
-            low, high = 0.0, 0.0
-        if not (-1e38 < low < high < 1e38):
-            raise UserError(
-                f"--input-range takes LOW,HIGH, two numbers like 0,255 or -1,1, not '{options.input_range}'"
-            )
-        values = (low, high)
+    pixels.parse(options.input_range, options.mean, options.std)
     inputs = Path(options.inputs).expanduser() if options.inputs else None
-    return Asked(options.weights, values, options.shape, options.rebatch, inputs)
+    return Asked(
+        options.weights, options.shape, options.rebatch, inputs, options.input_range, options.mean, options.std
+    )
 
 
 def stem(file: Path) -> str:
@@ -161,7 +161,7 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
         digest = digest or _sha256(file)
         if (
             extra.get("source_sha256") == digest
-            and extra.get("input_range", []) == list(asked.input_range)
+            and PixelValues.of_description(extra) == pixels.parse(asked.input_range, asked.mean, asked.std)
             and extra.get("asked") == asked.described()
             and _are_beside(file, extra.get("source_files", {}))
         ):
@@ -234,10 +234,11 @@ def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> 
 def check(wanted: Source, asked: Asked) -> None:
     """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
     if wanted.onnx is None:
-        for option, given in (("--shape", asked.shape), ("--rebatch", asked.rebatch), ("--inputs", asked.inputs)):
-            if given:
+        for option in ("shape", "rebatch", "inputs", "input_range", "mean", "std"):
+            if getattr(asked, option):
                 raise UserError(
-                    f"{option} is for ONNX files; {wanted.name} is a registered model, whose shapes are known"
+                    f"--{option.replace('_', '-')} is for ONNX files; {wanted.name} is a registered model, whose shapes "
+                    "and values are known"
                 )
     if asked.inputs is not None and not asked.inputs.is_file():
         raise UserError(f"the file of inputs {asked.inputs} does not exist")
@@ -248,9 +249,10 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.onnx is None:
         return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights]
+    arguments = ["common.export", "--onnx", str(wanted.onnx), *always]
     # with "=": a LOW below zero would be taken for an option
-    values = ",".join(f"{value:g}" for value in asked.input_range)
-    arguments = ["common.export", "--onnx", str(wanted.onnx), *always, f"--input-range={values}"]
+    given = (("input-range", asked.input_range), ("mean", asked.mean), ("std", asked.std))
+    arguments += [f"--{option}={value}" for option, value in given if value]
     arguments.append(f"--name={wanted.name}")
     if asked.shape:
         arguments.append(f"--shape={asked.shape}")

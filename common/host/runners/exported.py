@@ -23,6 +23,7 @@ from common import names
 from common.errors import UserError
 from common.host.runs.untrusted import Refused, names_in, opened_file, opened_folder, remove_folder, shown
 from common.model_files import DESCRIPTION, ModelFiles
+from common.pixels import PixelValues
 
 #: where the exporter keeps what it downloads, within the folder that it writes
 DOWNLOADS = ".keras"
@@ -108,6 +109,10 @@ def _checked(folder: Path, name: str) -> ModelFiles:
         raise Refused(f"{shown(Path(str(error.filename)).name)} is missing") from error
     except ValueError as error:
         raise Refused(str(error)) from error
+    try:
+        PixelValues.of_description(_described(model))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise Refused(f"{DESCRIPTION} has an input_range that is none") from error
     if f"{model.name}-{model.hash}" != name:
         raise Refused(f"{DESCRIPTION} is of {shown(f'{model.name}-{model.hash}')}")
     lacking = model.lacking()

@@ -82,6 +82,17 @@ def inspect(client: docker.DockerClient, image: str, flavour: str, notebook: boo
         ) from None
 
 
+def is_built(client: docker.DockerClient, image: str, flavour: str, notebook: bool = False) -> bool:
+    """Whether the engine has the image, of whatever state of the code."""
+    tag = tag_of(image, flavour, notebook)
+    try:
+        with explained(f"image {tag} cannot be looked at", but=ImageNotFound):
+            client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
+
+
 def source_digest(image: str) -> str:
     """Digest of the files that go into an image, so that a stale image can be told from a current one."""
     digest = hashlib.sha256()

@@ -90,6 +90,8 @@ HOSTILE: list[tuple[Callable[[Path], object], str]] = [
     (lambda root: describe(root, onnx="../../victim"), "is no file within the folder"),
     (lambda root: describe(root, reference="/etc/passwd"), "is no file within the folder"),
     (lambda root: describe(root, forms={"tflite": "a/../../../b"}), "is no file within the folder"),
+    (lambda root: describe(root, input_range=["low", 10**400]), "has an input_range that is none"),
+    (lambda root: describe(root, input_range=7), "has an input_range that is none"),
     (lambda root: describe(root, name="other"), "model.json is of other-"),
     (lambda root: describe(root, files={"../../x": {"bytes": 1}}), "is missing or of another size"),
     (lambda root: (root / "r.npz").unlink(), "is missing or of another size"),
