@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError, unknown
-from common.host.cli.parsing import split_list
 from common.host.frameworks.registry import Variant
 from common.host.paths import IMAGES
 from common.install_locked import normalised, requirements_of
@@ -42,9 +41,13 @@ class Pin(NamedTuple):
         return f"{self.package}-{self.version.replace('+', '_')}"
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def names_in(text: str) -> list[str]:
     """The frameworks that `--version` names, each once."""
-    return list(dict.fromkeys(word.partition("@")[0] for word in split_list(text) if "@" in word))
+    return list(dict.fromkeys(word.partition("@")[0] for word in _words(text) if "@" in word))
 
 
 def parse_versions(text: str, variants: Sequence[Variant], python: str = "") -> dict[str, tuple[str, ...]]:
@@ -52,7 +55,7 @@ def parse_versions(text: str, variants: Sequence[Variant], python: str = "") -> 
     if text and python:
         raise UserError(f"--version makes environments, and --python {python} is one; leave one of them out")
     chosen: dict[str, list[str]] = {}
-    for word in split_list(text):
+    for word in _words(text):
         name, at, version = word.rpartition("@")
         if version != LOCKED and not _VERSION.fullmatch(version):
             raise UserError(f"'{version}' is no version; write for example --version 1.30.0,1.31.1 or torch@2.11")
