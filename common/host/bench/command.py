@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 
@@ -12,7 +15,16 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan.options import Options
 
 
-def bench(options: Options, console: Console, data: DataFolder | None = None, images_folder: Path = IMAGES) -> Outcome:
-    """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made."""
-    with opened(options, console, data or DataFolder.default(), images_folder) as (context, runner, plan):
+def bench(
+    options: Options,
+    console: Console,
+    data: DataFolder | None = None,
+    images_folder: Path = IMAGES,
+    told: Mapping[str, Any] = MappingProxyType({}),
+) -> Outcome:
+    """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made.
+
+    told: what run.json says beside, such as the plan that this is a run of.
+    """
+    with opened(options, console, data or DataFolder.default(), images_folder, told=told) as (context, runner, plan):
         return run_all(context, runner, plan, console)
