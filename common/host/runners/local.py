@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
+from common.host.runners.jobs import Places, planned_job
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
-from common.job import Job
 from common.model_files import ModelFiles
 
 
@@ -147,26 +148,15 @@ class LocalRunner:
         device = context.devices[planned.device]
         run = context.run.folder
         pin = pin_of(planned.variant, planned.version, self._flavour, image.folder.parent)
-        job = Job(
+        places = Places(
             run_dir="",
             model_dir=str(context.model.root),
             adapter=str(image.adapter),
-            image=image.name,
-            device="cpu" if device.kind == "cpu" else "cuda:0",
-            device_name=device.product,
-            device_uuid=device.uuid,
             cache_dir=str(context.data.framework_cache(cache_name(image.name, pin))),
-            runner=self.name,
-            cells=list(planned.cells),
-            settings=context.request.settings,
-            threads=context.request.threads,
-            picture=str(context.picture) if context.picture else None,
-            model_file=context.request.model_file,
-            item=context.request.item,
-            items_per_sample=context.request.items_per_sample,
-            seed=context.seed,
             power_dir=str(metering_folder(context, device)),
+            picture=str(context.picture) if context.picture else None,
         )
+        job = replace(planned_job(planned, context.request, device, places, self.name), seed=context.seed)
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
