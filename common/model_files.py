@@ -84,8 +84,10 @@ class ModelFiles:
     item: str = "image"
     #: type of the weights in the file, in words: float32, float16, "int8 (quantized: QDQ)"; "" where nobody looked
     weights_dtype: str = ""
-    #: where the model comes from, and by which exporter it reached each form, in one line
+    #: where the model comes from, in words
     born: str = ""
+    #: form -> by which exporter the model reached it, in words
+    exporters: Optional[Dict[str, str]] = None
     #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
     notes: Tuple[str, ...] = ()
 
