@@ -110,6 +110,12 @@ class ModelFiles:
         """Samples in one unit of the reference: a whole batch where the model fixes it."""
         return self.fixed_batch or 1
 
+    @property
+    def origin(self) -> str:
+        """Where the model was born and by which exporter it reached each of its forms, in one line; "" where nobody wrote it down."""
+        reached = "; ".join(f"{form}: {how}" for form, how in (self.exporters or {}).items())
+        return f"{self.born} ({reached})" if self.born and reached else self.born
+
     def path(self, name: Optional[str]) -> Path:
         """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""
         if name is None:

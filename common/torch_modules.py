@@ -31,7 +31,8 @@ SEED = 20260101
 class Built:
     """module: in evaluation mode on the CPU. inputs: name -> tensor, one batch.
 
-    values: mean and std of its pictures, as they would be typed; empty where they are not known.
+    values: mean and std of its pictures, as they would be typed; empty where they are not known. by_name: whether the module
+    takes its inputs as keywords.
     """
 
     module: Any
@@ -40,6 +41,7 @@ class Built:
     weights: str
     note: str
     values: Mapping[str, str]
+    by_name: bool = False
 
 
 def split(text: str) -> Tuple[Path, str]:
@@ -107,7 +109,7 @@ def of_file(file: Path, function: str) -> Built:
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
     note = f"The module is the user's own, of {file.name}:{function}; its weights are those that it returns."
-    return Built(module.eval(), inputs, f"{file.name}:{function}", "user", note, {})
+    return Built(module.eval(), inputs, f"{file.name}:{function}", "user", note, {}, isinstance(examples, Mapping))
 
 
 def save(built: Built, text: str, folder: Path, copy: Path) -> None:
@@ -115,7 +117,7 @@ def save(built: Built, text: str, folder: Path, copy: Path) -> None:
     import torch
 
     folder.mkdir()
-    build: Dict[str, Any] = {"inputs": list(built.inputs)}
+    build: Dict[str, Any] = {"inputs": list(built.inputs), "by_name": built.by_name}
     if text.startswith(TIMM):
         build["timm"] = text[len(TIMM) :]
     else:
@@ -133,10 +135,10 @@ def load(folder: Path) -> Any:
     named = build.get("timm")
     module = _timm().create_model(named, pretrained=False) if named else _call(folder / SOURCE, build["function"])[0]
     module.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-    return flat(module.eval().requires_grad_(False), build["inputs"])
+    return flat(module.eval().requires_grad_(False), build["inputs"], build["by_name"])
 
 
-def flat(module: Any, names: List[str]) -> Any:
+def flat(module: Any, names: List[str], by_name: bool) -> Any:
     """The module as one that takes its inputs in this order and returns a tensor or a tuple of tensors."""
     import torch
     from torch.utils import _pytree
@@ -147,12 +149,11 @@ def flat(module: Any, names: List[str]) -> Any:
             self.module = module
 
         def forward(self, *values: Any) -> Any:
-            made = self.module(**dict(zip(names, values))) if keywords else self.module(*values)
+            made = self.module(**dict(zip(names, values))) if by_name else self.module(*values)
             if isinstance(made, torch.Tensor):
                 return made
             return tuple(one for one in _pytree.tree_leaves(made) if isinstance(one, torch.Tensor))
 
-    keywords = names != _parameters(module, len(names))
     return Flat()
 
 

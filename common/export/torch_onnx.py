@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from contextlib import redirect_stdout
@@ -31,8 +32,6 @@ _BATCH = "batch"
 
 def export(text: str, out: Path, weights: str, progress: Progress) -> str:
     """Makes the folder within `out` and returns its name. Raises UserError for what cannot be built or exported."""
-    import torch
-
     progress.step(f"{text}: build")
     file = Path()
     if text.startswith(torch_modules.TIMM):
@@ -42,6 +41,17 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
         built = torch_modules.of_file(file, function)
     out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY + "born-", dir=out))
+    try:
+        _fill(folder, built, text, file, progress)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder.name
+
+
+def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
+    import torch
+
     progress.step("ONNX by torch.onnx")
     dynamic = _to_onnx(built, folder / ONNX)
     progress.step("weights")
@@ -52,7 +62,7 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
         "module": text if text.startswith(torch_modules.TIMM) else f"{file.name}:{text.rpartition(':')[2]}",
         "source_sha256": file_sha256(file) if file.name else "",
         "born": f"PyTorch {torch.__version__}: {built.origin}",
-        "exporter": f"torch.onnx of {torch.__version__} ({'dynamic' if dynamic else 'fixed'} batch)",
+        "exporter": f"torch.onnx of {torch.__version__}, {'dynamic' if dynamic else 'fixed'} batch",
         "weights": built.weights,
         "weights_note": built.note,
         "values": dict(built.values),
@@ -60,7 +70,6 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
     (folder / BORN).write_text(json.dumps(born) + "\n")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the second half may be another user's
-    return folder.name
 
 
 def _to_onnx(built: Built, path: Path) -> bool:
@@ -70,7 +79,7 @@ def _to_onnx(built: Built, path: Path) -> bool:
     os.environ.setdefault("TORCH_LOGS", "-all")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = list(built.inputs)
-    module = torch_modules.flat(built.module, names)
+    module = torch_modules.flat(built.module, names, built.by_name)
     sizes = [int(one.shape[0]) if one.ndim else None for one in built.inputs.values()]
     batched = [size is not None and size == sizes[0] for size in sizes]
     # an exporter takes an axis of one for a constant
