@@ -33,6 +33,11 @@ class Options:
         "fp32",
         "fp32 (TF32 off), tf32, fp16, bf16, int8 or int8-dynamic, comma list, or 'all' that the variants offer; default: fp32",
     )
+    version: str = _option(
+        WHAT,
+        "",
+        "versions of the framework: 1.30.0 or torch@2.11, comma list, each in an environment or image of its own; default: the lock's",
+    )
     io: str = _option(
         WHAT,
         "host",
@@ -46,7 +51,8 @@ class Options:
     model: str = _option(
         MODEL,
         "MobileNetV3L",
-        "name of a known model (invoke export --list) or path of an .onnx file; default: MobileNetV3L",
+        "name of a known model (invoke export --list), path of an .onnx file, timm:NAME, or FILE.py:FUNCTION that returns a PyTorch "
+        "module and example inputs; default: MobileNetV3L",
     )
     weights: str = _option(
         MODEL,
