@@ -52,7 +52,7 @@ def names(view: str, sql: str) -> bool:
 
 def as_needed() -> dict[str, tuple[Named, MakeReady]]:
     """View -> (whether a statement names it, what makes it ready), for a Database."""
-    return {view: (partial(names, view), partial(wake, view=view)) for view in VIEWS}
+    return {view: (partial(names, view), partial(refresh, view=view)) for view in VIEWS}
 
 
 def declare(database: Database) -> None:
@@ -74,7 +74,7 @@ def put_to_sleep(database: Database) -> None:
         database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
 
 
-def wake(database: Database, view: str) -> None:
+def refresh(database: Database, view: str) -> None:
     """Lets the view find its files. What is wrong with them goes to `database.problems`."""
     kind, _, source = VIEWS[view]
     columns = "path, run, cell_key" if view in ("samples", "device_times", "kernels") else "path, run, ''"

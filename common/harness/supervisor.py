@@ -107,7 +107,7 @@ class Attempt:
         self.log_begin = worker.log.stat().st_size
         self.oom_kills = memory.oom_kills()
 
-    def hear(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         event = message["event"]
         if event == "phase":
             self.phase = message["name"]
@@ -238,7 +238,7 @@ class Supervisor:
             self._wake.wait(worker, deadline - time.monotonic())
             exit_code = worker.exit_code()
             for message in worker.receive():
-                attempt.hear(message)
+                attempt.handle(message)
                 event = message["event"]
                 if event == "phase":
                     emit("phase", cell_key=cell.key, name=message["name"])

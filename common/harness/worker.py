@@ -94,7 +94,7 @@ class Record:
         self.phases.append((name, start_ns, end_ns))
         self._say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
 
-    def learn(self, **facts: Any) -> None:
+    def update(self, **facts: Any) -> None:
         self.row.update(facts)
         self._say("facts", row=facts)
 
@@ -173,7 +173,7 @@ class Worker:
         expect(adapter, cell)
         with record.phase("compile"):
             adapter.prepare(batches[0], cell.io)
-        record.learn(settings=json.dumps(adapter.settings(), sort_keys=True))
+        record.update(settings=json.dumps(adapter.settings(), sort_keys=True))
         with record.phase("first"):
             adapter.run()
         with record.phase("parity"):
@@ -187,17 +187,17 @@ class Worker:
             with record.phase("warmup"):
                 warmup = scenario.warm_up(stage, cell, settings, progress.warming)
                 self._edge(adapter.run)
-            record.learn(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
+            record.update(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
             collector_off()
             self._say("phase", name="measure", start_ns=time.monotonic_ns())
             done = scenario.measure(stage, cell, settings, warmup, progress.measuring)
         record.end_phase("measure", done.begin_ns, done.end_ns)
         self._edge()
         record.measurement = done
-        record.learn(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
+        record.update(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
         if done.failure and outcome.status == "ok":
             outcome = Outcome("timeout", one_line(done.failure))
-        record.learn(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
+        record.update(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
         record.row["samples"] = len(done.starts_ns)
         record.device_times = self._time_on_device(adapter, record)
         self._idle(record, "idle")
@@ -280,7 +280,7 @@ class Worker:
     def _learn_versions(self, adapter: Adapter, record: Record) -> None:
         versions = adapter.versions()
         everything = json.dumps({**self._versions, **versions}, sort_keys=True)
-        record.learn(framework_version=versions.get("framework"), versions=everything)
+        record.update(framework_version=versions.get("framework"), versions=everything)
 
     def _stage(self, adapter: Adapter, cell: Cell, inputs: Arrays) -> scenarios.Stage:
         """What the scenario may use; `inputs` is in place."""
@@ -321,7 +321,7 @@ class Worker:
                 adapter.run()
             outputs.append(scenarios.held(adapter.output()))
         verdict = parity.compare_all(outputs, reference, cell.batch_size, cell.precision)
-        record.learn(
+        record.update(
             parity_output=verdict.output,
             parity_by_output=json.dumps(verdict.by_output) if len(verdict.by_output) > 1 else None,
             parity_metric=verdict.metric,
@@ -334,7 +334,7 @@ class Worker:
         if self._job.picture is not None:
             adapter.prepare(picture_batch(Path(self._job.picture), cell.batch_size, self._model), cell.io)
             adapter.run()
-            record.learn(top3=_top3(adapter.output()[self._model.outputs[0].name][0]))
+            record.update(top3=_top3(adapter.output()[self._model.outputs[0].name][0]))
         if self._job.picture is not None or len(batches) > 1:
             adapter.prepare(batches[0], cell.io)
         return verdict

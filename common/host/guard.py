@@ -23,12 +23,12 @@ LOOK_EVERY = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
-class _Told(Exception):
+class _Reported(Exception):
     """A signal said that it is time to end."""
 
 
 def _on_signal(number: int, frame: object) -> None:
-    raise _Told
+    raise _Reported
 
 
 def _die_with_guard() -> None:
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         while child.poll() is None:
             if select.select([lifeline], [], [], LOOK_EVERY)[0]:
                 break
-    except _Told:
+    except _Reported:
         pass
     except OSError as error:
         print(f"error: {command[0]}: {error.strerror}", file=sys.stderr)

@@ -31,7 +31,7 @@ from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
 from common.host.plan.options import Options
 from common.host.plan.plan_file import asked_of
 from common.host.plan.request import Request, request_of
-from common.host.plan.subset import Part
+from common.host.plan.subset import Subset
 from common.host.runners.base import Context, Runner, RunnerFacts
 from common.host.runners.power_intake import recover_power
 from common.host.runners.staging import recover
@@ -56,7 +56,7 @@ def opened(
     data: DataFolder,
     images_folder: Path = IMAGES,
     search: str = "",
-    part: Part | None = None,
+    part: Subset | None = None,
     told: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
@@ -149,7 +149,7 @@ def open_run(
     runner: RunnerFacts,
     model: ModelFiles,
     console: Console,
-    part: Part | None = None,
+    part: Subset | None = None,
     told: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""

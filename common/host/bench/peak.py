@@ -115,7 +115,7 @@ class Target:
         unclear: set[float] = set()
         while (rate := search.next_rate()) is not None:
             outcome, latencies_at[rate] = self._try(rate)
-            search.learn(rate, outcome == "met")
+            search.record(rate, outcome == "met")
             if outcome == "unclear":
                 unclear.add(rate)
         if search.met == 0:

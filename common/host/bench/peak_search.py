@@ -106,7 +106,7 @@ class Search:
             return None
         return rate
 
-    def learn(self, rate: float, was_met: bool) -> None:
+    def record(self, rate: float, was_met: bool) -> None:
         if was_met:
             self.met = max(self.met, rate)
         else:

@@ -24,7 +24,7 @@ from common.harness.idle import spell_without_context
 from common.harness.job_end import write_all_left
 from common.harness.rows import one_line
 from common.host.compose.prepare import give_all
-from common.host.compose.rendezvous import Meeting, lock_of
+from common.host.compose.rendezvous import Rendezvous, lock_of
 from common.host.paths import ROOT, DataFolder
 from common.host.runners.power_intake import PowerIntake
 from common.host.runners.staging import JobStaging
@@ -79,11 +79,11 @@ class Told:
 class Service:
     """A variant's service, and what of its jobs the host has taken."""
 
-    def __init__(self, variant: str, run: Run, meeting: Meeting, model: ModelFiles) -> None:
+    def __init__(self, variant: str, run: Run, rendezvous: Rendezvous, model: ModelFiles) -> None:
         self.variant = variant
         self._run = run.folder
         self._model = model
-        self.told = Told(meeting.services / variant)
+        self.told = Told(rendezvous.services / variant)
         self._jobs = {path.stem: Job.read(path) for path in sorted((self._run / "jobs").glob(f"{variant}_*.json"))}
         self._stagings = {
             name: JobStaging(self._run, name, job, model, self.told.folder / name) for name, job in self._jobs.items()
@@ -131,9 +131,9 @@ def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optiona
             yield one
 
 
-def measure(services: list[Service], meeting: Meeting, intake: PowerIntake, optional: set[str]) -> list[str]:
+def measure(services: list[Service], rendezvous: Rendezvous, intake: PowerIntake, optional: set[str]) -> list[str]:
     """Lets all services measure, one after another; returns the keys of the cells that were asked for."""
-    turns = {one.variant: Turn(meeting.turns / one.variant) for one in services}
+    turns = {one.variant: Turn(rendezvous.turns / one.variant) for one in services}
     planned: list[str] = []
     for one in services_in_turn(services, turns, optional):
         while not one.told.gone():
@@ -165,9 +165,9 @@ def measure_idle(run: Run) -> None:
         spells.append(spell_without_context(seconds))
 
 
-def end_sidecar(meeting: Meeting, intake: PowerIntake) -> None:
+def end_sidecar(rendezvous: Rendezvous, intake: PowerIntake) -> None:
     """Tells it to end, and takes its readings until no more come."""
-    meeting.end.touch()
+    rendezvous.end.touch()
     deadline, taken = time.monotonic() + SIDECAR_ENDS_WITHIN_SECONDS, -1
     while intake.taken != taken and time.monotonic() < deadline:
         taken = intake.taken
@@ -178,30 +178,30 @@ def end_sidecar(meeting: Meeting, intake: PowerIntake) -> None:
         print(f"sidecar: {intake.refused}", flush=True)
 
 
-def finish(meeting: Meeting, data: DataFolder) -> Run:
+def finish(rendezvous: Rendezvous, data: DataFolder) -> Run:
     """The run, complete: every planned cell has a row. Raises UserError where the plan made none."""
     try:
-        return _finish(meeting, data)
+        return _finish(rendezvous, data)
     except CannotWrite as error:
         raise UserError(str(error)) from error
     finally:
-        meeting.end.touch()
+        rendezvous.end.touch()
 
 
-def _finish(meeting: Meeting, data: DataFolder) -> Run:
-    if not meeting.run.exists():
+def _finish(rendezvous: Rendezvous, data: DataFolder) -> Run:
+    if not rendezvous.run.exists():
         raise UserError("the plan made no run; its log says why")
-    run = read_run(meeting.run.resolve())
+    run = read_run(rendezvous.run.resolve())
     model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
     names, optional = (os.environ.get(name, "").split() for name in ("FRAMEWATT_SERVICES", "FRAMEWATT_OPTIONAL"))
-    services = [Service(variant, run, meeting, model) for variant in (*names, *optional)]
-    intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
+    services = [Service(variant, run, rendezvous, model) for variant in (*names, *optional)]
+    intake = PowerIntake(rendezvous.sidecar, run.folder / "power.csv")
     with device_lock(lock_of(data, run), "docker compose"):
         states = run.description.get("power", {}).values()
         if any(state["recording"] for state in states) and wait_for_power(intake):
             measure_idle(run)
-        planned = set(measure(services, meeting, intake, set(optional)))
-    end_sidecar(meeting, intake)
+        planned = set(measure(services, rendezvous, intake, set(optional)))
+    end_sidecar(rendezvous, intake)
     # Services of a profile that was not switched on did not come: what they would have run was not asked for.
     run.description["plan"] = [key for key in run.description["plan"] if key in planned]
     run.finish()

@@ -12,7 +12,7 @@ from common.host import models
 from common.host.bench.opening import open_run
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
-from common.host.compose.rendezvous import Meeting, gpu_name, lock_of, options_from, service
+from common.host.compose.rendezvous import Rendezvous, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
@@ -108,25 +108,25 @@ def write_job(
         job.write(folder / f"{planned.name}.json")
 
 
-def take_exported(meeting: Meeting, data: DataFolder, name: str, there: ModelFiles | None) -> None:
+def take_exported(rendezvous: Rendezvous, data: DataFolder, name: str, there: ModelFiles | None) -> None:
     """Takes over what the export, which has ended, made of the model of that name. there: the one of before.
 
     Raises UserError for what is no model.
     """
-    if meeting.model_exists.exists():
+    if rendezvous.model_exists.exists():
         return
-    for path in sorted(meeting.models.glob(f"{name}-*")):
+    for path in sorted(rendezvous.models.glob(f"{name}-*")):
         before = there if there is not None and there.root.name == path.name else None
-        take_model(meeting.models, path.name, data.models, before)
+        take_model(rendezvous.models, path.name, data.models, before)
 
 
-def plan(flavour: str, meeting: Meeting) -> int:
+def plan(flavour: str, rendezvous: Rendezvous) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
     wanted, asked = models.source(options.model), models.asked_of(options)
-    take_exported(meeting, data, wanted.name, models.existing_model(wanted, data.models, asked))
+    take_exported(rendezvous, data, wanted.name, models.existing_model(wanted, data.models, asked))
     model = models.existing_model(wanted, data.models, asked)
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
@@ -141,7 +141,7 @@ def plan(flavour: str, meeting: Meeting) -> int:
     (run.folder / "jobs").mkdir(exist_ok=True)
     jobs = make_plan(request, seed)
     for planned in jobs:
-        write_job(run, planned, request, device, model, seed, meeting.jobs)
+        write_job(run, planned, request, device, model, seed, rendezvous.jobs)
     rapl = Rapl(Path(POWERCAP), lambda sentence: None)
     expected = flavour == "gpu" or bool(rapl.domains)
     rapl.close()
@@ -149,8 +149,8 @@ def plan(flavour: str, meeting: Meeting) -> int:
     run.description["power"] = {device.name: asdict(state)}
     run.save()
     lock_of(data, run).touch()  # before the last service, who is root, would make it
-    meeting.run.unlink(missing_ok=True)
-    meeting.run.symlink_to(os.path.relpath(run.folder, meeting.folder))
+    rendezvous.run.unlink(missing_ok=True)
+    rendezvous.run.symlink_to(os.path.relpath(run.folder, rendezvous.folder))
     cells = sum(len(job.cells) for job in jobs)
     print(f"{run.name}: {cells} cells on {device.product}, {len(run.existing_cells())} of them exist", flush=True)
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
-from common.host.compose.rendezvous import Meeting, options_from, service
+from common.host.compose.rendezvous import Rendezvous, options_from, service
 from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.containers.images import prefix
@@ -27,21 +27,21 @@ from common.model_files import ModelFiles
 from common.schema import PRECISIONS
 
 
-def prepare(flavour: str, meeting: Meeting) -> int:
+def prepare(flavour: str, rendezvous: Rendezvous) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
     wanted = models.source(options.model)
     if wanted.onnx is not None or wanted.module:
         raise UserError("compose runs registered models; invoke bench takes files, and models of timm, too")
     try:
-        for problem in take_over_earlier(meeting, data):
+        for problem in take_over_earlier(rendezvous, data):
             print(problem, flush=True)
-        make_folders(meeting, data)
+        make_folders(rendezvous, data)
         found = models.existing_model(wanted, data.models, models.asked_of(options))
         if found is not None and not models.forms_by_image(found, forms_for(flavour)):
-            meeting.model_exists.touch()
+            rendezvous.model_exists.touch()
         elif found is not None:
-            copy_model(found, meeting.models)  # it gets the forms that it lacks
+            copy_model(found, rendezvous.models)  # it gets the forms that it lacks
         give_all(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
     except OSError as error:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
@@ -55,54 +55,54 @@ def forms_for(flavour: str) -> list[str]:
     return forms_of(variants, PRECISIONS)
 
 
-def take_over_earlier(meeting: Meeting, data: DataFolder) -> list[str]:
+def take_over_earlier(rendezvous: Rendezvous, data: DataFolder) -> list[str]:
     """Cells and readings that a sweep which was stopped left with its services, for its run; returns what was refused.
 
     Nothing else of that sweep means anything to this one.
     """
-    if not meeting.run.exists():
+    if not rendezvous.run.exists():
         return []
     try:
-        run = read_run(meeting.run.resolve())
+        run = read_run(rendezvous.run.resolve())
         model = ModelFiles.read(data.models / str(run.description["model"]["folder"]))
-        problems = take_services(run, meeting, model)
+        problems = take_services(run, rendezvous, model)
     except (UserError, CannotWrite, KeyError, ValueError) as error:
         return [f"what the earlier sweep measured last is not taken over: {error}"]
-    intake = PowerIntake(meeting.sidecar, run.folder / "power.csv")
+    intake = PowerIntake(rendezvous.sidecar, run.folder / "power.csv")
     intake.skip_known()
     intake.take()
     intake.close()
     return [*problems, *filter(None, [intake.refused])]
 
 
-def take_services(run: Run, meeting: Meeting, model: ModelFiles) -> list[str]:
+def take_services(run: Run, rendezvous: Rendezvous, model: ModelFiles) -> list[str]:
     problems: list[str] = []
     for path in sorted((run.folder / "jobs").glob("*.json")):
         job = Job.read(path)
-        folder = meeting.services / job.cells[0].variant / path.stem
+        folder = rendezvous.services / job.cells[0].variant / path.stem
         if folder.is_dir():
             problems += take_over(run.folder, path.stem, job, model, folder)
     return problems
 
 
-def make_folders(meeting: Meeting, data: DataFolder) -> None:
+def make_folders(rendezvous: Rendezvous, data: DataFolder) -> None:
     """All that the services mount, empty but for data and caches. Raises OSError."""
     images = load_images(IMAGES)
     for folder in (data.results, data.models, data.locks, data.report):
         folder.mkdir(parents=True, exist_ok=True)
     for image in images:
         data.framework_cache(image.name, prefix()).mkdir(parents=True, exist_ok=True)
-    meeting.run.unlink(missing_ok=True)
-    exported = [path for path in meeting.models.glob("*") if path.name != DOWNLOADS]
-    for folder in (meeting.board, meeting.services, meeting.sidecar, *exported):
+    rendezvous.run.unlink(missing_ok=True)
+    exported = [path for path in rendezvous.models.glob("*") if path.name != DOWNLOADS]
+    for folder in (rendezvous.board, rendezvous.services, rendezvous.sidecar, *exported):
         give(folder, os.getuid(), os.getgid())  # a folder of somebody else's may let nobody else remove what is in it
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
         remove_folder(folder)
-    for folder in (meeting.jobs, meeting.turns, meeting.sidecar, meeting.models):
+    for folder in (rendezvous.jobs, rendezvous.turns, rendezvous.sidecar, rendezvous.models):
         folder.mkdir(parents=True, exist_ok=True)
     for variant in all_variants(images):
-        (meeting.services / variant).mkdir(parents=True, exist_ok=True)
+        (rendezvous.services / variant).mkdir(parents=True, exist_ok=True)
 
 
 def give_all(root: Path, uid: int, gid: int) -> None:

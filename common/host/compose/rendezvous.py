@@ -37,7 +37,7 @@ OPTIONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Files by which the services of one flavour know of each other."""
 
     folder: Path
@@ -120,7 +120,7 @@ def lock_of(data: DataFolder, run: Run) -> Path:
     return data.locks / f"{device.get('uuid') or device['device']}.lock"
 
 
-def service(function: Callable[[str, Meeting], int]) -> None:
+def service(function: Callable[[str, Rendezvous], int]) -> None:
     """Runs a service of compose.yaml: `python -m ... FLAVOUR`; errors are one line and exit code 2."""
     flavour = sys.argv[1] if len(sys.argv) > 1 else ""
     if flavour not in ("cpu", "gpu"):
@@ -128,7 +128,7 @@ def service(function: Callable[[str, Meeting], int]) -> None:
         sys.exit(2)
     data = Path(os.environ.get("FRAMEWATT_DATA", "/data"))
     try:
-        sys.exit(function(flavour, Meeting(data / "compose" / flavour)))
+        sys.exit(function(flavour, Rendezvous(data / "compose" / flavour)))
     except UserError as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -24,7 +24,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What a check's figures mean, for people."""
 
     state: State
@@ -39,7 +39,7 @@ class Check:
     name: str
     #: measures; may raise UserError (its text is shown) and, by accident, anything else
     read: Callable[[Subject], Figures]
-    judge: Callable[[Figures], Verdict]
+    judge: Callable[[Figures], Judgement]
     #: takes milliseconds and disturbs nobody: `invoke bench` asks it too
     cheap: bool = False
     gpu_only: bool = False
@@ -66,9 +66,9 @@ def examine(check: Check, subject: Subject) -> Finding:
         verdict = check.judge(figures)
     except UserError as error:
         what, _, advice = str(error).partition("; ")
-        verdict = Verdict("fail", what, advice)
+        verdict = Judgement("fail", what, advice)
     except Exception as error:
-        verdict = Verdict("fail", f"cannot be checked: {type(error).__name__}: {error}", "report this line")
+        verdict = Judgement("fail", f"cannot be checked: {type(error).__name__}: {error}", "report this line")
     taken = round(time.monotonic() - begin, 3)
     return Finding(check.name, verdict.state, verdict.shown, verdict.advice, taken, figures)
 

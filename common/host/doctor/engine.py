@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from common.errors import UserError
-from common.host.doctor.checks import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Judgement, Subject
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
@@ -27,11 +27,11 @@ def _read_engine(subject: Subject) -> Figures:
         client.close()
 
 
-def judge_engine(figures: Figures) -> Verdict:
+def judge_engine(figures: Figures) -> Judgement:
     if not figures["answers"]:
         what, _, advice = figures["why"].partition(": ")
-        return Verdict("note", f"{what}; runs use the local runner", advice or "start it, or use --runner local")
-    return Verdict("ok", f"Docker {figures['version']} answers (API {figures['api']})")
+        return Judgement("note", f"{what}; runs use the local runner", advice or "start it, or use --runner local")
+    return Judgement("ok", f"Docker {figures['version']} answers (API {figures['api']})")
 
 
 def _read_gpu_runtime(subject: Subject) -> Figures:
@@ -47,14 +47,14 @@ def _read_gpu_runtime(subject: Subject) -> Figures:
         client.close()
 
 
-def judge_gpu_runtime(figures: Figures) -> Verdict:
+def judge_gpu_runtime(figures: Figures) -> Judgement:
     if not figures["answers"]:
-        return Verdict("note", "no engine that could hand over a GPU; the local runner needs none")
+        return Judgement("note", "no engine that could hand over a GPU; the local runner needs none")
     if figures["driver"] is None:
         what, _, advice = figures["why"].partition(": ")
-        return Verdict("fail", what, f"{advice}; or use --runner local")
+        return Judgement("fail", what, f"{advice}; or use --runner local")
     names = {"nvidia": "NVIDIA's runtime", "cdi": "CDI devices"}
-    return Verdict("ok", f"{names[figures['driver']]} hands GPUs to containers")
+    return Judgement("ok", f"{names[figures['driver']]} hands GPUs to containers")
 
 
 def _read_cuda(subject: Subject) -> Figures:
@@ -115,26 +115,28 @@ def _version(text: str) -> tuple[int, int]:
     return int(major), int(minor or 0)
 
 
-def judge_cuda(figures: Figures) -> Verdict:
+def judge_cuda(figures: Figures) -> Judgement:
     """A driver runs every CUDA up to its own, and within its major version also newer minor ones, but not their PTX."""
     if not figures["driver_cuda"]:
-        return Verdict("fail", "the driver does not say which CUDA it serves", "reinstall the NVIDIA driver, or reboot")
+        return Judgement(
+            "fail", "the driver does not say which CUDA it serves", "reinstall the NVIDIA driver, or reboot"
+        )
     served = _version(figures["driver_cuda"])
     shown = f"driver {figures['driver']} serves CUDA {figures['driver_cuda']}"
     needs = {f"image {name}": text for name, text in figures["images"].items()}
     needs |= {f"environment {name}": text for name, text in figures["environments"].items()}
     if not needs:
-        return Verdict("ok", f"{shown}; no GPU image or environment is there yet to compare it with")
+        return Judgement("ok", f"{shown}; no GPU image or environment is there yet to compare it with")
     shown += "; " + ", ".join(f"{name} {text}" for name, text in needs.items())
     too_new = [name for name, text in needs.items() if _version(text)[0] > served[0]]
     newer = [name for name, text in needs.items() if served < _version(text) and name not in too_new]
     if too_new:
         advice = f"{', '.join(too_new)} cannot run: install a newer driver, or invoke build --base with an older CUDA"
-        return Verdict("fail", shown, advice)
+        return Judgement("fail", shown, advice)
     if newer:
         advice = f"{', '.join(newer)} is newer than the driver: kernels compiled while it runs (XLA, inductor) may fail"
-        return Verdict("note", shown, advice)
-    return Verdict("ok", shown)
+        return Judgement("note", shown, advice)
+    return Judgement("ok", shown)
 
 
 CHECKS = (

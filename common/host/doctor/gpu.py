@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.host.doctor import nvml as doctor_nvml
-from common.host.doctor.checks import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Judgement, Subject
 from common.sidecar.nvml import NvmlUnavailable, open_nvml
 from common.sidecar.sampler import ENERGY_READ_SHARE
 
@@ -51,18 +51,18 @@ def _offers(nvml: Any, handle: Any) -> Figures:
     return {name: cost["unavailable"] for name, cost in doctor_nvml.call_costs(nvml, handle, repeats=1).items()}
 
 
-def judge_offers(figures: Figures) -> Verdict:
+def judge_offers(figures: Figures) -> Judgement:
     """figures: name of a reading -> None, or why the GPU does not offer it."""
     missing = [name for name, reason in figures.items() if reason]
     offered = [name for name in figures if name not in missing]
     shown = f"offers {', '.join(offered) or 'nothing'}" + (f"; not {', '.join(missing)}" if missing else "")
     if not any(name.startswith("power") for name in offered):
         if "energy_counter" in offered:
-            return Verdict("note", shown, "energy comes from the counter alone, with nothing to check it against")
-        return Verdict("fail", shown, "energy cannot be measured on this GPU; times can")
+            return Judgement("note", shown, "energy comes from the counter alone, with nothing to check it against")
+        return Judgement("fail", shown, "energy cannot be measured on this GPU; times can")
     if "energy_counter" in missing:
-        return Verdict("note", shown, "energy is the integral of power alone, and its rows say so")
-    return Verdict("ok", shown)
+        return Judgement("note", shown, "energy is the integral of power alone, and its rows say so")
+    return Judgement("ok", shown)
 
 
 def _periods(nvml: Any, handle: Any) -> Figures:
@@ -76,7 +76,7 @@ def _periods(nvml: Any, handle: Any) -> Figures:
     return figures
 
 
-def judge_periods(figures: Figures) -> Verdict:
+def judge_periods(figures: Figures) -> Judgement:
     words = []
     slow = False
     for name, period in figures.items():
@@ -88,18 +88,18 @@ def judge_periods(figures: Figures) -> Verdict:
             words.append(f"{name} {period['period_ms']:.0f} ms ({period['p10_ms']:.0f} to {period['p90_ms']:.0f})")
             slow = slow or period["period_ms"] > LONGEST_PERIOD_MS
     if slow:
-        return Verdict("note", ", ".join(words), "measure longer windows than 5 s: --min-seconds 10")
-    return Verdict("ok", ", ".join(words))
+        return Judgement("note", ", ".join(words), "measure longer windows than 5 s: --min-seconds 10")
+    return Judgement("ok", ", ".join(words))
 
 
 def _costs(nvml: Any, handle: Any) -> Figures:
     return doctor_nvml.call_costs(nvml, handle)
 
 
-def judge_costs(figures: Figures) -> Verdict:
+def judge_costs(figures: Figures) -> Judgement:
     known = {name: cost for name, cost in figures.items() if cost["median_us"] is not None}
     if not known:
-        return Verdict("fail", "no reading answers", "look at nvidia-smi -q, and at the kernel's log")
+        return Judgement("fail", "no reading answers", "look at nvidia-smi -q, and at the kernel's log")
     dear = sorted(known, key=lambda name: -known[name]["median_us"])
     words = [f"{name} {known[name]['median_us']:.0f} us (worst {known[name]['worst_us']:.0f})" for name in dear]
     shown = ", ".join(words)
@@ -107,16 +107,16 @@ def judge_costs(figures: Figures) -> Verdict:
         stretched_ms = known["energy_counter"]["median_us"] / 1e3 / ENERGY_READ_SHARE
         if stretched_ms > 100:
             shown += f"; the sidecar therefore reads the counter every {stretched_ms:.0f} ms instead of 100"
-    return Verdict("ok", shown)
+    return Judgement("ok", shown)
 
 
 def _idle(nvml: Any, handle: Any) -> Figures:
     return doctor_nvml.idle_power(nvml, handle)
 
 
-def judge_idle(figures: Figures) -> Verdict:
+def judge_idle(figures: Figures) -> Judgement:
     if figures["median_mw"] is None:
-        return Verdict("note", f"not offered: {figures['unavailable']}", "energy net of idle stays unknown")
+        return Judgement("note", f"not offered: {figures['unavailable']}", "energy net of idle stays unknown")
     low, middle, high = (figures[name] / 1e3 for name in ("min_mw", "median_mw", "max_mw"))
     count = figures["processes"]
     named = {
@@ -127,19 +127,19 @@ def judge_idle(figures: Figures) -> Verdict:
     context = named.get(count, f"{count} compute processes on it")
     shown = f"{middle:.1f} W ({low:.1f} to {high:.1f}) by {figures['source']}, {context}"
     if high > 1.2 * low and high - low > 10:
-        return Verdict(
+        return Judgement(
             "note", shown, "the power moves while it should idle: the GPU is cooling down, or somebody works"
         )
-    return Verdict("ok", shown)
+    return Judgement("ok", shown)
 
 
 def _clocks(nvml: Any, handle: Any) -> Figures:
     return doctor_nvml.clock_stability(nvml, handle)
 
 
-def judge_clocks(figures: Figures) -> Verdict:
+def judge_clocks(figures: Figures) -> Judgement:
     if figures["median_mhz"] is None:
-        return Verdict("note", f"not offered: {figures['unavailable']}", "a clock that drops will not be seen")
+        return Judgement("note", f"not offered: {figures['unavailable']}", "a clock that drops will not be seen")
     shown = f"SM {figures['median_mhz']:.0f} MHz ({figures['min_mhz']:.0f} to {figures['max_mhz']:.0f}) while idle"
     bits = figures["event_reasons"] or 0
     slowed = [name for bit, name in SLOWDOWNS.items() if bits & bit]
@@ -148,8 +148,8 @@ def judge_clocks(figures: Figures) -> Verdict:
         shown += f"; event reasons: {', '.join(slowed + others)}"
     if slowed:
         advice = "the GPU is slowed down already now: look at its cooling and its power supply before measuring"
-        return Verdict("fail", shown, advice)
-    return Verdict("ok", shown)
+        return Judgement("fail", shown, advice)
+    return Judgement("ok", shown)
 
 
 def _state(subject: Subject) -> Figures:
@@ -158,7 +158,7 @@ def _state(subject: Subject) -> Figures:
     return {name: subject.device.facts.get(name) for name in names}
 
 
-def judge_state(figures: Figures) -> Verdict:
+def judge_state(figures: Figures) -> Judgement:
     def word(value: object) -> str:
         return "unknown" if value is None else "on" if value else "off"
 
@@ -179,7 +179,7 @@ def judge_state(figures: Figures) -> Verdict:
     if width and widest and width < widest:
         advice.append("the card has fewer PCIe lanes than it could: another slot, or reseat it")
     # The generation drops while a GPU idles, so it is no fault here.
-    return Verdict("note" if advice else "ok", shown, "; ".join(advice))
+    return Judgement("note" if advice else "ok", shown, "; ".join(advice))
 
 
 def _neighbours(subject: Subject) -> Figures:
@@ -187,16 +187,16 @@ def _neighbours(subject: Subject) -> Figures:
     return {"processes": processes, "memory_used_bytes": subject.device.facts.get("memory_used_bytes")}
 
 
-def judge_neighbours(figures: Figures) -> Verdict:
+def judge_neighbours(figures: Figures) -> Judgement:
     processes, used = figures["processes"], figures["memory_used_bytes"]
     memory = "" if used is None else f", {used / 2**20:.0f} MiB of its memory in use"
     if processes is None:
-        return Verdict("note", f"this driver does not tell{memory}", "nvidia-smi shows whether somebody works on it")
+        return Judgement("note", f"this driver does not tell{memory}", "nvidia-smi shows whether somebody works on it")
     if processes:
         names = ", ".join(f"{process['name'] or 'process'} ({process['pid']})" for process in processes)
         advice = "end them or take another GPU (--gpu N): cells measured beside them are marked"
-        return Verdict("fail", f"{names}{memory}", advice)
-    return Verdict("ok", f"none visible{memory}")
+        return Judgement("fail", f"{names}{memory}", advice)
+    return Judgement("ok", f"none visible{memory}")
 
 
 CHECKS = (

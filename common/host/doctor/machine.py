@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from common.cpu_limits import cpu_quota, usable_cpus
-from common.host.doctor.checks import Check, Figures, Subject, Verdict
+from common.host.doctor.checks import Check, Figures, Judgement, Subject
 from common.host.doctor.harness_overhead import harness_overhead
 from common.host.doctor.sidecar_overhead import measure_perturbation
 from common.host.host_info import describe_host
@@ -32,16 +32,18 @@ def _read_disk(subject: Subject) -> Figures:
     return {"free_bytes": shutil.disk_usage(folder).free, "writable": os.access(folder, os.W_OK | os.X_OK)}
 
 
-def judge_disk(figures: Figures) -> Verdict:
+def judge_disk(figures: Figures) -> Judgement:
     free = figures["free_bytes"]
     shown = f"{free / 2**30:.1f} GiB free for results, models and caches"
     if not figures["writable"]:
-        return Verdict("fail", shown + ", but the folder cannot be written", "chown it, or set FRAMEWATT_DATA")
+        return Judgement("fail", shown + ", but the folder cannot be written", "chown it, or set FRAMEWATT_DATA")
     if free < NEEDED_BYTES:
-        return Verdict("fail", shown, "free some (invoke clean --cache), or set FRAMEWATT_DATA to another disk")
+        return Judgement("fail", shown, "free some (invoke clean --cache), or set FRAMEWATT_DATA to another disk")
     if free < COMFORTABLE_BYTES:
-        return Verdict("note", shown, "a sweep with engines may need more: invoke clean --cache, or set FRAMEWATT_DATA")
-    return Verdict("ok", shown)
+        return Judgement(
+            "note", shown, "a sweep with engines may need more: invoke clean --cache, or set FRAMEWATT_DATA"
+        )
+    return Judgement("ok", shown)
 
 
 def _read_load(subject: Subject) -> Figures:
@@ -53,7 +55,7 @@ def _read_load(subject: Subject) -> Figures:
     }  # fmt: skip
 
 
-def judge_load(figures: Figures) -> Verdict:
+def judge_load(figures: Figures) -> Judgement:
     load, cores = figures["load_1"], figures["cores"]
     shown = f"load {load:.2f}, {figures['load_5']:.2f}, {figures['load_15']:.2f} on {cores} cores"
     if figures["usable_cores"] < cores:
@@ -65,13 +67,13 @@ def judge_load(figures: Figures) -> Verdict:
             "it stops processes in the middle of an inference: lift the control group's limit (docker run --cpus, "
             "Kubernetes' limits, systemd's CPUQuota)"
         )
-        return Verdict("fail", shown, f"{advice}; cells measured under it are marked")
+        return Judgement("fail", shown, f"{advice}; cells measured under it are marked")
     busy = "something else is running (top shows what): end it, or wait"
     if load > cores:
-        return Verdict("fail", shown, f"{busy}; cells measured under such a load are marked")
+        return Judgement("fail", shown, f"{busy}; cells measured under such a load are marked")
     if load > 0.25 * cores:
-        return Verdict("note", shown, busy)
-    return Verdict("ok", shown)
+        return Judgement("note", shown, busy)
+    return Judgement("ok", shown)
 
 
 def _read_cpu(subject: Subject) -> Figures:
@@ -79,15 +81,15 @@ def _read_cpu(subject: Subject) -> Figures:
     return {key: host[key] for key in ("cpu_model", "governor", "turbo", "hypervisor")}
 
 
-def judge_cpu(figures: Figures) -> Verdict:
+def judge_cpu(figures: Figures) -> Judgement:
     governor = figures["governor"]
     name = figures["hypervisor"]
     where = "" if not name else ", in a virtual machine" if name == "yes" else f", in a virtual machine ({name})"
     shown = f"governor {governor or 'not shown by this kernel'}{where}"
     if governor not in (None, "performance"):
         advice = "sudo cpupower frequency-set -g performance holds the CPU's clock"
-        return Verdict("note", shown, advice)
-    return Verdict("ok", shown)
+        return Judgement("note", shown, advice)
+    return Judgement("ok", shown)
 
 
 def _read_cpu_energy(subject: Subject) -> Figures:
@@ -97,12 +99,12 @@ def _read_cpu_energy(subject: Subject) -> Figures:
     return {"domains": names, "unavailable": rapl.unavailable}
 
 
-def judge_cpu_energy(figures: Figures) -> Verdict:
+def judge_cpu_energy(figures: Figures) -> Judgement:
     if figures["domains"]:
-        return Verdict("ok", f"RAPL's {', '.join(figures['domains'])}")
+        return Judgement("ok", f"RAPL's {', '.join(figures['domains'])}")
     shown = f"{figures['unavailable']}: what the host draws stays unknown"
     advice = "sudo chmod -R a+r /sys/class/powercap/*/energy_uj lets it be read" if "root only" in shown else ""
-    return Verdict("note" if advice else "ok", shown, advice)
+    return Judgement("note" if advice else "ok", shown, advice)
 
 
 def _read_clock(subject: Subject) -> Figures:
@@ -114,42 +116,42 @@ def _read_clock(subject: Subject) -> Figures:
     }
 
 
-def judge_clock(figures: Figures) -> Verdict:
+def judge_clock(figures: Figures) -> Judgement:
     source = figures["clock_source"]
     if source is None:
-        return Verdict("ok", "not shown by this kernel")
+        return Judgement("ok", "not shown by this kernel")
     if source not in FAST_CLOCKS:
         fast = [name for name in figures["available"] if name in FAST_CLOCKS]
         advice = (
             f"boot with clocksource={fast[0]}" if fast else "no faster one is offered; windows of 5 s hide its cost"
         )
-        return Verdict("note", f"{source}: reading the clock enters the kernel and takes about 1 us", advice)
-    return Verdict("ok", str(source))
+        return Judgement("note", f"{source}: reading the clock enters the kernel and takes about 1 us", advice)
+    return Judgement("ok", str(source))
 
 
 def _read_overhead(subject: Subject) -> Figures:
     return dict(harness_overhead())
 
 
-def judge_overhead(figures: Figures) -> Verdict:
+def judge_overhead(figures: Figures) -> Judgement:
     added, reads = figures["added_ns"], figures["clock_reads_ns"]
     shown = (
         f"{added:.0f} ns an inference beyond two clock reads, which take {reads:.0f} ns (an adapter that does nothing)"
     )
     if added > OVERHEAD_NS:
-        return Verdict(
+        return Judgement(
             "note", shown, f"more than {OVERHEAD_NS:.0f} ns: another program is on this core, or the CPU is slow"
         )
-    return Verdict("ok", shown)
+    return Judgement("ok", shown)
 
 
 def _read_perturbation(subject: Subject) -> Figures:
     return measure_perturbation(subject.device.uuid or "none")
 
 
-def judge_perturbation(figures: Figures) -> Verdict:
+def judge_perturbation(figures: Figures) -> Judgement:
     if figures["unavailable"]:
-        return Verdict("ok", f"no sidecar would run: {figures['unavailable']}")
+        return Judgement("ok", f"no sidecar would run: {figures['unavailable']}")
     low, high = figures["low"], figures["high"]
     shown = (
         f"a numpy loop takes {100 * figures['slowdown']:+.2f} % with it ({100 * low:+.2f} to {100 * high:+.2f} at 95 %); "
@@ -157,10 +159,10 @@ def judge_perturbation(figures: Figures) -> Verdict:
     )
     if low > PERTURBATION:
         advice = "keep it off the worker's cores: --cpus with containers; the energy counter is the dear call (below)"
-        return Verdict("note", shown, advice)
+        return Judgement("note", shown, advice)
     if high > PERTURBATION:
-        return Verdict("ok", shown + f"; too noisy here to tell {100 * PERTURBATION:.0f} %")
-    return Verdict("ok", shown)
+        return Judgement("ok", shown + f"; too noisy here to tell {100 * PERTURBATION:.0f} %")
+    return Judgement("ok", shown)
 
 
 CHECKS = (

@@ -17,7 +17,7 @@ def work_key(cell_key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """What of a plan is run here, and what run.json says of the whole."""
 
     #: name of the run folder; it must not exist

@@ -40,7 +40,7 @@ class JobStart:
         except CannotWrite as error:
             raise UserError(str(error)) from error
 
-    def hear(self, line: str) -> bool:
+    def handle(self, line: str) -> bool:
         """Whether the line is an event. What it says of a finished cell is what the cell's files say."""
         event = job_event(line, self._keys)
         if event is None:

@@ -217,7 +217,7 @@ class LocalRunner:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                start.hear(line)
+                start.handle(line)
             return JobEnd(process.wait(), what="supervisor")
         finally:
             with self._lock:

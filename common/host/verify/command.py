@@ -64,7 +64,7 @@ WARM_UP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoopComparison:
     """One row of the result. Medians in ns over all blocks; ratio harness/native; None where `reason` says why."""
 
     variant: str
@@ -95,7 +95,7 @@ class Verdict:
 class Result:
     """All rows, and under what they were measured: `facts` are lines for people."""
 
-    verdicts: list[Verdict]
+    verdicts: list[LoopComparison]
     device: Device
     facts: list[str]
 
@@ -120,7 +120,7 @@ class SideProcess:
 
     def facts(self) -> dict[str, Any]:
         """Waits until it is compiled and warm."""
-        found: dict[str, Any] = self._hear("facts", READY_SECONDS)["facts"]
+        found: dict[str, Any] = self._answer("facts", READY_SECONDS)["facts"]
         return found
 
     def block(self, seconds: float) -> list[int]:
@@ -131,12 +131,12 @@ class SideProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it said before it ended is read below
-        said = self._hear("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        said = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
         self.cpu_ns = said["cpu_ns"]
         durations: list[int] = said["durations_ns"]
         return durations
 
-    def _hear(self, field: str, patience: float) -> dict[str, Any]:
+    def _answer(self, field: str, patience: float) -> dict[str, Any]:
         """The next answer that has the field."""
         assert self._process.stdout is not None
         watchdog = Timer(patience, self._process.kill)
@@ -256,7 +256,7 @@ def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProc
         harness.close()
 
 
-def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdict:
+def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopComparison:
     """Measures one row; a side that cannot is its reason."""
     row = {"variant": case.variant.name, "precision": case.precision, "batch_size": case.batch_size, "io": case.io}
     try:
@@ -265,11 +265,11 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
                 side.block(block_seconds)
             blocks = alternate(partial(harness.block, block_seconds), partial(native.block, block_seconds), pairs)
     except SideEnded as ended:
-        return Verdict(**row, reason=str(ended))  # type: ignore[arg-type]
+        return LoopComparison(**row, reason=str(ended))  # type: ignore[arg-type]
     difference = largest_difference(folder)
     # Both ran the same network, so their distance has nothing of the precision's own error but rounding.
     tolerance = parity.TOLERANCES[case.precision][1]
-    return Verdict(
+    return LoopComparison(
         **row,  # type: ignore[arg-type]
         harness_ns=float(np.median(np.concatenate([one for one, _ in blocks]))),
         native_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
@@ -340,7 +340,7 @@ def verify(
         for batch_size in batch_sizes
         for io in io_modes
     ]  # fmt: skip
-    verdicts: list[Verdict] = []
+    verdicts: list[LoopComparison] = []
     began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
     with (
         locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"),
@@ -350,7 +350,7 @@ def verify(
             on_step(done, len(cases), f"{case.variant.name} {case.precision} batch {case.batch_size} {case.io}")
             if not (case.image.folder / "native_loop.py").is_file():
                 row = (case.variant.name, case.precision, case.batch_size, case.io)
-                verdicts.append(Verdict(*row, reason=f"images/{case.image.name} has no native_loop.py"))
+                verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no native_loop.py"))
                 continue
             with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
                 verdicts.append(compare(case, pairs, block_seconds, Path(folder)))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.host.verify.command import TARGET, Result, Verdict
+from common.host.verify.command import TARGET, LoopComparison, Result
 
 HEADINGS = (
     "framework",
@@ -31,7 +31,7 @@ EXPLANATION = (
 _STYLES = {"OK": "green", "OFF": "bold red", "UNCLEAR": "yellow"}
 
 
-def cells_of(row: Verdict) -> tuple[str, ...]:
+def cells_of(row: LoopComparison) -> tuple[str, ...]:
     """One row as text, empty where there is no figure; the last is the verdict, or why there is none."""
 
     def number(value: float | None, form: str) -> str:

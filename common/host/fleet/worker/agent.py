@@ -9,7 +9,7 @@ and the agent ends as after Ctrl-C. Prints events, one JSON object a line: those
 
 A spec holds: attempt, device (cpu or gpu), gpus (as Ray numbers them), raylet (its process id), code (digest of the
 sender's checkout), options (those of `invoke bench`), and for `run` also run, cells, command, facts, model_hash, seed (see
-part.Part). The run itself is that of `invoke bench`: its runner, its sidecar, its locks.
+part.Subset). The run itself is that of `invoke bench`: its runner, its sidecar, its locks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from common.host.fleet.worker.scratch import scratch_folder
 from common.host.paths import DataFolder
 from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
-from common.host.plan.subset import Part, work_key
+from common.host.plan.subset import Subset, work_key
 from common.host.runs.run import locked
 
 #: a device that another run is just leaving is waited for so long, in s
@@ -107,7 +107,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
     options = options_of(spec, device)
     data = DataFolder.default()
     wait_until_free(device, data)
-    part = Part(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
+    part = Subset(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
     console = Terminal(file=sys.stderr, width=200)
     with scratch_folder(data, spec["run"]) as scratch:
         to_be_read = False

@@ -323,7 +323,7 @@ class DockerRunner:
                 deadline.start()
                 with ContainerLog(run / "logs" / f"{planned.name}.container.log") as log:
                     for line in lines(container):
-                        if not start.hear(line):
+                        if not start.handle(line):
                             log.write(line)
                 container.wait()
                 container.reload()

@@ -47,7 +47,7 @@ def test_bisection_ends_around_the_truth(truth: float) -> None:
     search, tried = Search(limit=110.0, resolution=0.05, least=0.1), 0
     while (rate := search.next_rate()) is not None:
         assert search.met < rate < search.not_met
-        search.learn(rate, rate <= truth)
+        search.record(rate, rate <= truth)
         tried += 1
     assert search.met <= truth <= search.not_met
     assert search.not_met - search.met <= 0.05 * search.not_met
@@ -59,14 +59,14 @@ def test_rates_that_would_take_for_ever_are_not_tried() -> None:
     tried = []
     while (rate := search.next_rate()) is not None:
         tried.append(rate)
-        search.learn(rate, False)
+        search.record(rate, False)
     assert tried == [50, 25, 12.5] and search.met == 0
 
 
 def test_nothing_can_be_told_from_what_was_met_by_luck_at_the_limit() -> None:
     search = Search(limit=100.0, resolution=0.05, least=0.1)
     while (rate := search.next_rate()) is not None:
-        search.learn(rate, True)
+        search.record(rate, True)
     assert search.not_met == 100 and 95 <= search.met < 100
 
 

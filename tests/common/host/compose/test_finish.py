@@ -17,7 +17,7 @@ from common.harness.rows import begin_row
 from common.harness.writer import write_cell
 from common.host.compose import finish, prepare
 from common.host.compose.finish import Service, measure
-from common.host.compose.rendezvous import Meeting
+from common.host.compose.rendezvous import Rendezvous
 from common.host.paths import DataFolder
 from common.host.runners.power_intake import PowerIntake
 from common.host.runners.staging import journal_rows
@@ -34,10 +34,10 @@ class Sweep:
     """A run with one job of two cells for each variant, and services that are threads."""
 
     def __init__(self, folder: Path) -> None:
-        self.meeting = Meeting(folder / "compose" / "cpu")
+        self.rendezvous = Rendezvous(folder / "compose" / "cpu")
         self.run = Run(folder / "results" / "run", {"model": {"folder": "m"}})
         self.model = model(folder)
-        for place in (self.meeting.turns, self.meeting.sidecar, self.run.folder / "jobs"):
+        for place in (self.rendezvous.turns, self.rendezvous.sidecar, self.run.folder / "jobs"):
             place.mkdir(parents=True)
         self.jobs: dict[str, Job] = {}
         self.order: list[str] = []
@@ -45,11 +45,11 @@ class Sweep:
             cells = [Cell("m", variant, "fp32", size) for size in (1, 2)]
             self.jobs[variant] = job(cells)
             self.jobs[variant].write(self.run.folder / "jobs" / f"{variant}_fp32_script_cpu_r0.json")
-            (self.meeting.services / variant).mkdir(parents=True)
+            (self.rendezvous.services / variant).mkdir(parents=True)
         self.threads: list[threading.Thread] = []
 
     def folder(self, variant: str) -> Path:
-        return self.meeting.services / variant / f"{variant}_fp32_script_cpu_r0"
+        return self.rendezvous.services / variant / f"{variant}_fp32_script_cpu_r0"
 
     def write(self, variant: str, cell: Cell) -> None:
         row = {**begin_row(self.jobs[variant], cell, self.model, "w"), "status": "ok", "samples": len(SAMPLES[0])}
@@ -58,8 +58,8 @@ class Sweep:
 
     def serve(self, variant: str, work: Callable[[str], None]) -> None:
         def body() -> None:
-            with alive(self.meeting.services / variant):
-                assert wait_for_turn(self.meeting.turns / variant, 30)
+            with alive(self.rendezvous.services / variant):
+                assert wait_for_turn(self.rendezvous.turns / variant, 30)
                 self.order.append(variant)
                 self.folder(variant).mkdir()
                 work(variant)
@@ -68,10 +68,10 @@ class Sweep:
         self.threads[-1].start()
 
     def measure(self, optional: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
-        services = [Service(variant, self.run, self.meeting, self.model) for variant in VARIANTS]
-        intake = PowerIntake(self.meeting.sidecar, self.run.folder / "power.csv")
+        services = [Service(variant, self.run, self.rendezvous, self.model) for variant in VARIANTS]
+        intake = PowerIntake(self.rendezvous.sidecar, self.run.folder / "power.csv")
         try:
-            return measure(services, self.meeting, intake, optional)
+            return measure(services, self.rendezvous, intake, optional)
         finally:
             for thread in self.threads:
                 thread.join(30)
@@ -106,7 +106,7 @@ def test_what_is_lost_is_a_row_that_says_how(sweep: Sweep, monkeypatch: pytest.M
 
     def gave_up(variant: str) -> None:
         text = json.dumps({sweep.folder(variant).name: "there is no adapter"})
-        (sweep.meeting.services / variant / ERRORS).write_text(text)
+        (sweep.rendezvous.services / variant / ERRORS).write_text(text)
 
     sweep.serve("onnxrt", killed_in_the_first)
     sweep.serve("torch", gave_up)
@@ -147,8 +147,8 @@ def test_what_a_stopped_sweep_left_is_taken_by_the_next_one(sweep: Sweep, tmp_pa
     (root / "r.npz").write_bytes(b"")
     (root / "model.json").write_text(json.dumps(sweep.model.describe()))
     sweep.run.save()
-    sweep.meeting.run.symlink_to(sweep.run.folder)
+    sweep.rendezvous.run.symlink_to(sweep.run.folder)
     sweep.folder("torch").mkdir()
     sweep.write("torch", sweep.jobs["torch"].cells[0])
-    assert prepare.take_over_earlier(sweep.meeting, DataFolder(tmp_path)) == []
+    assert prepare.take_over_earlier(sweep.rendezvous, DataFolder(tmp_path)) == []
     assert [row["variant"] for row in rows(sweep.run.folder).values()] == ["torch"]

@@ -21,7 +21,7 @@ from common.host.doctor import engine as doctor_engine
 from common.host.doctor import gpu as doctor_gpu
 from common.host.doctor import machine as doctor_machine
 from common.host.doctor import sidecar_overhead as doctor_perturbation
-from common.host.doctor.checks import Check, Verdict
+from common.host.doctor.checks import Check, Judgement
 from common.host.paths import DataFolder
 from tests.fake_nvml import build
 
@@ -46,9 +46,9 @@ def _run(
 def test_one_check_that_fails_makes_the_exit_code_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    good = Check("good", lambda subject: {"n": 1}, lambda figures: Verdict("ok", f"{figures['n']} of them"))
-    note = Check("note", lambda subject: {}, lambda figures: Verdict("note", "so so", "look at it"))
-    bad = Check("bad", lambda subject: {}, lambda figures: Verdict("fail", "broken", "mend [it]"))
+    good = Check("good", lambda subject: {"n": 1}, lambda figures: Judgement("ok", f"{figures['n']} of them"))
+    note = Check("note", lambda subject: {}, lambda figures: Judgement("note", "so so", "look at it"))
+    bad = Check("bad", lambda subject: {}, lambda figures: Judgement("fail", "broken", "mend [it]"))
     code, text = _run([good, note], monkeypatch, tmp_path)
     assert code == 0 and "1 of them" in text and "note: look at it" in text and "all 2 checks pass" in text
     code, text = _run([good, bad], monkeypatch, tmp_path)
@@ -59,10 +59,12 @@ def test_a_check_that_breaks_is_a_line_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checks = [
-        Check("ours", lambda subject: _raise(ZeroDivisionError("oops")), lambda figures: Verdict("ok", "")),
-        Check("theirs", lambda subject: _raise(UserError("no driver; install one")), lambda figures: Verdict("ok", "")),
-        Check("gpu", lambda subject: {}, lambda figures: Verdict("fail", ""), gpu_only=True),
-        Check("last", lambda subject: {"x": 1.5}, lambda figures: Verdict("ok", "fine")),
+        Check("ours", lambda subject: _raise(ZeroDivisionError("oops")), lambda figures: Judgement("ok", "")),
+        Check(
+            "theirs", lambda subject: _raise(UserError("no driver; install one")), lambda figures: Judgement("ok", "")
+        ),
+        Check("gpu", lambda subject: {}, lambda figures: Judgement("fail", ""), gpu_only=True),
+        Check("last", lambda subject: {"x": 1.5}, lambda figures: Judgement("ok", "fine")),
     ]
     assert _run(checks, monkeypatch, tmp_path, as_json=True)[0] == 1
     document = json.loads(capsys.readouterr().out)

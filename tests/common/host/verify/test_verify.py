@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
-from common.host.verify.command import Case, Result, Verdict, compare, verify
+from common.host.verify.command import Case, LoopComparison, Result, compare, verify
 from common.host.verify.report import HEADINGS, markdown, print_result, write_markdown
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
@@ -21,9 +21,9 @@ from common.stats.pairs import interval_of, latency_ratios
 Make = Callable[..., Case]
 
 
-def verdict(low: float, high: float, reason: str = "") -> Verdict:
+def verdict(low: float, high: float, reason: str = "") -> LoopComparison:
     ratio = Interval((low + high) / 2, low, high, 0.95, 16, 1)
-    return Verdict("tf", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, "perf_counter", reason)
+    return LoopComparison("tf", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, "perf_counter", reason)
 
 
 def blocks(
@@ -152,7 +152,7 @@ def test_bad_values_are_said_before_anything_is_made(
 
 
 def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
-    rows = [verdict(0.99, 1.01), Verdict("tensorrt", "fp16", 8, "device", reason="the harness: no GPU | none")]
+    rows = [verdict(0.99, 1.01), LoopComparison("tensorrt", "fp16", 8, "device", reason="the harness: no GPU | none")]
     result = Result(rows, Device("cpu", "cpu", "a CPU"), ["a CPU, load average 0.1"])
     console = Console(width=200, record=True, file=(tmp_path / "screen").open("w"))
     print_result(result, console)

@@ -16,7 +16,7 @@ from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 from common.host.plan.jobs import make_plan, planned_keys
 from common.host.plan.options import Options
-from common.host.plan.subset import Part, work_key
+from common.host.plan.subset import Subset, work_key
 from tests.common.host.faults.conftest import DOCKERFILE
 
 NODES = [
@@ -91,7 +91,7 @@ def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tm
 
     request = request_of(options, images, [replace(gpu, name="gpu5", uuid="GPU-9")], Console(quiet=True))
     plan = make_plan(request, targets[0].seed(7))
-    part = Part("run", frozenset(first[:3]), "", {})
+    part = Subset("run", frozenset(first[:3]), "", {})
     assert [work_key(key) for key in planned_keys(plan)] == list(first)
     assert sorted(work_key(key) for key in planned_keys(part.of(plan))) == sorted(first[:3])
     assert all("_gpu5_" in key for key in planned_keys(part.of(plan)))
