@@ -18,9 +18,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
+from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
+from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
+from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
@@ -42,7 +45,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
         _analyze([outcome.run.folder], console, data)
-        _print_pictures(outcome, console)
+        print_top_classes(outcome.run, console)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(130)
@@ -53,20 +56,22 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         sys.exit(1)
 
 
-def _print_pictures(outcome: Outcome, console: Console) -> None:
-    from common.host.bench.top_classes import print_top_classes
+PLAN_HELP = (
+    "file with all of this (docs/plans.md), or the name of one in data/plans; options beside it win; default: none"
+)
 
-    print_top_classes(outcome.run, console)
 
-
-@task(name="bench", help=help_of(Options), auto_shortflags=False)
+@task(name="bench", help=help_of(Options, plan=PLAN_HELP), auto_shortflags=False)
 @for_people
-@takes(Options)
+@takes(Options, plan="")
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short.
 
     Exit code 1: no cell is ok.
     """
+    if given["plan"]:
+        _run_plan(given["plan"], {name: value for name, value in given.items() if name in typed_options(Options)})
+        return
     if not given["framework"]:
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
@@ -276,11 +281,49 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
     """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table, report."""
-    from common.host.bench.demo import demo_options
+    _run_plan("demo", {})
 
-    console = default_console()
-    data = DataFolder.default()
-    _finish(bench(demo_options(), console, data), console, data)
+
+def _run_plan(name: str, typed: dict[str, Any]) -> None:
+    console, data = default_console(), DataFolder.default()
+    _finish_plan(run_plan(read_plan(name, typed, console), console, data), console, data)
+
+
+def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> None:
+    """As _finish, for all runs of a plan; exit code 2 also when some of them are missing."""
+    for message in outcome.errors:
+        print(f"error: {visible(message)}", file=sys.stderr)
+    measured = [run for run in outcome.runs if run.existing_cells()]
+    if measured:
+        _analyze([run.folder for run in measured], console, data)
+        for run in measured:
+            print_top_classes(run, console)
+    for title, reason in outcome.missing.items():
+        console.print(escape(f"missing: {title}: {reason}"), highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        console.print("Interrupted; the same command continues the plan.", highlight=False)
+        sys.exit(130)
+    if outcome.errors or outcome.missing:
+        sys.exit(2)
+    if not any(has_ok_cell(run) for run in outcome.runs):
+        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        sys.exit(1)
+
+
+@task(
+    iterable=["run"],
+    help=help_of(Options, run="a run that tells it in place of options; default: none"),
+    auto_shortflags=False,
+)
+@for_people
+@takes(Options, run=[])
+def plan(_context: Context, given: dict[str, Any]) -> None:
+    """Writes a plan to standard output, from the options of bench or from a run: invoke plan --framework onnxrt > sweep.toml."""
+    typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+    if len(given["run"]) > 1:
+        raise UserError(f"plan takes one run, not {len(given['run'])}")
+    folder = run_folders(given["run"], DataFolder.default())[0] if given["run"] else None
+    print(plan_of_run(folder, typed) if folder else plan_of_options(Options.of(typed)), end="")
 
 
 @task(

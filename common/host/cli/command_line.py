@@ -17,6 +17,9 @@ DEBUG_HELP = "print Python's traceback when something goes wrong; default: one l
 
 Body = Callable[..., Any]
 
+#: names of the options that stand on this process's command line, whatever their values (program.py fills it)
+typed: set[str] = set()
+
 
 def for_people(body: Body) -> Body:
     """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
@@ -54,6 +57,11 @@ def _chosen(options: type, only: Collection[str], leave_out: Collection[str]) ->
         for field in fields(options)
         if "help" in field.metadata and field.name not in leave_out and (not only or field.name in only)
     ]
+
+
+def typed_options(options: type) -> set[str]:
+    """Those fields of the dataclass that were typed, be it with the value that they have by default."""
+    return {field.name for field in _chosen(options, (), ()) if field.name in typed}
 
 
 def help_of(

@@ -22,6 +22,7 @@ from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.program import Program
 
+from common.host.cli.command_line import typed
 from common.host.paths import ROOT
 
 #: the option that takes the bare words of a task
@@ -115,6 +116,8 @@ class FramewattProgram(Program):
             super().parse_tasks()
         except ParseError as error:
             raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
+        given = (argument for context in self.tasks for argument in context.args.values() if argument.got_value)
+        typed.update(str(argument.name) for argument in given)
 
     def _join_names(self, contexts: Collection[str]) -> None:
         """Also `invoke --help fleet sweep`, of which invoke has taken the first word for its own."""

@@ -9,23 +9,24 @@ from typing import Any
 
 from common.errors import UserError
 from common.host import models
-from common.host.bench.command import (
-    QUICK_BATCH_SIZES,
-    STUDY_BATCH_SIZES,
-    open_run,
-    precisions_for,
-    settings_of,
-    variants_for,
-    workers_of,
-)
+from common.host.bench.opening import open_run
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
 from common.host.compose.rendezvous import Meeting, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan.jobs import PlannedJob, Request, make_plan
+from common.host.plan.jobs import PlannedJob, make_plan
 from common.host.plan.options import Options
+from common.host.plan.request import (
+    QUICK_BATCH_SIZES,
+    STUDY_BATCH_SIZES,
+    Request,
+    precisions_for,
+    settings_of,
+    variants_for,
+    workers_of,
+)
 from common.host.runners.containers.images import tag_of
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run

@@ -7,16 +7,13 @@ is one fresh worker, so replicates are independent processes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from common.cell import Cell
 from common.host.frameworks.registry import Variant
-from common.host.plan.loads import Load
-from common.job import Settings
+from common.host.plan.request import Request
 
 
 @dataclass(frozen=True)
@@ -34,41 +31,6 @@ class PlannedJob:
     def name(self) -> str:
         """Unique within a run; names the job's file and log."""
         return f"{self.variant.name}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for, resolved from the options. Equal requests make equal plans but for the seed."""
-
-    variants: tuple[Variant, ...]
-    precisions: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    io_modes: tuple[str, ...]
-    model: str
-    model_hash: str
-    devices: tuple[str, ...]
-    device_uuids: tuple[str, ...]
-    replicates: int
-    runner: str
-    settings: Settings
-    threads: int | None = None
-    #: path or URL of the user's picture, as given
-    picture: str | None = None
-    python: str | None = None
-    loads: tuple[Load, ...] = (Load(),)
-    frontends: tuple[str, ...] = ("script",)
-    #: what else the cells are chosen by (`invoke peak`), in words
-    search: str = ""
-    #: the model as the user typed it, and what rates count; "" and 0: as the model says
-    model_file: str = ""
-    item: str = ""
-    items_per_sample: int = 0
-
-    def fingerprint(self) -> str:
-        """Identifies the same request in a later call, so that an unfinished run of it is continued."""
-        values = asdict(self)
-        values["variants"] = [variant.name for variant in self.variants]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_plan(request: Request, seed: int) -> list[PlannedJob]:

@@ -12,7 +12,8 @@ from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.models import Asked
 from common.host.paths import DataFolder
-from common.host.plan.jobs import PlannedJob, Request
+from common.host.plan.jobs import PlannedJob
+from common.host.plan.request import Request
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import Run

@@ -23,7 +23,7 @@ from common.host.runs.run import Run, read_run
 #: readings this long before and after a window are kept, so that its edges can be interpolated and held, in ns
 MARGIN_NS = 1_500_000_000
 #: options of a command line whose value is a place on this machine where it begins like one; a name or an address stays
-_PLACES = ("--python", "--packages", "--model", "--image")
+_PLACES = ("--python", "--packages", "--model", "--image", "--inputs", "--plan")
 CELL_FILES = (
     "cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv", "trace.csv", "traced.csv",
     "kernels.csv",
@@ -96,6 +96,11 @@ def _write_description(run: Run, target: Path, command: str) -> None:
     description["command"] = command or without_places(typed)
     if isinstance(description.get("fleet"), dict):
         description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
+    if isinstance(description.get("options"), dict):
+        description["options"] = {
+            name: name.upper() if f"--{name}" in _PLACES and str(value).startswith(("/", "~", ".")) else value
+            for name, value in description["options"].items()
+        }
     images = run.description.get("images")
     for image, facts in images.items() if isinstance(images, dict) else ():
         if isinstance(facts, dict):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from common.host.bench.command import settings_of, workers_of
 from common.host.frameworks.registry import Variant
-from common.host.plan.jobs import Request, cost, make_plan, planned_keys
+from common.host.plan.jobs import cost, make_plan, planned_keys
 from common.host.plan.options import Options
+from common.host.plan.request import Request, settings_of, workers_of
 from common.job import Settings
 
 
