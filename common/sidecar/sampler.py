@@ -47,6 +47,10 @@ class _Clockwork:
         self.next_ns = first_ns
         self._interval = interval_ns
 
+    @property
+    def interval_ns(self) -> int:
+        return self._interval
+
     def due(self, now: int) -> bool:
         if now < self.next_ns:
             return False
@@ -81,11 +85,15 @@ class _Source:
         self._renewed = False
 
     def energy_due(self, now: int, edge: bool) -> bool:
-        """Whether the counter is to be read now: where it is due or a window's edge asks for it, and the power was renewed in the
-        round before, or is not renewed for long."""
+        """Whether the counter is to be read now: where it is due or a window's edge asks for it; where reads are rare, in the round
+        after a renewal of the power, unless it is not renewed for long."""
         if (self.energy.due(now) or edge) and self._waiting_since is None:
             self._waiting_since = now
-        if self._waiting_since is None or not (self._renewed or now - self._waiting_since >= LONGEST_WAIT_NS):
+        if self._waiting_since is None:
+            return False
+        # read often, it needs no such care: many readings tell the same
+        rare = self.energy.interval_ns > LONGEST_WAIT_NS
+        if rare and not self._renewed and now - self._waiting_since < LONGEST_WAIT_NS:
             return False
         self._waiting_since = None
         return True
