@@ -6,6 +6,7 @@ FROM (VALUES
   ('unsteady', 'd', 'the window drifted or switched between levels: its interval is widened, and the next window may lie elsewhere'),
   ('load', 'l', 'the load average was above the number of cores: something else was running'),
   ('quota', 'q', 'a control group''s CPU quota stops the processes of the run for a part of each period: not the machine''s speed'),
+  ('cores', 'c', 'the machine has fewer cores than its GPUs need at once: workers shared them, or had one each'),
   ('slowdown', 's', 'the hardware slowed the GPU down (heat, power brake) for more than 1 % of the window'),
   ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),
   ('energy_integral', 'i', 'the device has no usable energy counter: energy is the integral of power alone'),
