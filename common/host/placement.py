@@ -8,8 +8,8 @@ GPUs a core can give each. Whole cores are shared out, with both of their hardwa
 sidecars and the host. Memory comes from the node of the thread that first writes it (the kernel's first touch), so that the
 buffers that a worker pins lie near its GPU too; containers are held to the node besides (cpuset.mems).
 
-One GPU, or the CPU, is measured as ever: nothing is bound. Sources: the kernel's documentation of sysfs (devices/system/node,
-devices/system/cpu topology, bus/pci local_cpulist), NVML's nvmlDeviceGetCpuAffinity.
+One GPU, or the CPU, is measured as ever: nothing is bound, unless FRAMEWATT_PLACEMENT=host asks for it.
+Sources: the kernel's documentation of sysfs (devices/system/node, devices/system/cpu topology, bus/pci local_cpulist), NVML's nvmlDeviceGetCpuAffinity.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.host.devices import Device
+from common.host.devices import Device, usable_gpus
 
 SYS = Path("/sys")
-#: FRAMEWATT_PLACEMENT=0 binds nothing
+#: FRAMEWATT_PLACEMENT=0 binds nothing; =host binds a GPU that is measured alone as if all GPUs of the host were
 VARIABLE = "FRAMEWATT_PLACEMENT"
 #: cores that a worker should have: its timing loop, and the threads that feed the GPU and its copies beside it
 COMFORTABLE_CORES = 2
@@ -166,10 +166,16 @@ def _short_of(gpus: int, cores: int) -> str:
 
 def placement_of(devices: Sequence[Device], cpus: str = "", sys: Path = SYS) -> Placement:
     """Of this machine and what the user allows. cpus: as `--cpus` takes it, "" is all that this process may use."""
-    if os.environ.get(VARIABLE) == "0":
+    asked = os.environ.get(VARIABLE, "")
+    if asked == "0":
         return NOWHERE
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    return place(devices, frozenset(parse_list(cpus)) & mine if cpus else frozenset(mine), sys)
+    usable = frozenset(parse_list(cpus)) & mine if cpus else frozenset(mine)
+    if asked != "host" or any(device.kind != "gpu" for device in devices):
+        return place(devices, usable, sys)
+    full = place(usable_gpus(), usable, sys)
+    chosen = {device.name: full.workers[device.name] for device in devices if device.name in full.workers}
+    return Placement(chosen, full.sidecars, full.short if len(devices) > 1 else "")
 
 
 def parse_list(text: str) -> list[int]:

@@ -117,7 +117,7 @@ def opened(
 def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
     """Where workers and sidecars of several GPUs run, which run.json tells too."""
     placement = placement_of(devices, options.cpus)
-    if len(devices) > 1:
+    if len(devices) > 1 or placement.workers:
         run.description["placement"] = placement.describe()
         run.save()
     if placement.short:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from common.host import placement
 from common.host.children import dying_with_parent
 from common.host.devices import Device, the_cpu
 from common.host.placement import VARIABLE, Core, cores_of, cpu_list, near_cpus, parse_list, place, placement_of
@@ -49,13 +50,13 @@ def two_sockets(cores: int) -> list[list[list[int]]]:
 
 def test_eight_gpus_on_two_sockets(tmp_path: Path) -> None:
     sys_root = machine(tmp_path, two_sockets(32), [0, 0, 0, 0, 1, 1, 1, 1])
-    placement = place(gpus(8), frozenset(range(128)), sys_root)
-    shares = placement.workers
-    assert len(shares) == 8 and placement.short == ""
+    placed = place(gpus(8), frozenset(range(128)), sys_root)
+    shares = placed.workers
+    assert len(shares) == 8 and placed.short == ""
     assert {len(share.cpus) for share in shares.values()} == {14}, "7 cores each, so that one of 64 and more are left"
     assert all(share.near for share in shares.values())
     assert [share.memory_node for share in shares.values()] == [0, 0, 0, 0, 1, 1, 1, 1]
-    used = [set(share.cpus) for share in shares.values()] + [set(placement.sidecars)]
+    used = [set(share.cpus) for share in shares.values()] + [set(placed.sidecars)]
     assert all(not a & b for a, b in itertools.combinations(used, 2))
     assert set.union(*used) == set(range(128)), "what is left is the sidecars'"
     for cpus in used:
@@ -63,22 +64,22 @@ def test_eight_gpus_on_two_sockets(tmp_path: Path) -> None:
 
 
 def test_a_node_with_most_gpus_sets_the_share_of_all(tmp_path: Path) -> None:
-    placement = place(
+    placed = place(
         gpus(4),
         frozenset(range(32)),
         machine(tmp_path, [[[c] for c in range(16)], [[c] for c in range(16, 32)]], [0, 0, 0, 1]),
     )
-    assert {len(share.cpus) for share in placement.workers.values()} == {5}
-    assert placement.workers["gpu3"].memory_node == 1
+    assert {len(share.cpus) for share in placed.workers.values()} == {5}
+    assert placed.workers["gpu3"].memory_node == 1
 
 
 def test_a_node_that_is_too_small_lends_cores_of_the_other(tmp_path: Path) -> None:
-    placement = place(
+    placed = place(
         gpus(4), frozenset(range(12)), machine(tmp_path, [[[0], [1]], [[c] for c in range(2, 12)]], [0, 0, 0, 0])
     )
-    assert [share.near for share in placement.workers.values()] == [True, True, False, False]
-    assert {len(share.cpus) for share in placement.workers.values()} == {1}
-    assert len(placement.sidecars) == 8
+    assert [share.near for share in placed.workers.values()] == [True, True, False, False]
+    assert {len(share.cpus) for share in placed.workers.values()} == {1}
+    assert len(placed.sidecars) == 8
 
 
 @pytest.mark.parametrize("where", ["nvml", "nobody"])
@@ -88,14 +89,14 @@ def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
     if where == "nvml":
         for device, cpus in zip(devices, (range(8, 16), range(8)), strict=True):
             device.facts["cpu_affinity"] = list(cpus)
-    placement = place(devices, frozenset(range(16)), sys_root)
-    near = {name: share.near for name, share in placement.workers.items()}
+    placed = place(devices, frozenset(range(16)), sys_root)
+    near = {name: share.near for name, share in placed.workers.items()}
     if where == "nvml":
         assert near == {"gpu0": True, "gpu1": True}
-        assert set(placement.workers["gpu0"].cpus) <= set(range(8, 16))
+        assert set(placed.workers["gpu0"].cpus) <= set(range(8, 16))
     else:
         assert near == {"gpu0": None, "gpu1": None}
-    assert not set(placement.workers["gpu0"].cpus) & set(placement.workers["gpu1"].cpus)
+    assert not set(placed.workers["gpu0"].cpus) & set(placed.workers["gpu1"].cpus)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +110,18 @@ def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
 )
 def test_a_machine_with_few_cores_says_so(tmp_path: Path, cores: int, bound: bool, said: str) -> None:
     sys_root = machine(tmp_path, [[[cpu] for cpu in range(cores)]], [0] * 8)
-    placement = place(gpus(8), frozenset(range(cores)), sys_root)
-    assert bool(placement.workers) == bound
-    assert said in placement.short and bool(placement.short) == bool(said)
+    placed = place(gpus(8), frozenset(range(cores)), sys_root)
+    assert bool(placed.workers) == bound
+    assert said in placed.short and bool(placed.short) == bool(said)
     if bound:
-        assert placement.sidecars
+        assert placed.sidecars
 
 
 def test_only_what_this_process_may_use_is_shared_out(tmp_path: Path) -> None:
     sys_root = machine(tmp_path, two_sockets(8), [0, 1])
     allowed = frozenset({0, 1, 2, 8, 9, 10, 16})
-    placement = place(gpus(2), allowed, sys_root)
-    used = [*placement.sidecars, *(cpu for share in placement.workers.values() for cpu in share.cpus)]
+    placed = place(gpus(2), allowed, sys_root)
+    used = [*placed.sidecars, *(cpu for share in placed.workers.values() for cpu in share.cpus)]
     assert sorted(used) == sorted(allowed) and len(set(used)) == len(used)
     assert cores_of(allowed, sys_root)[0] == Core((0, 16), 0), "a core of which one thread is not allowed has the other"
 
@@ -128,10 +129,23 @@ def test_only_what_this_process_may_use_is_shared_out(tmp_path: Path) -> None:
 def test_one_gpu_and_the_cpu_are_bound_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sys_root = machine(tmp_path, two_sockets(8), [0, 1])
     for devices in (gpus(1), [the_cpu()], [*gpus(2), the_cpu()]):
-        placement = place(devices, frozenset(range(32)), sys_root)
-        assert placement.worker_cpus("gpu0") == () == placement.sidecars and placement.short == ""
+        placed = place(devices, frozenset(range(32)), sys_root)
+        assert placed.worker_cpus("gpu0") == () == placed.sidecars and placed.short == ""
     monkeypatch.setenv(VARIABLE, "0")
     assert placement_of(gpus(2), sys=sys_root).workers == {}
+
+
+def test_a_gpu_alone_may_be_bound_as_among_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sys_root = machine(tmp_path, two_sockets(8), [0, 1])
+    monkeypatch.setattr(placement, "usable_gpus", lambda: gpus(2))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)))
+    both = placement_of(gpus(2), sys=sys_root)
+    monkeypatch.setenv(VARIABLE, "host")
+    alone = placement_of(gpus(2)[1:], sys=sys_root)
+    assert alone.workers == {"gpu1": both.workers["gpu1"]} and alone.sidecars == both.sidecars
+    assert placement_of([the_cpu()], sys=sys_root).workers == {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert placement_of(gpus(2)[:1], sys=sys_root) == placement.NOWHERE
 
 
 def test_a_gpu_that_sysfs_does_not_know(tmp_path: Path) -> None:
@@ -144,8 +158,8 @@ def test_lists_as_the_kernel_writes_them() -> None:
 
 
 def test_it_is_said_in_run_json(tmp_path: Path) -> None:
-    placement = place(gpus(2), frozenset(range(16)), machine(tmp_path, two_sockets(4), [0, 1]))
-    assert placement.describe() == {
+    placed = place(gpus(2), frozenset(range(16)), machine(tmp_path, two_sockets(4), [0, 1]))
+    assert placed.describe() == {
         "workers": {
             "gpu0": {"cpus": "0-2,8-10", "near": True, "memory_node": 0},
             "gpu1": {"cpus": "4-6,12-14", "near": True, "memory_node": 1},

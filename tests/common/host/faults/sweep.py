@@ -1,7 +1,8 @@
 """A sweep of a toy framework as a process: `sweep.py DATA IMAGES [device [runner]]`, ending as `invoke sweep` would.
 
-SWEEP_GPU: as `--gpu`. SWEEP_BATCHES: as `--batch-sizes`. SWEEP_SHARES: "0 1 0": CPUs of the workers of gpu0 and gpu1, and of the sidecars, in place of what this
-machine's cores would give. With the docker runner its containers see the NVML stand-in that this process sees, in place of a GPU.
+SWEEP_GPU: as `--gpu`. SWEEP_BATCHES: as `--batch-sizes`. SWEEP_SHARES: "0 1 0": CPUs of the workers of gpu0 and gpu1, and of
+the sidecars, in place of what this machine's cores would give. With the docker runner its
+containers see the NVML stand-in that this process sees, in place of a GPU.
 
 Exit codes: 0 done, 2 one line says what a person can mend, 130 interrupted.
 """
@@ -46,8 +47,8 @@ def share_out(cpus: str) -> None:
 
 def main(data: str, images: str, device: str = "gpu", runner: str = "local") -> int:
     options = Options(
-        device=device, model="MobileNetV3S", weights="seeded", batch_sizes=os.environ.get("SWEEP_BATCHES", "1,2,3,4"), replicates=2, runner=runner,
-        threads=1, settings=SETTINGS, gpu=os.environ.get("SWEEP_GPU", ""),
+        device=device, gpu=os.environ.get("SWEEP_GPU", ""), model="MobileNetV3S", weights="seeded", replicates=2,
+        batch_sizes=os.environ.get("SWEEP_BATCHES", "1,2,3,4"), runner=runner, threads=1, settings=SETTINGS,
     )  # fmt: skip
     if "SWEEP_SHARES" in os.environ:
         share_out(os.environ["SWEEP_SHARES"])
