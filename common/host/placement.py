@@ -9,7 +9,8 @@ sidecars and the host. Memory comes from the node of the thread that first write
 buffers that a worker pins lie near its GPU too; containers are held to the node besides (cpuset.mems).
 
 One GPU, or the CPU, is measured as ever: nothing is bound, unless FRAMEWATT_PLACEMENT=host asks for it.
-Sources: the kernel's documentation of sysfs (devices/system/node, devices/system/cpu topology, bus/pci local_cpulist), NVML's nvmlDeviceGetCpuAffinity.
+Sources: the kernel's documentation of sysfs (devices/system/node, devices/system/cpu topology, bus/pci
+local_cpulist), NVML's nvmlDeviceGetCpuAffinity.
 """
 
 from __future__ import annotations
