@@ -5,6 +5,7 @@ Thin on purpose: parse, call common/host or analysis, print.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -662,7 +663,10 @@ def compare(
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
     folders = run_folders(run, data)
     if len(folders) != 2:
-        raise UserError("compare takes two runs; one of these is a folder of several")
+        raise UserError(
+            f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
+            f"side: invoke report --compare {shlex.join(run)}"
+        )
     code = compare_folders(folders[0], folders[1], default_console(), out=folder, earlier=earlier)
     if code:
         sys.exit(code)
