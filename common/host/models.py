@@ -23,9 +23,11 @@ from common import models, pixels
 from common.errors import UserError, unknown
 from common.export import forms
 from common.harness.job_end import ended_by
+from common.harness.rows import one_line
+from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
-from common.model_files import DESCRIPTION, ModelFiles
+from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
 
 #: (step, steps, what is being done)
@@ -34,6 +36,10 @@ OnStep = Callable[[int, int, str], None]
 EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 #: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s
 EXPORT_LIMIT_SLACK = 30.0
+#: an export has a dozen
+_MOST_STEPS = 1000
+#: bytes of a model's description; the exporter's have some thousand
+_MOST_DESCRIPTION_BYTES = 16 * 2**20
 #: `auto` prefers them in this order among models that exist
 _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded": ("seeded",), "user": ("user",)}
 
@@ -153,15 +159,25 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
         digest = digest or _sha256(file)
-        beside = extra.get("source_files", {})
         if (
             extra.get("source_sha256") == digest
             and PixelValues.of_description(extra) == pixels.parse(asked.input_range, asked.mean, asked.std)
             and extra.get("asked") == asked.described()
-            and all((file.parent / one).is_file() and _sha256(file.parent / one) == sha for one, sha in beside.items())
+            and _are_beside(file, extra.get("source_files", {}))
         ):
             return model
     return None
+
+
+def _are_beside(file: Path, sums: object) -> bool:
+    """Whether the files that a description names, relative path -> SHA-256, lie beside the ONNX file as they did."""
+    if not isinstance(sums, dict):
+        return False
+    places = {file.parent / one: digest for one, digest in sums.items() if is_within(one)}
+    return len(places) == len(sums) and all(
+        regular_files.kind_of(place) is None and place.is_file() and _sha256(place) == digest
+        for place, digest in places.items()
+    )
 
 
 def ensure_model(
@@ -250,7 +266,8 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
 def files_beside(file: Path) -> list[Path]:
     """Files in the ONNX file's folder that it names as holders of its weights."""
     content = file.read_bytes() if file.stat().st_size < 2**31 else b""
-    others = [one for one in file.parent.iterdir() if one != file and one.is_file()]
+    # a link's target would be bound into the exporter's container in its place
+    others = [one for one in file.parent.iterdir() if one != file and one.is_file() and not one.is_symlink()]
     return [one for one in others if os.fsencode(one.name) in content]
 
 
@@ -277,13 +294,15 @@ def read_progress(lines: Iterable[str], on_step: OnStep) -> str | None:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # not the exporter's: a container's entry point may print too
         if not isinstance(event, dict):
             continue
-        if "step" in event:
-            on_step(event["step"], event["steps"], event["name"])
-        folder = event.get("folder", folder)
+        step, steps, name = (event.get(field) for field in ("step", "steps", "name"))
+        if isinstance(step, int) and isinstance(steps, int) and isinstance(name, str):
+            on_step(min(max(step, 0), _MOST_STEPS), min(max(steps, 0), _MOST_STEPS), one_line(name))
+        if isinstance(event.get("folder"), str):
+            folder = event["folder"]
     return folder
 
 
@@ -328,7 +347,7 @@ def _run(command: list[str], environment: dict[str, str], name: str, on_step: On
 
 
 def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
-    folders = [folder for folder in models_dir.glob("[!.]*") if (folder / DESCRIPTION).is_file()]
+    folders = [folder for folder in models_dir.glob("[!.]*") if _is_description(folder / DESCRIPTION)]
     for folder in sorted(folders, key=lambda folder: (folder / DESCRIPTION).stat().st_mtime_ns, reverse=True):
         try:
             model = ModelFiles.read(folder)
@@ -336,6 +355,14 @@ def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
             continue  # somebody else's folder, or an older format: exported anew
         if not model.lacking():  # else the exporter completes it
             yield model
+
+
+def _is_description(path: Path) -> bool:
+    """Whether it is a file at all, and not too large to be one: no link, FIFO or device is ever opened."""
+    try:
+        return regular_files.kind_of(path) is None and os.lstat(path).st_size <= _MOST_DESCRIPTION_BYTES
+    except OSError:
+        return False
 
 
 def _sha256(file: Path) -> str:

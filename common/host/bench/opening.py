@@ -148,7 +148,11 @@ def open_run(
     told: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
-    unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
+
+    def tell(words: str) -> None:
+        console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
+
+    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)

@@ -179,6 +179,7 @@ class LocalRunner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
+                errors="replace",  # a library may print anything beside the events
                 start_new_session=True,
             )
         except OSError as error:

@@ -32,6 +32,7 @@ from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
 from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.exported import DOWNLOADS, exporters_folder, take_model
 from common.host.runners.job_start import JobStart
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
@@ -50,6 +51,8 @@ INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/da
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
 BUDGET_SLACK_SECONDS = 60.0
+#: of an exporter's errors the last so many lines are looked at
+_ERROR_LINES = 200
 #: Docker's own driver: the runner reads the events from the log, which not every driver gives back
 LOG_CONFIG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "64m", "max-file": "1"})
 
@@ -114,13 +117,10 @@ class DockerRunner:
                 volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
             network = wanted.onnx is None and asked.weights != "seeded"  # ImageNet weights are downloaded
-            folder = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
-            model = ModelFiles.read(data.models / folder)
+            model = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
         for image, names in models.forms_by_image(model, wanted_forms).items():
-            self._export(
-                wanted, image, models.form_arguments(model, Path(INSIDE_MODELS), names), data, on_step, {}, False
-            )
-            model = ModelFiles.read(model.root)
+            arguments = models.form_arguments(model, Path(INSIDE_MODELS), names)
+            model = self._export(wanted, image, arguments, data, on_step, {}, False, model)
         return model
 
     def _export(
@@ -132,14 +132,39 @@ class DockerRunner:
         on_step: OnStep,
         inputs: Mapping[str, dict[str, str]],
         network: bool,
+        before: ModelFiles | None = None,
+    ) -> ModelFiles:
+        """Runs the exporter of an image; returns the model. inputs: volumes beside the one folder that it writes.
+
+        before: the model that gets more forms.
+        """
+        with exporters_folder(data.models, before) as folder:
+            name = self._run_exporter(wanted, image, arguments, folder, data, on_step, inputs, network)
+            return take_model(folder, name, data.models, before)
+
+    def _run_exporter(
+        self,
+        wanted: models.Source,
+        image: str,
+        arguments: list[str],
+        written: Path,
+        data: DataFolder,
+        on_step: OnStep,
+        inputs: Mapping[str, dict[str, str]],
+        network: bool,
     ) -> str:
-        """Runs the exporter of an image; returns the model's folder. inputs: volumes beside data/models."""
+        """The folder of the model within the one that it writes, as the container says."""
         tag = images.inspect(self._client, image, self._flavour).tags[0]
-        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}, **inputs}
+        downloads = self.cache(data, image) / DOWNLOADS.lstrip(".")
+        volumes = {
+            str(written): {"bind": INSIDE_MODELS, "mode": "rw"},
+            str(downloads): {"bind": f"{INSIDE_MODELS}/{DOWNLOADS}", "mode": "rw"},
+            **inputs,
+        }
         limits = self._limits.arguments()
         if network:
             limits["network_mode"] = "bridge"
-        with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
+        with lent(self._user, written, downloads), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
                 tag,
                 f"framewatt-export-{os.getpid()}",
@@ -160,7 +185,7 @@ class DockerRunner:
                 deadline.start()
                 folder = models.read_progress(lines(container), on_step)
                 code = int(container.wait()["StatusCode"])
-                errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
+                errors = container.logs(stdout=False, stderr=True, tail=_ERROR_LINES).decode(errors="replace")
             finally:
                 deadline.cancel()
                 remove_container(container)

@@ -156,7 +156,7 @@ def test_a_run_begun_in_containers_is_not_begun_anew_with_processes(
 ) -> None:
     folder = data.results / "20260101-000000_cpu"
     folder.mkdir(parents=True)
-    begun = {"command": typed_command(), "runner": "docker", "finished_utc": None}
+    begun = {"command": typed_command(), "runner": "docker", "finished_utc": None, "plan": [], "seed": 1}
     (folder / "run.json").write_text(json.dumps(begun))
     monkeypatch.setattr("common.host.bench.choose_runner._engine_answers", lambda: False)
     with pytest.raises(UserError, match="was begun in containers, and no Docker engine answers now: start it"):
