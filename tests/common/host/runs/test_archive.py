@@ -102,7 +102,7 @@ def test_an_archive_of_another_name_is_another_run(tmp_path: Path) -> None:
     unsealed(sealed, tmp_path / "cache")
     other = tmp_path / "r2.tar.xz"
     other.write_bytes(sealed.read_bytes())
-    with pytest.raises(UserError, match="holds the run r1: give it its name again, r1.tar.xz"):
+    with pytest.raises(UserError, match=r"holds the run r1: give it its name again, r1.tar.xz"):
         unsealed(other, tmp_path / "cache")
 
 
@@ -183,14 +183,14 @@ def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, kept: float) -> Non
     sealed = seal(make_run(tmp_path / "r1"))
     raw = sealed.read_bytes()
     sealed.write_bytes(raw[: int(len(raw) * kept)])
-    with pytest.raises(UserError, match="r1.tar.xz is cut off: it ends before"):
+    with pytest.raises(UserError, match=r"r1.tar.xz is cut off: it ends before"):
         unsealed(sealed, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["../r1/run.json", "r1/../../run.json", "/etc/run.json", "other/run.json"])
 def test_nothing_is_written_outside_of_the_run(tmp_path: Path, name: str) -> None:
     bad = archive(tmp_path / "r1.tar.xz", **{name: "{}"})
-    with pytest.raises(UserError, match="not a run sealed by invoke keep|holds the run other"):
+    with pytest.raises(UserError, match=r"not a run sealed by invoke keep|holds the run other"):
         unsealed(bad, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
 
