@@ -26,6 +26,7 @@ from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
 from common.host.cli.console import default_console
+from common.host.frameworks.versions import names_in
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import is_a_run, run_folders, run_or_cell
@@ -81,7 +82,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
     if given["plan"]:
         _run_plan(given["plan"], {name: value for name, value in given.items() if name in typed_options(Options)})
         return
-    if not given["framework"]:
+    if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
@@ -216,7 +217,7 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 EXPLAIN_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
     "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
-    "max_seconds", "seed",
+    "max_seconds", "seed", "version",
 )  # fmt: skip
 
 
@@ -255,7 +256,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     if len(sides) == 1 and not is_traced(sides[0].run):
         options, sides = options_of_run(sides[0].run, options), []
     if not sides:
-        if not options.framework:
+        if not options.framework and not names_in(options.version):
             raise UserError(
                 "which framework? give --framework NAME[,NAME], or the name of a run; invoke frameworks lists them"
             )
@@ -624,12 +625,19 @@ def recommend(
         "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
         "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
         "out": "folder in which to write compare.md and compare.csv; default: none",
+        "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def compare(
-    _context: Context, run: list[str], cell_a: str = "", cell_b: str = "", out: str = "", debug: bool = False
+    _context: Context,
+    run: list[str],
+    cell_a: str = "",
+    cell_b: str = "",
+    out: str = "",
+    format: str = "",
+    debug: bool = False,
 ) -> None:
     """Says for each cell whether the second of two runs is FASTER, SLOWER, the SAME or UNCLEAR.
 
@@ -641,9 +649,13 @@ def compare(
     Examples:
         invoke compare RUN_A RUN_B
         invoke compare RUN --cell-a framework=torch --cell-b framework=onnxrt
+        invoke compare RUN --cell-a version=1.30.0 --cell-b version=1.31.1 --format markdown
     """
     from analysis.comparisons.runs import compare_cells, compare_folders
+    from analysis.output.compare_formats import writer
 
+    write = writer(format) if format else None
+    console = default_console(stderr=write is not None)
     data = DataFolder.default()
     folder = Path(out) if out else None
     earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
@@ -655,7 +667,7 @@ def compare(
         chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
-        code = compare_cells(chosen, cell_a, cell_b, default_console(), out=folder, earlier=earlier)
+        code = compare_cells(chosen, cell_a, cell_b, console, out=folder, earlier=earlier, write=write)
         if code:
             sys.exit(code)
         return
@@ -667,7 +679,49 @@ def compare(
             f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
             f"side: invoke report --compare {shlex.join(run)}"
         )
-    code = compare_folders(folders[0], folders[1], default_console(), out=folder, earlier=earlier)
+    code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
+    if code:
+        sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to look at, names or paths; default: all in data/results",
+        "framework": "framework variants, comma list; default: all",
+        "where": "conditions on cells, as of analyze --where: device=cpu,batch_size=1|8; default: all cells",
+        "metric": "metric that is shown, such as latency, throughput, joules_per_image; default: latency",
+        "out": "folder for history.md, history.csv and plots; default: data/report/history",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def history(
+    _context: Context,
+    run: list[str],
+    framework: str = "",
+    where: str = "",
+    metric: str = "latency",
+    out: str = "",
+    debug: bool = False,
+) -> None:
+    """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
+
+    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER.
+
+    Examples:
+        invoke history --framework onnxrt --where device=cpu
+        invoke history RUN --metric throughput
+    """
+    from analysis.history import show_history
+
+    data = DataFolder.default()
+    folders = run_folders(run or ["all"], data)
+    code = show_history(
+        folders, Path(out) if out else data.report / "history", default_console(), framework=framework, where=where,
+        of=metric, cache=data.host_cache / "analysis",
+        earlier=sorted(path.parent for path in data.results.glob("*/run.json")),
+    )  # fmt: skip
     if code:
         sys.exit(code)
 
@@ -766,6 +820,7 @@ def frameworks(_context: Context, debug: bool = False) -> None:
         "notebook": "build the images for --frontend notebook, with ipykernel and tagged -notebook; default: off",
         "base": "base image to use instead of the Dockerfile's; default: NGC's, as docs/frameworks.md lists them",
         "network": "network of the build, such as host; default: the engine's",
+        "version": "other versions of the frameworks than the locks', as of bench: 1.30.0, or torch@2.11; comma list; default: locked",
         "debug": DEBUG_HELP,
     }
 )
@@ -777,6 +832,7 @@ def build(
     notebook: bool = False,
     base: str = "",
     network: str = "",
+    version: str = "",
     debug: bool = False,
 ) -> None:
     """Builds the container images; prints size, time and digest of each.
@@ -788,7 +844,9 @@ def build(
     from common.host.runners.containers.building import build_images
 
     flavour = "cpu" if cpu else "gpu"
-    build_images(default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook)
+    build_images(
+        default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook, version=version
+    )
 
 
 @task(
@@ -860,6 +918,7 @@ def new(
         "cache": "also remove the caches: TensorRT engines, XLA's code, the analysis' tables; default: keep",
         "environments": "also remove the environments of local runs; default: keep",
         "images": "also remove the container images that framewatt built; default: keep",
+        "versions": "also remove the environments and images that --version made; default: keep",
         "yes": "do not ask before results are removed; default: ask",
         "debug": DEBUG_HELP,
     }
@@ -872,6 +931,7 @@ def clean(
     cache: bool = False,
     environments: bool = False,
     images: bool = False,
+    versions: bool = False,
     yes: bool = False,
     debug: bool = False,
 ) -> None:
@@ -891,6 +951,7 @@ def clean(
         cache=cache,
         environments=environments,
         images=images,
+        versions=versions,
         yes=yes,
     )
 

@@ -57,6 +57,14 @@ CELL = _columns(
     ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
     ("frontend", "VARCHAR", "", "key", "script, or notebook (the same worker inside a Jupyter kernel)"),
     (
+        "version",
+        "VARCHAR",
+        "",
+        "key",
+        "version of the framework that --version asked for; empty (and absent in older rows): that of the lock or of the "
+        "base image, which framework_version tells",
+    ),
+    (
         "streams",
         "BIGINT",
         "",

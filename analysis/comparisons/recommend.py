@@ -365,7 +365,9 @@ def _newest(rows: Sequence[Row]) -> list[Row]:
     """One row for each configuration: of the run that was made last."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"]] = row
+        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"], row["version"]] = (
+            row
+        )
     return list(found.values())
 
 

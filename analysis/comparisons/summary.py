@@ -183,7 +183,7 @@ def name_of(table: Table, row: Sequence[Any]) -> str:
 def _spoken(row_names: Sequence[str], row: Sequence[Any]) -> str:
     names = dict(zip(row_names, row, strict=True))
     words = [style.look(value).title if name == "variant" else describe(name, value) for name, value in names.items()]
-    return " ".join(words)
+    return " ".join(word for word in words if word)
 
 
 def figure(table: Table, entry: Entry, intervals: Intervals) -> str:

@@ -24,6 +24,7 @@ from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
 from common.host.doctor.command import cheap_findings
 from common.host.frameworks.registry import forms_of, load_images
+from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
@@ -80,8 +81,12 @@ def opened(
         console.print(escape(text), highlight=False, soft_wrap=True)
 
     steps = Steps(console)
+    pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
+    if pins and (costs := runner.cost_of(pins, flavour)):
+        console.print(escape(costs), highlight=False, soft_wrap=True)
     with steps.show("Setting up") as on_step:
-        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
+        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes told.
+        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
     with steps.show("Exporting the model") as on_step:
         wanted_forms = forms_of(draft.variants, draft.precisions)
         model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
@@ -188,6 +193,7 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
+            **({"versions": dict(request.versions)} if request.versions else {}),
             "host": _host_of(runner),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},

@@ -14,7 +14,7 @@ from invoke.tasks import Task
 #: the tasks in the order in which people meet them
 TASKS = {
     "Measure": ("demo", "bench", "sweep", "peak", "explain", "plan", "fleet up-check", "fleet sweep"),
-    "Understand": ("analyze", "report", "recommend", "compare", "sql", "import"),
+    "Understand": ("analyze", "report", "recommend", "compare", "history", "sql", "import"),
     "Prepare and look after": (
         "doctor", "frameworks", "build", "export", "new", "keep", "clean", "verify", "selfbench", "test", "compose", "lock",
     ),
@@ -22,7 +22,8 @@ TASKS = {
 #: what stands for the value of an option, where NUMBER or TEXT would say too little
 VALUES = {
     "framework": "NAMES", "batch-sizes": "SIZES", "precision": "NAMES", "io": "host|device", "frontend": "NAMES",
-    "model": "MODEL", "plan": "FILE", "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "item": "NAME",
+    "model": "MODEL", "plan": "FILE", "metric": "METRIC", "version": "VERSIONS", "metric": "METRIC",
+    "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "item": "NAME",
     "image": "FILE", "device": "cpu|gpu", "gpu": "GPU", "runner": "local|docker", "python": "FILE", "scenario": "NAMES",
     "streams": "NUMBERS", "rate": "RATES", "gpu-driver": "nvidia|cdi", "cpus": "LIST", "memory": "SIZE", "shm": "SIZE",
     "tmp": "SIZE", "cool-to": "CELSIUS", "cell-timeout": "SECONDS", "longest-try": "SECONDS", "run": "RUN",

@@ -33,6 +33,11 @@ class Options:
         "fp32",
         "fp32 (TF32 off), tf32, fp16, bf16, int8 or int8-dynamic, comma list, or 'all' that the variants offer; default: fp32",
     )
+    version: str = _option(
+        WHAT,
+        "",
+        "versions of the framework: 1.30.0 or torch@2.11, comma list, each in an environment or image of its own; default: the lock's",
+    )
     io: str = _option(
         WHAT,
         "host",

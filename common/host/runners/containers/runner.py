@@ -19,6 +19,7 @@ from common.harness.job_end import JobEnd
 from common.host import models
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
+from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
@@ -75,6 +76,9 @@ class DockerRunner:
         self._driver = ""
         self._flavour, self._notebook = "cpu", False
         self._digests: dict[str, str] = {}
+        #: of the images of versions; pin -> digest, and pin -> why it could not be built
+        self._pinned: dict[Pin, str] = {}
+        self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
         self._running: dict[str, Container] = {}
         self._interrupted = threading.Event()
@@ -82,7 +86,9 @@ class DockerRunner:
 
     # -- getting ready ---------------------------------------------------------------------------------------------
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+    def prepare(
+        self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
+    ) -> None:
         # One image for both front ends, so that nothing else differs between them.
         self._flavour, self._notebook = flavour, notebook
         if flavour == "gpu":
@@ -95,6 +101,22 @@ class DockerRunner:
                     f"image {self._tag(name)} holds older code than this checkout: "
                     f"{images.build_command(name, flavour, notebook)}"
                 )
+        for index, pin in enumerate(pins):
+            try:
+                self._pinned[pin] = images.build_version(
+                    self._client,
+                    pin,
+                    flavour,
+                    notebook,
+                    lambda line, done=index, name=pin.requirement: on_step(done, len(pins), f"{name}: {line}"),  # type: ignore[misc]
+                )
+            except UserError as error:
+                self._failed[pin] = str(error)
+
+    def cost_of(self, pins: Sequence[Pin], flavour: str) -> str:
+        missing = [pin for pin in pins if images.find_version(self._client, pin, flavour, False) is None]
+        sizes = [int(images.inspect(self._client, pin.image, flavour).attrs["Size"]) for pin in missing]
+        return cost_in_words("image", missing, sizes)
 
     def ensure_model(
         self,
@@ -198,16 +220,25 @@ class DockerRunner:
         return folder
 
     def describe_images(self) -> dict[str, Any]:
-        return {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+        found = {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+        of_versions = {
+            cache_name(pin.image, pin): {"tag": self._tag(pin.image, pin), "digest": digest}
+            for pin, digest in self._pinned.items()
+        }
+        return {**found, **of_versions}
 
-    def _tag(self, image: str) -> str:
-        return images.tag_of(image, self._flavour, self._notebook)
+    def _tag(self, image: str, pin: Pin | None = None) -> str:
+        return images.tag_of(image, self._flavour, self._notebook, pin)
+
+    def _pin(self, planned: PlannedJob) -> Pin | None:
+        folder = self._images[planned.variant.image].folder
+        return pin_of(planned.variant, planned.version, self._flavour, folder.parent)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
     def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
         run = context.run.folder
-        image = self._images[planned.variant.image]
+        image, pin = self._images[planned.variant.image], self._pin(planned)
         device = context.devices[planned.device]
         job = Job(
             run_dir=INSIDE_RUN,
@@ -226,17 +257,20 @@ class DockerRunner:
             model_file=context.request.model_file,
             item=context.request.item,
             items_per_sample=context.request.items_per_sample,
-            image_digest=self._digests[image.name],
+            image_digest=self._pinned.get(pin, "") if pin else self._digests[image.name],
             seed=context.seed,
             power_dir=INSIDE_POWER,
         )
+        if pin in self._failed:
+            write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
+            return
         for _ in range(RESTARTS):
             left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
             if not left or self._interrupted.is_set():
                 return
             budget_s = BUDGET_SLACK_SECONDS + len(left) * context.request.settings.cell_timeout_s
             start = JobStart(run, planned.name, job, context.model, on_event, inside=INSIDE_RUN)
-            with lent(self._user, start.staging.folder, self.cache(context.data, image.name)):
+            with lent(self._user, start.staging.folder, self.cache(context.data, cache_name(image.name, pin))):
                 end = self._run_container(context, planned, device, budget_s, start)
             start.end()
             if self._interrupted.is_set():
@@ -257,7 +291,9 @@ class DockerRunner:
         name = f"framewatt-{context.run.name}-{planned.name}"
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
-        volumes = self._worker_volumes(start.staging.folder, context.data, context.model, planned.variant.image)
+        pin = self._pin(planned)
+        cache = cache_name(planned.variant.image, pin)
+        volumes = self._worker_volumes(start.staging.folder, context.data, context.model, cache)
         volumes[str(start.path)] = {"bind": INSIDE_JOB, "mode": "ro"}
         volumes[str(metering_folder(context, device))] = {"bind": INSIDE_POWER, "mode": "ro"}
         if context.picture is not None:
@@ -265,7 +301,7 @@ class DockerRunner:
         with explained(f"the container of {planned.name} cannot be run"):
             remove_named(self._client, name)
             container = self._create(
-                self._tag(planned.variant.image), name, [INSIDE_JOB], volumes=volumes,
+                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes,
                 cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
             over_budget = threading.Event()

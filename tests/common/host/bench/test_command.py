@@ -171,7 +171,7 @@ def test_on_a_cpu_without_images_processes_take_the_place_of_containers_and_one_
 ) -> None:
     monkeypatch.setattr(choose_runner, "_engine_answers", lambda: True)
     monkeypatch.setattr(choose_runner, "_not_built", lambda names, flavour, frontend: [*names, "sidecar"])
-    monkeypatch.setattr(environments, "interpreter", lambda image, flavour: Path(sys.executable))
+    monkeypatch.setattr(environments, "interpreter", lambda image, flavour, pin=None: Path(sys.executable))
     monkeypatch.setattr(environments, "ensure_all", lambda *given, **named: {})
     told = io.StringIO()
     done = bench(replace(OPTIONS, python="", runner=""), Console(file=told, width=200), data, images)
