@@ -30,6 +30,7 @@ from common.host.runners.metering import intake_for, jobs_folder, metering_folde
 from common.host.runners.sidecar import Sidecar
 from common.job import Job
 from common.model_files import ModelFiles
+from common.torch_modules import TIMM
 
 
 def interpreter_has(python: Path, module: str) -> bool:
@@ -50,6 +51,7 @@ class LocalRunner:
         self._images = images
         self._python = self._resolve(python)
         self._flavour = "cpu"
+        self._prepared: set[str] = set()
         #: pin -> why its environment could not be made
         self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
@@ -74,6 +76,7 @@ class LocalRunner:
         self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
     ) -> None:
         self._flavour = flavour
+        self._prepared = {variant.image for variant in variants}
         names = list(dict.fromkeys(variant.image for variant in variants))
         if self._python:
             for name in names:
@@ -128,9 +131,14 @@ class LocalRunner:
     ) -> ModelFiles:
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
-            return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
+            def on_line(line: str) -> None:
+                on_step(0, None, _short(image, line))
 
-        return models.ensure_model(
+            if image == environments.TIMM_IMAGE:
+                return environments.ensure_timm("cpu", on_line)
+            return environments.ensure(image, "cpu", on_line)
+
+        model = models.ensure_model(
             name_or_path,
             data.models,
             python_for,
@@ -138,6 +146,11 @@ class LocalRunner:
             asked,
             wanted_forms,
         )
+        if name_or_path.startswith(TIMM) and self._python is None and environments.TIMM_IMAGE in self._prepared:
+            environments.ensure_timm(
+                self._flavour, lambda line: on_step(0, None, _short(environments.TIMM_IMAGE, line))
+            )
+        return model
 
     def describe_images(self) -> dict[str, Any]:
         return {name: {"python": str(self._python or f".envs/{name}-{self._flavour}")} for name in self._images}

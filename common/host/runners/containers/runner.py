@@ -135,11 +135,20 @@ class DockerRunner:
                 for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
                     volumes[str(file)] = {"bind": f"/input/{file.name}", "mode": "ro"}
                 arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+            elif wanted.file is not None:
+                volumes[str(wanted.file)] = {"bind": f"/input/{wanted.file.name}", "mode": "ro"}
+                function = wanted.module.rpartition(":")[2]
+                arguments[arguments.index("--module") + 1] = f"/input/{wanted.file.name}:{function}"
             if asked.inputs is not None:
                 volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
-            network = wanted.onnx is None and asked.weights != "seeded"  # ImageNet weights are downloaded
-            model = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
+            network = wanted.file is None and asked.weights != "seeded"  # published weights are downloaded
+            with exporters_folder(data.models, None) as folder:
+                name = self._run_exporter(wanted, wanted.image, arguments, folder, data, on_step, volumes, network)
+                if wanted.module:
+                    arguments = models.second_half_arguments(wanted, Path(INSIDE_MODELS), name, asked)
+                    name = self._run_exporter(wanted, "onnxrt", arguments, folder, data, on_step, {}, False)
+                model = take_model(folder, name, data.models, None)
         for image, names in models.forms_by_image(model, wanted_forms).items():
             arguments = models.form_arguments(model, Path(INSIDE_MODELS), names)
             model = self._export(wanted, image, arguments, data, on_step, {}, False, model)
