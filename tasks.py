@@ -483,6 +483,7 @@ def import_task(
         "percentile": "latency that is meant: 50 (median), 90, 95 or 99; default: 50",
         "max-power-w": "the device draws at most this, in W; cells of unknown power do not count; default: no limit",
         "min-throughput": "at least so many images/s; default: no limit",
+        "min-precision": "the coarsest precision that is allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
         "price-per-kwh": "price of energy for the objective cost, in any currency; no default",
         "where": "only cells that satisfy all of these: COLUMN=VALUE, comma list; default: all",
         "debug": DEBUG_HELP,
@@ -498,6 +499,7 @@ def recommend(
     percentile: str = "50",
     max_power_w: str = "",
     min_throughput: str = "",
+    min_precision: str = "",
     price_per_kwh: str = "",
     where: str = "",
     debug: bool = False,
@@ -514,6 +516,7 @@ def recommend(
         max_power_w=opt.optional_number("--max-power-w", max_power_w),
         min_throughput=opt.optional_number("--min-throughput", min_throughput),
         price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
+        min_precision=min_precision or None,
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)

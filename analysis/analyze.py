@@ -26,10 +26,9 @@ from analysis.output import tooltips as hover
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
-from analysis.results import energy_intervals, published_intervals, tables
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import tables
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
-from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
@@ -196,14 +195,6 @@ def write_report(
             paths.append(out / "report.pdf")
         _tell(database, rows, console)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
-
-
-def all_intervals(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
-    """95 % intervals of every figure that has one: from samples, from published passes, from energy meters."""
-    known = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
-    if len(rows) <= result_intervals.MOST_ROWS:
-        known |= energy_intervals.of_rows(database, rows, known)
-    return known
 
 
 def _again(task: str, runs: Sequence[Path], *options: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.analyze import all_intervals, write_report
+from analysis.analyze import write_report
 from analysis.comparisons.summary import answers, uncertainty
 from analysis.output import pdf as browser
 from analysis.output import report
 from analysis.output import tooltips as hover
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS
 from analysis.results.selection import Selection
 from analysis.results.tables import build as build_tables
