@@ -62,14 +62,16 @@ def analyze(
     limits: Limits | None = None,
     cache: Path | None = None,
     shown: str | None = None,
+    recipe: str | None = None,
 ) -> AnalyzeResult:
     """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
     Runs that were measured in both front ends also get `frontends.csv`, a section in each of these, and a plot.
 
-    where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: the slowest.
+    where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: see analysis.plots.speedup.
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
+    recipe: task that prints the recipe of a cell, which the report then offers to copy; None where there is none.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """
@@ -110,6 +112,8 @@ def analyze(
                         command=_again("analyze", runs),
                         compared=compared,
                         explained=explain.of_runs(database, out / "plots"),
+                        undrawn=gallery.undrawn,
+                        recipe=recipe,
                     ),
                     encoding="utf-8",
                 )
@@ -149,10 +153,12 @@ def write_report(
     compare: bool = False,
     pdf: bool = False,
     cache: Path | None = None,
+    recipe: str | None = None,
 ) -> AnalyzeResult:
     """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it.
 
     compare: put the runs' devices, or the runs of one device, side by side. pdf: by the print of a headless browser.
+    recipe: as for `analyze`.
     Raises UserError as `analyze` does, where there is nothing to compare, and where there is no browser for a PDF.
     """
     if pdf and browser.find() is None:
@@ -184,6 +190,8 @@ def write_report(
                     command,
                     compared,
                     explain.of_runs(database, out / "plots"),
+                    gallery.undrawn,
+                    recipe,
                 ),
                 encoding="utf-8",
             )
@@ -251,6 +259,6 @@ def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], 
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
             svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
-            drawings.append(report.Drawing(svg, plot.description))
+            drawings.append(report.Drawing(svg, plot.description, plot.group))
             paths += saved
     return drawings, paths

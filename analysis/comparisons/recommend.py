@@ -161,7 +161,7 @@ def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequenc
         return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
     winner = meeting[0]
     others = [one for one in meeting[1:MOST_INTERVALS] if one.way != winner.way]
-    rivals = tuple(one for one in others if not _apart(winner, one, objective))
+    rivals = tuple(one for one in others if not apart(winner.figures[objective.name], one.figures[objective.name]))
     changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
     return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meeting))
 
@@ -173,8 +173,8 @@ def ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candida
     )
 
 
-def _apart(one: Candidate, other: Candidate, objective: Quantity) -> bool:
-    a, b = one.figures[objective.name], other.figures[objective.name]
+def apart(a: Figure, b: Figure) -> bool:
+    """Whether two figures differ for sure: over workers, and with intervals that do not overlap."""
     if a.low is None or a.high is None or b.low is None or b.high is None or not (a.over_workers and b.over_workers):
         return False
     return a.low > b.high or b.low > a.high
