@@ -86,9 +86,9 @@ def render(
     used = {mark["mark"] for mark in marks}
     facts = _machine_facts(database)
     shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
-    drawn = _drawn(plots)
     explored = explorer.groups(rows, intervals, {m["mark"]: m["meaning"] for m in database.query("FROM mark_meaning")})
     first = _first_groups(shown, explored)
+    drawn = _drawn(sorted(plots, key=lambda plot: plot.group not in first))
     lost = [str(problem) for problem in database.problems if problem.loses]
     notes = [str(problem) for problem in database.problems if not problem.loses]
     measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
