@@ -58,6 +58,8 @@ class Cell:
     target_rate_per_s: Optional[float] = None
     replicate: int = 0
     device: str = "cpu"
+    #: of the framework, where another than the lock's was asked for
+    version: Optional[str] = None
 
     def __post_init__(self) -> None:
         wrong = fault_of(self.to_dict()) or key_fault_of(self.key)
@@ -72,8 +74,9 @@ class Cell:
             scenario += f"-x{self.streams}"
         if self.target_rate_per_s is not None:
             scenario += f"-{self.target_rate_per_s:g}ps"
+        variant = self.variant if self.version is None else f"{self.variant}@{self.version}"
         parts = (
-            self.model, self.variant, self.precision, f"b{self.batch_size:04d}", self.io, scenario,
+            self.model, variant, self.precision, f"b{self.batch_size:04d}", self.io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)

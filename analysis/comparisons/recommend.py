@@ -8,7 +8,7 @@ a limit is not known does not meet it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ def recommend(
     where: str | Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> int:
-    """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell meets the limits.
+    """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell of any meets the limits.
 
     where: see analysis.results.selection. cache: see analysis.database.cache.
     Raises UserError for an unknown or ambiguous GPU, an impossible question and an unknown column in `where`.
@@ -294,34 +294,87 @@ def recommend(
         own = [row for row in rows if _device(row) == device and row["status"] == "ok"]
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
-        codes = []
         asked = groups(own)
         metered = [row for members in asked.values() for row in _metered(members, question)]
         intervals = all_intervals(database, own, metered)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
-        for heading, members in asked.items():
-            console.print(Text(f"\n{heading}", style="bold"), soft_wrap=True)
-            decision, lines = answer(members, question, intervals, meanings)
-            for line in lines:
-                console.print(Text(line), soft_wrap=True)
-            codes.append(int(decision.winner is None))
+        answers = [
+            _answer(_group(key[1:], [other[1:] for other in asked]), members, question, intervals, meanings)
+            for key, members in asked.items()
+        ]
         for problem in database.problems:
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
-        return max(database.exit_code, *codes)
+        _tell(device, answers, console)
+        for one in answers:
+            if one.found:
+                console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)
+                return database.exit_code
+        return 1
 
 
-def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Heading -> rows of which one is recommended: of one device, model, io and scenario, each configuration once."""
-    found: dict[tuple[Any, ...], list[Row]] = {}
+def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:
+    """What sets a group apart from the others, in words."""
+    told = dict(zip(APART, key, strict=True))
+    if len({other[0] for other in groups}) == 1:
+        del told["model"]
+    return tables.heading(told)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a group's cells say: the answer in sentences, and then how sure it is and what would change it.
+
+    found: whether any cell meets the limits. run: that of the best cell.
+    """
+
+    group: str
+    found: bool
+    sentences: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    run: str = ""
+
+
+def _tell(device: str, answers: Sequence[Answer], console: Console) -> None:
+    """Groups without an answer in one line where others have one; what there is to say of the others; last the answers."""
+    found = [answer for answer in answers if answer.found]
+    nothing = [answer for answer in answers if not answer.found]
+    console.print(Text(device, style="bold underline"), soft_wrap=True)
+    if found and nothing:
+        where = "; ".join(answer.group for answer in nothing)
+        console.print(
+            Text(f"No cell meets the limits, or none has a figure for them, in: {where}.", style="dim"), soft_wrap=True
+        )
+    for answer in found if found else nothing:
+        console.print(Text(f"\n{answer.group}", style="bold"), soft_wrap=True)
+        for line in answer.doubts if found else answer.sentences:
+            console.print(Text(line), soft_wrap=True)
+    if found:
+        console.print()
+    for answer in found:  # last, where nobody has to scroll for it
+        first, *others = answer.sentences
+        console.print(Text(f"{answer.group}: {first}" if len(found) > 1 else first, style="bold"), soft_wrap=True)
+        for line in others:
+            console.print(Text(line), soft_wrap=True)
+
+
+#: (device, *APART)
+Group = tuple[Any, ...]
+
+
+def groups(rows: Sequence[Row]) -> dict[Group, list[Row]]:
+    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once."""
+    found: dict[Group, list[Row]] = {}
     for row in rows:
         found.setdefault((_device(row), *(row[name] for name in APART)), []).append(row)
-    return {
-        tables.heading({"model": key[1], "device": key[0], **dict(zip(APART[1:], key[2:], strict=True))}): _newest(
-            members
-        )
-        for key, members in found.items()
-    }
+    return {key: _newest(members) for key, members in found.items()}
+
+
+def heading(group: Group) -> str:
+    """As tables name it."""
+    device, *others = group
+    told = dict(zip(APART, others, strict=True))
+    return tables.heading({"model": told.pop("model"), "device": device, **told})
 
 
 def _metered(rows: Sequence[Row], question: Question) -> list[Row]:
@@ -378,7 +431,9 @@ def _newest(rows: Sequence[Row]) -> list[Row]:
     """One row for each configuration: of the run that was made last."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"]] = row
+        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"], row["version"]] = (
+            row
+        )
     return list(found.values())
 
 
@@ -397,6 +452,15 @@ def answer(
 
 def marks_of(one: Candidate, meanings: Mapping[str, str]) -> list[str]:
     return [f"Mark on it: {meanings.get(mark, mark)}." for mark in one.row["marks"] or ()]
+
+
+def _answer(
+    group: str, rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
+) -> Answer:
+    decision, told = answer(rows, question, intervals, meanings)
+    if decision.winner is None:
+        return Answer(group, False, tuple(told))
+    return Answer(group, True, tuple(told[:2]), tuple(told[2:]), str(decision.winner.row["run"]))
 
 
 def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:

@@ -83,7 +83,7 @@ def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, s
     question = Question()
     found: list[dict[str, Any]] = []
     ok = [row for row in rows if row["status"] == "ok"]
-    for heading, members in _in_order(r.groups(ok)):
+    for key, members in _in_order(r.groups(ok)):
         if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
             continue
         decision, lines = r.answer(members, question, intervals, meanings)
@@ -93,8 +93,9 @@ def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, s
         table = decision_table.build(members, intervals, meanings)
         found.append(
             {
-                "heading": heading,
-                "device": str(members[0]["device_name"] or members[0]["device"]),
+                "heading": r.heading(key),
+                "device": key[0],
+                "candidates": candidates,
                 "command": _command(members[0]),
                 "lines": lines,
                 "panels": _panels(candidates, question, decision.winner, f"x{len(found)}"),
@@ -108,22 +109,15 @@ def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, s
     return found
 
 
-def _in_order(found: Mapping[str, Sequence[r.Row]]) -> list[tuple[str, Sequence[r.Row]]]:
-    """Devices in the order of the rows; of each what most ask for first: copies included, one inference at a time, most cells."""
+def _in_order(found: Mapping[r.Group, list[r.Row]]) -> list[tuple[r.Group, list[r.Row]]]:
+    """What most ask for first: copies included, one inference at a time, most cells; devices in the order of the rows."""
+    devices = list(dict.fromkeys(key[0] for key in found))
 
-    def place(item: tuple[str, Sequence[r.Row]]) -> tuple[Any, ...]:
-        row = item[1][0]
-        return row["scenario"] != "single-stream", row["io"] != "host", -len(item[1])
+    def place(item: tuple[r.Group, list[r.Row]]) -> tuple[Any, ...]:
+        key, rows = item
+        return rows[0]["scenario"] != "single-stream", rows[0]["io"] != "host", devices.index(key[0]), -len(rows)
 
-    devices = list(dict.fromkeys(str(rows[0]["device_name"] or rows[0]["device"]) for rows in found.values()))
-    return sorted(
-        found.items(),
-        key=lambda item: (
-            place(item)[:2],
-            devices.index(str(item[1][0]["device_name"] or item[1][0]["device"])),
-            place(item),
-        ),
-    )
+    return sorted(found.items(), key=place)
 
 
 def _command(row: r.Row) -> str:
@@ -270,16 +264,16 @@ def _legend(candidates: Sequence[Candidate], prefix: str) -> Iterator[tuple[str,
         )
 
 
-def device_sentences(found: Sequence[Mapping[str, Any]], rows: Sequence[r.Row], intervals: Intervals) -> list[str]:
-    """What is best on each device, in one sentence; of every device but the first also how it stands to that one."""
+def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """found: of `groups`. What is best on each device, in one sentence, and
+    of every device but the first how it stands to that one."""
     sentences: list[str] = []
     leaders: list[tuple[str, Candidate, list[Candidate]]] = []
-    by_heading = r.groups([row for row in rows if row["status"] == "ok"])
     for group in found:
         device = group["device"]
         if device in [name for name, _, _ in leaders]:
             continue
-        candidates = [r.candidate(row, Question(), intervals) for row in by_heading[group["heading"]]]
+        candidates = group["candidates"]
         best = {name: r.decide(candidates, quantity, ()).winner for name, quantity in (
             ("throughput", r.THROUGHPUT), ("joules", r.JOULES), ("latency", r.latency(50, [c.row for c in candidates])),
         )}  # fmt: skip

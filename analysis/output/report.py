@@ -100,7 +100,7 @@ def render(
         machines=machines(rows),
         runs=len({row["run"] for row in rows}),
         explored=explored,
-        devices=explorer.device_sentences(explored, rows, intervals),
+        devices=explorer.device_sentences(explored),
         recipe=recipe,
         undrawn=undrawn,
         answers=answers.answers(tables, intervals),

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from analysis import style
 from analysis.database.connection import Database
 from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
+from analysis.results.versions import tell_versions, version_key
 from common.schema import SCENARIOS
 
 #: Sign of a cell that beats the same cell on a newer GPU.
@@ -98,11 +100,13 @@ def describe(name: str, value: Any) -> str:
 
 
 def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
-    """Rows of `comparison`, in a fixed order."""
+    """Rows of `comparison`, in a fixed order; `version` as tables say it (results/versions.py)."""
     order = ", ".join(f'"{name}"' for name in DIMENSIONS)
-    return database.query(
+    rows = database.query(
         f"SELECT * FROM comparison WHERE {selection.condition} ORDER BY {order}", selection.parameters
     )
+    tell_versions(rows)
+    return rows
 
 
 def build(
@@ -123,9 +127,10 @@ def build(
     newer = {one.name: _figures_by_age(one, rows) for one in chosen}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
-        row_order = _row_order(members, pivot, sort)
+        own = _without_unused(pivot, members)
+        row_order = _row_order(members, own, sort)
         tables.extend(
-            _table(one, group, members, pivot, row_order, newer[one.name], signs)
+            _table(one, group, members, own, row_order, newer[one.name], signs)
             for one in chosen
             if any(
                 row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
@@ -133,6 +138,12 @@ def build(
             )
         )
     return tables
+
+
+def _without_unused(pivot: Pivot, members: Sequence[Row]) -> Pivot:
+    """The pivot without a column of labels that are all empty."""
+    used = tuple(name for name in pivot.rows if name != "version" or any(row[name] for row in members))
+    return replace(pivot, rows=used)
 
 
 def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
@@ -218,7 +229,8 @@ def _table(
     newer: _FiguresByAge,
     signs: Mapping[str, tuple[str, str]],
 ) -> Table:
-    columns = tuple(sorted({row[pivot.column] for row in members}, key=_sortable))
+    by = version_key if pivot.column == "version" else _sortable
+    columns = tuple(sorted({row[pivot.column] for row in members}, key=by))
     scales = _scales(one, members, pivot)
     used: dict[str, str] = {}
     entries: dict[tuple[Key, Any], Entry] = {}
@@ -356,7 +368,7 @@ def _failures(members: Sequence[Row]) -> list[str]:
     found: dict[Key, list[str]] = {}
     for row in members:
         if row["status"] != "ok":
-            reason = (row["variant"], row["precision"], row["status"], row["message"])
+            reason = (row["variant"], style.kind(row), row["status"], row["message"])
             found.setdefault(reason, []).append(str(row["batch_size"]))
     return [
         f"{variant} {precision} at batch {', '.join(sizes)}: {status}{f' ({message})' if message else ''}"

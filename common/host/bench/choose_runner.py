@@ -1,8 +1,8 @@
-"""Which runner a run gets: containers where an engine answers, else processes of this machine."""
+"""Which runner a run gets: containers where an engine answers and has the images, else processes of this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from common.errors import UserError, unknown
 from common.host.cli import parsing as opt
@@ -34,13 +34,31 @@ def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
     raise unknown("runner", name, ["local", "docker"])
 
 
-def refuse_to_change_runner(data: DataFolder) -> None:
-    """The same command continues a run; without an engine it would silently begin another one, of processes."""
+def instead_of_containers(options: Options, images: Sequence[str], flavour: str) -> str:
+    """Why processes of this machine take the place of containers that nobody asked for, "" where they do not.
+
+    On the CPU alone: there an environment is made in a minute or two, for a GPU it would be gigabytes. images: their names.
+    """
+    asked = options.runner or options.cpus or options.memory
+    if asked or options.python or flavour != "cpu" or not _engine_answers():
+        return ""
+    missing = _not_built(images, flavour, options.frontend)
+    if not missing:
+        return ""
+    return f"no image of {', '.join(missing)} is built (invoke build --framework {','.join(missing)} --cpu)"
+
+
+def refuse_to_change_runner(data: DataFolder, why: str = "") -> None:
+    """The same command continues a run; without an engine it would silently begin another one, of processes.
+
+    why: there are no containers, where that is not for want of an engine.
+    """
     begun = find_unfinished(data.results, command=typed_command(), runner="docker")
     if begun is not None:
         raise UserError(
-            f"run {begun.name} of this command was begun in containers, and no Docker engine answers now: start it (sudo "
-            "systemctl start docker), or add --runner local for a run of its own"
+            f"run {begun.name} of this command was begun in containers, and "
+            f"{why or 'no Docker engine answers now: start it (sudo systemctl start docker)'}, or add --runner local for a run of "
+            "its own"
         )
 
 
@@ -48,3 +66,12 @@ def _engine_answers() -> bool:
     from common.host.runners.containers import engine
 
     return engine.answers()
+
+
+def _not_built(names: Sequence[str], flavour: str, frontend: str) -> list[str]:
+    from common.host.runners.containers import engine, images
+    from common.host.runners.containers.sidecar import IMAGE
+
+    client = engine.connect()
+    wanted = dict.fromkeys([*names, IMAGE])
+    return [name for name in wanted if not images.is_built(client, name, flavour, "notebook" in frontend)]

@@ -18,12 +18,13 @@ from rich.markup import escape
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
-from common.host.bench.choose_runner import make_runner, refuse_to_change_runner
+from common.host.bench.choose_runner import instead_of_containers, make_runner, refuse_to_change_runner
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
 from common.host.doctor.command import cheap_findings
 from common.host.frameworks.registry import forms_of, load_images
+from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
@@ -69,15 +70,23 @@ def opened(
         console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
     by_name = {image.name: image for image in images}
-    runner = make_runner(options, by_name)
+    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
+    runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
     if part is None and not options.runner and not options.python and runner.name == "local":
-        refuse_to_change_runner(data)
+        refuse_to_change_runner(data, lacking)
     check_writable(data.results)
+    if lacking:
+        text = f"Measured by processes of this machine: {lacking}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
     steps = Steps(console)
-    flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
+    pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
+    if pins and (costs := runner.cost_of(pins, flavour)):
+        console.print(escape(costs), highlight=False, soft_wrap=True)
     with steps.show("Setting up") as on_step:
-        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends)
+        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes told.
+        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
     with steps.show("Exporting the model") as on_step:
         wanted_forms = forms_of(draft.variants, draft.precisions)
         model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
@@ -91,7 +100,7 @@ def opened(
         console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
         request = replace(request, batch_sizes=(model.fixed_batch,))
     with ExitStack() as held:
-        picture = held.enter_context(_prepared_picture(options.image, model))
+        picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:
             # A device measured by two runs at once would make both wrong.
             held.enter_context(
@@ -113,8 +122,11 @@ def opened(
 
 
 @contextmanager
-def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
-    """The user's picture as the model's input, in a temporary file until the run has a folder; None without a picture."""
+def _prepared_picture(source: str, model: ModelFiles, console: Console) -> Iterator[Path | None]:
+    """The user's picture as the model's input, in a temporary file until the run has a folder.
+
+    None without a picture, and where its classes would mean nothing, which is said.
+    """
     if not source:
         yield None
         return
@@ -123,7 +135,10 @@ def _prepared_picture(source: str, model: ModelFiles) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="framewatt-") as folder:
         path = Path(folder) / "picture.npy"
         picture.prepare(source, model, path)
-        yield path
+        reason = picture.why_no_classes(model)
+        if reason is not None:
+            console.print(escape(reason), style="yellow", highlight=False, soft_wrap=True)
+        yield path if reason is None else None
 
 
 def open_run(
@@ -138,7 +153,11 @@ def open_run(
     told: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
-    unfinished = find_unfinished(data.results, request=request.fingerprint()) if part is None else None
+
+    def tell(words: str) -> None:
+        console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
+
+    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)
@@ -174,6 +193,7 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
+            **({"versions": dict(request.versions)} if request.versions else {}),
             "host": _host_of(runner),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},

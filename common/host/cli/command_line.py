@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import UserError
 from common.text import visible
 
-DEBUG_HELP = "print Python's traceback when something goes wrong; default: one line"
+DEBUG_HELP = "print Python's traceback when something fails; default: one line"
 
 Body = Callable[..., Any]
 
@@ -96,6 +96,10 @@ def takes(
             return body(context, given)
 
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        chosen = _chosen(options, only, leave_out)
+        wrapper.option_groups = {  # type: ignore[attr-defined]
+            field.name.replace("_", "-"): field.metadata["group"] for field in chosen
+        }
         return wrapper
 
     return decorate

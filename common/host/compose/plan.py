@@ -28,6 +28,7 @@ from common.host.plan.request import (
     workers_of,
 )
 from common.host.runners.containers.images import tag_of
+from common.host.runners.exported import take_model
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.job import Job
@@ -126,12 +127,26 @@ def write_job(
         job.write(folder / f"{planned.name}.json")
 
 
+def take_exported(meeting: Meeting, data: DataFolder, name: str, there: ModelFiles | None) -> None:
+    """Takes over what the export, which has ended, made of the model of that name. there: the one of before.
+
+    Raises UserError for what is no model.
+    """
+    if meeting.model_exists.exists():
+        return
+    for path in sorted(meeting.models.glob(f"{name}-*")):
+        before = there if there is not None and there.root.name == path.name else None
+        take_model(meeting.models, path.name, data.models, before)
+
+
 def plan(flavour: str, meeting: Meeting) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
-    model = models.existing_model(models.source(options.model), data.models, models.asked_of(options))
+    wanted, asked = models.source(options.model), models.asked_of(options)
+    take_exported(meeting, data, wanted.name, models.existing_model(wanted, data.models, asked))
+    model = models.existing_model(wanted, data.models, asked)
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)

@@ -34,6 +34,8 @@ class Variant:
     marker: str | None = None
     #: precision -> further form of the model (common/export/forms.py) that it reads; "" for all others
     forms: Mapping[str, str] = field(default_factory=dict)
+    #: names of the framework's package, of which each flavour's requirements file asks for one
+    packages: tuple[str, ...] = ()
 
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
@@ -103,6 +105,7 @@ def _number(text: str | None) -> float | None:
 
 def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[Variant]:
     names: list[str] = []
+    imports = labels.get(PREFIX + "imports", "")
     for key in labels:
         found = re.fullmatch(rf"{re.escape(PREFIX)}variant\.([a-z0-9][a-z0-9-]*)\..+", key)
         if found and found.group(1) not in names:
@@ -132,6 +135,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             max_compute_capability=_number(label("max-compute-capability")),
             note=label("note"),
             forms=forms,
+            packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
         )
 
 

@@ -26,11 +26,14 @@ class PlannedJob:
     device: str
     cells: tuple[Cell, ...]
     frontend: str = "script"
+    #: of the framework; "": the lock's
+    version: str = ""
 
     @property
     def name(self) -> str:
-        """Unique within a run; names the job's file and log."""
-        return f"{self.variant.name}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
+        """Unique within a run; names the job's file, log and container, whose name takes no '@' and no '+'."""
+        variant = self.variant.name + (f"-{self.version.replace('+', '_')}" if self.version else "")
+        return f"{variant}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
 
 
 def make_plan(request: Request, seed: int) -> list[PlannedJob]:
@@ -43,9 +46,10 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     for replicate in range(request.replicates):
         # Shuffled replicate by replicate: a sweep that is cut short still has whole replicates.
         round_ = [
-            _job(request, variant, precision, frontend, replicate, device, order)
+            _job(request, variant, precision, frontend, replicate, device, version, order)
             for device in request.devices
             for variant in request.variants
+            for version in request.versions_of(variant)
             for precision in request.precisions
             for frontend in request.frontends
         ]
@@ -56,7 +60,8 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
 
 def cost(request: Request) -> str:
     """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
-    streams = len(request.variants) * len(request.precisions) * len(request.frontends)
+    versions = sum(len(request.versions_of(variant)) for variant in request.variants)
+    streams = versions * len(request.precisions) * len(request.frontends)
     cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads)
     each = request.settings.min_seconds + 2 * request.settings.idle_seconds
     workers = request.replicates
@@ -85,6 +90,7 @@ def _job(
     frontend: str,
     replicate: int,
     device: str,
+    version: str,
     order: random.Random,
 ) -> PlannedJob:
     cells = [
@@ -100,13 +106,14 @@ def _job(
             target_rate_per_s=load.rate,
             replicate=replicate,
             device=device,
+            version=version or None,
         )
         for batch_size in request.batch_sizes
         for io in request.io_modes
         for load in request.loads
     ]
     order.shuffle(cells)
-    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend)
+    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, version)
 
 
 def planned_keys(jobs: Sequence[PlannedJob]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from common.host import models
 from common.host.cli import parsing as opt
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants
+from common.host.frameworks.versions import names_in, parse_versions
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
 from common.job import WORKERS, Settings
@@ -55,12 +56,17 @@ class Request:
     python: str | None = None
     loads: tuple[Load, ...] = (Load(),)
     frontends: tuple[str, ...] = ("script",)
+    #: variant -> versions of its framework, "" for the lock's; who is not named has that alone
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: what else the cells are chosen by (`invoke peak`), in words
     search: str = ""
     #: the model as the user typed it, and what rates count; "" and 0: as the model says
     model_file: str = ""
     item: str = ""
     items_per_sample: int = 0
+
+    def versions_of(self, variant: Variant) -> tuple[str, ...]:
+        return self.versions.get(variant.name, ("",))
 
     def fingerprint(self) -> str:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""
@@ -135,8 +141,9 @@ def variants_for(
     """Named variants must all be able to run; without names it is every variant that can, and the others are said."""
     kind = devices[0].kind
     capability = devices[0].compute_capability
-    if options.framework:
-        chosen = choose_variants(list(images), opt.choose("framework", options.framework, all_variants(images)))
+    named = options.framework or ",".join(names_in(options.version))
+    if named:
+        chosen = choose_variants(list(images), opt.choose("framework", named, all_variants(images)))
         for variant in chosen:
             if not variant.precisions(kind):
                 able = [v.name for v in all_variants(images).values() if v.precisions(kind)]
@@ -207,6 +214,7 @@ def request_of(
         python=options.python or None,
         loads=loads,
         frontends=tuple(frontends),
+        versions=parse_versions(options.version, variants, options.python),
         search=search,
         model_file=options.model,
         item=options.item,

@@ -178,7 +178,7 @@ class SimulatedRunner:
         self.stops_after = stops_after
         self.ran: list[str] = []
 
-    def prepare(self, variants, flavour, on_step, notebook=False) -> None:
+    def prepare(self, variants, flavour, on_step, notebook=False, pins=()) -> None:
         pass
 
     def ensure_model(self, name, data, asked, on_step, wanted_forms=()) -> ModelFiles:
