@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ MOST_PROBLEMS = 200
 #: Below these a page stays under 5 MB; what is left out is counted and named.
 MOST_PLACES = 7_000
 MOST_PLOT_BYTES = 2_600_000
+MOST_PAGE_BYTES = 4_900_000
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -88,11 +90,12 @@ def render(
     shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
     explored = explorer.groups(rows, intervals, {m["mark"]: m["meaning"] for m in database.query("FROM mark_meaning")})
     first = _first_groups(shown, explored)
-    drawn = _drawn(sorted(plots, key=lambda plot: plot.group not in first))
     lost = [str(problem) for problem in database.problems if problem.loses]
     notes = [str(problem) for problem in database.problems if not problem.loses]
     measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    compared_tables = [_compared(table, intervals) for table in _leading_first(comparison.tables if comparison else ())]
+    page = functools.partial(
+        _ENVIRONMENT.get_template("report.html.j2").render,
         title=f"{', '.join(models)} on {', '.join(devices)}" if rows else "nothing measured",
         style=_style(),
         script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
@@ -107,7 +110,8 @@ def render(
         front_ends=render_front_ends.section(compared) if compared else None,
         explained=explained,
         comparison=comparison,
-        comparison_tables=[_compared(table, intervals) for table in comparison.tables] if comparison else [],
+        comparison_tables=compared_tables[:1],
+        compared_further=_by_group(compared_tables[1:]),
         problems=lost[:MOST_PROBLEMS],
         more_problems=max(0, len(lost) - MOST_PROBLEMS),
         notes=notes[:MOST_PROBLEMS],
@@ -117,9 +121,6 @@ def render(
         metrics=list(dict.fromkeys(table.metric.title for table in (*(comparison.tables if comparison else ()), *shown))),
         left_out=left_out,
         intervals=bool(intervals),
-        plots=[plot for plot in drawn if plot.group in first],
-        further_plots=_by_group([plot for plot in drawn if plot.group not in first]),
-        more_plots=len(plots) - len(drawn),
         meanings=[meaning for meaning in database.query("FROM mark_meaning") if meaning["mark"] in used],
         marks=marks[:MOST_MARKS],
         more_marks=max(0, len(marks) - MOST_MARKS),
@@ -132,6 +133,24 @@ def render(
         fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
         rule=RULE,
     )  # fmt: skip
+    return _with_plots(page, plots, first)
+
+
+def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
+    """The page with as many plots as fit into MOST_PAGE_BYTES, those of the groups that stand open before others."""
+    wanted = sorted(plots, key=lambda plot: plot.group not in first)
+
+    def made(room: int) -> str:
+        drawn = _drawn(wanted, room)
+        return page(
+            plots=[plot for plot in drawn if plot.group in first],
+            further_plots=_by_group([plot for plot in drawn if plot.group not in first]),
+            more_plots=len(plots) - len(drawn),
+        )
+
+    text = made(MOST_PLOT_BYTES)
+    excess = len(text.encode()) - MOST_PAGE_BYTES
+    return made(MOST_PLOT_BYTES - excess) if excess > 0 else text
 
 
 def render_explained(explained: Mapping[str, Any], intro: Sequence[str]) -> str:
@@ -159,6 +178,11 @@ def _comes_first(table: Table, first: set[str]) -> bool:
     return table.metric.name in FIRST and table.subtitle in first
 
 
+def _leading_first(tables: Sequence[Table]) -> list[Table]:
+    """What most ask for first: copies included, one inference at a time."""
+    return sorted(tables, key=lambda t: (t.group.get("scenario") != "single-stream", t.group.get("io") != "host"))
+
+
 def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     """(heading, members) in the order of the first of each."""
     found: dict[str, list[Any]] = {}
@@ -180,8 +204,8 @@ def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:
     return [table for table in tables if id(table) in kept], len(tables) - len(kept)
 
 
-def _drawn(plots: Sequence[Drawing]) -> list[Drawing]:
-    room, kept = MOST_PLOT_BYTES, []
+def _drawn(plots: Sequence[Drawing], room: int) -> list[Drawing]:
+    kept = []
     for plot in plots:
         if len(plot.svg) <= room:
             room -= len(plot.svg)

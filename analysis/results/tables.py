@@ -156,7 +156,7 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
     if "device_name" in inside or _one_to_one(rows, "device_name", "device") or not _several_gpus_of_one_cell(rows):
         apart = [name for name in apart if name != "device"]
-    if not _several_runs_of_one_cell(rows):
+    if not several_runs_of_one_cell(rows):
         apart = [name for name in apart if name != "run"]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
     always = {"model", "device_name", "io", "scenario"}
@@ -181,7 +181,7 @@ def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:
     return len(pairs) == len({pair[0] for pair in pairs})
 
 
-def _several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
+def several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
     seen: dict[Key, Any] = {}
     return any(seen.setdefault(_configuration(row), row["run"]) != row["run"] for row in rows)
 

@@ -319,16 +319,16 @@ return seen;
 
 def test_copying_a_row_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> None:
     seen = ask(page, COPY, tmp_path)
-    assert seen["label"] == "copy the row PyTorch fp32"
+    assert seen["label"] == "copy the row ONNX Runtime fp32"
     assert seen["choices"] == ["Copy as Markdown", "Copy its invoke command"], "there is no task that prints recipes"
     headings, aligned, row = seen["copied"][0].split("\n")
     assert headings == "| framework | precision | batch 8 | batch 16 | batch 64 |"
     assert aligned == "| --- | --- | ---: | ---: | ---: |"
-    assert re.fullmatch(r"\| PyTorch \| fp32 \| 1,99\d .*\|", row)
+    assert row.startswith("| ONNX Runtime | fp32 | 1,33")
     assert "copy" not in row
     assert (
         seen["copied"][1]
-        == "invoke bench --model ResNet50 --framework torch --precision fp32 --batch-sizes 8,16,64 --device cpu"
+        == "invoke bench --model ResNet50 --framework onnxrt --precision fp32 --batch-sizes 8,16,64 --device cpu"
     )
     assert seen["before"] and seen["focus"] and not seen["after"] and seen["escaped"]
 
@@ -339,7 +339,7 @@ def test_a_recipe_of_each_cell_where_there_is_such_a_task(build: Any, tmp_path: 
     seen = ask(made, COPY, tmp_path)
     assert seen["choices"][2] == "Copy its recipe"
     assert (
-        seen["copied"][2].split("\n")[0] == "invoke recipe ResNet50_torch_fp32_b0008_host_single-stream_script_cpu_r0"
+        seen["copied"][2].split("\n")[0] == "invoke recipe ResNet50_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0"
     )
     assert len(seen["copied"][2].split("\n")) == 3
 
