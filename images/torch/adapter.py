@@ -18,7 +18,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from common import torch_modules
 from common.cell import Cell
+from common.errors import UserError
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
@@ -145,6 +147,8 @@ class TorchAdapter:
     def _read(self, model: ModelFiles, precision: str) -> onnx_import.Imported:
         """The network as a torch.nn.Module, what was done to have it, and the names of what it takes and returns."""
         if self._variant != "keras-torch":
+            if torch_modules.FORM in (model.forms or {}):
+                return self._native(model)
             return onnx_import.load(model.path(model.onnx))
         try:
             settings = {"model": "keras on torch, model(images), eager"}
@@ -152,6 +156,15 @@ class TorchAdapter:
             return onnx_import.Imported(load_model(model, precision), settings, *names)
         except FileNotFoundError as error:
             raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
+
+    def _native(self, model: ModelFiles) -> onnx_import.Imported:
+        """A model that was born in PyTorch, as it is."""
+        try:
+            module = torch_modules.load(model.form(torch_modules.FORM))
+        except UserError as error:
+            raise Unsupported(str(error)) from error
+        names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
+        return onnx_import.Imported(module, {"model": "the module itself"}, *names)
 
     def _allow_tf32(self, allowed: bool) -> None:
         """For matrix products and convolutions; torch's default allows it for convolutions, silently."""
@@ -207,11 +220,13 @@ class TorchAdapter:
         module = copy.deepcopy(self._module)
         if layout == "channels-last":
             return module.to(memory_format=self._torch.channels_last)
+        if not hasattr(module, "graph"):
+            return module  # a module of PyTorch's own takes channels first
         return module if onnx_import.make_first_transpose_contiguous(module) else None
 
     def _fastest_ways(self, module: Any, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed; inductor, which fuses by itself, gets them as they are."""
-        if self._variant == "torchcompile":
+        if self._variant == "torchcompile" or not hasattr(module, "graph"):
             return {}
         from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
 
