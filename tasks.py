@@ -42,7 +42,13 @@ def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices:
     from analysis.analyze import analyze as analyze_runs
 
     out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
-    return analyze_runs(folders, out, console, cache=data.host_cache / "analysis", **choices).exit_code
+    found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
+    return found.exit_code
+
+
+def _recipe_task() -> str | None:
+    """The task that prints the recipe of a cell, where there is one: reports offer it."""
+    return "invoke recipe" if "recipe" in globals() else None
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
@@ -506,7 +512,14 @@ def report(
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
     result = write_report(
-        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.host_cache / "analysis"
+        folders,
+        out,
+        console,
+        where=where or None,
+        compare=compare,
+        pdf=pdf,
+        cache=data.host_cache / "analysis",
+        recipe=_recipe_task(),
     )
     for path in result.paths:
         if path.parent == out:
@@ -607,6 +620,7 @@ def import_task(
         "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
         "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
         "min-throughput": "lower limit of throughput, in images/s; default: no limit",
+        "min-precision": "coarsest precision allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
         "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as precision=fp16; default: all",
         "debug": DEBUG_HELP,
@@ -622,6 +636,7 @@ def recommend(
     percentile: str = "50",
     max_power_w: str = "",
     min_throughput: str = "",
+    min_precision: str = "",
     price_per_kwh: str = "",
     where: str = "",
     debug: bool = False,
@@ -646,6 +661,7 @@ def recommend(
         max_power_w=opt.optional_number("--max-power-w", max_power_w),
         min_throughput=opt.optional_number("--min-throughput", min_throughput),
         price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
+        min_precision=min_precision or None,
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)
