@@ -8,7 +8,7 @@ Two variants of one colour still differ by marker; precisions differ by line.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,6 +35,10 @@ _LINES = {
     "int8": (0, (1, 1, 4, 1)),
     "int8-dynamic": (0, (4, 1, 1, 1, 1, 1)),
 }
+
+
+#: of other levels of tuning than `tuned`
+_LEVELS = {"stock": (0, (1, 2)), "rewritten": (0, (7, 2))}
 
 
 @lru_cache(maxsize=1)
@@ -78,8 +82,15 @@ def device_looks(names: Sequence[str]) -> dict[str, DeviceLook]:
 
 
 def line(precision: str) -> Any:
-    """Matplotlib's line style of a precision."""
-    return _LINES.get(precision, (0, (5, 1, 1, 1, 1, 1)))
+    """Matplotlib's line style of a precision; with a level of tuning behind it (see `kind`) another one."""
+    word, _, level = precision.partition(" ")
+    return _LEVELS.get(level) or _LINES.get(word, (0, (5, 1, 1, 1, 1, 1)))
+
+
+def kind(row: Mapping[str, Any]) -> str:
+    """Precision of a row, and its level of tuning where that is not the usual one: "fp16", "fp16 stock"."""
+    level = row.get("tuning") or "tuned"
+    return str(row["precision"]) if level == "tuned" else f"{row['precision']} {level}"
 
 
 #: rcParams of every plot. Text stays text in SVG, and the same data give the same bytes.

@@ -58,6 +58,8 @@ class Cell:
     target_rate_per_s: Optional[float] = None
     replicate: int = 0
     device: str = "cpu"
+    tuning: str = "tuned"
+    input: str = "float32"
 
     def __post_init__(self) -> None:
         wrong = fault_of(self.to_dict()) or key_fault_of(self.key)
@@ -72,8 +74,11 @@ class Cell:
             scenario += f"-x{self.streams}"
         if self.target_rate_per_s is not None:
             scenario += f"-{self.target_rate_per_s:g}ps"
+        # what is as ever adds nothing, so that the keys of older runs stay what they are
+        precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
+        io = self.io if self.input == "float32" else f"{self.io}-{self.input}"
         parts = (
-            self.model, self.variant, self.precision, f"b{self.batch_size:04d}", self.io, scenario,
+            self.model, self.variant, precision, f"b{self.batch_size:04d}", io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)

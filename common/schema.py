@@ -57,6 +57,21 @@ CELL = _columns(
     ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
     ("frontend", "VARCHAR", "", "key", "script, or notebook (the same worker inside a Jupyter kernel)"),
     (
+        "tuning",
+        "VARCHAR",
+        "",
+        "key",
+        "stock (as the framework's first tutorial), tuned (by its public interface alone) or rewritten (framewatt changed "
+        "the model or replaced kernels); empty in rows before December 2026: tuned, or rewritten where settings say so",
+    ),
+    (
+        "input",
+        "VARCHAR",
+        "",
+        "key",
+        "type in which images are fed: float32 (the model's own; also where empty), or uint8, cast on the device",
+    ),
+    (
         "streams",
         "BIGINT",
         "",
@@ -319,6 +334,9 @@ STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-dynamic")
 IO_MODES = ("host", "device")
 FRONTENDS = ("script", "notebook")
+#: levels of tuning, from what a tutorial does to what takes framewatt
+TUNINGS = ("stock", "tuned", "rewritten")
+INPUTS = ("float32", "uint8")
 SCENARIOS = ("single-stream", "offline", "multi-stream", "server")
 STOP_REASONS = ("converged", "noisy", "unsteady", "budget")
 

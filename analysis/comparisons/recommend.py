@@ -88,6 +88,10 @@ class Limit:
         return worst is None or (worst <= self.bound if self.quantity.better < 0 else worst >= self.bound)
 
 
+#: what tells one cell of a question from another
+_CONFIGURATION = ("variant", "precision", "tuning", "input", "batch_size", "streams", "frontend")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One cell. figures: quantity name -> figure, only of what is known."""
@@ -99,8 +103,12 @@ class Candidate:
     row: Row
 
     @property
+    def tuning(self) -> str:
+        return str(self.row.get("tuning") or "tuned")
+
+    @property
     def name(self) -> str:
-        text = f"{style.look(self.variant).title} {self.precision} at batch {self.batch_size}"
+        text = f"{style.look(self.variant).title} {self.precision} ({self.tuning}) at batch {self.batch_size}"
         streams = self.row.get("streams") or 1
         return f"{text} with {streams} in flight" if streams > 1 else text
 
@@ -119,7 +127,7 @@ class Change:
 class Decision:
     """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
 
-    clear: whether the winner's interval is apart from that of every cell of another framework or precision.
+    clear: whether the winner's interval is apart from that of every cell of another framework, precision or level of tuning.
     rivals: those whose intervals overlap the winner's, or of which that cannot be told.
     """
 
@@ -141,9 +149,7 @@ def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequenc
         nearest = min((miss for miss in misses if miss[0] < math.inf), key=lambda miss: miss[0], default=None)
         return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
     winner = meeting[0]
-    others = [
-        one for one in meeting[1:MOST_INTERVALS] if (one.variant, one.precision) != (winner.variant, winner.precision)
-    ]
+    others = [one for one in meeting[1:MOST_INTERVALS] if _kind(one) != _kind(winner)]
     rivals = tuple(one for one in others if not _apart(winner, one, objective))
     changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
     return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meeting))
@@ -312,11 +318,15 @@ def choose_device(rows: Sequence[Row], given: str | None) -> str:
     raise unknown("GPU", given, names)
 
 
+def _kind(one: Candidate) -> tuple[str, str, str]:
+    return one.variant, one.precision, one.tuning
+
+
 def _newest(rows: Sequence[Row]) -> list[Row]:
     """One row for each configuration: of the run that was made last."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"]] = row
+        found[tuple(row.get(name) for name in _CONFIGURATION)] = row
     return list(found.values())
 
 

@@ -23,7 +23,8 @@ from common.text import spreadsheet
 Row = Mapping[str, Any]
 
 COLUMNS = (
-    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "batch_size", "io", "a_median_ms", "b_median_ms", "ratio",
+    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "batch_size", "io",
+    "a_median_ms", "b_median_ms", "ratio",
     "ratio_low", "ratio_high", "confidence", "verdict", "p_value", "a_workers", "b_workers", "a_samples", "b_samples", "marks",
     "note",
 )  # fmt: skip
@@ -66,7 +67,7 @@ class Compared:
         what = (
             (full_name(row), full_name(self.b[key]))
             if self.pairs
-            else (style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), row["io"])
+            else (style.look(row["variant"]).title, style.kind(row), str(row["batch_size"]), row["io"])
         )
         medians = (_median(side[key], images(side[key]) if self.per_image else 1) for side in (self.a, self.b))
         return (*what, *medians, self.found.cells[key].ratio_text, self.verdict(key))
@@ -86,7 +87,7 @@ class Compared:
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
-            **{name: a[name] for name in ("variant", "precision", "batch_size", "io")},
+            **{name: a[name] for name in ("variant", "precision", "tuning", "batch_size", "io")},
             "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
             "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
             "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,
@@ -141,7 +142,7 @@ def write(compared: Compared, folder: Path) -> list[Path]:
 
 def full_name(row: Row) -> str:
     """A cell in words, apart from what most have in common."""
-    words = [style.look(row["variant"]).title, row["precision"], f"batch {row['batch_size']}", row["io"]]
+    words = [style.look(row["variant"]).title, style.kind(row), f"batch {row['batch_size']}", row["io"]]
     words += [row["scenario"]] if row["scenario"] != "single-stream" else []
     words += [row["frontend"]] if row["frontend"] != "script" else []
     return " ".join(str(word) for word in words)

@@ -26,7 +26,7 @@ GOT_SLOWER = 3
 
 #: What makes a cell of one run the same as one of the other.
 IDENTITY = (
-    "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
+    "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend", "tuning", "input",
 )  # fmt: skip
 
 

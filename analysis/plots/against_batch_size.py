@@ -26,11 +26,12 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     """
     series: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        series.setdefault((row["variant"], row["precision"]), []).append(row)
+        series.setdefault((row["variant"], style.kind(row)), []).append(row)
     known = {key: group for key, group in series.items() if any(row[metric.column] is not None for row in group)}
     if not known:
         return None
-    several_precisions = len({precision for _, precision in known}) > 1
+    kinds = {kind for _, kind in known}
+    several_precisions = len(kinds) > 1 or any(" " in kind for kind in kinds)
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     sizes = sorted({row["batch_size"] for row in rows})

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from analysis import style
 
 Row = Mapping[str, Any]
-#: (variant, precision)
+#: (variant, precision with its level of tuning: `style.kind`)
 Series = tuple[str, str]
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
@@ -21,14 +21,15 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
 def by_series(rows: Sequence[Row]) -> dict[Series, list[Row]]:
     """Rows by framework variant and precision, each by rising batch size, in the order of the names."""
     found: dict[Series, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["variant"], row["precision"], row["batch_size"])):
-        found.setdefault((row["variant"], row["precision"]), []).append(row)
+    for row in sorted(rows, key=lambda row: (row["variant"], style.kind(row), row["batch_size"])):
+        found.setdefault((row["variant"], style.kind(row)), []).append(row)
     return found
 
 
 def namer(series: Sequence[Series]) -> Mapping[Series, str]:
-    """Titles; with the precision where the plot has several."""
-    several = len({precision for _, precision in series}) > 1
+    """Titles; with the precision where the plot has several, or where it is of another level of tuning than usual."""
+    kinds = {kind for _, kind in series}
+    several = len(kinds) > 1 or any(" " in kind for kind in kinds)
     return {one: style.look(one[0]).title + (f" {one[1]}" if several else "") for one in series}
 
 

@@ -132,7 +132,7 @@ class Gallery:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
             self._lacking("frameworks across GPUs", "there is one device only")
             return
-        pivot = Pivot(rows=("device_name", "variant", "precision"))
+        pivot = Pivot(rows=("device_name", "variant", "precision", "tuning"))
         for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
             heading = tables.heading(group)
             for name in ACROSS_GPUS:

@@ -25,7 +25,7 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
         best = {one: max(members, key=lambda row: row[metric.column]) for one, members in series.items()}
         order = sorted(best, key=lambda one: best[one][metric.column])
         values = [best[one][metric.column] * metric.scale for one in order]
-        hatches = ["" if precision in ("fp32", "tf32") else "///" for _, precision in order]
+        hatches = ["" if kind.split()[0] in ("fp32", "tf32") else "///" for _, kind in order]
         bars = axes.barh(
             [names[one] for one in order], values, color=[style.look(one[0]).color for one in order], hatch=hatches,
             edgecolor="white", height=0.72,

@@ -17,7 +17,7 @@ def draw(pairs: Sequence[Pair], heading: str) -> Figure | None:
     series: dict[Series, list[Pair]] = {}
     for pair in pairs:
         if pair.comparison is not None and pair.comparison.interval is not None:
-            series.setdefault((pair.script["variant"], pair.script["precision"]), []).append(pair)
+            series.setdefault((pair.script["variant"], style.kind(pair.script)), []).append(pair)
     if not series:
         return None
     names = namer(list(series))

@@ -29,7 +29,7 @@ GROUP BY meter, (t_ns - low)::HUGEINT * $2 // length ORDER BY meter, t_ns
 """
 
 _PHASES = """
-SELECT p.phase, p.start_ns, p.end_ns, p.cell_key, c.variant, c.precision, c.batch_size
+SELECT p.phase, p.start_ns, p.end_ns, p.cell_key, c.variant, c.precision, c.tuning, c.batch_size
 FROM phase_row AS p JOIN cell_row AS c USING (run, cell_key)
 WHERE p.run = $1 AND p.end_ns > p.start_ns
   AND p.cell_key NOT IN (SELECT cell_key FROM cell_boot WHERE run = $1) ORDER BY p.start_ns
@@ -85,7 +85,7 @@ def _name(axes: Any, windows: Sequence[dict[str, Any]], zero: int) -> None:
         return
     for window in windows:
         middle = ((window["start_ns"] + window["end_ns"]) / 2 - zero) / 1e9
-        text = f"{window['variant']} {window['precision']} b{window['batch_size']}"
+        text = f"{window['variant']} {style.kind(window)} b{window['batch_size']}"
         axes.text(
             middle, 0.02, text, rotation=90, ha="center", va="bottom", fontsize=7, transform=axes.get_xaxis_transform()
         )

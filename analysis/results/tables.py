@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis import style
 from analysis.database.connection import Database
 from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
@@ -86,6 +87,7 @@ def describe(name: str, value: Any) -> str:
         "io": "copies included (io=host)" if value == "host" else "device-resident (io=device)",
         "streams": f"{value} in flight",
         "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
+        "input": f"{value} input",
         "run": f"run {value}",
         "batch_size": f"batch {value}",
     }.get(name, str(value))
@@ -142,6 +144,8 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     if not _several_runs_of_one_cell(rows):
         apart = [name for name in apart if name != "run"]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
+    if any(row["input"] != "float32" for row in rows):
+        differing.add("input")
     always = {"model", "device_name", "io", "scenario"}
     groups: dict[Key, list[Row]] = {}
     for row in rows:
@@ -344,7 +348,7 @@ def _failures(members: Sequence[Row]) -> list[str]:
     found: dict[Key, list[str]] = {}
     for row in members:
         if row["status"] != "ok":
-            reason = (row["variant"], row["precision"], row["status"], row["message"])
+            reason = (row["variant"], style.kind(row), row["status"], row["message"])
             found.setdefault(reason, []).append(str(row["batch_size"]))
     return [
         f"{variant} {precision} at batch {', '.join(sizes)}: {status}{f' ({message})' if message else ''}"

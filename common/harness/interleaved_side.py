@@ -16,7 +16,7 @@ import numpy as np
 from common.harness import loop, scenarios
 from common.harness.adapter import Adapter, Arrays, Unsupported
 from common.harness.reference import Reference
-from common.harness.worker import expect, import_adapter
+from common.harness.worker import expect, import_adapter, tune
 from common.interleaving import Refusal, serve
 from common.job import Job, Settings
 from common.model_files import ModelFiles, Tensor
@@ -53,6 +53,7 @@ class HarnessSide:
         create = import_adapter(Path(job.adapter))
         try:
             adapter = create(cell.variant)
+            tune(adapter, cell.tuning)
             why_not = adapter.supports(cell)
             if why_not is not None:
                 raise Refusal(why_not)

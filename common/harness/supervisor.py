@@ -337,8 +337,9 @@ def _read_job(arguments: List[str]) -> Tuple[Job, Path]:
         raise BadJob(f"{path.name} is not a job: {one_line(repr(error))}") from error
     if not Path(job.adapter).is_file():
         raise BadJob(f"there is no adapter at {job.adapter}")
-    if len({(cell.variant, cell.precision, cell.frontend, cell.replicate, cell.device) for cell in job.cells}) > 1:
-        raise BadJob("all cells of a job have one variant, precision, front end, replicate and device")
+    of_worker = {(c.variant, c.precision, c.tuning, c.frontend, c.replicate, c.device) for c in job.cells}
+    if len(of_worker) > 1:
+        raise BadJob("all cells of a job have one variant, precision, tuning, front end, replicate and device")
     for frontend in {cell.frontend for cell in job.cells}:
         why_not = frontends.refusal(frontend)
         if why_not is not None:

@@ -260,6 +260,7 @@ class Worker:
             with record.phase("import"):
                 self._create = import_adapter(Path(self._job.adapter))
                 self._adapter = self._create(cell.variant)
+                tune(self._adapter, cell.tuning)
             self._shared.append(record.phases[-1])
         self._learn_versions(self._adapter, record)
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
@@ -295,6 +296,7 @@ class Worker:
     def _fresh(self, cell: Cell) -> Adapter:
         assert self._create is not None
         one = self._create(cell.variant)
+        tune(one, cell.tuning)
         why_not = one.supports(scenarios.for_one_adapter(cell))
         if why_not is not None:
             raise Unsupported(why_not)
@@ -394,6 +396,15 @@ def expect(adapter: Adapter, cell: Cell) -> None:
     told = getattr(adapter, "expect", None)
     if told is not None:
         told(cell)
+
+
+def tune(adapter: Adapter, level: str) -> None:
+    """Tells a new adapter its level of tuning. Raises Unsupported where it has that level not."""
+    told = getattr(adapter, "tune", None)
+    if told is not None:
+        told(level)
+    elif level != "tuned":
+        raise Unsupported(f"this adapter has no level of tuning but tuned, not {level}")
 
 
 def import_adapter(path: Path) -> Callable[[str], Adapter]:

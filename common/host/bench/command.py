@@ -50,7 +50,7 @@ from common.host.runs.run import (
 )
 from common.job import WORKERS, Settings
 from common.model_files import ModelFiles
-from common.schema import FRONTENDS, IO_MODES, PRECISIONS, SCHEMA_VERSION
+from common.schema import FRONTENDS, INPUTS, IO_MODES, PRECISIONS, SCHEMA_VERSION, TUNINGS
 
 STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
 QUICK_BATCH_SIZES = "1,8,32"
@@ -173,6 +173,22 @@ def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> 
     return tuple(chosen)
 
 
+def tunings_for(options: Options, variants: Sequence[Variant], console: Console) -> tuple[str, ...]:
+    """The named levels of tuning; "all" is every one that a chosen variant has. A variant without one of them is said."""
+    able = [level for level in TUNINGS if any(level in variant.tunings for variant in variants)]
+    if options.tuning == "all":
+        return tuple(able)
+    chosen = opt.choose("tuning", options.tuning, TUNINGS)
+    for level in chosen:
+        if level not in able:
+            names = ", ".join(variant.name for variant in variants)
+            raise UserError(f"{names} cannot be measured {level}; there is {', '.join(able)}")
+        without = [variant.name for variant in variants if level not in variant.tunings]
+        if without:
+            console.print(escape(f"not measured {level}: {', '.join(without)}"), style="yellow", highlight=False)
+    return tuple(chosen)
+
+
 def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
     """The runner that `--runner` names; without it containers where an engine answers and no interpreter is given."""
     # Imported where they are needed: a GPU host with little installed can still make local runs.
@@ -230,6 +246,7 @@ def request_of(
     batch_sizes = opt.batch_sizes(options.batch_sizes or default_batch_sizes(options.quick, loads))
     io_modes = opt.choose("io", options.io, IO_MODES)
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
+    inputs = opt.choose("input", options.input, INPUTS)
     replicates = workers_of(options)
     wanted = models.source(options.model)  # a name that does not exist is said before anything is made
     models.check(wanted, models.asked_of(options))
@@ -256,6 +273,8 @@ def request_of(
         python=options.python or None,
         loads=loads,
         frontends=tuple(frontends),
+        tunings=tunings_for(options, variants, console),
+        inputs=tuple(inputs),
         search=search,
         model_file=options.model,
         item=options.item,
@@ -385,6 +404,8 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
+            "tunings": list(request.tunings),
+            "inputs": list(request.inputs),
             "host": _host_of(runner),
             "devices": [device.describe() for device in devices],
             "model": {**model.describe(), "folder": model.root.name},

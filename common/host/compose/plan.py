@@ -15,6 +15,7 @@ from common.host.bench.command import (
     open_run,
     precisions_for,
     settings_of,
+    tunings_for,
     variants_for,
     workers_of,
 )
@@ -31,7 +32,7 @@ from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.job import Job
 from common.model_files import ModelFiles
-from common.schema import FRONTENDS, IO_MODES
+from common.schema import FRONTENDS, INPUTS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
 
 INSIDE = "/opt/framewatt"
@@ -92,6 +93,8 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         settings=settings_of(options, device.kind),
         threads=opt.whole("FRAMEWATT_THREADS", options.threads) if options.threads else None,
         frontends=tuple(opt.choose("frontend", options.frontend, FRONTENDS)),
+        tunings=tunings_for(options, variants, default_console()),
+        inputs=tuple(opt.choose("input", options.input, INPUTS)),
     )
 
 

@@ -1,8 +1,8 @@
 """The plan: which cells, in which order, in which workers.
 
 Cells run in a random order that is stored (`seed` and `plan` in run.json), so that drift of the machine does not
-favour whoever comes first. One job holds the cells of one (variant, precision, front end, replicate) on one device: a job
-is one fresh worker, so replicates are independent processes.
+favour whoever comes first. One job holds the cells of one (variant, precision, tuning, front end, replicate) on one device: a
+job is one fresh worker, so replicates are independent processes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ class PlannedJob:
     device: str
     cells: tuple[Cell, ...]
     frontend: str = "script"
+    tuning: str = "tuned"
 
     @property
     def name(self) -> str:
         """Unique within a run; names the job's file and log."""
-        return f"{self.variant.name}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
+        precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
+        return f"{self.variant.name}_{precision}_{self.frontend}_{self.device}_r{self.replicate}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Request:
     python: str | None = None
     loads: tuple[Load, ...] = (Load(),)
     frontends: tuple[str, ...] = ("script",)
+    #: levels of tuning that were asked for; a variant takes those that it has
+    tunings: tuple[str, ...] = ("tuned",)
+    #: types in which images are fed
+    inputs: tuple[str, ...] = ("float32",)
     #: what else the cells are chosen by (`invoke peak`), in words
     search: str = ""
     #: the model as the user typed it, and what rates count; "" and 0: as the model says
@@ -81,10 +87,11 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     for replicate in range(request.replicates):
         # Shuffled replicate by replicate: a sweep that is cut short still has whole replicates.
         round_ = [
-            _job(request, variant, precision, frontend, replicate, device, order)
+            _job(request, variant, precision, tuning, frontend, replicate, device, order)
             for device in request.devices
             for variant in request.variants
             for precision in request.precisions
+            for tuning in levels_of(request, variant)
             for frontend in request.frontends
         ]
         order.shuffle(round_)
@@ -92,10 +99,16 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     return jobs
 
 
+def levels_of(request: Request, variant: Variant) -> tuple[str, ...]:
+    """The levels of tuning asked for that this variant has."""
+    return tuple(level for level in request.tunings if level in variant.tunings)
+
+
 def cost(request: Request) -> str:
     """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
-    streams = len(request.variants) * len(request.precisions) * len(request.frontends)
-    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads)
+    levels = sum(len(levels_of(request, variant)) for variant in request.variants)
+    streams = levels * len(request.precisions) * len(request.frontends)
+    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
     each = request.settings.min_seconds + 2 * request.settings.idle_seconds
     workers = request.replicates
     what = (
@@ -120,6 +133,7 @@ def _job(
     request: Request,
     variant: Variant,
     precision: str,
+    tuning: str,
     frontend: str,
     replicate: int,
     device: str,
@@ -138,13 +152,16 @@ def _job(
             target_rate_per_s=load.rate,
             replicate=replicate,
             device=device,
+            tuning=tuning,
+            input=kind,
         )
         for batch_size in request.batch_sizes
         for io in request.io_modes
+        for kind in request.inputs
         for load in request.loads
     ]
     order.shuffle(cells)
-    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend)
+    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, tuning)
 
 
 def planned_keys(jobs: Sequence[PlannedJob]) -> list[str]:

@@ -167,6 +167,14 @@ class Options:
         "script",
         "script, or notebook: the same worker in a cell of a Jupyter kernel; comma list, both are then compared; default: script",
     )
+    tuning: str = _option(
+        "tuned",
+        "stock (the first tutorial), tuned (public interface alone), rewritten (model or kernels changed), comma list or 'all'; default: tuned",
+    )
+    input: str = _option(
+        "float32",
+        "feed images as float32, or as uint8 that the device casts; comma list; default: float32",
+    )
     cool_to: float = _option(
         0.0,
         "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",
