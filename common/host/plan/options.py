@@ -169,7 +169,7 @@ class Options:
     )
     tuning: str = _option(
         "tuned",
-        "stock (the first tutorial), tuned (public interface alone), rewritten (model or kernels changed), comma list or 'all'; default: tuned",
+        "stock (first tutorial), tuned (public interface alone), rewritten (model, kernels changed), comma list, all; default: tuned",
     )
     input: str = _option(
         "float32",
