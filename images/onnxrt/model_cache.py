@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
@@ -46,7 +46,7 @@ def rewritten(
             model = convert_float_to_float16(model, keep_io_types=True)
         elif not fused and not cast:
             return source, "as exported"
-        _take_bytes(model, cast)
+        onnx_rewrites.take_bytes(model, cast)
         data = model.SerializeToString()
     except Exception as error:  # the converter and protobuf raise whatever they meet in a user's model
         if half or cast:
@@ -61,21 +61,6 @@ def rewritten(
     for path, content in ((target, data), (note, text.encode())):
         write_whole(path, content)
     return target, text
-
-
-def _take_bytes(model: Any, names: Sequence[str]) -> None:
-    """Turns inputs of floats into inputs of bytes with a Cast behind each."""
-    from onnx import TensorProto, helper
-
-    for value in model.graph.input:
-        if value.name not in names:
-            continue
-        kind = value.type.tensor_type.elem_type
-        inside = f"{value.name}/as_number"
-        for node in model.graph.node:
-            node.input[:] = [inside if one == value.name else one for one in node.input]
-        model.graph.node.insert(0, helper.make_node("Cast", [value.name], [inside], to=kind, name=f"{value.name}/cast"))
-        value.type.tensor_type.elem_type = TensorProto.UINT8
 
 
 def write_whole(path: Path, content: bytes) -> None:
