@@ -7,7 +7,7 @@ the rounding of constants. They need the package `onnx`, which only some images 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 

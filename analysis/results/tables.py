@@ -113,7 +113,7 @@ def build(
 
     rows: from `load`. Raises UserError for an unknown metric.
     """
-    pivot = pivot or Pivot()
+    pivot = _told_apart(pivot or Pivot(), rows)
     chosen = [metric(name) for name in metrics]
     signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
     newer = {one.name: _figures_by_age(one, rows) for one in chosen}
@@ -129,6 +129,13 @@ def build(
             )
         )
     return tables
+
+
+def _told_apart(pivot: Pivot, rows: Sequence[Row]) -> Pivot:
+    """The level of tuning has labels of its own only where there is another than `tuned`; a footer tells it where not."""
+    if len(pivot.rows) > 1 and all(row["tuning"] == "tuned" for row in rows):
+        return Pivot(tuple(name for name in pivot.rows if name != "tuning"), pivot.column)
+    return pivot
 
 
 def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
@@ -317,10 +324,24 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         )
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
+    lines += [levels(members)]
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
     lines += versions(members)
     lines += machines(members)
     return tuple(lines)
+
+
+#: what a level of tuning means, in a footer
+LEVELS = {
+    "stock": "stock: as the framework's first tutorial has it",
+    "tuned": "tuned: by the framework's public interface alone",
+    "rewritten": "rewritten: framewatt changed the model or replaced kernels",
+}
+
+
+def levels(rows: Sequence[Row]) -> str:
+    """Which levels of tuning the rows have, in one sentence."""
+    return f"Tuning: {'; '.join(text for level, text in LEVELS.items() if any(row['tuning'] == level for row in rows))}."
 
 
 def versions(rows: Sequence[Row]) -> list[str]:

@@ -78,7 +78,10 @@ class Options:
 
 
 def choose_profile(batch_size: int, options: Options, fixed_batch: Optional[int] = None) -> Profile:
-    """The profile of the engine that serves this batch size (best: of the one for many). fixed_batch: the only one that the model takes, if it is so."""
+    """The profile of the engine that serves this batch size (best: of the one for many).
+
+    fixed_batch: the only one that the model takes, if it is so.
+    """
     alone = Profile(batch_size, batch_size, batch_size)
     if fixed_batch is not None:
         return alone

@@ -27,17 +27,17 @@ def test_batch_256_on_the_a2_belongs_to_onnx_runtime(imported_runs: Mapping[str,
     code, text = asked(imported_runs, Question(gpu="A2"), where="batch_size=256")
     assert code == 0
     assert "NVIDIA A2" in text
-    assert "Best: ONNX Runtime fp32 at batch 256: the highest throughput" in text
+    assert "Best: ONNX Runtime fp32 (tuned) at batch 256: the highest throughput" in text
     assert "of one worker, which tells nothing of the next" in text
 
 
 def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> None:
     code, text = asked(imported_runs, Question(gpu="A2", max_latency_ms=20, max_power_w=50))
     assert code == 0
-    assert "Best: TF-TRT fp16 at batch 16" in text
+    assert "Best: TF-TRT fp16 (tuned) at batch 16" in text
     assert "mean latency of a batch at most 20 ms and power at most 50 W" in text
     assert "UNCLEAR whether it keeps --max-latency-ms 20" in text
-    assert "--max-latency-ms 33.2 ms lets in TF-TRT fp16 at batch 32" in text
+    assert "--max-latency-ms 33.2 ms lets in TF-TRT fp16 (tuned) at batch 32" in text
 
 
 def test_the_cost_is_that_of_the_energy(imported_runs: Mapping[str, Path]) -> None:
