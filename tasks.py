@@ -18,10 +18,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import Outcome, bench
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
+from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
+from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes
+from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
 from common.host.cli.console import default_console
+from common.host.frameworks.versions import names_in
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import is_a_run, run_folders, run_or_cell
@@ -41,8 +45,8 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
-        _analyze([outcome.run.folder], console, data)
-        _print_pictures(outcome, console)
+        print_top_classes(outcome.run, console)
+        _analyze([outcome.run.folder], console, data, here=True)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(130)
@@ -53,21 +57,31 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         sys.exit(1)
 
 
-def _print_pictures(outcome: Outcome, console: Console) -> None:
-    from common.host.bench.top_classes import print_top_classes
-
-    print_top_classes(outcome.run, console)
+PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
 
-@task(name="bench", help=help_of(Options), auto_shortflags=False)
+@task(name="bench", help=help_of(Options, plan=PLAN_HELP), auto_shortflags=False)
 @for_people
-@takes(Options)
+@takes(Options, plan="")
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
-    """Measures the named frameworks on one device (or several) and prints the table. A re-run continues what was cut short.
+    """Measures the named frameworks on one device or several, and prints the table.
+
+    The same command continues a run that was cut short, and measures no cell twice.
 
     Exit code 1: no cell is ok.
+
+    Examples:
+        invoke bench --framework onnxrt,torch --gpu 0
+        invoke bench --framework tensorrt --gpu 0 --precision fp32,tf32,fp16 --io host,device
+        invoke bench --framework onnxrt --device cpu --quick
+        invoke bench --framework onnxrt,torch --model my.onnx --image cat.jpg
+        invoke bench --framework onnxrt --gpu 0 --scenario server --rate 400
+        invoke bench --plan study --gpu 0
     """
-    if not given["framework"]:
+    if given["plan"]:
+        _run_plan(given["plan"], {name: value for name, value in given.items() if name in typed_options(Options)})
+        return
+    if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
@@ -78,7 +92,14 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 @for_people
 @takes(Options, leave_out=["framework"])
 def sweep(_context: Context, given: dict[str, Any]) -> None:
-    """Measures every framework variant that the device can run. Exit code 1: no cell is ok."""
+    """Measures every framework variant that the device can run.
+
+    As bench in all else. Exit code 1: no cell is ok.
+
+    Examples:
+        invoke sweep --gpu all
+        invoke sweep --device cpu --quick
+    """
     _bench(Options.of(given))
 
 
@@ -89,10 +110,10 @@ def _bench(options: Options) -> None:
 
 
 FLEET_OPTIONS: dict[str, str] = {
-    "address": "HOST:PORT of Ray's head, which `ray start --head` printed; default: the variable RAY_ADDRESS",
-    "accelerators": "types of GPU as Ray names them, comma list such as A2,V100,H100; default: all that there are",
+    "address": "address of Ray's head node, as `ray start --head` prints it; default: the variable RAY_ADDRESS",
+    "accelerators": "GPU types as Ray names them, comma list such as A2,V100,H100; default: all in the cluster",
     "checkout": "folder of this checkout on the hosts; default: where Ray's .venv is, or the host's FRAMEWATT_CHECKOUT",
-    "device": "gpu, or cpu: a trial of the fleet on the hosts' processors, one task for each GPU declared; default: gpu",
+    "device": "gpu, or cpu for a trial on the hosts' processors, one task per declared GPU; default: gpu",
 }
 
 
@@ -104,7 +125,13 @@ FLEET_OPTIONS: dict[str, str] = {
 @for_people
 @takes(Options, leave_out=["gpu"], address="", accelerators="", checkout="")
 def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
-    """Looks at the hosts of a Ray cluster: are they fit, and alike? Takes the options of fleet sweep. Exit code 1: something fails."""
+    """Checks the hosts of a Ray cluster: can each measure, and are they alike?
+
+    Takes the options of fleet sweep. Exit code 1: a check fails.
+
+    Examples:
+        invoke fleet up-check --address HEAD:6379
+    """
     from common.host.fleet.head.targets import Wanted
     from common.host.fleet.head.up_check import up_check
 
@@ -120,14 +147,20 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
         Options,
         leave_out=["gpu"],
         **FLEET_OPTIONS,
-        per_accelerator="GPUs of each type on which everything is measured, or 'all'; default: 1",
+        per_accelerator="number of GPUs of each type to measure everything on, or 'all'; default: 1",
     ),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, leave_out=["gpu"], address="", accelerators="", per_accelerator="1", checkout="")
 def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
-    """Measures on GPUs of many hosts, through Ray. A re-run continues what was cut short. Exit code 1: some cells are missing."""
+    """Measures on GPUs of many hosts, through Ray.
+
+    The same command continues a sweep that was cut short. Exit code 1: some cells are missing.
+
+    Examples:
+        invoke fleet sweep --address HEAD:6379 --accelerators A2,V100,H100 --per-accelerator 3
+    """
     from common.host.fleet.head.outcome import finish, print_pictures
     from common.host.fleet.head.sweep import sweep as sweep_fleet
     from common.host.fleet.head.targets import Wanted
@@ -145,6 +178,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 PEAK_OPTIONS = (
     "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std",
     "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
 )  # fmt: skip
@@ -154,17 +188,23 @@ PEAK_OPTIONS = (
     help=help_of(
         Options,
         only=PEAK_OPTIONS,
-        max_p99_ms="bound of the 99th percentile of latency, in ms, counted from when a query was due; no default",
-        batch_sizes="queries that one inference takes at the most, comma list; default: 1",
-        quick="662 queries a try instead of 1000: fewer rates can be told apart; default: off",
-        longest_try="a rate so low that a try would take longer than this, in s, is not tried; default: 300",
+        max_p99_ms="bound on the 99th percentile of latency, in ms, from the scheduled arrival of a query to its answer; no default",
+        batch_sizes="most queries in one inference, comma list; default: 1",
+        quick="662 queries per trial instead of 1000: rates that lie close together cannot be told apart; default: off",
+        longest_try="skip rates whose trial would exceed this many seconds; default: 300",
     ),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, only=PEAK_OPTIONS, max_p99_ms=0.0, longest_try=300.0)
 def peak(_context: Context, given: dict[str, Any]) -> None:
-    """The highest rate of random arrivals that each framework serves within a bound of latency, by bisection."""
+    """Finds the highest rate of random arrivals that each framework serves within a latency bound.
+
+    By bisection over rates, one trial of the server scenario at each.
+
+    Examples:
+        invoke peak --framework onnxrt,torch --gpu 0 --max-p99-ms 15
+    """
     from common.host.bench.peak import bound_of, print_results
     from common.host.bench.peak import peak as find_peaks
 
@@ -174,8 +214,9 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 
 EXPLAIN_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "weights", "runner", "python", "cell_timeout",
-    "threads", "gpu_driver", "cpus", "memory", "min_seconds", "max_seconds", "seed",
+    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
+    "max_seconds", "seed", "version",
 )  # fmt: skip
 
 
@@ -184,18 +225,25 @@ EXPLAIN_OPTIONS = (
     help=help_of(
         Options,
         only=EXPLAIN_OPTIONS,
-        run="a run to explain, or two runs or cells (RUN/CELL) whose difference to explain; as bare words too; default: measure anew",
-        batch_sizes="images in one inference, comma list; default: 1,32",
-        min_seconds="a measured window lasts at least this long, in s; default: 3",
-        max_seconds="and at most this long, in s; default: 6",
-        trace="also a file in Chrome's trace format, which Perfetto opens; default: none",
+        run="a run to explain, or two runs or cells (RUN/CELL) whose difference to explain; default: measure anew",
+        batch_sizes="images per inference, comma list; default: 1,32",
+        min_seconds="shortest measured window, in s; default: 3",
+        max_seconds="longest measured window, in s; default: 6",
+        trace="also write this file in Chrome's trace format, which Perfetto opens; default: none",
     ),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, only=EXPLAIN_OPTIONS, run=[], trace="")
 def explain(_context: Context, given: dict[str, Any]) -> None:
-    """Why a framework takes its time: kernels, copies and gaps of an inference. Exit code 1: nothing could be recorded."""
+    """Shows what an inference spends its time on: kernels, copies and gaps.
+
+    Exit code 1: nothing could be recorded.
+
+    Examples:
+        invoke explain --framework torch,tensorrt --gpu 0
+        invoke explain RUN_A RUN_B
+    """
     from analysis.explain import Side, is_traced
     from analysis.explain import explain as explain_runs
     from common.host.bench.traced import options_of_run, traced
@@ -207,7 +255,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     if len(sides) == 1 and not is_traced(sides[0].run):
         options, sides = options_of_run(sides[0].run, options), []
     if not sides:
-        if not options.framework:
+        if not options.framework and not names_in(options.version):
             raise UserError(
                 "which framework? give --framework NAME[,NAME], or the name of a run; invoke frameworks lists them"
             )
@@ -239,6 +287,8 @@ VERIFY_OPTIONS = (
     "rebatch",
     "inputs",
     "input_range",
+    "mean",
+    "std",
     "weights",
     "python",
     "threads",
@@ -250,9 +300,9 @@ VERIFY_OPTIONS = (
         Options,
         only=VERIFY_OPTIONS,
         framework="framework variants to verify, comma list; default: all that the device can run",
-        batch_sizes="images in one inference, comma list; default: 1,8,32",
+        batch_sizes="images per inference, comma list; default: 1,8,32",
         io="host or device, comma list; default: host on the CPU, device on a GPU",
-        pairs="pairs of blocks, harness and plain loop, at least 11; default: 16",
+        pairs="number of pairs of blocks, one by the harness and one by the plain loop, at least 11; default: 16",
         block_seconds="length of a block, in s; default: 1",
     ),
     auto_shortflags=False,
@@ -260,7 +310,13 @@ VERIFY_OPTIONS = (
 @for_people
 @takes(Options, only=VERIFY_OPTIONS, io="", pairs=16, block_seconds=1.0)
 def verify(_context: Context, given: dict[str, Any]) -> None:
-    """Compares the harness with an independent plain loop of each framework, turn by turn. Exit code 1: a ratio is off."""
+    """Compares the harness with an independent plain loop of each framework, block by block.
+
+    Exit code 1: a ratio is off.
+
+    Examples:
+        invoke verify --device cpu
+    """
     from common.host.verify.command import verify as compare_loops
     from common.host.verify.report import print_result, write_markdown
 
@@ -275,26 +331,73 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def demo(_context: Context, debug: bool = False) -> None:
-    """The main job on this machine's CPU: sets up, exports, measures seven frameworks at batch 1, 8 and 32, prints table, report."""
-    from common.host.bench.demo import demo_options
+    """Measures seven frameworks on this machine's CPU and prints the answer; no GPU, no Docker.
 
-    console = default_console()
-    data = DataFolder.default()
-    _finish(bench(demo_options(), console, data), console, data)
+    Sets up their environments and exports the model first. Batch sizes 1, 8 and 32, windows of 1 to 3 s (data/plans/demo.toml).
+    Exit code 1: no cell is ok.
+    """
+    _run_plan("demo", {})
+
+
+def _run_plan(name: str, typed: dict[str, Any]) -> None:
+    console, data = default_console(), DataFolder.default()
+    _finish_plan(run_plan(read_plan(name, typed, console), console, data), console, data)
+
+
+def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> None:
+    """As _finish, for all runs of a plan; exit code 2 also when some of them are missing."""
+    for message in outcome.errors:
+        print(f"error: {visible(message)}", file=sys.stderr)
+    measured = [run for run in outcome.runs if run.existing_cells()]
+    for run in measured:
+        print_top_classes(run, console)
+    for title, reason in outcome.missing.items():
+        console.print(escape(f"missing: {title}: {reason}"), highlight=False, soft_wrap=True)
+    if measured:
+        _analyze([run.folder for run in measured], console, data, here=True)
+    if outcome.interrupted:
+        console.print("Interrupted; the same command continues the plan.", highlight=False)
+        sys.exit(130)
+    if outcome.errors or outcome.missing:
+        sys.exit(2)
+    if not any(has_ok_cell(run) for run in outcome.runs):
+        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        sys.exit(1)
+
+
+@task(
+    iterable=["run"],
+    help=help_of(Options, run="run whose plan to write, instead of one from options; default: none"),
+    auto_shortflags=False,
+)
+@for_people
+@takes(Options, run=[])
+def plan(_context: Context, given: dict[str, Any]) -> None:
+    """Writes a sweep as a file (a plan), from the options of bench or from a run, to standard output.
+
+    Examples:
+        invoke plan --framework onnxrt,torch --gpu 0 > sweep.toml
+        invoke plan RUN > again.toml
+    """
+    typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+    if len(given["run"]) > 1:
+        raise UserError(f"plan takes one run, not {len(given['run'])}")
+    folder = run_folders(given["run"], DataFolder.default())[0] if given["run"] else None
+    print(plan_of_run(folder, typed) if folder else plan_of_options(Options.of(typed)), end="")
 
 
 @task(
     iterable=["run"],
     help={
-        "run": "runs to analyze: names, paths or 'all', as bare words too; several give one comparison; default: the newest",
-        "where": "keep rows that satisfy all of these: COLUMN=VALUE, COLUMN>=VALUE, comma list; default: all rows",
-        "pivot": "column whose values become columns of the table; default: batch_size",
-        "sort": "columns to sort by, comma list, '-' before one for descending; default: throughput",
+        "run": "runs to analyze, names, paths or 'all'; several are put into one comparison; default: the newest",
+        "where": "only rows that satisfy all of these, comma list: COLUMN=VALUE, COLUMN>=VALUE, such as io=host; default: all",
+        "pivot": "column whose values become the columns of the table; default: batch_size",
+        "sort": "columns to sort by, comma list, '-' before a name for descending order; default: throughput",
         "tables": "metrics whose tables are printed, comma list such as latency,p99, or 'all'; default: what fits one screen",
         "baseline": "framework that the speed-up plot compares with; default: the slowest",
-        "peak-tflops": "arithmetic peak of the device at the cells' precision, in TFLOP/s, for the roofline; default: unknown",
-        "gflop-per-image": "operations of one inference in GFLOP, multiply and add are two; default: unknown",
-        "copy-gb-s": "bandwidth of copies to the device, in GB/s; default: as in run.json, else of its PCIe link",
+        "peak-tflops": "peak of the device at the precision of the cells, in TFLOP/s, for the roofline; default: unknown",
+        "gflop-per-image": "operations per image, in GFLOP, a multiply-add counted as two; default: unknown",
+        "copy-gb-s": "bandwidth of copies to the device, in GB/s; default: as in run.json, else that of its PCIe link",
         "debug": DEBUG_HELP,
     },
 )
@@ -312,7 +415,15 @@ def analyze(
     copy_gb_s: str = "",
     debug: bool = False,
 ) -> None:
-    """Tables, plots and a report from the CSVs of runs. Exit code 1 when some of their rows could not be read."""
+    """Makes tables, plots and a report from the CSV files of runs.
+
+    Exit code 1: some of their rows could not be read.
+
+    Examples:
+        invoke analyze
+        invoke analyze all --where io=host,batch_size>=8 --pivot device_name
+        invoke analyze data/reference/h100 --tables latency,p99
+    """
     from analysis.plots.roofline import Limits
 
     data = DataFolder.default()
@@ -333,10 +444,10 @@ def analyze(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to report on: names, paths or 'all', as bare words too; default: the newest",
-        "where": "only cells that satisfy all of these: COLUMN=VALUE, comma list; default: all",
+        "run": "runs to report on, names, paths or 'all'; default: the newest",
+        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
         "compare": "put the GPUs of the runs, or the runs of one GPU, side by side; default: off",
-        "pdf": "also print it to report.pdf, through a headless Chromium or Chrome on PATH; default: off",
+        "pdf": "also write report.pdf, printed by a headless Chromium or Chrome on PATH; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -344,7 +455,12 @@ def analyze(
 def report(
     _context: Context, run: list[str], where: str = "", compare: bool = False, pdf: bool = False, debug: bool = False
 ) -> None:
-    """One HTML page that stands alone: the answer first, tables to sort and filter, plots to point at, machine and method."""
+    """Writes a report of runs: one HTML file with the answer, tables, plots, machine and method.
+
+    Examples:
+        invoke report --pdf
+        invoke report data/reference/h100 data/reference/h200 --compare
+    """
     from analysis.analyze import write_report
 
     data = DataFolder.default()
@@ -365,14 +481,21 @@ def report(
 @task(
     iterable=["run"],
     help={
-        "query": "SQL of DuckDB, over the views that analysis/sql/README.md describes",
-        "run": "runs that the views hold: names or paths, as bare words after the query too; default: all",
+        "query": "SQL (DuckDB) over the views that analysis/sql/README.md describes",
+        "run": "runs that the views hold, names or paths; default: all",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
-    """Answers a question of your own in SQL: invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"."""
+    """Answers a question of your own in SQL.
+
+    Several statements, separated by semicolons, are all answered.
+
+    Examples:
+        invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"
+        invoke sql "SELECT * FROM marks" data/reference/h100
+    """
     from analysis.database.sql_shell import EXAMPLE, sql_shell
 
     data = DataFolder.default()
@@ -388,14 +511,14 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
 @task(
     name="import",
     help={
-        "path": "folder or file that others measured",
-        "gpu-ordinal": "which of the machine's GPUs ran, counted from 0 as the files list them; default: the only one",
-        "format": "study (folder of CSVs per GPU), trtexec (--exportTimes JSON) or perf_analyzer (-f CSV); default: by its looks",
-        "gpu-name": "name of the GPU, where the files do not say it; default: unknown",
-        "framework": "variant that ran, where the files do not say it; default: tensorrt for trtexec",
-        "model": "model that ran, where the files do not say it; default: the file's name",
-        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, where the files do not say it; no default",
-        "batch-size": "images in one inference, where the files do not say it; no default",
+        "path": "folder or file with the results",
+        "gpu-ordinal": "which of the machine's GPUs was measured, counted from 0 as the files list them; default: the only one",
+        "format": "study (folder of CSVs per GPU), trtexec (--exportTimes JSON) or perf_analyzer (-f CSV); default: recognized",
+        "gpu-name": "name of the GPU, if the files do not say it; default: unknown",
+        "framework": "variant that was measured, if the files do not say it; default: tensorrt for trtexec",
+        "model": "model that was measured, if the files do not say it; default: the file's name",
+        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, if the files do not say it; no default",
+        "batch-size": "images per inference, if the files do not say it; no default",
         "debug": DEBUG_HELP,
     },
 )
@@ -412,7 +535,14 @@ def import_task(
     batch_size: str = "",
     debug: bool = False,
 ) -> None:
-    """Makes a run of results that others measured; invoke analyze and recommend then take it. Exit code 1 when lines were unusable."""
+    """Turns results that others measured into a run, which analyze, recommend and all others take.
+
+    Exit code 1: some lines could not be used.
+
+    Examples:
+        invoke import published/a2 --gpu-ordinal 0
+        invoke import times.json --precision fp16 --batch-size 8 --gpu-name "NVIDIA A2"
+    """
     from analysis.importers.import_results import import_results
     from analysis.importers.imported import Facts
 
@@ -433,15 +563,15 @@ def import_task(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to choose from: names or paths, as bare words too; default: all",
-        "gpu": "device by name, words of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one",
-        "objective": "throughput (most), joules (least per image), latency (least) or cost (least energy cost); default: throughput",
-        "max-latency-ms": "a batch takes at most this long, in ms; default: no limit",
-        "percentile": "latency that is meant: 50 (median), 90, 95 or 99; default: 50",
-        "max-power-w": "the device draws at most this, in W; cells of unknown power do not count; default: no limit",
-        "min-throughput": "at least so many images/s; default: no limit",
-        "price-per-kwh": "price of energy for the objective cost, in any currency; no default",
-        "where": "only cells that satisfy all of these: COLUMN=VALUE, comma list; default: all",
+        "run": "runs to choose from, names or paths; default: all",
+        "gpu": "device by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
+        "objective": "what to optimize: throughput, joules (per image), latency or cost (of energy); default: throughput",
+        "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
+        "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
+        "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
+        "min-throughput": "lower limit of throughput, in images/s; default: no limit",
+        "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
+        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as precision=fp16; default: all",
         "debug": DEBUG_HELP,
     },
 )
@@ -459,7 +589,15 @@ def recommend(
     where: str = "",
     debug: bool = False,
 ) -> None:
-    """Says which framework, precision and batch size to take, how sure that is, and what would change it. Exit code 1: none."""
+    """Says which framework, precision and batch size to use, how sure that is, and what would change it.
+
+    Exit code 1: no cell meets the limits.
+
+    Examples:
+        invoke recommend --max-latency-ms 20
+        invoke recommend --gpu A2 --max-latency-ms 20 --max-power-w 50
+        invoke recommend data/reference/h100 --objective joules --where io=host
+    """
     from analysis.comparisons.recommend import Question
     from analysis.comparisons.recommend import recommend as answer
 
@@ -482,24 +620,41 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "the run before and the one after, names or paths, as bare words too; one will do with --cell-a and --cell-b",
-        "cell_a": "compare any two cells: which of the first run, as of --where (framework=torch,batch_size=8)",
-        "cell_b": "which of the last run is held against it (framework=onnxrt,batch_size=8); cells are paired by what neither names",
-        "out": "folder for compare.md and compare.csv; default: none is written",
+        "run": "the run before and the one after, names or paths; one is enough with --cell-a and --cell-b",
+        "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
+        "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
+        "out": "folder in which to write compare.md and compare.csv; default: none",
+        "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def compare(
-    _context: Context, run: list[str], cell_a: str = "", cell_b: str = "", out: str = "", debug: bool = False
+    _context: Context,
+    run: list[str],
+    cell_a: str = "",
+    cell_b: str = "",
+    out: str = "",
+    format: str = "",
+    debug: bool = False,
 ) -> None:
-    """Says for each cell whether the second run is FASTER, SLOWER or the SAME. Exit code 3 when a cell got slower or runs no more.
+    """Says for each cell whether the second of two runs is FASTER, SLOWER, the SAME or UNCLEAR.
 
     FASTER or SLOWER: the 98 % interval of the ratio, over workers, leaves out 1, and the ratio is more than 1 % from it. A side
     of one worker is UNCLEAR unless earlier runs of the same framework and device tell how far workers lie apart.
+
+    Exit code 3: a cell got slower or does not run any more.
+
+    Examples:
+        invoke compare RUN_A RUN_B
+        invoke compare RUN --cell-a framework=torch --cell-b framework=onnxrt
+        invoke compare RUN --cell-a version=1.30.0 --cell-b version=1.31.1 --format markdown
     """
     from analysis.comparisons.runs import compare_cells, compare_folders
+    from analysis.output.compare_formats import writer
 
+    write = writer(format) if format else None
+    console = default_console(stderr=write is not None)
     data = DataFolder.default()
     folder = Path(out) if out else None
     earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
@@ -511,7 +666,7 @@ def compare(
         chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
-        code = compare_cells(chosen, cell_a, cell_b, default_console(), out=folder, earlier=earlier)
+        code = compare_cells(chosen, cell_a, cell_b, console, out=folder, earlier=earlier, write=write)
         if code:
             sys.exit(code)
         return
@@ -520,17 +675,59 @@ def compare(
     folders = run_folders(run, data)
     if len(folders) != 2:
         raise UserError("compare takes two runs; one of these is a folder of several")
-    code = compare_folders(folders[0], folders[1], default_console(), out=folder, earlier=earlier)
+    code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
+    if code:
+        sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "runs to look at: names or paths, as bare words too; default: all in data/results",
+        "framework": "framework variants, comma list; default: all",
+        "where": "conditions on cells, as of analyze --where: device=cpu,batch_size=1|8; default: all cells",
+        "metric": "metric that is shown, such as latency, throughput, joules_per_image; default: latency",
+        "out": "folder for history.md, history.csv and plots; default: data/report/history",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def history(
+    _context: Context,
+    run: list[str],
+    framework: str = "",
+    where: str = "",
+    metric: str = "latency",
+    out: str = "",
+    debug: bool = False,
+) -> None:
+    """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
+
+    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER.
+
+    Examples:
+        invoke history --framework onnxrt --where device=cpu
+        invoke history RUN --metric throughput
+    """
+    from analysis.history import show_history
+
+    data = DataFolder.default()
+    folders = run_folders(run or ["all"], data)
+    code = show_history(
+        folders, Path(out) if out else data.report / "history", default_console(), framework=framework, where=where,
+        of=metric, cache=data.host_cache / "analysis",
+        earlier=sorted(path.parent for path in data.results.glob("*/run.json")),
+    )  # fmt: skip
     if code:
         sys.exit(code)
 
 
 @task(
     help={
-        "model": "name in the registry or an .onnx file; default: MobileNetV3L",
+        "model": help_of(Options)["model"],
         "weights": help_of(Options)["weights"],
-        "list": "only list the models of the registry",
-        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range")),
+        "list": "only list the known models; default: off",
+        **help_of(Options, only=("shape", "rebatch", "inputs", "input_range", "mean", "std")),
         "debug": DEBUG_HELP,
     }
 )
@@ -544,9 +741,19 @@ def export(
     rebatch: bool = False,
     inputs: str = "",
     input_range: str = "",
+    mean: str = "",
+    std: str = "",
     debug: bool = False,
 ) -> None:
-    """Writes a model as Keras, SavedModel and ONNX with its reference output to data/models, once."""
+    """Writes a model as Keras, SavedModel and ONNX, with its reference output, to data/models.
+
+    Does nothing where it exists already.
+
+    Examples:
+        invoke export --list
+        invoke export --model ResNet50
+        invoke export --model yolo.onnx --shape height=640,width=640
+    """
     from common.host import models
     from common.host.cli.progress import Steps
     from common.host.frameworks.listing import print_models
@@ -558,7 +765,9 @@ def export(
         return
     data = DataFolder.default()
     asked = models.asked_of(
-        Options(weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range)
+        Options(
+            weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range, mean=mean, std=std
+        )
     )
     with Steps(console).show("Exporting") as on_step:
         files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)
@@ -570,14 +779,20 @@ def export(
 
 @task(
     help={
-        "gpu": "GPU to look at, by index or UUID; default: 0 where there is one, else the CPU",
-        "json": "figures and advice as JSON, for machines; default: a table",
+        "gpu": "GPU to check, by index or UUID; default: 0 if there is one, else the CPU",
+        "json": "print figures and advice as JSON; default: a table",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
 def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = False) -> None:
-    """Checks in under a minute whether this machine can be measured on, and says what to do. Exit code 1: something fails."""
+    """Checks in under a minute whether this machine is fit to measure on, and says what to do where it is not.
+
+    Exit code 1: a check fails.
+
+    Examples:
+        invoke doctor --gpu 0
+    """
     from common.host.doctor.command import doctor as examine
 
     code = examine(gpu, json, default_console(), DataFolder.default())
@@ -588,7 +803,7 @@ def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = F
 @task(help={"debug": DEBUG_HELP})
 @for_people
 def frameworks(_context: Context, debug: bool = False) -> None:
-    """What exists under images/, where it can run, and why not."""
+    """Lists the frameworks, where each can run, and why not elsewhere."""
     from common.host.frameworks.listing import print_frameworks
 
     print_frameworks(default_console())
@@ -596,11 +811,12 @@ def frameworks(_context: Context, debug: bool = False) -> None:
 
 @task(
     help={
-        "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
-        "cpu": "build the CPU flavour, from requirements-cpu.txt; default: the GPU flavour",
-        "notebook": "build the images that --frontend notebook takes: with ipykernel, tagged -notebook; default: off",
-        "base": "base image instead of the Dockerfile's own; default: NGC's (README's table)",
+        "framework": "what to build, comma list of framework variants, image folders or 'sidecar'; default: all",
+        "cpu": "build the CPU images, from requirements-cpu.txt; default: the GPU images",
+        "notebook": "build the images for --frontend notebook, with ipykernel and tagged -notebook; default: off",
+        "base": "base image to use instead of the Dockerfile's; default: NGC's, as docs/frameworks.md lists them",
         "network": "network of the build, such as host; default: the engine's",
+        "version": "other versions of the frameworks than the locks', as of bench: 1.30.0, or torch@2.11; comma list; default: locked",
         "debug": DEBUG_HELP,
     }
 )
@@ -612,22 +828,30 @@ def build(
     notebook: bool = False,
     base: str = "",
     network: str = "",
+    version: str = "",
     debug: bool = False,
 ) -> None:
-    """Builds the container images; prints size, time and digest of each."""
+    """Builds the container images; prints size, time and digest of each.
+
+    Examples:
+        invoke build --framework onnxrt,torch
+        invoke build --framework onnxrt,sidecar --cpu
+    """
     from common.host.runners.containers.building import build_images
 
     flavour = "cpu" if cpu else "gpu"
-    build_images(default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook)
+    build_images(
+        default_console(), framework, flavour=flavour, base=base, network=network, notebook=notebook, version=version
+    )
 
 
 @task(
     iterable=["run"],
     help={
-        "run": "runs to keep: names or paths, as bare words too; default: the newest",
-        "out": "folder that gets one folder for each run; default: data/reference",
-        "seal": "one compressed file for each run instead, about a seventh of the size; every task reads it too; default: off",
-        "command": "the command line that repeats them, in place of the one that was typed; default: as typed",
+        "run": "runs to keep, names or paths; default: the newest",
+        "out": "folder in which to write one folder per run; default: data/reference",
+        "seal": "write one compressed file per run instead, about a seventh of the size; every task reads it too; default: off",
+        "command": "command line to record in place of the one that was typed; default: as typed",
         "debug": DEBUG_HELP,
     },
 )
@@ -635,7 +859,11 @@ def build(
 def keep(
     _context: Context, run: list[str], out: str = "", command: str = "", seal: bool = False, debug: bool = False
 ) -> None:
-    """Copies runs as small references that can be committed: all facts, no logs, no paths of this machine."""
+    """Copies runs as small references to commit: all facts, no logs, no paths of this machine.
+
+    Examples:
+        invoke keep RUN --seal --out results/2026-11
+    """
     from common.host.runs.keep import keep as keep_runs
 
     data = DataFolder.default()
@@ -647,10 +875,10 @@ def keep(
 @task(
     help={
         "framework": "name of the new framework: lower-case letters, digits and '-'",
-        "package": "its package on PyPI, NAME or NAME==VERSION (default: the newest); asked for on a terminal",
-        "title": "its name for people, in tables and plots; asked for on a terminal; default: the framework's name",
-        "module": "what one imports; default: the package's name with _ for -",
-        "cpu-only": "a Dockerfile on Python's own image and no GPU flavour; default: an NVIDIA base, both flavours",
+        "package": "its package on PyPI, NAME or NAME==VERSION; asked for on a terminal; default: numpy, as the template has it",
+        "title": "its name in tables and plots; asked for on a terminal; default: the framework's name",
+        "module": "name of the module to import; default: the package's name with _ for -",
+        "cpu-only": "only a CPU image, on Python's own base image; default: a GPU image on an NVIDIA base, and a CPU image",
         "debug": DEBUG_HELP,
     }
 )
@@ -664,7 +892,11 @@ def new(
     cpu_only: bool = False,
     debug: bool = False,
 ) -> None:
-    """Makes a working adapter folder under images/ to fill in: docs/add-a-framework.md."""
+    """Makes a working folder for a new framework under images/, to fill in (docs/add-a-framework.md).
+
+    Examples:
+        invoke new --framework myframework --package myframework --title "My Framework"
+    """
     from common.host.frameworks.scaffold import Filling, new_image
 
     if sys.stdin.isatty():
@@ -679,9 +911,10 @@ def new(
     help={
         "models": "also remove the exported models; default: keep",
         "results": "also remove all runs and reports; default: keep",
-        "cache": "also remove engines, XLA and analysis caches; default: keep",
+        "cache": "also remove the caches: TensorRT engines, XLA's code, the analysis' tables; default: keep",
         "environments": "also remove the environments of local runs; default: keep",
         "images": "also remove the container images that framewatt built; default: keep",
+        "versions": "also remove the environments and images that --version made; default: keep",
         "yes": "do not ask before results are removed; default: ask",
         "debug": DEBUG_HELP,
     }
@@ -694,10 +927,16 @@ def clean(
     cache: bool = False,
     environments: bool = False,
     images: bool = False,
+    versions: bool = False,
     yes: bool = False,
     debug: bool = False,
 ) -> None:
-    """Removes what interrupted runs left behind, and what the options name."""
+    """Removes what interrupted runs left behind, and what the options name.
+
+    Examples:
+        invoke clean
+        invoke clean --cache --environments
+    """
     from common.host.cleaning import clean as clean_up
 
     clean_up(
@@ -708,6 +947,7 @@ def clean(
         cache=cache,
         environments=environments,
         images=images,
+        versions=versions,
         yes=yes,
     )
 
@@ -722,7 +962,13 @@ def clean(
 )
 @for_people
 def test(_context: Context, core: bool = False, only: str = "", engine_all: bool = False, debug: bool = False) -> None:
-    """The whole test suite with its set-up: ruff, mypy, pytest; the CPU environments of all frameworks."""
+    """Sets up and runs the whole test suite: ruff, mypy, pytest.
+
+    Makes the CPU environments of all frameworks first.
+
+    Examples:
+        invoke test --core
+    """
     from common.host.testing import run_tests
 
     sys.exit(run_tests(default_console(), core=core, only=only, engine_all=engine_all))
@@ -730,14 +976,14 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
 
 @task(
     help={
-        "docker": "measure instead what containers and the sidecar cost; takes about 10 minutes; default: off",
-        "notebook": "measure instead what a Jupyter notebook costs, by turns with a script; takes about 20 minutes; default: off",
-        "framework": "frameworks of --notebook or --gpu, comma list; default: onnxrt,torch,keras; with --gpu torch",
-        "gpu": "measure instead, on this GPU (index or UUID), what the timing loop and the sidecar cost; takes a minute",
+        "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
+        "notebook": "instead: what a Jupyter notebook costs, in turns with a script; takes about 20 minutes; default: off",
+        "framework": "frameworks for --notebook or --gpu, comma list; default: onnxrt,torch,keras (with --gpu: torch)",
+        "gpu": "instead: what the timing loop and the sidecar cost on this GPU (index or UUID); takes a minute; default: off",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
-        "fleet": "measure instead a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
+        "fleet": "instead: a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -754,7 +1000,12 @@ def selfbench(
     fleet: bool = False,
     debug: bool = False,
 ) -> None:
-    """Measures framewatt itself: harness overhead, reading into the table; prints the figures."""
+    """Measures framewatt itself: the overhead of the harness, the speed of the analysis.
+
+    Examples:
+        invoke selfbench
+        invoke selfbench --gpu 0
+    """
     if fleet:
         from analysis.selfbench.fleet import fleet_selfbench
 
@@ -785,24 +1036,26 @@ def selfbench(
 
 @task(
     help={
-        "check": "only say whether compose.yaml is up to date (exit code 1 if not); default: off",
+        "check": "write nothing, only say whether the files are up to date (exit code 1 if not); default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Writes compose.yaml, the README's table of frameworks and base images in .env anew from the labels of images/*/Dockerfile."""
+    """Generates compose.yaml, the base images in .env and what pages say of the frameworks.
+
+    From the labels of images/*/Dockerfile: README.md names the frameworks, docs/frameworks.md has their table.
+    """
     from common.host.compose import generator, version
-    from common.host.frameworks import readme_table as framework_table
+    from common.host.frameworks import generated_pages as pages
     from common.host.frameworks.registry import load_images
 
     images = load_images(IMAGES)
-    readme = framework_table.README.read_text()
     stale = {
         file: text
         for file, text in (
             (generator.FILE, generator.render()),
-            (framework_table.README, framework_table.updated(readme, images)),
+            *((page, pages.updated(page, page.read_text(), images)) for page in pages.PAGES),
             (generator.ENV, generator.updated_env(generator.ENV.read_text(), images)),
         )
         if not file.is_file() or file.read_text() != text
@@ -814,7 +1067,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
             f"{file.name} is not what the labels say; invoke compose writes it anew" if check else f"wrote {file.name}"
         )
     if not stale:
-        print("compose.yaml and the README's table of frameworks are up to date")
+        print("compose.yaml, README.md, docs/frameworks.md and .env are up to date")
     elif check:
         sys.exit(1)
     if not check:
@@ -823,10 +1076,10 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
 
 @task(
     help={
-        "check": "only say which locks are not of their requirements (exit code 1 if any); default: off",
-        "upgrade": "newest versions that the requirements allow; default: those of the locks, where they still fit",
-        "host": "also requirements.lock and those of Ray and uv; default: those of the images and the notebook alone",
-        "bases": "also look up the digests of base images, through the Docker engine; default: off",
+        "check": "write nothing, only name the locks that do not match their requirements (exit code 1 if any); default: off",
+        "upgrade": "take the newest versions that the requirements allow; default: keep the locked ones where they still fit",
+        "host": "also requirements.lock and the locks of Ray and uv; default: only those of the images and the notebook",
+        "bases": "also look up the digests of the base images, through the Docker engine; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -839,7 +1092,7 @@ def lock(
     bases: bool = False,
     debug: bool = False,
 ) -> None:
-    """Writes the locks with hashes of all requirements anew, by uv."""
+    """Locks all requirements with hashes, by uv."""
     from common.host.frameworks import locks
 
     of_images = locks.image_locks()

@@ -63,6 +63,7 @@ def analyze(
     limits: Limits | None = None,
     cache: Path | None = None,
     shown: str | None = None,
+    here: bool = False,
 ) -> AnalyzeResult:
     """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
@@ -71,6 +72,8 @@ def analyze(
     where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: the slowest.
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
+
+    here: whether the runs are of this machine.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """
@@ -116,7 +119,7 @@ def analyze(
                 )
             except OSError as error:
                 raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-            _conclude(every, printed, page, console)
+            _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
 
@@ -128,13 +131,15 @@ def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
     return [table for table in every if table.metric.name in names]
 
 
-def _conclude(every: Sequence[Table], printed: Sequence[Table], page: Path, console: Console) -> None:
+def _conclude(
+    every: Sequence[Table], printed: Sequence[Table], intervals: Intervals, page: Path, console: Console, here: bool
+) -> None:
     """Last lines of an analysis: the answer of each group in a sentence, and where the rest is."""
     fastest = [table for table in every if table.metric.name == "throughput"]
     for table in fastest[:MOST_SENTENCES]:
-        sentence = summary.conclusion(table)
+        sentence = summary.conclusion(table, intervals, here and len(fastest) == 1)
         if sentence is not None:
-            told = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence
+            told = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence[:1].upper() + sentence[1:]
             console.print(Text(told, style="bold"), soft_wrap=True)
     more = len(every) - len(printed)
     rest = f" ({more} more tables; --tables all prints them)" if more > 0 else ""

@@ -2,7 +2,7 @@
 
 Colour and marker come from the labels of the variant's image (Okabe and Ito's palette and darker relatives, told apart
 together), else from a spare palette by the variant's name, so that a new framework has the same colour today and tomorrow.
-Two variants of one colour still differ by marker; precisions differ by line.
+Two variants of one colour still differ by marker; precisions differ by line and by how much of the marker is filled.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ _SPARE = ("#4d4d4d", "#999999", "#8b0000", "#6a3d9a", "#1b9e77", "#a6761d", "#e7
 _MARKERS = ("h", "<", ">", "*", "H", "8")
 _LINES = {
     "fp32": "-",
-    "tf32": "-.",
-    "fp16": "--",
-    "bf16": ":",
-    "int8": (0, (1, 1, 4, 1)),
-    "int8-dynamic": (0, (4, 1, 1, 1, 1, 1)),
+    "tf32": (0, (3.2, 1, 0.8, 1)),
+    "fp16": (0, (3, 1.4)),
+    "bf16": (0, (1, 1)),
+    "int8": (0, (0.8, 0.8, 2.6, 0.8)),
+    "int8-dynamic": (0, (2.6, 0.8, 0.8, 0.8, 0.8, 0.8)),
 }
-
-
-#: of other levels of tuning than `tuned`
-_LEVELS = {"stock": (0, (1, 2)), "rewritten": (0, (7, 2))}
+#: Matplotlib's fill style of a marker: every precision is told from the others where there is no line.
+_FILLS = {"fp32": "full", "tf32": "left", "fp16": "none", "bf16": "bottom", "int8": "top", "int8-dynamic": "right"}
+_HATCHES = {"fp32": "", "tf32": "..", "fp16": "///", "bf16": "\\\\\\", "int8": "---", "int8-dynamic": "+++"}
+#: Columns that tell one way of running a framework at one precision from another, and their usual value, which is not said.
+_USUAL = {"tuning": "tuned", "version": ""}
+_LEVELS: dict[str, dict[str, Any]] = {
+    "stock": {"linewidth": 0.9, "markersize": 4.0},
+    "rewritten": {"linewidth": 2.4, "markeredgecolor": "#000000"},
+}
 
 
 @lru_cache(maxsize=1)
@@ -81,16 +86,38 @@ def device_looks(names: Sequence[str]) -> dict[str, DeviceLook]:
     return {name: _DEVICES[place % len(_DEVICES)] for place, name in enumerate(names)}
 
 
-def line(precision: str) -> Any:
-    """Matplotlib's line style of a precision; with a level of tuning behind it (see `kind`) another one."""
-    word, _, level = precision.partition(" ")
-    return _LEVELS.get(level) or _LINES.get(word, (0, (5, 1, 1, 1, 1, 1)))
-
-
 def kind(row: Mapping[str, Any]) -> str:
-    """Precision of a row, and its level of tuning where that is not the usual one: "fp16", "fp16 stock"."""
-    level = row.get("tuning") or "tuned"
-    return str(row["precision"]) if level == "tuned" else f"{row['precision']} {level}"
+    """Precision of a row, then what else is not usual about it: "fp16", "fp16 stock"."""
+    further = [str(row[name]) for name, usual in _USUAL.items() if (row.get(name) or usual) != usual]
+    return " ".join([str(row["precision"]), *further])
+
+
+def line(kind: str) -> Any:
+    """Matplotlib's line style of a precision. Its period is short enough to be seen whole in a legend."""
+    return _LINES.get(kind.split(" ")[0], (0, (3, 1, 1, 1, 1, 1)))
+
+
+def fill(kind: str) -> str:
+    """Matplotlib's fill style of a precision's markers."""
+    return _FILLS.get(kind.split(" ")[0], "none")
+
+
+def curve(variant: str, kind: str) -> dict[str, Any]:
+    """Arguments of `Axes.plot` for one framework and kind: the same in every plot and legend."""
+    one = look(variant)
+    levels = [_LEVELS[word] for word in kind.split(" ")[1:] if word in _LEVELS]
+    looks: dict[str, Any] = {"color": one.color, "marker": one.marker, "linestyle": line(kind), "fillstyle": fill(kind)}
+    return {**looks, "markerfacecoloralt": "white", **(levels[0] if levels else {})}
+
+
+def points(variant: str, kind: str) -> dict[str, Any]:
+    """As `curve`, for marks that no line joins."""
+    return {**curve(variant, kind), "linestyle": ""}
+
+
+def bar(variant: str, kind: str) -> tuple[str, str]:
+    """(colour, hatch) of a bar."""
+    return look(variant).color, _HATCHES.get(kind.split(" ")[0], "xx")
 
 
 #: rcParams of every plot. Text stays text in SVG, and the same data give the same bytes.
@@ -113,6 +140,9 @@ RC: Any = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
     "legend.frameon": False,
+    # room for two periods of every dash pattern beside the marker
+    "legend.handlelength": 4.4,
+    "hatch.linewidth": 0.8,
     "svg.fonttype": "none",
     # a dollar in a name is a dollar
     "text.parse_math": False,

@@ -60,6 +60,8 @@ class Cell:
     device: str = "cpu"
     tuning: str = "tuned"
     input: str = "float32"
+    #: of the framework, where another than the lock's was asked for
+    version: Optional[str] = None
 
     def __post_init__(self) -> None:
         wrong = fault_of(self.to_dict()) or key_fault_of(self.key)
@@ -77,8 +79,9 @@ class Cell:
         # what is as ever adds nothing, so that the keys of older runs stay what they are
         precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
         io = self.io if self.input == "float32" else f"{self.io}-{self.input}"
+        variant = self.variant if self.version is None else f"{self.variant}@{self.version}"
         parts = (
-            self.model, self.variant, precision, f"b{self.batch_size:04d}", io, scenario,
+            self.model, variant, precision, f"b{self.batch_size:04d}", io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)

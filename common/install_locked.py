@@ -1,10 +1,13 @@
-"""`python install_locked.py [--keep] [PIP OPTIONS] FILE.txt`: installs a requirements file into the interpreter that runs this.
+"""`python install_locked.py [--keep] [--pin=NAME==VERSION] [PIP OPTIONS] FILE.txt`: installs a file into the interpreter that runs it.
 
 First what FILE.lock pins, each file checked against its hashes; then FILE.txt itself, which finds what it asks for in
 place. That second step fetches only what a lock cannot hold (a wheel of another index, `# lock: without=...`) or what
 a base image's own packages still need. Packages that are there already, as in NVIDIA's images, stay as they are unless
 FILE.txt pins them with ==; with --keep they stay in any case, or pip says what is in the way. Without a lock everything
 comes by FILE.txt alone, and that is said.
+
+--pin puts another version of one package in the place of the one that FILE.txt asks for. No lock holds what that version
+needs: it comes unchecked, which is said. A file that does not ask for the package is installed as ever.
 
 Used by environments of this machine and by every Dockerfile, before anything else of framewatt is there: standard
 library alone, Python 3.9. `invoke lock` writes the locks.
@@ -22,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Container, Dict, Iterator, List, Tuple
 
+PIN = "--pin="
 #: in a lock's head: digest of the requirements that it was made of
 OF = "# of requirements with SHA-256 "
 
@@ -77,12 +81,31 @@ def held_packages() -> Dict[str, str]:
     return {normalised(name): version for name, version in found if name}
 
 
+def pinned_text(file: Path, pin: str) -> str:
+    """The requirements with another version of one package, "" where they do not ask for it. pin: NAME==VERSION."""
+    wanted, _, version = pin.partition("==")
+    found, lines = False, []
+    for name, rest in requirements_of(file):
+        if name == normalised(wanted):
+            found = True
+            extras, marker = re.match(r"(\[[^\]]*\])?", rest), rest.partition(";")
+            rest = (extras.group() if extras else "") + "==" + version + marker[1] + marker[2]
+        lines.append(f"{name}{rest}\n")
+    return "".join(lines) if found else ""
+
+
 def main(arguments: List[str]) -> int:
-    *options, name = [word for word in arguments if word != "--keep"]
+    *options, name = [word for word in arguments if word != "--keep" and not word.startswith(PIN)]
     keep, held = "--keep" in arguments, held_packages()
+    pins = [word[len(PIN) :] for word in arguments if word.startswith(PIN) and word != PIN]
     file = Path(name)
     lock = file.with_suffix(".lock")
     pip = [sys.executable, "-m", "pip", "install", *options]
+    text = pinned_text(file, pins[0]) if pins else ""
+    if text:
+        print(f"{pins[0]} in place of the lock's: packages are not checked against hashes", flush=True)
+        with _written(text) as changed:
+            return subprocess.run([*pip, "-r", changed]).returncode
     if not lock.is_file():
         print(f"{file.name} has no lock: its packages are not checked against hashes", flush=True)
     elif not is_current(file, lock):

@@ -14,6 +14,11 @@ DESCRIPTION = "model.json"
 MAIN_FORMS = ("onnx", "keras", "saved_model")
 
 
+def is_within(path: str) -> bool:
+    """Whether a relative path stays within the folder that it is relative to."""
+    return bool(path) and not path.startswith("/") and "\0" not in path and ".." not in path.split("/")
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One input or output of a model, under its name in every form of the model.
@@ -136,7 +141,12 @@ class ModelFiles:
             fields["notes"] = tuple(fields["notes"])
             for name in ("inputs", "outputs"):
                 fields[name] = tuple(Tensor.of(one) for one in fields[name])
-            return cls(root=root, **fields)
+            model = cls(root=root, **fields)
+            own = (getattr(model, name) for name in MAIN_FORMS)
+            for place in (model.reference, *own, *(model.forms or {}).values()):
+                if place is not None and not is_within(place):
+                    raise ValueError(f"{place!r} is no file within the folder")
+            return model
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error
 
@@ -150,7 +160,9 @@ class ModelFiles:
             return [*lacking, DESCRIPTION]
         for name, facts in listed.items() if isinstance(listed, dict) else ():
             try:
-                whole = not isinstance(facts, dict) or (self.root / name).stat().st_size == facts.get("bytes")
+                whole = is_within(name) and (
+                    not isinstance(facts, dict) or (self.root / name).stat().st_size == facts.get("bytes")
+                )
             except OSError:
                 whole = False
             if not whole and name not in lacking:

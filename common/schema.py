@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Tuple
 
 from common.text import shortened, storable
 
@@ -70,6 +70,14 @@ CELL = _columns(
         "",
         "key",
         "type in which images are fed: float32 (the model's own; also where empty), or uint8, cast on the device",
+    ),
+    (
+        "version",
+        "VARCHAR",
+        "",
+        "key",
+        "version of the framework that --version asked for; empty (and absent in older rows): that of the lock or of the "
+        "base image, which framework_version tells",
     ),
     (
         "streams",
@@ -311,6 +319,13 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
     "energy.csv": ENERGY,
     "power.csv": POWER,
     "attempts.csv": ATTEMPTS,
+}
+
+#: Columns that came after runs had been published (26 November 2026): a file without them is whole, and says nothing of them.
+LATER: Mapping[str, FrozenSet[str]] = {
+    "cell.csv": frozenset(
+        ("model_file", "model_born", "weights_dtype", "item", "items_per_sample", "parity_output", "parity_by_output")
+    ),
 }
 
 PHASE_NAMES = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import typing
 from pathlib import Path
 from typing import Any, Dict, Mapping, Type, Union
+
+_LARGEST = sys.float_info.max
 
 
 def check(kind: Type[Any], values: Any) -> Dict[str, Any]:
@@ -35,7 +37,8 @@ def _fits(value: Any, hint: Any) -> bool:
         keys, inner = typing.get_args(hint)
         return isinstance(value, dict) and all(_fits(key, keys) and _fits(one, inner) for key, one in value.items())
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        # a whole number of hundreds of digits is no float
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if hint is str:

@@ -38,7 +38,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("analysis/output",),
     ("analysis/explain.py",),
     ("analysis/analyze.py", "analysis/selfbench"),
-    ("analysis/compose_report.py",),
+    ("analysis/compose_report.py", "analysis/history.py"),
     ("tasks.py",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

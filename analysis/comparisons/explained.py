@@ -39,7 +39,7 @@ def pairs(before: Sequence[Explained], after: Sequence[Explained]) -> list[tuple
     left, right = [c for c in before if c.recorded], [c for c in after if c.recorded]
     if len(left) == len(right) == 1:
         return [(left[0], right[0])]
-    names = ("model", "variant", "precision", "tuning", "input", "batch_size", "io", "device")
+    names = ("model", "variant", "precision", "tuning", "version", "input", "batch_size", "io", "device")
     known = {tuple(cell.facts[name] for name in names): cell for cell in left}
     return [(known[key], cell) for cell in right if (key := tuple(cell.facts[name] for name in names)) in known]
 

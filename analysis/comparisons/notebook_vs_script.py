@@ -25,7 +25,7 @@ DEFINITION = (
 )
 PUBLISHED = "Published passes have no single inferences: theirs is the time of a batch, averaged over a pass."
 #: one row of tables for all front ends, so that a group holds both
-_PIVOT = Pivot(("variant", "precision", "tuning", "frontend"), "batch_size")
+_PIVOT = Pivot(("variant", "precision", "tuning", "version", "frontend"), "batch_size")
 
 
 @dataclass(frozen=True)

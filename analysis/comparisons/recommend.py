@@ -8,7 +8,7 @@ a limit is not known does not meet it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Limit:
 
 
 #: what tells one cell of a question from another
-_CONFIGURATION = ("variant", "precision", "tuning", "input", "batch_size", "streams", "frontend")
+_CONFIGURATION = ("variant", "precision", "tuning", "version", "input", "batch_size", "streams", "frontend")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        text = f"{style.look(self.variant).title} {self.precision} ({self.tuning}) at batch {self.batch_size}"
+        text = f"{style.look(self.variant).title} {style.kind(self.row)} at batch {self.batch_size}"
         streams = self.row.get("streams") or 1
         return f"{text} with {streams} in flight" if streams > 1 else text
 
@@ -261,7 +261,7 @@ def recommend(
     where: str | Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> int:
-    """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell meets the limits.
+    """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell of any meets the limits.
 
     where: see analysis.results.selection. cache: see analysis.database.cache.
     Raises UserError for an unknown or ambiguous GPU, an impossible question and an unknown column in `where`.
@@ -276,14 +276,63 @@ def recommend(
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in own:
             groups.setdefault(tuple(row[name] for name in APART), []).append(row)
-        codes = []
-        for key, members in groups.items():
-            heading = tables.heading({"model": key[0], "device": device, **dict(zip(APART[1:], key[1:], strict=True))})
-            codes.append(_answer(database, heading, _newest(members), question, console))
+        answers = [
+            _answer(database, _group(key, groups), _newest(members), question) for key, members in groups.items()
+        ]
         for problem in database.problems:
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
-        return max(database.exit_code, *codes)
+        _tell(device, answers, console)
+        for answer in answers:
+            if answer.found:
+                console.print(Text(f"Run: {database.runs[answer.run]}"), soft_wrap=True)
+                return database.exit_code
+        return 1
+
+
+def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:
+    """What sets a group apart from the others, in words."""
+    told = dict(zip(APART, key, strict=True))
+    if len({other[0] for other in groups}) == 1:
+        del told["model"]
+    return tables.heading(told)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a group's cells say: the answer in sentences, and then how sure it is and what would change it.
+
+    found: whether any cell meets the limits. run: that of the best cell.
+    """
+
+    group: str
+    found: bool
+    sentences: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    run: str = ""
+
+
+def _tell(device: str, answers: Sequence[Answer], console: Console) -> None:
+    """Groups without an answer in one line where others have one; what there is to say of the others; last the answers."""
+    found = [answer for answer in answers if answer.found]
+    nothing = [answer for answer in answers if not answer.found]
+    console.print(Text(device, style="bold underline"), soft_wrap=True)
+    if found and nothing:
+        where = "; ".join(answer.group for answer in nothing)
+        console.print(
+            Text(f"No cell meets the limits, or none has a figure for them, in: {where}.", style="dim"), soft_wrap=True
+        )
+    for answer in found if found else nothing:
+        console.print(Text(f"\n{answer.group}", style="bold"), soft_wrap=True)
+        for line in answer.doubts if found else answer.sentences:
+            console.print(Text(line), soft_wrap=True)
+    if found:
+        console.print()
+    for answer in found:  # last, where nobody has to scroll for it
+        first, *others = answer.sentences
+        console.print(Text(f"{answer.group}: {first}" if len(found) > 1 else first, style="bold"), soft_wrap=True)
+        for line in others:
+            console.print(Text(line), soft_wrap=True)
 
 
 def _device(row: Row) -> str:
@@ -330,7 +379,7 @@ def _newest(rows: Sequence[Row]) -> list[Row]:
     return list(found.values())
 
 
-def _answer(database: Database, heading: str, rows: Sequence[Row], question: Question, console: Console) -> int:
+def _answer(database: Database, group: str, rows: Sequence[Row], question: Question) -> Answer:
     objective, limits = question.quantity(rows), question.limits(rows)
     rough = decide([candidate(row, question, {}) for row in rows], objective, limits)
     # intervals only for those that could matter: they read samples
@@ -341,14 +390,12 @@ def _answer(database: Database, heading: str, rows: Sequence[Row], question: Que
     intervals = {**published_intervals.of_rows(database, chosen), **result_intervals.of_rows(database, chosen)}
     candidates = [candidate(row, question, intervals) for row in rows]
     decision = decide(candidates, objective, limits)
-    console.print(Text(f"\n{heading}", style="bold"), soft_wrap=True)
-    for line in sentences(decision, candidates, objective, limits, question):
-        console.print(Text(line), soft_wrap=True)
-    if decision.winner is not None and decision.winner.row["marks"]:
-        meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
-        for mark in decision.winner.row["marks"]:
-            console.print(Text(f"Mark on it: {meanings.get(mark, mark)}."), soft_wrap=True)
-    return int(decision.winner is None)
+    told = sentences(decision, candidates, objective, limits, question)
+    if decision.winner is None:
+        return Answer(group, False, tuple(told))
+    meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
+    told += [f"Mark on it: {meanings.get(mark, mark)}." for mark in decision.winner.row["marks"] or ()]
+    return Answer(group, True, tuple(told[:2]), tuple(told[2:]), str(decision.winner.row["run"]))
 
 
 def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,30 @@ from common.stats.workers import SMALLEST, Pool, Spread, pool
 #: Exit code where a cell got slower beyond doubt, or no longer runs.
 GOT_SLOWER = 3
 
+Writer = Callable[[Compared, Sequence[str]], None]
+
 #: What makes a cell of one run the same as one of the other.
 IDENTITY = (
-    "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend", "tuning", "input",
+    "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
+    "tuning", "version", "input",
 )  # fmt: skip
 
 
 def compare_folders(
-    run_a: Path, run_b: Path, console: Console, *, out: Path | None = None, earlier: Sequence[Path] = ()
+    run_a: Path,
+    run_b: Path,
+    console: Console,
+    *,
+    out: Path | None = None,
+    earlier: Sequence[Path] = (),
+    write: Writer | None = None,
 ) -> int:
     """Prints the comparison of B with A; 3 where a cell got slower or runs no more, 1 where input was lost, else 0.
 
     Durations are those of single inferences, or of passes where a source published nothing finer. out: folder for compare.md
-    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. Raises UserError
-    where a folder does not exist or cannot be written, both are the same, or the runs share no cell.
+    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. write: takes what was
+    found, and sentences on cells that no longer run, in place of the table. Raises UserError where a folder does not exist or
+    cannot be written, both are the same, or the runs share no cell.
     """
     if run_a.resolve() == run_b.resolve():
         raise UserError("a run cannot be compared with itself; name two runs")
@@ -47,20 +57,21 @@ def compare_folders(
         parts = (*IDENTITY, "device") if any(len({row["device"] for row in one}) > 1 for one in rows) else IDENTITY
         a, b = ({tuple(row[name] for name in parts): row for row in one} for one in rows)
         if not a.keys() & b.keys():
-            raise UserError(f"{names[0]} and {names[1]} have no cell in common")
+            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database)}")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
         found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
-        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out)
+        broken = [
+            f"{_name(key, parts)}: ok in A, {b[key]['status']} in B: {b[key]['message'] or 'no reason given'}"
+            for key in ran_a
+            if key in b and key not in ran_b
+        ]
+        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out, broken, write)
         _tell_only(found, console)
-        broken = [key for key in ran_a if key in b and key not in ran_b]
-        for key in broken:
-            console.print(
-                Text(
-                    f"{_name(key, parts)}: ok in A, {b[key]['status']} in B: {b[key]['message'] or 'no reason given'}",
-                    "red",
-                )
-            )
+        if found.only_a and found.only_b and (namesakes := _namesakes(database)):
+            console.print(Text(f"The runs differ in models{namesakes}", style="yellow"), soft_wrap=True)
+        for line in broken:
+            console.print(Text(line, "red"))
         _tell_problems(database, console)
         return GOT_SLOWER if found.slower or broken else database.exit_code
 
@@ -73,6 +84,7 @@ def compare_cells(
     *,
     out: Path | None = None,
     earlier: Sequence[Path] = (),
+    write: Writer | None = None,
 ) -> int:
     """Compares the cells of the first run that satisfy `where_a` with those of the last that satisfy `where_b`.
 
@@ -93,6 +105,7 @@ def compare_cells(
         if not shared:
             raise UserError(
                 f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}"
+                f"{_namesakes(database)}"
             )
         alone = len(a) + len(b) - 2 * len(shared)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
@@ -103,13 +116,29 @@ def compare_cells(
         found = compare.compare_runs(
             _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
         )
-        _tell(Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image), console, out)
+        compared = Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image)
+        _tell(compared, console, out, (), write)
         if alone:
             console.print(
                 Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
             )
         _tell_problems(database, console)
         return GOT_SLOWER if found.slower else database.exit_code
+
+
+def _namesakes(database: Database) -> str:
+    """What to say, after a reason why cells do not pair, of models that are two and have one name; else ""."""
+    rows = database.query(
+        "SELECT DISTINCT cell.model AS name, shown.model AS shown, model_hash FROM cell_row AS cell "
+        "JOIN results AS shown USING (run, cell_key, model_hash) WHERE cell.model <> shown.model ORDER BY ALL"
+    )
+    if not rows:
+        return ""
+    told = ", ".join(f"{row['shown']} [{row['model_hash']}]" for row in rows)
+    return (
+        f": they measured different models of one name: {told}; to compare two models all the same, give "
+        "--cell-a 'model=...' and --cell-b 'model=...'"
+    )
 
 
 def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> dict[Hashable, Pool]:
@@ -134,8 +163,11 @@ def _meanings(database: Database) -> dict[str, tuple[str, str]]:
     return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
 
 
-def _tell(compared: Compared, console: Console, out: Path | None) -> None:
-    run_tables.show(compared, console)
+def _tell(compared: Compared, console: Console, out: Path | None, broken: Sequence[str], write: Writer | None) -> None:
+    if write is not None:
+        write(compared, broken)
+    else:
+        run_tables.show(compared, console)
     if out is not None:
         try:
             paths = run_tables.write(compared, out)
@@ -153,6 +185,9 @@ def _side(
         f"SELECT * FROM comparison WHERE ({chosen.condition}) AND run = ${len(chosen.parameters) + 1} ORDER BY ALL",
         [*chosen.parameters, run],
     )
+    if "version" in named_columns(where):  # the condition may mean a version that was not asked for by name
+        for row in rows:
+            row["version"] = row["version"] or row["framework_version"]
     ran = [row for row in rows if row["status"] == "ok"]
     if not ran:
         state = f"{rows[0]['status']}: {rows[0]['message'] or 'no reason given'}" if rows else "there is none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,23 +56,54 @@ def answers(tables: Sequence[Table], intervals: Intervals) -> list[Answer]:
     return found
 
 
-def conclusion(table: Table) -> str | None:
-    """The answer of a throughput table in one sentence; None where fewer than two rows have figures.
+def conclusion(table: Table, intervals: Intervals, here: bool = False) -> str | None:
+    """The answer of a throughput table in one sentence; None where nothing has a figure.
 
     One framework fastest at every batch size: by how much, against the row that comes second most often. Else who is
-    fastest where.
+    fastest where. What casts doubt on that stands behind it. here: whether it is about the machine that the reader is at.
     """
     ranked = {column: _ranked(table, [(row, column) for row in table.rows]) for column in table.columns}
-    ranked = {column: places for column, places in ranked.items() if len(places) > 1}
-    if not ranked:
+    if not any(ranked.values()):
         return None
+    place = "On this machine " if here else ""
+    contested = {column: places for column, places in ranked.items() if len(places) > 1}
+    if not contested:
+        (row, column), best = max(
+            (places[0] for places in ranked.values() if places), key=lambda one: one[1].value or 0.0
+        )
+        return (
+            f"{place}{name_of(table, row)} reaches {best.text} {table.metric.unit} at "
+            f"{describe(table.column_name, column)}{_doubts(table, ranked, intervals)}."
+        )
+    return f"{place}{_fastest(table, contested)}{_doubts(table, contested, intervals)}."
+
+
+_Ranked = Mapping[Any, Sequence[tuple[tuple[Any, Any], Entry]]]
+
+
+def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
+    """ "; measured under other load (l)", and the like; "" where nothing is doubtful."""
+    firsts = [entry for places in ranked.values() for _, entry in places[:2]]
+    doubts = ["measured while other load was on the machine (l)"] if any("l" in entry.signs for entry in firsts) else []
+    if any(of_one_worker(table, entry, intervals) for entry in firsts):
+        doubts.append(f"one worker per cell gives no verdict (--replicates {WORKERS} does)")
+    else:
+        pairs = {column: places for column, places in ranked.items() if len(places) > 1}
+        unclear = [
+            column for column, places in pairs.items() if clear(table, places[0][1], places[1][1], intervals) is False
+        ]
+        doubts += [f"UNCLEAR at {_columns(table, unclear)}, where intervals overlap"] if unclear else []
+    return "".join(f"; {doubt}" for doubt in doubts)
+
+
+def _fastest(table: Table, ranked: _Ranked) -> str:
     leaders = {column: places[0][0][0] for column, places in ranked.items()}
     if len(set(leaders.values())) > 1:
         words = [
-            f"{name_of(table, row)} at {_columns(table, [column for column in leaders if leaders[column] == row])}"
+            f"{short_name(table, row)} at {_columns(table, [column for column in leaders if leaders[column] == row])}"
             for row in dict.fromkeys(leaders.values())
         ]
-        return f"Fastest: {'; '.join(words)}."
+        return f"the fastest is {', '.join(words[:-1])} and {words[-1]}"
     (leader,) = set(leaders.values())
     seconds = [places[1][0][0] for places in ranked.values()]
     second = max(dict.fromkeys(seconds), key=seconds.count)
@@ -80,7 +111,17 @@ def conclusion(table: Table) -> str | None:
     ratios = [one / other for one, other in pairs if one and other]
     low, high = (f"{ratio:.3g}" if ratio < 1.2 else f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
     factor = low if low == high else f"{low} to {high}"
-    return f"{name_of(table, leader)} is fastest: {factor} times {name_of(table, second)}, the next."
+    return f"{short_name(table, leader)} is fastest: {factor} times {short_name(table, second)}, the next"
+
+
+def short_name(table: Table, row: Sequence[Any]) -> str:
+    """`name_of` without what all rows have in common, such as the one precision that was measured."""
+    names = list(table.row_names)
+    same = [
+        name for place, name in enumerate(names) if name != "variant" and len({one[place] for one in table.rows}) == 1
+    ]
+    kept = [place for place, name in enumerate(names) if name not in same]
+    return _spoken([names[place] for place in kept], [row[place] for place in kept])
 
 
 def _columns(table: Table, columns: Sequence[Any]) -> str:
@@ -136,9 +177,13 @@ def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
 
 def name_of(table: Table, row: Sequence[Any]) -> str:
     """A row of a table in words: "ONNX Runtime fp32"."""
-    names = dict(zip(table.row_names, row, strict=True))
+    return _spoken(table.row_names, row)
+
+
+def _spoken(row_names: Sequence[str], row: Sequence[Any]) -> str:
+    names = dict(zip(row_names, row, strict=True))
     words = [style.look(value).title if name == "variant" else describe(name, value) for name, value in names.items()]
-    return " ".join(words)
+    return " ".join(word for word in words if word)
 
 
 def figure(table: Table, entry: Entry, intervals: Intervals) -> str:

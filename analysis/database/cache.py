@@ -287,7 +287,7 @@ class Cache:
             files = [str(self.folder / name / f"{table}.parquet") for name in old]
             connection.execute("SET VARIABLE cached_merging = $1", [files])
             return (
-                f"SELECT kept.* REPLACE ('{segment}' AS segment) FROM read_parquet(getvariable('cached_merging')) AS kept "
+                f"SELECT kept.* REPLACE ('{segment}' AS segment) FROM {_parquet('cached_merging')} AS kept "
                 "JOIN keeping ON keeping.path = kept.run AND keeping.segment = kept.segment"
             )
 
@@ -325,10 +325,15 @@ class Cache:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def _parquet(variable: str) -> str:
+    """The files that a variable names; what stands in their paths (`run=x/`) is no column."""
+    return f"read_parquet(getvariable('{variable}'), hive_partitioning = false)"
+
+
 def _kept_rows(table: str) -> str:
     """The statement that gives the kept rows of the runs in `cached_run`."""
     return (
         f"SELECT kept.* EXCLUDE (segment) REPLACE (cached_run.name AS run) "
-        f"FROM read_parquet(getvariable('cached_{table}')) AS kept "
+        f"FROM {_parquet(f'cached_{table}')} AS kept "
         "JOIN cached_run ON cached_run.path = kept.run AND cached_run.segment = kept.segment"
     )

@@ -137,8 +137,8 @@ class Database:
             return empty, empty, empty
         columns = self.connection.execute(
             "SELECT start_ns, end_ns, coalesce(scheduled_ns, start_ns) AS due_ns FROM read_csv($1, "
-            "columns = getvariable('sample_columns'), header = true, auto_detect = false, delim = ',', quote = '', "
-            "escape = '', new_line = '\\n') ORDER BY start_ns",
+            "columns = getvariable('sample_columns'), header = true, auto_detect = false, hive_partitioning = false, "
+            "delim = ',', quote = '', escape = '', new_line = '\\n') ORDER BY start_ns",
             [found[0]],
         ).fetchnumpy()
         return tuple(np.asarray(columns[name], dtype=np.int64) for name in ("start_ns", "end_ns", "due_ns"))  # type: ignore[return-value]

@@ -165,8 +165,8 @@ def insert_lines(database: Database, table: str, columns: Mapping[str, str], lin
     path = database.scratch_file()
     path.write_bytes(b"".join(lines))
     database.connection.execute(
-        f"INSERT INTO {table} FROM read_csv($1, columns = $2, header = false, auto_detect = false, delim = ',', "
-        "quote = '\"', escape = '\"', new_line = '\\n', parallel = false)",
+        f"INSERT INTO {table} FROM read_csv($1, columns = $2, header = false, auto_detect = false, "
+        "hive_partitioning = false, delim = ',', quote = '\"', escape = '\"', new_line = '\\n', parallel = false)",
         [str(path), dict(columns)],
     )
     path.unlink()

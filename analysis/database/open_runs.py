@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from analysis.database import lazy_views
+from analysis.database import lazy_views, model_names
 from analysis.database.cache import DERIVED, Cache
 from analysis.database.connection import METERED, SQL, Database
 from analysis.readers.csv_by_line import Problem
@@ -29,6 +29,16 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
     cache that is looking at these runs already; without it everything is read each time. Raises UserError when a run does
     not exist or none is given. Whatever the files hold never raises: see `Database.problems` and `Database.exit_code`.
     """
+    database = _open(runs, cache)
+    try:
+        model_names.tell_apart(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _open(runs: Sequence[Path], cache: Path | Cache | None) -> Database:
     if not runs:
         raise UserError("no run to analyze; `invoke bench` makes one under data/results")
     for path in runs:

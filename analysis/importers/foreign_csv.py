@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.readers.csv_by_line import Problem
@@ -22,16 +24,33 @@ MOST_ROWS = 1_000_000
 MOST_FILE_BYTES = 64 * 2**20
 
 
+#: Marks at the begin of a text, the longer ones first: that of UTF-32 begins as that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"),
+)  # fmt: skip
+#: Commas are CSV's own; spreadsheets of many countries write semicolons, because their numbers have commas.
+_DELIMITERS = ",;\t"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
 @dataclass(frozen=True)
 class Line:
-    """One line with all fields of the header. number: from 1 for the header."""
+    """One line with all fields of the header. number: from 1 for the header. decimal_comma: its file writes 3,5 for 3.5."""
 
     number: int
     fields: dict[str, str]
+    decimal_comma: bool = False
 
     def number_in(self, name: str) -> float:
         """The field as a number that is finite and not negative; ValueError with the reason otherwise."""
         text = self.fields[name]
+        if self.decimal_comma:
+            if "." in text:
+                raise ValueError(
+                    f"{name} is '{text[:40]}', whose point may be of thousands: the file has decimal commas"
+                )
+            text = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
         try:
             value = float(text)
         except ValueError:
@@ -65,6 +84,32 @@ class Line:
         return int(value)
 
 
+def text_of(raw: bytes, errors: str = "strict") -> str:
+    """UTF-8, or what a mark at the begin names; UTF-16 is told also without one. ValueError, with the reason, for others.
+
+    errors: as of bytes.decode; "replace" to look at the begin of a file alone.
+    """
+    name = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    if name is None and b"\0" in raw[:2]:
+        name = "utf-16-be" if raw[:1] == b"\0" else "utf-16-le"
+    try:
+        text = raw.decode(name or "utf-8", errors)
+    except UnicodeDecodeError:
+        raise ValueError(f"is no text in {(name or 'UTF-8').removesuffix('-sig').upper()}; save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError("is not text")
+    return text
+
+
+def delimited_by(text: str) -> tuple[str, str]:
+    """(text without a first line `sep=;`, as spreadsheets write it; the delimiter: that of which the header has most)."""
+    first, _, rest = text.partition("\n")
+    named = re.fullmatch(r'"?sep=(.)"?\r?', first)
+    if named:
+        return rest, named[1]
+    return text, max(_DELIMITERS, key=first.count)
+
+
 def read(
     path: Path, needed: Sequence[str], known: Sequence[str], problems: list[Problem], follow: bool = False
 ) -> list[Line]:
@@ -74,14 +119,15 @@ def read(
     known: columns that the format has but which are not needed; others are told and left out.
     """
     try:
-        text = regular_files.read(path, MOST_FILE_BYTES, follow).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(path, f"cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"))
+        text, delimiter = delimited_by(text_of(regular_files.read(path, MOST_FILE_BYTES, follow)))
+    except OSError as error:
+        problems.append(Problem(path, f"cannot be read: {error.strerror}"))
         return []
-    if "\0" in text:
-        problems.append(Problem(path, "is not text"))
+    except ValueError as error:
+        problems.append(Problem(path, str(error)))
         return []
-    reader = csv.reader(io.StringIO(text))
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    decimal_comma = False
     try:
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in needed if name not in header]
@@ -107,13 +153,14 @@ def read(
                 short.append(reader.line_num)
             else:
                 lines.append(Line(reader.line_num, dict(zip(header, row, strict=True))))
+                decimal_comma |= delimiter != "," and any(_DECIMAL_COMMA.fullmatch(field) for field in row)
     except csv.Error as error:
         problems.append(Problem(path, f"is not CSV ({error})"))
         return []
     if short:
         message = f"the line has another number of fields than the header's {len(header)}"
         problems.append(Problem(path, message, lines=tuple(short[:MOST_LINES]), rows=len(short)))
-    return lines
+    return [replace(line, decimal_comma=True) for line in lines] if decimal_comma else lines
 
 
 class Refused:

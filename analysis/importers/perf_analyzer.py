@@ -1,13 +1,15 @@
 """`perf_analyzer -f FILE.csv`: one row per concurrency or request rate, latency quantiles in microseconds.
 
 `Inferences/Second` counts images, batches resolved. With `--verbose-csv` and `--collect-metrics` there are also columns of the
-GPU, as `UUID:value;UUID:value;`. What the file does not say (batch size, precision, framework behind the server) the user does.
+GPU, as `UUID:value;UUID:value;`. What the file does not say (batch size, precision, framework behind the server, which of several
+GPUs it ran on) the user does.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ from common.cell import Cell
 _RATE = "Inferences/Second"
 _LOADS = ("Concurrency", "Request Rate")
 _QUANTILE = re.compile(r"p(\d+) latency")
+_OF_GPUS = ("Avg GPU Power Usage", "Max GPU Memory Usage", "Avg GPU Utilization", "Total GPU Memory")
 _KNOWN = (
     "Client Send", "Network+Server Send/Recv", "Server Queue", "Server Compute", "Server Compute Input",
     "Server Compute Infer", "Server Compute Output", "Server Cache Hit", "Server Cache Miss", "Client Recv", "Avg latency",
-    "request/response", "response wait", "send/recv", "Delayed Request Count", "Avg GPU Utilization",
-    "Avg GPU Power Usage", "Max GPU Memory Usage", "Total GPU Memory", *_LOADS,
+    "request/response", "response wait", "send/recv", "Delayed Request Count", *_OF_GPUS, *_LOADS,
     *(f"p{percent} latency" for percent in range(1, 100)),
 )  # fmt: skip
 
@@ -35,9 +37,10 @@ def _recognises(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            names = file.readline(65536).decode("utf-8-sig", "replace").strip().split(",")
-    except OSError:
+            text, delimiter = foreign_csv.delimited_by(foreign_csv.text_of(file.read(65536), "replace"))
+    except (OSError, ValueError):
         return False
+    names = [name.strip().strip('"') for name in text.partition("\n")[0].split(delimiter)]
     return _RATE in names and any(load in names for load in _LOADS)
 
 
@@ -48,6 +51,8 @@ def _read(path: Path, facts: Facts) -> Imported:
     problems: list[Problem] = []
     refused = Refused(path)
     cells: dict[str, ImportedCell] = {}
+    device = one_device(facts, facts.gpu_name)
+    gpus: list[str] = []
     for line in foreign_csv.read(path, [_RATE], _KNOWN, problems, follow=True):
         try:
             load = _load(line)
@@ -62,14 +67,26 @@ def _read(path: Path, facts: Facts) -> Imported:
             if cell.key in cells:
                 raise ValueError("measures the same load a second time")
             cells[cell.key] = _cell(line, cell, facts)
+            gpus = gpus or _gpus(line)
         except ValueError as error:
             refused.add(line, str(error))
+    if len(gpus) > 1 and facts.gpu_ordinal is None:
+        told = ", ".join(f"{number}: {uuid or 'unnamed'}" for number, uuid in enumerate(gpus))
+        message = (
+            f"has power and memory of {len(gpus)} GPUs ({told}); which of them served the model it does not say: kept in "
+            "the settings, not counted; --gpu-ordinal N takes one"
+        )
+        problems.append(Problem(path, message, loses=False))
+    elif gpus:
+        device["uuid"] = gpus[facts.gpu_ordinal or 0]
+        for one in cells.values():
+            one.columns["device_uuid"] = device["uuid"] or None
     return Imported(
         origin="perf_analyzer",
         cells=list(cells.values()),
         sources=[path],
         note="Imported: perf_analyzer measured through the server; latency includes its queue and the network.",
-        devices=[one_device(facts, facts.gpu_name)],
+        devices=[device],
         problems=problems + refused.problems(),
     )
 
@@ -105,7 +122,9 @@ def _cell(line: Line, cell: Cell, facts: Facts) -> ImportedCell:
     if peak is not None and peak > foreign_csv.MOST_BYTES:
         raise ValueError("Max GPU Memory Usage is more than any device has")
     breakdown = {
-        name: text for name, text in line.fields.items() if name.startswith(("Client", "Network", "Server")) and text
+        name: text
+        for name, text in line.fields.items()
+        if name.startswith(("Client", "Network", "Server", *_OF_GPUS)) and text
     }
     columns = {
         "device_name": facts.gpu_name,
@@ -115,13 +134,28 @@ def _cell(line: Line, cell: Cell, facts: Facts) -> ImportedCell:
     return ImportedCell(cell, columns, files)
 
 
+def _gpus(line: Line) -> list[str]:
+    """UUIDs of the GPUs of which the line tells something, in its order."""
+    fields = (line.fields.get(name, "") for name in _OF_GPUS)
+    return next(([entry.rpartition(":")[0] for entry in found] for text in fields if (found := _entries(text))), [])
+
+
+def _entries(text: str) -> list[str]:
+    return [entry for entry in text.split(";") if entry]
+
+
 def _of_gpu(line: Line, name: str, ordinal: int | None) -> float | None:
-    """The GPU's value of `UUID:value;UUID:value;`; None where there is none, or several and nobody said which one ran."""
-    entries = [entry for entry in line.fields.get(name, "").split(";") if entry]
-    if not entries or (ordinal is None and len(entries) > 1) or (ordinal or 0) >= len(entries):
+    """The GPU's value of `UUID:value;UUID:value;`; None where there is none, or several and nobody said which one ran.
+
+    Raises ValueError where there is no GPU of that number, or its value is none.
+    """
+    entries = _entries(line.fields.get(name, ""))
+    if not entries or (ordinal is None and len(entries) > 1):
         return None
+    if (ordinal or 0) >= len(entries):
+        raise ValueError(f"{name} is of {len(entries)} GPUs: there is no GPU {ordinal} (--gpu-ordinal counts from 0)")
     value = entries[ordinal or 0].rpartition(":")[2]
-    return Line(line.number, {name: value}).number_in(name)
+    return replace(line, fields={name: value}).number_in(name)
 
 
 FORMAT = Format("perf_analyzer", "perf_analyzer -f CSV", _recognises, _read)

@@ -38,23 +38,29 @@ def markdown(tables: Sequence[Table], problems: Sequence[str], compared: FrontEn
         if table.subtitle != previous:
             lines += [f"## {_escape(table.subtitle)}", ""]
             previous = table.subtitle
-        heading = [*(name.replace("_", " ") for name in table.row_names)]
-        heading += [describe(table.column_name, column) for column in table.columns]
-        lines += [f"### {_escape(table.title)}", "", "| " + " | ".join(map(_escape, heading)) + " |"]
-        lines.append("|" + "---|" * len(table.row_names) + "---:|" * len(table.columns))
-        for row in table.rows:
-            places = [_escape(label) for label in row]
-            for column in table.columns:
-                entry = table.entry(row, column)
-                text = _escape(entry.marked)
-                places.append(f"**{text}**" if entry.best else text)
-            lines.append("| " + " | ".join(places) + " |")
+        lines += [f"### {_escape(table.title)}", "", *markdown_grid(table)]
         lines += ["", *(f"{_escape(line)}  " for line in table.footers), ""]
     if compared is not None:
         lines += render_front_ends.markdown(compared, _escape)
     if problems:
         lines += ["## Input that could not be used", "", *(f"- {_escape(problem)}" for problem in problems), ""]
     return "\n".join(lines)
+
+
+def markdown_grid(table: Table) -> list[str]:
+    """The table alone, best in bold."""
+    heading = [*(name.replace("_", " ") for name in table.row_names)]
+    heading += [describe(table.column_name, column) for column in table.columns]
+    lines = ["| " + " | ".join(map(_escape, heading)) + " |"]
+    lines.append("|" + "---|" * len(table.row_names) + "---:|" * len(table.columns))
+    for row in table.rows:
+        places = [_escape(label) for label in row]
+        for column in table.columns:
+            entry = table.entry(row, column)
+            text = _escape(entry.marked)
+            places.append(f"**{text}**" if entry.best else text)
+        lines.append("| " + " | ".join(places) + " |")
+    return lines
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

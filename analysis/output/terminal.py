@@ -65,7 +65,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
             grid.add_column(Text(heading), justify="right", overflow="fold")
         for row in table.rows:
             grid.add_row(
-                Text(" ".join(str(label) for label in row)),
+                Text(" ".join(str(label) for label in row if label != "")),
                 *(_place(table.entry(row, column), coloured) for column in table.columns),
             )
         console.print(grid)

@@ -143,7 +143,7 @@ def _value(axis: Axis, value: float) -> str:
         for place, text in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)
     }
     known = names.get(round(float(value), 6), "")
-    if known and not re.fullmatch(r"[\d.,\s\-\u2212+e%x]*", known):
+    if known and not re.fullmatch(r"[\d.,\s\-\u2212+e%xnmkMGT\u00b5]*", known):
         return " ".join(known.split())
     title, _, unit = axis.get_label_text().partition(" (")
     number = f"{value:g}" if float(value).is_integer() and abs(value) < 1e6 else shown(float(value))

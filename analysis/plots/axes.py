@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,32 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from analysis import style
 
 Row = Mapping[str, Any]
-#: (variant, precision with its level of tuning: `style.kind`)
+#: (variant, precision and what else is not usual: `style.kind`)
 Series = tuple[str, str]
 
-PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SMALL = ((1e-3, "m"), (1e-6, "\N{MICRO SIGN}"), (1e-9, "n"))
+#: Figures that differ by more than this factor are drawn on a logarithmic axis.
+SPAN = 20.0
+
+
+def engineering(value: float) -> str:
+    """For axes: 500  2 k  2.5 M  0.02  50 \N{MICRO SIGN}: never a power of ten."""
+    size = abs(value)
+    if size >= 1e3:
+        step, prefix = next((step, prefix) for step, prefix in _LARGE if size >= step)
+        return f"{value / step:,.6g} {prefix}"
+    if 0 < size < 1e-3:
+        step, prefix = next(((step, prefix) for step, prefix in _SMALL if size >= step * (1 - 1e-9)), _SMALL[-1])
+        return f"{value / step:.3g} {prefix}"
+    return f"{value:,.6g}"
+
+
+PLAIN = FuncFormatter(lambda value, _: engineering(value))
 
 
 def by_series(rows: Sequence[Row]) -> dict[Series, list[Row]]:
-    """Rows by framework variant and precision, each by rising batch size, in the order of the names."""
+    """Rows by framework variant and kind, each by rising batch size, in the order of the names."""
     found: dict[Series, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["variant"], style.kind(row), row["batch_size"])):
         found.setdefault((row["variant"], style.kind(row)), []).append(row)
@@ -27,10 +46,10 @@ def by_series(rows: Sequence[Row]) -> dict[Series, list[Row]]:
 
 
 def namer(series: Sequence[Series]) -> Mapping[Series, str]:
-    """Titles; with the precision where the plot has several, or where it is of another level of tuning than usual."""
+    """Titles; with the precision where the plot has several, or where something else is not usual."""
     kinds = {kind for _, kind in series}
-    several = len(kinds) > 1 or any(" " in kind for kind in kinds)
-    return {one: style.look(one[0]).title + (f" {one[1]}" if several else "") for one in series}
+    told = len(kinds) > 1 or any(" " in kind for kind in kinds)
+    return {one: style.look(one[0]).title + (f" {one[1]}" if told else "") for one in series}
 
 
 def batch_axis(axes: Axes, sizes: Sequence[int], label: bool = True) -> None:
@@ -49,8 +68,10 @@ def title(figure: Figure, heading: str, note: str = "") -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold", linespacing=1.4)
 
 
-def log_axis(axis: Any) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def log_axis(axis: Any, low: float, high: float, most: int = 7) -> None:
+    """A logarithmic axis for figures from low to high, with at most so many labels at 1, 2 and 5 of its decades, or at fewer."""
+    decades = max(math.log10(high / low), 0.1)
+    subs = next((subs for subs in ((1, 2, 5), (1, 3), (1,)) if decades * len(subs) <= most), (1,))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=most + 3))
     axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())

@@ -32,9 +32,15 @@ from analysis.results.selection import Pivot, parse_pivot
 #: Metrics that are drawn against batch size; the first are drawn for every run, all of them where they are known.
 AGAINST_BATCH_SIZE = (
     "throughput", "latency", "p99", "seconds_per_image", "power", "joules_per_image", "images_per_joule",
-    "images_per_s_per_watt", "time_efficiency", "images_per_joule_second",
+    "time_efficiency", "images_per_joule_second",
 )  # fmt: skip
-ACROSS_GPUS = ("throughput", "latency", "power", "joules_per_image", "images_per_s_per_watt")
+ACROSS_GPUS = ("throughput", "latency", "power", "joules_per_image")
+#: Plots that need readings of power: without any, one sentence says so.
+ENERGY = "power and energy"
+OF_ENERGY = (
+    "power, gross", "energy per image", "images per joule", "images per joule-second", "power against throughput", "best efficiency",
+    "power over time",
+)  # fmt: skip
 #: Groups and runs beyond these are not drawn: a thousand runs have tables, not ten thousand pictures.
 MOST_GROUPS = 12
 MOST_RUNS = 6
@@ -42,11 +48,12 @@ MOST_RUNS = 6
 
 @dataclass(frozen=True)
 class Plot:
-    """name: of the file, without its ending. description: for screen readers and captions."""
+    """name: of the file, without its ending. description: for screen readers and captions. group: whose plot it is, in words."""
 
     name: str
     description: str
     figure: Figure
+    group: str = ""
 
 
 @dataclass
@@ -59,18 +66,19 @@ class Gallery:
     baseline: str | None = None
     known: roofline.Limits = field(default_factory=roofline.Limits)
     compared: FrontEnds | None = None
-    #: (what was not drawn, why) -> of how many groups or runs
-    _undrawn: dict[tuple[str, str], int] = field(default_factory=dict)
+    _drawn: set[str] = field(default_factory=set)
+    #: what was not drawn of some group or run -> why
+    _undrawn: dict[str, str] = field(default_factory=dict)
 
     @property
     def undrawn(self) -> list[str]:
-        """One sentence for each thing that the data do not allow."""
-        return [
-            f"{what}{f' ({count} times)' if count > 1 else ''}: {why}" for (what, why), count in self._undrawn.items()
-        ]
+        """One sentence for each thing that a reader could have expected and that is drawn of nothing here."""
+        return [f"{what}: {why}" for what, why in self._undrawn.items() if what not in self._drawn]
 
     def _lacking(self, what: str, why: str) -> None:
-        self._undrawn[what, why] = self._undrawn.get((what, why), 0) + 1
+        if what in OF_ENERGY:
+            what, why = ENERGY, "no power was read"
+        self._undrawn.setdefault(what, why)
 
     def __iter__(self) -> Iterator[Plot]:
         groups = tables.groups(self.rows, parse_pivot(None))
@@ -91,8 +99,10 @@ class Gallery:
         self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str
     ) -> Iterator[Plot]:
         if figure is None:
-            self._lacking(what, lacks)
+            if lacks:
+                self._lacking(what, lacks)
         else:
+            self._drawn.update([what, ENERGY] if what in OF_ENERGY else [what])
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure)
 
     def _of_group(self, heading: str, parts: Sequence[object], rows: Sequence[Row]) -> Iterator[Plot]:
@@ -103,16 +113,17 @@ class Gallery:
             if figure is None:
                 self._lacking(METRICS[name].title, "no cell has it")
             else:
+                self._drawn.update([METRICS[name].title, *([ENERGY] if METRICS[name].title in OF_ENERGY else [])])
                 yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure)
         for figure, what, lacks in (
             (
                 speedup.draw(rows, heading, self.intervals, self.baseline),
                 "speed-up",
-                "it needs two frameworks at one batch size",
+                "",  # of one framework nobody expects it
             ),
             (pareto_front.draw(rows, heading), "Pareto front", "no throughput with energy or latency"),
             (latency_distribution.draw(self.database, rows, heading), "latency distribution", "no cell has 11 samples"),
-            (cold_start.draw(rows, heading), "cold start", "no phases are known"),
+            (cold_start.draw(self.database, rows, heading), "cold start", "no phases are known"),
             (power_throughput.draw(rows, heading), "power against throughput", "no power is known"),
             (efficiency.draw(rows, heading), "best efficiency", "no energy is known"),
         ):
@@ -121,7 +132,9 @@ class Gallery:
             self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
         )
         figure = roofline.draw(rows, heading, known, missing)
-        yield from self._plot(figure, "roofline", parts, where, "; ".join(missing) or "no throughput")
+        yield from self._plot(
+            figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else ""
+        )
 
     def _front_ends(self) -> Iterator[Plot]:
         for heading, pairs in list((self.compared.groups() if self.compared else {}).items())[:MOST_GROUPS]:
@@ -130,14 +143,13 @@ class Gallery:
 
     def _across(self) -> Iterator[Plot]:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
-            self._lacking("frameworks across GPUs", "there is one device only")
             return
-        pivot = Pivot(rows=("device_name", "variant", "precision", "tuning"))
+        pivot = Pivot(rows=("device_name", "variant", "precision", "tuning", "version"))
         for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
             heading = tables.heading(group)
             for name in ACROSS_GPUS:
                 figure = across_gpus.draw(members, METRICS[name], heading)
                 what = f"{METRICS[name].title} across GPUs"
                 yield from self._plot(
-                    figure, what, list(group.values()), f"({heading})", "fewer than two devices have it"
+                    figure, what, list(group.values()), f"({heading})", "no framework has it on two devices"
                 )

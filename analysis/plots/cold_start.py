@@ -1,12 +1,21 @@
-"""What happens before the first result: import, convert, load, compile and first inference, stacked, per framework."""
+"""What happens before the first result: import, convert, load, compile and first inference, stacked, per framework.
+
+Cold and warm stand apart: cold is with everything still to be built, warm with a build that an earlier cell of the worker or
+a cache had left. A cell tells of one of the two; the other comes from the cell that shared its build (the other `io`), or
+from what the framework says that its build took.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import PLAIN, Row, by_series, namer, title
+from analysis import style
+from analysis.database.connection import Database
+from analysis.plots.axes import PLAIN, Row, Series, by_series, namer, title
 
 #: column -> (name, colour, hatch): from dark to light, so that it also reads in grey
 PHASES = {
@@ -16,41 +25,118 @@ PHASES = {
     "compile_s": ("compile", "#e0a458", ""),
     "first_s": ("first inference", "#f3e2c3", ".."),
 }
+#: A build is reused where compiling took less than this share of the longest that is known, and a second less.
+REUSED = 0.5
+
+_BUILDS = """
+SELECT *, try_cast(regexp_extract(settings, 'built in ([0-9.]+) s', 1) AS DOUBLE) AS build_s
+FROM results WHERE status = 'ok' AND compile_s IS NOT NULL AND run IN (SELECT unnest($1))
+"""
 
 
-def draw(rows: Sequence[Row], heading: str) -> Figure | None:
+@dataclass(frozen=True)
+class Start:
+    """Seconds by column of PHASES. reused: of the build that was not made again; None where everything was built."""
+
+    seconds: Mapping[str, float]
+    reused: float | None = None
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def draw(database: Database, rows: Sequence[Row], heading: str) -> Figure | None:
     """The smallest and the largest batch size that was measured; None where no cold start is known."""
     known = [row for row in rows if row["cold_start_s"] is not None]
     if not known:
         return None
     sizes = sorted({row["batch_size"] for row in known})
     sizes = sizes if len(sizes) == 1 else [sizes[0], sizes[-1]]
-    groups = [by_series([row for row in known if row["batch_size"] == size]) for size in sizes]
+    builds = _builds(database, known)
     names = namer(list(by_series(known)))
-    longest = max(len(group) for group in groups)
-    figure = Figure(figsize=(5.4 * len(sizes) + 1, 1.7 + 0.36 * longest))
-    panels = figure.subplots(1, len(sizes), squeeze=False, sharex=True)[0]
-    for axes, size, group in zip(panels, sizes, groups, strict=True):
-        order = sorted(group, key=lambda one: group[one][0]["cold_start_s"])
-        left = [0.0] * len(order)
-        for column, (name, color, hatch) in PHASES.items():
-            widths = [float(group[one][0][column] or 0.0) for one in order]
-            axes.barh(
-                [names[one] for one in order], widths, left=left, label=name, color=color, hatch=hatch,
-                edgecolor="white", height=0.7,
-            )  # fmt: skip
-            left = [a + b for a, b in zip(left, widths, strict=True)]
-        for place, total in enumerate(left):
-            axes.annotate(
-                f"{total:.2g} s", (total, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
-            )
-        axes.set_title(f"batch {size}", fontsize=9.5)
+    starts = {
+        size: {one: _starts(members[0], builds) for one, members in by_series(_of(known, size)).items()}
+        for size in sizes
+    }
+    warm = any(warm for found in starts.values() for _, warm in found.values())
+    longest = max(len(found) for found in starts.values())
+    figure = Figure(figsize=(11.4 if warm else 6.6, 1.5 + (0.7 + 0.27 * longest) * len(sizes)))
+    panels = figure.subplots(len(sizes), 2 if warm else 1, squeeze=False, sharex="col")
+    for line, (size, found) in zip(panels, starts.items(), strict=True):
+        _panel(line[0], f"cold, batch {size}", names, {one: cold for one, (cold, _) in found.items()})
+        if warm:
+            _panel(line[1], f"warm, batch {size}: a build is reused", names, {o: w for o, (_, w) in found.items() if w})
+        for axes in line:
+            axes.set_ylim(longest - 0.5, -0.5)
+    # room for what is written behind the longest bar
+    panels[0][0].set_xlim(0, 1.2 * max(cold.total for found in starts.values() for cold, _ in found.values()))
+    if warm:
+        panels[0][1].set_xlim(0, 1.9 * max(w.total for found in starts.values() for _, w in found.values() if w))
+    for axes in panels[-1]:
         axes.set_xlabel("time to the first result (s)")
-        axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(PLAIN)
-        axes.set_ylim(longest - 0.5, -0.5)
-    panels[0].set_xlim(0, max(float(row["cold_start_s"]) for row in known if row["batch_size"] in sizes) * 1.15)
-    title(figure, heading)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(PHASES))
+    note = "cold: all is built; warm: with the build that an earlier cell or a cache had left" if warm else ""
+    title(figure, heading, note)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(PHASES), handlelength=2)
     return figure
+
+
+def _of(rows: Sequence[Row], size: int) -> list[Row]:
+    return [row for row in rows if row["batch_size"] == size]
+
+
+#: what shares a build -> (shortest compile phase, longest compile phase or build)
+Builds = Mapping[tuple[object, ...], tuple[float, float]]
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return (row["run"], row["variant"], style.kind(row), row["batch_size"], row["scenario"])
+
+
+def _builds(database: Database, rows: Sequence[Row]) -> Builds:
+    found: dict[tuple[object, ...], tuple[float, float]] = {}
+    for cell in database.query(_BUILDS, [sorted({row["run"] for row in rows})]):
+        shortest, longest = found.get(_key(cell), (float("inf"), 0.0))
+        compiled, built = float(cell["compile_s"]), float(cell["build_s"] or 0.0)
+        found[_key(cell)] = min(shortest, compiled), max(longest, compiled, built)
+    return found
+
+
+def _starts(row: Row, builds: Builds) -> tuple[Start, Start | None]:
+    """(cold, warm) of a cell; warm is None where no build of it was reused."""
+    seconds = {column: float(row[column] or 0.0) for column in PHASES}
+    shortest, longest = builds.get(_key(row), (seconds["compile_s"], seconds["compile_s"]))
+    cold = Start({**seconds, "compile_s": max(longest, seconds["compile_s"])})
+    if shortest < REUSED * longest and shortest < longest - 1:
+        return cold, Start({**seconds, "compile_s": min(shortest, seconds["compile_s"])}, reused=longest)
+    return cold, None
+
+
+def _panel(axes: Axes, heading: str, names: Mapping[Series, str], starts: Mapping[Series, Start]) -> None:
+    order = sorted(starts, key=lambda one: starts[one].total)
+    left = [0.0] * len(order)
+    for column, (name, color, hatch) in PHASES.items():
+        widths = [starts[one].seconds[column] for one in order]
+        axes.barh(
+            [names[one] for one in order],
+            widths,
+            left=left,
+            label=name,
+            color=color,
+            hatch=hatch,
+            edgecolor="white",
+            height=0.7,
+        )
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    for place, one in enumerate(order):
+        reused = starts[one].reused
+        text = f"{_seconds(starts[one].total)}{'' if reused is None else f', build of {_seconds(reused)} reused'}"
+        axes.annotate(text, (left[place], place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axes.set_title(heading, fontsize=9.5)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(PLAIN)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 100 else f"{value:.2g} s"

@@ -1,4 +1,4 @@
-"""Images per joule, per watt and per joule-second: each framework at the batch size at which it does best."""
+"""Images per joule and per joule-second: each framework at the batch size at which it does best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis import style
 from analysis.plots.axes import PLAIN, Row, by_series, namer, title
 from analysis.results.metrics import METRICS, shown
 
-PANELS = ("images_per_joule", "images_per_s_per_watt", "images_per_joule_second")
+PANELS = ("images_per_joule", "images_per_joule_second")
 
 
 def draw(rows: Sequence[Row], heading: str) -> Figure | None:
@@ -25,14 +25,14 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
         best = {one: max(members, key=lambda row: row[metric.column]) for one, members in series.items()}
         order = sorted(best, key=lambda one: best[one][metric.column])
         values = [best[one][metric.column] * metric.scale for one in order]
-        hatches = ["" if kind.split()[0] in ("fp32", "tf32") else "///" for _, kind in order]
+        looks = [style.bar(*one) for one in order]
         bars = axes.barh(
-            [names[one] for one in order], values, color=[style.look(one[0]).color for one in order], hatch=hatches,
+            [names[one] for one in order], values, color=[color for color, _ in looks], hatch=[hatch for _, hatch in looks],
             edgecolor="white", height=0.72,
         )  # fmt: skip
         texts = [f"{shown(v)}  b{best[one]['batch_size']}" for v, one in zip(values, order, strict=True)]
         axes.bar_label(bars, texts, padding=3, fontsize=7.5)
-        axes.set_xlim(0, max(values) * 1.38)
+        axes.set_xlim(0, max(values) * 1.3)
         axes.xaxis.set_major_formatter(PLAIN)
         axes.tick_params(axis="x", labelsize=8)
         axes.grid(axis="y", visible=False)

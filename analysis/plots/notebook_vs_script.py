@@ -33,7 +33,7 @@ def draw(pairs: Sequence[Pair], heading: str) -> Figure | None:
         known = [(size, interval) for size, interval in found if interval is not None]
         axes.plot(
             [size for size, _ in known], [interval.estimate for _, interval in known],
-            color=look.color, marker=look.marker, linestyle="none", label=names[one],
+            **style.points(*one), label=names[one],
         )  # fmt: skip
         for size, interval in known:
             axes.plot(

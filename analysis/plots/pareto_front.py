@@ -9,11 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.plots.axes import PLAIN, Row, Series, by_series, log_axis, namer, title
+from analysis.plots.axes import Row, Series, by_series, log_axis, namer, title
 from analysis.results import pareto
 from analysis.results.latency import response_ms
 
 Value = Callable[[Row], float | None]
+#: (x, y, row, series)
+Point = tuple[float, float, Row, Series]
+
+#: Least distance in pixels between the batch sizes that are written beside points.
+APART = 22
 
 
 def draw(rows: Sequence[Row], heading: str) -> Figure | None:
@@ -33,16 +38,12 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     for axes, (label, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, series, value)
         axes.set_ylabel(label)
-    handles = [_mark(one) for one in series]
-    figure.legend(handles, [names[one] for one in series], loc="outside lower center", ncols=min(4, len(series)))
+    handles = [Line2D([], [], **style.points(*one)) for one in series]
+    figure.legend(
+        handles, [names[one] for one in series], loc="outside lower center", ncols=min(4, len(series)), handlelength=1.5
+    )
     title(figure, heading, "joined: no other is better in both; number: batch size")
     return figure
-
-
-def _mark(one: Series) -> Line2D:
-    look = style.look(one[0])
-    filled = look.color if one[1] in ("fp32", "tf32") else "white"
-    return Line2D([], [], color=look.color, marker=look.marker, linestyle="", markerfacecolor=filled)
 
 
 def _millijoules(row: Row) -> float | None:
@@ -60,27 +61,26 @@ def _latency_label(rows: Sequence[Row]) -> str:
 
 def _panel(axes: Axes, series: dict[Series, list[Row]], value: Value) -> None:
     placed = [(row["images_per_s"], value(row), row, one) for one, rows in series.items() for row in rows]
-    points = [(x, y, row, one) for x, y, row, one in placed if y is not None]
+    points: list[Point] = [(x, y, row, one) for x, y, row, one in placed if y is not None and x > 0 and y > 0]
     on_front = pareto.front([(x, y) for x, y, _, _ in points], (1, -1))
     best = sorted((x, y, row["batch_size"]) for (x, y, row, _), on in zip(points, on_front, strict=True) if on)
     axes.plot([x for x, _, _ in best], [y for _, y, _ in best], color="#333333", linewidth=1.0, zorder=1)
     for (x, y, _, one), on in zip(points, on_front, strict=True):
-        look = style.look(one[0])
-        filled = look.color if one[1] in ("fp32", "tf32") else "white"
         axes.plot(
-            x, y, color=look.color, marker=look.marker, linestyle="", markerfacecolor=filled,
-            alpha=1.0 if on else 0.6, markersize=8 if on else 5, zorder=3 if on else 2,
-        )  # fmt: skip
+            x,
+            y,
+            **{**style.points(*one), "markersize": 8 if on else 5},
+            alpha=1.0 if on else 0.65,
+            zorder=3 if on else 2,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    log_axis(axes.xaxis)
-    log_axis(axes.yaxis)
+    for axis, found, most in ((axes.xaxis, [x for x, *_ in points], 6), (axes.yaxis, [y for _, y, *_ in points], 8)):
+        log_axis(axis, min(found), max(found), most)
     last: tuple[float, float] | None = None
     for x, y, size in best:
         here = axes.transData.transform((x, y))
-        if last is None or abs(here[0] - last[0]) + abs(here[1] - last[1]) > 16:
-            axes.annotate(str(size), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8)
+        if last is None or abs(here[0] - last[0]) + abs(here[1] - last[1]) > APART:
+            axes.annotate(str(size), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=8)
             last = (here[0], here[1])
     axes.set_xlabel("throughput (images/s)")
-    axes.xaxis.set_major_formatter(PLAIN)
-    axes.tick_params(axis="x", labelsize=8)

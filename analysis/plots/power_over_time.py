@@ -29,7 +29,7 @@ GROUP BY meter, (t_ns - low)::HUGEINT * $2 // length ORDER BY meter, t_ns
 """
 
 _PHASES = """
-SELECT p.phase, p.start_ns, p.end_ns, p.cell_key, c.variant, c.precision, c.tuning, c.batch_size
+SELECT p.phase, p.start_ns, p.end_ns, c.*
 FROM phase_row AS p JOIN cell_row AS c USING (run, cell_key)
 WHERE p.run = $1 AND p.end_ns > p.start_ns
   AND p.cell_key NOT IN (SELECT cell_key FROM cell_boot WHERE run = $1) ORDER BY p.start_ns
@@ -75,7 +75,7 @@ def draw(database: Database, run: str) -> Figure | None:
         upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
     patches = [Patch(color=COLOURS[name], label=name) for name in used]
     if patches:
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8.5)
+        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8.5, handlelength=1.4)
     return figure
 
 

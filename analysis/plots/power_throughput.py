@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.plots.axes import PLAIN, Row, by_series, namer
@@ -31,18 +32,24 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     series = by_series(known)
+    entries: list[tuple[Line2D, str]] = []
     names = namer(list(series))
     for one in sorted(series, key=lambda one: -max(row["power_gross_w"] for row in series[one])):
-        look = style.look(one[0])
         x = [row["images_per_s"] for row in series[one]]
         y = [row["power_gross_w"] for row in series[one]]
         line = fit(x, y)
         label = f"{names[one]}  n {len(x)}" if line is None else f"{names[one]}  R² {line[2]:.2f}, n {len(x)}"
         if line is not None:
             ends = np.array([min(x), max(x)])
-            axes.plot(ends, line[0] * ends + line[1], color=look.color, linestyle=style.line(one[1]), linewidth=1.2)
-        filled = look.color if one[1] in ("fp32", "tf32") else "white"
-        axes.plot(x, y, color=look.color, marker=look.marker, linestyle="", markerfacecolor=filled, label=label)
+            axes.plot(
+                ends,
+                line[0] * ends + line[1],
+                color=style.look(one[0]).color,
+                linestyle=style.line(one[1]),
+                linewidth=1.2,
+            )
+        axes.plot(x, y, **style.points(*one), label=label)
+        entries.append((Line2D([], [], **{**style.curve(*one), **({} if line else {"linestyle": ""})}), label))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PLAIN)
@@ -51,5 +58,8 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     axes.set_ylabel("power, gross (W)")
     axes.set_title(heading)
     title = f"a point per batch size; lines from n = {LEAST_POINTS} on"
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title=title, title_fontsize=8)
+    handles, labels = zip(*entries, strict=True)
+    axes.legend(
+        handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title=title, title_fontsize=8
+    )
     return figure

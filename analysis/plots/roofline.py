@@ -102,11 +102,8 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     figure = Figure(figsize=(8.2, 4.8))
     axes = figure.subplots()
     for one in sorted(series, key=lambda one: -series[one][-1]["images_per_s"]):
-        look = style.look(one[0])
-        axes.plot(
-            [row["batch_size"] for row in series[one]], [row["images_per_s"] for row in series[one]], color=look.color,
-            marker=look.marker, linestyle=style.line(one[1]), label=names[one],
-        )  # fmt: skip
+        sizes = [row["batch_size"] for row in series[one]]
+        axes.plot(sizes, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
     for limit, line in zip(known, ("-", "--"), strict=False):
         axes.axhline(limit.images_per_s, color="#222222", linewidth=1.8, linestyle=line)
         text = f"{limit.images_per_s:,.0f} images/s: {limit.name}"
@@ -116,13 +113,15 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
         )
     batch_axis(axes, sorted({row["batch_size"] for row in rows if row["images_per_s"]}))
     axes.set_yscale("log")
-    log_axis(axes.yaxis)
-    axes.set_ylim(top=max(limit.images_per_s for limit in known) * 2)
+    rates = [row["images_per_s"] for members in series.values() for row in members]
+    highest = max(limit.images_per_s for limit in known) * 2
+    log_axis(axes.yaxis, min(rates), highest)
+    axes.set_ylim(top=highest)
     axes.set_ylabel("throughput (images/s)")
     axes.set_title(heading)
     if missing:
         axes.annotate(
             "; ".join(missing), (1.0, 0.01), xycoords="axes fraction", ha="right", fontsize=7.5, color="#555555"
         )
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, handlelength=3.2)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure

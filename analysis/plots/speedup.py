@@ -3,81 +3,96 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import PLAIN, Row, Series, batch_axis, by_series, log_axis, namer
+from analysis.plots.axes import Row, Series, batch_axis, by_series, log_axis, namer
 from analysis.results.sample_intervals import Intervals
+
+#: The level of tuning that others are held against where it was measured.
+STOCK = "stock"
 
 
 def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str | None = None) -> Figure | None:
-    """baseline: a variant; default: the one that is slowest at its typical batch size, so that figures are above 1.
+    """baseline: a variant. Default: each framework's own stock level where that was measured, else the median framework.
 
     The interval of a ratio is that of two independent figures whose errors are multiplied: their relative half widths add
     as squares. None where the baseline or anything to compare with it is missing.
     """
     series = by_series([row for row in rows if row["images_per_s"]])
-    base = _baseline(series, baseline)
-    if base is None or len(series) < 2:
-        return None
-    under = {row["batch_size"]: row for row in series[base]}
+    bases, told = _bases(series, baseline)
     names = namer(list(series))
+    pairs = {one: _pairs(series[one], series[base]) for one, base in bases.items() if one != base}
+    pairs = {one: found for one, found in pairs.items() if found}
+    if not pairs:
+        return None
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
-    drawn: list[int] = []
-    ratios_drawn: list[float] = []
-    last = {
-        one: members[-1]["images_per_s"] / under[members[-1]["batch_size"]]["images_per_s"]
-        for one, all_members in series.items()
-        if (members := [row for row in all_members if row["batch_size"] in under])
-    }
-    for one in sorted(last, key=lambda one: -last[one]):
-        if one == base:
-            continue
-        members = [row for row in series[one] if row["batch_size"] in under]
-        look = style.look(one[0])
-        ratios = [row["images_per_s"] / under[row["batch_size"]]["images_per_s"] for row in members]
-        sizes = [row["batch_size"] for row in members]
-        drawn += sizes
-        ratios_drawn += ratios
-        axes.plot(sizes, ratios, color=look.color, marker=look.marker, linestyle=style.line(one[1]), label=names[one])
-        for row, value in zip(members, ratios, strict=True):
-            error = _error(row, under[row["batch_size"]], intervals)
+    drawn: list[float] = [1.0]
+    for one in sorted(pairs, key=lambda one: -_ratio(pairs[one][-1])):
+        color = style.look(one[0]).color
+        ratios = [_ratio(pair) for pair in pairs[one]]
+        drawn += ratios
+        axes.plot([row["batch_size"] for row, _ in pairs[one]], ratios, **style.curve(*one), label=names[one])
+        for (row, under), value in zip(pairs[one], ratios, strict=True):
+            error = _error(row, under, intervals)
             if error is not None:
                 ends = [value / math.exp(error), value * math.exp(error)]
-                axes.plot([row["batch_size"]] * 2, ends, color=look.color, marker="_", markersize=7, linewidth=1.2)
-    if not drawn:
-        return None
-    look = style.look(base[0])
-    axes.axhline(1, color=look.color, linewidth=2, label=f"{names[base]} (baseline)")
-    batch_axis(axes, sorted(set(drawn)))
+                axes.plot([row["batch_size"]] * 2, ends, color=color, marker="_", markersize=7, linewidth=1.2)
+    common = set(bases.values()) if told is None else set()
+    color = style.look(next(iter(common))[0]).color if common else "#444444"
+    name = told or names[next(iter(common))]
+    axes.axhline(1, color=color, linewidth=2, label=f"{name} (baseline)")
+    batch_axis(axes, sorted({row["batch_size"] for found in pairs.values() for row, _ in found}))
     axes.set_yscale("log")
-    log_axis(axes.yaxis)
-    axes.set_ylim(min(1.0, *ratios_drawn) / 2, max(1.0, *ratios_drawn) * 2)
-    axes.yaxis.set_major_formatter(PLAIN)
-    axes.set_ylabel(f"throughput over that of {names[base]}")
+    log_axis(axes.yaxis, min(drawn) / 1.5, max(drawn) * 1.5)
+    axes.set_ylim(min(drawn) / 1.5, max(drawn) * 1.5)
+    axes.set_ylabel(f"throughput over that of {name}")
     axes.set_title(heading)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, handlelength=3.2)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
 
 
-def _baseline(series: dict[Series, list[Row]], name: str | None) -> Series | None:
-    """Of those with the most batch sizes the slowest: by the median over these of its share of the fastest."""
+def _pairs(members: Sequence[Row], base: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Rows with the baseline's row of the same batch size."""
+    under = {row["batch_size"]: row for row in base}
+    return [(row, under[row["batch_size"]]) for row in members if row["batch_size"] in under]
+
+
+def _ratio(pair: tuple[Row, Row]) -> float:
+    return float(pair[0]["images_per_s"] / pair[1]["images_per_s"])
+
+
+def _bases(series: Mapping[Series, Sequence[Row]], name: str | None) -> tuple[dict[Series, Series], str | None]:
+    """Series -> what it is held against, and the name of that where it is not one and the same for all."""
+    if name is None:
+        stock = {one: base for one in series if (base := _stock(one)) in series and base != one}
+        if stock:
+            return stock, "the framework's stock level"
+    common = _common(series, name)
+    return (dict.fromkeys(series, common) if common is not None else {}), None
+
+
+def _stock(one: Series) -> Series:
+    return one[0], f"{one[1].split(' ')[0]} {STOCK}"
+
+
+def _common(series: Mapping[Series, Sequence[Row]], name: str | None) -> Series | None:
+    """Of those with the most batch sizes the median one, the slower of two, by the median over these of its share of the fastest."""
     fitting = [one for one in series if name is None or one[0] == name]
     most = max((len(series[one]) for one in fitting), default=0)
-    fitting = [one for one in fitting if len(series[one]) == most]
     best: dict[int, float] = {}
     for rows in series.values():
         for row in rows:
             best[row["batch_size"]] = max(best.get(row["batch_size"], 0.0), row["images_per_s"])
-    return min(
-        fitting,
+    ranked = sorted(
+        (one for one in fitting if len(series[one]) == most),
         key=lambda one: (median(row["images_per_s"] / best[row["batch_size"]] for row in series[one]), one),
-        default=None,
     )
+    return ranked[(len(ranked) - 1) // 2] if ranked else None
 
 
 def _error(row: Row, under: Row, intervals: Intervals) -> float | None:

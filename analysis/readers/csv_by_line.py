@@ -319,6 +319,7 @@ def read(path: Path, file_name: str, raw: bytes | None = None) -> Content:
     if lost:
         content.problems.append(Problem(path, f"lacks the column {', '.join(lost)}: nothing of it can be used"))
         return content
+    missing = [name for name in missing if name not in schema.LATER.get(file_name, ())]
     if missing:
         content.problems.append(Problem(path, f"lacks {', '.join(missing)}: taken as unknown", loses=False))
     foreign = [name for name in names if name not in known]

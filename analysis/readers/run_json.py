@@ -58,6 +58,7 @@ DEVICE: Mapping[str, str] = {
     "sm_clock_max_mhz": "BIGINT",
     "processes": "BIGINT",
     "no_cpu_energy": "VARCHAR",
+    "no_power": "VARCHAR",
 }
 
 #: column of the table `cooling` -> DuckDB type; the same names in an entry of `cooling`
@@ -126,7 +127,7 @@ def run_row(document: Mapping[str, Any]) -> list[Value]:
 def device_rows(document: Mapping[str, Any]) -> list[list[Value]]:
     """One row per entry of `devices`, values in the order of DEVICE; `processes` is their number.
 
-    no_cpu_energy: what `power` says of the device's sidecar.
+    no_cpu_energy, no_power: what `power` says of the device's sidecar; the second why it recorded nothing, empty where it did.
     """
     rows: list[list[Value]] = []
     devices = document.get("devices")
@@ -137,9 +138,16 @@ def device_rows(document: Mapping[str, Any]) -> list[list[Value]]:
                 **device,
                 "processes": len(processes) if isinstance(processes, list) else None,
                 "no_cpu_energy": _at(document, ("power", str(device.get("device")), "no_cpu_energy")),
+                "no_power": _no_power(_at(document, ("power", str(device.get("device"))))),
             }
             rows.append([_value(kind, values.get(name)) for name, kind in DEVICE.items()])
     return rows
+
+
+def _no_power(state: object) -> object:
+    if not isinstance(state, dict) or state.get("recording") is not False:
+        return None
+    return state.get("reason") or "the sidecar said no reason"
 
 
 def cooling_rows(document: Mapping[str, Any]) -> list[list[Value]]:

@@ -16,7 +16,7 @@ from common.errors import UserError, unknown
 #: What tells one configuration from another, in the order in which tables and headings name it.
 DIMENSIONS = (
     "run", "model", "device_name", "device", "io", "scenario", "streams", "target_rate_per_s", "frontend",
-    "input", "variant", "precision", "tuning", "batch_size",
+    "input", "variant", "precision", "tuning", "version", "batch_size",
 )  # fmt: skip
 #: Never mixed in one table: figures of different ones do not answer the same question.
 APART = ("model", "io", "input", "scenario", "streams", "target_rate_per_s")
@@ -24,11 +24,13 @@ APART = ("model", "io", "input", "scenario", "streams", "target_rate_per_s")
 WORDS = {"framework": "variant", "batch": "batch_size", "gpu": "device_name", "batch_sizes": "batch_size"}
 
 _TEXT = (
-    "run", "model", "device_name", "device", "io", "scenario", "frontend", "input", "variant", "precision", "tuning", "status",
-    "origin",
+    "run", "model", "device_name", "device", "io", "scenario", "frontend", "input", "variant", "precision", "tuning",
+    "version", "status", "origin",
     "weights", "device_uuid", "framework_version", "model_hash",
 )  # fmt: skip
 _NUMBERS = ("batch_size", "streams", "target_rate_per_s", "replicates", "samples")
+#: A column that conditions compare in another form: `version=1.31.1` means cells that were asked for it, and those that had it.
+_EXPRESSIONS = {"version": "coalesce(version, framework_version)"}
 _TERM = re.compile(r"\s*([A-Za-z_0-9]+)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 
 
@@ -44,7 +46,7 @@ class Selection:
 class Pivot:
     """What stands in the rows and in the columns of a table; everything else that differs makes another table."""
 
-    rows: tuple[str, ...] = ("variant", "precision", "tuning")
+    rows: tuple[str, ...] = ("variant", "precision", "tuning", "version")
     column: str = "batch_size"
 
 
@@ -98,13 +100,14 @@ def named_columns(text: str) -> set[str]:
 def _text_condition(
     column: str, operator: str, values: list[str], parameters: list[str | float], database: Database
 ) -> str:
+    expression = _EXPRESSIONS.get(column, f'"{column}"')
     if operator == "~":
         parameters.append(values[0])
-        return f'contains(lower("{column}"), lower(${len(parameters)}))'
+        return f"contains(lower({expression}), lower(${len(parameters)}))"
     if operator not in ("=", "!="):
         raise UserError(f"'{column}' is text: use =, != or ~ with it, not {operator}")
     found = database.query(
-        f'SELECT DISTINCT "{column}" AS value FROM comparison WHERE "{column}" IS NOT NULL ORDER BY 1'
+        f"SELECT DISTINCT {expression} AS value FROM comparison WHERE {expression} IS NOT NULL ORDER BY 1"
     )
     existing = {row["value"] for row in found}
     places = []
@@ -113,7 +116,7 @@ def _text_condition(
             raise unknown(column, value, sorted(existing))
         parameters.append(value)
         places.append(f"${len(parameters)}")
-    inside = f'coalesce("{column}" IN ({", ".join(places)}), false)'
+    inside = f"coalesce({expression} IN ({', '.join(places)}), false)"
     return inside if operator == "=" else f"NOT {inside}"
 
 
@@ -145,7 +148,7 @@ def parse_pivot(text: str | None) -> Pivot:
         if name in APART:
             raise UserError(f"a table never mixes {name}: each {name} has tables of its own")
     if not names:
-        names = [name for name in ("variant", "precision", "tuning", "batch_size") if name != column]
+        names = [name for name in ("variant", "precision", "tuning", "version", "batch_size") if name != column]
     if column in names:
         raise UserError(f"'{column}' cannot be in the rows and in the columns")
     return Pivot(tuple(dict.fromkeys(names)), column)

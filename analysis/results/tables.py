@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database
 from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
+from analysis.results.versions import tell_versions, version_key
 from common.schema import SCENARIOS
 
 #: Sign of a cell that beats the same cell on a newer GPU.
@@ -94,11 +95,13 @@ def describe(name: str, value: Any) -> str:
 
 
 def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
-    """Rows of `comparison`, in a fixed order."""
+    """Rows of `comparison`, in a fixed order; `version` as tables say it (results/versions.py)."""
     order = ", ".join(f'"{name}"' for name in DIMENSIONS)
-    return database.query(
+    rows = database.query(
         f"SELECT * FROM comparison WHERE {selection.condition} ORDER BY {order}", selection.parameters
     )
+    tell_versions(rows)
+    return rows
 
 
 def build(
@@ -113,15 +116,16 @@ def build(
 
     rows: from `load`. Raises UserError for an unknown metric.
     """
-    pivot = _told_apart(pivot or Pivot(), rows)
+    pivot = pivot or Pivot()
     chosen = [metric(name) for name in metrics]
     signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
     newer = {one.name: _figures_by_age(one, rows) for one in chosen}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
-        row_order = _row_order(members, pivot, sort)
+        own = _without_unused(pivot, members)
+        row_order = _row_order(members, own, sort)
         tables.extend(
-            _table(one, group, members, pivot, row_order, newer[one.name], signs)
+            _table(one, group, members, own, row_order, newer[one.name], signs)
             for one in chosen
             if any(
                 row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
@@ -131,11 +135,15 @@ def build(
     return tables
 
 
-def _told_apart(pivot: Pivot, rows: Sequence[Row]) -> Pivot:
-    """The level of tuning has labels of its own only where there is another than `tuned`; a footer tells it where not."""
-    if len(pivot.rows) > 1 and all(row["tuning"] == "tuned" for row in rows):
-        return Pivot(tuple(name for name in pivot.rows if name != "tuning"), pivot.column)
-    return pivot
+def _without_unused(pivot: Pivot, members: Sequence[Row]) -> Pivot:
+    """The pivot without a column of labels that say nothing: all empty, or all `tuned`, which a footer tells."""
+    usual = {"version": ("", None), "tuning": ("tuned",)}
+    used = tuple(
+        name
+        for name in pivot.rows
+        if name not in usual or len(pivot.rows) == 1 or any(row[name] not in usual[name] for row in members)
+    )
+    return replace(pivot, rows=used)
 
 
 def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
@@ -223,7 +231,8 @@ def _table(
     newer: _FiguresByAge,
     signs: Mapping[str, tuple[str, str]],
 ) -> Table:
-    columns = tuple(sorted({row[pivot.column] for row in members}, key=_sortable))
+    by = version_key if pivot.column == "version" else _sortable
+    columns = tuple(sorted({row[pivot.column] for row in members}, key=by))
     scales = _scales(one, members, pivot)
     used: dict[str, str] = {}
     entries: dict[tuple[Key, Any], Entry] = {}
@@ -341,7 +350,9 @@ LEVELS = {
 
 def levels(rows: Sequence[Row]) -> str:
     """Which levels of tuning the rows have, in one sentence."""
-    return f"Tuning: {'; '.join(text for level, text in LEVELS.items() if any(row['tuning'] == level for row in rows))}."
+    return (
+        f"Tuning: {'; '.join(text for level, text in LEVELS.items() if any(row['tuning'] == level for row in rows))}."
+    )
 
 
 def versions(rows: Sequence[Row]) -> list[str]:

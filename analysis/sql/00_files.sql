@@ -15,7 +15,7 @@ SELECT run_in(filename, 3) AS run, split_part(filename, '/', -2) AS cell_key, fi
   end_ns - start_ns AS duration_ns
 FROM read_csv(
   getvariable('sample_paths'), columns = getvariable('sample_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file;
 
 -- device_times: every inference that was timed by the device's own clock too (phase `device`), straight from the files
@@ -24,7 +24,7 @@ SELECT run_in(filename, 3) AS run, split_part(filename, '/', -2) AS cell_key, fi
   end_ns - start_ns AS duration_ns
 FROM read_csv(
   getvariable('device_time_paths'), columns = getvariable('device_time_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file;
 
 -- power: every power reading, straight from the files; boot counts those before reboots in the middle of the run, NULL is the last
@@ -32,7 +32,7 @@ CREATE VIEW power AS
 SELECT run_in(filename, 1) AS run, source.boot, file.* EXCLUDE (filename)
 FROM read_csv(
   getvariable('power_paths'), columns = getvariable('power_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file LEFT JOIN power_source AS source ON source.path = file.filename;
 
 -- the power readings of a table or view with the energy since the meter's first reading, of the best of its power sources
@@ -78,7 +78,7 @@ CREATE VIEW attempts AS
 SELECT run_in(filename, 1) AS run, file.* EXCLUDE (filename)
 FROM read_csv(
   getvariable('attempt_paths'), columns = getvariable('attempt_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '"', escape = '"', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '"', escape = '"', new_line = '\n', filename = true
 ) AS file;
 
 -- images that a row of samples.csv stands for: the server scenario has a row for each query, and a query is one image

@@ -33,7 +33,7 @@ SELECT source.run, source.path, source.boot, file.* EXCLUDE (filename),
     AS faulty
 FROM read_csv(
   getvariable('batch_power_paths'), columns = getvariable('power_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file
 JOIN batch.power_file AS source ON source.path = file.filename;
 

@@ -22,7 +22,8 @@ SELECT
   run.weights_note,
   dev.driver, dev.cuda, dev.compute_capability, dev.memory_bytes AS device_memory_bytes, dev.power_limit_mw,
   dev.power_limit_default_mw, dev.ecc, dev.persistence, dev.mig_mode, dev.pcie_generation, dev.pcie_generation_max,
-  dev.pcie_width, dev.pcie_width_max, dev.sm_clock_default_mhz, dev.sm_clock_max_mhz, dev.processes AS foreign_processes, dev.no_cpu_energy
+  dev.pcie_width, dev.pcie_width_max, dev.sm_clock_default_mhz, dev.sm_clock_max_mhz, dev.processes AS foreign_processes, dev.no_cpu_energy,
+  dev.no_power
 FROM cell_row AS cell
 LEFT JOIN run USING (run)
 LEFT JOIN run_device AS dev ON dev.run = cell.run

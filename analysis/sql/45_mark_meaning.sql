@@ -10,7 +10,7 @@ FROM (VALUES
   ('energy_suspect', 'e', 'the two measurements of energy disagree by more than 5 %, or readings are missing'),
   ('energy_integral', 'i', 'the device has no usable energy counter: energy is the integral of power alone'),
   ('energy_coarse', 'u', 'the energy, gross or net of idle, is uncertain by more than 2 %: late or few readings, power that changed around the window, or a load in step with the sensor'),
-  ('no_power', 'm', 'power was recorded in this run, but not while this cell was measured: no energy'),
+  ('no_power', 'm', 'no power was recorded while this cell was measured: no energy'),
   ('warm', 'w', 'the GPU had not cooled to the temperature that was asked for when the cell began'),
   ('foreign_processes', 'p', 'other processes were on the GPU'),
   ('gaps', 'g', 'more than 5 % of the window passed between inferences'),

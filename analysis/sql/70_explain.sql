@@ -6,12 +6,12 @@ SELECT run_in(filename, 3) AS run, split_part(filename, '/', -2) AS cell_key, fi
   end_ns - start_ns AS duration_ns
 FROM read_csv(
   getvariable('kernel_paths'), columns = getvariable('kernel_columns'),
-  header = true, auto_detect = false, delim = ',', quote = '"', escape = '"', new_line = '\n', filename = true
+  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '"', escape = '"', new_line = '\n', filename = true
 ) AS file;
 
 -- rules of analysis/kernel_classes.csv
 CREATE VIEW kernel_rule AS
-FROM read_csv(getvariable('kernel_class_path'), header = true, auto_detect = false, quote = '"', escape = '"',
+FROM read_csv(getvariable('kernel_class_path'), header = true, auto_detect = false, hive_partitioning = false, quote = '"', escape = '"',
   columns = {'place': 'INTEGER', 'what': 'VARCHAR', 'library': 'VARCHAR', 'pattern': 'VARCHAR', 'class': 'VARCHAR'});
 
 -- class and use of tensor cores of a name: the first rule that matches decides; NULL where none does

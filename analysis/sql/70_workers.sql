@@ -8,7 +8,7 @@ CREATE MACRO student_975(freedom) AS [
 CREATE VIEW worker_spread AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, variant, precision, batch_size, io, scenario, streams,
-    target_rate_per_s, frontend, tuning, input, count(*) AS workers,
+    target_rate_per_s, frontend, tuning, version, input, count(*) AS workers,
     avg(images_per_s) AS images_per_s, stddev_samp(ln(images_per_s)) AS images_per_s_spread,
     CASE WHEN count(median_ms) = count(*) THEN avg(median_ms) END AS median_ms,
     CASE WHEN count(median_ms) = count(*) THEN stddev_samp(ln(median_ms)) END AS median_ms_spread,
@@ -16,7 +16,7 @@ WITH one AS (
     CASE WHEN count(joules_per_image) = count(*) THEN stddev_samp(ln(joules_per_image)) END AS joules_per_image_spread
   FROM results
   WHERE status = 'ok' AND images_per_s > 0 AND coalesce(median_ms, 1) > 0 AND coalesce(joules_per_image, 1) > 0
-  GROUP BY run, model, model_hash, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, input
+  GROUP BY run, model, model_hash, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input
   HAVING count(*) > 1
 )
 SELECT *,

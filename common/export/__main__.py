@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import List, Optional, TextIO
 
-from common import models
+from common import models, pixels
 from common.errors import UserError
 from common.export.progress import Progress, claim_stdout
 
@@ -55,9 +55,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--input-range",
         metavar="LOW,HIGH",
-        default="0,255",
+        default="",
         help="what the ONNX file expects of black and white (default 0,255)",
     )
+    result.add_argument("--mean", metavar="M,...", default="", help="instead: what pictures of 0 to 1 are less")
+    result.add_argument("--std", metavar="S,...", default="", help="and what they are divided by then")
     result.add_argument(
         "--time-limit", metavar="SECONDS", type=float, default=0.0, help="ends by itself after so long (default: never)"
     )
@@ -113,7 +115,11 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
 
         progress = Progress(out, user_onnx.STEPS)
         asked = user_onnx.Asked(
-            user_onnx.input_range(options.input_range), options.shape, options.rebatch, options.inputs, options.name
+            pixels.parse(options.input_range, options.mean, options.std),
+            options.shape,
+            options.rebatch,
+            options.inputs,
+            options.name,
         )
         folder = user_onnx.export(options.onnx, options.out, asked, progress)
     else:

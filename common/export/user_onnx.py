@@ -6,11 +6,12 @@ optimization off, one unit at a time, so that a batch is compared with single ru
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -27,6 +28,7 @@ from common.export.progress import Progress
 from common.export.store import Digest, existing, file_sha256, publish, temporary_folder
 from common.harness.reference import archive
 from common.model_files import ModelFiles, Tensor
+from common.pixels import PixelValues
 
 STEPS = 4
 NOTE = "The model and its weights are the user's own ONNX file."
@@ -44,7 +46,7 @@ _NUMPY = {
 class Asked:
     """What the user asked for beside the file. All of it is kept in model.json, so that another call finds the model."""
 
-    value_range: Tuple[float, float] = (0.0, 255.0)
+    pixels: PixelValues = field(default_factory=PixelValues)
     shape: str = ""
     rebatch: bool = False
     inputs: Optional[Path] = None
@@ -59,17 +61,6 @@ class Asked:
             "rebatch": self.rebatch,
             "inputs_sha256": file_sha256(self.inputs) if self.inputs is not None else "",
         }
-
-
-def input_range(text: str) -> Tuple[float, float]:
-    """ "LOW,HIGH" as two numbers. Raises UserError for anything else."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--input-range takes LOW,HIGH, two numbers like 0,255 or -1,1, not '{text}'") from None
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"--input-range takes LOW,HIGH with LOW below HIGH, not '{text}'")
-    return low, high
 
 
 def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
@@ -102,6 +93,8 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         for unit in work.inputs:
             for name, array in unit.items():
                 digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
+        if asked.pixels.said:  # the same values, but a picture's classes may be claimed
+            digest.text("pixels", json.dumps(asked.pixels.described()))
         title = asked.name or stem(file)
         if existing(out, title, digest.short()):
             return f"{title}-{digest.short()}"
@@ -116,7 +109,7 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
             "source_sha256": file_sha256(file),
             "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
             "asked": asked.described(),
-            "input_range": list(asked.value_range),
+            **asked.pixels.described(),
             "onnx_opset": opset(proto),
             "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
             "onnx_ir_version": proto.ir_version,
@@ -256,7 +249,7 @@ class _Work:
             size = sum(int(np.prod(one.shape)) * 8 for one in network.inputs)
             count = max(1, min(-(-REFERENCE_IMAGES // unit_size), _MOST_BYTES // max(size, 1)))
             candidates = 2 * count if self._is_classifier_of_images() else count
-            self.inputs, words = values.draw(proto, network.inputs, candidates, asked.value_range)
+            self.inputs, words = values.draw(proto, network.inputs, candidates, asked.pixels)
             self.notes += words
         self.outputs = [self._run(unit) for unit in self.inputs]
         if arrays is None and self._is_classifier_of_images():
@@ -324,7 +317,11 @@ class _Work:
 
     def _advice(self) -> str:
         pictured = any(values.image_layout(one) for one in self._network.inputs)
-        return "; give the range that the model expects as --input-range" if pictured else "; give others by --inputs"
+        return (
+            "; give the values that the model expects by --input-range, or --mean and --std"
+            if pictured
+            else "; give others by --inputs"
+        )
 
     def model(self, folder: Path, title: str, digest: str) -> ModelFiles:
         first = self._network.inputs[0]

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 import numpy as np
 
 from common.export.inputs import REFERENCE_SEED, pictures
+from common.pixels import PixelValues
 
 IMAGE_CHANNELS = (3, 1)
 #: what a whole number may be whose use nobody can see
@@ -58,7 +59,7 @@ def image_layout(given: Given) -> str:
 
 
 def draw(
-    proto: Any, inputs: Sequence[Given], units: int, value_range: Tuple[float, float]
+    proto: Any, inputs: Sequence[Given], units: int, pixels: PixelValues
 ) -> Tuple[List[Dict[str, np.ndarray]], List[str]]:
     """Values of `units` units, input -> array each, and what was chosen for each input.
 
@@ -69,7 +70,7 @@ def draw(
     notes: List[str] = []
     states = _states(proto, inputs)
     for given in inputs:
-        drawn, words = _draw(given, inputs, units, value_range, tables, states)
+        drawn, words = _draw(given, inputs, units, pixels, tables, states)
         same = given.batch_axis is None or given.name in states
         for unit in range(units):
             made[unit][given.name] = np.asarray(drawn[0 if same else unit])
@@ -81,7 +82,7 @@ def _draw(
     given: Given,
     inputs: Sequence[Given],
     units: int,
-    value_range: Tuple[float, float],
+    pixels: PixelValues,
     tables: Mapping[str, int],
     states: Set[str],
 ) -> Tuple[np.ndarray, str]:
@@ -93,7 +94,7 @@ def _draw(
     if kind == "text":
         return np.full(shape, "text"), "the word 'text'"
     if image_layout(given):
-        return _pictures(given, units, value_range), f"pictures of {value_range[0]:g} to {value_range[1]:g}"
+        return _pictures(given, units, pixels), f"pictures of {pixels}"
     if given.name in states:
         return np.zeros(shape, given.dtype), "zeros, as a state begins"
     if "mask" in name:
@@ -126,14 +127,13 @@ def _draw(
     ), f"whole numbers from 0 to {_SMALL - 1}: use unknown"
 
 
-def _pictures(given: Given, units: int, value_range: Tuple[float, float]) -> np.ndarray:
+def _pictures(given: Given, units: int, pixels: PixelValues) -> np.ndarray:
     layout = image_layout(given)
     count = units * given.shape[0]
     height, width, channels = given.shape[1:] if layout == "NHWC" else (*given.shape[2:], given.shape[1])
     images = pictures(count, height, width, channels, REFERENCE_SEED)
-    low, high = value_range
-    if value_range != (0.0, 255.0) and np.dtype(given.dtype).kind == "f":
-        images = (low + images * ((high - low) / 255)).astype(np.float32)
+    if np.dtype(given.dtype).kind == "f":
+        images = pixels.of(images).astype(np.float32)
     images = images if layout == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return images.astype(given.dtype).reshape(units, *given.shape)
 

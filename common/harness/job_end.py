@@ -91,17 +91,19 @@ def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd) -> List[
     return [_write(run_dir, job, cell, model, started.get(cell.key, ""), *end.reason()) for cell in lost]
 
 
-def write_all_left(run_dir: Path, job: Job, model: ModelFiles, message: str, not_begun: str = "") -> List[Lost]:
+def write_all_left(
+    run_dir: Path, job: Job, model: ModelFiles, message: str, not_begun: str = "", status: str = "crashed"
+) -> List[Lost]:
     """A row for each cell that has none: whatever ran the job will not go on. Raises CannotWrite.
 
-    message: why. not_begun: the same for a cell that had not begun, where that is another sentence.
+    message: why. not_begun: the same for a cell that had not begun, where that is another sentence. status: of the rows.
     """
     started = dict(started_cells(run_dir))
     lost = []
     for cell in job.cells:
         if not cell_folder.exists(run_dir, cell.key):
             words = message if cell.key in started else not_begun or message
-            lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), "crashed", words))
+            lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), status, words))
     return lost
 
 

@@ -10,14 +10,10 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
+from common.host.frameworks.environments import of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
 from common.host.runs.run import WRITTEN_BY_OTHERS, locked
 from common.host.runs.untrusted import remove_folder
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-
 
 #: Where earlier versions kept what only the host reads, in a folder that containers write.
 _OLD = ("cache/analysis", "cache/unsealed")
@@ -54,9 +50,10 @@ def clean(
     environments: bool,
     yes: bool,
     images: bool = False,
+    versions: bool = False,
 ) -> None:
     """Removes leftovers always, the rest as named. Raises UserError when results would go and nobody can be asked."""
-    _clean_engine(console, images=images)
+    _clean_engine(console, images=images, versions=versions)
     doomed = leftovers(data)
     if models:
         doomed.append(data.models)
@@ -64,6 +61,8 @@ def clean(
         doomed += [data.cache, data.framework_caches, data.host_cache]
     if environments:
         doomed.append(ENVIRONMENTS)
+    elif versions:
+        doomed += of_versions()
     if results:
         runs = len(list(data.results.glob("*/run.json")))
         if not yes:
@@ -76,7 +75,7 @@ def clean(
     for path in doomed:
         if not path.exists():
             continue
-        freed += _size(path) if path.is_dir() else path.stat().st_size
+        freed += size_of(path) if path.is_dir() else path.stat().st_size
         if path.is_dir():
             remove_folder(path)
         else:
@@ -85,7 +84,7 @@ def clean(
     console.print(f"{freed / 2**20:,.1f} MiB freed", highlight=False)
 
 
-def _clean_engine(console: Console, *, images: bool) -> None:
+def _clean_engine(console: Console, *, images: bool, versions: bool) -> None:
     """Containers, volumes and, if asked, images that carry framewatt's label. Without an engine only --images is an error."""
     from common.host.runners.containers import engine, leftovers
 
@@ -95,7 +94,7 @@ def _clean_engine(console: Console, *, images: bool) -> None:
         if images:
             raise
         return
-    removed, left = leftovers.remove_all(client, images=images)
+    removed, left = leftovers.remove_all(client, images=images, versions=versions)
     for what in removed:
         console.print(escape(f"removed {what}"), highlight=False, soft_wrap=True)
     for what in left:

@@ -19,21 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from common import models
+from common import models, pixels
 from common.errors import UserError, unknown
 from common.export import forms
 from common.harness.job_end import ended_by
+from common.harness.rows import one_line
+from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
-from common.model_files import DESCRIPTION, ModelFiles
+from common.model_files import DESCRIPTION, ModelFiles, is_within
+from common.pixels import PixelValues
 
 #: (step, steps, what is being done)
 OnStep = Callable[[int, int, str], None]
-DEFAULT_RANGE = (0.0, 255.0)
 #: variable that sets how long an export may take, in s, and its default
 EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 #: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s
 EXPORT_LIMIT_SLACK = 30.0
+#: an export has a dozen
+_MOST_STEPS = 1000
+#: bytes of a model's description; the exporter's have some thousand
+_MOST_DESCRIPTION_BYTES = 16 * 2**20
 #: `auto` prefers them in this order among models that exist
 _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded": ("seeded",), "user": ("user",)}
 
@@ -42,14 +48,16 @@ _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded":
 class Asked:
     """What the user asked for of a model's export, beside its name; the defaults are a registered model's.
 
-    shape, rebatch, inputs: see `invoke bench --help`; for ONNX files alone.
+    shape, rebatch, inputs, input_range, mean, std: as typed, see `invoke bench --help`; for ONNX files alone.
     """
 
     weights: str = "auto"
-    input_range: tuple[float, float] = DEFAULT_RANGE
     shape: str = ""
     rebatch: bool = False
     inputs: Path | None = None
+    input_range: str = ""
+    mean: str = ""
+    std: str = ""
 
     def described(self) -> dict[str, object]:
         """As the exporter keeps it in model.json."""
@@ -95,6 +103,12 @@ class ModelOptions(Protocol):
     def input_range(self) -> str: ...
 
     @property
+    def mean(self) -> str: ...
+
+    @property
+    def std(self) -> str: ...
+
+    @property
     def shape(self) -> str: ...
 
     @property
@@ -108,19 +122,11 @@ def asked_of(options: ModelOptions) -> Asked:
     """What the options ask for of the model's export. Raises UserError for a range that is none or weights that do not exist."""
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
-    values = DEFAULT_RANGE
-    if options.input_range:
-        try:
-            low, high = (float(part) for part in options.input_range.split(","))
-        except ValueError:
-            low, high = 0.0, 0.0
-        if not (-1e38 < low < high < 1e38):
-            raise UserError(
-                f"--input-range takes LOW,HIGH, two numbers like 0,255 or -1,1, not '{options.input_range}'"
-            )
-        values = (low, high)
+    pixels.parse(options.input_range, options.mean, options.std)
     inputs = Path(options.inputs).expanduser() if options.inputs else None
-    return Asked(options.weights, values, options.shape, options.rebatch, inputs)
+    return Asked(
+        options.weights, options.shape, options.rebatch, inputs, options.input_range, options.mean, options.std
+    )
 
 
 def stem(file: Path) -> str:
@@ -153,15 +159,25 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
         digest = digest or _sha256(file)
-        beside = extra.get("source_files", {})
         if (
             extra.get("source_sha256") == digest
-            and tuple(extra.get("input_range", ())) == asked.input_range
+            and PixelValues.of_description(extra) == pixels.parse(asked.input_range, asked.mean, asked.std)
             and extra.get("asked") == asked.described()
-            and all((file.parent / one).is_file() and _sha256(file.parent / one) == sha for one, sha in beside.items())
+            and _are_beside(file, extra.get("source_files", {}))
         ):
             return model
     return None
+
+
+def _are_beside(file: Path, sums: object) -> bool:
+    """Whether the files that a description names, relative path -> SHA-256, lie beside the ONNX file as they did."""
+    if not isinstance(sums, dict):
+        return False
+    places = {file.parent / one: digest for one, digest in sums.items() if is_within(one)}
+    return len(places) == len(sums) and all(
+        regular_files.kind_of(place) is None and place.is_file() and _sha256(place) == digest
+        for place, digest in places.items()
+    )
 
 
 def ensure_model(
@@ -218,10 +234,11 @@ def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> 
 def check(wanted: Source, asked: Asked) -> None:
     """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
     if wanted.onnx is None:
-        for option, given in (("--shape", asked.shape), ("--rebatch", asked.rebatch), ("--inputs", asked.inputs)):
-            if given:
+        for option in ("shape", "rebatch", "inputs", "input_range", "mean", "std"):
+            if getattr(asked, option):
                 raise UserError(
-                    f"{option} is for ONNX files; {wanted.name} is a registered model, whose shapes are known"
+                    f"--{option.replace('_', '-')} is for ONNX files; {wanted.name} is a registered model, whose shapes "
+                    "and values are known"
                 )
     if asked.inputs is not None and not asked.inputs.is_file():
         raise UserError(f"the file of inputs {asked.inputs} does not exist")
@@ -232,9 +249,10 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.onnx is None:
         return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights]
+    arguments = ["common.export", "--onnx", str(wanted.onnx), *always]
     # with "=": a LOW below zero would be taken for an option
-    values = ",".join(f"{value:g}" for value in asked.input_range)
-    arguments = ["common.export", "--onnx", str(wanted.onnx), *always, f"--input-range={values}"]
+    given = (("input-range", asked.input_range), ("mean", asked.mean), ("std", asked.std))
+    arguments += [f"--{option}={value}" for option, value in given if value]
     arguments.append(f"--name={wanted.name}")
     if asked.shape:
         arguments.append(f"--shape={asked.shape}")
@@ -248,7 +266,8 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
 def files_beside(file: Path) -> list[Path]:
     """Files in the ONNX file's folder that it names as holders of its weights."""
     content = file.read_bytes() if file.stat().st_size < 2**31 else b""
-    others = [one for one in file.parent.iterdir() if one != file and one.is_file()]
+    # a link's target would be bound into the exporter's container in its place
+    others = [one for one in file.parent.iterdir() if one != file and one.is_file() and not one.is_symlink()]
     return [one for one in others if os.fsencode(one.name) in content]
 
 
@@ -275,13 +294,15 @@ def read_progress(lines: Iterable[str], on_step: OnStep) -> str | None:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # not the exporter's: a container's entry point may print too
         if not isinstance(event, dict):
             continue
-        if "step" in event:
-            on_step(event["step"], event["steps"], event["name"])
-        folder = event.get("folder", folder)
+        step, steps, name = (event.get(field) for field in ("step", "steps", "name"))
+        if isinstance(step, int) and isinstance(steps, int) and isinstance(name, str):
+            on_step(min(max(step, 0), _MOST_STEPS), min(max(steps, 0), _MOST_STEPS), one_line(name))
+        if isinstance(event.get("folder"), str):
+            folder = event["folder"]
     return folder
 
 
@@ -326,7 +347,7 @@ def _run(command: list[str], environment: dict[str, str], name: str, on_step: On
 
 
 def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
-    folders = [folder for folder in models_dir.glob("[!.]*") if (folder / DESCRIPTION).is_file()]
+    folders = [folder for folder in models_dir.glob("[!.]*") if _is_description(folder / DESCRIPTION)]
     for folder in sorted(folders, key=lambda folder: (folder / DESCRIPTION).stat().st_mtime_ns, reverse=True):
         try:
             model = ModelFiles.read(folder)
@@ -334,6 +355,14 @@ def _newest_first(models_dir: Path) -> Iterator[ModelFiles]:
             continue  # somebody else's folder, or an older format: exported anew
         if not model.lacking():  # else the exporter completes it
             yield model
+
+
+def _is_description(path: Path) -> bool:
+    """Whether it is a file at all, and not too large to be one: no link, FIFO or device is ever opened."""
+    try:
+        return regular_files.kind_of(path) is None and os.lstat(path).st_size <= _MOST_DESCRIPTION_BYTES
+    except OSError:
+        return False
 
 
 def _sha256(file: Path) -> str:

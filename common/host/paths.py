@@ -53,7 +53,7 @@ class DataFolder:
 
     @property
     def cache(self) -> Path:
-        """Of the frameworks: engines, compiled graphs. Written by containers, never read by the host."""
+        """Where versions before November 2026 kept all caches; `invoke clean --cache` removes it."""
         return self.root / "cache"
 
     @property

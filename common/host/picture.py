@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common.errors import UserError
 from common.host import regular_files
 from common.model_files import DESCRIPTION, ModelFiles
+from common.pixels import PixelValues
 
 FETCH_TIMEOUT_S = 15.0
 MAX_BYTES = 32 * 1024 * 1024
@@ -35,8 +37,7 @@ def prepare(image: str, model: ModelFiles, npy: Path) -> None:
     height, width, channels = _dimensions(model)
     pixels = _decode(image, content, "RGB" if channels == 3 else "L", (width, height))
     array = np.asarray(pixels, np.float32).reshape(1, height, width, channels)
-    low, high = _input_range(model)
-    array = low + array * ((high - low) / 255)
+    array = PixelValues.of_description(_description(model)).of(array)
     if model.layout == "NCHW":
         array = array.transpose(0, 3, 1, 2)
     np.save(npy, np.ascontiguousarray(array, np.float32))
@@ -64,9 +65,22 @@ def _dimensions(model: ModelFiles) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _input_range(model: ModelFiles) -> tuple[float, float]:
-    low, high = json.loads((model.root / DESCRIPTION).read_text()).get("input_range", (0.0, 255.0))
-    return float(low), float(high)
+def why_no_classes(model: ModelFiles) -> str | None:
+    """Why a picture's classes are not claimed: nobody said what values the model expects of it; None where that is known."""
+    if (
+        model.inputs[0].dtype == "uint8"
+        or PixelValues.of_description({"weights": model.weights, **_description(model)}).said
+    ):
+        return None
+    return (
+        f"the picture's classes are not shown: nobody said what values {model.name} expects of it. Give --input-range "
+        "LOW,HIGH (such as 0,1 or -1,1), or --mean and --std (such as 0.485,0.456,0.406 and 0.229,0.224,0.225)"
+    )
+
+
+def _description(model: ModelFiles) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((model.root / DESCRIPTION).read_text())
+    return found
 
 
 def _read(name: str) -> bytes:

@@ -63,6 +63,7 @@ class RunBuilder:
         cell = Cell(
             "ResNet50", variant, precision, batch_size, io=io, replicate=replicate, device=self.device,
             scenario=columns.pop("scenario", "single-stream"), frontend=columns.pop("frontend", "script"),
+            version=columns.pop("version", None),
         )  # fmt: skip
         samples, at = [], self.now_ns
         for i, duration in enumerate(durations_ns):

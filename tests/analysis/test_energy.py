@@ -143,7 +143,7 @@ def test_readings_that_end_early_leave_energy_unknown(build: Any, opened: Any) -
     (mark,) = database.query("FROM marks")
     assert (mark["mark"], mark["why"]) == ("no_power", "gpu: readings end 2.0 s into the window of 5.0 s")
     (table,) = tables.build(database, tables.load(database, Selection()), ["throughput"])
-    assert any(footer.startswith("m  power was recorded in this run, but not while") for footer in table.footers)
+    assert any(footer.startswith("m  no power was recorded while") for footer in table.footers)
 
 
 def test_a_cell_after_the_sidecars_death_is_marked_and_the_one_before_is_not(build: Any, opened: Any) -> None:

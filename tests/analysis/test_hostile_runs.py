@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -426,3 +427,35 @@ def test_hostile_text_in_every_output(build: Any, tmp_path: Path) -> None:
             with path.open(newline="", encoding="utf-8") as rows:
                 for row in csv.reader(rows):
                     assert not any(field.startswith(("=", "+", "@", "\t")) for field in row)
+
+
+def test_nothing_in_a_path_is_a_column(build: Any, tmp_path: Path) -> None:
+    """DuckDB takes `name=value/` in a path for a column of all files below it, unless told otherwise."""
+    columns = ("run=x", "variant=torch", "start_ns=5", "end_ns=7", "power_mw=9", "t_ns=1", "cell_key=k", "batch_size=1")
+    run = build("good")
+    run.cell("onnxrt", 8, durations_ns=[10 * MS] * 30, idle_ns=10**9)
+    run.power([{"t_ns": 1000 * 10**9 + i * 10**8, "domain": "gpu", "power_mw": 100} for i in range(20)])
+    place = tmp_path.joinpath(*columns)
+    shutil.copytree(run.folder, place / "good")
+
+    def seen(folder: Path, cache: Path | None) -> list[Any]:
+        with open_runs([folder], cache) as database:
+            assert database.problems == []
+            (key,) = (row["cell_key"] for row in database.query("FROM cells"))
+            views = ("comparison", "samples", "power", "energy", "conditions")
+            rows = [database.execute(f"FROM {view} ORDER BY ALL").fetchall() for view in views]
+            return [*rows, *(list(times) for times in database.samples("good", key))]
+
+    was = seen(run.folder, None)
+    assert seen(place / "good", None) == was
+    for path in (place, *place.rglob("*")):
+        os.utime(path, (1, 1))
+    for _ in range(2):  # into a cache in such a place, and from it
+        assert seen(place / "good", place / "cache") == was
+
+
+def test_every_statement_that_reads_files_says_so() -> None:
+    analysis = Path(reading.__file__).parents[1]
+    texts = [path.read_text() for path in (*analysis.rglob("*.sql"), *(analysis / "database").glob("*.py"))]
+    calls = [text[found.start() :][:400] for text in texts for found in re.finditer(r"read_(csv|parquet)\(", text)]
+    assert len(calls) >= 9 and all("hive_partitioning = false" in call for call in calls)

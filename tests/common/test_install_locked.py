@@ -140,3 +140,34 @@ def test_a_comment_changes_no_digest_and_a_requirement_does(tmp_path: Path) -> N
     more.write_text("second\n")
     file.write_text("# lock: python=3.9\nfirst==1.0\n-r more.txt\n")
     assert install_locked.digest_of(file) != before
+
+
+def test_a_pin_replaces_the_version_of_one_package_and_says_that_nothing_is_checked(place: Place) -> None:
+    place.file.write_text("# a comment\nfirst[extra]==1.0 ; python_version > '3'\nsecond==1.0\n")
+    place.lock(first=wheel(place.wheels, "first"), second=wheel(place.wheels, "second"))
+    wheel(place.wheels, "first", "2.0")
+    done = place.install("--pin=First==2.0")
+    assert done.returncode == 0, done.stderr
+    assert "First==2.0 in place of the lock's: packages are not checked" in done.stdout
+    assert (place.target / "first.py").read_text().startswith("version = '2.0'")
+    assert place.installed() == {"first", "second"}
+
+
+@pytest.mark.parametrize("pin", ["--pin=", "--pin=other==2.0"])
+def test_a_file_that_does_not_ask_for_the_package_is_installed_by_its_lock(place: Place, pin: str) -> None:
+    place.file.write_text("first==1.0\n")
+    place.lock(first="0" * 64)
+    wheel(place.wheels, "first")
+    done = place.install(pin)
+    assert done.returncode != 0
+    assert "hash" in (done.stdout + done.stderr).lower()
+
+
+def test_a_pinned_text_keeps_extras_and_markers(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("onnxruntime-gpu[cuda,cudnn]==1.31.1\nnumpy>=1.24\nx==1; python_version < '3.12'\n")
+    assert install_locked.pinned_text(file, "onnxruntime_gpu==1.30.0") == (
+        "onnxruntime-gpu[cuda,cudnn]==1.30.0\nnumpy>=1.24\nx==1; python_version < '3.12'\n"
+    )
+    assert install_locked.pinned_text(file, "x==2").endswith("x==2; python_version < '3.12'\n")
+    assert install_locked.pinned_text(file, "y==2") == ""

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from common.host.bench.command import Outcome, bench
+from common.host.bench.command import bench
+from common.host.bench.execution import Outcome
 from common.host.paths import ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runners.containers import engine, images

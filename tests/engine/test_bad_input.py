@@ -43,7 +43,7 @@ AS_NOBODY = """
 import importlib, os, sys, urllib3.connection
 sys.path.insert(0, sys.argv[1])
 import tasks
-for name in ("bench", "containers.runner", "containers.limits", "local_runner"):
+for name in ("bench.command", "runners.containers.runner", "runners.containers.limits", "runners.local"):
     importlib.import_module("common.host." + name)
 os.setgroups([])
 os.setgid(65534)

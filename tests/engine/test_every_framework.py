@@ -26,7 +26,7 @@ from common.host.runners.containers.images import tag_of
 from common.model_files import ModelFiles
 from tests.engine.conftest import PREFIX, Bench, build, rows, running, wait_for
 
-pytestmark = [pytest.mark.every_image, pytest.mark.framework, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.every_image, pytest.mark.framework, pytest.mark.timeout(900, func_only=True)]
 
 #: what compose measures on a CPU; torchcompile needs a compiler, which these images do not have
 VARIANTS: dict[str, Variant] = {

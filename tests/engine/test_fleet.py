@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from common.host.bench.command import request_of
 from common.host.devices import the_cpu
 from common.host.fleet.head.collect import Receiving
 from common.host.fleet.worker.code_digest import code_digest
@@ -19,6 +18,7 @@ from common.host.fleet.worker.on_host import on_host, stop_agents
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT
 from common.host.plan.jobs import make_plan, planned_keys
+from common.host.plan.request import request_of
 from common.host.plan.subset import work_key
 from tests.engine.conftest import Bench, by_batch, containers, running, wait_for
 

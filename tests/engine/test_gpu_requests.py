@@ -14,12 +14,14 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.bench.command import open_run, run_all, settings_of
+from common.host.bench.execution import run_all
+from common.host.bench.opening import open_run
 from common.host.devices import Device
 from common.host.frameworks.registry import Variant, load_images
 from common.host.models import Asked
 from common.host.paths import IMAGES
-from common.host.plan.jobs import Request, make_plan
+from common.host.plan.jobs import make_plan
+from common.host.plan.request import Request, settings_of
 from common.host.runners.base import Context
 from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
@@ -151,7 +153,7 @@ def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(run_bench: Bench, clie
             assert sidecar.state.recording
             power = context.run.folder / "power-gpu0.csv"
             client.containers.get(f"framewatt-{context.run.name}-sidecar-gpu0").kill()
-            assert readings(power)
+            assert sidecar.take() == "" and readings(power)
         assert context.run.description["sidecar"]["gpu0"] == {"event": "lost"}
         context.run.save()
         assert json.loads((context.run.folder / "run.json").read_text())["sidecar"]["gpu0"]["event"] == "lost"
@@ -164,12 +166,13 @@ def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: Any, fak
         with runner.sidecar(context, GPUS[0]) as sidecar:
             assert sidecar.revive() == ""
             client.containers.get(name).kill()
+            assert sidecar.take() == ""
             before = power.read_bytes()
             assert "gpu0 ended with exit code 137" in (said := sidecar.revive()) and "is started again" in said
             assert power.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
             client.containers.get(name).remove(force=True)
             assert "was removed" in sidecar.revive()
-            wait_for(lambda: len(power.read_bytes()) > len(before) + 1000)
+            wait_for(lambda: sidecar.take() == "" and len(power.read_bytes()) > len(before) + 1000)
         facts = context.run.description["sidecar"]["gpu0"]
         assert (facts["event"], len(facts["deaths"])) == ("done", 2)
         assert {row["uuid"] for row in readings(power) if row["domain"] == "gpu"} == {GPUS[0].uuid}

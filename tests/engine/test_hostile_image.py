@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common.errors import UserError
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from tests.engine.conftest import PREFIX, Bench, rows
@@ -96,9 +97,14 @@ def test_bench_refuses_what_a_hostile_image_left_and_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAMEWATT_IMAGES", PREFIX)
         before = run_bench(batch_sizes="1")
-    (run_bench.data.cache / "analysis").mkdir(parents=True)
-    (run_bench.data.cache / "analysis" / "index.json").write_text("the host's")
-    kept = [before.run.folder, run_bench.data.models, run_bench.data.cache, run_bench.data.framework_caches / PREFIX]
+    (run_bench.data.host_cache / "analysis").mkdir(parents=True)
+    (run_bench.data.host_cache / "analysis" / "index.json").write_text("the host's")
+    kept = [
+        before.run.folder,
+        run_bench.data.models,
+        run_bench.data.host_cache,
+        run_bench.data.framework_caches / PREFIX,
+    ]
     was = [everything(folder) for folder in kept]
     said_before = len(run_bench.said.getvalue())
 
@@ -199,3 +205,40 @@ def test_compose_refuses_the_same_and_goes_on(
     assert all("done" not in words for words in tried.values()), tried
     assert not any(path.is_symlink() for path in run.rglob("*"))
     shutil.rmtree(data / "compose")
+
+
+@pytest.fixture
+def evil_exporter(client: Any, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    context = tmp_path / "context"
+    context.mkdir()
+    text = (Path(__file__).parent / "hostile" / "evil_export.py").read_text()
+    (context / "evil_export.py").write_text(text.replace("@VICTIM@", str(victim)))
+    (context / "Dockerfile").write_text(
+        f"FROM {PREFIX}/onnxrt:cpu\nCOPY evil_export.py /opt/framewatt/common/export/__main__.py\n"
+    )
+    client.images.build(path=str(context), tag=f"{EVIL}-export/onnxrt:cpu", rm=True)
+    client.images.get(f"{PREFIX}/sidecar:cpu").tag(f"{EVIL}-export/sidecar", "cpu")
+    monkeypatch.setenv("FRAMEWATT_IMAGES", f"{EVIL}-export")
+    yield
+    for name in ("onnxrt:cpu", "sidecar:cpu"):
+        client.images.remove(f"{EVIL}-export/{name}")
+
+
+def test_an_exporter_sees_no_other_model_and_leaves_none_that_does_not_hold(
+    run_bench: Bench, victim: Path, evil_exporter: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "evil.onnx").write_bytes(b"weights.bin secret.bin")
+    (folder / "weights.bin").write_text("weights")
+    (folder / "secret.bin").symlink_to(victim)  # what it leads to would be bound in its place
+    models = run_bench.data.models
+    (models / "other").mkdir(parents=True)
+    (models / "other" / "model.json").write_text("{}")
+    was = everything(models)
+    with pytest.raises(UserError, match=r"what the export of evil-0+ left is refused: model.json is a link"):
+        run_bench(model=str(folder / "evil.onnx"))
+    assert everything(models) == was and [path.name for path in models.iterdir()] == ["other"]
+    assert victim.read_text() == "as it was" and list(victim.parent.iterdir()) == [victim]
+    said = run_bench.said.getvalue()
+    assert 'SEES [".keras"]' in said and 'SEES ["evil.onnx", "weights.bin"]' in said and "\x1b" not in said

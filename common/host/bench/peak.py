@@ -24,13 +24,15 @@ from rich.table import Table
 
 from common.cell import Cell
 from common.errors import UserError
-from common.host.bench.command import SERVER_BATCH_SIZES, measure_idle_without_context, opened
+from common.host.bench.execution import measure_idle_without_context
+from common.host.bench.opening import opened
 from common.host.bench.peak_search import Search, judge, queries_needed
 from common.host.cli import parsing as opt
 from common.host.cli.progress import CellProgress
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.options import Options
+from common.host.plan.request import SERVER_BATCH_SIZES
 from common.host.runners.base import Context, Runner
 from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after

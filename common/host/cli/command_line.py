@@ -13,9 +13,12 @@ from typing import Any
 from common.errors import UserError
 from common.text import visible
 
-DEBUG_HELP = "print Python's traceback when something goes wrong; default: one line"
+DEBUG_HELP = "print Python's traceback when something fails; default: one line"
 
 Body = Callable[..., Any]
+
+#: names of the options that stand on this process's command line, whatever their values (program.py fills it)
+typed: set[str] = set()
 
 
 def for_people(body: Body) -> Body:
@@ -56,6 +59,11 @@ def _chosen(options: type, only: Collection[str], leave_out: Collection[str]) ->
     ]
 
 
+def typed_options(options: type) -> set[str]:
+    """Those fields of the dataclass that were typed, be it with the value that they have by default."""
+    return {field.name for field in _chosen(options, (), ()) if field.name in typed}
+
+
 def help_of(
     options: type, *, only: Collection[str] = (), leave_out: Collection[str] = (), **more: str
 ) -> dict[str, str]:
@@ -88,6 +96,10 @@ def takes(
             return body(context, given)
 
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        chosen = _chosen(options, only, leave_out)
+        wrapper.option_groups = {  # type: ignore[attr-defined]
+            field.name.replace("_", "-"): field.metadata["group"] for field in chosen
+        }
         return wrapper
 
     return decorate

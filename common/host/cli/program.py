@@ -1,4 +1,5 @@
-"""The real `invoke`, with what its command line lacks: tasks that take several names or are two words, and exit code 2 for a typo.
+"""The real `invoke`, with what its command line lacks: tasks that take several names or are two words, exit code 2 for a typo,
+and help by subject.
 
 `invoke analyze RUN RUN` cannot be said to invoke itself: a positional argument of a task is exactly one word. Here the
 bare words after a task that has a `--run` option become `--run=WORD`, which invoke understands; where such a task has
@@ -21,7 +22,10 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.program import Program
+from invoke.util import helpline
 
+from common.host.cli.command_line import typed
+from common.host.cli.help_page import task_list, task_page
 from common.host.paths import ROOT
 
 #: the option that takes the bare words of a task
@@ -115,6 +119,18 @@ class FramewattProgram(Program):
             super().parse_tasks()
         except ParseError as error:
             raise Exit(f"error: {_explain(error, contexts)}", code=2) from error
+        given = (argument for context in self.tasks for argument in context.args.values() if argument.got_value)
+        typed.update(str(argument.name) for argument in given)
+
+    def print_help(self) -> None:
+        self.load_collection()  # a bare --help comes before it
+        self.list_tasks()
+
+    def print_task_help(self, name: str) -> None:
+        print(task_page(name, self.collection[name], self.parser.contexts[name].args.values()))
+
+    def list_tasks(self) -> None:
+        print(task_list({name: helpline(task) or "" for name, task in self.collection.tasks.items()}))
 
     def _join_names(self, contexts: Collection[str]) -> None:
         """Also `invoke --help fleet sweep`, of which invoke has taken the first word for its own."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.errors import UserError
-from common.host.bench.command import STUDY_BATCH_SIZES
 from common.host.compose.rendezvous import OPTIONS
 from common.host.frameworks.registry import Image, Variant, all_variants, default_argument, forms_of, load_images
 from common.host.paths import IMAGES, ROOT
+from common.host.plan.request import STUDY_BATCH_SIZES
 from common.host.runners.containers import bases
 from common.host.runners.containers.images import SUPPORT
 from common.schema import PRECISIONS

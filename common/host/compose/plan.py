@@ -9,25 +9,27 @@ from typing import Any
 
 from common.errors import UserError
 from common.host import models
-from common.host.bench.command import (
-    QUICK_BATCH_SIZES,
-    STUDY_BATCH_SIZES,
-    open_run,
-    precisions_for,
-    settings_of,
-    tunings_for,
-    variants_for,
-    workers_of,
-)
+from common.host.bench.opening import open_run
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
 from common.host.compose.rendezvous import Meeting, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan.jobs import PlannedJob, Request, make_plan
+from common.host.plan.jobs import PlannedJob, make_plan
 from common.host.plan.options import Options
+from common.host.plan.request import (
+    QUICK_BATCH_SIZES,
+    STUDY_BATCH_SIZES,
+    Request,
+    precisions_for,
+    settings_of,
+    tunings_for,
+    variants_for,
+    workers_of,
+)
 from common.host.runners.containers.images import tag_of
+from common.host.runners.exported import take_model
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.job import Job
@@ -128,12 +130,26 @@ def write_job(
         job.write(folder / f"{planned.name}.json")
 
 
+def take_exported(meeting: Meeting, data: DataFolder, name: str, there: ModelFiles | None) -> None:
+    """Takes over what the export, which has ended, made of the model of that name. there: the one of before.
+
+    Raises UserError for what is no model.
+    """
+    if meeting.model_exists.exists():
+        return
+    for path in sorted(meeting.models.glob(f"{name}-*")):
+        before = there if there is not None and there.root.name == path.name else None
+        take_model(meeting.models, path.name, data.models, before)
+
+
 def plan(flavour: str, meeting: Meeting) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
-    model = models.existing_model(models.source(options.model), data.models, models.asked_of(options))
+    wanted, asked = models.source(options.model), models.asked_of(options)
+    take_exported(meeting, data, wanted.name, models.existing_model(wanted, data.models, asked))
+    model = models.existing_model(wanted, data.models, asked)
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)

@@ -17,6 +17,7 @@ from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.containers.images import prefix
 from common.host.runners.containers.ownership import give
+from common.host.runners.exported import DOWNLOADS, copy_model
 from common.host.runners.power_intake import PowerIntake
 from common.host.runners.staging import take_over
 from common.host.runs.run import Run, read_run
@@ -39,6 +40,8 @@ def prepare(flavour: str, meeting: Meeting) -> int:
         found = models.existing_model(wanted, data.models, models.asked_of(options))
         if found is not None and not models.forms_by_image(found, forms_for(flavour)):
             meeting.model_exists.touch()
+        elif found is not None:
+            copy_model(found, meeting.models)  # it gets the forms that it lacks
         give_all(data.root, int(os.environ.get("FRAMEWATT_UID", "1000")), int(os.environ.get("FRAMEWATT_GID", "1000")))
     except OSError as error:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
@@ -90,10 +93,13 @@ def make_folders(meeting: Meeting, data: DataFolder) -> None:
     for image in images:
         data.framework_cache(image.name, prefix()).mkdir(parents=True, exist_ok=True)
     meeting.run.unlink(missing_ok=True)
-    for folder in (meeting.board, meeting.services, meeting.sidecar):
+    exported = [path for path in meeting.models.glob("*") if path.name != DOWNLOADS]
+    for folder in (meeting.board, meeting.services, meeting.sidecar, *exported):
         give(folder, os.getuid(), os.getgid())  # a folder of somebody else's may let nobody else remove what is in it
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
         remove_folder(folder)
-    for folder in (meeting.jobs, meeting.turns, meeting.sidecar):
+    for folder in (meeting.jobs, meeting.turns, meeting.sidecar, meeting.models):
         folder.mkdir(parents=True, exist_ok=True)
     for variant in all_variants(images):
         (meeting.services / variant).mkdir(parents=True, exist_ok=True)

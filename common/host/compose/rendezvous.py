@@ -2,7 +2,8 @@
 
 The folder as a whole is seen by the sweep's own services alone (prepare, plan, analyze). Of it a framework's service sees
 `board/`, read-only, `services/<variant>/`, which it alone writes, and `sidecar/`, read-only; the sidecar sees `board/` and
-writes `sidecar/`. What these write is read as under `invoke bench` (common/host/runners/staging.py, power_intake.py).
+writes `sidecar/`; the export writes `models/`. What these write is read as under `invoke bench`
+(common/host/runners/staging.py, power_intake.py, exported.py).
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class Meeting:
     def services(self) -> Path:
         """A folder for each variant, which its service alone writes."""
         return self.folder / "services"
+
+    @property
+    def models(self) -> Path:
+        """The folder that the export writes, in which it sees no model but one that shall get more forms."""
+        return self.folder / "models"
 
     @property
     def sidecar(self) -> Path:

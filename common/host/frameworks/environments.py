@@ -4,7 +4,8 @@
 declared dependencies would replace half the environment stand in `requirements-nodeps.txt` (both flavours) and are
 installed with `--no-deps` afterwards; the Dockerfiles do the same. Each file has a lock with hashes beside it, see
 common/install_locked.py. What `--frontend notebook` needs is added when it is
-first asked for, and replaces nothing that an environment holds.
+first asked for, and replaces nothing that an environment holds. `.envs/<image>-cpu@<package>-<version>` is one that
+`--version` asked for: the same with another version of the framework.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.host.children import Guarded, guarded
+from common.host.frameworks.versions import Pin
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
+from common.install_locked import PIN
 
 STAMP = ".framewatt-requirements"
 #: where the checkout's owner makes them
@@ -31,6 +34,8 @@ NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
 #: checks what it installs against hashes; the Dockerfiles use it too
 INSTALL = ROOT / "common/install_locked.py"
+#: between the name of an image's environment and the version that it has in place of the lock's
+OF_VERSION = "@"
 #: environments made at the same time: one downloads while the other unpacks
 SIDE_BY_SIDE = 2
 
@@ -52,8 +57,8 @@ def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
     return files
 
 
-def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+def _wanted_stamp(files: list[tuple[Path, list[str]]], pin: Pin | None = None) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]}{pin.requirement if pin else ''}".encode())
     for file, _ in files:
         digest.update(file.read_bytes())
         if file.with_suffix(".lock").is_file():
@@ -61,16 +66,27 @@ def _wanted_stamp(files: list[tuple[Path, list[str]]]) -> str:
     return digest.hexdigest()
 
 
-def folder_of(image: str, flavour: str) -> Path:
+def folder_of(image: str, flavour: str, pin: Pin | None = None) -> Path:
     """Of a checkout that may only be read, the owner's where that is current."""
-    name = f"{image}-{flavour}"
+    name = f"{image}-{flavour}" + (f"{OF_VERSION}{pin.label}" if pin else "")
     places = [ENVIRONMENTS] if ENVIRONMENTS == SHARED else [ENVIRONMENTS, SHARED]
-    return next((place / name for place in places if _is_current(place / name, image, flavour)), ENVIRONMENTS / name)
+    current = (place / name for place in places if _is_current(place / name, image, flavour, pin))
+    return next(current, ENVIRONMENTS / name)
 
 
-def _is_current(folder: Path, image: str, flavour: str) -> bool:
+def of_versions() -> list[Path]:
+    """The environments that --version made."""
+    return sorted(path for path in ENVIRONMENTS.glob(f"*{OF_VERSION}*") if path.is_dir())
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 where there is none."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def _is_current(folder: Path, image: str, flavour: str, pin: Pin | None = None) -> bool:
     try:
-        return _text(folder / STAMP) == _wanted_stamp(requirement_files(image, flavour))
+        return _text(folder / STAMP) == _wanted_stamp(requirement_files(image, flavour), pin)
     except (OSError, UserError):
         return False
 
@@ -86,31 +102,37 @@ def _text(file: Path) -> str:
         return ""
 
 
-def is_ready(image: str, flavour: str, notebook: bool = False) -> bool:
+def is_ready(image: str, flavour: str, notebook: bool = False, pin: Pin | None = None) -> bool:
     """True when the environment exists and belongs to the current requirements; notebook: those of the notebook too."""
-    folder = folder_of(image, flavour)
-    return _is_current(folder, image, flavour) and (not notebook or _has_notebook(folder))
+    folder = folder_of(image, flavour, pin)
+    return _is_current(folder, image, flavour, pin) and (not notebook or _has_notebook(folder))
 
 
-def interpreter(image: str, flavour: str) -> Path:
-    return folder_of(image, flavour) / "bin" / "python"
+def interpreter(image: str, flavour: str, pin: Pin | None = None) -> Path:
+    return folder_of(image, flavour, pin) / "bin" / "python"
 
 
 def ensure(
-    image: str, flavour: str, on_line: Callable[[str], None] = lambda line: None, notebook: bool = False
+    image: str,
+    flavour: str,
+    on_line: Callable[[str], None] = lambda line: None,
+    notebook: bool = False,
+    pin: Pin | None = None,
 ) -> Path:
     """Makes the environment if it is missing or stale; returns its interpreter. on_line gets pip's lines as they come.
 
-    notebook: adds what the notebook front end needs.
+    notebook: adds what the notebook front end needs. pin: another version of the framework than the lock's.
 
     Raises UserError with pip's last words when an installation fails; nothing half-made is taken for ready.
     """
     files = requirement_files(image, flavour)
-    wanted = _wanted_stamp(files)
-    if is_ready(image, flavour, notebook):
-        return interpreter(image, flavour)
+    wanted = _wanted_stamp(files, pin)
+    if is_ready(image, flavour, notebook, pin):
+        return interpreter(image, flavour, pin)
     # Not the owner's, to which a notebook cannot be added.
-    folder = ENVIRONMENTS / f"{image}-{flavour}"
+    folder = ENVIRONMENTS / folder_of(image, flavour, pin).name
+    what = f"{pin.requirement} in " if pin else ""
+    changed = [f"{PIN}{pin.requirement}"] if pin else []
     python = folder / "bin" / "python"
     try:
         ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
@@ -121,12 +143,17 @@ def ensure(
         ) from error
     with lock_file as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps started at once make it once
-        if not _is_current(folder, image, flavour):
+        if not _is_current(folder, image, flavour, pin):
             if folder.exists():
                 shutil.rmtree(folder)
             _run([sys.executable, "-m", "venv", str(folder)], on_line, f"the environment of {image}")
-            for file, options in files:
-                _install(python, [*options, str(file)], on_line, f"images/{image}/{file.name}")
+            try:
+                for file, options in files:
+                    _install(python, [*changed, *options, str(file)], on_line, f"{what}images/{image}/{file.name}")
+            except UserError:
+                if pin:  # nobody will ask for it again
+                    shutil.rmtree(folder)
+                raise
             (folder / STAMP).write_text(wanted)
         if notebook and not _has_notebook(folder):
             # Beside what is there: every version that the environment holds stays.
@@ -184,5 +211,14 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
         finally:
             _installing.discard(child)
     if code:
-        errors = [line for line in last if line.lower().startswith("error")] or last[-1:]
-        raise UserError(f"{what} could not be installed: {errors[0] if errors else f'exit code {code}'}")
+        errors = [line for line in last if line.lower().startswith("error") and "Ignored the following" not in line]
+        errors = errors or last[-1:]
+        why = _with_newest(errors[0]) if errors else f"exit code {code}"
+        raise UserError(f"{what} could not be installed: {why}")
+
+
+def _with_newest(error: str) -> str:
+    """pip's error with the newest of the versions that it lists."""
+    head, found, versions = error.partition("(from versions: ")
+    names = versions.rstrip(") ").split(", ")
+    return f"{head}(newest: {', '.join(names[-6:])})" if found and len(names) > 6 else error

@@ -36,6 +36,8 @@ class Variant:
     forms: Mapping[str, str] = field(default_factory=dict)
     #: levels of tuning that its adapter has
     tunings: tuple[str, ...] = ("tuned",)
+    #: names of the framework's package, of which each flavour's requirements file asks for one
+    packages: tuple[str, ...] = ()
 
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
@@ -105,6 +107,7 @@ def _number(text: str | None) -> float | None:
 
 def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[Variant]:
     names: list[str] = []
+    imports = labels.get(PREFIX + "imports", "")
     for key in labels:
         found = re.fullmatch(rf"{re.escape(PREFIX)}variant\.([a-z0-9][a-z0-9-]*)\..+", key)
         if found and found.group(1) not in names:
@@ -141,6 +144,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             note=label("note"),
             forms=forms,
             tunings=tunings,
+            packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
         )
 
 

@@ -7,16 +7,13 @@ job is one fresh worker, so replicates are independent processes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from common.cell import Cell
 from common.host.frameworks.registry import Variant
-from common.host.plan.loads import Load
-from common.job import Settings
+from common.host.plan.request import Request
 
 
 @dataclass(frozen=True)
@@ -29,52 +26,16 @@ class PlannedJob:
     device: str
     cells: tuple[Cell, ...]
     frontend: str = "script"
+    #: of the framework; "": the lock's
+    version: str = ""
     tuning: str = "tuned"
 
     @property
     def name(self) -> str:
-        """Unique within a run; names the job's file and log."""
+        """Unique within a run; names the job's file, log and container, whose name takes no '@' and no '+'."""
+        variant = self.variant.name + (f"-{self.version.replace('+', '_')}" if self.version else "")
         precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
-        return f"{self.variant.name}_{precision}_{self.frontend}_{self.device}_r{self.replicate}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for, resolved from the options. Equal requests make equal plans but for the seed."""
-
-    variants: tuple[Variant, ...]
-    precisions: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    io_modes: tuple[str, ...]
-    model: str
-    model_hash: str
-    devices: tuple[str, ...]
-    device_uuids: tuple[str, ...]
-    replicates: int
-    runner: str
-    settings: Settings
-    threads: int | None = None
-    #: path or URL of the user's picture, as given
-    picture: str | None = None
-    python: str | None = None
-    loads: tuple[Load, ...] = (Load(),)
-    frontends: tuple[str, ...] = ("script",)
-    #: levels of tuning that were asked for; a variant takes those that it has
-    tunings: tuple[str, ...] = ("tuned",)
-    #: types in which images are fed
-    inputs: tuple[str, ...] = ("float32",)
-    #: what else the cells are chosen by (`invoke peak`), in words
-    search: str = ""
-    #: the model as the user typed it, and what rates count; "" and 0: as the model says
-    model_file: str = ""
-    item: str = ""
-    items_per_sample: int = 0
-
-    def fingerprint(self) -> str:
-        """Identifies the same request in a later call, so that an unfinished run of it is continued."""
-        values = asdict(self)
-        values["variants"] = [variant.name for variant in self.variants]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{variant}_{precision}_{self.frontend}_{self.device}_r{self.replicate}"
 
 
 def make_plan(request: Request, seed: int) -> list[PlannedJob]:
@@ -87,9 +48,10 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     for replicate in range(request.replicates):
         # Shuffled replicate by replicate: a sweep that is cut short still has whole replicates.
         round_ = [
-            _job(request, variant, precision, tuning, frontend, replicate, device, order)
+            _job(request, variant, precision, tuning, frontend, replicate, device, version, order)
             for device in request.devices
             for variant in request.variants
+            for version in request.versions_of(variant)
             for precision in request.precisions
             for tuning in levels_of(request, variant)
             for frontend in request.frontends
@@ -106,8 +68,8 @@ def levels_of(request: Request, variant: Variant) -> tuple[str, ...]:
 
 def cost(request: Request) -> str:
     """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
-    levels = sum(len(levels_of(request, variant)) for variant in request.variants)
-    streams = levels * len(request.precisions) * len(request.frontends)
+    workers_of_each = sum(len(request.versions_of(v)) * len(levels_of(request, v)) for v in request.variants)
+    streams = workers_of_each * len(request.precisions) * len(request.frontends)
     cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
     each = request.settings.min_seconds + 2 * request.settings.idle_seconds
     workers = request.replicates
@@ -137,6 +99,7 @@ def _job(
     frontend: str,
     replicate: int,
     device: str,
+    version: str,
     order: random.Random,
 ) -> PlannedJob:
     cells = [
@@ -154,6 +117,7 @@ def _job(
             device=device,
             tuning=tuning,
             input=kind,
+            version=version or None,
         )
         for batch_size in request.batch_sizes
         for io in request.io_modes
@@ -161,7 +125,7 @@ def _job(
         for load in request.loads
     ]
     order.shuffle(cells)
-    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, tuning)
+    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, version, tuning)
 
 
 def planned_keys(jobs: Sequence[PlannedJob]) -> list[str]:

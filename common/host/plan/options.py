@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: headings of `invoke --help bench` in their order; the group of each option is one of them
+WHAT, MODEL, WHERE = "What to measure", "The model", "Where to run"
+LONG, SCENARIO, CONTAINER = "How long to measure", "Load scenario", "Containers"
+GROUPS = (WHAT, MODEL, WHERE, LONG, SCENARIO, CONTAINER)
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+
+def _option(group: str, default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help, "group": group})
 
 
 @dataclass(frozen=True)
@@ -16,173 +21,201 @@ class Options:
     """As typed. Empty text, 0 where zero makes no sense, and -1 where it does mean the default that the help names."""
 
     framework: str = _option(
-        "",
-        "framework variants to run, comma list (invoke frameworks lists them); default: all that the device can run",
-    )
-    device: str = _option(
-        "",
-        "cpu, or gpu with --gpu; default: GPU 0 where there is one, else the CPU",
-    )
-    gpu: str = _option(
-        "",
-        "GPU by index or UUID, comma list or 'all': several run at once, each alone on its device; default: 0",
+        WHAT, "", "framework variants, comma list (invoke frameworks lists them); default: all that the device can run"
     )
     batch_sizes: str = _option(
+        WHAT,
         "",
-        "images (or other samples) in one inference, comma list; default: 8,16,32,64,128,256,512 as in the study (--quick: 1,8,32)",
+        "images (or other samples) per inference, comma list; default: 8,16,32,64,128,256,512 (with --quick: 1,8,32)",
     )
     precision: str = _option(
+        WHAT,
         "fp32",
-        "fp32 (TF32 off), tf32, fp16, bf16, int8, int8-dynamic, comma list, or 'all' that the variants have; default: fp32",
+        "fp32 (TF32 off), tf32, fp16, bf16, int8 or int8-dynamic, comma list, or 'all' that the variants offer; default: fp32",
+    )
+    tuning: str = _option(
+        WHAT,
+        "tuned",
+        "stock (as the first tutorial), tuned (public interface alone), rewritten (framewatt changes model or kernels), comma "
+        "list, or 'all' that the variants have; default: tuned",
+    )
+    input: str = _option(
+        WHAT,
+        "float32",
+        "feed images as float32, or as uint8 that the device casts, comma list; default: float32",
+    )
+    version: str = _option(
+        WHAT,
+        "",
+        "versions of the framework: 1.30.0 or torch@2.11, comma list, each in an environment or image of its own; default: the lock's",
     )
     io: str = _option(
+        WHAT,
         "host",
-        "host: time the copies to and from the device too; device: input and output stay on it; comma list; default: host",
+        "host: time includes the H2D and D2H copies; device: input and output stay on the device; comma list; default: host",
+    )
+    frontend: str = _option(
+        WHAT,
+        "script",
+        "script, or notebook: the same worker inside a Jupyter kernel; comma list, both are then compared; default: script",
     )
     model: str = _option(
+        MODEL,
         "MobileNetV3L",
-        "name in the registry (invoke export --list) or an .onnx file; default: MobileNetV3L",
+        "name of a known model (invoke export --list) or path of an .onnx file; default: MobileNetV3L",
     )
     weights: str = _option(
+        MODEL,
         "auto",
-        "imagenet (downloaded), seeded (made and calibrated here), auto (imagenet, else seeded); default: auto",
+        "imagenet (downloaded), seeded (random, calibrated on this machine) or auto (imagenet, else seeded); default: auto",
     )
     shape: str = _option(
+        MODEL,
         "",
-        "sizes of an ONNX file's dynamic axes: NAME=SIZE by axis or INPUT=N,3,320,320 by input (N: the batch), comma list; no default",
+        "sizes of an ONNX file's dynamic axes, comma list: AXIS=SIZE, such as height=640, or INPUT=N,3,320,320 (N: the batch); "
+        "no default",
     )
     rebatch: bool = _option(
+        MODEL,
         False,
-        "make the fixed batch of an ONNX file dynamic, if a batch of n then equals n single runs; default: off",
+        "make the fixed batch size of an ONNX file dynamic, after checking that a batch of n equals n single inferences; "
+        "default: off",
     )
     inputs: str = _option(
+        MODEL,
         "",
-        "values of an ONNX file's inputs, an .npz with an array for each input; default: seeded by type and use",
+        "input values of an ONNX file: an .npz file with one array per input; default: seeded random values that fit type and use",
     )
     input_range: str = _option(
+        MODEL,
         "",
-        "what an ONNX file expects of black and white, LOW,HIGH; default: 0,255",
+        "values that an ONNX file expects for black and white, LOW,HIGH; default: 0,255 (and no classes of --image are shown)",
     )
-    item: str = _option(
+    mean: str = _option(
+        MODEL,
         "",
-        "what rates count, such as token; default: image, sequence or sample, as the model's input is",
+        "in place of --input-range: means by which an ONNX file's inputs (0 to 1) are normalized, one number or one per channel; "
+        "no default",
+    )
+    std: str = _option(MODEL, "", "and the standard deviations that go with --mean; no default")
+    item: str = _option(
+        MODEL,
+        "",
+        "what rates count, such as token; default: image, sequence or sample, by the model's input",
     )
     items_per_sample: int = _option(
-        1,
-        "items in one sample of a batch, such as 128 tokens in a sequence; default: 1",
+        MODEL, 1, "items in one sample of a batch, such as 128 tokens in a sequence; default: 1"
     )
     image: str = _option(
+        MODEL, "", "picture (file or URL): print the 3 most probable classes of each framework; default: none"
+    )
+    device: str = _option(WHERE, "", "cpu or gpu; default: GPU 0 if there is one, else the CPU")
+    gpu: str = _option(
+        WHERE,
         "",
-        "picture (file or URL) whose top 3 classes every framework prints; default: none",
+        "GPUs by index or UUID, comma list or 'all'; several are measured at the same time, one worker on each; default: 0",
     )
     runner: str = _option(
+        WHERE,
         "",
-        "local (processes) or docker (containers); default: docker where an engine answers and --python is not given, else local",
+        "local (processes) or docker (containers); default: docker if an engine answers, its images are built and --python is "
+        "not given, else local",
     )
     python: str = _option(
+        WHERE,
         "",
-        "interpreter that already has the framework, instead of an environment made here; implies the local runner",
+        "path of a Python interpreter that already has the framework; implies --runner local; default: an environment made here",
     )
+    threads: int = _option(WHERE, 0, "CPU threads within one operation; default: the framework's own choice")
     quick: bool = _option(
+        LONG,
         False,
-        "a first look: 1 s windows, batch 1, 8 and 32; intervals are wide and energy is not to be trusted; default: off",
+        "a first look: windows of 1 to 4 s, batch sizes 1, 8 and 32, one worker; wide intervals, no reliable energy; default: off",
     )
     replicates: int = _option(
+        LONG,
         0,
-        "fresh workers that measure each cell; intervals are over them, and one alone gives no verdict; default: 3 (--quick: 1)",
+        "fresh workers per cell; intervals are over workers, and a single worker gives no verdict; default: 3 (with --quick: 1)",
     )
     images: int = _option(
+        LONG,
         0,
-        "images that a measured window holds at least; default: 512 (the study's pass), shared out among a cell's workers",
+        "smallest number of images in a measured window; default: 512, shared among the cell's workers",
     )
     min_seconds: float = _option(
+        LONG,
         0.0,
-        "a measured window lasts at least this long, in s; default: 5 with one worker, 3 with several (CPU: 2; --quick: 1)",
+        "shortest measured window, in s; default: 5 with one worker, 3 with several (2 on a CPU; with --quick: 1)",
     )
     max_seconds: float = _option(
+        LONG,
         0.0,
-        "and at most this long, in s, converged or not; default: 30, shared out among a cell's workers (--quick: 4)",
+        "longest measured window, in s, whether or not the interval is narrow enough by then; default: 30, shared among the "
+        "cell's workers (with --quick: 4)",
     )
     warmup_seconds: float = _option(
+        LONG,
         0.0,
-        "warm-up ends when three blocks agree within 5 %, at the latest after this long, in s; default: 10 (--quick: 2)",
+        "longest warm-up, in s; it ends earlier once three blocks of inferences agree within 5 %; default: 10 (with --quick: 2)",
     )
     idle_seconds: float = _option(
+        LONG,
         -1.0,
-        "idle power is read this long before and after each cell's load, and before the first worker, in s; default: 1 (--quick: 0.3)",
+        "how long idle power is recorded before and after each cell, and before the first worker, in s; default: 1 "
+        "(with --quick: 0.3)",
     )
     cell_timeout: float = _option(
+        LONG,
         0.0,
-        "a cell that takes longer in all is a timeout row, compilation included, in s; default: 900 (--quick: 120)",
+        "stop a cell that takes longer than this in all, compilation included, in s; its row says timeout; default: 900 "
+        "(with --quick: 120)",
     )
-    threads: int = _option(
-        0,
-        "threads inside an operation on the CPU; default: the framework's choice",
+    cool_to: float = _option(
+        LONG,
+        0.0,
+        "before each cell, wait until the GPU has cooled to this temperature, in degrees C; default: do not wait",
     )
+    cool_max_seconds: float = _option(LONG, 0.0, "longest wait of --cool-to, in s; default: 300")
     seed: int = _option(
+        LONG,
         -1,
-        "seed of the order of cells and of arrivals; default: drawn, and stored in run.json",
+        "seed for the order of cells and for arrivals; default: random, stored in run.json",
+    )
+    scenario: str = _option(
+        SCENARIO,
+        "",
+        "single-stream (one inference after the other), offline (keep the device busy), multi-stream or server (random arrivals), "
+        "comma list; default: single-stream",
+    )
+    streams: str = _option(
+        SCENARIO,
+        "",
+        "multi-stream: number of concurrent streams, each with its own instance of the model, comma list; default: 2",
+    )
+    rate: str = _option(SCENARIO, "", "server: mean arrival rate of single images, in 1/s, comma list; no default")
+    batch_window_ms: float = _option(
+        SCENARIO,
+        -1.0,
+        "server: longest wait for a batch to fill, in ms; default: 0, take what has arrived",
     )
     gpu_driver: str = _option(
+        CONTAINER,
         "",
         "how containers get the GPU: nvidia (NVIDIA's runtime) or cdi; default: what the engine offers",
     )
     cpus: str = _option(
+        CONTAINER,
         "",
         "CPUs of the worker's container, as a list such as 0-3,8; the sidecar gets the others; default: all",
     )
     memory: str = _option(
+        CONTAINER,
         "",
-        "memory limit of a container, such as 8g; over it the cell is an oom row; default: none",
+        "memory limit of a container, such as 8g; the row of a cell that exceeds it says oom; default: no limit",
     )
-    pids: int = _option(
-        4096,
-        "processes and threads that a container may have; default: 4096",
-    )
-    shm: str = _option(
-        "1g",
-        "size of a container's /dev/shm; default: 1g",
-    )
-    tmp: str = _option(
-        "4g",
-        "size of a container's /tmp (memory); default: 4g",
-    )
-    scenario: str = _option(
-        "",
-        "single-stream (one by one), offline (device kept full), multi-stream, server (random arrivals); comma list; default: first",
-    )
-    streams: str = _option(
-        "",
-        "multi-stream: inferences at a time, each by an instance of its own, comma list; default: 2",
-    )
-    rate: str = _option(
-        "",
-        "server: mean arrivals of single images, in 1/s, comma list; no default",
-    )
-    batch_window_ms: float = _option(
-        -1.0,
-        "server: wait so long, in ms, for a batch to fill up; default: 0, take what is there",
-    )
-    frontend: str = _option(
-        "script",
-        "script, or notebook: the same worker in a cell of a Jupyter kernel; comma list, both are then compared; default: script",
-    )
-    tuning: str = _option(
-        "tuned",
-        "stock (first tutorial), tuned (public interface alone), rewritten (model, kernels changed), comma list, all; default: tuned",
-    )
-    input: str = _option(
-        "float32",
-        "feed images as float32, or as uint8 that the device casts; comma list; default: float32",
-    )
-    cool_to: float = _option(
-        0.0,
-        "before each cell, wait until the GPU is no hotter than this, in C; default: do not wait",
-    )
-    cool_max_seconds: float = _option(
-        0.0,
-        "but wait at most this long, in s; default: 300",
-    )
+    pids: int = _option(CONTAINER, 4096, "most processes and threads in a container; default: 4096")
+    shm: str = _option(CONTAINER, "1g", "size of a container's /dev/shm; default: 1g")
+    tmp: str = _option(CONTAINER, "4g", "size of a container's /tmp, which is in memory; default: 4g")
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
+from common.host.frameworks.versions import Pin
 from common.host.models import Asked
 from common.host.paths import DataFolder
-from common.host.plan.jobs import PlannedJob, Request
+from common.host.plan.jobs import PlannedJob
+from common.host.plan.request import Request
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import Run
@@ -47,11 +49,17 @@ class RunnerFacts(Protocol):
 class Runner(Protocol):
     name: str
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+    def prepare(
+        self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
+    ) -> None:
         """Makes everything ready that jobs of these variants need. Raises UserError with what to do.
 
-        notebook: some of them will run in a Jupyter kernel.
+        notebook: some of them will run in a Jupyter kernel. pins: versions of their frameworks beside those of the locks. One
+        that cannot be made does not raise: the cells of its jobs become rows that say why.
         """
+
+    def cost_of(self, pins: Sequence[Pin], flavour: str) -> str:
+        """What these versions will take of the disk, in a sentence; "" when all are there."""
 
     def ensure_model(
         self, name_or_path: str, data: DataFolder, asked: Asked, on_step: OnStep, wanted_forms: Sequence[str] = ()

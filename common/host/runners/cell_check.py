@@ -186,11 +186,11 @@ def _check_lines(name: str, lines: bytes, width: int, count: int) -> int:
             numbers = np.fromstring(filled.replace(b"\n", b",").decode(), dtype=np.int64, sep=",")
     except (ValueError, DeprecationWarning):
         numbers = np.empty(0, np.int64)
-    if columns < 3 or len(numbers) != rows * columns or (np.abs(numbers) > _LARGEST).any():
+    if columns < 3 or len(numbers) != rows * columns or (numbers > _LARGEST).any() or (numbers < -_LARGEST).any():
         raise Refused(f"{name} has fields that are empty or no number")
     table = numbers.reshape(rows, columns)
     if not np.array_equal(table[:, 0], np.arange(count, count + rows)):
         raise Refused(f"{name} is not numbered from 0")
-    if (table[:, 1] < 0).any() or (table[:, 2] < table[:, 1]).any():
+    if (table[:, 1:] < 0).any() or (table[:, 2] < table[:, 1]).any():
         raise Refused(f"{name} has an inference that ends before it begins")
     return count + rows

@@ -7,7 +7,6 @@ fields have their types, and its cell is one of the job's. Texts are made one li
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -35,10 +34,18 @@ def _text(value: Any) -> str:
     return one_line(value)
 
 
+#: beyond it is nothing that anybody counts or waits for, and whole numbers of JSON may have thousands of digits
+_LARGEST = 10**18
+
+
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
+        raise ValueError  # NaN is in no range
     return value
+
+
+def _share(value: Any) -> float:
+    return min(1.0, max(0.0, _number(value)))
 
 
 def _degrees(value: Any) -> float | None:
@@ -64,7 +71,7 @@ def _one_of(names: Collection[str]) -> Callable[[Any], str]:
 _FIELDS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "cell_start": {"worker": _text},
     "phase": {"name": _one_of(schema.PHASE_NAMES)},
-    "progress": {"fraction": _number, "samples": _number, "images_per_s": _number},
+    "progress": {"fraction": _share, "samples": _number, "images_per_s": _number},
     "cell_finish": {"status": _one_of(schema.STATUSES), "message": _text},
     "cooling": {"seconds": _number, "temperature_c": _degrees, "target_c": _number, "done": _flag},
     "job_finish": {},

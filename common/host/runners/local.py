@@ -18,13 +18,14 @@ from common.host.children import dying_with_parent
 from common.host.devices import Device
 from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
-from common.host.paths import ROOT, DataFolder
+from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
+from common.host.paths import ENVIRONMENTS, ROOT, DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
 from common.host.runners.local_sidecar import LocalSidecar
-from common.host.runners.lost_cells import write_lost_cells
+from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.job import Job
@@ -49,6 +50,8 @@ class LocalRunner:
         self._images = images
         self._python = self._resolve(python)
         self._flavour = "cpu"
+        #: pin -> why its environment could not be made
+        self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._interrupted = threading.Event()
@@ -64,10 +67,12 @@ class LocalRunner:
             )
         return path.absolute()  # not resolved: a virtual environment's python is a link
 
-    def interpreter(self, image: str) -> Path:
-        return self._python or environments.interpreter(image, self._flavour)
+    def interpreter(self, image: str, pin: Pin | None = None) -> Path:
+        return self._python or environments.interpreter(image, self._flavour, pin)
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+    def prepare(
+        self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
+    ) -> None:
         self._flavour = flavour
         names = list(dict.fromkeys(variant.image for variant in variants))
         if self._python:
@@ -96,6 +101,22 @@ class LocalRunner:
             raise error
         if missing:
             on_step(len(missing), len(missing), "environments ready")
+        for index, pin in enumerate(pins):
+            try:
+                environments.ensure(
+                    pin.image,
+                    flavour,
+                    lambda line, done=index, name=pin.requirement: on_step(done, len(pins), _short(name, line)),  # type: ignore[misc]
+                    notebook,
+                    pin,
+                )
+            except UserError as error:
+                self._failed[pin] = str(error)
+
+    def cost_of(self, pins: Sequence[Pin], flavour: str) -> str:
+        missing = [pin for pin in pins if not environments.is_ready(pin.image, flavour, pin=pin)]
+        sizes = [environments.size_of(environments.folder_of(pin.image, flavour)) for pin in missing]
+        return cost_in_words("environment", missing, sizes, ENVIRONMENTS)
 
     def ensure_model(
         self,
@@ -125,6 +146,7 @@ class LocalRunner:
         image = self._images[planned.variant.image]
         device = context.devices[planned.device]
         run = context.run.folder
+        pin = pin_of(planned.variant, planned.version, self._flavour, image.folder.parent)
         job = Job(
             run_dir="",
             model_dir=str(context.model.root),
@@ -133,7 +155,7 @@ class LocalRunner:
             device="cpu" if device.kind == "cpu" else "cuda:0",
             device_name=device.product,
             device_uuid=device.uuid,
-            cache_dir=str(context.data.framework_cache(image.name)),
+            cache_dir=str(context.data.framework_cache(cache_name(image.name, pin))),
             runner=self.name,
             cells=list(planned.cells),
             settings=context.request.settings,
@@ -145,6 +167,9 @@ class LocalRunner:
             seed=context.seed,
             power_dir=str(metering_folder(context, device)),
         )
+        if pin in self._failed:
+            write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
+            return
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -153,7 +178,7 @@ class LocalRunner:
             "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "gpu" else "",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
-        command = [str(self.interpreter(image.name)), "-m", "common.harness"]
+        command = [str(self.interpreter(image.name, pin)), "-m", "common.harness"]
         # A supervisor that is killed costs the cell that was running; each turn stores one cell more at the least.
         for _ in planned.cells:
             if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
@@ -179,6 +204,7 @@ class LocalRunner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
+                errors="replace",  # a library may print anything beside the events
                 start_new_session=True,
             )
         except OSError as error:

@@ -34,6 +34,7 @@ class LocalSidecar(Sidecar):
         ]  # fmt: skip
         self._log = log
         self._process: subprocess.Popen[str] | None = None
+        self._too_slow = False
 
     def _start(self) -> SidecarState:
         self._stop()
@@ -41,13 +42,40 @@ class LocalSidecar(Sidecar):
         with self._log.open("a") as errors:
             self._process = subprocess.Popen(
                 dying_with_parent(self._command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                start_new_session=True,
+                errors="replace", start_new_session=True,
             )  # fmt: skip
-        return _wait_until_ready(self._process, self._log)
+        return self._wait_until_ready(self._process)
+
+    def _killed(self) -> str | None:
+        code = None if self._process is None or self._too_slow else self._process.poll()
+        return ended_by(code) if code is not None and code < 0 else None
 
     def _ended(self) -> str | None:
         code = None if self._process is None else self._process.poll()
         return None if code is None else ended_by(code)
+
+    def _wait_until_ready(self, process: subprocess.Popen[str]) -> SidecarState:
+        assert process.stdout is not None
+        self._too_slow = False
+
+        def give_up() -> None:
+            self._too_slow = True
+            process.kill()
+
+        watchdog = threading.Timer(READY_SECONDS, give_up)
+        watchdog.start()
+        try:
+            for line in process.stdout:
+                event = sidecar_event(line)
+                if event.get("event") == "ready":
+                    return SidecarState(recording=True, no_cpu_energy=event.get("rapl_unavailable") or "")
+        finally:
+            watchdog.cancel()
+        process.wait()
+        if self._too_slow:
+            return SidecarState(recording=False, reason=f"no reading within {READY_SECONDS:.0f} s")
+        words = self._log.read_text(errors="replace").strip().splitlines()
+        return SidecarState(recording=False, reason=words[-1] if words else f"it {ended_by(process.returncode)}")
 
     def _stop(self) -> Mapping[str, Any] | None:
         process, self._process = self._process, None
@@ -62,19 +90,3 @@ class LocalSidecar(Sidecar):
             rest, _ = process.communicate()
         events = [event for event in map(sidecar_event, rest.splitlines()) if event.get("event") == "done"]
         return events[-1] if events else None
-
-
-def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> SidecarState:
-    assert process.stdout is not None
-    watchdog = threading.Timer(READY_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        for line in process.stdout:
-            event = sidecar_event(line)
-            if event.get("event") == "ready":
-                return SidecarState(recording=True, no_cpu_energy=event.get("rapl_unavailable") or "")
-    finally:
-        watchdog.cancel()
-    process.wait()
-    words = log.read_text(errors="replace").strip().splitlines()
-    return SidecarState(recording=False, reason=words[-1] if words else f"it {ended_by(process.returncode)}")

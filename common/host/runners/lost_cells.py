@@ -26,11 +26,11 @@ def write_lost_cells(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, on
 
 
 def write_cells_that_cannot_run(
-    run_dir: Path, job: Job, model: ModelFiles, message: str, on_event: OnEvent
+    run_dir: Path, job: Job, model: ModelFiles, message: str, on_event: OnEvent, status: str = "crashed"
 ) -> list[Cell]:
     """Writes a row for each cell of the job that has none. message: why its supervisor cannot go on. Raises UserError."""
     try:
-        return _tell(write_all_left(run_dir, job, model, message), on_event)
+        return _tell(write_all_left(run_dir, job, model, message, status=status), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.host.devices import Device
@@ -33,7 +33,8 @@ class SidecarState:
 
 
 class Sidecar(ABC):
-    """One device's sidecar. state: what came of its first start. intake: of the folder that it writes."""
+    """One device's sidecar. state: what came of its first start, or of the one that made up for it. intake: of the folder
+    that it writes."""
 
     def __init__(self, device: Device, intake: PowerIntake) -> None:
         self._device = device
@@ -41,11 +42,19 @@ class Sidecar(ABC):
         self._told = False
         self._deaths: list[str] = []
         self._failed_starts = 0
+        #: it was killed while it started: that may have been an accident, so it is tried again
+        self._killed_at_start = False
         self.state = SidecarState(False)
 
     def start(self) -> None:
         """Never raises for a sidecar that fails: `state` says so."""
         self.state = self._start()
+        end = self._killed()
+        if not self.state.recording and end:
+            self._killed_at_start = True
+            self._failed_starts = 1
+            self._deaths.append(end)
+            self.state = SidecarState(False, f"it {end} while it started, and is tried again after the first cell")
 
     def take(self) -> str:
         """Takes its readings over; returns a sentence for people, once, where they cannot be had."""
@@ -56,8 +65,11 @@ class Sidecar(ABC):
         return f"the sidecar of {self._device.name}: {self._intake.refused}"
 
     def revive(self) -> str:
-        """Starts it again if it was recording and has died; returns a sentence for people, "" where there is nothing to say."""
-        if not self.state.recording or self._failed_starts >= MOST_FAILED_STARTS:
+        """Starts it again if it has died; returns a sentence for people, "" where there is nothing to say.
+
+        One that never recorded is left alone, unless it was killed while it started.
+        """
+        if not (self.state.recording or self._killed_at_start) or self._failed_starts >= MOST_FAILED_STARTS:
             return ""
         end = self._ended()
         if end is None:
@@ -66,6 +78,8 @@ class Sidecar(ABC):
             self._deaths.append(end)
         again = self._start()
         self._failed_starts = 0 if again.recording else self._failed_starts + 1
+        if not self.state.recording:
+            self.state = again
         told = f"the sidecar of {self._device.name} {end}; what was measured meanwhile has no energy"
         if again.recording:
             return f"{told}; it is started again"
@@ -73,7 +87,8 @@ class Sidecar(ABC):
         return f"{told}; it does not start again{last}: {again.reason}"
 
     def end(self, description: dict[str, Any]) -> None:
-        """Ends it, and writes into run.json's `sidecar` what it said at its end and how often it had died."""
+        """Ends it, and writes into run.json's `sidecar` what it said at its end and how often it had died; into `power`
+        what became of one that was killed while it started."""
         facts: dict[str, Any] = dict(self._stop() or {"event": "lost"})
         self._intake.take()
         self._intake.close()
@@ -82,6 +97,8 @@ class Sidecar(ABC):
         if self._deaths:
             facts["deaths"] = self._deaths
         description.setdefault("sidecar", {})[self._device.name] = facts
+        if self._killed_at_start:
+            description.setdefault("power", {})[self._device.name] = asdict(self.state)
 
     @abstractmethod
     def _start(self) -> SidecarState:
@@ -90,6 +107,10 @@ class Sidecar(ABC):
     @abstractmethod
     def _ended(self) -> str | None:
         """None while it runs, else how it ended ("was ended by SIGKILL")."""
+
+    @abstractmethod
+    def _killed(self) -> str | None:
+        """As `_ended`, where a signal ended it that was not sent from here; else None."""
 
     @abstractmethod
     def _stop(self) -> Mapping[str, Any] | None:

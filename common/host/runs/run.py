@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -143,16 +143,70 @@ def set_boots_apart(run: Run, boot_id: str | None) -> None:
     run.description["boot_id"] = boot_id
 
 
-def find_unfinished(results: Path, **facts: str) -> Run | None:
-    """The newest run that did not come to its end and whose run.json says these facts, such as request="..."."""
+def find_unfinished(results: Path, on_odd: Callable[[str], None] = lambda words: None, **facts: str) -> Run | None:
+    """The newest run that did not come to its end and whose run.json says these facts, such as request="...".
+
+    on_odd: told of one that would do, but cannot be gone on with: somebody else may have put it there.
+    """
     for path in sorted(results.glob(f"*/{DESCRIPTION}"), reverse=True):
         try:
             run = read_run(path.parent)
         except UserError:
             continue
         if not run.finished and all(run.description.get(name) == value for name, value in facts.items()):
-            return run
+            odd = not_ours(run)
+            if odd is None:
+                return run
+            on_odd(f"{run.name} is not finished and is not continued: {odd}")
     return None
+
+
+#: of run.json, what a run that goes on adds to or reads: name -> its type
+_ADDED_TO: Mapping[str, type] = {
+    "seed": int, "plan": list, "continued_utc": list, "earlier_boots": list, "power": dict, "sidecar": dict, "cooling": dict,
+    "idle_without_context": dict,
+}  # fmt: skip
+#: folders of a run in which the host makes or appends to files
+_WRITTEN = ("", "cells", "jobs", "logs", "unfinished", *WRITTEN_BY_OTHERS)
+
+
+def not_ours(run: Run) -> str | None:
+    """Why nothing can be added to a run as this program leaves it, in one clause; None where it can.
+
+    A link in it would lead what is written to another place.
+    """
+    for name, kind in _ADDED_TO.items():
+        value = run.description.get(name)
+        if (value is None and name in ("seed", "plan")) or (value is not None and not isinstance(value, kind)):
+            return f"{DESCRIPTION} has no {name} that can be used"
+    if not all(isinstance(key, str) for key in run.description["plan"]):
+        return f"{DESCRIPTION} has no plan that can be used"
+    if not all(_is_boot(boot) for boot in run.description.get("earlier_boots", [])):
+        return f"{DESCRIPTION} has no earlier_boots that can be used"
+    if not all(isinstance(spells, list) for spells in run.description.get("idle_without_context", {}).values()):
+        return f"{DESCRIPTION} has no idle_without_context that can be used"
+    for folder in _WRITTEN:
+        place = run.folder / folder
+        if not os.path.lexists(place):
+            continue
+        kind_of_place = regular_files.kind_of(place)
+        if kind_of_place != "a folder":
+            return f"{folder or 'it'} is {kind_of_place or 'a file'}"
+        try:
+            for path in sorted(place.iterdir()):
+                found = regular_files.kind_of(path)
+                if found not in (None, "a folder"):
+                    return f"{path.relative_to(run.folder)} is {found}"
+        except OSError as error:
+            return f"{folder or 'it'} cannot be read: {error.strerror}"
+    return None
+
+
+def _is_boot(boot: object) -> bool:
+    return isinstance(boot, dict) and all(
+        isinstance(boot.get(what), list) and all(isinstance(name, str) for name in boot[what])
+        for what in ("cells", "power")
+    )
 
 
 def typed_command() -> str:

@@ -116,6 +116,8 @@ def copy_file(name: str, dir_fd: int, target: Path, most: int) -> int:
     Raises Refused for a file that is not regular or larger than `most` bytes, FileNotFoundError, and CannotWrite.
     """
     with opened_file(name, dir_fd) as source, writing(target.name), target.open("xb") as copy:
+        if os.fstat(source).st_size > most:  # before anything of it takes up our disk
+            raise Refused(f"{shown(name)} is larger than {most} bytes")
         size = 0
         while True:
             chunk = read_part(source, size, _CHUNK)

@@ -18,12 +18,12 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.host import models
-from common.host.bench.command import precisions_for, variants_for
 from common.host.devices import Device, choose_devices
 from common.host.doctor.harness_overhead import harness_overhead
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.options import Options
+from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.host.selfbench import containers as shared

@@ -34,7 +34,6 @@ from common.errors import UserError
 from common.harness import parity
 from common.harness.environment import worker_environment
 from common.host import models
-from common.host.bench.command import precisions_for, variants_for
 from common.host.children import dying_with_parent
 from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
@@ -42,6 +41,7 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
+from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.events import parse_object
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked

@@ -159,11 +159,11 @@ def test_in_words(run: Any) -> None:
     code, text = asked([run.folder], Question(max_latency_ms=30))
     assert code == 0
     assert (
-        "Best: ONNX Runtime fp32 (tuned) at batch 8: the highest throughput with median latency of a batch at most 30 ms"
+        "Best: ONNX Runtime fp32 at batch 8: the highest throughput with median latency of a batch at most 30 ms"
         in text
     )
-    assert "Runner-up: PyTorch fp32 (tuned) at batch 8: 398" in text
-    assert "--max-latency-ms 60.1 ms lets in PyTorch fp32 (tuned) at batch 64" in text
+    assert "Runner-up: PyTorch fp32 at batch 8: 398" in text
+    assert "--max-latency-ms 60.1 ms lets in PyTorch fp32 at batch 64" in text
     assert "UNCLEAR" not in text
 
 
@@ -171,7 +171,7 @@ def test_nobody_meets_it(run: Any) -> None:
     code, text = asked([run.folder], Question(max_latency_ms=5))
     assert code == 1
     assert "No cell with median latency of a batch at most 5 ms." in text
-    assert "Nearest miss: ONNX Runtime fp32 (tuned) at batch 8: median latency of a batch 10.10 ms" in text
+    assert "Nearest miss: ONNX Runtime fp32 at batch 8: median latency of a batch 10.10 ms" in text
     code, text = asked([run.folder], Question(max_power_w=50))
     assert code == 1
     assert "3 of 3 cells have no known power: they do not count." in text
@@ -203,4 +203,21 @@ def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
     run.cell("torch", 8, durations_ns=[30 * MS + i for i in range(300)])
     code, text = asked([run.folder], Question())
     assert code == 0 and "Best: ONNX Runtime" in text
-    assert "of one worker, which tells nothing of the next with PyTorch fp32 (tuned) at batch 8; --replicates 3 or more" in text
+    assert "of one worker, which tells nothing of the next with PyTorch fp32 at batch 8; --replicates 3 or more" in text
+
+
+def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: Any) -> None:
+    run = build("a")
+    run.cell("onnxrt", 8, [5_000_000] * 100)
+    run.cell("torch", 8, [7_000_000] * 100)
+    for scenario in ("offline", "server"):
+        run.cell("onnxrt", 8, [90_000_000] * 100, scenario=scenario, streams=1, target_rate_per_s=None)
+    code, text = asked([run.folder], Question(max_latency_ms=6.0))
+    lines = text.splitlines()
+    assert code == 0, "one group has an answer"
+    (nobody,) = [line for line in lines if "No cell meets the limits" in line]
+    assert "offline" in nobody and "server" in nobody and "single-stream" not in nobody
+    assert lines[-3].startswith("Best: ONNX Runtime fp32 at batch 8: the highest throughput")
+    assert lines[-2].startswith("  throughput 1,600 images/s")
+    assert lines[-1] == f"Run: {run.folder}"
+    assert asked([run.folder], Question(max_latency_ms=0.1))[0] == 1

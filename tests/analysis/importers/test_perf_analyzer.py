@@ -51,9 +51,67 @@ def test_gpu_metrics_of_the_gpu_that_ran(tmp_path: Path, import_this: Any) -> No
         assert row["power_gross_w"] == pytest.approx(60)
         assert row["joules_per_image"] == pytest.approx(60 / 80)
         assert row["device_memory_peak_bytes"] == 20000
-    nobody_said, _ = import_this(path, **SAID)
+    nobody_said, told = import_this(path, **SAID)
+    assert nobody_said.folder != result.folder
+    assert "power and memory of 2 GPUs (0: GPU-a, 1: GPU-b)" in told
+    assert "--gpu-ordinal N takes one" in told
     with open_runs([nobody_said.folder]) as database:
         assert database.query("SELECT power_gross_w FROM comparison") == [{"power_gross_w": None}]
+        (row,) = database.query("SELECT settings FROM cells")
+        assert "GPU-a:40;GPU-b:60;" in row["settings"], "kept as it was written"
+
+
+def test_the_option_that_was_missing_makes_another_run(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(f"{GPU_HEADER}\n{ONE},14100,GPU-a:0.3;GPU-b:0.5;,GPU-a:40;GPU-b:60;,,\n")
+    runs = {import_this(path, gpu_ordinal=ordinal, **SAID)[0].folder: ordinal for ordinal in (None, 0, 1, 0)}
+    assert len(runs) == 3
+    with open_runs(sorted(runs)) as database:
+        watts = database.query("SELECT power_gross_w AS w, device_uuid AS uuid FROM comparison ORDER BY w NULLS FIRST")
+    assert [(row["w"], row["uuid"]) for row in watts] == [
+        (None, None), (pytest.approx(40), "GPU-a"), (pytest.approx(60), "GPU-b"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="nothing in"):
+        import_this(path, gpu_ordinal=2, **SAID)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_encodings(tmp_path: Path, import_this: Any, encoding: str) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_bytes(f"{HEADER}\r\n{ONE}\r\n{FOUR}\r\n".encode(encoding))
+    result, _ = import_this(path, **SAID)
+    with open_runs([result.folder]) as database:
+        assert [row["images_per_s"] for row in database.query("FROM comparison ORDER BY streams")] == [80, 100]
+
+
+def test_an_encoding_that_is_none_is_named(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_bytes(f"{HEADER},Käse\n{ONE},1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="nothing in"):
+        import_this(path, **SAID)
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\r\n", '"sep=;"\n'])
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_spreadsheet_of_a_country_with_decimal_commas(
+    tmp_path: Path, import_this: Any, first: str, delimiter: str
+) -> None:
+    text = f"{HEADER}\n{ONE}\n{FOUR}\n".replace(",", delimiter).replace("80", "80,5", 1).replace("12000", "12,5")
+    path = tmp_path / "perf.csv"
+    path.write_text((first if delimiter == ";" else "") + text)
+    result, _ = import_this(path, **SAID)
+    assert result.exit_code == 0
+    with open_runs([result.folder]) as database:
+        one, four = database.query("FROM comparison ORDER BY streams")
+        assert (one["images_per_s"], four["images_per_s"]) == (pytest.approx(80.5), pytest.approx(100))
+
+
+def test_a_point_that_may_be_of_thousands_is_refused(tmp_path: Path, import_this: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(f"{HEADER}\n{ONE}\n{FOUR}\n".replace(",", ";").replace("80", "80,5", 1).replace("47000", "47.000"))
+    result, told = import_this(path, **SAID)
+    assert result.exit_code == 1
+    assert "p50 latency is '47.000', whose point may be of thousands" in told
 
 
 def test_a_request_rate_is_the_server_scenario(tmp_path: Path, import_this: Any) -> None:

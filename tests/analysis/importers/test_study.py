@@ -238,7 +238,7 @@ def test_unknown_frameworks_missing_and_foreign_columns(folder: Path, import_thi
     assert "unknown framework 'jax'; there is tf, tfxla" in told
     assert "torch_10_it_x_py.csv: lacks the column Throughput, Latency: nothing of it can be used" in told
     assert "has unknown columns: 'Mood'; left out" in told
-    assert "tf_10_it_x_py.csv: cannot be read: it is not text" in told
+    assert "tf_10_it_x_py.csv: is no text in UTF-16; save it as UTF-8" in told
     assert "notes.csv: is not named as the study's files are" in told
     with opened(result) as database:
         variants = [row["variant"] for row in database.query("SELECT variant FROM comparison ORDER BY 1")]

@@ -27,17 +27,17 @@ def test_batch_256_on_the_a2_belongs_to_onnx_runtime(imported_runs: Mapping[str,
     code, text = asked(imported_runs, Question(gpu="A2"), where="batch_size=256")
     assert code == 0
     assert "NVIDIA A2" in text
-    assert "Best: ONNX Runtime fp32 (tuned) at batch 256: the highest throughput" in text
+    assert "Best: ONNX Runtime fp32 at batch 256: the highest throughput" in text
     assert "of one worker, which tells nothing of the next" in text
 
 
 def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> None:
     code, text = asked(imported_runs, Question(gpu="A2", max_latency_ms=20, max_power_w=50))
     assert code == 0
-    assert "Best: TF-TRT fp16 (tuned) at batch 16" in text
+    assert "Best: TF-TRT fp16 at batch 16" in text
     assert "mean latency of a batch at most 20 ms and power at most 50 W" in text
     assert "UNCLEAR whether it keeps --max-latency-ms 20" in text
-    assert "--max-latency-ms 33.2 ms lets in TF-TRT fp16 (tuned) at batch 32" in text
+    assert "--max-latency-ms 33.2 ms lets in TF-TRT fp16 at batch 32" in text
 
 
 def test_the_cost_is_that_of_the_energy(imported_runs: Mapping[str, Path]) -> None:
@@ -52,10 +52,10 @@ def test_every_plot_of_the_study_comes_out_of_its_data(study: Database) -> None:
         names = [plot.name for plot in gallery]
     for gpu in ("nvidia-a2", "tesla-v100s-pcie-32gb", "nvidia-titan-x-pascal"):
         for kind in (
-            "throughput", "seconds-per-image", "power", "joules-per-image", "images-per-joule", "images-per-s-per-watt",
+            "throughput", "seconds-per-image", "power", "joules-per-image", "images-per-joule",
             "time-efficiency", "images-per-joule-second", "speed-up", "pareto-front", "power-against-throughput", "best-efficiency",
         ):  # fmt: skip
             assert f"{kind}-mobilenetv3l-{gpu}-host-single-stream" in names
     for kind in ("throughput", "power-gross", "energy-per-image", "throughput-per-watt"):
         assert f"{kind}-across-gpus-mobilenetv3l-host-single-stream" in names
-    assert "latency distribution (3 times): no cell has 11 samples" in gallery.undrawn
+    assert "latency distribution: no cell has 11 samples" in gallery.undrawn

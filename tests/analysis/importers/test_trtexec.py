@@ -51,6 +51,75 @@ def test_every_inference_becomes_a_sample(tmp_path: Path, import_this: Any, name
         assert row["power_gross_w"] is None
 
 
+def overlapped(count: int, compute_ms: float = 3.0, copy_ms: float = 0.25) -> list[dict[str, float]]:
+    """As trtexec runs by default: the copy of the next inference is under way while this one computes."""
+    entries = []
+    for i in range(count):
+        begin = copy_ms + i * compute_ms
+        copied = begin - copy_ms if i == 0 else begin - compute_ms
+        entries.append(
+            {
+                "startH2dMs": copied, "endH2dMs": copied + copy_ms, "startComputeMs": begin, "endComputeMs": begin + compute_ms,
+                "startD2hMs": begin + compute_ms, "endD2hMs": begin + compute_ms + copy_ms, "h2dMs": copy_ms,
+                "computeMs": compute_ms, "d2hMs": copy_ms, "latencyMs": compute_ms + 2 * copy_ms,
+            }
+        )  # fmt: skip
+    return entries
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_overlapped_copies_are_no_single_stream(tmp_path: Path, import_this: Any, encoding: str) -> None:
+    path = tmp_path / "times.json"
+    path.write_text(text(overlapped(700)), encoding=encoding)
+    result, told = import_this(path, precision="fp16", batch_size=4)
+    assert result.exit_code == 0
+    assert "in flight" in told
+    with open_runs([result.folder]) as database:
+        assert database.problems == []
+        (row,) = database.query("FROM comparison")
+        assert row["scenario"] == "multi-stream"
+        assert row["streams"] > 1
+        assert [row[f"{name}_ms"] for name in ("median", "p99")] == pytest.approx([3.5, 3.5]), "trtexec's own"
+        assert row["p999_ms"] is None, "700 inferences are too few"
+        assert row["images_per_s"] == pytest.approx(4 * 700 / (700 * 3.0 + 0.5) * 1e3)
+
+
+def six_digits(one: dict[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in one.items()}
+
+
+@pytest.mark.parametrize("names", [lambda one: one, old], ids=["current", "older"])
+@pytest.mark.parametrize("own", ["latencyMs", "the lengths of its parts"])
+def test_late_instants_of_six_digits_are_not_differenced(
+    tmp_path: Path, import_this: Any, names: Any, own: str
+) -> None:
+    entries = [six_digits(entry(123_456 + 2.013 * i, 1.137)) for i in range(100)]
+    path = tmp_path / "times.json"
+    if own != "latencyMs":
+        entries = [{name: value for name, value in one.items() if name != "latencyMs"} for one in entries]
+        entries = [{**one, "endToEndMs": 0.0, "latencyMs": 0.0} for one in entries] if names is old else entries
+    shown = [names(one) for one in entries]
+    if own != "latencyMs":
+        shown = [{k: v for k, v in one.items() if k not in ("latencyMs", "endToEndMs")} for one in shown]
+    renamed = [{k.replace("h2dMs", "inMs").replace("d2hMs", "outMs"): v for k, v in one.items()} for one in shown]
+    path.write_text(text(renamed if names is old else shown))
+    result, _ = import_this(path, precision="fp16", batch_size=1)
+    with open_runs([result.folder]) as database:
+        (row,) = database.query("FROM comparison")
+        assert row["scenario"] == "single-stream"
+        assert row["median_ms"] == pytest.approx(1.887, rel=1e-4)
+        assert row["images_per_s"] == pytest.approx(1e3 / 2.013, rel=0.02)
+
+
+def test_instants_too_coarse_without_a_latency_are_refused(tmp_path: Path, import_this: Any) -> None:
+    keep = ("startH2dMs", "endD2hMs", "startComputeMs")
+    late = [{k: v for k, v in six_digits(entry(123_456 + 2.013 * i, 1.137)).items() if k in keep} for i in range(5)]
+    path = tmp_path / "times.json"
+    path.write_text(text(late))
+    with pytest.raises(UserError, match="nothing in"):
+        import_this(path, precision="fp16", batch_size=1)
+
+
 def test_what_the_file_does_not_say_must_be_said(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "times.json"
     path.write_text(text([entry(0, 1)]))

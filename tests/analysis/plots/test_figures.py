@@ -9,6 +9,7 @@ import pytest
 
 from analysis import style
 from analysis.plots import power_throughput, roofline
+from analysis.plots.axes import engineering
 from analysis.plots.roofline import Limits
 from analysis.results.latency import response_ms
 
@@ -84,3 +85,38 @@ def test_devices_are_told_apart_by_more_than_colour() -> None:
     assert len({look.color for look in looks.values()}) == 4
     assert len({look.marker for look in looks.values()}) == 4
     assert len({str(look.line) for look in looks.values()}) == 4
+
+
+def test_precisions_and_levels_of_a_framework_are_told_apart_with_and_without_lines() -> None:
+    kinds = ["fp32", "tf32", "fp16", "bf16", "int8", "int8-dynamic"]
+    assert len({str(style.curve("torch", kind)["linestyle"]) for kind in kinds}) == len(kinds)
+    assert len({style.points("torch", kind)["fillstyle"] for kind in kinds}) == len(kinds)
+    assert len({style.bar("torch", kind) for kind in kinds}) == len(kinds)
+    levels = [style.curve("torch", kind) for kind in ("fp16", "fp16 stock", "fp16 rewritten")]
+    assert len({str(one) for one in levels}) == 3
+    assert len({str(one["linestyle"]) for one in levels}) == 1, "a precision looks the same at every level"
+
+
+def test_a_legend_has_room_for_every_dash_pattern() -> None:
+    """Two periods beside the marker: patterns scale with the width of the line, handles with the size of the text (8.5)."""
+    handle = style.RC["legend.handlelength"] * 8.5
+    for kind in ("tf32", "fp16", "bf16", "int8", "int8-dynamic", "unheard-of"):
+        _, pattern = style.line(kind)
+        assert 2 * sum(pattern) * style.RC["lines.linewidth"] <= handle
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (0.02, "0.02"), (5e-5, "50 \u00b5"), (0.0005, "500 \u00b5"), (999, "999"), (1000, "1 k"), (2500, "2.5 k"),
+        (2.5e6, "2.5 M"), (1e9, "1 G"), (-20_000, "-20 k"), (12.5, "12.5"),
+    ],
+)  # fmt: skip
+def test_numbers_of_axes(value: float, text: str) -> None:
+    assert engineering(value) == text
+
+
+def test_a_row_is_named_by_what_is_not_usual_about_it() -> None:
+    row = {"variant": "torch", "precision": "fp16"}
+    assert style.kind(row) == style.kind({**row, "tuning": "tuned", "version": None}) == "fp16"
+    assert style.kind({**row, "tuning": "stock", "version": "2.11.0"}) == "fp16 stock 2.11.0"

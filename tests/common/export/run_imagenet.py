@@ -69,7 +69,9 @@ def main() -> None:
     def progress(*arguments: Any) -> Any:
         # the command is about to export: only now has it said where Keras keeps its files, and imported it
         patch(request, request["url"])
-        importlib.import_module("common.export.registered").CLASS_INDEX_URL = request["class_index_url"]
+        registered = importlib.import_module("common.export.registered")
+        registered.CLASS_INDEX_URL = request["class_index_url"]
+        registered.CLASS_INDEX_MD5 = request.get("class_index_md5", registered.CLASS_INDEX_MD5)
         return Progress(*arguments)
 
     command.Progress = progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ SCRIPT = Path(__file__).with_name("run_imagenet.py")
 FILE = "weights_mobilenet_v3_small_224_1.0_float.h5"
 #: nothing listens on the discard port of this machine
 NOBODY = "http://127.0.0.1:9/"
+CLASSES = json.dumps({str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}).encode()
 
 
 class Server:
@@ -34,13 +36,12 @@ class Server:
         self.asked: list[str] = []
         ended = self._ended = threading.Event()
         asked = self.asked
-        classes = json.dumps({str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked.append(self.path)
                 way, _, name = self.path.lstrip("/").partition("/")
-                body = classes if name == "classes.json" else content
+                body = CLASSES if name == "classes.json" else content
                 if way == "stall":
                     ended.wait(60)
                     return
@@ -101,6 +102,7 @@ def test_published_weights_are_downloaded_exported_and_said(
     partial.write_bytes(b"half a file")
     os.utime(partial, (0, 0))
     request = {**request, "url": server.url + "good/", "class_index_url": server.url + "good/classes.json"}
+    request["class_index_md5"] = hashlib.md5(CLASSES).hexdigest()
     done = run(
         tensorflow_python, "export", request, tmp_path, "--model", SMALLEST, "--out", out, "--weights", "imagenet"
     )

@@ -166,7 +166,7 @@ def test_second_call_exports_nothing_and_other_range_exports_anew(
         raise AssertionError("exported again")
 
     assert ensure_model(str(file), tmp_path, not_again, lambda *step: None) == first
-    scaled = export(file, tmp_path, onnxrt_python, input_range=(-1.0, 1.0))
+    scaled = export(file, tmp_path, onnxrt_python, input_range="-1,1")
     assert scaled.hash != first.hash
     inputs = np.concatenate([unit["picture"] for unit in Reference.read(scaled).inputs])
     assert -1 <= inputs.min() < -0.5 < 0.5 < inputs.max() <= 1

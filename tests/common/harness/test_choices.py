@@ -87,7 +87,9 @@ def test_a_choice_made_without_room_for_the_others_is_not_remembered(tmp_path: P
     assert memory.get("key") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", json.dumps({"key": {"chosen": 3, "tried": {}}}), json.dumps({"key": 1})])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", json.dumps({"key": {"chosen": 3, "tried": {}}}), json.dumps({"key": 1})]
+)
 def test_a_file_that_is_no_memory_is_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "choices.json"
     path.write_text(text)

@@ -71,7 +71,7 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
     file.write_text("")
     wanted = models.source(str(file))
     assert wanted.image == "onnxrt"
-    assert models.exporter_arguments(wanted, Path("/models"), models.Asked(input_range=(-1.0, 1.0))) == [
+    assert models.exporter_arguments(wanted, Path("/models"), models.Asked(input_range="-1,1")) == [
         "common.export", "--onnx", str(file), "--out", "/models", "--time-limit", "1830", "--input-range=-1,1", "--name=own",
     ]  # fmt: skip
     asked = models.Asked(shape="h=3,x=N,4", rebatch=True, inputs=tmp_path / "v.npz")

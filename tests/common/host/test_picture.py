@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from common import pixels
 from common.errors import UserError
 from common.host import picture
+from common.host.bench.opening import _prepared_picture
 from common.model_files import ModelFiles
 
 RED, BLUE = (250, 10, 20), (10, 20, 240)
@@ -35,10 +38,10 @@ def model(tmp_path: Path) -> ModelFiles:
 @pytest.fixture
 def two_coloured(tmp_path: Path) -> Path:
     """A PNG of 60 x 80 pixels, left half red, right half blue."""
-    pixels = np.empty((60, 80, 3), np.uint8)
-    pixels[:, :40], pixels[:, 40:] = RED, BLUE
+    colours = np.empty((60, 80, 3), np.uint8)
+    colours[:, :40], colours[:, 40:] = RED, BLUE
     file = tmp_path / "two.png"
-    Image.fromarray(pixels).save(file)
+    Image.fromarray(colours).save(file)
     return file
 
 
@@ -73,6 +76,29 @@ def test_range_of_the_model(model: ModelFiles, two_coloured: Path, tmp_path: Pat
     (model.root / "model.json").write_text(json.dumps({"input_range": [-1, 1]}))
     array = load(two_coloured, model, tmp_path)
     np.testing.assert_allclose(array[0, 3, 0], np.array(RED) / 127.5 - 1, atol=1e-6)
+
+
+def test_mean_and_std_of_the_model(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
+    values = pixels.parse(mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
+    (model.root / "model.json").write_text(json.dumps({"weights": "user", **values.described()}))
+    array = load(two_coloured, model, tmp_path)
+    expected = (np.array(RED) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(array[0, 3, 0], expected, atol=1e-5)
+
+
+def test_classes_are_claimed_only_where_the_values_are_known(model: ModelFiles) -> None:
+    description = model.root / "model.json"
+    for known in ({"weights": "seeded"}, {"weights": "user", **pixels.parse("0,1").described()}):
+        description.write_text(json.dumps(known))
+        assert picture.why_no_classes(model) is None
+    for unknown in (
+        {"weights": "user", "input_range": [0.0, 255.0]},
+        {"weights": "user", **pixels.parse().described()},
+    ):
+        description.write_text(json.dumps(unknown))
+        assert "--mean and --std" in (picture.why_no_classes(model) or "")
+        taken_as_bytes = replace(model, inputs=(replace(model.inputs[0], dtype="uint8"),))
+        assert picture.why_no_classes(taken_as_bytes) is None, "a byte is 0 to 255"
 
 
 def test_other_proportions_are_cropped_around_the_centre(model: ModelFiles, two_coloured: Path, tmp_path: Path) -> None:
@@ -227,3 +253,13 @@ def test_class_names_only_when_they_fit(model: ModelFiles) -> None:
     (model.root / "classes.txt").write_text("cat\ndog\n")
     assert picture.class_names(model) == ["cat", "dog"]
     assert picture.class_names(replace(model, classes=3)) is None
+
+
+def test_a_run_says_why_it_claims_no_classes(model: ModelFiles, two_coloured: Path) -> None:
+    for known in (False, True):
+        values = pixels.parse("0,1") if known else pixels.parse()
+        (model.root / "model.json").write_text(json.dumps({"weights": "user", **values.described()}))
+        out = io.StringIO()
+        with _prepared_picture(str(two_coloured), model, Console(file=out, width=300)) as path:
+            assert (path is not None) == known
+        assert ("the picture's classes are not shown" in out.getvalue()) == (not known)

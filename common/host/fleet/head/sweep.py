@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.command import sigterm_as_interrupt
+from common.host.bench.execution import sigterm_as_interrupt
 from common.host.devices import Device, the_cpu
 from common.host.fleet.head.loop import Loop, Order, Transport
 from common.host.fleet.head.progress import FleetProgress

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError, unknown
-from common.host.bench.command import request_of
 from common.host.cli import parsing as opt
 from common.host.devices import Device
 from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import Image
 from common.host.plan.jobs import make_plan, planned_keys
 from common.host.plan.options import Options
+from common.host.plan.request import request_of
 from common.host.plan.subset import work_key
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.host import models
-from common.host.bench.command import request_of
 from common.host.devices import Device, the_cpu
 from common.host.fleet.head.host_checks import Finding, Here, choose_runner, judge
 from common.host.fleet.head.targets import Wanted, choose_accelerators
@@ -27,6 +26,7 @@ from common.host.frameworks.registry import load_images
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.options import Options
+from common.host.plan.request import request_of
 
 #: a host answers within this, its Ray worker started and its environments listed
 ANSWER_SECONDS = 180.0

@@ -27,7 +27,8 @@ from dataclasses import asdict
 from typing import Any
 
 from common.errors import UserError
-from common.host.bench.command import opened, run_all
+from common.host.bench.execution import run_all
+from common.host.bench.opening import opened
 from common.host.cli.terminal import Terminal
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.fleet.worker.code_digest import code_digest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -10,6 +12,7 @@ from common.errors import UserError, unknown
 from common.host.cli import parsing as options
 from common.host.cli.progress import Steps
 from common.host.frameworks.registry import all_variants, load_images
+from common.host.frameworks.versions import Pin, names_in, parse_versions, pins_of
 from common.host.paths import IMAGES
 from common.host.runners.containers import engine, images
 from common.host.runners.events import OnStep
@@ -35,17 +38,27 @@ def chosen_images(names: str, flavour: str) -> list[str]:
 
 
 def build_images(
-    console: Console, names: str, *, flavour: str, base: str, network: str, notebook: bool = False
+    console: Console,
+    names: str,
+    *,
+    flavour: str,
+    base: str,
+    network: str,
+    notebook: bool = False,
+    version: str = "",
 ) -> list[images.Built]:
     """Builds one after another and prints a table; a failing build does not stop the others. Raises UserError at the end:
-    of several images that some could not be built, of a single one why."""
-    chosen = chosen_images(names, flavour)
+    of several images that some could not be built, of a single one why. version: of the frameworks, see frameworks/versions.py.
+    """
+    wanted: list[tuple[str, Pin | None]] = [(name, None) for name in chosen_images(names, flavour)]
+    if version:
+        wanted = list(_pinned(names, version, flavour))
     if notebook and not names:
-        chosen = [name for name in chosen if name not in images.SUPPORT]
+        wanted = [(name, pin) for name, pin in wanted if name not in images.SUPPORT]
     client = engine.connect()
     built: list[images.Built] = []
     failed: list[str] = []
-    for name in chosen:
+    for name, pin in wanted:
         with Steps(console).show(f"Building {name}") as on_step:
             try:
                 result = images.build(
@@ -55,10 +68,11 @@ def build_images(
                     base=base,
                     network=network,
                     notebook=notebook and name not in images.SUPPORT,
+                    pin=pin,
                     on_line=BuildSteps(on_step, every_line=console.is_terminal).on_line,
                 )
             except UserError as error:
-                if len(chosen) == 1:
+                if len(wanted) == 1:
                     raise
                 failed.append(str(error))
                 console.print(escape(f"error: {error}"), style="red", highlight=False, soft_wrap=True)
@@ -72,8 +86,24 @@ def build_images(
             table.add_row(one.tag, f"{one.size_bytes / 1e6:,.0f}", f"{one.seconds:.0f}", one.digest)
         console.print(table)
     if failed:
-        raise UserError(f"{len(failed)} of {len(chosen)} images could not be built (the reasons are above)")
+        raise UserError(f"{len(failed)} of {len(wanted)} images could not be built (the reasons are above)")
     return built
+
+
+def _pinned(names: str, version: str, flavour: str) -> Iterator[tuple[str, Pin | None]]:
+    """Image and pin of each version that is named. Raises UserError."""
+    known = all_variants(load_images(IMAGES))
+    asked = options.split_list(names) or names_in(version)
+    variants = [
+        variant for variant in known.values() if variant.name in asked or not set(asked).isdisjoint(variant.packages)
+    ]
+    if not variants:
+        raise unknown("framework", ", ".join(asked) or version, known)
+    chosen = parse_versions(version, variants)
+    for variant in variants:
+        if "" in chosen.get(variant.name, ()):
+            yield variant.image, None
+    yield from ((pin.image, pin) for pin in pins_of(variants, chosen, flavour))
 
 
 class BuildSteps:

@@ -16,6 +16,7 @@ from docker.errors import ImageNotFound
 
 from common.errors import UserError
 from common.host.frameworks.registry import default_argument
+from common.host.frameworks.versions import Pin
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers import bases
@@ -48,12 +49,13 @@ def prefix() -> str:
     return os.environ.get("FRAMEWATT_IMAGES") or "framewatt"
 
 
-def tag_of(image: str, flavour: str, notebook: bool = False) -> str:
+def tag_of(image: str, flavour: str, notebook: bool = False, pin: Pin | None = None) -> str:
     """framewatt/<image>:<flavour>, flavour cpu or gpu, under the prefix of all images.
 
-    notebook: the image that can also run a Jupyter kernel, <flavour>-notebook.
+    notebook: the image that can also run a Jupyter kernel, <flavour>-notebook. pin: <flavour>-<package>-<version>.
     """
     suffix = "-notebook" if notebook and image not in SUPPORT else ""
+    suffix += f"-{pin.label}" if pin else ""
     return f"{prefix()}/{image}:{'local' if image == ANALYZE else flavour + suffix}"
 
 
@@ -80,6 +82,42 @@ def inspect(client: docker.DockerClient, image: str, flavour: str, notebook: boo
             f"image {tag_of(image, flavour, notebook)} is not built: {build_command(image, flavour, notebook)}; "
             "or use --runner local"
         ) from None
+
+
+def build_version(
+    client: docker.DockerClient, pin: Pin, flavour: str, notebook: bool, on_line: Callable[[str], None]
+) -> str:
+    """Builds the image of a version on the base of the locked one, unless it is there; returns its digest. Raises UserError."""
+    locked = inspect(client, pin.image, flavour, notebook)
+    current = find_version(client, pin, flavour, notebook)
+    if current is not None:
+        return str(current.id)
+    base, network = (locked.labels.get(f"{LABEL}.{name}", "") for name in ("base", "network"))
+    return build(
+        client, pin.image, flavour, base=base, network=network, notebook=notebook, pin=pin, on_line=on_line
+    ).digest  # fmt: skip
+
+
+def find_version(client: docker.DockerClient, pin: Pin, flavour: str, notebook: bool) -> Any:
+    """The image of a version that holds this checkout's code, or None."""
+    tag = tag_of(pin.image, flavour, notebook, pin)
+    try:
+        with explained(f"image {tag} cannot be looked at", but=ImageNotFound):
+            found = client.images.get(tag)
+    except ImageNotFound:
+        return None
+    return found if found.labels.get(f"{LABEL}.source") == source_digest(pin.image) else None
+
+
+def is_built(client: docker.DockerClient, image: str, flavour: str, notebook: bool = False) -> bool:
+    """Whether the engine has the image, of whatever state of the code."""
+    tag = tag_of(image, flavour, notebook)
+    try:
+        with explained(f"image {tag} cannot be looked at", but=ImageNotFound):
+            client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def source_digest(image: str) -> str:
@@ -119,12 +157,13 @@ def build(
     base: str = "",
     network: str = "",
     notebook: bool = False,
+    pin: Pin | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Builds one image; the context is the checkout as .dockerignore leaves it. Raises UserError with the failing step's words.
 
     base: replaces the Dockerfile's default BASE_IMAGE. network: "host" lets a build reach servers on this machine's loopback.
-    notebook: adds what --frontend notebook needs, and tags the image so.
+    notebook: adds what --frontend notebook needs, and tags the image so. pin: another version of the framework, likewise.
     """
     folder = IMAGES / image
     dockerfile = folder / "Dockerfile"
@@ -138,13 +177,16 @@ def build(
         arguments["REQUIREMENTS"] = requirements
     if notebook:
         arguments["NOTEBOOK"] = "1"
+    if pin:
+        arguments["PIN"] = pin.requirement
     arguments["REVISION"] = source_revision() or "unknown"
     wanted = bases.pinned(base or default_argument(dockerfile, "BASE_IMAGE"))
     if wanted:
         arguments["BASE_IMAGE"] = wanted
-    tag = tag_of(image, flavour, notebook)
+    tag = tag_of(image, flavour, notebook, pin)
     started = time.monotonic()
     labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}
+    labels |= {f"{LABEL}.network": network} | ({f"{LABEL}.pin": pin.requirement} if pin else {})
     words: list[str] = []
     with explained(f"image {tag} cannot be built"):
         stream = client.api.build(

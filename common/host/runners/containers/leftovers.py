@@ -67,8 +67,8 @@ def _owner(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else f"{pid}-{fields[19]}"
 
 
-def remove_all(client: docker.DockerClient, *, images: bool) -> tuple[list[str], list[str]]:
-    """Removes framewatt's stopped and orphaned containers, its volumes and, if asked, its images.
+def remove_all(client: docker.DockerClient, *, images: bool, versions: bool = False) -> tuple[list[str], list[str]]:
+    """Removes framewatt's stopped and orphaned containers, its volumes and, if asked, its images, or those of --version alone.
 
     Returns what was removed and what was left because it is in use, each in words.
     """
@@ -86,7 +86,8 @@ def remove_all(client: docker.DockerClient, *, images: bool) -> tuple[list[str],
                 removed.append(f"volume {volume.name}")
             except DockerException:
                 left.append(f"volume {volume.name} is in use")
-        for image in client.images.list(filters={"label": LABEL}) if images else []:
+        label = LABEL if images else f"{LABEL}.pin"
+        for image in client.images.list(filters={"label": label}) if images or versions else []:
             for name in image.tags or [image.id]:
                 try:
                     # Not forced: an image that a container still uses stays.

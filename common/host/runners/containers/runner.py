@@ -19,6 +19,7 @@ from common.harness.job_end import JobEnd
 from common.host import models
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
+from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
 from common.host.paths import DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
@@ -32,6 +33,7 @@ from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
 from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.exported import DOWNLOADS, exporters_folder, take_model
 from common.host.runners.job_start import JobStart
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
@@ -50,6 +52,8 @@ INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/da
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
 BUDGET_SLACK_SECONDS = 60.0
+#: of an exporter's errors the last so many lines are looked at
+_ERROR_LINES = 200
 #: Docker's own driver: the runner reads the events from the log, which not every driver gives back
 LOG_CONFIG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "64m", "max-file": "1"})
 
@@ -72,6 +76,9 @@ class DockerRunner:
         self._driver = ""
         self._flavour, self._notebook = "cpu", False
         self._digests: dict[str, str] = {}
+        #: of the images of versions; pin -> digest, and pin -> why it could not be built
+        self._pinned: dict[Pin, str] = {}
+        self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
         self._running: dict[str, Container] = {}
         self._interrupted = threading.Event()
@@ -79,7 +86,9 @@ class DockerRunner:
 
     # -- getting ready ---------------------------------------------------------------------------------------------
 
-    def prepare(self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False) -> None:
+    def prepare(
+        self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
+    ) -> None:
         # One image for both front ends, so that nothing else differs between them.
         self._flavour, self._notebook = flavour, notebook
         if flavour == "gpu":
@@ -92,6 +101,22 @@ class DockerRunner:
                     f"image {self._tag(name)} holds older code than this checkout: "
                     f"{images.build_command(name, flavour, notebook)}"
                 )
+        for index, pin in enumerate(pins):
+            try:
+                self._pinned[pin] = images.build_version(
+                    self._client,
+                    pin,
+                    flavour,
+                    notebook,
+                    lambda line, done=index, name=pin.requirement: on_step(done, len(pins), f"{name}: {line}"),  # type: ignore[misc]
+                )
+            except UserError as error:
+                self._failed[pin] = str(error)
+
+    def cost_of(self, pins: Sequence[Pin], flavour: str) -> str:
+        missing = [pin for pin in pins if images.find_version(self._client, pin, flavour, False) is None]
+        sizes = [int(images.inspect(self._client, pin.image, flavour).attrs["Size"]) for pin in missing]
+        return cost_in_words("image", missing, sizes)
 
     def ensure_model(
         self,
@@ -114,13 +139,10 @@ class DockerRunner:
                 volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
             network = wanted.onnx is None and asked.weights != "seeded"  # ImageNet weights are downloaded
-            folder = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
-            model = ModelFiles.read(data.models / folder)
+            model = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
         for image, names in models.forms_by_image(model, wanted_forms).items():
-            self._export(
-                wanted, image, models.form_arguments(model, Path(INSIDE_MODELS), names), data, on_step, {}, False
-            )
-            model = ModelFiles.read(model.root)
+            arguments = models.form_arguments(model, Path(INSIDE_MODELS), names)
+            model = self._export(wanted, image, arguments, data, on_step, {}, False, model)
         return model
 
     def _export(
@@ -132,14 +154,39 @@ class DockerRunner:
         on_step: OnStep,
         inputs: Mapping[str, dict[str, str]],
         network: bool,
+        before: ModelFiles | None = None,
+    ) -> ModelFiles:
+        """Runs the exporter of an image; returns the model. inputs: volumes beside the one folder that it writes.
+
+        before: the model that gets more forms.
+        """
+        with exporters_folder(data.models, before) as folder:
+            name = self._run_exporter(wanted, image, arguments, folder, data, on_step, inputs, network)
+            return take_model(folder, name, data.models, before)
+
+    def _run_exporter(
+        self,
+        wanted: models.Source,
+        image: str,
+        arguments: list[str],
+        written: Path,
+        data: DataFolder,
+        on_step: OnStep,
+        inputs: Mapping[str, dict[str, str]],
+        network: bool,
     ) -> str:
-        """Runs the exporter of an image; returns the model's folder. inputs: volumes beside data/models."""
+        """The folder of the model within the one that it writes, as the container says."""
         tag = images.inspect(self._client, image, self._flavour).tags[0]
-        volumes = {str(data.models): {"bind": INSIDE_MODELS, "mode": "rw"}, **inputs}
+        downloads = self.cache(data, image) / DOWNLOADS.lstrip(".")
+        volumes = {
+            str(written): {"bind": INSIDE_MODELS, "mode": "rw"},
+            str(downloads): {"bind": f"{INSIDE_MODELS}/{DOWNLOADS}", "mode": "rw"},
+            **inputs,
+        }
         limits = self._limits.arguments()
         if network:
             limits["network_mode"] = "bridge"
-        with lent(self._user, data.models), explained(f"{wanted.name} cannot be exported"):
+        with lent(self._user, written, downloads), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
                 tag,
                 f"framewatt-export-{os.getpid()}",
@@ -160,7 +207,7 @@ class DockerRunner:
                 deadline.start()
                 folder = models.read_progress(lines(container), on_step)
                 code = int(container.wait()["StatusCode"])
-                errors = container.logs(stdout=False, stderr=True).decode(errors="replace")
+                errors = container.logs(stdout=False, stderr=True, tail=_ERROR_LINES).decode(errors="replace")
             finally:
                 deadline.cancel()
                 remove_container(container)
@@ -173,16 +220,25 @@ class DockerRunner:
         return folder
 
     def describe_images(self) -> dict[str, Any]:
-        return {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+        found = {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}
+        of_versions = {
+            cache_name(pin.image, pin): {"tag": self._tag(pin.image, pin), "digest": digest}
+            for pin, digest in self._pinned.items()
+        }
+        return {**found, **of_versions}
 
-    def _tag(self, image: str) -> str:
-        return images.tag_of(image, self._flavour, self._notebook)
+    def _tag(self, image: str, pin: Pin | None = None) -> str:
+        return images.tag_of(image, self._flavour, self._notebook, pin)
+
+    def _pin(self, planned: PlannedJob) -> Pin | None:
+        folder = self._images[planned.variant.image].folder
+        return pin_of(planned.variant, planned.version, self._flavour, folder.parent)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
     def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
         run = context.run.folder
-        image = self._images[planned.variant.image]
+        image, pin = self._images[planned.variant.image], self._pin(planned)
         device = context.devices[planned.device]
         job = Job(
             run_dir=INSIDE_RUN,
@@ -201,17 +257,20 @@ class DockerRunner:
             model_file=context.request.model_file,
             item=context.request.item,
             items_per_sample=context.request.items_per_sample,
-            image_digest=self._digests[image.name],
+            image_digest=self._pinned.get(pin, "") if pin else self._digests[image.name],
             seed=context.seed,
             power_dir=INSIDE_POWER,
         )
+        if pin in self._failed:
+            write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
+            return
         for _ in range(RESTARTS):
             left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
             if not left or self._interrupted.is_set():
                 return
             budget_s = BUDGET_SLACK_SECONDS + len(left) * context.request.settings.cell_timeout_s
             start = JobStart(run, planned.name, job, context.model, on_event, inside=INSIDE_RUN)
-            with lent(self._user, start.staging.folder, self.cache(context.data, image.name)):
+            with lent(self._user, start.staging.folder, self.cache(context.data, cache_name(image.name, pin))):
                 end = self._run_container(context, planned, device, budget_s, start)
             start.end()
             if self._interrupted.is_set():
@@ -232,7 +291,9 @@ class DockerRunner:
         name = f"framewatt-{context.run.name}-{planned.name}"
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
-        volumes = self._worker_volumes(start.staging.folder, context.data, context.model, planned.variant.image)
+        pin = self._pin(planned)
+        cache = cache_name(planned.variant.image, pin)
+        volumes = self._worker_volumes(start.staging.folder, context.data, context.model, cache)
         volumes[str(start.path)] = {"bind": INSIDE_JOB, "mode": "ro"}
         volumes[str(metering_folder(context, device))] = {"bind": INSIDE_POWER, "mode": "ro"}
         if context.picture is not None:
@@ -240,7 +301,7 @@ class DockerRunner:
         with explained(f"the container of {planned.name} cannot be run"):
             remove_named(self._client, name)
             container = self._create(
-                self._tag(planned.variant.image), name, [INSIDE_JOB], volumes=volumes,
+                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes,
                 cpuset_cpus=self._limits.worker_cpus(), **arguments,
             )  # fmt: skip
             over_budget = threading.Event()

@@ -60,6 +60,13 @@ class ContainerSidecar(Sidecar):
             return None
         return ended_by(int(self._container.attrs["State"]["ExitCode"]))
 
+    def _killed(self) -> str | None:
+        end = self._ended() if self._container is not None else None
+        if end is None or end == "was removed" or self._container is None:
+            return end
+        code = int(self._container.attrs["State"]["ExitCode"])
+        return end if code > 128 else None  # as a shell tells signals
+
     def _stop(self) -> Mapping[str, Any] | None:
         container, self._container = self._container, None
         if container is None:

@@ -16,7 +16,9 @@ from rich.console import Console
 import tasks
 from analysis.analyze import analyze
 from common.errors import UserError
+from common.host.bench import choose_runner
 from common.host.bench.command import bench
+from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.scaffold import new_image
 from common.host.paths import IMAGES, DataFolder
@@ -154,14 +156,43 @@ def test_a_run_begun_in_containers_is_not_begun_anew_with_processes(
 ) -> None:
     folder = data.results / "20260101-000000_cpu"
     folder.mkdir(parents=True)
-    begun = {"command": typed_command(), "runner": "docker", "finished_utc": None}
+    begun = {"command": typed_command(), "runner": "docker", "finished_utc": None, "plan": [], "seed": 1}
     (folder / "run.json").write_text(json.dumps(begun))
-    monkeypatch.setattr("common.host.bench.command._engine_answers", lambda: False)
+    monkeypatch.setattr("common.host.bench.choose_runner._engine_answers", lambda: False)
     with pytest.raises(UserError, match="was begun in containers, and no Docker engine answers now: start it"):
         bench(replace(OPTIONS, python="", runner=""), console(), data, images)
     assert sorted(path.name for path in data.results.iterdir()) == [folder.name]
     # Another runner that is asked for by name is another run.
     assert bench(OPTIONS, console(), data, images).statuses == {"ok": 2}
+
+
+def test_on_a_cpu_without_images_processes_take_the_place_of_containers_and_one_line_says_so(
+    images: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_runner, "_engine_answers", lambda: True)
+    monkeypatch.setattr(choose_runner, "_not_built", lambda names, flavour, frontend: [*names, "sidecar"])
+    monkeypatch.setattr(environments, "interpreter", lambda image, flavour, pin=None: Path(sys.executable))
+    monkeypatch.setattr(environments, "ensure_all", lambda *given, **named: {})
+    told = io.StringIO()
+    done = bench(replace(OPTIONS, python="", runner=""), Console(file=told, width=200), data, images)
+    assert done.statuses == {"ok": 2}
+    line = (
+        "Measured by processes of this machine: no image of abacus, sidecar is built (invoke build --framework "
+        "abacus,sidecar --cpu)"
+    )
+    assert told.getvalue().splitlines().count(line) == 1
+
+
+@pytest.mark.parametrize("asked", [{"runner": "docker"}, {"memory": "1g"}, {"cpus": "0"}, {"python": sys.executable}])
+def test_who_asks_for_containers_or_an_interpreter_gets_them(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+) -> None:
+    monkeypatch.setattr(choose_runner, "_engine_answers", lambda: True)
+    monkeypatch.setattr(choose_runner, "_not_built", lambda names, flavour, frontend: list(names))
+    plain = replace(OPTIONS, python="", runner="")
+    assert choose_runner.instead_of_containers(plain, ["abacus"], "cpu")
+    assert not choose_runner.instead_of_containers(plain, ["abacus"], "gpu")
+    assert not choose_runner.instead_of_containers(replace(plain, **asked), ["abacus"], "cpu")  # type: ignore[arg-type]
 
 
 def test_a_finished_run_is_not_continued(images: Path, data: DataFolder) -> None:

@@ -178,7 +178,7 @@ class SimulatedRunner:
         self.stops_after = stops_after
         self.ran: list[str] = []
 
-    def prepare(self, variants, flavour, on_step, notebook=False) -> None:
+    def prepare(self, variants, flavour, on_step, notebook=False, pins=()) -> None:
         pass
 
     def ensure_model(self, name, data, asked, on_step, wanted_forms=()) -> ModelFiles:
@@ -216,7 +216,7 @@ def test_a_whole_search_and_one_that_is_continued(tmp_path: Path, monkeypatch: p
     out = Console(file=io.StringIO(), width=160)
 
     def search(runner: SimulatedRunner) -> list[peak.Peak]:
-        monkeypatch.setattr("common.host.bench.command.make_runner", lambda options, images: runner)
+        monkeypatch.setattr("common.host.bench.opening.make_runner", lambda options, images: runner)
         return peak.peak(options, BOUND, out, data)
 
     first = SimulatedRunner(tmp_path / "model", stops_after=4)

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
+from functools import cache
+from typing import Any
 
 import pytest
 
+from common.host.cli.help_page import TASKS
 from common.host.cli.program import with_joined_names
 from common.host.paths import ROOT
+from common.host.plan.options import GROUPS, Options
+
+#: options that help texts name and that are not framewatt's
+OF_OTHER_TOOLS = {"exportTimes", "head"}
+
+
+@cache
+def all_tasks() -> dict[str, Any]:
+    from invoke.collection import Collection
+    from invoke.loader import FilesystemLoader
+
+    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    return dict(Collection.from_module(module).tasks)
+
+
+@cache
+def arguments_of(name: str) -> list[Any]:
+    """Once: making them takes the help texts out of the task."""
+    return list(all_tasks()[name].get_arguments())
+
+
+def task_names() -> list[str]:
+    return list(all_tasks())
 
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +82,8 @@ def test_a_task_of_two_words() -> None:
     for words in (["--help", "fleet", "up-check"], ["fleet", "up-check", "--help"]):
         done = invoke(*words)
         assert done.returncode == 0, done.stderr
-        assert "[--core-opts] fleet up-check [--options]" in done.stdout
-        assert "--address=STRING" in done.stdout
+        assert "Usage: invoke fleet up-check [options]" in done.stdout
+        assert "--address HOST:PORT" in done.stdout
 
 
 def test_only_words_that_are_a_tasks_name_are_joined() -> None:
@@ -70,17 +98,56 @@ def test_a_traceback_only_when_asked_for() -> None:
 
 
 def test_every_task_and_option_has_a_help_text() -> None:
-    from invoke.collection import Collection
-    from invoke.loader import FilesystemLoader
-
-    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
-    for name, task in Collection.from_module(module).tasks.items():
+    for name, task in all_tasks().items():
         assert task.body.__doc__, name
-        missing = [arg.name for arg in task.get_arguments() if not arg.help]
+        missing = [arg.name for arg in arguments_of(name) if not arg.help]
         assert not missing, f"{name}: no help for {missing}"
 
 
 def test_help_says_default_and_effect_of_each_option() -> None:
     text = invoke("--help", "bench").stdout
-    assert "--batch-sizes=STRING" in text
+    assert "--batch-sizes SIZES" in text
     assert text.count("default:") > 25
+
+
+def test_the_options_of_bench_stand_by_subject_each_once_and_with_examples() -> None:
+    text = invoke("--help", "bench").stdout
+    lines = text.splitlines()
+    places = [lines.index(heading) for heading in (*GROUPS, "Other", "Examples")]
+    assert places == sorted(places)
+    for option in fields(Options):
+        if "help" in option.metadata:
+            flag = f"--{option.name.replace('_', '-')}"
+            (own,) = [
+                number for number, line in enumerate(lines) if line.startswith(f"  {flag}") and line.split()[0] == flag
+            ]
+            heading = max(place for place in places if place < own)
+            assert lines[heading] == option.metadata["group"], flag
+    assert "invoke bench --framework onnxrt,torch --gpu 0" in text[text.index("\nExamples") :]
+
+
+def test_the_list_of_tasks_stands_by_subject_and_leaves_none_out() -> None:
+    shown = invoke("--list").stdout
+    assert invoke("--help").stdout == shown
+    names = [name for members in TASKS.values() for name in members]
+    assert sorted(names) == sorted(task_names())
+    assert all(f"\n  {name} " in shown for name in names)
+    assert "\nOthers\n" not in shown
+
+
+@pytest.mark.parametrize("name", sorted(task_names()))
+def test_every_help_text_says_what_happens_without_the_option_and_names_no_option_that_there_is_not(name: str) -> None:
+    task = all_tasks()[name]
+    flags = {str(argument.names[0]) for argument in arguments_of(name)}
+    known = {str(argument.names[0]) for other in all_tasks() for argument in arguments_of(other)} | OF_OTHER_TOOLS
+    for argument in arguments_of(name):
+        if not argument.positional:
+            assert re.search(r"\b(no )?default\b", argument.help or "") or argument.kind is list, argument.names[0]
+        for named in re.findall(r"--([A-Za-z][A-Za-z0-9-]*)", argument.help or ""):
+            assert named in known, f"{argument.names[0]}: --{named}"
+    first = (task.body.__doc__ or "").partition("\n")[0]
+    assert first.endswith((".", "?")) and len(first) < 110
+    for example in re.findall(r"invoke (.+)", (task.body.__doc__ or "").partition("Examples:")[2]):
+        assert example.startswith(name), example
+        for named in re.findall(r"--([a-z][a-z0-9-]*)", example):
+            assert named in flags, example

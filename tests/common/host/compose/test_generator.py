@@ -150,7 +150,7 @@ def test_a_service_sees_its_own_folder_and_cache_and_reads_the_rest() -> None:
         }
         rest = set(folders) - allowed
         if name.startswith("export"):
-            assert rest == {"models:/data/models"}
+            assert rest == {f"compose/{flavour}/models:/data/models"}
         elif image == "sidecar":
             # it looks there, and no more, when a window begins or ends
             jobs = f"compose/{flavour}/services:/data/services:ro"

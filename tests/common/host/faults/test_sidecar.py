@@ -90,3 +90,58 @@ def test_a_sidecar_that_cannot_be_started_again_is_left_alone(world: World) -> N
     assert len(tries) == 3 and "will not be tried again" in tries[-1], said
     assert len(world.cells()) == CELLS
     assert {row["status"] for path in world.cells() for row in read_rows(path)} == {"ok"}
+
+
+#: becomes part of every Python of the sweep: the first so many sidecars are killed while they start
+_KILLER = """\
+import os, pathlib, sys
+if "common.sidecar" in sys.orig_argv:
+    starts = pathlib.Path(__file__).parent / "starts"
+    with starts.open("a") as file:
+        file.write("x")
+    if starts.stat().st_size <= {times}:
+        os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize(("times", "number"), [(1, signal.SIGKILL), (2, signal.SIGTERM)])
+def test_a_sidecar_that_is_killed_while_it_starts_is_tried_again_after_the_first_cell(
+    world: World, tmp_path: Path, times: int, number: signal.Signals
+) -> None:
+    kill_starts(world, tmp_path, times, number)
+    code, said = world.run()
+    assert code == 0, said
+    reason = f"it was ended by {number.name} while it started, and is tried again after the first cell"
+    assert f"No power readings for gpu0: {reason}" in " ".join(said.split())
+    (folder,) = world.folders()
+    description = json.loads((folder / "run.json").read_text())
+    assert description["power"]["gpu0"]["recording"] and description["power"]["gpu0"]["reason"] == ""
+    assert description["sidecar"]["gpu0"]["deaths"] == [f"was ended by {number.name}"]
+    with open_runs([folder]) as database:
+        metered = {row["cell_key"] for row in database.query("SELECT cell_key FROM energy WHERE class = 'gpu'")}
+        marks = {row["cell_key"]: row["why"] for row in database.query("FROM marks WHERE mark = 'no_power'")}
+    assert marks.keys() | metered == {path.parent.name for path in world.cells()}
+    # those before it ran, and perhaps one that had begun already
+    assert times <= len(marks) <= 2 * times and not marks.keys() & metered
+    assert last_cell(folder) in metered
+
+
+def test_cells_say_so_where_the_sidecar_is_killed_at_each_start(world: World, tmp_path: Path) -> None:
+    kill_starts(world, tmp_path, 99, signal.SIGKILL)
+    code, said = world.run()
+    assert code == 0 and "Traceback" not in said, said
+    assert said.count("does not start again") == 2 and "will not be tried again" in said
+    assert len((tmp_path / "killer" / "starts").read_text()) == 3
+    (folder,) = world.folders()
+    state = json.loads((folder / "run.json").read_text())["power"]["gpu0"]
+    assert not state["recording"] and state["reason"] == "it was ended by SIGKILL"
+    with open_runs([folder]) as database:
+        marks = {row["cell_key"]: row["why"] for row in database.query("FROM marks WHERE mark = 'no_power'")}
+    assert marks == {path.parent.name: f"the sidecar recorded nothing: {state['reason']}" for path in world.cells()}
+
+
+def kill_starts(world: World, tmp_path: Path, times: int, number: signal.Signals) -> None:
+    folder = tmp_path / "killer"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_KILLER.format(times=times, number=int(number)))
+    world.environment["PYTHONPATH"] += os.pathsep + str(folder)

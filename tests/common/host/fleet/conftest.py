@@ -28,12 +28,13 @@ SETTINGS = {
 }  # fmt: skip
 OPTIONS = {
     "framework": "sleeper", "model": "MobileNetV3S", "weights": "seeded", "batch_sizes": "1,2,3,4,5", "device": "cpu", "threads": 1,
-    "python": sys.executable,
+    "replicates": 1, "python": sys.executable,
 }  # fmt: skip
 #: the same as typed, as far as it can be typed
 TYPED = (
     "--model", "MobileNetV3S", "--weights", "seeded", "--min-seconds", "0.05", "--max-seconds", "0.2", "--images", "1",
-    "--warmup-seconds", "0.05", "--idle-seconds", "0.02", "--threads", "1", "--device", "cpu", "--python", sys.executable,
+    "--warmup-seconds", "0.05", "--idle-seconds", "0.02", "--threads", "1", "--device", "cpu", "--replicates", "1",
+    "--python", sys.executable,
 )  # fmt: skip
 #: a lost host is noticed within a second or two, as a real one is within fifteen
 SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}

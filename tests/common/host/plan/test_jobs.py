@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from common.host.bench.command import settings_of, workers_of
 from common.host.frameworks.registry import Variant
-from common.host.plan.jobs import Request, cost, make_plan, planned_keys
+from common.host.plan.jobs import cost, make_plan, planned_keys
 from common.host.plan.options import Options
+from common.host.plan.request import Request, settings_of, workers_of
 from common.job import Settings
 
 
@@ -109,3 +109,18 @@ def test_the_plan_says_what_it_costs() -> None:
     # 36 cells on each device, three workers, 3 s and two idle spells of 1 s
     assert text.startswith("36 cells in 6 workers, 3 times: windows of 3 to 10 s, at least 9 min on each device")
     assert "no verdicts" in cost(replace(REQUEST, replicates=1))
+
+
+def test_versions_are_measured_in_turns_and_stand_in_the_keys() -> None:
+    request = replace(REQUEST, versions={"a": ("1.30.0", "1.31.1+cpu", "")}, devices=("cpu",), replicates=3)
+    jobs = make_plan(request, seed=4)
+    assert len({job.name for job in jobs}) == len(jobs) == 3 * 2 * (3 + 1 + 1)
+    assert all(job.name.replace("_", "").replace("-", "").replace(".", "").isalnum() for job in jobs), "container names"
+    for replicate in range(3):
+        ran = [job.version for job in jobs if job.replicate == replicate and job.variant.name == "a"]
+        assert sorted(ran) == ["", "", "1.30.0", "1.30.0", "1.31.1+cpu", "1.31.1+cpu"]
+    keys = planned_keys(jobs)
+    assert "M_a@1.31.1+cpu_fp32_b0001_host_single-stream_script_cpu_r0" in keys
+    assert "M_a_fp32_b0001_host_single-stream_script_cpu_r0" in keys
+    assert len(set(keys)) == len(keys)
+    assert cost(request).startswith("60 cells in 10 workers, 3 times")

@@ -40,6 +40,21 @@ def test_a_field_that_is_missing_or_of_another_type_makes_it_a_line_of_the_log(e
     assert job_event(json.dumps(stranger), KEYS) is None or "cell_key" not in event
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e400", "1e300", "NaN", "Infinity", "9" * 5000])
+def test_a_number_that_nobody_counts_to_makes_it_a_line_of_the_log(number: str) -> None:
+    for event in GOOD:
+        for name in (name for name, value in event.items() if type(value) in (int, float)):
+            line = json.dumps({**event, name: "@"}).replace('"@"', number)
+            assert job_event(line, KEYS) is None, (event["event"], name)
+    assert sidecar_event(f'{{"event": "done", "ended_by": "SIGTERM", "rows": {number}}}') == {}
+
+
+def test_a_share_beyond_the_whole_is_the_whole() -> None:
+    for said, meant in ((7, 1.0), (-7, 0.0), (0.25, 0.25)):
+        event = job_event(json.dumps({**GOOD[2], "fraction": said}), KEYS)
+        assert event is not None and event["fraction"] == meant
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "words", "7", "[]", "{", '{"event": 7}', '{"event": ["error"]}', '{"event": "rm -rf"}', '{"a":' * 50_000],

@@ -111,6 +111,11 @@ def changed(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def due_at(instant: str) -> Callable[[Path], None]:
+    """In the last column of each line."""
+    return lambda path: [changed(f"{end},\n", f"{end},{instant}\n")(path) for end in (1500, 2600, 3700)] and None
+
+
 #: file of a cell, what is done to it, what is said
 HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
     ("cell.csv", replace_by_fifo, "cell.csv is a FIFO"),
@@ -145,6 +150,8 @@ HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
     ("samples.csv", changed("2600", "26-00"), "samples.csv has fields that are empty or no number"),
     ("samples.csv", changed("2600", "9" * 40), "samples.csv has fields that are empty or no number"),
     ("samples.csv", changed("2000,2600,", "2000,2600,7"), "samples.csv has fields that are empty or no number"),
+    ("samples.csv", due_at("-9223372036854775808"), "samples.csv has fields that are empty or no number"),
+    ("samples.csv", due_at("-7"), "samples.csv has an inference that ends before it begins"),
     ("samples.csv", changed("2600,\n", "2600,\n" + "1" * 5000), "samples.csv has fields that are empty or no number"),
     ("samples.csv", changed("3700,\n", "3700,"), "samples.csv ends in the middle of a line"),
 ]  # fmt: skip
@@ -386,3 +393,13 @@ def test_folders_that_do_not_want_to_go(tmp_path: Path, secret: Path) -> None:
     top.symlink_to(secret.parent)
     untrusted.remove_folder(top)
     assert secret.exists()
+
+
+def test_a_file_that_is_too_large_is_refused_before_anything_of_it_is_copied(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container.measure(ONE)
+    outgrown(container.path(ONE, "samples.csv"))
+    monkeypatch.setattr(untrusted, "read_part", lambda *of: pytest.fail("it was read"))
+    with untrusted.opened_folder(container.path(ONE)) as folder, pytest.raises(untrusted.Refused, match="larger"):
+        untrusted.copy_file("samples.csv", folder, container.run / "copy", cell_check.MOST_BYTES["samples.csv"])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common import schema
 from common.errors import UserError
+from common.host.runs import keep as keeping
 from common.host.runs.archive import unsealed
 from common.host.runs.keep import MARGIN_NS, keep
+from common.host.runs.run import Run
 
 SECOND = 1_000_000_000
 
@@ -120,3 +124,54 @@ def test_junk_in_a_run_is_no_fault_of_ours(tmp_path: Path) -> None:
         file.write("measure,x,y\nidle\n")
     (kept,) = keep([run], tmp_path / "out")
     assert (kept / "run.json").is_file()
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+#: file or folder of a run, what is done to it, what is said
+HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
+    ("cells", link, "cells is a link, not a folder"),
+    ("cells/key", link, "is a link, not a folder"),
+    ("cells/key/samples.csv", lambda path: os.truncate(path, 2**30 + 1), "samples.csv is larger than 1024 MiB"),
+    ("power.csv", lambda path: os.truncate(path, 2**40), "power.csv is larger than 1024 MiB"),
+    ("power.csv", lambda path: (path.unlink(), os.mkfifo(path)), "power.csv is a FIFO, not a file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize(("name", "attack", "words"), HOSTILE, ids=[f"{name}: {words}" for name, _, words in HOSTILE])
+def test_a_run_that_cannot_be_kept_leaves_nothing_behind(
+    tmp_path: Path, name: str, attack: Callable[[Path], object], words: str, sealed: bool
+) -> None:
+    run = make_run(tmp_path / "a")
+    attack(run / name)
+    with pytest.raises(UserError, match=words):
+        keep([run], tmp_path / "out", sealed=sealed)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("junk", ["9" * 5000, "٣" * 4, '"' + "x" * 200_000, "\udcff", "-1", "1e9", "\0"])
+def test_phases_and_readings_that_are_none_are_passed_over(tmp_path: Path, junk: str) -> None:
+    run = make_run(tmp_path / "a")
+    for path, line in (
+        (run / "cells" / "key" / "phases.csv", f"measure,{junk},{junk}\n"),
+        (run / "power.csv", f"{junk},1\n"),
+    ):
+        path.write_bytes(path.read_bytes() + line.encode(errors="surrogateescape"))
+    (kept,) = keep([run], tmp_path / "out")
+    assert len((kept / "power.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_a_description_that_is_nested_too_deeply_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer Pythons read deeper JSON than they write."""
+    run = make_run(tmp_path / "a")
+    deep: dict[str, object] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    monkeypatch.setattr(keeping, "read_run", lambda folder: Run(folder, {"a": deep}))
+    with pytest.raises(UserError, match="nested too deeply"):
+        keep([run], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

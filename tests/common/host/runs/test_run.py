@@ -27,7 +27,7 @@ from common.host.runs.run import (
 
 def make_run(results: Path, request: str) -> Run:
     folder = make_folder(results, "cpu")
-    run = Run(folder, {"request": request, "finished_utc": None, "plan": []})
+    run = Run(folder, {"request": request, "finished_utc": None, "plan": [], "seed": 7})
     run.save()
     return run
 
@@ -166,3 +166,55 @@ def test_whether_any_cell_was_measured(tmp_path: Path) -> None:
     (run.folder / "cells" / "good").mkdir()
     (run.folder / "cells" / "good" / "cell.csv").write_text("message,status\n,ok\n")
     assert has_ok_cell(run)
+
+
+def linked(path: Path, target: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(target)
+
+
+#: where the host would write or append when a run goes on
+PLACES = (
+    "attempts.csv", "power.csv", ".run.json.new", "picture.npy", ".lock", "logs", "jobs", "cells", "unfinished", "staging",
+    "metering", "logs/sidecar-cpu.log", "jobs/onnxrt_fp32_script_cpu_r0.json", "cells/key",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_that_leads_elsewhere_is_not_continued(tmp_path: Path, place: str) -> None:
+    """Such as one that was copied from somebody else."""
+    older = make_run(tmp_path / "results", "same")
+    run = make_run(tmp_path / "results", "same")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    linked(run.folder / place, victim)
+    said: list[str] = []
+    found = find_unfinished(tmp_path / "results", said.append, request="same")
+    assert found is not None and found.folder == older.folder
+    assert said == [f"{run.name} is not finished and is not continued: {place} is a link"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", "x"), ("seed", None), ("plan", {}), ("plan", [[]]), ("continued_utc", "x"), ("earlier_boots", [7]),
+        ("earlier_boots", [{"cells": [[]], "power": []}]), ("power", []), ("sidecar", 1), ("cooling", "x"),
+        ("idle_without_context", {"cpu": 7}),
+    ],
+)  # fmt: skip
+def test_a_run_whose_description_cannot_be_added_to_is_not_continued(tmp_path: Path, name: str, value: object) -> None:
+    run = make_run(tmp_path, "same")
+    run.description[name] = value
+    run.save()
+    said: list[str] = []
+    assert find_unfinished(tmp_path, said.append, request="same") is None
+    assert said == [f"{run.name} is not finished and is not continued: run.json has no {name} that can be used"]
+
+
+def test_a_fifo_or_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "same")
+    os.mkfifo(run.folder / "attempts.csv")
+    assert find_unfinished(tmp_path, request="same") is None
+    (run.folder / "attempts.csv").unlink()
+    (run.folder / "logs").touch()
+    assert find_unfinished(tmp_path, request="same") is None

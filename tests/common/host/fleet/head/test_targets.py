@@ -87,7 +87,7 @@ def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tm
     # The host's own plan for the GPU that it gives is the same, whatever the GPU's number.
     from dataclasses import replace
 
-    from common.host.bench.command import request_of
+    from common.host.plan.request import request_of
 
     request = request_of(options, images, [replace(gpu, name="gpu5", uuid="GPU-9")], Console(quiet=True))
     plan = make_plan(request, targets[0].seed(7))

@@ -1,0 +1,207 @@
+"""Versions as an axis of tables and comparisons, over runs as a history, and as other programs take them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders
+from analysis.history import show_history
+from analysis.output.compare_formats import writer
+from analysis.results import tables
+from analysis.results.selection import parse_pivot, parse_where
+from analysis.results.versions import version_key
+from common.errors import UserError
+from tests.analysis.comparisons.test_runs import noisy, three
+
+
+def by_version(run: Any, **times: float) -> None:
+    """Cells of onnxrt by three workers each: version with _ for . -> ms; locked: asked for none."""
+    for seed, (name, ms) in enumerate(times.items()):
+        version = name.removeprefix("v").replace("_", ".")
+        columns = (
+            {"framework_version": "1.31.1"} if name == "locked" else {"version": version, "framework_version": version}
+        )
+        three(run, "onnxrt", 8, ms, seed, **columns)
+
+
+def said(function: Any, *arguments: Any, **more: Any) -> tuple[int, str]:
+    console = Console(width=300)
+    with console.capture() as captured:
+        code = function(*arguments, console, **more)
+    return code, captured.get()
+
+
+def test_versions_are_rows_of_a_table_and_columns_on_request(build: Any, opened: Any) -> None:
+    run = build("a")
+    by_version(run, v1_9_0=20, v1_30_0=10, locked=10)
+    run.cell("onnxrt", 8, version="2.0", status="unsupported", message="no such release")
+    run.cell("torch", 8, durations_ns=noisy(30, 9))
+    database = opened(run)
+    rows = tables.load(database, parse_where("", database))
+    (table,) = tables.build(database, rows, ["throughput"])
+    assert table.row_names == ("variant", "precision", "version")
+    assert sorted(row[2] for row in table.rows) == ["", "1.30.0", "1.31.1 (locked)", "1.9.0", "2.0"]
+    assert any("onnxrt fp32 2.0 at batch 8: unsupported (no such release)" in line for line in table.footers)
+    (table,) = tables.build(
+        database, [row for row in rows if row["variant"] == "onnxrt"], ["throughput"], parse_pivot("version")
+    )
+    assert table.columns == ("1.9.0", "1.30.0", "1.31.1 (locked)", "2.0")
+
+
+def test_without_versions_tables_are_as_they_were(build: Any, opened: Any) -> None:
+    run = build("a")
+    run.cell("onnxrt", 8, durations_ns=noisy(10, 1), framework_version="1.31.1")
+    database = opened(run)
+    (table,) = tables.build(database, tables.load(database, parse_where("", database)), ["throughput"])
+    assert table.row_names == ("variant", "precision")
+
+
+def test_conditions_mean_a_version_whether_it_was_asked_for_or_not(build: Any, opened: Any) -> None:
+    run = build("a")
+    by_version(run, v1_30_0=10, locked=10)
+    database = opened(run)
+    for condition, count in (
+        ("version=1.31.1", 1),
+        ("version=1.30.0|1.31.1", 2),
+        ("version~1.3", 2),
+        ("version!=1.30.0", 1),
+    ):
+        assert len(tables.load(database, parse_where(condition, database))) == count, condition
+    with pytest.raises(UserError, match=r"1\.32"):
+        parse_where("version=1.32", database)
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(11.0, "SLOWER"), (9.0, "FASTER")])
+def test_two_versions_of_one_run_are_compared(build: Any, after: float, verdict: str) -> None:
+    run = build("a")
+    by_version(run, v1_30_0=10, locked=after)
+    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=1.31.1", console))
+    assert f"1 {verdict}" in text
+    assert "1.30.0" in text
+    assert "1.31.1" in text
+    assert code == (GOT_SLOWER if verdict == "SLOWER" else 0)
+
+
+def test_two_runs_pair_by_the_version_that_was_asked_for(build: Any) -> None:
+    a, b = build("a"), build("b")
+    by_version(a, v1_30_0=10, locked=10)
+    by_version(b, v1_30_0=10, locked=12)
+    code, text = said(lambda console: compare_folders(a.folder, b.folder, console))
+    assert code == GOT_SLOWER
+    assert "1 SLOWER, 1 SAME" in text
+
+
+def test_a_history_goes_by_date_then_version_with_a_verdict_at_each_step(build: Any, tmp_path: Any) -> None:
+    later, first = build("b"), build("a")
+    later.run_json(created_utc="2026-03-01T00:00:00Z")
+    by_version(first, v1_9_0=20, v1_30_0=10)
+    three(later, "onnxrt", 8, 15, 7, framework_version="1.31.1")
+    later.cell("torch", 8, durations_ns=noisy(30, 9))
+    code, text = said(
+        lambda console: show_history([later.folder, first.folder], tmp_path / "out", console, framework="onnxrt")
+    )
+    assert code == GOT_SLOWER, "the newest step is slower"
+    steps = [line.split() for line in text.splitlines() if line.startswith("2026-")]
+    assert [(words[0], words[1]) for words in steps] == [
+        ("2026-01-02", "1.9.0"), ("2026-01-02", "1.30.0"), ("2026-03-01", "1.31.1"),
+    ]  # fmt: skip
+    assert [words[-1] for words in steps[1:]] == ["FASTER", "SLOWER"]
+    assert "PyTorch" not in text
+    assert "Holm" in text
+    rows = list(csv.DictReader((tmp_path / "out/history.csv").open()))
+    assert [row["verdict"] for row in rows] == ["", "FASTER", "SLOWER"]
+    assert float(rows[1]["value"]) == pytest.approx(10, rel=0.02)
+    assert float(rows[2]["ratio"]) == pytest.approx(1.5, rel=0.02)
+    assert "1.31.1" in (tmp_path / "out/history.md").read_text()
+    (picture,) = (tmp_path / "out/plots").glob("*.svg")
+    assert "1.30.0" in picture.read_text()
+
+
+def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_step_passes_over_it(
+    build: Any, tmp_path: Any
+) -> None:
+    run = build("a")
+    by_version(run, v1_0=10, v3_0=20)
+    run.cell("onnxrt", 8, version="2.0", status="unsupported", message="no such release")
+    code, text = said(lambda console: show_history([run.folder], tmp_path, console, of="throughput"))
+    assert code == GOT_SLOWER
+    lines = [line for line in text.splitlines() if line.startswith("2026-")]
+    assert ["1.0" in lines[0], "no such release" in lines[1], lines[2].rstrip().endswith("SLOWER")] == [True] * 3
+    assert "throughput (images/s)" in text
+
+
+def test_machines_and_frameworks_are_no_steps_of_each_other(build: Any, tmp_path: Any) -> None:
+    a, b = build("a"), build("b", device_name="Another CPU")
+    three(a, "onnxrt", 8, 10, 1)
+    three(b, "onnxrt", 8, 20, 2)
+    three(b, "torch", 8, 20, 3)
+    code, text = said(lambda console: show_history([a.folder, b.folder], tmp_path, console))
+    assert code == 0
+    assert not any(word in text for word in ("SLOWER.", "FASTER ", "UNCLEAR "))
+    with pytest.raises(UserError, match="tf"):
+        show_history([a.folder], tmp_path, Console(), framework="tf")
+
+
+def test_versions_are_ordered_as_people_do() -> None:
+    ordered = ["", "1.9", "1.10", "1.10.1", "2.0rc1", "2.0", "2.0.1 (locked)", "10"]
+    assert sorted(set(ordered), key=version_key) == ordered
+
+
+def formatted(a: Any, b: Any, form: str) -> tuple[int, str]:
+    out = io.StringIO()
+    code = compare_folders(a.folder, b.folder, Console(file=io.StringIO()), write=writer(form, out))
+    return code, out.getvalue()
+
+
+@pytest.fixture
+def two(build: Any) -> tuple[Any, Any]:
+    a, b = build("a"), build("b")
+    for variant, before, after in (("onnxrt", 10, 12), ("torch", 20, 20)):
+        three(a, variant, 8, before, 1)
+        three(b, variant, 8, after, 2)
+    a.cell("tf", 8, durations_ns=noisy(10, 3))
+    b.cell("tf", 8, status="oom", message="no | room")
+    return a, b
+
+
+def test_json_has_every_figure(two: Any) -> None:
+    code, text = formatted(*two, "json")
+    assert code == GOT_SLOWER
+    document = json.loads(text)
+    assert (document["a"], document["b"]) == ("a", "b")
+    assert document["verdicts"]["SLOWER"] == 1
+    assert sum(document["verdicts"].values()) == len(document["cells"]) == 2
+    slower = next(cell for cell in document["cells"] if cell["verdict"] == "SLOWER")
+    assert slower["name"] == "ONNX Runtime fp32 batch 8 host"
+    assert slower["ratio_low"] < 1.2 < slower["ratio_high"]
+    assert slower["b_median_ms"] == pytest.approx(12, rel=0.01)
+    assert document["failed_in_b"] == ["ResNet50 tf fp32 8 host single-stream script: ok in A, oom in B: no | room"]
+
+
+def test_github_action_benchmark_gets_a_list_of_its_keys(two: Any) -> None:
+    _, text = formatted(*two, "customSmallerIsBetter")
+    entries = json.loads(text)
+    assert [set(entry) for entry in entries] == [{"name", "unit", "value", "extra"}] * 2
+    names = {entry["name"]: entry for entry in entries}
+    assert len(names) == 2, "a name is one series of a dashboard"
+    slower = names["ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"]
+    assert (slower["unit"], slower["extra"].split(":")[0]) == ("ms", "SLOWER")
+    assert slower["value"] == pytest.approx(12, rel=0.01)
+
+
+def test_markdown_is_one_table_with_what_no_longer_runs(two: Any) -> None:
+    _, text = formatted(*two, "markdown")
+    assert text.startswith("# a (A) and b (B)")
+    assert "| ONNX Runtime | fp32 | 8 | host |" in text
+    assert "oom in B" in text
+
+
+def test_a_format_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match="unknown format 'xml'; there is markdown, json, customSmallerIsBetter"):
+        writer("xml")

@@ -1,0 +1,73 @@
+"""The pages: links lead somewhere, commands exist, the front page is one screen, generated tables are what the files say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from invoke.collection import Collection
+
+import tasks
+from analysis.output import reference_table
+from common.host.paths import ROOT, DataFolder
+
+PAGES = [
+    ROOT / line
+    for line in subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()
+]  # fmt: skip
+#: of a screen; a line is at most about two of a terminal's
+MOST_LINES = 75
+
+
+@cache
+def flags() -> dict[str, set[str]]:
+    """Task -> its options."""
+    return {str(one.name): set(one.flags) for one in Collection.from_module(tasks).to_contexts()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_lead_to_what_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("http://", "https://", "#", "mailto:")):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_are_tasks_and_options_that_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # tells what once was
+    for line in page.read_text().replace("\\\n", " ").splitlines():
+        for command in re.findall(r"(?:^|`|\./)invoke ((?:fleet )?[a-z][a-z-]*(?: [^`#]*)?)", line):
+            words = command.split()
+            name = " ".join(words[:2]) if words[0] == "fleet" else words[0]
+            if name not in flags():
+                continue  # a sentence
+            for option in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", command):
+                assert option in flags()[name], f"invoke {name} {option}"
+
+
+def test_the_front_page_is_one_screen() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert text.count("](docs/images/") == 1
+    assert len(re.findall(r"^- ", text, re.MULTILINE)) == 5, "what a row means"
+
+
+def test_every_page_of_docs_is_in_its_list() -> None:
+    listed = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in listed, page.name
+
+
+def test_the_tables_of_the_h100_are_what_its_runs_say(tmp_path: Path) -> None:
+    folder = ROOT / "data" / "reference" / "h100"
+    page = (folder / reference_table.PAGE).read_text()
+    rendered = reference_table.render(folder, DataFolder(tmp_path))
+    again = f"python -m analysis.output.reference_table {folder.relative_to(ROOT)} writes them anew"
+    assert reference_table.updated(page, rendered) == page, again
