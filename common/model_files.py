@@ -89,8 +89,10 @@ class ModelFiles:
     item: str = "image"
     #: type of the weights in the file, in words: float32, float16, "int8 (quantized: QDQ)"; "" where nobody looked
     weights_dtype: str = ""
-    #: where the model comes from, and by which exporter it reached each form, in one line
+    #: where the model comes from, in words
     born: str = ""
+    #: form -> by which exporter the model reached it, in words
+    exporters: Optional[Dict[str, str]] = None
     #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
     notes: Tuple[str, ...] = ()
 
@@ -112,6 +114,12 @@ class ModelFiles:
     def unit_size(self) -> int:
         """Samples in one unit of the reference: a whole batch where the model fixes it."""
         return self.fixed_batch or 1
+
+    @property
+    def origin(self) -> str:
+        """Where the model was born and by which exporter it reached each of its forms, in one line; "" where nobody wrote it down."""
+        reached = "; ".join(f"{form}: {how}" for form, how in (self.exporters or {}).items())
+        return f"{self.born} ({reached})" if self.born and reached else self.born
 
     def path(self, name: Optional[str]) -> Path:
         """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""

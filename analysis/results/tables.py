@@ -335,6 +335,7 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         lines += idle_levels(members)
     lines += [levels(members)]
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
+    lines += sorted({f"Model: {row['model_born']}." for row in members if row["model_born"]})
     lines += versions(members)
     lines += machines(members)
     return tuple(lines)

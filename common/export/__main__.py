@@ -7,14 +7,16 @@ error when the user can mend it; 1 and the same, after the traceback, when frame
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import faulthandler
 import os
+import shutil
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import List, Optional, TextIO
+from typing import Any, List, Optional, TextIO
 
 from common import models, pixels
 from common.errors import UserError
@@ -29,6 +31,12 @@ def parser() -> argparse.ArgumentParser:
     what = result.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="NAME", help=f"a registered model: {names}")
     what.add_argument("--onnx", metavar="FILE", type=Path, help="the user's own ONNX file")
+    what.add_argument(
+        "--module", metavar="MODULE", help="timm:NAME or FILE.py:FUNCTION: its first half, in PyTorch's image"
+    )
+    what.add_argument(
+        "--born", metavar="FOLDER", type=Path, help="what --module left: its second half, in ONNX Runtime's image"
+    )
     what.add_argument("--of", metavar="NAME-HASH", help="an exported model's folder in --out, to be given more forms")
     result.add_argument(
         "--form",
@@ -110,7 +118,12 @@ def _failed(error: Exception) -> int:
 def _export(options: argparse.Namespace, out: TextIO) -> str:
     if options.of is not None:
         return _add_forms(options, Progress(out, len(options.form)), options.of)
-    if options.onnx is not None:
+    if options.module is not None:
+        from common.export import torch_onnx
+
+        progress = Progress(out, torch_onnx.STEPS)
+        folder = torch_onnx.export(options.module, options.out, options.weights, progress)
+    elif options.onnx is not None or options.born is not None:
         from common.export import user_onnx
 
         progress = Progress(out, user_onnx.STEPS)
@@ -121,7 +134,10 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
             options.inputs,
             options.name,
         )
-        folder = user_onnx.export(options.onnx, options.out, asked, progress)
+        if options.born is not None:
+            folder = _finish_born(options.born, options.out, asked, progress)
+        else:
+            folder = user_onnx.export(options.onnx, options.out, asked, progress)
     else:
         entry = models.find(options.model)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -138,6 +154,26 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         return _add_forms(options, progress, folder)
     progress.finish(folder)
     return folder
+
+
+def _finish_born(folder: Path, out: Path, asked: Any, progress: Progress) -> str:
+    """The second half of the export of a model born in PyTorch; the folder of the first is gone afterwards."""
+    from common.export import user_onnx
+    from common.export.born import Born
+    from common.export.store import TEMPORARY
+
+    try:
+        values = Born.read(folder).values
+        pictured = (
+            asked.pixels if asked.pixels.said else pixels.parse(mean=values.get("mean", ""), std=values.get("std", ""))
+        )
+        inputs = folder / "inputs.npz"
+        given = inputs if inputs.is_file() else None
+        asked = dataclasses.replace(asked, born=folder, pixels=pictured, inputs=given)
+        return user_onnx.export(folder / "model.onnx", out, asked, progress)
+    finally:
+        if folder.name.startswith(TEMPORARY):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add_forms(options: argparse.Namespace, progress: Progress, folder: str) -> str:

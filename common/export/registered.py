@@ -79,6 +79,12 @@ def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str
             classes=int(outputs.shape[1]),
             weights=source.origin,
             weights_note=source.note,
+            born=f"Keras {keras.__version__}: keras.applications.{entry.builder}",
+            exporters={
+                "keras": "itself",
+                "saved_model": "Keras' export",
+                "onnx": f"tf2onnx {tf2onnx.__version__}",
+            },
         )
         extra: Dict[str, Any] = {
             "builder": f"keras.applications.{entry.builder}",

@@ -22,6 +22,7 @@ import onnxruntime
 from common.errors import UserError
 from common.export import axes, batching, given_values, onnx_reading, values
 from common.export.batching import NoBatch
+from common.export.born import Born
 from common.export.inputs import REFERENCE_IMAGES, clearest
 from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
 from common.export.progress import Progress
@@ -52,8 +53,8 @@ class Asked:
     inputs: Optional[Path] = None
     #: the model's name, "" for the file's stem
     name: str = ""
-    #: where it was born and by which exporter it became this file; "" for a file that the user brought
-    born: str = ""
+    #: of a model born in PyTorch: the folder of its first half, see torch_onnx.py
+    born: Optional[Path] = None
 
     def described(self) -> Dict[str, Any]:
         return {
@@ -89,6 +90,9 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
             work.find_batch_axes()
         work.look_at_outputs()
         digest = Digest()
+        born = Born.read(asked.born) if asked.born is not None else None
+        if born is not None:
+            digest.text("module", born.digest())
         onnx_reading.add_to_digest(digest, proto)
         for unit in work.inputs:
             for name, array in unit.items():
@@ -102,6 +106,8 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         _describe_shapes(proto, work)
         onnx_reading.save(proto, folder / "model.onnx")
         model = work.model(folder, title, digest.short())
+        if born is not None:
+            model = born.given_to(model, folder)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, work.outputs))  # type: ignore[arg-type]
         progress.step("description")
         extra: Dict[str, Any] = {
@@ -122,6 +128,8 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
                 "numpy": np.__version__,
             },
         }
+        if born is not None:
+            extra.update(born.described())
         return publish(folder, model, extra).name
 
 
@@ -351,7 +359,8 @@ class _Work:
             fixed_batch=self.fixed,
             item=_item(inputs, layout),
             weights_dtype=onnx_reading.weights_dtype(self._proto),
-            born=self._asked.born or "the user's ONNX file",
+            born="the user's ONNX file",
+            exporters={"onnx": "as it came"},
             notes=tuple(self.notes),
         )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from common import models, pixels
+from common import models, names, pixels
 from common.errors import UserError, unknown
 from common.export import forms
 from common.harness.job_end import ended_by
@@ -29,6 +29,7 @@ from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
+from common.torch_modules import FORM, TIMM
 
 #: (step, steps, what is being done)
 OnStep = Callable[[int, int, str], None]
@@ -67,20 +68,36 @@ class Asked:
 
 @dataclass(frozen=True)
 class Source:
-    """What the user named: a model of the registry, or an ONNX file."""
+    """What the user named: a model of the registry, an ONNX file, or a model born in PyTorch."""
 
     name: str
-    #: None for a registered model
+    #: None for a model that is none
     onnx: Path | None
+    #: timm:NAME, or FILE.py:FUNCTION with the file's whole path; "" for a model that is not born in PyTorch
+    module: str = ""
 
     @property
     def image(self) -> str:
-        """Folder under images/ whose environment exports it."""
+        """Folder under images/ whose environment exports it, its first half where it is born in PyTorch."""
+        if self.module:
+            return "torch"
         return "tensorflow" if self.onnx is None else "onnxrt"
+
+    @property
+    def file(self) -> Path | None:
+        """The user's own file, if it is one."""
+        if self.module and not self.module.startswith(TIMM):
+            return Path(self.module.rpartition(":")[0])
+        return self.onnx
 
 
 def source(name_or_path: str) -> Source:
     """Tells a registered name from a path. Raises UserError for a name that does not exist or a path without a file."""
+    if name_or_path.startswith(TIMM):
+        name = names.from_text(name_or_path.removeprefix(TIMM).replace("_", "-"))
+        return Source(name, None, name_or_path)
+    if re.search(r"\.py(:\w*)?$", name_or_path):
+        return _python_source(name_or_path)
     path = Path(name_or_path).expanduser()
     if path.suffix.lower() != ".onnx" and "/" not in name_or_path and not path.is_file():
         return Source(models.find(name_or_path).name, None)
@@ -91,6 +108,18 @@ def source(name_or_path: str) -> Source:
             f"{name_or_path} is not a file; --model takes a name ({', '.join(models.MODELS)}) or an ONNX file"
         )
     return Source(stem(path), path.resolve())
+
+
+def _python_source(text: str) -> Source:
+    """Of FILE.py:FUNCTION. Raises UserError where the function or the file is missing."""
+    file, colon, function = text.rpartition(":")
+    if not colon or not function:
+        raise UserError(f"--model {text}: which function builds the model? write {text.rstrip(':')}:FUNCTION")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"the Python file {file} does not exist")
+    name = stem(path) if function == "build" else names.from_text(f"{stem(path)}-{function.replace('_', '-')}")
+    return Source(name, None, f"{path.resolve()}:{function}")
 
 
 class ModelOptions(Protocol):
@@ -169,6 +198,24 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
     return None
 
 
+def find_module(models_dir: Path, wanted: Source, asked: Asked) -> ModelFiles | None:
+    """The export of this model born in PyTorch, of the same Python file where it is of one; None without one."""
+    said = f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
+    values = pixels.parse(asked.input_range, asked.mean, asked.std)
+    for model in _newest_first(models_dir):
+        if model.name != wanted.name or FORM not in (model.forms or {}):
+            continue
+        extra = json.loads((model.root / DESCRIPTION).read_text())
+        if (
+            extra.get("module") == said
+            and (wanted.file is None or extra.get("source_sha256") == _sha256(wanted.file))
+            and (wanted.file is not None or model.weights in _ORIGINS[asked.weights])
+            and (not values.said or PixelValues.of_description(extra) == values)
+        ):
+            return model
+    return None
+
+
 def _are_beside(file: Path, sums: object) -> bool:
     """Whether the files that a description names, relative path -> SHA-256, lie beside the ONNX file as they did."""
     if not isinstance(sums, dict):
@@ -200,9 +247,12 @@ def ensure_model(
     if model is None:
         arguments = exporter_arguments(wanted, models_dir.absolute(), asked)
         folder = _export(python_for(wanted.image), arguments, wanted.name, on_step)
+        if wanted.module:
+            arguments = second_half_arguments(wanted, models_dir.absolute(), folder, asked)
+            folder = _export(python_for("onnxrt"), arguments, wanted.name, on_step)
         model = ModelFiles.read(models_dir / folder)
-    for image, names in forms_by_image(model, wanted_forms).items():
-        _export(python_for(image), form_arguments(model, models_dir.absolute(), names), wanted.name, on_step)
+    for image, lacking in forms_by_image(model, wanted_forms).items():
+        _export(python_for(image), form_arguments(model, models_dir.absolute(), lacking), wanted.name, on_step)
         model = ModelFiles.read(model.root)
     return model
 
@@ -226,6 +276,8 @@ def form_arguments(model: ModelFiles, out: Path, names: Iterable[str]) -> list[s
 def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> ModelFiles | None:
     """What ensure_model would return without exporting anything, else None."""
     check(wanted, asked)
+    if wanted.module:
+        return find_module(models_dir, wanted, asked)
     if wanted.onnx is None:
         return find_model(models_dir, wanted.name, asked.weights)
     return find_user_model(models_dir, wanted.onnx, asked, wanted.name)
@@ -234,7 +286,12 @@ def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> 
 def check(wanted: Source, asked: Asked) -> None:
     """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
     if wanted.onnx is None:
-        for option in ("shape", "rebatch", "inputs", "input_range", "mean", "std"):
+        known = ("shape", "rebatch", "inputs", *(() if wanted.module else ("input_range", "mean", "std")))
+        for option in known:
+            if getattr(asked, option) and wanted.module:
+                raise UserError(
+                    f"--{option} is for ONNX files; the shapes and values of {wanted.name} are those of its example inputs"
+                )
             if getattr(asked, option):
                 raise UserError(
                     f"--{option.replace('_', '-')} is for ONNX files; {wanted.name} is a registered model, whose shapes "
@@ -247,13 +304,18 @@ def check(wanted: Source, asked: Asked) -> None:
 def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> list[str]:
     """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx`, `--inputs` and `--out`."""
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
+    if wanted.module:
+        return ["common.export", "--module", wanted.module, *always, "--weights", asked.weights]
     if wanted.onnx is None:
         return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights]
-    arguments = ["common.export", "--onnx", str(wanted.onnx), *always]
-    # with "=": a LOW below zero would be taken for an option
-    given = (("input-range", asked.input_range), ("mean", asked.mean), ("std", asked.std))
-    arguments += [f"--{option}={value}" for option, value in given if value]
-    arguments.append(f"--name={wanted.name}")
+    arguments = [
+        "common.export",
+        "--onnx",
+        str(wanted.onnx),
+        *always,
+        *_value_arguments(asked),
+        f"--name={wanted.name}",
+    ]
     if asked.shape:
         arguments.append(f"--shape={asked.shape}")
     if asked.rebatch:
@@ -261,6 +323,21 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
     if asked.inputs is not None:
         arguments += ["--inputs", str(asked.inputs.resolve())]
     return arguments
+
+
+def second_half_arguments(wanted: Source, out: Path, folder: str, asked: Asked) -> list[str]:
+    """Arguments after `python -m` that finish a model born in PyTorch; folder: the one within `out` that the first half named."""
+    return [
+        *("common.export", "--born", str(out / folder), "--out", str(out)),
+        *_value_arguments(asked),
+        f"--name={wanted.name}",
+    ]
+
+
+def _value_arguments(asked: Asked) -> list[str]:
+    # with "=": a LOW below zero would be taken for an option
+    given = (("input-range", asked.input_range), ("mean", asked.mean), ("std", asked.std))
+    return [f"--{option}={value}" for option, value in given if value]
 
 
 def files_beside(file: Path) -> list[Path]:

@@ -17,7 +17,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from common import torch_modules
 from common.cell import Cell
+from common.errors import UserError
 from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
@@ -158,6 +160,8 @@ class TorchAdapter:
     def _read(self, model: ModelFiles, precision: str) -> onnx_import.Imported:
         """The network as a torch.nn.Module, what was done to have it, and the names of what it takes and returns."""
         if self._variant != "keras-torch":
+            if torch_modules.FORM in (model.forms or {}):
+                return self._native(model)
             return onnx_import.load(model.path(model.onnx))
         try:
             settings = {"model": "keras on torch, model(images), eager"}
@@ -165,6 +169,15 @@ class TorchAdapter:
             return onnx_import.Imported(load_model(model, precision), settings, *names)
         except FileNotFoundError as error:
             raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
+
+    def _native(self, model: ModelFiles) -> onnx_import.Imported:
+        """A model that was born in PyTorch, as it is."""
+        try:
+            module = torch_modules.load(model.form(torch_modules.FORM))
+        except UserError as error:
+            raise Unsupported(str(error)) from error
+        names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
+        return onnx_import.Imported(module, {"model": "the module itself"}, *names)
 
     def _allow_tf32(self, allowed: bool) -> None:
         """For matrix products and convolutions; torch's default allows it for convolutions, silently."""
@@ -203,6 +216,8 @@ class TorchAdapter:
     def _fastest(self, inputs: Sequence[np.ndarray], io: str, fed: Any) -> Inference:
         single = self._dtype == self._torch.float32
         runs = {one.name: one for one in ways.possible(self._variant, self._level, self._on_gpu, single)}
+        if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
+            runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
         self._chosen = choices.fastest(
             [choices.Way(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
@@ -262,6 +277,8 @@ class TorchAdapter:
         module = copy.deepcopy(self._module)
         if layout == "channels-last":
             return module.to(memory_format=self._torch.channels_last)
+        if not hasattr(module, "graph"):
+            return module  # a module of PyTorch's own takes channels first
         if not onnx_import.make_first_transpose_contiguous(module):
             raise Unsupported("the model has no transposition in front that could give channels-first images")
         return module

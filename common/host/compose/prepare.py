@@ -31,8 +31,8 @@ def prepare(flavour: str, meeting: Meeting) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
     wanted = models.source(options.model)
-    if wanted.onnx is not None:
-        raise UserError("FRAMEWATT_MODEL names a file; compose runs registered models, invoke bench takes files")
+    if wanted.onnx is not None or wanted.module:
+        raise UserError("compose runs registered models; invoke bench takes files, and models of timm, too")
     try:
         for problem in take_over_earlier(meeting, data):
             print(problem, flush=True)

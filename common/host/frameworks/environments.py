@@ -32,6 +32,9 @@ SHARED = ROOT / ".envs"
 #: added to an environment that is there, on demand; the stamp of its own tells whether it is
 NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
+#: likewise, for models born in PyTorch: in the image's folder, the second without dependencies
+TIMM = ("requirements-timm.txt", "requirements-timm-nodeps.txt")
+TIMM_IMAGE, TIMM_STAMP = "torch", ".framewatt-timm"
 #: checks what it installs against hashes; the Dockerfiles use it too
 INSTALL = ROOT / "common/install_locked.py"
 #: between the name of an image's environment and the version that it has in place of the lock's
@@ -160,6 +163,26 @@ def ensure(
             _install(python, ["--keep", str(NOTEBOOK)], on_line, f"{NOTEBOOK.name} in the environment of {image}")
             (folder / NOTEBOOK_STAMP).write_text(_wanted_stamp([(NOTEBOOK, [])]))
     return python
+
+
+def ensure_timm(flavour: str, on_line: Callable[[str], None] = lambda line: None) -> Path:
+    """PyTorch's environment with what models born in PyTorch need; returns its interpreter. Raises UserError as `ensure`."""
+    ensure(TIMM_IMAGE, flavour, on_line)
+    files = [(IMAGES / TIMM_IMAGE / name, ["--no-deps"] if "nodeps" in name else []) for name in TIMM]
+    wanted = _wanted_stamp(files)
+    folder = folder_of(TIMM_IMAGE, flavour)
+    if _text(folder / TIMM_STAMP) == wanted:
+        return interpreter(TIMM_IMAGE, flavour)
+    if folder.parent != ENVIRONMENTS:
+        raise UserError(
+            f"{folder} is another user's, and lacks {TIMM[0]}: its owner adds it with invoke export --model timm:NAME"
+        )
+    with (ENVIRONMENTS / f"{folder.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for file, options in files:
+            _install(folder / "bin" / "python", ["--keep", *options, str(file)], on_line, f"images/torch/{file.name}")
+        (folder / TIMM_STAMP).write_text(wanted)
+    return interpreter(TIMM_IMAGE, flavour)
 
 
 def _install(python: Path, arguments: list[str], on_line: Callable[[str], None], what: str) -> None:

@@ -62,7 +62,8 @@ class Options:
     model: str = _option(
         MODEL,
         "MobileNetV3L",
-        "name of a known model (invoke export --list) or path of an .onnx file; default: MobileNetV3L",
+        "name of a known model (invoke export --list), path of an .onnx file, timm:NAME, or FILE.py:FUNCTION that returns a PyTorch "
+        "module and example inputs; default: MobileNetV3L",
     )
     weights: str = _option(
         MODEL,

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
+from common.host.runners.jobs import Places, planned_job
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
-from common.job import Job
 from common.model_files import ModelFiles
+from common.torch_modules import TIMM
 
 
 def interpreter_has(python: Path, module: str) -> bool:
@@ -50,6 +52,7 @@ class LocalRunner:
         self._images = images
         self._python = self._resolve(python)
         self._flavour = "cpu"
+        self._prepared: set[str] = set()
         #: pin -> why its environment could not be made
         self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
@@ -74,6 +77,7 @@ class LocalRunner:
         self, variants: list[Variant], flavour: str, on_step: OnStep, notebook: bool = False, pins: Sequence[Pin] = ()
     ) -> None:
         self._flavour = flavour
+        self._prepared = {variant.image for variant in variants}
         names = list(dict.fromkeys(variant.image for variant in variants))
         if self._python:
             for name in names:
@@ -128,9 +132,14 @@ class LocalRunner:
     ) -> ModelFiles:
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
-            return environments.ensure(image, "cpu", lambda line: on_step(0, None, _short(image, line)))
+            def on_line(line: str) -> None:
+                on_step(0, None, _short(image, line))
 
-        return models.ensure_model(
+            if image == environments.TIMM_IMAGE:
+                return environments.ensure_timm("cpu", on_line)
+            return environments.ensure(image, "cpu", on_line)
+
+        model = models.ensure_model(
             name_or_path,
             data.models,
             python_for,
@@ -138,6 +147,11 @@ class LocalRunner:
             asked,
             wanted_forms,
         )
+        if name_or_path.startswith(TIMM) and self._python is None and environments.TIMM_IMAGE in self._prepared:
+            environments.ensure_timm(
+                self._flavour, lambda line: on_step(0, None, _short(environments.TIMM_IMAGE, line))
+            )
+        return model
 
     def describe_images(self) -> dict[str, Any]:
         return {name: {"python": str(self._python or f".envs/{name}-{self._flavour}")} for name in self._images}
@@ -147,26 +161,15 @@ class LocalRunner:
         device = context.devices[planned.device]
         run = context.run.folder
         pin = pin_of(planned.variant, planned.version, self._flavour, image.folder.parent)
-        job = Job(
+        places = Places(
             run_dir="",
             model_dir=str(context.model.root),
             adapter=str(image.adapter),
-            image=image.name,
-            device="cpu" if device.kind == "cpu" else "cuda:0",
-            device_name=device.product,
-            device_uuid=device.uuid,
             cache_dir=str(context.data.framework_cache(cache_name(image.name, pin))),
-            runner=self.name,
-            cells=list(planned.cells),
-            settings=context.request.settings,
-            threads=context.request.threads,
-            picture=str(context.picture) if context.picture else None,
-            model_file=context.request.model_file,
-            item=context.request.item,
-            items_per_sample=context.request.items_per_sample,
-            seed=context.seed,
             power_dir=str(metering_folder(context, device)),
+            picture=str(context.picture) if context.picture else None,
         )
+        job = replace(planned_job(planned, context.request, device, places, self.name), seed=context.seed)
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return

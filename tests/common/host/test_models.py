@@ -216,3 +216,27 @@ def test_a_folder_that_lacks_a_file_is_exported_anew(tmp_path: Path, lost: str) 
     assert models.find_model(tmp_path, "MobileNetV3L") is not None
     (folder / lost).unlink()
     assert models.find_model(tmp_path, "MobileNetV3L") is None
+
+
+def test_models_born_in_torch(tmp_path: Path) -> None:
+    file = tmp_path / "my_net.py"
+    file.write_text("")
+    named = models.source("timm:mobilenetv3_large_100")
+    assert (named.name, named.image, named.file) == ("mobilenetv3-large-100", "torch", None)
+    own, other = models.source(f"{file}:build"), models.source(f"{file}:other_one")
+    assert (own.name, own.file, other.name) == ("my-net", file, "my-net-other-one")
+    assert models.exporter_arguments(own, Path("/m"), models.Asked())[:3] == [
+        "common.export",
+        "--module",
+        f"{file}:build",
+    ]
+    second = models.second_half_arguments(named, Path("/m"), ".tmp-born-x", models.Asked(mean="0.5", std="0.5"))
+    assert second == [
+        "common.export", "--born", "/m/.tmp-born-x", "--out", "/m", "--mean=0.5", "--std=0.5", "--name=mobilenetv3-large-100",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="which function builds the model"):
+        models.source(str(file))
+    with pytest.raises(UserError, match="does not exist"):
+        models.source("nowhere.py:build")
+    with pytest.raises(UserError, match="--shape is for ONNX files"):
+        models.check(named, models.Asked(shape="h=3"))

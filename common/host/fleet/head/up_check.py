@@ -77,6 +77,10 @@ def check_options(options: Options) -> Options:
 def read_inputs(options: Options) -> dict[str, tuple[str, bytes]]:
     """Option -> (file name, content) of the files of this machine that hosts need. Raises UserError for one that is not there."""
     found = {}
+    if models.source(options.model).module:
+        raise UserError(
+            f"a fleet measures registered models and ONNX files, not {options.model}; invoke bench takes it"
+        )
     for option in ("image", "model", "inputs"):
         value = str(getattr(options, option))
         path = Path(value).expanduser()

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,24 @@ from common.host.runners.containers.sidecar import ContainerSidecar
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.exported import DOWNLOADS, exporters_folder, take_model
 from common.host.runners.job_start import JobStart
+from common.host.runners.jobs import (
+    INSIDE_CACHE,
+    INSIDE_MODELS,
+    INSIDE_PICTURE,
+    INSIDE_POWER,
+    INSIDE_RUN,
+    inside_container,
+    planned_job,
+)
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import check_writable
-from common.job import Job
 from common.model_files import ModelFiles
 
-#: where things lie inside every container
-INSIDE = "/opt/framewatt"
-INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
 #: the folders of all jobs, read-only: in them the sidecar sees when a window begins and ends
 INSIDE_JOBS = "/data/jobs"
-INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/data/picture.npy"
+INSIDE_JOB = "/data/job.json"
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
@@ -135,11 +141,20 @@ class DockerRunner:
                 for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
                     volumes[str(file)] = {"bind": f"/input/{file.name}", "mode": "ro"}
                 arguments[arguments.index("--onnx") + 1] = f"/input/{wanted.onnx.name}"
+            elif wanted.file is not None:
+                volumes[str(wanted.file)] = {"bind": f"/input/{wanted.file.name}", "mode": "ro"}
+                function = wanted.module.rpartition(":")[2]
+                arguments[arguments.index("--module") + 1] = f"/input/{wanted.file.name}:{function}"
             if asked.inputs is not None:
                 volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
-            network = wanted.onnx is None and asked.weights != "seeded"  # ImageNet weights are downloaded
-            model = self._export(wanted, wanted.image, arguments, data, on_step, volumes, network)
+            network = wanted.file is None and asked.weights != "seeded"  # published weights are downloaded
+            with exporters_folder(data.models, None) as folder:
+                name = self._run_exporter(wanted, wanted.image, arguments, folder, data, on_step, volumes, network)
+                if wanted.module:
+                    arguments = models.second_half_arguments(wanted, Path(INSIDE_MODELS), name, asked)
+                    name = self._run_exporter(wanted, "onnxrt", arguments, folder, data, on_step, {}, False)
+                model = take_model(folder, name, data.models, None)
         for image, names in models.forms_by_image(model, wanted_forms).items():
             arguments = models.form_arguments(model, Path(INSIDE_MODELS), names)
             model = self._export(wanted, image, arguments, data, on_step, {}, False, model)
@@ -240,26 +255,16 @@ class DockerRunner:
         run = context.run.folder
         image, pin = self._images[planned.variant.image], self._pin(planned)
         device = context.devices[planned.device]
-        job = Job(
-            run_dir=INSIDE_RUN,
-            model_dir=f"{INSIDE_MODELS}/{context.model.root.name}",
-            adapter=f"{INSIDE}/images/{image.name}/adapter.py",
-            image=image.name,
-            device="cpu" if device.kind == "cpu" else "cuda:0",
-            device_name=device.product,
-            device_uuid=device.uuid,
-            cache_dir=INSIDE_CACHE,
-            runner=self.name,
-            cells=list(planned.cells),
-            settings=context.request.settings,
-            threads=context.request.threads,
-            picture=INSIDE_PICTURE if context.picture else None,
-            model_file=context.request.model_file,
-            item=context.request.item,
-            items_per_sample=context.request.items_per_sample,
+        job = replace(
+            planned_job(
+                planned,
+                context.request,
+                device,
+                inside_container(image.name, context.model.root.name, picture=context.picture is not None),
+                self.name,
+            ),
             image_digest=self._pinned.get(pin, "") if pin else self._digests[image.name],
             seed=context.seed,
-            power_dir=INSIDE_POWER,
         )
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")

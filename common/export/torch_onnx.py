@@ -1,0 +1,120 @@
+"""The first half of the export of a model born in PyTorch, in PyTorch's environment: the module to ONNX by torch.onnx.
+
+What it leaves is a folder for the second half (user_onnx.py, in ONNX Runtime's environment), which computes the reference outputs
+as for any ONNX file: `model.onnx`, `torch/` (common/torch_modules.py), `inputs.npz` of a user's own module, and `born.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from common import torch_modules
+from common.errors import UserError
+from common.export.progress import Progress
+from common.export.store import TEMPORARY, file_sha256
+from common.torch_modules import Built
+
+STEPS = 3
+BORN, ONNX, INPUTS = "born.json", "model.onnx", "inputs.npz"
+#: axis 0 of every input that has as many as the first
+_BATCH = "batch"
+
+
+def export(text: str, out: Path, weights: str, progress: Progress) -> str:
+    """Makes the folder within `out` and returns its name. Raises UserError for what cannot be built or exported."""
+    progress.step(f"{text}: build")
+    file = Path()
+    if text.startswith(torch_modules.TIMM):
+        built = torch_modules.of_timm(text[len(torch_modules.TIMM) :], weights)
+    else:
+        file, function = torch_modules.split(text)
+        built = torch_modules.of_file(file, function)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY + "born-", dir=out))
+    try:
+        _fill(folder, built, text, file, progress)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder.name
+
+
+def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
+    import torch
+
+    progress.step("ONNX by torch.onnx")
+    dynamic = _to_onnx(built, folder / ONNX)
+    progress.step("weights")
+    torch_modules.save(built, text, folder / torch_modules.FORM, file)
+    if not text.startswith(torch_modules.TIMM):
+        np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
+    born: Dict[str, Any] = {
+        "module": text if text.startswith(torch_modules.TIMM) else f"{file.name}:{text.rpartition(':')[2]}",
+        "source_sha256": file_sha256(file) if file.name else "",
+        "born": f"PyTorch {torch.__version__}: {built.origin}",
+        "exporter": f"torch.onnx of {torch.__version__}, {'dynamic' if dynamic else 'fixed'} batch",
+        "weights": built.weights,
+        "weights_note": built.note,
+        "values": dict(built.values),
+    }
+    (folder / BORN).write_text(json.dumps(born) + "\n")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # the second half may be another user's
+
+
+def _to_onnx(built: Built, path: Path) -> bool:
+    """Whether its batch is dynamic: a module that takes its example's batch alone is exported as it is."""
+    import torch
+
+    os.environ.setdefault("TORCH_LOGS", "-all")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names = list(built.inputs)
+    module = torch_modules.flat(built.module, names, built.by_name)
+    sizes = [int(one.shape[0]) if one.ndim else None for one in built.inputs.values()]
+    batched = [size is not None and size == sizes[0] for size in sizes]
+    # an exporter takes an axis of one for a constant
+    pairs = tuple(
+        torch.cat([one, one]) if together and sizes[0] == 1 else one
+        for one, together in zip(built.inputs.values(), batched)
+    )
+    axes = tuple({0: torch.export.Dim(_BATCH)} if together else None for together in batched)
+    try:
+        if sizes[0] is None:
+            raise ValueError("its first input is a scalar, which has no batch")
+        _save(module, pairs, names, axes, path)
+        return True
+    except Exception as error:  # the exporter has many of its own
+        reason = _telling(error)
+    try:
+        _save(module, tuple(built.inputs.values()), names, None, path)
+        return False
+    except Exception:
+        raise UserError(f"torch.onnx cannot export {built.origin}: {reason}") from None
+
+
+def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> None:
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, values, dynamo=True, input_names=names, dynamic_shapes=axes and (axes,), verbose=False
+        )
+        program.save(str(path), external_data=False)
+
+
+def _telling(error: BaseException) -> str:
+    """The first line of the innermost cause, which names the operator or line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
