@@ -15,7 +15,7 @@ import numpy as np
 
 from common.harness import loop, scenarios
 from common.harness.adapter import Adapter, Arrays, Unsupported
-from common.harness.reference import Reference
+from common.harness.reference import Reference, as_fed
 from common.harness.worker import expect, import_adapter, tune
 from common.interleaving import Refusal, serve
 from common.job import Job, Settings
@@ -49,7 +49,7 @@ class HarnessSide:
             raise Refusal(f"this harness has no scenario {cell.scenario}")
         self._scenario = scenario
         model = ModelFiles.read(Path(job.model_dir))
-        batch = Reference.read(model).batch(cell.batch_size)
+        batch = as_fed(Reference.read(model).batch(cell.batch_size), cell.input, model)
         create = import_adapter(Path(job.adapter))
         try:
             adapter = create(cell.variant)

@@ -46,7 +46,7 @@ from common.harness import loop, memory, parity, scenarios
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
-from common.harness.reference import NamedArrays, Reference, picture_batch
+from common.harness.reference import NamedArrays, Reference, as_fed, picture_batch
 from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
 from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
@@ -169,7 +169,7 @@ class Worker:
         if why_not is not None:
             return Outcome("unsupported", why_not)
         reference = Reference.read(self._model)
-        batches = reference.batches(cell.batch_size)
+        batches = [as_fed(batch, cell.input, self._model) for batch in reference.batches(cell.batch_size)]
         expect(adapter, cell)
         with record.phase("compile"):
             adapter.prepare(batches[0], cell.io)
@@ -334,7 +334,8 @@ class Worker:
             parity_top5=verdict.top5,
         )
         if self._job.picture is not None:
-            adapter.prepare(picture_batch(Path(self._job.picture), cell.batch_size, self._model), cell.io)
+            picture = picture_batch(Path(self._job.picture), cell.batch_size, self._model)
+            adapter.prepare(as_fed(picture, cell.input, self._model), cell.io)
             adapter.run()
             record.learn(top3=_top3(adapter.output()[self._model.outputs[0].name][0]))
         if self._job.picture is not None or len(batches) > 1:
