@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.analyze import all_intervals
 from analysis.comparisons.history import SERIES, History, Point, history
 from analysis.comparisons.runs import GOT_SLOWER
 from analysis.database.open_runs import open_runs
 from analysis.plots import files, over_time
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import Metric, metric, shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
