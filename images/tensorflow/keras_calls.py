@@ -66,6 +66,7 @@ class KerasFunction:
     def __init__(self, tf: Any, jit: bool) -> None:
         self._tf, self._jit = tf, jit
         self._function: Any = None
+        self._specs: List[Any] = []
 
     def load(self, model: ModelFiles, precision: str) -> None:
         self._model = load_model(model, precision)
@@ -75,6 +76,8 @@ class KerasFunction:
 
     def specialize(self, inputs: Sequence[Any]) -> None:
         specs = [self._tf.TensorSpec(one.shape, one.dtype) for one in inputs]
+        if specs == self._specs:
+            return
 
         def call(*given: Any) -> Any:
             return self._names.made(self._model(self._names.given(cast(self._tf, given, self._kinds)), training=False))
@@ -82,9 +85,10 @@ class KerasFunction:
         with stable_function_names(f"{self._what} {[tuple(one.shape) for one in inputs]}"):
             function = self._tf.function(call, input_signature=specs, jit_compile=self._jit or None)
             self._function = function.get_concrete_function()
+        self._specs = specs
 
     def recompile(self) -> None:
-        """The next shape is another function."""
+        self._specs = []
 
     def infer(self, inputs: Sequence[Any]) -> List[Any]:
         result: List[Any] = list(self._function(*inputs))

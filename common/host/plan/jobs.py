@@ -125,6 +125,11 @@ def _job(
         for load in request.loads
     ]
     order.shuffle(cells)
+    # shapes in random order, and what is measured of one together: what was compiled for it serves copies and none
+    first: dict[tuple[int, str], int] = {}
+    for place, cell in enumerate(cells):
+        first.setdefault((cell.batch_size, cell.input), place)
+    cells.sort(key=lambda cell: first[cell.batch_size, cell.input])
     return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, version, tuning)
 
 
