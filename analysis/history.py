@@ -144,6 +144,7 @@ def _groups(found: History) -> Iterator[tuple[str, History]]:
     groups: dict[str, dict[tuple[Any, ...], tuple[Point, ...]]] = {}
     for key, points in found.series.items():
         facts = dict(zip(SERIES, key, strict=True))
+        facts["variant"] = style.look(facts["variant"]).title
         name = ", ".join(describe(part, facts[part]) for part in apart if facts[part] is not None)
         groups.setdefault(name, {})[key] = points
     yield from ((name, History(series, found.correction)) for name, series in groups.items())

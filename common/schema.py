@@ -309,7 +309,16 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
 #: Columns that came after runs had been published (26 November 2026): a file without them is whole, and says nothing of them.
 LATER: Mapping[str, FrozenSet[str]] = {
     "cell.csv": frozenset(
-        ("model_file", "model_born", "weights_dtype", "item", "items_per_sample", "parity_output", "parity_by_output")
+        (
+            "version",
+            "model_file",
+            "model_born",
+            "weights_dtype",
+            "item",
+            "items_per_sample",
+            "parity_output",
+            "parity_by_output",
+        )
     ),
 }
 
