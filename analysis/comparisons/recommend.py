@@ -22,7 +22,7 @@ from analysis.database.open_runs import open_runs
 from analysis.results import pareto, published_intervals, tables
 from analysis.results import sample_intervals as result_intervals
 from analysis.results.latency import PERCENTILES, response_ms
-from analysis.results.metrics import shown
+from analysis.results.metrics import item_of, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError, unknown
@@ -382,7 +382,7 @@ def _answer(database: Database, group: str, rows: Sequence[Row], question: Quest
     intervals = {**published_intervals.of_rows(database, chosen), **result_intervals.of_rows(database, chosen)}
     candidates = [candidate(row, question, intervals) for row in rows]
     decision = decide(candidates, objective, limits)
-    told = sentences(decision, candidates, objective, limits, question)
+    told = [worded(line, item_of(rows)) for line in sentences(decision, candidates, objective, limits, question)]
     if decision.winner is None:
         return Answer(group, False, tuple(told))
     meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
