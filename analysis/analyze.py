@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,7 +263,9 @@ def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], 
     """(for the report, files): everything that the data allow."""
     drawings: list[report.Drawing] = []
     paths: list[Path] = []
-    with mpl.rc_context(style.RC):
+    with mpl.rc_context(style.RC), warnings.catch_warnings():
+        # figures that cannot be, such as none above 0 on a logarithmic axis, are what the tables show
+        warnings.simplefilter("ignore", UserWarning)
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
             svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.results.metrics import item_of, shown, worded
+from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
@@ -47,8 +47,8 @@ class Compared:
     per_image: bool = False
 
     def marks(self, key: Any) -> list[str]:
-        """Of both sides."""
-        return sorted({mark for side in (self.a, self.b) for mark in side[key]["marks"] or ()})
+        """Of both sides, without those of energy: durations are compared."""
+        return sorted({mark for side in (self.a, self.b) for mark in side[key]["marks"] or ()} - ENERGY_MARKS)
 
     def verdict(self, key: Any) -> str:
         """With the signs of the marks of both sides."""

@@ -68,9 +68,14 @@ def title(figure: Figure, heading: str, note: str = "") -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold", linespacing=1.4)
 
 
+#: of a logarithmic axis
+_LEAST = 1e-12
+
+
 def log_axis(axis: Any, low: float, high: float, most: int = 7) -> None:
     """A logarithmic axis for figures from low to high, with at most so many labels at 1, 2 and 5 of its decades, or at fewer."""
-    decades = max(math.log10(high / low), 0.1)
+    low = max(low, _LEAST)  # nothing else is on such an axis
+    decades = max(math.log10(max(high, low) / low), 0.1)
     subs = next((subs for subs in ((1, 2, 5), (1, 3), (1,)) if decades * len(subs) <= most), (1,))
     axis.set_major_locator(LogLocator(subs=subs, numticks=most + 3))
     axis.set_major_formatter(PLAIN)

@@ -97,6 +97,33 @@ HEADLINES = ("throughput", "latency", "p90", "p99", "joules_per_image")
 ON_SCREEN = ("throughput", "joules_per_image")
 
 
+#: metrics that a window's energy is in, and those of them that take idle power off
+_NET = frozenset({"power_net", "joules_per_image_net"})
+_ENERGY = frozenset(
+    {
+        "power",
+        "joules_per_image",
+        "images_per_joule",
+        "images_per_s_per_watt",
+        "energy_delay",
+        "images_per_joule_second",
+        *_NET,
+    }
+)
+#: marks that say nothing of a figure without energy
+ENERGY_MARKS = frozenset({"energy_suspect", "energy_integral", "energy_coarse"})
+
+
+def concerns(mark: str, one: Metric, row: Mapping[str, Any]) -> bool:
+    """Whether a mark of a row of `comparison` says something of this figure: energy's only of energy, and that it is coarse
+    only where the gross or the net figure, whichever this is, is uncertain by more than 2 %."""
+    if mark not in ENERGY_MARKS:
+        return True
+    if mark == "energy_coarse":
+        return one.name in _ENERGY and bool(row["net_coarse" if one.name in _NET else "gross_coarse"])
+    return one.name in _ENERGY
+
+
 def item_of(rows: Iterable[Mapping[str, Any]]) -> str:
     """What the rates of these rows count: image, or the one other item that all have, or item where they differ."""
     items = {str(row.get("item") or "image") for row in rows}

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database
-from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
+from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
 from analysis.results.versions import tell_versions, version_key
 from common.schema import SCENARIOS
@@ -231,7 +231,7 @@ def _table(
     beaten = _beats_newer(one, members, newer)
     for row in members:
         place = (tuple(row[name] for name in pivot.rows), row[pivot.column])
-        marks = [signs[mark] for mark in row["marks"] or () if mark in signs]
+        marks = [signs[mark] for mark in row["marks"] or () if mark in signs and concerns(mark, one, row)]
         if _configuration(row) in beaten and row[one.column] is not None:
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from common.harness.scenarios import server
 from common.host.devices import cpu_model
 from common.model_files import ModelFiles
 from common.stats.intervals import Interval, percentile_draws
+from common.stats.pairs import alternate
 
 ADAPTER = Path(__file__).resolve().parents[2] / "images/onnxrt/adapter.py"
 PERCENTILES = (50, 99)
@@ -141,20 +143,18 @@ def open_adapter(model: ModelFiles, threads: int | None, cache: str) -> Any:
 def compare(adapter: Any, queries: int, rounds: int, rate: float | None) -> bool:
     """Prints a line for each percentile; whether all agree."""
     loadgen = LoadGen(adapter.run)
-    ours: list[np.ndarray] = []
-    theirs: list[dict[int, float]] = []
-    for number in range(rounds):
-        sides = [
-            lambda number=number: ours.append(
-                our_single_stream(adapter.run, queries, number)
-                if rate is None
-                else our_server(adapter.run, queries, number, rate)
-            ),
-            lambda number=number: theirs.append(loadgen.measure(queries, number, rate)),
-        ]
-        # who comes first changes, so that what one leaves behind meets both
-        for side in sides if number % 2 == 0 else reversed(sides):
-            side()
+    numbers = {"ours": count(), "theirs": count()}
+
+    def our_round() -> Any:
+        number = next(numbers["ours"])
+        if rate is None:
+            return our_single_stream(adapter.run, queries, number)
+        return our_server(adapter.run, queries, number, rate)
+
+    # who comes first changes, so that what one leaves behind meets both
+    measured = alternate(our_round, lambda: loadgen.measure(queries, next(numbers["theirs"]), rate), rounds)
+    ours: list[np.ndarray] = [one for one, _ in measured]
+    theirs: list[dict[int, float]] = [other for _, other in measured]
     agree = True
     print("single-stream" if rate is None else f"server, {rate:g} queries/s")
     for percentile in PERCENTILES:

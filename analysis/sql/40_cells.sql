@@ -11,7 +11,7 @@ SELECT
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
-  run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.virtualization, run.source_revision, run.cool_to_c,
+  run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,
   dev.driver, dev.cuda, dev.compute_capability, dev.memory_bytes AS device_memory_bytes, dev.power_limit_mw,
   dev.power_limit_default_mw, dev.ecc, dev.persistence, dev.mig_mode, dev.pcie_generation, dev.pcie_generation_max,

@@ -61,6 +61,9 @@ SELECT
   list(cell_key ORDER BY cell_key) AS cell_keys,
   count(*) AS replicates,
   sum(n) FILTER (status = 'ok') AS samples,
+  -- of the mean over the workers, whose error is at most the mean of theirs
+  avg(uncertainty_j) FILTER (status = 'ok') > 0.02 * avg(gross_j) FILTER (status = 'ok') AS gross_coarse,
+  avg(net_uncertainty_j) FILTER (status = 'ok') > 0.02 * abs(avg(net_j) FILTER (status = 'ok')) AS net_coarse,
   any_value(energy_basis) AS energy_basis, array_to_string(list_sort(list(DISTINCT energy_way)), ', ') AS energy_way,
   avg(COLUMNS(lambda c: c IN (
     'images_per_s', 'items_per_s', 'joules_per_item', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -11,10 +12,18 @@ from common.errors import UserError
 from common.export.axes import Axis
 from common.export.values import Given
 
+#: of all arrays together, unpacked
+MOST_BYTES = 2**30
+
 
 def read(path: Path) -> Dict[str, np.ndarray]:
     """Raises UserError for a file that is no .npz of arrays."""
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(one.file_size for one in archive.infolist())
+            if size > MOST_BYTES:
+                raise UserError(f"{path} holds {size >> 20} MiB of arrays; {MOST_BYTES >> 20} MiB are the most")
         with np.load(path, allow_pickle=False) as arrays:
             if not hasattr(arrays, "files"):
                 raise UserError(f"{path} is one array, not an .npz: np.savez(FILE, NAME=ARRAY, ...) makes one")

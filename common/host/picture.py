@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import time
 import urllib.error
 import urllib.request
 import warnings
@@ -18,9 +20,15 @@ from common.host import regular_files
 from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
 
-FETCH_TIMEOUT_S = 15.0
+#: without a byte, and in all
+FETCH_TIMEOUT_S, FETCH_MAX_S = 15.0, 60.0
 MAX_BYTES = 32 * 1024 * 1024
 CLASS_NAMES = "classes.txt"
+#: A redirection leads to no other kind of address: neither to files nor to FTP.
+_HANDLERS = (
+    urllib.request.ProxyHandler, urllib.request.UnknownHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+    urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPRedirectHandler, urllib.request.HTTPErrorProcessor,
+)  # fmt: skip
 #: Decoders that may look at a picture. Others of Pillow start programs (EPS: Ghostscript) or read what no camera writes.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 #: Beyond this a small file becomes gigabytes.
@@ -93,20 +101,45 @@ def _read(name: str) -> bytes:
 
 
 def _fetch(url: str) -> bytes:
-    # some hosts of pictures refuse urllib's own name
-    request = urllib.request.Request(url, headers={"User-Agent": "framewatt"})
+    opener = urllib.request.OpenerDirector()
+    for handler in _HANDLERS:
+        opener.add_handler(handler())
     try:
-        with urllib.request.urlopen(request, timeout=FETCH_TIMEOUT_S) as answer:
-            content: bytes = answer.read(MAX_BYTES + 1)
+        # some hosts of pictures refuse urllib's own name
+        request = urllib.request.Request(url, headers={"User-Agent": "framewatt"})
+        with opener.open(request, timeout=FETCH_TIMEOUT_S) as answer:
+            content = _received(answer)
     except urllib.error.HTTPError as error:
-        raise UserError(f"the picture {url} cannot be fetched: HTTP {error.code} {error.reason}") from error
+        reason = f"HTTP {error.code} {error.reason}"
     except urllib.error.URLError as error:
-        raise UserError(f"the picture {url} cannot be fetched: {error.reason}") from error
-    except (OSError, ValueError) as error:  # time-outs while reading, malformed URLs
-        raise UserError(f"the picture {url} cannot be fetched: {error or type(error).__name__}") from error
+        reason = str(error.reason)
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:  # time-outs, malformed URLs, answers that are none
+        reason = str(error) or type(error).__name__
+    else:
+        reason = ""
+    if reason:
+        raise UserError(f"the picture {url} cannot be fetched: {' '.join(reason.split())}")
     if len(content) > MAX_BYTES:
         raise UserError(f"the picture {url} is larger than {MAX_BYTES >> 20} MiB")
     return content
+
+
+def _received(answer: http.client.HTTPResponse) -> bytes:
+    """What comes, up to a byte more than a picture may have. Raises TimeoutError where it comes drop by drop."""
+    deadline = time.monotonic() + FETCH_MAX_S
+    content = bytearray()
+    while len(content) <= MAX_BYTES:
+        piece = answer.read1(2**16)  # what has come, instead of waiting for more
+        if not piece:
+            break
+        content += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it took longer than {FETCH_MAX_S:.0f} s")
+    return bytes(content)
 
 
 def _decode(name: str, content: bytes, mode: str, size: tuple[int, int]) -> Image.Image:

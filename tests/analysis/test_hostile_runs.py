@@ -459,3 +459,13 @@ def test_every_statement_that_reads_files_says_so() -> None:
     texts = [path.read_text() for path in (*analysis.rglob("*.sql"), *(analysis / "database").glob("*.py"))]
     calls = [text[found.start() :][:400] for text in texts for found in re.finditer(r"read_(csv|parquet)\(", text)]
     assert len(calls) >= 9 and all("hive_partitioning = false" in call for call in calls)
+
+
+def test_figures_that_cannot_be_are_drawn_without_a_word_of_the_drawing_library(
+    build: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    run = build("zero")
+    for size in (1, 2):
+        run.cell("onnxrt", size, durations_ns=[0] * 30)
+    analyze([run.folder], tmp_path / "out", Terminal(quiet=True))
+    assert [str(one.message) for one in recwarn if issubclass(one.category, UserWarning)] == []

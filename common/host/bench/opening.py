@@ -27,6 +27,7 @@ from common.host.frameworks.registry import forms_of, load_images
 from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
+from common.host.placement import Placement, placement_of
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
 from common.host.plan.options import Options
 from common.host.plan.plan_file import asked_of
@@ -114,11 +115,23 @@ def opened(
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
+            placement=_placed(run, devices, options, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
         if part is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if part is None else part.of(plan)
+
+
+def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
+    """Where workers and sidecars of several GPUs run, which run.json tells too."""
+    placement = placement_of(devices, options.cpus)
+    if len(devices) > 1 or placement.workers:
+        run.description["placement"] = placement.describe()
+        run.save()
+    if placement.short:
+        console.print(escape(f"{placement.short}; cells are marked"), style="yellow", highlight=False)
+    return placement
 
 
 @contextmanager

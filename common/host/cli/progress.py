@@ -77,6 +77,7 @@ class CellProgress:
         self._total = total
         self._fractions: dict[str, float] = {}
         self._rate: dict[str, float] = {}
+        self._cooled: set[str] = set()
         self.statuses: dict[str, int] = {}
         self.errors: list[str] = []
         self._progress = Progress(
@@ -134,7 +135,11 @@ class CellProgress:
         degrees, target = event["temperature_c"], event["target_c"]
         if not event["done"]:
             self._now(key, f"cooling, {degrees} C")
-        elif degrees is None:
+            return
+        if key in self._cooled:
+            return  # a supervisor says it once
+        self._cooled.add(key)
+        if degrees is None:
             self.warn(f"{short_name(key)} did not wait for the GPU to cool: no fresh temperature from the sidecar")
         elif degrees > target:
             waited = f"after {event['seconds']:.0f} s"

@@ -29,16 +29,12 @@ from common.host.plan.request import (
 )
 from common.host.runners.containers.images import tag_of
 from common.host.runners.exported import take_model
+from common.host.runners.jobs import INSIDE_RUN, inside_container, planned_job
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
-from common.job import Job
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
-
-INSIDE = "/opt/framewatt"
-#: what a framework's service writes, as it sees it
-RUN = "/data/run"
 
 
 @dataclass(frozen=True)
@@ -101,27 +97,12 @@ def write_job(
     run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles, seed: int, board: Path
 ) -> None:
     """The job of one (variant, precision, replicate) as its container sees it, on the board and, for good, in the run."""
-    image = planned.variant.image
     existing = run.existing_cells()
-    job = Job(
-        run_dir=f"{RUN}/{planned.name}",
-        model_dir=f"/data/models/{model.root.name}",
-        adapter=f"{INSIDE}/images/{image}/adapter.py",
-        image=image,
-        device="cpu" if device.kind == "cpu" else "cuda:0",
-        device_name=device.product,
-        device_uuid=device.uuid,
-        cache_dir="/data/cache",
-        runner="docker",
-        cells=list(planned.cells),
-        settings=request.settings,
-        threads=request.threads,
+    places = inside_container(planned.variant.image, model.root.name, f"{INSIDE_RUN}/{planned.name}")
+    job = replace(
+        planned_job(planned, request, device, places, "docker"),
         seed=seed,
-        power_dir="/data/power",
         done=[cell.key for cell in planned.cells if cell.key in existing],
-        model_file=request.model_file,
-        item=request.item,
-        items_per_sample=request.items_per_sample,
     )
     for folder in (run.folder / "jobs", board):
         job.write(folder / f"{planned.name}.json")

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from common.host.children import dying_with_parent
 from common.host.paths import ROOT
+from common.stats.pairs import alternate
 from common.stats.student_t import two_sided_quantile
 
 PAIRS = 24
@@ -59,15 +61,16 @@ def measure_perturbation(gpus: str, pairs: int = PAIRS, segment_s: float = SEGME
                 return {"unavailable": str(reason or "it ended without a word")}
             work = _work()
             before, going = _cpu_seconds(process.pid), 0.0
-            measured: list[tuple[float, float]] = []
-            for number in range(pairs):
-                taken: dict[bool, float] = {}
-                for on in (False, True) if number % 2 == 0 else (True, False):
-                    os.kill(process.pid, signal.SIGCONT if on else signal.SIGSTOP)
-                    since = time.monotonic()
-                    taken[on] = _per_iteration(work, segment_s)
-                    going += (time.monotonic() - since) if on else 0.0
-                measured.append((taken[False], taken[True]))
+
+            def segment(on: bool) -> float:
+                nonlocal going
+                os.kill(process.pid, signal.SIGCONT if on else signal.SIGSTOP)
+                since = time.monotonic()
+                seconds = _per_iteration(work, segment_s)
+                going += (time.monotonic() - since) if on else 0.0
+                return seconds
+
+            measured = alternate(partial(segment, False), partial(segment, True), pairs)
             used = _cpu_seconds(process.pid) - before
             return {**slowdown_of(measured), "cpu_percent": 100 * used / going, "pairs": pairs, "unavailable": None}
         finally:

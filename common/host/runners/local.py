@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.job_start import JobStart
+from common.host.runners.jobs import Places, planned_job
 from common.host.runners.local_sidecar import LocalSidecar
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
-from common.job import Job
 from common.model_files import ModelFiles
 from common.torch_modules import TIMM
 
@@ -160,26 +161,15 @@ class LocalRunner:
         device = context.devices[planned.device]
         run = context.run.folder
         pin = pin_of(planned.variant, planned.version, self._flavour, image.folder.parent)
-        job = Job(
+        places = Places(
             run_dir="",
             model_dir=str(context.model.root),
             adapter=str(image.adapter),
-            image=image.name,
-            device="cpu" if device.kind == "cpu" else "cuda:0",
-            device_name=device.product,
-            device_uuid=device.uuid,
             cache_dir=str(context.data.framework_cache(cache_name(image.name, pin))),
-            runner=self.name,
-            cells=list(planned.cells),
-            settings=context.request.settings,
-            threads=context.request.threads,
-            picture=str(context.picture) if context.picture else None,
-            model_file=context.request.model_file,
-            item=context.request.item,
-            items_per_sample=context.request.items_per_sample,
-            seed=context.seed,
             power_dir=str(metering_folder(context, device)),
+            picture=str(context.picture) if context.picture else None,
         )
+        job = replace(planned_job(planned, context.request, device, places, self.name), seed=context.seed)
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
@@ -197,7 +187,8 @@ class LocalRunner:
             if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
                 return
             start = JobStart(run, planned.name, job, context.model, on_event)
-            end = self._run_supervisor([*command, str(start.path)], environment, start)
+            cpus = context.placement.worker_cpus(device.name)
+            end = self._run_supervisor([*command, str(start.path)], environment, start, cpus)
             start.end()
             if start.error:
                 on_event({"event": "error", "message": start.error})
@@ -205,13 +196,15 @@ class LocalRunner:
                 return
             write_lost_cells(run, job, context.model, end, on_event)
 
-    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], start: JobStart) -> JobEnd:
+    def _run_supervisor(
+        self, command: list[str], environment: Mapping[str, str], start: JobStart, cpus: Sequence[int]
+    ) -> JobEnd:
         """Runs a supervisor to its end, however that comes about. Raises UserError when it cannot be started."""
         try:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
             # more, so also when this process is killed.
             process = subprocess.Popen(
-                dying_with_parent(command, signal.SIGTERM),
+                dying_with_parent(command, signal.SIGTERM, cpus),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -243,7 +236,8 @@ class LocalRunner:
         options = ["--edges", str(jobs_folder(run))]
         options += [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
         intake = intake_for(context, device)
-        sidecar = LocalSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", options)
+        log = run / "logs" / f"sidecar-{device.name}.log"
+        sidecar = LocalSidecar(device, intake, log, options, context.placement.sidecars)
         try:
             sidecar.start()
             yield sidecar

@@ -45,7 +45,25 @@ def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = Fals
     sealed: one compressed file for each run in place of the folder (common/host/runs/archive.py).
     Raises UserError when one exists already, is no run, or holds what no run does.
     """
-    made = []
+    made: list[Path] = []
+    with _folder_unless_empty(out):
+        _keep_each(runs, out, command, sealed, made)
+    return made
+
+
+@contextmanager
+def _folder_unless_empty(out: Path) -> Iterator[None]:
+    """Takes the folder away again that nothing came to lie in, where it was not there before."""
+    there = out.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):
+                out.rmdir()
+
+
+def _keep_each(runs: Iterable[Path], out: Path, command: str, sealed: bool, made: list[Path]) -> None:
     for folder in runs:
         run = read_run(folder)
         target = out / run.name
@@ -62,7 +80,6 @@ def keep(runs: Iterable[Path], out: Path, command: str = "", sealed: bool = Fals
                 made.append(done.rename(out / done.name))
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
-    return made
 
 
 def _copy_run(run: Run, target: Path, command: str) -> None:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,10 +41,12 @@ from common.host.runners.containers.images import tag_of
 from common.host.runners.containers.leftovers import remove_container
 from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.ownership import container_user, lent
-from common.host.runners.containers.runner import INSIDE, INSIDE_CACHE, INSIDE_MODELS, INSIDE_RUN, DockerRunner
+from common.host.runners.containers.runner import DockerRunner
+from common.host.runners.jobs import INSIDE_RUN, inside_container
 from common.host.verify.command import Case, SideEnded, SideProcess
 from common.model_files import ModelFiles
-from common.stats.intervals import Interval, percentile_draws
+from common.stats.intervals import Interval
+from common.stats.pairs import alternate, interval_of, latency_ratios, throughput_ratios
 
 VARIANT = "onnxrt"
 BATCH_SIZE = 1
@@ -53,39 +54,6 @@ ROUNDS = 12
 PAIRS_OF_A_ROUND = 12
 BLOCK_S = 0.25
 SIDECAR_PAIRS = 160
-
-Block = Callable[[], list[int]]
-
-
-def alternate(first: Block, second: Block, count: int) -> list[tuple[list[int], list[int]]]:
-    """`count` pairs of blocks in the order AB BA AB ..., each pair as (first's, second's) durations in ns."""
-    pairs = []
-    for number in range(count):
-        if number % 2 == 0:
-            one = first()
-            pairs.append((one, second()))
-        else:
-            other = second()
-            pairs.append((first(), other))
-    return pairs
-
-
-def latency_ratios(pairs: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Median latency of the first over that of the second, of each pair."""
-    return [median(one) / median(other) for one, other in pairs]
-
-
-def throughput_ratios(pairs: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Images/s of the first over that of the second, of each pair."""
-    return [fmean(other) / fmean(one) for one, other in pairs]
-
-
-def interval_of(rounds: list[list[float]]) -> Interval:
-    """Median over the pairs of a round, averaged over rounds, with its 95 % interval. Raises UserError for too few pairs."""
-    draws = percentile_draws(rounds, 50)
-    if draws is None:
-        raise UserError("too few pairs for an interval")
-    return draws.interval()
 
 
 class Bench:
@@ -124,10 +92,8 @@ class Bench:
     def container(self, folder: Path, name: str) -> Iterator[SideProcess]:
         """The cell in a worker's container, compiled and warm."""
         local = self.case.job(folder)
-        job = replace(
-            local, run_dir=INSIDE_RUN, model_dir=f"{INSIDE_MODELS}/{self.model.root.name}", cache_dir=INSIDE_CACHE,
-            adapter=f"{INSIDE}/images/{local.image}/adapter.py", runner="docker",
-        )  # fmt: skip
+        places = replace(inside_container(local.image, self.model.root.name), power_dir=None)
+        job = replace(local, **vars(places), runner="docker")
         job.write(folder / "job.json")
         # What a supervisor gives its worker, as far as the sides could differ by it.
         environment = {key: value for key, value in worker_environment(local).items() if key.endswith("_NUM_THREADS")}

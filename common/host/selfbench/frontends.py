@@ -35,10 +35,10 @@ from common.host.devices import the_cpu
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.local import LocalRunner
-from common.host.selfbench.containers import alternate, latency_ratios
 from common.host.verify.command import Case, SideEnded, SideProcess, arrays_of
 from common.stats import comparison as compare
 from common.stats.intervals import Interval, percentile_draws
+from common.stats.pairs import alternate, latency_ratios
 
 VARIANTS = "onnxrt,torch,keras"
 BATCH_SIZES = (1, 8, 32)

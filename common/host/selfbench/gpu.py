@@ -28,6 +28,7 @@ from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.host.selfbench import containers as shared
 from common.host.verify.command import Case, SideEnded, SideProcess
+from common.stats.pairs import alternate, interval_of, throughput_ratios
 
 BATCH_SIZE = 1
 PAIRS = 80
@@ -54,7 +55,7 @@ def sidecar_ratios(case: Case, folder: Path, pairs: int) -> list[float]:
                 return side.block(shared.BLOCK_S)
 
             block(True)
-            return shared.throughput_ratios(shared.alternate(lambda: block(True), lambda: block(False), pairs))
+            return throughput_ratios(alternate(lambda: block(True), lambda: block(False), pairs))
     finally:
         side.close()
 
@@ -97,7 +98,7 @@ def measure(options: Options, console: Console, data: DataFolder, pairs: int = P
         for case in cases:
             with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
                 try:
-                    ratio = shared.interval_of([sidecar_ratios(case, Path(name), pairs)])
+                    ratio = interval_of([sidecar_ratios(case, Path(name), pairs)])
                 except SideEnded as error:
                     raise UserError(str(error)) from error
             console.print(

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -43,12 +44,14 @@ from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.events import parse_object
+from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.job import Job, Settings
 from common.model_files import ModelFiles
 from common.schema import IO_MODES
-from common.stats.intervals import Interval, percentile_draws
+from common.stats.intervals import Interval
+from common.stats.pairs import alternate, interval_of, latency_ratios
 from common.stats.percentiles import samples_needed
 
 TARGET = (0.98, 1.02)
@@ -188,12 +191,9 @@ class Case:
             model=self.model.name, variant=self.variant.name, precision=self.precision, batch_size=self.batch_size,
             io=self.io, device=self.device.name,
         )  # fmt: skip
-        return Job(
-            run_dir=str(folder), model_dir=str(self.model.root), adapter=str(self.image.adapter), image=self.image.name,
-            device="cpu" if self.device.kind == "cpu" else "cuda:0", device_name=self.device.product,
-            device_uuid=self.device.uuid, cache_dir=str(self.cache), runner="local", cells=[cell],
-            settings=Settings(warmup_max_seconds=WARM_UP_SECONDS), threads=self.threads,
-        )  # fmt: skip
+        places = Places(str(folder), str(self.model.root), str(self.image.adapter), str(self.cache))
+        settings = Settings(warmup_max_seconds=WARM_UP_SECONDS)
+        return job_of([cell], self.image.name, self.device, places, "local", settings, self.threads)
 
     def environment(self, job: Job) -> dict[str, str]:
         """What a process of either side is given: a worker's variables, and the case's device as the only one in sight."""
@@ -263,14 +263,7 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
         with both_sides(case, folder) as (harness, native, facts):
             for side in (harness, native):  # both warm on the machine as it is with both of them
                 side.block(block_seconds)
-            blocks: list[tuple[list[int], list[int]]] = []
-            for pair in range(pairs):
-                if pair % 2 == 0:
-                    one = harness.block(block_seconds)
-                    blocks.append((one, native.block(block_seconds)))
-                else:
-                    other = native.block(block_seconds)
-                    blocks.append((harness.block(block_seconds), other))
+            blocks = alternate(partial(harness.block, block_seconds), partial(native.block, block_seconds), pairs)
     except SideEnded as ended:
         return Verdict(**row, reason=str(ended))  # type: ignore[arg-type]
     difference = largest_difference(folder)
@@ -280,7 +273,7 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> Verdi
         **row,  # type: ignore[arg-type]
         harness_ns=float(np.median(np.concatenate([one for one, _ in blocks]))),
         native_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
-        ratio=ratio_of(blocks),
+        ratio=interval_of([latency_ratios(blocks)]),
         difference=difference,
         clock=str(facts.get("clock", "")),
         reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
@@ -299,15 +292,6 @@ def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:
         return {"array_0": np.load(folder / f"{stem}.npy")}
     with np.load(folder / f"{stem}.npz") as arrays:
         return {name: arrays[name] for name in arrays}
-
-
-def ratio_of(blocks: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Interval:
-    """Median over the pairs of (median of the harness's block / median of the native one's), with its 95 % interval."""
-    ratios = [float(np.median(one) / np.median(other)) for one, other in blocks]
-    draws = percentile_draws([ratios], 50)
-    if draws is None:
-        raise UserError(f"{len(ratios)} pairs are too few for an interval; at least {samples_needed(50)} are needed")
-    return draws.interval()
 
 
 def _threads(options: Options, device: Device) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, TCPServer
 
 import numpy as np
 import pytest
@@ -263,3 +264,54 @@ def test_a_run_says_why_it_claims_no_classes(model: ModelFiles, two_coloured: Pa
         with _prepared_picture(str(two_coloured), model, Console(file=out, width=300)) as path:
             assert (path is not None) == known
         assert ("the picture's classes are not shown" in out.getvalue()) == (not known)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+#: what a server answers, what is said
+ANSWERS = {
+    "no status": (b"\x1b[31mGARBAGE\r\n\r\n", "cannot be fetched"),
+    "a line of megabytes": (OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n", "cannot be fetched"),
+    "a thousand headers": (OK + b"X: a\r\n" * 1000 + b"\r\n", "cannot be fetched"),
+    "chunks that are none": (OK + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n", "cannot be fetched"),
+    "less than it says": (OK + b"Content-Length: 999\r\n\r\nx", "is not a picture"),
+    "to a file": (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "is not allowed"),
+    "to FTP": (b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n", "unknown url type"),
+    "to data": (b"HTTP/1.1 302 Found\r\nLocation: data:text/plain,x\r\n\r\n", "is not allowed"),
+    "to itself": (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_that_is_none(
+    model: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, words: str
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline() not in (b"\r\n", b""):
+                pass
+            self.wfile.write(answer)
+
+    with TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            assert_refused(f"http://127.0.0.1:{server.server_address[1]}/", model, tmp_path, words)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_answer_that_comes_drop_by_drop_ends(
+    model: ModelFiles, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "FETCH_MAX_S", -1.0)
+    assert_refused(f"{server}/two.png", model, tmp_path, "it took longer than")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a b/", "http://[::1", "http://", "http://x\0/", "http://127.0.0.1:9/\u202e"]
+)
+def test_an_address_that_is_none(model: ModelFiles, tmp_path: Path, address: str) -> None:
+    assert_refused(address, model, tmp_path, "cannot be fetched")

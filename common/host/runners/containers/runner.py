@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
 from common.host.paths import DataFolder
+from common.host.placement import cpu_list
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
@@ -35,19 +37,24 @@ from common.host.runners.containers.sidecar import ContainerSidecar
 from common.host.runners.events import OnEvent, OnStep
 from common.host.runners.exported import DOWNLOADS, exporters_folder, take_model
 from common.host.runners.job_start import JobStart
+from common.host.runners.jobs import (
+    INSIDE_CACHE,
+    INSIDE_MODELS,
+    INSIDE_PICTURE,
+    INSIDE_POWER,
+    INSIDE_RUN,
+    inside_container,
+    planned_job,
+)
 from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import check_writable
-from common.job import Job
 from common.model_files import ModelFiles
 
-#: where things lie inside every container
-INSIDE = "/opt/framewatt"
-INSIDE_RUN, INSIDE_MODELS, INSIDE_CACHE = "/data/run", "/data/models", "/data/cache"
 #: the folders of all jobs, read-only: in them the sidecar sees when a window begins and ends
 INSIDE_JOBS = "/data/jobs"
-INSIDE_JOB, INSIDE_POWER, INSIDE_PICTURE = "/data/job.json", "/data/power", "/data/picture.npy"
+INSIDE_JOB = "/data/job.json"
 #: a job's container is started again for the cells that are left at most this often
 RESTARTS = 20
 #: a container may take this long beyond the deadlines of its cells, which its supervisor keeps; then it has hung
@@ -249,26 +256,16 @@ class DockerRunner:
         run = context.run.folder
         image, pin = self._images[planned.variant.image], self._pin(planned)
         device = context.devices[planned.device]
-        job = Job(
-            run_dir=INSIDE_RUN,
-            model_dir=f"{INSIDE_MODELS}/{context.model.root.name}",
-            adapter=f"{INSIDE}/images/{image.name}/adapter.py",
-            image=image.name,
-            device="cpu" if device.kind == "cpu" else "cuda:0",
-            device_name=device.product,
-            device_uuid=device.uuid,
-            cache_dir=INSIDE_CACHE,
-            runner=self.name,
-            cells=list(planned.cells),
-            settings=context.request.settings,
-            threads=context.request.threads,
-            picture=INSIDE_PICTURE if context.picture else None,
-            model_file=context.request.model_file,
-            item=context.request.item,
-            items_per_sample=context.request.items_per_sample,
+        job = replace(
+            planned_job(
+                planned,
+                context.request,
+                device,
+                inside_container(image.name, context.model.root.name, picture=context.picture is not None),
+                self.name,
+            ),
             image_digest=self._pinned.get(pin, "") if pin else self._digests[image.name],
             seed=context.seed,
-            power_dir=INSIDE_POWER,
         )
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
@@ -310,8 +307,8 @@ class DockerRunner:
         with explained(f"the container of {planned.name} cannot be run"):
             remove_named(self._client, name)
             container = self._create(
-                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes,
-                cpuset_cpus=self._limits.worker_cpus(), **arguments,
+                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes, **self._cpus_of(context, device),
+                **arguments,
             )  # fmt: skip
             over_budget = threading.Event()
 
@@ -342,6 +339,14 @@ class DockerRunner:
                     self._running.pop(name, None)
                 remove_container(container)
 
+    def _cpus_of(self, context: Context, device: Device) -> dict[str, Any]:
+        """Where the worker's container runs, and which node its memory comes from."""
+        share = context.placement.workers.get(device.name)
+        if share is None:
+            return {"cpuset_cpus": self._limits.worker_cpus()}
+        node = None if share.memory_node is None else str(share.memory_node)
+        return {"cpuset_cpus": cpu_list(share.cpus), "cpuset_mems": node}
+
     # -- sidecar ---------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -365,7 +370,7 @@ class DockerRunner:
                     str(intake.folder): {"bind": INSIDE_RUN, "mode": "rw"},
                     str(jobs): {"bind": INSIDE_JOBS, "mode": "ro"},
                 },
-                cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
+                cpuset_cpus=self._limits.sidecar_cpus() or cpu_list(context.placement.sidecars) or None, **arguments,
             )  # fmt: skip
 
         sidecar = ContainerSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", create)

@@ -150,7 +150,7 @@ def test_a_run_that_cannot_be_kept_leaves_nothing_behind(
     attack(run / name)
     with pytest.raises(UserError, match=words):
         keep([run], tmp_path / "out", sealed=sealed)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("junk", ["9" * 5000, "٣" * 4, '"' + "x" * 200_000, "\udcff", "-1", "1e9", "\0"])
@@ -174,4 +174,4 @@ def test_a_description_that_is_nested_too_deeply_to_be_written(tmp_path: Path, m
     monkeypatch.setattr(keeping, "read_run", lambda folder: Run(folder, {"a": deep}))
     with pytest.raises(UserError, match="nested too deeply"):
         keep([run], tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()

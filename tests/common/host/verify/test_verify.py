@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
-from common.host.verify.command import Case, Result, Verdict, compare, ratio_of, verify
+from common.host.verify.command import Case, Result, Verdict, compare, verify
 from common.host.verify.report import HEADINGS, markdown, print_result, write_markdown
 from common.stats.intervals import Interval
+from common.stats.pairs import interval_of, latency_ratios
 
 Make = Callable[..., Case]
 
@@ -103,7 +104,7 @@ def test_a_side_that_hangs_is_ended(make_case: Make, tmp_path: Path, monkeypatch
 
 
 def test_a_drift_of_the_machine_meets_both_and_leaves_the_ratio() -> None:
-    still, drifting = ratio_of(blocks(1.01)), ratio_of(blocks(1.01, drift=1.0))
+    still, drifting = (interval_of([latency_ratios(pairs)]) for pairs in (blocks(1.01), blocks(1.01, drift=1.0)))
     for found in (still, drifting):
         assert found.low <= 1.01 <= found.high
         assert found.high - found.low < 0.01
@@ -113,12 +114,12 @@ def test_some_disturbed_pairs_do_not_move_the_ratio() -> None:
     disturbed = blocks(1.0)
     for pair in (3, 17, 30):
         disturbed[pair] = ([9 * value for value in disturbed[pair][0]], disturbed[pair][1])
-    assert ratio_of(disturbed).estimate == pytest.approx(1.0, abs=0.005)
+    assert interval_of([latency_ratios(disturbed)]).estimate == pytest.approx(1.0, abs=0.005)
 
 
 def test_too_few_pairs_for_an_interval_are_refused() -> None:
     with pytest.raises(UserError, match="at least 11"):
-        ratio_of(blocks(1.0, pairs=10))
+        interval_of([latency_ratios(blocks(1.0, pairs=10))])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""`--inputs FILE.npz` may come from anybody: no pickle is opened, and what unpacks to more than it may is not."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.export import given_values
+
+
+class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_in_an_array_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([Evil(tmp_path / "pwned")], dtype=object))
+    with pytest.raises(UserError, match=r"is not an \.npz"):
+        given_values.read(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_bare_pickle_is_not_opened(tmp_path: Path) -> None:
+    import pickle
+
+    path = tmp_path / "a.npz"
+    path.write_bytes(pickle.dumps(Evil(tmp_path / "pwned")))
+    with pytest.raises(UserError, match=r"is not an \.npz"):
+        given_values.read(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given_values, "MOST_BYTES", 2**20)
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros(2**21, np.uint8))
+    assert path.stat().st_size < 2**16
+    with pytest.raises(UserError, match="holds 2 MiB of arrays; 1 MiB are the most"):
+        given_values.read(path)
+
+
+def test_an_array_that_says_more_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", head.getvalue())
+    with pytest.raises(UserError, match=r"is not an \.npz"):
+        given_values.read(path)
+
+
+def test_damage_anywhere_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(10, dtype=np.float32))
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        try:
+            given_values.read(path)
+        except UserError as error:
+            assert len(str(error)) < 500
