@@ -19,6 +19,7 @@ from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context, Runner
 from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
+from common.host.runs import early_marks
 from common.host.runs.run import Run
 
 
@@ -128,7 +129,13 @@ class DeviceStream:
         if event["event"] == "cooling" and event["done"]:
             waited = {name: event[name] for name in ("seconds", "temperature_c", "target_c")}
             self._context.run.description.setdefault("cooling", {})[event["cell_key"]] = waited
-        self._progress.on_event(event)
+        shown = event
+        if event["event"] == "cell_finish":
+            run = self._context.run
+            cores = (run.description.get("host") or {}).get("logical_cores")
+            marks = early_marks.of_cell(run.folder / "cells" / str(event["cell_key"]), cores)
+            shown = {**event, "marks": marks}
+        self._progress.on_event(shown)
         self._observer(event)
 
 
@@ -150,8 +157,12 @@ def _run_side_by_side(streams: Sequence[DeviceStream], runner: Runner) -> bool:
 
 
 def _close(run: Run, progress: CellProgress, complete: bool) -> None:
-    """Marks the run finished when every cell of its plan is there, else keeps what was learned of it meanwhile."""
+    """Marks the run finished when every cell of its plan is there, else keeps what was learned of it meanwhile.
+
+    Cells that were to be measured again and were not come back as they were.
+    """
     try:
+        run.put_back()
         if complete and set(run.description["plan"]) <= run.existing_cells():
             run.finish()
         else:

@@ -175,6 +175,8 @@ class Target:
 
 def bound_of(max_p99_ms: float, longest_s: float, quick: bool) -> Bound:
     """From what was typed. Raises UserError."""
+    if not max_p99_ms:
+        raise UserError("which bound? give --max-p99-ms, the latency in ms that 99 % of queries must keep, such as 15")
     return Bound(
         opt.positive("--max-p99-ms", max_p99_ms),
         QUICK_QUERIES if quick else QUERIES,

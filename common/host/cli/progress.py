@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+#: sign of the mark of a cell beside which something else was running (runs/early_marks.py)
+LOAD = "l"
 STATUS_STYLE = {
     "ok": "green",
     "unsupported": "yellow",
@@ -121,7 +123,7 @@ class CellProgress:
                 self._fractions.pop(key, None)
                 self._done += 1
                 self._progress.update(self._task, completed=self._done)
-                self._finished(key, str(event["status"]), str(event.get("message") or ""))
+                self._finished(key, str(event["status"]), str(event.get("message") or ""), event.get("marks") or {})
             elif kind == "refused":
                 self.warn(str(event["message"]))
             elif kind == "error":
@@ -150,7 +152,8 @@ class CellProgress:
         text = text[:1].upper() + text[1:]
         self._console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
-    def _finished(self, key: str, status: str, message: str) -> None:
+    def _finished(self, key: str, status: str, message: str, marks: Mapping[str, str]) -> None:
+        """marks: sign -> why, of those that the cell's row tells."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
         rate = self._rate.pop(key, None)
         text = f"[{self._done}/{self._total}] {short_name(key)}: {status}"
@@ -158,7 +161,10 @@ class CellProgress:
             text += f", {rate * self._per_sample:,.0f} {self._item}s/s"
         if message:
             text += f" ({message})"
-        self._console.print(escape(text), style=STATUS_STYLE.get(status, ""), highlight=False, soft_wrap=True)
+        if marks:
+            text += f", {', '.join(f'{sign} ({why})' for sign, why in marks.items())}"
+        style = "yellow" if status == "ok" and LOAD in marks else STATUS_STYLE.get(status, "")
+        self._console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
 
 def short_name(cell_key: str) -> str:

@@ -145,6 +145,8 @@ class _Bounded(io.RawIOBase):
         self._most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * len(content)))
         self._given = 0
         self._allowed = 0
+        #: whether there was nothing left where there should have been
+        self.cut_off = False
         self.allow(0)
 
     def allow(self, size: int) -> None:
@@ -167,6 +169,7 @@ class _Bounded(io.RawIOBase):
                 more = bytes(self._content[self._at : self._at + 2**16])
                 self._at += len(more)
                 if not more:
+                    self.cut_off = True
                     raise EOFError("it ends too early")
             else:
                 more = b""
@@ -203,7 +206,9 @@ def _unpack(archive: Path, content: bytes, name: str, folder: Path) -> None:
                 stream.allow(0)
         stream.finish()
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
-        raise UserError(f"{archive} is damaged: {str(error) or 'it ends too early'}") from error
+        if stream.cut_off:
+            raise UserError(f"{archive} is cut off: it ends before what it holds is complete; copy it again") from error
+        raise UserError(f"{archive} is damaged: {error}") from error
     except OSError as error:
         raise UserError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
 
@@ -217,6 +222,9 @@ def _check_member(archive: Path, name: str, entry: tarfile.TarInfo, seen: set[st
         wrong = "which no run has"
     elif entry.name in seen:
         wrong = "twice"
+    of_run = entry.name.partition("/")[0]
+    if wrong and not seen and entry.isreg() and of_run[:1] != "." and _belongs(entry.name, of_run):
+        raise UserError(f"{archive} holds the run {of_run[:200]}: give it its name again, {of_run[:200]}{SUFFIX}")
     if wrong:
         raise UserError(f"{archive} is not a run sealed by invoke keep: it holds {entry.name[:200]!r}, {wrong}")
     if len(seen) >= MOST_FILES:

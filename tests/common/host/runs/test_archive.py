@@ -102,7 +102,7 @@ def test_an_archive_of_another_name_is_another_run(tmp_path: Path) -> None:
     unsealed(sealed, tmp_path / "cache")
     other = tmp_path / "r2.tar.xz"
     other.write_bytes(sealed.read_bytes())
-    with pytest.raises(UserError, match="is not a run sealed by"):
+    with pytest.raises(UserError, match=r"holds the run r1: give it its name again, r1.tar.xz"):
         unsealed(other, tmp_path / "cache")
 
 
@@ -179,18 +179,18 @@ def test_a_member_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
-def test_a_file_that_is_cut_off_is_called_damaged(tmp_path: Path, kept: float) -> None:
+def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, kept: float) -> None:
     sealed = seal(make_run(tmp_path / "r1"))
     raw = sealed.read_bytes()
     sealed.write_bytes(raw[: int(len(raw) * kept)])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"r1.tar.xz is cut off: it ends before"):
         unsealed(sealed, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["../r1/run.json", "r1/../../run.json", "/etc/run.json", "other/run.json"])
 def test_nothing_is_written_outside_of_the_run(tmp_path: Path, name: str) -> None:
     bad = archive(tmp_path / "r1.tar.xz", **{name: "{}"})
-    with pytest.raises(UserError, match="not a run sealed by invoke keep"):
+    with pytest.raises(UserError, match=r"not a run sealed by invoke keep|holds the run other"):
         unsealed(bad, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
 
@@ -209,6 +209,6 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     whole = sealed.read_bytes()
     for broken in (whole[: len(whole) // 2], b"not xz at all", b"", whole[:60] + b"\0" * 40 + whole[100:]):
         sealed.write_bytes(broken)
-        with pytest.raises(UserError, match=r"is damaged|holds no run"):
+        with pytest.raises(UserError, match=r"is damaged|is cut off|holds no run"):
             unsealed(sealed, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
