@@ -58,6 +58,8 @@ class Cell:
     target_rate_per_s: Optional[float] = None
     replicate: int = 0
     device: str = "cpu"
+    tuning: str = "tuned"
+    input: str = "float32"
     #: of the framework, where another than the lock's was asked for
     version: Optional[str] = None
 
@@ -74,9 +76,12 @@ class Cell:
             scenario += f"-x{self.streams}"
         if self.target_rate_per_s is not None:
             scenario += f"-{self.target_rate_per_s:g}ps"
+        # what is as ever adds nothing, so that the keys of older runs stay what they are
+        precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
+        io = self.io if self.input == "float32" else f"{self.io}-{self.input}"
         variant = self.variant if self.version is None else f"{self.variant}@{self.version}"
         parts = (
-            self.model, variant, self.precision, f"b{self.batch_size:04d}", self.io, scenario,
+            self.model, variant, precision, f"b{self.batch_size:04d}", io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)

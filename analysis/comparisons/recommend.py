@@ -102,6 +102,10 @@ class Limit:
         return worst is None or (worst <= self.bound if self.quantity.better < 0 else worst >= self.bound)
 
 
+#: what tells one cell of a question from another
+_CONFIGURATION = ("variant", "precision", "tuning", "version", "input", "batch_size", "streams", "frontend")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One cell. figures: quantity name -> figure, only of what is known."""
@@ -138,7 +142,7 @@ class Change:
 class Decision:
     """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
 
-    clear: whether the winner's interval is apart from that of every cell of another framework or precision.
+    clear: whether the winner's interval is apart from that of every cell of another framework, precision or level of tuning.
     rivals: those whose intervals overlap the winner's, or of which that cannot be told.
     """
 
@@ -431,9 +435,7 @@ def _newest(rows: Sequence[Row]) -> list[Row]:
     """One row for each configuration: of the run that was made last."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"], row["version"]] = (
-            row
-        )
+        found[tuple(row.get(name) for name in _CONFIGURATION)] = row
     return list(found.values())
 
 

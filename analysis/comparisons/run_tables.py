@@ -23,7 +23,7 @@ from common.text import spreadsheet
 Row = Mapping[str, Any]
 
 COLUMNS = (
-    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "version", "batch_size", "io",
+    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "version", "batch_size", "io",
     "a_median_ms", "b_median_ms", "ratio",
     "ratio_low", "ratio_high", "confidence", "verdict", "p_value", "a_workers", "b_workers", "a_samples", "b_samples", "marks",
     "note",
@@ -89,7 +89,7 @@ class Compared:
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
-            **{name: a[name] for name in ("variant", "precision", "version", "batch_size", "io")},
+            **{name: a[name] for name in ("variant", "precision", "tuning", "version", "batch_size", "io")},
             "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
             "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
             "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,

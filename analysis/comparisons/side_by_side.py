@@ -16,7 +16,7 @@ from analysis.results.tables import Row, Table
 from common.errors import UserError
 
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
-_PIVOT = Pivot(("batch_size", "variant", "precision", "version"), "device_name")
+_PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
 
 
 @dataclass(frozen=True)

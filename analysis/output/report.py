@@ -137,8 +137,8 @@ def render(
 
 
 def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
-    """The page with as many plots as fit into MOST_PAGE_BYTES, those of the groups that stand open before others."""
-    wanted = sorted(plots, key=lambda plot: plot.group not in first)
+    """The page with as many plots as fit into MOST_PAGE_BYTES: of all groups together, then of those that stand open, then others."""
+    wanted = sorted(plots, key=lambda plot: (plot.group not in first, plot.group != ""))
 
     def made(room: int) -> str:
         drawn = _drawn(wanted, room)

@@ -146,7 +146,7 @@ class Gallery:
     def _across(self) -> Iterator[Plot]:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
             return
-        pivot = Pivot(rows=("device_name", "variant", "precision", "version"))
+        pivot = Pivot(rows=("device_name", "variant", "precision", "tuning", "version"))
         for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
             heading = tables.heading(group)
             for name in ACROSS_GPUS:

@@ -47,7 +47,7 @@ def sentences(cell: Explained, link: float | None = None) -> list[Sentence]:
 
 def name_of(cell: Explained) -> str:
     f = cell.facts
-    return f"{style.look(f['variant']).title} {f['precision']}, batch {f['batch_size']}"
+    return f"{style.look(f['variant']).title} {style.kind(f)}, batch {f['batch_size']}"
 
 
 def ms(ns: float) -> str:

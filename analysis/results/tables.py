@@ -94,6 +94,7 @@ def describe(name: str, value: Any) -> str:
         "io": "copies included (io=host)" if value == "host" else "device-resident (io=device)",
         "streams": f"{value} in flight",
         "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
+        "input": f"{value} input",
         "run": f"run {value}",
         "batch_size": f"batch {value}",
     }.get(name, str(value))
@@ -141,8 +142,13 @@ def build(
 
 
 def _without_unused(pivot: Pivot, members: Sequence[Row]) -> Pivot:
-    """The pivot without a column of labels that are all empty."""
-    used = tuple(name for name in pivot.rows if name != "version" or any(row[name] for row in members))
+    """The pivot without a column of labels that say nothing: all empty, or all `tuned`, which a footer tells."""
+    usual = {"version": ("", None), "tuning": ("tuned",)}
+    used = tuple(
+        name
+        for name in pivot.rows
+        if name not in usual or len(pivot.rows) == 1 or any(row[name] not in usual[name] for row in members)
+    )
     return replace(pivot, rows=used)
 
 
@@ -159,6 +165,8 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     if not several_runs_of_one_cell(rows):
         apart = [name for name in apart if name != "run"]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
+    if any(row["input"] != "float32" for row in rows):
+        differing.add("input")
     always = {"model", "device_name", "io", "scenario"}
     groups: dict[Key, list[Row]] = {}
     for row in rows:
@@ -337,11 +345,27 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         )
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
+    lines += [levels(members)]
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
     lines += sorted({f"Model: {row['model_born']}." for row in members if row["model_born"]})
     lines += versions(members)
     lines += machines(members)
     return tuple(lines)
+
+
+#: what a level of tuning means, in a footer
+LEVELS = {
+    "stock": "stock: as the framework's first tutorial has it",
+    "tuned": "tuned: by the framework's public interface alone",
+    "rewritten": "rewritten: framewatt changed the model or replaced kernels",
+}
+
+
+def levels(rows: Sequence[Row]) -> str:
+    """Which levels of tuning the rows have, in one sentence."""
+    return (
+        f"Tuning: {'; '.join(text for level, text in LEVELS.items() if any(row['tuning'] == level for row in rows))}."
+    )
 
 
 def versions(rows: Sequence[Row]) -> list[str]:

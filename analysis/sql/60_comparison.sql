@@ -43,14 +43,14 @@ best AS (
   SELECT r.*, signs.marks
   FROM results AS r LEFT JOIN signs USING (run, cell_key)
   WINDOW configuration AS (
-    PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version
+    PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input
   )
   QUALIFY r.status = 'ok' OR (
     count_if(r.status = 'ok') OVER configuration = 0 AND row_number() OVER (configuration ORDER BY r.replicate) = 1
   )
 )
 SELECT
-  run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version,
+  run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input,
   any_value(model_file) AS model_file, any_value(model_born) AS model_born, any_value(weights_dtype) AS weights_dtype,
   any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid, any_value(origin) AS origin,
   any_value(weights) AS weights, any_value(weights_note) AS weights_note, any_value(created_utc) AS created_utc,
@@ -73,4 +73,4 @@ SELECT
     'parity_rel_l2', 'parity_top1', 'coverage', 'stalled_s', 'images_per_s_without_stalls'
   ))) FILTER (status = 'ok')
 FROM best
-GROUP BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version;
+GROUP BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.harness.idle import spell_without_context
+from common.host.bench import time_share
 from common.host.cli.progress import CellProgress
 from common.host.devices import Device
 from common.host.plan.jobs import PlannedJob
@@ -44,7 +46,7 @@ def run_all(
 
     observer: gets every event of the supervisors too, in whichever thread it came.
     """
-    existing = context.run.existing_cells()
+    existing, begin = context.run.existing_cells(), time.monotonic()
     total = sum(len(job.cells) for job in plan)
     done = sum(cell.key in existing for job in plan for cell in job.cells)
     item = context.request.item or context.model.item
@@ -59,6 +61,11 @@ def run_all(
         interrupted = _run_side_by_side(streams, runner)
     failures = [stream.failure for stream in streams if stream.failure is not None]
     _close(context.run, progress, complete=not failures)
+    made = [cell.key for job in plan for cell in job.cells if cell.key not in existing]
+    window_s = time_share.windows_s(context.run.folder / "cells", made)
+    if window_s > 0:
+        text = time_share.sentence(window_s, time.monotonic() - begin, len(context.devices))
+        console.print(text, style="dim", highlight=False, soft_wrap=True)
     if failures and not interrupted:
         raise failures[0]
     return Outcome(context.run, progress.statuses, progress.errors, interrupted)

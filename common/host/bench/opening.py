@@ -216,6 +216,8 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
+            "tunings": list(request.tunings),
+            "inputs": list(request.inputs),
             **({"versions": dict(request.versions)} if request.versions else {}),
             "host": _host_of(runner),
             "devices": [device.describe() for device in devices],

@@ -14,6 +14,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from common import names, schema
@@ -95,7 +96,8 @@ def unsealed(archive: Path, cache: Path) -> Path:
 
 
 def _put_in_place(part: Path, place: Path, note: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)  # which somebody changed
+    for changed in (place, note):
+        _remove(changed)
     try:
         part.replace(place)
     except OSError:
@@ -105,6 +107,15 @@ def _put_in_place(part: Path, place: Path, note: Path) -> None:
     written = note.with_name(f".{note.name}.{os.getpid()}")
     written.write_text(_looks(place))
     written.replace(note)
+
+
+def _remove(path: Path) -> None:
+    """What somebody changed, whatever stands there now; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_as_unpacked(place: Path, note: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ def put_a_link(folder: Path) -> None:
     path.symlink_to(folder / "elsewhere")
 
 
+def note_of(folder: Path) -> Path:
+    return folder.parent.with_name(folder.parent.name + ".note")
+
+
+def in_its_place(path: Path, make: Any) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -85,8 +98,26 @@ def put_a_link(folder: Path) -> None:
         lambda folder: (folder / "cells" / "b").mkdir(),
         lambda folder: folder.parent.with_name(folder.parent.name + ".note").unlink(),
         lambda folder: folder.parent.with_name(folder.parent.name + ".note").write_text("x"),
+        lambda folder: in_its_place(note_of(folder), Path.mkdir),
+        lambda folder: in_its_place(note_of(folder), lambda path: path.symlink_to("/dev/zero")),
+        lambda folder: in_its_place(note_of(folder), os.mkfifo),
+        lambda folder: in_its_place(folder.parent, lambda path: path.symlink_to(path.parent)),
+        lambda folder: in_its_place(folder.parent, Path.touch),
     ],
-    ids=["edited", "linked", "removed", "added", "folder", "note gone", "note edited"],
+    ids=[
+        "edited",
+        "linked",
+        "removed",
+        "added",
+        "folder",
+        "note gone",
+        "note edited",
+        "note a folder",
+        "note a link",
+        "note a FIFO",
+        "all a link",
+        "all a file",
+    ],
 )
 def test_what_was_changed_since_is_unpacked_anew(tmp_path: Path, change: Any) -> None:
     run = make_run(tmp_path / "r1")
