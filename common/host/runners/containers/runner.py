@@ -109,14 +109,9 @@ class DockerRunner:
                     f"{images.build_command(name, flavour, notebook)}"
                 )
         for index, pin in enumerate(pins):
+            on_step(index, len(pins), f"image of {pin.requirement}")
             try:
-                self._pinned[pin] = images.build_version(
-                    self._client,
-                    pin,
-                    flavour,
-                    notebook,
-                    lambda line, done=index, name=pin.requirement: on_step(done, len(pins), f"{name}: {line}"),  # type: ignore[misc]
-                )
+                self._pinned[pin] = images.build_version(self._client, pin, flavour, notebook, lambda line: None)
             except UserError as error:
                 self._failed[pin] = str(error)
 
