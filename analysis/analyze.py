@@ -175,35 +175,36 @@ def write_report(
         rows = tables.load(database, chosen)
         if not rows and chosen != Selection():
             raise UserError(f"no cell meets {where!r}")
-        intervals = all_intervals(database, rows)
-        comparison = side_by_side.build(database, rows, intervals) if compare else None
-        compared = front_ends.build(database, rows)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            gallery = Gallery(database, rows, intervals, compared=compared)
-            drawings, paths = _write_plots(gallery, out / "plots")
-            page = out / "report.html"
-            every = tables.build(database, rows, list(METRICS))
-            options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
-            command = _again("report", runs, *options)
-            page.write_text(
-                report.render(
-                    database,
-                    rows,
-                    every,
-                    drawings,
-                    intervals,
-                    comparison,
-                    command,
-                    compared,
-                    explain.of_runs(database, out / "plots"),
-                    gallery.undrawn,
-                    recipe,
-                ),
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        with spoken_of(item_of(rows)):
+            intervals = all_intervals(database, rows)
+            comparison = side_by_side.build(database, rows, intervals) if compare else None
+            compared = front_ends.build(database, rows)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                gallery = Gallery(database, rows, intervals, compared=compared)
+                drawings, paths = _write_plots(gallery, out / "plots")
+                page = out / "report.html"
+                every = tables.build(database, rows, list(METRICS))
+                options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
+                command = _again("report", runs, *options)
+                page.write_text(
+                    report.render(
+                        database,
+                        rows,
+                        every,
+                        drawings,
+                        intervals,
+                        comparison,
+                        command,
+                        compared,
+                        explain.of_runs(database, out / "plots"),
+                        gallery.undrawn,
+                        recipe,
+                    ),
+                    encoding="utf-8",
+                )
+            except OSError as error:
+                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         paths.append(page)
         if pdf:
             browser.print_to_pdf(page, out / "report.pdf")

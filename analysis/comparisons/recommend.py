@@ -21,7 +21,7 @@ from analysis.database.open_runs import open_runs
 from analysis.results import pareto, tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.latency import PERCENTILES, response_ms
-from analysis.results.metrics import shown
+from analysis.results.metrics import item_of, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError, unknown
@@ -446,7 +446,8 @@ def answer(
     objective, limits = question.quantity(rows), question.limits(rows)
     candidates = [candidate(row, question, intervals) for row in rows]
     decision = decide(candidates, objective, limits)
-    lines = sentences(decision, candidates, objective, limits, question)
+    told = sentences(decision, candidates, objective, limits, question)
+    lines = [worded(line, item_of(rows)) for line in told]
     if decision.winner is not None:
         lines += marks_of(decision.winner, meanings)
     return decision, lines

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.results.metrics import ENERGY_MARKS, shown
+from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
@@ -57,7 +57,9 @@ class Compared:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        unit = "ms an image" if self.per_image else "ms"
+        rows = [*self.a.values(), *self.b.values()]
+        several = any((row.get("items_per_sample") or 1) > 1 for row in rows)  # a sample of them is what is timed
+        unit = worded("ms an image", "sample" if several else item_of(rows)) if self.per_image else "ms"
         what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io")
         return (*what, f"A, {unit}", f"B, {unit}", "B / A of durations", "verdict on B")
 

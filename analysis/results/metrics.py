@@ -136,17 +136,33 @@ def spoken_of(item: str) -> Iterator[None]:
     before = dict(METRICS)
     if item != "image":
         METRICS.update({name: _worded(one, item) for name, one in before.items()})
+    _spoken.append(item)
     try:
         yield
     finally:
+        _spoken.pop()
         METRICS.update(before)
 
 
-def _worded(one: Metric, item: str) -> Metric:
-    def said(text: str) -> str:
-        return re.sub(r"\bimage(s?)\b", rf"{re.escape(item)}\1", text)
+#: items of the blocks of `spoken_of` that are open
+_spoken = ["image"]
 
-    return replace(one, title=said(one.title), unit=said(one.unit), definition=said(one.definition))
+
+def worded(text: str, item: str | None = None) -> str:
+    """A sentence about images as one about the item; without one that of the block of `spoken_of` it stands in."""
+    # "a token" and "an image"
+    named = (item or _spoken[-1]).replace("\\", "\\\\")
+    if named == "image":
+        return text
+    article = "an" if named[:1].lower() in "aeiou" else "a"
+    text = re.sub(r"\b[Aa]n image\b", f"{article} {named}", text)
+    return re.sub(r"\bimage(s?)\b", rf"{named}\1", text)
+
+
+def _worded(one: Metric, item: str) -> Metric:
+    return replace(
+        one, title=worded(one.title, item), unit=worded(one.unit, item), definition=worded(one.definition, item)
+    )
 
 
 def metric(name: str) -> Metric:

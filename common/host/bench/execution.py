@@ -49,7 +49,11 @@ def run_all(
     existing, begin = context.run.existing_cells(), time.monotonic()
     total = sum(len(job.cells) for job in plan)
     done = sum(cell.key in existing for job in plan for cell in job.cells)
-    with CellProgress(console, total, done) as progress, sigterm_as_interrupt():
+    item = context.request.item or context.model.item
+    with (
+        CellProgress(console, total, done, item, context.request.items_per_sample or 1) as progress,
+        sigterm_as_interrupt(),
+    ):
         streams = [
             DeviceStream(context, runner, device, jobs_left(plan, device, existing), progress, observer)
             for device in context.devices.values()

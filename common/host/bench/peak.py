@@ -203,7 +203,10 @@ def peak(
             raise UserError("invoke peak measures on one device; name one with --gpu")
         (device,) = context.devices.values()
         run = context.run
-        with CellProgress(console, 0, 0) as progress, runner.sidecar(context, device) as sidecar:
+        with (
+            CellProgress(console, 0, 0, context.request.item or context.model.item) as progress,
+            runner.sidecar(context, device) as sidecar,
+        ):
             run.description.setdefault("power", {})[device.name] = asdict(sidecar.state)
             if sidecar.state.recording:
                 measure_idle_without_context(context, device, threading.Event())

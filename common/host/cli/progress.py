@@ -70,8 +70,10 @@ class Steps:
 class CellProgress:
     """The cells of a run: how many are done, what runs now in which phase, how long it may take."""
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
+    def __init__(self, console: Console, total: int, done: int, item: str = "image", per_sample: int = 1) -> None:
+        """item: what rates count, per_sample of them in a sample."""
         self._console = console
+        self._item, self._per_sample = item, per_sample
         self._lock = threading.Lock()
         self._done = done
         self._total = total
@@ -156,7 +158,7 @@ class CellProgress:
         rate = self._rate.pop(key, None)
         text = f"[{self._done}/{self._total}] {short_name(key)}: {status}"
         if status == "ok" and rate:
-            text += f", {rate:,.0f} images/s"
+            text += f", {rate * self._per_sample:,.0f} {self._item}s/s"
         if message:
             text += f" ({message})"
         if marks:
