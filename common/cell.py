@@ -77,14 +77,23 @@ class Cell:
         if self.target_rate_per_s is not None:
             scenario += f"-{self.target_rate_per_s:g}ps"
         # what is as ever adds nothing, so that the keys of older runs stay what they are
-        precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
         io = self.io if self.input == "float32" else f"{self.io}-{self.input}"
         variant = self.variant if self.version is None else f"{self.variant}@{self.version}"
         parts = (
-            self.model, variant, precision, f"b{self.batch_size:04d}", io, scenario,
+            self.model, variant, self._level, f"b{self.batch_size:04d}", io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)
+
+    @property
+    def worker(self) -> str:
+        """What the cells of one worker share, as a name that a container may bear: of its job, its log and its container."""
+        version = "" if self.version is None else f"-{self.version.replace('+', '_')}"
+        return "_".join((self.variant + version, self._level, self.frontend, self.device, f"r{self.replicate}"))
+
+    @property
+    def _level(self) -> str:
+        return self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
 
     def to_dict(self) -> Dict[str, Any]:
         return asdict(self)

@@ -277,9 +277,7 @@ class Supervisor:
         if self._worker is None:
             self._workers += 1
             began = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-            version = f"-{cell.version.replace('+', '_')}" if cell.version else ""
-            parts = (cell.variant + version, cell.precision, cell.frontend, cell.device, f"r{cell.replicate}", began)
-            name = "_".join((*parts, f"{os.getpid()}-{self._workers}"))
+            name = f"{cell.worker}_{began}_{os.getpid()}-{self._workers}"
             log = self._run_dir / "logs" / f"{name}.log"
             with writing(log.name):
                 module = frontends.MODULES[cell.frontend]

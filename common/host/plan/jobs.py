@@ -32,10 +32,8 @@ class PlannedJob:
 
     @property
     def name(self) -> str:
-        """Unique within a run; names the job's file, log and container, whose name takes no '@' and no '+'."""
-        variant = self.variant.name + (f"-{self.version.replace('+', '_')}" if self.version else "")
-        precision = self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
-        return f"{variant}_{precision}_{self.frontend}_{self.device}_r{self.replicate}"
+        """Unique within a run; names the job's file, log and container."""
+        return self.cells[0].worker
 
 
 def make_plan(request: Request, seed: int) -> list[PlannedJob]:

@@ -137,6 +137,8 @@ def test_levels_are_workers_of_their_own_and_a_variant_takes_those_that_it_has()
     }
     assert all({cell.tuning for cell in job.cells} == {job.tuning} for job in jobs)
     assert len({job.name for job in jobs}) == len(jobs)
+    workers = {cell.worker for job in jobs for cell in job.cells}
+    assert workers == {job.name for job in jobs}, "by which the host knows the logs of a job"
 
 
 def test_cells_of_one_shape_follow_each_other() -> None:
