@@ -19,5 +19,5 @@ def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
 
 def meant(given: str, existing: Iterable[str]) -> str:
     """ " Did you mean X?" for the nearest name, "" where none is near."""
-    near = difflib.get_close_matches(given, list(existing), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(given, list(existing), n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""

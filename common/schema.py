@@ -325,6 +325,8 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
 LATER: Mapping[str, FrozenSet[str]] = {
     "cell.csv": frozenset(
         (
+            "tuning",
+            "input",
             "version",
             "model_file",
             "model_born",

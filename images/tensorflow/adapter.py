@@ -286,7 +286,7 @@ class TensorFlowAdapter:
         if self._gpu:
             gpu = self._tf.config.get_visible_devices("GPU")[0]
             device = str(self._tf.config.experimental.get_device_details(gpu).get("device_name", "gpu"))
-        about = f"{self._model.hash} {self._variant} {self._precision} {shapes} {self._io} {device}"
+        about = f"{self._model.hash} {self._variant} {self._precision} {shapes} {device}"
         chosen = choices.fastest(
             [choices.Way(way, lambda way=way: _OneOf(self, way)) for way in self._ways],  # type: ignore[misc]
             self._memory,
