@@ -5,7 +5,9 @@ Thin on purpose: parse, call common/host or analysis, print.
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.host.bench.again import Again, Marks
 from common.host.bench.command import bench
 from common.host.bench.execution import Outcome
 from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
@@ -28,8 +31,10 @@ from common.host.cli.console import default_console
 from common.host.frameworks.versions import names_in
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
+from common.host.runs import early_marks
+from common.host.runs.early_marks import LOAD
 from common.host.runs.find import is_a_run, run_folders, run_or_cell
-from common.host.runs.run import has_ok_cell
+from common.host.runs.run import Run, has_ok_cell
 from common.text import visible
 
 
@@ -37,7 +42,13 @@ def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices:
     from analysis.analyze import analyze as analyze_runs
 
     out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
-    return analyze_runs(folders, out, console, cache=data.host_cache / "analysis", **choices).exit_code
+    found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
+    return found.exit_code
+
+
+def _recipe_task() -> str | None:
+    """The task that prints the recipe of a cell, where there is one: reports offer it."""
+    return "invoke recipe" if "recipe" in globals() else None
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
@@ -46,6 +57,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
         print_top_classes(outcome.run, console)
+        _offer_again([outcome.run], console)
         _analyze([outcome.run.folder], console, data, here=True)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
@@ -57,12 +69,39 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         sys.exit(1)
 
 
+def _offer_again(runs: Sequence[Run], console: Console) -> None:
+    """One line where other load was beside cells."""
+    loaded = sum(early_marks.of_run(run)[LOAD] for run in runs)
+    if loaded:
+        count = "1 cell ran" if loaded == 1 else f"{loaded} cells ran"
+        typed = sys.argv[1 : sys.argv.index("--again")] if "--again" in sys.argv else sys.argv[1:]
+        command = shlex.join(["bench", "--plan", "demo"] if typed[:1] == ["demo"] else typed)
+        text = f"{count} beside other load (l). When the machine is quiet: invoke {command} --again marked"
+        console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
+
+
 PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
 
-@task(name="bench", help=help_of(Options, plan=PLAN_HELP), auto_shortflags=False)
+AGAIN_HELP = (
+    "measure marked cells of the newest run of this command again: 'marked' (those that other load, heat or noise disturbed), or "
+    "names or signs of marks, such as load,noisy; the new measurements replace the old ones in tables; default: off"
+)
+
+
+def _again(words: str) -> Again | None:
+    return Again(words, _marks_of) if words else None
+
+
+def _marks_of(folder: Path) -> Marks:
+    from analysis.results.marked import marks_of
+
+    return Marks(*marks_of(folder))
+
+
+@task(name="bench", help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP), auto_shortflags=False)
 @for_people
-@takes(Options, plan="")
+@takes(Options, plan="", again="")
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
@@ -77,20 +116,22 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
         invoke bench --framework onnxrt,torch --model my.onnx --image cat.jpg
         invoke bench --framework onnxrt --gpu 0 --scenario server --rate 400
         invoke bench --plan study --gpu 0
+        invoke bench --framework onnxrt,torch --gpu 0 --again marked
     """
     if given["plan"]:
-        _run_plan(given["plan"], {name: value for name, value in given.items() if name in typed_options(Options)})
+        typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+        _run_plan(given["plan"], typed, given["again"])
         return
     if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
-    _bench(Options.of(given))
+    _bench(Options.of(given), given["again"])
 
 
-@task(help=help_of(Options, leave_out=["framework"]), auto_shortflags=False)
+@task(help=help_of(Options, leave_out=["framework"], again=AGAIN_HELP), auto_shortflags=False)
 @for_people
-@takes(Options, leave_out=["framework"])
+@takes(Options, leave_out=["framework"], again="")
 def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run.
 
@@ -100,13 +141,13 @@ def sweep(_context: Context, given: dict[str, Any]) -> None:
         invoke sweep --gpu all
         invoke sweep --device cpu --quick
     """
-    _bench(Options.of(given))
+    _bench(Options.of(given), given["again"])
 
 
-def _bench(options: Options) -> None:
+def _bench(options: Options, again: str = "") -> None:
     console = default_console()
     data = DataFolder.default()
-    _finish(bench(options, console, data), console, data)
+    _finish(bench(options, console, data, again=_again(again)), console, data)
 
 
 FLEET_OPTIONS: dict[str, str] = {
@@ -339,9 +380,10 @@ def demo(_context: Context, debug: bool = False) -> None:
     _run_plan("demo", {})
 
 
-def _run_plan(name: str, typed: dict[str, Any]) -> None:
+def _run_plan(name: str, typed: dict[str, Any], again: str = "") -> None:
     console, data = default_console(), DataFolder.default()
-    _finish_plan(run_plan(read_plan(name, typed, console), console, data), console, data)
+    outcome = run_plan(read_plan(name, typed, console), console, data, again=_again(again))
+    _finish_plan(outcome, console, data)
 
 
 def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> None:
@@ -354,6 +396,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     for title, reason in outcome.missing.items():
         console.print(escape(f"missing: {title}: {reason}"), highlight=False, soft_wrap=True)
     if measured:
+        _offer_again(measured, console)
         _analyze([run.folder for run in measured], console, data, here=True)
     if outcome.interrupted:
         console.print("Interrupted; the same command continues the plan.", highlight=False)
@@ -469,7 +512,14 @@ def report(
     out = data.report / (f"{name}-compared" if compare else name)
     console = default_console()
     result = write_report(
-        folders, out, console, where=where or None, compare=compare, pdf=pdf, cache=data.host_cache / "analysis"
+        folders,
+        out,
+        console,
+        where=where or None,
+        compare=compare,
+        pdf=pdf,
+        cache=data.host_cache / "analysis",
+        recipe=_recipe_task(),
     )
     for path in result.paths:
         if path.parent == out:
@@ -570,6 +620,7 @@ def import_task(
         "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
         "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
         "min-throughput": "lower limit of throughput, in images/s; default: no limit",
+        "min-precision": "coarsest precision allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
         "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as precision=fp16; default: all",
         "debug": DEBUG_HELP,
@@ -585,6 +636,7 @@ def recommend(
     percentile: str = "50",
     max_power_w: str = "",
     min_throughput: str = "",
+    min_precision: str = "",
     price_per_kwh: str = "",
     where: str = "",
     debug: bool = False,
@@ -609,6 +661,7 @@ def recommend(
         max_power_w=opt.optional_number("--max-power-w", max_power_w),
         min_throughput=opt.optional_number("--min-throughput", min_throughput),
         price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
+        min_precision=min_precision or None,
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)
@@ -674,7 +727,10 @@ def compare(
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
     folders = run_folders(run, data)
     if len(folders) != 2:
-        raise UserError("compare takes two runs; one of these is a folder of several")
+        raise UserError(
+            f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
+            f"side: invoke report --compare {shlex.join(run)}"
+        )
     code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
     if code:
         sys.exit(code)
@@ -683,7 +739,7 @@ def compare(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to look at: names or paths, as bare words too; default: all in data/results",
+        "run": "runs to look at, names or paths; default: all in data/results",
         "framework": "framework variants, comma list; default: all",
         "where": "conditions on cells, as of analyze --where: device=cpu,batch_size=1|8; default: all cells",
         "metric": "metric that is shown, such as latency, throughput, joules_per_image; default: latency",

@@ -27,8 +27,8 @@ from analysis.output import tooltips as hover
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
-from analysis.results import energy_intervals, published_intervals, tables
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import tables
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
@@ -64,15 +64,17 @@ def analyze(
     limits: Limits | None = None,
     cache: Path | None = None,
     shown: str | None = None,
+    recipe: str | None = None,
     here: bool = False,
 ) -> AnalyzeResult:
     """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
     Runs that were measured in both front ends also get `frontends.csv`, a section in each of these, and a plot.
 
-    where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: the slowest.
+    where, pivot, sort: see analysis.results.selection. baseline: variant of the speed-up plot; default: see analysis.plots.speedup.
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
+    recipe: task that prints the recipe of a cell, which the report then offers to copy; None where there is none.
 
     here: whether the runs are of this machine.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
@@ -115,6 +117,8 @@ def analyze(
                         command=_again("analyze", runs),
                         compared=compared,
                         explained=explain.of_runs(database, out / "plots"),
+                        undrawn=gallery.undrawn,
+                        recipe=recipe,
                     ),
                     encoding="utf-8",
                 )
@@ -156,10 +160,12 @@ def write_report(
     compare: bool = False,
     pdf: bool = False,
     cache: Path | None = None,
+    recipe: str | None = None,
 ) -> AnalyzeResult:
     """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it.
 
     compare: put the runs' devices, or the runs of one device, side by side. pdf: by the print of a headless browser.
+    recipe: as for `analyze`.
     Raises UserError as `analyze` does, where there is nothing to compare, and where there is no browser for a PDF.
     """
     if pdf and browser.find() is None:
@@ -169,47 +175,42 @@ def write_report(
         rows = tables.load(database, chosen)
         if not rows and chosen != Selection():
             raise UserError(f"no cell meets {where!r}")
-        intervals = all_intervals(database, rows)
-        comparison = side_by_side.build(database, rows, intervals) if compare else None
-        compared = front_ends.build(database, rows)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            gallery = Gallery(database, rows, intervals, compared=compared)
-            drawings, paths = _write_plots(gallery, out / "plots")
-            page = out / "report.html"
-            every = tables.build(database, rows, list(METRICS))
-            options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
-            command = _again("report", runs, *options)
-            page.write_text(
-                report.render(
-                    database,
-                    rows,
-                    every,
-                    drawings,
-                    intervals,
-                    comparison,
-                    command,
-                    compared,
-                    explain.of_runs(database, out / "plots"),
-                ),
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        with spoken_of(item_of(rows)):
+            intervals = all_intervals(database, rows)
+            comparison = side_by_side.build(database, rows, intervals) if compare else None
+            compared = front_ends.build(database, rows)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                gallery = Gallery(database, rows, intervals, compared=compared)
+                drawings, paths = _write_plots(gallery, out / "plots")
+                page = out / "report.html"
+                every = tables.build(database, rows, list(METRICS))
+                options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
+                command = _again("report", runs, *options)
+                page.write_text(
+                    report.render(
+                        database,
+                        rows,
+                        every,
+                        drawings,
+                        intervals,
+                        comparison,
+                        command,
+                        compared,
+                        explain.of_runs(database, out / "plots"),
+                        gallery.undrawn,
+                        recipe,
+                    ),
+                    encoding="utf-8",
+                )
+            except OSError as error:
+                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         paths.append(page)
         if pdf:
             browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
         _tell(database, rows, console)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
-
-
-def all_intervals(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
-    """95 % intervals of every figure that has one: from samples, from published passes, from energy meters."""
-    known = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
-    if len(rows) <= result_intervals.MOST_ROWS:
-        known |= energy_intervals.of_rows(database, rows, known)
-    return known
 
 
 def _again(task: str, runs: Sequence[Path], *options: str) -> str:
@@ -268,6 +269,6 @@ def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], 
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
             svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
-            drawings.append(report.Drawing(svg, plot.description))
+            drawings.append(report.Drawing(svg, plot.description, plot.group))
             paths += saved
     return drawings, paths

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.analyze import all_intervals
 from analysis.comparisons.history import SERIES, History, Point, history
 from analysis.comparisons.runs import GOT_SLOWER
 from analysis.database.open_runs import open_runs
 from analysis.plots import files, over_time
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import Metric, metric, shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
@@ -144,6 +144,7 @@ def _groups(found: History) -> Iterator[tuple[str, History]]:
     groups: dict[str, dict[tuple[Any, ...], tuple[Point, ...]]] = {}
     for key, points in found.series.items():
         facts = dict(zip(SERIES, key, strict=True))
+        facts["variant"] = style.look(facts["variant"]).title
         name = ", ".join(describe(part, facts[part]) for part in apart if facts[part] is not None)
         groups.setdefault(name, {})[key] = points
     yield from ((name, History(series, found.correction)) for name, series in groups.items())

@@ -58,6 +58,8 @@ class Cell:
     target_rate_per_s: Optional[float] = None
     replicate: int = 0
     device: str = "cpu"
+    tuning: str = "tuned"
+    input: str = "float32"
     #: of the framework, where another than the lock's was asked for
     version: Optional[str] = None
 
@@ -74,12 +76,24 @@ class Cell:
             scenario += f"-x{self.streams}"
         if self.target_rate_per_s is not None:
             scenario += f"-{self.target_rate_per_s:g}ps"
+        # what is as ever adds nothing, so that the keys of older runs stay what they are
+        io = self.io if self.input == "float32" else f"{self.io}-{self.input}"
         variant = self.variant if self.version is None else f"{self.variant}@{self.version}"
         parts = (
-            self.model, variant, self.precision, f"b{self.batch_size:04d}", self.io, scenario,
+            self.model, variant, self._level, f"b{self.batch_size:04d}", io, scenario,
             self.frontend, self.device, f"r{self.replicate}",
         )  # fmt: skip
         return "_".join(parts)
+
+    @property
+    def worker(self) -> str:
+        """What the cells of one worker share, as a name that a container may bear: of its job, its log and its container."""
+        version = "" if self.version is None else f"-{self.version.replace('+', '_')}"
+        return "_".join((self.variant + version, self._level, self.frontend, self.device, f"r{self.replicate}"))
+
+    @property
+    def _level(self) -> str:
+        return self.precision if self.tuning == "tuned" else f"{self.precision}-{self.tuning}"
 
     def to_dict(self) -> Dict[str, Any]:
         return asdict(self)

@@ -12,7 +12,12 @@ class UserError(Exception):
 
 def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
     """The error for a name that does not exist: lists the ones that do and the nearest."""
-    names = list(existing)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return UserError(f"unknown {what} '{given}'; there is {', '.join(names) or 'none'}.{hint}")
+    return UserError(
+        f"unknown {what} '{given}'; there is {', '.join(existing := list(existing)) or 'none'}.{meant(given, existing)}"
+    )
+
+
+def meant(given: str, existing: Iterable[str]) -> str:
+    """ " Did you mean X?" for the nearest name, "" where none is near."""
+    near = difflib.get_close_matches(given, list(existing), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""

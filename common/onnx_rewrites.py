@@ -7,7 +7,7 @@ the rounding of constants. They need the package `onnx`, which only some images 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -330,3 +330,18 @@ def fuse_hard_swish(model: Any) -> int:
     if fused:
         graph.remove(removed)
     return fused
+
+
+def take_bytes(model: Any, names: Sequence[str]) -> None:
+    """Turns inputs of numbers, in place, into inputs of bytes (uint8) with a Cast to the old type behind each."""
+    from onnx import TensorProto, helper
+
+    for value in model.graph.input:
+        if value.name not in names:
+            continue
+        kind = value.type.tensor_type.elem_type
+        inside = f"{value.name}/as_number"
+        for node in model.graph.node:
+            node.input[:] = [inside if one == value.name else one for one in node.input]
+        model.graph.node.insert(0, helper.make_node("Cast", [value.name], [inside], to=kind, name=f"{value.name}/cast"))
+        value.type.tensor_type.elem_type = TensorProto.UINT8

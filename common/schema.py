@@ -57,6 +57,21 @@ CELL = _columns(
     ("scenario", "VARCHAR", "", "key", "single-stream, offline, multi-stream or server"),
     ("frontend", "VARCHAR", "", "key", "script, or notebook (the same worker inside a Jupyter kernel)"),
     (
+        "tuning",
+        "VARCHAR",
+        "",
+        "key",
+        "stock (as the framework's first tutorial), tuned (by its public interface alone) or rewritten (framewatt changed "
+        "the model or replaced kernels); empty in rows before December 2026: tuned, or rewritten where settings say so",
+    ),
+    (
+        "input",
+        "VARCHAR",
+        "",
+        "key",
+        "type in which images are fed: float32 (the model's own; also where empty), or uint8, cast on the device",
+    ),
+    (
         "version",
         "VARCHAR",
         "",
@@ -309,7 +324,18 @@ FILES: Mapping[str, Tuple[Column, ...]] = {
 #: Columns that came after runs had been published (26 November 2026): a file without them is whole, and says nothing of them.
 LATER: Mapping[str, FrozenSet[str]] = {
     "cell.csv": frozenset(
-        ("model_file", "model_born", "weights_dtype", "item", "items_per_sample", "parity_output", "parity_by_output")
+        (
+            "tuning",
+            "input",
+            "version",
+            "model_file",
+            "model_born",
+            "weights_dtype",
+            "item",
+            "items_per_sample",
+            "parity_output",
+            "parity_by_output",
+        )
     ),
 }
 
@@ -334,6 +360,9 @@ STATUSES = ("ok", "oom", "unsupported", "timeout", "crashed", "parity_failed")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-dynamic")
 IO_MODES = ("host", "device")
 FRONTENDS = ("script", "notebook")
+#: levels of tuning, from what a tutorial does to what takes framewatt
+TUNINGS = ("stock", "tuned", "rewritten")
+INPUTS = ("float32", "uint8")
 SCENARIOS = ("single-stream", "offline", "multi-stream", "server")
 STOP_REASONS = ("converged", "noisy", "unsteady", "budget")
 

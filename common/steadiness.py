@@ -27,6 +27,8 @@ QUICK = (9, 24)
 UNSTEADY = 4.77
 #: 95 % point: from here on an interval allows for slow movement, which costs little where there is none
 SUSPECT = 3.01
+#: parts whose medians tell how far a window moves: a few samples each at the least, so that a spike is none of it
+MOVED_GROUPS = 32
 #: fewer samples than this have no parts to speak of
 FEWEST = 64
 #: the slow cosines' mean square falls short of what movement slower than the window does to the mean: this many times in
@@ -58,6 +60,22 @@ def slow_ratio(series: np.ndarray) -> float:
     return slow / quick
 
 
+def movement(series: np.ndarray) -> float:
+    """How far a series (n,) moves slowly, from its lowest to its highest, as a share of its median: the swing of the curve
+    that the slow cosines draw through the medians of MOVED_GROUPS parts. 0 where there is too little to tell.
+
+    Says nothing of whether chance does that: `steady` does.
+    """
+    if len(series) < FEWEST:
+        return 0.0
+    size = len(series) // MOVED_GROUPS
+    medians = np.median(np.asarray(series[len(series) % size :], dtype=np.float64).reshape(-1, size), axis=1)
+    median = float(np.median(medians))
+    cosines = _cosines(len(medians), SLOW)
+    curve = (cosines @ (medians - medians.mean()) / len(medians)) @ cosines
+    return float(curve.max() - curve.min()) / median if median > 0 else 0.0
+
+
 def slow_variance(series: np.ndarray) -> float:
     """Variance of the series' mean about the process's own level, as the slow movement within the window suggests it.
 
@@ -75,8 +93,12 @@ def _mean_squares(values: np.ndarray) -> Tuple[float, float]:
 
 
 def _squares_of_projections(centred: np.ndarray) -> np.ndarray:
-    count = len(centred)
-    places = (np.arange(count) + 0.5) / count
-    cosines = math.sqrt(2) * np.cos(math.pi * np.outer(np.arange(1, QUICK[1] + 1), places))
-    squares: np.ndarray = (cosines @ centred / count) ** 2
+    squares: np.ndarray = (_cosines(len(centred), QUICK[1]) @ centred / len(centred)) ** 2
     return squares
+
+
+def _cosines(count: int, most: int) -> np.ndarray:
+    """(most, count): the first cosines at the middles of `count` parts, of mean square 1."""
+    places = (np.arange(count) + 0.5) / count
+    cosines: np.ndarray = math.sqrt(2) * np.cos(math.pi * np.outer(np.arange(1, most + 1), places))
+    return cosines

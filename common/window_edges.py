@@ -15,8 +15,9 @@ from typing import Dict, List, Optional
 MARKER = "window-edge"
 #: begins and ends of windows are further apart than this
 READ_AGAIN_NS = 300_000_000
-#: so long the worker goes on as before: a round of the sidecar (20 ms) and a read of the counter (3 to 8 ms on an H100)
-EDGE_SECONDS = 0.04
+#: so long the worker goes on as before: a round of the sidecar (20 ms), its wait for the board's next step (up to 110 ms) and a read
+#: of the counter (3 to 8 ms on an H100)
+EDGE_SECONDS = 0.14
 #: folders below the one that is watched are looked for this often, and so many of them at most in each
 _LOOK_NS = 500_000_000
 _MOST = 64

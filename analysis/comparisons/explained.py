@@ -23,6 +23,9 @@ class Change:
     after_calls: float = 0.0
 
 
+ABOUT = ("version", "tuning")
+
+
 @dataclass(frozen=True)
 class Difference:
     """classes: all, in the usual order. kernels: those that changed, most first; small: how many more changed by little."""
@@ -39,9 +42,11 @@ def pairs(before: Sequence[Explained], after: Sequence[Explained]) -> list[tuple
     left, right = [c for c in before if c.recorded], [c for c in after if c.recorded]
     if len(left) == len(right) == 1:
         return [(left[0], right[0])]
-    names = ("model", "variant", "precision", "version", "batch_size", "io", "device")
-    known = {tuple(cell.facts[name] for name in names): cell for cell in left}
-    return [(known[key], cell) for cell in right if (key := tuple(cell.facts[name] for name in names)) in known]
+    names = ["model", "variant", "precision", "batch_size", "io", "device"]
+    # What a comparison may be about: where each side has one value of it, cells of different values are a pair.
+    names += [name for name in ABOUT if any(len({cell.facts.get(name) for cell in side}) > 1 for side in (left, right))]
+    known = {tuple(cell.facts.get(name) for name in names): cell for cell in left}
+    return [(known[key], cell) for cell in right if (key := tuple(cell.facts.get(name) for name in names)) in known]
 
 
 def difference(before: Explained, after: Explained) -> Difference:

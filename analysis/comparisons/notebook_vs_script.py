@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis import style
 from analysis.database.connection import Database
 from analysis.results import durations, tables
 from analysis.results.sample_intervals import MOST_ROWS, MOST_SAMPLES, group_of
@@ -24,7 +25,7 @@ DEFINITION = (
 )
 PUBLISHED = "Published passes have no single inferences: theirs is the time of a batch, averaged over a pass."
 #: one row of tables for all front ends, so that a group holds both
-_PIVOT = Pivot(("variant", "precision", "version", "frontend"), "batch_size")
+_PIVOT = Pivot(("variant", "precision", "tuning", "version", "frontend"), "batch_size")
 
 
 @dataclass(frozen=True)
@@ -160,4 +161,4 @@ def _median_ms(row: Row, series: Mapping[tuple[Any, ...], Sequence[durations.Dur
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.script['variant']} {pair.script['precision']} at batch {pair.script['batch_size']}"
+    return f"{pair.script['variant']} {style.kind(pair.script)} at batch {pair.script['batch_size']}"

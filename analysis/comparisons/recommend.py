@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis import style
-from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
-from analysis.results import pareto, published_intervals, tables
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import pareto, tables
+from analysis.results.all_intervals import all_intervals
 from analysis.results.latency import PERCENTILES, response_ms
-from analysis.results.metrics import shown
+from analysis.results.metrics import item_of, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError, unknown
@@ -32,9 +31,11 @@ Row = Mapping[str, Any]
 
 #: What must not differ among cells of which one is recommended.
 APART = ("model", "io", "scenario", "target_rate_per_s")
-#: Of the cells that meet the limits so many, the best ones, are asked for intervals, which read samples; the others are too
-#: far behind to be rivals.
+#: Of the cells that meet the limits so many, the best ones, can be rivals, and are asked for the interval of their energy, which
+#: reads meters; the others are too far behind.
 MOST_INTERVALS = 200
+#: From the coarsest to the finest. A precision that does not stand here meets no limit.
+PRECISIONS = ("int8-dynamic", "int8", "bf16", "fp16", "tf32", "fp32")
 JOULES_PER_KWH = 3.6e6
 
 
@@ -62,6 +63,19 @@ class Quantity:
     unit: str
     better: int
 
+    @property
+    def behind(self) -> str:
+        """The unit as it stands behind a number."""
+        return f" {self.unit}" if self.unit else ""
+
+    def bound(self, value: float) -> str:
+        """A bound as the user would give it."""
+        return PRECISIONS[round(value) - 1] if self.name == "precision" else f"{value:g}"
+
+    def reached(self, value: float) -> str:
+        """A bound that a cell of this value still meets, with three significant digits."""
+        return self.bound(value) if self.name == "precision" else _rounded(value, up=self.better < 0)
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -88,6 +102,10 @@ class Limit:
         return worst is None or (worst <= self.bound if self.quantity.better < 0 else worst >= self.bound)
 
 
+#: what tells one cell of a question from another
+_CONFIGURATION = ("variant", "precision", "tuning", "version", "input", "batch_size", "streams", "frontend")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One cell. figures: quantity name -> figure, only of what is known."""
@@ -99,8 +117,13 @@ class Candidate:
     row: Row
 
     @property
+    def way(self) -> tuple[str, str]:
+        """Framework, precision and level: what the runner-up is another one of."""
+        return self.variant, style.kind({**self.row, "precision": self.precision})
+
+    @property
     def name(self) -> str:
-        text = f"{style.look(self.variant).title} {self.precision} at batch {self.batch_size}"
+        text = f"{style.look(self.variant).title} {self.way[1]} at batch {self.batch_size}"
         streams = self.row.get("streams") or 1
         return f"{text} with {streams} in flight" if streams > 1 else text
 
@@ -119,7 +142,7 @@ class Change:
 class Decision:
     """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
 
-    clear: whether the winner's interval is apart from that of every cell of another framework or precision.
+    clear: whether the winner's interval is apart from that of every cell of another framework, precision or level of tuning.
     rivals: those whose intervals overlap the winner's, or of which that cannot be told.
     """
 
@@ -135,29 +158,27 @@ class Decision:
 def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit]) -> Decision:
     """The decision, from figures alone. Candidates without the objective's figure are never the winner."""
     known = [one for one in candidates if objective.name in one.figures]
-    meeting = _ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
+    meeting = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
     if not meeting:
         misses = [(max((limit.excess(one) for limit in limits), default=math.inf), one) for one in known]
         nearest = min((miss for miss in misses if miss[0] < math.inf), key=lambda miss: miss[0], default=None)
         return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
     winner = meeting[0]
-    others = [
-        one for one in meeting[1:MOST_INTERVALS] if (one.variant, one.precision) != (winner.variant, winner.precision)
-    ]
-    rivals = tuple(one for one in others if not _apart(winner, one, objective))
+    others = [one for one in meeting[1:MOST_INTERVALS] if one.way != winner.way]
+    rivals = tuple(one for one in others if not apart(winner.figures[objective.name], one.figures[objective.name]))
     changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
     return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meeting))
 
 
-def _ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candidate]:
+def ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candidate]:
     """Best first; of equals the smaller batch."""
     return sorted(
         candidates, key=lambda one: (-objective.better * one.figures[objective.name].value, one.batch_size, one.name)
     )
 
 
-def _apart(one: Candidate, other: Candidate, objective: Quantity) -> bool:
-    a, b = one.figures[objective.name], other.figures[objective.name]
+def apart(a: Figure, b: Figure) -> bool:
+    """Whether two figures differ for sure: over workers, and with intervals that do not overlap."""
     if a.low is None or a.high is None or b.low is None or b.high is None or not (a.over_workers and b.over_workers):
         return False
     return a.low > b.high or b.low > a.high
@@ -179,7 +200,7 @@ def _changes(
         found.append(Change(limit, entering.figures[limit.quantity.name].value, entering, loosened=True))
     figure = winner.figures[limit.quantity.name].value
     tighter = replace(limit, bound=figure)
-    left = _ranked([one for one in allowed if one is not winner and tighter.excess(one) < 1], objective)
+    left = ranked([one for one in allowed if one is not winner and tighter.excess(one) < 1], objective)
     found.append(Change(limit, figure, left[0] if left else None, loosened=False))
     return found
 
@@ -189,6 +210,7 @@ def _changes(
 THROUGHPUT = Quantity("throughput", "throughput", "images/s", 1)
 POWER = Quantity("power", "power", "W", -1)
 JOULES = Quantity("joules", "energy per image", "mJ", -1)
+PRECISION = Quantity("precision", "precision", "", 1)
 
 
 def latency(percentile: int, rows: Sequence[Row] = ()) -> Quantity:
@@ -207,6 +229,11 @@ def cost(price_per_kwh: float) -> Quantity:
 OBJECTIVES = ("throughput", "joules", "latency", "cost")
 
 
+def rank_of(precision: str | None) -> float | None:
+    """1 for the coarsest of PRECISIONS; None for what does not stand there."""
+    return PRECISIONS.index(precision) + 1.0 if precision in PRECISIONS else None
+
+
 @dataclass(frozen=True)
 class Question:
     """What the user asks. Limits: None where there is none. percentile: which latency is meant: 50, 90, 95 or 99."""
@@ -218,6 +245,7 @@ class Question:
     max_power_w: float | None = None
     min_throughput: float | None = None
     price_per_kwh: float | None = None
+    min_precision: str | None = None
 
     def checked(self) -> Question:
         """Itself; UserError for what cannot be asked."""
@@ -225,6 +253,8 @@ class Question:
             raise unknown("objective", self.objective, OBJECTIVES)
         if self.percentile not in PERCENTILES:
             raise UserError(f"there is no percentile {self.percentile}; there is {', '.join(map(str, PERCENTILES))}")
+        if self.min_precision is not None and self.min_precision not in PRECISIONS:
+            raise unknown("precision", self.min_precision, PRECISIONS)
         for name in ("max_latency_ms", "max_power_w", "min_throughput", "price_per_kwh"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -243,6 +273,7 @@ class Question:
             (latency(self.percentile, rows), self.max_latency_ms, "--max-latency-ms"),
             (POWER, self.max_power_w, "--max-power-w"),
             (THROUGHPUT, self.min_throughput, "--min-throughput"),
+            (PRECISION, rank_of(self.min_precision), "--min-precision"),
         )
         return [Limit(quantity, bound, option) for quantity, bound, option in given if bound is not None]
 
@@ -267,19 +298,21 @@ def recommend(
         own = [row for row in rows if _device(row) == device and row["status"] == "ok"]
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
-        groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in own:
-            groups.setdefault(tuple(row[name] for name in APART), []).append(row)
+        asked = groups(own)
+        metered = [row for members in asked.values() for row in _metered(members, question)]
+        intervals = all_intervals(database, own, metered)
+        meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
         answers = [
-            _answer(database, _group(key, groups), _newest(members), question) for key, members in groups.items()
+            _answer(_group(key[1:], [other[1:] for other in asked]), members, question, intervals, meanings)
+            for key, members in asked.items()
         ]
         for problem in database.problems:
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
         _tell(device, answers, console)
-        for answer in answers:
-            if answer.found:
-                console.print(Text(f"Run: {database.runs[answer.run]}"), soft_wrap=True)
+        for one in answers:
+            if one.found:
+                console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)
                 return database.exit_code
         return 1
 
@@ -329,6 +362,43 @@ def _tell(device: str, answers: Sequence[Answer], console: Console) -> None:
             console.print(Text(line), soft_wrap=True)
 
 
+#: (device, *APART)
+Group = tuple[Any, ...]
+
+
+def groups(rows: Sequence[Row]) -> dict[Group, list[Row]]:
+    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once."""
+    found: dict[Group, list[Row]] = {}
+    for row in rows:
+        found.setdefault((_device(row), *(row[name] for name in APART)), []).append(row)
+    return {key: _newest(members) for key, members in found.items()}
+
+
+def heading(group: Group) -> str:
+    """As tables name it."""
+    device, *others = group
+    told = dict(zip(APART, others, strict=True))
+    return tables.heading({"model": told.pop("model"), "device": device, **told})
+
+
+def _metered(rows: Sequence[Row], question: Question) -> list[Row]:
+    """Of which the interval of the energy can matter: the best that meet the limits, else the nearest."""
+    objective, limits = question.quantity(rows), question.limits(rows)
+    candidates = [candidate(row, question, {}) for row in rows]
+    known = [one for one in candidates if objective.name in one.figures]
+    meeting = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
+    if objective.name in ("joules", "cost"):
+        return [one.row for one in meeting[:MOST_INTERVALS]] + _others(candidates, objective, limits)
+    return [one.row for one in meeting[:1]] + _others(candidates, objective, limits)
+
+
+def _others(candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit]) -> list[Row]:
+    """Rows that a sentence names beside the winner: who would be let in, and the nearest where nobody wins."""
+    decision = decide(candidates, objective, limits)
+    named = [decision.nearest, *(change.winner for change in decision.changes)]
+    return [one.row for one in named if one is not None]
+
+
 def _device(row: Row) -> str:
     return str(row["device_name"] or row["device"])
 
@@ -365,28 +435,34 @@ def _newest(rows: Sequence[Row]) -> list[Row]:
     """One row for each configuration: of the run that was made last."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[row["variant"], row["precision"], row["batch_size"], row["streams"], row["frontend"], row["version"]] = (
-            row
-        )
+        found[tuple(row.get(name) for name in _CONFIGURATION)] = row
     return list(found.values())
 
 
-def _answer(database: Database, group: str, rows: Sequence[Row], question: Question) -> Answer:
+def answer(
+    rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
+) -> tuple[Decision, list[str]]:
+    """The decision among the rows of one group (see `groups`) and its sentences. meanings: of marks."""
     objective, limits = question.quantity(rows), question.limits(rows)
-    rough = decide([candidate(row, question, {}) for row in rows], objective, limits)
-    # intervals only for those that could matter: they read samples
-    order = _ranked([one for row in rows if objective.name in (one := candidate(row, question, {})).figures], objective)
-    chosen = [one.row for one in order if all(limit.met(one) for limit in limits)][:MOST_INTERVALS]
-    if rough.nearest is not None:
-        chosen.append(rough.nearest.row)
-    intervals = {**published_intervals.of_rows(database, chosen), **result_intervals.of_rows(database, chosen)}
     candidates = [candidate(row, question, intervals) for row in rows]
     decision = decide(candidates, objective, limits)
     told = sentences(decision, candidates, objective, limits, question)
+    lines = [worded(line, item_of(rows)) for line in told]
+    if decision.winner is not None:
+        lines += marks_of(decision.winner, meanings)
+    return decision, lines
+
+
+def marks_of(one: Candidate, meanings: Mapping[str, str]) -> list[str]:
+    return [f"Mark on it: {meanings.get(mark, mark)}." for mark in one.row["marks"] or ()]
+
+
+def _answer(
+    group: str, rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
+) -> Answer:
+    decision, told = answer(rows, question, intervals, meanings)
     if decision.winner is None:
         return Answer(group, False, tuple(told))
-    meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
-    told += [f"Mark on it: {meanings.get(mark, mark)}." for mark in decision.winner.row["marks"] or ()]
     return Answer(group, True, tuple(told[:2]), tuple(told[2:]), str(decision.winner.row["run"]))
 
 
@@ -403,6 +479,8 @@ def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:
             else:
                 figures[name] = Figure(value * scale, found.low * scale, found.high * scale, found.over_workers)
 
+    if (rank := rank_of(row["precision"])) is not None:
+        figures["precision"] = Figure(rank)
     known("throughput", "throughput", row["images_per_s"], 1.0)
     known("power", "power", row["power_gross_w"], 1.0)
     known("joules", "joules_per_image", row["joules_per_image"], 1e3)
@@ -417,6 +495,40 @@ def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:
     return Candidate(row["variant"], row["precision"], row["batch_size"], figures, row)
 
 
+#: The words of an answer. Both this module and the page of `invoke report` fill them in.
+PHRASES = {
+    "asked": "{title} {sign} {bound}{unit}",
+    "under": " with {asked}",
+    "best": "Best: {name}: the {best} {title}{under}, {among}.",
+    "only": "the only cell",
+    "only that meets": "the only cell that meets it",
+    "among": "of {count} cells",
+    "among that meet": "of {count} cells that meet it",
+    "figure": "{title} {figure}",
+    "no runner-up": "Runner-up: no other framework or precision meets it.",
+    "runner-up": "Runner-up: {name}: {figure}, {share} % {direction}.",
+    "unclear": "UNCLEAR: {reasons} with {names}{more}; --replicates {workers} or more would tell.",
+    "overlap": "intervals overlap",
+    "unknown": "are unknown",
+    "one worker": "are of one worker, which tells nothing of the next",
+    "uncertain": "UNCLEAR whether it keeps {option} {bound}: its interval reaches beyond.",
+    "loosened": "What would change it: {option} {bound}{unit} lets in {name}, {figure}.",
+    "tightened": "{beyond} {option} {bound}{unit}, {then}.",
+    "then": "{name} would be best",
+    "then nobody": "no cell would be left",
+    "nobody": "No cell{under}.",
+    "nothing known": "No cell has a known {title}.",
+    "limit unknown": "{count} of {all} cells have no known {title}: they do not count.",
+    "objective unknown": "{count} of {all} cells have no known {title}.",
+    "nearest": "Nearest miss: {name}: {told}.",
+    "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
+    "too coarse": "{title} {figure}, under {option} {bound}",
+}
+#: Rivals and cells of the Pareto front that are named.
+MOST_NAMES = 3
+MOST_ON_FRONT = 12
+
+
 def sentences(
     decision: Decision,
     candidates: Sequence[Candidate],
@@ -425,61 +537,71 @@ def sentences(
     question: Question,
 ) -> list[str]:
     """The answer in words, one line each."""
+    say = PHRASES
     asked = " and ".join(
-        f"{limit.quantity.title} {_sign(limit)} {limit.bound:g} {limit.quantity.unit}" for limit in limits
+        say["asked"].format(
+            title=limit.quantity.title,
+            sign=_sign(limit),
+            bound=limit.quantity.bound(limit.bound),
+            unit=limit.quantity.behind,
+        )
+        for limit in limits
     )
-    under = f" with {asked}" if asked else ""
+    under = say["under"].format(asked=asked) if asked else ""
     winner = decision.winner
     if winner is None:
         return _nobody(decision, candidates, objective, limits, under)
-    best = "highest" if objective.better > 0 else "lowest"
-    lines = [f"Best: {winner.name}: the {best} {objective.title}{under}, {_among(decision.meeting, bool(limits))}."]
-    of_latency = latency(question.percentile, [one.row for one in candidates])
-    quantities = {one.name: one for one in (THROUGHPUT, of_latency, POWER, JOULES, objective)}
+    best, among = "highest" if objective.better > 0 else "lowest", _among(decision.meeting, bool(limits))
+    lines = [say["best"].format(name=winner.name, best=best, title=objective.title, under=under, among=among)]
+    quantities = {one.name: one for one in (*told_of(candidates, question), objective)}
     told = [
-        f"{one.title} {winner.figures[name].text(one.unit)}"
+        say["figure"].format(title=one.title, figure=winner.figures[name].text(one.unit))
         for name, one in quantities.items()
         if name in winner.figures
     ]
     lines.append("  " + ", ".join(told))
-    other = decision.runner_up
-    if other is None:
-        lines.append("Runner-up: no other framework or precision meets it.")
-    else:
-        share = abs(_share(winner, other, objective))
-        lines.append(
-            f"Runner-up: {other.name}: {other.figures[objective.name].text(objective.unit)}, {share:.1f} % "
-            f"{'less' if objective.better > 0 else 'more'}."
-        )
+    lines.append(_runner_up(winner, decision.runner_up, objective))
     if decision.rivals:
         lines.append(_unclear(winner, decision.rivals, objective))
     lines += [
-        f"UNCLEAR whether it keeps {limit.option} {limit.bound:g}: its interval reaches beyond."
+        say["uncertain"].format(option=limit.option, bound=limit.quantity.bound(limit.bound))
         for limit in limits
         if not limit.certain(winner)
     ]
     lines += [text for change in decision.changes if (text := _change(change, winner, objective))]
-    lines.append(_front(candidates, question))
+    lines.append(on_front(candidates, question))
     return [line for line in lines if line]
+
+
+def told_of(candidates: Sequence[Candidate], question: Question) -> tuple[Quantity, ...]:
+    """What is told of a winner, in this order."""
+    return THROUGHPUT, latency(question.percentile, [one.row for one in candidates]), POWER, JOULES
+
+
+def _runner_up(winner: Candidate, other: Candidate | None, objective: Quantity) -> str:
+    if other is None:
+        return PHRASES["no runner-up"]
+    return PHRASES["runner-up"].format(
+        name=other.name, figure=other.figures[objective.name].text(objective.unit),
+        share=f"{abs(_share(winner, other, objective)):.1f}", direction="less" if objective.better > 0 else "more",
+    )  # fmt: skip
 
 
 def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity) -> str:
     """Why the winner is not beyond doubt, and what would tell."""
     figures = [one.figures[objective.name] for one in (winner, *rivals)]
-    reasons = ["intervals overlap"]
-    reasons += ["are unknown"] if any(figure.low is None for figure in figures) else []
-    reasons += (
-        ["are of one worker, which tells nothing of the next"] if not all(f.over_workers for f in figures) else []
-    )
-    more = f" and {len(rivals) - 3} more" if len(rivals) > 3 else ""
-    names = ", ".join(one.name for one in rivals[:3])
-    return f"UNCLEAR: {' or '.join(reasons)} with {names}{more}; --replicates {WORKERS} or more would tell."
+    reasons = [PHRASES["overlap"]]
+    reasons += [PHRASES["unknown"]] if any(figure.low is None for figure in figures) else []
+    reasons += [PHRASES["one worker"]] if not all(figure.over_workers for figure in figures) else []
+    more = f" and {len(rivals) - MOST_NAMES} more" if len(rivals) > MOST_NAMES else ""
+    names = ", ".join(one.name for one in rivals[:MOST_NAMES])
+    return PHRASES["unclear"].format(reasons=" or ".join(reasons), names=names, more=more, workers=WORKERS)
 
 
 def _among(count: int, limited: bool) -> str:
     if count == 1:
-        return "the only cell that meets it" if limited else "the only cell"
-    return f"of {count} cells{' that meet it' if limited else ''}"
+        return PHRASES["only that meets" if limited else "only"]
+    return PHRASES["among that meet" if limited else "among"].format(count=count)
 
 
 def _sign(limit: Limit) -> str:
@@ -492,17 +614,18 @@ def _share(winner: Candidate, other: Candidate, objective: Quantity) -> float:
 
 
 def _change(change: Change, winner: Candidate, objective: Quantity) -> str:
-    unit, option = change.limit.quantity.unit, change.limit.option
-    if change.loosened and change.winner is not None:
-        figure = change.winner.figures[objective.name].text(objective.unit)
-        bound = _rounded(change.bound, up=change.limit.quantity.better < 0)
-        return f"What would change it: {option} {bound} {unit} lets in {change.winner.name}, {figure}."
+    quantity, option = change.limit.quantity, change.limit.option
+    bound = quantity.reached(change.bound)
     if change.loosened:
-        return ""
-    bound = _rounded(change.bound, up=change.limit.quantity.better < 0)
-    then = f"{change.winner.name} would be best" if change.winner else "no cell would be left"
-    beyond = "Below" if change.limit.quantity.better < 0 else "Above"
-    return f"{beyond} {option} {bound} {unit}, {then}."
+        if change.winner is None:
+            return ""
+        figure = change.winner.figures[objective.name].text(objective.unit)
+        return PHRASES["loosened"].format(
+            option=option, bound=bound, unit=quantity.behind, name=change.winner.name, figure=figure
+        )
+    then = PHRASES["then"].format(name=change.winner.name) if change.winner else PHRASES["then nobody"]
+    beyond = "Below" if quantity.better < 0 else "Above"
+    return PHRASES["tightened"].format(beyond=beyond, option=option, bound=bound, unit=quantity.behind, then=then)
 
 
 def _rounded(value: float, up: bool) -> str:
@@ -516,40 +639,50 @@ def _rounded(value: float, up: bool) -> str:
 def _nobody(
     decision: Decision, candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit], under: str
 ) -> list[str]:
-    lines = [f"No cell{under}." if limits else f"No cell has a known {objective.title}."]
+    say, count = PHRASES, len(candidates)
+    lines = [say["nobody"].format(under=under) if limits else say["nothing known"].format(title=objective.title)]
     for limit in limits:
         without = sum(limit.quantity.name not in one.figures for one in candidates)
         if without:
-            lines.append(
-                f"{without} of {len(candidates)} cells have no known {limit.quantity.title}: they do not count."
-            )
+            lines.append(say["limit unknown"].format(count=without, all=count, title=limit.quantity.title))
     lacking = sum(objective.name not in one.figures for one in candidates)
     if lacking and limits:
-        lines.append(f"{lacking} of {len(candidates)} cells have no known {objective.title}.")
+        lines.append(say["objective unknown"].format(count=lacking, all=count, title=objective.title))
     near = decision.nearest
     if near is not None:
-        missed = [limit for limit in limits if not limit.met(near)]
-        told = " and ".join(
-            f"{limit.quantity.title} {near.figures[limit.quantity.name].text(limit.quantity.unit)}, "
-            f"{limit.excess(near):.2f} times {'over' if limit.quantity.better < 0 else 'under'} {limit.option} {limit.bound:g}"
-            for limit in missed
-        )
-        lines.append(f"Nearest miss: {near.name}: {told}.")
+        told = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
+        lines.append(say["nearest"].format(name=near.name, told=told))
     return lines
 
 
-def _front(candidates: Sequence[Candidate], question: Question) -> str:
+def _missed(limit: Limit, near: Candidate) -> str:
+    quantity = limit.quantity
+    words = {"title": quantity.title, "option": limit.option, "bound": quantity.bound(limit.bound)}
+    if quantity is PRECISION:
+        return PHRASES["too coarse"].format(**words, figure=near.precision)
+    return PHRASES["missed"].format(
+        **words, figure=near.figures[quantity.name].text(quantity.unit), factor=f"{limit.excess(near):.2f}",
+        side="over" if quantity.better < 0 else "under",
+    )  # fmt: skip
+
+
+def front(candidates: Sequence[Candidate], question: Question) -> tuple[list[Quantity], list[Candidate]]:
     """The cells that no other beats in all of throughput, latency and energy per image, as far as these are known."""
     quantities = [
         one
-        for one in (THROUGHPUT, latency(question.percentile, [c.row for c in candidates]), JOULES)
-        if any(one.name in candidate.figures for candidate in candidates)
+        for one in told_of(candidates, question)
+        if one is not POWER and any(one.name in candidate.figures for candidate in candidates)
     ]
+    points = [[c.figures[q.name].value if q.name in c.figures else math.nan for q in quantities] for c in candidates]
+    best = pareto.front(points, [q.better for q in quantities])
+    return quantities, [one for one, on in zip(candidates, best, strict=True) if on]
+
+
+def on_front(candidates: Sequence[Candidate], question: Question) -> str:
+    """The names of `front`; "" where fewer than two of its figures are known."""
+    quantities, best = front(candidates, question)
     if len(quantities) < 2:
         return ""
-    points = [[c.figures[q.name].value if q.name in c.figures else math.nan for q in quantities] for c in candidates]
-    on_front = pareto.front(points, [q.better for q in quantities])
-    best = [one for one, on in zip(candidates, on_front, strict=True) if on]
-    names = "; ".join(one.name for one in sorted(best, key=lambda one: (one.batch_size, one.name))[:12])
-    more = f" and {len(best) - 12} more" if len(best) > 12 else ""
+    names = "; ".join(one.name for one in sorted(best, key=lambda one: (one.batch_size, one.name))[:MOST_ON_FRONT])
+    more = f" and {len(best) - MOST_ON_FRONT} more" if len(best) > MOST_ON_FRONT else ""
     return f"On the Pareto front of {', '.join(q.title for q in quantities)}: {names}{more}."

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.results.metrics import shown
+from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
@@ -23,7 +23,7 @@ from common.text import spreadsheet
 Row = Mapping[str, Any]
 
 COLUMNS = (
-    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "version", "batch_size", "io",
+    "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "version", "batch_size", "io",
     "a_median_ms", "b_median_ms", "ratio",
     "ratio_low", "ratio_high", "confidence", "verdict", "p_value", "a_workers", "b_workers", "a_samples", "b_samples", "marks",
     "note",
@@ -47,8 +47,8 @@ class Compared:
     per_image: bool = False
 
     def marks(self, key: Any) -> list[str]:
-        """Of both sides."""
-        return sorted({mark for side in (self.a, self.b) for mark in side[key]["marks"] or ()})
+        """Of both sides, without those of energy: durations are compared."""
+        return sorted({mark for side in (self.a, self.b) for mark in side[key]["marks"] or ()} - ENERGY_MARKS)
 
     def verdict(self, key: Any) -> str:
         """With the signs of the marks of both sides."""
@@ -57,7 +57,9 @@ class Compared:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        unit = "ms an image" if self.per_image else "ms"
+        rows = [*self.a.values(), *self.b.values()]
+        several = any((row.get("items_per_sample") or 1) > 1 for row in rows)  # a sample of them is what is timed
+        unit = worded("ms an image", "sample" if several else item_of(rows)) if self.per_image else "ms"
         what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io")
         return (*what, f"A, {unit}", f"B, {unit}", "B / A of durations", "verdict on B")
 
@@ -87,7 +89,7 @@ class Compared:
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
-            **{name: a[name] for name in ("variant", "precision", "version", "batch_size", "io")},
+            **{name: a[name] for name in ("variant", "precision", "tuning", "version", "batch_size", "io")},
             "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
             "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
             "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,

@@ -29,7 +29,7 @@ Writer = Callable[[Compared, Sequence[str]], None]
 #: What makes a cell of one run the same as one of the other.
 IDENTITY = (
     "model", "variant", "precision", "batch_size", "io", "scenario", "streams", "target_rate_per_s", "frontend",
-    "version",
+    "tuning", "version", "input",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from analysis.results.tables import Row, Table
 from common.errors import UserError
 
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
-_PIVOT = Pivot(("batch_size", "variant", "precision", "version"), "device_name")
+_PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
 
     Raises UserError where there is nothing to put side by side.
     """
-    named = [{**row, "device_name": name, "device": name} for row in rows for name in [_side(row, rows)]]
+    sides_of = {place: _side(row, rows) for place, row in _first_of_each(rows).items()}
+    named = [{**row, "device_name": name, "device": name} for row in rows for name in [sides_of[_place(row)]]]
     given = list(database.runs)
     sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
     if len(sides) < 2:
@@ -55,13 +56,22 @@ def _in_order(sides: Sequence[str], built: Sequence[Table]) -> list[Table]:
     return [replace(table, columns=tuple(side for side in sides if side in table.columns)) for table in built]
 
 
+def _place(row: Row) -> tuple[Any, Any]:
+    return row["device_name"] or row["device"], row["run"]
+
+
+def _first_of_each(rows: Sequence[Row]) -> dict[tuple[Any, Any], Row]:
+    """A row of each device and run: what side it is on does not differ among them."""
+    return {_place(row): row for row in reversed(rows)}
+
+
 def _side(row: Row, rows: Sequence[Row]) -> str:
+    """A device, where its runs complement each other; with the run, where they measured the same cells."""
     device = str(row["device_name"] or row["device"])
-    devices = {str(other["device_name"] or other["device"]) for other in rows}
-    if len(devices) == 1:
+    own = [other for other in rows if str(other["device_name"] or other["device"]) == device]
+    if len(own) == len(rows):
         return str(row["run"])
-    runs = {other["run"] for other in rows if str(other["device_name"] or other["device"]) == device}
-    return device if len(runs) == 1 else f"{device}, {row['run']}"
+    return f"{device}, {row['run']}" if tables.several_runs_of_one_cell(own) else device
 
 
 def _sentences(table: Table, intervals: Intervals) -> list[str]:

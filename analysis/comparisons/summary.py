@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
-from analysis.results.metrics import shown
+from analysis.results.metrics import shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
 from common.job import WORKERS
@@ -46,7 +46,7 @@ def answers(tables: Sequence[Table], intervals: Intervals) -> list[Answer]:
         summary = []
         for name, title in SUMMARIES:
             if name in by_name and (text := _best_of_all(by_name[name], intervals)):
-                summary.append((title, text))
+                summary.append((worded(title), text))
         sentences: list[str] = []
         fastest = by_name.get("throughput")
         if fastest is not None and fastest.column_name == "batch_size":

@@ -17,6 +17,7 @@ are named here, and their columns and types are those of the Parquet files, whic
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.readers import fingerprints
 from analysis.readers.fingerprints import Fingerprint
+from common.host import regular_files
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
@@ -94,6 +96,14 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
+def _content(path: Path) -> bytes:
+    """Raises OSError for what is no file: a FIFO would be waited for, a device read for ever."""
+    kind = regular_files.kind_of(path)
+    if kind:
+        raise OSError(errno.EINVAL, f"it is {kind}", str(path))
+    return path.read_bytes()
+
+
 def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True).encode()
 
@@ -119,7 +129,7 @@ class Cache:
         self._looking: Callable[[], dict[str, Fingerprint]] = dict
         self._document: dict[str, Any] = {}
         try:
-            document = json.loads((folder / "index.json").read_bytes())
+            document = json.loads(_content(folder / "index.json"))
             digest = document.pop("digest")
             if digest == _digest(_canonical(document)):
                 self._document = document
@@ -156,7 +166,7 @@ class Cache:
         if not _SEGMENT.fullmatch(segment) or set(sums) != {f"{table}.parquet" for table in TABLES}:
             return False
         try:
-            return all(_digest((self.folder / segment / file).read_bytes()) == digest for file, digest in sums.items())
+            return all(_digest(_content(self.folder / segment / file)) == digest for file, digest in sums.items())
         except OSError:
             return False
 

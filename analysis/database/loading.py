@@ -246,7 +246,7 @@ def _measure(database: Database, batch: Batch) -> None:
 #: what the views of `live` find of power readings, each from those before it
 _METER_STEPS = (
     "meter", "energy_window", "power_cumulated", "instant", "counter_reading", "counter_within", "meter_energy", "idle_level",
-    "extent", "shift", "metered",
+    "extent", "shift", "calibration", "metered",
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def texts(pair: Pair) -> tuple[str, ...]:
     row = pair.script
     times = ["–" if one is None else shown(one) for one in (pair.script_ms, pair.notebook_ms)]
     ratio = pair.comparison.ratio_text if pair.comparison else "–"
-    return (style.look(row["variant"]).title, row["precision"], str(row["batch_size"]), *times, ratio, pair.verdict)
+    return (style.look(row["variant"]).title, style.kind(row), str(row["batch_size"]), *times, ratio, pair.verdict)
 
 
 def values(pair: Pair) -> dict[str, Any]:

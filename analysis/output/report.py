@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from analysis.comparisons import summary as answers
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database
+from analysis.output import colour_scale, explorer
 from analysis.output import notebook_vs_script as render_front_ends
-from analysis.output.colour_scale import colour
+from analysis.output.row_commands import bench_command
 from analysis.readers.run_json import DEVICE
 from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
@@ -27,12 +29,17 @@ from common.text import visible
 
 Row = Mapping[str, Any]
 
+#: Tables that stand open in a page; the others fold away.
+FIRST = ("throughput", "latency", "joules_per_image")
+#: Metrics whose number another one has too: they have no table in a page.
+SAME_AS_ANOTHER = ("images_per_s_per_watt",)
 MOST_MARKS = 200
 MOST_MACHINES = 20
 MOST_PROBLEMS = 200
 #: Below these a page stays under 5 MB; what is left out is counted and named.
 MOST_PLACES = 7_000
 MOST_PLOT_BYTES = 2_600_000
+MOST_PAGE_BYTES = 4_900_000
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -48,10 +55,11 @@ _ENVIRONMENT = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Drawing:
-    """svg: an <svg> element. description: its caption."""
+    """svg: an <svg> element. description: its caption. group: whose plot it is, in words; "" where it is of all."""
 
     svg: str
     description: str
+    group: str = ""
 
 
 def render(
@@ -64,10 +72,14 @@ def render(
     command: str = "invoke report",
     compared: FrontEnds | None = None,
     explained: Mapping[str, Any] | None = None,
+    undrawn: Sequence[str] = (),
+    recipe: str | None = None,
 ) -> str:
     """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
 
     compared: the front ends, where the rows have two. explained: section of traced cells (output.explained), where there are any.
+    undrawn: what a reader could miss among the plots, and why. recipe: task that takes a cell's key and prints what measures it,
+    where there is one.
     """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
@@ -75,27 +87,40 @@ def render(
     marks = [mark for mark in database.query("FROM marks ORDER BY ALL") if (mark["run"], mark["cell_key"]) in keys]
     used = {mark["mark"] for mark in marks}
     facts = _machine_facts(database)
-    shown, left_out = _fitting(tables)
-    drawn = _drawn(plots)
+    shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
+    explored = explorer.groups(rows, intervals, {m["mark"]: m["meaning"] for m in database.query("FROM mark_meaning")})
+    first = _first_groups(shown, explored)
+    lost = [str(problem) for problem in database.problems if problem.loses]
+    notes = [str(problem) for problem in database.problems if not problem.loses]
     measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    compared_tables = [_compared(table, intervals) for table in _leading_first(comparison.tables if comparison else ())]
+    page = functools.partial(
+        _ENVIRONMENT.get_template("report.html.j2").render,
         title=f"{', '.join(models)} on {', '.join(devices)}" if rows else "nothing measured",
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=_style(),
         script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        explorer_script=(_TEMPLATES / "explorer.js").read_text(encoding="utf-8"),
         machines=machines(rows),
+        runs=len({row["run"] for row in rows}),
+        explored=explored,
+        devices=explorer.device_sentences(explored),
+        recipe=recipe,
+        undrawn=undrawn,
         answers=answers.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,
         explained=explained,
         comparison=comparison,
-        comparison_tables=[_compared(table, intervals) for table in comparison.tables] if comparison else [],
-        problems=[str(problem) for problem in database.problems[:MOST_PROBLEMS]],
-        more_problems=max(0, len(database.problems) - MOST_PROBLEMS),
-        headlines=[_table(table, intervals) for table in shown if table.metric.name in HEADLINES],
-        further=[_table(table, intervals) for table in shown if table.metric.name not in HEADLINES],
+        comparison_tables=compared_tables[:1],
+        compared_further=_by_group(compared_tables[1:]),
+        problems=lost[:MOST_PROBLEMS],
+        more_problems=max(0, len(lost) - MOST_PROBLEMS),
+        notes=notes[:MOST_PROBLEMS],
+        more_notes=max(0, len(notes) - MOST_PROBLEMS),
+        headlines=[_table(table, intervals) for table in shown if _comes_first(table, first)],
+        further=_by_group([_table(table, intervals) for table in shown if not _comes_first(table, first)]),
+        metrics=list(dict.fromkeys(table.metric.title for table in (*(comparison.tables if comparison else ()), *shown))),
         left_out=left_out,
         intervals=bool(intervals),
-        plots=drawn,
-        more_plots=len(plots) - len(drawn),
         meanings=[meaning for meaning in database.query("FROM mark_meaning") if meaning["mark"] in used],
         marks=marks[:MOST_MARKS],
         more_marks=max(0, len(marks) - MOST_MARKS),
@@ -108,6 +133,24 @@ def render(
         fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
         rule=RULE,
     )  # fmt: skip
+    return _with_plots(page, plots, first)
+
+
+def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
+    """The page with as many plots as fit into MOST_PAGE_BYTES: of all groups together, then of those that stand open, then others."""
+    wanted = sorted(plots, key=lambda plot: (plot.group not in first, plot.group != ""))
+
+    def made(room: int) -> str:
+        drawn = _drawn(wanted, room)
+        return page(
+            plots=[plot for plot in drawn if plot.group in first],
+            further_plots=_by_group([plot for plot in drawn if plot.group not in first]),
+            more_plots=len(plots) - len(drawn),
+        )
+
+    text = made(MOST_PLOT_BYTES)
+    excess = len(text.encode()) - MOST_PAGE_BYTES
+    return made(MOST_PLOT_BYTES - excess) if excess > 0 else text
 
 
 def render_explained(explained: Mapping[str, Any], intro: Sequence[str]) -> str:
@@ -115,9 +158,37 @@ def render_explained(explained: Mapping[str, Any], intro: Sequence[str]) -> str:
     return _ENVIRONMENT.get_template("explained.html.j2").render(
         explained=explained,
         intro=intro,
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=_style(),
         script=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     )
+
+
+def _style() -> str:
+    return f"{(_TEMPLATES / 'report.css').read_text(encoding='utf-8')}{colour_scale.css()}\n"
+
+
+def _first_groups(tables: Sequence[Table], explored: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Headings of the groups that stand open: of each device the one that its sentence is about; else the first of all."""
+    leading = {group["device"]: group["heading"] for group in reversed(explored)}
+    open_groups = {table.subtitle for table in tables if table.subtitle in leading.values()}
+    return (open_groups or {table.subtitle for table in tables[:1]}) | {""}
+
+
+def _comes_first(table: Table, first: set[str]) -> bool:
+    return table.metric.name in FIRST and table.subtitle in first
+
+
+def _leading_first(tables: Sequence[Table]) -> list[Table]:
+    """What most ask for first: copies included, one inference at a time."""
+    return sorted(tables, key=lambda t: (t.group.get("scenario") != "single-stream", t.group.get("io") != "host"))
+
+
+def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """(heading, members) in the order of the first of each."""
+    found: dict[str, list[Any]] = {}
+    for item in items:
+        found.setdefault(item["subtitle"] if isinstance(item, dict) else item.group, []).append(item)
+    return list(found.items())
 
 
 def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:
@@ -133,8 +204,8 @@ def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:
     return [table for table in tables if id(table) in kept], len(tables) - len(kept)
 
 
-def _drawn(plots: Sequence[Drawing]) -> list[Drawing]:
-    room, kept = MOST_PLOT_BYTES, []
+def _drawn(plots: Sequence[Drawing], room: int) -> list[Drawing]:
+    kept = []
     for plot in plots:
         if len(plot.svg) <= room:
             room -= len(plot.svg)
@@ -152,11 +223,13 @@ def _table(table: Table, intervals: Intervals) -> dict[str, Any]:
         "rows": [
             {
                 "labels": _labels(table, row),
+                "command": bench_command(table, row),
                 "places": [_place(table, table.entry(row, column), intervals) for column in table.columns],
             }
             for row in table.rows
         ],
-        "footers": table.footers,
+        "footers": [line for line in table.footers if line not in table.provenance],
+        "runs": len({table.entry(row, column).run for row in table.rows for column in table.columns} - {""}),
     }
 
 
@@ -183,10 +256,10 @@ def _place(table: Table, entry: Entry, intervals: Intervals) -> dict[str, Any]:
         "value": entry.value,
         "signs": entry.signs,
         "best": entry.best,
-        "colour": None if entry.rank is None else colour(entry.rank),
+        "colour": None if entry.rank is None else colour_scale.css_class(entry.rank),
         "interval": answers.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
         "ratio": "",
-        "keys": ", ".join(entry.keys),
+        "key": entry.keys[0] if entry.keys else "",
     }
 
 

@@ -72,8 +72,13 @@ def title(figure: Figure, heading: str, note: str = "") -> None:
 _LEAST = 1e-12
 
 
-def log_axis(axis: Any, low: float, high: float, most: int = 7) -> None:
-    """A logarithmic axis for figures from low to high, with at most so many labels at 1, 2 and 5 of its decades, or at fewer."""
+def log_axis(axis: Any, low: float | None = None, high: float | None = None, most: int = 7) -> None:
+    """A logarithmic axis for figures from low to high, with at most so many labels at 1, 2 and 5 of its decades, or at fewer.
+
+    Without low and high: for what it shows now.
+    """
+    if low is None or high is None:
+        low, high = sorted(axis.get_view_interval())
     low = max(low, _LEAST)  # nothing else is on such an axis
     decades = max(math.log10(max(high, low) / low), 0.1)
     subs = next((subs for subs in ((1, 2, 5), (1, 3), (1,)) if decades * len(subs) <= most), (1,))

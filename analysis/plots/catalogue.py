@@ -91,19 +91,21 @@ class Gallery:
         runs = list(dict.fromkeys(row["run"] for row in self.rows))
         for run in runs[:MOST_RUNS]:
             figure = power_over_time.draw(self.database, run)
-            yield from self._plot(figure, "power over time", [run], f"of run {run}", "no power readings")
+            yield from self._plot(
+                figure, "power over time", [run], f"of run {run}", "no power readings", "power over time"
+            )
         if len(runs) > MOST_RUNS:
             self._lacking(f"power over time of {len(runs) - MOST_RUNS} more runs", "analyze fewer at once")
 
     def _plot(
-        self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str
+        self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str, group: str = ""
     ) -> Iterator[Plot]:
         if figure is None:
             if lacks:
                 self._lacking(what, lacks)
         else:
             self._drawn.update([what, ENERGY] if what in OF_ENERGY else [what])
-            yield Plot(files.file_name(what, *parts), f"{what} {where}", figure)
+            yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
     def _of_group(self, heading: str, parts: Sequence[object], rows: Sequence[Row]) -> Iterator[Plot]:
         where = f"({heading})"
@@ -114,7 +116,7 @@ class Gallery:
                 self._lacking(METRICS[name].title, "no cell has it")
             else:
                 self._drawn.update([METRICS[name].title, *([ENERGY] if METRICS[name].title in OF_ENERGY else [])])
-                yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure)
+                yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure, heading)
         for figure, what, lacks in (
             (
                 speedup.draw(rows, heading, self.intervals, self.baseline),
@@ -127,13 +129,13 @@ class Gallery:
             (power_throughput.draw(rows, heading), "power against throughput", "no power is known"),
             (efficiency.draw(rows, heading), "best efficiency", "no energy is known"),
         ):
-            yield from self._plot(figure, what, parts, where, lacks)
+            yield from self._plot(figure, what, parts, where, lacks, heading)
         known, missing = roofline.limits(
             self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
         )
         figure = roofline.draw(rows, heading, known, missing)
         yield from self._plot(
-            figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else ""
+            figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else "", heading
         )
 
     def _front_ends(self) -> Iterator[Plot]:
@@ -144,7 +146,7 @@ class Gallery:
     def _across(self) -> Iterator[Plot]:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
             return
-        pivot = Pivot(rows=("device_name", "variant", "precision", "version"))
+        pivot = Pivot(rows=("device_name", "variant", "precision", "tuning", "version"))
         for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
             heading = tables.heading(group)
             for name in ACROSS_GPUS:

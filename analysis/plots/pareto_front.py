@@ -12,6 +12,7 @@ from analysis import style
 from analysis.plots.axes import Row, Series, by_series, log_axis, namer, title
 from analysis.results import pareto
 from analysis.results.latency import response_ms
+from analysis.results.metrics import worded
 
 Value = Callable[[Row], float | None]
 #: (x, y, row, series)
@@ -23,7 +24,10 @@ APART = 22
 
 def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     """None where no cell has throughput and one of the other two."""
-    candidates: list[tuple[str, Value]] = [("energy per image (mJ)", _millijoules), (_latency_label(rows), _latency)]
+    candidates: list[tuple[str, Value]] = [
+        (worded("energy per image (mJ)"), _millijoules),
+        (_latency_label(rows), _latency),
+    ]
     panels = [
         (label, value)
         for label, value in candidates
@@ -83,4 +87,4 @@ def _panel(axes: Axes, series: dict[Series, list[Row]], value: Value) -> None:
         if last is None or abs(here[0] - last[0]) + abs(here[1] - last[1]) > APART:
             axes.annotate(str(size), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=8)
             last = (here[0], here[1])
-    axes.set_xlabel("throughput (images/s)")
+    axes.set_xlabel(worded("throughput (images/s)"))

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.plots.axes import PLAIN, Row, by_series, namer
+from analysis.results.metrics import worded
 
 #: Fewer points than this have no line and no R2.
 LEAST_POINTS = 5
@@ -54,7 +55,7 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PLAIN)
     axes.yaxis.set_major_formatter(PLAIN)
-    axes.set_xlabel("throughput (images/s)")
+    axes.set_xlabel(worded("throughput (images/s)"))
     axes.set_ylabel("power, gross (W)")
     axes.set_title(heading)
     title = f"a point per batch size; lines from n = {LEAST_POINTS} on"

@@ -30,6 +30,7 @@ RUN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "clock_source": ("VARCHAR", ("host", "clock_source")),
     "usable_cores": ("BIGINT", ("host", "usable_cores")),
     "cpu_quota": ("DOUBLE", ("host", "cpu_quota")),
+    "cores_short": ("VARCHAR", ("placement", "short")),
     "virtualization": ("VARCHAR", ("host", "hypervisor")),
     "source_revision": ("VARCHAR", ("source_revision",)),
     "cool_to_c": ("DOUBLE", ("settings", "cool_to_c")),

@@ -78,17 +78,21 @@ def meters(database: Database, run: str) -> list[Meter]:
 
 
 def of_rows(
-    database: Database, rows: Sequence[Mapping[str, Any]], error: Mapping[tuple[tuple[str, ...], str, str], Interval]
+    database: Database,
+    rows: Sequence[Mapping[str, Any]],
+    error: Mapping[tuple[tuple[str, ...], str, str], Interval],
+    only: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[tuple[tuple[str, ...], str, str], Interval]:
     """(cell keys, run, "joules_per_image" or "power") -> the wider of what the figure does and of the meter's error.
 
     With several workers the former is the spread between them; of one worker it is that of joules per image between stretches
     of its window. error: intervals that already are known, of the meter's error (analysis.results.published_intervals). Rows of one
-    worker whose windows are too short for FEWEST stretches keep what they have.
+    worker whose windows are too short for FEWEST stretches keep what they have. only: the rows
+    of one worker that are looked at; default: all.
     """
     found = _between_workers(database, rows)
     known: dict[str, list[Meter]] = {}
-    for row in rows:
+    for row in rows if only is None else only:
         value, place = row["joules_per_image"], (tuple(row["cell_keys"]), row["run"], "joules_per_image")
         if place in found or value is None or not _has_own_energy(row):
             continue

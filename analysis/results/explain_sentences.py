@@ -47,7 +47,7 @@ def sentences(cell: Explained, link: float | None = None) -> list[Sentence]:
 
 def name_of(cell: Explained) -> str:
     f = cell.facts
-    return f"{style.look(f['variant']).title} {f['precision']}, batch {f['batch_size']}"
+    return f"{style.look(f['variant']).title} {style.kind(f)}, batch {f['batch_size']}"
 
 
 def ms(ns: float) -> str:
@@ -66,18 +66,18 @@ def _device(cell: Explained) -> str:
 
 def _launches(cell: Explained, link: float | None) -> Sentence | None:
     gap = cell.share(LAUNCH_GAP)
-    if not cell.on_gpu or gap < LAUNCH_BOUND or cell.facts["launches"] is None:
+    if not cell.on_gpu or gap < LAUNCH_BOUND:
         return None
     launches = cell.facts["launches"]
-    cure = (
-        "a CUDA graph or a compiled variant removes this"
-        if launches >= MANY_PIECES
-        else "the work of an inference is small"
-    )
+    if launches is None:
+        why = "; CUPTI told no calls of the host, so not what it does meanwhile"
+    else:
+        graph, small = "a CUDA graph or a compiled variant removes this", "the work of an inference is small"
+        why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
     return Sentence(
         "launch gaps", gap,
         f"the GPU works {percent(cell.facts['busy_share'])} of the time; {ms(cell.classes[LAUNCH_GAP])} of {ms(cell.wall_ns)} it "
-        f"stands idle while the host works, which launches {launches:,.0f} kernels one by one: {cure}",
+        f"stands idle while the host works{why}",
     )  # fmt: skip
 
 

@@ -97,6 +97,33 @@ HEADLINES = ("throughput", "latency", "p90", "p99", "joules_per_image")
 ON_SCREEN = ("throughput", "joules_per_image")
 
 
+#: metrics that a window's energy is in, and those of them that take idle power off
+_NET = frozenset({"power_net", "joules_per_image_net"})
+_ENERGY = frozenset(
+    {
+        "power",
+        "joules_per_image",
+        "images_per_joule",
+        "images_per_s_per_watt",
+        "energy_delay",
+        "images_per_joule_second",
+        *_NET,
+    }
+)
+#: marks that say nothing of a figure without energy
+ENERGY_MARKS = frozenset({"energy_suspect", "energy_integral", "energy_coarse"})
+
+
+def concerns(mark: str, one: Metric, row: Mapping[str, Any]) -> bool:
+    """Whether a mark of a row of `comparison` says something of this figure: energy's only of energy, and that it is coarse
+    only where the gross or the net figure, whichever this is, is uncertain by more than 2 %."""
+    if mark not in ENERGY_MARKS:
+        return True
+    if mark == "energy_coarse":
+        return one.name in _ENERGY and bool(row["net_coarse" if one.name in _NET else "gross_coarse"])
+    return one.name in _ENERGY
+
+
 def item_of(rows: Iterable[Mapping[str, Any]]) -> str:
     """What the rates of these rows count: image, or the one other item that all have, or item where they differ."""
     items = {str(row.get("item") or "image") for row in rows}
@@ -109,17 +136,33 @@ def spoken_of(item: str) -> Iterator[None]:
     before = dict(METRICS)
     if item != "image":
         METRICS.update({name: _worded(one, item) for name, one in before.items()})
+    _spoken.append(item)
     try:
         yield
     finally:
+        _spoken.pop()
         METRICS.update(before)
 
 
-def _worded(one: Metric, item: str) -> Metric:
-    def said(text: str) -> str:
-        return re.sub(r"\bimage(s?)\b", rf"{re.escape(item)}\1", text)
+#: items of the blocks of `spoken_of` that are open
+_spoken = ["image"]
 
-    return replace(one, title=said(one.title), unit=said(one.unit), definition=said(one.definition))
+
+def worded(text: str, item: str | None = None) -> str:
+    """A sentence about images as one about the item; without one that of the block of `spoken_of` it stands in."""
+    # "a token" and "an image"
+    named = (item or _spoken[-1]).replace("\\", "\\\\")
+    if named == "image":
+        return text
+    article = "an" if named[:1].lower() in "aeiou" else "a"
+    text = re.sub(r"\b[Aa]n image\b", f"{article} {named}", text)
+    return re.sub(r"\bimage(s?)\b", rf"{named}\1", text)
+
+
+def _worded(one: Metric, item: str) -> Metric:
+    return replace(
+        one, title=worded(one.title, item), unit=worded(one.unit, item), definition=worded(one.definition, item)
+    )
 
 
 def metric(name: str) -> Metric:

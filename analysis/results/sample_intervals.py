@@ -40,7 +40,7 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
     found: dict[tuple[tuple[str, ...], str, str], Sequence[Draws]] = {}
     groups: dict[tuple[tuple[str, ...], str, str], tuple[str, ...]] = {}
     for row in measured:
-        for name, parts in _parts(database, row).items():
+        for name, parts in parts_of(database, row).items():
             if parts:
                 place = tuple(row["cell_keys"]), row["run"], name
                 found[place], groups[place] = parts, (*group_of(row), name)
@@ -49,7 +49,7 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
     return {place: one.interval() for place, one in drawn.items() if one is not None}
 
 
-def _parts(database: Database, row: Mapping[str, Any]) -> dict[str, list[Draws]]:
+def parts_of(database: Database, row: Mapping[str, Any]) -> dict[str, list[Draws]]:
     """Metric -> its figure for each worker of a row."""
     replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]
     series = [(start, end, due) for start, end, due in replicates if len(end) > 1]

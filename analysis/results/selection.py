@@ -16,15 +16,16 @@ from common.errors import UserError, unknown
 #: What tells one configuration from another, in the order in which tables and headings name it.
 DIMENSIONS = (
     "run", "model", "device_name", "device", "io", "scenario", "streams", "target_rate_per_s", "frontend",
-    "variant", "precision", "version", "batch_size",
+    "input", "variant", "precision", "tuning", "version", "batch_size",
 )  # fmt: skip
 #: Never mixed in one table: figures of different ones do not answer the same question.
-APART = ("model", "io", "scenario", "streams", "target_rate_per_s")
+APART = ("model", "io", "input", "scenario", "streams", "target_rate_per_s")
 #: Other words for a column.
 WORDS = {"framework": "variant", "batch": "batch_size", "gpu": "device_name", "batch_sizes": "batch_size"}
 
 _TEXT = (
-    "run", "model", "device_name", "device", "io", "scenario", "frontend", "variant", "precision", "version", "status", "origin",
+    "run", "model", "device_name", "device", "io", "scenario", "frontend", "input", "variant", "precision", "tuning",
+    "version", "status", "origin",
     "weights", "device_uuid", "framework_version", "model_hash",
 )  # fmt: skip
 _NUMBERS = ("batch_size", "streams", "target_rate_per_s", "replicates", "samples")
@@ -45,7 +46,7 @@ class Selection:
 class Pivot:
     """What stands in the rows and in the columns of a table; everything else that differs makes another table."""
 
-    rows: tuple[str, ...] = ("variant", "precision", "version")
+    rows: tuple[str, ...] = ("variant", "precision", "tuning", "version")
     column: str = "batch_size"
 
 
@@ -147,7 +148,7 @@ def parse_pivot(text: str | None) -> Pivot:
         if name in APART:
             raise UserError(f"a table never mixes {name}: each {name} has tables of its own")
     if not names:
-        names = [name for name in ("variant", "precision", "version", "batch_size") if name != column]
+        names = [name for name in ("variant", "precision", "tuning", "version", "batch_size") if name != column]
     if column in names:
         raise UserError(f"'{column}' cannot be in the rows and in the columns")
     return Pivot(tuple(dict.fromkeys(names)), column)

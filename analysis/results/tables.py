@@ -12,13 +12,16 @@ from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database
-from analysis.results.metrics import HEADLINES, METRICS, Metric, metric, shown
+from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
 from analysis.results.versions import tell_versions, version_key
 from common.schema import SCENARIOS
 
 #: Sign of a cell that beats the same cell on a newer GPU.
 OLDER_BEATS_NEWER = "^"
+
+#: A figure so many times worse than the best of its batch size is as far from it as a table can show.
+FAR = 4.0
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
@@ -28,8 +31,9 @@ Key = tuple[Any, ...]
 class Entry:
     """One place of a table.
 
-    value: in the metric's unit, None where there is none; `text` then says why. rank: 0 for the worst of its batch size,
-    1 for the best, None where it is not ranked. signs: of its marks. keys: the cells of `run` that it comes from.
+    value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
+    for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
+    signs: of its marks. keys: the cells of `run` that it comes from.
     """
 
     text: str
@@ -50,7 +54,8 @@ NOTHING = Entry("")
 
 @dataclass(frozen=True)
 class Table:
-    """rows: one tuple of labels per row, one label per name in `row_names`. footers: sentences that belong under it."""
+    """rows: one tuple of labels per row, one label per name in `row_names`. footers: sentences that belong under it; those
+    of them that say only where it comes from also stand in `provenance`."""
 
     metric: Metric
     group: Mapping[str, Any]
@@ -60,6 +65,7 @@ class Table:
     columns: tuple[Any, ...]
     entries: Mapping[tuple[Key, Any], Entry]
     footers: tuple[str, ...]
+    provenance: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -88,6 +94,7 @@ def describe(name: str, value: Any) -> str:
         "io": "copies included (io=host)" if value == "host" else "device-resident (io=device)",
         "streams": f"{value} in flight",
         "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
+        "input": f"{value} input",
         "run": f"run {value}",
         "batch_size": f"batch {value}",
     }.get(name, str(value))
@@ -135,8 +142,13 @@ def build(
 
 
 def _without_unused(pivot: Pivot, members: Sequence[Row]) -> Pivot:
-    """The pivot without a column of labels that are all empty."""
-    used = tuple(name for name in pivot.rows if name != "version" or any(row[name] for row in members))
+    """The pivot without a column of labels that say nothing: all empty, or all `tuned`, which a footer tells."""
+    usual = {"version": ("", None), "tuning": ("tuned",)}
+    used = tuple(
+        name
+        for name in pivot.rows
+        if name not in usual or len(pivot.rows) == 1 or any(row[name] not in usual[name] for row in members)
+    )
     return replace(pivot, rows=used)
 
 
@@ -150,9 +162,11 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
     if "device_name" in inside or _one_to_one(rows, "device_name", "device") or not _several_gpus_of_one_cell(rows):
         apart = [name for name in apart if name != "device"]
-    if not _several_runs_of_one_cell(rows):
+    if not several_runs_of_one_cell(rows):
         apart = [name for name in apart if name != "run"]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
+    if any(row["input"] != "float32" for row in rows):
+        differing.add("input")
     always = {"model", "device_name", "io", "scenario"}
     groups: dict[Key, list[Row]] = {}
     for row in rows:
@@ -175,7 +189,7 @@ def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:
     return len(pairs) == len({pair[0] for pair in pairs})
 
 
-def _several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
+def several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
     seen: dict[Key, Any] = {}
     return any(seen.setdefault(_configuration(row), row["run"]) != row["run"] for row in rows)
 
@@ -231,13 +245,14 @@ def _table(
     beaten = _beats_newer(one, members, newer)
     for row in members:
         place = (tuple(row[name] for name in pivot.rows), row[pivot.column])
-        marks = [signs[mark] for mark in row["marks"] or () if mark in signs]
+        marks = [signs[mark] for mark in row["marks"] or () if mark in signs and concerns(mark, one, row)]
         if _configuration(row) in beaten and row[one.column] is not None:
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)
         entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
     footers = _footers(one, members, used, entries.values())
-    return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers)
+    provenance = frozenset([*versions(members), *machines(members)])
+    return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers, provenance)
 
 
 def _scale_of(row: Row, pivot: Pivot) -> Key:
@@ -263,14 +278,19 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
         too_few = row["samples"] is not None and one.needs > row["samples"] / row["replicates"]
         return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
     low, high = min(against), max(against)
-    rank = None
-    if one.better and high > low:
-        # by ratio where figures are positive: a framework ten times slower must not make all others look alike
-        place, bottom, top = (math.log(x) for x in (value, low, high)) if low > 0 else (value, low, high)
-        if top > bottom:  # figures that differ in their last bit have the same logarithm
-            rank = (place - bottom) / (top - bottom) if one.better > 0 else (top - place) / (top - bottom)
+    rank = _rank(value, low, high, one.better) if one.better and high > low else None
     best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low)
     return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run)
+
+
+def _rank(value: float, low: float, high: float, better: int) -> float | None:
+    """By the distance from the best alone: how slow the slowest is must not colour all others."""
+    if low > 0:
+        away = high / value if better > 0 else value / low
+        return max(0.0, 1 - math.log(away) / math.log(FAR))
+    # net of idle a figure can be zero or below it: between the ends then
+    share = (value - low) / (high - low)
+    return share if better > 0 else 1 - share
 
 
 #: configuration but for the device -> (age of the GPU, figure times what is better) of each cell
@@ -325,11 +345,27 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         )
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
+    lines += [levels(members)]
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
     lines += sorted({f"Model: {row['model_born']}." for row in members if row["model_born"]})
     lines += versions(members)
     lines += machines(members)
     return tuple(lines)
+
+
+#: what a level of tuning means, in a footer
+LEVELS = {
+    "stock": "stock: as the framework's first tutorial has it",
+    "tuned": "tuned: by the framework's public interface alone",
+    "rewritten": "rewritten: framewatt changed the model or replaced kernels",
+}
+
+
+def levels(rows: Sequence[Row]) -> str:
+    """Which levels of tuning the rows have, in one sentence."""
+    return (
+        f"Tuning: {'; '.join(text for level, text in LEVELS.items() if any(row['tuning'] == level for row in rows))}."
+    )
 
 
 def versions(rows: Sequence[Row]) -> list[str]:

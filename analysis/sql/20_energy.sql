@@ -137,15 +137,17 @@ WHERE age_ns <= 1000000000;
 CREATE TABLE batch.instant AS FROM live.instant LIMIT 0;
 
 -- every reading of the counter beside the integral of power; falls: how often it had fallen by then; still_ns: for how long
--- it had told the same
+-- it had told the same; holes: how often the power readings had been away for a quarter of a second by then
 CREATE VIEW live.counter_reading AS
 WITH every AS (
   SELECT reading.stream, reading.t_ns, reading.energy_mj, power.cumulated_mj, power.power_mw,
-    lag(reading.energy_mj) OVER (PARTITION BY reading.stream ORDER BY reading.t_ns) AS before_mj
-  FROM batch.reading AS reading LEFT JOIN batch.power_cumulated AS power USING (stream, t_ns)
+    lag(reading.energy_mj) OVER (PARTITION BY reading.stream ORDER BY reading.t_ns) AS before_mj, power.holes
+  FROM batch.reading AS reading LEFT JOIN (
+    SELECT *, count(*) FILTER (gap_ns > 250000000) OVER (PARTITION BY stream ORDER BY t_ns) AS holes FROM batch.power_cumulated
+  ) AS power USING (stream, t_ns)
   WHERE reading.energy_mj IS NOT NULL
 )
-SELECT stream, t_ns, energy_mj, cumulated_mj, power_mw, energy_mj <> before_mj AS stepped,
+SELECT stream, t_ns, energy_mj, cumulated_mj, power_mw, energy_mj <> before_mj AS stepped, holes,
   count(*) FILTER (energy_mj < before_mj) OVER past AS falls,
   t_ns - max(t_ns) FILTER (energy_mj IS DISTINCT FROM before_mj) OVER past AS still_ns
 FROM every WINDOW past AS (PARTITION BY stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING);
@@ -187,8 +189,8 @@ sloped AS (SELECT *, (c2 - c1) / (t2 - t1) AS slope_mw, scatter_mj2 / nullif(slo
 SELECT *,
   -- before any is known: readings late by up to 100 ms (RAPL: some ms), evenly spread; which counts for four windows' worth
   CASE WHEN stream NOT LIKE '%|gpu|%' THEN 0.002 ELSE sqrt(
-    (16 * 0.1 ** 2 / 12 + coalesce(sum(scatter_s2) FILTER (n >= 5 AND falls = 0) OVER meter, 0))
-    / (16 + coalesce(sum(n - 2) FILTER (n >= 5 AND falls = 0 AND scatter_s2 IS NOT NULL) OVER meter, 0))
+    (16 * 0.1 ** 2 / 12 + coalesce(sum(scatter_s2) FILTER (n >= 4 AND falls = 0) OVER meter, 0))
+    / (16 + coalesce(sum(n - 2) FILTER (n >= 4 AND falls = 0 AND scatter_s2 IS NOT NULL) OVER meter, 0))
   ) END AS step_s
 FROM sloped WINDOW meter AS (PARTITION BY stream);
 

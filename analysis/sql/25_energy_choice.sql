@@ -74,11 +74,16 @@ FROM judged;
 
 CREATE TABLE batch.idle_level AS FROM live.idle_level LIMIT 0;
 
--- how far power moved in and around each measured window, and the longest time without a reading that touches it
+-- how far power moved in and around each measured window, the longest time without a reading that touches it, and the
+-- standard error of its mean: from the differences of successive values, so that a trend does not count as noise
 CREATE VIEW live.extent AS
 SELECT w.run, w.cell_key, w.stream, max(p.power_mw) - min(p.power_mw) AS swing_mw,
-  max(p.gap_ns) FILTER (p.t_ns >= w.start_ns AND p.t_ns - p.gap_ns < w.end_ns) / 1e9 AS gap_s
-FROM batch.power_cumulated AS p
+  max(p.gap_ns) FILTER (p.t_ns >= w.start_ns AND p.t_ns - p.gap_ns < w.end_ns) / 1e9 AS gap_s,
+  sqrt(avg(p.step_mw ** 2 / 2) FILTER (p.step_mw <> 0 AND p.t_ns BETWEEN w.start_ns AND w.end_ns)
+    / count(*) FILTER (p.step_mw <> 0 AND p.t_ns BETWEEN w.start_ns AND w.end_ns)) AS noise_mw
+FROM (
+  SELECT *, power_mw - lag(power_mw) OVER (PARTITION BY stream ORDER BY t_ns) AS step_mw FROM batch.power_cumulated
+) AS p
 ASOF JOIN (SELECT *, start_ns - 200000000 AS from_ns FROM batch.energy_window WHERE purpose = 'measure') AS w
   ON p.stream = w.stream AND p.t_ns >= w.from_ns
 WHERE p.t_ns - coalesce(p.gap_ns, 0) < w.end_ns + 200000000 GROUP BY ALL;
@@ -133,10 +138,46 @@ SELECT run, cell_key, sum(unaveraged * least(1, sqrt(greatest(0, (1 - coherence 
     / greatest(1e-12, 1 - 2 * coherence * cosine + coherence ** 2) / looks)) + 1 / (looks * sqrt(2 * (1 - cosine)) + 1e-9))) AS share
 FROM harmonics GROUP BY run, cell_key;
 
+-- how the counter of each meter relates to the integral of its power over all of the run's readings. Chains of readings that
+-- miss nothing telescope, so that only their first and last readings are late by chance, mostly at idle power.
+-- ratio: counter over integral; doubt: the share that it is uncertain by; spread: the standard deviation of it between windows
+-- beyond what steps of the counter and noise of the power explain. A meter without such readings has no row.
+CREATE VIEW live.calibration AS
+WITH every AS (
+  SELECT stream, t_ns, energy_mj, cumulated_mj, power_mw,
+    coalesce(t_ns - lag(t_ns) OVER meter > 2000000000 OR falls <> lag(falls) OVER meter OR holes <> lag(holes) OVER meter
+      OR (NOT stepped AND still_ns >= 250000000), true) AS begins
+  FROM batch.counter_reading WHERE cumulated_mj IS NOT NULL WINDOW meter AS (PARTITION BY stream ORDER BY t_ns)
+),
+chain AS (
+  SELECT stream, max(energy_mj) - min(energy_mj) AS counter_mj, max(cumulated_mj) - min(cumulated_mj) AS integral_mj,
+    arg_min(power_mw, t_ns) AS first_mw, arg_max(power_mw, t_ns) AS last_mw
+  FROM (SELECT *, sum(begins::INTEGER) OVER (PARTITION BY stream ORDER BY t_ns) AS number FROM every)
+  GROUP BY stream, number HAVING count(*) >= 2
+),
+meter AS (
+  SELECT stream, sum(counter_mj) / nullif(sum(integral_mj), 0) AS ratio, sqrt(sum(first_mw ** 2 + last_mw ** 2)) / sum(counter_mj) AS ends_per_s,
+    -- how late the board is, is the same for all chains
+    0.6 * abs(sum(last_mw - first_mw)) / sum(counter_mj) AS late
+  FROM chain GROUP BY stream HAVING sum(counter_mj) > 0
+),
+windows AS (
+  SELECT stream, any_value(step_s) AS step_s, avg((shaped_mj / nullif(ratio * integral_mj, 0) - 1) ** 2) AS found,
+    avg(step_s ** 2 * (1 / k1 + 1 / k2) / (t2 - t1) ** 2 + (coalesce(noise_mw, 0) * seconds / integral_mj) ** 2 + (coalesce(share, 0) / 2.5) ** 2)
+      AS expected
+  FROM batch.meter_energy AS m JOIN meter USING (stream) LEFT JOIN batch.extent USING (run, cell_key, stream) LEFT JOIN live.alias USING (run, cell_key)
+  WHERE purpose = 'measure' AND m.way IS NOT NULL AND shaped_mj IS NOT NULL AND integral_mj > 0 GROUP BY stream
+)
+SELECT stream, ratio, 2.5 * step_s * ends_per_s + late AS doubt, sqrt(greatest(0, found - expected)) AS spread
+FROM meter JOIN windows USING (stream) WHERE ratio BETWEEN 0.95 AND 1.05;
+
+CREATE TABLE batch.calibration AS FROM live.calibration LIMIT 0;
+
 -- the energy of each measured window on each meter, and its uncertainty
 CREATE VIEW live.metered AS
 WITH known AS (
-  SELECT m.*, s.* EXCLUDE (run, cell_key, stream), coalesce(x.swing_mw, 0) AS swing_mw, x.gap_s,
+  SELECT m.*, s.* EXCLUDE (run, cell_key, stream), coalesce(x.swing_mw, 0) AS swing_mw, x.gap_s, x.noise_mw,
+    CASE WHEN NOT averaging AND way IS NOT NULL THEN ratio * integral_mj END AS scaled_mj, doubt, spread,
     coalesce(alias.share, 0) AS alias_share,
     -- half a second of what an average over a second still shows of the first second, and not yet of the last
     CASE WHEN averaging AND averaging_known THEN 0.5 * (end_mw - first_mw) END AS tail_mj,
@@ -146,6 +187,7 @@ WITH known AS (
   LEFT JOIN batch.shift AS s ON s.run = m.run AND s.cell_key = m.cell_key AND s.stream = m.stream
   LEFT JOIN batch.extent AS x ON x.run = m.run AND x.cell_key = m.cell_key AND x.stream = m.stream
   JOIN (SELECT stream, averaging_known FROM batch.meter) AS meter ON meter.stream = m.stream
+  LEFT JOIN batch.calibration AS calibration ON calibration.stream = m.stream
   LEFT JOIN live.alias AS alias ON alias.run = m.run AND alias.cell_key = m.cell_key AND m.class = 'gpu'
   WHERE m.purpose = 'measure'
 ),
@@ -171,19 +213,42 @@ parts AS (
         * CASE WHEN warm_ns IS NULL THEN 1 - begun_share / 2 ELSE begun_share / 2 END
       WHEN averaging THEN 2.5 * abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
       WHEN taken_way IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)
-      -- a window not much longer than the lateness may have missed most of what it would be shifted by
-      ELSE coalesce(earlier_mj, 0.6 * swing_mw) + coalesce(later_mj, 0)
-        + CASE WHEN seconds < 2 THEN (0.2 + coalesce(gap_s, 0)) * swing_mw ELSE 0 END
+      ELSE shifted_mj
     END AS late_mj,
     swing_mw * greatest(0, CASE WHEN taken_way IN ('slope', 'shaped', 'ends') THEN least(uncovered_s, gap_s) ELSE coalesce(gap_s, 0) END - 0.12)
       + CASE WHEN taken_way = 'integral' THEN coalesce(gap_s * abs(rise_mw), 0) ELSE 0 END AS hole_mj,
     CASE WHEN averaging OR taken_way NOT IN ('slope', 'shaped') OR shaped_mj IS NULL THEN 0 ELSE 0.2 * abs(slope_mj - shaped_mj) END AS shape_mj,
     alias_share * greatest(0, gross_mj - coalesce(quiet_mw, cold_mw, 0) * seconds) AS alias_mj
-  FROM taken
+  FROM (
+    -- a window not much longer than the lateness may have missed most of what it would be shifted by
+    SELECT *, coalesce(earlier_mj, 0.6 * swing_mw) + coalesce(later_mj, 0)
+      + CASE WHEN seconds < 2 THEN (0.2 + coalesce(gap_s, 0)) * swing_mw ELSE 0 END AS shifted_mj
+    FROM taken
+  )
+),
+bounds AS (
+  -- of the counter: what chance leaves (its steps), and the rest; of the scaled integral: noise and spread, and the rest
+  SELECT *, coalesce(late_mj, 0) + coalesce(hole_mj, 0) + shape_mj + alias_mj AS counter_rest_mj,
+    2.5 * sqrt((noise_mw * seconds) ** 2 + (spread * scaled_mj) ** 2) AS noise_mj,
+    greatest(shifted_mj, late_mj) + swing_mw * greatest(0, coalesce(gap_s, 0) - 0.12) + coalesce(gap_s * abs(rise_mw), 0) + shape_mj + alias_mj
+      + doubt * scaled_mj AS scaled_rest_mj
+  FROM parts
+),
+judged AS (
+  SELECT *, step_mj + counter_rest_mj AS own_mj, abs(scaled_mj - gross_mj) + noise_mj + scaled_rest_mj AS agreed_mj,
+    -- errors of the two have nothing in common but the rest
+    step_mj * noise_mj / nullif(sqrt(step_mj ** 2 + noise_mj ** 2), 0) + scaled_rest_mj AS weighed_bound_mj,
+    (noise_mj ** 2 * gross_mj + step_mj ** 2 * scaled_mj) / nullif(noise_mj ** 2 + step_mj ** 2, 0) AS weighed_mj,
+    coalesce(abs(scaled_mj - gross_mj) <= sqrt(step_mj ** 2 + noise_mj ** 2) + greatest(counter_rest_mj, scaled_rest_mj), false) AS agree
+  FROM bounds
+),
+better AS (
+  SELECT *, coalesce(agree AND least(own_mj, agreed_mj) > 0.02 * gross_mj AND weighed_bound_mj < own_mj, false) AS weighs FROM judged
 )
-SELECT run, cell_key, class, stream, seconds, middle_ns, power_source, counter_mj, integral_mj, gross_mj, taken_way AS way, trouble, gap_s, alias_mj,
-  step_mj + coalesce(late_mj, 0) + coalesce(hole_mj, 0) + shape_mj + alias_mj AS uncertainty_mj
-FROM parts;
+SELECT run, cell_key, class, stream, seconds, middle_ns, power_source, counter_mj, integral_mj,
+  CASE WHEN weighs THEN weighed_mj ELSE gross_mj END AS gross_mj, CASE WHEN weighs THEN 'weighed' ELSE taken_way END AS way, trouble, gap_s,
+  CASE WHEN weighs THEN weighed_bound_mj WHEN agree THEN least(own_mj, agreed_mj) ELSE own_mj END AS uncertainty_mj
+FROM better;
 
 CREATE TABLE batch.metered AS FROM live.metered LIMIT 0;
 
@@ -197,7 +262,7 @@ WITH chosen AS (
     CASE WHEN count(integral_mj) = count(*) THEN sum(integral_mj) END AS integral_mj,
     CASE WHEN count(gross_mj) = count(*) THEN sum(gross_mj) END AS gross_mj,
     -- the least sure way of several meters
-    arg_min(way, list_position(['integral', 'line', 'shared', 'ends', 'shaped', 'slope'], way)) AS way,
+    arg_min(way, list_position(['integral', 'line', 'shared', 'ends', 'weighed', 'shaped', 'slope'], way)) AS way,
     max(gap_s) AS longest_gap_s, sum(uncertainty_mj) AS uncertainty_mj, string_agg(DISTINCT trouble, '; ') AS trouble,
     count_if(integral_mj IS NULL) AS powerless
   FROM batch.metered GROUP BY run, cell_key, class

@@ -1,8 +1,15 @@
+-- Level of tuning of a row from before there was a column for it: `rewritten` where convolutions were computed in another way than
+-- PyTorch's, or operators of the ONNX file fused before ONNX Runtime read it. What a source of others did is not known: tuned.
+CREATE MACRO tuning_by_settings(settings) AS CASE
+  WHEN regexp_matches(coalesce(settings, ''), '"convolutions": "[^"]*(matrix product|fused convolution|shifted convolution)')
+    OR regexp_matches(coalesce(settings, ''), '"model": "[1-9][0-9]* hard-swish') THEN 'rewritten' ELSE 'tuned' END;
+
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
 SELECT
   -- Until November 2026 rows of Keras told TensorFlow's version for the framework's; Keras' own stands among all versions.
   cell.* EXCLUDE (device_name, origin, item, items_per_sample) REPLACE (
+    coalesce(cell.tuning, tuning_by_settings(cell.settings)) AS tuning, coalesce(cell.input, 'float32') AS input,
     CASE WHEN cell.variant IN ('keras', 'kerasxla')
         AND cell.framework_version = regexp_extract(cell.versions, '"tensorflow": *"([^"]+)"', 1)
       THEN coalesce(nullif(regexp_extract(cell.versions, '"keras": *"([^"]+)"', 1), ''), cell.framework_version)
@@ -11,7 +18,7 @@ SELECT
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
-  run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.virtualization, run.source_revision, run.cool_to_c,
+  run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,
   dev.driver, dev.cuda, dev.compute_capability, dev.memory_bytes AS device_memory_bytes, dev.power_limit_mw,
   dev.power_limit_default_mw, dev.ecc, dev.persistence, dev.mig_mode, dev.pcie_generation, dev.pcie_generation_max,

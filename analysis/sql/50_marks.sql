@@ -13,6 +13,8 @@ UNION ALL
 SELECT run, cell_key, 'quota', printf('%.2f CPUs of %d', cpu_quota, coalesce(usable_cores, logical_cores))
 FROM cells WHERE cpu_quota < coalesce(usable_cores, logical_cores)
 UNION ALL
+SELECT run, cell_key, 'cores', cores_short FROM cells WHERE cores_short IS NOT NULL
+UNION ALL
 SELECT run, cell_key, 'slowdown', printf('%.1f %% of the window', 100 * share_any_hardware_slowdown)
 FROM conditions WHERE share_any_hardware_slowdown > 0.01
 UNION ALL

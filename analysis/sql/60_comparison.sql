@@ -43,14 +43,14 @@ best AS (
   SELECT r.*, signs.marks
   FROM results AS r LEFT JOIN signs USING (run, cell_key)
   WINDOW configuration AS (
-    PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version
+    PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input
   )
   QUALIFY r.status = 'ok' OR (
     count_if(r.status = 'ok') OVER configuration = 0 AND row_number() OVER (configuration ORDER BY r.replicate) = 1
   )
 )
 SELECT
-  run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version,
+  run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input,
   any_value(model_file) AS model_file, any_value(model_born) AS model_born, any_value(weights_dtype) AS weights_dtype,
   any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid, any_value(origin) AS origin,
   any_value(weights) AS weights, any_value(weights_note) AS weights_note, any_value(created_utc) AS created_utc,
@@ -61,6 +61,9 @@ SELECT
   list(cell_key ORDER BY cell_key) AS cell_keys,
   count(*) AS replicates,
   sum(n) FILTER (status = 'ok') AS samples,
+  -- of the mean over the workers, whose error is at most the mean of theirs
+  avg(uncertainty_j) FILTER (status = 'ok') > 0.02 * avg(gross_j) FILTER (status = 'ok') AS gross_coarse,
+  avg(net_uncertainty_j) FILTER (status = 'ok') > 0.02 * abs(avg(net_j) FILTER (status = 'ok')) AS net_coarse,
   any_value(energy_basis) AS energy_basis, array_to_string(list_sort(list(DISTINCT energy_way)), ', ') AS energy_way,
   avg(COLUMNS(lambda c: c IN (
     'images_per_s', 'items_per_s', 'joules_per_item', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
@@ -70,4 +73,4 @@ SELECT
     'parity_rel_l2', 'parity_top1', 'coverage', 'stalled_s', 'images_per_s_without_stalls'
   ))) FILTER (status = 'ok')
 FROM best
-GROUP BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, version;
+GROUP BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input;

@@ -5,11 +5,14 @@ this order: create, supports, load, then for each batch size prepare (and prepar
 same shapes), run / enqueue + synchronize / run_timed, output; close at the end. The framework is imported in `create`, not at the
 top of the file, so that the `import` phase can be timed and `unsupported` can be said without it.
 
-An adapter may have two methods more, which are called where they are there:
+An adapter may have three methods more, which are called where they are there:
 
     convert(model: ModelFiles, precision: str, device: str, cache_dir: str) -> None
         Before load(): translates a form of the model into what load() reads, below cache_dir, and finds it there the next
         time. Timed as a phase of its own, `convert`, so that it is no part of load.
+    tune(level: str) -> None
+        Right after create(): stock, tuned or rewritten (common/schema.py, TUNINGS), of those that the labels of its variant
+        name. Raises Unsupported for another. An adapter without it is tuned.
     expect(cell: Cell) -> None
         Before prepare(): the cell as it will be run, its scenario and streams included, for a framework that is compiled
         otherwise for many inferences at once. An adapter that is told of another scenario may compile anew in prepare().

@@ -15,8 +15,8 @@ import numpy as np
 
 from common.harness import loop, scenarios
 from common.harness.adapter import Adapter, Arrays, Unsupported
-from common.harness.reference import Reference
-from common.harness.worker import expect, import_adapter
+from common.harness.reference import Reference, as_fed
+from common.harness.worker import expect, import_adapter, tune
 from common.interleaving import Refusal, serve
 from common.job import Job, Settings
 from common.model_files import ModelFiles, Tensor
@@ -49,10 +49,11 @@ class HarnessSide:
             raise Refusal(f"this harness has no scenario {cell.scenario}")
         self._scenario = scenario
         model = ModelFiles.read(Path(job.model_dir))
-        batch = Reference.read(model).batch(cell.batch_size)
+        batch = as_fed(Reference.read(model).batch(cell.batch_size), cell.input, model)
         create = import_adapter(Path(job.adapter))
         try:
             adapter = create(cell.variant)
+            tune(adapter, cell.tuning)
             why_not = adapter.supports(cell)
             if why_not is not None:
                 raise Refusal(why_not)

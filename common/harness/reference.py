@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from common.harness.adapter import Arrays
+from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles, Tensor
 
 NamedArrays = Dict[str, np.ndarray]
@@ -108,6 +108,22 @@ def archive(model: ModelFiles, inputs: Sequence[Arrays], outputs: Sequence[Array
             held[name] = given[tensor.name]
         held.update({f"output_{number}_{unit}": made[tensor.name] for number, tensor in enumerate(model.outputs)})
     return held
+
+
+def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
+    """The arrays of a batch as a cell feeds them: kind "uint8" rounds the images to bytes, "float32" leaves all as it is.
+
+    Raises Unsupported for a model whose first input is no image of numbers from 0 to 255.
+    """
+    if kind == "float32":
+        return arrays
+    images = model.inputs[0]
+    values = arrays[images.name]
+    if not model.layout or values.dtype.kind != "f":
+        raise Unsupported(f"{model.name} takes no images as numbers, so that none can be fed as {kind}")
+    if values.min() < 0 or values.max() > 255:
+        raise Unsupported(f"{model.name} takes normalised images, not the bytes of pictures (0 to 255)")
+    return {**arrays, images.name: np.rint(values).astype(kind)}
 
 
 def picture_batch(path: Path, size: int, model: ModelFiles) -> NamedArrays:

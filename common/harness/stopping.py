@@ -54,9 +54,9 @@ class StoppingRule:
       `precision` between the middles of the window's two halves.
     - "noisy": level, but the interval has stopped shrinking, or shrinks too slowly to get there before max_seconds
       (after nvbench, which stops when its noise has stabilised above the target).
-    - "unsteady": the window's parts differ, or it has a trend or shifts of level (`steadiness`), by more than the precision
-      forgives: its median is not known as well as its noise suggests. Said instead of "converged" where a window twice as long
-      as min_seconds has not mended it, instead of "noisy", and instead of "budget".
+    - "unsteady": the window's parts differ, or it has a trend or shifts of level (`steadiness`), by more than `precision` from
+      its lowest to its highest: its median is not known as well as its noise suggests. Said instead of "converged" where a
+      window twice as long as min_seconds has not mended it, instead of "noisy", and instead of "budget".
     - "budget": max_seconds passed with none of these.
 
     The interval of the median is the pair of order statistics at ranks 1/2 -+ z*se, with se the standard error of the
@@ -92,8 +92,6 @@ class StoppingRule:
     PLATEAU_RATE = 0.2
     #: noisy on a plateau where the interval would miss the target by this factor
     NOISY_MARGIN = 1.25
-    #: slow movement counts where the interval that it makes is wider than this share of the precision
-    UNSTEADY_SHARE = 0.5
     #: an unsteady window gets this many times min_seconds to become steady
     PATIENCE = 2.0
 
@@ -176,12 +174,11 @@ class StoppingRule:
         return "unsteady" if self._unsteady(kept) else "noisy"
 
     def _unsteady(self, kept: np.ndarray) -> bool:
-        """Whether the window moves slowly, and so far that the interval of its level is not what the noise says."""
-        if steadiness.steady(kept):
-            return False
-        median = float(np.median(kept))
-        spread = math.sqrt(steadiness.slow_variance(kept)) / median if median > 0 else 0.0
-        return spread * student_quantile(Z95, steadiness.SLOW) > self.UNSTEADY_SHARE * self._precision
+        """Whether the window moves slowly, more than by chance, and by more than the precision.
+
+        A smaller movement matters to no verdict, however sure it is; the interval allows for it all the same.
+        """
+        return not steadiness.steady(kept) and steadiness.movement(kept) > self._precision
 
     def _out_of_reach(self, elapsed_s: float) -> bool:
         """Whether the interval would miss the target even at max_seconds, or no longer shrinks."""

@@ -277,9 +277,7 @@ class Supervisor:
         if self._worker is None:
             self._workers += 1
             began = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-            version = f"-{cell.version.replace('+', '_')}" if cell.version else ""
-            parts = (cell.variant + version, cell.precision, cell.frontend, cell.device, f"r{cell.replicate}", began)
-            name = "_".join((*parts, f"{os.getpid()}-{self._workers}"))
+            name = f"{cell.worker}_{began}_{os.getpid()}-{self._workers}"
             log = self._run_dir / "logs" / f"{name}.log"
             with writing(log.name):
                 module = frontends.MODULES[cell.frontend]
@@ -338,9 +336,9 @@ def _read_job(arguments: List[str]) -> Tuple[Job, Path]:
         raise BadJob(f"{path.name} is not a job: {one_line(repr(error))}") from error
     if not Path(job.adapter).is_file():
         raise BadJob(f"there is no adapter at {job.adapter}")
-    of_worker = {(c.variant, c.version, c.precision, c.frontend, c.replicate, c.device) for c in job.cells}
+    of_worker = {(c.variant, c.version, c.precision, c.tuning, c.frontend, c.replicate, c.device) for c in job.cells}
     if len(of_worker) > 1:
-        raise BadJob("all cells of a job have one variant, version, precision, front end, replicate and device")
+        raise BadJob("all cells of a job have one variant, version, precision, tuning, front end, replicate and device")
     for frontend in {cell.frontend for cell in job.cells}:
         why_not = frontends.refusal(frontend)
         if why_not is not None:

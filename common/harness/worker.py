@@ -46,7 +46,7 @@ from common.harness import loop, memory, parity, scenarios
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
-from common.harness.reference import NamedArrays, Reference, picture_batch
+from common.harness.reference import NamedArrays, Reference, as_fed, picture_batch
 from common.harness.rows import CELL_MARK, begin_row, load_average, one_line
 from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
@@ -169,7 +169,7 @@ class Worker:
         if why_not is not None:
             return Outcome("unsupported", why_not)
         reference = Reference.read(self._model)
-        batches = reference.batches(cell.batch_size)
+        batches = [as_fed(batch, cell.input, self._model) for batch in reference.batches(cell.batch_size)]
         expect(adapter, cell)
         with record.phase("compile"):
             adapter.prepare(batches[0], cell.io)
@@ -260,6 +260,7 @@ class Worker:
             with record.phase("import"):
                 self._create = import_adapter(Path(self._job.adapter))
                 self._adapter = self._create(cell.variant)
+                tune(self._adapter, cell.tuning)
             self._shared.append(record.phases[-1])
         self._learn_versions(self._adapter, record)
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
@@ -295,6 +296,7 @@ class Worker:
     def _fresh(self, cell: Cell) -> Adapter:
         assert self._create is not None
         one = self._create(cell.variant)
+        tune(one, cell.tuning)
         why_not = one.supports(scenarios.for_one_adapter(cell))
         if why_not is not None:
             raise Unsupported(why_not)
@@ -332,7 +334,8 @@ class Worker:
             parity_top5=verdict.top5,
         )
         if self._job.picture is not None:
-            adapter.prepare(picture_batch(Path(self._job.picture), cell.batch_size, self._model), cell.io)
+            picture = picture_batch(Path(self._job.picture), cell.batch_size, self._model)
+            adapter.prepare(as_fed(picture, cell.input, self._model), cell.io)
             adapter.run()
             record.update(top3=_top3(adapter.output()[self._model.outputs[0].name][0]))
         if self._job.picture is not None or len(batches) > 1:
@@ -394,6 +397,15 @@ def expect(adapter: Adapter, cell: Cell) -> None:
     told = getattr(adapter, "expect", None)
     if told is not None:
         told(cell)
+
+
+def tune(adapter: Adapter, level: str) -> None:
+    """Tells a new adapter its level of tuning. Raises Unsupported where it has that level not."""
+    told = getattr(adapter, "tune", None)
+    if told is not None:
+        told(level)
+    elif level != "tuned":
+        raise Unsupported(f"this adapter has no level of tuning but tuned, not {level}")
 
 
 def import_adapter(path: Path) -> Callable[[str], Adapter]:

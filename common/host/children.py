@@ -22,17 +22,19 @@ from common.host.paths import ROOT
 #: a guarded program may take this long to end after SIGTERM, in s
 GRACE_SECONDS = 1.5
 _GUARD = Path(__file__).with_name("guard.py")
-#: becomes the command after asking the kernel (Linux) for a signal at the death of the thread that started it, and after
-#: a look whether that has happened already
+#: becomes the command after asking the kernel (Linux) for a signal at the death of the thread that started it, after
+#: a look whether that has happened already, and on the CPUs that are named, if any
 _BECOME = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]))
 if os.getppid() != int(sys.argv[2]):
     sys.exit(143)
 try:
-    os.execvp(sys.argv[3], sys.argv[3:])
+    if sys.argv[3]:
+        os.sched_setaffinity(0, set(map(int, sys.argv[3].split(","))))
+    os.execvp(sys.argv[4], sys.argv[4:])
 except OSError as error:
-    sys.exit(f"error: {sys.argv[3]}: {error.strerror}")
+    sys.exit(f"error: {sys.argv[4]}: {error.strerror}")
 """
 
 
@@ -107,17 +109,29 @@ def run_guarded(
         return child.process.wait(), said
 
 
-def dying_with_parent(command: Sequence[str | Path], number: signal.Signals = signal.SIGKILL) -> list[str]:
+def dying_with_parent(
+    command: Sequence[str | Path], number: signal.Signals = signal.SIGKILL, cpus: Sequence[int] = ()
+) -> list[str]:
     """The command line that becomes `command`, which gets that signal when the thread that starts it ends.
 
-    For threads that wait for what they start. Where the kernel knows no such signal (not Linux) nothing is added.
-    Raises OSError when there is no such program.
+    For threads that wait for what they start. cpus: the CPUs that it may run on; () is those of this process. Where the kernel
+    knows no such signal (not Linux) nothing is added. Raises OSError when there is no such program.
     """
     words = [str(word) for word in command]
     _check_executable(words[0])
     if not sys.platform.startswith("linux"):
         return words
-    return [sys.executable, "-I", "-S", "-c", _BECOME, str(int(number)), str(os.getpid()), *words]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _BECOME,
+        str(int(number)),
+        str(os.getpid()),
+        ",".join(map(str, cpus)),
+        *words,
+    ]
 
 
 def _check_executable(program: str | Path) -> None:

@@ -62,7 +62,7 @@ def clean(
     if environments:
         doomed.append(ENVIRONMENTS)
     elif versions:
-        doomed += of_versions()
+        doomed += [path for folder in of_versions() for path in (folder, folder.with_name(f"{folder.name}.lock"))]
     if results:
         runs = len(list(data.results.glob("*/run.json")))
         if not yes:

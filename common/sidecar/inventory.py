@@ -6,6 +6,7 @@ Works in a container beside the sidecar and as a library on the host.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -24,6 +25,7 @@ def describe_gpus() -> List[Facts]:
     memory_bytes, memory_used_bytes, power_limit_mw, power_limit_default_mw, power_limit_enforced_mw,
     ecc, persistence (bool), mig_mode (bool), pcie_generation, pcie_generation_max, pcie_width, pcie_width_max,
     sm_clock_default_mhz, memory_clock_default_mhz, sm_clock_max_mhz, memory_clock_max_mhz,
+    pci_bus_id ("00000000:1B:00.0"), cpu_affinity (list of the CPUs next to it),
     processes (list of {pid, name, memory_bytes}: compute processes, as far as this PID namespace shows them),
     missing. Raises NvmlUnavailable.
     """
@@ -117,6 +119,19 @@ def _process_name(nvml: Any, pid: int) -> Optional[str]:
         return None  # a process of another user or PID namespace
 
 
+def _cpu_affinity(nvml: Any, handle: Any) -> List[int]:
+    """The CPUs next to the GPU, by the driver."""
+    bits = 64
+    words = nvml.nvmlDeviceGetCpuAffinity(handle, -(-(os.cpu_count() or 1) // bits))
+    return [bits * place + bit for place, word in enumerate(words) for bit in range(bits) if int(word) >> bit & 1]
+
+
+def _pci_bus_id(nvml: Any, handle: Any) -> str:
+    """domain:bus:device.function in hexadecimal digits."""
+    found = nvml.nvmlDeviceGetPciInfo(handle).busId
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
 _PROBES: Dict[str, Callable[[Any, Any], Any]] = {
     "uuid": lambda nvml, handle: str(nvml.nvmlDeviceGetUUID(handle)),
     "name": lambda nvml, handle: str(nvml.nvmlDeviceGetName(handle)),
@@ -139,6 +154,8 @@ _PROBES: Dict[str, Callable[[Any, Any], Any]] = {
     "memory_clock_default_mhz": _default_clock("NVML_CLOCK_MEM"),
     "sm_clock_max_mhz": _max_clock("NVML_CLOCK_SM"),
     "memory_clock_max_mhz": _max_clock("NVML_CLOCK_MEM"),
+    "pci_bus_id": _pci_bus_id,
+    "cpu_affinity": _cpu_affinity,
     "processes": _processes,
 }
 

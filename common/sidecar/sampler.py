@@ -22,6 +22,9 @@ ENERGY_READ_SHARE = 0.004
 #: but the counter is read at least so often, whatever that costs: the analysis does without a counter that was not read
 #: within 2 s around a window's edge (on an H100 readings came to lie up to 3 s apart)
 LONGEST_ENERGY_INTERVAL_NS = 900 * MS
+#: a read of the counter waits so long for the power reading to change. Boards renew both every 100 ms at fixed instants: read at
+#: one distance from them, the counter is late by about the same each time, which cancels in differences, and not by 0 to 100 ms
+LONGEST_WAIT_NS = 110 * MS
 #: no sleep is longer, so that a signal or the parent's death ends a slow sidecar soon
 LONGEST_SLEEP_NS = 100 * MS
 
@@ -43,6 +46,10 @@ class _Clockwork:
     def __init__(self, first_ns: int, interval_ns: int) -> None:
         self.next_ns = first_ns
         self._interval = interval_ns
+
+    @property
+    def interval_ns(self) -> int:
+        return self._interval
 
     def due(self, now: int) -> bool:
         if now < self.next_ns:
@@ -73,6 +80,28 @@ class _Source:
         self.energy = _Clockwork(now + intervals.energy_ns * (order + 1) // of, intervals.energy_ns)
         self._asked_energy_ns = intervals.energy_ns
         self._sharing = of
+        self._waiting_since: Optional[int] = None
+        self._power_mw: Any = None
+        self._renewed = False
+
+    def energy_due(self, now: int, edge: bool) -> bool:
+        """Whether the counter is to be read now: where it is due or a window's edge asks for it; where reads are rare, in the round
+        after a renewal of the power, unless it is not renewed for long."""
+        if (self.energy.due(now) or edge) and self._waiting_since is None:
+            self._waiting_since = now
+        if self._waiting_since is None:
+            return False
+        # read often, it needs no such care: many readings tell the same
+        rare = self.energy.interval_ns > LONGEST_WAIT_NS
+        if rare and not self._renewed and now - self._waiting_since < LONGEST_WAIT_NS:
+            return False
+        self._waiting_since = None
+        return True
+
+    def saw(self, power_mw: Any) -> None:
+        """Takes the power of each round, None where it was not told."""
+        self._renewed = power_mw is not None and self._power_mw is not None and power_mw != self._power_mw
+        self._power_mw = power_mw
 
     def pace_energy(self) -> None:
         """Stretches the interval of the energy counter so that all GPUs' reads stay within their share of a core, if they can."""
@@ -155,7 +184,7 @@ class Sampler:
                 self._file.add(row)
         for source in self._sources:
             if not source.lost:
-                energy = source.energy.due(now) or edge
+                energy = source.energy_due(now, edge)
                 self._read(source, energy, source.slow.due(now))
                 if energy:
                     source.pace_energy()
@@ -175,7 +204,9 @@ class Sampler:
 
     def _read(self, source: _Source, energy: bool, slow: bool) -> None:
         try:
-            self._file.add(source.gpu.read(energy, slow))
+            row = source.gpu.read(energy, slow)
+            source.saw(row.get("power_mw"))
+            self._file.add(row)
         except GpuLost as error:
             source.lost = True
             source.retry = _Clockwork(time.monotonic_ns() + self._intervals.retry_ns, self._intervals.retry_ns)

@@ -52,7 +52,10 @@ ONE_WORKER = (
 FROM_OTHERS = (
     "one worker a side: its spread is taken from other cells of the same framework and device that have several workers"
 )
-TWO_WORKERS = f"two workers tell little about the spread between workers: {WORKERS} or more give far shorter intervals"
+TWO_WORKERS = (
+    "two workers tell little about the spread between workers: the interval is as wide as one degree of freedom makes it, "
+    f"and {WORKERS} or more give a far shorter one"
+)
 
 
 class Verdict(StrEnum):
@@ -283,6 +286,10 @@ def _measure(a: _Side, b: _Side, pool_a: Pool | None, pool_b: Pool | None) -> _R
     workers = [len(side.parts) for side in (a, b)]
     shared = pool_a is not None and pool_a is pool_b
     most = pool_a.most_freedom(*(count - 1 for count in workers)) if shared and pool_a is not None else math.inf
+    if min(workers) == 2 and not all(pool is not None and pool.common.freedom for pool in (pool_a, pool_b)):
+        most = min(
+            most, 1.0
+        )  # two that agree by chance would make Welch's degrees of freedom, or their windows', too many
     quotient = ratio(middle_b, middle_a, most)
     if min(workers) == 1:
         notes.append(FROM_OTHERS if quotient.over_workers else ONE_WORKER)

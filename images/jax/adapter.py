@@ -8,6 +8,9 @@ fp32        jax_default_matmul_precision=highest: no TensorFloat-32, neither in 
 tf32        jax_default_matmul_precision=tensorfloat32
 fp16, bf16  Keras' policies mixed_float16, mixed_bfloat16; the last layer in float32
 
+stock is `jax.jit(infer)` called with numpy's array, the weights as they come from Keras; tuned is compiled ahead of time with the
+weights on the device, or as stock where that is faster. Images as bytes are cast in the jitted function.
+
 io="host": the input is a numpy array that each run gives to the device, the output is copied into one. JAX has no public
 way to page-lock numpy's memory; it stages such a copy through page-locked memory of its own. io="device": both stay.
 Offline, JAX dispatches without waiting, so the inferences follow each other on the device; outputs are copied at the end.
@@ -18,11 +21,12 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
@@ -58,10 +62,20 @@ class JaxAdapter:
     def __init__(self, jax: Any) -> None:
         self._jax = jax
         self._compiled: Any = None
-        self._shape: Tuple[int, ...] = ()
+        self._level = "tuned"
+        self._notes: Dict[str, str] = {}
+        self._plain = False
+        self._ahead: Any = None
+        self._shape: Any = None
+        self._placed: Any = None
         self._io = ""
         self._flying: List[Any] = []
         self._result: Any = None
+
+    def tune(self, level: str) -> None:
+        if level not in ("stock", "tuned"):
+            raise Unsupported(f"jax is measured stock and tuned, not {level}")
+        self._level = level
 
     def supports(self, cell: Cell) -> Optional[str]:
         if cell.device == "cpu":
@@ -79,7 +93,9 @@ class JaxAdapter:
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model without a .keras file, or a device that is not there."""
-        self._name = model.outputs[0].name
+        self._name, self._kind = model.outputs[0].name, model.inputs[0].dtype
+        self._memory = choices.Memory(Path(cache_dir) / "jax" / "choices.json")
+        self._about = f"{model.hash} {precision} {device} jax {self._jax.__version__} {threads}"
         jax = self._jax
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
@@ -103,6 +119,7 @@ class JaxAdapter:
             raise _explained(error) from error
 
         def infer(weights: Any, images: Any) -> Any:
+            images = images.astype(self._kind)  # bytes are fed as bytes, and cast on the device
             return network.stateless_call(*weights, images, training=False)[0].astype("float32")
 
         self._function = jax.jit(infer)
@@ -112,21 +129,41 @@ class JaxAdapter:
         jax = self._jax
         self._flying.clear()
         try:
-            if self._shape != batch.shape:
-                self._compiled, self._shape = None, ()
-                images = jax.ShapeDtypeStruct(batch.shape, np.float32, sharding=self._sharding())
-                self._compiled = self._function.lower(self._weights, images).compile()
-                self._shape = batch.shape
             self._io = io
             self._images = batch if io == "host" else jax.device_put(batch, self._device)
+            if self._placed != (batch.shape, batch.dtype.name, io):
+                self._placed = None
+                self._choose(batch)
+                self._placed = (batch.shape, batch.dtype.name, io)
             self.run()
         except (RuntimeError, MemoryError) as error:
             raise _explained(error) from error
+
+    def _choose(self, batch: np.ndarray) -> None:
+        """The fastest call of the level of tuning; what was compiled for a shape serves both kinds of io."""
+
+        def ahead_of_time() -> _Call:
+            if self._shape != (batch.shape, batch.dtype.name):
+                self._ahead = None
+                images = self._jax.ShapeDtypeStruct(batch.shape, batch.dtype, sharding=self._sharding())
+                self._ahead = self._function.lower(self._weights, images).compile()
+                self._shape = (batch.shape, batch.dtype.name)
+            return _Call(self, self._ahead)
+
+        plain = choices.Way("jax.jit, called", lambda: _Call(self, self._function))
+        ways = [plain] if self._level == "stock" else [choices.Way("compiled ahead of time", ahead_of_time), plain]
+        key = f"{self._about} {batch.shape} {batch.dtype} {self._io}"
+        chosen = choices.fastest(ways, self._memory, key)
+        self._notes = chosen.settings()
+        chosen.inference.use()
 
     def _sharding(self) -> Any:
         return self._jax.sharding.SingleDeviceSharding(self._device)
 
     def _infer(self) -> Any:
+        if self._plain:  # jit puts numpy's array on the default device itself
+            with self._jax.default_device(self._device):
+                return self._compiled(self._weights, self._images)
         images = self._jax.device_put(self._images, self._device) if self._io == "host" else self._images
         return self._compiled(self._weights, images)
 
@@ -183,7 +220,10 @@ class JaxAdapter:
 
     def settings(self) -> Dict[str, str]:
         chosen = {
-            "graph": "keras on jax, jax.jit compiled ahead of time, weights as arguments",
+            "graph": "keras on jax, jax.jit"
+            + ("" if self._plain else ", compiled ahead of time")
+            + ", weights as arguments",
+            **self._notes,
             "matmul_precision": _MATMUL.get(self._precision, "of the dtype"),
             "io": self._io,
         }
@@ -200,7 +240,25 @@ class JaxAdapter:
 
     def close(self) -> None:
         self._flying.clear()
-        self._compiled = self._weights = self._images = self._result = None
+        self._compiled = self._ahead = self._weights = self._images = self._result = None
+
+
+class _Call:
+    """One way to call the network, for choices.fastest()."""
+
+    def __init__(self, adapter: JaxAdapter, function: Any) -> None:
+        self._adapter, self._function = adapter, function
+        self.use()
+        self.run()
+
+    def use(self) -> None:
+        self._adapter._compiled, self._adapter._plain = self._function, self._function is self._adapter._function
+
+    def run(self) -> None:
+        self._adapter.run()
+
+    def close(self) -> None:
+        """Nothing of its own."""
 
 
 def _explained(error: BaseException) -> Exception:

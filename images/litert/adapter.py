@@ -4,17 +4,22 @@ fp32 reads the form `tflite`, int8-dynamic the form `tflite-int8-dynamic`: weigh
 runs by the range that they have. Both are made of the SavedModel by TensorFlow's converter when first needed
 (common/export/forms.py). The interpreter owns the memory of its input and output. io="host": each run copies the input
 into it and the output out of it, which is what its users do; io="device": neither.
+
+stock is an interpreter with nothing set, which computes in one thread; tuned has as many as the process may use CPUs, or
+one where that is faster.
 """
 
 from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
 from common.model_files import ModelFiles
 
@@ -38,6 +43,13 @@ class LiteRtAdapter:
         self._interpreter: Any = None
         self._shape: Tuple[int, ...] = ()
         self._threads = 1
+        self._level = "tuned"
+        self._notes: Dict[str, str] = {}
+
+    def tune(self, level: str) -> None:
+        if level not in ("stock", "tuned"):
+            raise Unsupported(f"litert is measured stock and tuned, not {level}")
+        self._level = level
 
     def supports(self, cell: Cell) -> Optional[str]:
         if cell.device != "cpu":
@@ -56,9 +68,18 @@ class LiteRtAdapter:
         except FileNotFoundError as error:
             raise Unsupported(f"LiteRT needs the form {form}: {error}") from error
         # LiteRT's own default is one thread; all others take what the process may use
-        self._file, self._threads = path.name, threads or len(os.sched_getaffinity(0))
+        most = threads or len(os.sched_getaffinity(0))
+        self._file, self._content, self._kind = path.name, content, model.inputs[0].dtype
+        self._candidates = [1] if self._level == "stock" else list(dict.fromkeys([most, 1]))
+        self._memory = choices.Memory(Path(cache_dir) / "litert" / "choices.json")
+        self._about = f"{model.hash} {precision} of {most} threads, litert {version('ai-edge-litert')}"
+        self._open(self._candidates[0])
+
+    def _open(self, threads: int) -> None:
+        self._threads, self._shape = threads, ()
+        given = {} if self._level == "stock" else {"num_threads": threads}
         try:
-            self._interpreter = self._litert.Interpreter(model_content=content, num_threads=self._threads)
+            self._interpreter = self._litert.Interpreter(model_content=self._content, **given)
         except (RuntimeError, ValueError) as error:
             raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -68,6 +89,30 @@ class LiteRtAdapter:
 
     def prepare(self, inputs: Arrays, io: str) -> None:
         batch = only(inputs)
+        if batch.dtype.name != self._kind:
+            raise Unsupported(f"the TFLite file takes {self._kind}, not {batch.dtype.name}")
+        if self._shape == batch.shape or len(self._candidates) == 1:
+            self._place(batch, io)
+            return
+
+        def with_threads(count: int) -> LiteRtAdapter:
+            self._open(count)
+            self._place(batch, io)
+            return self
+
+        chosen = choices.fastest(
+            [
+                choices.Way(_words(count), lambda count=count: _OneOf(with_threads(count)))  # type: ignore[misc]
+                for count in self._candidates
+            ],
+            self._memory,
+            f"{self._about} {batch.shape} {io}",
+        )
+        self._notes = chosen.settings()
+        if chosen.name != _words(self._threads):
+            with_threads(next(count for count in self._candidates if _words(count) == chosen.name))
+
+    def _place(self, batch: np.ndarray, io: str) -> None:
         if self._shape != batch.shape:
             self._shape = ()
             try:
@@ -114,6 +159,7 @@ class LiteRtAdapter:
             "model_form": self._file,
             "threads": str(self._threads),
             "batch_axis": "resized once for each shape",
+            **self._notes,
         }
 
     def device_peak_bytes(self) -> Optional[int]:
@@ -121,6 +167,20 @@ class LiteRtAdapter:
 
     def close(self) -> None:
         self._interpreter = None
+
+
+class _OneOf:
+    """What choices.fastest() tries: the adapter as it is now; only one interpreter is alive at a time."""
+
+    def __init__(self, adapter: LiteRtAdapter) -> None:
+        self.run = adapter.run
+
+    def close(self) -> None:
+        """The next one, or the choice, replaces the interpreter."""
+
+
+def _words(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def _explained(error: BaseException) -> Exception:

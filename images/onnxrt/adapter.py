@@ -12,14 +12,21 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
 from common.model_files import ModelFiles
 from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
 from images.onnxrt.cuda_inference import CudaInference
 from images.onnxrt.cuda_runtime import CudaError, CudaRuntime
+from images.onnxrt.stock_inference import StockInference
 
 VARIANTS = ("onnxrt", "onnxrt-trt")
+#: TensorRT fuses a hard-swish by itself, so that nothing is rewritten for it
+LEVELS = {"onnxrt": ("stock", "tuned", "rewritten"), "onnxrt-trt": ("stock", "tuned")}
+#: ways to run a shape, among which a level of tuning chooses
+STOCK, TUNED, REWRITTEN = "as in the tutorial", "session and provider options", "hard-swish fused"
+Inference = Union[CpuInference, CudaInference, StockInference]
 
 
 def create(variant: str) -> OnnxRuntimeAdapter:
@@ -39,11 +46,20 @@ class OnnxRuntimeAdapter:
     def __init__(self, variant: str, ort: Any) -> None:
         self._variant = variant
         self._ort = ort
-        self._inference: Optional[Union[CpuInference, CudaInference]] = None
-        self._shapes_io: Optional[Tuple[Dict[str, Tuple[int, ...]], str]] = None
+        self._level = "tuned"
+        self._inference: Optional[Inference] = None
+        self._placed: Any = None
+        #: inputs that the model has as floats and that are fed as bytes
+        self._cast: Tuple[str, ...] = ()
         self._cuda: Optional[CudaRuntime] = None
         self._stream = 0
         self._notes: Dict[str, str] = {}
+
+    def tune(self, level: str) -> None:
+        known = LEVELS[self._variant]
+        if level not in known:
+            raise Unsupported(f"{self._variant} is measured {' and '.join(known)}, not {level}")
+        self._level = level
 
     # --- what can be done -------------------------------------------------------------------------------------------
 
@@ -73,12 +89,7 @@ class OnnxRuntimeAdapter:
             raise Unsupported(f"{model.name} has no ONNX form")
         self._model, self._precision, self._threads = model, precision, threads
         self._cache = Path(cache_dir) / self._variant
-        self._path, self._rewrite = self._file(trial.Choice())
-        self._worth_turning = [
-            name
-            for name in trial.Choice._fields
-            if name != "fused_activation" or not self._rewrite.startswith(("as exported", "0 "))
-        ]
+        self._path, self._rewrite = self._file(self._level == "rewritten")
         self._batch_axes = self._inspect()
         if device != "cpu":
             self._open_device(int(device.partition(":")[2] or 0))
@@ -128,74 +139,124 @@ class OnnxRuntimeAdapter:
         self._free_before = self._cuda.memory()[0]
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        wanted = {name: values.shape for name, values in inputs.items()}, io
-        if self._inference is not None and self._shapes_io == wanted:
+        wanted = {name: (values.shape, values.dtype.name) for name, values in inputs.items()}, io
+        if self._inference is not None and self._placed == wanted:
             self._inference.place(inputs)
             return
         if self._inference is not None:
             self._inference.close()
-            self._inference, self._shapes_io = None, None
+            self._inference, self._placed = None, None
+        self._cast = tuple(
+            one.name
+            for one in self._model.inputs
+            if inputs[one.name].dtype == np.uint8 and np.dtype(one.dtype).kind == "f"
+        )
         try:
             self._inference = self._build(inputs, io)
         except (Unsupported, DeviceOutOfMemory):
             raise
         except Exception as error:
             raise sessions.explain(error) from error
-        self._shapes_io = wanted
+        self._placed = wanted
 
-    def _build(self, inputs: Arrays, io: str) -> Union[CpuInference, CudaInference]:
-        self._notes = {}
+    def _build(self, inputs: Arrays, io: str) -> Inference:
+        """The fastest of the ways that the level of tuning has, those of the level below included."""
+        #: way -> what it is, for the row
+        notes: Dict[str, Dict[str, str]] = {}
+
+        def way(name: str) -> choices.Way:
+            return choices.Way(name, lambda: self._build_way(name, inputs, io, notes.setdefault(name, {})))
+
+        names = [STOCK] if self._level == "stock" else [TUNED, STOCK]
+        if self._level == "rewritten" and not self._file(True)[1].startswith("as exported"):
+            names.insert(0, REWRITTEN)
+        key = " ".join([self._level, io, self._trial_key(inputs), str(self._threads or "")])
+        chosen = choices.fastest([way(name) for name in names], choices.Memory(self._cache / "ways.json"), key)
+        tried = {"way": chosen.name} if chosen.tried else {}
+        if chosen.tried:
+            tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
+        self._notes = {**tried, **notes[chosen.name]}
+        inference: Inference = chosen.inference
+        return inference
+
+    def _build_way(self, way: str, inputs: Arrays, io: str, notes: Dict[str, str]) -> Inference:
+        fused = way == REWRITTEN
+        path, rewrite = self._file(fused)
+        notes.update(model=rewrite, model_file=path.name)
+        if way == STOCK:
+            return self._build_stock(path, inputs, io)
         if self._cuda is None:
-            return self._build_cpu(self._path, inputs)
+            return self._build_cpu(path, inputs)
         if self._variant == "onnxrt-trt":
-            return self._build_cuda(inputs, io, trial.Choice())
-        memory = trial.ChoiceCache(self._cache / "choices.json")
+            return self._build_cuda(inputs, io, trial.Choice(fused_activation=False))
+        choice, inference, tried = self._search(trial.Choice(fused_activation=fused), inputs, io)
+        notes["chosen"] = str(choice)
+        notes["trial"] = "; ".join(f"{tried_way}: {result}" for tried_way, result in tried.items())
+        return inference
+
+    def _build_stock(self, path: Path, inputs: Arrays, io: str) -> StockInference:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 4  # what matters comes back as an exception
+        if self._threads is not None and self._cuda is None:
+            options.intra_op_num_threads = self._threads
+        if sessions.profile_into is not None:
+            options.enable_profiling, options.profile_file_prefix = True, sessions.profile_into
+        device = self._cuda.device if self._cuda is not None else 0
+        providers = gpu_options.stock_providers(self._variant, self._cuda is not None, device, self._precision)
+        session = sessions.create(self._ort, path, options, providers)
+        place = ("cpu", 0) if self._cuda is None else ("cuda", device)
+        return StockInference(self._ort, session, place, [one.name for one in self._model.outputs], inputs, io)
+
+    def _trial_key(self, inputs: Arrays) -> str:
         versions = self.versions()
-        key = "-".join(
-            [self._model.hash, self._precision, f"b{batch_size_of(self._model, inputs)}", versions["framework"],
-             versions.get("cudnn", ""), self._cuda.device_kind()]
-        )  # fmt: skip
+        device = self._cuda.device_kind() if self._cuda is not None else "cpu"
+        parts = [self._model.hash, self._precision, f"b{batch_size_of(self._model, inputs)}", versions["framework"]]
+        return "-".join([*parts, versions.get("cudnn", ""), device, *(["uint8"] if self._cast else [])])
+
+    def _search(
+        self, start: trial.Choice, inputs: Arrays, io: str
+    ) -> Tuple[trial.Choice, CudaInference, Dict[str, str]]:
+        """The fastest of the provider's options, from the cache folder where this shape has been tried."""
+        memory = trial.ChoiceCache(self._cache / "choices.json")
+        key = self._trial_key(inputs) + ("" if start.fused_activation else "-unfused")
         known = memory.get(key)
         if known is not None:
-            inference = self._build_cuda(inputs, io, known.choice)
-        else:
-            found = trial.search(
-                lambda choice: self._build_cuda(inputs, io, choice),
-                trial.bound(),
-                trial.seconds_per_run,
-                self._worth_turning,
-                error_of=self._expected(inputs).error_of,
-                limit=trial.LIMITS[self._precision],
-            )
-            known, inference = trial.Kept(found.choice, found.tried), found.inference
-            memory.put(key, known)
-        self._path, self._rewrite = self._file(known.choice)
-        self._notes = {
-            "chosen": str(known.choice),
-            "trial": "; ".join(f"{way}: {result}" for way, result in known.tried.items()),
-        }
-        return inference
+            return known.choice, self._build_cuda(inputs, io, known.choice), known.tried
+        found = trial.search(
+            lambda choice: self._build_cuda(inputs, io, choice),
+            trial.bound(),
+            trial.seconds_per_run,
+            [name for name in trial.Choice._fields if name != "fused_activation"],
+            error_of=self._expected(inputs).error_of,
+            limit=trial.LIMITS[self._precision],
+            start=start,
+        )
+        memory.put(key, trial.Kept(found.choice, found.tried))
+        return found.choice, found.inference, found.tried
 
     def _build_cpu(self, path: Path, inputs: Arrays) -> CpuInference:
         size = batch_size_of(self._model, inputs)
         return cpu_inference.build(self._ort, path, self._model, self._batch_axes, size, inputs, self._threads)
 
     def _expected(self, inputs: Arrays) -> trial.Expected:
+        kinds = {one.name: one.dtype for one in self._model.inputs}
+
         def on_cpu(some: Arrays) -> Arrays:
-            reference = self._build_cpu(self._model.path(self._model.onnx), some)
+            fed = {name: values.astype(kinds[name]) if name in self._cast else values for name, values in some.items()}
+            reference = self._build_cpu(self._model.path(self._model.onnx), fed)
             outputs = reference.output()
             reference.close()
             return outputs
 
         return trial.Expected(self._model, inputs, on_cpu)
 
-    def _file(self, choice: trial.Choice) -> Tuple[Path, str]:
-        """The model file that a choice needs, made on first use, and what was done to it."""
+    def _file(self, fused: bool) -> Tuple[Path, str]:
+        """The model file with or without its hard-swish fused, made on first use, and what was done to it."""
         # TensorRT halves float32 itself and would rather see the whole model
         half = self._precision == "fp16" and self._variant == "onnxrt"
         source = self._model.path(self._model.onnx)
         key = f"{self._model.hash}-ort{self._ort.__version__}"
-        return model_cache.rewritten(source, self._cache, key, half, choice.fused_activation)
+        return model_cache.rewritten(source, self._cache, key, half, fused, self._cast)
 
     def _build_cuda(self, inputs: Arrays, io: str, choice: trial.Choice) -> CudaInference:
         assert self._cuda is not None
@@ -208,10 +269,10 @@ class OnnxRuntimeAdapter:
 
         def open_session(axes: Sequence[str]) -> Any:
             chosen = sessions.options(self._ort, axes, size)
-            return sessions.create(self._ort, self._file(choice)[0], chosen, providers)
+            return sessions.create(self._ort, self._file(choice.fused_activation)[0], chosen, providers)
 
         session = sessions.with_axes_fixed(open_session, self._batch_axes)
-        given = {tensor.name: (inputs[tensor.name].shape, np.dtype(tensor.dtype)) for tensor in self._model.inputs}
+        given = {tensor.name: (inputs[tensor.name].shape, inputs[tensor.name].dtype) for tensor in self._model.inputs}
         made = {name: (self._output_shape(name, shape, size), kind) for name, shape, kind in sessions.outputs(session)}
         made = {tensor.name: made[tensor.name] for tensor in self._model.outputs}
         options = providers[0][1]

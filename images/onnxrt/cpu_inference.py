@@ -40,7 +40,7 @@ class CpuInference:
         if tensor.dtype == "str":
             self._binding.bind_cpu_input(tensor.name, values.astype(object))
             return values
-        held = np.array(values, dtype=tensor.dtype, order="C")
+        held = np.array(values, order="C")  # of the model's type, or bytes that the graph casts
         self._binding.bind_input(tensor.name, "cpu", 0, held.dtype.type, held.shape, held.ctypes.data)
         return held
 

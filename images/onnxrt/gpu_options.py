@@ -37,6 +37,19 @@ def tensorrt_options(device: int, stream: int, precision: str, cache: Path, pref
     }
 
 
+def stock_providers(variant: str, on_gpu: bool, device: int, precision: str) -> List[Tuple[str, Dict[str, str]]]:
+    """What a tutorial names: the providers, the device and the precision."""
+    if not on_gpu:
+        return [(sessions.CPU, {})]
+    cuda = (sessions.CUDA, {"device_id": str(device), "use_tf32": "1" if precision == "tf32" else "0"})
+    if variant == "onnxrt":
+        return [cuda]
+    return [
+        (sessions.TENSORRT, {"device_id": str(device), "trt_fp16_enable": "1" if precision == "fp16" else "0"}),
+        cuda,
+    ]
+
+
 def providers(
     variant: str, device: int, stream: int, precision: str, choice: Choice, cache: Path, prefix: str
 ) -> List[Tuple[str, Dict[str, str]]]:

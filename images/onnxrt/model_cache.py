@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Tuple
+from typing import Sequence, Tuple
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 
 
-def rewritten(source: Path, cache: Path, key: str, half: bool, fuse: bool = True) -> Tuple[Path, str]:
+def rewritten(
+    source: Path, cache: Path, key: str, half: bool, fuse: bool = True, cast: Sequence[str] = ()
+) -> Tuple[Path, str]:
     """Path of the file to load, and what was done to it in words.
 
     half: weights and activations in float16 by ONNX Runtime's own converter; input and output stay float32, so that
     every precision reads the same bytes from the application. fuse: hard-swish and hard-sigmoid as one operator each.
+    cast: inputs that take bytes (uint8), which the graph casts first.
     Without the package onnx (or for a file beyond protobuf's 2 GB) float32 models are taken as they are. Raises
     Unsupported where float16 cannot be made.
     """
-    if not half and not fuse:
+    if not half and not fuse and not cast:
         return source, "as exported"
-    target = cache / f"{key}-{'fp16' if half else 'fp32'}{'' if fuse else '-unfused'}.onnx"
+    target = cache / f"{key}-{'fp16' if half else 'fp32'}{'' if fuse else '-unfused'}{'-uint8' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()
     try:
         import onnx
     except ImportError as error:
-        if half:
-            raise Unsupported(f"float16 needs the package onnx to convert the model: {error}") from error
+        if half or cast:
+            what = "float16" if half else "an input of bytes"
+            raise Unsupported(f"{what} needs the package onnx to convert the model: {error}") from error
         return source, "as exported: the package onnx is missing"
     try:
         model = onnx.load(str(source))
@@ -40,14 +44,19 @@ def rewritten(source: Path, cache: Path, key: str, half: bool, fuse: bool = True
             from onnxruntime.transformers.float16 import convert_float_to_float16
 
             model = convert_float_to_float16(model, keep_io_types=True)
-        elif not fused:
+        elif not fused and not cast:
             return source, "as exported"
+        onnx_rewrites.take_bytes(model, cast)
         data = model.SerializeToString()
     except Exception as error:  # the converter and protobuf raise whatever they meet in a user's model
-        if half:
-            raise Unsupported(f"the model cannot be converted to float16: {_line(error)}") from error
+        if half or cast:
+            what = "to float16" if half else "to take bytes"
+            raise Unsupported(f"the model cannot be converted {what}: {_line(error)}") from error
         return source, f"as exported: {_line(error)}"
-    text = f"{fused} hard-swish and hard-sigmoid fused" + (", float16 inside, float32 input and output" if half else "")
+    parts = [f"{fused} hard-swish and hard-sigmoid fused"] if fused else ["as exported"]
+    parts += ["float16 inside, float32 input and output"] if half else []
+    parts += ["bytes cast to float32 first"] if cast else []
+    text = ", ".join(parts)
     cache.mkdir(parents=True, exist_ok=True)
     for path, content in ((target, data), (note, text.encode())):
         write_whole(path, content)

@@ -1,7 +1,7 @@
 """Which way of running one shape is the fastest on this GPU: tried, one change at a time, within a bound of time.
 
-With five yes-or-no choices there are 32 ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
-choice is turned over once, and kept turned where that was faster: six builds. What won is kept in the cache folder.
+With four yes-or-no choices there are 16 ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
+choice is turned over once, and kept turned where that was faster: five builds. What won is kept in the cache folder.
 
 A way must also compute the model. On an H100 (onnxruntime-gpu 1.31.1, cuDNN 9) one that won for TF32 at batch 64 of a small
 network gave outputs that were off by 31 %; so outputs are compared with the CPU provider's, and a way that is off does not win.
@@ -86,16 +86,17 @@ def search(
     clock: Callable[[], float] = time.monotonic,
     error_of: Callable[[Any], float] = lambda inference: 0.0,
     limit: float = 0.0,
+    start: Optional[Choice] = None,
 ) -> Found:
     """The fastest way found; all others are closed. Raises the last failure where none works.
 
     bound_seconds: no further way is begun after it, once one works; with 0 the first that works is taken unmeasured.
-    fields: what may be turned over.
+    fields: what may be turned over, beginning with `start` (the defaults).
     error_of: how far the outputs of a way are off; more than `limit`, and it does not count as one that works. Where all are
     off, the least wrong is taken: the harness will say so.
     """
     begin = clock()
-    current = Choice()
+    current = start or Choice()
     best: Optional[Found] = None
     best_rank = (True, 0.0)
     failure: Optional[Exception] = None

@@ -8,6 +8,8 @@
 | multi-stream  | THROUGHPUT       | one request for each stream of the scenario, all of one compiled model      |
 
 Precisions: fp32 (INFERENCE_PRECISION_HINT f32: nothing is computed in less), bf16 where the CPU has instructions for it.
+stock is `compiled_model(array)` of `core.compile_model(model, "CPU")` with the precision named and nothing else; tuned as above, or
+as stock where that is faster. Images as bytes: OpenVINO's own preprocessing converts them in the graph.
 The input is numpy's own memory, the output OpenVINO's, which numpy reads in place: nothing is copied, whatever `io` says.
 """
 
@@ -16,14 +18,16 @@ from __future__ import annotations
 import threading
 import weakref
 from importlib.metadata import version
-from typing import Any, Dict, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported, only
 from common.model_files import ModelFiles
-from images.openvino.requests import Compiled, Requests
+from images.openvino.requests import Compiled, PlainCall, Requests
 
 #: precision -> OpenVINO's name of the element type
 TYPES = {"fp32": "f32", "bf16": "bf16"}
@@ -49,9 +53,16 @@ class OpenVinoAdapter:
     def __init__(self, ov: Any) -> None:
         self._ov = ov
         self._core = ov.Core()
-        self._inference: Optional[Requests] = None
+        self._level = "tuned"
+        self._notes: Dict[str, str] = {}
+        self._inference: Optional[Union[Requests, PlainCall]] = None
         self._shape: Optional[Tuple[Any, ...]] = None
         self._scenario, self._streams = "single-stream", 1
+
+    def tune(self, level: str) -> None:
+        if level not in ("stock", "tuned"):
+            raise Unsupported(f"openvino is measured stock and tuned, not {level}")
+        self._level = level
 
     def supports(self, cell: Cell) -> Optional[str]:
         if cell.device != "cpu":
@@ -76,32 +87,69 @@ class OpenVinoAdapter:
         if len(self._model.inputs) != 1:
             raise Unsupported(f"the model has {len(self._model.inputs)} inputs, not one")
         self._output = model.outputs[0].name
+        self._kind = model.inputs[0].dtype
+        self._memory = choices.Memory(Path(cache_dir) / "openvino" / "choices.json")
 
     def prepare(self, inputs: Arrays, io: str) -> None:
         batch = only(inputs)
         streams = self._streams if self._scenario in _MANY else 0
-        shape = (batch.shape, self._scenario in _MANY, streams)
+        shape = (batch.shape, batch.dtype.name, self._scenario in _MANY, streams)
         if self._inference is None or self._shape != shape:
             self._inference, self._shape = None, None  # freed before the next one is made
-            compiled = self._compiled(batch.shape, streams)
-            count = compiled.requests if self._scenario == "offline" else 1
-            self._inference = Requests(self._ov, compiled, self._output, batch, count)
+            self._inference = self._fastest(batch, streams)
             self._shape = shape
         self._inference.place(batch)
 
-    def _compiled(self, shape: Tuple[int, ...], streams: int) -> Compiled:
+    def _fastest(self, batch: np.ndarray, streams: int) -> Union[Requests, PlainCall]:
+        """The way of the level of tuning; one inference at a time may also be called as the tutorial does."""
+
+        def hinted() -> Requests:
+            compiled = self._compiled(batch, streams)
+            count = compiled.requests if self._scenario == "offline" else 1
+            return Requests(self._ov, compiled, self._output, batch, count)
+
+        plain = choices.Way("plain call", lambda: PlainCall(self._compile_plain(batch), self._output, batch))
+        ways = [choices.Way("performance hint, static shape", hinted), plain]
+        ways = [plain] if self._level == "stock" else ways[:1] if streams else ways
+        key = (
+            f"{self._hash} {self._precision} {batch.shape} {batch.dtype} {self._threads} openvino {version('openvino')}"
+        )
+        chosen = choices.fastest(ways, self._memory, key)
+        self._notes = chosen.settings()
+        inference: Union[Requests, PlainCall] = chosen.inference
+        return inference
+
+    def _compiled(self, batch: np.ndarray, streams: int) -> Compiled:
         """streams: 0 for one inference at a time, else the scenario's streams."""
         if not streams:
-            return self._compile(shape, streams)
-        key = (self._hash, self._precision, self._threads, shape, streams)
+            return self._compile(batch, streams)
+        key = (self._hash, self._precision, self._threads, batch.shape, batch.dtype.name, streams)
         with _MAKING:
             compiled = _SHARED.get(key)
             if compiled is None:
-                compiled = _SHARED[key] = self._compile(shape, streams)
+                compiled = _SHARED[key] = self._compile(batch, streams)
             return compiled
 
-    def _compile(self, shape: Tuple[int, ...], streams: int) -> Compiled:
+    def _network(self, batch: np.ndarray) -> Any:
+        """The model; where it is fed bytes in place of numbers, with their conversion in front."""
         model = self._model.clone()
+        if batch.dtype.name != self._kind:
+            steps = self._ov.preprocess.PrePostProcessor(model)
+            steps.input().tensor().set_element_type(self._ov.Type.u8)
+            model = steps.build()
+        return model
+
+    def _compile_plain(self, batch: np.ndarray) -> Any:
+        options: Dict[str, Any] = {"INFERENCE_PRECISION_HINT": TYPES[self._precision]}
+        if self._threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        try:
+            return self._core.compile_model(self._network(batch), "CPU", options)
+        except RuntimeError as error:
+            raise Unsupported(f"OpenVINO cannot compile this model: {_first_line(error)}") from error
+
+    def _compile(self, batch: np.ndarray, streams: int) -> Compiled:
+        model, shape = self._network(batch), batch.shape
         options: Dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY",
             "INFERENCE_PRECISION_HINT": TYPES[self._precision],
@@ -138,7 +186,7 @@ class OpenVinoAdapter:
 
     def settings(self) -> Dict[str, str]:
         own = self._inference.settings() if self._inference is not None else {}
-        return {"device": "CPU", "model_file": "model.onnx", "batch_axis": "fixed", **own}
+        return {"device": "CPU", "model_file": "model.onnx", "batch_axis": "fixed", **own, **self._notes}
 
     def device_peak_bytes(self) -> Optional[int]:
         return None

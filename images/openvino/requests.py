@@ -35,7 +35,7 @@ class Requests:
 
     def __init__(self, ov: Any, compiled: Compiled, output: str, batch: np.ndarray, count: int) -> None:
         self._compiled = compiled
-        self._input = np.array(batch, dtype=np.float32, order="C")
+        self._input = np.array(batch, order="C")
         self._requests: List[Any] = [compiled.model.create_infer_request() for _ in range(count)]
         self._output = compiled.model.output(output)
         for request in self._requests:
@@ -66,8 +66,42 @@ class Requests:
     def output(self) -> np.ndarray:
         return np.array(self._last.get_tensor(self._output).data, dtype=np.float32)
 
+    def close(self) -> None:
+        self._requests.clear()
+        del self._last
+
     def settings(self) -> Dict[str, str]:
         return {**self._compiled.settings(), "requests": str(len(self._requests))}
+
+
+class PlainCall:
+    """`compiled_model(array)`, as OpenVINO's first tutorial has it; the input's shape is whatever comes."""
+
+    def __init__(self, model: Any, output: str, batch: np.ndarray) -> None:
+        self._model, self._output = model, model.output(output)
+        self.place(batch)
+        self.run()
+
+    def place(self, batch: np.ndarray) -> None:
+        self._input = np.array(batch, order="C")
+
+    def run(self) -> None:
+        self._result = self._model(self._input)[self._output]
+
+    enqueue = run
+
+    def synchronize(self) -> None:
+        """Nothing is ever in flight."""
+
+    def output(self) -> np.ndarray:
+        return np.array(self._result, dtype=np.float32)
+
+    def settings(self) -> Dict[str, str]:
+        own = {shown: _plain(self._model.get_property(name)) for name, shown in _SHOWN.items()}
+        return {**own, "batch_axis": "as the model has it", "requests": "1"}
+
+    def close(self) -> None:
+        del self._model, self._output
 
 
 def _plain(value: Any) -> str:

@@ -8,6 +8,10 @@
 | `kerasxla` | `model.compile(jit_compile=True)`, `model.predict_on_batch(images)`    | .keras       | fp32 tf32 fp16  |
 | `tftrt`    | signature of the SavedModel that `TrtGraphConverterV2` made            | SavedModel   | fp32 fp16       |
 
+These are the ways of `tuned`; keras and kerasxla may also be one tf.function for each shape, and all what `stock` has where that
+is faster: the SavedModel's signature (tfxla: in a tf.function with jit_compile=True), `model(inputs)`,
+`model.compile(jit_compile=True)`.
+
 All run in fp32 on the CPU, but for tftrt, which needs a GPU and TensorFlow 2.17 or older.
 fp16 is a cast of the whole graph (tf, tfxla), the policy mixed_float16 (keras, kerasxla), TensorRT's FP16 mode (tftrt).
 fp32 switches TensorFloat-32 off, tf32 switches it on.
@@ -27,18 +31,29 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Protocol, Sequence
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 from images.tensorflow import cuda_driver, environment, tftrt
 from images.tensorflow.frozen_graph import FrozenGraph
-from images.tensorflow.keras_calls import KerasCall, KerasXla
+from images.tensorflow.keras_calls import KerasCall, KerasFunction, KerasXla
+from images.tensorflow.stock import Signature
 
 VARIANTS = ("tf", "tfxla", "keras", "kerasxla", "tftrt")
+#: networks among which the level `tuned` chooses for each shape, that of `stock` last
+WAYS = {
+    "tf": ("frozen and folded", "SavedModel's signature"),
+    "tfxla": ("frozen and folded", "SavedModel's signature"),
+    "keras": ("tf.function", "model(inputs)"),
+    "kerasxla": ("predict_on_batch", "tf.function"),
+    "tftrt": ("converted",),
+}
 #: precisions in which XLA leaves convolution and bias apart, and why
 _APART = {"fp32": "not without TensorFloat-32", "tf32": "minutes to compile a shape"}
 _XLA_VARIANTS = ("tfxla", "kerasxla")
@@ -100,7 +115,11 @@ class TensorFlowAdapter:
         self._variant = variant
         self._tf = tf
         self._caches = caches
+        self._level = "tuned"
         self._network: Optional[Network] = None
+        #: way -> network, of those that have been needed
+        self._networks: Dict[str, Network] = {}
+        self._notes: Dict[str, str] = {}
         self._gpu = False
         self._precision = ""
         self._device = "/CPU:0"
@@ -114,6 +133,12 @@ class TensorFlowAdapter:
         self._pinned: Optional[bool] = None
         self._fused_convolutions = True
         self._failures = (tf.errors.OpError, MemoryError)
+
+    def tune(self, level: str) -> None:
+        known = ("tuned",) if self._variant == "tftrt" else ("stock", "tuned")
+        if level not in known:
+            raise Unsupported(f"{self._variant} is measured {' and '.join(known)}, not {level}")
+        self._level = level
 
     # -- what can run
 
@@ -154,26 +179,47 @@ class TensorFlowAdapter:
         if caches is not None:
             caches.graphs.mkdir(parents=True, exist_ok=True)
             caches.tftrt.mkdir(parents=True, exist_ok=True)
-        network = self._make_network(caches)
-        try:
-            network.load(model, precision)
-        except FileNotFoundError as error:
-            raise Unsupported(f"{self._variant} needs a Keras model, which {model.name} is not") from error
-        except self._failures as error:
-            self._raise_out_of_memory(error)
-            raise
-        self._network = network
+        self._model, self._graph_caches = model, caches
+        folder = Path(cache_dir) if cache_dir else None
+        self._memory = choices.Memory(folder / "tensorflow" / "choices.json") if folder is not None else None
+        names = WAYS[self._variant]
+        # a graph in half precision is made by the adapter: the signature has none
+        whole = len(names) > 1 and not (precision == "fp16" and self._variant in ("tf", "tfxla"))
+        self._ways = [self._stock_way()] if self._level == "stock" else list(names if whole else names[:1])
+        self._network = self._loaded_network(self._ways[0])
         self._names = [tensor.name for tensor in model.inputs]
         self._made = [tensor.name for tensor in model.outputs]
 
-    def _make_network(self, caches: Optional[environment.Caches]) -> Network:
+    def _stock_way(self) -> str:
+        """The documented switch of Keras with XLA is model.compile(jit_compile=True); all others have theirs last."""
+        return WAYS[self._variant][0 if self._variant == "kerasxla" else -1]
+
+    def _loaded_network(self, way: str) -> Network:
+        if way not in self._networks:
+            network, model = self._make_network(way), self._model
+            try:
+                network.load(model, self._precision)
+            except FileNotFoundError as error:
+                raise Unsupported(f"{self._variant} needs a Keras model, which {model.name} is not") from error
+            except self._failures as error:
+                self._raise_out_of_memory(error)
+                raise
+            self._networks[way] = network
+        return self._networks[way]
+
+    def _make_network(self, way: str) -> Network:
+        caches, jit = self._graph_caches, self._variant in _XLA_VARIANTS
+        if way == "tf.function":
+            return KerasFunction(self._tf, jit)
+        if way == "SavedModel's signature":
+            return Signature(self._tf, jit)
         if self._variant == "keras":
             return KerasCall(self._tf)
         if self._variant == "kerasxla":
             return KerasXla(self._tf)
         if self._variant == "tftrt":
             return tftrt.TfTrt(self._tf, caches.tftrt if caches else None)
-        return FrozenGraph(self._tf, self._variant == "tfxla", caches.graphs if caches else None)
+        return FrozenGraph(self._tf, jit, caches.graphs if caches else None)
 
     def _use_cpu(self, threads: Optional[int]) -> None:
         config = self._tf.config
@@ -206,10 +252,10 @@ class TensorFlowAdapter:
     # -- one shape
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        network = self._loaded()
+        self._loaded()
         self._drop_results()
         arrays = [inputs[name] for name in self._names]
-        same = self._io == io and [one.shape for one in self._arrays] == [one.shape for one in arrays]
+        same = self._io == io and [(a.shape, a.dtype) for a in self._arrays] == [(a.shape, a.dtype) for a in arrays]
         self._arrays = arrays
         self._io = io
         if not same and self._gpu:
@@ -217,7 +263,7 @@ class TensorFlowAdapter:
         try:
             self._inputs = [self._place(values, io) for values in arrays]
             if not same:
-                self._compile(network)
+                self._choose()
         except self._failures as error:
             self._raise_out_of_memory(error)
             raise
@@ -232,6 +278,24 @@ class TensorFlowAdapter:
             held = tf.raw_ops.DeepCopy(x=tf.constant(values))
         self._pinned = cuda_driver.is_pinned(np.asarray(held).__array_interface__["data"][0])
         return held
+
+    def _choose(self) -> None:
+        """The fastest network of the level of tuning for this shape."""
+        shapes = [(one.shape, one.dtype.name) for one in self._arrays]
+        device = "cpu"
+        if self._gpu:
+            gpu = self._tf.config.get_visible_devices("GPU")[0]
+            device = str(self._tf.config.experimental.get_device_details(gpu).get("device_name", "gpu"))
+        about = f"{self._model.hash} {self._variant} {self._precision} {shapes} {device}"
+        chosen = choices.fastest(
+            [choices.Way(way, lambda way=way: _OneOf(self, way)) for way in self._ways],  # type: ignore[misc]
+            self._memory,
+            f"{about} tensorflow {self._tf.__version__}",
+        )
+        self._notes = chosen.settings()
+        self._network = self._loaded_network(chosen.name)
+        self._drop_results()
+        self.run()
 
     def _compile(self, network: Network) -> None:
         try:
@@ -348,7 +412,7 @@ class TensorFlowAdapter:
         tf = self._tf
         own = dict(self._network.settings()) if self._network is not None else {}
         half = own.pop("fp16", "")
-        result = {**own, "io": self._io}
+        result = {**own, "io": self._io, **self._notes}
         if self._precision == "fp16":
             result["fp16"] = half
         if self._gpu:
@@ -388,9 +452,11 @@ class TensorFlowAdapter:
     def close(self) -> None:
         self._drop_results()
         self._inputs = []
-        closing = getattr(self._network, "close", None)
-        if closing is not None:
-            closing()
+        for network in self._networks.values():
+            closing = getattr(network, "close", None)
+            if closing is not None:
+                closing()
+        self._networks.clear()
         self._network = None
 
     # -- helpers
@@ -413,3 +479,17 @@ class TensorFlowAdapter:
     def _raise_out_of_memory(self, error: BaseException) -> None:
         if self._is_out_of_memory(error):
             raise DeviceOutOfMemory((str(error) or "out of memory").splitlines()[0]) from error
+
+
+class _OneOf:
+    """A network compiled for the prepared shape, for choices.fastest()."""
+
+    def __init__(self, adapter: TensorFlowAdapter, way: str) -> None:
+        self._adapter = adapter
+        adapter._network = network = adapter._loaded_network(way)
+        adapter._compile(network)
+        self.run = adapter.run
+
+    def close(self) -> None:
+        """The networks are the adapter's: the next shape may need another one of them."""
+        self._adapter._drop_results()

@@ -189,28 +189,35 @@ class FrozenGraph:
         body.node.extend(node for node in graph_def.node if node.op != "Placeholder")
 
         def inference(*inputs: Any) -> Any:
-            fed = [tf.cast(one, tf.float16) if half and one.dtype == tf.float32 else one for one in inputs]
+            fed = [one if one.dtype == kind else tf.cast(one, kind) for one, kind in zip(inputs, kinds)]
+            fed = [tf.cast(one, tf.float16) if half and one.dtype == tf.float32 else one for one in fed]
             return tf.graph_util.import_graph_def(
                 body, input_map=dict(zip(names, fed)), return_elements=outputs, name=""
             )
 
-        self._inference = inference
-        self._signature = [
-            tf.TensorSpec([None if axis == one.batch_axis else size for axis, size in enumerate(one.shape)], one.dtype)
-            for one in model.inputs
-        ]
+        kinds = [tf.as_dtype("string" if one.dtype == "str" else one.dtype) for one in model.inputs]
+        self._inference, self._model, self._fed = inference, model, kinds
         self._what = f"{model.hash} {precision} {'xla' if self._jit else 'graph'}"
         self._file = graph_file(tf, model) if self._cache is not None else "none: there is no cache folder"
         self.recompile()
 
     def recompile(self) -> None:
         jit = True if self._jit else None
-        with stable_function_names(self._what):
-            function = self._tf.function(self._inference, input_signature=self._signature, jit_compile=jit)
+        signature = [
+            self._tf.TensorSpec([None if axis == one.batch_axis else size for axis, size in enumerate(one.shape)], kind)
+            for one, kind in zip(self._model.inputs, self._fed)
+        ]
+        bytes_in = " of bytes" if any(kind == self._tf.uint8 for kind in self._fed) else ""
+        with stable_function_names(self._what + bytes_in):
+            function = self._tf.function(self._inference, input_signature=signature, jit_compile=jit)
             self._function = function.get_concrete_function()
 
     def specialize(self, inputs: Sequence[Any]) -> None:
-        """Nothing: the first inference of a shape instantiates or compiles."""
+        """A function for other types than before; else the first inference of a shape instantiates or compiles."""
+        kinds = [one.dtype for one in inputs]
+        if kinds != self._fed:
+            self._fed = kinds
+            self.recompile()
 
     def infer(self, inputs: Sequence[Any]) -> List[Any]:
         result: List[Any] = self._function(*inputs)

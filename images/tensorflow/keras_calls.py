@@ -1,4 +1,4 @@
-"""The two ways in which people call a Keras model: `keras` and `kerasxla`."""
+"""The ways in which people call a Keras model: `keras` and `kerasxla`, at each level of tuning."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class KerasCall:
     """`keras`: `model(inputs, training=False)`, eager, layer by layer."""
 
     def __init__(self, tf: Any) -> None:
+        self._tf = tf
         self._model: Any = None
 
     def load(self, model: ModelFiles, precision: str) -> None:
         self._model = load_model(model, precision)
         self._names = Names(model)
+        self._kinds = [tensor.dtype for tensor in model.inputs]
 
     def specialize(self, inputs: Sequence[Any]) -> None:
         """Nothing: an eager model has no shape."""
@@ -42,7 +44,7 @@ class KerasCall:
         """Nothing: an eager model is not compiled."""
 
     def infer(self, inputs: Sequence[Any]) -> List[Any]:
-        return self._names.made(self._model(self._names.given(inputs), training=False))
+        return self._names.made(self._model(self._names.given(cast(self._tf, inputs, self._kinds)), training=False))
 
     def to_host(self, inputs: Sequence[Any]) -> List[Any]:
         return [tensor.numpy() for tensor in self.infer(inputs)]
@@ -58,6 +60,62 @@ class KerasCall:
         }
 
 
+class KerasFunction:
+    """The model inside one `tf.function` for each shape, a graph in place of layer by layer; with jit compiled by XLA."""
+
+    def __init__(self, tf: Any, jit: bool) -> None:
+        self._tf, self._jit = tf, jit
+        self._function: Any = None
+        self._specs: List[Any] = []
+
+    def load(self, model: ModelFiles, precision: str) -> None:
+        self._model = load_model(model, precision)
+        self._names = Names(model)
+        self._kinds = [tensor.dtype for tensor in model.inputs]
+        self._what = f"{model.hash} {precision} keras function"
+
+    def specialize(self, inputs: Sequence[Any]) -> None:
+        specs = [self._tf.TensorSpec(one.shape, one.dtype) for one in inputs]
+        if specs == self._specs:
+            return
+
+        def call(*given: Any) -> Any:
+            return self._names.made(self._model(self._names.given(cast(self._tf, given, self._kinds)), training=False))
+
+        with stable_function_names(f"{self._what} {[tuple(one.shape) for one in inputs]}"):
+            function = self._tf.function(call, input_signature=specs, jit_compile=self._jit or None)
+            self._function = function.get_concrete_function()
+        self._specs = specs
+
+    def recompile(self) -> None:
+        self._specs = []
+
+    def infer(self, inputs: Sequence[Any]) -> List[Any]:
+        result: List[Any] = list(self._function(*inputs))
+        return result
+
+    def to_host(self, inputs: Sequence[Any]) -> List[Any]:
+        return [tensor.numpy() for tensor in self._function(*inputs)]
+
+    def traces(self) -> int:
+        return 1
+
+    def settings(self) -> Dict[str, str]:
+        return {
+            "graph": "tf.function of model(inputs, training=False), one for each shape",
+            "xla": "jit_compile=True" if self._jit else "off",
+            "fp16": "policy mixed_float16, last layer in float32",
+        }
+
+
+def cast(tf: Any, inputs: Sequence[Any], kinds: Sequence[str]) -> List[Any]:
+    """Images that are fed as bytes in the type that the model takes."""
+    return [
+        tf.cast(one, kind) if kind != "str" and one.dtype == tf.uint8 and one.dtype != kind else one
+        for one, kind in zip(inputs, kinds)
+    ]
+
+
 class KerasXla:
     """`kerasxla`: `model.compile(jit_compile=True)`, then `model.predict_on_batch(inputs)`.
 
@@ -66,6 +124,7 @@ class KerasXla:
     """
 
     def __init__(self, tf: Any) -> None:
+        self._tf = tf
         self._model: Any = None
         self._what = ""
         self._functions: Dict[Any, Any] = {}
@@ -84,6 +143,8 @@ class KerasXla:
         order of the batch sizes.
         """
         shape: Any = tuple(inputs[0].shape) if len(inputs) == 1 else tuple(tuple(one.shape) for one in inputs)
+        if any(one.dtype == self._tf.uint8 for one in inputs):
+            shape = (shape, "uint8")
         if shape not in self._functions:
             with stable_function_names(f"{self._what} {shape}"):
                 self._model.make_predict_function(force=True)

@@ -66,6 +66,8 @@ class Loop:
             raise Refusal("this loop feeds one tensor and reads one")
         self._configure(request)
         batch = np.load(request["input"])
+        if variant in ("tf", "tfxla") and not request["model_file"]:
+            raise Refusal("the adapter chose the SavedModel's signature for this shape, which this loop does not call")
         if variant in ("tf", "tfxla"):
             self._call = concrete_function(request["model_file"], variant == "tfxla")
         else:

@@ -13,12 +13,14 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
 from common.harness.reference import Reference
 from common.model_files import ModelFiles
@@ -51,6 +53,7 @@ class TensorRT:
 
     def __init__(self, variant: str) -> None:
         self._variant = variant
+        self._level = "tuned"
         self._missing: Optional[str] = None
         self._trt: Any = None
         self._cuda: Any = None
@@ -64,8 +67,12 @@ class TensorRT:
         self._slots: List[Slot] = []
         self._shapes: Dict[str, Tuple[int, ...]] = {}
         self._io = ""
-        #: shapes, io, slots and whether offline, of the last prepare(); None where there are no buffers
-        self._prepared: Optional[Tuple[Dict[str, Tuple[int, ...]], str, int, bool]] = None
+        #: inputs that are fed as bytes
+        self._cast: Tuple[str, ...] = ()
+        #: which engines were tried, as settings
+        self._trial: Dict[str, str] = {}
+        #: shapes, bytes, io, slots and whether offline, of the last prepare(); None where there are no buffers
+        self._prepared: Optional[Tuple[Dict[str, Tuple[int, ...]], Tuple[str, ...], str, int, bool]] = None
         self._inputs: Optional[Arrays] = None
         self._wanted = 1
         self._offline = False
@@ -94,6 +101,11 @@ class TensorRT:
             self._cuda = importlib.import_module("pycuda.driver")
         except (ImportError, OSError) as error:
             self._missing = f"a library is missing: {' '.join(str(error).split())}"
+
+    def tune(self, level: str) -> None:
+        if level not in ("stock", "tuned"):
+            raise Unsupported(f"{self._variant} is measured stock and tuned, not {level}")
+        self._level = level
 
     def supports(self, cell: Cell) -> Optional[str]:
         """None, or why not. Remembers how many slots the cell's scenario needs, so that prepare() can make them."""
@@ -126,6 +138,8 @@ class TensorRT:
         if reason is not None:
             raise Unsupported(reason)
         self._options = Options.read(os.environ)
+        if self._level == "stock":  # an engine for this batch size by a builder with nothing set
+            self._options = replace(self._options, profiles="each", builder_level=None)
         self._tactic_mask = tactic_mask(
             self._options.tactic_sources,
             {name: int(value) for name, value in self._trt.TacticSource.__members__.items()},
@@ -174,21 +188,23 @@ class TensorRT:
         """Builds or reads the engine for this batch size and makes the slots; with the same shapes and io only new input."""
         self._inputs = inputs
         shapes = {name: values.shape for name, values in inputs.items()}
-        wanted = (shapes, io, self._wanted, self._offline)
+        cast = tuple(
+            one.name
+            for one in self._model.inputs
+            if inputs[one.name].dtype == np.uint8 and np.dtype("O" if one.dtype == "str" else one.dtype).kind == "f"
+        )
+        wanted = (shapes, cast, io, self._wanted, self._offline)
         if wanted == self._prepared:
             for slot in self._slots:
                 slot.place(inputs)
             return
         self._drop_slots()
         self._shapes, self._io = shapes, io
+        if cast != self._cast:
+            self._engine, self._profile, self._cast = None, None, cast
         self._complaints.clear()
         with self._memory_errors():
-            profile = choose_profile(batch_size_of(self._model, inputs), self._options, self._model.fixed_batch)
-            if profile != self._profile:
-                self._engine = None
-                self._profile = None
-                self._engine = self._deserialize(profile)
-                self._profile = profile
+            self._take(self._fastest_profile(batch_size_of(self._model, inputs)))
             self._free_before = self._least_free = self._free()
             while len(self._slots) < self._wanted:
                 self._add_slot()
@@ -198,6 +214,31 @@ class TensorRT:
         if self._engine is not None and self._engine.runtime_config is not None:
             self._keep_runtime_cache()
 
+    def _take(self, profile: Profile) -> None:
+        """Makes the engine of this profile the one that slots are made of."""
+        if profile != self._profile:
+            self._engine = None
+            self._profile = None
+            self._engine = self._deserialize(profile)
+            self._profile = profile
+
+    def _fastest_profile(self, batch_size: int) -> Profile:
+        """Of the engine for many batch sizes and the one for this alone, which of a stock row is, the faster one."""
+        self._trial = {}
+        shared = choose_profile(batch_size, self._options, self._model.fixed_batch)
+        alone = Profile(batch_size, batch_size, batch_size)
+        if self._options.profiles != "best" or shared == alone:
+            return shared
+        profiles = {str(one): one for one in (shared, alone)}
+        chosen = choices.fastest(
+            [choices.Way(name, lambda one=one: _OneOf(self, one)) for name, one in profiles.items()],  # type: ignore[misc]
+            choices.Memory(self._folder / "choices.json"),
+            f"{self._key(shared).stem} b{batch_size} {self._io}",
+        )
+        chosen.inference.close()
+        self._trial = chosen.settings()
+        return profiles[chosen.name]
+
     def _key(self, profile: Profile) -> EngineKey:
         level = self._options.builder_level
         return EngineKey(
@@ -205,7 +246,7 @@ class TensorRT:
             library=self._trt.__name__,
             version=self._trt.__version__,
             gpu=self._gpu,
-            precision=self._precision,
+            precision=f"{self._precision}-uint8" if self._cast else self._precision,
             profile=str(profile),
             tactic_sources="+".join(sorted(self._options.tactic_sources)) or "default",
             workspace_bytes=workspace_limit(self._options, self._device_memory),
@@ -248,6 +289,8 @@ class TensorRT:
     def _build(self, key: EngineKey, profile: Profile) -> Tuple[bytes, Dict[str, Any]]:
         calibration = None
         if self._precision == "int8":
+            if self._cast:
+                raise Unsupported("int8 is calibrated on numbers: feed --input float32")
             if len(self._model.inputs) != 1 or not self._model.layout:
                 raise Unsupported("int8 is calibrated on pictures: the model must have one input, an image")
             units = Reference.read(self._model).inputs
@@ -258,6 +301,7 @@ class TensorRT:
             outputs=tuple(tensor.name for tensor in self._model.outputs),
             batch_axes={tensor.name: tensor.batch_axis for tensor in self._model.inputs},
             precision=self._precision,
+            cast=self._cast,
             profile=profile,
             tactic_mask=self._tactic_mask,
             workspace_bytes=key.workspace_bytes,
@@ -298,7 +342,7 @@ class TensorRT:
             # Up to 8.6 a profile with a range belongs to one context, so further slots have an engine of their own.
             engine = self._another_engine()
         assert engine is not None and self._inputs is not None
-        slot = Slot(engine, self._shapes, self._io, self._graphs)
+        slot = Slot(engine, self._shapes, self._io, self._graphs, plain=self._level == "stock")
         slot.place(self._inputs)
         self._slots.append(slot)
         self._note_memory()
@@ -399,9 +443,14 @@ class TensorRT:
             "tactic_sources": "+".join(self._options.tactic_sources) or "TensorRT's default",
             "workspace_mib": str(workspace_limit(self._options, self._device_memory) >> 20),
             "builder_level": "TensorRT's default" if level is None else str(level),
-            "host_memory": "pinned" if self._io == "host" else "none",
+            "host_memory": "none"
+            if self._io != "host"
+            else "pageable in, pinned out"
+            if self._level == "stock"
+            else "pinned",
             "slots": str(len(self._slots)),
         }
+        chosen.update(self._trial)
         if self._order:
             chosen["kernels"] = IN_TURN if self._in_turn else SIDE_BY_SIDE
             chosen["kernels_tried"] = self._order
@@ -454,6 +503,19 @@ class TensorRT:
         except self._cuda.MemoryError as error:
             shapes = ", ".join(str(shape) for shape in self._shapes.values())
             raise DeviceOutOfMemory(f"batch of shape {shapes}: {error}") from error
+
+
+class _OneOf:
+    """An engine with one slot, for choices.fastest()."""
+
+    def __init__(self, adapter: TensorRT, profile: Profile) -> None:
+        self._adapter = adapter
+        adapter._take(profile)
+        adapter._add_slot()
+        self.run = adapter.run
+
+    def close(self) -> None:
+        self._adapter._drop_slots()
 
 
 def import_library(name: str) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
+from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 from images.tensorrt.cache import read_blob, write_blob
 from images.tensorrt.log import Complaints, say
@@ -42,6 +43,8 @@ class Request:
     calibration_batch: int = 0
     #: input -> axis of the batch, None where it has none; an input that is not named here has it in front
     batch_axes: Mapping[str, Optional[int]] = field(default_factory=dict)
+    #: inputs that are fed as bytes: a cast layer stands in front of each
+    cast: Tuple[str, ...] = ()
 
 
 def strongly_typed(trt: Any) -> bool:
@@ -116,7 +119,9 @@ def _network_flags(trt: Any) -> int:
 def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Complaints) -> List[Any]:
     """Fills the network, leaves the outputs that are wanted, returns the input tensors."""
     if strongly_typed(trt) and request.precision in ("fp16", "bf16"):
-        parsed = parser.parse(retype(request.onnx, request.precision))
+        parsed = parser.parse(retype(request.onnx, request.precision, request.cast))
+    elif request.cast:
+        parsed = parser.parse(_with_bytes(request))
     else:
         parsed = parser.parse_from_file(str(request.onnx))
     if not parsed:
@@ -137,6 +142,17 @@ def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Co
         if tensor.name not in keep:
             network.unmark_output(tensor)
     return inputs
+
+
+def _with_bytes(request: Request) -> bytes:
+    try:
+        import onnx
+    except ImportError as error:
+        raise Unsupported(f"an input of bytes needs the onnx package: {error}") from error
+    model = onnx.load(str(request.onnx))
+    onnx_rewrites.take_bytes(model, request.cast)
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def _parser_error(error: Any) -> str:

@@ -1,12 +1,13 @@
 """Which shapes an engine is built for, and what may be set from outside. Pure: no TensorRT, no GPU.
 
 An engine holds one optimization profile, a range of batch sizes with the one that its kernels are tuned for.
-Builds take minutes, so by default one engine serves all batch sizes of a job, tuned for the largest.
+Builds take minutes. One engine can serve all batch sizes of a job, tuned for the largest; small ones may be faster with their own.
 
 Environment:
   FRAMEWATT_BATCH_SIZES         all batch sizes of the run ("1,8,512"); the host sets it from the plan, the same for
                                 every worker of a run, finished cells included, or a resumed run would build again
-  FRAMEWATT_TRT_PROFILES        range (default): one engine from the smallest to the largest batch size;
+  FRAMEWATT_TRT_PROFILES        best (default): for each batch size the faster one of an engine of range and one of each;
+                                range: one engine from the smallest to the largest batch size;
                                 each: one engine per batch size, of static shape; or bands, MIN-MAX or MIN-MAX@OPT:
                                 "1-16@8,17-512@512" (a batch size outside all bands gets its own engine)
   FRAMEWATT_TRT_TACTIC_SOURCES  names of trt.TacticSource ("EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS");
@@ -51,7 +52,7 @@ class Options:
     """The environment, read once."""
 
     batch_sizes: Tuple[int, ...] = ()
-    profiles: str = "range"
+    profiles: str = "best"
     tactic_sources: Tuple[str, ...] = ()
     builder_level: Optional[int] = None
     workspace_bytes: Optional[int] = None
@@ -66,24 +67,27 @@ class Options:
         sizes = [_positive("FRAMEWATT_BATCH_SIZES", word) for word in _words(environment, "FRAMEWATT_BATCH_SIZES")]
         options = cls(
             batch_sizes=tuple(sorted(set(sizes))),
-            profiles=environment.get("FRAMEWATT_TRT_PROFILES", "").strip() or "range",
+            profiles=environment.get("FRAMEWATT_TRT_PROFILES", "").strip() or "best",
             tactic_sources=tuple(_words(environment, "FRAMEWATT_TRT_TACTIC_SOURCES")),
             builder_level=level,
             workspace_bytes=None if workspace is None else workspace << 20,
         )
-        if options.profiles not in ("range", "each"):
+        if options.profiles not in ("best", "range", "each"):
             parse_bands(options.profiles)
         return options
 
 
 def choose_profile(batch_size: int, options: Options, fixed_batch: Optional[int] = None) -> Profile:
-    """The profile of the engine that serves this batch size. fixed_batch: the only one that the model takes, if it is so."""
+    """The profile of the engine that serves this batch size (best: of the one for many).
+
+    fixed_batch: the only one that the model takes, if it is so.
+    """
     alone = Profile(batch_size, batch_size, batch_size)
     if fixed_batch is not None:
         return alone
     if options.profiles == "each":
         return alone
-    if options.profiles == "range":
+    if options.profiles in ("best", "range"):
         if batch_size not in options.batch_sizes:
             return alone
         return Profile(options.batch_sizes[0], options.batch_sizes[-1], options.batch_sizes[-1])
@@ -100,7 +104,9 @@ def parse_bands(text: str) -> List[Profile]:
         limits, _, tuned = word.strip().partition("@")
         low, dash, high = limits.partition("-")
         if not dash:
-            raise Unsupported(f"FRAMEWATT_TRT_PROFILES has '{word}'; it takes range, each, or bands like 1-16@8,17-512")
+            raise Unsupported(
+                f"FRAMEWATT_TRT_PROFILES has '{word}'; it takes best, range, each, or bands like 1-16@8,17-512"
+            )
         numbers = [_positive("FRAMEWATT_TRT_PROFILES", part) for part in (low, tuned or high, high)]
         bands.append(Profile(*numbers))
     return bands

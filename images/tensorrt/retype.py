@@ -8,10 +8,11 @@ outside, the model still takes and gives float32.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Sequence, Set
 
 import numpy as np
 
+from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 
 _LARGEST_FLOAT16 = 65504.0
@@ -20,8 +21,8 @@ _FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 
 _UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}
 
 
-def retype(path: Path, precision: str) -> bytes:
-    """The serialized model of `path` (float32) as precision `fp16` or `bf16`.
+def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
+    """The serialized model of `path` (float32), with bytes for the inputs `cast`, as precision `fp16` or `bf16`.
 
     Raises Unsupported for graphs with control flow or quantization, for weights outside float16's range, and where
     the onnx package is missing.
@@ -32,6 +33,7 @@ def retype(path: Path, precision: str) -> bytes:
         raise Unsupported(f"{precision} in a strongly typed network needs the onnx package: {error}") from error
     target = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
     model = onnx.load(str(path))
+    onnx_rewrites.take_bytes(model, cast)
     graph = model.graph
     found = sorted({node.op_type for node in graph.node} & _UNSUPPORTED_OPS)
     if found:

@@ -85,10 +85,18 @@ class _Turn:
 
 
 class Slot:
-    """Buffers and a graph for one batch size. shapes: of the inputs, by name. Raises DeviceOutOfMemory, Unsupported."""
+    """Buffers and a graph for one batch size. Raises DeviceOutOfMemory, Unsupported.
+
+    shapes: of the inputs, by name. plain: as NVIDIA's quick start has it: inputs in numpy's own memory, no graph.
+    """
 
     def __init__(
-        self, engine: Engine, shapes: Mapping[str, Tuple[int, ...]], io: str, graphs: Optional[GraphDriver]
+        self,
+        engine: Engine,
+        shapes: Mapping[str, Tuple[int, ...]],
+        io: str,
+        graphs: Optional[GraphDriver],
+        plain: bool = False,
     ) -> None:
         self._cuda = cuda = engine.cuda
         self._complaints = engine.complaints
@@ -111,11 +119,16 @@ class Slot:
             if -1 in shape:
                 raise Unsupported(f"the shape of output '{name}' depends on the data: {shape}")
 
-        self._io = io
+        self._io, self._plain = io, plain
         # in the types that the engine takes: TensorRT 8 has int32 where the model has int64
         zeros = {name: np.zeros(shape, given[name]) for name, shape in shapes.items()}
         self._host_inputs = (
-            {name: cuda.pagelocked_empty(one.shape, one.dtype) for name, one in zeros.items()} if io == "host" else {}
+            {
+                name: np.empty(one.shape, one.dtype) if plain else cuda.pagelocked_empty(one.shape, one.dtype)
+                for name, one in zeros.items()
+            }
+            if io == "host"
+            else {}
         )
         self._types = given
         self._device_inputs = {name: cuda.mem_alloc(max(one.nbytes, 1)) for name, one in zeros.items()}
@@ -134,7 +147,9 @@ class Slot:
             host.fill(0)
         self._enqueue()
         self.stream.synchronize()
-        self.graph, self.why_no_graph = self._record(graphs, self.stream, self._enqueue)
+        self.graph, self.why_no_graph = None, "as the quick start has it"
+        if not plain:
+            self.graph, self.why_no_graph = self._record(graphs, self.stream, self._enqueue)
         #: starts one inference on the stream, without waiting
         self.enqueue = self.graph.launch if self.graph is not None else self._enqueue
         self._start, self._end = cuda.Event(), cuda.Event()
@@ -183,7 +198,7 @@ class Slot:
         """Prepares enqueue_in_turn(): the kernels of all slots go onto this stream. The slot and the stream must be idle."""
         self._execute(stream)
         stream.synchronize()
-        graph, _ = self._record(self._graphs, stream, lambda: self._execute(stream))
+        graph = None if self._plain else self._record(self._graphs, stream, lambda: self._execute(stream))[0]
         no_timing = self._cuda.event_flags.DISABLE_TIMING
         self._turn = _Turn(
             stream=stream,

@@ -11,7 +11,6 @@ import copy
 import importlib
 import os
 import shutil
-import time
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -21,17 +20,22 @@ import numpy as np
 from common import torch_modules
 from common.cell import Cell
 from common.errors import UserError
+from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
-from images.torch import onnx_import
+from images.torch import onnx_import, ways
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
-from images.torch.tensors import in_precision
+from images.torch.stock_inference import StockCudaInference
+from images.torch.tensors import Casting, in_precision
 
 VARIANTS = ("torch", "torchcompile", "keras-torch")
-_TRIAL_SECONDS = 0.3
+LEVELS = {"torch": ("stock", "tuned", "rewritten")}
+Inference = Union[CpuInference, CudaInference, StockCudaInference]
+#: names -> shape and numpy's type of what is fed, and io
+Placed = Tuple[Dict[str, Tuple[Tuple[int, ...], str]], str]
 
 
 def create(variant: str) -> TorchAdapter:
@@ -57,12 +61,20 @@ class TorchAdapter:
     def __init__(self, variant: str, torch: Any) -> None:
         self._variant = variant
         self._torch = torch
-        self._inference: Optional[Union[CpuInference, CudaInference]] = None
-        self._shapes_io: Optional[Tuple[Dict[str, Tuple[int, ...]], str]] = None
+        self._level = "tuned"
+        self._inference: Optional[Inference] = None
+        self._placed: Optional[Placed] = None
         self._settings: Dict[str, str] = {}
-        self._layout = ""
-        #: how the convolutions are computed, as settings
-        self._ways: Dict[str, str] = {}
+        self._chosen: Optional[choices.Chosen] = None
+        self._run = ways.Run()
+        #: way -> module in that way's layout, compiled, with its convolutions; and what these are, as settings
+        self._modules: Dict[ways.Run, Tuple[Any, Dict[str, str]]] = {}
+
+    def tune(self, level: str) -> None:
+        known = LEVELS.get(self._variant, ("stock", "tuned"))
+        if level not in known:
+            raise Unsupported(f"{self._variant} is measured {' and '.join(known)}, not {level}")
+        self._level = level
 
     # --- what can be done -------------------------------------------------------------------------------------------
 
@@ -119,7 +131,8 @@ class TorchAdapter:
         torch = self._torch
         if self._variant != "keras-torch" and model.onnx is None:
             raise Unsupported(f"{model.name} has no ONNX form")
-        self._precision = precision
+        self._precision, self._hash = precision, model.hash
+        self._memory = choices.Memory(Path(cache_dir) / "torch" / "choices.json")
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
         self._on_gpu = device != "cpu"
         if self._variant == "torchcompile":
@@ -133,10 +146,10 @@ class TorchAdapter:
             module, self._settings = imported.module, imported.settings
             self._given, self._made = imported.inputs, imported.outputs
             self._wanted = [tensor.name for tensor in model.outputs]
+            self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
             if self._on_gpu:
                 torch.cuda.set_device(device)
                 self._allow_tf32(precision == "tf32")
-                torch.backends.cudnn.benchmark = True  # exhaustive search of algorithms for each shape
             self._module = module.to(device=device, dtype=self._dtype)
             self._device = torch.device(device)
         except Unsupported:
@@ -174,75 +187,124 @@ class TorchAdapter:
             self._torch.backends.cudnn.allow_tf32 = allowed
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        wanted = {name: values.shape for name, values in inputs.items()}, io
+        fed = {name: (values.shape, values.dtype.name) for name, values in inputs.items()}
         values = [inputs[name] for name in self._given]
         try:
-            if self._inference is not None and self._shapes_io == wanted:
+            if self._inference is not None and self._placed == (fed, io):
                 self._inference.place(values)
                 return
             if self._inference is not None:
                 self._inference.close()
-                self._inference, self._shapes_io = None, None
-            self._inference = self._fastest_layout(values, io)
-            self._shapes_io = wanted
+                self._inference = None
+            if self._placed is None or self._placed[0] != fed:
+                self._forget_modules()
+            self._placed = None
+            self._inference = self._fastest(values, io, fed)
+            self._placed = (fed, io)
         except Unsupported:
             raise
         except Exception as error:
             raise explain(error) from error
 
-    def _fastest_layout(self, inputs: Sequence[np.ndarray], io: str) -> Union[CpuInference, CudaInference]:
-        """Channels-last, which half precision wants; for float32 on a GPU cuDNN is asked in both layouts."""
-        if self._variant == "keras-torch":  # NHWC, as Keras has it; what it does to the layout is its own affair
-            self._layout, self._ways = "as Keras has it", {}
-            return self._build(self._module, inputs, io)
-        layouts = ["channels-last"]
-        if self._on_gpu and self._variant == "torch" and self._dtype == self._torch.float32:
-            layouts.append("channels-first")
-        best: Optional[Tuple[float, str, Dict[str, str], Union[CpuInference, CudaInference]]] = None
-        for layout in layouts:
-            module = self._in_layout(layout)
-            if module is None:
-                continue
-            ways = self._fastest_ways(module, inputs)
-            inference = self._build(module, inputs, io)
-            seconds = _seconds_per_run(inference.run) if len(layouts) > 1 else 0.0
-            if best is not None and best[0] <= seconds:
-                inference.close()
-                continue
-            if best is not None:
-                best[3].close()
-            best = (seconds, layout, ways, inference)
-        assert best is not None  # channels-last always exists
-        _, self._layout, self._ways, chosen = best
+    def _forget_modules(self) -> None:
+        """What was compiled serves one shape, with copies and without."""
+        self._modules.clear()
+        if self._variant == "torchcompile":
+            # each shape is its own specialised program; past a limit of them torch would quietly run eagerly
+            self._torch._dynamo.reset()
+
+    def _fastest(self, inputs: Sequence[np.ndarray], io: str, fed: Any) -> Inference:
+        single = self._dtype == self._torch.float32
+        runs = {one.name: one for one in ways.possible(self._variant, self._level, self._on_gpu, single)}
+        if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
+            runs = {name: one for name, one in runs.items() if not one.own_convolutions}
+        self._key = self._key_of(fed, io)
+        self._chosen = choices.fastest(
+            [choices.Way(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
+            self._memory,
+            self._key,
+        )
+        self._run = runs[self._chosen.name]
+        self._search_algorithms(self._run)
+        chosen: Inference = self._chosen.inference
         return chosen
 
-    def _in_layout(self, layout: str) -> Optional[Any]:
+    def _key_of(self, fed: Any, io: str) -> str:
+        """Of what was tried: all that decides which way is the fastest."""
+        torch = self._torch
+        device = torch.cuda.get_device_name(self._device) if self._on_gpu else f"cpu-{torch.get_num_threads()}"
+        return f"{self._hash} {self._variant} {self._level} {self._precision} {fed} {io} torch {torch.__version__} {device}"
+
+    def _search_algorithms(self, run: ways.Run) -> None:
+        """cuDNN's exhaustive search of algorithms for each shape: a switch of the process, off as it comes."""
+        if self._on_gpu:
+            self._torch.backends.cudnn.benchmark = not run.plain
+
+    def _build(self, run: ways.Run, inputs: Sequence[np.ndarray], io: str) -> Inference:
+        self._search_algorithms(run)
+        if run not in self._modules:
+            self._modules[run] = self._module_for(run, inputs)
+        module = self._modules[run][0]
+        if not self._on_gpu:
+            # a tutorial of Keras' calls the model as it is, gradients and all
+            gradients = self._variant == "keras-torch" and run.plain
+            return CpuInference(self._torch, module, inputs, gradients)
+        if run.graph:
+            return CudaInference(self._torch, module, self._device, self._dtype, inputs, io)
+        return StockCudaInference(self._torch, module, self._device, self._dtype, inputs, io)
+
+    def _module_for(self, run: ways.Run, inputs: Sequence[np.ndarray]) -> Tuple[Any, Dict[str, str]]:
+        """The module as this way has it, and how its convolutions are computed, as settings."""
+        module, own = self._in_layout(run.layout), {}  # type: Any, Dict[str, str]
+        if run.own_convolutions:
+            own = self._own_convolutions(module, run, inputs)
+        cast = [
+            values.dtype.kind != "f" and np.dtype(self._kinds.get(name, "str")).kind == "f"
+            for name, values in zip(self._given, inputs)
+        ]
+        if any(cast):  # bytes of images: the device casts them
+            module = Casting(self._torch, module, cast, self._dtype)
+        if self._variant == "torchcompile":
+            if run.plain:
+                module = self._torch.compile(module)
+            else:
+                module = self._torch.compile(module, dynamic=False, options=self._compile_options())
+        return module, own
+
+    def _in_layout(self, layout: str) -> Any:
+        if layout not in ways.LAYOUTS:
+            return self._module
         module = copy.deepcopy(self._module)
         if layout == "channels-last":
             return module.to(memory_format=self._torch.channels_last)
         if not hasattr(module, "graph"):
             return module  # a module of PyTorch's own takes channels first
-        return module if onnx_import.make_first_transpose_contiguous(module) else None
+        if not onnx_import.make_first_transpose_contiguous(module):
+            raise Unsupported("the model has no transposition in front that could give channels-first images")
+        return module
 
-    def _fastest_ways(self, module: Any, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
-        """Chooses how each convolution is computed; inductor, which fuses by itself, gets them as they are."""
-        if self._variant == "torchcompile" or not hasattr(module, "graph"):
-            return {}
+    def _own_convolutions(self, module: Any, run: ways.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
+        """Chooses how each convolution is computed, or takes what was chosen before for this shape."""
         from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
 
         convolution_wrapping.wrap(module)
+        key = f"{self._key} {run.name}"
+        known = self._memory.get(key)
+        try:
+            if known is not None:
+                convolutions.set_ways(module, known.name)
+                return convolutions.settings(module)
+        except ValueError:  # another importer made other layers of the model
+            pass
         tensors = [self._torch.from_numpy(np.array(values, order="C")).to(self._device) for values in inputs]
-        convolutions.choose(module, in_precision(tensors, self._dtype))
-        return convolutions.settings(module)
-
-    def _build(self, module: Any, inputs: Sequence[np.ndarray], io: str) -> Union[CpuInference, CudaInference]:
-        if self._variant == "torchcompile":
-            # each shape is its own specialised program; past a limit of them torch would quietly run eagerly
-            self._torch._dynamo.reset()
-            module = self._torch.compile(module, dynamic=False, options=self._compile_options())
-        if not self._on_gpu:
-            return CpuInference(self._torch, module, inputs)
-        return CudaInference(self._torch, module, self._device, self._dtype, inputs, io)
+        fed = [
+            tensor.to(self._dtype) if np.dtype(self._kinds.get(name, "str")).kind == "f" else tensor
+            for name, tensor in zip(self._given, tensors)
+        ]
+        convolutions.choose(module, in_precision(fed, self._dtype))
+        chosen = convolutions.settings(module)
+        self._memory.put(key, chosen["convolutions_in_order"], {})
+        return chosen
 
     def _compile_options(self) -> Dict[str, Any]:
         """freezing makes the weights constants, so that their layout is chosen once; graphs are captured by us."""
@@ -303,14 +365,18 @@ class TorchAdapter:
 
     def settings(self) -> Dict[str, str]:
         chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **self._settings}
-        if self._layout:
-            chosen["layout"] = self._layout
-        chosen.update(self._ways)
+        run = self._run
+        chosen["layout"] = run.layout or ("as Keras has it" if self._variant == "keras-torch" else "as imported")
+        chosen.update(self._modules[run][1] if run in self._modules else {})
         if self._variant == "torchcompile":
-            options = self._compile_options()
-            chosen["compile"] = ", ".join(f"{name}={value}" for name, value in options.items())
+            options = {} if run.plain else self._compile_options()
+            chosen["compile"] = (
+                ", ".join(f"{name}={value}" for name, value in options.items()) or "torch.compile(model)"
+            )
+        if self._chosen is not None:
+            chosen.update(self._chosen.settings())
         if self._on_gpu:
-            chosen["cudnn_benchmark"] = "yes"
+            chosen["cudnn_benchmark"] = "no" if run.plain else "yes"
             chosen["tf32"] = "yes" if self._precision == "tf32" else "no"
         return {**chosen, **(self._inference.settings() if self._inference is not None else {})}
 
@@ -321,6 +387,7 @@ class TorchAdapter:
         if self._inference is not None:
             self._inference.close()
             self._inference = None
+        self._modules.clear()
         self._module = None
 
 
@@ -337,14 +404,3 @@ def covered(capability: Tuple[int, int], built_for: List[str]) -> bool:
         if kind == "compute" and built <= capability:
             return True
     return False
-
-
-def _seconds_per_run(run: Any) -> float:
-    """Median time of a run; a few runs, or a third of a second of them."""
-    taken: List[float] = []
-    begin = time.perf_counter()
-    while len(taken) < 5 or time.perf_counter() - begin < _TRIAL_SECONDS:
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2]

@@ -1,4 +1,4 @@
-"""One shape on the CPU, in inference mode."""
+"""One shape on the CPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from images.torch.tensors import listed, on_host
 
 
 class CpuInference:
-    """enqueue() computes at once: the CPU has nothing to overlap it with."""
+    """In inference mode, but with gradients. enqueue() computes at once: the CPU has nothing to overlap it with."""
 
-    def __init__(self, torch: Any, module: Any, inputs: Sequence[np.ndarray]) -> None:
+    def __init__(self, torch: Any, module: Any, inputs: Sequence[np.ndarray], gradients: bool = False) -> None:
         self._torch = torch
+        self._mode = torch.enable_grad if gradients else torch.inference_mode
         self._module = module
         arrays = [np.array(values, order="C") for values in inputs]
         # the module computes in float32, whatever the file's own type is
@@ -27,7 +28,7 @@ class CpuInference:
             np.copyto(tensor.numpy(), values, casting="same_kind")
 
     def run(self) -> None:
-        with self._torch.inference_mode():
+        with self._mode():
             self._output = self._module(*self._inputs)
 
     enqueue = run

@@ -40,11 +40,11 @@ def network(request: Dict[str, Any]) -> Any:
     module = module.to(request["device"], _DTYPES.get(request["precision"], torch.float32))
     if request["settings"]["layout"] == "channels-last":
         module = module.to(memory_format=torch.channels_last)
-    else:
+    elif request["settings"]["layout"] == "channels-first":
         onnx_import.make_first_transpose_contiguous(module)
     if request["variant"] == "torchcompile":
         module = torch.compile(module, dynamic=False, options={"freezing": True})
-    else:
+    elif "convolutions_in_order" in request["settings"]:
         convolution_wrapping.wrap(module)
         convolutions.set_ways(module, request["settings"]["convolutions_in_order"])
     return module

@@ -12,6 +12,24 @@ def in_precision(tensors: Sequence[Any], dtype: Any) -> List[Any]:
     return [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors]
 
 
+class Casting:
+    """Called as the module is, but that it takes bytes of images where the module takes numbers.
+
+    cast: which of the inputs; dtype: what the module computes in.
+    """
+
+    def __new__(cls, torch: Any, module: Any, cast: Sequence[bool], dtype: Any) -> Any:
+        class InFront(torch.nn.Module):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.module = module
+
+            def forward(self, *inputs: Any) -> Any:
+                return self.module(*[one.to(dtype) if wanted else one for one, wanted in zip(inputs, cast)])
+
+        return InFront()
+
+
 def listed(output: Any) -> List[Any]:
     """The tensors of what a module returns: one, or those of a list, tuple, dict or dataclass of outputs, in its order."""
     if hasattr(output, "is_floating_point"):
@@ -24,5 +42,6 @@ def listed(output: Any) -> List[Any]:
 
 def on_host(tensor: Any) -> np.ndarray:
     """A copy as numpy array; floats as float32."""
+    tensor = tensor.detach()
     values = tensor.float() if tensor.is_floating_point() else tensor
     return np.array(values.cpu().numpy())

@@ -64,6 +64,7 @@ class RunBuilder:
             "ResNet50", variant, precision, batch_size, io=io, replicate=replicate, device=self.device,
             scenario=columns.pop("scenario", "single-stream"), frontend=columns.pop("frontend", "script"),
             version=columns.pop("version", None),
+            tuning=columns.pop("tuning", "tuned"), input=columns.pop("input", "float32"),
         )  # fmt: skip
         samples, at = [], self.now_ns
         for i, duration in enumerate(durations_ns):

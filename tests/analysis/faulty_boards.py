@@ -44,6 +44,19 @@ def in_step(rng: Rng) -> Measurement:
     )
 
 
+def short(rng: Rng, waits: bool, ripple: float = 0.2) -> Measurement:
+    """3 s at 150 to 700 W, in which the counter is read three or four times; `waits`: in step with the board."""
+    start, load, idle = 1000 + rng.uniform(0, 0.1), rng.uniform(150, 700), rng.uniform(60, 130)
+    rest = max(idle, load * rng.uniform(1 - ripple, 1))
+    times, watts = inferences(start - 2, start + 3, rng.uniform(0.002, 0.02), rng.uniform(0.3, 0.95), load, rest, rng)
+    board = Board(phase_s=rng.uniform(0, 0.1), lag_s=rng.uniform(0, 0.1), counter_from_sensor=rng.random() < 0.5)
+    return Measurement(
+        Curve([start - 6, *times, start + 3], [idle, *watts, idle]), start, start + 3, board,
+        Sidecar(energy_interval_s=0.9, waits=waits), idle=(start + 3.1, start + 4.1), idle_before=(start - 3.5, start - 2.5),
+        images=500,
+    )  # fmt: skip
+
+
 def _near_the_end(rng: Rng) -> tuple[float, float]:
     return rng.uniform(4.2, 4.9), 0.4
 
@@ -70,6 +83,9 @@ KINDS: dict[str, Callable[[Rng], Measurement]] = {
     "counter starts again within the window": lambda rng: _reset(rng, rng.uniform(0.5, 4.5)),
     "counter starts again before the window": lambda rng: _reset(rng, -rng.uniform(0.05, 1)),
     "a load in step with a sensor that looks 25 % of the time": in_step,
+    "3 s, counter read every 0.9 s": lambda rng: short(rng, False),
+    "3 s, counter read every 0.9 s in step with the board": lambda rng: short(rng, True),
+    "3 s, counter read every 0.9 s, half of the power comes and goes": lambda rng: short(rng, False, 0.5),
 }
 
 

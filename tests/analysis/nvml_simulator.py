@@ -91,6 +91,8 @@ class Sidecar:
     missing: float = 0.02
     #: longest gap in which nothing is read at all; one of random length at a random moment
     gap_s: float = 0.0
+    #: reads of the counter wait for the round after the one in which the power was renewed
+    waits: bool = False
 
 
 @dataclass
@@ -125,6 +127,11 @@ def readings(m: Measurement, first_s: float, last_s: float, rng: np.random.Gener
     if s.gap_s:
         gap_at = rng.uniform(first_s, last_s)
         kept &= ~((rounds > gap_at) & (rounds < gap_at + rng.uniform(0, s.gap_s)))
+    if s.waits:
+        step = np.floor((begin - b.phase_s) / b.step_s)
+        renewed = np.flatnonzero(np.diff(step, prepend=step[0]) > 0) + 1
+        later = renewed[np.minimum(np.searchsorted(renewed, np.flatnonzero(reads_energy)), len(renewed) - 1)]
+        reads_energy = np.isin(np.arange(len(rounds)), later)
     begin, reads_energy = np.sort(begin[kept]), reads_energy[kept]
     done = begin + np.where(reads_energy, s.energy_read_s, 0.0)
 

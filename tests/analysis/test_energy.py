@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.analyze import all_intervals
 from analysis.results import tables
+from analysis.results.all_intervals import all_intervals
 from analysis.results.selection import Selection
 from common import schema
 from common.cell import Cell

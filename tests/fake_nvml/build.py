@@ -17,6 +17,7 @@ FAKE_NVML_UNSUPPORTED       comma-separated functions (nvmlDeviceGetUtilizationR
 FAKE_NVML_FORBIDDEN         comma-separated functions that answer "no permission"
 FAKE_NVML_REJECT_GPU_SCOPE  1: power fields exist in the module scope only, as on Grace Hopper
 FAKE_NVML_MIG               1: MIG mode is on (no utilisation) and MIG-00000000-0000-0000-0000-00000000000<index> exists
+FAKE_NVML_AFFINITY_<index>  bit mask of the CPUs next to a GPU, default 0xff; its PCI address is 00000000:<index + 1>:00.0
 FAKE_NVML_REASONS           bit mask of clock event reasons, default 0
 FAKE_NVML_PROCESSES         "pid:name:bytes,..." compute processes on every GPU
 FAKE_NVML_INIT_ERROR        nvmlInit answers with this error number (9: driver not loaded)

@@ -22,6 +22,7 @@ typedef struct { unsigned version, sensor; int temperature; } TemperatureV1;
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
 typedef struct { unsigned gpu, memory; } Utilization;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char address[32]; } Pci;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } Process;
 typedef union { double d; unsigned ui; unsigned long ul; unsigned long long ull; long long sll; int si; unsigned short us; } Value;
 typedef struct { unsigned field, scope; long long timestamp_us, latency_us; unsigned type, result; Value value; } FieldValue;
@@ -261,6 +262,23 @@ int nvmlDeviceGetCurrPcieLinkGeneration(Device *d, unsigned *out) { CHECK(d); *o
 int nvmlDeviceGetMaxPcieLinkGeneration(Device *d, unsigned *out) { CHECK(d); *out = 5; return SUCCESS; }
 int nvmlDeviceGetCurrPcieLinkWidth(Device *d, unsigned *out) { CHECK(d); *out = 8; return SUCCESS; }
 int nvmlDeviceGetMaxPcieLinkWidth(Device *d, unsigned *out) { CHECK(d); *out = 16; return SUCCESS; }
+
+int nvmlDeviceGetPciInfo_v3(Device *d, Pci *out) {
+    CHECK(d);
+    memset(out, 0, sizeof *out);
+    out->bus = (unsigned)d->index + 1;
+    snprintf(out->address, sizeof out->address, "00000000:%02X:00.0", out->bus);
+    return SUCCESS;
+}
+/* FAKE_NVML_AFFINITY_<index>: bit mask of the first 64 CPUs; default: the first eight */
+int nvmlDeviceGetCpuAffinity(Device *d, unsigned words, unsigned long *out) {
+    char name[32];
+    CHECK(d);
+    memset(out, 0, words * sizeof *out);
+    snprintf(name, sizeof name, "FAKE_NVML_AFFINITY_%d", d->index);
+    if (words) out[0] = strtoul(setting(name, "0xff"), NULL, 0);
+    return SUCCESS;
+}
 
 /* FAKE_NVML_PROCESSES="pid:name:bytes,..."; they run on every GPU. */
 static int processes(Process *out, char names[][64]) {

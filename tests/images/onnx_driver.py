@@ -124,6 +124,8 @@ def exercise(request):
     from common.model_files import ModelFiles
 
     adapter = make_adapter(request)
+    if "level" in request:
+        adapter.tune(request["level"])
     device = request["device"]
     refusal = refusal_of(adapter, request, request["precision"], device)
     if refusal:

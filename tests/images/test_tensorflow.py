@@ -103,7 +103,9 @@ def test_second_prepare_replaces_the_input_and_traces_nothing(on_cpu, variant):
     for cell in facts_of(on_cpu, variant)["cells"]:
         assert cell["swapped_rel_l2"] < FP32_TOLERANCE, cell
         before, after = cell["traces"]
-        assert before == after == (0 if variant == "keras" else 1), cell
+        assert before == after, cell
+        # keras may have chosen its own function, which is traced once, before calls of the model
+        assert before in ((0, 1) if variant == "keras" else (1,)), cell
 
 
 @pytest.mark.framework

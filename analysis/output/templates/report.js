@@ -31,6 +31,84 @@
     });
   }
 
+  // Copying a row: as Markdown, as the command that measures it again, and as its cells' recipes where there is such a task.
+  const recipe = (document.getElementById("page-script") || { dataset: {} }).dataset.recipe;
+  const menu = document.createElement("div");
+  menu.id = "copies";
+  menu.hidden = true;
+  menu.setAttribute("role", "menu");
+  document.body.append(menu);
+  const told = document.createElement("div");
+  told.className = "unseen";
+  told.setAttribute("role", "status");
+  document.body.append(told);
+  const plain = (cell) => (cell.firstChild ? cell.firstChild.textContent.trim() : "");
+  const whole = (cell) => [...cell.childNodes].filter((node) => !(node.matches && node.matches("button.copy")))
+    .map((node) => node.textContent.trim()).filter(Boolean).join(" ");
+  const markdown = (row) => {
+    const line = (texts) => `| ${texts.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`;
+    const headings = [...row.closest("table").tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+    const aligned = headings.map((_, place) => (row.cells[place].classList.contains("label") ? "---" : "---:"));
+    return [line(headings), line(aligned), line([...row.cells].map(whole))].join("\n");
+  };
+  const recipes = (row) => [...row.cells].filter((cell) => cell.title).map((cell) => `${recipe} ${cell.title}`).join("\n");
+  const put = (text) => {
+    const done = () => { told.textContent = "copied"; };
+    const byHand = () => {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      done();
+    };
+    if (navigator.clipboard && window.isSecureContext) navigator.clipboard.writeText(text).then(done, byHand); else byHand();
+  };
+  const close = (back) => {
+    if (menu.hidden) return;
+    menu.hidden = true;
+    if (back && menu.from) menu.from.focus();
+  };
+  const offer = (button, row) => {
+    const choices = [["as Markdown", () => markdown(row)]];
+    if (row.dataset.command) choices.push(["its invoke command", () => row.dataset.command]);
+    if (recipe && recipes(row)) choices.push(["its recipe", () => recipes(row)]);
+    menu.from = button;
+    menu.replaceChildren(...choices.map(([name, text]) => {
+      const choice = document.createElement("button");
+      choice.type = "button";
+      choice.setAttribute("role", "menuitem");
+      choice.textContent = `Copy ${name}`;
+      choice.addEventListener("click", () => { menu.dataset.copied = text(); put(menu.dataset.copied); close(true); });
+      return choice;
+    }));
+    menu.hidden = false;
+    const place = button.getBoundingClientRect();
+    menu.style.left = `${Math.max(4, Math.min(place.left, innerWidth - menu.offsetWidth - 4))}px`;
+    menu.style.top = `${place.bottom + menu.offsetHeight > innerHeight ? place.top - menu.offsetHeight : place.bottom}px`;
+    menu.firstChild.focus();
+  };
+  document.addEventListener("click", (event) => { if (!menu.contains(event.target) && !event.target.closest("button.copy")) close(false); });
+  addEventListener("scroll", () => close(false), { passive: true });
+  menu.addEventListener("keydown", (event) => {
+    const choices = all("button", menu);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") close(true);
+    if (!step) return;
+    event.preventDefault();
+    choices[(choices.indexOf(document.activeElement) + step + choices.length) % choices.length].focus();
+  });
+  for (const row of all(".block tbody tr")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.setAttribute("aria-label", `copy the row ${plain(row.cells[0])} ${plain(row.cells[1])}`);
+    button.setAttribute("aria-haspopup", "menu");
+    button.addEventListener("click", () => (menu.hidden || menu.from !== button ? offer(button, row) : close(true)));
+    row.cells[0].append(button);
+  }
+
   // Filtering: every word must stand somewhere in the row or in the heading of its table.
   const words = document.getElementById("filter");
   const figure = document.getElementById("figure");
@@ -80,11 +158,13 @@
   tip.setAttribute("role", "status");
   document.body.append(tip);
   let on = null;
-  const hide = () => { tip.hidden = true; if (on) on.classList.remove("on"); on = null; };
+  // in the chart of the first screen a cell has a mark in each panel
+  const twins = (mark) => (mark.dataset.i === undefined ? [mark] : all(`.at[data-i="${mark.dataset.i}"]`, mark.closest("figure")));
+  const hide = () => { tip.hidden = true; if (on) twins(on).forEach((one) => one.classList.remove("on")); on = null; };
   const show = (mark, x, y) => {
     hide();
     on = mark;
-    mark.classList.add("on");
+    twins(mark).forEach((one) => one.classList.add("on"));
     tip.textContent = mark.dataset.tip;
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
@@ -117,6 +197,14 @@
       show(marks[place], box.left + box.width / 2, box.top + box.height / 2);
     });
   }
+
+  // A link to what is folded away opens it.
+  const unfold = () => {
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (target && target.matches("details")) target.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
 
   // Zooming into a picture: its view box is what is shown of it. Ctrl and the wheel, so that the page still scrolls.
   for (const svg of all("figure.zooms > svg")) {

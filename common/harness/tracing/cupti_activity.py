@@ -92,6 +92,8 @@ class CuptiRecorder:
         self._registered = False
         self._begin: Optional[clocks.Reading] = None
         self._strange: Dict[str, int] = {}
+        #: whether calls are chosen one by one; None until a run has shown that CUPTI then tells them
+        self._choosing: Optional[bool] = None
         self.run: Callable[[], None] = lambda: None
         kinds = cupti.ActivityKind
         self._device_kinds = (kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMCPY2, kinds.MEMSET)
@@ -123,7 +125,7 @@ class CuptiRecorder:
             (kinds.RUNTIME, "activity_enable_runtime_api"),
             (kinds.DRIVER, "activity_enable_driver_api"),
         ):
-            choose = getattr(self._cupti, function, None)
+            choose = getattr(self._cupti, function, None) if self._choosing is not False else None
             chosen = 0
             for number in self._call_names[int(kind)] if choose else ():
                 with contextlib.suppress(Exception):  # a call that this driver does not have
@@ -135,10 +137,24 @@ class CuptiRecorder:
     # --- one window -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        if self._choosing is None:
+            self._choosing = self._tells_chosen_calls()
         self._rows.clear()
+        self._strange.clear()
         self._dropped()  # reading it sets it back
         self._begin = clocks.read(self._cupti.get_timestamp)
         self.enable()
+
+    def _tells_chosen_calls(self) -> bool:
+        """Tried by one inference: CUPTI 13.0 took the choice on an H200 and told not one call, only all or none of them."""
+        self._rows.clear()
+        self.enable()
+        try:
+            self.run()
+            self._cupti.activity_flush_all(1)
+        finally:
+            self.disable()
+        return not _without_calls(self._rows)
 
     def stop(self) -> Recording:
         self._cupti.activity_flush_all(1)
@@ -225,6 +241,8 @@ def _call_names(callbacks: Any) -> Dict[int, str]:
 def _lacks(rows: List[Row], strange: Dict[str, int]) -> str:
     """What a reader of the records must know: kernels of graphs that CUPTI did not tell, records that it told in riddles."""
     notes = [f"{count} records could not be read ({what})" for what, count in strange.items()]
+    if _without_calls(rows):
+        notes.append("CUPTI told no calls of the host: launches are not counted, and its waiting is taken for work")
     launched = {row.correlation for row in rows if row.kind == "graph_launch"}
     seen = {row.correlation for row in rows if row.kind in ("kernel", "memcpy", "memset")}
     lost = len(launched - seen)
@@ -234,6 +252,12 @@ def _lacks(rows: List[Row], strange: Dict[str, int]) -> str:
     if no_clock:
         notes.append(f"{no_clock} records on the GPU have no times")
     return "; ".join(notes)
+
+
+def _without_calls(rows: List[Row]) -> bool:
+    """Whether there are kernels, but nobody who launched them."""
+    kinds = {row.kind for row in rows}
+    return "kernel" in kinds and not kinds - {"kernel", "memcpy", "memset"}
 
 
 def _version() -> str:

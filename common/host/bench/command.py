@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from common.host.bench.again import Again
 from common.host.bench.execution import Outcome, run_all
 from common.host.bench.opening import opened
 from common.host.paths import IMAGES, DataFolder
@@ -21,10 +22,12 @@ def bench(
     data: DataFolder | None = None,
     images_folder: Path = IMAGES,
     told: Mapping[str, Any] = MappingProxyType({}),
+    again: Again | None = None,
 ) -> Outcome:
     """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made.
 
-    told: what run.json says beside, such as the plan that this is a run of.
+    told: what run.json says beside, such as the plan that this is a run of. again: measures cells of the newest such run again.
     """
-    with opened(options, console, data or DataFolder.default(), images_folder, told=told) as (context, runner, plan):
+    with opened(options, console, data or DataFolder.default(), images_folder, told=told, again=again) as opening:
+        context, runner, plan = opening
         return run_all(context, runner, plan, console)

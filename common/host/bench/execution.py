@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
@@ -13,12 +14,14 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.harness.idle import spell_without_context
+from common.host.bench import time_share
 from common.host.cli.progress import CellProgress
 from common.host.devices import Device
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context, Runner
 from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
+from common.host.runs import early_marks
 from common.host.runs.run import Run
 
 
@@ -43,10 +46,14 @@ def run_all(
 
     observer: gets every event of the supervisors too, in whichever thread it came.
     """
-    existing = context.run.existing_cells()
+    existing, begin = context.run.existing_cells(), time.monotonic()
     total = sum(len(job.cells) for job in plan)
     done = sum(cell.key in existing for job in plan for cell in job.cells)
-    with CellProgress(console, total, done) as progress, sigterm_as_interrupt():
+    item = context.request.item or context.model.item
+    with (
+        CellProgress(console, total, done, item, context.request.items_per_sample or 1) as progress,
+        sigterm_as_interrupt(),
+    ):
         streams = [
             DeviceStream(context, runner, device, jobs_left(plan, device, existing), progress, observer)
             for device in context.devices.values()
@@ -54,6 +61,11 @@ def run_all(
         interrupted = _run_side_by_side(streams, runner)
     failures = [stream.failure for stream in streams if stream.failure is not None]
     _close(context.run, progress, complete=not failures)
+    made = [cell.key for job in plan for cell in job.cells if cell.key not in existing]
+    window_s = time_share.windows_s(context.run.folder / "cells", made)
+    if window_s > 0:
+        text = time_share.sentence(window_s, time.monotonic() - begin, len(context.devices))
+        console.print(text, style="dim", highlight=False, soft_wrap=True)
     if failures and not interrupted:
         raise failures[0]
     return Outcome(context.run, progress.statuses, progress.errors, interrupted)
@@ -124,7 +136,13 @@ class DeviceStream:
         if event["event"] == "cooling" and event["done"]:
             waited = {name: event[name] for name in ("seconds", "temperature_c", "target_c")}
             self._context.run.description.setdefault("cooling", {})[event["cell_key"]] = waited
-        self._progress.on_event(event)
+        shown = event
+        if event["event"] == "cell_finish":
+            run = self._context.run
+            cores = (run.description.get("host") or {}).get("logical_cores")
+            marks = early_marks.of_cell(run.folder / "cells" / str(event["cell_key"]), cores)
+            shown = {**event, "marks": marks}
+        self._progress.on_event(shown)
         self._observer(event)
 
 
@@ -146,8 +164,12 @@ def _run_side_by_side(streams: Sequence[DeviceStream], runner: Runner) -> bool:
 
 
 def _close(run: Run, progress: CellProgress, complete: bool) -> None:
-    """Marks the run finished when every cell of its plan is there, else keeps what was learned of it meanwhile."""
+    """Marks the run finished when every cell of its plan is there, else keeps what was learned of it meanwhile.
+
+    Cells that were to be measured again and were not come back as they were.
+    """
     try:
+        run.put_back()
         if complete and set(run.description["plan"]) <= run.existing_cells():
             run.finish()
         else:

@@ -18,6 +18,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
+from common.host.bench.again import Again, run_to_repeat, set_marked_aside
 from common.host.bench.choose_runner import instead_of_containers, make_runner, refuse_to_change_runner
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices, taken
@@ -27,6 +28,7 @@ from common.host.frameworks.registry import forms_of, load_images
 from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
+from common.host.placement import Placement, placement_of
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
 from common.host.plan.options import Options
 from common.host.plan.plan_file import asked_of
@@ -58,11 +60,13 @@ def opened(
     search: str = "",
     part: Subset | None = None,
     told: Mapping[str, Any] = MappingProxyType({}),
+    again: Again | None = None,
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
 
     search: see common.host.plan.request.Request. part: only these cells, in a run folder of their own that continues no other.
-    told: what run.json says beside. Raises UserError before anything is made.
+    told: what run.json says beside. again: the cells of the newest run of this to measure again.
+    Raises UserError before anything is made.
     """
     images = load_images(images_folder)
     devices = choose_devices(options.device or None, options.gpu or None)
@@ -106,7 +110,7 @@ def opened(
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = open_run(data, request, options, devices, runner, model, console, part, told)
+        run, seed = open_run(data, request, options, devices, runner, model, console, part, told, again)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.copyfile(picture, run.folder / "picture.npy")
@@ -114,11 +118,23 @@ def opened(
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
+            placement=_placed(run, devices, options, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
         if part is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if part is None else part.of(plan)
+
+
+def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
+    """Where workers and sidecars of several GPUs run, which run.json tells too."""
+    placement = placement_of(devices, options.cpus)
+    if len(devices) > 1 or placement.workers:
+        run.description["placement"] = placement.describe()
+        run.save()
+    if placement.short:
+        console.print(escape(f"{placement.short}; cells are marked"), style="yellow", highlight=False)
+    return placement
 
 
 @contextmanager
@@ -151,13 +167,20 @@ def open_run(
     console: Console,
     part: Subset | None = None,
     told: Mapping[str, Any] = MappingProxyType({}),
+    again: Again | None = None,
 ) -> tuple[Run, int]:
-    """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one."""
+    """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one.
+
+    again: goes on with the newest run of the request in any case, without the cells that are to be measured again.
+    """
 
     def tell(words: str) -> None:
         console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
 
     unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
+    if again is not None:
+        unfinished = run_to_repeat(data.results, request.fingerprint())
+        set_marked_aside(unfinished, again, console)
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)
@@ -193,6 +216,8 @@ def open_run(
             "threads": request.threads,
             "runner": runner.name,
             "frontends": list(request.frontends),
+            "tunings": list(request.tunings),
+            "inputs": list(request.inputs),
             **({"versions": dict(request.versions)} if request.versions else {}),
             "host": _host_of(runner),
             "devices": [device.describe() for device in devices],

@@ -175,6 +175,8 @@ class Target:
 
 def bound_of(max_p99_ms: float, longest_s: float, quick: bool) -> Bound:
     """From what was typed. Raises UserError."""
+    if not max_p99_ms:
+        raise UserError("which bound? give --max-p99-ms, the latency in ms that 99 % of queries must keep, such as 15")
     return Bound(
         opt.positive("--max-p99-ms", max_p99_ms),
         QUICK_QUERIES if quick else QUERIES,
@@ -201,7 +203,10 @@ def peak(
             raise UserError("invoke peak measures on one device; name one with --gpu")
         (device,) = context.devices.values()
         run = context.run
-        with CellProgress(console, 0, 0) as progress, runner.sidecar(context, device) as sidecar:
+        with (
+            CellProgress(console, 0, 0, context.request.item or context.model.item) as progress,
+            runner.sidecar(context, device) as sidecar,
+        ):
             run.description.setdefault("power", {})[device.name] = asdict(sidecar.state)
             if sidecar.state.recording:
                 measure_idle_without_context(context, device, threading.Event())

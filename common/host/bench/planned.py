@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.host.bench.again import Again, NothingMarked
 from common.host.bench.choose_runner import make_runner
 from common.host.bench.command import bench
 from common.host.bench.execution import Outcome
@@ -60,10 +61,15 @@ def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile
     return plan.beside(typed)
 
 
-def run_plan(plan: PlanFile, console: Console, data: DataFolder, images_folder: Path = IMAGES) -> PlanOutcome:
-    """Measures what the newest round of the plan lacks. Raises UserError before anything is made for what no run can take."""
+def run_plan(
+    plan: PlanFile, console: Console, data: DataFolder, images_folder: Path = IMAGES, again: Again | None = None
+) -> PlanOutcome:
+    """Measures what the newest round of the plan lacks. Raises UserError before anything is made for what no run can take.
+
+    again: measures marked cells of the newest run of each sweep again instead.
+    """
     check(plan, images_folder)
-    whole, number = newest_round(plan, data)
+    whole, number = newest_round(plan, data) if again is None else ({}, 0)
     outcome = PlanOutcome([run for _, run in sorted(whole.items())])
     several = len(plan.sweeps) > 1
     if several:
@@ -81,7 +87,13 @@ def run_plan(plan: PlanFile, console: Console, data: DataFolder, images_folder: 
             "sweep": index, "of": len(plan.sweeps),
         }  # fmt: skip
         try:
-            one = bench(sweep.options, console, data, images_folder, told={FACTS: facts})
+            told = {FACTS: facts} if again is None else {}
+            one = bench(sweep.options, console, data, images_folder, told=told, again=again)
+        except NothingMarked as nothing:
+            if not several:
+                raise
+            outcome.runs.append(nothing.run)
+            continue
         except UserError as error:
             if not several:
                 raise

@@ -88,12 +88,13 @@ def takes(
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         defaults = {field.name: field.default for field in _chosen(options, only, leave_out)}
         parameters = [inspect.Parameter("context", kind)]
-        for name, default in {**defaults, **more, "debug": False}.items():
+        every = {**defaults, **more, "debug": False}
+        for name, default in every.items():
             parameters.append(inspect.Parameter(name, kind, default=default))
 
         @functools.wraps(body)
         def wrapper(context: Any, **given: Any) -> Any:
-            return body(context, given)
+            return body(context, every | given)
 
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         chosen = _chosen(options, only, leave_out)

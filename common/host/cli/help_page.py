@@ -22,7 +22,7 @@ TASKS = {
 #: what stands for the value of an option, where NUMBER or TEXT would say too little
 VALUES = {
     "framework": "NAMES", "batch-sizes": "SIZES", "precision": "NAMES", "io": "host|device", "frontend": "NAMES",
-    "model": "MODEL", "plan": "FILE", "version": "VERSIONS", "metric": "METRIC",
+    "model": "MODEL", "plan": "FILE", "again": "MARKS", "metric": "METRIC", "version": "VERSIONS",
     "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "item": "NAME",
     "image": "FILE", "device": "cpu|gpu", "gpu": "GPU", "runner": "local|docker", "python": "FILE", "scenario": "NAMES",
     "streams": "NUMBERS", "rate": "RATES", "gpu-driver": "nvidia|cdi", "cpus": "LIST", "memory": "SIZE", "shm": "SIZE",

@@ -11,7 +11,6 @@ way, a collection, would make it `fleet.sweep`.)
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.util import helpline
 
+from common.errors import unknown
 from common.host.cli.command_line import typed
 from common.host.cli.help_page import task_list, task_page
 from common.host.paths import ROOT
@@ -122,6 +122,13 @@ class FramewattProgram(Program):
         given = (argument for context in self.tasks for argument in context.args.values() if argument.got_value)
         typed.update(str(argument.name) for argument in given)
 
+    def parse_cleanup(self) -> None:
+        names = [str(name) for name in self.collection.tasks]
+        for asked in (self.args.help.value, self.args.list.value):
+            if isinstance(asked, str) and asked not in names:
+                raise Exit(f"error: {unknown('task', asked, names)}", code=2)
+        super().parse_cleanup()
+
     def print_help(self) -> None:
         self.load_collection()  # a bare --help comes before it
         self.list_tasks()
@@ -149,18 +156,22 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     lacking = re.fullmatch(r"Flag <Argument: ([\w-]+).*> needed value and was not given one!", text)
     if lacking:
         return f"--{lacking.group(1)} needs a value"
+    absent = re.fullmatch(r"'([\w ]+)' did not receive required positional arguments: (.+)", text)
+    if absent:
+        task, words = absent[1], absent[2].replace("'", "")
+        return f"invoke {task} needs its {words}; invoke --help {task} has examples"
     if "No idea what" not in text:
         return text
     word = text.split("'")[1] if "'" in text else ""
+    task = error.context.name if error.context is not None else None
+    if task and not word.startswith("-") and not any(name.startswith(f"{word} ") for name in contexts):
+        return f"invoke {task} takes no word '{word}'; its options begin with --, and invoke --help {task} tells them"
     options = [flag for flag in (error.context.flags if error.context is not None else {}) if flag.startswith("--")]
     existing = options if word.startswith("-") else sorted({str(context.name) for context in contexts.values()})
     family = [name for name in existing if name.startswith(f"{word} ")]
     if family:
         return f"{word} what? there is {', '.join(family)}"
-    near = difflib.get_close_matches(word, existing, n=1, cutoff=0.5)
-    what = "option" if word.startswith("-") else "task"
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"unknown {what} '{word}'; there is {', '.join(existing) or 'none'}.{hint}"
+    return str(unknown("option" if word.startswith("-") else "task", word, existing))
 
 
 def _as_interrupt(number: int, frame: object) -> None:

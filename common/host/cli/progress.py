@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+#: sign of the mark of a cell beside which something else was running (runs/early_marks.py)
+LOAD = "l"
 STATUS_STYLE = {
     "ok": "green",
     "unsupported": "yellow",
@@ -68,8 +70,10 @@ class Steps:
 class CellProgress:
     """The cells of a run: how many are done, what runs now in which phase, how long it may take."""
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
+    def __init__(self, console: Console, total: int, done: int, item: str = "image", per_sample: int = 1) -> None:
+        """item: what rates count, per_sample of them in a sample."""
         self._console = console
+        self._item, self._per_sample = item, per_sample
         self._lock = threading.Lock()
         self._done = done
         self._total = total
@@ -119,7 +123,7 @@ class CellProgress:
                 self._fractions.pop(key, None)
                 self._done += 1
                 self._progress.update(self._task, completed=self._done)
-                self._finished(key, str(event["status"]), str(event.get("message") or ""))
+                self._finished(key, str(event["status"]), str(event.get("message") or ""), event.get("marks") or {})
             elif kind == "refused":
                 self.warn(str(event["message"]))
             elif kind == "error":
@@ -148,15 +152,19 @@ class CellProgress:
         text = text[:1].upper() + text[1:]
         self._console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
-    def _finished(self, key: str, status: str, message: str) -> None:
+    def _finished(self, key: str, status: str, message: str, marks: Mapping[str, str]) -> None:
+        """marks: sign -> why, of those that the cell's row tells."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
         rate = self._rate.pop(key, None)
         text = f"[{self._done}/{self._total}] {short_name(key)}: {status}"
         if status == "ok" and rate:
-            text += f", {rate:,.0f} images/s"
+            text += f", {rate * self._per_sample:,.0f} {self._item}s/s"
         if message:
             text += f" ({message})"
-        self._console.print(escape(text), style=STATUS_STYLE.get(status, ""), highlight=False, soft_wrap=True)
+        if marks:
+            text += f", {', '.join(f'{sign} ({why})' for sign, why in marks.items())}"
+        style = "yellow" if status == "ok" and LOAD in marks else STATUS_STYLE.get(status, "")
+        self._console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
 
 def short_name(cell_key: str) -> str:

@@ -37,6 +37,8 @@ DEFAULTS: Mapping[str, str] = {
     "FRAMEWATT_THREADS": "",
     "FRAMEWATT_CELL_TIMEOUT": "",
     "FRAMEWATT_FRONTEND": "",
+    "FRAMEWATT_TUNING": "",
+    "FRAMEWATT_INPUT": "",
 }
 #: of the data folder, what the sweep's own services see
 HOST_FOLDERS = ("results", "models", "framework-cache", "locks", "report", "compose")

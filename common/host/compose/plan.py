@@ -24,6 +24,7 @@ from common.host.plan.request import (
     Request,
     precisions_for,
     settings_of,
+    tunings_for,
     variants_for,
     workers_of,
 )
@@ -33,7 +34,7 @@ from common.host.runners.jobs import INSIDE_RUN, inside_container, planned_job
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.model_files import ModelFiles
-from common.schema import FRONTENDS, IO_MODES
+from common.schema import FRONTENDS, INPUTS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
 
 
@@ -90,6 +91,8 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         settings=settings_of(options, device.kind),
         threads=opt.whole("FRAMEWATT_THREADS", options.threads) if options.threads else None,
         frontends=tuple(opt.choose("frontend", options.frontend, FRONTENDS)),
+        tunings=tunings_for(options, variants, default_console()),
+        inputs=tuple(opt.choose("input", options.input, INPUTS)),
     )
 
 

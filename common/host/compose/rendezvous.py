@@ -33,6 +33,8 @@ OPTIONS: Mapping[str, str] = {
     "FRAMEWATT_THREADS": "threads",
     "FRAMEWATT_CELL_TIMEOUT": "cell_timeout",
     "FRAMEWATT_FRONTEND": "frontend",
+    "FRAMEWATT_TUNING": "tuning",
+    "FRAMEWATT_INPUT": "input",
 }
 
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from common.cpu_limits import usable_cpus
 from common.errors import UserError
+from common.host.devices import usable_gpus
 from common.host.doctor import nvml as doctor_nvml
 from common.host.doctor.checks import Check, Figures, Judgement, Subject
+from common.host.placement import placement_of
 from common.sidecar.nvml import NvmlUnavailable, open_nvml
 from common.sidecar.sampler import ENERGY_READ_SHARE
 
@@ -199,7 +202,35 @@ def judge_neighbours(figures: Figures) -> Judgement:
     return Judgement("ok", f"none visible{memory}")
 
 
+def _together(subject: Subject) -> Figures:
+    gpus = usable_gpus()
+    placement = placement_of(gpus)
+    return {"gpus": len(gpus), "usable_cores": usable_cpus(), "placement": placement.describe()}
+
+
+def judge_together(figures: Figures) -> Judgement:
+    gpus, placement = figures["gpus"], figures["placement"]
+    if gpus < 2:
+        return Judgement("ok", "one GPU")
+    if placement["short"]:
+        advice = "measure fewer at a time (--gpu 0,1): cells of all at once are marked"
+        return Judgement("note", placement["short"], advice)
+    if not placement["workers"]:
+        return Judgement("ok", f"{gpus} GPUs, nothing is bound to cores")
+    shown = "; ".join(
+        f"{name} on CPUs {share['cpus']}{_NEAR[share['near']]}" for name, share in placement["workers"].items()
+    )
+    far = [name for name, share in placement["workers"].items() if share["near"] is False]
+    advice = (
+        f"{', '.join(far)}: the CPUs beside it are too few; its copies cross the link between sockets" if far else ""
+    )
+    return Judgement("note" if far else "ok", f"{shown}; sidecars on {placement['sidecars']}", advice)
+
+
+_NEAR = {True: ", beside it", False: ", partly on another node", None: ", whether beside it is not shown here"}
+
 CHECKS = (
+    Check("GPUs at once", _together, judge_together, cheap=True, gpu_only=True),
     Check("other processes", _neighbours, judge_neighbours, cheap=True, gpu_only=True),
     Check("GPU settings", _state, judge_state, cheap=True, gpu_only=True),
     Check("NVML readings", _asking(_offers), judge_offers, cheap=True, gpu_only=True),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError, unknown
-from common.schema import PRECISIONS
+from common.schema import PRECISIONS, TUNINGS
 
 PREFIX = "framewatt."
 
@@ -34,6 +34,8 @@ class Variant:
     marker: str | None = None
     #: precision -> further form of the model (common/export/forms.py) that it reads; "" for all others
     forms: Mapping[str, str] = field(default_factory=dict)
+    #: levels of tuning that its adapter has
+    tunings: tuple[str, ...] = ("tuned",)
     #: names of the framework's package, of which each flavour's requirements file asks for one
     packages: tuple[str, ...] = ()
 
@@ -121,6 +123,12 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
                 raise UserError(
                     f"{dockerfile}: variant {name} names the precision '{precision}'; there is {', '.join(PRECISIONS)}"
                 )
+        tunings = tuple(label("tuning").split()) or ("tuned",)
+        for level in tunings:
+            if level not in TUNINGS:
+                raise UserError(
+                    f"{dockerfile}: variant {name} names the level of tuning '{level}'; there is {', '.join(TUNINGS)}"
+                )
         prefix = f"{PREFIX}variant.{name}.form"
         forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
         yield Variant(
@@ -135,6 +143,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             max_compute_capability=_number(label("max-compute-capability")),
             note=label("note"),
             forms=forms,
+            tunings=tunings,
             packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
         )
 

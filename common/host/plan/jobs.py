@@ -1,8 +1,8 @@
 """The plan: which cells, in which order, in which workers.
 
 Cells run in a random order that is stored (`seed` and `plan` in run.json), so that drift of the machine does not
-favour whoever comes first. One job holds the cells of one (variant, precision, front end, replicate) on one device: a job
-is one fresh worker, so replicates are independent processes.
+favour whoever comes first. One job holds the cells of one (variant, precision, tuning, front end, replicate) on one device: a
+job is one fresh worker, so replicates are independent processes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class PlannedJob:
     frontend: str = "script"
     #: of the framework; "": the lock's
     version: str = ""
+    tuning: str = "tuned"
 
     @property
     def name(self) -> str:
-        """Unique within a run; names the job's file, log and container, whose name takes no '@' and no '+'."""
-        variant = self.variant.name + (f"-{self.version.replace('+', '_')}" if self.version else "")
-        return f"{variant}_{self.precision}_{self.frontend}_{self.device}_r{self.replicate}"
+        """Unique within a run; names the job's file, log and container."""
+        return self.cells[0].worker
 
 
 def make_plan(request: Request, seed: int) -> list[PlannedJob]:
@@ -46,11 +46,12 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     for replicate in range(request.replicates):
         # Shuffled replicate by replicate: a sweep that is cut short still has whole replicates.
         round_ = [
-            _job(request, variant, precision, frontend, replicate, device, version, order)
+            _job(request, variant, precision, tuning, frontend, replicate, device, version, order)
             for device in request.devices
             for variant in request.variants
             for version in request.versions_of(variant)
             for precision in request.precisions
+            for tuning in levels_of(request, variant)
             for frontend in request.frontends
         ]
         order.shuffle(round_)
@@ -58,11 +59,16 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
     return jobs
 
 
+def levels_of(request: Request, variant: Variant) -> tuple[str, ...]:
+    """The levels of tuning asked for that this variant has."""
+    return tuple(level for level in request.tunings if level in variant.tunings)
+
+
 def cost(request: Request) -> str:
     """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
-    versions = sum(len(request.versions_of(variant)) for variant in request.variants)
-    streams = versions * len(request.precisions) * len(request.frontends)
-    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads)
+    workers_of_each = sum(len(request.versions_of(v)) * len(levels_of(request, v)) for v in request.variants)
+    streams = workers_of_each * len(request.precisions) * len(request.frontends)
+    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
     each = request.settings.min_seconds + 2 * request.settings.idle_seconds
     workers = request.replicates
     what = (
@@ -87,6 +93,7 @@ def _job(
     request: Request,
     variant: Variant,
     precision: str,
+    tuning: str,
     frontend: str,
     replicate: int,
     device: str,
@@ -106,14 +113,22 @@ def _job(
             target_rate_per_s=load.rate,
             replicate=replicate,
             device=device,
+            tuning=tuning,
+            input=kind,
             version=version or None,
         )
         for batch_size in request.batch_sizes
         for io in request.io_modes
+        for kind in request.inputs
         for load in request.loads
     ]
     order.shuffle(cells)
-    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, version)
+    # shapes in random order, and what is measured of one together: what was compiled for it serves copies and none
+    first: dict[tuple[int, str], int] = {}
+    for place, cell in enumerate(cells):
+        first.setdefault((cell.batch_size, cell.input), place)
+    cells.sort(key=lambda cell: first[cell.batch_size, cell.input])
+    return PlannedJob(variant, precision, replicate, device, tuple(cells), frontend, version, tuning)
 
 
 def planned_keys(jobs: Sequence[PlannedJob]) -> list[str]:

@@ -33,6 +33,17 @@ class Options:
         "fp32",
         "fp32 (TF32 off), tf32, fp16, bf16, int8 or int8-dynamic, comma list, or 'all' that the variants offer; default: fp32",
     )
+    tuning: str = _option(
+        WHAT,
+        "tuned",
+        "stock (as the first tutorial), tuned (public interface alone), rewritten (framewatt changes model or kernels), comma "
+        "list, or 'all' that the variants have; default: tuned",
+    )
+    input: str = _option(
+        WHAT,
+        "float32",
+        "feed images as float32, or as uint8 that the device casts, comma list; default: float32",
+    )
     version: str = _option(
         WHAT,
         "",

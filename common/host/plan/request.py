@@ -21,7 +21,7 @@ from common.host.frameworks.versions import names_in, parse_versions
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
 from common.job import WORKERS, Settings
-from common.schema import FRONTENDS, IO_MODES, PRECISIONS
+from common.schema import FRONTENDS, INPUTS, IO_MODES, PRECISIONS, TUNINGS
 
 STUDY_BATCH_SIZES = "8,16,32,64,128,256,512"
 QUICK_BATCH_SIZES = "1,8,32"
@@ -58,6 +58,10 @@ class Request:
     frontends: tuple[str, ...] = ("script",)
     #: variant -> versions of its framework, "" for the lock's; who is not named has that alone
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: levels of tuning that were asked for; a variant takes those that it has
+    tunings: tuple[str, ...] = ("tuned",)
+    #: types in which images are fed
+    inputs: tuple[str, ...] = ("float32",)
     #: what else the cells are chosen by (`invoke peak`), in words
     search: str = ""
     #: the model as the user typed it, and what rates count; "" and 0: as the model says
@@ -174,6 +178,22 @@ def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> 
     return tuple(chosen)
 
 
+def tunings_for(options: Options, variants: Sequence[Variant], console: Console) -> tuple[str, ...]:
+    """The named levels of tuning; "all" is every one that a chosen variant has. A variant without one of them is said."""
+    able = [level for level in TUNINGS if any(level in variant.tunings for variant in variants)]
+    if options.tuning == "all":
+        return tuple(able)
+    chosen = opt.choose("tuning", options.tuning, TUNINGS)
+    for level in chosen:
+        if level not in able:
+            names = ", ".join(variant.name for variant in variants)
+            raise UserError(f"{names} cannot be measured {level}; there is {', '.join(able)}")
+        without = [variant.name for variant in variants if level not in variant.tunings]
+        if without:
+            console.print(escape(f"not measured {level}: {', '.join(without)}"), style="yellow", highlight=False)
+    return tuple(chosen)
+
+
 def request_of(
     options: Options, images: Sequence[Image], devices: Sequence[Device], console: Console, search: str = ""
 ) -> Request:
@@ -188,6 +208,7 @@ def request_of(
     batch_sizes = opt.batch_sizes(options.batch_sizes or default_batch_sizes(options.quick, loads))
     io_modes = opt.choose("io", options.io, IO_MODES)
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
+    inputs = opt.choose("input", options.input, INPUTS)
     replicates = workers_of(options)
     wanted = models.source(options.model)  # a name that does not exist is said before anything is made
     models.check(wanted, models.asked_of(options))
@@ -214,6 +235,8 @@ def request_of(
         python=options.python or None,
         loads=loads,
         frontends=tuple(frontends),
+        tunings=tunings_for(options, variants, console),
+        inputs=tuple(inputs),
         versions=parse_versions(options.version, variants, options.python),
         search=search,
         model_file=options.model,

@@ -13,6 +13,7 @@ from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin
 from common.host.models import Asked
 from common.host.paths import DataFolder
+from common.host.placement import NOWHERE, Placement
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.request import Request
 from common.host.runners.events import OnEvent, OnStep
@@ -34,6 +35,7 @@ class Context:
     #: prepared picture (.npy) inside the run's folder
     picture: Path | None
     seed: int
+    placement: Placement = NOWHERE
 
 
 class RunnerFacts(Protocol):

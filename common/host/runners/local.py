@@ -187,7 +187,8 @@ class LocalRunner:
             if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
                 return
             start = JobStart(run, planned.name, job, context.model, on_event)
-            end = self._run_supervisor([*command, str(start.path)], environment, start)
+            cpus = context.placement.worker_cpus(device.name)
+            end = self._run_supervisor([*command, str(start.path)], environment, start, cpus)
             start.end()
             if start.error:
                 on_event({"event": "error", "message": start.error})
@@ -195,13 +196,15 @@ class LocalRunner:
                 return
             write_lost_cells(run, job, context.model, end, on_event)
 
-    def _run_supervisor(self, command: list[str], environment: Mapping[str, str], start: JobStart) -> JobEnd:
+    def _run_supervisor(
+        self, command: list[str], environment: Mapping[str, str], start: JobStart, cpus: Sequence[int]
+    ) -> JobEnd:
         """Runs a supervisor to its end, however that comes about. Raises UserError when it cannot be started."""
         try:
             # Its own session: Ctrl-C reaches it through interrupt() alone. It ends when nobody reads its events any
             # more, so also when this process is killed.
             process = subprocess.Popen(
-                dying_with_parent(command, signal.SIGTERM),
+                dying_with_parent(command, signal.SIGTERM, cpus),
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -233,7 +236,8 @@ class LocalRunner:
         options = ["--edges", str(jobs_folder(run))]
         options += [] if device is next(iter(context.devices.values())) else ["--no-rapl"]
         intake = intake_for(context, device)
-        sidecar = LocalSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", options)
+        log = run / "logs" / f"sidecar-{device.name}.log"
+        sidecar = LocalSidecar(device, intake, log, options, context.placement.sidecars)
         try:
             sidecar.start()
             yield sidecar

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ ENDS_WITHIN_SECONDS = 10.0
 
 
 class LocalSidecar(Sidecar):
-    """`log` is appended to. options: further arguments of `python -m common.sidecar`."""
+    """`log` is appended to. options: further arguments of `python -m common.sidecar`. cpus: those that it may run on, () is any."""
 
-    def __init__(self, device: Device, intake: PowerIntake, log: Path, options: list[str]) -> None:
+    def __init__(
+        self, device: Device, intake: PowerIntake, log: Path, options: list[str], cpus: Sequence[int] = ()
+    ) -> None:
         super().__init__(device, intake)
         self._command = [
             sys.executable, "-m", "common.sidecar", "--out", str(intake.file), "--gpus", device.uuid or "none",
             "--until-stdin-closes", *options,
         ]  # fmt: skip
-        self._log = log
+        self._log, self._cpus = log, cpus
         self._process: subprocess.Popen[str] | None = None
         self._too_slow = False
 
@@ -41,8 +43,8 @@ class LocalSidecar(Sidecar):
         self._log.parent.mkdir(exist_ok=True)
         with self._log.open("a") as errors:
             self._process = subprocess.Popen(
-                dying_with_parent(self._command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                errors="replace", start_new_session=True,
+                dying_with_parent(self._command, cpus=self._cpus), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, text=True, errors="replace", start_new_session=True,
             )  # fmt: skip
         return self._wait_until_ready(self._process)
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from common import names, schema
@@ -95,7 +96,8 @@ def unsealed(archive: Path, cache: Path) -> Path:
 
 
 def _put_in_place(part: Path, place: Path, note: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)  # which somebody changed
+    for changed in (place, note):
+        _remove(changed)
     try:
         part.replace(place)
     except OSError:
@@ -105,6 +107,15 @@ def _put_in_place(part: Path, place: Path, note: Path) -> None:
     written = note.with_name(f".{note.name}.{os.getpid()}")
     written.write_text(_looks(place))
     written.replace(note)
+
+
+def _remove(path: Path) -> None:
+    """What somebody changed, whatever stands there now; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_as_unpacked(place: Path, note: Path) -> bool:
@@ -145,6 +156,8 @@ class _Bounded(io.RawIOBase):
         self._most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * len(content)))
         self._given = 0
         self._allowed = 0
+        #: whether there was nothing left where there should have been
+        self.cut_off = False
         self.allow(0)
 
     def allow(self, size: int) -> None:
@@ -167,6 +180,7 @@ class _Bounded(io.RawIOBase):
                 more = bytes(self._content[self._at : self._at + 2**16])
                 self._at += len(more)
                 if not more:
+                    self.cut_off = True
                     raise EOFError("it ends too early")
             else:
                 more = b""
@@ -203,7 +217,9 @@ def _unpack(archive: Path, content: bytes, name: str, folder: Path) -> None:
                 stream.allow(0)
         stream.finish()
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
-        raise UserError(f"{archive} is damaged: {str(error) or 'it ends too early'}") from error
+        if stream.cut_off:
+            raise UserError(f"{archive} is cut off: it ends before what it holds is complete; copy it again") from error
+        raise UserError(f"{archive} is damaged: {error}") from error
     except OSError as error:
         raise UserError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
 
@@ -217,6 +233,9 @@ def _check_member(archive: Path, name: str, entry: tarfile.TarInfo, seen: set[st
         wrong = "which no run has"
     elif entry.name in seen:
         wrong = "twice"
+    of_run = entry.name.partition("/")[0]
+    if wrong and not seen and entry.isreg() and of_run[:1] != "." and _belongs(entry.name, of_run):
+        raise UserError(f"{archive} holds the run {of_run[:200]}: give it its name again, {of_run[:200]}{SUFFIX}")
     if wrong:
         raise UserError(f"{archive} is not a run sealed by invoke keep: it holds {entry.name[:200]!r}, {wrong}")
     if len(seen) >= MOST_FILES:

@@ -6,10 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import UserError, unknown
+from common.errors import UserError, meant
 from common.host import regular_files
 from common.host.paths import DataFolder
 from common.host.runs.archive import SUFFIX, is_sealed, unsealed
+
+#: runs that an error lists
+MOST_NAMES = 10
 
 
 def run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
@@ -34,9 +37,10 @@ def run_or_cell(word: str, data: DataFolder) -> list[tuple[Path, str]]:
     if (place / "cell.csv").is_file():
         return [(place.resolve().parents[1], place.resolve().name)]
     head, _, key = word.rpartition("/")
-    found = _meant(head, data, []) if head and is_a_run(head, data) else []
-    if len(found) == 1 and (found[0] / "cells" / key / "cell.csv").is_file():
-        return [(found[0], key)]
+    if head and is_a_run(head, data) and not os.path.lexists(word):
+        found = _meant(head, data, [])
+        if len(found) == 1 and (found[0] / "cells" / key / "cell.csv").is_file():
+            return [(found[0], key)]
     return [(folder, "") for folder in run_folders([word], data)]
 
 
@@ -62,13 +66,18 @@ def _meant(word: str, data: DataFolder, existing: Sequence[Path]) -> list[Path]:
         elif is_sealed(place):
             return [unsealed(place, data.host_cache)]
         else:
+            if place.is_symlink() and not place.exists():
+                raise UserError(f"{place} is a link to {place.readlink()}, which does not exist")
             what = regular_files.kind_of(place) or f"a file, but none that ends in {SUFFIX}"
             reasons.append(f"{place} is {what}: a run is a folder with a run.json, or a sealed one (*{SUFFIX})")
     if reasons:
         raise UserError(reasons[0])
-    if "/" in word:
+    names = [folder.name for folder in existing]
+    if "/" in word or word.endswith(SUFFIX):
         raise UserError(f"{word} does not exist; a run is a folder with a run.json, or a sealed one (*{SUFFIX})")
-    raise unknown("run", word, [folder.name for folder in existing])
+    known = ", ".join(names[-MOST_NAMES:]) or "none"
+    earlier = f" and {len(names) - MOST_NAMES} earlier ones" if len(names) > MOST_NAMES else ""
+    raise UserError(f"there is no run or path '{word}'; runs in {data.results}: {known}{earlier}.{meant(word, names)}")
 
 
 def _in_folder(place: Path, data: DataFolder) -> list[Path]:

@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -28,6 +28,8 @@ from common.text import storable
 
 DESCRIPTION = "run.json"
 #: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
+#: cells that were measured again, as they were before: `earlier/<number>/<key>`; nothing reads them
+EARLIER = "earlier"
 WRITTEN_BY_OTHERS = ("staging", "metering")
 
 #: Of run.json; no run's is larger than some hundred kB.
@@ -83,6 +85,30 @@ class Run:
     def existing_cells(self) -> set[str]:
         """Keys of the cells that exist whole."""
         return {path.parent.name for path in (self.folder / "cells").glob("[!.]*/cell.csv")}
+
+    def set_aside(self, marks: Mapping[str, Sequence[str]]) -> None:
+        """Moves cells to `earlier/<number>/`, so that the run lacks them until they are measured again.
+
+        marks: key -> why. run.json is saved first: killed at any moment, the run is one that goes on, and no cell is lost.
+        """
+        notes = self.description.setdefault("again", [])
+        folder = f"{EARLIER}/{len(notes) + 1}"
+        notes.append({"utc": utc_now(), "folder": folder, "marks": {key: list(found) for key, found in marks.items()}})
+        self.description["finished_utc"] = None
+        for boot in self.description.get("earlier_boots") or []:  # the new measurement is of this boot
+            boot["cells"] = [key for key in boot["cells"] if key not in marks]
+        self.save()
+        (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        for key in marks:
+            (self.folder / "cells" / key).rename(self.folder / folder / key)
+
+    def put_back(self) -> None:
+        """Brings back the newest measurement of cells that were set aside and not measured again."""
+        for note in reversed(self.description.get("again") or []):
+            for key in set(note["marks"]) - self.existing_cells():
+                place = self.folder / note["folder"] / key
+                if place.is_dir():
+                    place.rename(self.folder / "cells" / key)
 
     def idle_spells(self) -> list[tuple[int, int]]:
         """(start_ns, end_ns) of the spells in which no worker was on a device, those before a reboot included."""
@@ -207,6 +233,16 @@ def _is_boot(boot: object) -> bool:
         isinstance(boot.get(what), list) and all(isinstance(name, str) for name in boot[what])
         for what in ("cells", "power")
     )
+
+
+def find_newest(results: Path, **facts: str) -> Run | None:
+    """The newest run whose run.json says these facts, at its end or not."""
+    for path in sorted(results.glob(f"*/{DESCRIPTION}"), reverse=True):
+        with suppress(UserError):
+            run = read_run(path.parent)
+            if all(run.description.get(name) == value for name, value in facts.items()):
+                return run
+    return None
 
 
 def typed_command() -> str:

@@ -332,3 +332,16 @@ def test_an_index_that_was_edited_with_its_digest_still_names_no_statement_and_n
     (folder / "index.json").write_text(json.dumps(document))
     assert figures(runs, folder)[0] == before
     assert not victim.exists()
+
+
+@pytest.mark.parametrize("name", ["index.json", "comparison.parquet", "cell_row.parquet"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_something_else_in_place_of_a_file_of_the_cache_is_not_opened(
+    run: Any, folder: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    one = run("one")
+    before = everything([one], folder)
+    (path,) = folder.rglob(name)
+    path.unlink()
+    make(path)
+    assert everything([one], folder) == before

@@ -12,6 +12,7 @@ import pytest
 from analysis.database.connection import SQL, Database
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
+from common.host.runs.archive import unsealed
 
 MS = 10**6
 SECOND = 10**9
@@ -271,3 +272,13 @@ def test_a_cpu_quota_is_a_mark(build: Any, opened: Any, usable: int, limit: floa
     run.cell("onnxrt", durations_ns=[MS] * 20)
     rows = opened(run).query("SELECT why FROM marks WHERE mark = 'quota'")
     assert [row["why"] for row in rows] == ([f"{limit:.2f} CPUs of {usable}"] if marked else [])
+
+
+@pytest.mark.parametrize("reference", ["h100", "h100-containers"])
+def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: str, tmp_path: Path) -> None:
+    """Which would be said for each cell, and keep them out of the cache."""
+    archive = min(
+        (SQL.parents[1] / "data" / "reference" / reference).glob("*.tar.xz"), key=lambda one: one.stat().st_size
+    )
+    with open_runs([unsealed(archive, tmp_path)]) as database:
+        assert database.problems == []

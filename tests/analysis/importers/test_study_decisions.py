@@ -56,6 +56,6 @@ def test_every_plot_of_the_study_comes_out_of_its_data(study: Database) -> None:
             "time-efficiency", "images-per-joule-second", "speed-up", "pareto-front", "power-against-throughput", "best-efficiency",
         ):  # fmt: skip
             assert f"{kind}-mobilenetv3l-{gpu}-host-single-stream" in names
-    for kind in ("throughput", "power-gross", "energy-per-image", "throughput-per-watt"):
+    for kind in ("throughput", "power-gross", "energy-per-image"):
         assert f"{kind}-across-gpus-mobilenetv3l-host-single-stream" in names
     assert "latency distribution: no cell has 11 samples" in gallery.undrawn

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from analysis.analyze import all_intervals, write_report
+from analysis.analyze import write_report
 from analysis.comparisons.summary import answers, uncertainty
 from analysis.output import pdf as browser
 from analysis.output import report
 from analysis.output import tooltips as hover
+from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS
 from analysis.results.selection import Selection
 from analysis.results.tables import build as build_tables
@@ -25,19 +24,6 @@ from common.stats.intervals import Interval
 from tests.analysis.conftest import RunBuilder
 
 MS = 10**6
-
-
-def _browser_page() -> Any:
-    """The helper beside this file, which pytest's importlib mode does not put on the path."""
-    spec = importlib.util.spec_from_file_location("browser_page", Path(__file__).with_name("browser_page.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["browser_page"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-ask = _browser_page().ask
 
 
 def console() -> Console:
@@ -138,7 +124,7 @@ return seen;
 """
 
 
-def test_sorting_in_a_browser(page: Path, tmp_path: Path) -> None:
+def test_sorting_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> None:
     seen = ask(page, SORT, tmp_path)
     assert seen["headings"] == ["framework", "precision", "batch 8", "batch 16", "batch 64"]
     assert seen["tab"] is True
@@ -168,7 +154,7 @@ return seen;
 """
 
 
-def test_filtering_in_a_browser(page: Path, tmp_path: Path) -> None:
+def test_filtering_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> None:
     seen = ask(page, FILTER, tmp_path)
     assert seen["total"] == f"{seen['all']} rows"
     assert seen["torch"] == ["PyTorch"]
@@ -180,7 +166,7 @@ def test_filtering_in_a_browser(page: Path, tmp_path: Path) -> None:
 
 
 HOVER = """
-const plot = document.querySelector("figure"), mark = plot.querySelector(".at"), box = mark.getBoundingClientRect();
+const plot = document.querySelector(".plots figure"), mark = plot.querySelector(".at"), box = mark.getBoundingClientRect();
 const tip = document.getElementById("tip");
 const seen = { marks: plot.querySelectorAll(".at").length, before: tip.hidden, size: box.width > 4 && box.height > 4 };
 mark.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: box.left + 2, clientY: box.top + 2 }));
@@ -193,7 +179,7 @@ return seen;
 """
 
 
-def test_hovering_in_a_browser(page: Path, tmp_path: Path) -> None:
+def test_hovering_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> None:
     seen = ask(page, HOVER, tmp_path)
     assert seen["marks"] == 9, "three frameworks at three batch sizes"
     assert seen["before"] is True and seen["gone"] is True and seen["escaped"] is True
@@ -210,7 +196,7 @@ return { narrow, page, small };
 
 
 @pytest.mark.parametrize("width", [400, 1400])
-def test_the_page_never_scrolls_sideways(page: Path, tmp_path: Path, width: int) -> None:
+def test_the_page_never_scrolls_sideways(page: Path, tmp_path: Path, width: int, ask: Any) -> None:
     seen = ask(page, WIDTH, tmp_path, width)
     assert seen["page"] <= seen["narrow"]
     assert seen["small"] == 0
@@ -314,3 +300,113 @@ def test_what_does_not_fit_is_counted(build: Any, opened: Any, monkeypatch: pyte
     assert f"{len(every) - 2} more tables do not fit" in text
     assert "1 more plots do not fit" in text
     assert "throughput (images/s), more is better" in text, "headlines come first"
+
+
+COPY = """
+const row = document.querySelector(".block tbody tr"), button = row.querySelector("button.copy");
+const menu = document.getElementById("copies"), seen = { label: button.getAttribute("aria-label"), before: menu.hidden };
+button.click();
+seen.choices = [...menu.children].map((choice) => choice.textContent);
+seen.focus = document.activeElement === menu.firstChild;
+seen.copied = [...menu.children].map((choice) => { choice.click(); const text = menu.dataset.copied; button.click(); return text; });
+if (menu.hidden) button.click();
+seen.after = menu.hidden;
+menu.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+seen.escaped = menu.hidden && document.activeElement === button;
+return seen;
+"""
+
+
+def test_copying_a_row_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> None:
+    seen = ask(page, COPY, tmp_path)
+    assert seen["label"] == "copy the row ONNX Runtime fp32"
+    assert seen["choices"] == ["Copy as Markdown", "Copy its invoke command"], "there is no task that prints recipes"
+    headings, aligned, row = seen["copied"][0].split("\n")
+    assert headings == "| framework | precision | batch 8 | batch 16 | batch 64 |"
+    assert aligned == "| --- | --- | ---: | ---: | ---: |"
+    assert row.startswith("| ONNX Runtime | fp32 | 1,33")
+    assert "copy" not in row
+    assert (
+        seen["copied"][1]
+        == "invoke bench --model ResNet50 --framework onnxrt --precision fp32 --batch-sizes 8,16,64 --device cpu"
+    )
+    assert seen["before"] and seen["focus"] and not seen["after"] and seen["escaped"]
+
+
+def test_a_recipe_of_each_cell_where_there_is_such_a_task(build: Any, tmp_path: Path, ask: Any) -> None:
+    run = fill(build())
+    made = write_report([run.folder], tmp_path / "out", console(), recipe="invoke recipe").report
+    seen = ask(made, COPY, tmp_path)
+    assert seen["choices"][2] == "Copy its recipe"
+    assert (
+        seen["copied"][2].split("\n")[0] == "invoke recipe ResNet50_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0"
+    )
+    assert len(seen["copied"][2].split("\n")) == 3
+
+
+FITS = """
+const table = document.querySelector("#tables ~ .block .scroll"), dark = getComputedStyle(document.documentElement);
+const first = document.querySelector("#tables ~ .block table");
+return {
+  table: table.scrollWidth, room: table.clientWidth, columns: first.tHead.rows[0].cells.length,
+  open: [...document.querySelectorAll("details")].filter((part) => part.open && part.id === "runs").length,
+};
+"""
+
+
+def test_the_first_table_fits_with_all_batch_sizes(build: Any, tmp_path: Path, ask: Any) -> None:
+    run = build()
+    for size in (1, 8, 16, 32, 64, 128, 256, 512):
+        for worker in range(3):
+            run.cell(
+                "kerasxla", size, durations_ns=[size * MS + worker * 1000 + i * 99 for i in range(70)], replicate=worker
+            )
+    seen = ask(write_report([run.folder], tmp_path / "out", console()).report, FITS, tmp_path, 1400)
+    assert seen["columns"] == 10
+    assert seen["table"] <= seen["room"]
+    assert seen["open"] == 0, "where it comes from is folded away"
+
+
+def test_provenance_is_said_once(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("Measured on Test CPU: run run of 2026-01-02.") == 1
+    assert ">1 run</summary>" in text
+
+
+def test_a_comparison_comes_first(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("one", device_name="Slow CPU"), 2, 3), fill(build("two", device_name="Fast CPU"), workers=3)]
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    assert (
+        text.index('id="compared"')
+        < text.index('id="explorer"')
+        < text.index('id="answers"')
+        < text.index('id="tables"')
+    )
+
+
+def test_colours_are_by_the_distance_from_the_best(build: Any, opened: Any) -> None:
+    """One framework a hundred times slower must not colour all others blue."""
+    run = build()
+    for variant, ms in (("onnxrt", 10), ("torch", 20), ("tf", 40), ("keras", 1000)):
+        run.cell(variant, 8, durations_ns=[ms * MS] * 20)
+    database = opened(run)
+    (table,) = build_tables(database, load(database, Selection()), ["throughput"])
+    ranks = {row[0]: table.entry(row, 8).rank for row in table.rows}
+    assert ranks == pytest.approx({"onnxrt": 1.0, "torch": 0.5, "tf": 0.0, "keras": 0.0}, abs=1e-9)
+
+
+def pages_of(pdf: Path) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes()))
+
+
+def test_print_is_short(build: Any, tmp_path: Path) -> None:
+    """Four groups of 12 frameworks: only the first stands open."""
+    if browser.find() is None:
+        pytest.skip("no browser on PATH: no PDF is printed")
+    run = build()
+    for kept in ("host", "device"):
+        for place, variant in enumerate(("torch", "onnxrt", "keras", "tf", "openvino", "jax", "tfxla", "kerasxla")):
+            for size in (1, 8, 64):
+                run.cell(variant, size, io=kept, durations_ns=[(place + 2) * MS + i * 997 for i in range(30)])
+    write_report([run.folder], tmp_path / "out", console(), pdf=True)
+    assert 1 < pages_of(tmp_path / "out" / "report.pdf") <= 12

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.analyze import all_intervals
 from analysis.results import energy_intervals
+from analysis.results.all_intervals import all_intervals
 from analysis.results.selection import Selection
 from analysis.results.tables import load
 

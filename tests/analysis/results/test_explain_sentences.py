@@ -79,6 +79,13 @@ def test_few_launches_are_not_blamed_on_a_missing_graph():
     assert "CUDA graph" not in text
 
 
+def test_gaps_are_told_without_a_cure_where_no_calls_of_the_host_were_recorded():
+    text = spoken(cell({LAUNCH_GAP: 0.81}, launches=None), "launch gaps")
+    assert text is not None
+    assert "stands idle while the host works; CUPTI told no calls of the host" in text
+    assert "CUDA graph" not in text
+
+
 def test_a_cpu_has_no_launch_gaps_and_no_copies_to_a_gpu():
     one = cell({LAUNCH_GAP: 0.9}, source="TensorFlow's profiler")
     assert spoken(one, "launch gaps") is None

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from analysis.results.metrics import METRICS, item_of, spoken_of
+import io
+from typing import Any
+
+from rich.console import Console
+
+from analysis.comparisons.recommend import Question, recommend
+from analysis.comparisons.runs import compare_cells
+from analysis.results.metrics import METRICS, item_of, spoken_of, worded
 
 
 def test_titles_and_units_name_the_item_within_the_block_alone() -> None:
@@ -22,3 +29,26 @@ def test_the_item_of_rows() -> None:
     assert item_of([{}, {"item": None}, {"item": "image"}]) == "image"
     assert item_of([{"item": "token"}, {"item": "token"}]) == "token"
     assert item_of([{"item": "token"}, {}]) == "item"
+
+
+def test_sentences_speak_of_the_item_too() -> None:
+    assert worded("energy cost of a million images", "token") == "energy cost of a million tokens"
+    assert worded("ms an image", "sequence") == "ms a sequence"
+    assert worded("ms an image") == "ms an image"
+    with spoken_of("window"):
+        assert worded("Most images per second") == "Most windows per second"
+
+
+def test_a_recommendation_and_a_comparison_speak_of_the_item(build: Any) -> None:
+    run = build("tokens")
+    for variant, batch_size in (("onnxrt", 8), ("torch", 4)):
+        run.cell(variant, batch_size, [10**6] * 60, item="sequence")
+    out = Console(file=io.StringIO(), width=200)
+    recommend([run.folder], Question(objective="cost", price_per_kwh=0.3), out)
+    recommend([run.folder], Question(), out)
+    compare_cells([run.folder], "framework=onnxrt, batch=8", "framework=torch, batch=4", out)
+    assert isinstance(out.file, io.StringIO)
+    text = out.file.getvalue()
+    assert "sequences/s" in text
+    assert "ms a sequence" in text
+    assert "image" not in text

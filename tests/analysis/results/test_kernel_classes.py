@@ -55,7 +55,7 @@ NAMES = {
         "HardSigmoid", "Clip", "void onnxruntime::cuda::_UnaryElementWise<float, float, OP_HardSwish>",
         "aten::hardswish_", "Relu6", "BiasAdd", "mul_1.108",
         "void op_generic_tensor_kernel<2, float, float, float, 256>", "void tensorflow::BiasNHWCKernel<float>",
-        "QuickGelu",
+        "QuickGelu", "void onnxruntime::cuda::_Clip<float>(float const*, float*, float const*, float const*, float, float)",
     ],
     "normalization": [
         "void cudnn::bn_fw_inf_1C11_kernel_NCHW<float, float, true, 1>",

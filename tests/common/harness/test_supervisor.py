@@ -222,7 +222,7 @@ def test_the_supervisor_imports_no_numpy() -> None:
         (lambda job, path: replace(job, adapter="/nowhere.py").write(path), "no adapter at /nowhere.py"),
         (
             lambda job, path: replace(job, cells=[*job.cells, replace(job.cells[0], precision="fp16")]).write(path),
-            "one variant, precision, front end, replicate and device",
+            "one variant, version, precision, tuning, front end, replicate and device",
         ),
     ],
 )

@@ -46,6 +46,7 @@ def test_all_facts(nvml_library: Path) -> None:
             {"pid": own, "name": "python3", "memory_bytes": 1048576},
             {"pid": 4000000, "name": "trainer", "memory_bytes": 7},
         ],
+        "pci_bus_id": "00000000:01:00.0", "cpu_affinity": list(range(8)),
         "missing": {},
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from common.cell import Cell
+from common.harness import choices
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 from images.tensorrt import driver as driver_version
@@ -46,8 +47,11 @@ def cell(**parts: Any) -> Cell:
 
 @pytest.fixture
 def load(make_adapter: Make, model: ModelFiles, tmp_path: Path) -> Callable[..., SimpleNamespace]:
-    def load(version: str = "10.11.0", precision: str = "fp16", scenario: str = "single-stream") -> SimpleNamespace:
+    def load(
+        version: str = "10.11.0", precision: str = "fp16", scenario: str = "single-stream", level: str = "tuned"
+    ) -> SimpleNamespace:
         state = make_adapter(version)
+        state.adapter.tune(level)
         assert state.adapter.supports(cell(precision=precision, scenario=scenario)) is None
         state.adapter.load(model, precision, "cuda:0", str(tmp_path / "cache"), None)
         return state
@@ -239,10 +243,44 @@ def test_time_on_the_device_is_in_ns(load: Make) -> None:
 
 def test_one_engine_serves_the_batch_sizes_of_the_run(load: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "1,4,8")
+    monkeypatch.setenv("FRAMEWATT_TRT_PROFILES", "range")
     state = load()
     for size in (4, 1, 8):
         state.adapter.prepare({"images": images(size)}, "device")
     assert [str(request.profile) for request in state.builds] == ["b1-8@8"]
+
+
+def test_the_faster_of_a_shared_engine_and_one_for_the_batch_size_serves(
+    load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "1,8")
+    took = iter([2.0, 1.0])
+    monkeypatch.setattr(choices, "median_seconds", lambda run: (run(), next(took))[1])
+    state = load()
+    state.adapter.prepare({"images": images(1)}, "device")
+    assert [str(request.profile) for request in state.builds] == ["b1-8@8", "b1"]
+    settings = state.adapter.settings()
+    assert (settings["profile"], settings["chosen"]) == ("b1", "b1")
+    assert settings["trial"] == "b1-8@8: 2000.000 ms; b1: 1000.000 ms"
+    again = load()
+    again.adapter.prepare({"images": images(1)}, "device")
+    assert again.builds == [], "what won is remembered, and its engine kept"
+    assert again.adapter.settings()["profile"] == "b1"
+
+
+def test_stock_has_an_engine_of_its_own_no_graph_and_pageable_inputs(
+    load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "1,4")
+    state = load(level="stock")
+    state.adapter.prepare({"images": images(4)}, "host")
+    settings = state.adapter.settings()
+    assert settings["profile"] == "b4"
+    assert settings["cuda_graph"].startswith("no")
+    assert settings["host_memory"] == "pageable in, pinned out"
+    state.adapter.run()
+    with pytest.raises(Unsupported, match="stock and tuned, not rewritten"):
+        state.adapter.tune("rewritten")
 
 
 def test_a_second_worker_reads_the_engine_that_the_first_built(load: Make) -> None:

@@ -143,7 +143,8 @@ def source_digest(image: str) -> str:
 
 def _shared_with(image: str) -> list[Path]:
     """Folders and files of other images that this one's Dockerfile copies: code that two images share lies once."""
-    text = (IMAGES / image / "Dockerfile").read_text()
+    file = IMAGES / image / "Dockerfile"
+    text = file.read_text() if file.is_file() else ""  # an image of somebody else's making
     sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     others = [word for word in sources if word.startswith("images/") and not word.startswith(f"images/{image}/")]
     return [path for word in others for path in sorted(ROOT.glob(word))]

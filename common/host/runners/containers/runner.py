@@ -22,6 +22,7 @@ from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
 from common.host.paths import DataFolder
+from common.host.placement import cpu_list
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
@@ -108,14 +109,9 @@ class DockerRunner:
                     f"{images.build_command(name, flavour, notebook)}"
                 )
         for index, pin in enumerate(pins):
+            on_step(index, len(pins), f"image of {pin.requirement}")
             try:
-                self._pinned[pin] = images.build_version(
-                    self._client,
-                    pin,
-                    flavour,
-                    notebook,
-                    lambda line, done=index, name=pin.requirement: on_step(done, len(pins), f"{name}: {line}"),  # type: ignore[misc]
-                )
+                self._pinned[pin] = images.build_version(self._client, pin, flavour, notebook, lambda line: None)
             except UserError as error:
                 self._failed[pin] = str(error)
 
@@ -306,8 +302,8 @@ class DockerRunner:
         with explained(f"the container of {planned.name} cannot be run"):
             remove_named(self._client, name)
             container = self._create(
-                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes,
-                cpuset_cpus=self._limits.worker_cpus(), **arguments,
+                self._tag(planned.variant.image, pin), name, [INSIDE_JOB], volumes=volumes, **self._cpus_of(context, device),
+                **arguments,
             )  # fmt: skip
             over_budget = threading.Event()
 
@@ -338,6 +334,14 @@ class DockerRunner:
                     self._running.pop(name, None)
                 remove_container(container)
 
+    def _cpus_of(self, context: Context, device: Device) -> dict[str, Any]:
+        """Where the worker's container runs, and which node its memory comes from."""
+        share = context.placement.workers.get(device.name)
+        if share is None:
+            return {"cpuset_cpus": self._limits.worker_cpus()}
+        node = None if share.memory_node is None else str(share.memory_node)
+        return {"cpuset_cpus": cpu_list(share.cpus), "cpuset_mems": node}
+
     # -- sidecar ---------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -361,7 +365,7 @@ class DockerRunner:
                     str(intake.folder): {"bind": INSIDE_RUN, "mode": "rw"},
                     str(jobs): {"bind": INSIDE_JOBS, "mode": "ro"},
                 },
-                cpuset_cpus=self._limits.sidecar_cpus(), **arguments,
+                cpuset_cpus=self._limits.sidecar_cpus() or cpu_list(context.placement.sidecars) or None, **arguments,
             )  # fmt: skip
 
         sidecar = ContainerSidecar(device, intake, run / "logs" / f"sidecar-{device.name}.log", create)

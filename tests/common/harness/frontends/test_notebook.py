@@ -252,7 +252,7 @@ def test_a_job_has_one_front_end(bench: Bench) -> None:
     job = bench.job()
     code, events = bench.run(replace(job, cells=[*job.cells, replace(job.cells[0], frontend="notebook")]))
     assert code == 2
-    assert "one variant, precision, front end, replicate and device" in events[0]["message"]
+    assert "one variant, version, precision, tuning, front end, replicate and device" in events[0]["message"]
 
 
 def test_the_supervisor_imports_nothing_of_jupyter() -> None:

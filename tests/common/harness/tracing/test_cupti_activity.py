@@ -136,6 +136,30 @@ def test_an_old_package_that_cannot_choose_calls_gets_them_all(monkeypatch):
     assert Kind.DRIVER not in cupti.on
 
 
+@pytest.mark.parametrize("tells", [False, True])
+def test_calls_are_chosen_only_where_an_inference_shows_that_cupti_then_tells_them(tells):
+    cupti = FakeCupti()
+    recorder = CuptiRecorder(cupti)
+    kernel = device(Kind.CONCURRENT_KERNEL, 10, 20, name="k")
+
+    def run() -> None:
+        cupti.pending = [kernel, *([call(211, 5, 1)] if tells or Kind.RUNTIME in cupti.on else [])]
+
+    recorder.run = run  # type: ignore[method-assign]
+    recorder.start()
+    assert ((Kind.RUNTIME in cupti.on), bool(cupti.apis)) == (not tells, tells)
+    run()
+    recording = recorder.stop()
+    assert (recording.message, len(recording.records)) == ("", 2)
+    assert not cupti.on and not cupti.apis
+
+
+def test_kernels_that_nobody_launched_are_told():
+    kernel = device(Kind.CONCURRENT_KERNEL, 10, 20, name="k")
+    assert "no calls of the host" in recorded(kernel).message
+    assert recorded(kernel, call(211, 5, 1)).message == ""
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from invoke.collection import Collection
 
 from common.host.cli.help_page import TASKS
 from common.host.cli.program import with_joined_names
@@ -22,10 +24,11 @@ OF_OTHER_TOOLS = {"exportTimes", "head"}
 
 @cache
 def all_tasks() -> dict[str, Any]:
-    from invoke.collection import Collection
-    from invoke.loader import FilesystemLoader
-
-    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    """Of a module of their own: whoever makes arguments of tasks takes the help texts out of them."""
+    spec = importlib.util.spec_from_file_location("tasks_with_help", ROOT / "tasks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return dict(Collection.from_module(module).tasks)
 
 
@@ -52,7 +55,20 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["bench", "--replicates", "many"], "--replicates 'many' is not a whole number"),
         (["bench", "--min-seconds", "soon"], "--min-seconds 'soon' is not a number"),
         (["bench", "--framework"], "--framework"),
-        (["analyze", "no-such-run", "nor-this"], "unknown run 'no-such-run'"),
+        (["analyze", "no-such-run", "nor-this"], "there is no run or path 'no-such-run'; runs in "),
+        (["analyze", "no-such.tar.xz"], "no-such.tar.xz does not exist; a run is a folder"),
+        (["bench", "onnxrt"], "invoke bench takes no word 'onnxrt'; its options begin with --"),
+        (["sql"], "invoke sql needs its query; invoke --help sql has examples"),
+        (["new"], "invoke new needs its framework; invoke --help new has examples"),
+        (["--help", "bensh"], "unknown task 'bensh'; there is"),
+        (["--list", "bensh"], "unknown task 'bensh'; there is"),
+        (["peak", "--framework", "onnxrt", "--device", "cpu"], "which bound? give --max-p99-ms"),
+        (["compare", "data/reference/h100", "data/reference/h200"], "hold 30 runs, and compare takes two"),
+        (
+            ["compare", "data/reference/h100", "data/reference/h200"],
+            "invoke report --compare data/reference/h100 data/",
+        ),
+        (["explain", "data/reference/h200"], "was measured without recording"),
         (["bench"], "which framework?"),
         (["sql", ""], "the query is empty"),
         (["sql", "tests"], "tests is a run or a path, not a query"),

@@ -279,3 +279,43 @@ def test_a_run_stores_the_cheap_part(tmp_path: Path) -> None:
         "clock source",
     ]
     assert json.loads(json.dumps(findings)) == findings
+
+
+@pytest.mark.parametrize(
+    ("gpus", "short", "near", "state"),
+    [
+        (1, "", True, "ok"),
+        (8, "", True, "ok"),
+        (8, "", None, "ok"),
+        (8, "", False, "note"),
+        (8, "8 GPUs at once on 9 cores", True, "note"),
+    ],
+)
+def test_gpus_at_once(gpus: int, short: str, near: bool | None, state: str) -> None:
+    shares = {f"gpu{number}": {"cpus": f"{number}", "near": near, "memory_node": 0} for number in range(gpus)}
+    placement = {"workers": shares, "sidecars": "8", "short": short or None}
+    verdict = doctor_gpu.judge_together({"gpus": gpus, "usable_cores": 9, "placement": placement})
+    assert verdict.state == state
+    if short:
+        assert verdict.shown == short and "--gpu 0,1" in verdict.advice
+    elif gpus > 1:
+        assert "gpu7 on CPUs 7" in verdict.shown and "sidecars on 8" in verdict.shown
+        assert ("another node" in verdict.shown) == (near is False)
+
+
+def test_gpus_at_once_of_the_stand_in(tmp_path: Path) -> None:
+    if build.compiler() is None:
+        pytest.skip("no C compiler for the NVML stand-in")
+    code = (
+        "from common.host.devices import list_gpus; from common.host.doctor import checks, gpu; from pathlib import Path; "
+        "from common.host.paths import DataFolder; import json, dataclasses; "
+        "subject = checks.Subject(list_gpus()[0], DataFolder(Path('.'))); "
+        "print(json.dumps(dataclasses.asdict(checks.examine(gpu.CHECKS[0], subject))))"
+    )
+    environment = {**os.environ, **build.library_path(build.build(tmp_path)), "FAKE_NVML_GPUS": "8"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    finding = json.loads(said.stdout)
+    assert finding["check"] == "GPUs at once" and finding["figures"]["gpus"] == 8
+    assert ("cores" in finding["shown"]) == bool(finding["figures"]["placement"]["short"])

@@ -1,6 +1,8 @@
 """A sweep of a toy framework as a process: `sweep.py DATA IMAGES [device [runner]]`, ending as `invoke sweep` would.
 
-With the docker runner its containers see the NVML stand-in that this process sees, in place of a GPU.
+SWEEP_GPU: as `--gpu`. SWEEP_BATCHES: as `--batch-sizes`. SWEEP_SHARES: "0 1 0": CPUs of the workers of gpu0 and gpu1, and of
+the sidecars, in place of what this machine's cores would give. With the docker runner its
+containers see the NVML stand-in that this process sees, in place of a GPU.
 
 Exit codes: 0 done, 2 one line says what a person can mend, 130 interrupted.
 """
@@ -33,11 +35,23 @@ def pretend_gpus() -> None:
     DockerRunner._device_arguments = lambda self, device: {"environment": library}  # type: ignore[method-assign]
 
 
+def share_out(cpus: str) -> None:
+    """Workers of gpu0, gpu1, ... and the sidecars get one CPU each."""
+    from common.host.bench import opening
+    from common.host.placement import Placement, Share
+
+    *workers, sidecars = map(int, cpus.split())
+    shares = {f"gpu{number}": Share((cpu,), True, 0) for number, cpu in enumerate(workers)}
+    opening.placement_of = lambda devices, cpus="": Placement(shares, (sidecars,))  # type: ignore[assignment]
+
+
 def main(data: str, images: str, device: str = "gpu", runner: str = "local") -> int:
     options = Options(
-        device=device, model="MobileNetV3S", weights="seeded", batch_sizes="1,2,3,4", replicates=2, runner=runner,
-        threads=1, settings=SETTINGS,
+        device=device, gpu=os.environ.get("SWEEP_GPU", ""), model="MobileNetV3S", weights="seeded", replicates=2,
+        batch_sizes=os.environ.get("SWEEP_BATCHES", "1,2,3,4"), runner=runner, threads=1, settings=SETTINGS,
     )  # fmt: skip
+    if "SWEEP_SHARES" in os.environ:
+        share_out(os.environ["SWEEP_SHARES"])
     if runner == "local":
         options = replace(options, python=sys.executable)
     else:

@@ -124,3 +124,29 @@ def test_versions_are_measured_in_turns_and_stand_in_the_keys() -> None:
     assert "M_a_fp32_b0001_host_single-stream_script_cpu_r0" in keys
     assert len(set(keys)) == len(keys)
     assert cost(request).startswith("60 cells in 10 workers, 3 times")
+
+
+def test_levels_are_workers_of_their_own_and_a_variant_takes_those_that_it_has() -> None:
+    some, other = (replace(REQUEST.variants[0], name=name) for name in ("some", "other"))
+    some = replace(some, tunings=("stock", "tuned", "rewritten"))
+    jobs = make_plan(replace(REQUEST, variants=(some, other), tunings=("stock", "tuned")), seed=1)
+    assert {(job.variant.name, job.tuning) for job in jobs} == {
+        ("some", "stock"),
+        ("some", "tuned"),
+        ("other", "tuned"),
+    }
+    assert all({cell.tuning for cell in job.cells} == {job.tuning} for job in jobs)
+    assert len({job.name for job in jobs}) == len(jobs)
+    workers = {cell.worker for job in jobs for cell in job.cells}
+    assert workers == {job.name for job in jobs}, "by which the host knows the logs of a job"
+
+
+def test_cells_of_one_shape_follow_each_other() -> None:
+    request = replace(REQUEST, batch_sizes=(1, 2, 4, 8), io_modes=("host", "device"), inputs=("float32", "uint8"))
+    orders = set()
+    for seed in range(8):
+        for job in make_plan(request, seed):
+            shapes = [(cell.batch_size, cell.input) for cell in job.cells]
+            assert sum(one != following for one, following in pairwise(shapes)) == 7, shapes
+            orders.add(tuple(shapes))
+    assert len(orders) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ def put_a_link(folder: Path) -> None:
     path.symlink_to(folder / "elsewhere")
 
 
+def note_of(folder: Path) -> Path:
+    return folder.parent.with_name(folder.parent.name + ".note")
+
+
+def in_its_place(path: Path, make: Any) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -85,8 +98,26 @@ def put_a_link(folder: Path) -> None:
         lambda folder: (folder / "cells" / "b").mkdir(),
         lambda folder: folder.parent.with_name(folder.parent.name + ".note").unlink(),
         lambda folder: folder.parent.with_name(folder.parent.name + ".note").write_text("x"),
+        lambda folder: in_its_place(note_of(folder), Path.mkdir),
+        lambda folder: in_its_place(note_of(folder), lambda path: path.symlink_to("/dev/zero")),
+        lambda folder: in_its_place(note_of(folder), os.mkfifo),
+        lambda folder: in_its_place(folder.parent, lambda path: path.symlink_to(path.parent)),
+        lambda folder: in_its_place(folder.parent, Path.touch),
     ],
-    ids=["edited", "linked", "removed", "added", "folder", "note gone", "note edited"],
+    ids=[
+        "edited",
+        "linked",
+        "removed",
+        "added",
+        "folder",
+        "note gone",
+        "note edited",
+        "note a folder",
+        "note a link",
+        "note a FIFO",
+        "all a link",
+        "all a file",
+    ],
 )
 def test_what_was_changed_since_is_unpacked_anew(tmp_path: Path, change: Any) -> None:
     run = make_run(tmp_path / "r1")
@@ -102,7 +133,7 @@ def test_an_archive_of_another_name_is_another_run(tmp_path: Path) -> None:
     unsealed(sealed, tmp_path / "cache")
     other = tmp_path / "r2.tar.xz"
     other.write_bytes(sealed.read_bytes())
-    with pytest.raises(UserError, match="is not a run sealed by"):
+    with pytest.raises(UserError, match=r"holds the run r1: give it its name again, r1.tar.xz"):
         unsealed(other, tmp_path / "cache")
 
 
@@ -179,18 +210,18 @@ def test_a_member_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
-def test_a_file_that_is_cut_off_is_called_damaged(tmp_path: Path, kept: float) -> None:
+def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, kept: float) -> None:
     sealed = seal(make_run(tmp_path / "r1"))
     raw = sealed.read_bytes()
     sealed.write_bytes(raw[: int(len(raw) * kept)])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"r1.tar.xz is cut off: it ends before"):
         unsealed(sealed, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["../r1/run.json", "r1/../../run.json", "/etc/run.json", "other/run.json"])
 def test_nothing_is_written_outside_of_the_run(tmp_path: Path, name: str) -> None:
     bad = archive(tmp_path / "r1.tar.xz", **{name: "{}"})
-    with pytest.raises(UserError, match="not a run sealed by invoke keep"):
+    with pytest.raises(UserError, match=r"not a run sealed by invoke keep|holds the run other"):
         unsealed(bad, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
 
@@ -209,6 +240,6 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     whole = sealed.read_bytes()
     for broken in (whole[: len(whole) // 2], b"not xz at all", b"", whole[:60] + b"\0" * 40 + whole[100:]):
         sealed.write_bytes(broken)
-        with pytest.raises(UserError, match=r"is damaged|holds no run"):
+        with pytest.raises(UserError, match=r"is damaged|is cut off|holds no run"):
             unsealed(sealed, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []

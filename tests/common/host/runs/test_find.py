@@ -58,18 +58,22 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     os.mkfifo(tmp_path / "fifo.tar.xz")
+    (tmp_path / "dangling").symlink_to("nowhere")
     sealed = seal(make_run(tmp_path / "s1"))
     sealed.write_bytes(sealed.read_bytes()[:-20])
     for word, said in {
         "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
         "notes.txt": "is a file, but none that ends in",
-        "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is damaged", "gone": "gone does not exist",
+        "dangling": "is a link to nowhere, which does not exist",
+        "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is cut off", "gone": "gone does not exist",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=said) as caught:
             run_folders([str(tmp_path / word)], data)
         assert "unknown run" not in str(caught.value)
-    with pytest.raises(UserError, match=r"unknown run 'r2'; there is r1\. Did you mean r1"):
+    with pytest.raises(UserError, match=r"there is no run or path 'r2'; runs in .*: r1\."):
         run_folders(["r2"], data)
+    with pytest.raises(UserError, match=r"runs in .*: r1\. Did you mean r1\?"):
+        run_folders(["r1x"], data)
 
 
 def test_old_caches_of_the_host_are_removed_where_containers_could_write(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What the page of `invoke report` needs to answer as `invoke recommend` does: figures, orders and words, ready made.
+
+All that is left to the page is to drop the cells that miss a limit and to take the first of those that are left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.comparisons import recommend as r
+from analysis.comparisons.recommend import Candidate, Quantity, Question
+from analysis.results.sample_intervals import Intervals
+from common.job import WORKERS
+
+OBJECTIVES = ("throughput", "joules", "latency")
+#: What a limit can be set on -> the option of `invoke recommend` that does so.
+LIMITS = {"latency": "--max-latency-ms", "power": "--max-power-w", "precision": "--min-precision"}
+#: Positions of a limit within one decade, and most positions in all.
+_WITHIN = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+MOST_STEPS = 60
+
+
+def build(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
+    """JSON of one group of rows (see `recommend.groups`).
+
+    cells: name, way (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
+    `Quantity.reached` tells them, marks. order: objective -> places of cells, the best first. steps: what a limit can be.
+    """
+    question = Question()
+    candidates = [r.candidate(row, question, intervals) for row in rows]
+    quantities = {one.name: one for one in (*r.told_of(candidates, question), r.PRECISION)}
+    ways = list(dict.fromkeys(one.way for one in candidates))
+    known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
+    place = {id(one): number for number, one in enumerate(candidates)}
+    return {
+        "cells": [_cell(one, quantities, ways.index(one.way), meanings) for one in candidates],
+        "order": {
+            name: [place[id(one)] for one in r.ranked(found, quantities[name])]
+            for name, found in known.items()
+            if found
+        },
+        "quantities": {
+            name: {"title": one.title, "behind": one.behind, "better": one.better, "option": LIMITS.get(name, "")}
+            for name, one in quantities.items()
+        },
+        "steps": {name: found for name in LIMITS if (found := _steps(candidates, quantities[name]))},
+        "front": r.on_front(candidates, question),
+        "phrases": r.PHRASES,
+        "workers": WORKERS,
+        "rivals": r.MOST_INTERVALS,
+        "names": r.MOST_NAMES,
+    }
+
+
+def _cell(one: Candidate, quantities: Mapping[str, Quantity], way: int, meanings: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "way": way,
+        "precision": one.precision,
+        "figures": {
+            name: [figure.value, figure.low, figure.high, figure.over_workers, figure.text(quantities[name].unit)]
+            for name, figure in one.figures.items()
+        },
+        "reached": {name: quantities[name].reached(one.figures[name].value) for name in LIMITS if name in one.figures},
+        "marks": r.marks_of(one, meanings),
+    }
+
+
+def _steps(candidates: Sequence[Candidate], quantity: Quantity) -> list[tuple[float, str]]:
+    """(bound, as it is said) from what only the best cell meets, or none, to what all meet; [] where nothing is to choose."""
+    values = sorted({one.figures[quantity.name].value for one in candidates if quantity.name in one.figures})
+    if len(values) < 2:
+        return []
+    if quantity.name == "precision":
+        return [(value, quantity.bound(value)) for value in reversed(values)]
+    found = spread(values[0], values[-1])
+    return [(value, quantity.bound(value)) for value in found]
+
+
+def spread(low: float, high: float) -> list[float]:
+    """Round numbers from below `low` to `high` or more, about evenly by ratio, MOST_STEPS at most."""
+    if not (0 < low < high < math.inf):
+        return []
+    decades = range(math.floor(math.log10(low)) - 1, math.floor(math.log10(high)) + 2)
+    fine = high / low < 30
+    within = (
+        tuple(1 + place / 20 for place in range(180)) if high / low < 3 else tuple(n / 10 for n in range(10, 100, 5))
+    )
+    every = [float(f"{one * 10.0**decade:.6g}") for decade in decades for one in (within if fine else _WITHIN)]
+    first = max((n for n, value in enumerate(every) if value <= low), default=0)
+    last = next((n for n, value in enumerate(every) if value >= high), len(every) - 1)
+    chosen = every[max(first - 1, 0) : last + 1]
+    return chosen[:: math.ceil(len(chosen) / MOST_STEPS)]

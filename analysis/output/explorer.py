@@ -1,0 +1,309 @@
+"""The chart on the first screen of the report: throughput against latency and against energy, every cell with its intervals.
+
+It is drawn here, whole; the page's script only moves limits, dims what misses them and rings what wins. Without the script, and
+in print, it shows the answer without limits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from analysis import style
+from analysis.comparisons import decision_table
+from analysis.comparisons import recommend as r
+from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.plots.axes import engineering
+from analysis.results.sample_intervals import Intervals
+from common.text import visible
+
+WIDTH, HEIGHT = 520, 400
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
+#: Groups and cells beyond these have tables, but no chart: the page stays small.
+MOST_GROUPS = 16
+MOST_CELLS = 400
+#: An interval that reaches farther than this factor is drawn to there.
+FARTHEST = 3.0
+
+#: Matplotlib's markers as SVG paths of about unit radius.
+_SHAPES = {
+    "o": "M1,0A1,1 0 1 1 -1,0A1,1 0 1 1 1,0Z",
+    "s": "M-.85,-.85H.85V.85H-.85Z",
+    "^": "M0,-1.05L1,.8H-1Z",
+    "v": "M0,1.05L1,-.8H-1Z",
+    "<": "M-1.05,0L.8,-1V1Z",
+    ">": "M1.05,0L-.8,-1V1Z",
+    "D": "M0,-1.15L1.15,0L0,1.15L-1.15,0Z",
+    "d": "M0,-1.2L.75,0L0,1.2L-.75,0Z",
+    "P": "M-.4,-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z",
+    "X": "M-.5,-1.05L0,-.55L.5,-1.05L1.05,-.5L.55,0L1.05,.5L.5,1.05L0,.55L-.5,1.05L-1.05,.5L-.55,0L-1.05,-.5Z",
+    "p": "M0,-1.1L1.05,-.34L.65,.89H-.65L-1.05,-.34Z",
+    "*": "M0,-1.3L.32,-.44L1.24,-.4L.52,.17L.76,1.05L0,.55L-.76,1.05L-.52,.17L-1.24,-.4L-.32,-.44Z",
+}
+_OTHER_SHAPE = "M.55,-.95L1.1,0L.55,.95H-.55L-1.1,0L-.55,-.95Z"
+#: Which half of a marker a fill style leaves open: (x1, y1, x2, y2) of a gradient from the filled half to the open one.
+_HALVES = {"left": (0, 0, 1, 0), "right": (1, 0, 0, 0), "top": (0, 0, 0, 1), "bottom": (0, 1, 0, 0)}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Logarithmic: figures from low to high onto `length` units from `start`; from above where `falls`."""
+
+    low: float
+    high: float
+    start: float
+    length: float
+    falls: bool = False
+
+    def __call__(self, value: float) -> float:
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.start + self.length * (1 - share if self.falls else share)
+
+    @property
+    def ticks(self) -> list[float]:
+        decades = math.log10(self.high / self.low)
+        within = (1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.2 else (1,)
+        if decades < 0.7:
+            within = (1, 1.5, 2, 3, 4, 5, 6, 7, 8)  # type: ignore[assignment]
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        every = [one * 10.0**decade for decade in range(first, last + 1) for one in within]
+        return [value for value in every if self.low <= value <= self.high]
+
+
+def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One for each device, model, io and scenario with two cells or more, the largest of each device first.
+
+    heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON), command
+    (that asks the same).
+    """
+    question = Question()
+    found: list[dict[str, Any]] = []
+    ok = [row for row in rows if row["status"] == "ok"]
+    for key, members in _in_order(r.groups(ok)):
+        if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
+            continue
+        decision, lines = r.answer(members, question, intervals, meanings)
+        if decision.winner is None:
+            continue
+        candidates = [r.candidate(row, question, intervals) for row in members]
+        table = decision_table.build(members, intervals, meanings)
+        found.append(
+            {
+                "heading": r.heading(key),
+                "device": key[0],
+                "candidates": candidates,
+                "command": _command(members[0]),
+                "lines": lines,
+                "panels": _panels(candidates, question, decision.winner, f"x{len(found)}"),
+                "legend": list(_legend(candidates, f"x{len(found)}")),
+                # a page must not be left by what stands in a name
+                "data": json.dumps(table, separators=(",", ":")).replace("<", "\\u003c"),
+                "steps": table["steps"],
+                "objectives": [name for name in decision_table.OBJECTIVES if name in table["order"]],
+            }
+        )
+    return found
+
+
+def _in_order(found: Mapping[r.Group, list[r.Row]]) -> list[tuple[r.Group, list[r.Row]]]:
+    """What most ask for first: copies included, one inference at a time, most cells; devices in the order of the rows."""
+    devices = list(dict.fromkeys(key[0] for key in found))
+
+    def place(item: tuple[r.Group, list[r.Row]]) -> tuple[Any, ...]:
+        key, rows = item
+        return rows[0]["scenario"] != "single-stream", rows[0]["io"] != "host", devices.index(key[0]), -len(rows)
+
+    return sorted(found.items(), key=place)
+
+
+def _command(row: r.Row) -> str:
+    """`invoke recommend` for the group of this row; the runs follow."""
+    gpu = f"'{row['device_name']}'" if row["device"] != "cpu" else "cpu"
+    where = ",".join(f"{name}={row[name]}" for name in ("model", "io", "scenario"))
+    return f"invoke recommend RUN... --gpu {gpu} --where {where}"
+
+
+def _panels(
+    candidates: Sequence[Candidate], question: Question, winner: Candidate, prefix: str
+) -> list[dict[str, str]]:
+    """One panel for each of latency and energy that is known, with throughput upwards."""
+    quantities, front = r.front(candidates, question)
+    known = [c for c in candidates if c.figures.get("throughput", Figure(0)).value > 0]
+    up = _scale([c.figures["throughput"] for c in known], TOP, HEIGHT - TOP - BOTTOM, falls=True)
+    found = []
+    for quantity in quantities:
+        shown = [c for c in known if quantity.name in c.figures and c.figures[quantity.name].value > 0]
+        if quantity.name == "throughput" or not shown:
+            continue
+        across = _scale([c.figures[quantity.name] for c in shown], LEFT, WIDTH - LEFT - RIGHT)
+        title = f"{r.THROUGHPUT.title} against {quantity.title}"
+        parts = [
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label={quoteattr(visible(title))} data-x="{quantity.name}" '
+            f'data-across="{across.low:.6g} {across.high:.6g} {across.start} {across.length}" '
+            f'data-up="{up.low:.6g} {up.high:.6g} {up.start} {up.length}">',
+            *_gradients(candidates, prefix + quantity.name),
+            *_axes(across, up, quantity),
+            '<path class="bound" d=""/>',
+        ]
+        order = sorted(shown, key=lambda c: (c is winner, c in front))
+        parts += [
+            _point(one, quantity, across, up, prefix + quantity.name, candidates.index(one), one in front)
+            for one in order
+        ]
+        x, y = (
+            across(winner.figures[quantity.name].value) if winner in shown else -99,
+            up(winner.figures["throughput"].value),
+        )
+        parts.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="11"/>')
+        found.append({"svg": "".join([*parts, "</svg>"]), "title": title})
+    return found
+
+
+def _scale(figures: Sequence[Figure], start: float, length: float, falls: bool = False) -> Scale:
+    low, high = min(figure.value for figure in figures), max(figure.value for figure in figures)
+    room = max((high / low) ** 0.06, 1.12)
+    return Scale(low / room, high * room, start, length, falls)
+
+
+def _axes(across: Scale, up: Scale, quantity: Quantity) -> Iterator[str]:
+    foot, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    for value in up.ticks:
+        y = up(value)
+        yield f'<path class="grid" d="M{LEFT},{y:.1f}H{right}"/>{_text(LEFT - 6, y + 4, engineering(value), "end")}'
+    for value in across.ticks:
+        x = across(value)
+        yield f'<path class="grid" d="M{x:.1f},{TOP}V{foot}"/>{_text(x, foot + 17, engineering(value))}'
+    yield f'<path class="axis" d="M{LEFT},{TOP}V{foot}H{right}"/>'
+    yield _text((LEFT + right) / 2, HEIGHT - 6, f"{quantity.title} ({quantity.unit})")
+    yield f'<g transform="rotate(-90)">{_text(-(TOP + foot) / 2, 13, f"{r.THROUGHPUT.title} ({r.THROUGHPUT.unit})")}</g>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(visible(text))}</text>'
+
+
+def _gradients(candidates: Sequence[Candidate], prefix: str) -> Iterator[str]:
+    """Of the colours whose markers are half filled."""
+    seen = set()
+    for one in candidates:
+        fill, color = style.fill(one.way[1]), style.look(one.variant).color
+        if fill in _HALVES and (color, fill) not in seen:
+            seen.add((color, fill))
+            x1, y1, x2, y2 = _HALVES[fill]
+            yield (
+                f'<linearGradient id="{_id(prefix, color, fill)}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}">'
+                f'<stop offset=".5" stop-color="{color}"/><stop offset=".5" stop-color="#fff"/></linearGradient>'
+            )
+
+
+def _id(prefix: str, color: str, fill: str) -> str:
+    return f"{prefix}-{color.lstrip('#')}{fill}"
+
+
+def _mark(one: Candidate, prefix: str, x: float, y: float, size: float) -> str:
+    look, fill = style.look(one.variant), style.fill(one.way[1])
+    filled = {"full": look.color, "none": "#fff"}.get(fill, f"url(#{_id(prefix, look.color, fill)})")
+    return (
+        f'<path class="mark" d="{_SHAPES.get(look.marker, _OTHER_SHAPE)}" transform="translate({x:.1f},{y:.1f}) scale({size})" '
+        f'fill="{filled}" stroke="{look.color}" stroke-width="{1.4 / size:.2f}"/>'
+    )
+
+
+def _point(
+    one: Candidate, quantity: Quantity, across: Scale, up: Scale, prefix: str, place: int, on_front: bool
+) -> str:
+    """A cell with both its intervals; what it says on pointing at it is in its title."""
+    figure, rate = one.figures[quantity.name], one.figures["throughput"]
+    x, y = across(figure.value), up(rate.value)
+    color = style.look(one.variant).color
+    bars = ""
+    if figure.low is not None and figure.high is not None:
+        low, high = (across(_within(end, figure.value, across)) for end in (figure.low, figure.high))
+        bars += f"M{low:.1f},{y:.1f}H{high:.1f}"
+    if rate.low is not None and rate.high is not None:
+        low, high = (up(_within(end, rate.value, up)) for end in (rate.low, rate.high))
+        bars += f"M{x:.1f},{low:.1f}V{high:.1f}"
+    spread = f'<path class="bar" d="{bars}" stroke="{color}"/>' if bars else ""
+    return (
+        f'<g class="at cell{" front" if on_front else ""}" data-i="{place}"><title>{escape(visible(_told(one)))}</title>{spread}'
+        f'{_mark(one, prefix, x, y, 5.4 if on_front else 4.4)}<circle class="aim" cx="{x:.1f}" cy="{y:.1f}" r="9"/></g>'
+    )
+
+
+def _within(end: float, value: float, scale: Scale) -> float:
+    """An end that is drawn: not beyond the panel, nor so far that it would only be a line."""
+    return min(max(end, value / FARTHEST, scale.low), value * FARTHEST, scale.high)
+
+
+def _told(one: Candidate) -> str:
+    latency = "latency" in one.figures and f"latency {one.figures['latency'].text('ms')}"
+    told = [
+        one.name,
+        f"{r.THROUGHPUT.title} {one.figures['throughput'].text(r.THROUGHPUT.unit)}",
+        latency,
+        "joules" in one.figures and f"{r.JOULES.title} {one.figures['joules'].text(r.JOULES.unit)}",
+        "power" in one.figures and f"{r.POWER.title} {one.figures['power'].text(r.POWER.unit)}",
+        f"cell {one.row['cell_keys'][0]}",
+    ]
+    return "\n".join(line for line in told if line)
+
+
+def _legend(candidates: Sequence[Candidate], prefix: str) -> Iterator[tuple[str, str]]:
+    """(marker, name) of each framework and precision, by the order of the names."""
+    first = {one.way: one for one in candidates}
+    for way in sorted(first, key=lambda way: (style.look(way[0]).title, way[1])):
+        ids = f"{prefix}l{len(way[1])}{way[0]}".replace(" ", "")
+        marks = "".join([*_gradients([first[way]], ids), _mark(first[way], ids, 8, 8, 5)])
+        yield (
+            f'<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{marks}</svg>',
+            f"{style.look(way[0]).title} {way[1]}",
+        )
+
+
+def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """found: of `groups`. What is best on each device, in one sentence, and
+    of every device but the first how it stands to that one."""
+    sentences: list[str] = []
+    leaders: list[tuple[str, Candidate, list[Candidate]]] = []
+    for group in found:
+        device = group["device"]
+        if device in [name for name, _, _ in leaders]:
+            continue
+        candidates = group["candidates"]
+        best = {name: r.decide(candidates, quantity, ()).winner for name, quantity in (
+            ("throughput", r.THROUGHPUT), ("joules", r.JOULES), ("latency", r.latency(50, [c.row for c in candidates])),
+        )}  # fmt: skip
+        fastest = best["throughput"]
+        if fastest is None:
+            continue
+        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, r.THROUGHPUT)}"
+        for name, words, unit in (
+            ("joules", "the least energy per image", "mJ"),
+            ("latency", "the shortest latency", "ms"),
+        ):
+            one = best[name]
+            if one is not None:
+                who = "also" if one is fastest else f"{one.name} has"
+                text += f"; {who} {words}, {one.figures[name].text(unit)}"
+        text += "".join(f"; {_against(fastest, candidates, *leader)}" for leader in leaders[:1])
+        sentences.append(f"{text}.")
+        leaders.append((device, fastest, candidates))
+    return sentences
+
+
+def _figure(one: Candidate, quantity: Quantity) -> str:
+    return one.figures[quantity.name].text(quantity.unit)
+
+
+def _against(
+    own: Candidate, mine: Sequence[Candidate], device: str, other: Candidate, theirs: Sequence[Candidate]
+) -> str:
+    """How the devices stand: by the first one's fastest cell where both ran it, else by the fastest of each."""
+    same = next((one for one in mine if one.name == other.name), None)
+    one, what = (own, "its fastest cell is") if same is None else (same, f"{other.name} is")
+    a, b = one.figures["throughput"], other.figures["throughput"]
+    return f"{what} {a.value / b.value:.2f} times as fast as on the {device}{'' if r.apart(a, b) else ' (UNCLEAR)'}"

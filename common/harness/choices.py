@@ -1,0 +1,159 @@
+"""The fastest of several ways to run one shape: tried on the device, and remembered.
+
+For adapters whose level of tuning leaves a choice (common/schema.py, TUNINGS). The ways of the level below are among the
+candidates, so that no level is slower than the one below it. What won is kept in the cache folder: the next worker builds
+that way alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence
+
+from common.harness.adapter import DeviceOutOfMemory
+
+#: a way is timed for so long, and with at least so many runs
+SECONDS, RUNS = 0.3, 5
+#: of an error's text, in the row's settings
+_REASON_LENGTH = 160
+
+
+class Inference(Protocol):
+    """A shape that has been built."""
+
+    def run(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Way(NamedTuple):
+    """name: of the way, unique among the candidates, for the row's settings. build: makes the inference, warm."""
+
+    name: str
+    build: Callable[[], Any]
+
+
+class Chosen(NamedTuple):
+    """tried: way -> milliseconds of an inference, or why it does not work here; empty where there was one way alone."""
+
+    name: str
+    inference: Any
+    tried: Dict[str, str]
+
+    def settings(self) -> Dict[str, str]:
+        """For the row: what was chosen among which."""
+        if not self.tried:
+            return {}
+        return {"chosen": self.name, "trial": "; ".join(f"{name}: {result}" for name, result in self.tried.items())}
+
+
+def fastest(
+    ways: Sequence[Way],
+    memory: Optional[Memory] = None,
+    key: str = "",
+    seconds_per_run: Optional[Callable[[Callable[[], None]], float]] = None,
+) -> Chosen:
+    """Builds the ways one after the other and keeps the fastest; all others are closed. Raises the last failure where none works.
+
+    memory, key: what won for this key before is built alone, if it is among the ways and still works.
+    seconds_per_run: for tests; by default the median of a third of a second of runs.
+    """
+    if not ways:
+        raise ValueError("there is no way to choose from")
+    measure = seconds_per_run or median_seconds
+    if len(ways) == 1:
+        return Chosen(ways[0].name, ways[0].build(), {})
+    known = memory.get(key) if memory is not None else None
+    for way in ways:
+        if known is not None and way.name == known.name:
+            try:
+                return Chosen(way.name, way.build(), known.tried)
+            except Exception:
+                break  # another driver, less memory: tried anew
+    best: Optional[Chosen] = None
+    best_seconds = 0.0
+    failure: Optional[Exception] = None
+    tried: Dict[str, str] = {}
+    for way in ways:
+        inference: Any = None
+        try:
+            inference = way.build()
+            seconds = measure(inference.run)
+        except Exception as raised:
+            failure = raised
+            tried[way.name] = _first_line(raised)
+            if inference is not None:
+                inference.close()
+            continue
+        tried[way.name] = f"{1000 * seconds:.3f} ms"
+        if best is not None and seconds >= best_seconds:
+            inference.close()
+            continue
+        if best is not None:
+            best.inference.close()
+        best, best_seconds = Chosen(way.name, inference, tried), seconds
+    if best is None:
+        assert failure is not None
+        raise failure
+    if memory is not None and not isinstance(failure, (MemoryError, DeviceOutOfMemory)):
+        memory.put(key, best.name, tried)
+    return best
+
+
+def median_seconds(run: Callable[[], None]) -> float:
+    """Median time of a run; a few runs, or a third of a second of them."""
+    taken: List[float] = []
+    begin = time.perf_counter()
+    while len(taken) < RUNS or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[len(taken) // 2]
+
+
+class Kept(NamedTuple):
+    """What the cache folder knows of an earlier trial."""
+
+    name: str
+    tried: Dict[str, str]
+
+
+class Memory:
+    """What won for a key, in one small JSON file; one that cannot be read or written is no reason to stop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self) -> Dict[str, Any]:
+        try:
+            values = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def get(self, key: str) -> Optional[Kept]:
+        value = self._read().get(key)
+        if not isinstance(value, dict) or not isinstance(value.get("chosen"), str):
+            return None
+        tried = value.get("tried")
+        if not isinstance(tried, dict) or not all(isinstance(one, str) for one in tried.values()):
+            return None
+        return Kept(value["chosen"], tried)
+
+    def put(self, key: str, name: str, tried: Dict[str, str]) -> None:
+        values = self._read()
+        values[key] = {"chosen": name, "tried": tried}
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+            temporary.replace(self._path)  # two workers may write at once: the last one's stays, whole
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_REASON_LENGTH]

@@ -1,0 +1,244 @@
+"""The first screen of the report: its sliders answer what `invoke recommend` answers, in the same words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis.analyze import write_report
+from analysis.comparisons import decision_table, recommend
+from analysis.comparisons.recommend import Question
+from analysis.database.open_runs import open_runs
+from analysis.output import explorer
+from analysis.results import tables
+from analysis.results.all_intervals import all_intervals
+from analysis.results.selection import Selection
+from tests.analysis.conftest import RunBuilder
+
+MS = 10**6
+SECOND = 10**9
+#: (variant, precision, workers, speed): near enough to each other that some are unclear, and one of a single worker
+WAYS = (
+    ("tensorrt", "fp16", 3, 1.0),
+    ("torch", "fp16", 3, 1.01),
+    ("torch", "tf32", 1, 1.5),
+    ("onnxrt", "fp32", 3, 2.0),
+    ("tf", "int8", 2, 0.7),
+    ("keras", "amp", 1, 1.2),
+)
+
+
+def fill(run: RunBuilder) -> RunBuilder:
+    """Six ways at four batch sizes, copies included; the board draws more for larger batches and lower precision."""
+    readings: list[dict[str, Any]] = []
+    for place, (variant, precision, workers, speed) in enumerate(WAYS):
+        for size, worker in itertools.product((1, 8, 32, 128), range(workers)):
+            run.now_ns += SECOND
+            begin = run.now_ns
+            ms = speed * (1 + 0.2 * size) * (1 + 0.004 * worker)
+            durations = [int(ms * MS) + (i * 7919 % 97) * 2000 for i in range(max(24, int(800 / ms)))]
+            run.cell(variant, size, durations_ns=durations, precision=precision, replicate=worker, idle_ns=SECOND // 10)
+            watts = 100 + 40 * place + size
+            readings += [
+                {
+                    "t_ns": t,
+                    "domain": "gpu",
+                    "device": 0,
+                    "uuid": "GPU-1",
+                    "power_source": "instant",
+                    "power_mw": watts * 1000,
+                }
+                for t in range(begin - SECOND // 5, run.now_ns + SECOND // 5, SECOND // 20)
+            ]
+    run.power(readings)
+    return run
+
+
+@pytest.fixture(scope="module")
+def metered(tmp_path_factory: pytest.TempPathFactory) -> RunBuilder:
+    folder = tmp_path_factory.mktemp("explorer") / "results" / "run"
+    run = RunBuilder(folder, device="gpu0", device_name="GPU Z", uuid="GPU-1").run_json()
+    return fill(run)
+
+
+@pytest.fixture(scope="module")
+def page(metered: RunBuilder) -> Path:
+    return write_report([metered.folder], metered.folder.parent.parent / "out", Console(quiet=True)).report
+
+
+def table_of(page: Path) -> Any:
+    match = re.search(r'<script type="application/json">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert match
+    return json.loads(match[1])
+
+
+def asked(run: Path, question: Question) -> list[str]:
+    """What `invoke recommend` prints of its one group, the answer first: it prints that last."""
+    console = Console(width=2000, no_color=True)
+    with console.capture() as captured:
+        recommend.recommend([run], question, console)
+    device, _, *lines = [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+    assert device == "GPU Z"
+    if not lines[-1].startswith("Run: "):
+        return lines
+    best = next(place for place, line in enumerate(lines) if line.startswith("Best: "))
+    return lines[best:-1] + lines[:best]
+
+
+@pytest.fixture(scope="module")
+def answered(metered: RunBuilder) -> Any:
+    """As `asked`, from one reading of the run; that it is the same is tried where both are asked."""
+    with open_runs([metered.folder]) as database:
+        rows = tables.load(database, Selection())
+        intervals = all_intervals(database, rows)
+        meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
+    ((_, members),) = recommend.groups(rows).items()
+    return lambda question: [line.rstrip() for line in recommend.answer(members, question, intervals, meanings)[1]]
+
+
+MOVE = """
+const seen = [], names = ["latency", "power", "precision"];
+const control = (name) => document.querySelector(`[data-control="${name}"]`);
+const grid = %s;
+for (const [objective, ...places] of grid) {
+  control("objective").value = objective;
+  control("objective").dispatchEvent(new Event("change"));
+  places.forEach((place, i) => {
+    control(names[i]).value = place;
+    control(names[i]).dispatchEvent(new Event("input"));
+  });
+  seen.push({
+    lines: [...document.querySelectorAll(".group:not([hidden]) .said p")].map((line) => line.textContent),
+    told: names.map((name) => control(name).getAttribute("aria-valuetext")),
+    pale: document.querySelectorAll(".panels svg:first-of-type .cell.out").length,
+    command: document.querySelector(".again").textContent,
+    bounds: [...document.querySelectorAll(".bound")].map((line) => line.getAttribute("d") !== ""),
+  });
+}
+return seen;
+"""
+
+
+def test_sliders_say_what_recommend_says(
+    metered: RunBuilder, answered: Any, page: Path, tmp_path: Path, ask: Any
+) -> None:
+    """A grid of limits, from those that nobody meets to none."""
+    table = table_of(page)
+    steps = table["steps"]
+    some = {
+        name: sorted({0, 1, len(steps[name]) // 3, len(steps[name]) // 2, len(steps[name])})
+        for name in decision_table.LIMITS
+    }
+    grid = [
+        [objective, *places]
+        for objective in decision_table.OBJECTIVES
+        for places in itertools.product(some["latency"], some["power"], some["precision"])
+    ]
+    assert len(grid) > 200
+    seen = ask(page, MOVE % json.dumps(grid), tmp_path)
+    assert len(seen) == len(grid)
+    kinds: set[str] = set()
+    commands: set[str] = set()
+    for (objective, *places), found in zip(grid, seen, strict=True):
+        chosen = [
+            steps[name][place] if place < len(steps[name]) else (None, None)
+            for name, place in zip(decision_table.LIMITS, places, strict=True)
+        ]
+        question = Question(
+            objective=objective, max_latency_ms=chosen[0][0], max_power_w=chosen[1][0], min_precision=chosen[2][1]
+        )
+        lines = answered(question)
+        assert [line.rstrip() for line in found["lines"]] == lines, (objective, chosen)
+        if (command := found["command"]) not in commands and len(commands) < 6:
+            commands.add(command)
+            assert asked(metered.folder, question) == lines
+        kinds |= {line.split(":")[0].split(" ")[0] for line in lines}
+        assert found["bounds"] == [chosen[0][0] is not None, chosen[1][0] is not None] or chosen[1][0] is not None
+        for bound, told in zip(chosen, found["told"], strict=True):
+            assert told == "any" if bound[1] is None else bound[1] in told
+    assert {"Best", "Runner-up", "UNCLEAR", "No", "Nearest", "What", "Below", "Above", "On"} <= kinds, (
+        "the grid tries every sentence"
+    )
+
+
+def test_the_recommendation_moves(page: Path, tmp_path: Path, ask: Any) -> None:
+    steps = table_of(page)["steps"]
+    most = [len(steps[name]) for name in decision_table.LIMITS]
+    grid = [["throughput", *most], ["throughput", 8, *most[1:]], ["throughput", *most[:2], 0], ["joules", *most]]
+    free, quick, fine, thrifty = ask(page, MOVE % json.dumps(grid), tmp_path)
+    assert free["lines"][0].startswith("Best: TensorFlow int8 at batch 128")
+    assert len({found["lines"][0] for found in (free, quick, fine, thrifty)}) == 4
+    assert free["pale"] == 0 < quick["pale"] < 24 and fine["pale"] > 0
+    assert "ONNX Runtime fp32" in fine["lines"][0]
+    assert quick["command"].endswith(f" --max-latency-ms {steps['latency'][8][1]}")
+    assert thrifty["command"].endswith(" --objective joules")
+
+
+def test_the_page_without_its_script_says_the_same(metered: RunBuilder, page: Path) -> None:
+    text = page.read_text()
+    said = re.search(r'<div class="said"[^>]*>(.*?)</div>', text, re.DOTALL)
+    assert said
+    lines = [re.sub("<[^>]+>", "", line) for line in re.findall(r"<p>(.*?)</p>", said[1])]
+    assert [line.strip() for line in lines] == [line.strip() for line in asked(metered.folder, Question())]
+    assert '<div class="controls" hidden>' in text, "what needs the script is not shown without it"
+
+
+KEYBOARD = """
+const group = document.querySelector(".group:not([hidden])"), chart = group.querySelector("figure");
+const tip = document.getElementById("tip");
+chart.focus();
+chart.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", cancelable: true }));
+const sliders = [...document.querySelectorAll(".controls input")];
+return {
+  tip: tip.textContent, twins: chart.querySelectorAll(".cell.on").length,
+  named: sliders.every((one) => one.closest("label").textContent.trim()),
+  tab: sliders.every((one) => one.tabIndex === 0), live: group.querySelector(".said").getAttribute("aria-live"),
+  titles: [...chart.querySelectorAll("svg[role=img]")].map((one) => one.getAttribute("aria-label")),
+  bars: chart.querySelectorAll(".bar").length, cells: chart.querySelectorAll(".cell").length,
+};
+"""
+
+
+def test_keyboard_and_screen_reader(page: Path, tmp_path: Path, ask: Any) -> None:
+    seen = ask(page, KEYBOARD, tmp_path)
+    assert "throughput" in seen["tip"] and "cell ResNet50_" in seen["tip"]
+    assert seen["twins"] == 2, "the same cell in both panels"
+    assert seen["named"] and seen["tab"] and seen["live"] == "polite"
+    assert seen["titles"] == ["throughput against median latency of a batch", "throughput against energy per image"]
+    assert seen["cells"] == 48
+    assert seen["bars"] >= 40, "intervals are drawn"
+
+
+def test_a_sentence_for_each_device(build: Any, opened: Any) -> None:
+    runs = [build(name, device_name=f"CPU {name}") for name in ("slow", "quick")]
+    for run, factor in zip(runs, (2, 1), strict=True):
+        for worker in range(3):
+            for variant, ms in (("torch", 10), ("onnxrt", 30)):
+                run.cell(variant, 8, durations_ns=[factor * ms * MS + i * 1000 for i in range(80)], replicate=worker)
+    database = opened(*runs)
+    rows = tables.load(database, Selection())
+    intervals = all_intervals(database, rows)
+    found = explorer.device_sentences(explorer.groups(rows, intervals, {}))
+    assert [sentence.split(",")[0] for sentence in found] == ["On the CPU quick", "On the CPU slow"]
+    assert "PyTorch fp32 at batch 8 has the highest throughput, 79" in found[0]
+    assert "; also the shortest latency, 10.04 ms" in found[0]
+    assert found[1].endswith("; PyTorch fp32 at batch 8 is 0.50 times as fast as on the CPU quick.")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 112.0), (100, 120), (155.2, 608.0), (0.0012, 0.0013), (1, 1.0001)])
+def test_steps_of_a_slider_span_the_figures(low: float, high: float) -> None:
+    found = decision_table.spread(low, high)
+    assert found == sorted(set(found))
+    assert found[0] < low
+    assert found[-1] >= high or len(found) == decision_table.MOST_STEPS
+    assert len(found) <= decision_table.MOST_STEPS
+
+
+def test_steps_of_figures_that_cannot_be_spread() -> None:
+    assert decision_table.spread(0, 10) == decision_table.spread(5, 5) == []

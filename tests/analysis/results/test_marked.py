@@ -1,0 +1,36 @@
+"""Marks that are told while a run goes on are those of the tables; and what `--again` asks the tables for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.results.marked import marks_of
+from common.host.bench.again import DISTURBED
+from common.host.runs import early_marks
+from tests.analysis.conftest import CORES
+
+
+def test_marks_told_at_once_are_those_of_the_tables(build: Any) -> None:
+    run = build("a")
+    stops = ("converged", "noisy", "budget", "unsteady")
+    loads = (None, 0.5, float(CORES), CORES + 0.1)
+    for number, stop in enumerate(stops):
+        for place, load in enumerate(loads):
+            run.cell(
+                "onnxrt", 2 ** (4 * number + place), [1_000_000] * 50, stop_reason=stop,
+                load_average_start=load, load_average_end=0.1,
+            )  # fmt: skip
+    signs, marks = marks_of(run.folder)
+    told = {"n", "b", "d", "l"}
+    for folder in (run.folder / "cells").iterdir():
+        from_tables = {signs[mark] for mark in marks.get(folder.name, [])} & told
+        assert set(early_marks.of_cell(folder, CORES)) == from_tables, folder.name
+    assert early_marks.of_cell(run.folder, CORES) == {}
+
+
+def test_failed_cells_have_no_mark_to_lose_and_every_disturbance_is_a_mark(build: Any) -> None:
+    run = build("a")
+    run.cell("onnxrt", 8, status="crashed", load_average_end=CORES + 1)
+    signs, marks = marks_of(run.folder)
+    assert marks == {}
+    assert set(DISTURBED) <= set(signs)

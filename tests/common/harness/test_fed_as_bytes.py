@@ -1,0 +1,49 @@
+"""Images fed as bytes: rounded where the model takes numbers from 0 to 255, refused where it takes anything else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.cell import Cell
+from common.harness.adapter import Unsupported
+from common.harness.reference import as_fed
+
+
+def model(layout: str = "NHWC") -> Any:
+    return SimpleNamespace(
+        name="toy", layout=layout, inputs=[SimpleNamespace(name="images"), SimpleNamespace(name="n")]
+    )
+
+
+def batch(*values: float) -> dict[str, np.ndarray]:
+    return {"images": np.array(values, np.float32), "n": np.array([3], np.int64)}
+
+
+def test_images_are_rounded_and_nothing_else_changes() -> None:
+    fed = as_fed(batch(0, 0.6, 254.5, 255), "uint8", model())
+    assert fed["images"].dtype == np.uint8
+    assert fed["images"].tolist() == [0, 1, 254, 255]
+    assert fed["n"].tolist() == [3]
+    given = batch(0.5)
+    assert as_fed(given, "float32", model()) is given
+
+
+@pytest.mark.parametrize(
+    ("values", "layout", "words"),
+    [((-1.0, 1.0), "NHWC", "normalised"), ((0.0, 256.0), "NHWC", "normalised"), ((0.0,), "", "no images")],
+)
+def test_what_is_no_picture_of_bytes_is_refused(values: tuple[float, ...], layout: str, words: str) -> None:
+    with pytest.raises(Unsupported, match=words):
+        as_fed(batch(*values), "uint8", model(layout))
+
+
+def test_keys_of_the_usual_level_and_type_are_what_they_were() -> None:
+    usual = Cell("m", "torch", "fp16", 8)
+    assert usual.key == "m_torch_fp16_b0008_host_single-stream_script_cpu_r0"
+    other = Cell("m", "torch", "fp16", 8, tuning="stock", input="uint8")
+    assert other.key == "m_torch_fp16-stock_b0008_host-uint8_single-stream_script_cpu_r0"
+    assert Cell.from_dict(other.to_dict()) == other
