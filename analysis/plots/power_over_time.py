@@ -19,6 +19,7 @@ MOST_NAMES = 40
 COLOURS = {
     "import": "#30436b", "load": "#5f86b8", "compile": "#e0a458", "parity": "#b9b9b9", "first": "#f3e2c3",
     "idle_before": "#d0d0d0", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#e6e6e6",
+    "convert": "#8fb0a9", "trace": "#4a4a4a",
 }  # fmt: skip
 
 _READINGS = """

@@ -37,7 +37,7 @@ def test_onnx_runtime_in_both_front_ends(tmp_path: Path, tiny_onnx: Path) -> Non
     before = (environments.folder_of("onnxrt", "cpu") / environments.STAMP).stat().st_mtime_ns
     options = Options(
         framework="onnxrt", device="cpu", runner="local", model=str(tiny_onnx), batch_sizes="1,8",
-        frontend="script,notebook", settings=SETTINGS, seed=3, replicates=1,
+        frontend="script,notebook", settings=SETTINGS, seed=3, replicates=1, tuning="stock",  # no trial by times
     )  # fmt: skip
     outcome = bench(options, Console(file=io.StringIO()), DataFolder(tmp_path / "data"))
     assert (outcome.statuses, outcome.errors) == ({"ok": 4}, [])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from analysis import style
-from analysis.plots import power_throughput, roofline
+from analysis.plots import power_over_time, power_throughput, roofline
 from analysis.plots.axes import engineering
 from analysis.plots.roofline import Limits
 from analysis.results.latency import response_ms
+from common.schema import PHASE_NAMES
 
 
 def test_a_line_with_its_r2() -> None:
@@ -120,3 +121,7 @@ def test_a_row_is_named_by_what_is_not_usual_about_it() -> None:
     row = {"variant": "torch", "precision": "fp16"}
     assert style.kind(row) == style.kind({**row, "tuning": "tuned", "version": None}) == "fp16"
     assert style.kind({**row, "tuning": "stock", "version": "2.11.0"}) == "fp16 stock 2.11.0"
+
+
+def test_every_phase_of_a_cell_has_a_colour() -> None:
+    assert set(power_over_time.COLOURS) == set(PHASE_NAMES)
