@@ -256,7 +256,7 @@ def edit_figures(folder: Path, keep_size: bool) -> None:
 
     for path in folder.glob("*/comparison.parquet"):
         size = path.stat().st_size
-        duckdb.sql(
+        duckdb.connect().sql(
             f"COPY (SELECT * REPLACE (images_per_s * 2 AS images_per_s) FROM '{path}') TO '{path}.new' (FORMAT parquet)"
         )
         Path(f"{path}.new").replace(path)
