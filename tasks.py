@@ -437,7 +437,7 @@ def plan(_context: Context, given: dict[str, Any]) -> None:
         "pivot": "column whose values become the columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before a name for descending order; default: throughput",
         "tables": "metrics whose tables are printed, comma list such as latency,p99, or 'all'; default: what fits one screen",
-        "baseline": "framework that the speed-up plot compares with; default: the slowest",
+        "baseline": "framework that the speed-up plot compares with; default: stock levels where measured, else the median one",
         "peak-tflops": "peak of the device at the precision of the cells, in TFLOP/s, for the roofline; default: unknown",
         "gflop-per-image": "operations per image, in GFLOP, a multiply-add counted as two; default: unknown",
         "copy-gb-s": "bandwidth of copies to the device, in GB/s; default: as in run.json, else that of its PCIe link",

@@ -7,6 +7,7 @@ that way alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -121,11 +122,26 @@ class Kept(NamedTuple):
     tried: Dict[str, str]
 
 
-class Memory:
-    """What won for a key, in one small JSON file; one that cannot be read or written is no reason to stop."""
+class KeptFile:
+    """What won, key by key, in one small JSON file; one that cannot be read or written is no reason to stop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def get(self, key: str) -> Dict[str, Any]:
+        """Empty where nothing is known of the key."""
+        value = self._read().get(key)
+        return value if isinstance(value, dict) else {}
+
+    def put(self, key: str, value: Dict[str, Any]) -> None:
+        values = {**self._read(), key: value}
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+            temporary.replace(self._path)  # two workers may write at once: the last one's stays, whole
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
     def _read(self) -> Dict[str, Any]:
         try:
@@ -134,25 +150,22 @@ class Memory:
             return {}
         return values if isinstance(values, dict) else {}
 
+
+class Memory:
+    """Which way won for a key."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = KeptFile(path)
+
     def get(self, key: str) -> Optional[Kept]:
-        value = self._read().get(key)
-        if not isinstance(value, dict) or not isinstance(value.get("chosen"), str):
+        value = self._file.get(key)
+        chosen, tried = value.get("chosen"), value.get("tried")
+        if not isinstance(chosen, str) or not isinstance(tried, dict):
             return None
-        tried = value.get("tried")
-        if not isinstance(tried, dict) or not all(isinstance(one, str) for one in tried.values()):
-            return None
-        return Kept(value["chosen"], tried)
+        return Kept(chosen, tried) if all(isinstance(one, str) for one in tried.values()) else None
 
     def put(self, key: str, name: str, tried: Dict[str, str]) -> None:
-        values = self._read()
-        values[key] = {"chosen": name, "tried": tried}
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-            temporary.replace(self._path)  # two workers may write at once: the last one's stays, whole
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        self._file.put(key, {"chosen": name, "tried": tried})
 
 
 def _first_line(error: BaseException) -> str:

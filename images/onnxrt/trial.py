@@ -9,7 +9,6 @@ network gave outputs that were off by 31 %; so outputs are compared with the CPU
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 import numpy as np
 
 from common.harness.adapter import Arrays, batch_size_of
+from common.harness.choices import KeptFile
 from common.harness.parity import differing
 from common.model_files import ModelFiles
 from images.onnxrt import sessions
-from images.onnxrt.model_cache import write_whole
 
 #: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
@@ -192,32 +191,19 @@ class Kept(NamedTuple):
 
 
 class ChoiceCache:
-    """What won for a key, in one small JSON file; a file that cannot be read is no reason to stop.
-
-    Entries from before outputs were compared lack the mark `checked` and do not count.
-    """
+    """What won for a key. Entries from before outputs were compared lack the mark `checked` and do not count."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def _read(self) -> Dict[str, Any]:
-        try:
-            values = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return values if isinstance(values, dict) else {}
+        self._file = KeptFile(path)
 
     def get(self, key: str) -> Optional[Kept]:
-        value = self._read().get(key)
-        if not isinstance(value, dict) or not isinstance(value.get("tried"), dict) or value.get("checked") is not True:
+        value = self._file.get(key)
+        choice, tried = value.get("choice"), value.get("tried")
+        if value.get("checked") is not True or not isinstance(choice, dict) or not isinstance(tried, dict):
             return None
-        choice = value.get("choice")
-        if not isinstance(choice, dict) or set(choice) != set(Choice._fields):
+        if set(choice) != set(Choice._fields):
             return None
-        return Kept(Choice(**{name: bool(flag) for name, flag in choice.items()}), value["tried"])
+        return Kept(Choice(**{name: bool(flag) for name, flag in choice.items()}), tried)
 
     def put(self, key: str, kept: Kept) -> None:
-        values = self._read()
-        values[key] = {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+        self._file.put(key, {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True})
