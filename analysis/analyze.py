@@ -34,6 +34,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
+from common.host.whole_files import write_text
 
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
@@ -107,7 +108,8 @@ def analyze(
                 gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
                 drawings, plot_paths = _write_plots(gallery, out / "plots")
                 page = out / "report.html"
-                page.write_text(
+                write_text(
+                    page,
                     report.render(
                         database,
                         rows,
@@ -120,7 +122,6 @@ def analyze(
                         undrawn=gallery.undrawn,
                         recipe=recipe,
                     ),
-                    encoding="utf-8",
                 )
             except OSError as error:
                 raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
@@ -187,7 +188,8 @@ def write_report(
                 every = tables.build(database, rows, list(METRICS))
                 options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
                 command = _again("report", runs, *options)
-                page.write_text(
+                write_text(
+                    page,
                     report.render(
                         database,
                         rows,
@@ -201,7 +203,6 @@ def write_report(
                         gallery.undrawn,
                         recipe,
                     ),
-                    encoding="utf-8",
                 )
             except OSError as error:
                 raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
@@ -246,7 +247,7 @@ def _write_tables(
     if "md" in formats:
         paths.append(out / "comparison.md")
         problems = [str(problem) for problem in database.problems]
-        paths[-1].write_text(render_files.markdown(every, problems, compared), encoding="utf-8")
+        write_text(paths[-1], render_files.markdown(every, problems, compared))
     if "csv" in formats:
         paths.append(out / "comparison.csv")
         render_files.write_csv(paths[-1], rows)

@@ -23,6 +23,7 @@ from analysis.plots.roofline import copy_speed
 from analysis.results import explained
 from analysis.results.explained import Explained
 from common.errors import UserError
+from common.host.whole_files import write_text
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _write(
     intro: Sequence[str],
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "explain.md").write_text(shown.markdown(sections, missing, grids, intro), encoding="utf-8")
+    write_text(out / "explain.md", shown.markdown(sections, missing, grids, intro))
     shown.write_excel(out / "explain.xlsx", sections, missing, grids)
     pictures = list(drawings(database, sections, out / "plots"))
     section = shown.section_for_report(sections, missing, pictures, grids)
-    (out / "explain.html").write_text(report.render_explained(section, intro), encoding="utf-8")
+    write_text(out / "explain.html", report.render_explained(section, intro))

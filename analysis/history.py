@@ -23,6 +23,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from analysis.results.tables import describe
 from common.errors import UserError
+from common.host.whole_files import whole, write_text
 from common.stats.comparison import STYLES, Verdict
 from common.text import markdown, shortened, spreadsheet
 
@@ -123,8 +124,8 @@ def _show(key: Sequence[Any], points: Sequence[Point], one: Metric, intervals: I
 
 def _write(found: History, one: Metric, intervals: Intervals, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "history.md").write_text("\n".join(_markdown(found, one, intervals)), encoding="utf-8")
-    with (out / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    write_text(out / "history.md", "\n".join(_markdown(found, one, intervals)))
+    with whole(out / "history.csv") as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for points in found.series.values():

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from analysis import style
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
+from common.host.whole_files import whole, write_text
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
@@ -132,8 +133,8 @@ def write(compared: Compared, folder: Path) -> list[Path]:
     """compare.md and compare.csv, one row per cell with every figure in full. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "compare.md", folder / "compare.csv"]
-    paths[0].write_text(markdown(compared), encoding="utf-8")
-    with paths[1].open("w", newline="", encoding="utf-8") as file:
+    write_text(paths[0], markdown(compared))
+    with whole(paths[1]) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.database.connection import Database
+from common.host.whole_files import write_text
 
 _HOST = ("launch", "graph_launch", "copy_call", "sync")
 
@@ -19,7 +20,7 @@ _HOST = ("launch", "graph_launch", "copy_call", "sync")
 def write(database: Database, keys: Sequence[tuple[str, str]], path: Path) -> int:
     """Writes the cells' records; returns how many. Times count from the first inference of each cell. Raises OSError."""
     events = [event for number, key in enumerate(keys) for event in _events(database, number, key)]
-    path.write_text(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"displayTimeUnit": "ns", "traceEvents": events}) + "\n")
     return sum(event["ph"] == "X" for event in events)
 
 

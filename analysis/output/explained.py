@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import xlsxwriter
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from analysis import style
 from analysis.comparisons.explained import Difference
+from analysis.output.workbook import workbook
 from analysis.results import explained
 from analysis.results.explain_sentences import ms, name_of, percent, sentences
 from analysis.results.explained import LAUNCH_GAP, MOST_KERNELS, MOST_UNCLASSIFIED, WAIT_GAP, Explained, short_name
@@ -280,7 +280,7 @@ def _markdown_grid(grid: Grid, level: str) -> Iterator[str]:
 
 def write_excel(path: Path, found: Sequence[Section], missing: Sequence[str], more: Sequence[Grid] = ()) -> None:
     """A sheet of sentences, then a sheet for each table. Text from the data is written as text, never as a formula."""
-    with xlsxwriter.Workbook(path, {"strings_to_formulas": False, "strings_to_urls": False}) as book:
+    with workbook(path) as book:
         bold = book.add_format({"bold": True})
         sheet = book.add_worksheet("sentences")
         line = 0

@@ -16,6 +16,7 @@ from analysis import style
 from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds, Pair
 from analysis.results.metrics import shown
 from analysis.results.selection import DIMENSIONS
+from common.host.whole_files import whole
 from common.stats import comparison as compare
 from common.text import spreadsheet
 
@@ -100,7 +101,7 @@ def markdown(found: FrontEnds, escape: Any) -> list[str]:
 
 def write_csv(path: Path, found: FrontEnds) -> None:
     """One row per pair; empty means unknown."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: spreadsheet(value) for name, value in values(pair).items()} for pair in found.pairs)

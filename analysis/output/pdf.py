@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.whole_files import whole
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 TIMEOUT_S = 120
@@ -54,4 +55,5 @@ def print_to_pdf(page: Path, pdf: Path) -> None:
         if not unfinished.is_file() or not unfinished.stat().st_size:
             said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
             raise UserError(f"{Path(browser).name} printed nothing: {said.strip()[:200]}")
-        shutil.move(unfinished, pdf)
+        with whole(pdf) as part:
+            shutil.copyfile(unfinished, part)

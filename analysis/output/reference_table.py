@@ -17,6 +17,7 @@ from analysis.results.tables import Table
 from common.errors import UserError
 from common.host.paths import DataFolder
 from common.host.runs.find import run_folders
+from common.host.whole_files import write_text
 from common.text import markdown
 
 PAGE = "README.md"
@@ -54,7 +55,7 @@ def updated(text: str, rendered: str) -> str:
 def main(words: Sequence[str]) -> None:
     for word in words:
         page = Path(word) / PAGE
-        page.write_text(updated(page.read_text(), render(Path(word), DataFolder.default())))
+        write_text(page, updated(page.read_text(), render(Path(word), DataFolder.default())))
         print(f"wrote {page}")
 
 

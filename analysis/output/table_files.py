@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import xlsxwriter
-
 from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output.colour_scale import BEST, MIDDLE, WORST
+from analysis.output.workbook import workbook
 from analysis.results.metrics import HEADLINES, METRICS
 from analysis.results.selection import DIMENSIONS
 from analysis.results.tables import Table, describe
+from common.host.whole_files import whole
 from common.text import markdown as _escape
-from common.text import shortened, spreadsheet, visible
+from common.text import spreadsheet, visible
 
 Row = Mapping[str, Any]
 
@@ -66,7 +65,7 @@ def markdown_grid(table: Table) -> list[str]:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """One row per configuration with every figure in full; units stand in the names, empty means unknown."""
     metrics = [metric.column for metric in METRICS.values()]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*FACTS, *metrics])
         for row in rows:
@@ -101,15 +100,6 @@ def _with_sheets(tables: Sequence[Table]) -> list[Table]:
     return [tables[place] for place in sorted(ranked[:MOST_SHEETS])]
 
 
-#: Excel's own limit of a cell.
-MOST_CELL_TEXT = 32_767
-
-
-def _cell_text(text: str) -> str:
-    """Written as text it is never a formula; it is shown as it is, and fits."""
-    return shortened(visible(text), MOST_CELL_TEXT)
-
-
 def _hex(colour: tuple[int, int, int]) -> str:
     return "#" + "".join(f"{part:02X}" for part in colour)
 
@@ -130,7 +120,13 @@ def write_excel(
 
     marks: rows of the view `marks`. Text from the data is always written as text, never as a formula or link.
     """
-    book = xlsxwriter.Workbook(str(path), {"strings_to_formulas": False, "strings_to_urls": False})
+    with workbook(path) as book:
+        _fill(book, tables, rows, marks, compared)
+
+
+def _fill(
+    book: Any, tables: Sequence[Table], rows: Sequence[Row], marks: Sequence[Row], compared: FrontEnds | None
+) -> None:
     bold = book.add_format({"bold": True})
     heading = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
     grey = book.add_format({"font_color": "#666666"})
@@ -155,17 +151,16 @@ def write_excel(
         definitions.append({"name": "tables", "column": "", "title": "left out", "unit": "", "definition": left_out})
     columns = ["name", "column", "title", "unit", "definition"]
     _list_sheet(book.add_worksheet(_sheet_name("definitions", taken)), columns, definitions, heading)
-    book.close()
 
 
 def _table_sheet(book: Any, sheet: Any, table: Table, bold: Any, heading: Any, grey: Any) -> None:
     labels = len(table.row_names)
-    sheet.write_string(0, 0, _cell_text(table.title), bold)
-    sheet.write_string(1, 0, _cell_text(table.subtitle), grey)
+    sheet.write_string(0, 0, table.title, bold)
+    sheet.write_string(1, 0, table.subtitle, grey)
     for place, name in enumerate(table.row_names):
         sheet.write_string(3, place, name.replace("_", " "), heading)
     for place, column in enumerate(table.columns, labels):
-        sheet.write_string(3, place, _cell_text(describe(table.column_name, column)), heading)
+        sheet.write_string(3, place, describe(table.column_name, column), heading)
     values = [entry.value for entry in table.entries.values() if entry.value is not None]
     number = {"num_format": _number_format(values), "align": "right"}
     plain, best = book.add_format(number), book.add_format({**number, "bold": True})
@@ -175,7 +170,7 @@ def _table_sheet(book: Any, sheet: Any, table: Table, bold: Any, heading: Any, g
             if isinstance(label, (int, float)):
                 sheet.write_number(line, place, label)
             else:
-                sheet.write_string(line, place, _cell_text("" if label is None else str(label)))
+                sheet.write_string(line, place, "" if label is None else str(label))
         for place, column in enumerate(table.columns, labels):
             entry = table.entry(row, column)
             if entry.value is not None:
@@ -195,7 +190,7 @@ def _table_sheet(book: Any, sheet: Any, table: Table, bold: Any, heading: Any, g
             for place in range(labels, labels + len(table.columns)):
                 sheet.conditional_format(4, place, last, place, scale)
     for place, line_text in enumerate(table.footers, last + 2):
-        sheet.write_string(place, 0, _cell_text(line_text), grey)
+        sheet.write_string(place, 0, line_text, grey)
     sheet.freeze_panes(4, labels)
     sheet.set_column(0, labels - 1, 14)
     sheet.set_column(labels, labels + len(table.columns), 13)
@@ -207,10 +202,10 @@ def _list_sheet(sheet: Any, columns: Sequence[str], rows: Sequence[Row], heading
     for line, row in enumerate(rows, 1):
         for place, name in enumerate(columns):
             value = row[name]
-            if isinstance(value, (int, float)) and math.isfinite(value):
+            if isinstance(value, (int, float)):
                 sheet.write_number(line, place, value)
             elif value is not None:
-                sheet.write_string(line, place, _cell_text(value if isinstance(value, str) else json.dumps(value)))
+                sheet.write_string(line, place, value if isinstance(value, str) else json.dumps(value))
     sheet.freeze_panes(1, freeze)
     sheet.autofilter(0, 0, max(len(rows), 1), len(columns) - 1)
     sheet.set_column(0, len(columns) - 1, 16)

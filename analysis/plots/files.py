@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from common.host.whole_files import whole
 from common.text import visible
 
 _METADATA = {"Date": None, "Creator": None}
@@ -19,9 +20,11 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         text.set_text(visible(text.get_text()))
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
-    figure.savefig(paths[0], metadata=_METADATA)
+    with whole(paths[0]) as part:
+        figure.savefig(part, metadata=_METADATA)
     figure.set_layout_engine("none")  # the first drawing has laid it out; a second time would only cost time
-    figure.savefig(paths[1])
+    with whole(paths[1]) as part:
+        figure.savefig(part)
     return paths
 
 

@@ -160,17 +160,20 @@ def _finish_born(folder: Path, out: Path, asked: Any, progress: Progress) -> str
     """The second half of the export of a model born in PyTorch; the folder of the first is gone afterwards."""
     from common.export import user_onnx
     from common.export.born import Born
-    from common.export.store import TEMPORARY
+    from common.held_folders import TEMPORARY, holding
 
     try:
         values = Born.read(folder).values
-        pictured = (
-            asked.pixels if asked.pixels.said else pixels.parse(mean=values.get("mean", ""), std=values.get("std", ""))
-        )
-        inputs = folder / "inputs.npz"
-        given = inputs if inputs.is_file() else None
-        asked = dataclasses.replace(asked, born=folder, pixels=pictured, inputs=given)
-        return user_onnx.export(folder / "model.onnx", out, asked, progress)
+        with holding(folder):
+            pictured = (
+                asked.pixels
+                if asked.pixels.said
+                else pixels.parse(mean=values.get("mean", ""), std=values.get("std", ""))
+            )
+            inputs = folder / "inputs.npz"
+            given = inputs if inputs.is_file() else None
+            asked = dataclasses.replace(asked, born=folder, pixels=pictured, inputs=given)
+            return user_onnx.export(folder / "model.onnx", out, asked, progress)
     finally:
         if folder.name.startswith(TEMPORARY):
             shutil.rmtree(folder, ignore_errors=True)

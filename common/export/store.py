@@ -6,23 +6,19 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator
 
 import numpy as np
 
 from common.errors import UserError
+from common.held_folders import held_folder, remove_abandoned
 from common.model_files import DESCRIPTION, ModelFiles
 
 #: part of every model's hash: raise it when the exporter makes other files of the same weights
 EXPORT_VERSION = 1
 HASH_DIGITS = 12
-TEMPORARY = ".tmp-"
-#: what a killed exporter left behind is removed when it is older than this
-STALE_AFTER_S = 6 * 3600.0
 
 
 class Digest:
@@ -60,25 +56,16 @@ def existing(out: Path, name: str, digest: str) -> bool:
 @contextmanager
 def temporary_folder(out: Path) -> Iterator[Path]:
     """A folder in `out` that is gone at the end unless it was published. Raises UserError where `out` cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _remove_stale(out)
-        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out))
-    except OSError as error:
-        raise UserError(f"cannot write models to {out}: {error.strerror}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(out: Path) -> None:
-    for folder in out.glob(TEMPORARY + "*"):
+    with ExitStack() as held:
         try:
-            old = time.time() - folder.stat().st_mtime > STALE_AFTER_S
-        except OSError:
-            continue  # its own exporter renamed or removed it
-        if old:
+            out.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(out)
+            folder = held.enter_context(held_folder(out))
+        except OSError as error:
+            raise UserError(f"cannot write models to {out}: {error.strerror}") from error
+        try:
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 

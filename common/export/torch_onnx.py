@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -21,7 +20,8 @@ import numpy as np
 from common import torch_modules
 from common.errors import UserError
 from common.export.progress import Progress
-from common.export.store import TEMPORARY, file_sha256
+from common.export.store import file_sha256
+from common.held_folders import held_folder, remove_abandoned
 from common.torch_modules import Built
 
 STEPS = 3
@@ -40,12 +40,13 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
         file, function = torch_modules.split(text)
         built = torch_modules.of_file(file, function)
     out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY + "born-", dir=out))
-    try:
-        _fill(folder, built, text, file, progress)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    remove_abandoned(out)
+    with held_folder(out) as folder:
+        try:
+            _fill(folder, built, text, file, progress)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return folder.name
 
 

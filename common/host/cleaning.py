@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.held_folders import is_held
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.frameworks.environments import of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
@@ -26,6 +27,7 @@ def leftovers(data: DataFolder) -> list[Path]:
         "models/.tmp-*", "host-cache/unsealed/.*", *_OLD,
     )  # fmt: skip
     found = [path for pattern in patterns for path in data.root.glob(pattern)]
+    found = [path for path in found if path.parent != data.models or not is_held(path)]  # else an export is at work
     return sorted([*found, *_of_dead_jobs(data), *fleet_leftovers(data)])
 
 

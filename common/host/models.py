@@ -24,6 +24,7 @@ from common.errors import UserError, unknown
 from common.export import forms
 from common.harness.job_end import ended_by
 from common.harness.rows import one_line
+from common.held_folders import remove_abandoned
 from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
@@ -274,8 +275,9 @@ def form_arguments(model: ModelFiles, out: Path, names: Iterable[str]) -> list[s
 
 
 def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> ModelFiles | None:
-    """What ensure_model would return without exporting anything, else None."""
+    """What ensure_model would return without exporting anything, else None. What killed exports left goes."""
     check(wanted, asked)
+    remove_abandoned(models_dir)
     if wanted.module:
         return find_module(models_dir, wanted, asked)
     if wanted.onnx is None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import UserError
 from common.host import regular_files
+from common.host.whole_files import whole
 from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
 
@@ -48,7 +49,8 @@ def prepare(image: str, model: ModelFiles, npy: Path) -> None:
     array = PixelValues.of_description(_description(model)).of(array)
     if model.layout == "NCHW":
         array = array.transpose(0, 3, 1, 2)
-    np.save(npy, np.ascontiguousarray(array, np.float32))
+    with whole(npy) as part:
+        np.save(part, np.ascontiguousarray(array, np.float32))
 
 
 def class_names(model: ModelFiles) -> list[str] | None:

@@ -36,6 +36,7 @@ from common.host.plan.request import SERVER_BATCH_SIZES
 from common.host.runners.base import Context, Runner
 from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import looked_after
+from common.host.whole_files import whole, write_text
 from common.job import Settings
 from common.text import markdown, spreadsheet
 
@@ -313,7 +314,7 @@ def write_results(found: Sequence[Peak], bound: Bound, folder: Path) -> None:
     """`peak.csv`, `peak.md` and `peak.json` (the bound and unrounded figures)."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ranked(found)
-    with (folder / "peak.csv").open("w", newline="") as file:
+    with whole(folder / "peak.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Peak.__dataclass_fields__)
         writer.writerows(
@@ -321,6 +322,6 @@ def write_results(found: Sequence[Peak], bound: Bound, folder: Path) -> None:
         )
     shown = [[markdown(text) for text in _texts(row)] for row in rows]
     lines = [" | ".join(cells) for cells in (HEADINGS, ["---"] * len(HEADINGS), *shown)]
-    (folder / "peak.md").write_text("\n".join(f"| {line} |" for line in lines) + f"\n\n{footer(bound)}\n")
+    write_text(folder / "peak.md", "\n".join(f"| {line} |" for line in lines) + f"\n\n{footer(bound)}\n")
     document: dict[str, Any] = {"bound": asdict(bound), "peaks": [asdict(row) for row in rows]}
-    (folder / "peak.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_text(folder / "peak.json", json.dumps(document, indent=1) + "\n")

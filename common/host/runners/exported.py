@@ -13,14 +13,14 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from common import names
 from common.errors import UserError
+from common.held_folders import held_folder
 from common.host.runs.untrusted import Refused, names_in, opened_file, opened_folder, remove_folder, shown
 from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
@@ -35,19 +35,20 @@ _MOST_DESCRIPTION_BYTES = 16 * 2**20
 @contextmanager
 def exporters_folder(models_dir: Path, before: ModelFiles | None = None) -> Iterator[Path]:
     """An empty folder for one exporter, or one with a copy of the model that shall get more forms. Raises UserError."""
-    try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=models_dir))
-    except OSError as error:
-        raise UserError(f"{models_dir} cannot be written: {error.strerror}") from error
-    try:
-        folder.chmod(0o755)
-        (folder / DOWNLOADS).mkdir()
-        if before is not None:
-            copy_model(before, folder)
-        yield folder
-    finally:
-        remove_folder(folder)
+    with ExitStack() as held:
+        try:
+            models_dir.mkdir(parents=True, exist_ok=True)
+            folder = held.enter_context(held_folder(models_dir))
+        except OSError as error:
+            raise UserError(f"{models_dir} cannot be written: {error.strerror}") from error
+        try:
+            folder.chmod(0o755)
+            (folder / DOWNLOADS).mkdir()
+            if before is not None:
+                copy_model(before, folder)
+            yield folder
+        finally:
+            remove_folder(folder)
 
 
 def copy_model(model: ModelFiles, folder: Path) -> None:
@@ -78,8 +79,8 @@ def take_model(folder: Path, name: str, models_dir: Path, before: ModelFiles | N
     except (OSError, ValueError):
         pass  # no model, or one that lacks files: this one takes its place
     try:
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=models_dir) as aside:
-            part = Path(aside) / name
+        with exporters_folder(models_dir) as aside:
+            part = aside / name
             try:
                 model.root.rename(part)
             except OSError as error:
@@ -87,7 +88,7 @@ def take_model(folder: Path, name: str, models_dir: Path, before: ModelFiles | N
                     raise
                 shutil.copytree(model.root, part, symlinks=True)
             if os.path.lexists(final):
-                final.rename(Path(aside) / "before")
+                final.rename(aside / "before")
             part.rename(final)
     except (OSError, shutil.Error) as error:
         raise UserError(f"{final} cannot be written: {getattr(error, 'strerror', None) or 'not all of it'}") from error

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.host.verify.command import TARGET, LoopComparison, Result
+from common.host.whole_files import write_text
 
 HEADINGS = (
     "framework",
@@ -79,5 +80,5 @@ def write_markdown(result: Result, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = folder / f"verify-{result.device.name}-{stamp}.md"
-    path.write_text(markdown(result))
+    write_text(path, markdown(result))
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.export.store import STALE_AFTER_S, Digest, existing, publish, temporary_folder
+from common.export.store import Digest, existing, publish, temporary_folder
+from common.held_folders import STALE_AFTER_S, YOUNG_S, held_folder, is_held, remove_abandoned
 from common.model_files import ModelFiles
 
 
@@ -106,14 +109,38 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
-    for name, age in ((".tmp-old", STALE_AFTER_S + 60), (".tmp-busy", 60.0), ("kept", STALE_AFTER_S + 60)):
+def aged(folder: Path, seconds: float) -> None:
+    moment = folder.stat().st_mtime - seconds
+    os.utime(folder, (moment, moment))
+
+
+def test_what_killed_exporters_left_is_removed(tmp_path: Path) -> None:
+    """Neither a folder that somebody still writes, however old, nor one that is too young to tell, nor anything else."""
+    for name, age in ((".tmp-left", YOUNG_S + 60), (".tmp-young", 60.0), ("kept", 10 * YOUNG_S)):
         (tmp_path / name).mkdir()
-        moment = (tmp_path / name).stat().st_mtime - age
-        os.utime(tmp_path / name, (moment, moment))
-    with temporary_folder(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} >= {".tmp-busy", "kept"}
-        assert not (tmp_path / ".tmp-old").exists()
+        aged(tmp_path / name, age)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".tmp-link").symlink_to(tmp_path / "elsewhere")
+    os.utime(tmp_path / ".tmp-link", (0, 0), follow_symlinks=False)
+    with held_folder(tmp_path) as busy:
+        aged(busy, 10 * STALE_AFTER_S)
+        with temporary_folder(tmp_path):
+            assert {path.name for path in tmp_path.iterdir()} >= {".tmp-young", "kept", busy.name, "elsewhere"}
+            assert not (tmp_path / ".tmp-left").exists()
+        assert is_held(busy)
+    assert not is_held(busy)
+
+
+def test_where_locks_are_unknown_only_old_folders_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    for name, age in ((".tmp-old", STALE_AFTER_S + 60), (".tmp-busy", YOUNG_S + 60)):
+        (tmp_path / name).mkdir()
+        aged(tmp_path / name, age)
+    remove_abandoned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp-busy"]
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

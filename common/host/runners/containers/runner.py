@@ -13,7 +13,7 @@ from typing import Any
 
 from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
-from docker.types import LogConfig
+from docker.types import LogConfig, Mount
 
 from common.errors import UserError
 from common.harness.job_end import JobEnd
@@ -425,12 +425,20 @@ class DockerRunner:
 
     def _create(self, image: str, name: str, command: list[str], **arguments: Any) -> Container:
         uid, gid = self._user
-        arguments["volumes"] = {**arguments.get("volumes", {}), **self._limits.volumes()}
+        volumes = {**arguments.pop("volumes", {}), **self._limits.volumes()}
         return self._client.containers.create(
-            image, command, name=name, user=f"{uid}:{gid}", detach=True,
+            image, command, name=name, user=f"{uid}:{gid}", detach=True, mounts=_mounts(volumes),
             labels=owner_labels(), log_config=LOG_CONFIG,
             environment=_ENVIRONMENT | arguments.pop("environment", {}), **arguments,
         )  # fmt: skip
+
+
+def _mounts(volumes: Mapping[str, Mapping[str, str]]) -> list[Mount]:
+    """For the engine: its other notation, host:inside:mode in one text, has no room for a path that holds a colon."""
+    return [
+        Mount(volume["bind"], source, type="bind", read_only=volume["mode"] == "ro")
+        for source, volume in volumes.items()
+    ]
 
 
 def _timer(seconds: float, function: Callable[[], None]) -> threading.Timer:

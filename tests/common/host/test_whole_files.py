@@ -1,0 +1,52 @@
+"""What is written whole: an error in the middle leaves what was there, and nothing beside it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from common.host.whole_files import whole, write_text
+
+
+def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "table.md"
+    path.write_text("before")
+    path.chmod(0o600)
+    with whole(path) as part:
+        part.write_text("after")
+        assert part.suffix == ".md" and path.read_text() == "before"
+    assert path.read_text() == "after" and path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["table.md"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt(), ValueError("x")])
+@pytest.mark.parametrize("before", ["before", None])
+def test_nothing_is_left_of_one_that_was_not_finished(tmp_path: Path, error: BaseException, before: str | None) -> None:
+    path = tmp_path / "table.md"
+    if before is not None:
+        path.write_text(before)
+    with pytest.raises(type(error)), whole(path) as part:
+        part.write_text("half of")
+        raise error
+    assert [one.name for one in tmp_path.iterdir()] == ([] if before is None else ["table.md"])
+    assert before is None or path.read_text() == before
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "real.md", tmp_path / "link.md"
+    link.symlink_to(target)
+    write_text(link, "text")
+    assert link.is_symlink() and target.read_text() == "text"
+
+
+def test_what_is_no_file_is_written_to_as_it_is() -> None:
+    write_text(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_text(tmp_path / "none" / "table.md", "text")
