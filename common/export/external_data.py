@@ -23,14 +23,14 @@ def check(file: Path, proto: Any, most: int) -> None:
     file: the model, whose folder the data must be in. most: bytes of all such data together.
     """
     total = 0
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors(proto.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             total += _bytes(file, tensor)
             if total > most:
                 raise UserError(f"{file} keeps more than {most >> 20} MiB of weights in other files")
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def tensors(graph: Any) -> Iterator[Any]:
     """All that a graph holds, those of graphs within it included."""
     waiting = [graph]
     while waiting:

@@ -49,7 +49,7 @@ def external_files(file: Path) -> List[str]:
     proto = onnx.load(str(file), load_external_data=False)
     found = {
         entry.value
-        for tensor in proto.graph.initializer
+        for tensor in external_data.tensors(proto.graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.export.conftest import ROOT
+from tests.common.export.conftest import ROOT, run_python
 
 pytestmark = pytest.mark.framework
 
@@ -54,3 +54,24 @@ def test_where_weights_may_lie(onnxrt_python: Path, tmp_path: Path) -> None:
     for place, expected, said in zip(PLACES, PLACES.values(), json.loads(done.stdout), strict=True):
         assert "\n" not in said
         assert (expected in said) if expected else said == "", place
+
+
+def test_weights_too_large_for_one_message(onnxrt_python: Path, tmp_path: Path) -> None:
+    """They are read from the file beside the model and written to one beside ours; the model is the same one either way.
+
+    The limit is lowered, since the real one takes memory and minutes: run_over_limit.py says how to run that.
+    """
+    found = {}
+    for limit in (1000 * 1024, 1001 * 1024):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        done = run_python(onnxrt_python, "tests/common/export/run_over_limit.py", folder, "1000", str(limit))
+        assert done.returncode == 0, done.stderr
+        found[limit] = json.loads(done.stdout)
+        assert found[limit]["rows"] == [0, 1]
+    over, under = found.values()
+    assert over["folder"] == under["folder"]
+    assert over["files"]["model.onnx.data"] >= 1000 * 1024 > over["files"]["model.onnx"]
+    assert "model.onnx.data" not in under["files"] and under["files"]["model.onnx"] > 1000 * 1024
+    description = json.loads((tmp_path / str(1000 * 1024) / "models" / over["folder"] / "model.json").read_text())
+    assert set(description["source_files"]) == {"table.data"} and "model.onnx.data" in description["files"]

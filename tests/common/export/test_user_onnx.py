@@ -111,6 +111,9 @@ MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, l
     "recurrent": ({}, None, [("x", "float32", (1, 4), 0), ("state", "float32", (2, 1, 4), 1), ("rate", "int64", (), None)],
                   [("y", "float32", (1, 4), 0), ("stateN", "float32", (2, 1, 4), 1)], "sample",
                   ["'state': zeros, as a state begins, the same each time", "'rate': whole numbers", "'stateN' is the same"]),
+    "ml": ({}, None, [("x", "float32", (1, 2), 0)], [("label", "int64", (1,), 0), ("chances", "float32", (1, 3), 0)], "sample", []),
+    "ml-maps": ({}, None, [("x", "float32", (1, 2), 0)], [("label", "int64", (1,), 0), ("chances", "float32", (1, 3), 0)], "sample",
+                ["output 'named' is seq(map(int64,tensor(float))), no tensor: it is not read"]),
     "boxes": ({}, None, [("x", "float32", (1, 7), 0)], [("places", "int64", (2, -1), None)], "sample", []),
 }  # fmt: skip
 

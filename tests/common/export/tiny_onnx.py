@@ -146,6 +146,25 @@ def with_sequence():
     )
 
 
+def of_ml_operators_alone(maps):
+    """What converters of trees and linear models write: no opset of ai.onnx; maps: probabilities as a sequence of maps too."""
+    nodes = [
+        helper.make_node(
+            "LinearClassifier", ["x"], ["label", "chances"], domain="ai.onnx.ml", classlabels_ints=[0, 1, 2],
+            coefficients=[1.0, 0.5, -1.0, 2.0, 0.25, -0.5], intercepts=[0.0, 0.1, 0.2], post_transform="SOFTMAX",
+        )
+    ]  # fmt: skip
+    outputs = [value("label", ["b"], TensorProto.INT64), value("chances", ["b", 3])]
+    if maps:
+        nodes.append(
+            helper.make_node("ZipMap", ["chances"], ["named"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])
+        )
+        kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+        outputs.append(helper.make_value_info("named", helper.make_sequence_type_proto(kind)))
+    graph = helper.make_graph(nodes, "tiny", [value("x", ["b", 2])], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8)
+
+
 def with_external_weights(folder):
     big = numpy_helper.from_array(np.ones((3, 5), np.float32), "matrix")
     made = model(
@@ -179,6 +198,8 @@ def main(folder: Path) -> None:
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
         "sequence": with_sequence(),
+        "ml": of_ml_operators_alone(False),
+        "ml-maps": of_ml_operators_alone(True),
         "boxes": model(
             [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("NonZero", ["r"], ["places"])],
             [value("x", ["b", 7])],
