@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from common.errors import UserError, meant
 from common.host import regular_files
 from common.host.paths import DataFolder
 from common.host.runs.archive import SUFFIX, is_sealed, unsealed
+from common.text import visible
 
 #: runs that an error lists
 MOST_NAMES = 10
 
 
-def run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
-    """Run folders in the order of the words; without words the newest run. Raises UserError for what is none."""
+def _say(words: str) -> None:
+    """To standard error, since the answer may be for another program."""
+    print(visible(words, keep=""), file=sys.stderr)
+
+
+def run_folders(words: Sequence[str], data: DataFolder, on_odd: Callable[[str], None] = _say) -> list[Path]:
+    """Run folders in the order of the words; without words the newest run. Raises UserError for what is none.
+
+    on_odd: told of sealed runs beside others that cannot be unpacked and are left out.
+    """
     existing = sorted(path.parent for path in data.results.glob("*/run.json"))
     if not existing and (not words or "all" in words):
         raise UserError(f"there is no run in {data.results}; invoke bench or invoke demo makes one")
     if not words:
         return existing[-1:]
-    folders = []
+    folders: list[Path] = []
+    damaged: list[UserError] = []
     for word in words:
-        folders += existing if word == "all" else _meant(word, data, existing)
+        folders += existing if word == "all" else _meant(word, data, existing, damaged)
+    if damaged and not folders:
+        raise damaged[0]
+    for error in damaged:
+        on_odd(f"left out: {error}")
     return folders
 
 
@@ -38,7 +53,7 @@ def run_or_cell(word: str, data: DataFolder) -> list[tuple[Path, str]]:
         return [(place.resolve().parents[1], place.resolve().name)]
     head, _, key = word.rpartition("/")
     if head and is_a_run(head, data) and not os.path.lexists(word):
-        found = _meant(head, data, [])
+        found = _meant(head, data, [], [])
         if len(found) == 1 and (found[0] / "cells" / key / "cell.csv").is_file():
             return [(found[0], key)]
     return [(folder, "") for folder in run_folders([word], data)]
@@ -53,18 +68,20 @@ def _places(word: str, data: DataFolder) -> list[Path]:
     return [Path(word), data.results / word] if word and "\0" not in word else []
 
 
-def _meant(word: str, data: DataFolder, existing: Sequence[Path]) -> list[Path]:
+def _meant(word: str, data: DataFolder, existing: Sequence[Path], damaged: list[UserError]) -> list[Path]:
+    """damaged: gets the reasons of sealed runs that cannot be unpacked."""
     reasons = []
+    before = len(damaged)
     for place in _places(word, data):
         if not os.path.lexists(place):
             continue
         if place.is_dir():
-            found = _in_folder(place, data)
-            if found:
+            found = _in_folder(place, data, damaged)
+            if found or len(damaged) > before:
                 return found
             reasons.append(_why_no_run(place))
         elif is_sealed(place):
-            return [unsealed(place, data.host_cache)]
+            return _unsealed([place], data, damaged)
         else:
             if place.is_symlink() and not place.exists():
                 raise UserError(f"{place} is a link to {place.readlink()}, which does not exist")
@@ -80,7 +97,17 @@ def _meant(word: str, data: DataFolder, existing: Sequence[Path]) -> list[Path]:
     raise UserError(f"there is no run or path '{word}'; runs in {data.results}: {known}{earlier}.{meant(word, names)}")
 
 
-def _in_folder(place: Path, data: DataFolder) -> list[Path]:
+def _unsealed(places: Iterable[Path], data: DataFolder, damaged: list[UserError]) -> list[Path]:
+    folders = []
+    for place in places:
+        try:
+            folders.append(unsealed(place, data.host_cache))
+        except UserError as error:
+            damaged.append(error)
+    return folders
+
+
+def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[Path]:
     """The folder itself where it is a run, else those in it, such as data/reference/h200."""
     if os.path.lexists(place / "run.json"):
         return [place]
@@ -89,7 +116,13 @@ def _in_folder(place: Path, data: DataFolder) -> list[Path]:
     except OSError as error:
         raise UserError(f"{place} cannot be read: {error.strerror}") from error
     nested = [place / name for name in names if os.path.lexists(place / name / "run.json")]
-    nested += [unsealed(place / name, data.host_cache) for name in names if is_sealed(place / name)]
+    sealed = [place / name for name in names if name.endswith(SUFFIX)]
+    for path in sealed:  # nobody has typed it: no link is followed
+        what = regular_files.kind_of(path)
+        if what not in (None, "a folder"):
+            damaged.append(UserError(f"{path} is {what}, not a file"))
+    sealed = [path for path in sealed if regular_files.kind_of(path) is None]
+    nested += _unsealed(sealed, data, damaged)
     return sorted(nested, key=lambda folder: folder.name)
 
 

@@ -35,6 +35,28 @@ def test_words_mean_folders_sealed_runs_and_folders_of_both(tmp_path: Path) -> N
         named("r3")
 
 
+def test_a_damaged_archive_costs_itself(tmp_path: Path) -> None:
+    """In a folder of runs, or named beside others; alone it is an error. A link that nobody typed is not followed."""
+    data, mixed, said = DataFolder(tmp_path / "data"), tmp_path / "mixed", list[str]()
+    good = seal(make_run(mixed / "s1"))
+    (mixed / "cut.tar.xz").write_bytes(good.read_bytes()[:100])
+    (mixed / "link.tar.xz").symlink_to(good)
+    os.mkfifo(mixed / "fifo.tar.xz")
+    found = run_folders([str(mixed)], data, said.append)
+    assert [folder.name for folder in found] == ["s1"]
+    assert len(said) == 3 and all(line.startswith("left out: ") for line in said)
+    for words, line in zip(("fifo.tar.xz is a FIFO", "link.tar.xz is a link", "cut.tar.xz"), said, strict=True):
+        assert words in line and "\n" not in line
+    said.clear()
+    both = run_folders([str(mixed / "cut.tar.xz"), str(good)], data, said.append)
+    assert ([folder.name for folder in both], len(said)) == (["s1"], 1)
+    with pytest.raises(UserError, match=r"cut\.tar\.xz"):
+        run_folders([str(mixed / "cut.tar.xz")], data, said.append)
+    good.unlink()
+    with pytest.raises(UserError, match="fifo"):
+        run_folders([str(mixed)], data, said.append)
+
+
 def test_all_runs_beside_others(tmp_path: Path) -> None:
     """'all' once counted only when it stood alone."""
     data, elsewhere = DataFolder(tmp_path / "data"), tmp_path / "reference" / "old"
