@@ -1,4 +1,4 @@
-"""The harness's side of `invoke verify`: `python -m common.harness.interleaved_side JOB.json`, see common/alternation.py.
+"""The harness's side of `invoke verify`: `python -m common.harness.interleaved_side JOB.json`, see common/interleaving.py.
 
 A block is a measured window of the single-stream scenario as a cell has it, adapter, loop and stopping rule included,
 only short. The job holds one cell; the last output is written to the job's run folder, for comparison.
@@ -26,17 +26,9 @@ INPUT = "batch"
 
 
 def save(stem: Path, arrays: Arrays, tensors: Sequence[Tensor]) -> None:
-    """One array as `stem`.npy, several as `stem`.npz: array_0, array_1, ... in the tensors' order, for a name may be anything."""
-    values = [arrays[tensor.name] for tensor in tensors]
-    if len(values) == 1:
-        np.save(f"{stem}.npy", values[0])
-    else:
-        np.savez(
-            f"{stem}.npz",
-            **{  # type: ignore[arg-type]
-                f"array_{number}": value for number, value in enumerate(values)
-            },
-        )
+    """As `stem`.npz: array_0, array_1, ... in the tensors' order, for a name may be anything."""
+    values = {f"array_{number}": arrays[tensor.name] for number, tensor in enumerate(tensors)}
+    np.savez(f"{stem}.npz", **values)  # type: ignore[arg-type]
 
 
 class HarnessSide:
