@@ -53,7 +53,7 @@ def run(interpreter, driver, there, options=(), **request):
     (there / "request.json").write_text(json.dumps(request))
     done = subprocess.run(
         [str(interpreter), *options, str(driver), str(there / "request.json")], capture_output=True, text=True, cwd=there,
-        timeout=280, env={**os.environ, "HOME": str(there)},
+        timeout=600, env={**os.environ, "HOME": str(there)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((there / "answer.json").read_text()), done.stdout
@@ -76,7 +76,7 @@ def miniature(tmp_path_factory):
 
 
 #: image -> variants, in the processes that they may share: Keras has one backend in each
-GROUPS = [("onnxrt", ("onnxrt",)), ("torch", ("torch", "torchcompile")), ("torch", ("keras-torch",)),
+GROUPS = [("onnxrt", ("onnxrt",)), ("torch", ("torch",)), ("torch", ("torchcompile",)), ("torch", ("keras-torch",)),
           ("tensorflow", ("tf", "tfxla", "keras", "kerasxla")), ("jax", ("jax",)), ("litert", ("litert",)),
           ("openvino", ("openvino",))]  # fmt: skip
 
@@ -95,6 +95,7 @@ def cases_of(variants):
 
 
 @pytest.mark.framework
+@pytest.mark.timeout(1200)  # compilers, on a machine that does other things too
 @pytest.mark.parametrize(("image", "variants"), GROUPS, ids=["+".join(variants) for _, variants in GROUPS])
 def test_a_recipe_of_every_level_computes_what_the_adapter_computes_without_framewatt(
     tmp_path, miniature, image, variants

@@ -31,6 +31,7 @@ MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.keras"
 #: name -> shape and type of what is fed, and of what comes out
 INPUTS = {"input": ((512, 224, 224, 3), "float32")}
 OUTPUTS = {"probabilities": ((512, 1000), "float32")}
+ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
@@ -132,7 +133,8 @@ def main():
     if given.save:
         np.savez(given.save, **outputs())
     rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
-    print(f"{rate:,.1f} images/s, median latency {np.median(durations) / 1e6:.4f} ms, {len(durations)} inferences")
+    median_ms = np.median(durations) / 1e6
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences")
 
 
 if __name__ == "__main__":
