@@ -1122,9 +1122,13 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
     help={
         "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
         "notebook": "instead: what a Jupyter notebook costs, in turns with a script; takes about 20 minutes; default: off",
-        "framework": "frameworks for --notebook or --gpu, comma list; default: onnxrt,torch,keras (with --gpu: torch)",
+        "order": "instead: a cell after one of another batch size against the same cell alone in a fresh worker, on the CPU or, with "
+        "--gpu, on that GPU; takes about 10 minutes; default: off",
+        "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
+        "onnxrt,torch; with --gpu: torch)",
         "gpu": "instead: what the timing loop and the sidecar cost on this GPU (index or UUID); takes a minute; default: off",
         "precision": "with --gpu: precisions, comma list; default: fp32",
+        "threads": "with --order: CPU threads within one operation; default: those that the process may use",
         "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
         "fleet": "instead: a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
@@ -1136,9 +1140,11 @@ def selfbench(
     _context: Context,
     docker: bool = False,
     notebook: bool = False,
+    order: bool = False,
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    threads: int = 0,
     python: str = "",
     statistics: bool = False,
     fleet: bool = False,
@@ -1155,9 +1161,17 @@ def selfbench(
 
         fleet_selfbench(default_console())
         return
+    if order:
+        from common.host.selfbench import order as selfbench_order
+
+        device = "" if gpu else "cpu"
+        asked = Options(
+            framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
+            python=python, threads=threads,
+        )  # fmt: skip
+        selfbench_order.measure(asked, default_console(), DataFolder.default())
+        return
     if gpu:
-        from common.host.paths import DataFolder
-        from common.host.plan.options import Options
         from common.host.selfbench import gpu as selfbench_gpu
 
         asked = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)

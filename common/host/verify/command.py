@@ -298,7 +298,7 @@ def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays}
 
 
-def _threads(options: Options, device: Device) -> int | None:
+def thread_count(options: Options, device: Device) -> int | None:
     """The same for both sides, also where it is by default."""
     if options.threads:
         return opt.whole("--threads", options.threads)
@@ -337,7 +337,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), _threads(options, device), engine_for,
+            data.framework_cache(variant.image), thread_count(options, device), engine_for,
         )
         for variant in variants
         for precision in precisions
