@@ -12,6 +12,7 @@ from invoke.collection import Collection
 
 import tasks
 from analysis.output import reference_recipes, reference_table
+from common.errors import UserError
 from common.host.paths import ROOT, DataFolder
 
 PAGES = [
@@ -81,3 +82,11 @@ def test_the_recipes_are_those_of_the_reference_runs() -> None:
     assert there == set(pages), "invoke recipe --docs writes them anew"
     for path, text in pages.items():
         assert (folder / path).read_text() == text, f"{path}: invoke recipe --docs writes it anew"
+
+
+def test_the_readme_says_what_tuning_bought_in_the_reference_runs() -> None:
+    page = reference_recipes.README.read_text()
+    line = reference_recipes.worth(DataFolder.default().host_cache)
+    assert reference_recipes.with_worth(page, line) == page, "invoke recipe --docs writes it anew"
+    with pytest.raises(UserError, match="has lost the marks"):
+        reference_recipes.with_worth(page.replace(reference_recipes.END, ""), line)
