@@ -673,10 +673,10 @@ def recommend(
 
 
 @task(
-    iterable=["cell"],
+    iterable=["run"],
     help={
-        "cell": "key of a cell as tables, report and CSV files name it, then runs to look in, names or paths (with --best: the runs "
-        "alone); default: all runs",
+        "run": "first the key of a cell as tables, report and CSV files name it, then the runs to look in, names or paths (with "
+        "--best: the runs alone); default: all runs",
         "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
         "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
@@ -695,7 +695,7 @@ def recommend(
 @for_people
 def recipe(
     _context: Context,
-    cell: list[str],
+    run: list[str],
     best: bool = False,
     gpu: str = "",
     objective: str = "throughput",
@@ -737,13 +737,13 @@ def recipe(
             min_throughput=opt.optional_number("--min-throughput", min_throughput),
             price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh), min_precision=min_precision or None,
         )  # fmt: skip
-        folders = run_folders(cell or ["all"], data)
+        folders = run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
-        if not cell:
+        if not run:
             raise UserError("which cell? give its key as tables and the report name it, or --best with limits")
-        runs, _, key = cell[0].rpartition("/")
-        folders = run_folders([*([runs] if runs else []), *cell[1:]] or ["all"], data)
+        runs, _, key = run[0].rpartition("/")
+        folders = run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
         made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis")
     if out == "-":
         print(made.text, end="")
