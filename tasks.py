@@ -322,6 +322,7 @@ VERIFY_OPTIONS = (
     "gpu",
     "batch_sizes",
     "precision",
+    "tuning",
     "io",
     "model",
     "shape",
@@ -341,17 +342,18 @@ VERIFY_OPTIONS = (
         Options,
         only=VERIFY_OPTIONS,
         framework="framework variants to verify, comma list; default: all that the device can run",
-        batch_sizes="images per inference, comma list; default: 1,8,32",
-        io="host or device, comma list; default: host on the CPU, device on a GPU",
-        pairs="number of pairs of blocks, one by the harness and one by the plain loop, at least 11; default: 16",
+        batch_sizes="images per inference, comma list; default: 1,32 on the CPU, 1,32,512 on a GPU",
+        tuning="stock, tuned, rewritten, comma list, or 'all' that the variants have; default: all",
+        io="host or device, comma list; default: host on the CPU, host,device on a GPU",
+        pairs="number of pairs of blocks, one by the harness and one by the recipe, at least 11; default: 16",
         block_seconds="length of a block, in s; default: 1",
     ),
     auto_shortflags=False,
 )
 @for_people
-@takes(Options, only=VERIFY_OPTIONS, io="", pairs=16, block_seconds=1.0)
+@takes(Options, only=VERIFY_OPTIONS, io="", tuning="all", pairs=16, block_seconds=1.0)
 def verify(_context: Context, given: dict[str, Any]) -> None:
-    """Compares the harness with an independent plain loop of each framework, block by block.
+    """Compares the harness with each cell's recipe (invoke recipe) in a process of its own, block by block.
 
     Exit code 1: a ratio is off.
 
@@ -668,6 +670,92 @@ def recommend(
     code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
     if code:
         sys.exit(code)
+
+
+@task(
+    iterable=["run"],
+    help={
+        "run": "first the key of a cell as tables, report and CSV files name it, then the runs to look in, names or paths (with "
+        "--best: the runs alone); default: all runs",
+        "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
+        "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
+        "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
+        "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
+        "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
+        "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
+        "min-throughput": "lower limit of throughput, in images/s; default: no limit",
+        "min-precision": "coarsest precision allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
+        "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
+        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
+        "out": "file to write, '-' for standard output; default: the cell's key with .py, in this folder",
+        "docs": "write docs/recipes anew: the best cell of each framework in the reference runs; default: off",
+        "debug": DEBUG_HELP,
+    },
+)
+@for_people
+def recipe(
+    _context: Context,
+    run: list[str],
+    best: bool = False,
+    gpu: str = "",
+    objective: str = "throughput",
+    max_latency_ms: str = "",
+    percentile: str = "50",
+    max_power_w: str = "",
+    min_throughput: str = "",
+    min_precision: str = "",
+    price_per_kwh: str = "",
+    where: str = "",
+    out: str = "",
+    docs: bool = False,
+    debug: bool = False,
+) -> None:
+    """Writes a cell as one Python program that runs without framewatt.
+
+    It needs the framework and numpy, loads the model file, applies the cell's settings, runs and prints items/s.
+
+    Examples:
+        invoke recipe MobileNetV3L_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0
+        invoke recipe MobileNetV3L_torch_fp16_b0032_host_single-stream_script_gpu0 data/reference/h200-levels
+        invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
+    """
+    from analysis.comparisons import recipes
+    from analysis.comparisons.recommend import Question
+    from analysis.output.reference_recipes import write_all
+
+    data = DataFolder.default()
+    if docs:
+        for path in write_all(data.host_cache):
+            print(path)
+        return
+    if best:
+        question = Question(
+            gpu=gpu or None, objective=objective,
+            max_latency_ms=opt.optional_number("--max-latency-ms", max_latency_ms),
+            percentile=opt.optional_whole("--percentile", percentile, 1) or 50,
+            max_power_w=opt.optional_number("--max-power-w", max_power_w),
+            min_throughput=opt.optional_number("--min-throughput", min_throughput),
+            price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh), min_precision=min_precision or None,
+        )  # fmt: skip
+        folders = run_folders(run or ["all"], data)
+        made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
+    else:
+        if not run:
+            raise UserError("which cell? give its key as tables and the report name it, or --best with limits")
+        runs, _, key = run[0].rpartition("/")
+        folders = run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
+        made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis")
+    if out == "-":
+        print(made.text, end="")
+        return
+    path = recipes.store(made, Path(out) if out else None)
+    default_console().print(escape(f"{path}: {made.key} of run {made.run}"), highlight=False, soft_wrap=True)
+
+
+def _models(data: DataFolder) -> Path:
+    """Where a recipe looks for models by default: relative where it is run from here."""
+    here = Path.cwd()
+    return data.models.relative_to(here) if data.models.is_relative_to(here) else data.models
 
 
 @task(
@@ -1034,9 +1122,13 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
     help={
         "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
         "notebook": "instead: what a Jupyter notebook costs, in turns with a script; takes about 20 minutes; default: off",
-        "framework": "frameworks for --notebook or --gpu, comma list; default: onnxrt,torch,keras (with --gpu: torch)",
+        "order": "instead: a cell after one of another batch size against the same cell alone in a fresh worker, on the CPU or, with "
+        "--gpu, on that GPU; takes about 10 minutes; default: off",
+        "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
+        "onnxrt,torch; with --gpu: torch)",
         "gpu": "instead: what the timing loop and the sidecar cost on this GPU (index or UUID); takes a minute; default: off",
         "precision": "with --gpu: precisions, comma list; default: fp32",
+        "threads": "with --order: CPU threads within one operation; default: those that the process may use",
         "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
         "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
         "fleet": "instead: a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
@@ -1048,9 +1140,11 @@ def selfbench(
     _context: Context,
     docker: bool = False,
     notebook: bool = False,
+    order: bool = False,
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    threads: int = 0,
     python: str = "",
     statistics: bool = False,
     fleet: bool = False,
@@ -1067,9 +1161,17 @@ def selfbench(
 
         fleet_selfbench(default_console())
         return
+    if order:
+        from common.host.selfbench import order as selfbench_order
+
+        device = "" if gpu else "cpu"
+        asked = Options(
+            framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
+            python=python, threads=threads,
+        )  # fmt: skip
+        selfbench_order.measure(asked, default_console(), DataFolder.default())
+        return
     if gpu:
-        from common.host.paths import DataFolder
-        from common.host.plan.options import Options
         from common.host.selfbench import gpu as selfbench_gpu
 
         asked = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)

@@ -10,7 +10,7 @@ minutes, and neither can inherit a setting, a buffer or a library of the other.
                                      "cpu_ns": 254000000}            for each block; null where the side does not tell
                                     {"refusal": "..."}               instead of either: this cannot be measured here
 
-Runs on Python 3.9 with the standard library alone. Of the two sides only the independent one uses `plain_loop`.
+Runs on Python 3.9 with the standard library alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Protocol, TextIO
 
@@ -65,14 +64,3 @@ def _converse(make: Callable[[], Side], commands: TextIO, answers: TextIO) -> No
     except BaseException as error:
         traceback.print_exc()
         say(refusal=" ".join(f"{type(error).__name__}: {error}".split()))
-
-
-def plain_loop(infer: Callable[[], Any], seconds: float) -> List[int]:
-    """The loop that anybody would write first. infer: one inference, returns when it is complete."""
-    durations: List[int] = []
-    until = time.perf_counter() + seconds
-    while not durations or time.perf_counter() < until:
-        start = time.perf_counter_ns()
-        infer()
-        durations.append(time.perf_counter_ns() - start)
-    return durations

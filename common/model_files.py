@@ -138,25 +138,29 @@ class ModelFiles:
     def read(cls, root: Path) -> ModelFiles:
         """Reads `root/model.json`. Raises FileNotFoundError, or ValueError for a file that is not one."""
         try:
-            values = json.loads((root / DESCRIPTION).read_text())
-            known = {
-                name: values[name] if name in values or field.default is MISSING else field.default
-                for name, field in cls.__dataclass_fields__.items()
-                if name != "root"
-            }
-            fields = check(cls, known)
-            fields["input_shape"] = tuple(fields["input_shape"])
-            fields["notes"] = tuple(fields["notes"])
-            for name in ("inputs", "outputs"):
-                fields[name] = tuple(Tensor.of(one) for one in fields[name])
-            model = cls(root=root, **fields)
-            own = (getattr(model, name) for name in MAIN_FORMS)
-            for place in (model.reference, *own, *(model.forms or {}).values()):
-                if place is not None and not is_within(place):
-                    raise ValueError(f"{place!r} is no file within the folder")
-            return model
+            return cls.of(root, json.loads((root / DESCRIPTION).read_text()))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{root / DESCRIPTION} is not a model description: {error!r}") from error
+
+    @classmethod
+    def of(cls, root: Path, values: Any) -> ModelFiles:
+        """The model that a description's values describe. Raises KeyError, TypeError or ValueError for what describes none."""
+        known = {
+            name: values[name] if name in values or field.default is MISSING else field.default
+            for name, field in cls.__dataclass_fields__.items()
+            if name != "root"
+        }
+        fields = check(cls, known)
+        fields["input_shape"] = tuple(fields["input_shape"])
+        fields["notes"] = tuple(fields["notes"])
+        for name in ("inputs", "outputs"):
+            fields[name] = tuple(Tensor.of(one) for one in fields[name])
+        model = cls(root=root, **fields)
+        own = (getattr(model, name) for name in MAIN_FORMS)
+        for place in (model.reference, *own, *(model.forms or {}).values()):
+            if place is not None and not is_within(place):
+                raise ValueError(f"{place!r} is no file within the folder")
+        return model
 
     def lacking(self) -> List[str]:
         """Files of this model, relative to root, that are not there or have another size than when it was exported."""

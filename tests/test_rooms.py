@@ -22,7 +22,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("common/export",),
     ("common/host",),
     ("common/host/cli", "common/host/frameworks", "common/host/runs"),
-    ("common/host/plan",),
+    ("common/host/plan", "common/host/recipes"),
     ("common/host/runners",),
     ("common/host/runners/containers",),
     ("common/host/doctor",),

@@ -14,8 +14,8 @@ README = SQL / "README.md"
 
 #: What one opens with `invoke sql`, in the order of the page; everything else is scaffolding.
 SHOWN = (
-    "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "worker_spread", "marks",
-    "mark_meaning",
+    "comparison", "results", "cells", "latency", "queueing", "throughput", "phases", "energy", "conditions", "worker_spread",
+    "worth", "level_steps", "marks", "mark_meaning",
     "measured", "samples", "device_times", "power", "attempts",
     "explained", "time_by_class", "time_by_kernel", "host_calls", "kernels",
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database
+from analysis.results import level_steps
 from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
 from analysis.results.versions import tell_versions, version_key
@@ -126,12 +127,14 @@ def build(
     chosen = [metric(name) for name in metrics]
     signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
     newer = {one.name: _figures_by_age(one, rows) for one in chosen}
+    known = level_steps.steps(database) if len({row["tuning"] for row in rows}) > 1 else {}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
         own = _without_unused(pivot, members)
         row_order = _row_order(members, own, sort)
+        bought = level_steps.sentences(members, known)
         tables.extend(
-            _table(one, group, members, own, row_order, newer[one.name], signs)
+            _table(one, group, members, own, row_order, newer[one.name], signs, bought)
             for one in chosen
             if any(
                 row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
@@ -236,6 +239,7 @@ def _table(
     row_order: list[Key],
     newer: _FiguresByAge,
     signs: Mapping[str, tuple[str, str]],
+    bought: Sequence[str],
 ) -> Table:
     by = version_key if pivot.column == "version" else _sortable
     columns = tuple(sorted({row[pivot.column] for row in members}, key=by))
@@ -250,7 +254,7 @@ def _table(
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)
         entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
-    footers = _footers(one, members, used, entries.values())
+    footers = _footers(one, members, used, entries.values(), bought if one is METRICS["throughput"] else ())
     provenance = frozenset([*versions(members), *machines(members)])
     return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers, provenance)
 
@@ -325,7 +329,9 @@ def _age(row: Row) -> float:
     return float(major) + float(minor or 0) / 100 if major.isdigit() and (minor or "0").isdigit() else 0.0
 
 
-def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entries: Iterable[Entry]) -> tuple[str, ...]:
+def _footers(
+    one: Metric, members: Sequence[Row], used: Mapping[str, str], entries: Iterable[Entry], bought: Sequence[str]
+) -> tuple[str, ...]:
     texts = {entry.text for entry in entries}
     lines = [f"{one.title}: {one.definition}"]
     lines += [f"{sign}  {meaning}" for sign, meaning in sorted(used.items())]
@@ -345,7 +351,7 @@ def _footers(one: Metric, members: Sequence[Row], used: Mapping[str, str], entri
         )
     if one.column in ("idle_w", "power_net_w", "joules_per_image_net"):
         lines += idle_levels(members)
-    lines += [levels(members)]
+    lines += [levels(members), *bought]
     lines += sorted({row["weights_note"] for row in members if row["weights_note"]})
     lines += sorted({f"Model: {row['model_born']}." for row in members if row["model_born"]})
     lines += versions(members)

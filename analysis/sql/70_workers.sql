@@ -28,29 +28,37 @@ SELECT *,
   joules_per_image * exp(student_975(workers - 1) * joules_per_image_spread / sqrt(workers)) AS joules_per_image_high
 FROM one;
 
--- worth: what tuning buys: one row per configuration with several workers at both levels, stock and tuned: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone)
-CREATE VIEW worth AS
+-- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), cell_key the upper one's first: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
+CREATE VIEW level_steps AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, variant, version, precision, batch_size, io, input, scenario,
-    streams, target_rate_per_s, frontend, tuning, count(*) AS n, avg(ln(images_per_s)) AS mean_log, var_samp(ln(images_per_s)) / count(*) AS error
+    streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
+    var_samp(ln(images_per_s)) / count(*) AS error
   FROM results WHERE status = 'ok' AND images_per_s > 0
   GROUP BY run, model, model_hash, device, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning
-  HAVING count(*) > 1
 ),
 pair AS (
-  SELECT tuned.* EXCLUDE (tuning, n, mean_log, error), stock.n AS stock_workers, tuned.n AS tuned_workers,
-    exp(stock.mean_log) AS stock_images_per_s, exp(tuned.mean_log) AS tuned_images_per_s, tuned.mean_log - stock.mean_log AS log_ratio,
-    tuned.error + stock.error AS error,
+  SELECT upper.* EXCLUDE (tuning, n, mean_log, error), upper.tuning AS level, lower.tuning AS below, lower.n AS below_workers, upper.n AS workers,
+    exp(lower.mean_log) AS below_images_per_s, exp(upper.mean_log) AS images_per_s, upper.mean_log - lower.mean_log AS log_ratio,
+    upper.error + lower.error AS error,
     -- Welch and Satterthwaite's degrees of freedom, rounded down
-    greatest(1, coalesce(floor((tuned.error + stock.error) ** 2
-      / nullif(tuned.error ** 2 / (tuned.n - 1) + stock.error ** 2 / (stock.n - 1), 0)), 1))::BIGINT AS freedom
-  FROM one AS tuned JOIN one AS stock ON stock.tuning = 'stock' AND tuned.tuning = 'tuned' AND stock.run = tuned.run
-    AND stock.model = tuned.model AND stock.model_hash IS NOT DISTINCT FROM tuned.model_hash AND stock.device = tuned.device
-    AND stock.variant = tuned.variant AND stock.version IS NOT DISTINCT FROM tuned.version AND stock.precision = tuned.precision
-    AND stock.batch_size = tuned.batch_size AND stock.io = tuned.io AND stock.input = tuned.input AND stock.scenario = tuned.scenario
-    AND stock.streams IS NOT DISTINCT FROM tuned.streams AND stock.target_rate_per_s IS NOT DISTINCT FROM tuned.target_rate_per_s
-    AND stock.frontend IS NOT DISTINCT FROM tuned.frontend
+    greatest(1, coalesce(floor((upper.error + lower.error) ** 2
+      / nullif(upper.error ** 2 / (upper.n - 1) + lower.error ** 2 / (lower.n - 1), 0)), 1))::BIGINT AS freedom
+  FROM one AS upper JOIN one AS lower ON (lower.tuning, upper.tuning) IN (('stock', 'tuned'), ('tuned', 'rewritten')) AND lower.run = upper.run
+    AND lower.model = upper.model AND lower.model_hash IS NOT DISTINCT FROM upper.model_hash AND lower.device = upper.device
+    AND lower.variant = upper.variant AND lower.version IS NOT DISTINCT FROM upper.version AND lower.precision = upper.precision
+    AND lower.batch_size = upper.batch_size AND lower.io = upper.io AND lower.input = upper.input AND lower.scenario = upper.scenario
+    AND lower.streams IS NOT DISTINCT FROM upper.streams AND lower.target_rate_per_s IS NOT DISTINCT FROM upper.target_rate_per_s
+    AND lower.frontend IS NOT DISTINCT FROM upper.frontend
 )
-SELECT * EXCLUDE (log_ratio, error, freedom), exp(log_ratio) AS worth,
-  exp(log_ratio - student_975(freedom) * sqrt(error)) AS worth_low, exp(log_ratio + student_975(freedom) * sqrt(error)) AS worth_high
+SELECT * EXCLUDE (log_ratio, error, freedom), exp(log_ratio) AS ratio,
+  CASE WHEN workers > 1 AND below_workers > 1 THEN exp(log_ratio - student_975(freedom) * sqrt(error)) END AS ratio_low,
+  CASE WHEN workers > 1 AND below_workers > 1 THEN exp(log_ratio + student_975(freedom) * sqrt(error)) END AS ratio_high
 FROM pair;
+
+-- worth: what tuning buys: of level_steps those from stock to tuned with several workers at both levels, under names of their own
+CREATE VIEW worth AS
+SELECT run, model, model_hash, device, device_name, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend,
+  below_workers AS stock_workers, workers AS tuned_workers, below_images_per_s AS stock_images_per_s, images_per_s AS tuned_images_per_s,
+  ratio AS worth, ratio_low AS worth_low, ratio_high AS worth_high
+FROM level_steps WHERE level = 'tuned' AND workers > 1 AND below_workers > 1;

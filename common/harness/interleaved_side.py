@@ -1,7 +1,8 @@
-"""The harness's side of `invoke verify`: `python -m common.harness.interleaved_side JOB.json`, see common/alternation.py.
+"""The harness's side of `invoke verify`: `python -m common.harness.interleaved_side JOB.json`, see common/interleaving.py.
 
 A block is a measured window of the single-stream scenario as a cell has it, adapter, loop and stopping rule included,
-only short. The job holds one cell; the last output is written to the job's run folder, for comparison.
+only short. It is that of the job's last cell; cells before it are prepared, warmed up and measured for a moment, as a worker that
+takes several has done (`invoke selfbench --order`). The output is written to the job's run folder, for comparison.
 """
 
 from __future__ import annotations
@@ -23,33 +24,29 @@ from common.model_files import ModelFiles, Tensor
 
 OUTPUT = "harness"
 INPUT = "batch"
+#: how long a cell before the measured one runs
+_EARLIER_SECONDS = 1.0
 
 
 def save(stem: Path, arrays: Arrays, tensors: Sequence[Tensor]) -> None:
-    """One array as `stem`.npy, several as `stem`.npz: array_0, array_1, ... in the tensors' order, for a name may be anything."""
-    values = [arrays[tensor.name] for tensor in tensors]
-    if len(values) == 1:
-        np.save(f"{stem}.npy", values[0])
-    else:
-        np.savez(
-            f"{stem}.npz",
-            **{  # type: ignore[arg-type]
-                f"array_{number}": value for number, value in enumerate(values)
-            },
-        )
+    """As `stem`.npz: array_0, array_1, ... in the tensors' order, for a name may be anything."""
+    values = {f"array_{number}": arrays[tensor.name] for number, tensor in enumerate(tensors)}
+    np.savez(f"{stem}.npz", **values)  # type: ignore[arg-type]
 
 
 class HarnessSide:
     """One prepared cell. Raises Refusal where the adapter does not support it."""
 
     def __init__(self, job: Job) -> None:
-        self._cell = cell = job.cells[0]
+        *earlier, cell = job.cells
+        self._cell = cell
         scenario = scenarios.find(cell.scenario)
         if scenario is None:
             raise Refusal(f"this harness has no scenario {cell.scenario}")
         self._scenario = scenario
         model = ModelFiles.read(Path(job.model_dir))
-        batch = as_fed(Reference.read(model).batch(cell.batch_size), cell.input, model)
+        reference = Reference.read(model)
+        batch = as_fed(reference.batch(cell.batch_size), cell.input, model)
         create = import_adapter(Path(job.adapter))
         try:
             adapter = create(cell.variant)
@@ -60,6 +57,10 @@ class HarnessSide:
             if hasattr(adapter, "convert"):
                 adapter.convert(model, cell.precision, job.device, job.cache_dir)
             adapter.load(model, cell.precision, job.device, job.cache_dir, job.threads)
+            for one in earlier:
+                expect(adapter, one)
+                adapter.prepare(as_fed(reference.batch(one.batch_size), one.input, model), one.io)
+                self._run_for_a_moment(adapter)
             expect(adapter, cell)
             adapter.prepare(batch, cell.io)
         except Unsupported as error:
@@ -78,6 +79,13 @@ class HarnessSide:
         #: CPU time of the process, all its threads, in the last block
         self.cpu_ns = 0
         self.facts = {"settings": adapter.settings(), "versions": adapter.versions()}
+
+    @staticmethod
+    def _run_for_a_moment(adapter: Adapter) -> None:
+        until = time.monotonic() + _EARLIER_SECONDS
+        adapter.run()
+        while time.monotonic() < until:
+            adapter.run()
 
     def block(self, seconds: float) -> List[int]:
         settings = Settings(min_seconds=seconds, max_seconds=seconds, min_samples=1, min_images=1)

@@ -7,7 +7,7 @@ Helper modules lie beside this file and are imported as `images.onnxrt.*`: the f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class OnnxRuntimeAdapter:
         self._level = "tuned"
         self._inference: Optional[Inference] = None
         self._placed: Any = None
+        #: way -> (way, choice of options) of what was built last; that of the inference, and of one that served the other io
+        self._identities: Dict[str, Tuple[str, Any]] = {}
+        self._identity: Tuple[str, Any] = ("", None)
+        self._earlier: Optional[Tuple[Tuple[str, Any], Inference]] = None
         #: inputs that the model has as floats and that are fed as bytes
         self._cast: Tuple[str, ...] = ()
         self._cuda: Optional[CudaRuntime] = None
@@ -143,9 +147,11 @@ class OnnxRuntimeAdapter:
         if self._inference is not None and self._placed == wanted:
             self._inference.place(inputs)
             return
-        if self._inference is not None:
-            self._inference.close()
-            self._inference, self._placed = None, None
+        before, self._inference = self._inference, None
+        if before is not None and self._placed is not None and self._placed[0] != wanted[0]:
+            before.close()
+            before = None
+        self._placed, self._earlier = None, None if before is None else (self._identity, before)
         self._cast = tuple(
             one.name
             for one in self._model.inputs
@@ -157,6 +163,10 @@ class OnnxRuntimeAdapter:
             raise
         except Exception as error:
             raise sessions.explain(error) from error
+        finally:
+            if self._earlier is not None:
+                self._earlier[1].close()
+                self._earlier = None
         self._placed = wanted
 
     def _build(self, inputs: Arrays, io: str) -> Inference:
@@ -177,6 +187,18 @@ class OnnxRuntimeAdapter:
             tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
         self._notes = {**tried, **notes[chosen.name]}
         inference: Inference = chosen.inference
+        self._identity = self._identities[chosen.name]
+        return inference
+
+    def _reused(self, way: str, choice: Any, build: Callable[[], Any], inputs: Arrays, io: str) -> Any:
+        """What was built of this way for the other io of the same shapes, else what `build` makes."""
+        self._identities[way] = identity = (way, choice)
+        if self._earlier is None or self._earlier[0] != identity:
+            return build()
+        inference, self._earlier = self._earlier[1], None
+        inference.use(io)
+        inference.place(inputs)
+        inference.run()
         return inference
 
     def _build_way(self, way: str, inputs: Arrays, io: str, notes: Dict[str, str]) -> Inference:
@@ -184,12 +206,13 @@ class OnnxRuntimeAdapter:
         path, rewrite = self._file(fused)
         notes.update(model=rewrite, model_file=path.name)
         if way == STOCK:
-            return self._build_stock(path, inputs, io)
+            return self._reused(way, None, lambda: self._build_stock(path, inputs, io), inputs, io)
         if self._cuda is None:
-            return self._build_cpu(path, inputs)
+            return self._reused(way, None, lambda: self._build_cpu(path, inputs), inputs, io)
         if self._variant == "onnxrt-trt":
-            return self._build_cuda(inputs, io, trial.Choice(fused_activation=False))
-        choice, inference, tried = self._search(trial.Choice(fused_activation=fused), inputs, io)
+            whole = trial.Choice(fused_activation=False)
+            return self._reused(way, whole, lambda: self._build_cuda(inputs, io, whole), inputs, io)
+        choice, inference, tried = self._search(way, trial.Choice(fused_activation=fused), inputs, io)
         notes["chosen"] = str(choice)
         notes["trial"] = "; ".join(f"{tried_way}: {result}" for tried_way, result in tried.items())
         return inference
@@ -214,14 +237,16 @@ class OnnxRuntimeAdapter:
         return "-".join([*parts, versions.get("cudnn", ""), device, *(["uint8"] if self._cast else [])])
 
     def _search(
-        self, start: trial.Choice, inputs: Arrays, io: str
+        self, way: str, start: trial.Choice, inputs: Arrays, io: str
     ) -> Tuple[trial.Choice, CudaInference, Dict[str, str]]:
         """The fastest of the provider's options, from the cache folder where this shape has been tried."""
         memory = trial.ChoiceCache(self._cache / "choices.json")
         key = self._trial_key(inputs) + ("" if start.fused_activation else "-unfused")
         known = memory.get(key)
         if known is not None:
-            return known.choice, self._build_cuda(inputs, io, known.choice), known.tried
+            known_way = known.choice
+            inference = self._reused(way, known_way, lambda: self._build_cuda(inputs, io, known_way), inputs, io)
+            return known.choice, inference, known.tried
         found = trial.search(
             lambda choice: self._build_cuda(inputs, io, choice),
             trial.bound(),
@@ -232,6 +257,7 @@ class OnnxRuntimeAdapter:
             start=start,
         )
         memory.put(key, trial.Kept(found.choice, found.tried))
+        self._identities[way] = (way, found.choice)
         return found.choice, found.inference, found.tried
 
     def _build_cpu(self, path: Path, inputs: Arrays) -> CpuInference:

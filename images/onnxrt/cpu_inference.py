@@ -58,6 +58,9 @@ class CpuInference:
             else:
                 np.copyto(held, inputs[name])
 
+    def use(self, io: str) -> None:
+        """Both kinds of io are one: memory of the host."""
+
     def run(self) -> None:
         self._session.run_with_iobinding(self._binding)
 

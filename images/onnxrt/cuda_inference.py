@@ -110,6 +110,11 @@ class CudaInference:
             self._fill(slot, self._stream)
         self._cuda.synchronize(self._stream)
 
+    def use(self, io: str) -> None:
+        """Copies are beside the session: one that is built, with its graphs, serves both kinds of io."""
+        self.synchronize()
+        self._io = io
+
     def _submit(self, slot: _Slot) -> None:
         """One inference on the compute stream, with its copies where the input lies in host memory."""
         if self._io == "device":

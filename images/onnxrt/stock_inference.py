@@ -19,6 +19,7 @@ class StockInference:
     def __init__(self, ort: Any, session: Any, place: Any, names: List[str], inputs: Arrays, io: str) -> None:
         self._ort, self._session, self._place, self._names, self._io = ort, session, place, names, io
         self._made: List[Any] = []
+        self._binding: Any = None
         self.place(inputs)
         for _ in range(2):
             self.run()
@@ -43,6 +44,10 @@ class StockInference:
                 self._binding.bind_ortvalue_input(name, self._ort.OrtValue.ortvalue_from_numpy(values, *self._place))
         for name in self._names:
             self._binding.bind_output(name, *self._place)
+
+    def use(self, io: str) -> None:
+        """place() comes next: it binds what this io needs."""
+        self._io = io
 
     def run(self) -> None:
         if self._io == "host":
@@ -75,6 +80,5 @@ class StockInference:
 
     def close(self) -> None:
         self._made = []
-        if self._io != "host":
-            del self._binding
+        self._binding = None
         del self._session

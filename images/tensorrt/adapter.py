@@ -139,7 +139,7 @@ class TensorRT:
             raise Unsupported(reason)
         self._options = Options.read(os.environ)
         if self._level == "stock":  # an engine for this batch size by a builder with nothing set
-            self._options = replace(self._options, profiles="each", builder_level=None)
+            self._options = replace(self._options, profiles="each", builder_level=None, tactic_sources=())
         self._tactic_mask = tactic_mask(
             self._options.tactic_sources,
             {name: int(value) for name, value in self._trt.TacticSource.__members__.items()},
@@ -249,10 +249,20 @@ class TensorRT:
             precision=f"{self._precision}-uint8" if self._cast else self._precision,
             profile=str(profile),
             tactic_sources="+".join(sorted(self._options.tactic_sources)) or "default",
-            workspace_bytes=workspace_limit(self._options, self._device_memory),
+            workspace_bytes=self._workspace_bytes or 0,
             builder_level=-1 if level is None else level,
             strongly_typed=strongly_typed(self._trt),
         )
+
+    @property
+    def _workspace_bytes(self) -> Optional[int]:
+        """None at the level stock: as the builder has it by default."""
+        return None if self._level == "stock" else workspace_limit(self._options, self._device_memory)
+
+    @property
+    def _keeps_timings(self) -> bool:
+        """At the level stock kernels are timed anew: those of a tuned build were timed under its limits."""
+        return self._variant != "tensorrt-rtx" and self._level != "stock"
 
     def _deserialize(self, profile: Profile) -> Engine:
         """The engine for a profile: from the cache, else built and stored there."""
@@ -304,10 +314,10 @@ class TensorRT:
             cast=self._cast,
             profile=profile,
             tactic_mask=self._tactic_mask,
-            workspace_bytes=key.workspace_bytes,
+            workspace_bytes=self._workspace_bytes,
             builder_level=self._options.builder_level,
             compute_capability=self._capability,
-            timing_cache=None if self._variant == "tensorrt-rtx" else self._folder / key.timing_cache_name,
+            timing_cache=self._folder / key.timing_cache_name if self._keeps_timings else None,
             calibrator=None
             if calibration is None
             else lambda: make_calibrator(self._trt, self._cuda, calibration, self._folder / key.calibration_name),
@@ -441,7 +451,9 @@ class TensorRT:
             "network": "strongly typed" if typed else "precision flags",
             "tf32": "off" if self._precision == "fp32" else "on",
             "tactic_sources": "+".join(self._options.tactic_sources) or "TensorRT's default",
-            "workspace_mib": str(workspace_limit(self._options, self._device_memory) >> 20),
+            "workspace_mib": "TensorRT's default"
+            if self._workspace_bytes is None
+            else str(self._workspace_bytes >> 20),
             "builder_level": "TensorRT's default" if level is None else str(level),
             "host_memory": "none"
             if self._io != "host"

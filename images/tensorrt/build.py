@@ -33,7 +33,8 @@ class Request:
     profile: Profile
     #: for IBuilderConfig.set_tactic_sources; None leaves TensorRT's own
     tactic_mask: Optional[int]
-    workspace_bytes: int
+    #: None leaves TensorRT's own
+    workspace_bytes: Optional[int]
     builder_level: Optional[int]
     compute_capability: Tuple[int, int]
     #: None where the library keeps none (TensorRT-RTX)
@@ -186,7 +187,8 @@ def _configure(trt: Any, config: Any, request: Request) -> None:
     if not strongly_typed(trt):
         for name in _FLAGS[request.precision]:
             config.set_flag(getattr(flags, name))
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    if request.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
     if request.builder_level is not None:
         config.builder_optimization_level = request.builder_level
     if request.tactic_mask is not None and not config.set_tactic_sources(request.tactic_mask):

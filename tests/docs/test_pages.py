@@ -11,7 +11,8 @@ import pytest
 from invoke.collection import Collection
 
 import tasks
-from analysis.output import reference_table
+from analysis.output import reference_recipes, reference_table
+from common.errors import UserError
 from common.host.paths import ROOT, DataFolder
 
 PAGES = [
@@ -71,3 +72,21 @@ def test_the_tables_of_the_h100_are_what_its_runs_say(tmp_path: Path) -> None:
     rendered = reference_table.render(folder, DataFolder(tmp_path))
     again = f"python -m analysis.output.reference_table {folder.relative_to(ROOT)} writes them anew"
     assert reference_table.updated(page, rendered) == page, again
+
+
+def test_the_recipes_are_those_of_the_reference_runs() -> None:
+    """With the host's own cache, in which reference runs are unpacked once."""
+    pages = reference_recipes.pages(DataFolder.default().host_cache)
+    folder = reference_recipes.FOLDER
+    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert there == set(pages), "invoke recipe --docs writes them anew"
+    for path, text in pages.items():
+        assert (folder / path).read_text() == text, f"{path}: invoke recipe --docs writes it anew"
+
+
+def test_the_readme_says_what_tuning_bought_in_the_reference_runs() -> None:
+    page = reference_recipes.README.read_text()
+    line = reference_recipes.worth(DataFolder.default().host_cache)
+    assert reference_recipes.with_worth(page, line) == page, "invoke recipe --docs writes it anew"
+    with pytest.raises(UserError, match="has lost the marks"):
+        reference_recipes.with_worth(page.replace(reference_recipes.END, ""), line)

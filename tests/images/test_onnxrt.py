@@ -288,3 +288,58 @@ def test_what_a_batch_should_give_comes_from_the_cpu_provider(on_cpu, tmp_path):
     same, other = (float(line) for line in done.stdout.split())
     assert same < 1e-5
     assert other > 0.05
+
+
+class Built:
+    """Stands for an inference: what was asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.asked.append(name)
+
+
+def test_what_was_built_for_one_io_serves_the_other_and_only_the_same_way():
+    from images.onnxrt.adapter import OnnxRuntimeAdapter
+
+    adapter = OnnxRuntimeAdapter("onnxrt", None)
+    first, made = Built(), []
+
+    def build():
+        made.append(Built())
+        return made[-1]
+
+    adapter._earlier = (("tuned", "NHWC"), first)
+    assert adapter._reused("tuned", "NCHW", build, {}, "device") is made[0]
+    assert adapter._reused("tuned", "NHWC", build, {}, "device") is first
+    assert first.asked == ["use", "place", "run"]
+    assert adapter._earlier is None, "it is given away once"
+    assert adapter._reused("tuned", "NHWC", build, {}, "device") is made[1]
+
+
+def test_prepare_keeps_a_session_from_host_to_device_and_closes_it_with_its_shape(monkeypatch):
+    from types import SimpleNamespace
+
+    from images.onnxrt.adapter import OnnxRuntimeAdapter
+
+    adapter = OnnxRuntimeAdapter("onnxrt", None)
+    adapter._model = SimpleNamespace(inputs=[])
+    seen = []
+
+    def build(inputs, io):
+        seen.append((io, adapter._earlier and adapter._earlier[1]))
+        adapter._identity = ("way", None)
+        return Built()
+
+    monkeypatch.setattr(adapter, "_build", build)
+    small, large = ({"x": np.zeros((size, 3), np.float32)} for size in (1, 8))
+    adapter.prepare(small, "host")
+    one = adapter._inference
+    adapter.prepare(small, "device")
+    assert seen == [("host", None), ("device", one)]
+    assert one.asked == ["close"], "nobody took it"
+    other = adapter._inference
+    adapter.prepare(large, "device")
+    assert seen[-1] == ("device", None)
+    assert other.asked == ["close"]

@@ -14,7 +14,7 @@ from invoke.tasks import Task
 #: the tasks in the order in which people meet them
 TASKS = {
     "Measure": ("demo", "bench", "sweep", "peak", "explain", "plan", "fleet up-check", "fleet sweep"),
-    "Understand": ("analyze", "report", "recommend", "compare", "history", "sql", "import"),
+    "Understand": ("analyze", "report", "recommend", "recipe", "compare", "history", "sql", "import"),
     "Prepare and look after": (
         "doctor", "frameworks", "build", "export", "new", "keep", "clean", "verify", "selfbench", "test", "compose", "lock",
     ),

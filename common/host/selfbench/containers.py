@@ -71,7 +71,7 @@ class Bench:
         self.data = data
         self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, models.Asked(), lambda *step: None)
         self.case = Case(
-            variant, image, "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
+            variant, image, "tuned", "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
             data.framework_cache(image.name), threads, str(BATCH_SIZE),
         )  # fmt: skip
 

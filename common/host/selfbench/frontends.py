@@ -164,7 +164,7 @@ def measure(
     cpu = the_cpu()
     cases = [
         Case(
-            variant, by_name[variant.image], "fp32", size, "host", runner.interpreter(variant.image), model, cpu,
+            variant, by_name[variant.image], "tuned", "fp32", size, "host", runner.interpreter(variant.image), model, cpu,
             data.framework_cache(variant.image), threads, str(size),
         )
         for variant in chosen

@@ -70,7 +70,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     model = runner.ensure_model(options.model, data, models.asked_of(options), lambda *step: None)
     return [
         Case(
-            variant, by_name[variant.image], precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
+            variant, by_name[variant.image], "tuned", precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
             device, data.framework_cache(variant.image), None, str(BATCH_SIZE),
         )
         for variant in variants

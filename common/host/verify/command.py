@@ -1,12 +1,13 @@
 """`invoke verify`: is what the harness measures what a plain loop measures?
 
-For each variant, precision and batch size two processes are started: the harness's side (common/harness/interleaved_side.py) and
-an independent loop (images/<image>/native_loop.py) on the same model, engine and settings. Both compile and warm up, then
-they take turns in blocks of about a second, in the order AB BA AB ..., so that a drift of the machine meets both alike.
+For each variant, level, precision and batch size two processes are started: the harness's side
+(common/harness/interleaved_side.py) and the cell's recipe (common/recipe_side.py), written for the settings that the adapter
+chose, as a user would take it home. Both compile and warm up, then they take turns in blocks of about a second, in the order
+AB BA AB ..., so that a drift of the machine meets both alike.
 Two processes, because one would share TF32 switches, allocators and caches; both alive all the time, because starting
 them anew for each pair would add what differs from process to process, and minutes of compilation.
 
-Each pair of blocks gives one ratio of medians, harness over native. The result is the median of these ratios with its
+Each pair of blocks gives one ratio of medians, harness over recipe. The result is the median of these ratios with its
 95 % interval (common/stats/intervals.py): a pair that a neighbour disturbed is one of many. Target: 0.98 to 1.02.
 """
 
@@ -18,7 +19,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,8 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
-from common.host.plan.request import precisions_for, variants_for
+from common.host.plan.request import precisions_for, tunings_for, variants_for
+from common.host.recipes.program import TEMPLATE, Asked, has_recipe, write
 from common.host.runners.events import parse_object
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
@@ -55,28 +57,30 @@ from common.stats.pairs import alternate, interval_of, latency_ratios
 from common.stats.percentiles import samples_needed
 
 TARGET = (0.98, 1.02)
-BATCH_SIZES = "1,8,32"
+#: kind of device -> batch sizes: 512 images take a CPU minutes for a block
+BATCH_SIZES = {"cpu": "1,32", "gpu": "1,32,512"}
 #: a side must have compiled and warmed up within this; an engine for 512 images takes minutes
 READY_SECONDS = 1800.0
 #: beyond its length a block may take so long, in s, before its process counts as hung
 BLOCK_GRACE_SECONDS = 120.0
 WARM_UP_SECONDS = 2.0
+RECIPE = "recipe.py"
 
 
 @dataclass(frozen=True)
 class LoopComparison:
-    """One row of the result. Medians in ns over all blocks; ratio harness/native; None where `reason` says why."""
+    """One row of the result. Medians in ns over all blocks; ratio harness/recipe; None where `reason` says why."""
 
     variant: str
+    tuning: str
     precision: str
     batch_size: int
     io: str
     harness_ns: float | None = None
-    native_ns: float | None = None
+    recipe_ns: float | None = None
     ratio: Interval | None = None
     #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart
     difference: float | None = None
-    clock: str = ""
     reason: str = ""
 
     @property
@@ -175,6 +179,7 @@ class Case:
 
     variant: Variant
     image: Image
+    tuning: str
     precision: str
     batch_size: int
     io: str
@@ -186,14 +191,17 @@ class Case:
     #: all batch sizes that are verified, or those of the run whose engine is to be used: comma list
     batch_sizes: str
 
-    def job(self, folder: Path) -> Job:
-        cell = Cell(
+    @property
+    def cell(self) -> Cell:
+        return Cell(
             model=self.model.name, variant=self.variant.name, precision=self.precision, batch_size=self.batch_size,
-            io=self.io, device=self.device.name,
+            io=self.io, device=self.device.name, tuning=self.tuning,
         )  # fmt: skip
+
+    def job(self, folder: Path) -> Job:
         places = Places(str(folder), str(self.model.root), str(self.image.adapter), str(self.cache))
         settings = Settings(warmup_max_seconds=WARM_UP_SECONDS)
-        return job_of([cell], self.image.name, self.device, places, "local", settings, self.threads)
+        return job_of([self.cell], self.image.name, self.device, places, "local", settings, self.threads)
 
     def environment(self, job: Job) -> dict[str, str]:
         """What a process of either side is given: a worker's variables, and the case's device as the only one in sight."""
@@ -205,38 +213,29 @@ class Case:
             "FRAMEWATT_BATCH_SIZES": self.batch_sizes,
         }
 
-    def request(self, folder: Path, settings: dict[str, str]) -> dict[str, Any]:
-        """What the independent loop is told. settings: those that the adapter chose for this shape."""
-        folders = {
-            "model_file": [self.cache / self.variant.name, self.model.root],
-            "engine_file": [self.cache / "tensorrt"],
-            "graph_file": [self.cache / "tensorflow" / "graphs"],
-        }
-        kept = [place / settings[kind] for kind, places in folders.items() if kind in settings for place in places]
+    def recipe(self, settings: Mapping[str, str]) -> str:
+        """The program. settings: those that the adapter chose for this shape. Raises UserError where there is none."""
+        asked = Asked(
+            key=self.cell.key, variant=self.variant.name, tuning=self.tuning, precision=self.precision,
+            batch_size=self.batch_size, io=self.io, gpu=self.device.kind == "gpu", settings=settings, model=self.model,
+            threads=self.threads,
+        )  # fmt: skip
+        return write(asked, self.image)
+
+    def request(self, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
+        """What the recipe's side is told. An engine that takes minutes to build is the adapter's."""
+        engine = self.cache / "tensorrt" / settings["engine_file"] if "engine_file" in settings else None
         return {
-            "variant": self.variant.name,
-            "precision": self.precision,
-            "io": self.io,
-            "device": "cpu" if self.device.kind == "cpu" else "cuda:0",
-            "threads": self.threads,
-            "settings": settings,
-            "onnx": str(self.model.path(self.model.onnx)) if self.model.onnx else None,
-            "inputs": [tensor.name for tensor in self.model.inputs],
-            "outputs": [tensor.name for tensor in self.model.outputs],
-            "fixed_batch": self.model.fixed_batch,
-            "keras": str(self.model.path(self.model.keras)) if self.model.keras else None,
-            "forms": {name: str(self.model.form(name)) for name in self.model.forms or {}},
-            # what the adapter really runs: a file in its cache, else the exported one
-            "model_file": next((str(path) for path in kept if path.is_file()), None),
-            # several arrays lie in one .npz, see common/harness/interleaved_side.py
-            "input": str(folder / f"batch.{'npy' if len(self.model.inputs) == 1 else 'npz'}"),
-            "output": str(folder / f"native.{'npy' if len(self.model.outputs) == 1 else 'npz'}"),
+            "recipe": str(folder / RECIPE),
+            "model": str(engine) if engine is not None and engine.is_file() else None,
+            "inputs": str(folder / "batch.npz"),
+            "outputs": str(folder / "recipe.npz"),
         }
 
 
 @contextmanager
-def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProcess, dict[str, Any]]]:
-    """(harness, native, facts of the native side), compiled and warm."""
+def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProcess]]:
+    """(harness, recipe), compiled and warm."""
     job = case.job(folder)
     job.write(folder / "job.json")
     environment = case.environment(job)
@@ -245,25 +244,33 @@ def both_sides(case: Case, folder: Path) -> Iterator[tuple[SideProcess, SideProc
     harness = SideProcess("the harness", command, environment, folder / "harness.log")
     try:
         chosen = harness.facts()["settings"]
-        (folder / "request.json").write_text(json.dumps(case.request(folder, chosen)))
-        command = [python, str(case.image.folder / "native_loop.py"), str(folder / "request.json")]
-        native = SideProcess("the independent loop", command, environment, folder / "native.log")
         try:
-            yield harness, native, native.facts()
+            (folder / RECIPE).write_text(case.recipe(chosen))
+        except (UserError, FileNotFoundError) as error:
+            raise SideEnded(str(error)) from error
+        (folder / "request.json").write_text(json.dumps(case.request(folder, chosen)))
+        command = [python, "-m", "common.recipe_side", str(folder / "request.json")]
+        recipe = SideProcess("the recipe", command, environment, folder / "recipe.log")
+        try:
+            recipe.facts()
+            yield harness, recipe
         finally:
-            native.close()
+            recipe.close()
     finally:
         harness.close()
 
 
 def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopComparison:
     """Measures one row; a side that cannot is its reason."""
-    row = {"variant": case.variant.name, "precision": case.precision, "batch_size": case.batch_size, "io": case.io}
+    row = {
+        "variant": case.variant.name, "tuning": case.tuning, "precision": case.precision, "batch_size": case.batch_size,
+        "io": case.io,
+    }  # fmt: skip
     try:
-        with both_sides(case, folder) as (harness, native, facts):
-            for side in (harness, native):  # both warm on the machine as it is with both of them
+        with both_sides(case, folder) as (harness, recipe):
+            for side in (harness, recipe):  # both warm on the machine as it is with both of them
                 side.block(block_seconds)
-            blocks = alternate(partial(harness.block, block_seconds), partial(native.block, block_seconds), pairs)
+            blocks = alternate(partial(harness.block, block_seconds), partial(recipe.block, block_seconds), pairs)
     except SideEnded as ended:
         return LoopComparison(**row, reason=str(ended))  # type: ignore[arg-type]
     difference = largest_difference(folder)
@@ -272,29 +279,26 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
     return LoopComparison(
         **row,  # type: ignore[arg-type]
         harness_ns=float(np.median(np.concatenate([one for one, _ in blocks]))),
-        native_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
+        recipe_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
         ratio=interval_of([latency_ratios(blocks)]),
         difference=difference,
-        clock=str(facts.get("clock", "")),
         reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
     )
 
 
 def largest_difference(folder: Path) -> float:
     """How far apart the two sides' outputs are, of several outputs those that are farthest; NaN where one is missing."""
-    ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "native")
+    ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "recipe")
     return max(parity.differing(ours[name], theirs[name]) if name in theirs else math.nan for name in ours)
 
 
 def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:
-    """What a side wrote, by common/harness/alternating.save(): array_0, array_1, ..."""
-    if (folder / f"{stem}.npy").exists():
-        return {"array_0": np.load(folder / f"{stem}.npy")}
+    """What a side wrote: array_0, array_1, ... in the order of the model's outputs."""
     with np.load(folder / f"{stem}.npz") as arrays:
         return {name: arrays[name] for name in arrays}
 
 
-def _threads(options: Options, device: Device) -> int | None:
+def thread_count(options: Options, device: Device) -> int | None:
     """The same for both sides, also where it is by default."""
     if options.threads:
         return opt.whole("--threads", options.threads)
@@ -316,9 +320,10 @@ def verify(
     device = devices[0]
     variants = variants_for(options, images, devices, console)
     precisions = precisions_for(options, variants, device.kind)
-    batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES)
-    # Without pinned memory of their own, ONNX Runtime and TensorFlow have no plain loop with copies on a GPU.
-    io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "device"), IO_MODES)
+    batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES[device.kind])
+    tunings = tunings_for(options, variants, console)
+    # on a CPU the device is the host: both ways are one, but for a copy in memory
+    io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "host,device"), IO_MODES)
     asked = models.asked_of(options)
     models.check(models.source(options.model), asked)
     by_name = {image.name: image for image in images}
@@ -331,12 +336,14 @@ def verify(
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(
-            variant, by_name[variant.image], precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), _threads(options, device), engine_for,
+            variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
+            data.framework_cache(variant.image), thread_count(options, device), engine_for,
         )
         for variant in variants
         for precision in precisions
         if precision in variant.precisions(device.kind)
+        for tuning in tunings
+        if tuning in variant.tunings
         for batch_size in batch_sizes
         for io in io_modes
     ]  # fmt: skip
@@ -347,10 +354,10 @@ def verify(
         steps.show("Verifying") as on_step,
     ):
         for done, case in enumerate(cases):
-            on_step(done, len(cases), f"{case.variant.name} {case.precision} batch {case.batch_size} {case.io}")
-            if not (case.image.folder / "native_loop.py").is_file():
-                row = (case.variant.name, case.precision, case.batch_size, case.io)
-                verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no native_loop.py"))
+            row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
+            on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
+            if not has_recipe(case.image):  # before minutes are spent on an engine
+                verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
                 continue
             with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
                 verdicts.append(compare(case, pairs, block_seconds, Path(folder)))

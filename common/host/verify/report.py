@@ -14,20 +14,20 @@ from common.host.whole_files import write_text
 
 HEADINGS = (
     "framework",
+    "level",
     "precision",
     "batch",
     "io",
     "harness ms",
-    "native ms",
+    "recipe ms",
     "ratio",
     "95 % interval",
     "differ by",
-    "clock",
     "verdict",
 )
 EXPLANATION = (
-    f"ratio: harness/native of the median latency, target {TARGET[0]:g} to {TARGET[1]:g}; OK: the whole interval is within it, OFF: "
-    "none of it, UNCLEAR: it reaches over an end. differ by: relative L2 distance of the two outputs. clock: of the native loop."
+    f"ratio: harness/recipe of the median latency, target {TARGET[0]:g} to {TARGET[1]:g}; OK: the whole interval is within it, OFF: "
+    "none of it, UNCLEAR: it reaches over an end. differ by: relative L2 distance of the two outputs."
 )
 _STYLES = {"OK": "green", "OFF": "bold red", "UNCLEAR": "yellow"}
 
@@ -40,15 +40,15 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
 
     return (
         row.variant,
+        row.tuning,
         row.precision,
         str(row.batch_size),
         row.io,
         number(row.harness_ns and row.harness_ns / 1e6, ".4g"),
-        number(row.native_ns and row.native_ns / 1e6, ".4g"),
+        number(row.recipe_ns and row.recipe_ns / 1e6, ".4g"),
         "" if row.ratio is None else f"{row.ratio.estimate:.4f}",
         "" if row.ratio is None else f"{row.ratio.low:.4f} to {row.ratio.high:.4f}",
         number(row.difference, ".1e"),
-        row.clock,
         row.word if not row.reason else f"{row.word}: {row.reason}" if row.ratio else row.reason,
     )
 

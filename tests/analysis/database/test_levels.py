@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from analysis.database.open_runs import open_runs
-from analysis.results import tables
+from analysis.results import level_steps, tables
+from analysis.results.selection import parse_where
 
 SHIFTED = '{"convolutions": "30 convolution, 3 shifted convolution"}'
 
@@ -80,3 +81,37 @@ def test_levels_are_rows_of_one_table_and_told_where_there_are_several(build: An
     database = open_runs([run.folder])
     (both,) = tables.build(database, tables.load(database, tables.Selection()), ["throughput"])
     assert both.rows == (("torch", "fp32", "tuned"), ("torch", "fp32", "stock"))
+
+
+def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_below(build: Any) -> None:
+    """torch: tuned is twice stock, rewritten 0.9 of tuned; of batch 1 one worker at each level."""
+    run = build()
+    for batch_size, workers in ((1, 1), (8, 3)):
+        for level, took in (("stock", 4e6), ("tuned", 2e6), ("rewritten", 2e6 / 0.9)):
+            for replicate in range(workers):
+                run.cell(
+                    variant="torch", batch_size=batch_size, replicate=replicate, tuning=level,
+                    durations_ns=[int(took + 2e3 * replicate)] * 40,
+                )  # fmt: skip
+    with open_runs([run.folder]) as database:
+        rows = tables.load(database, parse_where(None, database))
+        throughput, *others = tables.build(database, rows, ["throughput", "latency"])
+    told = [line for line in throughput.footers if line.startswith(("Worth", "Slower"))]
+    assert told[0].startswith("Worth of tuning (tuned over stock, 95 % interval): torch fp32 batch 8 1.999 [1.99")
+    assert told[1] == (
+        "Worth of tuning (tuned over stock, one worker at a level, so without an interval): torch fp32 batch 1 2.000."
+    )
+    assert told[2].startswith("Slower than the level below: torch fp32 rewritten over tuned batch 8 0.900 [0.89")
+    assert told[3].endswith("which decides nothing: torch fp32 rewritten over tuned batch 1 0.900.")
+    assert not any("Worth" in line for table in others for line in table.footers)
+
+
+def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Any) -> None:
+    run = build()
+    for replicate, (stock, tuned) in enumerate(((2.0e6, 2.1e6), (2.1e6, 2.0e6), (2.0e6, 2.05e6))):
+        for level, took in (("stock", stock), ("tuned", tuned)):
+            run.cell(variant="torch", replicate=replicate, tuning=level, durations_ns=[int(took)] * 40)
+    with open_runs([run.folder]) as database:
+        (row,) = level_steps.steps(database).values()
+        assert row["ratio_low"] < 1 < row["ratio_high"]
+        assert not level_steps.is_slower(row)

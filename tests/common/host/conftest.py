@@ -53,42 +53,32 @@ class Product:
         return {"framework": "1"}
 """
 
-NATIVE = """
-import json
-import sys
+RECIPE = """{%% extends "program.py.j2" %%}
+{%% block title %%}numpy{%% endblock %%}
+{%% block model_file %%}{{ asked.model.form("onnx") | literal }}{%% endblock %%}
+{%% block body %%}
+def load(path, inputs):
+    import os, sys, time
+    %(begin)s
+    with np.load(path) as arrays:
+        weights = arrays["weights"]
+    (batch,) = inputs.values()
+    calls, result = 0, None
 
-import numpy as np
+    def infer():
+        nonlocal calls, result
+        calls += 1
+        %(infer)s
+        result = batch.reshape(len(batch), -1) @ weights * %(factor)s
 
-from common.interleaving import Refusal, plain_loop, serve
-
-request = json.loads(open(sys.argv[1]).read())
-
-
-class Side:
-    def __init__(self):
-        {begin}
-        with np.load(request["model_file"]) as arrays:
-            self.weights = arrays["weights"]
-        self.batch = np.load(request["input"])
-        self.infer()
-        np.save(request["output"], self.result)
-        self.facts = {{"clock": "perf_counter"}}
-
-    def infer(self):
-        self.result = self.batch.reshape(len(self.batch), -1) @ self.weights * {factor}
-
-    def block(self, seconds):
-        {block}
-        return plain_loop(self.infer, seconds)
-
-
-serve(Side)
+    return infer, lambda: {"output": result}
+{%% endblock %%}
 """
 
 
 @pytest.fixture
 def make_case(tmp_path: Path) -> Callable[..., Case]:
-    """make_case(batch_size, begin, block, factor): the last three are the independent loop's misbehaviour."""
+    """make_case(batch_size, begin, infer, factor): the last three are the recipe's misbehaviour."""
     root = tmp_path / "model"
     root.mkdir()
     rng = np.random.default_rng(7)
@@ -107,18 +97,29 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
     def make(
         batch_size: int = 2,
         begin: str = "pass",
-        block: str = "pass",
+        infer: str = "pass",
         factor: float = 1.0,
         interpreter: str = sys.executable,
     ) -> Case:
         folder = tmp_path / "image"
         folder.mkdir(exist_ok=True)
         (folder / "adapter.py").write_text(ADAPTER)
-        (folder / "native_loop.py").write_text(NATIVE.format(begin=begin, block=block, factor=factor))
+        (folder / "recipe.py.j2").write_text(RECIPE % {"begin": begin, "infer": infer, "factor": factor})
         image = Image("product", folder, 1, "numpy", (variant,), "")
         device = Device("cpu", "cpu", "a CPU")
         return Case(
-            variant, image, "fp32", batch_size, "host", Path(interpreter), model, device, tmp_path / "cache", 1, "2,8"
+            variant,
+            image,
+            "tuned",
+            "fp32",
+            batch_size,
+            "host",
+            Path(interpreter),
+            model,
+            device,
+            tmp_path / "cache",
+            1,
+            "2,8",
         )
 
     return make

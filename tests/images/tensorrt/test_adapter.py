@@ -279,6 +279,12 @@ def test_stock_has_an_engine_of_its_own_no_graph_and_pageable_inputs(
     assert settings["cuda_graph"].startswith("no")
     assert settings["host_memory"] == "pageable in, pinned out"
     state.adapter.run()
+    assert (state.builds[-1].workspace_bytes, state.builds[-1].tactic_mask, state.builds[-1].timing_cache) == (
+        None,
+    ) * 3
+    assert (
+        state.adapter.settings()["workspace_mib"] == state.adapter.settings()["tactic_sources"] == "TensorRT's default"
+    )
     with pytest.raises(Unsupported, match="stock and tuned, not rewritten"):
         state.adapter.tune("rewritten")
 

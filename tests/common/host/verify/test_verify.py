@@ -23,7 +23,7 @@ Make = Callable[..., Case]
 
 def verdict(low: float, high: float, reason: str = "") -> LoopComparison:
     ratio = Interval((low + high) / 2, low, high, 0.95, 16, 1)
-    return LoopComparison("tf", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, "perf_counter", reason)
+    return LoopComparison("tf", "tuned", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, reason)
 
 
 def blocks(
@@ -49,15 +49,12 @@ def test_both_sides_are_asked_as_often_and_give_a_ratio_and_the_distance_of_thei
     assert row.ratio.low <= row.ratio.estimate <= row.ratio.high
     assert row.difference is not None
     assert row.difference < 1e-6
-    assert row.clock == "perf_counter"
     assert row.harness_ns is not None
-    assert row.native_ns is not None
-    assert min(row.harness_ns, row.native_ns) > 0
+    assert row.recipe_ns is not None
+    assert min(row.harness_ns, row.recipe_ns) > 0
 
 
-def test_an_independent_loop_with_another_output_is_off_however_equal_its_times(
-    make_case: Make, tmp_path: Path
-) -> None:
+def test_a_recipe_with_another_output_is_off_however_equal_its_times(make_case: Make, tmp_path: Path) -> None:
     row = compare(make_case(factor=1.5), 11, 0.005, tmp_path)
     assert row.ratio is not None
     assert row.word == "OFF"
@@ -69,12 +66,16 @@ def test_an_independent_loop_with_another_output_is_off_however_equal_its_times(
     [
         (3, "pass", "the harness: batch 3 is not to its taste"),
         (4, "pass", "the harness: four is too many"),
-        (2, "raise Refusal('no pinned\\nmemory')", "the independent loop: no pinned memory"),
-        (2, "raise ValueError('the model is broken')", "the independent loop: ValueError: the model is broken"),
         (
             2,
-            "import os; print('out of luck', file=sys.stderr, flush=True); os._exit(7)",
-            "the independent loop ended with exit code 7: out of luck",
+            "{{ refuse('no pinned memory') }}",
+            "there is no recipe for toy_product_fp32_b0002_host_single-stream_script_cpu_r0: no pinned memory",
+        ),
+        (2, "raise ValueError('the model is broken')", "the recipe: ValueError: the model is broken"),
+        (
+            2,
+            "print('out of luck', file=sys.stderr, flush=True); os._exit(7)",
+            "the recipe ended with exit code 7: out of luck",
         ),
     ],
 )
@@ -89,18 +90,19 @@ def test_a_side_that_cannot_is_the_rows_reason(
 
 def test_a_side_that_dies_in_the_middle_is_the_rows_reason(make_case: Make, tmp_path: Path) -> None:
     row = compare(
-        make_case(block="self.asked = getattr(self, 'asked', 0) + 1; assert self.asked < 5, 'tired'"),
+        make_case(infer="assert calls < 5, 'tired'"),
         11,
         0.01,
         tmp_path,
     )
-    assert row.reason == "the independent loop: AssertionError: tired"
+    assert row.reason == "the recipe: AssertionError: tired"
 
 
 def test_a_side_that_hangs_is_ended(make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.host.verify.command.BLOCK_GRACE_SECONDS", 0.3)
-    row = compare(make_case(block="import time; time.sleep(60)"), 11, 0.01, tmp_path)
-    assert row.reason.startswith("the independent loop ended with exit code -9")
+    monkeypatch.setattr("common.host.verify.command.READY_SECONDS", 5.0)
+    row = compare(make_case(infer="time.sleep(0 if calls == 1 else 60)"), 11, 0.01, tmp_path)
+    assert row.reason.startswith("the recipe ended with exit code -9")
 
 
 def test_a_drift_of_the_machine_meets_both_and_leaves_the_ratio() -> None:
@@ -152,7 +154,10 @@ def test_bad_values_are_said_before_anything_is_made(
 
 
 def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
-    rows = [verdict(0.99, 1.01), LoopComparison("tensorrt", "fp16", 8, "device", reason="the harness: no GPU | none")]
+    rows = [
+        verdict(0.99, 1.01),
+        LoopComparison("tensorrt", "tuned", "fp16", 8, "device", reason="the harness: no GPU | none"),
+    ]
     result = Result(rows, Device("cpu", "cpu", "a CPU"), ["a CPU, load average 0.1"])
     console = Console(width=200, record=True, file=(tmp_path / "screen").open("w"))
     print_result(result, console)

@@ -1,0 +1,59 @@
+"""What a level of tuning buys over the one below it, and which rows are slower than that: sentences under tables of throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.database.connection import Database
+
+Row = Mapping[str, Any]
+#: (run, first cell of the upper level) -> row of the view `level_steps`
+Steps = Mapping[tuple[str, str], Row]
+
+
+def steps(database: Database) -> Steps:
+    found = database.query("SELECT * FROM level_steps ORDER BY variant, precision, batch_size, cell_key")
+    return {(row["run"], row["cell_key"]): row for row in found}
+
+
+def is_slower(row: Row) -> bool:
+    """Whether a level is slower than the one below it for sure: its whole interval."""
+    return row["ratio_high"] is not None and row["ratio_high"] < 1
+
+
+def sentences(members: Sequence[Row], known: Steps) -> list[str]:
+    """Of the rows of a table (view `comparison`): worth of tuning, with its interval where several workers tell one; then what is
+    slower than the level below it, those of one worker apart, which tell nothing of the next one."""
+    keys = [(row["run"], row["cell_keys"][0]) for row in members if row["cell_keys"]]
+    own = [known[key] for key in keys if key in known]
+    tuned = [row for row in own if row["level"] == "tuned"]
+    sure = [row for row in tuned if row["ratio_low"] is not None]
+    alone = [row for row in tuned if row["ratio_low"] is None]
+    lines = []
+    if sure:
+        lines.append(f"Worth of tuning (tuned over stock, 95 % interval): {_listed(sure)}.")
+    if alone:
+        lines.append(
+            f"Worth of tuning (tuned over stock, one worker at a level, so without an interval): {_listed(alone)}."
+        )
+    slower = [row for row in own if is_slower(row)]
+    if slower:
+        lines.append(f"Slower than the level below: {_listed(slower, levels=True)}.")
+    doubtful = [row for row in own if row["ratio_high"] is None and row["ratio"] < 1]
+    if doubtful:
+        lines.append(
+            f"Slower than the level below in one worker each, which decides nothing: {_listed(doubtful, levels=True)}."
+        )
+    return lines
+
+
+def _listed(rows: Sequence[Row], levels: bool = False) -> str:
+    """`torch fp16 batch 32 1.91 [1.88, 1.94], batch 512 1.02; onnxrt ...`."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        level = f" {row['level']} over {row['below']}" if levels else ""
+        ends = "" if row["ratio_low"] is None else f" [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]"
+        name = f"{row['variant']} {row['precision']}{level}"
+        found.setdefault(name, []).append(f"batch {row['batch_size']} {row['ratio']:.3f}{ends}")
+    return "; ".join(f"{name} {', '.join(figures)}" for name, figures in found.items())

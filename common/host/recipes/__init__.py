@@ -1,0 +1,1 @@
+"""Recipes: one Python file for one cell, which runs it without framewatt. See program.py."""

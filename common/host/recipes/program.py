@@ -1,0 +1,160 @@
+"""The recipe of a cell: a Python program that loads the model, applies the cell's settings, runs and prints items/s.
+
+Each image owns how its recipe is made: `images/<image>/recipe.py.j2`, a template that fills the blocks of
+templates/program.py.j2. `invoke recipe` writes it for a cell that was measured, `invoke verify` for one that it is about to
+compare, so the loop that the harness is held against is the loop that a user takes home.
+
+Settings may come from a stranger's CSV file, and a recipe is code. So a value stands in code only through the filter `literal`, and
+all other text is made one line of plain characters before it stands in a comment or a docstring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import numpy as np
+
+from common.errors import UserError
+from common.host.frameworks.registry import Image
+from common.host.recipes import sources
+from common.model_files import ModelFiles
+from common.text import visible
+
+TEMPLATE = "recipe.py.j2"
+#: stands in every recipe's head
+SIGN = "A recipe of framewatt"
+#: of a text in a comment
+_MOST_CHARACTERS = 1000
+_LINE = 116
+
+
+class Code(str):
+    """Text that is code already."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The cell whose recipe is wanted. settings: as its row has them. measured: sentences on what came out, and on which machine.
+
+    model.root: the folder that the recipe names by default. threads: of the CPU, None for the framework's own choice.
+    """
+
+    key: str
+    variant: str
+    tuning: str
+    precision: str
+    batch_size: int
+    io: str
+    gpu: bool
+    settings: Mapping[str, str]
+    model: ModelFiles
+    input: str = "float32"
+    threads: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    measured: Sequence[str] = ()
+    items_per_sample: int = 1
+    item: str = ""
+
+    @property
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Name -> shape and numpy's name of the type that is fed."""
+        fed = {one.name: (one.sized(self.batch_size), one.dtype) for one in self.model.inputs}
+        for name in self.casts:
+            fed[name] = (fed[name][0], self.input)
+        return fed
+
+    @property
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {one.name: (one.sized(self.batch_size), one.dtype) for one in self.model.outputs}
+
+    @property
+    def casts(self) -> list[str]:
+        """Inputs that are fed as bytes where the model takes numbers: the first, which is the image."""
+        return [] if self.input == "float32" else [self.model.inputs[0].name]
+
+    @property
+    def tried(self) -> list[str]:
+        """What each way that was tried on that device took, a line each."""
+        texts = [self.settings[name] for name in ("ways_tried", "trial") if self.settings.get(name)]
+        return [line for text in texts for line in text.split("; ")]
+
+
+def has_recipe(image: Image) -> bool:
+    return (image.folder / TEMPLATE).is_file()
+
+
+def write(asked: Asked, image: Image) -> str:
+    """The program. Raises UserError, in one line, where this cell has none: no template, or what the template refuses."""
+    if not has_recipe(image):
+        raise UserError(f"{asked.variant} has no recipe: images/{image.name} has no {TEMPLATE}")
+
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"there is no recipe for {asked.key}: {reason}")
+
+    folders = [str(image.folder), str(Path(__file__).with_name("templates"))]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, finalize=_plain,
+    )  # fmt: skip
+    environment.filters.update(literal=literal, code=Code, names=_names, wrapped=_wrapped)
+    environment.globals.update(refuse=refuse, whole=sources.whole, functions=sources.functions)
+    try:
+        text = environment.get_template(TEMPLATE).render(
+            asked=asked, settings=asked.settings, file=file_name(asked.key)
+        )
+    except jinja2.UndefinedError as error:
+        refuse(f"its settings do not say enough ({error.message})")
+    text = re.sub(r"\n{4,}", "\n\n\n", text).rstrip() + "\n"
+    compile(text, TEMPLATE, "exec")
+    return text
+
+
+def file_name(key: str) -> str:
+    """Of a cell's recipe."""
+    stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", key)
+    if stem != key or len(stem) > 200:
+        stem = f"{stem[:180]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return f"{stem}.py"
+
+
+def literal(value: Any) -> Code:
+    """A value as Python writes it: text, numbers, and lists, tuples and dicts of them."""
+    if isinstance(value, Mapping):
+        return Code("{" + ", ".join(f"{literal(name)}: {literal(one)}" for name, one in value.items()) + "}")
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(literal(one) for one in value)
+        return Code(f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(value) == 1 else ''})")
+    if value is None or isinstance(value, (bool, int, float, np.integer)):
+        return Code(repr(value))
+    text = str(value)
+    return Code('"' + text + '"' if text.isprintable() and not set(text) & set('"\\') else ascii(text))
+
+
+def _plain(value: Any) -> Any:
+    """What stands in comments and docstrings: one line, nothing that could end either."""
+    if isinstance(value, (Code, int, float)):
+        return value
+    text = visible(str(value)).replace("\\", "/").replace('"""', "'''")
+    return " ".join(text.split())[:_MOST_CHARACTERS]
+
+
+def _names(values: Sequence[str]) -> str:
+    return ", ".join(values)
+
+
+def _wrapped(lines: Sequence[str], begin: str = "# ") -> Code:
+    """Lines as comments, those that are too long on several."""
+    import textwrap
+
+    found = []
+    for line in lines:
+        found += textwrap.wrap(_plain(line), _LINE, initial_indent=begin, subsequent_indent=begin + "  ") or [
+            begin.rstrip()
+        ]
+    return Code("\n".join(found))

@@ -1,0 +1,133 @@
+"""Whether the order of cells in a worker matters: `invoke selfbench --order`.
+
+A cell after one of another batch size in the same worker is held against the same cell alone in a fresh worker: two
+processes, both alive all the time, that take turns in short blocks in the order AB BA AB ... (common/interleaving.py), so
+that both meet the same machine. Each pair of blocks gives one ratio of median latencies. Rounds are fresh processes: the
+interval over rounds holds what differs from one process to the next, such as the choice of an algorithm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from common.errors import UserError
+from common.host import models
+from common.host.cli.progress import Steps
+from common.host.devices import Device, choose_devices
+from common.host.frameworks.registry import load_images
+from common.host.paths import IMAGES, DataFolder
+from common.host.plan.options import Options
+from common.host.plan.request import precisions_for, variants_for
+from common.host.runners.local import LocalRunner
+from common.host.runs.run import locked
+from common.host.verify.command import Case, SideEnded, SideProcess, thread_count
+from common.stats.intervals import Interval
+from common.stats.pairs import alternate, interval_of, latency_ratios
+
+VARIANTS = "onnxrt,torch"
+#: kind of device -> (batch size, that of the cell before it)
+ORDERS = {"cpu": ((1, 8), (8, 1)), "gpu": ((32, 512), (512, 32), (1, 32))}
+ROUNDS = 4
+PAIRS_OF_A_ROUND = 16
+BLOCK_S = 0.25
+TARGET = (0.99, 1.01)
+
+
+@contextmanager
+def both_orders(case: Case, before: int, folder: Path) -> Iterator[tuple[SideProcess, SideProcess]]:
+    """(after a cell of batch size `before`, alone), compiled and warm. Raises SideEnded."""
+    sides: list[SideProcess] = []
+    try:
+        for name, sizes in (("after", (before, case.batch_size)), ("alone", (case.batch_size,))):
+            place = folder / name
+            place.mkdir()
+            job = case.job(place)
+            job = dataclasses.replace(job, cells=[dataclasses.replace(case.cell, batch_size=size) for size in sizes])
+            job.write(place / "job.json")
+            command = [str(case.interpreter), "-m", "common.harness.interleaved_side", str(place / "job.json")]
+            sides.append(SideProcess(f"the worker {name}", command, case.environment(job), place / "worker.log"))
+            sides[-1].facts()
+        yield sides[0], sides[1]
+    finally:
+        for side in sides:
+            side.close()
+
+
+def compare(
+    case: Case, before: int, folder: Path, rounds: int = ROUNDS, pairs: int = PAIRS_OF_A_ROUND, block_s: float = BLOCK_S
+) -> Interval:
+    """Latency after a cell of batch size `before` over latency alone. Raises SideEnded."""
+    ratios: list[Sequence[float]] = []
+    for number in range(rounds):
+        place = folder / str(number)
+        place.mkdir()
+        with both_orders(case, before, place) as (after, alone):
+            for side in (after, alone):
+                side.block(block_s)
+            ratios.append(
+                latency_ratios(alternate(partial(after.block, block_s), partial(alone.block, block_s), pairs))
+            )
+    return interval_of(ratios)
+
+
+def _cases(options: Options, device: Device, data: DataFolder, console: Console) -> list[tuple[Case, int]]:
+    images = load_images(IMAGES)
+    by_name = {image.name: image for image in images}
+    variants = variants_for(options, images, [device], console)
+    precisions = precisions_for(options, variants, device.kind)
+    runner = LocalRunner(by_name, options.python or None)
+    steps = Steps(console)
+    with steps.show("Setting up") as on_step:
+        runner.prepare(variants, device.kind, on_step)
+    with steps.show("Exporting the model") as on_step:
+        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step)
+    io = "host" if device.kind == "cpu" else "device"
+    sizes = ",".join(str(size) for size in sorted({size for pair in ORDERS[device.kind] for size in pair}))
+    return [
+        (
+            Case(
+                variant, by_name[variant.image], "tuned", precision, batch_size, io, runner.interpreter(variant.image), model,
+                device, data.framework_cache(variant.image), thread_count(options, device), sizes,
+            ),
+            before,
+        )
+        for variant in variants
+        for precision in precisions
+        if precision in variant.precisions(device.kind)
+        for batch_size, before in ORDERS[device.kind]
+    ]  # fmt: skip
+
+
+def measure(options: Options, console: Console, data: DataFolder) -> None:
+    """Prints one ratio with its interval for each cell. Raises UserError."""
+    devices = choose_devices(options.device or None, options.gpu or None)
+    if len(devices) != 1:
+        raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
+    device = devices[0]
+    cases = _cases(options, device, data, console)
+    when, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
+    console.print(escape(f"{device.product}, {os.cpu_count()} CPUs, load {load:.2f} before, {when}"), highlight=False)
+    with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
+        for case, before in cases:
+            with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
+                try:
+                    ratio = compare(case, before, Path(name))
+                except SideEnded as error:
+                    raise UserError(str(error)) from error
+            console.print(
+                f"{case.variant.name} {case.precision} batch {case.batch_size}, after batch {before} / alone: {ratio.estimate:.4f} "
+                f"({ratio.low:.4f} to {ratio.high:.4f}), {ROUNDS} rounds of {PAIRS_OF_A_ROUND} pairs "
+                f"(target {TARGET[0]:g} to {TARGET[1]:g})",
+                highlight=False,
+            )
+    console.print(f"load {os.getloadavg()[0]:.2f} after", highlight=False)

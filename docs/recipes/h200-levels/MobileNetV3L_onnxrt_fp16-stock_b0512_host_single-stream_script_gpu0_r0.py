@@ -1,0 +1,107 @@
+"""ONNX Runtime: fp16, stock, batch size 512, io=host, on a GPU.
+
+A recipe of framewatt, which it does not need to run; it is that of the cell
+MobileNetV3L_onnxrt_fp16-stock_b0512_host_single-stream_script_gpu0_r0.
+Measured by framewatt: 7,073.4 images/s, median latency 71.2900 ms, on NVIDIA H200, run 20261128-191829_gpu0 of
+  2026-11-28.
+
+Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
+Measured with cuda_runtime 13.0, cudnn 9.19.0, framework 1.31.1, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
+
+    python MobileNetV3L_onnxrt_fp16-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+
+import onnxruntime as ort
+
+#: an .onnx file
+MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.onnx"
+#: name -> shape and type of what is fed, and of what comes out
+INPUTS = {"input": ((512, 224, 224, 3), "float32")}
+OUTPUTS = {"probabilities": ((512, 1000), "float32")}
+ITEM = "image"
+ITEMS_PER_INFERENCE = 512
+WARM_UP_SECONDS = 2.0
+
+
+def changed(path):
+    """The model as it was measured, serialized."""
+    import onnx
+
+    model = onnx.load(path)
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    # float16 inside; inputs and outputs stay float32
+    model = convert_float_to_float16(model, keep_io_types=True)
+    return model.SerializeToString()
+
+
+def load(path, inputs):
+    """(infer, outputs): as ONNX Runtime's first tutorial has it, nothing set but what is named."""
+    options = ort.SessionOptions()
+    ort.preload_dlls()
+    providers = [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    session = ort.InferenceSession(changed(path), options, providers=providers)
+    inputs = {name: values.astype(object) if values.dtype.kind in "US" else values for name, values in inputs.items()}
+    names = list(OUTPUTS)
+    made = session.run(names, inputs)
+
+    def infer():
+        nonlocal made
+        made = session.run(names, inputs)
+
+    return infer, lambda: dict(zip(names, made))
+
+
+def made_up_inputs():
+    """Random numbers in the place of real ones: the values do not matter for the time."""
+    random = np.random.default_rng(0)
+    inputs = {}
+    for name, (shape, kind) in INPUTS.items():
+        if np.dtype(kind).kind == "f":
+            inputs[name] = random.random(shape).astype(kind)
+        elif kind == "uint8":
+            inputs[name] = random.integers(0, 256, shape, dtype=kind)
+        else:
+            inputs[name] = np.zeros(shape, kind)
+    return inputs
+
+
+def measure(infer, seconds):
+    """Durations in ns of inferences, one after the other, for about so long."""
+    durations = []
+    until = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < until:
+        start = time.perf_counter_ns()
+        infer()
+        durations.append(time.perf_counter_ns() - start)
+    return durations
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure, in s; default: 10")
+    parser.add_argument("--inputs", help="an .npz file with one array for each input; default: random numbers")
+    parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
+    given = parser.parse_args()
+    inputs = dict(np.load(given.inputs)) if given.inputs else made_up_inputs()
+    infer, outputs = load(given.model, inputs)
+    measure(infer, min(WARM_UP_SECONDS, given.seconds))
+    durations = np.array(measure(infer, given.seconds))
+    if given.save:
+        np.savez(given.save, **outputs())
+    rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
+    median_ms = np.median(durations) / 1e6
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences")
+
+
+if __name__ == "__main__":
+    main()

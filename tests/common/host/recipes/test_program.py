@@ -1,0 +1,158 @@
+"""A recipe is code, and what it is made of may come from a stranger's file."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.host.frameworks.registry import Image, load_images
+from common.host.paths import IMAGES
+from common.host.recipes import sources
+from common.host.recipes.program import Asked, file_name, literal, write
+from common.model_files import ModelFiles, Tensor
+
+TEMPLATE = """{% extends "program.py.j2" %}
+{% block title %}numpy{% endblock %}
+{% block model_file %}{{ asked.model.form("onnx") | literal }}{% endblock %}
+{% block body %}
+# {{ settings.note }}
+def load(path, inputs):
+    \"\"\"{{ settings.note }}\"\"\"
+    told = {{ settings.note | literal }}
+    return (lambda: None), (lambda: {"sum": inputs["a"] + inputs["b"].sum(), "told": np.array(told)})
+{% endblock %}
+"""
+EVIL = [
+    'ends """ here\nimport os; os.write(1, b"owned")',
+    "line\r\nraise SystemExit(9)",
+    "a\\",
+    "\u2028raise SystemExit(9)",
+    "{{ 7 * 7 }} {% raise %}",
+    "'\"'; raise SystemExit(9) #",
+]
+
+
+def model(**more: object) -> ModelFiles:
+    values: dict[str, object] = {
+        "root": Path("data/models/two"), "name": "two", "hash": "0123456789ab", "onnx": "two.onnx", "keras": None, "saved_model": None,
+        "reference": "reference.npz", "input_shape": (3,), "layout": "", "onnx_input": "a", "onnx_output": "sum",
+        "output_kind": "raw", "classes": 0, "weights": "user", "weights_note": "", "item": "sample",
+        "inputs": (Tensor("a", "float32", (1, 3)), Tensor("b", "int64", (2,), None)), "outputs": (Tensor("sum", "float32", (1, 3)),),
+        **more,
+    }  # fmt: skip
+    return ModelFiles(**values)  # type: ignore[arg-type]
+
+
+def asked(**more: object) -> Asked:
+    values: dict[str, object] = {
+        "key": "two_sum_fp32_b0004_host", "variant": "sum", "tuning": "tuned", "precision": "fp32", "batch_size": 4, "io": "host",
+        "gpu": False, "settings": {"note": "plain"}, "model": model(), **more,
+    }  # fmt: skip
+    return Asked(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    folder = tmp_path / "sum"
+    folder.mkdir()
+    (folder / "recipe.py.j2").write_text(TEMPLATE)
+    return Image("sum", folder, 1, "numpy", (), "")
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_a_strangers_file_says_becomes_text_and_never_code(image: Image, tmp_path: Path, evil: str) -> None:
+    named = model(
+        name=evil, onnx="evil.onnx", inputs=(Tensor("a", "float32", (1, 3)), Tensor(evil, "int64", (2,), None))
+    )
+    one = asked(
+        settings={"note": evil, "trial": evil}, measured=[evil], versions={evil: evil}, item=evil, model=named, key=evil
+    )
+    text = write(one, image)
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    tree = ast.parse(text)
+    assert not [node for node in tree.body[1:] if isinstance(node, (ast.Raise, ast.Expr))]
+    show = f"import runpy; found = runpy.run_path({str(program)!r}); print(ascii(list(found['INPUTS'])[1]))"
+    done = subprocess.run([sys.executable, "-I", "-c", show], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ascii(evil) + "\n"
+
+
+def test_a_program_with_several_named_inputs_runs_alone(image: Image, tmp_path: Path) -> None:
+    program = tmp_path / "recipe.py"
+    program.write_text(write(asked(), image))
+    given = {"a": np.arange(12, dtype=np.float32).reshape(4, 3), "b": np.array([3, 4])}
+    np.savez(tmp_path / "in.npz", **given)  # type: ignore[arg-type]
+    command = [sys.executable, "-I", str(program), "--seconds", "0.01", "--inputs", "in.npz", "--save", "out.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert " samples/s, median latency " in done.stdout
+    with np.load(tmp_path / "out.npz") as made:
+        assert np.array_equal(made["sum"], given["a"] + 7)
+        assert str(made["told"]) == "plain"
+
+
+def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:
+    found: dict[str, object] = {}
+    exec(compile(write(asked(input="uint8"), image), "recipe", "exec"), found)
+    made = found["made_up_inputs"]()  # type: ignore[operator]
+    assert {name: (values.shape, str(values.dtype)) for name, values in made.items()} == {
+        "a": ((4, 3), "uint8"), "b": ((2,), "int64"),
+    }  # fmt: skip
+
+
+def test_an_image_without_a_template_and_settings_that_say_too_little_are_one_line(image: Image) -> None:
+    with pytest.raises(UserError, match="its settings do not say enough"):
+        write(asked(settings={}), image)
+    (image.folder / "recipe.py.j2").unlink()
+    with pytest.raises(UserError, match="sum has no recipe: images/sum has no"):
+        write(asked(), image)
+
+
+@pytest.mark.parametrize(
+    ("image_name", "variant", "precision", "words"),
+    [("tensorflow", "tftrt", "fp32", "TF-TRT ended"), ("tensorrt", "tensorrt", "int8", "calibrated"),
+     ("tensorrt", "tensorrt-rtx", "fp16", "compiles its kernels")],
+)  # fmt: skip
+def test_what_cannot_be_a_recipe_says_why(image_name: str, variant: str, precision: str, words: str) -> None:
+    found = next(one for one in load_images(IMAGES) if one.name == image_name)
+    settings = {"graph": "TrtGraphConverterV2", "network": "precision flags", "profile": "b8"}
+    with pytest.raises(UserError, match=words):
+        write(asked(variant=variant, precision=precision, settings=settings, gpu=True), found)
+
+
+def test_values_as_python_writes_them() -> None:
+    value = {"a": (1,), 'b"\n': [None, True, 1.5, ("x", "y")], "é": "\u2028"}
+    assert ast.literal_eval(literal(value)) == value
+
+
+def test_a_files_name_is_the_cells_key_as_far_as_files_can_be_so_named() -> None:
+    assert file_name("M_onnxrt@1.30.0_fp32_b0001") == "M_onnxrt@1.30.0_fp32_b0001.py"
+    odd, other = file_name("M/../x y"), file_name("M/../x z")
+    assert "/" not in odd
+    assert odd != other
+
+
+def test_code_of_the_project_that_a_recipe_takes_along() -> None:
+    text = "import types\nfrom typing import *\nimport numpy as np\n" + sources.whole(
+        "common/onnx_rewrites.py", "onnx_rewrites"
+    )
+    found: dict[str, object] = {}
+    exec(compile(text, "taken", "exec"), found)
+    assert callable(found["onnx_rewrites"].fuse_hard_swish)  # type: ignore[attr-defined]
+    assert "from images" not in sources.whole("images/torch/convolution_wrapping.py", "wrapping")
+    with pytest.raises(KeyError, match="no_such"):
+        sources.functions("common/onnx_rewrites.py", ["no_such"])
+
+
+def test_bytes_are_fed_to_the_first_input_alone() -> None:
+    one = asked(input="uint8")
+    assert one.inputs == {"a": ((4, 3), "uint8"), "b": ((2,), "int64")}
+    assert dataclasses.replace(one, input="float32").inputs["a"] == ((4, 3), "float32")

@@ -1,0 +1,68 @@
+"""Runs in a framework's interpreter: `recipe_driver.py REQUEST.json`, facts as JSON to the file that it names.
+
+Two actions: `adapters` prepares each case with the adapter and keeps its settings and outputs; `recipes`, started with `-I` so
+that nothing of framewatt can be imported, runs each program as a user would.
+"""
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+
+def adapters(request):
+    sys.path.insert(0, request["repository"])
+    os.environ["FRAMEWATT_CACHE_DIR"] = request["cache"]
+    import numpy as np
+
+    from common.cell import Cell
+    from common.harness.interleaved_side import save
+    from common.harness.reference import Reference, as_fed
+    from common.harness.worker import expect, import_adapter, tune
+    from common.model_files import ModelFiles
+
+    model = ModelFiles.read(Path(request["model"]))
+    create = import_adapter(Path(request["adapter"]))
+    facts = []
+    for case in request["cases"]:
+        cell = Cell(
+            model=model.name, variant=case["variant"], precision=case["precision"], batch_size=4, io=case["io"],
+            tuning=case["tuning"], input=case["input"],
+        )  # fmt: skip
+        batch = as_fed(Reference.read(model).batch(4), cell.input, model)
+        adapter = create(cell.variant)
+        tune(adapter, cell.tuning)
+        assert adapter.supports(cell) is None, adapter.supports(cell)
+        adapter.load(model, cell.precision, "cpu", request["cache"], None)
+        expect(adapter, cell)
+        adapter.prepare(batch, cell.io)
+        adapter.run()
+        stem = Path(request["folder"]) / case["name"]
+        np.savez(f"{stem}.inputs.npz", **batch)
+        save(Path(f"{stem}.adapter"), adapter.output(), model.outputs)
+        facts.append({"settings": adapter.settings(), "versions": adapter.versions()})
+        adapter.close()
+    return facts
+
+
+def recipes(request):
+    facts = []
+    for path in request["programs"]:
+        stem = path[: -len(".py")]
+        sys.argv = [path, "--seconds", "0.05", "--inputs", f"{stem}.inputs.npz", "--save", f"{stem}.outputs.npz"]
+        try:
+            runpy.run_path(path, run_name="__main__")
+            facts.append("")
+        except BaseException:
+            facts.append(traceback.format_exc())
+    loaded = [name for name in sys.modules if name.split(".")[0] in ("common", "images", "analysis")]
+    assert not loaded, loaded
+    return facts
+
+
+if __name__ == "__main__":
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    answer = {"adapters": adapters, "recipes": recipes}[asked["action"]](asked)
+    Path(asked["answer"]).write_text(json.dumps(answer))
