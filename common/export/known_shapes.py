@@ -7,7 +7,7 @@ do not take such a graph at all. Which they are is found by running the graph at
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Set, Tuple
+from typing import Any, Container, Dict, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 from onnx import helper, numpy_helper
@@ -27,7 +27,7 @@ def settle(proto: Any, inputs: Mapping[str, np.ndarray]) -> None:
     _settle_reshapes(proto, inputs)
     _drop_expansions(proto)
     _replace_repeats(proto)
-    remove_unread(proto)
+    remove_unread(proto, inputs)
 
 
 def _settle_reshapes(proto: Any, inputs: Mapping[str, np.ndarray]) -> None:
@@ -37,15 +37,27 @@ def _settle_reshapes(proto: Any, inputs: Mapping[str, np.ndarray]) -> None:
     if not names:
         return
     evaluator = ReferenceEvaluator(proto)
-    shapes: List[List[Tuple[int, ...]]] = [
-        [one.shape for one in evaluator.run(names, {name: values[:size] for name, values in inputs.items()})]
-        for size in SIZES
-    ]
+    shapes = [_shapes_of(evaluator, names, {name: values[:size] for name, values in inputs.items()}) for size in SIZES]
     for node, small, large in zip(reshapes, *shapes):
         differ = [axis for axis, (few, more) in enumerate(zip(small, large)) if few != more]
         if len(differ) <= 1 and len(small) == len(large):
             shape = np.array([-1 if axis in differ else size for axis, size in enumerate(small)], np.int64)
             node.input[1] = _constant(proto, f"{node.output[0]}__shape", shape)
+
+
+def _shapes_of(evaluator: Any, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> List[Tuple[int, ...]]:
+    """Shapes of these results. Each tensor is freed after its last reader, which the evaluator's own run() does not do."""
+    last = {name: number for number, node in enumerate(evaluator.rt_nodes_) for name in node.input}
+    held: Dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
+    shapes: Dict[str, Tuple[int, ...]] = {}
+    for number, node in enumerate(evaluator.rt_nodes_):
+        for name, values in zip(node.output, node.run(*[held[name] for name in node.input])):
+            held[name] = values
+            shapes[name] = np.shape(values)
+        for name in {*node.input, *node.output}:
+            if name and last.get(name, -1) <= number:
+                held.pop(name, None)
+    return [shapes[name] for name in names]
 
 
 def _drop_expansions(proto: Any) -> None:
@@ -101,8 +113,8 @@ def _constant(proto: Any, name: str, values: np.ndarray) -> str:
     return name
 
 
-def remove_unread(proto: Any) -> None:
-    """Removes nodes and constants that no output depends on."""
+def remove_unread(proto: Any, inputs: Container[str]) -> None:
+    """Removes nodes and constants that no output depends on, and what is listed as an input and is none of `inputs`."""
     read: Set[str] = {value.name for value in proto.graph.output}
     kept = []
     for node in reversed(proto.graph.node):
@@ -112,5 +124,7 @@ def remove_unread(proto: Any) -> None:
     if len(kept) < len(proto.graph.node):
         del proto.graph.node[:]
         proto.graph.node.extend(reversed(kept))
-    for tensor in [tensor for tensor in proto.graph.initializer if tensor.name not in read]:
-        proto.graph.initializer.remove(tensor)
+    # tf2onnx lists some constants among the inputs too
+    for part, kept_names in ((proto.graph.initializer, ()), (proto.graph.input, inputs)):
+        for one in [one for one in part if one.name not in read and one.name not in kept_names]:
+            part.remove(one)

@@ -211,16 +211,17 @@ def _transformer(
     for name, values in outputs.items():
         if not np.isfinite(values).all() or np.ptp(values, axis=0).max() < 0.01:
             raise ExportFailed(f"the reference's output {name} is not finite, or the same for all samples")
+    model, inputs, names = source.model, source.inputs, source.outputs
     return Made(
-        source.model,
-        source.inputs,
+        model,
+        inputs,
         outputs,
         "raw",
         "image" if entry.size else "sequence",
         "seeded",
         transformers.NOTE,
-        _digest(entry, source.model, source.inputs),
-        lambda: transformer_to_onnx(source.model, source.inputs, source.outputs),
+        _digest(entry, model, inputs),
+        lambda: transformer_to_onnx(model, inputs, names),  # without the reference, which may go
     )
 
 
