@@ -13,6 +13,8 @@ import numpy as np
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from common.export import stepwise
+
 #: batch sizes at which the shapes are read
 SIZES = (2, 3)
 #: operators that spread a tensor over the batch of another one by themselves
@@ -46,17 +48,12 @@ def _settle_reshapes(proto: Any, inputs: Mapping[str, np.ndarray]) -> None:
 
 
 def _shapes_of(evaluator: Any, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> List[Tuple[int, ...]]:
-    """Shapes of these results. Each tensor is freed after its last reader, which the evaluator's own run() does not do."""
-    last = {name: number for number, node in enumerate(evaluator.rt_nodes_) for name in node.input}
-    held: Dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
     shapes: Dict[str, Tuple[int, ...]] = {}
-    for number, node in enumerate(evaluator.rt_nodes_):
-        for name, values in zip(node.output, node.run(*[held[name] for name in node.input])):
-            held[name] = values
-            shapes[name] = np.shape(values)
-        for name in {*node.input, *node.output}:
-            if name and last.get(name, -1) <= number:
-                held.pop(name, None)
+
+    def keep(name: str, values: Any) -> None:
+        shapes[name] = np.shape(values)
+
+    stepwise.run(evaluator, inputs, keep)
     return [shapes[name] for name in names]
 
 

@@ -84,6 +84,7 @@ class LiteRtAdapter:
         except (RuntimeError, ValueError) as error:
             raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
         self._inputs, self._outputs = self._indices()
+        self._places = list(self._outputs.values())
 
     def _indices(self) -> List[Dict[str, int]]:
         """Name -> number of the tensor, of the inputs and of the outputs, as the SavedModel's signature has them."""
@@ -151,15 +152,17 @@ class LiteRtAdapter:
             self._interpreter.set_tensor(index, values)
 
     def _read(self) -> List[np.ndarray]:
-        return [self._interpreter.get_tensor(index) for index in self._outputs.values()]
+        return [self._interpreter.get_tensor(index) for index in self._places]
 
     def run(self) -> None:
+        interpreter = self._interpreter
         if self._io == "host":
-            self._feed()
-            self._interpreter.invoke()
-            self._result = self._read()
+            for index, values in self._fed:
+                interpreter.set_tensor(index, values)
+            interpreter.invoke()
+            self._result = [interpreter.get_tensor(index) for index in self._places]
         else:
-            self._interpreter.invoke()
+            interpreter.invoke()
 
     def enqueue(self) -> None:
         """Computes at once: an interpreter runs one inference, with all its threads."""
