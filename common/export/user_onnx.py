@@ -162,7 +162,9 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
         batching.make_dynamic(proto, sizes[0])
         known = {value.name: axes.axes_of(value) for value in inputs}
-    bound = axes.bind(given_values.named_axes(known, arrays) if arrays else known, asked.shape, str(file))
+    if arrays:
+        known = given_values.named_axes(known, arrays, axes.parse(asked.shape) if asked.shape else ())
+    bound = axes.bind(known, asked.shape, str(file))
     for name, axis_sizes in bound.shapes.items():
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)
