@@ -96,6 +96,8 @@ class ModelFiles:
     #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
     notes: Tuple[str, ...] = ()
 
+    #: modules beside Keras that layers of the .keras file are of: keras_hub
+    needs: Tuple[str, ...] = ()
     #: name of a form -> file or folder, every form of the model: those of the three fields above and whatever
     #: common/export/forms.py made of them (tflite, ...). None (a description of before it had this): the three alone
     forms: Optional[Dict[str, str]] = None
@@ -153,6 +155,7 @@ class ModelFiles:
         fields = check(cls, known)
         fields["input_shape"] = tuple(fields["input_shape"])
         fields["notes"] = tuple(fields["notes"])
+        fields["needs"] = tuple(fields["needs"])
         for name in ("inputs", "outputs"):
             fields[name] = tuple(Tensor.of(one) for one in fields[name])
         model = cls(root=root, **fields)

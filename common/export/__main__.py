@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--shape",
         metavar="NAME=SIZE,...",
         default="",
-        help="sizes of the ONNX file's dynamic axes, by axis or by input",
+        help="sizes of the ONNX file's dynamic axes, by axis or by input; of a registered model's, by axis",
     )
     add("--rebatch", action="store_true", help="make the fixed batch of the ONNX file dynamic, where it allows that")
     add("--inputs", metavar="FILE.npz", type=Path, help="values of the ONNX file's inputs (default: seeded)")
@@ -145,12 +145,14 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same weights and references wherever it runs
         downloads = options.out.absolute() / ".keras"
         os.environ.setdefault("KERAS_HOME", str(downloads))  # not into the user's home
-        from common.export import registered, weights
+        from common.export import axes, registered, weights
 
         if os.environ["KERAS_HOME"] == str(downloads):
             weights.remove_damaged(downloads / "models")
         progress = Progress(out, registered.STEPS + len(options.form))
-        folder = registered.export(entry, options.out, options.weights, options.precision_of_reference, progress)
+        folder = registered.export(
+            entry, options.out, options.weights, options.precision_of_reference, progress, axes.sizes(options.shape)
+        )
         return _add_forms(options, progress, folder)
     progress.finish(folder)
     return folder

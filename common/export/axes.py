@@ -63,6 +63,16 @@ def parse(text: str) -> Dict[str, List[str]]:
     return asked
 
 
+def sizes(text: str) -> Dict[str, int]:
+    """`sequence=64` as {"sequence": 64}, for a registered model. Raises UserError for anything but one size an axis."""
+    found: Dict[str, int] = {}
+    for name, words in (parse(text) if text else {}).items():
+        if len(words) != 1 or words[0] == BATCH_WORD:
+            raise UserError(f"--shape {name}={','.join(words)}: of a registered model an axis has one size")
+        found[name] = int(words[0])
+    return found
+
+
 def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bound:
     """The axes of all inputs at a given --shape. source: the file, for messages.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Container, Dict, List, Mapping, Tuple
 
 import numpy as np
 
@@ -36,17 +36,22 @@ def read(path: Path) -> Dict[str, np.ndarray]:
         raise UserError(f"{path} is not an .npz of arrays: {error}") from error
 
 
-def named_axes(inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray]) -> Dict[str, Tuple[Axis, ...]]:
-    """The axes of the inputs; open ones other than axis 0 have the sizes that the user's arrays have."""
+def named_axes(
+    inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], said: Container[str] = ()
+) -> Dict[str, Tuple[Axis, ...]]:
+    """The axes of the inputs; open ones other than axis 0 have the sizes that the user's arrays have.
+
+    said: axes and inputs that --shape names: those stay open for it.
+    """
     bound: Dict[str, Tuple[Axis, ...]] = {}
     batches = {axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)}
     for name, axes in inputs.items():
         shape = arrays[name].shape if name in arrays else ()
-        if len(shape) != len(axes):
+        if len(shape) != len(axes) or name in said:
             bound[name] = axes
             continue
         bound[name] = tuple(
-            axis if isinstance(axis, int) or number == 0 or axis in batches else int(shape[number])
+            axis if isinstance(axis, int) or number == 0 or axis in batches or axis in said else int(shape[number])
             for number, axis in enumerate(axes)
         )
     return bound

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
 from onnx.reference import ReferenceEvaluator
+from tf2onnx import utils
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
-from common.export.onnx_graph import lift_constants, name_batch_axis, node_counts, rename_output
+from common.export.known_shapes import settle
+from common.export.onnx_graph import lift_constants, name_batch_axis, node_counts, rename_outputs
 
 #: onnx2torch 1.5.15 has no Pad-18
 OPSET = 17
@@ -33,7 +35,7 @@ class ExportFailed(Exception):
 
 
 def to_onnx(model: Any) -> Any:
-    """ONNX ModelProto of a Keras model: input (batch, H, W, C), output (batch, classes), OPSET, no Constant nodes.
+    """ONNX ModelProto of a Keras CNN: input (batch, H, W, C), output (batch, classes), OPSET, no Constant nodes.
 
     Raises ExportFailed where one of tf2onnx's optimizers failed or left behind what it should have removed, ATTEMPTS times.
     """
@@ -45,19 +47,7 @@ def to_onnx(model: Any) -> Any:
 
 def _convert(model: Any) -> Any:
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)]
-    function = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
-    with _scalar_additions_left_alone(), _optimizer_complaints() as complaints:
-        proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    if complaints:
-        raise ExportFailed(f"an optimizer of tf2onnx failed: {complaints[0]}")
-    lift_constants(proto)
-    rename_output(proto, OUTPUT)
-    name_batch_axis(proto.graph.input[0])
-    name_batch_axis(proto.graph.output[0])
-    used = {node.domain for node in proto.graph.node} | {""}
-    for entry in [entry for entry in proto.opset_import if entry.domain not in used]:
-        proto.opset_import.remove(entry)
-    onnx.checker.check_model(proto, full_check=True)
+    proto = _converted(lambda pixels: model(pixels, training=False), signature, [OUTPUT])
     counts = node_counts(proto)
     left = {"Transpose": counts.get("Transpose", 0), "Shape": counts.get("Shape", 0)}
     if left != EXPECTED:
@@ -68,10 +58,67 @@ def _convert(model: Any) -> Any:
     return proto
 
 
-def check_outputs(proto: Any, inputs: np.ndarray, expected: np.ndarray) -> float:
-    """Relative L2 error of the graph under ONNX's own reference implementation. Raises ExportFailed above MAX_ERROR."""
-    outputs = ReferenceEvaluator(proto).run([OUTPUT], {INPUT: inputs})[0]
-    error = float(np.linalg.norm(outputs - expected) / np.linalg.norm(expected))
+def transformer_to_onnx(model: Any, samples: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Any:
+    """ONNX ModelProto of a Keras transformer, its inputs in the order of `samples`, batch axes dynamic, no Constant nodes.
+
+    samples: input -> (samples, ...), three at least. Raises ExportFailed where shapes are computed at run time, or
+    an optimizer of tf2onnx failed.
+    """
+    names = list(samples)
+    signature = [tf.TensorSpec((None, *values.shape[1:]), values.dtype, name=name) for name, values in samples.items()]
+
+    def call(*given: Any) -> Tuple[Any, ...]:
+        made = model(given[0] if len(given) == 1 else dict(zip(names, given)), training=False)
+        return tuple(made[name] for name in outputs) if isinstance(made, dict) else (made,)
+
+    proto = _converted(call, signature, outputs)
+    settle(proto, samples)
+    onnx.checker.check_model(proto, full_check=True)
+    shapes = node_counts(proto).get("Shape", 0)
+    if shapes:
+        raise ExportFailed(f"{shapes} shapes are computed while the graph runs, none is right")
+    return proto
+
+
+def _converted(call: Any, signature: Sequence[Any], outputs: Sequence[str]) -> Any:
+    function = tf.function(call, input_signature=signature)
+    with _scalar_additions_left_alone(), _optimizer_complaints() as complaints:
+        proto, _ = tf2onnx.convert.from_function(
+            function, input_signature=signature, opset=OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+        )
+    if complaints:
+        raise ExportFailed(f"an optimizer of tf2onnx failed: {complaints[0]}")
+    lift_constants(proto)
+    rename_outputs(proto, outputs)
+    for value in (*proto.graph.input, *proto.graph.output):
+        name_batch_axis(value)
+    used = {node.domain for node in proto.graph.node} | {""}
+    for entry in [entry for entry in proto.opset_import if entry.domain not in used]:
+        proto.opset_import.remove(entry)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _erfc(context: Any, node: Any, name: str, arguments: Any) -> Any:
+    """Erfc, which ONNX has not and tf2onnx 1.17 does not convert, as 1 - Erf: TensorFlow's exact GELU is made of it."""
+    result = node.output[0]
+    kind = utils.map_onnx_to_numpy_type(context.get_dtype(result))
+    node.type = "Erf"
+    one = context.make_const(utils.make_name(f"{name}_one"), np.array(1, kind))
+    return context.insert_new_node_on_output("Sub", result, name=utils.make_name(name), inputs=[one.output[0], result])
+
+
+def check_outputs(proto: Any, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+    """Relative L2 error of the graph under ONNX's own reference implementation, of its worst output.
+
+    Raises ExportFailed above MAX_ERROR.
+    """
+    outputs = dict(zip(expected, ReferenceEvaluator(proto).run(list(expected), dict(inputs))))
+    errors = {
+        name: float(np.linalg.norm(outputs[name] - wanted) / np.linalg.norm(wanted))
+        for name, wanted in expected.items()
+    }
+    error = max(errors.values())
     if not error <= MAX_ERROR:
         raise ExportFailed(
             f"the ONNX graph's outputs are off by {error:.2g} (relative L2), at most {MAX_ERROR:g} is right"

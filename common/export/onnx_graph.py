@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import onnx
 
@@ -61,15 +61,15 @@ def name_batch_axis(value: Any) -> None:
     axis.dim_param = BATCH
 
 
-def rename_output(model: Any, name: str) -> None:
-    """Renames the only output of the graph, in the node that makes it and in those that read it."""
-    (output,) = model.graph.output
-    before, output.name = output.name, name
+def rename_outputs(model: Any, names: Sequence[str]) -> None:
+    """Renames the outputs of the graph, in the nodes that make them and in those that read them."""
+    known = {output.name: name for output, name in zip(model.graph.output, names)}
+    for output in model.graph.output:
+        output.name = known[output.name]
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, other in enumerate(names):
-                if other == before:
-                    names[index] = name
+        for places in (node.input, node.output):
+            for index, other in enumerate(places):
+                places[index] = known.get(other, other)
 
 
 def node_counts(model: Any) -> Dict[str, int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import keras
 import numpy as np
@@ -13,92 +16,99 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
+from common.errors import UserError
+from common.export import transformers
 from common.export.inputs import CANDIDATE_IMAGES, REFERENCE_IMAGES, REFERENCE_SEED, clearest, pictures
-from common.export.keras_onnx import INPUT, OUTPUT, ExportFailed, check_outputs, to_onnx
+from common.export.keras_onnx import INPUT, OUTPUT, ExportFailed, check_outputs, to_onnx, transformer_to_onnx
 from common.export.onnx_graph import node_counts, opset
 from common.export.progress import Progress
 from common.export.store import Digest, existing, publish, temporary_folder
 from common.export.weights import Weighted, download_timeout, weighted
-from common.model_files import ModelFiles
-from common.models import RegisteredModel
+from common.harness.reference import archive
+from common.model_files import ModelFiles, Tensor
+from common.models import KERAS_HUB, RegisteredModel
 
 STEPS = 7
 #: of the eight reference images, so many must differ in their top class: else agreement of classes says nothing
 MIN_TOP_CLASSES = 3
-#: images through ONNX's own, slow implementation
-CHECKED_IMAGES = 2
+#: through ONNX's own, slow implementation
+CHECKED_SAMPLES = 2
 CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 #: as keras.applications checks it (keras/src/applications/imagenet_utils.py)
 CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
 
-def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str, progress: Progress) -> str:
+@dataclass(frozen=True)
+class Made:
+    """A registered model before it is written. inputs, outputs: tensor -> (samples, ...), outputs in the reference's precision."""
+
+    model: Any
+    inputs: Dict[str, np.ndarray]
+    outputs: Dict[str, np.ndarray]
+    #: of the first output
+    kind: str
+    item: str
+    origin: str
+    note: str
+    digest: str
+    to_onnx: Callable[[], Any]
+
+
+def export(
+    entry: RegisteredModel,
+    out: Path,
+    weights: str,
+    reference_dtype: str,
+    progress: Progress,
+    asked: Mapping[str, int] = MappingProxyType({}),
+) -> str:
     """Exports to `out/<name>-<hash>/` and returns that folder's name; nothing is written where it exists already.
 
     weights: auto, imagenet or seeded. reference_dtype: float64 or float32, of the reference outputs; float32 also
-    where TensorFlow has no float64 kernel for one of the layers.
-    Raises UserError (weights that cannot be had, folder that cannot be written) and ExportFailed.
+    where TensorFlow has no float64 kernel for one of the layers. asked: sizes of axes.
+    Raises UserError (weights that cannot be had, an axis that there is not, folder that cannot be written) and ExportFailed.
     """
+    axes = entry.sized(asked)
     # Keras' bar of a download that breaks off has no end of line: the error would be glued to it
     keras.config.disable_interactive_logging()
     progress.step(f"{entry.name}: build and weights ({weights})")
     tf.config.experimental.enable_op_determinism()
-    source, reference_dtype = _source(entry, weights, reference_dtype)
-    progress.step("reference outputs")
-    inputs, outputs = _reference(entry, source)
-    _check_reference(outputs)
-    digest = _digest(entry, source, inputs)
-    if existing(out, entry.name, digest):
-        return f"{entry.name}-{digest}"
+    is_transformer = entry.package == KERAS_HUB
+    if is_transformer:
+        made = _transformer(entry, weights, axes, reference_dtype, progress)
+    else:
+        made = _application(entry, weights, reference_dtype, progress)
+    if existing(out, entry.name, made.digest):
+        return f"{entry.name}-{made.digest}"
     with temporary_folder(out) as folder:
-        np.savez(str(folder / "reference.npz"), inputs=inputs, outputs=outputs)
         progress.step("Keras file")
-        source.model.save(str(folder / "model.keras"))
+        made.model.save(str(folder / "model.keras"))
         progress.step("SavedModel")
-        source.model.export(str(folder / "saved_model"), format="tf_saved_model", verbose=False)
+        made.model.export(str(folder / "saved_model"), format="tf_saved_model", verbose=False)
         progress.step("ONNX")
-        proto = to_onnx(source.model)
+        proto = made.to_onnx()
         onnx.save(proto, str(folder / "model.onnx"))
         progress.step("check of the ONNX file")
-        error = check_outputs(proto, inputs[:CHECKED_IMAGES], outputs[:CHECKED_IMAGES])
-        progress.step("description")
-        names = _class_names(folder) if source.origin == "imagenet" else None
-        model = ModelFiles(
-            root=folder,
-            name=entry.name,
-            hash=digest,
-            onnx="model.onnx",
-            keras="model.keras",
-            saved_model="saved_model",
-            reference="reference.npz",
-            input_shape=tuple(inputs.shape[1:]),
-            layout="NHWC",
-            onnx_input=INPUT,
-            onnx_output=OUTPUT,
-            output_kind="probabilities",
-            classes=int(outputs.shape[1]),
-            weights=source.origin,
-            weights_note=source.note,
-            born=f"Keras {keras.__version__}: keras.applications.{entry.builder}",
-            exporters={
-                "keras": "itself",
-                "saved_model": "Keras' export",
-                "onnx": f"tf2onnx {tf2onnx.__version__}",
-            },
+        error = check_outputs(
+            proto,
+            *({name: one[:CHECKED_SAMPLES] for name, one in part.items()} for part in (made.inputs, made.outputs)),
         )
+        progress.step("description")
+        names = _class_names(folder) if made.origin == "imagenet" else None
+        model = _described(entry, made, folder)
+        np.savez(str(folder / "reference.npz"), **_archived(model, made))  # type: ignore[arg-type]
+        first = next(iter(made.outputs.values()))
         extra: Dict[str, Any] = {
-            "builder": f"keras.applications.{entry.builder}",
-            "parameters": int(source.model.count_params()),
-            "preprocessing": entry.preprocessing,
-            "input_range": [0.0, 255.0],
-            "class_names": names,
-            "reference_dtype": str(outputs.dtype),
-            "reference_top_classes": [int(top) for top in outputs.argmax(axis=1)],
+            "builder": f"{entry.package}.{entry.builder}",
+            "parameters": int(made.model.count_params()),
             "onnx_opset": opset(proto),
             "onnx_ir_version": proto.ir_version,
             "onnx_nodes": len(proto.graph.node),
             "onnx_node_counts": node_counts(proto),
             "onnx_check_rel_l2": error,
+            "reference_dtype": str(first.dtype),
+            "reference_by": f"Keras on TensorFlow {tf.__version__}, {first.dtype}",
+            "axes": axes,
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
@@ -108,7 +118,111 @@ def export(entry: RegisteredModel, out: Path, weights: str, reference_dtype: str
                 "numpy": np.__version__,
             },
         }
+        if is_transformer:
+            extra["config"] = dict(entry.config)
+            extra["versions"]["keras-hub"] = metadata.version("keras-hub")
+        if entry.size:
+            extra["input_range"] = [0.0, 255.0]
+            extra["preprocessing"] = entry.preprocessing
+            extra["class_names"] = names
+            extra["reference_top_classes"] = [int(top) for top in first.argmax(axis=1)]
         return publish(folder, model, extra).name
+
+
+def _described(entry: RegisteredModel, made: Made, folder: Path) -> ModelFiles:
+    inputs = tuple(Tensor(name, one.dtype.name, (1, *one.shape[1:])) for name, one in made.inputs.items())
+    outputs = tuple(Tensor(name, "float32", (1, *one.shape[1:]), kind=made.kind) for name, one in made.outputs.items())
+    is_transformer = entry.package == KERAS_HUB
+    package = f"keras-hub {metadata.version('keras-hub')}" if is_transformer else "keras.applications"
+    return ModelFiles(
+        root=folder,
+        name=entry.name,
+        hash=made.digest,
+        onnx="model.onnx",
+        keras="model.keras",
+        saved_model="saved_model",
+        reference="reference.npz",
+        input_shape=inputs[0].shape[1:],
+        layout="NHWC" if entry.size else "",
+        onnx_input=inputs[0].name,
+        onnx_output=outputs[0].name,
+        output_kind=made.kind,
+        classes=outputs[0].shape[1] if len(outputs[0].shape) == 2 else 0,
+        weights=made.origin,
+        weights_note=made.note,
+        inputs=inputs if is_transformer else (),
+        outputs=outputs if is_transformer else (),
+        item=made.item,
+        born=f"Keras {keras.__version__}: {package}"
+        + (f", {entry.builder}" if is_transformer else f".{entry.builder}"),
+        exporters={
+            "keras": "itself",
+            "saved_model": "Keras' export",
+            "onnx": f"tf2onnx {tf2onnx.__version__}",
+        },
+        needs=(KERAS_HUB,) if is_transformer else (),
+    )
+
+
+def _archived(model: ModelFiles, made: Made) -> Dict[str, np.ndarray]:
+    if len(made.inputs) == len(made.outputs) == 1:
+        return {"inputs": next(iter(made.inputs.values())), "outputs": next(iter(made.outputs.values()))}
+    units = range(len(next(iter(made.inputs.values()))))
+    given, results = (
+        [{name: one[unit : unit + 1] for name, one in part.items()} for unit in units]
+        for part in (made.inputs, made.outputs)
+    )
+    return archive(model, given, results)
+
+
+def _application(entry: RegisteredModel, weights: str, reference_dtype: str, progress: Progress) -> Made:
+    source, reference_dtype = _source(entry, weights, reference_dtype)
+    progress.step("reference outputs")
+    inputs, outputs = _reference(entry, source)
+    _check_reference(outputs)
+    return Made(
+        source.model,
+        {INPUT: inputs},
+        {OUTPUT: outputs},
+        "probabilities",
+        "image",
+        source.origin,
+        source.note,
+        _digest(entry, source.model, {INPUT: inputs}),
+        lambda: to_onnx(source.model),
+    )
+
+
+def _transformer(
+    entry: RegisteredModel, weights: str, axes: Mapping[str, int], reference_dtype: str, progress: Progress
+) -> Made:
+    if weights == "imagenet":
+        raise UserError(f"there are no published weights of {entry.name} that could be had; take seeded ones")
+    source = transformers.make(entry, axes, reference_dtype)
+    progress.step("reference outputs")
+    infer = tf.function(lambda given: source.reference(given, training=False))
+    parts: Dict[str, List[np.ndarray]] = {name: [] for name in source.outputs}
+    for unit in range(REFERENCE_IMAGES):  # one at a time: in float64 a batch would take gigabytes
+        one = {name: tf.constant(values[unit : unit + 1]) for name, values in source.inputs.items()}
+        result = infer(one if len(one) > 1 else one.popitem()[1])
+        for name, made in result.items() if isinstance(result, dict) else zip(source.outputs, [result]):
+            parts[name].append(np.asarray(made))
+    outputs = {name: np.concatenate(made) for name, made in parts.items()}
+    for name, values in outputs.items():
+        if not np.isfinite(values).all() or np.ptp(values, axis=0).max() < 0.01:
+            raise ExportFailed(f"the reference's output {name} is not finite, or the same for all samples")
+    model, inputs, names = source.model, source.inputs, source.outputs
+    return Made(
+        model,
+        inputs,
+        outputs,
+        "raw",
+        "image" if entry.size else "sequence",
+        "seeded",
+        transformers.NOTE,
+        _digest(entry, model, inputs),
+        lambda: transformer_to_onnx(model, inputs, names),  # without the reference, which may go
+    )
 
 
 def _source(entry: RegisteredModel, weights: str, reference_dtype: str) -> Tuple[Weighted, str]:
@@ -146,16 +260,19 @@ def _check_reference(outputs: np.ndarray) -> None:
         )
 
 
-def _digest(entry: RegisteredModel, source: Weighted, inputs: np.ndarray) -> str:
+def _digest(entry: RegisteredModel, model: Any, inputs: Mapping[str, np.ndarray]) -> str:
     """Hash over architecture, weights and reference inputs; layer names and versions of libraries are left out."""
     digest = Digest()
     digest.text("builder", entry.builder)
     digest.text("preprocessing", entry.preprocessing)
-    for layer in source.model.layers:
+    for layer in model.layers:
         digest.text("layer", type(layer).__name__)
         for values in layer.get_weights():
             digest.array("weights", values)
-    digest.array("inputs", inputs)
+    if entry.config:
+        digest.text("config", json.dumps(dict(entry.config), sort_keys=True))
+    for values in inputs.values():
+        digest.array("inputs", values)
     return digest.short()
 
 

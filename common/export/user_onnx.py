@@ -1,7 +1,7 @@
 """Takes a user's own ONNX file into data/models: checks what framewatt needs of it, and computes its reference outputs.
 
 Runs where onnx and onnxruntime are installed (the ONNX Runtime image). The reference is ONNX Runtime on the CPU with graph
-optimization off, one unit at a time, so that a batch is compared with single runs.
+optimization off, one unit at a time, so that a batch is compared with single runs; of a small graph onnx's evaluator in float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 
 from common.errors import UserError
-from common.export import axes, batching, given_values, onnx_reading, values
+from common.export import axes, batching, double, given_values, onnx_reading, values
 from common.export.batching import NoBatch
 from common.export.born import Born
 from common.export.inputs import REFERENCE_IMAGES, clearest
@@ -32,6 +32,10 @@ from common.model_files import ModelFiles, Tensor
 from common.pixels import PixelValues
 
 STEPS = 4
+#: where float64 is not quick, see double.py
+BY_ONNX_RUNTIME = (
+    f"onnxruntime {onnxruntime.__version__} on the CPU without graph optimization, in the file's own types"
+)
 NOTE = "The model and its weights are the user's own ONNX file."
 #: of one sample of an input: a batch of them has to fit into memory many times
 MAX_INPUT_VALUES = 32 * 10**6
@@ -108,7 +112,8 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         model = work.model(folder, title, digest.short())
         if born is not None:
             model = born.given_to(model, folder)
-        np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, work.outputs))  # type: ignore[arg-type]
+        exact = double.outputs(proto, work.inputs, work.outputs)
+        np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
         extra: Dict[str, Any] = {
             "source": file.name,
@@ -116,6 +121,7 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
             "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
             "asked": asked.described(),
             **asked.pixels.described(),
+            "reference_by": f"onnx {onnx.__version__}'s evaluator, float64" if exact is not None else BY_ONNX_RUNTIME,
             "onnx_opset": opset(proto),
             "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
             "onnx_ir_version": proto.ir_version,
@@ -156,7 +162,9 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
         batching.make_dynamic(proto, sizes[0])
         known = {value.name: axes.axes_of(value) for value in inputs}
-    bound = axes.bind(given_values.named_axes(known, arrays) if arrays else known, asked.shape, str(file))
+    if arrays:
+        known = given_values.named_axes(known, arrays, axes.parse(asked.shape) if asked.shape else ())
+    bound = axes.bind(known, asked.shape, str(file))
     for name, axis_sizes in bound.shapes.items():
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)

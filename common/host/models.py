@@ -21,7 +21,7 @@ from typing import Protocol
 
 from common import models, names, pixels
 from common.errors import UserError, unknown
-from common.export import forms
+from common.export import axes, forms
 from common.harness.job_end import ended_by
 from common.harness.rows import one_line
 from common.held_folders import remove_abandoned
@@ -83,6 +83,12 @@ class Source:
         if self.module:
             return "torch"
         return "tensorflow" if self.onnx is None else "onnxrt"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Modules beside Keras that a registered model is built with."""
+        registered = self.onnx is None and not self.module
+        return (models.KERAS_HUB,) if registered and models.find(self.name).package == models.KERAS_HUB else ()
 
     @property
     def file(self) -> Path | None:
@@ -165,17 +171,27 @@ def stem(file: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
 
 
-def find_model(models_dir: Path, name: str, weights: str = "auto") -> ModelFiles | None:
+def find_model(models_dir: Path, name: str, weights: str = "auto", shape: str = "") -> ModelFiles | None:
     """The newest whole export of that name and origin of weights in models_dir, None without one.
 
-    weights: imagenet, seeded, user, or auto: ImageNet's if they exist, else seeded ones.
+    weights: imagenet, seeded, user, or auto: ImageNet's if they exist, else seeded ones. shape: sizes of a registered
+    model's axes, as typed.
     """
     found = [model for model in _newest_first(models_dir) if model.name == name]
+    entry = models.MODELS.get(name)
+    if entry is not None and entry.axes:
+        sizes = entry.sized(axes.sizes(shape))
+        # a user's ONNX file may have the same name
+        found = [model for model in found if model.weights == "user" or _axes_of(model) == sizes]
     for origin in _ORIGINS[weights]:
         for model in found:
             if model.weights == origin:
                 return model
     return None
+
+
+def _axes_of(model: ModelFiles) -> object:
+    return json.loads((model.root / DESCRIPTION).read_text()).get("axes")
 
 
 def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: str = "") -> ModelFiles | None:
@@ -281,7 +297,7 @@ def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> 
     if wanted.module:
         return find_module(models_dir, wanted, asked)
     if wanted.onnx is None:
-        return find_model(models_dir, wanted.name, asked.weights)
+        return find_model(models_dir, wanted.name, asked.weights, asked.shape)
     return find_user_model(models_dir, wanted.onnx, asked, wanted.name)
 
 
@@ -289,6 +305,9 @@ def check(wanted: Source, asked: Asked) -> None:
     """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
     if wanted.onnx is None:
         known = ("shape", "rebatch", "inputs", *(() if wanted.module else ("input_range", "mean", "std")))
+        if not wanted.module and asked.shape and models.find(wanted.name).axes:
+            models.find(wanted.name).sized(axes.sizes(asked.shape))
+            known = known[1:]
         for option in known:
             if getattr(asked, option) and wanted.module:
                 raise UserError(
@@ -309,7 +328,8 @@ def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> lis
     if wanted.module:
         return ["common.export", "--module", wanted.module, *always, "--weights", asked.weights]
     if wanted.onnx is None:
-        return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights]
+        of_shape = [f"--shape={asked.shape}"] if asked.shape else []
+        return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights, *of_shape]
     arguments = [
         "common.export",
         "--onnx",

@@ -10,13 +10,14 @@ from typing import Any
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
+from common.models import KERAS_HUB
 
 #: precision -> Keras' policy for it; others are left to the backend's own switches
 POLICIES = {"fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
 
 
 def load_model(model: ModelFiles, precision: str, draw: bool = True) -> Any:
-    """The Keras model; in half precision the same weights under a mixed policy, its last layer in float32.
+    """The Keras model; in half precision the same weights under a mixed policy, its last layers in float32.
 
     draw: whether layers draw random weights before the file's are read, as load_model() has it. On JAX each shape that is
     drawn is a program of its own to be compiled, which takes longer than all else; without, they begin as zeros.
@@ -26,21 +27,32 @@ def load_model(model: ModelFiles, precision: str, draw: bool = True) -> Any:
     if int(keras.__version__.split(".")[0]) < 3:
         raise Unsupported(f"Keras {keras.__version__} cannot read a .keras file of Keras 3")
     file = model.path(model.keras)
+    if KERAS_HUB in model.needs:
+        _import_keras_hub()
     loaded = keras.saving.load_model(file, compile=False) if draw else _without_drawing(keras, file)
     if precision not in POLICIES:
         return loaded
-    last = loaded.layers[-1].name
+    last = set(loaded.output_names)
 
     def with_policy(layer: Any) -> Any:
         config = layer.get_config()
         # an operation such as `x + 3.0` is a node of the graph, but no layer: it takes the type of its input
-        if isinstance(layer, keras.layers.Layer) and layer.name != last:
+        if isinstance(layer, keras.layers.Layer) and layer.name not in last:
             config["dtype"] = POLICIES[precision]
         return layer.__class__.from_config(config)
 
     mixed = keras.models.clone_model(loaded, clone_function=with_policy)
     mixed.set_weights(loaded.get_weights())
     return mixed
+
+
+def _import_keras_hub() -> None:
+    """Makes its layers known to Keras. Raises Unsupported where it is not installed, or this Keras is too old for it."""
+    try:
+        importlib.import_module(KERAS_HUB)
+    except Exception as error:  # with an older Keras it fails at whatever name that lacks
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Unsupported(f"layers of this .keras file are of keras-hub, which cannot be imported: {words}") from error
 
 
 def _without_drawing(keras: Any, file: Path) -> Any:

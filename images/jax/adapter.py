@@ -21,13 +21,13 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from common.cell import Cell
 from common.harness import choices
-from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
 
@@ -93,7 +93,8 @@ class JaxAdapter:
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model without a .keras file, or a device that is not there."""
-        self._name, self._kind = model.outputs[0].name, model.inputs[0].dtype
+        self._made = [tensor.name for tensor in model.outputs]
+        self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
         self._memory = choices.Memory(Path(cache_dir) / "jax" / "choices.json")
         self._about = f"{model.hash} {precision} {device} jax {self._jax.__version__} {threads}"
         jax = self._jax
@@ -118,41 +119,49 @@ class JaxAdapter:
         except (RuntimeError, IndexError) as error:
             raise _explained(error) from error
 
-        def infer(weights: Any, images: Any) -> Any:
-            images = images.astype(self._kind)  # bytes are fed as bytes, and cast on the device
-            return network.stateless_call(*weights, images, training=False)[0].astype("float32")
+        def infer(weights: Any, inputs: Any) -> Any:
+            # bytes are fed as bytes, and cast on the device
+            given = {name: values.astype(self._kinds[name]) for name, values in inputs.items()}
+            fed = given if len(given) > 1 else next(iter(given.values()))
+            made = network.stateless_call(*weights, fed, training=False)[0]
+            made = made if isinstance(made, dict) else dict(zip(self._made, [made]))
+            return {name: values.astype("float32") for name, values in made.items()}
 
         self._function = jax.jit(infer)
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        batch = only(inputs)
         jax = self._jax
+        batch = dict(inputs)
+        shapes = {name: (values.shape, values.dtype.name) for name, values in batch.items()}
         self._flying.clear()
         try:
             self._io = io
-            self._images = batch if io == "host" else jax.device_put(batch, self._device)
-            if self._placed != (batch.shape, batch.dtype.name, io):
+            self._inputs = batch if io == "host" else jax.device_put(batch, self._device)
+            if self._placed != (shapes, io):
                 self._placed = None
-                self._choose(batch)
-                self._placed = (batch.shape, batch.dtype.name, io)
+                self._choose(shapes)
+                self._placed = (shapes, io)
             self.run()
         except (RuntimeError, MemoryError) as error:
             raise _explained(error) from error
 
-    def _choose(self, batch: np.ndarray) -> None:
+    def _choose(self, shapes: Dict[str, Tuple[Tuple[int, ...], str]]) -> None:
         """The fastest call of the level of tuning; what was compiled for a shape serves both kinds of io."""
 
         def ahead_of_time() -> _Call:
-            if self._shape != (batch.shape, batch.dtype.name):
+            if self._shape != shapes:
                 self._ahead = None
-                images = self._jax.ShapeDtypeStruct(batch.shape, batch.dtype, sharding=self._sharding())
-                self._ahead = self._function.lower(self._weights, images).compile()
-                self._shape = (batch.shape, batch.dtype.name)
+                given = {
+                    name: self._jax.ShapeDtypeStruct(shape, kind, sharding=self._sharding())
+                    for name, (shape, kind) in shapes.items()
+                }
+                self._ahead = self._function.lower(self._weights, given).compile()
+                self._shape = shapes
             return _Call(self, self._ahead)
 
         plain = choices.Way("jax.jit, called", lambda: _Call(self, self._function))
         ways = [plain] if self._level == "stock" else [choices.Way("compiled ahead of time", ahead_of_time), plain]
-        key = f"{self._about} {batch.shape} {batch.dtype} {self._io}"
+        key = f"{self._about} {' '.join(f'{shape} {kind}' for shape, kind in shapes.values())} {self._io}"
         chosen = choices.fastest(ways, self._memory, key)
         self._notes = chosen.settings()
         chosen.inference.use()
@@ -163,16 +172,13 @@ class JaxAdapter:
     def _infer(self) -> Any:
         if self._plain:  # jit puts numpy's array on the default device itself
             with self._jax.default_device(self._device):
-                return self._compiled(self._weights, self._images)
-        images = self._jax.device_put(self._images, self._device) if self._io == "host" else self._images
-        return self._compiled(self._weights, images)
+                return self._compiled(self._weights, self._inputs)
+        inputs = self._jax.device_put(self._inputs, self._device) if self._io == "host" else self._inputs
+        return self._compiled(self._weights, inputs)
 
     def run(self) -> None:
         try:
-            if self._io == "host":
-                self._result = np.asarray(self._infer())
-            else:
-                self._result = self._infer().block_until_ready()
+            self._land(self._infer())
         except (RuntimeError, MemoryError) as error:
             raise _explained(error) from error
 
@@ -180,14 +186,18 @@ class JaxAdapter:
         try:
             self._flying.append(self._infer())
             if self._io == "host":
-                self._flying[-1].copy_to_host_async()
+                for values in self._flying[-1].values():
+                    values.copy_to_host_async()
             if len(self._flying) > _IN_FLIGHT:
                 self._land(self._flying.pop(0))
         except (RuntimeError, MemoryError) as error:
             raise _explained(error) from error
 
     def _land(self, result: Any) -> None:
-        self._result = np.asarray(result) if self._io == "host" else result.block_until_ready()
+        if self._io == "host":
+            self._result = {name: np.asarray(values) for name, values in result.items()}
+        else:
+            self._result = self._jax.block_until_ready(result)
 
     def synchronize(self) -> None:
         try:
@@ -204,8 +214,7 @@ class JaxAdapter:
         return None
 
     def output(self) -> Arrays:
-        values = np.asarray(self._result, dtype=np.float32)
-        return {self._name: np.array(values.reshape(len(values), -1))}
+        return {name: np.array(self._result[name], dtype=np.float32) for name in self._made}
 
     def versions(self) -> Dict[str, str]:
         from importlib.metadata import PackageNotFoundError, version
@@ -240,7 +249,7 @@ class JaxAdapter:
 
     def close(self) -> None:
         self._flying.clear()
-        self._compiled = self._ahead = self._weights = self._images = self._result = None
+        self._compiled = self._ahead = self._weights = self._inputs = self._result = None
 
 
 class _Call:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from common.cell import Cell
 from common.harness import choices
-from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, only
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
 
 FORMS = {"fp32": "tflite", "int8-dynamic": "tflite-int8-dynamic"}
@@ -41,7 +41,7 @@ class LiteRtAdapter:
     def __init__(self, litert: Any) -> None:
         self._litert = litert
         self._interpreter: Any = None
-        self._shape: Tuple[int, ...] = ()
+        self._shape: Tuple[Tuple[int, ...], ...] = ()
         self._threads = 1
         self._level = "tuned"
         self._notes: Dict[str, str] = {}
@@ -60,7 +60,7 @@ class LiteRtAdapter:
 
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model that has no TFLite form: a user's ONNX file has no SavedModel to make it of."""
-        self._name = model.outputs[0].name
+        self._names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
         form = FORMS[precision]
         try:
             path = model.form(form)
@@ -69,7 +69,8 @@ class LiteRtAdapter:
             raise Unsupported(f"LiteRT needs the form {form}: {error}") from error
         # LiteRT's own default is one thread; all others take what the process may use
         most = threads or len(os.sched_getaffinity(0))
-        self._file, self._content, self._kind = path.name, content, model.inputs[0].dtype
+        self._file, self._content = path.name, content
+        self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
         self._candidates = [1] if self._level == "stock" else list(dict.fromkeys([most, 1]))
         self._memory = choices.Memory(Path(cache_dir) / "litert" / "choices.json")
         self._about = f"{model.hash} {precision} of {most} threads, litert {version('ai-edge-litert')}"
@@ -82,16 +83,33 @@ class LiteRtAdapter:
             self._interpreter = self._litert.Interpreter(model_content=self._content, **given)
         except (RuntimeError, ValueError) as error:
             raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if (len(inputs), len(outputs)) != (1, 1):
-            raise Unsupported(f"the model has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
-        self._input, self._output = int(inputs[0]["index"]), int(outputs[0]["index"])
+        self._inputs, self._outputs = self._indices()
+        self._places = list(self._outputs.values())
+
+    def _indices(self) -> List[Dict[str, int]]:
+        """Name -> number of the tensor, of the inputs and of the outputs, as the SavedModel's signature has them."""
+        found = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        indices = []
+        signature = next(iter(self._interpreter.get_signature_list().values()), {})
+        for names, details, part in zip(self._names, found, ("inputs", "outputs")):
+            if len(names) == len(details) == 1:
+                indices.append({names[0]: int(details[0]["index"])})
+                continue
+            if sorted(signature.get(part, ())) != sorted(names):
+                raise Unsupported(
+                    f"the TFLite file's {part} are {', '.join(signature.get(part, ()))}: not {', '.join(names)}"
+                )
+            runner = self._interpreter.get_signature_runner()
+            of_names = runner.get_input_details() if part == "inputs" else runner.get_output_details()
+            indices.append({name: int(of_names[name]["index"]) for name in names})
+        return indices
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        batch = only(inputs)
-        if batch.dtype.name != self._kind:
-            raise Unsupported(f"the TFLite file takes {self._kind}, not {batch.dtype.name}")
-        if self._shape == batch.shape or len(self._candidates) == 1:
+        batch = dict(inputs)
+        for name, values in batch.items():
+            if values.dtype.name != self._kinds[name]:
+                raise Unsupported(f"the TFLite file takes {self._kinds[name]}, not {values.dtype.name}")
+        if self._shape == _shapes(batch) or len(self._candidates) == 1:
             self._place(batch, io)
             return
 
@@ -106,34 +124,45 @@ class LiteRtAdapter:
                 for count in self._candidates
             ],
             self._memory,
-            f"{self._about} {batch.shape} {io}",
+            f"{self._about} {' '.join(str(shape) for shape in _shapes(batch))} {io}",
         )
         self._notes = chosen.settings()
         if chosen.name != _words(self._threads):
             with_threads(next(count for count in self._candidates if _words(count) == chosen.name))
 
-    def _place(self, batch: np.ndarray, io: str) -> None:
-        if self._shape != batch.shape:
+    def _place(self, batch: Dict[str, np.ndarray], io: str) -> None:
+        self._fed = [(self._inputs[name], values) for name, values in batch.items()]
+        if self._shape != _shapes(batch):
             self._shape = ()
             try:
-                self._interpreter.resize_tensor_input(self._input, list(batch.shape), strict=True)
+                for index, values in self._fed:
+                    self._interpreter.resize_tensor_input(index, list(values.shape), strict=True)
                 self._interpreter.allocate_tensors()
-                self._interpreter.set_tensor(self._input, batch)
+                self._feed()
                 self._interpreter.invoke()  # XNNPACK packs its weights and takes its memory now
             except (RuntimeError, ValueError, MemoryError) as error:
                 raise _explained(error) from error
-            self._result = self._interpreter.get_tensor(self._output)
-            self._shape = batch.shape
-        self._io, self._batch = io, batch
-        self._interpreter.set_tensor(self._input, batch)
+            self._result = self._read()
+            self._shape = _shapes(batch)
+        self._io = io
+        self._feed()
+
+    def _feed(self) -> None:
+        for index, values in self._fed:
+            self._interpreter.set_tensor(index, values)
+
+    def _read(self) -> List[np.ndarray]:
+        return [self._interpreter.get_tensor(index) for index in self._places]
 
     def run(self) -> None:
+        interpreter = self._interpreter
         if self._io == "host":
-            self._interpreter.set_tensor(self._input, self._batch)
-            self._interpreter.invoke()
-            self._result = self._interpreter.get_tensor(self._output)
+            for index, values in self._fed:
+                interpreter.set_tensor(index, values)
+            interpreter.invoke()
+            self._result = [interpreter.get_tensor(index) for index in self._places]
         else:
-            self._interpreter.invoke()
+            interpreter.invoke()
 
     def enqueue(self) -> None:
         """Computes at once: an interpreter runs one inference, with all its threads."""
@@ -147,8 +176,8 @@ class LiteRtAdapter:
         return None
 
     def output(self) -> Arrays:
-        values = self._result if self._io == "host" else self._interpreter.get_tensor(self._output)
-        return {self._name: np.asarray(values, dtype=np.float32).reshape(len(values), -1)}
+        values = self._result if self._io == "host" else self._read()
+        return {name: np.asarray(one, dtype=np.float32) for name, one in zip(self._outputs, values)}
 
     def versions(self) -> Dict[str, str]:
         return {"framework": version("ai-edge-litert"), "numpy": np.__version__}
@@ -167,6 +196,10 @@ class LiteRtAdapter:
 
     def close(self) -> None:
         self._interpreter = None
+
+
+def _shapes(batch: Arrays) -> Tuple[Tuple[int, ...], ...]:
+    return tuple(values.shape for values in batch.values())
 
 
 class _OneOf:

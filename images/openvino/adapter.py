@@ -25,7 +25,7 @@ import numpy as np
 
 from common.cell import Cell
 from common.harness import choices
-from common.harness.adapter import Arrays, Unsupported, only
+from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images.openvino.requests import Compiled, PlainCall, Requests
 
@@ -84,62 +84,63 @@ class OpenVinoAdapter:
             self._model = self._core.read_model(str(path))
         except (FileNotFoundError, RuntimeError) as error:
             raise Unsupported(f"OpenVINO cannot read this model: {_first_line(error)}") from error
-        if len(self._model.inputs) != 1:
-            raise Unsupported(f"the model has {len(self._model.inputs)} inputs, not one")
-        self._output = model.outputs[0].name
-        self._kind = model.inputs[0].dtype
+        text = [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == "str"]
+        if text:
+            raise Unsupported(f"'{text[0]}' is of text, which OpenVINO does not take")
+        self._outputs = [tensor.name for tensor in model.outputs]
+        self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
         self._memory = choices.Memory(Path(cache_dir) / "openvino" / "choices.json")
 
     def prepare(self, inputs: Arrays, io: str) -> None:
-        batch = only(inputs)
+        batch = dict(inputs)
         streams = self._streams if self._scenario in _MANY else 0
-        shape = (batch.shape, batch.dtype.name, self._scenario in _MANY, streams)
+        shape = (_shapes(batch), self._scenario in _MANY, streams)
         if self._inference is None or self._shape != shape:
             self._inference, self._shape = None, None  # freed before the next one is made
             self._inference = self._fastest(batch, streams)
             self._shape = shape
         self._inference.place(batch)
 
-    def _fastest(self, batch: np.ndarray, streams: int) -> Union[Requests, PlainCall]:
+    def _fastest(self, batch: Arrays, streams: int) -> Union[Requests, PlainCall]:
         """The way of the level of tuning; one inference at a time may also be called as the tutorial does."""
 
         def hinted() -> Requests:
             compiled = self._compiled(batch, streams)
             count = compiled.requests if self._scenario == "offline" else 1
-            return Requests(self._ov, compiled, self._output, batch, count)
+            return Requests(self._ov, compiled, self._outputs, batch, count)
 
-        plain = choices.Way("plain call", lambda: PlainCall(self._compile_plain(batch), self._output, batch))
+        plain = choices.Way("plain call", lambda: PlainCall(self._compile_plain(batch), self._outputs, batch))
         ways = [choices.Way("performance hint, static shape", hinted), plain]
         ways = [plain] if self._level == "stock" else ways[:1] if streams else ways
-        key = (
-            f"{self._hash} {self._precision} {batch.shape} {batch.dtype} {self._threads} openvino {version('openvino')}"
-        )
+        key = f"{self._hash} {self._precision} {_shapes(batch)} {self._threads} openvino {version('openvino')}"
         chosen = choices.fastest(ways, self._memory, key)
         self._notes = chosen.settings()
         inference: Union[Requests, PlainCall] = chosen.inference
         return inference
 
-    def _compiled(self, batch: np.ndarray, streams: int) -> Compiled:
+    def _compiled(self, batch: Arrays, streams: int) -> Compiled:
         """streams: 0 for one inference at a time, else the scenario's streams."""
         if not streams:
             return self._compile(batch, streams)
-        key = (self._hash, self._precision, self._threads, batch.shape, batch.dtype.name, streams)
+        key = (self._hash, self._precision, self._threads, _shapes(batch), streams)
         with _MAKING:
             compiled = _SHARED.get(key)
             if compiled is None:
                 compiled = _SHARED[key] = self._compile(batch, streams)
             return compiled
 
-    def _network(self, batch: np.ndarray) -> Any:
+    def _network(self, batch: Arrays) -> Any:
         """The model; where it is fed bytes in place of numbers, with their conversion in front."""
         model = self._model.clone()
-        if batch.dtype.name != self._kind:
+        as_bytes = [name for name, values in batch.items() if values.dtype.name != self._kinds[name]]
+        if as_bytes:
             steps = self._ov.preprocess.PrePostProcessor(model)
-            steps.input().tensor().set_element_type(self._ov.Type.u8)
+            for name in as_bytes:
+                steps.input(name).tensor().set_element_type(self._ov.Type.u8)
             model = steps.build()
         return model
 
-    def _compile_plain(self, batch: np.ndarray) -> Any:
+    def _compile_plain(self, batch: Arrays) -> Any:
         options: Dict[str, Any] = {"INFERENCE_PRECISION_HINT": TYPES[self._precision]}
         if self._threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
@@ -148,8 +149,8 @@ class OpenVinoAdapter:
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot compile this model: {_first_line(error)}") from error
 
-    def _compile(self, batch: np.ndarray, streams: int) -> Compiled:
-        model, shape = self._network(batch), batch.shape
+    def _compile(self, batch: Arrays, streams: int) -> Compiled:
+        model = self._network(batch)
         options: Dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY",
             "INFERENCE_PRECISION_HINT": TYPES[self._precision],
@@ -159,10 +160,11 @@ class OpenVinoAdapter:
         if self._threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
         try:
-            model.reshape({model.input(0): self._ov.PartialShape(list(shape))})
+            model.reshape({name: self._ov.PartialShape(list(values.shape)) for name, values in batch.items()})
             return Compiled(self._core.compile_model(model, "CPU", options))
         except RuntimeError as error:
-            raise Unsupported(f"OpenVINO cannot compile this model for {shape}: {_first_line(error)}") from error
+            shapes = ", ".join(f"'{name}' {values.shape}" for name, values in batch.items())
+            raise Unsupported(f"OpenVINO cannot compile this model for {shapes}: {_first_line(error)}") from error
 
     def run(self) -> None:
         self._inference.run()  # type: ignore[union-attr]  # prepare() came first
@@ -178,8 +180,7 @@ class OpenVinoAdapter:
         return None
 
     def output(self) -> Arrays:
-        result = self._inference.output()  # type: ignore[union-attr]
-        return {self._output: result.reshape(len(result), -1)}
+        return self._inference.output()  # type: ignore[union-attr]
 
     def versions(self) -> Dict[str, str]:
         return {"framework": version("openvino"), "openvino_build": self._ov.__version__, "numpy": np.__version__}
@@ -194,6 +195,10 @@ class OpenVinoAdapter:
     def close(self) -> None:
         self._inference, self._shape = None, None
         self._model = None
+
+
+def _shapes(batch: Arrays) -> Tuple[Any, ...]:
+    return tuple((name, values.shape, values.dtype.name) for name, values in batch.items())
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
+
+from common.harness.adapter import Arrays
 
 _SHOWN = {
     "PERFORMANCE_HINT": "performance_hint",
@@ -31,22 +33,24 @@ class Compiled:
 
 
 class Requests:
-    """One shape, its input in one array that all requests read. run() uses the first request alone."""
+    """One shape, its inputs in arrays that all requests read. run() uses the first request alone."""
 
-    def __init__(self, ov: Any, compiled: Compiled, output: str, batch: np.ndarray, count: int) -> None:
+    def __init__(self, ov: Any, compiled: Compiled, outputs: Sequence[str], batch: Arrays, count: int) -> None:
         self._compiled = compiled
-        self._input = np.array(batch, order="C")
+        self._inputs = {name: np.array(values, order="C") for name, values in batch.items()}
         self._requests: List[Any] = [compiled.model.create_infer_request() for _ in range(count)]
-        self._output = compiled.model.output(output)
+        self._outputs = {name: compiled.model.output(name) for name in outputs}
         for request in self._requests:
-            request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+            for name, values in self._inputs.items():
+                request.set_tensor(name, ov.Tensor(values, shared_memory=True))
         self._last = self._requests[0]
         self._next = 0
         for request in self._requests:  # each has its memory then
             request.infer(share_outputs=True)
 
-    def place(self, batch: np.ndarray) -> None:
-        np.copyto(self._input, batch)
+    def place(self, batch: Arrays) -> None:
+        for name, values in self._inputs.items():
+            np.copyto(values, batch[name])
 
     def run(self) -> None:
         self._last = self._requests[0]
@@ -63,8 +67,8 @@ class Requests:
         for request in self._requests:
             request.wait()
 
-    def output(self) -> np.ndarray:
-        return np.array(self._last.get_tensor(self._output).data, dtype=np.float32)
+    def output(self) -> Dict[str, np.ndarray]:
+        return {name: _own(self._last.get_tensor(port).data) for name, port in self._outputs.items()}
 
     def close(self) -> None:
         self._requests.clear()
@@ -75,33 +79,40 @@ class Requests:
 
 
 class PlainCall:
-    """`compiled_model(array)`, as OpenVINO's first tutorial has it; the input's shape is whatever comes."""
+    """`compiled_model(array)`, or of a dict by name, as OpenVINO's first tutorial has it; the input's shape is whatever comes."""
 
-    def __init__(self, model: Any, output: str, batch: np.ndarray) -> None:
-        self._model, self._output = model, model.output(output)
+    def __init__(self, model: Any, outputs: Sequence[str], batch: Arrays) -> None:
+        self._model, self._outputs = model, {name: model.output(name) for name in outputs}
         self.place(batch)
         self.run()
 
-    def place(self, batch: np.ndarray) -> None:
-        self._input = np.array(batch, order="C")
+    def place(self, batch: Arrays) -> None:
+        arrays = {name: np.array(values, order="C") for name, values in batch.items()}
+        self._input = arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
     def run(self) -> None:
-        self._result = self._model(self._input)[self._output]
+        self._result = self._model(self._input)
 
     enqueue = run
 
     def synchronize(self) -> None:
         """Nothing is ever in flight."""
 
-    def output(self) -> np.ndarray:
-        return np.array(self._result, dtype=np.float32)
+    def output(self) -> Dict[str, np.ndarray]:
+        return {name: _own(self._result[port]) for name, port in self._outputs.items()}
 
     def settings(self) -> Dict[str, str]:
         own = {shown: _plain(self._model.get_property(name)) for name, shown in _SHOWN.items()}
         return {**own, "batch_axis": "as the model has it", "requests": "1"}
 
     def close(self) -> None:
-        del self._model, self._output
+        del self._model, self._outputs
+
+
+def _own(values: Any) -> np.ndarray:
+    """A copy, of floats in float32."""
+    array = np.asarray(values)
+    return np.array(array, dtype=np.float32 if array.dtype.kind == "f" else array.dtype)
 
 
 def _plain(value: Any) -> str:

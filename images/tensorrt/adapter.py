@@ -309,7 +309,7 @@ class TensorRT:
         request = Request(
             onnx=self._onnx,
             outputs=tuple(tensor.name for tensor in self._model.outputs),
-            batch_axes={tensor.name: tensor.batch_axis for tensor in self._model.inputs},
+            inputs={tensor.name: tensor for tensor in self._model.inputs},
             precision=self._precision,
             cast=self._cast,
             profile=profile,

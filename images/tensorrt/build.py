@@ -14,9 +14,10 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
+from common.model_files import Tensor
 from images.tensorrt.cache import read_blob, write_blob
 from images.tensorrt.log import Complaints, say
-from images.tensorrt.profile import Profile
+from images.tensorrt.profile import Profile, shapes_of
 from images.tensorrt.retype import retype
 
 _FLAGS = {"fp32": (), "tf32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("INT8", "FP16")}
@@ -42,8 +43,8 @@ class Request:
     #: makes the int8 calibrator; called only for int8
     calibrator: Optional[Callable[[], Any]] = None
     calibration_batch: int = 0
-    #: input -> axis of the batch, None where it has none; an input that is not named here has it in front
-    batch_axes: Mapping[str, Optional[int]] = field(default_factory=dict)
+    #: the model's inputs by name; one that is not named here has its batch in front and no other open axis
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
     #: inputs that are fed as bytes: a cast layer stands in front of each
     cast: Tuple[str, ...] = ()
 
@@ -84,7 +85,9 @@ def build(trt: Any, logger: Any, complaints: Complaints, request: Request) -> Tu
     _configure(trt, config, request)
     profile = builder.create_optimization_profile()
     for tensor in tensors:
-        profile.set_shape(tensor.name, *_shapes(tensor, request.profile, request.batch_axes.get(tensor.name, 0)))
+        profile.set_shape(
+            tensor.name, *shapes_of(tuple(tensor.shape), request.profile, request.inputs.get(tensor.name))
+        )
     if config.add_optimization_profile(profile) < 0:
         raise complaints.failure(f"profile {request.profile}")
     calibrator = None
@@ -164,19 +167,6 @@ def _parser_error(error: Any) -> str:
     return f"{text} (node {error.node()})"
 
 
-def _shapes(tensor: Any, profile: Profile, axis: Optional[int] = 0) -> List[Tuple[int, ...]]:
-    """Input shapes at the smallest, tuned-for and largest batch size. axis: of the batch, None where there is none."""
-    shape = tuple(tensor.shape)
-    if -1 in [size for number, size in enumerate(shape) if number != axis]:
-        raise Unsupported(f"the model's input shape {shape} is dynamic beyond the batch axis")
-    if axis is None:
-        return [shape] * 3
-    if shape[axis] != -1 and not profile.minimum == profile.maximum == shape[axis]:
-        raise Unsupported(f"the model's batch size is fixed at {shape[axis]}")
-    sizes = (profile.minimum, profile.optimum, profile.maximum)
-    return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
-
-
 def _configure(trt: Any, config: Any, request: Request) -> None:
     """Flags and limits. TF32 is on by default in TensorRT: fp32 must clear it."""
     flags = trt.BuilderFlag
@@ -208,7 +198,7 @@ def _calibrate(builder: Any, config: Any, tensor: Any, request: Request) -> Any:
     config.int8_calibrator = calibrator
     profile = builder.create_optimization_profile()
     batch = request.calibration_batch
-    profile.set_shape(tensor.name, *_shapes(tensor, Profile(batch, batch, batch)))
+    profile.set_shape(tensor.name, *shapes_of(tuple(tensor.shape), Profile(batch, batch, batch)))
     if not config.set_calibration_profile(profile):
         raise Unsupported("TensorRT refuses the calibration profile")
     return calibrator

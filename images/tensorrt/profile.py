@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from common.harness.adapter import Unsupported
+from common.model_files import Tensor
 
 _GIB = 1 << 30
 
@@ -95,6 +96,25 @@ def choose_profile(batch_size: int, options: Options, fixed_batch: Optional[int]
         if band.covers(batch_size):
             return band
     return alone
+
+
+def shapes_of(shape: Sequence[int], profile: Profile, tensor: Optional[Tensor] = None) -> List[Tuple[int, ...]]:
+    """Shapes of an input at the smallest, the tuned-for and the largest batch size, no wider than the cells need.
+
+    shape: as the network has it, -1 for an open axis. tensor: the same input in the model's description: where its batch
+    is, and the size of every other axis, which all cells share, so that open ones have no range at all. Without it the
+    batch is axis 0. Raises Unsupported for a batch that is fixed at another size, and an open axis of unknown size.
+    """
+    axis = tensor.batch_axis if tensor is not None else 0
+    known = tensor.shape if tensor is not None and len(tensor.shape) == len(shape) else tuple(shape)
+    sizes = [of_model if size == -1 else size for size, of_model in zip(shape, known)]
+    if any(size < 0 for number, size in enumerate(sizes) if number != axis):
+        raise Unsupported(f"the model's input shape {tuple(shape)} is dynamic beyond the batch axis")
+    if axis is None:
+        return [tuple(sizes)] * 3
+    if shape[axis] != -1 and not profile.minimum == profile.maximum == shape[axis]:
+        raise Unsupported(f"the model's batch size is fixed at {shape[axis]}")
+    return [(*sizes[:axis], size, *sizes[axis + 1 :]) for size in (profile.minimum, profile.optimum, profile.maximum)]
 
 
 def parse_bands(text: str) -> List[Profile]:

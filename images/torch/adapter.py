@@ -29,7 +29,7 @@ from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
 from images.torch.stock_inference import StockCudaInference
-from images.torch.tensors import Casting, in_precision
+from images.torch.tensors import Casting, Named, in_precision
 
 VARIANTS = ("torch", "torchcompile", "keras-torch")
 LEVELS = {"torch": ("stock", "tuned", "rewritten")}
@@ -166,7 +166,10 @@ class TorchAdapter:
         try:
             settings = {"model": "keras on torch, model(images), eager"}
             names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
-            return onnx_import.Imported(load_model(model, precision), settings, *names)
+            module = load_model(model, precision)
+            if max(map(len, names)) > 1:
+                module = Named(self._torch, module, *names)
+            return onnx_import.Imported(module, settings, *names)
         except FileNotFoundError as error:
             raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
 

@@ -30,6 +30,22 @@ class Casting:
         return InFront()
 
 
+class Named:
+    """Called with tensors in the order of `inputs` where the module takes a mapping; returns those of `outputs` in theirs."""
+
+    def __new__(cls, torch: Any, module: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+        class Around(torch.nn.Module):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.module = module
+
+            def forward(self, *given: Any) -> Any:
+                made = self.module(dict(zip(inputs, given)) if len(inputs) > 1 else given[0])
+                return [made[name] for name in outputs] if isinstance(made, Mapping) else made
+
+        return Around()
+
+
 def listed(output: Any) -> List[Any]:
     """The tensors of what a module returns: one, or those of a list, tuple, dict or dataclass of outputs, in its order."""
     if hasattr(output, "is_floating_point"):

@@ -14,8 +14,10 @@ def test_names_stand_for_themselves_and_fit_cell_keys() -> None:
     for name, model in models.MODELS.items():
         assert model.name == name
         assert re.fullmatch(r"[A-Za-z0-9.-]+", name)
-        assert model.size > 0
-        assert model.preprocessing in ("inside", "tf", "torch", "caffe")
+        takes_images = model.size > 0
+        assert takes_images or model.axes, "a model without images says which axis it has"
+        assert model.preprocessing in (("inside", "tf", "torch", "caffe") if takes_images else ("",))
+        assert set(model.axes) == set(model.most)
 
 
 def test_default_and_the_models_that_were_promised() -> None:

@@ -45,7 +45,7 @@ def python_for(image: str) -> Path:
     if image != "torch":
         return environments.interpreter(image, "cpu")
     try:
-        return environments.ensure_timm("cpu")
+        return environments.ensure_extra("torch", "cpu", environments.TIMM)
     except UserError as error:
         pytest.skip(f"what timm needs cannot be installed: {error}")
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,6 @@ SHARED = ROOT / ".envs"
 #: added to an environment that is there, on demand; the stamp of its own tells whether it is
 NOTEBOOK = ROOT / "common/harness/frontends/requirements-notebook.txt"
 NOTEBOOK_STAMP = ".framewatt-notebook"
-#: likewise, for models born in PyTorch: in the image's folder, the second without dependencies
-TIMM = ("requirements-timm.txt", "requirements-timm-nodeps.txt")
-TIMM_IMAGE, TIMM_STAMP = "torch", ".framewatt-timm"
 #: checks what it installs against hashes; the Dockerfiles use it too
 INSTALL = ROOT / "common/install_locked.py"
 #: between the name of an image's environment and the version that it has in place of the lock's
@@ -43,6 +41,28 @@ OF_VERSION = "@"
 SIDE_BY_SIDE = 2
 
 _installing: set[Guarded] = set()
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What some models need beside an image's requirements. files: in the image's folder, "nodeps" in the name of those
+    that come without dependencies; stamp: tells that an environment has it; model: one that needs it."""
+
+    files: tuple[str, ...]
+    stamp: str
+    model: str
+
+    def of(self, image: str) -> list[tuple[Path, list[str]]]:
+        """(file, extra pip options); empty for an image that has no use for it."""
+        paths = [IMAGES / image / name for name in self.files]
+        return [(path, ["--no-deps"] if "nodeps" in path.name else []) for path in paths if path.is_file()]
+
+
+#: models born in PyTorch
+TIMM = Extra(("requirements-timm.txt", "requirements-timm-nodeps.txt"), ".framewatt-timm", "timm:resnet18")
+#: the registry's transformers, to export them and to read their .keras files
+KERAS_HUB = Extra(("requirements-keras-hub-nodeps.txt",), ".framewatt-keras-hub", "BERT-base")
+TIMM_IMAGE = "torch"
 
 
 def requirement_files(image: str, flavour: str) -> list[tuple[Path, list[str]]]:
@@ -165,24 +185,30 @@ def ensure(
     return python
 
 
-def ensure_timm(flavour: str, on_line: Callable[[str], None] = lambda line: None) -> Path:
-    """PyTorch's environment with what models born in PyTorch need; returns its interpreter. Raises UserError as `ensure`."""
-    ensure(TIMM_IMAGE, flavour, on_line)
-    files = [(IMAGES / TIMM_IMAGE / name, ["--no-deps"] if "nodeps" in name else []) for name in TIMM]
+def ensure_extra(
+    image: str, flavour: str, extra: Extra, on_line: Callable[[str], None] = lambda line: None, pin: Pin | None = None
+) -> Path:
+    """The image's environment with what some models need, where it has a use for it; returns its interpreter.
+
+    Raises UserError as `ensure`.
+    """
+    python = ensure(image, flavour, on_line, pin=pin)
+    files = extra.of(image)
     wanted = _wanted_stamp(files)
-    folder = folder_of(TIMM_IMAGE, flavour)
-    if _text(folder / TIMM_STAMP) == wanted:
-        return interpreter(TIMM_IMAGE, flavour)
+    folder = folder_of(image, flavour, pin)
+    if not files or _text(folder / extra.stamp) == wanted:
+        return python
     if folder.parent != ENVIRONMENTS:
         raise UserError(
-            f"{folder} is another user's, and lacks {TIMM[0]}: its owner adds it with invoke export --model timm:NAME"
+            f"{folder} is another user's, and lacks {extra.files[0]}: its owner adds it with invoke bench --model {extra.model}"
         )
     with (ENVIRONMENTS / f"{folder.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for file, options in files:
-            _install(folder / "bin" / "python", ["--keep", *options, str(file)], on_line, f"images/torch/{file.name}")
-        (folder / TIMM_STAMP).write_text(wanted)
-    return interpreter(TIMM_IMAGE, flavour)
+        if _text(folder / extra.stamp) != wanted:
+            for file, options in files:
+                _install(python, ["--keep", *options, str(file)], on_line, f"images/{image}/{file.name}")
+            (folder / extra.stamp).write_text(wanted)
+    return python
 
 
 def _install(python: Path, arguments: list[str], on_line: Callable[[str], None], what: str) -> None:

@@ -31,6 +31,7 @@ from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lo
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.model_files import ModelFiles
+from common.models import KERAS_HUB
 from common.torch_modules import TIMM
 
 
@@ -53,6 +54,7 @@ class LocalRunner:
         self._python = self._resolve(python)
         self._flavour = "cpu"
         self._prepared: set[str] = set()
+        self._pins: Sequence[Pin] = ()
         #: pin -> why its environment could not be made
         self._failed: dict[Pin, str] = {}
         self._lock = threading.Lock()
@@ -78,6 +80,7 @@ class LocalRunner:
     ) -> None:
         self._flavour = flavour
         self._prepared = {variant.image for variant in variants}
+        self._pins = pins
         names = list(dict.fromkeys(variant.image for variant in variants))
         if self._python:
             for name in names:
@@ -130,13 +133,17 @@ class LocalRunner:
         on_step: OnStep,
         wanted_forms: Sequence[str] = (),
     ) -> ModelFiles:
+        wanted = models.source(name_or_path)
+
         def python_for(image: str) -> Path:
             # Export always has its own environment: an interpreter given for one framework need not have TensorFlow.
             def on_line(line: str) -> None:
                 on_step(0, None, _short(image, line))
 
             if image == environments.TIMM_IMAGE:
-                return environments.ensure_timm("cpu", on_line)
+                return environments.ensure_extra(image, "cpu", environments.TIMM, on_line)
+            if wanted.needs:
+                return environments.ensure_extra(image, "cpu", environments.KERAS_HUB, on_line)
             return environments.ensure(image, "cpu", on_line)
 
         model = models.ensure_model(
@@ -147,11 +154,25 @@ class LocalRunner:
             asked,
             wanted_forms,
         )
-        if name_or_path.startswith(TIMM) and self._python is None and environments.TIMM_IMAGE in self._prepared:
-            environments.ensure_timm(
-                self._flavour, lambda line: on_step(0, None, _short(environments.TIMM_IMAGE, line))
-            )
+        if self._python is None:
+            self._add_extras(name_or_path, model, on_step)
         return model
+
+    def _add_extras(self, name_or_path: str, model: ModelFiles, on_step: OnStep) -> None:
+        """What the model's layers are of, to the environments that will read them."""
+        extras = [(environments.TIMM_IMAGE, environments.TIMM)] if name_or_path.startswith(TIMM) else []
+        if KERAS_HUB in model.needs:
+            extras += [(image, environments.KERAS_HUB) for image in sorted(self._prepared)]
+        pinned = [pin for pin in self._pins if pin not in self._failed]
+        for image, extra in extras:
+            for pin in [None] * (image in self._prepared) + [pin for pin in pinned if pin.image == image]:
+                environments.ensure_extra(
+                    image,
+                    self._flavour,
+                    extra,
+                    lambda line, image=image: on_step(0, None, _short(image, line)),  # type: ignore[misc]
+                    pin,
+                )
 
     def describe_images(self) -> dict[str, Any]:
         return {name: {"python": str(self._python or f".envs/{name}-{self._flavour}")} for name in self._images}

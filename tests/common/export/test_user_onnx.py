@@ -14,8 +14,11 @@ from common.errors import UserError
 from common.harness.reference import Reference
 from common.host.models import Asked, ensure_model, find_model
 from common.model_files import ModelFiles
+from tests.common.export.conftest import run_python
 
 pytestmark = pytest.mark.framework
+
+HERE = Path(__file__).parent
 
 BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "words": (["words.onnx", "is not an ONNX file"], {}),
@@ -207,3 +210,29 @@ def test_a_copy_is_a_model_of_its_own_name(tiny_models: Path, onnxrt_python: Pat
     copied = export(tmp_path / "模型.onnx", tmp_path / "models", onnxrt_python)
     assert (first.name, copied.name) == ("raw", "模型")
     assert first.hash == copied.hash
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [("first", True), ("two-inputs", True), ("recurrent", True), ("half", False), ("quantized", False)],
+)
+def test_small_graphs_have_their_reference_in_float64(
+    name: str, exact: bool, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """Of half precision and quantized weights the rounding is part of the model: ONNX Runtime computes those."""
+    model = export(tiny_models / f"{name}.onnx", tmp_path, onnxrt_python)
+    said = json.loads((model.root / "model.json").read_text())["reference_by"]
+    assert said.endswith("evaluator, float64") if exact else said.startswith("onnxruntime ")
+    kinds = {one.dtype.name for one in Reference.read(model).outputs[0].values() if one.dtype.kind == "f"}
+    assert ("float64" in kinds) == exact
+    assert "float64" not in {tensor.dtype for tensor in model.outputs}
+
+
+def test_a_float64_reference_that_is_late_or_of_another_model_is_not_taken(
+    tiny_models: Path, onnxrt_python: Path
+) -> None:
+    facts = json.loads(run_python(onnxrt_python, HERE / "run_double.py", tiny_models / "first.onnx").stdout)
+    assert facts["taken"]
+    assert 0 < facts["apart"] < 1e-5
+    assert facts["late"] is None
+    assert facts["another"] is None

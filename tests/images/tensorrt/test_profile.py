@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.harness.adapter import Unsupported
-from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
+from common.model_files import Tensor
+from images.tensorrt.profile import Options, Profile, choose_profile, shapes_of, tactic_mask, workspace_limit
 
 TACTICS = {"CUBLAS": 0, "EDGE_MASK_CONVOLUTIONS": 3, "JIT_CONVOLUTIONS": 4}
 
@@ -76,3 +77,36 @@ def test_workspace_is_half_the_device_up_to_16_gib() -> None:
     assert workspace_limit(Options(), 8 << 30) == 4 << 30
     assert workspace_limit(Options(), 80 << 30) == 16 << 30
     assert workspace_limit(Options.read({"FRAMEWATT_TRT_WORKSPACE_MIB": "512"}), 80 << 30) == 512 << 20
+
+
+MANY = Profile(1, 8, 32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tensor", "expected"),
+    [
+        ((-1, 3, 8, 8), None, [(1, 3, 8, 8), (8, 3, 8, 8), (32, 3, 8, 8)]),
+        # all that the description knows has no range: an engine for a wide one is slower
+        ((-1, -1), Tensor("ids", "int64", (1, 128)), [(1, 128), (8, 128), (32, 128)]),
+        ((-1, 3, -1, -1), Tensor("x", "float32", (1, 3, 48, 320)), [(n, 3, 48, 320) for n in (1, 8, 32)]),
+        # a state's batch is in the middle
+        ((2, -1, 128), Tensor("state", "float32", (2, 1, 128), 1), [(2, n, 128) for n in (1, 8, 32)]),
+        # fed once, whatever the batch; a scalar too
+        ((-1, 4), Tensor("table", "float32", (9, 4), None), [(9, 4)] * 3),
+        ((), Tensor("rate", "int64", (), None), [()] * 3),
+    ],
+)
+def test_every_input_has_a_range_in_its_batch_alone(
+    shape: tuple[int, ...], tensor: Tensor | None, expected: list[tuple[int, ...]]
+) -> None:
+    assert shapes_of(shape, MANY, tensor) == expected
+
+
+def test_inputs_that_no_range_can_be_given_to() -> None:
+    with pytest.raises(Unsupported, match="dynamic beyond the batch axis"):
+        shapes_of((-1, -1), MANY)
+    with pytest.raises(Unsupported, match="dynamic beyond the batch axis"):
+        shapes_of((-1, -1), MANY, Tensor("boxes", "float32", (1, -1)))
+    with pytest.raises(Unsupported, match="fixed at 4"):
+        shapes_of((4, 3), MANY, Tensor("x", "float32", (4, 3)))
+    assert shapes_of((4, 3), Profile(4, 4, 4), Tensor("x", "float32", (4, 3))) == [(4, 3)] * 3

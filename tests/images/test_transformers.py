@@ -1,0 +1,149 @@
+"""BERT and ViT of the registry in every framework: networks of two layers, made by the exporter of the real ones."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import models
+from common.errors import UserError
+from common.host.frameworks import environments
+from common.host.models import Asked, check, exporter_arguments, find_model, source
+from common.model_files import ModelFiles
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("parity_driver.py")
+MAKER = ROOT / "tests/common/export/run_transformer.py"
+NAMES = ("BERT-base", "ViT-B16")
+#: (image, variant): all that compute the registry's transformers on a CPU
+VARIANTS = [
+    *[("tensorflow", name) for name in ("tf", "tfxla", "keras", "kerasxla")],
+    *[("torch", name) for name in ("torch", "torchcompile", "keras-torch")],
+    *[(name, name) for name in ("onnxrt", "openvino", "jax", "litert")],
+]
+
+
+def python_of(image: str) -> Path:
+    """Its environment with keras-hub, where it has a use for that."""
+    if not environments.is_ready(image, "cpu"):
+        pytest.skip(f"no .envs/{image}-cpu: ./invoke test makes it")
+    try:
+        return environments.ensure_extra(image, "cpu", environments.KERAS_HUB)
+    except UserError as error:
+        pytest.skip(f"keras-hub cannot be installed: {error}")
+
+
+def run(python: Path, *arguments: object) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [str(python), *map(str, arguments)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both models, made once for all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "transformers"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in NAMES:
+            if find_model(folder, name) is None:
+                run(python_of("tensorflow"), MAKER, name, folder)
+    return folder
+
+
+@pytest.fixture(params=NAMES)
+def model(request: pytest.FixtureRequest, folder: Path) -> ModelFiles:
+    found = find_model(folder, request.param)
+    assert found is not None
+    return found
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("image", "variant"), VARIANTS, ids=[variant for _, variant in VARIANTS])
+def test_every_framework_computes_the_reference(model: ModelFiles, image: str, variant: str) -> None:
+    lines = run(python_of(image), DRIVER, image, variant, "1,3", model.root).splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row.get("passed") for row in rows] == [True, True], rows
+    assert all(set(row["by_output"]) == {tensor.name for tensor in model.outputs} for row in rows), rows
+
+
+@pytest.mark.framework
+def test_descriptions(folder: Path) -> None:
+    bert, vit = (find_model(folder, name) for name in NAMES)
+    assert bert is not None
+    assert vit is not None
+    assert [(one.name, one.dtype, one.shape) for one in bert.inputs] == [
+        (name, "int32", (1, 128)) for name in ("token_ids", "padding_mask", "segment_ids")
+    ]
+    assert [one.name for one in bert.outputs] == ["sequence_output", "pooled_output"]
+    assert (bert.item, vit.item) == ("sequence", "image")
+    assert (bert.layout, vit.layout) == ("", "NHWC")
+    assert bert.needs == vit.needs == ("keras_hub",)
+    for found in (bert, vit):
+        # half precision is judged by the outputs' tolerance: no class is looked for
+        assert {tensor.kind for tensor in found.outputs} == {"raw"}
+        assert "keras-hub" in found.born
+        facts = json.loads((found.root / "model.json").read_text())
+        assert "Shape" not in facts["onnx_node_counts"]
+        assert facts["onnx_check_rel_l2"] < 1e-5
+        assert facts["reference_by"].endswith("float64")
+
+
+@pytest.mark.framework
+def test_a_shorter_sequence_is_another_model(folder: Path, tmp_path: Path) -> None:
+    name = run(python_of("tensorflow"), MAKER, "BERT-base", tmp_path, "sequence=16").split()[-1]
+    short = find_model(tmp_path, "BERT-base", shape="sequence=16")
+    assert short is not None
+    assert short.root.name == name
+    assert short.inputs[0].shape == (1, 16)
+    assert find_model(tmp_path, "BERT-base") is None
+    assert find_model(folder, "BERT-base", shape="sequence=16") is None
+    lines = run(python_of("onnxrt"), DRIVER, "onnxrt", "onnxrt", "2", short.root).splitlines()
+    assert json.loads(lines[0])["passed"]
+
+
+@pytest.mark.framework
+def test_the_samples_differ_and_their_ends_are_hidden(folder: Path) -> None:
+    found = find_model(folder, "BERT-base")
+    assert found is not None
+    values = np.load(found.path(found.reference))
+    masks = [values[f"input_1_{unit}"][0] for unit in range(8)]
+    assert masks[0].all()
+    assert len({int(mask.sum()) for mask in masks}) > 3
+    assert not np.allclose(values["output_1_0"], values["output_1_1"], atol=0.1)
+
+
+def test_the_shape_of_a_registered_model() -> None:
+    bert = source("BERT-base")
+    check(bert, Asked(shape="sequence=64"))
+    assert "--shape=sequence=64" in exporter_arguments(bert, Path("out"), Asked(shape="sequence=64"))
+    for shape, words in (
+        ("height=3", "axis in --shape: 'height'|sequence"),
+        ("sequence=513", "takes 2 to 512"),
+        ("sequence=1", "takes 2 to 512"),
+        ("sequence=N", "has one size"),
+        ("sequence=2,3", "has one size"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check(bert, Asked(shape=shape))
+    with pytest.raises(UserError, match="is for ONNX files"):
+        check(source("ViT-B16"), Asked(shape="sequence=64"))
+    with pytest.raises(UserError, match="is for ONNX files"):
+        check(bert, Asked(inputs=Path("values.npz")))
+    assert models.find("BERT-base").sized({}) == {"sequence": 128}
+
+
+def test_only_images_that_read_keras_files_get_keras_hub() -> None:
+    having = {image for image, _ in VARIANTS if environments.KERAS_HUB.of(image)}
+    assert having == {"tensorflow", "torch", "jax"}
