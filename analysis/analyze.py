@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ def write_report(
                 drawings, paths = _write_plots(gallery, out / "plots")
                 page = out / "report.html"
                 every = tables.build(database, rows, list(METRICS))
-                options = [*(["--compare"] if compare else []), *([f"--where {where!r}"] if where else [])]
+                options = [*(["--compare"] if compare else []), *_where(where)]
                 command = _again("report", runs, *options)
                 write_text(
                     page,
@@ -212,6 +213,12 @@ def write_report(
             paths.append(out / "report.pdf")
         _tell(database, rows, console)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
+
+
+def _where(where: str | Sequence[str] | None) -> list[str]:
+    """The option, once for each of several conditions."""
+    terms = [where] if isinstance(where, str) else list(where or ())
+    return [f"--where {shlex.quote(term)}" for term in terms if term]
 
 
 def _again(task: str, runs: Sequence[Path], *options: str) -> str:

@@ -27,9 +27,10 @@ from common.host.whole_files import whole, write_text
 from common.stats.comparison import STYLES, Verdict
 from common.text import markdown, shortened, spreadsheet
 
+EACH = "Each step is B, the last point before it that ran A."
 HEADINGS = ("date", "version", "run", "B / A of durations", "verdict")
 COLUMNS = (
-    "variant", "precision", "batch_size", "device_name", "date", "version", "run", "status", "metric", "value", "low", "high",
+    *SERIES, "date", "version", "run", "status", "metric", "value", "low", "high",
     "ratio", "ratio_low", "ratio_high", "verdict",
 )  # fmt: skip
 
@@ -63,9 +64,7 @@ def show_history(
             _show(key, points, chosen_metric, intervals, console)
         console.print()
         if found.correction:
-            console.print(
-                Text(f"Each step is B, the point before it A. {found.correction}", style="dim"), soft_wrap=True
-            )
+            console.print(Text(f"{EACH} {found.correction}", style="dim"), soft_wrap=True)
         try:
             _write(found, chosen_metric, intervals, out)
         except OSError as error:
@@ -80,8 +79,10 @@ def show_history(
 
 def _title(key: Sequence[Any]) -> str:
     facts = dict(zip(SERIES, key, strict=True))
-    words = [f"{style.look(facts['variant']).title} {facts['precision']} batch {facts['batch_size']}"]
+    kind = style.kind({**facts, "version": ""})  # versions are the points
+    words = [f"{style.look(facts['variant']).title} {kind} batch {facts['batch_size']}"]
     words += [str(facts["model"]), str(facts["device_name"] or facts["device"])]
+    words += [describe("input", facts["input"])] if facts["input"] != "float32" else []
     words += [describe(name, facts[name]) for name in ("io", "scenario")]
     words += [describe("streams", facts["streams"])] if facts["scenario"] == "multi-stream" else []
     words += [describe("target_rate_per_s", facts["target_rate_per_s"])] if facts["target_rate_per_s"] else []
@@ -140,13 +141,14 @@ def _write(found: History, one: Metric, intervals: Intervals, out: Path) -> None
 
 
 def _groups(found: History) -> Iterator[tuple[str, History]]:
-    """The series of each model, device, framework, io and scenario: they share a picture."""
-    apart = ("model", "device_name", "variant", "io", "scenario")
+    """The series of each model, device, framework, io, scenario and input: they share a picture."""
+    apart = ("model", "device_name", "variant", "io", "scenario", "input")
     groups: dict[str, dict[tuple[Any, ...], tuple[Point, ...]]] = {}
     for key, points in found.series.items():
         facts = dict(zip(SERIES, key, strict=True))
         facts["variant"] = style.look(facts["variant"]).title
-        name = ", ".join(describe(part, facts[part]) for part in apart if facts[part] is not None)
+        told = [part for part in apart if facts[part] is not None and (part, facts[part]) != ("input", "float32")]
+        name = ", ".join(describe(part, facts[part]) for part in told)
         groups.setdefault(name, {})[key] = points
     yield from ((name, History(series, found.correction)) for name, series in groups.items())
 
@@ -157,7 +159,7 @@ def _markdown(found: History, one: Metric, intervals: Intervals) -> Iterator[str
         yield from ("", f"## {markdown(_title(key))}", "", "| " + " | ".join(_headings(one)) + " |")
         yield "|---|---|---|---:|---:|---|"
         yield from ("| " + " | ".join(map(markdown, _texts(point, one, intervals))) + " |" for point in points)
-    yield from ("", f"Each step is B, the point before it A. {found.correction}", "")
+    yield from ("", f"{EACH} {found.correction}", "")
 
 
 def _values(point: Point, one: Metric, intervals: Intervals) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _values(point: Point, one: Metric, intervals: Intervals) -> dict[str, Any]:
     ratio = step.interval if step else None
     value = row[one.column] if row["status"] == "ok" else None
     return {
-        **{name: row[name] for name in COLUMNS[:4]},
+        **{name: row[name] for name in SERIES},
         "date": row["created_utc"], "version": point.version, "run": row["run"], "status": row["status"], "metric": one.label,
         "value": None if value is None else value * one.scale,
         "low": interval.low * one.scale if interval else None, "high": interval.high * one.scale if interval else None,

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.comparisons import recommend as r
-from analysis.comparisons.recommend import Candidate, Quantity, Question
+from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
 from common.job import WORKERS
 
@@ -42,11 +43,16 @@ def build(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, st
             if found
         },
         "quantities": {
-            name: {"title": one.title, "behind": one.behind, "better": one.better, "option": LIMITS.get(name, "")}
+            name: {
+                "title": worded(one.title),
+                "behind": worded(one.behind),
+                "better": one.better,
+                "option": LIMITS.get(name, ""),
+            }
             for name, one in quantities.items()
         },
         "steps": {name: found for name in LIMITS if (found := _steps(candidates, quantities[name]))},
-        "front": r.on_front(candidates, question),
+        "front": worded(r.on_front(candidates, question)),
         "phrases": r.PHRASES,
         "workers": WORKERS,
         "rivals": r.MOST_INTERVALS,
@@ -60,12 +66,18 @@ def _cell(one: Candidate, quantities: Mapping[str, Quantity], way: int, meanings
         "way": way,
         "precision": one.precision,
         "figures": {
-            name: [figure.value, figure.low, figure.high, figure.over_workers, figure.text(quantities[name].unit)]
+            name: [figure.value, *_ends(figure), figure.over_workers, worded(figure.text(quantities[name].unit))]
             for name, figure in one.figures.items()
         },
         "reached": {name: quantities[name].reached(one.figures[name].value) for name in LIMITS if name in one.figures},
         "marks": r.marks_of(one, meanings),
     }
+
+
+def _ends(figure: Figure) -> tuple[float | None, float | None]:
+    """Of its interval; unknown where one is infinite, which JSON has no word for."""
+    ends = figure.low, figure.high
+    return ends if all(end is not None and math.isfinite(end) for end in ends) else (None, None)
 
 
 def _steps(candidates: Sequence[Candidate], quantity: Quantity) -> list[tuple[float, str]]:
@@ -92,4 +104,5 @@ def spread(low: float, high: float) -> list[float]:
     first = max((n for n, value in enumerate(every) if value <= low), default=0)
     last = next((n for n, value in enumerate(every) if value >= high), len(every) - 1)
     chosen = every[max(first - 1, 0) : last + 1]
-    return chosen[:: math.ceil(len(chosen) / MOST_STEPS)]
+    # counted from the end, which all cells meet
+    return chosen[:: -math.ceil(len(chosen) / MOST_STEPS)][::-1]

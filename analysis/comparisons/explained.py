@@ -23,7 +23,7 @@ class Change:
     after_calls: float = 0.0
 
 
-ABOUT = ("version", "tuning")
+ABOUT = ("version", "tuning", "input")
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
 from analysis.results.sample_intervals import group_of, parts_of
 from common.errors import UserError
-from common.stats.intervals import Draws, Ratio, over_workers, ratio
+from common.stats.intervals import Ratio, over_workers, ratio
 from common.stats.student_t import two_sided_quantile
-from common.stats.workers import Pool, pools_of
+from common.stats.workers import pools_of
 
 #: what is to be left of a cell that copies nothing (io=device)
 TARGET = (0.98, 1.02)
@@ -79,12 +79,12 @@ def measure(alone: Sequence[Path], together: Path) -> Together:
         busy = {_key(row): row for row in rows if row["run"] == name}
         free = {_key(row): row for row in rows if row["run"] != name}
         paired = [key for key in busy if key in free]
-        if not paired:
+        ratios = _ratios(database, busy, free, paired)
+        if not ratios:
             raise UserError(
                 f"no cell of {name} was measured with its GPU alone; give the runs of its GPUs, by the same plan"
             )
-        ratios = _ratios(database, busy, free, paired)
-        devices = {row["device"] for row in busy.values()} - {busy[key]["device"] for key in paired}
+        devices = {row["device"] for row in busy.values()} - {busy[key]["device"] for key in ratios}
         walls = {row["run"]: _seconds(row) for row in database.query("SELECT run, created_utc, finished_utc FROM run")}
         others = [walls[run] for run in walls if run != name]
         known = [wall for wall in others if wall is not None]
@@ -103,9 +103,9 @@ def _key(row: Row) -> Key:
 def _ratios(
     database: Database, busy: Mapping[Key, Row], free: Mapping[Key, Row], paired: Sequence[Key]
 ) -> dict[Key, Ratio]:
-    """Throughput busy over throughput alone."""
+    """Throughput busy over throughput alone, of pairs of which both have two samples or more."""
     parts = {
-        (side, key): parts_of(database, rows[key])["throughput"]
+        (side, key): parts_of(database, rows[key]).get("throughput", [])
         for side, rows in enumerate((free, busy))
         for key in paired
     }
@@ -113,13 +113,10 @@ def _ratios(
     pools = pools_of((groups[place], [part.estimate for part in one]) for place, one in parts.items())
     found = {}
     for key in paired:
-        a, b = (_over(parts[side, key], pools.get(groups[side, key])) for side in (0, 1))
-        found[key] = ratio(b, a)
+        a, b = (over_workers(parts[side, key], pools.get(groups[side, key])) for side in (0, 1))
+        if a is not None and b is not None:
+            found[key] = ratio(b, a)
     return found
-
-
-def _over(parts: Sequence[Draws], pool: Pool | None) -> Any:
-    return over_workers(parts, pool)
 
 
 def _by_configuration(busy: Mapping[Key, Row], ratios: Mapping[Key, Ratio]) -> list[Shared]:

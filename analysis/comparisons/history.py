@@ -1,7 +1,8 @@
 """What became of a framework over time: each configuration's measurements by date and version, with a verdict at each step.
 
-A *point* is one configuration of one run; points that differ in date or version alone are one *series*. The runs of a date come
-in the order of their versions. Each point is held against the one before it, with one correction for all steps together.
+A *point* is one configuration of one run; points that differ in date or version alone are one *series*: run by run as
+they were made, the versions of a run in their order. Each point is held against the last one before it that ran, with one
+correction for all steps together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SERIES = (*(name for name in IDENTITY if name != "version"), "model_hash", "devi
 
 @dataclass(frozen=True)
 class Point:
-    """row: of `comparison`. step: against the point before; None for the first and where one of the two is not ok."""
+    """row: of `comparison`. step: against the last point before that is ok; None where there is none, or this one is not ok."""
 
     row: Row
     step: Comparison | None = None

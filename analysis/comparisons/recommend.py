@@ -30,7 +30,7 @@ from common.job import WORKERS
 Row = Mapping[str, Any]
 
 #: What must not differ among cells of which one is recommended.
-APART = ("model", "io", "scenario", "target_rate_per_s")
+APART = ("model", "io", "scenario", "target_rate_per_s", "input")
 #: Of the cells that meet the limits so many, the best ones, can be rivals, and are asked for the interval of their energy, which
 #: reads meters; the others are too far behind.
 MOST_INTERVALS = 200
@@ -103,7 +103,7 @@ class Limit:
 
 
 #: what tells one cell of a question from another
-_CONFIGURATION = ("variant", "precision", "tuning", "version", "input", "batch_size", "streams", "frontend")
+_CONFIGURATION = ("variant", "precision", "tuning", "version", "batch_size", "streams", "frontend")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class Candidate:
     def name(self) -> str:
         text = f"{style.look(self.variant).title} {self.way[1]} at batch {self.batch_size}"
         streams = self.row.get("streams") or 1
-        return f"{text} with {streams} in flight" if streams > 1 else text
+        text += f" with {streams} in flight" if streams > 1 else ""
+        return text if self.row.get("frontend", "script") == "script" else f"{text} in a {self.row['frontend']}"
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,12 @@ def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:
     told = dict(zip(APART, key, strict=True))
     if len({other[0] for other in groups}) == 1:
         del told["model"]
-    return tables.heading(told)
+    return tables.heading(_unusual(told))
+
+
+def _unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the input that every model takes."""
+    return {name: value for name, value in told.items() if (name, value) != ("input", "float32")}
 
 
 @dataclass(frozen=True)
@@ -378,7 +384,7 @@ def heading(group: Group) -> str:
     """As tables name it."""
     device, *others = group
     told = dict(zip(APART, others, strict=True))
-    return tables.heading({"model": told.pop("model"), "device": device, **told})
+    return tables.heading({"model": told.pop("model"), "device": device, **_unusual(told)})
 
 
 def _metered(rows: Sequence[Row], question: Question) -> list[Row]:

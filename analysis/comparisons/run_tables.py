@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
+from analysis.results import tables
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.host.whole_files import whole, write_text
 from common.stats import comparison as compare
@@ -57,12 +58,14 @@ class Compared:
         return f"{self.found.cells[key].verdict.value} {signs}".strip()
 
     @property
+    def unit(self) -> str:
+        """Of the medians. `images` counts items, of which a sample may hold several."""
+        return worded("ms an image", item_of([*self.a.values(), *self.b.values()])) if self.per_image else "ms"
+
+    @property
     def headings(self) -> tuple[str, ...]:
-        rows = [*self.a.values(), *self.b.values()]
-        several = any((row.get("items_per_sample") or 1) > 1 for row in rows)  # a sample of them is what is timed
-        unit = worded("ms an image", "sample" if several else item_of(rows)) if self.per_image else "ms"
         what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io")
-        return (*what, f"A, {unit}", f"B, {unit}", "B / A of durations", "verdict on B")
+        return (*what, f"A, {self.unit}", f"B, {self.unit}", "B / A of durations", "verdict on B")
 
     def texts(self, key: Any) -> tuple[str, ...]:
         """What the row of a cell says, under the headings."""
@@ -146,13 +149,16 @@ def write(compared: Compared, folder: Path) -> list[Path]:
 def full_name(row: Row) -> str:
     """A cell in words, apart from what most have in common."""
     words = [style.look(row["variant"]).title, style.kind(row), f"batch {row['batch_size']}", row["io"]]
+    words += [f"{row['input']} input"] if row["input"] != "float32" else []
     words += [row["scenario"]] if row["scenario"] != "single-stream" else []
+    words += [tables.describe("streams", row["streams"])] if row["scenario"] == "multi-stream" else []
+    words += [tables.describe("target_rate_per_s", row["target_rate_per_s"])] if row["target_rate_per_s"] else []
     words += [row["frontend"]] if row["frontend"] != "script" else []
     return " ".join(str(word) for word in words)
 
 
 def images(row: Row) -> int:
-    """Images that a duration stands for: the server scenario's is of a query, a published one of an image."""
+    """Images, or other items, that a duration stands for: the server scenario's is of a query, a published one of an image."""
     samples = 1 if row["scenario"] == "server" or not row["samples"] else int(row["batch_size"])
     return samples * int(row.get("items_per_sample", 1))
 

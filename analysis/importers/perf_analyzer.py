@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def _read(path: Path, facts: Facts) -> Imported:
             )
             if cell.key in cells:
                 raise ValueError("measures the same load a second time")
+            here = _gpus(line, facts.gpu_ordinal)
             cells[cell.key] = _cell(line, cell, facts)
-            gpus = gpus or _gpus(line)
+            gpus = gpus or here
         except ValueError as error:
             refused.add(line, str(error))
     if len(gpus) > 1 and facts.gpu_ordinal is None:
@@ -134,10 +136,19 @@ def _cell(line: Line, cell: Cell, facts: Facts) -> ImportedCell:
     return ImportedCell(cell, columns, files)
 
 
-def _gpus(line: Line) -> list[str]:
-    """UUIDs of the GPUs of which the line tells something, in its order."""
-    fields = (line.fields.get(name, "") for name in _OF_GPUS)
-    return next(([entry.rpartition(":")[0] for entry in found] for text in fields if (found := _entries(text))), [])
+def _gpus(line: Line, ordinal: int | None) -> list[str]:
+    """UUIDs of the GPUs of which the line tells something, in its order. Raises ValueError where there is no GPU `ordinal`."""
+    for name in _OF_GPUS:
+        entries = _entries(line.fields.get(name, ""))
+        if entries:
+            _within(name, entries, ordinal)
+            return [entry.rpartition(":")[0] for entry in entries]
+    return []
+
+
+def _within(name: str, entries: Sequence[str], ordinal: int | None) -> None:
+    if (ordinal or 0) >= len(entries):
+        raise ValueError(f"{name} is of {len(entries)} GPUs: there is no GPU {ordinal} (--gpu-ordinal counts from 0)")
 
 
 def _entries(text: str) -> list[str]:
@@ -152,8 +163,7 @@ def _of_gpu(line: Line, name: str, ordinal: int | None) -> float | None:
     entries = _entries(line.fields.get(name, ""))
     if not entries or (ordinal is None and len(entries) > 1):
         return None
-    if (ordinal or 0) >= len(entries):
-        raise ValueError(f"{name} is of {len(entries)} GPUs: there is no GPU {ordinal} (--gpu-ordinal counts from 0)")
+    _within(name, entries, ordinal)
     value = entries[ordinal or 0].rpartition(":")[2]
     return replace(line, fields={name: value}).number_in(name)
 

@@ -7,9 +7,10 @@ The latter's format is a list of objects with name, unit, value, and optionally 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from analysis.comparisons.run_tables import Compared, full_name, images, markdown
 from common.errors import unknown
@@ -25,13 +26,24 @@ def as_json(compared: Compared, failed: Sequence[str] = ()) -> str:
         "b": compared.names[1],
         "per_image": compared.per_image,
         "verdicts": counts,
-        "cells": [{"name": full_name(compared.a[key]), **compared.values(key)} for key in found.cells],
+        "cells": [
+            {
+                name: _known(value)
+                for name, value in {"name": full_name(compared.a[key]), **compared.values(key)}.items()
+            }
+            for key in found.cells
+        ],
         "only_in_a": len(found.only_a),
         "only_in_b": len(found.only_b),
         "failed_in_b": list(failed),
         "rule": found.correction,
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _known(value: Any) -> Any:
+    """JSON has no infinity: an end of an interval that is none is unknown."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_benchmark_action(compared: Compared, failed: Sequence[str] = ()) -> str:
@@ -44,7 +56,7 @@ def as_benchmark_action(compared: Compared, failed: Sequence[str] = ()) -> str:
         count = images(row) if compared.per_image else 1
         entry = {
             "name": full_name(row) + (f" {row['model']} {row['device_name'] or row['device']}"),
-            "unit": "ms an image" if compared.per_image else "ms",
+            "unit": compared.unit,
             "value": row["median_ms"] / count,
             "extra": f"{one.verdict.value}: B / A of durations {one.ratio_text}\nA: {compared.names[0]}, B: {compared.names[1]}",
         }

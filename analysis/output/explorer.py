@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from analysis.comparisons import decision_table
 from analysis.comparisons import recommend as r
 from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
 from analysis.plots.axes import engineering
+from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
 from common.text import visible
 
@@ -121,10 +123,10 @@ def _in_order(found: Mapping[r.Group, list[r.Row]]) -> list[tuple[r.Group, list[
 
 
 def _command(row: r.Row) -> str:
-    """`invoke recommend` for the group of this row; the runs follow."""
-    gpu = f"'{row['device_name']}'" if row["device"] != "cpu" else "cpu"
-    where = ",".join(f"{name}={row[name]}" for name in ("model", "io", "scenario"))
-    return f"invoke recommend RUN... --gpu {gpu} --where {where}"
+    """`invoke recommend` for the group of this row."""
+    gpu = str(row["device_name"] or row["device"]) if row["device"] != "cpu" else "cpu"
+    where = ",".join(f"{name}={row[name]}" for name in r.APART if row[name] is not None)
+    return f"invoke recommend RUN... {shlex.join(['--gpu', gpu, '--where', where])}"
 
 
 def _panels(
@@ -140,7 +142,7 @@ def _panels(
         if quantity.name == "throughput" or not shown:
             continue
         across = _scale([c.figures[quantity.name] for c in shown], LEFT, WIDTH - LEFT - RIGHT)
-        title = f"{r.THROUGHPUT.title} against {quantity.title}"
+        title = worded(f"{r.THROUGHPUT.title} against {quantity.title}")
         parts = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label={quoteattr(visible(title))} data-x="{quantity.name}" '
             f'data-across="{across.low:.6g} {across.high:.6g} {across.start} {across.length}" '
@@ -178,8 +180,9 @@ def _axes(across: Scale, up: Scale, quantity: Quantity) -> Iterator[str]:
         x = across(value)
         yield f'<path class="grid" d="M{x:.1f},{TOP}V{foot}"/>{_text(x, foot + 17, engineering(value))}'
     yield f'<path class="axis" d="M{LEFT},{TOP}V{foot}H{right}"/>'
-    yield _text((LEFT + right) / 2, HEIGHT - 6, f"{quantity.title} ({quantity.unit})")
-    yield f'<g transform="rotate(-90)">{_text(-(TOP + foot) / 2, 13, f"{r.THROUGHPUT.title} ({r.THROUGHPUT.unit})")}</g>'
+    yield _text((LEFT + right) / 2, HEIGHT - 6, worded(f"{quantity.title} ({quantity.unit})"))
+    rate = worded(f"{r.THROUGHPUT.title} ({r.THROUGHPUT.unit})")
+    yield f'<g transform="rotate(-90)">{_text(-(TOP + foot) / 2, 13, rate)}</g>'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
@@ -249,7 +252,7 @@ def _told(one: Candidate) -> str:
         "power" in one.figures and f"{r.POWER.title} {one.figures['power'].text(r.POWER.unit)}",
         f"cell {one.row['cell_keys'][0]}",
     ]
-    return "\n".join(line for line in told if line)
+    return worded("\n".join(line for line in told[:-1] if line)) + f"\n{told[-1]}"
 
 
 def _legend(candidates: Sequence[Candidate], prefix: str) -> Iterator[tuple[str, str]]:
@@ -290,7 +293,7 @@ def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
                 who = "also" if one is fastest else f"{one.name} has"
                 text += f"; {who} {words}, {one.figures[name].text(unit)}"
         text += "".join(f"; {_against(fastest, candidates, *leader)}" for leader in leaders[:1])
-        sentences.append(f"{text}.")
+        sentences.append(worded(f"{text}."))
         leaders.append((device, fastest, candidates))
     return sentences
 

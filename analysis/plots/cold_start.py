@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
 from analysis.database.connection import Database
 from analysis.plots.axes import PLAIN, Row, Series, by_series, namer, title
 
@@ -86,12 +85,18 @@ def _of(rows: Sequence[Row], size: int) -> list[Row]:
     return [row for row in rows if row["batch_size"] == size]
 
 
+#: cells that differ in `io` or in their worker alone share a build
+_ONE_BUILD = (
+    "run", "model", "model_hash", "device", "variant", "framework_version", "precision", "tuning", "input", "batch_size", "scenario",
+    "streams",
+)  # fmt: skip
 #: what shares a build -> (shortest compile phase, longest compile phase or build)
 Builds = Mapping[tuple[object, ...], tuple[float, float]]
 
 
 def _key(row: Row) -> tuple[object, ...]:
-    return (row["run"], row["variant"], style.kind(row), row["batch_size"], row["scenario"])
+    """`style.kind` would say the version in words that only tables have."""
+    return tuple(row[name] for name in _ONE_BUILD)
 
 
 def _builds(database: Database, rows: Sequence[Row]) -> Builds:
@@ -104,13 +109,13 @@ def _builds(database: Database, rows: Sequence[Row]) -> Builds:
 
 
 def _starts(row: Row, builds: Builds) -> tuple[Start, Start | None]:
-    """(cold, warm) of a cell; warm is None where no build of it was reused."""
+    """(cold, warm) of a cell; warm is None where no build of it was reused, and cold then what the cell itself tells."""
     seconds = {column: float(row[column] or 0.0) for column in PHASES}
     shortest, longest = builds.get(_key(row), (seconds["compile_s"], seconds["compile_s"]))
-    cold = Start({**seconds, "compile_s": max(longest, seconds["compile_s"])})
     if shortest < REUSED * longest and shortest < longest - 1:
+        cold = Start({**seconds, "compile_s": max(longest, seconds["compile_s"])})
         return cold, Start({**seconds, "compile_s": min(shortest, seconds["compile_s"])}, reused=longest)
-    return cold, None
+    return Start(seconds), None
 
 
 def _panel(axes: Axes, heading: str, names: Mapping[Series, str], starts: Mapping[Series, Start]) -> None:

@@ -17,6 +17,7 @@ from common.stats.comparison import Verdict
 
 MARKS = {Verdict.FASTER: ("^", "#1a7f37"), Verdict.SLOWER: ("v", "#b3261e"), Verdict.SAME: ("o", "#666666")}
 MOST_SERIES = 12
+VARIANT = SERIES.index("variant")
 
 
 def draw(history: History, metric: Metric, heading: str, intervals: Intervals | None = None) -> Figure | None:
@@ -24,12 +25,12 @@ def draw(history: History, metric: Metric, heading: str, intervals: Intervals | 
 
     A triangle says FASTER or SLOWER than the point before, a filled circle SAME, an empty one UNCLEAR or the first.
     """
-    known = {
+    all_known = {
         key: points for key, points in history.series.items() if any(_value(p, metric) is not None for p in points)
     }
-    if not known:
+    if not all_known:
         return None
-    known = dict(list(known.items())[:MOST_SERIES])
+    known = dict(list(all_known.items())[:MOST_SERIES])
     places = _places([point for points in known.values() for point in points])
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
@@ -38,7 +39,11 @@ def draw(history: History, metric: Metric, heading: str, intervals: Intervals | 
     for number, (key, points) in enumerate(known.items()):
         values = [(places[_place(p)], v, p) for p in points if (v := _value(p, metric)) is not None]
         tops += [value for _, value, _ in values]
-        color = style.look(points[0].row["variant"]).color if len({k[1] for k in known}) == len(known) else f"C{number}"
+        color = (
+            style.look(points[0].row["variant"]).color
+            if len({k[VARIANT] for k in known}) == len(known)
+            else f"C{number}"
+        )
         axes.plot(
             [x for x, _, _ in values], [value for _, value, _ in values], color=color, linewidth=1.2, label=told[key]
         )
@@ -49,7 +54,8 @@ def draw(history: History, metric: Metric, heading: str, intervals: Intervals | 
     axes.set_ylim(0, 1.25 * max(tops))
     axes.yaxis.set_major_formatter(PLAIN)
     axes.set_ylabel(metric.label)
-    axes.set_title(heading, wrap=True)
+    more = len(all_known) - len(known)
+    axes.set_title(f"{heading} ({more} more lines are not drawn)" if more else heading, wrap=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
 
@@ -64,8 +70,9 @@ def _place(point: Point) -> tuple[str, str, str]:
 
 
 def _places(points: Sequence[Point]) -> Mapping[tuple[str, str, str], int]:
-    """Place on the axis of each run and version, in the order of the points."""
-    ordered = sorted({_place(point) for point in points}, key=lambda place: (*place[:2], version_key(place[2])))
+    """Place on the axis of each run and version, in the order of the points (see comparisons.history)."""
+    made = {_place(point): str(point.row["created_utc"] or "") for point in points}
+    ordered = sorted(made, key=lambda place: (made[place], place[1], version_key(place[2])))
     return {place: number for number, place in enumerate(ordered)}
 
 

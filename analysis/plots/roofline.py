@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.plots.axes import Row, batch_axis, by_series, log_axis, namer
+from analysis.results.metrics import worded
 
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.
 _LANE = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
@@ -106,7 +107,7 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
         axes.plot(sizes, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
     for limit, line in zip(known, ("-", "--"), strict=False):
         axes.axhline(limit.images_per_s, color="#222222", linewidth=1.8, linestyle=line)
-        text = f"{limit.images_per_s:,.0f} images/s: {limit.name}"
+        text = worded(f"{limit.images_per_s:,.0f} images/s: {limit.name}")
         place = (0.01, limit.images_per_s)
         axes.annotate(
             text, place, xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points", fontsize=8
@@ -117,7 +118,7 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     highest = max(limit.images_per_s for limit in known) * 2
     log_axis(axes.yaxis, min(rates), highest)
     axes.set_ylim(top=highest)
-    axes.set_ylabel("throughput (images/s)")
+    axes.set_ylabel(worded("throughput (images/s)"))
     axes.set_title(heading)
     if missing:
         axes.annotate(

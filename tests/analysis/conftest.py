@@ -65,6 +65,7 @@ class RunBuilder:
             scenario=columns.pop("scenario", "single-stream"), frontend=columns.pop("frontend", "script"),
             version=columns.pop("version", None),
             tuning=columns.pop("tuning", "tuned"), input=columns.pop("input", "float32"),
+            target_rate_per_s=columns.pop("target_rate_per_s", None),
         )  # fmt: skip
         samples, at = [], self.now_ns
         for i, duration in enumerate(durations_ns):

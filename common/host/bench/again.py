@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from common.errors import UserError, unknown
 from common.host.cli import parsing as opt
-from common.host.runs.run import Run, find_newest
+from common.host.runs.run import Run, find_newest, not_ours
 
 #: of marks, those of something that may not be there the next time: what `marked` means. The others are of the framework, of
 #: the time that it was given or of the meter, and another measurement would have them again.
@@ -70,11 +70,21 @@ def wanted_marks(words: str, signs: Mapping[str, str]) -> set[str]:
     return chosen
 
 
-def run_to_repeat(results: Path, fingerprint: str) -> Run:
-    """The newest run of the same request. Raises UserError where there is none."""
+def run_to_repeat(results: Path, fingerprint: str, seed: int = -1) -> Run:
+    """The newest run of the same request. Raises UserError where there is none, or none that can be added to.
+
+    seed: that was asked for; -1: none.
+    """
     run = find_newest(results, request=fingerprint)
     if run is None:
         raise UserError("no run of this command is there to measure again: leave --again out for the first one")
+    odd = not_ours(run)
+    if odd:
+        raise UserError(f"{run.name} is not measured again: {odd}")
+    if seed not in (-1, run.description["seed"]):
+        raise UserError(
+            f"{run.name}, the newest run of this command, has the seed {run.description['seed']}: leave --seed out, or give that one"
+        )
     return run
 
 

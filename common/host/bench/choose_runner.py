@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 from common.errors import UserError, unknown
 from common.host.cli import parsing as opt
 from common.host.frameworks.registry import Image
 from common.host.paths import DataFolder
-from common.host.plan.options import Options
+from common.host.plan.options import CONTAINER, Options
 from common.host.runners.base import Runner
 from common.host.runs.run import find_unfinished, typed_command
 
@@ -20,6 +21,11 @@ def make_runner(options: Options, images: Mapping[str, Image]) -> Runner:
     if name == "local":
         from common.host.runners.local import LocalRunner
 
+        if given := _of_containers(options):
+            raise UserError(
+                f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for containers, and processes of this machine measure "
+                "here; leave it out, or give --runner docker"
+            )
         return LocalRunner(images, options.python or None)
     if name == "docker":
         from common.host.runners.containers.limits import Limits
@@ -39,13 +45,22 @@ def instead_of_containers(options: Options, images: Sequence[str], flavour: str)
 
     On the CPU alone: there an environment is made in a minute or two, for a GPU it would be gigabytes. images: their names.
     """
-    asked = options.runner or options.cpus or options.memory
+    asked = options.runner or options.cpus or _of_containers(options)
     if asked or options.python or flavour != "cpu" or not _engine_answers():
         return ""
     missing = _not_built(images, flavour, options.frontend)
     if not missing:
         return ""
     return f"no image of {', '.join(missing)} is built (invoke build --framework {','.join(missing)} --cpu)"
+
+
+def _of_containers(options: Options) -> list[str]:
+    """The options typed that only a container can heed. --cpus is none of them: it also says where workers of GPUs may run."""
+    return [
+        f"--{one.name.replace('_', '-')}"
+        for one in fields(Options)
+        if one.metadata.get("group") == CONTAINER and one.name != "cpus" and getattr(options, one.name) != one.default
+    ]
 
 
 def refuse_to_change_runner(data: DataFolder, why: str = "") -> None:

@@ -179,7 +179,7 @@ def open_run(
 
     unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
     if again is not None:
-        unfinished = run_to_repeat(data.results, request.fingerprint())
+        unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)

@@ -28,9 +28,10 @@ from common.host.runs.run import Run, read_run
 MARGIN_NS = 1_500_000_000
 #: options of a command line whose value is a place on this machine where it begins like one; a name or an address stays
 _PLACES = ("--python", "--packages", "--model", "--image", "--inputs", "--plan")
+_PLACE_BEGINS = ("/", "~", ".")
 CELL_FILES = (
-    "cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "energy.csv", "trace.csv", "traced.csv",
-    "kernels.csv",
+    "cell.csv", "phases.csv", "samples.csv", "device_times.csv", "passes.csv", "quantiles.csv", "energy.csv", "trace.csv",
+    "traced.csv", "kernels.csv",
 )  # fmt: skip
 #: of one file; more is no measurement, nor would it be read
 MOST_BYTES = 2**30
@@ -92,6 +93,7 @@ def _copy_run(run: Run, target: Path, command: str) -> None:
         (target / "cells" / key).mkdir(parents=True)
         for name in CELL_FILES:
             _copy(run.folder / "cells" / key / name, target / "cells" / key / name)
+        _shorten_place(target / "cells" / key / "cell.csv")
     windows = _joined([*_windows(target), *_spells(run)])
     for power in sorted(run.folder.glob("power*.csv")):
         _copy_readings(power, target / power.name, windows)
@@ -130,6 +132,23 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(file, copy)
 
 
+def _shorten_place(cell: Path) -> None:
+    """Of the path of the user's model the last folder and the name stay: they tell models of one name apart."""
+    try:
+        with cell.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error):  # no cell, as the analysis will say
+        return
+    place = header.index("model_file") if "model_file" in header else len(header)
+    if not any(row[place].startswith(_PLACE_BEGINS) for row in rows if len(row) > place):
+        return
+    for row in rows:
+        if len(row) > place and row[place].startswith(_PLACE_BEGINS):
+            row[place] = "/".join(Path(row[place]).parts[-2:]).lstrip("/")
+    with cell.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
 def without_places(command: str) -> str:
     """A command line with PYTHON, MODEL, ... in place of paths of this machine."""
     try:
@@ -139,9 +158,9 @@ def without_places(command: str) -> str:
     kept: list[str] = []
     for word in words:
         option, equals, value = word.partition("=")
-        if equals and option in _PLACES and value.startswith(("/", "~", ".")):
+        if equals and option in _PLACES and value.startswith(_PLACE_BEGINS):
             kept.append(f"{option}={option[2:].upper()}")
-        elif kept and kept[-1] in _PLACES and word.startswith(("/", "~", ".")):
+        elif kept and kept[-1] in _PLACES and word.startswith(_PLACE_BEGINS):
             kept.append(kept[-1][2:].upper())
         else:
             kept.append(word)
@@ -156,7 +175,7 @@ def _write_description(run: Run, target: Path, command: str) -> None:
         description["fleet"] = {name: value for name, value in description["fleet"].items() if name != "host"}
     if isinstance(description.get("options"), dict):
         description["options"] = {
-            name: name.upper() if f"--{name}" in _PLACES and str(value).startswith(("/", "~", ".")) else value
+            name: name.upper() if f"--{name}" in _PLACES and str(value).startswith(_PLACE_BEGINS) else value
             for name, value in description["options"].items()
         }
     images = run.description.get("images")

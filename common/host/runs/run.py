@@ -27,9 +27,9 @@ from common.host.runs.untrusted import remove_folder
 from common.text import storable
 
 DESCRIPTION = "run.json"
-#: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
 #: cells that were measured again, as they were before: `earlier/<number>/<key>`; nothing reads them
 EARLIER = "earlier"
+#: folders of a run that jobs and sidecars write (runners/staging.py, runners/power_intake.py); no part of what was measured
 WRITTEN_BY_OTHERS = ("staging", "metering")
 
 #: Of run.json; no run's is larger than some hundred kB.
@@ -93,22 +93,28 @@ class Run:
         """
         notes = self.description.setdefault("again", [])
         folder = f"{EARLIER}/{len(notes) + 1}"
-        notes.append({"utc": utc_now(), "folder": folder, "marks": {key: list(found) for key, found in marks.items()}})
-        self.description["finished_utc"] = None
+        boots = dict.fromkeys(marks, self.description.get("boot_id"))
         for boot in self.description.get("earlier_boots") or []:  # the new measurement is of this boot
+            boots.update((key, boot.get("boot_id")) for key in boot["cells"] if key in marks)
             boot["cells"] = [key for key in boot["cells"] if key not in marks]
+        why = {key: list(found) for key, found in marks.items()}
+        notes.append({"utc": utc_now(), "folder": folder, "marks": why, "boots": boots})
+        self.description["finished_utc"] = None
         self.save()
         (self.folder / folder).mkdir(parents=True, exist_ok=True)
         for key in marks:
             (self.folder / "cells" / key).rename(self.folder / folder / key)
 
     def put_back(self) -> None:
-        """Brings back the newest measurement of cells that were set aside and not measured again."""
+        """Brings back the newest measurement of cells that were set aside and not measured again, each to its boot's cells."""
         for note in reversed(self.description.get("again") or []):
             for key in set(note["marks"]) - self.existing_cells():
                 place = self.folder / note["folder"] / key
                 if place.is_dir():
                     place.rename(self.folder / "cells" / key)
+                    for boot in self.description.get("earlier_boots") or []:
+                        if boot.get("boot_id") == note.get("boots", {}).get(key):
+                            boot["cells"] = sorted({*boot["cells"], key})
 
     def idle_spells(self) -> list[tuple[int, int]]:
         """(start_ns, end_ns) of the spells in which no worker was on a device, those before a reboot included."""
@@ -190,7 +196,7 @@ def find_unfinished(results: Path, on_odd: Callable[[str], None] = lambda words:
 #: of run.json, what a run that goes on adds to or reads: name -> its type
 _ADDED_TO: Mapping[str, type] = {
     "seed": int, "plan": list, "continued_utc": list, "earlier_boots": list, "power": dict, "sidecar": dict, "cooling": dict,
-    "idle_without_context": dict,
+    "idle_without_context": dict, "again": list,
 }  # fmt: skip
 #: folders of a run in which the host makes or appends to files
 _WRITTEN = ("", "cells", "jobs", "logs", "unfinished", *WRITTEN_BY_OTHERS)

@@ -68,6 +68,16 @@ def test_one_worker_a_side_has_no_interval(build: Any) -> None:
     assert one.verdict == "unknown: one worker a side"
 
 
+def test_a_cell_of_one_inference_tells_nothing(build: Any) -> None:
+    alone = run_of(build, "alone", range(1), {"device": 1.0}, 60)
+    together = run_of(build, "together", range(1), {"device": 1.0}, 60)
+    for folder in (alone, together):
+        for cell in folder.glob("cells/*/samples.csv"):
+            cell.write_text("".join(cell.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(UserError, match="was measured with its GPU alone"):
+        measure([alone], together)
+
+
 def test_other_gpus_are_no_pair(build: Any, capsys: pytest.CaptureFixture[str]) -> None:
     alone = run_of(build, "alone", range(3, 4), {"device": 1.0}, 60)
     together = run_of(build, "together", range(1), {"device": 1.0}, 60)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from analysis.comparisons import recommend as r
-from analysis.comparisons.recommend import Candidate, Figure, Limit, Question
+from analysis.comparisons.recommend import Candidate, Figure, Limit, Question, recommend
 from common.errors import UserError
 
 MS = 10**6
@@ -221,3 +222,15 @@ def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: 
     assert lines[-2].startswith("  throughput 1,600 images/s")
     assert lines[-1] == f"Run: {run.folder}"
     assert asked([run.folder], Question(max_latency_ms=0.1))[0] == 1
+
+
+def test_inputs_are_never_mixed_and_front_ends_have_names(build: Any) -> None:
+    run = build("a")
+    for seed, more in enumerate(({}, {"input": "uint8"}, {"frontend": "notebook"})):
+        run.cell("onnxrt", 8, [(20 - 5 * seed) * 10**6] * 60, **more)
+    out = Console(file=io.StringIO(), width=300)
+    recommend([run.folder], Question(), out)
+    assert isinstance(out.file, io.StringIO)
+    text = out.file.getvalue()
+    assert "uint8 input: Best: ONNX Runtime fp32 at batch 8: the highest throughput, the only cell." in text
+    assert "Best: ONNX Runtime fp32 at batch 8 in a notebook: the highest throughput, of 2 cells." in text

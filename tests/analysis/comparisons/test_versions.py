@@ -207,3 +207,32 @@ def test_markdown_is_one_table_with_what_no_longer_runs(two: Any) -> None:
 def test_a_format_that_does_not_exist() -> None:
     with pytest.raises(UserError, match="unknown format 'xml'; there is markdown, json, customSmallerIsBetter"):
         writer("xml")
+
+
+def test_lines_of_a_history_tell_level_and_input(build: Any, tmp_path: Any) -> None:
+    run = build("a")
+    for seed, more in enumerate(({"tuning": "stock"}, {"tuning": "tuned"}, {"input": "uint8"})):
+        for worker, version in enumerate(("1.0", "2.0")):
+            three(run, "onnxrt", 8, 10, 10 * seed + worker, version=version, **more)
+    _, text = said(lambda console: show_history([run.folder], tmp_path, console))
+    titles = [line for line in text.splitlines() if line.startswith("ONNX Runtime fp32")]
+    assert len(set(titles)) == 3
+    assert sum("stock" in line for line in titles) == sum("uint8 input" in line for line in titles) == 1
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    told = {(row["model"], row["tuning"], row["input"], row["io"], row["scenario"]) for row in rows}
+    assert len(told) == 3
+    assert len(list((tmp_path / "plots").glob("*.svg"))) == 2, "what is fed is never mixed in one picture"
+
+
+def test_names_of_a_dashboard_tell_what_is_fed_and_how_fast(build: Any) -> None:
+    a, b = build("a"), build("b")
+    for seed, run in enumerate((a, b)):
+        three(run, "onnxrt", 8, 10, seed)
+        three(run, "onnxrt", 8, 10, seed + 2, input="uint8")
+        for rate in (10.0, 20.0):
+            three(run, "onnxrt", 1, 10, seed + 4, scenario="server", target_rate_per_s=rate)
+    _, text = formatted(a, b, "customSmallerIsBetter")
+    names = [entry["name"] for entry in json.loads(text)]
+    assert len(set(names)) == 4
+    assert any("uint8 input" in name for name in names)
+    assert any("20/s" in name for name in names)

@@ -147,3 +147,14 @@ def test_what_the_file_does_not_say_must_be_said(tmp_path: Path, import_this: An
         import_this(path)
     with pytest.raises(UserError, match="give --framework"):
         import_this(path, batch_size=1)
+
+
+@pytest.mark.parametrize("ordinal", [0, 1])
+def test_a_gpu_that_the_file_does_not_have_is_refused_whatever_columns_it_has(
+    tmp_path: Path, import_this: Any, ordinal: int
+) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(f"{HEADER},Avg GPU Utilization\n{ONE},GPU-a:0.3;GPU-b:0.5;\n")
+    assert import_this(path, gpu_ordinal=ordinal, **SAID)[0].exit_code == 0
+    with pytest.raises(UserError, match="nothing in"):
+        import_this(path, gpu_ordinal=2, **SAID)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from analysis.database.open_runs import open_runs
 from analysis.output import explorer
 from analysis.results import tables
 from analysis.results.all_intervals import all_intervals
+from analysis.results.metrics import spoken_of
 from analysis.results.selection import Selection
+from common.stats.intervals import Interval
 from tests.analysis.conftest import RunBuilder
 
 MS = 10**6
@@ -242,3 +245,42 @@ def test_steps_of_a_slider_span_the_figures(low: float, high: float) -> None:
 
 def test_steps_of_figures_that_cannot_be_spread() -> None:
     assert decision_table.spread(0, 10) == decision_table.spread(5, 5) == []
+
+
+def test_the_longest_sliders_end_where_all_cells_meet_them() -> None:
+    spans = [(10.0**power, 10.0**power * factor) for power in range(-2, 4) for factor in (1.8, 2.99, 25.0, 900.0, 1e6)]
+    assert all(
+        decision_table.spread(low, high)[-1] >= high
+        and len(decision_table.spread(low, high)) <= decision_table.MOST_STEPS
+        for low, high in [*spans, (579.45, 920.57), (3.0, 8.9)]
+    )
+
+
+def test_a_page_speaks_of_the_item_and_its_numbers_are_json(build: Any, opened: Any) -> None:
+    run = build("tokens")
+    for variant in ("onnxrt", "torch"):
+        run.cell(variant, 8, durations_ns=[MS + i for i in range(60)], item="token")
+    database = opened(run)
+    rows = tables.load(database, Selection())
+    endless = {
+        (tuple(row["cell_keys"]), row["run"], "throughput"): Interval(1.0, 0.0, math.inf, 0.95, 60, 2, True)
+        for row in rows
+    }
+    with spoken_of("token"):
+        (group,) = explorer.groups(rows, endless, {})
+        assert (
+            group["command"]
+            == "invoke recommend RUN... --gpu cpu --where model=ResNet50,io=host,scenario=single-stream,input=float32"
+        )
+    shown = json.dumps({name: group[name] for name in ("lines", "panels", "data")})
+    assert "tokens/s" in shown
+    assert "image" not in json.dumps(
+        {name: value for name, value in json.loads(group["data"]).items() if name != "phrases"}
+    )
+    assert "image" not in json.dumps([group["lines"], group["panels"]])
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    table = json.loads(group["data"], parse_constant=refuse)
+    assert [cell["figures"]["throughput"][1:3] for cell in table["cells"]] == [[None, None]] * 2

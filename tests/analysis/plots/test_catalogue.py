@@ -203,6 +203,21 @@ def test_cold_and_warm_starts_stand_apart(build: Any, opened: Any) -> None:
     assert [text.get_text() for text in warm.texts] == ["2.6 s, build of 40 s reused", "2.7 s, build of 370 s reused"]
 
 
+def test_builds_of_other_models_and_inputs_are_no_cold_start_of_this_one(build: Any, opened: Any) -> None:
+    run = build()
+    for more, compiled in (({}, 3), ({"model": "VGG"}, 60), ({"input": "uint8"}, 30), ({"replicate": 1}, 5)):
+        phases = {"import": SECOND, "load": SECOND, "compile": compiled * SECOND, "first": SECOND}
+        named = {"cell_key": "VGG_torch_fp32_b0008_host_single-stream_script_cpu_r0"} if "model" in more else {}
+        run.cell("torch", 8, durations_ns=[MS + i for i in range(20)], phases=phases, **more, **named)
+    plots, _ = drawn(opened(run))
+    told = {
+        tuple(text.get_text() for text in plot.figure.axes[0].texts)
+        for name, plot in plots.items()
+        if name.startswith("cold-start")
+    }
+    assert told == {("7 s",), ("63 s",), ("33 s",)}, "of workers that all built it the mean"
+
+
 def figure_of(plots: dict[str, Plot], kind: str) -> Figure:
     return next(plot.figure for name, plot in plots.items() if name.startswith(kind))
 

@@ -52,3 +52,18 @@ def test_a_recommendation_and_a_comparison_speak_of_the_item(build: Any) -> None
     assert "sequences/s" in text
     assert "ms a sequence" in text
     assert "image" not in text
+
+
+def test_a_comparison_of_batch_sizes_is_of_an_item_also_where_a_sample_holds_several(build: Any) -> None:
+    run = build("tokens")
+    for variant, batch_size in (("onnxrt", 8), ("torch", 4)):
+        run.cell(variant, batch_size, [64 * 10**6] * 60, item="token", items_per_sample=16)
+    out = Console(file=io.StringIO(), width=200)
+    compare_cells([run.folder], "framework=onnxrt, batch=8", "framework=torch, batch=4", out)
+    assert isinstance(out.file, io.StringIO)
+    heading, line = (
+        line for line in out.file.getvalue().splitlines() if "ms a token" in line or "ONNX Runtime" in line
+    )
+    assert "A, ms a token" in heading
+    assert " 0.5000 " in line, "64 ms / (8 samples of 16 tokens)"
+    assert " 1.000 " in line

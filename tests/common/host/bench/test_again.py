@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.host.bench.again import DISTURBED, Again, Marks, NothingMarked, wanted_marks
 from common.host.bench.command import bench
 from common.host.paths import DataFolder
-from common.host.runs.run import Run, read_run
+from common.host.runs.run import Run, read_run, set_boots_apart
 from tests.common.host.bench.test_command import OPTIONS, console, data, images
 
 __all__ = ["data", "images"]
@@ -113,3 +113,35 @@ def test_progress_shows_the_marks_of_a_cell_at_once(
     bench(replace(OPTIONS, batch_sizes="1"), shown, data, images)
     (line,) = [line for line in shown.export_text().splitlines() if line.startswith("[1/1]")]
     assert line.rstrip().endswith("l (load average 9.0 on 2 cores)")
+
+
+def test_a_cell_that_comes_back_is_of_its_boot_again(images: Path, data: DataFolder) -> None:
+    """Its window is in the clock of that boot: with readings of another it would get the energy of something else."""
+    run = bench(OPTIONS, console(), data, images).run
+    one, two = sorted(run.existing_cells())
+    run.description["boot_id"] = "second"
+    run.description["earlier_boots"] = [{"boot_id": "first", "cells": [one], "power": [], "idle_without_context": {}}]
+    run.set_aside({one: ["load"], two: ["load"]})
+    set_boots_apart(run, "third")
+    run.put_back()
+    assert [boot["cells"] for boot in run.description["earlier_boots"]] == [[one], [two]]
+
+
+def test_a_seed_of_another_run_moves_nothing(images: Path, data: DataFolder) -> None:
+    run = bench(replace(OPTIONS, seed=4), console(), data, images).run
+    before = begins(run)
+    with pytest.raises(UserError, match="has the seed 4"):
+        bench(replace(OPTIONS, seed=5), console(), data, images, again=again(b0001=["load"]))
+    assert begins(run) == before and read_run(run.folder).finished
+    assert len(list(data.results.iterdir())) == 1
+    done = bench(replace(OPTIONS, seed=4), console(), data, images, again=again(b0001=["load"]))
+    assert done.run.folder == run.folder
+
+
+def test_a_run_that_cannot_be_added_to_is_left_as_it_is(images: Path, data: DataFolder) -> None:
+    run = bench(OPTIONS, console(), data, images).run
+    run.description["earlier_boots"] = [{"boot_id": "x"}]
+    run.save()
+    with pytest.raises(UserError, match="has no earlier_boots that can be used"):
+        bench(OPTIONS, console(), data, images, again=again(b0001=["load"]))
+    assert read_run(run.folder).finished and not (run.folder / "earlier").exists()

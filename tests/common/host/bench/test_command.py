@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,7 +184,19 @@ def test_on_a_cpu_without_images_processes_take_the_place_of_containers_and_one_
     assert told.getvalue().splitlines().count(line) == 1
 
 
-@pytest.mark.parametrize("asked", [{"runner": "docker"}, {"memory": "1g"}, {"cpus": "0"}, {"python": sys.executable}])
+@pytest.mark.parametrize("asked", [{"memory": "1g"}, {"shm": "2g"}, {"pids": 9}, {"tmp": "1g"}, {"gpu_driver": "cdi"}])
+def test_limits_of_containers_are_refused_where_there_are_none(
+    images: Path, data: DataFolder, asked: dict[str, Any]
+) -> None:
+    (option,) = asked
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is for containers"):
+        bench(replace(OPTIONS, runner="local", **asked), console(), data, images)
+    assert not list(data.results.glob("*"))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"runner": "docker"}, {"memory": "1g"}, {"shm": "2g"}, {"cpus": "0"}, {"python": sys.executable}]
+)
 def test_who_asks_for_containers_or_an_interpreter_gets_them(
     monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
 ) -> None:

@@ -34,6 +34,33 @@ def make_run(folder: Path) -> Path:
     return folder
 
 
+def test_every_file_of_a_cell_that_the_analysis_reads_is_kept(tmp_path: Path) -> None:
+    of_runs = {"power.csv", "attempts.csv"}
+    run = make_run(tmp_path / "a")
+    for name in schema.FILES.keys() - of_runs - {"phases.csv"}:
+        (run / "cells" / "key" / name).write_text(name)
+    (kept,) = keep([run], tmp_path / "out")
+    assert {path.name for path in (kept / "cells" / "key").iterdir()} == schema.FILES.keys() - of_runs
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept_as"),
+    [
+        ("/home/ann/nets/small/model.onnx", "small/model.onnx"),
+        ("~/model.onnx", "~/model.onnx"),
+        ("ResNet50", "ResNet50"),
+    ],
+)
+def test_of_the_path_of_a_model_the_end_stays(tmp_path: Path, typed: str, kept_as: str) -> None:
+    run = make_run(tmp_path / "a")
+    row = {"cell_key": "key", "status": "ok", "model_file": typed, "message": 'a "quoted", text\nof two lines'}
+    (run / "cells" / "key" / "cell.csv").write_text(schema.to_csv("cell.csv", [row]))
+    (kept,) = keep([run], tmp_path / "out")
+    text = (kept / "cells" / "key" / "cell.csv").read_text()
+    assert text == schema.to_csv("cell.csv", [{**row, "model_file": kept_as}])
+    assert "ann" not in text
+
+
 def test_readings_near_the_windows_are_kept_and_no_others(tmp_path: Path) -> None:
     (kept,) = keep([make_run(tmp_path / "a")], tmp_path / "out")
     times = [int(line.split(",")[0]) for line in (kept / "power.csv").read_text().splitlines()[1:]]
