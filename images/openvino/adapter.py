@@ -58,6 +58,7 @@ class OpenVinoAdapter:
         self._inference: Optional[Union[Requests, PlainCall]] = None
         self._shape: Optional[Tuple[Any, ...]] = None
         self._scenario, self._streams = "single-stream", 1
+        self._counting = False
 
     def tune(self, level: str) -> None:
         if level not in ("stock", "tuned"):
@@ -123,7 +124,7 @@ class OpenVinoAdapter:
         """streams: 0 for one inference at a time, else the scenario's streams."""
         if not streams:
             return self._compile(batch, streams)
-        key = (self._hash, self._precision, self._threads, batch.shape, batch.dtype.name, streams)
+        key = (self._hash, self._precision, self._threads, self._counting, batch.shape, batch.dtype.name, streams)
         with _MAKING:
             compiled = _SHARED.get(key)
             if compiled is None:
@@ -139,10 +140,17 @@ class OpenVinoAdapter:
             model = steps.build()
         return model
 
-    def _compile_plain(self, batch: np.ndarray) -> Any:
+    def _options(self) -> Dict[str, Any]:
+        """Of every compilation, whatever its hint."""
         options: Dict[str, Any] = {"INFERENCE_PRECISION_HINT": TYPES[self._precision]}
         if self._threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        if self._counting:
+            options["PERF_COUNT"] = True
+        return options
+
+    def _compile_plain(self, batch: np.ndarray) -> Any:
+        options = self._options()
         try:
             return self._core.compile_model(self._network(batch), "CPU", options)
         except RuntimeError as error:
@@ -150,14 +158,9 @@ class OpenVinoAdapter:
 
     def _compile(self, batch: np.ndarray, streams: int) -> Compiled:
         model, shape = self._network(batch), batch.shape
-        options: Dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY",
-            "INFERENCE_PRECISION_HINT": TYPES[self._precision],
-        }
+        options = {**self._options(), "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY"}
         if streams > 1:
             options["PERFORMANCE_HINT_NUM_REQUESTS"] = str(streams)
-        if self._threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(self._threads)
         try:
             model.reshape({model.input(0): self._ov.PartialShape(list(shape))})
             return Compiled(self._core.compile_model(model, "CPU", options))
@@ -180,6 +183,16 @@ class OpenVinoAdapter:
     def output(self) -> Arrays:
         result = self._inference.output()  # type: ignore[union-attr]
         return {self._output: result.reshape(len(result), -1)}
+
+    def operator_profiler(self) -> Any:
+        from images.openvino.operator_profile import OpenVinoProfiler
+
+        self._counting = True
+        return OpenVinoProfiler(self, version("openvino"))
+
+    def counters(self) -> Any:
+        """OpenVINO's counters of the last run()."""
+        return self._inference.counters()  # type: ignore[union-attr]
 
     def versions(self) -> Dict[str, str]:
         return {"framework": version("openvino"), "openvino_build": self._ov.__version__, "numpy": np.__version__}
