@@ -58,6 +58,7 @@ class OpenVinoAdapter:
         self._inference: Optional[Union[Requests, PlainCall]] = None
         self._shape: Optional[Tuple[Any, ...]] = None
         self._scenario, self._streams = "single-stream", 1
+        self._counting = False
 
     def tune(self, level: str) -> None:
         if level not in ("stock", "tuned"):
@@ -122,7 +123,7 @@ class OpenVinoAdapter:
         """streams: 0 for one inference at a time, else the scenario's streams."""
         if not streams:
             return self._compile(batch, streams)
-        key = (self._hash, self._precision, self._threads, _shapes(batch), streams)
+        key = (self._hash, self._precision, self._threads, self._counting, _shapes(batch), streams)
         with _MAKING:
             compiled = _SHARED.get(key)
             if compiled is None:
@@ -140,10 +141,17 @@ class OpenVinoAdapter:
             model = steps.build()
         return model
 
-    def _compile_plain(self, batch: Arrays) -> Any:
+    def _options(self) -> Dict[str, Any]:
+        """Of every compilation, whatever its hint."""
         options: Dict[str, Any] = {"INFERENCE_PRECISION_HINT": TYPES[self._precision]}
         if self._threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        if self._counting:
+            options["PERF_COUNT"] = True
+        return options
+
+    def _compile_plain(self, batch: Arrays) -> Any:
+        options = self._options()
         try:
             return self._core.compile_model(self._network(batch), "CPU", options)
         except RuntimeError as error:
@@ -151,14 +159,9 @@ class OpenVinoAdapter:
 
     def _compile(self, batch: Arrays, streams: int) -> Compiled:
         model = self._network(batch)
-        options: Dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY",
-            "INFERENCE_PRECISION_HINT": TYPES[self._precision],
-        }
+        options = {**self._options(), "PERFORMANCE_HINT": "THROUGHPUT" if streams else "LATENCY"}
         if streams > 1:
             options["PERFORMANCE_HINT_NUM_REQUESTS"] = str(streams)
-        if self._threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(self._threads)
         try:
             model.reshape({name: self._ov.PartialShape(list(values.shape)) for name, values in batch.items()})
             return Compiled(self._core.compile_model(model, "CPU", options))
@@ -181,6 +184,16 @@ class OpenVinoAdapter:
 
     def output(self) -> Arrays:
         return self._inference.output()  # type: ignore[union-attr]
+
+    def operator_profiler(self) -> Any:
+        from images.openvino.operator_profile import OpenVinoProfiler
+
+        self._counting = True
+        return OpenVinoProfiler(self, version("openvino"))
+
+    def counters(self) -> Any:
+        """OpenVINO's counters of the last run()."""
+        return self._inference.counters()  # type: ignore[union-attr]
 
     def versions(self) -> Dict[str, str]:
         return {"framework": version("openvino"), "openvino_build": self._ov.__version__, "numpy": np.__version__}

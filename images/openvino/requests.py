@@ -70,6 +70,9 @@ class Requests:
     def output(self) -> Dict[str, np.ndarray]:
         return {name: _own(self._last.get_tensor(port).data) for name, port in self._outputs.items()}
 
+    def counters(self) -> Any:
+        return self._last.profiling_info
+
     def close(self) -> None:
         self._requests.clear()
         del self._last
@@ -104,6 +107,11 @@ class PlainCall:
     def settings(self) -> Dict[str, str]:
         own = {shown: _plain(self._model.get_property(name)) for name, shown in _SHOWN.items()}
         return {**own, "batch_axis": "as the model has it", "requests": "1"}
+
+    def counters(self) -> Any:
+        """Of the request that the compiled model keeps for its calls and shows to nobody."""
+        request = getattr(self._model, "_infer_request", None)
+        return request.profiling_info if request is not None else []
 
     def close(self) -> None:
         del self._model, self._outputs

@@ -6,6 +6,7 @@ import pytest
 
 from common.harness.tracing import CannotTrace
 from images.onnxrt import operator_profile as onnxrt
+from images.openvino import operator_profile as openvino
 from images.tensorflow import operator_profile as tensorflow
 from images.torch import operator_profile as torch
 
@@ -69,3 +70,29 @@ def test_tensorflow_s_operators_are_found_in_graphs_in_xla_s_programs_and_in_eag
 def test_a_profile_without_the_inferences_is_refused(recording):
     with pytest.raises(CannotTrace, match="0 inferences of 2"):
         recording([], WALLS, "1")
+
+
+def test_openvino_s_counters_stand_in_a_row_within_their_inference():
+    nodes = [
+        openvino.Node("GroupConvolution", "a", "brgconv_avx512_dw_f32", 300_000),
+        openvino.Node("Reshape", "b", "unknown_f32", 0),
+        openvino.Node("Convolution", "c", "brgconv_avx512_f32", 400_000),
+    ]
+    recording = openvino.recording([(*wall, nodes) for wall in WALLS], "2026.1")
+    assert [(one.name, one.detail, one.start_ns, one.end_ns) for one in recording.records] == [
+        ("GroupConvolution [depthwise]", "a", 1_000_000, 1_300_000), ("Convolution", "c", 1_300_000, 1_700_000),
+        ("GroupConvolution [depthwise]", "a", 3_000_000, 3_300_000), ("Convolution", "c", 3_300_000, 3_700_000),
+    ]  # fmt: skip
+    assert "not when" in recording.message
+    assert "did not fit" not in recording.message
+
+
+def test_openvino_s_counters_that_tell_more_than_the_inference_took_are_cut_off_and_said():
+    recording = openvino.recording([(*WALLS[0], [openvino.Node("MatMul", "a", "x", 1_250_000)])], "2026.1")
+    assert recording.records[0].end_ns == WALLS[0][1]
+    assert "250 us of operators an inference did not fit" in recording.message
+
+
+def test_openvino_s_counters_without_an_operator_are_refused():
+    with pytest.raises(CannotTrace, match="no operator"):
+        openvino.recording([(*WALLS[0], [])], "2026.1")

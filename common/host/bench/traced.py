@@ -47,10 +47,12 @@ def options_of_run(run: Path, given: Options) -> Options:
         return ",".join(str(value) for value in dict.fromkeys(sorted(getattr(cell, name) for cell in cells)))
 
     device = cells[0].device
-    values = {name: every(name) for name in ("precision", "io")}
+    values = {name: every(name) for name in ("precision", "io", "tuning", "input")}
+    frameworks = dict.fromkeys(sorted(cell.variant + (f"@{cell.version}" if cell.version else "") for cell in cells))
     return replace(
         given,
         framework=given.framework or every("variant"),
+        version=given.version or ",".join(one for one in frameworks if "@" in one),
         batch_sizes=given.batch_sizes or every("batch_size"),
         model=given.model
         if given.model != Options.model
@@ -59,6 +61,8 @@ def options_of_run(run: Path, given: Options) -> Options:
         gpu=given.gpu or device.removeprefix("gpu") if device != "cpu" else given.gpu,
         precision=given.precision if given.precision != Options.precision else values["precision"],
         io=given.io if given.io != Options.io else values["io"],
+        tuning=given.tuning if given.tuning != Options.tuning else values["tuning"],
+        input=given.input if given.input != Options.input else values["input"],
         runner=given.runner or str(document.get("runner", "")),
     )
 
@@ -68,4 +72,10 @@ def _cell(key: str) -> Cell | None:
     parts = key.rsplit("_", 8)
     if len(parts) != 9 or parts[5] != "single-stream" or not parts[3][1:].isdigit():
         return None
-    return Cell(parts[0], parts[1], parts[2], int(parts[3][1:]), parts[4], device=parts[7])
+    variant, _, version = parts[1].partition("@")
+    precision, _, level = parts[2].partition("-")
+    io, _, fed = parts[4].partition("-")
+    return Cell(
+        parts[0], variant, precision, int(parts[3][1:]), io,
+        device=parts[7], tuning=level or "tuned", input=fed or "float32", version=version or None,
+    )  # fmt: skip

@@ -88,6 +88,31 @@ NAMES = {
         "ReadVariableOp", "_EagerConst", "aten::empty", "redzone_checker", "call.3",
     ],
 }  # fmt: skip
+#: what transformers are made of, and OpenVINO's types of operators
+NAMES_OF_TRANSFORMERS = {
+    "attention": [
+        "void pytorch_flash::flash_fwd_splitkv_combine_kernel", "ScaledDotProductAttentionWithKVCache", "MHA",
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x64_4x1x1_kernel0_0",
+        "aten::_native_multi_head_attention", "triton_flex_attention", "void at::native::mha_varlen_fwd",
+    ],
+    "matrix product": [
+        "nvjet_hsh_128x64_64x8_1x2_h_bz_bias_TNT", "__myl_FcMul_myl0_3", "triton_mm", "gemm_fusion_dot_12", "FullyConnected",
+        "sm90_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize64x64x64", "void cublasLt::epilogue::impl::globalKernel<8, 32>",
+    ],
+    "convolution": ["GroupConvolution", "void cask__5x_cudnn::computeOffsetsKernel"],
+    "depthwise": ["GroupConvolution [depthwise]"],
+    "normalization": [
+        "__myl_AddResMeaSubPowMeaAddSqrDivMulAdd_myl0_17", "triton_per_fused_add_native_layer_norm_7", "MVN", "RMS",
+        "void onnxruntime::contrib::cuda::SkipLayerNormKernelSmall<__half, 192, 4>",
+    ],
+    "reduction and pooling": [
+        "__myl_MaxrSubExpSumDivMul_myl0_3", "triton_softmax_4",
+        "void tensorflow::(anonymous namespace)::GenerateNormalizedProb<float, float, 4>",
+    ],
+    "layout change": ["Reorder", "VariadicSplit", "void onnxruntime::contrib::cuda::AddBiasTransposeQKV<float>"],
+    "elementwise": ["PowerStatic", "HSwish", "Subgraph", "void onnxruntime::contrib::cuda::FastGeluKernel"],
+    "other": ["ShapeOf", "void onnxruntime::contrib::cuda::MaskIndexKernelSmall<32>"],
+}  # fmt: skip
 ON_TENSOR_CORES = [
     "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc", "sm80_xmma_gemm_tf32f32_tf32f32_f32_tn_n",
     "void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128>", "nvjet_hsh_128x256_64x4", "turing_h1688cudnn_256x128_ldg8_relu",
@@ -107,7 +132,10 @@ def classify(tmp_path_factory):
         yield lambda function, name: database.query(f"SELECT {function}($1) AS said", [name])[0]["said"]
 
 
-@pytest.mark.parametrize(("class_name", "name"), [(key, name) for key, names in NAMES.items() for name in names])
+@pytest.mark.parametrize(
+    ("class_name", "name"),
+    [(key, name) for one in (NAMES, NAMES_OF_TRANSFORMERS) for key, names in one.items() for name in names],
+)
 def test_a_name_has_its_class(classify, class_name, name):
     assert classify("class_of", name) == class_name
 
