@@ -10,6 +10,7 @@ from common.errors import UserError, meant
 from common.host import regular_files
 from common.host.paths import DataFolder
 from common.host.runs.archive import SUFFIX, is_sealed, unsealed
+from common.host.runs.run import DESCRIPTION, read_run
 
 #: runs that an error lists
 MOST_NAMES = 10
@@ -82,7 +83,9 @@ def _meant(word: str, data: DataFolder, existing: Sequence[Path]) -> list[Path]:
 
 def _in_folder(place: Path, data: DataFolder) -> list[Path]:
     """The folder itself where it is a run, else those in it, such as data/reference/h200."""
-    if os.path.lexists(place / "run.json"):
+    if os.path.lexists(place / DESCRIPTION):
+        if not _has_cells(place):
+            read_run(place)  # without cells its description is all there is: it must say something
         return [place]
     try:
         names = sorted(child.name for child in place.iterdir() if not child.name.startswith("."))
@@ -91,6 +94,13 @@ def _in_folder(place: Path, data: DataFolder) -> list[Path]:
     nested = [place / name for name in names if os.path.lexists(place / name / "run.json")]
     nested += [unsealed(place / name, data.host_cache) for name in names if is_sealed(place / name)]
     return sorted(nested, key=lambda folder: folder.name)
+
+
+def _has_cells(place: Path) -> bool:
+    try:
+        return any((place / "cells").iterdir())
+    except OSError:
+        return False
 
 
 def _why_no_run(place: Path) -> str:
