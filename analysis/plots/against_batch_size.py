@@ -42,8 +42,8 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
         log_axis(axes.yaxis, min(figures), max(figures), most=10)
         axes.set_ylim(min(figures) * metric.scale / 1.6, max(figures) * metric.scale * 1.6)
     else:
-        # an interval without a sensible end must not press all else into a line
-        axes.set_ylim(0, min(axes.get_ylim()[1], max(figures) * metric.scale * 1.35))
+        # the highest mark is whole, and an interval without a sensible end does not press all else into a line
+        axes.set_ylim(0, 1.06 * min(axes.dataLim.ymax, max(figures) * metric.scale * 1.3))
         axes.yaxis.set_major_formatter(PLAIN)
     axes.set_ylabel(metric.label)
     axes.set_title(heading, wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis import style
 
@@ -65,11 +65,13 @@ def batch_axis(axes: Axes, sizes: Sequence[int], label: bool = True) -> None:
 def title(figure: Figure, heading: str, note: str = "") -> None:
     """Above all panels, at the left; the note in a line of its own."""
     text = f"{heading}\n{note}" if note else heading
-    figure.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold", linespacing=1.4)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold", linespacing=1.4, wrap=True)
 
 
 #: of a logarithmic axis
 _LEAST = 1e-12
+#: Decades below which such an axis is labelled at equal steps.
+NARROW = 0.7
 
 
 def log_axis(axis: Any, low: float | None = None, high: float | None = None, most: int = 7) -> None:
@@ -81,6 +83,11 @@ def log_axis(axis: Any, low: float | None = None, high: float | None = None, mos
         low, high = sorted(axis.get_view_interval())
     low = max(low, _LEAST)  # nothing else is on such an axis
     decades = max(math.log10(max(high, low) / low), 0.1)
+    if decades < NARROW:  # 1, 2 and 5 may all lie outside
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(PLAIN)
+        return
     subs = next((subs for subs in ((1, 2, 5), (1, 3), (1,)) if decades * len(subs) <= most), (1,))
     axis.set_major_locator(LogLocator(subs=subs, numticks=most + 3))
     axis.set_major_formatter(PLAIN)

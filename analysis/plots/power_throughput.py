@@ -57,7 +57,7 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
     axes.yaxis.set_major_formatter(PLAIN)
     axes.set_xlabel(worded("throughput (images/s)"))
     axes.set_ylabel("power, gross (W)")
-    axes.set_title(heading)
+    axes.set_title(heading, wrap=True)
     title = f"a point per batch size; lines from n = {LEAST_POINTS} on"
     handles, labels = zip(*entries, strict=True)
     axes.legend(

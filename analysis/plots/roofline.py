@@ -116,10 +116,10 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     axes.set_yscale("log")
     rates = [row["images_per_s"] for members in series.values() for row in members]
     highest = max(limit.images_per_s for limit in known) * 2
-    log_axis(axes.yaxis, min(rates), highest)
-    axes.set_ylim(top=highest)
+    log_axis(axes.yaxis, min(rates) / 2, highest)
+    axes.set_ylim(min(rates) / 2, highest)  # room below for what is missing
     axes.set_ylabel(worded("throughput (images/s)"))
-    axes.set_title(heading)
+    axes.set_title(heading, wrap=True)
     if missing:
         axes.annotate(
             "; ".join(missing), (1.0, 0.01), xycoords="axes fraction", ha="right", fontsize=7.5, color="#555555"

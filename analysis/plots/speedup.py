@@ -51,7 +51,7 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     log_axis(axes.yaxis, min(drawn) / 1.5, max(drawn) * 1.5)
     axes.set_ylim(min(drawn) / 1.5, max(drawn) * 1.5)
     axes.set_ylabel(f"throughput over that of {name}")
-    axes.set_title(heading)
+    axes.set_title(heading, wrap=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
 

@@ -166,6 +166,11 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     task = error.context.name if error.context is not None else None
     if task and not word.startswith("-") and not any(name.startswith(f"{word} ") for name in contexts):
         return f"invoke {task} takes no word '{word}'; its options begin with --, and invoke --help {task} tells them"
+    others = sorted(
+        {str(context.name) for context in contexts.values() if word.startswith("--") and word in context.flags}
+    )
+    if task and others:
+        return f"invoke {task} has no {word}; {', '.join(others)} {'has' if len(others) == 1 else 'have'} it"
     options = [flag for flag in (error.context.flags if error.context is not None else {}) if flag.startswith("--")]
     existing = options if word.startswith("-") else sorted({str(context.name) for context in contexts.values()})
     family = [name for name in existing if name.startswith(f"{word} ")]

@@ -11,6 +11,7 @@ from common.errors import UserError, meant
 from common.host import regular_files
 from common.host.paths import DataFolder
 from common.host.runs.archive import SUFFIX, is_sealed, unsealed
+from common.host.runs.run import DESCRIPTION, read_run
 from common.text import visible
 
 #: runs that an error lists
@@ -109,7 +110,9 @@ def _unsealed(places: Iterable[Path], data: DataFolder, damaged: list[UserError]
 
 def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[Path]:
     """The folder itself where it is a run, else those in it, such as data/reference/h200."""
-    if os.path.lexists(place / "run.json"):
+    if os.path.lexists(place / DESCRIPTION):
+        if not _has_cells(place):
+            read_run(place)  # without cells its description is all there is: it must say something
         return [place]
     try:
         names = sorted(child.name for child in place.iterdir() if not child.name.startswith("."))
@@ -124,6 +127,13 @@ def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[
     sealed = [path for path in sealed if regular_files.kind_of(path) is None]
     nested += _unsealed(sealed, data, damaged)
     return sorted(nested, key=lambda folder: folder.name)
+
+
+def _has_cells(place: Path) -> bool:
+    try:
+        return any((place / "cells").iterdir())
+    except OSError:
+        return False
 
 
 def _why_no_run(place: Path) -> str:

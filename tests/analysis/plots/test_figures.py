@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from analysis import style
-from analysis.plots import power_over_time, power_throughput, roofline
-from analysis.plots.axes import engineering
-from analysis.plots.roofline import Limits
+from analysis.plots import against_batch_size, pareto_front, power_over_time, power_throughput, roofline, speedup
+from analysis.plots.axes import engineering, title
+from analysis.plots.roofline import Limit, Limits
 from analysis.results.latency import response_ms
+from analysis.results.metrics import METRICS
 from common.schema import PHASE_NAMES
 
 
@@ -125,3 +129,71 @@ def test_a_row_is_named_by_what_is_not_usual_about_it() -> None:
 
 def test_every_phase_of_a_cell_has_a_colour() -> None:
     assert set(power_over_time.COLOURS) == set(PHASE_NAMES)
+
+
+HEADING = "MobileNetV3L, NVIDIA H100 80GB HBM3, copies included (io=host), multi-stream, 2 in flight"
+
+
+def one_batch(variant: str, rate: float) -> dict[str, Any]:
+    figures = {
+        "images_per_s": rate,
+        "power_gross_w": rate / 50,
+        "joules_per_image": 0.02,
+        "median_ms": 3.0,
+        "samples": 99,
+    }
+    names = {
+        "variant": variant,
+        "status": "ok",
+        "precision": "fp16",
+        "tuning": "tuned",
+        "version": None,
+        "input": "float32",
+    }
+    return {**ROW, **figures, **names, "batch_size": 32, "streams": 2, "cell_keys": [variant], "run": "r"}
+
+
+def plots_of_one_batch() -> dict[str, Figure | None]:
+    rows = [one_batch("torch", 20_700.0), one_batch("onnxrt", 18_400.0)]
+    metric = next(metric for metric in METRICS.values() if metric.column == "images_per_s")
+    limit = Limit(104_000.0, "copies")
+    with matplotlib.rc_context(style.RC):
+        return {
+            "against batch size": against_batch_size.draw(rows, metric, HEADING),
+            "speed-up": speedup.draw(rows, HEADING, {}, "onnxrt"),
+            "power": power_throughput.draw(rows, HEADING),
+            "roofline": roofline.draw(rows, HEADING, [limit], []),
+            "Pareto": pareto_front.draw(rows, HEADING),
+        }
+
+
+def titles(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_text().startswith("MobileNetV3L")]
+
+
+def test_headings_stay_within_their_figure() -> None:
+    narrow = Figure(figsize=(4.0, 3.0))
+    title(narrow, HEADING, "marks at 50 and 90 %")
+    for name, figure in {**plots_of_one_batch(), "narrow": narrow}.items():
+        assert figure is not None, name
+        figure.draw_without_rendering()
+        (heading,) = titles(figure)
+        assert heading.get_window_extent().x1 <= figure.bbox.x1 + 1, name
+
+
+def test_marks_of_a_single_batch_size_are_whole() -> None:
+    figure = plots_of_one_batch()["against batch size"]
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_ylim()[1] >= 1.05 * 20_700
+
+
+def test_a_narrow_logarithmic_axis_has_labels() -> None:
+    """A speed-up of 1.12 alone: 1 was the only label."""
+    figure = plots_of_one_batch()["speed-up"]
+    assert figure is not None
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    shown = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(shown) >= 3 and len(set(shown)) == len(shown)

@@ -78,6 +78,7 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["analyze", "README.md"], "README.md is a file, but none that ends in .tar.xz"),
         (["fleet"], "fleet what? there is fleet sweep, fleet up-check"),
         (["fleet", "swep"], "fleet what? there is fleet sweep, fleet up-check"),
+        (["fleet", "sweep", "--plan", "demo"], "invoke fleet sweep has no --plan; bench"),
         (["fleet", "sweep", "--adress", "x"], "unknown option '--adress'; there is"),
     ],
 )

@@ -79,12 +79,16 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "half" / "cells").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
+    for name, text in {"torn": "{oops", "list": "[]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
     os.mkfifo(tmp_path / "fifo.tar.xz")
     (tmp_path / "dangling").symlink_to("nowhere")
     sealed = seal(make_run(tmp_path / "s1"))
     sealed.write_bytes(sealed.read_bytes()[:-20])
     for word, said in {
         "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
+        "torn": "torn/run.json cannot be read: it is not JSON", "list": "list/run.json is not a run's description",
         "notes.txt": "is a file, but none that ends in",
         "dangling": "is a link to nowhere, which does not exist",
         "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is cut off", "gone": "gone does not exist",
