@@ -11,8 +11,8 @@ TOLERANCE = 1e-3
 
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), [("torch", "torch"), ("onnxrt", "onnxrt")])
-def test_levels_agree_and_say_what_they_did(tmp_path, image, variant):
-    on_cpu = cpu_workshop(image, tmp_path)
+def test_levels_agree_and_say_what_they_did(tmp_path, small_onnx, image, variant):
+    on_cpu = cpu_workshop(image, tmp_path, small_onnx)
     model = on_cpu.make(17)
     told = {}
     for level in ("stock", "tuned", "rewritten"):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from common.host.frameworks.scaffold import new_image
 from common.host.paths import IMAGES, DataFolder
 from common.host.verify.command import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
+from tests.images.workshop import cpu_workshop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DRIVER = Path(__file__).with_name("onnx_driver.py")
 PAIRS = 11
 
 GPU_CASES = [
@@ -39,58 +38,33 @@ def case(variant, precision, io, interpreter, model, device, folder, threads=Non
     return Case(found, image, precision, 8, io, Path(interpreter), model, device, folder / "cache", threads, "8")
 
 
-def small_model(interpreter, folder):
-    """A small network of the kind that users bring, made by an interpreter that has onnx."""
-    root = folder / "Small17"
-    request = {
-        "action": "make", "model": str(root), "opset": 17, "repository": str(REPOSITORY), "answer": str(folder / "answer.json"),
-    }  # fmt: skip
-    (folder / "request.json").write_text(json.dumps(request))
-    subprocess.run([str(interpreter), str(DRIVER), str(folder / "request.json")], check=True, capture_output=True)
-    return ModelFiles.read(root)
-
-
 @pytest.mark.framework
 @pytest.mark.parametrize("variant", ["onnxrt", "torch"])
-def test_on_the_cpu_both_sides_have_the_same_output(tmp_path, variant):
-    interpreter = REPOSITORY / f".envs/{variant}-cpu/bin/python"
-    if not interpreter.exists():
-        pytest.skip(f"no .envs/{variant}-cpu: ./invoke test makes it")
-    model = small_model(interpreter, tmp_path)
-    row = compare(case(variant, "fp32", "host", interpreter, model, the_cpu(), tmp_path, 1), PAIRS, 0.02, tmp_path)
+def test_on_the_cpu_both_sides_have_the_same_output(tmp_path, small_onnx, variant):
+    workshop = cpu_workshop(variant, tmp_path, small_onnx)
+    model = ModelFiles.read(workshop.make(17))
+    one = case(variant, "fp32", "host", workshop.interpreter, model, the_cpu(), tmp_path, 1)
+    row = compare(one, PAIRS, 0.02, tmp_path)
     assert row.reason == ""
     assert row.difference < 1e-5
     assert row.ratio.samples == PAIRS
 
 
 @pytest.mark.framework
-def test_openvino_has_the_same_output_on_both_sides(tmp_path):
-    interpreter, maker = (REPOSITORY / f".envs/{name}-cpu/bin/python" for name in ("openvino", "onnxrt"))
-    for python in (interpreter, maker):
-        if not python.exists():
-            pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
-    model = small_model(maker, tmp_path)
-    row = compare(case("openvino", "fp32", "host", interpreter, model, the_cpu(), tmp_path, 1), PAIRS, 0.02, tmp_path)
+def test_openvino_has_the_same_output_on_both_sides(tmp_path, small_onnx):
+    workshop = cpu_workshop("openvino", tmp_path, small_onnx)
+    model = ModelFiles.read(workshop.make(17))
+    one = case("openvino", "fp32", "host", workshop.interpreter, model, the_cpu(), tmp_path, 1)
+    row = compare(one, PAIRS, 0.02, tmp_path)
     assert row.reason == ""
     assert row.difference < 1e-5
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), [("litert", "litert"), ("jax", "jax"), ("torch", "keras-torch")])
-def test_readers_of_other_forms_have_the_same_output_on_both_sides(tmp_path, image, variant):
-    interpreter, maker = (REPOSITORY / f".envs/{name}-cpu/bin/python" for name in (image, "tensorflow"))
-    for python in (interpreter, maker):
-        if not python.exists():
-            pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
-    root = tmp_path / "Small-0123456789ab"
-    request = {
-        "action": "export", "root": str(root), "all_forms": True, "repository": str(REPOSITORY),
-        "answer": str(tmp_path / "answer.json"),
-    }  # fmt: skip
-    (tmp_path / "request.json").write_text(json.dumps(request))
-    driver = DRIVER.with_name("tensorflow_driver.py")
-    subprocess.run([str(maker), str(driver), str(tmp_path / "request.json")], check=True, capture_output=True)
-    one = case(variant, "fp32", "host", interpreter, ModelFiles.read(root), the_cpu(), tmp_path, 1)
+def test_readers_of_other_forms_have_the_same_output_on_both_sides(tmp_path, small_keras, image, variant):
+    interpreter = cpu_workshop(image, tmp_path).interpreter
+    one = case(variant, "fp32", "host", interpreter, ModelFiles.read(small_keras), the_cpu(), tmp_path, 1)
     row = compare(one, PAIRS, 0.02, tmp_path)
     assert row.reason == ""
     assert row.difference < 1e-6
@@ -98,16 +72,9 @@ def test_readers_of_other_forms_have_the_same_output_on_both_sides(tmp_path, ima
 
 @pytest.mark.framework
 @pytest.mark.parametrize("io", ["host", "device"])
-def test_keras_with_xla_stops_where_the_adapter_stops(tmp_path, io):
+def test_keras_with_xla_stops_where_the_adapter_stops(tmp_path, small_keras, io):
     interpreter = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
-    if not interpreter.exists():
-        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
-    root = tmp_path / "Miniature-0123456789ab"
-    request = {"action": "export", "root": str(root), "repository": str(REPOSITORY), "answer": str(tmp_path / "a.json")}
-    (tmp_path / "request.json").write_text(json.dumps(request))
-    driver = DRIVER.with_name("tensorflow_driver.py")
-    subprocess.run([str(interpreter), str(driver), str(tmp_path / "request.json")], check=True, capture_output=True)
-    one = case("kerasxla", "fp32", io, interpreter, ModelFiles.read(root), the_cpu(), tmp_path, 1)
+    one = case("kerasxla", "fp32", io, interpreter, ModelFiles.read(small_keras), the_cpu(), tmp_path, 1)
     row = compare(one, PAIRS, 0.02, tmp_path)
     assert row.reason == ""
     assert row.difference < 1e-6

@@ -45,8 +45,8 @@ except Exception as error:
 
 
 @pytest.fixture(scope="module", params=MODULES)
-def on_cpu(request, tmp_path_factory):
-    return cpu_workshop(request.param, tmp_path_factory.mktemp(request.param))
+def on_cpu(request, tmp_path_factory, small_onnx):
+    return cpu_workshop(request.param, tmp_path_factory.mktemp(request.param), small_onnx)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("onnxrt", tmp_path_factory.mktemp("onnxrt"))
+def on_cpu(tmp_path_factory, small_onnx):
+    return cpu_workshop("onnxrt", tmp_path_factory.mktemp("onnxrt"), small_onnx)
 
 
 @pytest.mark.framework

@@ -9,8 +9,8 @@ HALF_TOLERANCE = 5e-2
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("openvino", tmp_path_factory.mktemp("openvino"))
+def on_cpu(tmp_path_factory, small_onnx):
+    return cpu_workshop("openvino", tmp_path_factory.mktemp("openvino"), small_onnx)
 
 
 @pytest.fixture(scope="module")

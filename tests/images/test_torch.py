@@ -11,8 +11,8 @@ FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"))
+def on_cpu(tmp_path_factory, small_onnx):
+    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"), small_onnx)
 
 
 @pytest.mark.framework
