@@ -122,7 +122,9 @@ def exercise(request):
     from common.cell import Cell
     from common.harness.adapter import Unsupported
     from common.model_files import ModelFiles
+    from tests.images import untimed
 
+    untimed.take_the_first_way()
     adapter = make_adapter(request)
     if "level" in request:
         adapter.tune(request["level"])

@@ -4,6 +4,8 @@ GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_ONNXRT and FRAMEWATT_PYTHON_TORCH n
 """
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,12 +47,14 @@ except Exception as error:
 
 
 @pytest.fixture(scope="module", params=MODULES)
-def on_cpu(request, tmp_path_factory, small_onnx):
+def on_cpu(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
     return cpu_workshop(request.param, tmp_path_factory.mktemp(request.param), small_onnx)
 
 
 @pytest.fixture(scope="module")
-def gpu_workshop(gpu_python, tmp_path_factory):
+def gpu_workshop(
+    gpu_python: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Workshop]:
     """gpu_workshop(image): one for each image, so that models and caches are made once."""
     made = {}
 
@@ -75,8 +79,9 @@ def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(on_cpu):
 
 @pytest.mark.framework
 def test_exported_model_is_within_tolerance_on_the_cpu(on_cpu, exported_model):
-    # one thread: what else runs on a small machine then disturbs an inference less than if it needed all cores
-    facts = on_cpu.exercise(on_cpu.image, exported_model.root, ios=("host",), threads=1, level="rewritten")
+    facts = on_cpu.exercise(
+        on_cpu.image, exported_model.root, ios=("host",), batches=(1, 3), threads=1, level="rewritten"
+    )
     check(facts, FP32_TOLERANCE)
     # measured: 3e-6 to 1.2e-5; a lost layer or a wrong layout would be far beyond
     assert max(cell["rel_l2"] for cell in facts["cells"]) < 1e-4

@@ -29,7 +29,9 @@ GPU_CASES = [
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant", "precision", "held"), CPU_CASES, ids=lambda value: str(value))
 def test_outputs_agree_on_the_cpu(tmp_path, small_keras, image, variant, precision, held):
-    facts = cpu_workshop(image, tmp_path).exercise(variant, small_keras, precision=precision, held=held)
+    facts = cpu_workshop(image, tmp_path).exercise(
+        variant, small_keras, precision=precision, held=held, batches=(1, 12)
+    )
     check(facts, 1e-4)
     assert facts["peak"] is None
     assert facts["versions"]["framework"]

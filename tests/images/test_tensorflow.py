@@ -8,16 +8,20 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from common.model_files import ModelFiles
 from images.tensorflow import adapter, environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
 DRIVER = Path(__file__).with_name("tensorflow_driver.py")
 VARIANTS = ("tf", "tfxla", "keras", "kerasxla")
+#: one image, and more than the reference has
+BATCHES = (1, 12)
 FP32_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
 
@@ -61,7 +65,7 @@ class Workshop:
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory, small_keras, exported_model):
+def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_keras: Path, exported_model: ModelFiles) -> Workshop:
     made = Workshop(INTERPRETER, tmp_path_factory.mktemp("tensorflow"))
     made.model, made.exported = small_keras, exported_model.root
     return made
@@ -70,7 +74,7 @@ def on_cpu(tmp_path_factory, small_keras, exported_model):
 def facts_of(on_cpu, variant):
     """Everything that the tests ask of a variant, from one process: importing TensorFlow takes longest."""
     return on_cpu.exercise(
-        variant, threads=2, half=variant in ("tf", "keras"), exhaust=variant == "tf", tftrt=variant == "tf",
+        variant, batches=BATCHES, threads=2, stock=True, half=variant in ("tf", "keras"), exhaust=variant == "tf", tftrt=variant == "tf",
         exported=str(on_cpu.exported),
     )  # fmt: skip
 
@@ -79,7 +83,7 @@ def facts_of(on_cpu, variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_outputs_agree_with_float64(on_cpu, variant):
     cells = facts_of(on_cpu, variant)["cells"]
-    assert [(c["batch_size"], c["io"]) for c in cells] == [(b, io) for b in (1, 8, 12) for io in ("host", "device")]
+    assert [(c["batch_size"], c["io"]) for c in cells] == [(b, io) for b in BATCHES for io in ("host", "device")]
     for cell in cells:
         assert cell["shape"] == [cell["batch_size"], 10]
         assert cell["dtype"] == "float32"
@@ -121,6 +125,12 @@ def test_row_says_what_ran(on_cpu, variant):
     assert all(isinstance(value, str) for value in cell["settings"].values())
     assert cell["device_peak_bytes"] is None
     assert cell["run_timed"] is None
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_lowest_level_runs_agrees_too(on_cpu, variant):
+    assert facts_of(on_cpu, variant)["stock_rel_l2"] < FP32_TOLERANCE
 
 
 @pytest.mark.framework
@@ -207,7 +217,7 @@ def test_create_refuses_a_variant_that_it_does_not_have():
 
 
 @pytest.fixture
-def clean_environment(monkeypatch):
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("XLA_FLAGS", "TF_XLA_FLAGS", "KERAS_HOME", "CUDA_CACHE_PATH", "KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
         # set before deleting, so that what configure() writes is undone as well
         monkeypatch.setenv(name, "")
@@ -286,7 +296,7 @@ def test_versions_have_caches_of_their_own(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def on_gpu(gpu_python, tmp_path_factory):
+def on_gpu(gpu_python: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     # XLA takes minutes for a shape where it tries every way to compute a convolution with its bias
     made = Workshop(gpu_python("tensorflow", "tensorflow"), tmp_path_factory.mktemp("tensorflow-gpu"), patience_s=1200)
     # a network that gives every picture the same answer would pass any comparison

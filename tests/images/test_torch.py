@@ -2,16 +2,18 @@
 
 import json
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.images.workshop import REPOSITORY, check, cpu_workshop
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory, small_onnx):
+def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
     return cpu_workshop("torch", tmp_path_factory.mktemp("torch"), small_onnx)
 
 
@@ -140,7 +142,7 @@ def facts_of(on_cpu, script):
 
 
 @pytest.fixture(scope="module")
-def convolutions(on_cpu):
+def convolutions(on_cpu: Workshop) -> dict[str, Any]:
     return facts_of(on_cpu, CONVOLUTIONS)
 
 
@@ -252,7 +254,7 @@ print(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
-def paddings(on_cpu):
+def paddings(on_cpu: Workshop) -> dict[str, Any]:
     return facts_of(on_cpu, PADDINGS)
 
 
