@@ -74,8 +74,8 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_keras: Path, exported
 def facts_of(on_cpu, variant):
     """Everything that the tests ask of a variant, from one process: importing TensorFlow takes longest."""
     return on_cpu.exercise(
-        variant, batches=BATCHES, threads=2, stock=True, half=variant in ("tf", "keras"), exhaust=variant == "tf", tftrt=variant == "tf",
-        exported=str(on_cpu.exported),
+        variant, batches=BATCHES, threads=2, stock=True, half=variant in ("tf", "keras"), exhaust=variant == "tf",
+        tftrt=variant == "tf", exported=str(on_cpu.exported),
     )  # fmt: skip
 
 
