@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exercise
 
 FP32_TOLERANCE = 1e-3
 
@@ -17,9 +17,20 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Worksh
     return cpu_workshop("torch", tmp_path_factory.mktemp("torch"), small_onnx)
 
 
+@pytest.fixture(scope="module")
+def answers(on_cpu: Workshop) -> dict[str, Any]:
+    """All that the tests ask of the adapter, from one process."""
+    requests = {
+        "newer operators": exercise("torch", on_cpu.make(18), batches=(8,)),
+        "plain": exercise("torch", on_cpu.make(17), ios=("host",), batches=(1,)),
+        "compiled": exercise("torchcompile", on_cpu.make(17), batches=(8,)),
+    }
+    return on_cpu.ask_all(requests)
+
+
 @pytest.mark.framework
-def test_compiled_by_inductor_on_the_cpu(on_cpu):
-    facts = on_cpu.exercise("torchcompile", on_cpu.make(17), batches=(8,))
+def test_compiled_by_inductor_on_the_cpu(answers):
+    facts = answers["compiled"]
     if "compiler" in (facts["refusal"] or ""):
         pytest.skip(facts["refusal"])
     check(facts, FP32_TOLERANCE)
@@ -28,15 +39,15 @@ def test_compiled_by_inductor_on_the_cpu(on_cpu):
 
 
 @pytest.mark.framework
-def test_operators_newer_than_onnx2torch_knows_are_converted(on_cpu):
-    facts = on_cpu.exercise("torch", on_cpu.make(18), batches=(8,))
+def test_operators_newer_than_onnx2torch_knows_are_converted(answers):
+    facts = answers["newer operators"]
     assert "unsupported" not in facts, facts
     check(facts, FP32_TOLERANCE)
 
 
 @pytest.mark.framework
-def test_constants_batch_norm_and_hard_swish_are_rewritten(on_cpu):
-    settings = on_cpu.exercise("torch", on_cpu.make(17), ios=("host",), batches=(1,))["settings"]
+def test_constants_batch_norm_and_hard_swish_are_rewritten(answers):
+    settings = answers["plain"]["settings"]
     parts = [part.split(" ", 1) for part in settings["model"].split(", ")]
     counts = {words: int(number) for number, words in parts}
     assert [number for words, number in counts.items() if "lifted" in words] == [4], counts

@@ -33,7 +33,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 class Workshop:
-    """Runs the driver, one process a call, with caches of its own."""
+    """Runs the driver, one process a call, with caches of its own. A framework's import takes longest: see `ask_all`."""
 
     def __init__(self, image, interpreter, folder, maker=None, models=None):
         """maker: an interpreter that has onnx, where the framework's own has not. models: folder of those made already."""
@@ -51,7 +51,7 @@ class Workshop:
         paths[0].write_text(json.dumps(request))
         done = subprocess.run(
             [str(self.maker if request["action"] == "make" else self.interpreter), str(DRIVER), str(paths[0])],
-            capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+            capture_output=True, text=True, cwd=REPOSITORY, timeout=500, check=False,
             env={**os.environ, "HOME": str(self.folder)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
@@ -66,13 +66,21 @@ class Workshop:
                 assert self.ask(action="make", model=str(root), opset=opset)["spread"] > 0.05
         return root
 
-    def exercise(
-        self, variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more
-    ):
-        return self.ask(
-            action="exercise", variant=variant, model=str(model), device=device, precision=precision, ios=ios,
-            batches=batches, **more,
-        )  # fmt: skip
+    def ask_all(self, requests):
+        """The answers to several requests, by name, from one process."""
+        answers = self.ask(action="several", requests=list(requests.values()))
+        return dict(zip(requests, answers, strict=True))
+
+    def exercise(self, variant, model, **more):
+        return self.ask(**exercise(variant, model, **more))
+
+
+def exercise(variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more):
+    """The request that puts a variant through the contract."""
+    return {
+        "action": "exercise", "variant": variant, "model": str(model), "device": device, "precision": precision,
+        "ios": ios, "batches": batches, **more,
+    }  # fmt: skip
 
 
 def cpu_workshop(image, folder, models=None):
