@@ -29,7 +29,7 @@ HALF_TOLERANCE = 5e-2
 class Workshop:
     """Runs the driver, one process a call, with caches of its own."""
 
-    def __init__(self, interpreter: Path, folder: Path, patience_s: int = 280) -> None:
+    def __init__(self, interpreter: Path, folder: Path, patience_s: int = 500) -> None:
         self.interpreter = interpreter
         self.folder = folder
         self.patience_s = patience_s
