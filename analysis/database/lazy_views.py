@@ -7,6 +7,7 @@ out and told, as everywhere.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from analysis.database.connection import Database, MakeReady, Named
+from analysis.database.connection import SQL, Database, MakeReady, Named
 from analysis.readers import csv_by_line as reading
 from analysis.readers import csv_by_pattern as sound_files
 from analysis.readers.run_folder import BigFile
@@ -45,6 +46,26 @@ _ALSO = {
 }  # fmt: skip
 
 
+#: Views that few questions are about, and that take DuckDB as long to bind as all others: created when one of them is named,
+#: or a statement asks which views there are.
+EXPLAIN = "70_explain.sql"
+_LISTS = ("show", "describe", "duckdb_views", "duckdb_tables", "duckdb_columns", "information_schema", "sqlite_master")
+
+
+@functools.cache
+def _explain() -> re.Pattern[str]:
+    made = re.findall(r"^CREATE (?:VIEW|MACRO) (\w+)", (SQL / EXPLAIN).read_text(), re.MULTILINE)
+    return re.compile(rf"\b({'|'.join((*made, *_LISTS))})\b", re.IGNORECASE)
+
+
+def _create_explain(database: Database) -> None:
+    """Bound to no file, as the others are when a database is opened; `kernels` itself finds its files after this."""
+    kind = VIEWS["kernels"][0]
+    database.set_paths(kind, [])
+    database.connection.execute((SQL / EXPLAIN).read_text())
+    database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
+
+
 def names(view: str, sql: str) -> bool:
     """Whether a statement has the view's name in it, or that of one that needs it."""
     return re.search(rf"\b({'|'.join((view, *_ALSO.get(view, ())))})\b", sql, re.IGNORECASE) is not None
@@ -52,7 +73,10 @@ def names(view: str, sql: str) -> bool:
 
 def as_needed() -> dict[str, tuple[Named, MakeReady]]:
     """View -> (whether a statement names it, what makes it ready), for a Database."""
-    return {view: (partial(names, view), partial(refresh, view=view)) for view in VIEWS}
+    views: dict[str, tuple[Named, MakeReady]] = {
+        view: (partial(names, view), partial(refresh, view=view)) for view in VIEWS
+    }
+    return {"explain": (lambda sql: _explain().search(sql) is not None, _create_explain)} | views
 
 
 def declare(database: Database) -> None:
@@ -63,9 +87,15 @@ def declare(database: Database) -> None:
         reading.write_rows(path, schema.header(file_name), [])
         connection.execute(f"SET VARIABLE {kind}_columns = $1", [schema.duckdb_columns(file_name)])
         connection.execute(f"SET VARIABLE {kind}_none = $1", [str(path)])
-        database.set_paths(kind, [])
+    bind_to_no_file(database)
     connection.execute("SET VARIABLE kernel_class_path = $1", [str(KERNEL_CLASSES)])
     connection.execute("SET VARIABLE renamed = NULL::MAP(VARCHAR, VARCHAR)")
+
+
+def bind_to_no_file(database: Database) -> None:
+    """A view is created on files that are there: those with a header alone."""
+    for kind in (*(kind for kind, _, _ in VIEWS.values()), "batch_power"):
+        database.set_paths(kind, [])
 
 
 def put_to_sleep(database: Database) -> None:

@@ -20,6 +20,9 @@ from common.text import storable
 #: Statements that only reading needs, and those for what the cache holds ready.
 _READING = ("05_measured.sql", "10_samples.sql")
 _DERIVED = ("50_marks.sql", "60_comparison.sql")
+#: Views on what is derived: DuckDB binds a view down to the last view below it, and a table at once.
+_ON_MARKS = ("60_comparison.sql",)
+_ON_ALL = ("70_workers.sql",)
 
 
 def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
@@ -132,7 +135,7 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
     database = _new_database(names)
     try:
         kept.open(database.connection, names)
-        _execute_files(database, without=(*_READING, *METERED, *_DERIVED))
+        _execute_files(database, without=(*_READING, *METERED, *_DERIVED, lazy_views.EXPLAIN))
     except (OSError, duckdb.Error):
         database.close()
         return None
@@ -153,7 +156,7 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
         for table, columns in loading.tables().items():
             connection.execute(f"CREATE TABLE {table} ({_declare(columns)})")
         connection.register("sample_times", SampleTimes().columns())
-        _execute_files(database, without=METERED)
+        _execute_files(database, without=(*METERED, *_ON_MARKS, *_ON_ALL, lazy_views.EXPLAIN))
         cached = {name: names[name] for name in fresh}
         if kept is not None and cached:
             try:
@@ -161,7 +164,10 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             except (OSError, duckdb.Error):
                 cached = {}
         sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
-        _derive(connection)
+        _derive(connection, DERIVED[:1])
+        _execute_more(database, _ON_MARKS)
+        _derive(connection, DERIVED[1:])
+        _execute_more(database, _ON_ALL)
         if kept is not None:
             kept.keep(connection, sound)
             if kept.edited:
@@ -175,12 +181,12 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
     return database
 
 
-def _derive(connection: duckdb.DuckDBPyConnection) -> None:
-    """Makes tables of the views that everything asks for: computed once; each builds on the one before.
+def _derive(connection: duckdb.DuckDBPyConnection, views: Sequence[str]) -> None:
+    """Makes tables of views that everything asks for: computed once; each builds on the one before.
 
     A sum is a HUGEINT, which Parquet does not have: one that does not fit into 64 bits is unknown.
     """
-    for view in DERIVED:
+    for view in views:
         kinds = connection.execute(f"DESCRIBE {view}").fetchall()
         wide = [name for name, kind, *_ in kinds if kind == "HUGEINT"]
         cast = ", ".join(f'try_cast("{name}" AS BIGINT) AS "{name}"' for name in wide)
@@ -203,4 +209,12 @@ def _execute_files(database: Database, without: Sequence[str]) -> None:
     for path in sorted(SQL.glob("*.sql")):
         if path.name not in without:
             database.connection.execute(path.read_text())
+    lazy_views.put_to_sleep(database)
+
+
+def _execute_more(database: Database, names: Sequence[str]) -> None:
+    """Creates the views of further files."""
+    lazy_views.bind_to_no_file(database)
+    for name in names:
+        database.connection.execute((SQL / name).read_text())
     lazy_views.put_to_sleep(database)

@@ -94,7 +94,7 @@ def _refusal(database: Database, error: str) -> str:
 def _names(database: Database, columns: bool) -> dict[str, list[str]]:
     """Column -> the views that have it, or the views themselves."""
     what = "column_name" if columns else "table_name"
-    found = database.connection.execute(
+    found = database.execute(
         f"SELECT {what}, list(DISTINCT table_name ORDER BY table_name) FROM duckdb_columns() "
         "WHERE schema_name = 'main' AND NOT internal GROUP BY ALL"
     ).fetchall()

@@ -155,7 +155,9 @@ def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Se
 def _processes(folders: Sequence[str]) -> list[str]:
     if folders is not COMPUTING:
         return []
-    return ["-n", str(max(1, min(len(os.sched_getaffinity(0)), 4))), "--dist", "loadfile"]
+    # by default the files with the most tests come first; the order of COMPUTING says which ones take longest
+    cores = max(1, min(len(os.sched_getaffinity(0)), 4))
+    return ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def _start(console: Console, words: Sequence[str], said: IO[str]) -> subprocess.Popen[bytes]:

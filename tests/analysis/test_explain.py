@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,13 +13,14 @@ from rich.console import Console
 from analysis.analyze import write_report
 from analysis.explain import Side, explain, is_traced
 from common.errors import UserError
+from tests.analysis.conftest import RunBuilder
 from tests.analysis.tracing import MS, kernel, write_trace
 
 CONV, ADD, NEW = "sm80_xmma_fprop_implicit_gemm", "triton_poi_fused_add_0", "nvjet_hsh_64x8"
 
 
 @pytest.fixture
-def traced(build):
+def traced(build: Callable[..., RunBuilder]) -> Callable[..., Path]:
     """A run of two frameworks on a GPU; add: ms that the elementwise kernel of torch takes."""
 
     def make(name="run", add=2.0, more=(), variants=("torch", "onnxrt")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import io
@@ -9,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +29,8 @@ from common.host.runners.containers import engine, images
 
 BASE = "local/framewatt-base:latest"
 #: of images, containers and volumes of these tests; other checkouts may test on the same engine
-PREFIX = f"framewatt-test-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
+FAMILY = "framewatt-test-"
+PREFIX = f"{FAMILY}{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
 
 
 @functools.cache
@@ -47,16 +51,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def engine_images() -> Iterator[None]:
-    """Images of onnxrt, the sidecar and analyze."""
+    """Images of onnxrt, the sidecar and analyze; they stay for the next run of this checkout, those of checkouts before it go."""
     if missing():
         pytest.skip(missing())
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_use(PREFIX):
         patch.setenv("FRAMEWATT_IMAGES", PREFIX)
         client = engine.connect()
+        remove_left(client)
         for name in ("onnxrt", "sidecar", "analyze"):
             build(client, name)
         yield
         assert containers(client) == [], "a test left containers behind"
+
+
+@contextlib.contextmanager
+def in_use(prefix: str) -> Iterator[bool]:
+    """Holds a prefix as long as its tests run; False where somebody holds it already, or it is another user's."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context((Path(tempfile.gettempdir()) / f"{prefix}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            yield False
+        else:
+            yield True
+
+
+def remove_left(client: Any) -> None:
+    """Removes the images of tests of other checkouts, which may be gone for long; not of those that run now."""
+    tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(FAMILY)]
+    for prefix in {tag.partition("/")[0] for tag in tags} - {PREFIX}:
+        with in_use(prefix) as free:
+            for tag in tags if free else []:
+                if tag.startswith(f"{prefix}/"):
+                    client.images.remove(tag)
 
 
 def build(client: Any, name: str) -> images.Built:

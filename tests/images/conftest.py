@@ -1,7 +1,11 @@
-"""Interpreters for the tests that need a GPU: one pytest drives all of them, whichever Python it runs in itself."""
+"""Interpreters for the tests that need a GPU: one pytest drives all of them, whichever Python it runs in itself.
+
+And small models, made once a run for all tests and all of pytest's processes: a framework takes longer to start than to compute one.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from common.host.paths import ROOT
 from images.tensorflow.cuda_driver import visible_gpus
+from tests.images.workshop import folder_of_all_processes, one_at_a_time
 
 #: TensorRT 8.6's libraries must be loaded into the global symbol table
 _IMPORT = "import sys, os; sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL); import {}"
@@ -35,3 +41,39 @@ def gpu_python() -> Callable[..., Path]:
         return python
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which workshops find the small network as an ONNX file, or make it for the others."""
+    return folder_of_all_processes(tmp_path_factory, "small-onnx")
+
+
+@pytest.fixture(scope="session")
+def small_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature of a mobile network in every form, made by TensorFlow's environment; nobody may write into it."""
+    python = ROOT / ".envs/tensorflow-cpu/bin/python"
+    if not python.exists():
+        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
+    folder = folder_of_all_processes(tmp_path_factory, "small-keras")
+    request, answer = folder / "request.json", folder / "answer.json"
+    root = folder / "Miniature-0123456789ab"
+    with one_at_a_time(folder):
+        if not answer.exists():
+            asked = {
+                "action": "export",
+                "root": str(root),
+                "all_forms": True,
+                "repository": str(ROOT),
+                "answer": str(answer),
+            }
+            request.write_text(json.dumps(asked))
+            done = subprocess.run(
+                [python, Path(__file__).with_name("tensorflow_driver.py"), request],
+                capture_output=True, text=True, cwd=ROOT, timeout=280, check=False,
+                env={**os.environ, "HOME": str(folder)},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+    # a network that gives every picture the same answer would pass any comparison
+    assert json.loads(answer.read_text())["spread"] > 0.01
+    return root

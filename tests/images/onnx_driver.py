@@ -2,7 +2,7 @@
 
 Actions: `make` writes a small network as a user's ONNX file would have it (Constant nodes, a batch normalisation and a
 hard-swish spelt out, Pad, Reshape); `exercise` puts one variant through the contract of an adapter; `refusals` only asks
-what it supports.
+what it supports; `two_adapters` has two in one process; `several` answers a list of requests.
 """
 
 import importlib.util
@@ -122,7 +122,9 @@ def exercise(request):
     from common.cell import Cell
     from common.harness.adapter import Unsupported
     from common.model_files import ModelFiles
+    from tests.images import untimed
 
+    untimed.take_the_first_way()
     adapter = make_adapter(request)
     if "level" in request:
         adapter.tune(request["level"])
@@ -204,10 +206,15 @@ def one_shape(adapter, model, io, inputs, outputs, batch_size, held_name):
     }
 
 
+def several(request):
+    return [ACTIONS[one["action"]]({**request, **one}) for one in request["requests"]]
+
+
+ACTIONS = {
+    "make": make, "exercise": exercise, "refusals": refusals, "two_adapters": two_adapters, "several": several,
+}  # fmt: skip
+
 if __name__ == "__main__":
     request = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, request["repository"])
-    answer = {"make": make, "exercise": exercise, "refusals": refusals, "two_adapters": two_adapters}[
-        request["action"]
-    ](request)
-    Path(request["answer"]).write_text(json.dumps(answer))
+    Path(request["answer"]).write_text(json.dumps(ACTIONS[request["action"]](request)))

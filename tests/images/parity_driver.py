@@ -11,6 +11,7 @@ from common.harness import parity, scenarios
 from common.harness.adapter import Unsupported
 from common.harness.reference import Reference
 from common.model_files import ModelFiles
+from tests.images import untimed
 
 
 def judge(create, variant, folder, size, cache):
@@ -36,6 +37,7 @@ def judge(create, variant, folder, size, cache):
 
 
 def main(image, variant, sizes, *folders):
+    untimed.take_the_first_way()
     create = importlib.import_module(f"images.{image}.adapter").create
     for folder in map(Path, folders):
         for size in map(int, sizes.split(",")):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.images.workshop import check, cpu_workshop
+from tests.images.workshop import check, cpu_workshop, exercise
 
 TOLERANCE = 1e-3
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), [("torch", "torch"), ("onnxrt", "onnxrt")])
-def test_levels_agree_and_say_what_they_did(tmp_path, image, variant):
-    on_cpu = cpu_workshop(image, tmp_path)
+def test_levels_agree_and_say_what_they_did(tmp_path, small_onnx, image, variant):
+    on_cpu = cpu_workshop(image, tmp_path, small_onnx)
     model = on_cpu.make(17)
     told = {}
-    for level in ("stock", "tuned", "rewritten"):
-        facts = on_cpu.exercise(variant, model, batches=(2,), level=level)
+    levels = ("stock", "tuned", "rewritten")
+    answers = on_cpu.ask_all({level: exercise(variant, model, batches=(2,), level=level) for level in levels})
+    for level, facts in answers.items():
         check(facts, TOLERANCE)
         told[level] = facts["settings"]
     if variant == "torch":

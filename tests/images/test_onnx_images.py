@@ -4,11 +4,15 @@ GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_ONNXRT and FRAMEWATT_PYTHON_TORCH n
 """
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.host.frameworks.registry import load_images
-from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
+from common.model_files import ModelFiles
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exercise
 
 FP32_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
@@ -45,12 +49,34 @@ except Exception as error:
 
 
 @pytest.fixture(scope="module", params=MODULES)
-def on_cpu(request, tmp_path_factory):
-    return cpu_workshop(request.param, tmp_path_factory.mktemp(request.param))
+def on_cpu(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
+    return cpu_workshop(request.param, tmp_path_factory.mktemp(request.param), small_onnx)
 
 
 @pytest.fixture(scope="module")
-def gpu_workshop(gpu_python, tmp_path_factory):
+def answers(on_cpu: Workshop, exported_model: ModelFiles) -> dict[str, Any]:
+    """All that the tests ask of an image, from one process."""
+    small = on_cpu.make(17)
+    bad = on_cpu.folder / "bad"
+    bad.mkdir()
+    for name in ("model.json", "reference.npz"):
+        (bad / name).write_bytes((small / name).read_bytes())
+    (bad / "model.onnx").write_bytes(b"not a protobuf at all")
+    image = on_cpu.image
+    cells = [("fp32", "cpu"), ("tf32", "cpu"), ("fp16", "cpu"), ("int8", "cpu"), ("fp32", "cuda:0")]
+    requests = {
+        "refusals": {"action": "refusals", "variant": image, "cells": cells},
+        "users": exercise(image, small),
+        "exported": exercise(image, exported_model.root, ios=("host",), batches=(1, 3), threads=1, level="rewritten"),
+        "no onnx": exercise(image, bad, cache_dir=str(bad / "cache")),
+    }
+    return on_cpu.ask_all(requests)
+
+
+@pytest.fixture(scope="module")
+def gpu_workshop(
+    gpu_python: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Workshop]:
     """gpu_workshop(image): one for each image, so that models and caches are made once."""
     made = {}
 
@@ -64,8 +90,8 @@ def gpu_workshop(gpu_python, tmp_path_factory):
 
 
 @pytest.mark.framework
-def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(on_cpu):
-    facts = on_cpu.exercise(on_cpu.image, on_cpu.make(17))
+def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(answers):
+    facts = answers["users"]
     check(facts, FP32_TOLERANCE)
     assert all(cell["device_ns"] is None for cell in facts["cells"]), "the CPU has no events of its own"
     assert facts["peak"] is None
@@ -74,9 +100,8 @@ def test_users_model_with_constant_nodes_pad_and_reshape_on_the_cpu(on_cpu):
 
 
 @pytest.mark.framework
-def test_exported_model_is_within_tolerance_on_the_cpu(on_cpu, exported_model):
-    # one thread: what else runs on a small machine then disturbs an inference less than if it needed all cores
-    facts = on_cpu.exercise(on_cpu.image, exported_model.root, ios=("host",), threads=1, level="rewritten")
+def test_exported_model_is_within_tolerance_on_the_cpu(answers):
+    facts = answers["exported"]
     check(facts, FP32_TOLERANCE)
     # measured: 3e-6 to 1.2e-5; a lost layer or a wrong layout would be far beyond
     assert max(cell["rel_l2"] for cell in facts["cells"]) < 1e-4
@@ -84,9 +109,8 @@ def test_exported_model_is_within_tolerance_on_the_cpu(on_cpu, exported_model):
 
 
 @pytest.mark.framework
-def test_what_a_cpu_build_does_not_have_is_refused_by_name(on_cpu):
-    cells = [("fp32", "cpu"), ("tf32", "cpu"), ("fp16", "cpu"), ("int8", "cpu"), ("fp32", "cuda:0")]
-    refusals = on_cpu.ask(action="refusals", variant=on_cpu.image, cells=cells)
+def test_what_a_cpu_build_does_not_have_is_refused_by_name(answers):
+    refusals = answers["refusals"]
     assert refusals["fp32 cpu"] is None
     for precision in ("tf32", "fp16", "int8"):
         assert precision in refusals[f"{precision} cpu"]
@@ -94,13 +118,8 @@ def test_what_a_cpu_build_does_not_have_is_refused_by_name(on_cpu):
 
 
 @pytest.mark.framework
-def test_a_file_that_is_no_onnx_is_unsupported(on_cpu, tmp_path):
-    good, bad = on_cpu.make(17), tmp_path / "bad"
-    bad.mkdir()
-    for name in ("model.json", "reference.npz"):
-        (bad / name).write_bytes((good / name).read_bytes())
-    (bad / "model.onnx").write_bytes(b"not a protobuf at all")
-    facts = on_cpu.exercise(on_cpu.image, bad, cache_dir=str(tmp_path / "cache"))
+def test_a_file_that_is_no_onnx_is_unsupported(answers):
+    facts = answers["no onnx"]
     assert facts["unsupported"]
     assert "\n" not in facts["unsupported"]
 

@@ -3,19 +3,20 @@
 import json
 import subprocess
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.model_files import Tensor
-from tests.images.workshop import REPOSITORY, check, cpu_workshop
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("onnxrt", tmp_path_factory.mktemp("onnxrt"))
+def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
+    return cpu_workshop("onnxrt", tmp_path_factory.mktemp("onnxrt"), small_onnx)
 
 
 @pytest.mark.framework

@@ -1,20 +1,22 @@
 """OpenVINO's adapter on the CPU: the contract, the two hints, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.images.workshop import check, cpu_workshop
+from tests.images.workshop import Workshop, check, cpu_workshop
 
 FP32_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("openvino", tmp_path_factory.mktemp("openvino"))
+def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
+    return cpu_workshop("openvino", tmp_path_factory.mktemp("openvino"), small_onnx)
 
 
 @pytest.fixture(scope="module")
-def model(on_cpu):
+def model(on_cpu: Workshop) -> Path:
     return on_cpu.make(17)
 
 

@@ -4,9 +4,6 @@ GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_JAX and FRAMEWATT_PYTHON_TORCH name
 """
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +14,6 @@ from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.model_files import ModelFiles
 from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
 
-DRIVER = Path(__file__).with_name("tensorflow_driver.py")
 #: (image, variant, precision, attribute of the adapter that holds what prepare() builds)
 CPU_CASES = [
     ("jax", "jax", "fp32", "_compiled"),
@@ -30,30 +26,12 @@ GPU_CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small model in every form, made by TensorFlow's environment."""
-    python = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
-    if not python.exists():
-        pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
-    folder = tmp_path_factory.mktemp("forms")
-    request = {
-        "action": "export", "root": str(folder / "Small-0123456789ab"), "all_forms": True, "repository": str(REPOSITORY),
-        "answer": str(folder / "answer.json"),
-    }  # fmt: skip
-    (folder / "request.json").write_text(json.dumps(request))
-    done = subprocess.run(
-        [python, DRIVER, folder / "request.json"],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False, env={**os.environ, "HOME": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder / "Small-0123456789ab"
-
-
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant", "precision", "held"), CPU_CASES, ids=lambda value: str(value))
-def test_outputs_agree_on_the_cpu(tmp_path, model, image, variant, precision, held):
-    facts = cpu_workshop(image, tmp_path).exercise(variant, model, precision=precision, held=held)
+def test_outputs_agree_on_the_cpu(tmp_path, small_keras, image, variant, precision, held):
+    facts = cpu_workshop(image, tmp_path).exercise(
+        variant, small_keras, precision=precision, held=held, batches=(1, 12)
+    )
     check(facts, 1e-4)
     assert facts["peak"] is None
     assert facts["versions"]["framework"]
@@ -99,12 +77,12 @@ def test_precisions_that_it_does_not_run_are_refused_by_name(tmp_path, image, va
     ("image", "variant", "missing"),
     [("jax", "jax", "keras"), ("litert", "litert", "tflite"), ("torch", "keras-torch", "keras")],
 )
-def test_a_model_without_the_form_is_unsupported(tmp_path, model, image, variant, missing):
-    description = json.loads((model / "model.json").read_text())
+def test_a_model_without_the_form_is_unsupported(tmp_path, small_keras, image, variant, missing):
+    description = json.loads((small_keras / "model.json").read_text())
     description["keras"] = None
     description["forms"] = {name: file for name, file in description["forms"].items() if name == "onnx"}
     for file in ("reference.npz", "model.onnx"):
-        (tmp_path / file).write_bytes((model / file).read_bytes())
+        (tmp_path / file).write_bytes((small_keras / file).read_bytes())
     (tmp_path / "model.json").write_text(json.dumps(description))
     facts = cpu_workshop(image, tmp_path).exercise(variant, tmp_path)
     assert missing in facts["unsupported"]
@@ -112,10 +90,10 @@ def test_a_model_without_the_form_is_unsupported(tmp_path, model, image, variant
 
 
 @pytest.mark.framework
-def test_the_forms_are_in_the_model_s_description_with_their_hashes(model):
-    read = ModelFiles.read(model)
+def test_the_forms_are_in_the_model_s_description_with_their_hashes(small_keras):
+    read = ModelFiles.read(small_keras)
     assert set(read.forms) == {"onnx", "keras", "saved_model", "tflite", "tflite-int8-dynamic"}
-    files = json.loads((model / "model.json").read_text())["files"]
+    files = json.loads((small_keras / "model.json").read_text())["files"]
     sizes = {name: files[read.forms[name]]["bytes"] for name in ("tflite", "tflite-int8-dynamic")}
     assert sizes == {name: read.form(name).stat().st_size for name in sizes}
 
@@ -130,9 +108,9 @@ def test_labels_say_which_form_is_made_for_which_precision():
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant", "precision", "held", "modules"), GPU_CASES)
 def test_gpu_is_within_the_tolerance_of_the_precision(
-    gpu_python, tmp_path, model, image, variant, precision, held, modules
+    gpu_python, tmp_path, small_keras, image, variant, precision, held, modules
 ):
     on_gpu = Workshop(image, gpu_python(image, *modules.split(", ")), tmp_path)
-    facts = on_gpu.exercise(variant, model, device="cuda:0", precision=precision, batches=(1, 8, 64), held=held)
+    facts = on_gpu.exercise(variant, small_keras, device="cuda:0", precision=precision, batches=(1, 8, 64), held=held)
     check(facts, 1e-3 if precision == "fp32" else 5e-2)
     assert facts["peak"] > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -31,8 +30,6 @@ QUICK = Settings(
     batch_window_ms=5.0,
 )
 
-DRIVER = Path(__file__).with_name("tensorflow_driver.py")
-
 
 def interpreter(image: str) -> Path:
     python = ROOT / f".envs/{image}-cpu/bin/python"
@@ -41,27 +38,9 @@ def interpreter(image: str) -> Path:
     return python
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small model in every form, so that each framework finds its own."""
-    folder = tmp_path_factory.mktemp("model")
-    paths = {name: folder / f"{name}.json" for name in ("request", "answer")}
-    request = {
-        "action": "export", "root": str(folder / "Small-0123456789ab"), "all_forms": True, "repository": str(ROOT),
-        "answer": str(paths["answer"]),
-    }  # fmt: skip
-    paths["request"].write_text(json.dumps(request))
-    done = subprocess.run(
-        [interpreter("tensorflow"), DRIVER, paths["request"]],
-        capture_output=True, text=True, cwd=ROOT, timeout=280, check=False, env={**os.environ, "HOME": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder / "Small-0123456789ab"
-
-
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), CPU_VARIANTS, ids=[variant.name for _, variant in CPU_VARIANTS])
-def test_every_scenario_on_the_cpu(tmp_path: Path, model: Path, image: Image, variant: Variant) -> None:
+def test_every_scenario_on_the_cpu(tmp_path: Path, small_keras: Path, image: Image, variant: Variant) -> None:
     python = interpreter(image.name)
     base = {"model": "Small", "variant": variant.name, "precision": "fp32"}
     cells = [
@@ -72,7 +51,7 @@ def test_every_scenario_on_the_cpu(tmp_path: Path, model: Path, image: Image, va
         Cell(**base, batch_size=2, scenario="server", target_rate_per_s=1e9),
     ]
     job = Job(
-        run_dir=str(tmp_path / "run"), model_dir=str(model), adapter=str(image.adapter), image=image.name, device="cpu",
+        run_dir=str(tmp_path / "run"), model_dir=str(small_keras), adapter=str(image.adapter), image=image.name, device="cpu",
         device_name="a CPU", device_uuid="", cache_dir=str(tmp_path / "cache"), runner="local", cells=cells, settings=QUICK,
         threads=1,
     )  # fmt: skip

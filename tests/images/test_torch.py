@@ -2,22 +2,35 @@
 
 import json
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.images.workshop import REPOSITORY, check, cpu_workshop
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exercise
 
 FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
-    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"))
+def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
+    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"), small_onnx)
+
+
+@pytest.fixture(scope="module")
+def answers(on_cpu: Workshop) -> dict[str, Any]:
+    """All that the tests ask of the adapter, from one process."""
+    requests = {
+        "newer operators": exercise("torch", on_cpu.make(18), batches=(8,)),
+        "plain": exercise("torch", on_cpu.make(17), ios=("host",), batches=(1,)),
+        "compiled": exercise("torchcompile", on_cpu.make(17), batches=(8,)),
+    }
+    return on_cpu.ask_all(requests)
 
 
 @pytest.mark.framework
-def test_compiled_by_inductor_on_the_cpu(on_cpu):
-    facts = on_cpu.exercise("torchcompile", on_cpu.make(17), batches=(8,))
+def test_compiled_by_inductor_on_the_cpu(answers):
+    facts = answers["compiled"]
     if "compiler" in (facts["refusal"] or ""):
         pytest.skip(facts["refusal"])
     check(facts, FP32_TOLERANCE)
@@ -26,15 +39,15 @@ def test_compiled_by_inductor_on_the_cpu(on_cpu):
 
 
 @pytest.mark.framework
-def test_operators_newer_than_onnx2torch_knows_are_converted(on_cpu):
-    facts = on_cpu.exercise("torch", on_cpu.make(18), batches=(8,))
+def test_operators_newer_than_onnx2torch_knows_are_converted(answers):
+    facts = answers["newer operators"]
     assert "unsupported" not in facts, facts
     check(facts, FP32_TOLERANCE)
 
 
 @pytest.mark.framework
-def test_constants_batch_norm_and_hard_swish_are_rewritten(on_cpu):
-    settings = on_cpu.exercise("torch", on_cpu.make(17), ios=("host",), batches=(1,))["settings"]
+def test_constants_batch_norm_and_hard_swish_are_rewritten(answers):
+    settings = answers["plain"]["settings"]
     parts = [part.split(" ", 1) for part in settings["model"].split(", ")]
     counts = {words: int(number) for number, words in parts}
     assert [number for words, number in counts.items() if "lifted" in words] == [4], counts
@@ -140,7 +153,7 @@ def facts_of(on_cpu, script):
 
 
 @pytest.fixture(scope="module")
-def convolutions(on_cpu):
+def convolutions(on_cpu: Workshop) -> dict[str, Any]:
     return facts_of(on_cpu, CONVOLUTIONS)
 
 
@@ -252,7 +265,7 @@ print(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
-def paddings(on_cpu):
+def paddings(on_cpu: Workshop) -> dict[str, Any]:
     return facts_of(on_cpu, PADDINGS)
 
 

@@ -1,8 +1,13 @@
 """What the tests of the images that read ONNX share: a driver run by the framework's own interpreter, and what must hold."""
 
+from __future__ import annotations
+
+import fcntl
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,12 +16,29 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("onnx_driver.py")
 
 
-class Workshop:
-    """Runs the driver, one process a call, with caches of its own."""
+def folder_of_all_processes(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all of pytest's processes of this run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
-    def __init__(self, image, interpreter, folder, maker=None):
-        """maker: an interpreter that has onnx, where the framework's own has not."""
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Whoever makes something in such a folder holds its lock; the others wait, and find it made."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class Workshop:
+    """Runs the driver, one process a call, with caches of its own. A framework's import takes longest: see `ask_all`."""
+
+    def __init__(self, image, interpreter, folder, maker=None, models=None):
+        """maker: an interpreter that has onnx, where the framework's own has not. models: folder of those made already."""
         self.maker = maker or interpreter
+        self.models = models or folder
         self.image = image
         self.adapter = REPOSITORY / "images" / image / "adapter.py"
         self.interpreter, self.folder = interpreter, folder
@@ -29,7 +51,7 @@ class Workshop:
         paths[0].write_text(json.dumps(request))
         done = subprocess.run(
             [str(self.maker if request["action"] == "make" else self.interpreter), str(DRIVER), str(paths[0])],
-            capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+            capture_output=True, text=True, cwd=REPOSITORY, timeout=500, check=False,
             env={**os.environ, "HOME": str(self.folder)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
@@ -37,28 +59,37 @@ class Workshop:
         return json.loads(paths[1].read_text())
 
     def make(self, opset):
-        root = self.folder / f"Small{opset}"
-        if not root.exists():
-            # a network that gives every picture the same answer would pass any comparison
-            assert self.ask(action="make", model=str(root), opset=opset)["spread"] > 0.05
+        root = self.models / f"Small{opset}"
+        with one_at_a_time(self.models):
+            if not (root / "model.json").exists():  # written last
+                # a network that gives every picture the same answer would pass any comparison
+                assert self.ask(action="make", model=str(root), opset=opset)["spread"] > 0.05
         return root
 
-    def exercise(
-        self, variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more
-    ):
-        return self.ask(
-            action="exercise", variant=variant, model=str(model), device=device, precision=precision, ios=ios,
-            batches=batches, **more,
-        )  # fmt: skip
+    def ask_all(self, requests):
+        """The answers to several requests, by name, from one process."""
+        answers = self.ask(action="several", requests=list(requests.values()))
+        return dict(zip(requests, answers, strict=True))
+
+    def exercise(self, variant, model, **more):
+        return self.ask(**exercise(variant, model, **more))
 
 
-def cpu_workshop(image, folder):
+def exercise(variant, model, device="cpu", precision="fp32", ios=("host", "device"), batches=(1, 8, 12), **more):
+    """The request that puts a variant through the contract."""
+    return {
+        "action": "exercise", "variant": variant, "model": str(model), "device": device, "precision": precision,
+        "ios": ios, "batches": batches, **more,
+    }  # fmt: skip
+
+
+def cpu_workshop(image, folder, models=None):
     """The workshop of an image's CPU environment; skips by name where it has not been made."""
     interpreter, maker = (REPOSITORY / ".envs" / f"{name}-cpu" / "bin" / "python" for name in (image, "onnxrt"))
     for python in (interpreter, maker):
         if not python.exists():
             pytest.skip(f"no {python.relative_to(REPOSITORY)}: ./invoke test makes it")
-    return Workshop(image, interpreter, folder, maker)
+    return Workshop(image, interpreter, folder, maker, models)
 
 
 def check(facts, tolerance):

@@ -282,3 +282,24 @@ def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: s
     )
     with open_runs([unsealed(archive, tmp_path)]) as database:
         assert database.problems == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT count(*) AS n FROM time_by_class", 0),
+        ("SELECT count(*) AS n FROM (FROM kernels)", 0),
+        ("SELECT class_of('aten::conv2d') = 'convolution' AS n", 1),
+        ("SELECT count(*) AS n FROM duckdb_views() WHERE view_name IN ('explained', 'time_by_kernel')", 2),
+    ],
+)
+def test_views_on_records_are_created_for_whoever_names_one_or_asks_what_there_is(
+    build: Any, opened: Any, sql: str, rows: int
+) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    database = opened(run)
+    left = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'explained'"
+    assert database.connection.execute(left).fetchone() == (0,)
+    assert one(database, sql)["n"] == rows
+    assert database.connection.execute(left).fetchone() == (1,)

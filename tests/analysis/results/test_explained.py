@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from analysis.database.connection import Database
 from analysis.output.explained import lacks
 from analysis.results.explained import CLASSES, load, short_name
+from tests.analysis.conftest import RunBuilder
 from tests.analysis.tracing import MS, kernel, write_trace
 
 CONV, ADD = "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_nhwc", "void at::native::vectorized_elementwise_kernel<4, add>"
 
 
 @pytest.fixture
-def explained(build, opened):
+def explained(
+    build: Callable[..., RunBuilder], opened: Callable[..., Database]
+) -> Callable[..., tuple[Any, Any, Database]]:
     """(cell, its row of the view, the database) of one traced cell."""
 
     def make(records, variant="torch", **trace):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import duckdb
 import pytest
@@ -125,7 +127,7 @@ NOT_ON_THEM = [
 
 
 @pytest.fixture(scope="module")
-def classify(tmp_path_factory):
+def classify(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Any]]:
     from analysis.database.open_runs import open_runs
 
     with open_runs([tmp_path_factory.mktemp("empty")]) as database:

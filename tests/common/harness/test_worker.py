@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common import schema
+from common.job import Job
 from tests.common.harness.conftest import ADAPTERS, QUICK, Bench
 
 
 @pytest.fixture
-def measured(bench: Bench):
+def measured(bench: Bench) -> tuple[Bench, Job, list[dict[str, Any]], np.ndarray]:
     """Three batch sizes: smaller than the reference set and no divisor of it, one, and larger."""
     picture = bench.folder / "picture.npy"
     with np.load(bench.model.path(bench.model.reference)) as arrays:
