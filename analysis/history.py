@@ -91,13 +91,13 @@ def _title(key: Sequence[Any]) -> str:
 def _texts(point: Point, one: Metric, intervals: Intervals) -> tuple[str, ...]:
     value = point.row[one.column] if point.row["status"] == "ok" else None
     if value is None:
-        told = point.row["status"] if point.row["status"] != "ok" else "unknown"
+        figure = point.row["status"] if point.row["status"] != "ok" else "unknown"
     else:
         interval = intervals.get((tuple(point.row["cell_keys"]), point.row["run"], one.name))
         ends = f" [{shown(interval.low * one.scale)}, {shown(interval.high * one.scale)}]" if interval else ""
-        told = f"{shown(value * one.scale)}{ends}"
+        figure = f"{shown(value * one.scale)}{ends}"
     step = (point.step.ratio_text, point.step.verdict.value) if point.step else ("", _why_none(point))
-    return (point.date, point.version, str(point.row["run"]), told, *step)
+    return (point.date, point.version, str(point.row["run"]), figure, *step)
 
 
 def _why_none(point: Point) -> str:

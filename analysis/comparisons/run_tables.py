@@ -14,13 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
+from analysis.database.connection import Row
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
 from common.text import spreadsheet
-
-Row = Mapping[str, Any]
 
 COLUMNS = (
     "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "version", "batch_size", "io",

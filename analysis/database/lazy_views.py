@@ -2,7 +2,7 @@
 
 The aggregates do not need them again, so they cost nothing before. Samples and power readings have been checked when the
 run was read; times by the device's clock and the journal of attempts are checked here: lines that do not hold are left
-out and told, as everywhere.
+out and named, as everywhere.
 """
 
 from __future__ import annotations

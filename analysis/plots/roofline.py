@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import Row, batch_axis, by_series, log_axis, namer
+from analysis.database.connection import Row
+from analysis.plots.axes import batch_axis, by_series, log_axis, namer
 
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.
 _LANE = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}

@@ -17,7 +17,7 @@ from analysis.readers import csv_by_line as reading
 from analysis.readers import csv_by_pattern as sound_files
 from analysis.readers import fingerprints
 from analysis.readers import run_json as run_facts
-from analysis.readers.csv_by_line import Problem, Row
+from analysis.readers.csv_by_line import Fields, Problem
 from analysis.readers.fingerprints import ABSENT, Fingerprint, Stat
 from common import schema
 from common.host import regular_files
@@ -292,7 +292,7 @@ def _phase_rows(run: RunFiles, path: str, inside: dict[str, Stat], prefix: bytes
         run.rows["phase_row"] += [prefix + _line(row) for row in _careful(run, file_path, raw)]
 
 
-def _careful(run: RunFiles, path: str, raw: bytes) -> list[Row]:
+def _careful(run: RunFiles, path: str, raw: bytes) -> list[Fields]:
     content = reading.read(Path(path), os.path.basename(path), raw)  # noqa: PTH119 - as above
     run.problems.extend(content.problems)
     return content.rows

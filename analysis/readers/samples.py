@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from analysis.readers import csv_by_line as reading
 from analysis.readers import csv_of_integers as whole_numbers
-from analysis.readers.csv_by_line import Row
+from analysis.readers.csv_by_line import Fields
 from analysis.readers.run_folder import BigFile
 from common import schema
 
@@ -127,7 +127,7 @@ def unordered(file: npt.NDArray[Any], i: npt.NDArray[Any], known: npt.NDArray[np
     return found
 
 
-def add_rows(times: SampleTimes, number: int, rows: Sequence[Row]) -> None:
+def add_rows(times: SampleTimes, number: int, rows: Sequence[Fields]) -> None:
     """Adds the rows that `reading.read` found in the file of this number."""
     times.add(
         file=np.full(len(rows), number, np.int32),

@@ -46,7 +46,7 @@ def network(request: Dict[str, Any]) -> Any:
         module = torch.compile(module, dynamic=False, options={"freezing": True})
     elif "convolutions_in_order" in request["settings"]:
         convolution_wrapping.wrap(module)
-        convolutions.set_ways(module, request["settings"]["convolutions_in_order"])
+        convolutions.set_algorithms(module, request["settings"]["convolutions_in_order"])
     return module
 
 
