@@ -8,6 +8,7 @@ import numpy as np
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
+from images.tensorflow.function_names import stable_function_names
 
 
 class Signature:
@@ -20,6 +21,7 @@ class Signature:
     def __init__(self, tf: Any, jit: bool) -> None:
         self._tf, self._jit = tf, jit
         self._function: Any = None
+        self._functions: Dict[Any, Any] = {}
 
     def load(self, model: ModelFiles, precision: str) -> None:
         if precision == "fp16":
@@ -43,13 +45,25 @@ class Signature:
             }
             return signature(**fed)
 
-        self._function = self._tf.function(call, jit_compile=True) if self._jit else call
+        self._call = call
+        self._what = f"{model.hash} {precision} signature"
+        self.recompile()
 
     def specialize(self, inputs: Sequence[Any]) -> None:
-        """Nothing: the first inference of a shape compiles."""
+        """With jit, a function of its own for each shape and type, under a name that XLA finds again in its cache."""
+        if not self._jit:
+            return
+        shapes = tuple((tuple(one.shape), one.dtype.name) for one in inputs)
+        if shapes not in self._functions:
+            specs = [self._tf.TensorSpec(one.shape, one.dtype) for one in inputs]
+            with stable_function_names(f"{self._what} {shapes}"):
+                function = self._tf.function(self._call, input_signature=specs, jit_compile=True)
+                self._functions[shapes] = function.get_concrete_function()
+        self._function = self._functions[shapes]
 
     def recompile(self) -> None:
-        """Nothing that is kept."""
+        self._functions = {}
+        self._function = self._call
 
     def infer(self, inputs: Sequence[Any]) -> List[Any]:
         result = self._function(*inputs)
@@ -63,7 +77,8 @@ class Signature:
 
     def settings(self) -> Dict[str, str]:
         return {
-            "graph": 'SavedModel, signatures["serving_default"]',
-            "xla": "tf.function(jit_compile=True)" if self._jit else "off",
+            "graph": 'SavedModel, signatures["serving_default"]'
+            + (", in one tf.function for each shape" if self._jit else ""),
+            "xla": "jit_compile=True" if self._jit else "off",
             "fp16": "none",
         }

@@ -98,6 +98,7 @@ def exercise(request):
     variant, device, precision = request["variant"], request["device"], request["precision"]
     facts = {"cells": []}
     adapter = module.create(variant)
+    adapter.tune(request.get("level", "tuned"))
     assert "tensorflow" in sys.modules
 
     def cell(precision, device):

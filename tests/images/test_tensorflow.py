@@ -177,6 +177,19 @@ def test_compiled_code_is_found_again_in_any_order(on_cpu, variant):
 
 
 @pytest.mark.framework
+def test_compiled_signature_is_found_again_in_any_order(on_cpu, tmp_path):
+    # `stock`, and what `tuned` takes where it was faster in the trial
+    cache = str(tmp_path / "cache")
+    made = on_cpu.exercise("tfxla", ios=["host"], batches=[1, 8], threads=2, level="stock", cache=cache)
+    before = compiled_files(tmp_path / "cache")
+    assert before
+    again = on_cpu.exercise("tfxla", ios=["device", "host"], batches=[8, 1], threads=2, level="stock", cache=cache)
+    assert compiled_files(tmp_path / "cache") == before
+    assert all(cell["rel_l2"] < FP32_TOLERANCE for cell in made["cells"] + again["cells"])
+    assert all("serving_default" in cell["settings"]["graph"] for cell in made["cells"] + again["cells"])
+
+
+@pytest.mark.framework
 def test_torn_compiled_file_costs_a_compile_not_the_cell(on_cpu, tmp_path):
     facts_of(on_cpu, "tfxla")
     shutil.copytree(on_cpu.cache, tmp_path / "cache")
