@@ -23,7 +23,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from analysis.results.tables import describe
 from common.errors import UserError
-from common.stats.comparison import STYLES, Verdict
+from common.stats.comparison import Verdict
 from common.text import markdown, shortened, spreadsheet
 
 HEADINGS = ("date", "version", "run", "B / A of durations", "verdict")
@@ -117,7 +117,7 @@ def _show(key: Sequence[Any], points: Sequence[Point], one: Metric, intervals: I
         grid.add_column(heading, justify="right" if heading in (one.label, HEADINGS[3]) else "left", overflow="fold")
     for point in points:
         *words, verdict = _texts(point, one, intervals)
-        grid.add_row(*map(Text, words), Text(verdict, style=STYLES[point.step.verdict] if point.step else ""))
+        grid.add_row(*map(Text, words), Text(verdict, style=style.VERDICTS[point.step.verdict] if point.step else ""))
     console.print(grid)
 
 

@@ -16,7 +16,6 @@ from rich.text import Text
 from analysis import style
 from analysis.database.connection import Row
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
-from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
 from common.text import spreadsheet
@@ -110,7 +109,7 @@ def show(compared: Compared, console: Console) -> None:
         grid.add_column(heading, justify="right" if -4 <= place - len(compared.headings) <= -2 else "left")
     for key, one in compared.found.cells.items():
         *words, verdict = compared.texts(key)
-        grid.add_row(*map(Text, words), Text(verdict, style=compare.STYLES[one.verdict]))
+        grid.add_row(*map(Text, words), Text(verdict, style=style.VERDICTS[one.verdict]))
     console.print(grid)
     counts, *others = compared.footers()
     console.print(Text(counts))

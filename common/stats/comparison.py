@@ -65,10 +65,6 @@ class Verdict(StrEnum):
     UNCLEAR = "UNCLEAR"
 
 
-#: how a terminal shows them
-STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
-
-
 @dataclass(frozen=True)
 class Comparison:
     """B relative to A.
