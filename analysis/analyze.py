@@ -146,8 +146,8 @@ def _conclude(
     for table in fastest[:MOST_SENTENCES]:
         sentence = summary.conclusion(table, intervals, here and len(fastest) == 1)
         if sentence is not None:
-            told = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence[:1].upper() + sentence[1:]
-            console.print(Text(told, style="bold"), soft_wrap=True)
+            text = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence[:1].upper() + sentence[1:]
+            console.print(Text(text, style="bold"), soft_wrap=True)
     more = len(every) - len(printed)
     rest = f" ({more} more tables; --tables all prints them)" if more > 0 else ""
     console.print(Text(f"Report: {page}{rest}"), soft_wrap=True)

@@ -24,7 +24,7 @@ from analysis.results.selection import parse_where
 from analysis.results.tables import describe
 from common.errors import UserError
 from common.host.whole_files import whole, write_text
-from common.stats.comparison import STYLES, Verdict
+from common.stats.comparison import Verdict
 from common.text import markdown, shortened, spreadsheet
 
 EACH = "Each step is B, the last point before it that ran A."
@@ -93,13 +93,13 @@ def _title(key: Sequence[Any]) -> str:
 def _texts(point: Point, one: Metric, intervals: Intervals) -> tuple[str, ...]:
     value = point.row[one.column] if point.row["status"] == "ok" else None
     if value is None:
-        told = point.row["status"] if point.row["status"] != "ok" else "unknown"
+        figure = point.row["status"] if point.row["status"] != "ok" else "unknown"
     else:
         interval = intervals.get((tuple(point.row["cell_keys"]), point.row["run"], one.name))
         ends = f" [{shown(interval.low * one.scale)}, {shown(interval.high * one.scale)}]" if interval else ""
-        told = f"{shown(value * one.scale)}{ends}"
+        figure = f"{shown(value * one.scale)}{ends}"
     step = (point.step.ratio_text, point.step.verdict.value) if point.step else ("", _why_none(point))
-    return (point.date, point.version, str(point.row["run"]), told, *step)
+    return (point.date, point.version, str(point.row["run"]), figure, *step)
 
 
 def _why_none(point: Point) -> str:
@@ -119,7 +119,7 @@ def _show(key: Sequence[Any], points: Sequence[Point], one: Metric, intervals: I
         grid.add_column(heading, justify="right" if heading in (one.label, HEADINGS[3]) else "left", overflow="fold")
     for point in points:
         *words, verdict = _texts(point, one, intervals)
-        grid.add_row(*map(Text, words), Text(verdict, style=STYLES[point.step.verdict] if point.step else ""))
+        grid.add_row(*map(Text, words), Text(verdict, style=style.VERDICTS[point.step.verdict] if point.step else ""))
     console.print(grid)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from common.errors import UserError
 from common.host.frameworks.registry import Variant, load_images
 from common.host.paths import IMAGES
+from common.stats.comparison import Verdict
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ _LINES = {
 #: Matplotlib's fill style of a marker: every precision is told from the others where there is no line.
 _FILLS = {"fp32": "full", "tf32": "left", "fp16": "none", "bf16": "bottom", "int8": "top", "int8-dynamic": "right"}
 _HATCHES = {"fp32": "", "tf32": "..", "fp16": "///", "bf16": "\\\\\\", "int8": "---", "int8-dynamic": "+++"}
-#: Columns that tell one way of running a framework at one precision from another, and their usual value, which is not said.
+#: Columns that tell configurations of a framework at one precision apart, and their usual value, which is not said.
 _USUAL = {"tuning": "tuned", "version": ""}
 _LEVELS: dict[str, dict[str, Any]] = {
     "stock": {"linewidth": 0.9, "markersize": 4.0},
     "rewritten": {"linewidth": 2.4, "markeredgecolor": "#000000"},
 }
+#: how a terminal shows verdicts
+VERDICTS = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
 
 
 @lru_cache(maxsize=1)

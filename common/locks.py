@@ -1,4 +1,4 @@
-"""Who may use a device now, told by file locks: the kernel frees a lock however its holder ends.
+"""Who may use a device now, by file locks: the kernel frees a lock however its holder ends.
 
 `docker compose` starts a service after another one *succeeded*, which would let one framework that fails stop all that
 come after it. So all services start at once, and each waits, asleep in flock(2), for its turn, which the sweep's own last
@@ -61,7 +61,7 @@ def wait_for_turn(path: Path, appears_within_s: float) -> bool:
 
 @contextmanager
 def device_lock(path: Path, holder: str) -> Iterator[None]:
-    """Waits until nobody else measures on the device, then holds it. holder: what others are told has it."""
+    """Waits until nobody else measures on the device, then holds it. holder: who has it, for others to read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

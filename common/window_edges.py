@@ -47,9 +47,9 @@ class Watch:
         self._seen: Dict[str, int] = {}
         self._look_ns = 0
         self._again_ns = 0
-        self.told(0)
+        self.touched(0)
 
-    def told(self, now: int) -> bool:
+    def touched(self, now: int) -> bool:
         """Whether a marker has changed since the last call that said so. now: CLOCK_MONOTONIC in ns."""
         if now >= self._look_ns:
             self._look_ns = now + _LOOK_NS

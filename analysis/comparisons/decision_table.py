@@ -11,6 +11,7 @@ from typing import Any
 
 from analysis.comparisons import recommend as r
 from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.database.connection import Row
 from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
 from common.job import WORKERS
@@ -23,20 +24,20 @@ _WITHIN = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 MOST_STEPS = 60
 
 
-def build(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
+def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
     """JSON of one group of rows (see `recommend.groups`).
 
-    cells: name, way (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
+    cells: name, configuration (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
     `Quantity.reached` tells them, marks. order: objective -> places of cells, the best first. steps: what a limit can be.
     """
     question = Question()
     candidates = [r.candidate(row, question, intervals) for row in rows]
-    quantities = {one.name: one for one in (*r.told_of(candidates, question), r.PRECISION)}
-    ways = list(dict.fromkeys(one.way for one in candidates))
+    quantities = {one.name: one for one in (*r.quantities_of(candidates, question), r.PRECISION)}
+    configurations = list(dict.fromkeys(one.configuration for one in candidates))
     known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
     place = {id(one): number for number, one in enumerate(candidates)}
     return {
-        "cells": [_cell(one, quantities, ways.index(one.way), meanings) for one in candidates],
+        "cells": [_cell(one, quantities, configurations.index(one.configuration), meanings) for one in candidates],
         "order": {
             name: [place[id(one)] for one in r.ranked(found, quantities[name])]
             for name, found in known.items()
@@ -60,10 +61,12 @@ def build(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, st
     }
 
 
-def _cell(one: Candidate, quantities: Mapping[str, Quantity], way: int, meanings: Mapping[str, str]) -> dict[str, Any]:
+def _cell(
+    one: Candidate, quantities: Mapping[str, Quantity], configuration: int, meanings: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "name": one.name,
-        "way": way,
+        "configuration": configuration,
         "precision": one.precision,
         "figures": {
             name: [figure.value, *_ends(figure), figure.over_workers, worded(figure.text(quantities[name].unit))]

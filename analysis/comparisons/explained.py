@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.results.explained import CLASSES, Explained
 
-#: A kernel or class is told where it changed by this share of the slower cell's wall time; what changed less is counted.
+#: A kernel or class is named where it changed by this share of the slower cell's wall time; what changed less is counted.
 LEAST = 0.005
 
 

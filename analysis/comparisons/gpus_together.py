@@ -20,7 +20,7 @@ from typing import Any
 
 from analysis.comparisons.run_tables import full_name
 from analysis.comparisons.runs import IDENTITY
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results.sample_intervals import group_of, parts_of
 from common.errors import UserError
@@ -30,7 +30,6 @@ from common.stats.workers import pools_of
 
 #: what is to be left of a cell that copies nothing (io=device)
 TARGET = (0.98, 1.02)
-Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 
 
@@ -158,7 +157,7 @@ def _seconds(row: Row) -> float | None:
 
 def lines(found: Together) -> list[str]:
     """A Markdown table and what is to be said of it."""
-    told = [
+    lines = [
         "| cell | all GPUs busy / alone, throughput | 95 % interval | lowest GPU | highest GPU | 0.98 to 1.02 |",
         "|---|---:|---:|---:|---:|---|",
     ]
@@ -166,17 +165,17 @@ def lines(found: Together) -> list[str]:
         ordered = sorted(one.gpus.items(), key=lambda item: item[1])
         (worst, least), (best, most) = ordered[0], ordered[-1]
         interval = "–" if math.isnan(one.low) else f"{one.low:.3f} to {one.high:.3f}"
-        told.append(
+        lines.append(
             f"| {full_name(one.row)} | {one.estimate:.3f} | {interval} | {worst} {least:.3f} | {best} {most:.3f} | {one.verdict} |"
         )
     if found.unpaired:
-        told.append(f"No run alone of {', '.join(found.unpaired)}: left out.")
+        lines.append(f"No run alone of {', '.join(found.unpaired)}: left out.")
     if found.wall_s and found.alone_s:
-        told.append(
+        lines.append(
             f"Wall time: {found.wall_s:.0f} s with all at once, {found.alone_s:.0f} s one after the other: "
             f"{found.alone_s / found.wall_s:.2f} times as long."
         )
-    return told
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.comparisons.runs import IDENTITY, floors_for
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.results import durations
 from analysis.results.sample_intervals import group_of
 from analysis.results.versions import version_key
 from common.stats.comparison import Comparison, Measured, RunComparison, compare_runs
 
-Row = Mapping[str, Any]
 #: What makes points one series: another model, made by the same name, is another one.
 SERIES = (*(name for name in IDENTITY if name != "version"), "model_hash", "device_name", "device")
 

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from analysis import style
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.results import durations, tables
 from analysis.results.sample_intervals import MOST_ROWS, MOST_SAMPLES, group_of
 from analysis.results.selection import DIMENSIONS, Pivot
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, Measured, Verdict
-
-Row = Mapping[str, Any]
 
 TITLE = "Notebook against script"
 DEFINITION = (

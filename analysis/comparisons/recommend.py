@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis import style
+from analysis.database.connection import Row
 from analysis.database.open_runs import open_runs
 from analysis.results import pareto, tables
 from analysis.results.all_intervals import all_intervals
@@ -26,8 +27,6 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError, unknown
 from common.job import WORKERS
-
-Row = Mapping[str, Any]
 
 #: What must not differ among cells of which one is recommended.
 APART = ("model", "io", "scenario", "target_rate_per_s", "input")
@@ -117,13 +116,13 @@ class Candidate:
     row: Row
 
     @property
-    def way(self) -> tuple[str, str]:
+    def configuration(self) -> tuple[str, str]:
         """Framework, precision and level: what the runner-up is another one of."""
         return self.variant, style.kind({**self.row, "precision": self.precision})
 
     @property
     def name(self) -> str:
-        text = f"{style.look(self.variant).title} {self.way[1]} at batch {self.batch_size}"
+        text = f"{style.look(self.variant).title} {self.configuration[1]} at batch {self.batch_size}"
         streams = self.row.get("streams") or 1
         text += f" with {streams} in flight" if streams > 1 else ""
         return text if self.row.get("frontend", "script") == "script" else f"{text} in a {self.row['frontend']}"
@@ -144,7 +143,7 @@ class Decision:
     """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
 
     clear: whether the winner's interval is apart from that of every cell of another framework, precision or level of tuning.
-    rivals: those whose intervals overlap the winner's, or of which that cannot be told.
+    rivals: those whose intervals overlap the winner's, or of which that cannot be known.
     """
 
     winner: Candidate | None
@@ -153,22 +152,22 @@ class Decision:
     rivals: tuple[Candidate, ...]
     changes: tuple[Change, ...]
     nearest: Candidate | None
-    meeting: int
+    meets_limits: int
 
 
 def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit]) -> Decision:
     """The decision, from figures alone. Candidates without the objective's figure are never the winner."""
     known = [one for one in candidates if objective.name in one.figures]
-    meeting = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
-    if not meeting:
+    meets_limits = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
+    if not meets_limits:
         misses = [(max((limit.excess(one) for limit in limits), default=math.inf), one) for one in known]
         nearest = min((miss for miss in misses if miss[0] < math.inf), key=lambda miss: miss[0], default=None)
         return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
-    winner = meeting[0]
-    others = [one for one in meeting[1:MOST_INTERVALS] if one.way != winner.way]
+    winner = meets_limits[0]
+    others = [one for one in meets_limits[1:MOST_INTERVALS] if one.configuration != winner.configuration]
     rivals = tuple(one for one in others if not apart(winner.figures[objective.name], one.figures[objective.name]))
     changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
-    return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meeting))
+    return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meets_limits))
 
 
 def ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candidate]:
@@ -320,15 +319,15 @@ def recommend(
 
 def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:
     """What sets a group apart from the others, in words."""
-    told = dict(zip(APART, key, strict=True))
+    facts = dict(zip(APART, key, strict=True))
     if len({other[0] for other in groups}) == 1:
-        del told["model"]
-    return tables.heading(_unusual(told))
+        del facts["model"]
+    return tables.heading(_unusual(facts))
 
 
-def _unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+def _unusual(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Without the input that every model takes."""
-    return {name: value for name, value in told.items() if (name, value) != ("input", "float32")}
+    return {name: value for name, value in facts.items() if (name, value) != ("input", "float32")}
 
 
 @dataclass(frozen=True)
@@ -383,8 +382,8 @@ def groups(rows: Sequence[Row]) -> dict[Group, list[Row]]:
 def heading(group: Group) -> str:
     """As tables name it."""
     device, *others = group
-    told = dict(zip(APART, others, strict=True))
-    return tables.heading({"model": told.pop("model"), "device": device, **_unusual(told)})
+    facts = dict(zip(APART, others, strict=True))
+    return tables.heading({"model": facts.pop("model"), "device": device, **_unusual(facts)})
 
 
 def _metered(rows: Sequence[Row], question: Question) -> list[Row]:
@@ -392,10 +391,10 @@ def _metered(rows: Sequence[Row], question: Question) -> list[Row]:
     objective, limits = question.quantity(rows), question.limits(rows)
     candidates = [candidate(row, question, {}) for row in rows]
     known = [one for one in candidates if objective.name in one.figures]
-    meeting = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
+    meets_limits = ranked([one for one in known if all(limit.met(one) for limit in limits)], objective)
     if objective.name in ("joules", "cost"):
-        return [one.row for one in meeting[:MOST_INTERVALS]] + _others(candidates, objective, limits)
-    return [one.row for one in meeting[:1]] + _others(candidates, objective, limits)
+        return [one.row for one in meets_limits[:MOST_INTERVALS]] + _others(candidates, objective, limits)
+    return [one.row for one in meets_limits[:1]] + _others(candidates, objective, limits)
 
 
 def _others(candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit]) -> list[Row]:
@@ -452,8 +451,8 @@ def answer(
     objective, limits = question.quantity(rows), question.limits(rows)
     candidates = [candidate(row, question, intervals) for row in rows]
     decision = decide(candidates, objective, limits)
-    told = sentences(decision, candidates, objective, limits, question)
-    lines = [worded(line, item_of(rows)) for line in told]
+    found = sentences(decision, candidates, objective, limits, question)
+    lines = [worded(line, item_of(rows)) for line in found]
     if decision.winner is not None:
         lines += marks_of(decision.winner, meanings)
     return decision, lines
@@ -466,10 +465,10 @@ def marks_of(one: Candidate, meanings: Mapping[str, str]) -> list[str]:
 def _answer(
     group: str, rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
 ) -> Answer:
-    decision, told = answer(rows, question, intervals, meanings)
+    decision, said = answer(rows, question, intervals, meanings)
     if decision.winner is None:
-        return Answer(group, False, tuple(told))
-    return Answer(group, True, tuple(told[:2]), tuple(told[2:]), str(decision.winner.row["run"]))
+        return Answer(group, False, tuple(said))
+    return Answer(group, True, tuple(said[:2]), tuple(said[2:]), str(decision.winner.row["run"]))
 
 
 def candidate(row: Row, question: Question, intervals: Intervals) -> Candidate:
@@ -526,7 +525,7 @@ PHRASES = {
     "nothing known": "No cell has a known {title}.",
     "limit unknown": "{count} of {all} cells have no known {title}: they do not count.",
     "objective unknown": "{count} of {all} cells have no known {title}.",
-    "nearest": "Nearest miss: {name}: {told}.",
+    "nearest": "Nearest miss: {name}: {missed}.",
     "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
     "too coarse": "{title} {figure}, under {option} {bound}",
 }
@@ -557,15 +556,15 @@ def sentences(
     winner = decision.winner
     if winner is None:
         return _nobody(decision, candidates, objective, limits, under)
-    best, among = "highest" if objective.better > 0 else "lowest", _among(decision.meeting, bool(limits))
+    best, among = "highest" if objective.better > 0 else "lowest", _among(decision.meets_limits, bool(limits))
     lines = [say["best"].format(name=winner.name, best=best, title=objective.title, under=under, among=among)]
-    quantities = {one.name: one for one in (*told_of(candidates, question), objective)}
-    told = [
+    quantities = {one.name: one for one in (*quantities_of(candidates, question), objective)}
+    figures = [
         say["figure"].format(title=one.title, figure=winner.figures[name].text(one.unit))
         for name, one in quantities.items()
         if name in winner.figures
     ]
-    lines.append("  " + ", ".join(told))
+    lines.append("  " + ", ".join(figures))
     lines.append(_runner_up(winner, decision.runner_up, objective))
     if decision.rivals:
         lines.append(_unclear(winner, decision.rivals, objective))
@@ -579,8 +578,8 @@ def sentences(
     return [line for line in lines if line]
 
 
-def told_of(candidates: Sequence[Candidate], question: Question) -> tuple[Quantity, ...]:
-    """What is told of a winner, in this order."""
+def quantities_of(candidates: Sequence[Candidate], question: Question) -> tuple[Quantity, ...]:
+    """What is reported of a winner, in this order."""
     return THROUGHPUT, latency(question.percentile, [one.row for one in candidates]), POWER, JOULES
 
 
@@ -656,8 +655,8 @@ def _nobody(
         lines.append(say["objective unknown"].format(count=lacking, all=count, title=objective.title))
     near = decision.nearest
     if near is not None:
-        told = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
-        lines.append(say["nearest"].format(name=near.name, told=told))
+        missed = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
+        lines.append(say["nearest"].format(name=near.name, missed=missed))
     return lines
 
 
@@ -676,7 +675,7 @@ def front(candidates: Sequence[Candidate], question: Question) -> tuple[list[Qua
     """The cells that no other beats in all of throughput, latency and energy per image, as far as these are known."""
     quantities = [
         one
-        for one in told_of(candidates, question)
+        for one in quantities_of(candidates, question)
         if one is not POWER and any(one.name in candidate.figures for candidate in candidates)
     ]
     points = [[c.figures[q.name].value if q.name in c.figures else math.nan for q in quantities] for c in candidates]

@@ -14,15 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
+from analysis.database.connection import Row
 from analysis.results import tables
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.host.whole_files import whole, write_text
-from common.stats import comparison as compare
 from common.stats.comparison import Comparison, RunComparison, Verdict
 from common.text import markdown as markdown_text
 from common.text import spreadsheet
-
-Row = Mapping[str, Any]
 
 COLUMNS = (
     "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "version", "batch_size", "io",
@@ -115,7 +113,7 @@ def show(compared: Compared, console: Console) -> None:
         grid.add_column(heading, justify="right" if -4 <= place - len(compared.headings) <= -2 else "left")
     for key, one in compared.found.cells.items():
         *words, verdict = compared.texts(key)
-        grid.add_row(*map(Text, words), Text(verdict, style=compare.STYLES[one.verdict]))
+        grid.add_row(*map(Text, words), Text(verdict, style=style.VERDICTS[one.verdict]))
     console.print(grid)
     counts, *others = compared.footers()
     console.print(Text(counts))

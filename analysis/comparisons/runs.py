@@ -134,9 +134,9 @@ def _namesakes(database: Database) -> str:
     )
     if not rows:
         return ""
-    told = ", ".join(f"{row['shown']} [{row['model_hash']}]" for row in rows)
+    hashes = ", ".join(f"{row['shown']} [{row['model_hash']}]" for row in rows)
     return (
-        f": they measured different models of one name: {told}; to compare two models all the same, give "
+        f": they measured different models of one name: {hashes}; to compare two models all the same, give "
         "--cell-a 'model=...' and --cell-b 'model=...'"
     )
 
@@ -150,9 +150,9 @@ def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> di
     if not wanted or not earlier:
         return {}
     with open_runs(earlier) as database:
-        told = database.query("SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread")
+        known = database.query("SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread")
     spreads: dict[Hashable, list[Spread]] = {}
-    for row in told:
+    for row in known:
         if group_of(row) in wanted and row["median_ms_spread"] is not None:
             variance = max(row["median_ms_spread"] ** 2, SMALLEST)
             spreads.setdefault(group_of(row), []).append(Spread(variance, row["workers"] - 1))

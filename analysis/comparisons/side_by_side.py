@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.comparisons import summary as answers
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.results import tables
 from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Pivot, Sort
-from analysis.results.tables import Row, Table
+from analysis.results.tables import Table
 from common.errors import UserError
 
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")

@@ -6,7 +6,7 @@
 A run is taken from here while its fingerprint (analysis.readers.fingerprints) is that of the files that were read: whatever is
 added, removed or written changes it, so a run in progress is read anew each time. What was written within the last two
 seconds is not kept at all, since a file may change twice within one tick of the clock. Neither is a run with something
-wrong in its files: what is wrong has to be told each time.
+wrong in its files: what is wrong has to be reported each time.
 
 The cache may be deleted at any time. One that cannot be read or written costs time, never an answer. So does one that
 somebody has edited: the index holds a digest of itself and of every file, which are compared before a row is taken. That

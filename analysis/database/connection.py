@@ -21,7 +21,7 @@ import duckdb
 
 from analysis.readers import csv_by_line as reading
 from analysis.readers import run_json as run_facts
-from analysis.readers.csv_by_line import Problem, Row
+from analysis.readers.csv_by_line import Fields, Problem
 from common import schema
 from common.stats.percentiles import sql_variables
 
@@ -37,6 +37,8 @@ SQL = Path(__file__).parents[1] / "sql"
 METERED = ("20_energy.sql", "25_energy_choice.sql", "30_conditions.sql")
 
 
+#: a row of a view as `Database.query` returns it: column -> value
+Row = Mapping[str, Any]
 #: whether a statement names a view
 Named = Callable[[str], bool]
 #: lets a view find its files
@@ -146,7 +148,7 @@ class Database:
     def scratch_file(self) -> Path:
         return Path(self._scratch.name) / f"{next(self._numbers)}.csv"
 
-    def repaired(self, run: str, file_name: str, rows: Sequence[Row], cell_key: str = "") -> str:
+    def repaired(self, run: str, file_name: str, rows: Sequence[Fields], cell_key: str = "") -> str:
         """The path of a file with these rows alone, which stands in for one of that run's (and cell's)."""
         folder = Path(self._scratch.name) / str(next(self._numbers))
         path = (folder / "cells" / cell_key if cell_key else folder) / file_name

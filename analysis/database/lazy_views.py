@@ -2,7 +2,7 @@
 
 The aggregates do not need them again, so they cost nothing before. Samples and power readings have been checked when the
 run was read; times by the device's clock and the journal of attempts are checked here: lines that do not hold are left
-out and told, as everywhere.
+out and named, as everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from analysis.database.connection import SQL, Database, MakeReady, Named
 from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern as sound_files
+from analysis.readers import csv_by_pattern
 from analysis.readers.run_folder import BigFile
 from common import schema
 from common.host import regular_files
@@ -131,7 +131,7 @@ _Row = tuple[str, str, str]
 def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
     import numpy as np
 
-    from analysis.readers import csv_of_integers as whole_numbers  # see analysis.database
+    from analysis.readers import csv_of_integers  # see analysis.database
     from analysis.readers import samples as sample_times  # see analysis.database
 
     header = reading.header_line("device_times.csv")
@@ -140,7 +140,7 @@ def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
 
     def doubtful(span: range) -> list[int]:
         some = [files[number] for number in span]
-        lines = whole_numbers.read([file.path for file in some], [file.size for file in some], header, required)
+        lines = csv_of_integers.read([file.path for file in some], [file.size for file in some], header, required)
         place = np.repeat(np.arange(len(some)), lines.counts)
         sound = lines.sound
         sound[place[1:][sample_times.unordered(place, lines.number(0), lines.known(0))]] = False
@@ -158,7 +158,7 @@ def _check_by_pattern(file_name: str, database: Database, rows: Sequence[_Row]) 
     paths = []
     for path, run, cell_key in rows:
         try:
-            sound = sound_files.match(file_name, regular_files.read(path, reading.MOST_BYTES[file_name]))
+            sound = csv_by_pattern.match(file_name, regular_files.read(path, reading.MOST_BYTES[file_name]))
         except OSError:
             sound = None
         paths.append(path if sound else _repaired(database, file_name, path, run, cell_key))

@@ -62,5 +62,5 @@ def _folder(file: str | None) -> str:
     path = PurePosixPath((file or "").replace("\\", "/"))
     parent = path.parent.name
     # conditions of `--where` are split at these
-    told = (names.from_text(part.translate(str.maketrans(",=|", "---"))) for part in (parent, path.name))
-    return "/".join(told) if parent else ""
+    safe = (names.from_text(part.translate(str.maketrans(",=|", "---"))) for part in (parent, path.name))
+    return "/".join(safe) if parent else ""

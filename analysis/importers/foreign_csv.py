@@ -85,7 +85,7 @@ class Line:
 
 
 def text_of(raw: bytes, errors: str = "strict") -> str:
-    """UTF-8, or what a mark at the begin names; UTF-16 is told also without one. ValueError, with the reason, for others.
+    """UTF-8, or what a mark at the begin names; UTF-16 is recognised also without one. ValueError, with the reason, for others.
 
     errors: as of bytes.decode; "replace" to look at the begin of a file alone.
     """
@@ -116,7 +116,7 @@ def read(
     """All lines of the right length. Empty, with a problem, where a needed column is missing or it is no CSV.
 
     follow: whether a link is followed, as one that the user has named is.
-    known: columns that the format has but which are not needed; others are told and left out.
+    known: columns that the format has but which are not needed; others are named and left out.
     """
     try:
         text, delimiter = delimited_by(text_of(regular_files.read(path, MOST_FILE_BYTES, follow)))

@@ -73,9 +73,9 @@ def _read(path: Path, facts: Facts) -> Imported:
         except ValueError as error:
             refused.add(line, str(error))
     if len(gpus) > 1 and facts.gpu_ordinal is None:
-        told = ", ".join(f"{number}: {uuid or 'unnamed'}" for number, uuid in enumerate(gpus))
+        named = ", ".join(f"{number}: {uuid or 'unnamed'}" for number, uuid in enumerate(gpus))
         message = (
-            f"has power and memory of {len(gpus)} GPUs ({told}); which of them served the model it does not say: kept in "
+            f"has power and memory of {len(gpus)} GPUs ({named}); which of them served the model it does not say: kept in "
             "the settings, not counted; --gpu-ordinal N takes one"
         )
         problems.append(Problem(path, message, loses=False))

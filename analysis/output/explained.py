@@ -183,11 +183,11 @@ def difference_sentence(found: Difference) -> str:
     words = {"new": 0, "gone": 0, "slower": 0, "faster": 0}
     for change in found.kernels:
         words[change.word] = words.get(change.word, 0) + 1
-    told = ", ".join(f"{count} {word}" for word, count in words.items() if count) or "none that matters"
+    counted = ", ".join(f"{count} {word}" for word, count in words.items() if count) or "none that matters"
     most = max(found.classes, key=lambda change: abs(change.after_ns - change.before_ns), default=None)
     where = f", most of it in {most.name} ({_signed(most.after_ns - most.before_ns)[0]})" if most else ""
     ratio = f"{after / before:.3g} times as long"
-    return f"A recorded inference takes {ms(after)} instead of {ms(before)} ({ratio}){where}; kernels: {told}."
+    return f"A recorded inference takes {ms(after)} instead of {ms(before)} ({ratio}){where}; kernels: {counted}."
 
 
 def _signed(ns: float) -> tuple[str, float | None]:

@@ -18,6 +18,7 @@ from analysis import style
 from analysis.comparisons import decision_table
 from analysis.comparisons import recommend as r
 from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.database.connection import Row
 from analysis.plots.axes import engineering
 from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
@@ -76,7 +77,7 @@ class Scale:
         return [value for value in every if self.low <= value <= self.high]
 
 
-def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def groups(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     """One for each device, model, io and scenario with two cells or more, the largest of each device first.
 
     heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON), command
@@ -111,18 +112,18 @@ def groups(rows: Sequence[r.Row], intervals: Intervals, meanings: Mapping[str, s
     return found
 
 
-def _in_order(found: Mapping[r.Group, list[r.Row]]) -> list[tuple[r.Group, list[r.Row]]]:
+def _in_order(found: Mapping[r.Group, list[Row]]) -> list[tuple[r.Group, list[Row]]]:
     """What most ask for first: copies included, one inference at a time, most cells; devices in the order of the rows."""
     devices = list(dict.fromkeys(key[0] for key in found))
 
-    def place(item: tuple[r.Group, list[r.Row]]) -> tuple[Any, ...]:
+    def place(item: tuple[r.Group, list[Row]]) -> tuple[Any, ...]:
         key, rows = item
         return rows[0]["scenario"] != "single-stream", rows[0]["io"] != "host", devices.index(key[0]), -len(rows)
 
     return sorted(found.items(), key=place)
 
 
-def _command(row: r.Row) -> str:
+def _command(row: Row) -> str:
     """`invoke recommend` for the group of this row."""
     gpu = str(row["device_name"] or row["device"]) if row["device"] != "cpu" else "cpu"
     where = ",".join(f"{name}={row[name]}" for name in r.APART if row[name] is not None)
@@ -193,7 +194,7 @@ def _gradients(candidates: Sequence[Candidate], prefix: str) -> Iterator[str]:
     """Of the colours whose markers are half filled."""
     seen = set()
     for one in candidates:
-        fill, color = style.fill(one.way[1]), style.look(one.variant).color
+        fill, color = style.fill(one.configuration[1]), style.look(one.variant).color
         if fill in _HALVES and (color, fill) not in seen:
             seen.add((color, fill))
             x1, y1, x2, y2 = _HALVES[fill]
@@ -208,7 +209,7 @@ def _id(prefix: str, color: str, fill: str) -> str:
 
 
 def _mark(one: Candidate, prefix: str, x: float, y: float, size: float) -> str:
-    look, fill = style.look(one.variant), style.fill(one.way[1])
+    look, fill = style.look(one.variant), style.fill(one.configuration[1])
     filled = {"full": look.color, "none": "#fff"}.get(fill, f"url(#{_id(prefix, look.color, fill)})")
     return (
         f'<path class="mark" d="{_SHAPES.get(look.marker, _OTHER_SHAPE)}" transform="translate({x:.1f},{y:.1f}) scale({size})" '
@@ -232,7 +233,7 @@ def _point(
         bars += f"M{x:.1f},{low:.1f}V{high:.1f}"
     spread = f'<path class="bar" d="{bars}" stroke="{color}"/>' if bars else ""
     return (
-        f'<g class="at cell{" front" if on_front else ""}" data-i="{place}"><title>{escape(visible(_told(one)))}</title>{spread}'
+        f'<g class="at cell{" front" if on_front else ""}" data-i="{place}"><title>{escape(visible(_described(one)))}</title>{spread}'
         f'{_mark(one, prefix, x, y, 5.4 if on_front else 4.4)}<circle class="aim" cx="{x:.1f}" cy="{y:.1f}" r="9"/></g>'
     )
 
@@ -242,9 +243,9 @@ def _within(end: float, value: float, scale: Scale) -> float:
     return min(max(end, value / FARTHEST, scale.low), value * FARTHEST, scale.high)
 
 
-def _told(one: Candidate) -> str:
+def _described(one: Candidate) -> str:
     latency = "latency" in one.figures and f"latency {one.figures['latency'].text('ms')}"
-    told = [
+    lines = [
         one.name,
         f"{r.THROUGHPUT.title} {one.figures['throughput'].text(r.THROUGHPUT.unit)}",
         latency,
@@ -252,18 +253,20 @@ def _told(one: Candidate) -> str:
         "power" in one.figures and f"{r.POWER.title} {one.figures['power'].text(r.POWER.unit)}",
         f"cell {one.row['cell_keys'][0]}",
     ]
-    return worded("\n".join(line for line in told[:-1] if line)) + f"\n{told[-1]}"
+    return worded("\n".join(line for line in lines[:-1] if line)) + f"\n{lines[-1]}"
 
 
 def _legend(candidates: Sequence[Candidate], prefix: str) -> Iterator[tuple[str, str]]:
     """(marker, name) of each framework and precision, by the order of the names."""
-    first = {one.way: one for one in candidates}
-    for way in sorted(first, key=lambda way: (style.look(way[0]).title, way[1])):
-        ids = f"{prefix}l{len(way[1])}{way[0]}".replace(" ", "")
-        marks = "".join([*_gradients([first[way]], ids), _mark(first[way], ids, 8, 8, 5)])
+    first = {one.configuration: one for one in candidates}
+    for configuration in sorted(
+        first, key=lambda configuration: (style.look(configuration[0]).title, configuration[1])
+    ):
+        ids = f"{prefix}l{len(configuration[1])}{configuration[0]}".replace(" ", "")
+        marks = "".join([*_gradients([first[configuration]], ids), _mark(first[configuration], ids, 8, 8, 5)])
         yield (
             f'<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{marks}</svg>',
-            f"{style.look(way[0]).title} {way[1]}",
+            f"{style.look(configuration[0]).title} {configuration[1]}",
         )
 
 

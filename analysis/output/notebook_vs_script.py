@@ -17,7 +17,6 @@ from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds, Pair
 from analysis.results.metrics import shown
 from analysis.results.selection import DIMENSIONS
 from common.host.whole_files import whole
-from common.stats import comparison as compare
 from common.text import spreadsheet
 
 HEADINGS = (
@@ -79,7 +78,7 @@ def show(found: FrontEnds, console: Console) -> None:
             grid.add_column(name, justify="left" if name in ("framework", "precision", HEADINGS[-1]) else "right")
         for pair in pairs:
             *words, _ = texts(pair)
-            look = compare.STYLES[pair.comparison.verdict] if pair.comparison else "dim"
+            look = style.VERDICTS[pair.comparison.verdict] if pair.comparison else "dim"
             grid.add_row(*map(Text, words), Text(found.marked(pair), style=look))
         console.print(grid)
     console.print()

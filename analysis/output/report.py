@@ -15,7 +15,7 @@ from analysis.comparisons import side_by_side
 from analysis.comparisons import summary as answers
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.comparisons.side_by_side import Comparison
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.output import colour_scale, explorer
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output.row_commands import bench_command
@@ -26,8 +26,6 @@ from analysis.results.tables import Entry, Table, describe, idle_levels, machine
 from common.stats.comparison import RULE
 from common.stats.percentiles import FEWEST
 from common.text import visible
-
-Row = Mapping[str, Any]
 
 #: Tables that stand open in a page; the others fold away.
 FIRST = ("throughput", "latency", "joules_per_image")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds
+from analysis.database.connection import Row
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output.colour_scale import BEST, MIDDLE, WORST
 from analysis.output.workbook import workbook
@@ -20,11 +21,9 @@ from common.host.whole_files import whole
 from common.text import markdown as _escape
 from common.text import spreadsheet, visible
 
-Row = Mapping[str, Any]
-
 #: Columns of comparison.csv beside the metrics.
 FACTS = (
-    *DIMENSIONS, "status", "message", "marks", "replicates", "samples", "energy_basis", "energy_way", "framework_version",
+    *DIMENSIONS, "status", "message", "marks", "replicates", "samples", "energy_basis", "energy_method", "framework_version",
     "model_hash", "weights", "device_uuid", "compute_capability", "origin", "created_utc", "cell_keys",
 )  # fmt: skip
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import PLAIN, SPAN, Row, batch_axis, by_series, log_axis, namer, title
+from analysis.database.connection import Row
+from analysis.plots.axes import PLAIN, SPAN, batch_axis, by_series, log_axis, namer, title
 from analysis.results.metrics import Metric
 
 MOST_PANELS = 16

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from analysis import style
+from analysis.database.connection import Row
 from analysis.plots.axes import PLAIN, Series, batch_axis, by_series, log_axis, namer
 from analysis.results.metrics import Metric
 from analysis.results.sample_intervals import Intervals
-
-Row = Mapping[str, Any]
 
 #: Times and energies that differ by more than this factor are drawn on a logarithmic axis; others from zero.
 SPAN = 4.0

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis import style
+from analysis.database.connection import Row
 
-Row = Mapping[str, Any]
 #: (variant, precision and what else is not usual: `style.kind`)
 Series = tuple[str, str]
 
@@ -48,8 +48,8 @@ def by_series(rows: Sequence[Row]) -> dict[Series, list[Row]]:
 def namer(series: Sequence[Series]) -> Mapping[Series, str]:
     """Titles; with the precision where the plot has several, or where something else is not usual."""
     kinds = {kind for _, kind in series}
-    told = len(kinds) > 1 or any(" " in kind for kind in kinds)
-    return {one: style.look(one[0]).title + (f" {one[1]}" if told else "") for one in series}
+    with_kind = len(kinds) > 1 or any(" " in kind for kind in kinds)
+    return {one: style.look(one[0]).title + (f" {one[1]}" if with_kind else "") for one in series}
 
 
 def batch_axis(axes: Axes, sizes: Sequence[int], label: bool = True) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.plots import (
     across_gpus,
     against_batch_size,
@@ -23,7 +23,6 @@ from analysis.plots import (
     speedup,
 )
 from analysis.plots import notebook_vs_script as front_ends
-from analysis.plots.axes import Row
 from analysis.results import tables
 from analysis.results.metrics import METRICS
 from analysis.results.sample_intervals import Intervals

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.database.connection import Database
-from analysis.plots.axes import PLAIN, Row, Series, by_series, namer, title
+from analysis.database.connection import Database, Row
+from analysis.plots.axes import PLAIN, Series, by_series, namer, title
 
 #: column -> (name, colour, hatch): from dark to light, so that it also reads in grey
 PHASES = {

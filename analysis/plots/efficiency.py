@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import PLAIN, Row, by_series, namer, title
+from analysis.database.connection import Row
+from analysis.plots.axes import PLAIN, by_series, namer, title
 from analysis.results.metrics import METRICS, shown
 
 PANELS = ("images_per_joule", "images_per_joule_second")

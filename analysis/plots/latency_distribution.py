@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from analysis import style
-from analysis.database.connection import Database
-from analysis.plots.axes import Row, Series, by_series, log_axis, namer, title
+from analysis.database.connection import Database, Row
+from analysis.plots.axes import Series, by_series, log_axis, namer, title
 
 MOST_PANELS = 4
 #: Points of one curve: enough for the eye; the curve passes through all of these quantiles exactly.

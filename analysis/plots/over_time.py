@@ -34,7 +34,7 @@ def draw(history: History, metric: Metric, heading: str, intervals: Intervals | 
     places = _places([point for points in known.values() for point in points])
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
-    told = _telling(list(known))
+    labels = _telling(list(known))
     tops: list[float] = []
     for number, (key, points) in enumerate(known.items()):
         values = [(places[_place(p)], v, p) for p in points if (v := _value(p, metric)) is not None]
@@ -45,7 +45,11 @@ def draw(history: History, metric: Metric, heading: str, intervals: Intervals | 
             else f"C{number}"
         )
         axes.plot(
-            [x for x, _, _ in values], [value for _, value, _ in values], color=color, linewidth=1.2, label=told[key]
+            [x for x, _, _ in values],
+            [value for _, value, _ in values],
+            color=color,
+            linewidth=1.2,
+            label=labels[key],
         )
         for x, value, point in values:
             _point(axes, x, value, point, metric, color, intervals or {})

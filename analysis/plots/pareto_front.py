@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.plots.axes import Row, Series, by_series, log_axis, namer, title
+from analysis.database.connection import Row
+from analysis.plots.axes import Series, by_series, log_axis, namer, title
 from analysis.results import pareto
 from analysis.results.latency import response_ms
 from analysis.results.metrics import worded

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.plots.axes import PLAIN, Row, by_series, namer
+from analysis.database.connection import Row
+from analysis.plots.axes import PLAIN, by_series, namer
 from analysis.results.metrics import worded
 
 #: Fewer points than this have no line and no R2.

@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import Row, batch_axis, by_series, log_axis, namer
+from analysis.database.connection import Row
+from analysis.plots.axes import batch_axis, by_series, log_axis, namer
 from analysis.results.metrics import worded
 
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.

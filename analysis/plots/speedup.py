@@ -9,7 +9,8 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.plots.axes import Row, Series, batch_axis, by_series, log_axis, namer
+from analysis.database.connection import Row
+from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
 from analysis.results.sample_intervals import Intervals
 
 #: The level of tuning that others are held against where it was measured.
@@ -23,7 +24,7 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     as squares. None where the baseline or anything to compare with it is missing.
     """
     series = by_series([row for row in rows if row["images_per_s"]])
-    bases, told = _bases(series, baseline)
+    bases, base_name = _bases(series, baseline)
     names = namer(list(series))
     pairs = {one: _pairs(series[one], series[base]) for one, base in bases.items() if one != base}
     pairs = {one: found for one, found in pairs.items() if found}
@@ -42,9 +43,9 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
             if error is not None:
                 ends = [value / math.exp(error), value * math.exp(error)]
                 axes.plot([row["batch_size"]] * 2, ends, color=color, marker="_", markersize=7, linewidth=1.2)
-    common = set(bases.values()) if told is None else set()
+    common = set(bases.values()) if base_name is None else set()
     color = style.look(next(iter(common))[0]).color if common else "#444444"
-    name = told or names[next(iter(common))]
+    name = base_name or names[next(iter(common))]
     axes.axhline(1, color=color, linewidth=2, label=f"{name} (baseline)")
     batch_axis(axes, sorted({row["batch_size"] for found in pairs.values() for row, _ in found}))
     axes.set_yscale("log")

@@ -62,7 +62,7 @@ ESSENTIAL: Mapping[str, tuple[str, ...]] = {
     "attempts.csv": ("t_ns", "event", "cell_key"),
 }
 
-Row = list[str]
+Fields = list[str]
 Values = Mapping[str, str]
 
 
@@ -92,7 +92,7 @@ class Problem:
 class Content:
     """The rows of one file that hold, in the schema's column order, and what was wrong with the others."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Fields] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -350,7 +350,7 @@ def _rows_of(
         if reason is None:
             content.rows.append([fields[place] if place >= 0 else "" for place in places])
         else:
-            # one problem for each kind of fault, told by its first line, however many values were junk
+            # one problem for each kind of fault, named by its first line, however many values were junk
             kind = _QUOTED.sub("", reason)
             if kind not in bad and len(bad) >= _MOST_KINDS:
                 kind = ""
@@ -382,7 +382,7 @@ class _Bad:
             self.first.append(number)
 
 
-def _twice(file_name: str, rows: Sequence[Row]) -> str | None:
+def _twice(file_name: str, rows: Sequence[Fields]) -> str | None:
     """What two rows have in common that no two may, or None."""
     columns = UNIQUE.get(file_name)
     if columns is None:
@@ -491,7 +491,7 @@ def header_line(file_name: str) -> bytes:
     return (",".join(schema.header(file_name)) + "\n").encode()
 
 
-def write_rows(path: Path, header: Iterable[str], rows: Iterable[Row]) -> None:
+def write_rows(path: Path, header: Iterable[str], rows: Iterable[Fields]) -> None:
     """Rows as CSV for DuckDB: this process's own scratch files, never a user's."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -159,10 +159,10 @@ def begin(runs: Mapping[str, Sequence[str]], files: int) -> Callable[[], dict[st
         found: dict[str, Fingerprint] = {}
         for helper in helpers:
             assert helper.stdout is not None
-            told = helper.stdout.read()
+            parsed = helper.stdout.read()
             helper.stdout.close()
             if helper.wait() == 0:
-                found |= {folder: (digest, newest) for folder, (digest, newest) in json.loads(told).items()}
+                found |= {folder: (digest, newest) for folder, (digest, newest) in json.loads(parsed).items()}
         # what no helper could tell is looked at here; a run that is gone is looked for once more
         return found | _of_runs((folder, names) for folder, names in runs.items() if folder not in found)
 

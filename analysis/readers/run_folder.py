@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern as sound_files
-from analysis.readers import fingerprints
+from analysis.readers import csv_by_pattern, fingerprints
 from analysis.readers import run_json as run_facts
-from analysis.readers.csv_by_line import Problem, Row
+from analysis.readers.csv_by_line import Fields, Problem
 from analysis.readers.fingerprints import ABSENT, Fingerprint, Stat
 from common import schema
 from common.host import regular_files
@@ -255,7 +254,7 @@ def _cell_row(run: RunFiles, key: str, path: str, inside: dict[str, Stat]) -> tu
     if raw is None:
         return None
     prefix = _line([run.name])[:-1] + b","
-    match = sound_files.match("cell.csv", raw)
+    match = csv_by_pattern.match("cell.csv", raw)
     if match is not None and match["key"] == key.encode("utf-8", "surrogateescape"):
         run.rows["cell_row"].append(prefix + raw[len(_HEADERS["cell.csv"]) :])
         return match["status"].decode(), match["scenario"].decode()
@@ -284,7 +283,7 @@ def _phase_rows(run: RunFiles, path: str, inside: dict[str, Stat], prefix: bytes
     raw = _bytes(run, file_path, inside["phases.csv"][0])
     if raw is None:
         return
-    if sound_files.match("phases.csv", raw) and sound_files.intervals_rise(raw):
+    if csv_by_pattern.match("phases.csv", raw) and csv_by_pattern.intervals_rise(raw):
         lines = raw[len(_HEADERS["phases.csv"]) : -1]
         if lines:
             run.rows["phase_row"].append(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
@@ -292,7 +291,7 @@ def _phase_rows(run: RunFiles, path: str, inside: dict[str, Stat], prefix: bytes
         run.rows["phase_row"] += [prefix + _line(row) for row in _careful(run, file_path, raw)]
 
 
-def _careful(run: RunFiles, path: str, raw: bytes) -> list[Row]:
+def _careful(run: RunFiles, path: str, raw: bytes) -> list[Fields]:
     content = reading.read(Path(path), os.path.basename(path), raw)  # noqa: PTH119 - as above
     run.problems.extend(content.problems)
     return content.rows

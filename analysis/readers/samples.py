@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_of_integers as whole_numbers
-from analysis.readers.csv_by_line import Row
+from analysis.readers import csv_of_integers
+from analysis.readers.csv_by_line import Fields
 from analysis.readers.run_folder import BigFile
 from common import schema
 
@@ -91,7 +91,7 @@ def spans(files: Sequence[BigFile]) -> Iterator[range]:
     first, size = 0, 0
     for number, file in enumerate(files):
         size += file.size
-        if size >= whole_numbers.CHUNK_BYTES:
+        if size >= csv_of_integers.CHUNK_BYTES:
             yield range(first, number + 1)
             first, size = number + 1, 0
     if first < len(files):
@@ -100,7 +100,7 @@ def spans(files: Sequence[BigFile]) -> Iterator[range]:
 
 def _read_together(files: Sequence[BigFile], span: range, times: SampleTimes) -> list[int]:
     some = [files[number] for number in span]
-    lines = whole_numbers.read([file.path for file in some], [file.size for file in some], HEADER, (_START, _END))
+    lines = csv_of_integers.read([file.path for file in some], [file.size for file in some], HEADER, (_START, _END))
     place = np.repeat(np.arange(len(some), dtype=np.int32), lines.counts)
     start, end = lines.number(_START), lines.number(_END)
     queued = lines.known(_DUE)
@@ -127,7 +127,7 @@ def unordered(file: npt.NDArray[Any], i: npt.NDArray[Any], known: npt.NDArray[np
     return found
 
 
-def add_rows(times: SampleTimes, number: int, rows: Sequence[Row]) -> None:
+def add_rows(times: SampleTimes, number: int, rows: Sequence[Fields]) -> None:
     """Adds the rows that `reading.read` found in the file of this number."""
     times.add(
         file=np.full(len(rows), number, np.int32),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals, sample_intervals
 from analysis.results.sample_intervals import Intervals
-
-Row = Mapping[str, Any]
 
 
 def all_intervals(database: Database, rows: Sequence[Row], metered: Sequence[Row] | None = None) -> Intervals:

@@ -136,12 +136,12 @@ def _between_workers(
     groups: dict[tuple[tuple[str, ...], str, str], tuple[str, ...]] = {}
     for row in measured:
         for name, column in (("joules_per_image", "joules_per_image"), ("power", "power_gross_w")):
-            told = [cells[row["run"], key][column] for key in row["cell_keys"] if (row["run"], key) in cells]
-            if told and all(value is not None and value > 0 for value in told):
+            values = [cells[row["run"], key][column] for key in row["cell_keys"] if (row["run"], key) in cells]
+            if values and all(value is not None and value > 0 for value in values):
                 place = tuple(row["cell_keys"]), row["run"], name
-                figures[place], groups[place] = told, (*group_of(row), name)
-    pools = pools_of((groups[place], told) for place, told in figures.items())
-    drawn = {place: of_figures(told, pools.get(groups[place])) for place, told in figures.items()}
+                figures[place], groups[place] = values, (*group_of(row), name)
+    pools = pools_of((groups[place], values) for place, values in figures.items())
+    drawn = {place: of_figures(values, pools.get(groups[place])) for place, values in figures.items()}
     return {place: one.interval() for place, one in drawn.items() if one is not None}
 
 

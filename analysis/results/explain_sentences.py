@@ -70,7 +70,7 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         return None
     launches = cell.facts["launches"]
     if launches is None:
-        why = "; CUPTI told no calls of the host, so not what it does meanwhile"
+        why = "; CUPTI reported no calls of the host, so not what it does meanwhile"
     else:
         graph, small = "a CUDA graph or a compiled variant removes this", "the work of an inference is small"
         why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
@@ -131,15 +131,15 @@ def _copies(cell: Explained, link: float | None) -> Sentence | None:
     if share < COPIES:
         return None
     speed = cell.facts["h2d_bytes_per_s"]
-    told = f" at {speed / 1e9:.3g} GB/s" if speed else ""
+    rate = f" at {speed / 1e9:.3g} GB/s" if speed else ""
     cure = "input of fewer bytes (uint8) or copies that overlap the work remove this"
     if speed and link and speed < SLOW_LINK * link:
-        told += f", {percent(speed / link)} of the link's {link / 1e9:.3g} GB/s"
+        rate += f", {percent(speed / link)} of the link's {link / 1e9:.3g} GB/s"
         cure = "pinned host memory is what the copies lack"
     return Sentence(
         "copies", share,
         f"{percent(share)} of the time ({ms(sum(cell.classes.get(name, 0) for name in _COPIES))}) goes to copies between host and "
-        f"GPU{told}: {cure}",
+        f"GPU{rate}: {cure}",
     )  # fmt: skip
 
 

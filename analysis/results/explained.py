@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from analysis.database.connection import Database
-
-Row = Mapping[str, Any]
+from analysis.database.connection import Database, Row
 
 LAUNCH_GAP, WAIT_GAP = "gap: host at work", "gap: host waits"
 #: Order of classes in tables and bars: work, copies, gaps.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis import style
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.results import level_steps
 from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
@@ -24,7 +24,6 @@ OLDER_BEATS_NEWER = "^"
 #: A figure so many times worse than the best of its batch size is as far from it as a table can show.
 FAR = 4.0
 
-Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 
 
@@ -83,10 +82,10 @@ class Table:
 
 def heading(group: Mapping[str, Any]) -> str:
     """What all cells of a group have in common, in words."""
-    told = {name: value for name, value in group.items() if value is not None}
-    if told.get("scenario", "multi-stream") != "multi-stream":
-        told.pop("streams", None)  # the others have one stream, whatever an adapter keeps in flight
-    return ", ".join(describe(name, value) for name, value in told.items())
+    known = {name: value for name, value in group.items() if value is not None}
+    if known.get("scenario", "multi-stream") != "multi-stream":
+        known.pop("streams", None)  # the others have one stream, whatever an adapter keeps in flight
+    return ", ".join(describe(name, value) for name, value in known.items())
 
 
 def describe(name: str, value: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Figure:
     """One characteristic: the share of runs in which something held, and where it ought to lie.
 
-    detail: what else happened, for people. A figure without a target (0 to 1) is told for information.
+    detail: what else happened, for people. A figure without a target (0 to 1) is shown for information.
     """
 
     name: str

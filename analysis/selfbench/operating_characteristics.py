@@ -198,7 +198,7 @@ def comparison_figures(pairs: int, seed: int) -> Iterator[Figure]:
         false = identical[Verdict.FASTER] + identical[Verdict.SLOWER]
         yield Figure(f"identical pairs, {name}: false verdicts", false / pairs, 0, 0.05, pairs, _counted(identical))
         slower = _verdicts(np.random.default_rng([seed, 2]), cells, 0.03, 1.03, pairs)
-        # Few workers that differ by 1 % cannot show 3 %: told, not promised.
+        # Few workers that differ by 1 % cannot show 3 %: reported, not promised.
         least = 0.0 if "1 % apart" in name else 0.9
         yield Figure(f"3 % slower, {name}: SLOWER", slower[Verdict.SLOWER] / pairs, least, 1, pairs, _counted(slower))
     alone = _verdicts(

@@ -48,7 +48,7 @@ STREAMS: dict[str, Process] = {
     "clocks 5 % apart, dwell 500": _clocks(0.05, 500, 0.3),
     "clocks 5 % apart, dwell 2,000": _clocks(0.05, 2000, 0.3),
 }
-#: streams on which 3 % can be told by five workers at all: elsewhere workers differ by as much
+#: streams on which 3 % can be seen by five workers at all: elsewhere workers differ by as much
 TELLING = ("drift 0.5 %, AR 0.5", "drift 1 %, AR 0.8")
 COUNTS = (700, 1500, 3000, 6000)
 SLOWER = 1.03
@@ -106,7 +106,7 @@ def table_figures(runs: int, seed: int, cells: int = 8) -> Iterator[Figure]:
 
 
 def window_figures(runs: int, seed: int, inference_s: float = 0.006) -> Iterator[Figure]:
-    """What the stopping rule calls windows of 5 to 30 s of these streams: told, as one window shows only what moves within it."""
+    """What the stopping rule calls windows of 5 to 30 s of these streams: reported, as one window shows only what moves within it."""
     for name, process in STREAMS.items():
         reasons: Counter[str] = Counter()
         for run in range(runs):
@@ -167,8 +167,8 @@ def _one_run(stream: Stream, count: int, rng: np.random.Generator, truth: tuple[
     medians = percentile_parts(series, 50)
     rates = throughput_parts(series[:most], 1)
     for workers in SEVERAL:
-        told = _ratio_interval(medians[:workers], medians[most : most + workers])
-        word, shifted = _word(told), _word(_times(told, SLOWER))
+        interval = _ratio_interval(medians[:workers], medians[most : most + workers])
+        word, shifted = _word(interval), _word(_times(interval, SLOWER))
         tally.false[workers] += word in (Verdict.FASTER, Verdict.SLOWER)
         tally.found[workers] += shifted is Verdict.SLOWER
         tally.wrong[workers] += shifted is Verdict.FASTER
@@ -208,7 +208,7 @@ def _figures(where: str, tally: _Tally, runs: int, telling: bool) -> Iterator[Fi
         yield Figure(f"3 % slower, {where}, {side}: SLOWER", tally.found[workers] / runs, least, 1, runs)
         yield Figure(f"3 % slower, {where}, {side}: FASTER", tally.wrong[workers] / runs, 0, 0.01, runs)
     for workers in (1, *SEVERAL):
-        # What one window can tell of a process that moves as slowly as the window is long is told, not promised.
+        # What one window can tell of a process that moves as slowly as the window is long is reported, not promised.
         low, high = (0.9, 0.98) if workers > 1 else (0.0, 1.0)
         side = f"{workers} workers" if workers > 1 else "one window alone"
         yield Figure(f"interval of p50, {where}, {side}", tally.median[workers] / runs, low, high, runs)

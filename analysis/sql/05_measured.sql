@@ -12,12 +12,12 @@ CREATE TABLE measured (
 -- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
 CREATE TABLE energy (
   run VARCHAR, cell_key VARCHAR, class VARCHAR, meters BIGINT, seconds DOUBLE, counter_j DOUBLE, integral_j DOUBLE,
-  basis VARCHAR, way VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,
+  basis VARCHAR, method VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,
   idle_after_w DOUBLE, idle_without_context_w DOUBLE, net_j DOUBLE, images DOUBLE, longest_gap_s DOUBLE, uncertainty_j DOUBLE,
   net_uncertainty_j DOUBLE, suspect VARCHAR
 );
 
--- unmetered: one row per cell without energy in a run whose meter told some at other times, with the sentence why
+-- unmetered: one row per cell without energy in a run whose meter reported some at other times, with the sentence why
 CREATE TABLE unmetered (run VARCHAR, cell_key VARCHAR, why VARCHAR);
 
 -- conditions: one row per cell with GPU readings: shares of the window by clock event reason, clocks, temperatures

@@ -137,7 +137,7 @@ WHERE age_ns <= 1000000000;
 CREATE TABLE batch.instant AS FROM live.instant LIMIT 0;
 
 -- every reading of the counter beside the integral of power; falls: how often it had fallen by then; still_ns: for how long
--- it had told the same; holes: how often the power readings had been away for a quarter of a second by then
+-- it had reported the same; holes: how often the power readings had been away for a quarter of a second by then
 CREATE VIEW live.counter_reading AS
 WITH every AS (
   SELECT reading.stream, reading.t_ns, reading.energy_mj, power.cumulated_mj, power.power_mw,
@@ -256,11 +256,11 @@ candidates AS (
     ON purpose = 'measure' AND c.run = w.run AND c.cell_key = w.cell_key AND c.stream = w.stream
 ),
 decided AS (
-  -- a counter tells nothing where it fell between the readings used, or told the same for a quarter of a second
+  -- a counter tells nothing where it fell between the readings used, or reported the same for a quarter of a second
   SELECT *, CASE
       WHEN purpose <> 'measure' THEN CASE WHEN line_mj >= 0 AND falls_around = 0 THEN 'line' END
       WHEN falls > 0 OR (class = 'gpu' AND still_ns >= 250000000) THEN NULL
-      -- nothing told the counter after the window: it need not have gone on until its end
+      -- nothing read the counter after the window: it need not have gone on until its end
       WHEN class = 'gpu' AND e1_ns IS NULL THEN NULL
       WHEN slope_mj > 0 AND abs(slope_mj / nullif(CASE WHEN averaging OR shaped_mj IS NULL THEN ends_mj ELSE shaped_mj END, 0) - 1) <= 0.005
         THEN 'slope'
@@ -269,17 +269,17 @@ decided AS (
       WHEN falls_around > 0 THEN NULL
       WHEN shared_mj > 0 THEN 'shared'
       WHEN line_mj > 0 THEN 'line'
-    END AS way,
+    END AS method,
     CASE
       WHEN purpose <> 'measure' THEN NULL
-      WHEN falls > 0 OR (way IS NULL AND falls_around > 0) THEN 'the energy counter ran backwards within the window'
-      WHEN way IS NULL AND (still_ns >= 250000000 OR line_mj = 0) THEN 'the energy counter stood still'
+      WHEN falls > 0 OR (method IS NULL AND falls_around > 0) THEN 'the energy counter ran backwards within the window'
+      WHEN method IS NULL AND (still_ns >= 250000000 OR line_mj = 0) THEN 'the energy counter stood still'
     END AS trouble
   FROM candidates
 )
 SELECT run, cell_key, purpose, part, class, stream, start_ns, end_ns, seconds, (start_ns + end_ns) // 2 AS middle_ns, power_source, averaging,
-  warm_ns, way, trouble, integral_mj, slope_mj, shaped_mj, step_s, k1, k2, t1, t2, ka, ta, tz, uncovered_s, bend_mw, b0_mw, e1_mw, p0_mw,
-  CASE way WHEN 'slope' THEN slope_mj WHEN 'shaped' THEN shaped_mj WHEN 'ends' THEN ends_mj WHEN 'shared' THEN shared_mj WHEN 'line' THEN line_mj END AS counter_mj
+  warm_ns, method, trouble, integral_mj, slope_mj, shaped_mj, step_s, k1, k2, t1, t2, ka, ta, tz, uncovered_s, bend_mw, b0_mw, e1_mw, p0_mw,
+  CASE method WHEN 'slope' THEN slope_mj WHEN 'shaped' THEN shaped_mj WHEN 'ends' THEN ends_mj WHEN 'shared' THEN shared_mj WHEN 'line' THEN line_mj END AS counter_mj
 FROM decided;
 
 CREATE TABLE batch.meter_energy AS FROM live.meter_energy LIMIT 0;

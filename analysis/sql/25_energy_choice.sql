@@ -166,7 +166,7 @@ windows AS (
     avg(step_s ** 2 * (1 / k1 + 1 / k2) / (t2 - t1) ** 2 + (coalesce(noise_mw, 0) * seconds / integral_mj) ** 2 + (coalesce(share, 0) / 2.5) ** 2)
       AS expected
   FROM batch.meter_energy AS m JOIN meter USING (stream) LEFT JOIN batch.extent USING (run, cell_key, stream) LEFT JOIN live.alias USING (run, cell_key)
-  WHERE purpose = 'measure' AND m.way IS NOT NULL AND shaped_mj IS NOT NULL AND integral_mj > 0 GROUP BY stream
+  WHERE purpose = 'measure' AND m.method IS NOT NULL AND shaped_mj IS NOT NULL AND integral_mj > 0 GROUP BY stream
 )
 SELECT stream, ratio, 2.5 * step_s * ends_per_s + late AS doubt, sqrt(greatest(0, found - expected)) AS spread
 FROM meter JOIN windows USING (stream) WHERE ratio BETWEEN 0.95 AND 1.05;
@@ -177,7 +177,7 @@ CREATE TABLE batch.calibration AS FROM live.calibration LIMIT 0;
 CREATE VIEW live.metered AS
 WITH known AS (
   SELECT m.*, s.* EXCLUDE (run, cell_key, stream), coalesce(x.swing_mw, 0) AS swing_mw, x.gap_s, x.noise_mw,
-    CASE WHEN NOT averaging AND way IS NOT NULL THEN ratio * integral_mj END AS scaled_mj, doubt, spread,
+    CASE WHEN NOT averaging AND method IS NOT NULL THEN ratio * integral_mj END AS scaled_mj, doubt, spread,
     coalesce(alias.share, 0) AS alias_share,
     -- half a second of what an average over a second still shows of the first second, and not yet of the last
     CASE WHEN averaging AND averaging_known THEN 0.5 * (end_mw - first_mw) END AS tail_mj,
@@ -194,30 +194,30 @@ WITH known AS (
 taken AS (
   SELECT * EXCLUDE (integral_mj), integral_mj + coalesce(tail_mj, 0) AS integral_mj,
     CASE WHEN counter_mj > 0 THEN counter_mj ELSE integral_mj + coalesce(tail_mj, 0) END AS gross_mj,
-    CASE WHEN counter_mj > 0 THEN way ELSE 'integral' END AS taken_way
+    CASE WHEN counter_mj > 0 THEN method ELSE 'integral' END AS taken_method
   FROM known
 ),
 parts AS (
   SELECT *,
-    CASE taken_way
+    CASE taken_method
       WHEN 'slope' THEN 2.5 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
       WHEN 'shaped' THEN 2.5 * step_s * sqrt(1 / k1 + 1 / k2) * gross_mj / (t2 - t1)
       WHEN 'ends' THEN 2.5 * step_s * sqrt(2 / ka) * gross_mj / (tz - ta)
       WHEN 'integral' THEN 0
       ELSE 2.5 * sqrt(2) * CASE WHEN class = 'gpu' THEN 0.0289 ELSE 0.002 END * gross_mj / seconds
-        + CASE WHEN class <> 'gpu' THEN 0 WHEN taken_way = 'line' THEN 0.6 * gross_mj / seconds ELSE 0.6 * abs(b0_mw - e1_mw) END
+        + CASE WHEN class <> 'gpu' THEN 0 WHEN taken_method = 'line' THEN 0.6 * gross_mj / seconds ELSE 0.6 * abs(b0_mw - e1_mw) END
     END AS step_mj,
     CASE
       WHEN class <> 'gpu' THEN 0
-      WHEN averaging AND taken_way = 'integral' THEN 1.25 * abs(end_mw - first_mw) + begun_mw
+      WHEN averaging AND taken_method = 'integral' THEN 1.25 * abs(end_mw - first_mw) + begun_mw
         * CASE WHEN warm_ns IS NULL THEN 1 - begun_share / 2 ELSE begun_share / 2 END
       WHEN averaging THEN 2.5 * abs(end_mw - first_mw) + 0.6 * begun_mw * CASE WHEN warm_ns IS NULL THEN 1 ELSE begun_share END
-      WHEN taken_way IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)
+      WHEN taken_method IN ('slope', 'ends') AND integral_mj IS NULL THEN 1.2 * coalesce(abs(bend_mw), gross_mj / seconds)
       ELSE shifted_mj
     END AS late_mj,
-    swing_mw * greatest(0, CASE WHEN taken_way IN ('slope', 'shaped', 'ends') THEN least(uncovered_s, gap_s) ELSE coalesce(gap_s, 0) END - 0.12)
-      + CASE WHEN taken_way = 'integral' THEN coalesce(gap_s * abs(rise_mw), 0) ELSE 0 END AS hole_mj,
-    CASE WHEN averaging OR taken_way NOT IN ('slope', 'shaped') OR shaped_mj IS NULL THEN 0 ELSE 0.2 * abs(slope_mj - shaped_mj) END AS shape_mj,
+    swing_mw * greatest(0, CASE WHEN taken_method IN ('slope', 'shaped', 'ends') THEN least(uncovered_s, gap_s) ELSE coalesce(gap_s, 0) END - 0.12)
+      + CASE WHEN taken_method = 'integral' THEN coalesce(gap_s * abs(rise_mw), 0) ELSE 0 END AS hole_mj,
+    CASE WHEN averaging OR taken_method NOT IN ('slope', 'shaped') OR shaped_mj IS NULL THEN 0 ELSE 0.2 * abs(slope_mj - shaped_mj) END AS shape_mj,
     alias_share * greatest(0, gross_mj - coalesce(quiet_mw, cold_mw, 0) * seconds) AS alias_mj
   FROM (
     -- a window not much longer than the lateness may have missed most of what it would be shifted by
@@ -246,7 +246,7 @@ better AS (
   SELECT *, coalesce(agree AND least(own_mj, agreed_mj) > 0.02 * gross_mj AND weighed_bound_mj < own_mj, false) AS weighs FROM judged
 )
 SELECT run, cell_key, class, stream, seconds, middle_ns, power_source, counter_mj, integral_mj,
-  CASE WHEN weighs THEN weighed_mj ELSE gross_mj END AS gross_mj, CASE WHEN weighs THEN 'weighed' ELSE taken_way END AS way, trouble, gap_s,
+  CASE WHEN weighs THEN weighed_mj ELSE gross_mj END AS gross_mj, CASE WHEN weighs THEN 'weighed' ELSE taken_method END AS method, trouble, gap_s,
   CASE WHEN weighs THEN weighed_bound_mj WHEN agree THEN least(own_mj, agreed_mj) ELSE own_mj END AS uncertainty_mj
 FROM better;
 
@@ -261,8 +261,8 @@ WITH chosen AS (
     CASE WHEN count(counter_mj) = count(*) THEN sum(counter_mj) END AS counter_mj,
     CASE WHEN count(integral_mj) = count(*) THEN sum(integral_mj) END AS integral_mj,
     CASE WHEN count(gross_mj) = count(*) THEN sum(gross_mj) END AS gross_mj,
-    -- the least sure way of several meters
-    arg_min(way, list_position(['integral', 'line', 'shared', 'ends', 'weighed', 'shaped', 'slope'], way)) AS way,
+    -- the least sure method of several meters
+    arg_min(method, list_position(['integral', 'line', 'shared', 'ends', 'weighed', 'shaped', 'slope'], method)) AS method,
     max(gap_s) AS longest_gap_s, sum(uncertainty_mj) AS uncertainty_mj, string_agg(DISTINCT trouble, '; ') AS trouble,
     count_if(integral_mj IS NULL) AS powerless
   FROM batch.metered GROUP BY run, cell_key, class
@@ -297,8 +297,8 @@ levels AS (
 ),
 own AS (
   SELECT m.run, m.cell_key, m.class, m.meters, m.seconds, m.counter_mj / 1e3 AS counter_j, m.integral_mj / 1e3 AS integral_j,
-    CASE WHEN m.gross_mj IS NULL THEN NULL WHEN m.way = 'integral' THEN 'integral' ELSE 'counter' END AS basis,
-    CASE WHEN m.gross_mj IS NOT NULL THEN m.way END AS way, m.power_source, m.gross_mj / 1e3 AS gross_j,
+    CASE WHEN m.gross_mj IS NULL THEN NULL WHEN m.method = 'integral' THEN 'integral' ELSE 'counter' END AS basis,
+    CASE WHEN m.gross_mj IS NOT NULL THEN m.method END AS method, m.power_source, m.gross_mj / 1e3 AS gross_j,
     idle_mw / 1e3 AS idle_w, before_mw / 1e3 AS idle_before_w,
     after_mw / 1e3 AS idle_after_w, without_context_mw / 1e3 AS idle_without_context_w,
     (m.gross_mj - idle_mw * m.seconds) / 1e3 AS net_j,
@@ -327,7 +327,7 @@ passes AS (
 published AS (
   -- energies that an imported source measured itself: over all of its passes, no idle known
   SELECT run, cell_key, class, count(*) AS meters, avg(seconds) AS seconds, NULL AS counter_j, NULL AS integral_j,
-    'published' AS basis, any_value(source) AS power_source, 'published' AS way, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS idle_before_w,
+    'published' AS basis, any_value(source) AS power_source, 'published' AS method, sum(gross_j) AS gross_j, NULL AS idle_w, NULL AS idle_before_w,
     NULL AS idle_after_w, NULL AS idle_without_context_w, NULL AS net_j,
     any_value(regions) * (SELECT avg(images) FROM pass_row AS p WHERE p.run = domains.run AND p.cell_key = domains.cell_key)
       AS images,
@@ -335,7 +335,7 @@ published AS (
   FROM domains GROUP BY run, cell_key, class
 )
 SELECT run, cell_key, class, meters::BIGINT AS meters, seconds::DOUBLE AS seconds, counter_j::DOUBLE AS counter_j,
-  integral_j::DOUBLE AS integral_j, basis::VARCHAR AS basis, way::VARCHAR AS way, power_source::VARCHAR AS power_source,
+  integral_j::DOUBLE AS integral_j, basis::VARCHAR AS basis, method::VARCHAR AS method, power_source::VARCHAR AS power_source,
   gross_j::DOUBLE AS gross_j, idle_w::DOUBLE AS idle_w, idle_before_w::DOUBLE AS idle_before_w,
   idle_after_w::DOUBLE AS idle_after_w, idle_without_context_w::DOUBLE AS idle_without_context_w, net_j::DOUBLE AS net_j,
   images::DOUBLE AS images,

@@ -7,7 +7,7 @@ CREATE MACRO tuning_by_settings(settings) AS CASE
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
 SELECT
-  -- Until November 2026 rows of Keras told TensorFlow's version for the framework's; Keras' own stands among all versions.
+  -- Until November 2026 rows of Keras gave TensorFlow's version for the framework's; Keras' own stands among all versions.
   cell.* EXCLUDE (device_name, origin, item, items_per_sample) REPLACE (
     coalesce(cell.tuning, tuning_by_settings(cell.settings)) AS tuning, coalesce(cell.input, 'float32') AS input,
     CASE WHEN cell.variant IN ('keras', 'kerasxla')

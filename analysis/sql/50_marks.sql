@@ -32,7 +32,7 @@ UNION ALL
 SELECT run, cell_key, 'no_power', why FROM unmetered
 UNION ALL
 SELECT run, cell_key, 'no_power', 'the sidecar recorded nothing: ' || no_power
-FROM cells ANTI JOIN unmetered USING (run, cell_key) ANTI JOIN (FROM energy WHERE class = 'gpu') AS told USING (run, cell_key)
+FROM cells ANTI JOIN unmetered USING (run, cell_key) ANTI JOIN (FROM energy WHERE class = 'gpu') AS metered USING (run, cell_key)
 WHERE no_power IS NOT NULL AND device <> 'cpu' AND status = 'ok'
 UNION ALL
 SELECT run, cell_key, 'warm', coalesce(printf('%.0f C instead of %.0f C', temperature_c, target_c), 'temperature unknown')

@@ -7,7 +7,7 @@ SELECT c.*,
   t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.images_per_s AS items_per_s, t.seconds_per_image, t.coverage, t.stalled_s,
   t.longest_stall_s, t.images_per_s_without_stalls,
   p.import_s, p.convert_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
-  e.class AS energy_class, e.basis AS energy_basis, e.way AS energy_way, e.gross_j, e.net_j, e.idle_w, e.uncertainty_j, e.net_uncertainty_j,
+  e.class AS energy_class, e.basis AS energy_basis, e.method AS energy_method, e.gross_j, e.net_j, e.idle_w, e.uncertainty_j, e.net_uncertainty_j,
   e.idle_before_w, e.idle_after_w, e.idle_without_context_w,
   e.gross_j / e.seconds AS power_gross_w,
   e.net_j / e.seconds AS power_net_w,
@@ -64,7 +64,7 @@ SELECT
   -- of the mean over the workers, whose error is at most the mean of theirs
   avg(uncertainty_j) FILTER (status = 'ok') > 0.02 * avg(gross_j) FILTER (status = 'ok') AS gross_coarse,
   avg(net_uncertainty_j) FILTER (status = 'ok') > 0.02 * abs(avg(net_j) FILTER (status = 'ok')) AS net_coarse,
-  any_value(energy_basis) AS energy_basis, array_to_string(list_sort(list(DISTINCT energy_way)), ', ') AS energy_way,
+  any_value(energy_basis) AS energy_basis, array_to_string(list_sort(list(DISTINCT energy_method)), ', ') AS energy_method,
   avg(COLUMNS(lambda c: c IN (
     'images_per_s', 'items_per_s', 'joules_per_item', 'mean_ms', 'median_ms', 'p90_ms', 'p95_ms', 'p99_ms', 'p999_ms', 'seconds_per_image',
     'power_gross_w', 'power_net_w', 'idle_w', 'idle_without_context_w', 'joules_per_image', 'joules_per_image_net', 'images_per_joule',

@@ -203,8 +203,8 @@ def _unbound(
             for i, size in enumerate(axes)
         ]
         words.append(f"{one}={','.join(sizes)}")
-    told = {one for one, _, axis in open_axes if axis is None}
-    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in told):
+    unnamed = {one for one, _, axis in open_axes if axis is None}
+    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in unnamed):
         owner = next(one for one, _, axis in open_axes if axis == symbol)
         words.append(f"{symbol}={_guess(inputs[owner])}")
     return (

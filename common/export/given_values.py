@@ -84,8 +84,8 @@ def units_of(
         if axis is not None:
             counts[name] = values.shape[axis] // unit_size
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"'{name}' {count}" for name, count in counts.items())
-        raise UserError(f"{path}: the inputs hold different numbers of samples: {told}")
+        shown = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+        raise UserError(f"{path}: the inputs hold different numbers of samples: {shown}")
     units = next(iter(counts.values()), 1)
     return [
         {name: _part(arrays[name], given, unit, unit_size) for name, given in inputs.items()} for unit in range(units)

@@ -397,7 +397,7 @@ def _item(inputs: Tuple[Tensor, ...], layout: str) -> str:
 
 
 def _describe_shapes(proto: Any, work: _Work) -> None:
-    """Writes the shapes of the outputs as they came out: those in the file told of axes as they were."""
+    """Writes the shapes of the outputs as they came out: those in the file spoke of axes as they were."""
     shapes = {tensor.name: tensor for tensor in (work._output(name) for name in work.batch_axes)}
     for value in proto.graph.output:
         tensor = shapes.get(value.name)

@@ -1,8 +1,8 @@
-"""The fastest of several ways to run one shape: tried on the device, and remembered.
+"""The fastest of several algorithms for one shape: tried on the device, and remembered.
 
-For adapters whose level of tuning leaves a choice (common/schema.py, TUNINGS). The ways of the level below are among the
+For adapters whose level of tuning leaves a choice (common/schema.py, TUNINGS). The algorithms of the level below are among the
 candidates, so that no level is slower than the one below it. What won is kept in the cache folder: the next worker builds
-that way alone.
+that algorithm alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 
 from common.harness.adapter import DeviceOutOfMemory
 
-#: a way is timed for so long, and with at least so many runs
+#: an algorithm is timed for so long, and with at least so many runs
 SECONDS, RUNS = 0.3, 5
 #: of an error's text, in the row's settings
 _REASON_LENGTH = 160
@@ -30,15 +30,15 @@ class Inference(Protocol):
     def close(self) -> None: ...
 
 
-class Way(NamedTuple):
-    """name: of the way, unique among the candidates, for the row's settings. build: makes the inference, warm."""
+class Algorithm(NamedTuple):
+    """name: of the algorithm, unique among the candidates, for the row's settings. build: makes the inference, warm."""
 
     name: str
     build: Callable[[], Any]
 
 
 class Chosen(NamedTuple):
-    """tried: way -> milliseconds of an inference, or why it does not work here; empty where there was one way alone."""
+    """tried: algorithm -> milliseconds of an inference, or why it does not work here; empty where there was one alone."""
 
     name: str
     inference: Any
@@ -52,50 +52,50 @@ class Chosen(NamedTuple):
 
 
 def fastest(
-    ways: Sequence[Way],
+    algorithms: Sequence[Algorithm],
     memory: Optional[Memory] = None,
     key: str = "",
     seconds_per_run: Optional[Callable[[Callable[[], None]], float]] = None,
 ) -> Chosen:
-    """Builds the ways one after the other and keeps the fastest; all others are closed. Raises the last failure where none works.
+    """Builds them one after the other and keeps the fastest; the others are closed. Raises the last failure where none works.
 
-    memory, key: what won for this key before is built alone, if it is among the ways and still works.
+    memory, key: what won for this key before is built alone, if it is among the algorithms and still works.
     seconds_per_run: for tests; by default the median of a third of a second of runs.
     """
-    if not ways:
-        raise ValueError("there is no way to choose from")
+    if not algorithms:
+        raise ValueError("there is no algorithm to choose from")
     measure = seconds_per_run or median_seconds
-    if len(ways) == 1:
-        return Chosen(ways[0].name, ways[0].build(), {})
+    if len(algorithms) == 1:
+        return Chosen(algorithms[0].name, algorithms[0].build(), {})
     known = memory.get(key) if memory is not None else None
-    for way in ways:
-        if known is not None and way.name == known.name:
+    for algorithm in algorithms:
+        if known is not None and algorithm.name == known.name:
             try:
-                return Chosen(way.name, way.build(), known.tried)
+                return Chosen(algorithm.name, algorithm.build(), known.tried)
             except Exception:
                 break  # another driver, less memory: tried anew
     best: Optional[Chosen] = None
     best_seconds = 0.0
     failure: Optional[Exception] = None
     tried: Dict[str, str] = {}
-    for way in ways:
+    for algorithm in algorithms:
         inference: Any = None
         try:
-            inference = way.build()
+            inference = algorithm.build()
             seconds = measure(inference.run)
         except Exception as raised:
             failure = raised
-            tried[way.name] = _first_line(raised)
+            tried[algorithm.name] = _first_line(raised)
             if inference is not None:
                 inference.close()
             continue
-        tried[way.name] = f"{1000 * seconds:.3f} ms"
+        tried[algorithm.name] = f"{1000 * seconds:.3f} ms"
         if best is not None and seconds >= best_seconds:
             inference.close()
             continue
         if best is not None:
             best.inference.close()
-        best, best_seconds = Chosen(way.name, inference, tried), seconds
+        best, best_seconds = Chosen(algorithm.name, inference, tried), seconds
     if best is None:
         assert failure is not None
         raise failure
@@ -152,7 +152,7 @@ class KeptFile:
 
 
 class Memory:
-    """Which way won for a key."""
+    """Which algorithm won for a key."""
 
     def __init__(self, path: Path) -> None:
         self._file = KeptFile(path)

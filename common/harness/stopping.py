@@ -199,7 +199,7 @@ class StoppingRule:
 
 
 def median_half_width(series: np.ndarray, z: float, groups: int) -> float:
-    """Longer side of the interval of the median, as a share of the median; infinite where it cannot be told.
+    """Longer side of the interval of the median, as a share of the median; infinite where it cannot be known.
 
     series: (n,) in the order of time. z: normal quantile of the interval. groups: see StoppingRule.
     """

@@ -204,7 +204,7 @@ class Worker:
         if settings.trace_runs > 0:
             with record.phase("trace"):
                 record.trace = self._trace(cell, batches[0])
-            outcome = outcome._replace(spent=True)  # what a recorder leaves in a process cannot be told
+            outcome = outcome._replace(spent=True)  # what a recorder leaves in a process cannot be known
         return outcome
 
     def _edge(self, busy: Callable[[], None] = lambda: time.sleep(EDGE_SECONDS)) -> None:
@@ -386,24 +386,24 @@ def _failure(error: BaseException) -> Outcome:
         return Outcome("unsupported", one_line(str(error)) or name)
     if isinstance(error, scenarios.OutputDiffers):
         return Outcome("parity_failed", one_line(str(error)))
-    told = one_line(f"{name}: {error}") if str(error) else name
-    if isinstance(error, (MemoryError, DeviceOutOfMemory)) or memory.names_out_of_memory(told):
-        return Outcome("oom", told, spent=True)
-    return Outcome("crashed", told, spent=True)
+    message = one_line(f"{name}: {error}") if str(error) else name
+    if isinstance(error, (MemoryError, DeviceOutOfMemory)) or memory.names_out_of_memory(message):
+        return Outcome("oom", message, spent=True)
+    return Outcome("crashed", message, spent=True)
 
 
 def expect(adapter: Adapter, cell: Cell) -> None:
     """Tells an adapter that wants to know it how the cell will be run."""
-    told = getattr(adapter, "expect", None)
-    if told is not None:
-        told(cell)
+    method = getattr(adapter, "expect", None)
+    if method is not None:
+        method(cell)
 
 
 def tune(adapter: Adapter, level: str) -> None:
     """Tells a new adapter its level of tuning. Raises Unsupported where it has that level not."""
-    told = getattr(adapter, "tune", None)
-    if told is not None:
-        told(level)
+    method = getattr(adapter, "tune", None)
+    if method is not None:
+        method(level)
     elif level != "tuned":
         raise Unsupported(f"this adapter has no level of tuning but tuned, not {level}")
 

@@ -99,7 +99,7 @@ class _Source:
         return True
 
     def saw(self, power_mw: Any) -> None:
-        """Takes the power of each round, None where it was not told."""
+        """Takes the power of each round, None where it was not reported."""
         self._renewed = power_mw is not None and self._power_mw is not None and power_mw != self._power_mw
         self._power_mw = power_mw
 
@@ -178,7 +178,7 @@ class Sampler:
 
     def _round(self, now: int) -> None:
         # a window begins or ends: its energy wants a reading of the counter there
-        edge = self._edges is not None and self._edges.told(now)
+        edge = self._edges is not None and self._edges.touched(now)
         if self._rapl.domains and (self._rapl_clock.due(now) or edge):
             for row in self._rapl.read():
                 self._file.add(row)

@@ -65,15 +65,11 @@ class Verdict(StrEnum):
     UNCLEAR = "UNCLEAR"
 
 
-#: how a terminal shows them
-STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
-
-
 @dataclass(frozen=True)
 class Comparison:
     """B relative to A.
 
-    interval: of median duration of B over that of A, at the confidence that decides; None where it cannot be told.
+    interval: of median duration of B over that of A, at the confidence that decides; None where it cannot be known.
     p_value: of "the medians are equal", after correction for many cells where there were many; not a number where the spread
     between workers is unknown.
     notes: sentences for the footer of a table.
@@ -176,13 +172,13 @@ def compare_runs(
         for place, cells in enumerate((measured_a, measured_b))
     ]
     cells_a, cells_b = sides
-    told = (
+    spreads = (
         (side.cell.group, [part.estimate for part in side.parts])
         for cells in sides
         for side in cells.values()
         if side.cell.group is not None
     )
-    pools = {**(floors or {}), **pools_of(told)}
+    pools = {**(floors or {}), **pools_of(spreads)}
     raw = {
         identity: _measure(a, b, pools.get(a.cell.group), pools.get(b.cell.group))
         for identity, a, b in ((identity, cells_a[identity], cells_b[identity]) for identity in shared)

@@ -1,4 +1,4 @@
-"""How far fresh workers of one cell lie apart, told by all cells of the same framework and device together.
+"""How far fresh workers of one cell lie apart, estimated from all cells of the same framework and device together.
 
 Three workers alone tell little of their own spread: two degrees of freedom make Student's factor 4.3. But all cells of a
 framework on a device are run by the same code on the same machine, so their spreads are samples of one distribution. Each

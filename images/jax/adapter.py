@@ -159,10 +159,12 @@ class JaxAdapter:
                 self._shape = shapes
             return _Call(self, self._ahead)
 
-        plain = choices.Way("jax.jit, called", lambda: _Call(self, self._function))
-        ways = [plain] if self._level == "stock" else [choices.Way("compiled ahead of time", ahead_of_time), plain]
+        plain = choices.Algorithm("jax.jit, called", lambda: _Call(self, self._function))
+        algorithms = (
+            [plain] if self._level == "stock" else [choices.Algorithm("compiled ahead of time", ahead_of_time), plain]
+        )
         key = f"{self._about} {' '.join(f'{shape} {kind}' for shape, kind in shapes.values())} {self._io}"
-        chosen = choices.fastest(ways, self._memory, key)
+        chosen = choices.fastest(algorithms, self._memory, key)
         self._notes = chosen.settings()
         chosen.inference.use()
 

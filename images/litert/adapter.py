@@ -120,7 +120,7 @@ class LiteRtAdapter:
 
         chosen = choices.fastest(
             [
-                choices.Way(_words(count), lambda count=count: _OneOf(with_threads(count)))  # type: ignore[misc]
+                choices.Algorithm(_words(count), lambda count=count: _OneOf(with_threads(count)))  # type: ignore[misc]
                 for count in self._candidates
             ],
             self._memory,

@@ -24,7 +24,7 @@ from images.onnxrt.stock_inference import StockInference
 VARIANTS = ("onnxrt", "onnxrt-trt")
 #: TensorRT fuses a hard-swish by itself, so that nothing is rewritten for it
 LEVELS = {"onnxrt": ("stock", "tuned", "rewritten"), "onnxrt-trt": ("stock", "tuned")}
-#: ways to run a shape, among which a level of tuning chooses
+#: algorithms for a shape, among which a level of tuning chooses
 STOCK, TUNED, REWRITTEN = "as in the tutorial", "session and provider options", "hard-swish fused"
 Inference = Union[CpuInference, CudaInference, StockInference]
 
@@ -111,8 +111,8 @@ class OnnxRuntimeAdapter:
         outputs = {value.name for value in session.get_outputs()}
         names = {tensor.name for tensor in self._model.inputs}
         if set(inputs) != names:
-            told, has = ", ".join(sorted(names)), ", ".join(sorted(inputs))
-            raise Unsupported(f"the model file takes {has}, its description says {told}")
+            described, has = ", ".join(sorted(names)), ", ".join(sorted(inputs))
+            raise Unsupported(f"the model file takes {has}, its description says {described}")
         for tensor in self._model.outputs:
             if tensor.name not in outputs:
                 raise Unsupported(f"the model has no tensor '{tensor.name}' as output")
@@ -170,18 +170,18 @@ class OnnxRuntimeAdapter:
         self._placed = wanted
 
     def _build(self, inputs: Arrays, io: str) -> Inference:
-        """The fastest of the ways that the level of tuning has, those of the level below included."""
-        #: way -> what it is, for the row
+        """The fastest of the algorithms that the level of tuning has, those of the level below included."""
+        #: algorithm -> what it is, for the row
         notes: Dict[str, Dict[str, str]] = {}
 
-        def way(name: str) -> choices.Way:
-            return choices.Way(name, lambda: self._build_way(name, inputs, io, notes.setdefault(name, {})))
+        def algorithm(name: str) -> choices.Algorithm:
+            return choices.Algorithm(name, lambda: self._build_algorithm(name, inputs, io, notes.setdefault(name, {})))
 
         names = [STOCK] if self._level == "stock" else [TUNED, STOCK]
         if self._level == "rewritten" and not self._file(True)[1].startswith("as exported"):
             names.insert(0, REWRITTEN)
         key = " ".join([self._level, io, self._trial_key(inputs), str(self._threads or "")])
-        chosen = choices.fastest([way(name) for name in names], choices.Memory(self._cache / "ways.json"), key)
+        chosen = choices.fastest([algorithm(name) for name in names], choices.Memory(self._cache / "ways.json"), key)
         tried = {"way": chosen.name} if chosen.tried else {}
         if chosen.tried:
             tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
@@ -190,9 +190,9 @@ class OnnxRuntimeAdapter:
         self._identity = self._identities[chosen.name]
         return inference
 
-    def _reused(self, way: str, choice: Any, build: Callable[[], Any], inputs: Arrays, io: str) -> Any:
-        """What was built of this way for the other io of the same shapes, else what `build` makes."""
-        self._identities[way] = identity = (way, choice)
+    def _reused(self, algorithm: str, choice: Any, build: Callable[[], Any], inputs: Arrays, io: str) -> Any:
+        """What was built of this algorithm for the other io of the same shapes, else what `build` makes."""
+        self._identities[algorithm] = identity = (algorithm, choice)
         if self._earlier is None or self._earlier[0] != identity:
             return build()
         inference, self._earlier = self._earlier[1], None
@@ -201,20 +201,20 @@ class OnnxRuntimeAdapter:
         inference.run()
         return inference
 
-    def _build_way(self, way: str, inputs: Arrays, io: str, notes: Dict[str, str]) -> Inference:
-        fused = way == REWRITTEN
+    def _build_algorithm(self, algorithm: str, inputs: Arrays, io: str, notes: Dict[str, str]) -> Inference:
+        fused = algorithm == REWRITTEN
         path, rewrite = self._file(fused)
         notes.update(model=rewrite, model_file=path.name)
-        if way == STOCK:
-            return self._reused(way, None, lambda: self._build_stock(path, inputs, io), inputs, io)
+        if algorithm == STOCK:
+            return self._reused(algorithm, None, lambda: self._build_stock(path, inputs, io), inputs, io)
         if self._cuda is None:
-            return self._reused(way, None, lambda: self._build_cpu(path, inputs), inputs, io)
+            return self._reused(algorithm, None, lambda: self._build_cpu(path, inputs), inputs, io)
         if self._variant == "onnxrt-trt":
             whole = trial.Choice(fused_activation=False)
-            return self._reused(way, whole, lambda: self._build_cuda(inputs, io, whole), inputs, io)
-        choice, inference, tried = self._search(way, trial.Choice(fused_activation=fused), inputs, io)
+            return self._reused(algorithm, whole, lambda: self._build_cuda(inputs, io, whole), inputs, io)
+        choice, inference, tried = self._search(algorithm, trial.Choice(fused_activation=fused), inputs, io)
         notes["chosen"] = str(choice)
-        notes["trial"] = "; ".join(f"{tried_way}: {result}" for tried_way, result in tried.items())
+        notes["trial"] = "; ".join(f"{name}: {result}" for name, result in tried.items())
         return inference
 
     def _build_stock(self, path: Path, inputs: Arrays, io: str) -> StockInference:

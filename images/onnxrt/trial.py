@@ -1,10 +1,10 @@
-"""Which way of running one shape is the fastest on this GPU: tried, one change at a time, within a bound of time.
+"""Which choice for one shape is the fastest on this GPU: tried, one change at a time, within a bound of time.
 
-With four yes-or-no choices there are 16 ways, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
+With four yes-or-no choices there are 16 combinations, and each takes 3 to 17 s to build (exhaustive algorithm search). So each
 choice is turned over once, and kept turned where that was faster: five builds. What won is kept in the cache folder.
 
-A way must also compute the model. On an H100 (onnxruntime-gpu 1.31.1, cuDNN 9) one that won for TF32 at batch 64 of a small
-network gave outputs that were off by 31 %; so outputs are compared with the CPU provider's, and a way that is off does not win.
+A choice must also compute the model. On an H100 (onnxruntime-gpu 1.31.1, cuDNN 9) one that won for TF32 at batch 64 of a small
+network gave outputs that were off by 31 %; so outputs are compared with the CPU provider's, and a choice that is off does not win.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from common.harness.parity import differing
 from common.model_files import ModelFiles
 from images.onnxrt import sessions
 
-#: no further way is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
+#: no further choice is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
 BOUND_SECONDS = 60.0
 _MEASURE_SECONDS = 0.3
-#: relative L2 distance from the CPU provider's outputs beyond which a way does not compute the model: ten times (fp32) and
+#: relative L2 distance from the CPU provider's outputs beyond which a choice does not compute the model: ten times (fp32) and
 #: twice what the harness allows (common/harness/parity.py), which judges what won
 LIMITS = {"fp32": 1e-2, "tf32": 1e-1, "fp16": 1e-1}
 #: an error of ONNX Runtime names each C++ type on the way: the settings of a row keep this much of it
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     EXHAUSTIVE is cuDNN's heuristic mode B and HEURISTIC its mode A (microsoft/onnxruntime issue 22705), neither always better.
 
     The defaults are tried first; the order of the fields is that of the trial: the graph, because a model that cannot be
-    captured fails in every way that has one; then the most promising first, as an H100 showed them.
+    captured fails in every choice that has one; then the most promising first, as an H100 showed them.
     """
 
     graph: bool = True
@@ -70,7 +70,7 @@ class Inference(Protocol):
 
 
 class Found(NamedTuple):
-    """tried: way in words -> milliseconds of an inference, or why it does not work here."""
+    """tried: choice in words -> milliseconds of an inference, or why it does not work here."""
 
     choice: Choice
     inference: Any
@@ -87,11 +87,11 @@ def search(
     limit: float = 0.0,
     start: Optional[Choice] = None,
 ) -> Found:
-    """The fastest way found; all others are closed. Raises the last failure where none works.
+    """The fastest choice found; all others are closed. Raises the last failure where none works.
 
-    bound_seconds: no further way is begun after it, once one works; with 0 the first that works is taken unmeasured.
+    bound_seconds: no further choice is begun after it, once one works; with 0 the first that works is taken unmeasured.
     fields: what may be turned over, beginning with `start` (the defaults).
-    error_of: how far the outputs of a way are off; more than `limit`, and it does not count as one that works. Where all are
+    error_of: how far the outputs of a choice are off; more than `limit`, and it does not count as one that works. Where all are
     off, the least wrong is taken: the harness will say so.
     """
     begin = clock()

@@ -103,18 +103,18 @@ class OpenVinoAdapter:
         self._inference.place(batch)
 
     def _fastest(self, batch: Arrays, streams: int) -> Union[Requests, PlainCall]:
-        """The way of the level of tuning; one inference at a time may also be called as the tutorial does."""
+        """The call of the level of tuning; one inference at a time may also be called as the tutorial does."""
 
         def hinted() -> Requests:
             compiled = self._compiled(batch, streams)
             count = compiled.requests if self._scenario == "offline" else 1
             return Requests(self._ov, compiled, self._outputs, batch, count)
 
-        plain = choices.Way("plain call", lambda: PlainCall(self._compile_plain(batch), self._outputs, batch))
-        ways = [choices.Way("performance hint, static shape", hinted), plain]
-        ways = [plain] if self._level == "stock" else ways[:1] if streams else ways
+        plain = choices.Algorithm("plain call", lambda: PlainCall(self._compile_plain(batch), self._outputs, batch))
+        algorithms = [choices.Algorithm("performance hint, static shape", hinted), plain]
+        algorithms = [plain] if self._level == "stock" else algorithms[:1] if streams else algorithms
         key = f"{self._hash} {self._precision} {_shapes(batch)} {self._threads} openvino {version('openvino')}"
-        chosen = choices.fastest(ways, self._memory, key)
+        chosen = choices.fastest(algorithms, self._memory, key)
         self._notes = chosen.settings()
         inference: Union[Requests, PlainCall] = chosen.inference
         return inference

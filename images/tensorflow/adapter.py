@@ -8,7 +8,7 @@
 | `kerasxla` | `model.compile(jit_compile=True)`, `model.predict_on_batch(images)`    | .keras       | fp32 tf32 fp16  |
 | `tftrt`    | signature of the SavedModel that `TrtGraphConverterV2` made            | SavedModel   | fp32 fp16       |
 
-These are the ways of `tuned`; keras and kerasxla may also be one tf.function for each shape, and all what `stock` has where that
+These are the calls of `tuned`; keras and kerasxla may also be one tf.function for each shape, and all what `stock` has where that
 is faster: the SavedModel's signature (tfxla: in a tf.function with jit_compile=True), `model(inputs)`,
 `model.compile(jit_compile=True)`.
 
@@ -47,7 +47,7 @@ from images.tensorflow.stock import Signature
 
 VARIANTS = ("tf", "tfxla", "keras", "kerasxla", "tftrt")
 #: networks among which the level `tuned` chooses for each shape, that of `stock` last
-WAYS = {
+CALLS = {
     "tf": ("frozen and folded", "SavedModel's signature"),
     "tfxla": ("frozen and folded", "SavedModel's signature"),
     "keras": ("tf.function", "model(inputs)"),
@@ -117,7 +117,7 @@ class TensorFlowAdapter:
         self._caches = caches
         self._level = "tuned"
         self._network: Optional[Network] = None
-        #: way -> network, of those that have been needed
+        #: call -> network, of those that have been needed
         self._networks: Dict[str, Network] = {}
         self._notes: Dict[str, str] = {}
         self._gpu = False
@@ -182,21 +182,21 @@ class TensorFlowAdapter:
         self._model, self._graph_caches = model, caches
         folder = Path(cache_dir) if cache_dir else None
         self._memory = choices.Memory(folder / "tensorflow" / "choices.json") if folder is not None else None
-        names = WAYS[self._variant]
+        names = CALLS[self._variant]
         # a graph in half precision is made by the adapter: the signature has none
         whole = len(names) > 1 and not (precision == "fp16" and self._variant in ("tf", "tfxla"))
-        self._ways = [self._stock_way()] if self._level == "stock" else list(names if whole else names[:1])
-        self._network = self._loaded_network(self._ways[0])
+        self._calls = [self._stock_call()] if self._level == "stock" else list(names if whole else names[:1])
+        self._network = self._loaded_network(self._calls[0])
         self._names = [tensor.name for tensor in model.inputs]
         self._made = [tensor.name for tensor in model.outputs]
 
-    def _stock_way(self) -> str:
+    def _stock_call(self) -> str:
         """The documented switch of Keras with XLA is model.compile(jit_compile=True); all others have theirs last."""
-        return WAYS[self._variant][0 if self._variant == "kerasxla" else -1]
+        return CALLS[self._variant][0 if self._variant == "kerasxla" else -1]
 
-    def _loaded_network(self, way: str) -> Network:
-        if way not in self._networks:
-            network, model = self._make_network(way), self._model
+    def _loaded_network(self, call: str) -> Network:
+        if call not in self._networks:
+            network, model = self._make_network(call), self._model
             try:
                 network.load(model, self._precision)
             except FileNotFoundError as error:
@@ -204,14 +204,14 @@ class TensorFlowAdapter:
             except self._failures as error:
                 self._raise_out_of_memory(error)
                 raise
-            self._networks[way] = network
-        return self._networks[way]
+            self._networks[call] = network
+        return self._networks[call]
 
-    def _make_network(self, way: str) -> Network:
+    def _make_network(self, call: str) -> Network:
         caches, jit = self._graph_caches, self._variant in _XLA_VARIANTS
-        if way == "tf.function":
+        if call == "tf.function":
             return KerasFunction(self._tf, jit)
-        if way == "SavedModel's signature":
+        if call == "SavedModel's signature":
             return Signature(self._tf, jit)
         if self._variant == "keras":
             return KerasCall(self._tf)
@@ -288,7 +288,7 @@ class TensorFlowAdapter:
             device = str(self._tf.config.experimental.get_device_details(gpu).get("device_name", "gpu"))
         about = f"{self._model.hash} {self._variant} {self._precision} {shapes} {device}"
         chosen = choices.fastest(
-            [choices.Way(way, lambda way=way: _OneOf(self, way)) for way in self._ways],  # type: ignore[misc]
+            [choices.Algorithm(call, lambda call=call: _OneOf(self, call)) for call in self._calls],  # type: ignore[misc]
             self._memory,
             f"{about} tensorflow {self._tf.__version__}",
         )
@@ -420,8 +420,8 @@ class TensorFlowAdapter:
             result["memory_growth"] = "true"
             result["cudnn_autotune"] = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1 (TensorFlow's default)")
             if self._io == "host":
-                told = {True: "page-locked", False: "pageable", None: "unknown"}[self._pinned]
-                result["host_memory"] = f"{told} (asked of the driver)"
+                memory = {True: "page-locked", False: "pageable", None: "unknown"}[self._pinned]
+                result["host_memory"] = f"{memory} (asked of the driver)"
                 result["wait"] = "output read back"
             else:
                 result["wait"] = "SyncDevice"
@@ -484,9 +484,9 @@ class TensorFlowAdapter:
 class _OneOf:
     """A network compiled for the prepared shape, for choices.fastest()."""
 
-    def __init__(self, adapter: TensorFlowAdapter, way: str) -> None:
+    def __init__(self, adapter: TensorFlowAdapter, call: str) -> None:
         self._adapter = adapter
-        adapter._network = network = adapter._loaded_network(way)
+        adapter._network = network = adapter._loaded_network(call)
         adapter._compile(network)
         self.run = adapter.run
 

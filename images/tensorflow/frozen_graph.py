@@ -113,14 +113,14 @@ def _results_kept_in_float(nodes: Dict[str, Any]) -> Set[str]:
     """The results and, where there is one, the softmax before each: small, and the place where half loses most."""
     kept: Set[str] = set()
     for output in (name for name in nodes if name.startswith(OUTPUT)):
-        way = {output}
+        on_path = {output}
         name = _node_of(nodes[output].input[0])
         while nodes[name].op in ("Identity", "Softmax"):
-            way.add(name)
+            on_path.add(name)
             if nodes[name].op == "Softmax":
                 break
             name = _node_of(nodes[name].input[0])
-        kept |= way if nodes[name].op == "Softmax" else {output}
+        kept |= on_path if nodes[name].op == "Softmax" else {output}
     return kept
 
 

@@ -44,7 +44,7 @@ _TRIAL_SECONDS = 0.2
 
 
 def create(variant: str) -> TensorRT:
-    """Imports the library. One that is missing is told by supports(), as an `unsupported` row."""
+    """Imports the library. One that is missing is reported by supports(), as an `unsupported` row."""
     return TensorRT(variant)
 
 
@@ -231,7 +231,7 @@ class TensorRT:
             return shared
         profiles = {str(one): one for one in (shared, alone)}
         chosen = choices.fastest(
-            [choices.Way(name, lambda one=one: _OneOf(self, one)) for name, one in profiles.items()],  # type: ignore[misc]
+            [choices.Algorithm(name, lambda one=one: _OneOf(self, one)) for name, one in profiles.items()],  # type: ignore[misc]
             choices.Memory(self._folder / "choices.json"),
             f"{self._key(shared).stem} b{batch_size} {self._io}",
         )

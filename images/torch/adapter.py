@@ -24,7 +24,7 @@ from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
-from images.torch import onnx_import, ways
+from images.torch import onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
@@ -66,9 +66,9 @@ class TorchAdapter:
         self._placed: Optional[Placed] = None
         self._settings: Dict[str, str] = {}
         self._chosen: Optional[choices.Chosen] = None
-        self._run = ways.Run()
-        #: way -> module in that way's layout, compiled, with its convolutions; and what these are, as settings
-        self._modules: Dict[ways.Run, Tuple[Any, Dict[str, str]]] = {}
+        self._run = run_options.Run()
+        #: how it is run -> module in that layout, compiled, with its convolutions; and what these are, as settings
+        self._modules: Dict[run_options.Run, Tuple[Any, Dict[str, str]]] = {}
 
     def tune(self, level: str) -> None:
         known = LEVELS.get(self._variant, ("stock", "tuned"))
@@ -218,12 +218,12 @@ class TorchAdapter:
 
     def _fastest(self, inputs: Sequence[np.ndarray], io: str, fed: Any) -> Inference:
         single = self._dtype == self._torch.float32
-        runs = {one.name: one for one in ways.possible(self._variant, self._level, self._on_gpu, single)}
+        runs = {one.name: one for one in run_options.possible(self._variant, self._level, self._on_gpu, single)}
         if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
             runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
         self._chosen = choices.fastest(
-            [choices.Way(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
+            [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
             self._memory,
             self._key,
         )
@@ -233,17 +233,17 @@ class TorchAdapter:
         return chosen
 
     def _key_of(self, fed: Any, io: str) -> str:
-        """Of what was tried: all that decides which way is the fastest."""
+        """Of what was tried: all that decides which run is the fastest."""
         torch = self._torch
         device = torch.cuda.get_device_name(self._device) if self._on_gpu else f"cpu-{torch.get_num_threads()}"
         return f"{self._hash} {self._variant} {self._level} {self._precision} {fed} {io} torch {torch.__version__} {device}"
 
-    def _search_algorithms(self, run: ways.Run) -> None:
+    def _search_algorithms(self, run: run_options.Run) -> None:
         """cuDNN's exhaustive search of algorithms for each shape: a switch of the process, off as it comes."""
         if self._on_gpu:
             self._torch.backends.cudnn.benchmark = not run.plain
 
-    def _build(self, run: ways.Run, inputs: Sequence[np.ndarray], io: str) -> Inference:
+    def _build(self, run: run_options.Run, inputs: Sequence[np.ndarray], io: str) -> Inference:
         self._search_algorithms(run)
         if run not in self._modules:
             self._modules[run] = self._module_for(run, inputs)
@@ -256,8 +256,8 @@ class TorchAdapter:
             return CudaInference(self._torch, module, self._device, self._dtype, inputs, io)
         return StockCudaInference(self._torch, module, self._device, self._dtype, inputs, io)
 
-    def _module_for(self, run: ways.Run, inputs: Sequence[np.ndarray]) -> Tuple[Any, Dict[str, str]]:
-        """The module as this way has it, and how its convolutions are computed, as settings."""
+    def _module_for(self, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Tuple[Any, Dict[str, str]]:
+        """The module as this run has it, and how its convolutions are computed, as settings."""
         module, own = self._in_layout(run.layout), {}  # type: Any, Dict[str, str]
         if run.own_convolutions:
             own = self._own_convolutions(module, run, inputs)
@@ -275,7 +275,7 @@ class TorchAdapter:
         return module, own
 
     def _in_layout(self, layout: str) -> Any:
-        if layout not in ways.LAYOUTS:
+        if layout not in run_options.LAYOUTS:
             return self._module
         module = copy.deepcopy(self._module)
         if layout == "channels-last":
@@ -286,7 +286,7 @@ class TorchAdapter:
             raise Unsupported("the model has no transposition in front that could give channels-first images")
         return module
 
-    def _own_convolutions(self, module: Any, run: ways.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
+    def _own_convolutions(self, module: Any, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed, or takes what was chosen before for this shape."""
         from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
 
@@ -295,7 +295,7 @@ class TorchAdapter:
         known = self._memory.get(key)
         try:
             if known is not None:
-                convolutions.set_ways(module, known.name)
+                convolutions.set_algorithms(module, known.name)
                 return convolutions.settings(module)
         except ValueError:  # another importer made other layers of the model
             pass

@@ -43,9 +43,9 @@ def faults(name: str, make: Callable[[np.random.Generator], Measurement], seed: 
         found = judged(Path(folder), [make(rng) for _ in range(100)], seed + 1000)
     gross, net = (np.array([100 * abs(row[at]) for row in found if row[at] is not None]) for at in (0, 1))
     unmarked = [max(abs(row[0]), abs(row[1] or 0)) > 0.02 for row in found if not row[2]]
-    told = f"net {np.median(net):.2f}, {net.max():.1f} %" if len(net) else "net unknown"
+    reported = f"net {np.median(net):.2f}, {net.max():.1f} %" if len(net) else "net unknown"
     print(
-        f"{name}: {len(found)} runs; gross {np.median(gross):.2f}, {gross.max():.1f} %; {told}; "
+        f"{name}: {len(found)} runs; gross {np.median(gross):.2f}, {gross.max():.1f} %; {reported}; "
         f"marked {len(found) - len(unmarked)}; beyond 2 % without a mark {sum(unmarked)}",
         flush=True,
     )

@@ -49,15 +49,15 @@ def test_everything_is_written_and_the_report_stands_alone(run: Any, tmp_path: P
     assert "throughput (images/s)" in text.getvalue()
 
 
-def test_damage_is_told_and_the_exit_code_is_1(run: Any, tmp_path: Path) -> None:
+def test_damage_is_reported_and_the_exit_code_is_1(run: Any, tmp_path: Path) -> None:
     path = next(run.folder.glob("cells/*torch*b0008*/samples.csv"))
     path.write_bytes(path.read_bytes()[:-4])
     screen, text = console()
     result = analyze([run.folder], tmp_path / "out", screen, formats=["md"])
     assert result.exit_code == 1
-    told = text.getvalue()
-    assert "samples.csv:31: the line is cut off" in told
-    assert "1 file has lines that could not be used (1 rows); the rest was analyzed." in told
+    reported = text.getvalue()
+    assert "samples.csv:31: the line is cut off" in reported
+    assert "1 file has lines that could not be used (1 rows); the rest was analyzed." in reported
     assert "samples.csv:31" in result.report.read_text()
     assert "samples.csv:31" in (tmp_path / "out" / "comparison.md").read_text()
 

@@ -75,7 +75,7 @@ def test_two_runs_are_compared_by_class_and_kernel(traced, tmp_path):
     assert not any(line[:1] == [CONV] for line in lines)  # as before
 
 
-def test_what_is_gone_is_told(traced, tmp_path):
+def test_what_is_gone_is_reported(traced, tmp_path):
     before, after = traced("before", more=[kernel(NEW, 8.5, 9.5)]), traced("after")
     assert f"{NEW}" in run_explain([Side(before), Side(after)], tmp_path / "out")[1]
     assert "1 gone" in run_explain([Side(before), Side(after)], tmp_path / "out")[1]
@@ -89,7 +89,7 @@ def test_two_cells_of_one_run_are_compared(traced, tmp_path):
     assert "kernels: none that matters" in said
 
 
-def test_runs_without_a_cell_in_common_are_told_so(traced, tmp_path):
+def test_runs_without_a_cell_in_common_are_reported_so(traced, tmp_path):
     a, b = traced("a", variants=("torch", "tf")), traced("b", variants=("onnxrt", "keras"))
     with pytest.raises(UserError, match="no recorded cell in common"):
         run_explain([Side(a), Side(b)], tmp_path / "out")

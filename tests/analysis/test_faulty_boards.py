@@ -15,7 +15,7 @@ HONEST = {"energy_suspect", "energy_coarse", "no_power"}
 
 
 def judged(folder: Path, measurements: list[Measurement], seed: int) -> list[tuple[float, float | None, bool, str]]:
-    """(error of gross, of net where there is one, whether it is marked, way) of each, errors as shares."""
+    """(error of gross, of net where there is one, whether it is marked, method) of each, errors as shares."""
     write_run(folder / "run", measurements, np.random.default_rng(seed))
     order = "ORDER BY regexp_extract(cell_key, '_r([0-9]+)$', 1)::BIGINT"
     with open_runs([folder / "run"]) as database:
@@ -27,7 +27,7 @@ def judged(folder: Path, measurements: list[Measurement], seed: int) -> list[tup
         assert m.idle_before is not None
         idle = float(m.curve.joules(m.idle_before[1]) - m.curve.joules(m.idle_before[0]))
         net = None if row["net_j"] is None else row["net_j"] / (m.true_j - idle * (m.end_s - m.start_s)) - 1
-        found.append((row["gross_j"] / m.true_j - 1, net, row["cell_key"] in marked, row["way"]))
+        found.append((row["gross_j"] / m.true_j - 1, net, row["cell_key"] in marked, row["method"]))
     return found
 
 

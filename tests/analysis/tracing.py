@@ -44,7 +44,7 @@ def write_trace(
         for i, (start, wall) in enumerate(zip(starts, walls_ms, strict=True))
     ]
     walls += [{"i": i, "traced": 0, "start_ns": 0, "end_ns": round(wall * MS)} for i, wall in enumerate(untraced_ms)]
-    told = {
+    reported = {
         "source": "cupti",
         "source_version": "13.0.1",
         "records": len(rows),
@@ -52,7 +52,7 @@ def write_trace(
         "clock_error_ns": 100,
         **facts,
     }
-    (cell / "trace.csv").write_text(schema.to_csv("trace.csv", [told]))
+    (cell / "trace.csv").write_text(schema.to_csv("trace.csv", [reported]))
     if walls_ms:
         (cell / "traced.csv").write_text(schema.to_csv("traced.csv", walls))
         (cell / "kernels.csv").write_text(schema.to_csv("kernels.csv", rows))

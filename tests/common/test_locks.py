@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.host.compose.finish import Told
+from common.host.compose.finish import ServiceReports
 from common.locks import Turn, alive, device_lock, wait_for_turn
 
 
@@ -31,11 +31,11 @@ def give(folder: Path, names: list[str], wait_s: float) -> None:
     """What the last service does."""
     turns = {name: Turn(folder / "turns" / name) for name in names}
     for name in names:
-        told = Told(folder / name)
-        wait_for(told.came)
+        reported = ServiceReports(folder / name)
+        wait_for(reported.came)
         time.sleep(wait_s)
         turns[name].give()
-        wait_for(told.gone)
+        wait_for(reported.gone)
 
 
 def note(folder: Path, line: str) -> None:
@@ -74,7 +74,7 @@ def test_one_that_is_killed_in_its_turn_or_before_it_lets_the_next_go_on(tmp_pat
     (tmp_path / "turns").mkdir()
     services = {name: start(serve, tmp_path, name, 60.0 if name == "a" else 0.05) for name in "abc"}
     giver = start(give, tmp_path, ["a", "b", "c"], 0.3)
-    wait_for(lambda: lines(tmp_path) == ["begin a"] and Told(tmp_path / "b").came())
+    wait_for(lambda: lines(tmp_path) == ["begin a"] and ServiceReports(tmp_path / "b").came())
     for name in "ba":
         pid = services[name].pid
         assert pid is not None
@@ -96,20 +96,20 @@ def test_nobody_has_a_turn_when_the_giver_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_a_service_says_of_itself_is_not_followed(tmp_path: Path) -> None:
-    told = Told(tmp_path / "service")
-    assert (told.came(), told.gone(), told.errors()) == (False, True, {})
-    told.folder.mkdir()
+    reported = ServiceReports(tmp_path / "service")
+    assert (reported.came(), reported.gone(), reported.errors()) == (False, True, {})
+    reported.folder.mkdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text('{"job": "words"}')
     for name in ("alive", "errors.json"):
-        (told.folder / name).symlink_to(elsewhere)
-    assert (told.came(), told.gone(), told.errors()) == (False, True, {})
-    (told.folder / "errors.json").unlink()
-    os.mkfifo(told.folder / "errors.json")
-    assert told.errors() == {}
+        (reported.folder / name).symlink_to(elsewhere)
+    assert (reported.came(), reported.gone(), reported.errors()) == (False, True, {})
+    (reported.folder / "errors.json").unlink()
+    os.mkfifo(reported.folder / "errors.json")
+    assert reported.errors() == {}
     for text in ("[", "[]", "[" * 100_000, '{"job": 7}'):
-        (told.folder / "errors.json").unlink()
-        (told.folder / "errors.json").write_text(text)
-        assert told.errors() == {}
-    (told.folder / "errors.json").write_text('{"job": "first\\nsecond \\u001b[31m"}')
-    assert told.errors() == {"job": "first second [31m"}
+        (reported.folder / "errors.json").unlink()
+        (reported.folder / "errors.json").write_text(text)
+        assert reported.errors() == {}
+    (reported.folder / "errors.json").write_text('{"job": "first\\nsecond \\u001b[31m"}')
+    assert reported.errors() == {"job": "first second [31m"}

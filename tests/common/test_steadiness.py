@@ -63,7 +63,7 @@ def stopped(level: np.ndarray, seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize(("shape", "share"), [("trend", 0.03), ("shift", 0.03), ("bow", 0.03), ("two clocks", 0.03)])
-def test_how_far_a_window_moves_is_told_without_its_noise_and_spikes(shape: str, share: float) -> None:
+def test_how_far_a_window_moves_is_reported_without_its_noise_and_spikes(shape: str, share: float) -> None:
     series = SHAPES[shape](np.linspace(0, 1, 1000)) * noise(3, 1000, sd=0.003)
     series[::70] *= 20
     assert 0.5 * share <= steadiness.movement(series) <= 1.3 * share

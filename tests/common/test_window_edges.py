@@ -17,30 +17,30 @@ def _touch(folder: Path, at_ns: int) -> None:
 
 
 @pytest.mark.parametrize("below", [".", "job-1"])
-def test_a_touch_is_told_once(tmp_path: Path, below: str) -> None:
+def test_a_touch_is_reported_once(tmp_path: Path, below: str) -> None:
     folder = tmp_path / below
     folder.mkdir(exist_ok=True)
     watch = Watch(tmp_path)
-    assert not watch.told(LOOK)
+    assert not watch.touched(LOOK)
     _touch(folder, 1)
-    assert watch.told(2 * LOOK) and not watch.told(3 * LOOK)
+    assert watch.touched(2 * LOOK) and not watch.touched(3 * LOOK)
     _touch(folder, 2)
-    assert watch.told(4 * LOOK)
+    assert watch.touched(4 * LOOK)
 
 
 def test_what_was_there_before_is_no_edge(tmp_path: Path) -> None:
     _touch(tmp_path, 1)
     watch = Watch(tmp_path)
-    assert not watch.told(LOOK)
+    assert not watch.touched(LOOK)
 
 
 def test_a_worker_that_touches_without_end_costs_a_read_each_300_ms(tmp_path: Path) -> None:
     watch = Watch(tmp_path)
-    told = 0
+    touched = 0
     for number in range(1, 200):
         _touch(tmp_path, number)
-        told += watch.told(LOOK + number * 20_000_000)
-    assert told <= 200 * 20_000_000 / READ_AGAIN_NS + 1
+        touched += watch.touched(LOOK + number * 20_000_000)
+    assert touched <= 200 * 20_000_000 / READ_AGAIN_NS + 1
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "fifo"])
@@ -53,7 +53,7 @@ def test_what_is_no_file_is_not_followed_or_opened(tmp_path: Path, kind: str) ->
     {"link": lambda: place.symlink_to(outside), "folder": place.mkdir, "fifo": lambda: os.mkfifo(place)}[kind]()
     watch = Watch(run)
     os.utime(outside, ns=(5, 5))
-    assert not watch.told(LOOK)
+    assert not watch.touched(LOOK)
     if kind != "fifo":
         tell(run)
         assert outside.read_text() == "kept" and outside.stat().st_mtime_ns == 5
@@ -61,4 +61,4 @@ def test_what_is_no_file_is_not_followed_or_opened(tmp_path: Path, kind: str) ->
 
 def test_folders_that_are_not_there_cost_nothing(tmp_path: Path) -> None:
     tell(tmp_path / "none")
-    assert not Watch(tmp_path / "none").told(LOOK)
+    assert not Watch(tmp_path / "none").touched(LOOK)

@@ -21,13 +21,13 @@ def interpreter(image: str) -> Path:
 
 @pytest.mark.framework
 def test_converters_agree_with_onnx_runtime(tmp_path: Path) -> None:
-    told = ""
+    reported = ""
     for image, action in (("onnxrt", "make"), ("torch", "check")):
         command = [str(interpreter(image)), str(CASES), action, str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        told = done.stdout
-    found = json.loads(told.splitlines()[-1])
+        reported = done.stdout
+    found = json.loads(reported.splitlines()[-1])
     assert len(found) > 60
     refused = {name: words for name, words in found.items() if name.startswith("!")}
     wrong = {

@@ -149,7 +149,7 @@ def test_gpu_is_within_the_tolerance_of_the_precision(gpu_workshop, image, varia
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("image", MODULES)
-def test_gpu_out_of_memory_is_told(gpu_workshop, image):
+def test_gpu_out_of_memory_is_reported(gpu_workshop, image):
     code = "import sys; sys.path.insert(0, sys.argv[1])\n" + OUT_OF_MEMORY[image]
     done = subprocess.run(
         [str(gpu_workshop(image).interpreter), "-c", code, str(REPOSITORY)],

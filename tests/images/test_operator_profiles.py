@@ -23,7 +23,7 @@ def node(name, kind, ts, dur, shapes=()):
     }
 
 
-def test_onnx_runtime_s_nodes_lie_in_their_inferences_and_depthwise_is_told_by_its_weights():
+def test_onnx_runtime_s_nodes_lie_in_their_inferences_and_depthwise_is_reported_by_its_weights():
     events = [
         {"cat": "Session", "name": "model_run", "ts": 10, "dur": 500},  # a run before the window
         {"cat": "Session", "name": "model_run", "ts": 50_010, "dur": 980},
@@ -39,7 +39,7 @@ def test_onnx_runtime_s_nodes_lie_in_their_inferences_and_depthwise_is_told_by_i
     assert recording.clock_error_ns <= 12_000
 
 
-def test_torch_s_calls_are_told_for_their_own_time():
+def test_torch_s_calls_are_reported_for_their_own_time():
     call = torch.Call
     calls = [
         call("framewatt inference", 1, 900, 2_100, ()), call("framewatt inference", 1, 2_900, 4_100, ()),

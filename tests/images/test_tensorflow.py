@@ -149,9 +149,9 @@ def test_exhausted_memory_is_named(on_cpu):
 
 @pytest.mark.framework
 def test_tftrt_says_that_this_tensorflow_has_none(on_cpu):
-    told = facts_of(on_cpu, "tf")["tftrt"]
-    assert "TF-TRT ended with TensorFlow 2.17" in told["load"]
-    assert told["gpu0"] == told["cpu"] == told["load"]
+    reported = facts_of(on_cpu, "tf")["tftrt"]
+    assert "TF-TRT ended with TensorFlow 2.17" in reported["load"]
+    assert reported["gpu0"] == reported["cpu"] == reported["load"]
 
 
 @pytest.mark.framework

@@ -116,20 +116,20 @@ for layout in (torch.contiguous_format, torch.channels_last):
         errors = [float((module(images) - wanted).abs().max())]
         asked = []
         speed = {"convolution": 2.0, "matrix product": 1.0, "shifted convolution": 1.0}
-        c.choose(module, [images], lambda layer, given, way: asked.append(way) or speed[way])
+        c.choose(module, [images], lambda layer, given, algorithm: asked.append(algorithm) or speed[algorithm])
         facts["chosen"] = c.settings(module)
         errors.append(float((module(images) - wanted).abs().max()))
-        c.choose(module, [images], lambda layer, given, way: 2.0 if way == "convolution" else None)
+        c.choose(module, [images], lambda layer, given, algorithm: 2.0 if algorithm == "convolution" else None)
         facts["without"] = c.settings(module)["convolutions"]
         product, shifted = c._product, c._shifted
         c._product = lambda images, weight, bias, relu: product(images, weight, bias, relu) + 0.1
         c._shifted = lambda images, layer, padding: shifted(images, layer, padding) + 0.1
-        c.choose(module, [images], lambda layer, given, way: speed[way])
+        c.choose(module, [images], lambda layer, given, algorithm: speed[algorithm])
         facts["wrong"] = c.settings(module)["convolutions"]
         c._product, c._shifted = product, shifted
         c.choose(module, [images])
-        facts["measured"] = sorted({layer.way for layer in c.layers_of(module)} - set(c.WAYS))
-        c.set_ways(module, facts["chosen"]["convolutions_in_order"])
+        facts["measured"] = sorted({layer.algorithm for layer in c.layers_of(module)} - set(c.ALGORITHMS))
+        c.set_algorithms(module, facts["chosen"]["convolutions_in_order"])
         facts["again"] = c.settings(module) == facts["chosen"]
         errors.append(float((module(images) - wanted).abs().max()))
     facts["asked"], facts["scale"] = sorted(asked), float(wanted.abs().max())
@@ -137,7 +137,7 @@ for layout in (torch.contiguous_format, torch.channels_last):
     facts["relus"] = [layer.relu for layer in c.layers_of(module)]
 for wrong in ("c", "cccccx"):
     try:
-        c.set_ways(module, wrong)
+        c.set_algorithms(module, wrong)
     except ValueError as error:
         facts.setdefault("refused", []).append(str(error))
 print(json.dumps(facts))
@@ -176,9 +176,9 @@ def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(con
         "convolutions": "2 convolution, 3 matrix product, 1 shifted convolution",
         "convolutions_in_order": "smmccm",
     }
-    two_ways = ["convolution"] * 4 + ["matrix product"] * 3 + ["shifted convolution"]
-    assert convolutions["asked"] == two_ways, "one way needs no measuring"
-    assert convolutions["without"] == "6 convolution", "a way that does not work is passed over"
+    two_algorithms = ["convolution"] * 4 + ["matrix product"] * 3 + ["shifted convolution"]
+    assert convolutions["asked"] == two_algorithms, "one algorithm needs no measuring"
+    assert convolutions["without"] == "6 convolution", "a algorithm that does not work is passed over"
     assert convolutions["wrong"] == "6 convolution", "one that computes something else does not win"
     assert convolutions["measured"] == [], "on the CPU by its own clock"
 
@@ -246,7 +246,7 @@ with torch.inference_mode():
         layout = random.choice((torch.contiguous_format, torch.channels_last))
         images = torch.randn(2, channels, random.randint(9, 14), random.randint(9, 14)).contiguous(memory_format=layout)
         both = c.Convolution(layer.to(memory_format=layout), random.random() < 0.5, padding)
-        wanted, got = (both.compute(images, way) for way in ("convolution", "shifted convolution"))
+        wanted, got = (both.compute(images, algorithm) for algorithm in ("convolution", "shifted convolution"))
         assert wanted.shape == got.shape, (wanted.shape, got.shape)
         facts["errors"].append(float((wanted - got).abs().max()))
         facts["dense"].append(got.is_contiguous() or got.is_contiguous(memory_format=torch.channels_last))
@@ -258,7 +258,7 @@ with torch.inference_mode():
     facts["taken"] = [layer.padding for layer in c.layers_of(module)]
     facts["pads_left"] = sum(node.target is functional.pad for node in module.graph.nodes)
     for layer in c.layers_of(module):
-        layer.way = "shifted convolution" if "shifted convolution" in layer.possible() else "convolution"
+        layer.algorithm = "shifted convolution" if "shifted convolution" in layer.possible() else "convolution"
     facts["network"] = float((module(images) - wanted).abs().max() / wanted.abs().max())
 print(json.dumps(facts))
 """

@@ -8,7 +8,7 @@ const decisions = (() => {
   const apart = (a, b) => a[LOW] !== null && a[HIGH] !== null && b[LOW] !== null && b[HIGH] !== null && a[SURE] && b[SURE]
     && (a[LOW] > b[HIGH] || b[LOW] > a[HIGH]);
 
-  // limits: [{ name, bound, text }] in the order in which they are told. Returns { winner, meeting, rivals, lines }.
+  // limits: [{ name, bound, text }] in the order in which they are shown. Returns { winner, meetsLimits, rivals, lines }.
   return function decide(table, objective, limits) {
     const say = table.phrases;
     const quantity = (name) => table.quantities[name];
@@ -23,24 +23,24 @@ const decisions = (() => {
     const figure = (cell) => cell.figures[objective];
     const ranked = table.order[objective].map((place) => table.cells[place]);
     const all = table.cells.filter((cell) => known(cell, objective));
-    const meeting = ranked.filter((cell) => limits.every((limit) => met(limit, cell)));
+    const meetsLimits = ranked.filter((cell) => limits.every((limit) => met(limit, cell)));
     const asked = limits.map((limit) => fill(say.asked, {
       title: quantity(limit.name).title, sign: quantity(limit.name).better < 0 ? "at most" : "at least",
       bound: limit.text, unit: quantity(limit.name).behind,
     })).join(" and ");
     const under = asked ? fill(say.under, { asked }) : "";
-    if (!meeting.length) return { winner: null, meeting, rivals: [], lines: nobody() };
+    if (!meetsLimits.length) return { winner: null, meetsLimits, rivals: [], lines: nobody() };
 
-    const winner = meeting[0];
-    const others = meeting.slice(1, table.rivals).filter((cell) => cell.way !== winner.way);
+    const winner = meetsLimits[0];
+    const others = meetsLimits.slice(1, table.rivals).filter((cell) => cell.configuration !== winner.configuration);
     const rivals = others.filter((cell) => !apart(figure(winner), figure(cell)));
-    const told = ["throughput", "latency", "power", "joules"].filter((name) => known(winner, name))
+    const figures = ["throughput", "latency", "power", "joules"].filter((name) => known(winner, name))
       .map((name) => fill(say.figure, { title: quantity(name).title, figure: winner.figures[name][TEXT] }));
-    const count = meeting.length;
+    const count = meetsLimits.length;
     const among = fill(say[(count === 1 ? "only" : "among") + (limits.length ? (count === 1 ? " that meets" : " that meet") : "")], { count });
     const lines = [
       fill(say.best, { name: winner.name, best: better > 0 ? "highest" : "lowest", title: quantity(objective).title, under, among }),
-      `  ${told.join(", ")}`,
+      `  ${figures.join(", ")}`,
       runnerUp(others[0]),
     ];
     if (rivals.length) lines.push(unclear());
@@ -52,7 +52,7 @@ const decisions = (() => {
     }
     for (const limit of limits) lines.push(...changes(limit));
     lines.push(table.front, ...winner.marks);
-    return { winner, meeting, rivals, lines: lines.filter(Boolean) };
+    return { winner, meetsLimits, rivals, lines: lines.filter(Boolean) };
 
     function runnerUp(other) {
       if (!other) return say["no runner-up"];
@@ -105,8 +105,8 @@ const decisions = (() => {
       const misses = all.map((cell) => [Math.max(...limits.map((limit) => excess(limit, cell))), cell]).filter(([miss]) => miss < Infinity);
       if (misses.length) {
         const [, near] = misses.reduce((a, b) => (b[0] < a[0] ? b : a));
-        const told = limits.filter((limit) => !met(limit, near)).map((limit) => missed(limit, near)).join(" and ");
-        lines.push(fill(say.nearest, { name: near.name, told }));
+        const lacking = limits.filter((limit) => !met(limit, near)).map((limit) => missed(limit, near)).join(" and ");
+        lines.push(fill(say.nearest, { name: near.name, missed: lacking }));
       }
       return lines;
     }
@@ -172,10 +172,10 @@ const decisions = (() => {
       return said;
     }));
     // where nearly nothing is clear (one worker each), outlines would hide what they mark
-    const [meeting, rivals] = [new Set(found.meeting), new Set(found.rivals.length > MOST_OUTLINED ? [] : found.rivals)];
+    const [meetsLimits, rivals] = [new Set(found.meetsLimits), new Set(found.rivals.length > MOST_OUTLINED ? [] : found.rivals)];
     for (const mark of group.querySelectorAll(".cell")) {
       const cell = table.cells[mark.dataset.i];
-      mark.classList.toggle("out", !meeting.has(cell));
+      mark.classList.toggle("out", !meetsLimits.has(cell));
       mark.classList.toggle("rival", rivals.has(cell));
     }
     for (const svg of group.querySelectorAll("svg[data-x]")) draw(svg, table, found.winner, limits);

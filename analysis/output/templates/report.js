@@ -38,10 +38,10 @@
   menu.hidden = true;
   menu.setAttribute("role", "menu");
   document.body.append(menu);
-  const told = document.createElement("div");
-  told.className = "unseen";
-  told.setAttribute("role", "status");
-  document.body.append(told);
+  const notice = document.createElement("div");
+  notice.className = "unseen";
+  notice.setAttribute("role", "status");
+  document.body.append(notice);
   const plain = (cell) => (cell.firstChild ? cell.firstChild.textContent.trim() : "");
   const whole = (cell) => [...cell.childNodes].filter((node) => !(node.matches && node.matches("button.copy")))
     .map((node) => node.textContent.trim()).filter(Boolean).join(" ");
@@ -53,7 +53,7 @@
   };
   const recipes = (row) => [...row.cells].filter((cell) => cell.title).map((cell) => `${recipe} ${cell.title}`).join("\n");
   const put = (text) => {
-    const done = () => { told.textContent = "copied"; };
+    const done = () => { notice.textContent = "copied"; };
     const byHand = () => {
       const area = document.createElement("textarea");
       area.value = text;

@@ -1,7 +1,7 @@
 """The traced window of a cell: which kernels, copies and operators an inference is made of.
 
 It comes after the measured window and apart from it, so that no figure of speed or energy is taken while recording. A
-worker that has traced measures nothing more: what a recorder leaves in a process cannot be told.
+worker that has traced measures nothing more: what a recorder leaves in a process cannot be known.
 
     |-- without --|-- settle --|== recorded ==|-- without --|      each: trace_runs inferences, one after the other
 

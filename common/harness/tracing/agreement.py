@@ -109,7 +109,7 @@ def _by_torch(given: Any) -> Dict[str, Any]:
 
 
 def _without_graph(adapter: Any) -> Any:
-    """TensorRT's layers are told only where they are enqueued one by one."""
+    """TensorRT's layers are reported only where they are enqueued one by one."""
     slot = adapter._slots[0]
 
     def run() -> None:

@@ -50,7 +50,7 @@ def offset_of_frames(outer: Sequence[Tuple[int, int]], inner: Sequence[Tuple[int
 
     outer: walls of the inferences; inner: in the same order what the profiler saw of each, on its own clock. Of the two one lies
     inside the other, so each pair bounds the offset from both sides; the bounds of all pairs together leave little room, of
-    which the middle is taken and half the width told. Raises ValueError where there are not as many of the one as of the other.
+    which the middle is taken and half the width reported. Raises ValueError where there are not as many of the one as of the other.
     """
     if len(outer) != len(inner) or not outer:
         raise ValueError(f"the profiler tells {len(inner)} inferences of {len(outer)}")

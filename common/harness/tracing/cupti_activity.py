@@ -14,8 +14,7 @@ import ctypes
 import re
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
-from common.harness.tracing import CannotTrace, Recording, clocks
-from common.harness.tracing import Record as Row
+from common.harness.tracing import CannotTrace, Record, Recording, clocks
 from common.harness.tracing.demangling import demangle
 
 #: bytes of one buffer of records: large, so that none is handed over in the middle of the window
@@ -88,7 +87,7 @@ class CuptiRecorder:
 
     def __init__(self, cupti: Any) -> None:
         self._cupti = cupti
-        self._rows: List[Row] = []
+        self._rows: List[Record] = []
         self._registered = False
         self._begin: Optional[clocks.Reading] = None
         self._strange: Dict[str, int] = {}
@@ -146,7 +145,7 @@ class CuptiRecorder:
         self.enable()
 
     def _tells_chosen_calls(self) -> bool:
-        """Tried by one inference: CUPTI 13.0 took the choice on an H200 and told not one call, only all or none of them."""
+        """Tried by one inference: CUPTI 13.0 took the choice on an H200 and reported not one call, only all or none of them."""
         self._rows.clear()
         self.enable()
         try:
@@ -195,14 +194,14 @@ class CuptiRecorder:
             if row is not None:
                 self._rows.append(row)
 
-    def _row(self, activity: Any) -> Optional[Row]:
+    def _row(self, activity: Any) -> Optional[Record]:
         kind = int(activity.kind)
         kinds = self._cupti.ActivityKind
         if kind in self._call_names:
             name = self._call_names[kind].get(int(activity.cbid))
             if name is None:
                 return None
-            return Row(
+            return Record(
                 call_kind(name) or "", name, int(activity.start), int(activity.end),
                 stream=int(activity.thread_id), correlation=int(activity.correlation_id),
             )  # fmt: skip
@@ -211,14 +210,16 @@ class CuptiRecorder:
         if kind == int(kinds.MEMSET):
             return _on_device("memset", "memset", activity)._replace(bytes=int(activity.bytes))
         if kind in (int(kinds.MEMCPY), int(kinds.MEMCPY2)):
-            way = _COPIES.get(int(activity.copy_kind), "other")
-            return _on_device("memcpy", f"memcpy {way}", activity)._replace(detail=way, bytes=int(activity.bytes))
+            direction = _COPIES.get(int(activity.copy_kind), "other")
+            return _on_device("memcpy", f"memcpy {direction}", activity)._replace(
+                detail=direction, bytes=int(activity.bytes)
+            )
         return None
 
 
-def _on_device(kind: str, name: str, activity: Any) -> Row:
+def _on_device(kind: str, name: str, activity: Any) -> Record:
     graph = int(getattr(activity, "graph_id", 0) or 0)
-    return Row(
+    return Record(
         kind, name, int(activity.start), int(activity.end),
         stream=int(activity.stream_id),
         graph=graph or None,
@@ -238,11 +239,11 @@ def _call_names(callbacks: Any) -> Dict[int, str]:
     return found
 
 
-def _lacks(rows: List[Row], strange: Dict[str, int]) -> str:
-    """What a reader of the records must know: kernels of graphs that CUPTI did not tell, records that it told in riddles."""
+def _lacks(rows: List[Record], strange: Dict[str, int]) -> str:
+    """What a reader of the records must know: kernels of graphs that CUPTI did not tell, records whose sense it kept to itself."""
     notes = [f"{count} records could not be read ({what})" for what, count in strange.items()]
     if _without_calls(rows):
-        notes.append("CUPTI told no calls of the host: launches are not counted, and its waiting is taken for work")
+        notes.append("CUPTI reported no calls of the host: launches are not counted, and its waiting is taken for work")
     launched = {row.correlation for row in rows if row.kind == "graph_launch"}
     seen = {row.correlation for row in rows if row.kind in ("kernel", "memcpy", "memset")}
     lost = len(launched - seen)
@@ -254,7 +255,7 @@ def _lacks(rows: List[Row], strange: Dict[str, int]) -> str:
     return "; ".join(notes)
 
 
-def _without_calls(rows: List[Row]) -> bool:
+def _without_calls(rows: List[Record]) -> bool:
     """Whether there are kernels, but nobody who launched them."""
     kinds = {row.kind for row in rows}
     return "kernel" in kinds and not kinds - {"kernel", "memcpy", "memset"}

@@ -27,7 +27,7 @@ def innermost(events: Iterable[Event], thread: int, first: int = 0) -> List[Reco
     parents = _parents(ordered)
     calls = set(parents)
     records: List[Record] = []
-    own = [event.start_ns for event in ordered]  # up to where the call's own time has been told
+    own = [event.start_ns for event in ordered]  # up to where the call's own time has been counted
     for number, event in enumerate(ordered):
         # the callers on the way up have worked until here
         parent = parents[number]

@@ -21,13 +21,15 @@ def bench(
     console: Console,
     data: DataFolder | None = None,
     images_folder: Path = IMAGES,
-    told: Mapping[str, Any] = MappingProxyType({}),
+    run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> Outcome:
     """Runs everything that the options ask for; returns when the cells are on disk. Raises UserError before anything is made.
 
-    told: what run.json says beside, such as the plan that this is a run of. again: measures cells of the newest such run again.
+    run_facts: what run.json says beside, such as the plan that this is a run of. again: measures cells of the newest such run again.
     """
-    with opened(options, console, data or DataFolder.default(), images_folder, told=told, again=again) as opening:
+    with opened(
+        options, console, data or DataFolder.default(), images_folder, run_facts=run_facts, again=again
+    ) as opening:
         context, runner, plan = opening
         return run_all(context, runner, plan, console)

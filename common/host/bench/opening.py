@@ -59,13 +59,13 @@ def opened(
     images_folder: Path = IMAGES,
     search: str = "",
     part: Subset | None = None,
-    told: Mapping[str, Any] = MappingProxyType({}),
+    run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
 
     search: see common.host.plan.request.Request. part: only these cells, in a run folder of their own that continues no other.
-    told: what run.json says beside. again: the cells of the newest run of this to measure again.
+    run_facts: what run.json says beside. again: the cells of the newest run of this to measure again.
     Raises UserError before anything is made.
     """
     images = load_images(images_folder)
@@ -89,7 +89,7 @@ def opened(
     if pins and (costs := runner.cost_of(pins, flavour)):
         console.print(escape(costs), highlight=False, soft_wrap=True)
     with steps.show("Setting up") as on_step:
-        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes told.
+        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes known.
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
     with steps.show("Exporting the model") as on_step:
         wanted_forms = forms_of(draft.variants, draft.precisions)
@@ -110,7 +110,7 @@ def opened(
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = open_run(data, request, options, devices, runner, model, console, part, told, again)
+        run, seed = open_run(data, request, options, devices, runner, model, console, part, run_facts, again)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.copyfile(picture, run.folder / "picture.npy")
@@ -166,7 +166,7 @@ def open_run(
     model: ModelFiles,
     console: Console,
     part: Subset | None = None,
-    told: Mapping[str, Any] = MappingProxyType({}),
+    run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> tuple[Run, int]:
     """Continues the unfinished run of the same request, or begins a new one. A part of a sweep is always a new one.
@@ -185,7 +185,7 @@ def open_run(
         console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
         recover_run(unfinished, model, console)
         unfinished.description.setdefault("continued_utc", []).append(utc_now())
-        unfinished.description.update(told)
+        unfinished.description.update(run_facts)
         set_boots_apart(unfinished, boot_id())
         unfinished.save()
         return unfinished, int(unfinished.description["seed"])
@@ -225,7 +225,7 @@ def open_run(
             "images": runner.describe_images(),
             "doctor": _examine(devices, data, console),
             **({"fleet": dict(part.facts)} if part else {}),
-            **told,
+            **run_facts,
         },
     )
     try:

@@ -144,7 +144,7 @@ class Target:
             cell = replace(self._base, scenario="server", target_rate_per_s=rate, replicate=replicate)
             row = self._measure(cell, settings)
             if row["status"] == "timeout" and row["stop_reason"]:
-                return "missed", np.concatenate([*tries, self._latencies(cell)])  # it told that it cannot serve it
+                return "missed", np.concatenate([*tries, self._latencies(cell)])  # it said that it cannot serve it
             if row["status"] != "ok":
                 raise CellFailed(f"{row['status']}: {row['message']}")
             tries.append(self._latencies(cell))

@@ -87,8 +87,8 @@ def run_plan(
             "sweep": index, "of": len(plan.sweeps),
         }  # fmt: skip
         try:
-            told = {FACTS: facts} if again is None else {}
-            one = bench(sweep.options, console, data, images_folder, told=told, again=again)
+            run_facts = {FACTS: facts} if again is None else {}
+            one = bench(sweep.options, console, data, images_folder, run_facts=run_facts, again=again)
         except NothingMarked as nothing:
             if not several:
                 raise

@@ -42,11 +42,11 @@ _WIDEST = 110
 def task_page(name: str, task: Task[Any], arguments: Iterable[Argument]) -> str:
     """What `invoke --help NAME` prints: usage, what the task does, its options by subject, examples."""
     width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
-    told, _, examples = (inspect.getdoc(task.body) or "").partition(f"\n\n{_EXAMPLES}\n")
+    description, _, examples = (inspect.getdoc(task.body) or "").partition(f"\n\n{_EXAMPLES}\n")
     arguments = list(dict.fromkeys(arguments))
     words = [f" [{_value(one)} ...]" if one.kind is list else f" {_value(one)}" for one in arguments if _is_word(one)]
     lines = [f"Usage: invoke {name}{''.join(words)} [options]", ""]
-    for paragraph in told.split("\n\n"):
+    for paragraph in description.split("\n\n"):
         lines += [*textwrap.wrap(" ".join(paragraph.split()), width), ""]
     for heading, members in _by_subject(arguments, getattr(task.body, "option_groups", {})):
         lines += [heading, *_columns([(_flag(one), one.help or "") for one in members], width), ""]

@@ -29,12 +29,7 @@ def batch_sizes(text: str) -> list[int]:
     """A comma list of positive whole numbers, each once."""
     sizes: list[int] = []
     for word in split_list(text):
-        try:
-            size = int(word)
-        except ValueError:
-            raise UserError(
-                f"batch size '{word}' is not a whole number; write for example --batch-sizes 8,16,32"
-            ) from None
+        size = _integer("batch size", word, "; write for example --batch-sizes 8,16,32")
         if size < 1:
             raise UserError(f"batch size {size} is not possible; the smallest is 1")
         if size > 65536:
@@ -48,10 +43,7 @@ def batch_sizes(text: str) -> list[int]:
 
 def positive(what: str, value: float | str, allow_zero: bool = False) -> float:
     """A number above zero (or from zero). Raises UserError naming the option."""
-    try:
-        number = float(value)
-    except ValueError:
-        raise UserError(f"{what} '{value}' is not a number") from None
+    number = _number(what, value)
     if not (number > 0 or (allow_zero and number == 0)) or number == float("inf"):
         raise UserError(f"{what} must be {'zero or more' if allow_zero else 'more than zero'}, not {value}")
     return number
@@ -59,10 +51,7 @@ def positive(what: str, value: float | str, allow_zero: bool = False) -> float:
 
 def whole(what: str, value: int | str, smallest: int = 1) -> int:
     """A whole number from `smallest`. Raises UserError naming the option."""
-    try:
-        number = int(value)
-    except ValueError:
-        raise UserError(f"{what} '{value}' is not a whole number") from None
+    number = _integer(what, value)
     if number < smallest:
         raise UserError(f"{what} must be at least {smallest}, not {number}")
     return number
@@ -76,3 +65,32 @@ def optional_number(what: str, text: str) -> float | None:
 def optional_whole(what: str, text: str, smallest: int) -> int | None:
     """A whole number from `smallest`, or None where the option was not given. Raises UserError naming the option."""
     return whole(what, text, smallest) if text else None
+
+
+def like(default: object, what: str, text: str) -> object:
+    """What a variable says for an option, in the type of the option's default. Raises UserError naming the variable.
+
+    Bounds are those of the option: whoever takes it looks at them.
+    """
+    if isinstance(default, bool):
+        known = {"0": False, "1": True, "no": False, "yes": True}
+        if text.lower() not in known:
+            raise UserError(f"{what} '{text}' is not 0 or 1")
+        return known[text.lower()]
+    if isinstance(default, int):
+        return _integer(what, text)
+    return _number(what, text) if isinstance(default, float) else text
+
+
+def _integer(what: str, value: int | str, hint: str = "") -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise UserError(f"{what} '{value}' is not a whole number{hint}") from None
+
+
+def _number(what: str, value: float | str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{what} '{value}' is not a number") from None

@@ -42,7 +42,7 @@ _LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Told:
+class ServiceReports:
     """What a service says of itself, in a folder that it writes as it likes."""
 
     folder: Path
@@ -83,10 +83,11 @@ class Service:
         self.variant = variant
         self._run = run.folder
         self._model = model
-        self.told = Told(rendezvous.services / variant)
+        self.reports = ServiceReports(rendezvous.services / variant)
         self._jobs = {path.stem: Job.read(path) for path in sorted((self._run / "jobs").glob(f"{variant}_*.json"))}
         self._stagings = {
-            name: JobStaging(self._run, name, job, model, self.told.folder / name) for name, job in self._jobs.items()
+            name: JobStaging(self._run, name, job, model, self.reports.folder / name)
+            for name, job in self._jobs.items()
         }
 
     @property
@@ -99,7 +100,7 @@ class Service:
 
     def settle(self) -> None:
         """When it has gone: takes the rest, and writes a row for each cell that has none."""
-        errors = self.told.errors()
+        errors = self.reports.errors()
         for name, job in self._jobs.items():
             staging = self._stagings[name]
             if staging.folder.is_dir():
@@ -124,9 +125,9 @@ def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optiona
     """
     deadline = time.monotonic() + APPEARS_WITHIN_SECONDS
     for one in services:
-        while not one.told.came() and one.variant not in optional and time.monotonic() < deadline:
+        while not one.reports.came() and one.variant not in optional and time.monotonic() < deadline:
             time.sleep(0.2)
-        if one.told.came():
+        if one.reports.came():
             turns[one.variant].give()
             yield one
 
@@ -136,7 +137,7 @@ def measure(services: list[Service], rendezvous: Rendezvous, intake: PowerIntake
     turns = {one.variant: Turn(rendezvous.turns / one.variant) for one in services}
     planned: list[str] = []
     for one in services_in_turn(services, turns, optional):
-        while not one.told.gone():
+        while not one.reports.gone():
             time.sleep(_LOOK_SECONDS)
             if one.take():
                 intake.take()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from common.host.cli import parsing
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.runs.run import Run
@@ -91,22 +92,13 @@ class Rendezvous:
 
 def options_from(environment: Mapping[str, str]) -> Options:
     """The options that the variables name. Raises UserError for a number that is none."""
-    values: dict[str, object] = {}
-    for variable, option in OPTIONS.items():
-        text = environment.get(variable, "").strip()
-        if not text:
-            continue
-        default = getattr(Options(), option)
-        try:
-            if isinstance(default, bool):
-                values[option] = {"0": False, "1": True, "no": False, "yes": True}[text.lower()]
-            elif isinstance(default, int | float):
-                values[option] = type(default)(text)
-            else:
-                values[option] = text
-        except (KeyError, ValueError):
-            wanted = "0 or 1" if isinstance(default, bool) else "a number"
-            raise UserError(f"{variable}={text} in .env is not {wanted}") from None
+    given = {option: environment.get(variable, "").strip() for variable, option in OPTIONS.items()}
+    variables = {option: variable for variable, option in OPTIONS.items()}
+    values = {
+        option: parsing.like(getattr(Options(), option), f"{variables[option]} in .env", text)
+        for option, text in given.items()
+        if text
+    }
     return Options(**values)  # type: ignore[arg-type]
 
 

@@ -141,41 +141,41 @@ def read(file: Path) -> PlanFile:
     if not text and content:
         raise UserError(f"{file} has more than {MOST_BYTES} bytes, which is no plan")
     try:
-        told = tomllib.loads(text)
+        parsed = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         lines = text.count("\n") + (not text.endswith("\n"))
         why = str(error).replace("at end of document", f"at its end, line {lines}")
         raise UserError(f"{file.name} is no TOML: {why}") from error
-    return _Reader(file, hashlib.sha256(content).hexdigest()[:12], told, lines_of(text)).plan()
+    return _Reader(file, hashlib.sha256(content).hexdigest()[:12], parsed, lines_of(text)).plan()
 
 
 @dataclass
 class _Reader:
     file: Path
     hash: str
-    told: dict[str, Any]
+    parsed: dict[str, Any]
     lines: dict[KeyPath, int]
 
     def plan(self) -> PlanFile:
-        top = {name: value for name, value in self.told.items() if name not in _WORDS}
-        self.check_names(self.told, (), [*_WORDS, RUN_FOR_EACH, *_OPTIONS])
+        top = {name: value for name, value in self.parsed.items() if name not in _WORDS}
+        self.check_names(self.parsed, (), [*_WORDS, RUN_FOR_EACH, *_OPTIONS])
         for word in ("name", "description"):
-            if not isinstance(self.told.get(word, ""), str):
-                raise self.complaint((word,), f"{_shown(self.told[word])} is no text")
-        settings = self.settings_of(self.told.get("settings", {}), ("settings",))
-        tables = self.told.get("sweep", [{}])
+            if not isinstance(self.parsed.get(word, ""), str):
+                raise self.complaint((word,), f"{_shown(self.parsed[word])} is no text")
+        settings = self.settings_of(self.parsed.get("settings", {}), ("settings",))
+        tables = self.parsed.get("sweep", [{}])
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise self.complaint(("sweep",), "a sweep's heading is [[sweep]], in two pairs of brackets")
         sweeps: list[Sweep] = []
         for index, table in enumerate(tables):
-            place = ("sweep", index) if "sweep" in self.told else ()
+            place = ("sweep", index) if "sweep" in self.parsed else ()
             sweeps += self.sweeps_of(top, table, settings, place)
         return PlanFile(
             self.file,
-            self.told.get("name") or self.file.stem,
+            self.parsed.get("name") or self.file.stem,
             self.hash,
             tuple(sweeps),
-            self.told.get("description", "").strip(),
+            self.parsed.get("description", "").strip(),
         )
 
     def sweeps_of(

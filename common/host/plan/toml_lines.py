@@ -21,11 +21,11 @@ def statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         begin = begin if waiting else number
         waiting.append(line)
         try:
-            told = tomllib.loads("\n".join(waiting) + "\n")
+            parsed = tomllib.loads("\n".join(waiting) + "\n")
         except tomllib.TOMLDecodeError:
             continue
-        if told:
-            yield begin, told
+        if parsed:
+            yield begin, parsed
         waiting = []
 
 
@@ -34,8 +34,8 @@ def lines_of(text: str) -> dict[KeyPath, int]:
     found: dict[KeyPath, int] = {}
     counts: dict[KeyPath, int] = {}
     table: KeyPath = ()
-    for number, told in statements(text):
-        (names, value) = _innermost(told)
+    for number, parsed in statements(text):
+        (names, value) = _innermost(parsed)
         if text.split("\n")[number - 1].lstrip().startswith("["):
             table = _within(names, counts)
             if isinstance(value, list):
@@ -52,10 +52,10 @@ def lines_of(text: str) -> dict[KeyPath, int]:
     return found
 
 
-def _innermost(told: Mapping[str, Any]) -> tuple[KeyPath, Any]:
+def _innermost(parsed: Mapping[str, Any]) -> tuple[KeyPath, Any]:
     """The one path that a statement names, and its value: tables of tables down to the first that is something else."""
     names: KeyPath = ()
-    value: Any = told
+    value: Any = parsed
     while isinstance(value, Mapping) and len(value) == 1:
         ((name, value),) = value.items()
         names = (*names, name)

@@ -39,7 +39,7 @@ class Sidecar(ABC):
     def __init__(self, device: Device, intake: PowerIntake) -> None:
         self._device = device
         self._intake = intake
-        self._told = False
+        self._reported = False
         self._deaths: list[str] = []
         self._failed_starts = 0
         #: it was killed while it started: that may have been an accident, so it is tried again
@@ -59,9 +59,9 @@ class Sidecar(ABC):
     def take(self) -> str:
         """Takes its readings over; returns a sentence for people, once, where they cannot be had."""
         self._intake.take()
-        if self._told or not self._intake.refused:
+        if self._reported or not self._intake.refused:
             return ""
-        self._told = True
+        self._reported = True
         return f"the sidecar of {self._device.name}: {self._intake.refused}"
 
     def revive(self) -> str:
@@ -80,11 +80,11 @@ class Sidecar(ABC):
         self._failed_starts = 0 if again.recording else self._failed_starts + 1
         if not self.state.recording:
             self.state = again
-        told = f"the sidecar of {self._device.name} {end}; what was measured meanwhile has no energy"
+        lost = f"the sidecar of {self._device.name} {end}; what was measured meanwhile has no energy"
         if again.recording:
-            return f"{told}; it is started again"
+            return f"{lost}; it is started again"
         last = " and will not be tried again" if self._failed_starts == MOST_FAILED_STARTS else ""
-        return f"{told}; it does not start again{last}: {again.reason}"
+        return f"{lost}; it does not start again{last}: {again.reason}"
 
     def end(self, description: dict[str, Any]) -> None:
         """Ends it, and writes into run.json's `sidecar` what it said at its end and how often it had died; into `power`

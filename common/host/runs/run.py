@@ -159,15 +159,15 @@ def set_boots_apart(run: Run, boot_id: str | None) -> None:
     known = run.description.get("boot_id")
     if known and boot_id and known != boot_id:
         earlier = run.description.setdefault("earlier_boots", [])
-        told = {name for boot in earlier for name in (*boot["cells"], *boot["power"])}
-        power = [path for path in sorted(run.folder.glob("power*.csv")) if path.name not in told]
+        earlier_names = {name for boot in earlier for name in (*boot["cells"], *boot["power"])}
+        power = [path for path in sorted(run.folder.glob("power*.csv")) if path.name not in earlier_names]
         renamed = [path.with_name(f"{path.stem}-boot{len(earlier) + 1}.csv") for path in power]
         for path, target in zip(power, renamed, strict=True):
             path.rename(target)
         earlier.append(
             {
                 "boot_id": known,
-                "cells": sorted(run.existing_cells() - told),
+                "cells": sorted(run.existing_cells() - earlier_names),
                 "power": [path.name for path in renamed],
                 "idle_without_context": run.description.pop("idle_without_context", {}),
             }

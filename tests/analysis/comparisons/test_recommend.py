@@ -33,7 +33,7 @@ def test_the_best_that_meets_every_limit() -> None:
     decision = r.decide([fast, slow, hot], r.THROUGHPUT, limits)
     assert decision.winner is slow
     assert decision.clear
-    assert decision.meeting == 1
+    assert decision.meets_limits == 1
     loosened = {c.limit.option: (c.bound, c.winner) for c in decision.changes if c.loosened}
     assert loosened == {"--max-latency-ms": (30.0, fast), "--max-power-w": (90.0, hot)}
     without = r.decide([fast, slow, hot], r.THROUGHPUT, [])

@@ -165,7 +165,7 @@ def test_a_run_that_grew_while_it_was_read_is_not_kept(
     assert len(everything([one], folder)["cells"]) == 4
 
 
-def test_what_is_wrong_is_told_each_time(run: Any, folder: Path) -> None:
+def test_what_is_wrong_is_reported_each_time(run: Any, folder: Path) -> None:
     runs = [run("good"), run("bad")]
     path = next(runs[1].folder.glob("cells/*torch*/samples.csv"))
     path.write_bytes(path.read_bytes()[:-4])
@@ -265,7 +265,7 @@ def edit_figures(folder: Path, keep_size: bool) -> None:
 
 
 @pytest.mark.parametrize("keep_size", [False, True])
-def test_an_edited_figure_is_noticed_told_and_read_anew(
+def test_an_edited_figure_is_noticed_reported_and_read_anew(
     run: Any, folder: Path, reads: list[str], keep_size: bool
 ) -> None:
     runs = [run("one")]

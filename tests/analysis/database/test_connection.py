@@ -149,8 +149,8 @@ def test_damage_costs_its_own_rows_and_the_rest_is_analyzed(build: Any, opened: 
     database = opened(run)
     found = {row["variant"]: row["n"] for row in database.query("SELECT variant, n FROM results")}
     assert found == {"torch": 19, "onnxrt": 20, "keras": None, "tfxla": 20}
-    told = sorted(str(problem).split("cells/")[1] for problem in database.problems)
-    assert [line.split("/")[1].split(" ")[0] for line in told] == [
+    problems = sorted(str(problem).split("cells/")[1] for problem in database.problems)
+    assert [line.split("/")[1].split(" ")[0] for line in problems] == [
         "samples.csv:", "cell.csv:", "phases.csv:", "samples.csv:21:",
     ]  # fmt: skip
     assert database.exit_code == 1
@@ -247,19 +247,19 @@ def test_an_unsteady_window_is_marked(build: Any, opened: Any) -> None:
 def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None:
     run = build("run-1")
     text = '{"framework": "2.17.0", "keras": "3.4.1", "tensorflow": "2.17.0"}'
-    told = {
+    expected = {
         "keras": ("2.17.0", text, "3.4.1"),
         "kerasxla": ("3.15.1", '{"framework": "3.15.1", "keras": "3.15.1", "tensorflow": "2.21.0"}', "3.15.1"),
         "tf": ("2.17.0", text, "2.17.0"),
         "tfxla": ("2.17.0", None, "2.17.0"),
     }
-    for variant, (framework, versions, _) in told.items():
+    for variant, (framework, versions, _) in expected.items():
         run.cell(variant, durations_ns=[MS] * 20, framework_version=framework, versions=versions)
     run.cell("keras", batch_size=1, durations_ns=[MS] * 20, framework_version="2.17.0", versions="not JSON")
     run.cell("keras", batch_size=2, durations_ns=[MS] * 20)
     database = opened(run)
     shown = {(row["variant"], row["batch_size"]): row["framework_version"] for row in database.query("FROM comparison")}
-    assert shown == {(variant, 8): last for variant, (_, _, last) in told.items()} | {
+    assert shown == {(variant, 8): last for variant, (_, _, last) in expected.items()} | {
         ("keras", 1): "2.17.0", ("keras", 2): None,
     }  # fmt: skip
 

@@ -70,7 +70,7 @@ def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Any) -> 
     assert 1.9 < row["worth_low"] < row["worth"] < row["worth_high"] < 2.1
 
 
-def test_levels_are_rows_of_one_table_and_told_where_there_are_several(build: Any) -> None:
+def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build: Any) -> None:
     run = build("a")
     run.cell("torch", 8, [5_000_000] * 50)
     database = open_runs([run.folder])

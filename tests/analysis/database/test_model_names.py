@@ -87,11 +87,11 @@ def test_from_the_cache_too(build: Any, tmp_path: Path) -> None:
 def test_a_recommendation_is_for_each(build: Any) -> None:
     out = console()
     recommend.recommend([run.folder for run in two(build)], recommend.Question(), out)
-    told = text(out)
-    assert "ResNet50 (small/model.onnx)" in told
-    assert "ResNet50 (large/model.onnx)" in told
-    assert "% less" not in told
-    assert "the only cell" in told
+    reported = text(out)
+    assert "ResNet50 (small/model.onnx)" in reported
+    assert "ResNet50 (large/model.onnx)" in reported
+    assert "% less" not in reported
+    assert "the only cell" in reported
 
 
 def test_plots_are_of_one_model_each(build: Any, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_compare_refuses_and_says_why(build: Any) -> None:
         compare_cells([a.folder, b.folder], "framework=onnxrt", "framework=torch", console())
 
 
-def test_compare_does_as_told(build: Any) -> None:
+def test_compare_does_as_asked(build: Any) -> None:
     a, b = two(build)
     out = console()
     one, other = (

@@ -90,14 +90,14 @@ def test_attempts(run: Any) -> None:
     assert lines[1:] == [["a", "['start',", "'finish']", "said", '"no",', "then", "died"], ["b", "['start']"]]
 
 
-def test_a_torn_line_of_the_journal_is_told(run: Any) -> None:
+def test_a_torn_line_of_the_journal_is_reported(run: Any) -> None:
     path = attempts(run)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:2], lines[2][:9] + "\n", *lines[3:]]))
-    code, told = ask(run, "SELECT run, count(*) AS n FROM attempts GROUP BY 1")
+    code, reported = ask(run, "SELECT run, count(*) AS n FROM attempts GROUP BY 1")
     assert code == 1
-    assert told[1] == ["run", "2"]
-    assert f"{path}:3:" in " ".join(told[2])
+    assert reported[1] == ["run", "2"]
+    assert f"{path}:3:" in " ".join(reported[2])
 
 
 def test_files_of_two_runs_of_one_name(run: Any, build: Any, tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_gpu_metrics_of_the_gpu_that_ran(tmp_path: Path, import_this: Any) -> No
         assert row["power_gross_w"] == pytest.approx(60)
         assert row["joules_per_image"] == pytest.approx(60 / 80)
         assert row["device_memory_peak_bytes"] == 20000
-    nobody_said, told = import_this(path, **SAID)
+    nobody_said, reported = import_this(path, **SAID)
     assert nobody_said.folder != result.folder
-    assert "power and memory of 2 GPUs (0: GPU-a, 1: GPU-b)" in told
-    assert "--gpu-ordinal N takes one" in told
+    assert "power and memory of 2 GPUs (0: GPU-a, 1: GPU-b)" in reported
+    assert "--gpu-ordinal N takes one" in reported
     with open_runs([nobody_said.folder]) as database:
         assert database.query("SELECT power_gross_w FROM comparison") == [{"power_gross_w": None}]
         (row,) = database.query("SELECT settings FROM cells")
@@ -109,9 +109,9 @@ def test_a_spreadsheet_of_a_country_with_decimal_commas(
 def test_a_point_that_may_be_of_thousands_is_refused(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "perf.csv"
     path.write_text(f"{HEADER}\n{ONE}\n{FOUR}\n".replace(",", ";").replace("80", "80,5", 1).replace("47000", "47.000"))
-    result, told = import_this(path, **SAID)
+    result, reported = import_this(path, **SAID)
     assert result.exit_code == 1
-    assert "p50 latency is '47.000', whose point may be of thousands" in told
+    assert "p50 latency is '47.000', whose point may be of thousands" in reported
 
 
 def test_a_request_rate_is_the_server_scenario(tmp_path: Path, import_this: Any) -> None:
@@ -129,13 +129,13 @@ def test_bad_lines_cost_themselves(tmp_path: Path, import_this: Any) -> None:
         ONE, ONE, FOUR.replace("100", "nan", 1), FOUR.replace("4,", "-4,", 1), FOUR.replace("65000", "1"), "1,2",
     ]  # fmt: skip
     path.write_text("\n".join([HEADER, *rows]) + "\n")
-    result, told = import_this(path, **SAID)
+    result, reported = import_this(path, **SAID)
     assert result.exit_code == 1
-    assert "perf.csv:3: measures the same load a second time" in told
-    assert "perf.csv:4: Inferences/Second is 'nan', not a finite number" in told
-    assert "perf.csv:5: Concurrency is -4: it cannot be negative" in told
-    assert "perf.csv:6: p99 latency is below the percentile before it" in told
-    assert "perf.csv:7: the line has another number of fields" in told
+    assert "perf.csv:3: measures the same load a second time" in reported
+    assert "perf.csv:4: Inferences/Second is 'nan', not a finite number" in reported
+    assert "perf.csv:5: Concurrency is -4: it cannot be negative" in reported
+    assert "perf.csv:6: p99 latency is below the percentile before it" in reported
+    assert "perf.csv:7: the line has another number of fields" in reported
     with open_runs([result.folder]) as database:
         assert len(database.query("FROM comparison")) == 1
 

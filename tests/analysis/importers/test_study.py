@@ -50,9 +50,9 @@ def opened(result: Any) -> Database:
 
 
 def test_provenance_and_figures(folder: Path, import_this: Any) -> None:
-    result, told = import_this(folder, gpu_ordinal=1)
+    result, reported = import_this(folder, gpu_ordinal=1)
     assert result.exit_code == 0
-    assert told.split() == ["2", "cells", "of", "PERFACCT", "study", "in", result.folder.name]
+    assert reported.split() == ["2", "cells", "of", "PERFACCT", "study", "in", result.folder.name]
     document = json.loads((result.folder / "run.json").read_text())
     assert document["origin"] == "PERFACCT study"
     assert document["licence"] == "BSD 3-Clause License, Copyright (c) 2023, Somebody"
@@ -105,9 +105,9 @@ def test_a_notebook_of_the_study_is_compared_with_its_script(folder: Path, impor
 
 def test_a_second_import_is_the_first(folder: Path, import_this: Any) -> None:
     first, _ = import_this(folder, gpu_ordinal=1)
-    again, told = import_this(folder, gpu_ordinal=1)
+    again, reported = import_this(folder, gpu_ordinal=1)
     assert again.folder == first.folder
-    assert "is there already" in told
+    assert "is there already" in reported
     assert first.folder.name[:9].removesuffix("-").isdigit(), "names begin with the time, as those of other runs do"
     other, _ = import_this(folder, gpu_ordinal=0)
     assert other.folder != first.folder
@@ -119,9 +119,9 @@ def test_a_fact_that_was_found_counts_as_said(folder: Path, import_this: Any) ->
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for i, line in enumerate(lines) if i == 0 or i % 4 == 2))
     found, _ = import_this(folder)
-    said, told = import_this(folder, gpu_ordinal=0)
+    said, reported = import_this(folder, gpu_ordinal=0)
     assert found.folder == said.folder
-    assert "is there already" in told
+    assert "is there already" in reported
 
 
 def test_which_gpu_ran_must_be_said(folder: Path, import_this: Any) -> None:
@@ -145,8 +145,8 @@ def test_a_parent_folder_names_its_children(folder: Path, import_this: Any) -> N
 def test_without_energy_power_stays_unknown(folder: Path, import_this: Any) -> None:
     for path in (folder / "ema").iterdir():
         path.unlink()
-    result, told = import_this(folder)
-    assert "energy and power stay unknown" in told
+    result, reported = import_this(folder)
+    assert "energy and power stay unknown" in reported
     assert result.exit_code == 0
     with opened(result) as database:
         assert {row["power_gross_w"] for row in database.query("FROM comparison")} == {None}
@@ -170,10 +170,10 @@ def test_without_energy_power_stays_unknown(folder: Path, import_this: Any) -> N
 def test_a_bad_line_costs_itself(folder: Path, import_this: Any, line: str, reason: str) -> None:
     path = folder / "onnxrt_10_it_x_py.csv"
     path.write_text(path.read_text() + line)
-    result, told = import_this(folder, gpu_ordinal=1)
+    result, reported = import_this(folder, gpu_ordinal=1)
     assert result.exit_code == 1
-    assert "onnxrt_10_it_x_py.csv:12: " in told
-    assert reason in told
+    assert "onnxrt_10_it_x_py.csv:12: " in reported
+    assert reason in reported
     with opened(result) as database:
         assert len(database.query("FROM comparison")) == 2
         assert database.query("SELECT images_per_s FROM comparison WHERE variant = 'onnxrt'")[0]["images_per_s"] == 1024
@@ -194,12 +194,12 @@ def test_a_bad_meter_line_costs_itself(folder: Path, import_this: Any, line: str
     path = folder / "ema" / "onnxrt_py.csv"
     # below the good lines: the meters of a pass are told apart by their order
     path.write_text(path.read_text() + line)
-    result, told = import_this(folder, gpu_ordinal=1)
+    result, reported = import_this(folder, gpu_ordinal=1)
     if reason.startswith("other units"):
         # a third GPU row of the pass is not the one that ran: nobody reads it
         assert result.exit_code == 0
     else:
-        assert reason in told
+        assert reason in reported
         assert result.exit_code == 1
     with opened(result) as database:
         row = database.query("SELECT power_gross_w FROM comparison WHERE variant = 'onnxrt'")[0]
@@ -217,8 +217,8 @@ def test_other_units_are_no_energy(folder: Path, import_this: Any, energy: str, 
     if energy == "energy":
         text = meters("onnxrt_8", seconds, ("GPU Z", watts * 1e-3), ("GPU Z", watts * 1e-3))
     (folder / "ema" / "onnxrt_py.csv").write_text(METERS + text)
-    result, told = import_this(folder, gpu_ordinal=1)
-    assert reason in told
+    result, reported = import_this(folder, gpu_ordinal=1)
+    assert reason in reported
     assert result.exit_code == 1
     with opened(result) as database:
         row = database.query("SELECT power_gross_w, images_per_s FROM comparison WHERE variant = 'onnxrt'")[0]
@@ -233,13 +233,13 @@ def test_unknown_frameworks_missing_and_foreign_columns(folder: Path, import_thi
     )
     (folder / "tf_10_it_x_py.csv").write_bytes(b"\xff\xfe\0")
     (folder / "notes.csv").write_text("a,b\n")
-    result, told = import_this(folder, gpu_ordinal=1)
+    result, reported = import_this(folder, gpu_ordinal=1)
     assert result.exit_code == 1
-    assert "unknown framework 'jax'; there is tf, tfxla" in told
-    assert "torch_10_it_x_py.csv: lacks the column Throughput, Latency: nothing of it can be used" in told
-    assert "has unknown columns: 'Mood'; left out" in told
-    assert "tf_10_it_x_py.csv: is no text in UTF-16; save it as UTF-8" in told
-    assert "notes.csv: is not named as the study's files are" in told
+    assert "unknown framework 'jax'; there is tf, tfxla" in reported
+    assert "torch_10_it_x_py.csv: lacks the column Throughput, Latency: nothing of it can be used" in reported
+    assert "has unknown columns: 'Mood'; left out" in reported
+    assert "tf_10_it_x_py.csv: is no text in UTF-16; save it as UTF-8" in reported
+    assert "notes.csv: is not named as the study's files are" in reported
     with opened(result) as database:
         variants = [row["variant"] for row in database.query("SELECT variant FROM comparison ORDER BY 1")]
         assert variants == ["keras", "onnxrt", "tftrt"]
@@ -248,8 +248,8 @@ def test_unknown_frameworks_missing_and_foreign_columns(folder: Path, import_thi
 def test_junk_in_the_memory_column_costs_the_memory_alone(folder: Path, import_this: Any) -> None:
     path = folder / "onnxrt_10_it_x_py.csv"
     path.write_text(path.read_text().replace(",1000.0\n", ",1e300\n"))
-    result, told = import_this(folder, gpu_ordinal=1)
-    assert "no device has so much memory; taken as unknown" in told
+    result, reported = import_this(folder, gpu_ordinal=1)
+    assert "no device has so much memory; taken as unknown" in reported
     with opened(result) as database:
         assert database.problems == []
         row = database.query("SELECT device_memory_peak_bytes AS memory FROM comparison WHERE variant = 'onnxrt'")[0]
@@ -264,9 +264,9 @@ def test_nothing_usable(folder: Path, import_this: Any) -> None:
     assert not (folder.parent / "results").exists()
 
 
-def test_a_file_cut_short_is_told(folder: Path, import_this: Any) -> None:
+def test_a_file_cut_short_is_reported(folder: Path, import_this: Any) -> None:
     path = folder / "onnxrt_10_it_x_py.csv"
     path.write_bytes(path.read_bytes()[:-20])
-    result, told = import_this(folder, gpu_ordinal=1)
+    result, reported = import_this(folder, gpu_ordinal=1)
     assert result.exit_code == 1
-    assert "has 9 usable passes at batch 8; its name says 10" in told
+    assert "has 9 usable passes at batch 8; its name says 10" in reported

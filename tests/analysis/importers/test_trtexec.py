@@ -71,9 +71,9 @@ def overlapped(count: int, compute_ms: float = 3.0, copy_ms: float = 0.25) -> li
 def test_overlapped_copies_are_no_single_stream(tmp_path: Path, import_this: Any, encoding: str) -> None:
     path = tmp_path / "times.json"
     path.write_text(text(overlapped(700)), encoding=encoding)
-    result, told = import_this(path, precision="fp16", batch_size=4)
+    result, reported = import_this(path, precision="fp16", batch_size=4)
     assert result.exit_code == 0
-    assert "in flight" in told
+    assert "in flight" in reported
     with open_runs([result.folder]) as database:
         assert database.problems == []
         (row,) = database.query("FROM comparison")
@@ -138,12 +138,12 @@ def test_bad_entries_cost_themselves(tmp_path: Path, import_this: Any) -> None:
     entries = [*(entry(2 * i, 1) for i in range(20)), backwards, 7, {}, {**entry(60, 1), "startH2dMs": -1}]
     path = tmp_path / "times.json"
     path.write_text(text(entries))
-    result, told = import_this(path, precision="fp32", batch_size=1)
+    result, reported = import_this(path, precision="fp32", batch_size=1)
     assert result.exit_code == 1
-    assert "entry 21: ends before it begins" in told
-    assert "entry 22: is no object" in told
-    assert "entry 23: lacks startH2dMs" in told
-    assert "entry 24: startH2dMs is no time" in told
+    assert "entry 21: ends before it begins" in reported
+    assert "entry 22: is no object" in reported
+    assert "entry 23: lacks startH2dMs" in reported
+    assert "entry 24: startH2dMs is no time" in reported
     with open_runs([result.folder]) as database:
         assert database.query("SELECT n FROM results")[0]["n"] == 20
 

@@ -118,7 +118,7 @@ for (const [objective, ...places] of grid) {
   });
   seen.push({
     lines: [...document.querySelectorAll(".group:not([hidden]) .said p")].map((line) => line.textContent),
-    told: names.map((name) => control(name).getAttribute("aria-valuetext")),
+    reported: names.map((name) => control(name).getAttribute("aria-valuetext")),
     pale: document.querySelectorAll(".panels svg:first-of-type .cell.out").length,
     command: document.querySelector(".again").textContent,
     bounds: [...document.querySelectorAll(".bound")].map((line) => line.getAttribute("d") !== ""),
@@ -163,8 +163,8 @@ def test_sliders_say_what_recommend_says(
             assert asked(metered.folder, question) == lines
         kinds |= {line.split(":")[0].split(" ")[0] for line in lines}
         assert found["bounds"] == [chosen[0][0] is not None, chosen[1][0] is not None] or chosen[1][0] is not None
-        for bound, told in zip(chosen, found["told"], strict=True):
-            assert told == "any" if bound[1] is None else bound[1] in told
+        for bound, reported in zip(chosen, found["reported"], strict=True):
+            assert reported == "any" if bound[1] is None else bound[1] in reported
     assert {"Best", "Runner-up", "UNCLEAR", "No", "Nearest", "What", "Below", "Above", "On"} <= kinds, (
         "the grid tries every sentence"
     )

@@ -190,8 +190,8 @@ def test_cold_and_warm_starts_stand_apart(build: Any, opened: Any) -> None:
         phases = {"import": SECOND, "load": SECOND, "compile": compiled, "first": SECOND // 2}
         run.cell("torch", 8, io=io, durations_ns=[MS + i for i in range(20)], phases=phases)
     phases = {"import": SECOND, "load": SECOND, "compile": SECOND // 5, "first": SECOND // 2}
-    told = {"engine": "cache, built in 370.0 s"}
-    run.cell("tensorrt", 8, durations_ns=[MS + i for i in range(20)], phases=phases, settings=json.dumps(told))
+    reported = {"engine": "cache, built in 370.0 s"}
+    run.cell("tensorrt", 8, durations_ns=[MS + i for i in range(20)], phases=phases, settings=json.dumps(reported))
     run.cell("tf", 8, durations_ns=[MS + i for i in range(20)], phases={**phases, "compile": 3 * SECOND})
     plots, _ = drawn(opened(run))
     figure = next(plot.figure for name, plot in plots.items() if name.startswith("cold-start") and "host" in name)

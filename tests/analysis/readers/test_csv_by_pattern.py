@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern as sound_files
+from analysis.readers import csv_by_pattern
 from common import schema
 
 FILES = ("cell.csv", "phases.csv", "attempts.csv")
@@ -43,9 +43,9 @@ def values(file_name: str, rows: list[reading.Row]) -> list[tuple[Any, ...]]:
 
 def assert_all_agree(folder: Path, file_name: str, raw: bytes) -> bool:
     """Whether the pattern accepted the file; if so, all three must read the same."""
-    if sound_files.match(file_name, raw) is None:
+    if csv_by_pattern.match(file_name, raw) is None:
         return False
-    if file_name == "phases.csv" and not sound_files.intervals_rise(raw):
+    if file_name == "phases.csv" and not csv_by_pattern.intervals_rise(raw):
         return False
     path = folder / file_name
     path.write_bytes(raw)
@@ -128,17 +128,17 @@ def test_what_the_harness_writes_is_recognised(tmp_path: Path, name: str) -> Non
     ],
 )  # fmt: skip
 def test_what_leaves_a_doubt_is_not_recognised(change: dict[str, Any]) -> None:
-    assert sound_files.match("cell.csv", schema.to_csv("cell.csv", [CELL]).encode())
-    assert sound_files.match("cell.csv", schema.to_csv("cell.csv", [CELL | change]).encode()) is None
+    assert csv_by_pattern.match("cell.csv", schema.to_csv("cell.csv", [CELL]).encode())
+    assert csv_by_pattern.match("cell.csv", schema.to_csv("cell.csv", [CELL | change]).encode()) is None
 
 
 def test_two_rows_of_a_cell_are_not_recognised() -> None:
-    assert sound_files.match("cell.csv", schema.to_csv("cell.csv", [CELL, CELL]).encode()) is None
-    assert sound_files.match("cell.csv", reading.header_line("cell.csv")) is None
+    assert csv_by_pattern.match("cell.csv", schema.to_csv("cell.csv", [CELL, CELL]).encode()) is None
+    assert csv_by_pattern.match("cell.csv", reading.header_line("cell.csv")) is None
 
 
 def test_key_status_and_scenario() -> None:
-    match = sound_files.match("cell.csv", schema.to_csv("cell.csv", [CELL]).encode())
+    match = csv_by_pattern.match("cell.csv", schema.to_csv("cell.csv", [CELL]).encode())
     assert match is not None
     assert (match["key"], match["status"], match["scenario"]) == (b"k", b"ok", b"single-stream")
 
@@ -147,5 +147,5 @@ def test_phases_that_end_before_they_begin() -> None:
     def phases(start: int, end: int | None) -> bytes:
         return schema.to_csv("phases.csv", [{"phase": "load", "start_ns": start, "end_ns": end}]).encode()
 
-    assert sound_files.intervals_rise(phases(5, 5)) and sound_files.intervals_rise(phases(5, None))
-    assert not sound_files.intervals_rise(phases(10, 9))
+    assert csv_by_pattern.intervals_rise(phases(5, 5)) and csv_by_pattern.intervals_rise(phases(5, None))
+    assert not csv_by_pattern.intervals_rise(phases(10, 9))

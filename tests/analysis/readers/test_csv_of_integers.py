@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_of_integers as whole_numbers
+from analysis.readers import csv_of_integers
 from analysis.readers.csv_of_integers import Lines
 from common import schema
 
@@ -28,13 +28,13 @@ def read(folder: Path, *bodies: bytes, sizes: Sequence[int] | None = None, heade
         path.write_bytes(header + body)
         paths.append(str(path))
     sizes = sizes or [len(header + body) for body in bodies]
-    return whole_numbers.read(paths, sizes, HEADER, REQUIRED)
+    return csv_of_integers.read(paths, sizes, HEADER, REQUIRED)
 
 
 def rows(lines: Lines) -> list[list[int | None]]:
     columns = [
         [int(value) if known else None for value, known in zip(lines.number(field), lines.known(field), strict=True)]
-        for field in range(whole_numbers.FIELDS)
+        for field in range(csv_of_integers.FIELDS)
     ]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -98,7 +98,7 @@ def test_a_file_that_changes_size_or_is_gone(tmp_path: Path) -> None:
     grown = read(tmp_path, body, sizes=[whole - 7])
     assert rows(grown) == [[0, 1, 2, None]], "as it was when it was looked at"
     assert read(tmp_path, body, sizes=[whole - 3]).sound.tolist() == [False], "it was half a line then"
-    gone = whole_numbers.read([str(tmp_path / "no"), str(tmp_path)], [90, 4096], HEADER, REQUIRED)
+    gone = csv_of_integers.read([str(tmp_path / "no"), str(tmp_path)], [90, 4096], HEADER, REQUIRED)
     assert gone.sound.tolist() == [False, False]
     assert not len(gone.number(1))
 

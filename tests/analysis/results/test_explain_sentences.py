@@ -79,10 +79,10 @@ def test_few_launches_are_not_blamed_on_a_missing_graph():
     assert "CUDA graph" not in text
 
 
-def test_gaps_are_told_without_a_cure_where_no_calls_of_the_host_were_recorded():
+def test_gaps_are_reported_without_a_cure_where_no_calls_of_the_host_were_recorded():
     text = spoken(cell({LAUNCH_GAP: 0.81}, launches=None), "launch gaps")
     assert text is not None
-    assert "stands idle while the host works; CUPTI told no calls of the host" in text
+    assert "stands idle while the host works; CUPTI reported no calls of the host" in text
     assert "CUDA graph" not in text
 
 
@@ -108,7 +108,7 @@ def test_half_precision_without_tensor_cores(used, precision, speaks):
     assert (text is not None) == speaks
 
 
-def test_a_busy_device_is_told_so():
+def test_a_busy_device_is_reported_so():
     assert spoken(cell({LAUNCH_GAP: 0.09}), "busy") is not None
     assert spoken(cell({LAUNCH_GAP: 0.11}), "busy") is None
 

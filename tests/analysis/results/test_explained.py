@@ -102,7 +102,7 @@ def test_counts_and_times_are_of_one_inference(explained):
     assert cell.kernels[0]["share_of_busy"] == pytest.approx(1)
 
 
-def test_what_recording_cost_is_told_for_each_kernel(explained):
+def test_what_recording_cost_is_reported_for_each_kernel(explained):
     _, facts, _ = explained([kernel(CONV, i, i + 0.5) for i in range(10)], untraced_ms=(9.0, 9.0, 30.0))
     assert facts["median_untraced_ns"] == pytest.approx(9 * MS)
     assert facts["trace_cost_ns_per_record"] == pytest.approx(0.1 * MS)

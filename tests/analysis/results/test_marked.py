@@ -1,4 +1,4 @@
-"""Marks that are told while a run goes on are those of the tables; and what `--again` asks the tables for."""
+"""Marks that are shown while a run goes on are those of the tables; and what `--again` asks the tables for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.host.runs import early_marks
 from tests.analysis.conftest import CORES
 
 
-def test_marks_told_at_once_are_those_of_the_tables(build: Any) -> None:
+def test_marks_reported_at_once_are_those_of_the_tables(build: Any) -> None:
     run = build("a")
     stops = ("converged", "noisy", "budget", "unsteady")
     loads = (None, 0.5, float(CORES), CORES + 0.1)
@@ -21,9 +21,9 @@ def test_marks_told_at_once_are_those_of_the_tables(build: Any) -> None:
                 load_average_start=load, load_average_end=0.1,
             )  # fmt: skip
     signs, marks = marks_of(run.folder)
-    told = {"n", "b", "d", "l"}
+    reported = {"n", "b", "d", "l"}
     for folder in (run.folder / "cells").iterdir():
-        from_tables = {signs[mark] for mark in marks.get(folder.name, [])} & told
+        from_tables = {signs[mark] for mark in marks.get(folder.name, [])} & reported
         assert set(early_marks.of_cell(folder, CORES)) == from_tables, folder.name
     assert early_marks.of_cell(run.folder, CORES) == {}
 

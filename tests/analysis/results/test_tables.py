@@ -128,7 +128,7 @@ def test_streams_are_in_the_heading_of_multi_stream_alone() -> None:
     assert tables.heading({"streams": 3, "model": None}) == "3 in flight"
 
 
-def test_versions_are_told_and_where_they_differ_by_device(build: Any, opened: Any) -> None:
+def test_versions_are_reported_and_where_they_differ_by_device(build: Any, opened: Any) -> None:
     runs = []
     for device, version in (("H100", "1.31.1"), ("A2", "")):
         runs.append(build(device, device="gpu0", device_name=device, uuid=f"GPU-{device}"))

@@ -72,7 +72,7 @@ def test_percentiles_are_read_from_the_summary() -> None:
 
 
 @pytest.mark.parametrize("rate", [None, 5000.0])
-def test_a_figure_that_is_far_off_is_told(
+def test_a_figure_that_is_far_off_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: float | None
 ) -> None:
     """LoadGen's side is measured; ours is drawn, since a busy machine's own latencies may be too alike for a p99."""
@@ -81,8 +81,8 @@ def test_a_figure_that_is_far_off_is_told(
     name = "our_single_stream" if rate is None else "our_server"
     monkeypatch.setattr(selfbench_loadgen, name, lambda run, queries, number, *rate: drawn + number)
     assert not selfbench_loadgen.compare(Adapter(), 700, 3, rate)
-    told = capsys.readouterr().out
-    assert told.count("OUTSIDE") == 2 and "p50: ours" in told and "p99: ours" in told
+    reported = capsys.readouterr().out
+    assert reported.count("OUTSIDE") == 2 and "p50: ours" in reported and "p99: ours" in reported
 
 
 @pytest.mark.parametrize("rate", [None, 2000.0])

@@ -57,7 +57,7 @@ def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, part
         assert part in str(raised.value)
 
 
-def test_the_line_to_copy_binds_what_it_was_told_for() -> None:
+def test_the_line_to_copy_binds_what_it_was_reported_for() -> None:
     for inputs in (PICTURE, STATE, {"x": ("b", 4), "table": ("rows", 4)}):
         with pytest.raises(UserError) as raised:
             bind(inputs, "", "m.onnx")

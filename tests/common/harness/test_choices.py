@@ -1,4 +1,4 @@
-"""What is chosen among several ways to run a shape, and that the choice is remembered."""
+"""What is chosen among several algorithms for a shape, and that the choice is remembered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.harness.adapter import DeviceOutOfMemory
-from common.harness.choices import Memory, Way, fastest
+from common.harness.choices import Algorithm, Memory, fastest
 
 
 class Fake:
@@ -23,8 +23,8 @@ class Fake:
         self._log.append(f"close {self.name}")
 
 
-def ways(log: list[str], *names: str) -> list[Way]:
-    return [Way(name, lambda name=name: Fake(name, log)) for name in names]  # type: ignore[misc]
+def algorithms(log: list[str], *names: str) -> list[Algorithm]:
+    return [Algorithm(name, lambda name=name: Fake(name, log)) for name in names]  # type: ignore[misc]
 
 
 def taking(**seconds: float):
@@ -37,25 +37,25 @@ def taking(**seconds: float):
 
 def test_the_fastest_stays_and_all_others_are_closed() -> None:
     log: list[str] = []
-    chosen = fastest(ways(log, "a", "b", "c"), seconds_per_run=taking(a=2, b=1, c=3))
+    chosen = fastest(algorithms(log, "a", "b", "c"), seconds_per_run=taking(a=2, b=1, c=3))
     assert chosen.name == "b"
     assert [line for line in log if line.startswith("close")] == ["close a", "close c"]
     assert chosen.settings() == {"chosen": "b", "trial": "a: 2000.000 ms; b: 1000.000 ms; c: 3000.000 ms"}
 
 
-def test_one_way_alone_is_not_timed() -> None:
+def test_one_algorithm_alone_is_not_timed() -> None:
     log: list[str] = []
-    chosen = fastest(ways(log, "a"))
+    chosen = fastest(algorithms(log, "a"))
     assert (chosen.name, chosen.settings(), log) == ("a", {}, ["build a"])
 
 
 def test_what_won_is_built_alone_the_next_time(tmp_path: Path) -> None:
     memory, log = Memory(tmp_path / "deep" / "choices.json"), []  # type: ignore[var-annotated]
-    first = fastest(ways(log, "a", "b"), memory, "key", taking(a=2, b=1))
+    first = fastest(algorithms(log, "a", "b"), memory, "key", taking(a=2, b=1))
     log.clear()
-    again = fastest(ways(log, "a", "b"), memory, "key", taking(a=1, b=2))
+    again = fastest(algorithms(log, "a", "b"), memory, "key", taking(a=1, b=2))
     assert (again.name, again.tried, log) == ("b", first.tried, ["build b"])
-    assert fastest(ways(log, "a", "b"), memory, "another key", taking(a=1, b=2)).name == "a"
+    assert fastest(algorithms(log, "a", "b"), memory, "another key", taking(a=1, b=2)).name == "a"
 
 
 def test_what_won_and_no_longer_works_is_tried_anew(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_won_and_no_longer_works_is_tried_anew(tmp_path: Path) -> None:
     def fails() -> None:
         raise RuntimeError("no such kernel\nand more")
 
-    chosen = fastest([Way("broken", fails), *ways([], "a")], memory, "key", taking(a=1))
+    chosen = fastest([Algorithm("broken", fails), *algorithms([], "a")], memory, "key", taking(a=1))
     assert chosen.name == "a"
     assert chosen.tried["broken"] == "no such kernel"
 
@@ -75,7 +75,7 @@ def test_where_nothing_works_the_last_failure_is_raised() -> None:
         raise DeviceOutOfMemory("full")
 
     with pytest.raises(DeviceOutOfMemory, match="full"):
-        fastest([Way("a", fails), Way("b", fails)])
+        fastest([Algorithm("a", fails), Algorithm("b", fails)])
 
 
 def test_a_choice_made_without_room_for_the_others_is_not_remembered(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_choice_made_without_room_for_the_others_is_not_remembered(tmp_path: P
         raise DeviceOutOfMemory("full")
 
     memory = Memory(tmp_path / "choices.json")
-    assert fastest([Way("big", full), *ways([], "a")], memory, "key", taking(a=1)).name == "a"
+    assert fastest([Algorithm("big", full), *algorithms([], "a")], memory, "key", taking(a=1)).name == "a"
     assert memory.get("key") is None
 
 
@@ -94,5 +94,5 @@ def test_a_file_that_is_no_memory_is_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "choices.json"
     path.write_text(text)
     assert Memory(path).get("key") is None
-    assert fastest(ways([], "a", "b"), Memory(path), "key", taking(a=2, b=1)).name == "b"
+    assert fastest(algorithms([], "a", "b"), Memory(path), "key", taking(a=2, b=1)).name == "b"
     assert Memory(path).get("key") is not None

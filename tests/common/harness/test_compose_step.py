@@ -115,14 +115,14 @@ def test_a_supervisor_that_memory_ended_is_judged_as_by_bench(bench: Bench, monk
     assert JobEnd(1, oom_killed=True).reason()[0] == "crashed"
 
 
-def test_a_job_that_cannot_run_is_told_and_costs_itself(bench: Bench) -> None:
+def test_a_job_that_cannot_run_is_reported_and_costs_itself(bench: Bench) -> None:
     service = Service(bench, adapter="/nowhere/adapter.py")
     service.turn.give()
     process = service.start()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 2, said
-    told = json.loads((service.folder / "errors.json").read_text())
-    assert told == {NAME: "there is no adapter at /nowhere/adapter.py"}
+    reported = json.loads((service.folder / "errors.json").read_text())
+    assert reported == {NAME: "there is no adapter at /nowhere/adapter.py"}
     assert service.statuses() == {}
 
 

@@ -100,10 +100,10 @@ def test_the_memory_of_a_block_is_bounded() -> None:
 
 
 def test_progress_counts_up() -> None:
-    told: list[tuple[int, float]] = []
+    reported: list[tuple[int, float]] = []
     device = FakeDevice(lambda i: 10_000_000)
-    loop.measure(device.run, StopAfter(200), 30.0, 1e7, lambda runs, s: told.append((runs, s)), device.clock)
-    assert told == sorted(told) and told[-1][0] == device.runs
+    loop.measure(device.run, StopAfter(200), 30.0, 1e7, lambda runs, s: reported.append((runs, s)), device.clock)
+    assert reported == sorted(reported) and reported[-1][0] == device.runs
 
 
 def test_the_real_rule_ends_a_steady_stream_as_converged_after_both_minima() -> None:

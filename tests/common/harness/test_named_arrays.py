@@ -79,7 +79,7 @@ def test_a_sample_in_anothers_place_is_seen(tmp_path: Path) -> None:
     assert parity.compare_all(outputs, ours, 3, "fp32").output == "y"
 
 
-def test_a_wrong_number_of_values_is_told_with_shapes(tmp_path: Path) -> None:
+def test_a_wrong_number_of_values_is_reported_with_shapes(tmp_path: Path) -> None:
     ours = reference(tmp_path)
     outputs = [{**compute(one), "y": np.zeros((1, 5), np.float32)} for one in ours.batches(1)]
     verdict = parity.compare_all(outputs, ours, 1, "fp32")

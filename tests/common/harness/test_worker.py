@@ -113,7 +113,9 @@ def test_a_framework_without_device_time_has_no_such_phase_or_file(bench: Bench)
     assert not (bench.run_dir / "cells" / job.cells[0].key / "device_times.csv").exists()
 
 
-def test_an_adapter_that_converts_does_so_once_a_worker_before_it_loads_and_is_told_of_each_cell(bench: Bench) -> None:
+def test_an_adapter_that_converts_does_so_once_a_worker_before_it_loads_and_is_reported_of_each_cell(
+    bench: Bench,
+) -> None:
     job = bench.job(adapter=str(ADAPTERS / "converts.py"))
     cells = [job.cells[0], replace(job.cells[0], scenario="multi-stream", streams=2)]
     job = replace(job, cells=cells)

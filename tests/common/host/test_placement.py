@@ -17,7 +17,7 @@ from common.host.placement import VARIABLE, Core, cores_of, cpu_list, near_cpus,
 
 
 def machine(root: Path, nodes: list[list[list[int]]], gpu_nodes: list[int]) -> Path:
-    """nodes: of each its cores, of each its hardware threads. gpu_nodes: of each GPU its node, -1 is not told."""
+    """nodes: of each its cores, of each its hardware threads. gpu_nodes: of each GPU its node, -1 is not reported."""
     for number, cores in enumerate(nodes):
         folder = root / f"devices/system/node/node{number}"
         folder.mkdir(parents=True)

@@ -519,5 +519,5 @@ def test_the_counter_is_read_once_more_at_the_end(start: Start) -> None:
     sidecar.wait_for(lambda rows: len(rows) > 5)
     assert sidecar.end() == 0
     first, *between, last = [row["energy_mj"] for row in sidecar.rows]
-    assert first and last, "or the energy of a run's last window could not be told by the counter"
+    assert first and last, "or the energy of a run's last window could not be taken from the counter"
     assert not any(between)

@@ -161,7 +161,7 @@ class TestOneWorker:
     def test_nor_does_its_sameness(self):
         assert compare_samples([np.full(50, 3.0)], [np.full(50, 3.0)]).verdict is Verdict.UNCLEAR
 
-    def test_a_difference_above_the_known_floor_is_told(self):
+    def test_a_difference_above_the_known_floor_is_reported(self):
         floor = pool([Spread(0.01**2, 4)] * 6)
         assert compare_samples([series(1)], [1.02 * series(2)], pooled=floor).verdict is Verdict.UNCLEAR
         result = compare_samples([series(1)], [1.1 * series(2)], pooled=floor)

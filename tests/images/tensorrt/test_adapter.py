@@ -168,7 +168,7 @@ def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Ma
 
 
 @pytest.mark.parametrize("slow", ["side by side", "in turn"])
-def test_the_faster_way_is_taken_and_both_are_told(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
     prepare = slot_module.Slot.take_turns_on
 
     def slowed(slot: Any, stream: Any) -> None:
@@ -408,7 +408,7 @@ def test_a_precision_that_the_version_lacks_is_unsupported(make_adapter: Make, m
     assert "no int8 calibration" in state.adapter.supports(cell(precision="int8"))
 
 
-def test_a_missing_library_is_told_by_supports_and_not_by_a_traceback(
+def test_a_missing_library_is_reported_by_supports_and_not_by_a_traceback(
     adapter_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = adapter_module

@@ -56,7 +56,7 @@ def test_a_capture_that_cannot_begin_says_which_call_failed(library: Any, driver
         Graph(GraphDriver(driver_library), stream, lambda: None)
 
 
-def test_lack_of_memory_for_a_graph_is_told_as_such_and_frees_the_recording(
+def test_lack_of_memory_for_a_graph_is_reported_as_such_and_frees_the_recording(
     library: Any, driver_library: str, stream: int
 ) -> None:
     library.fake_fail(b"cuGraphInstantiateWithFlags")

@@ -17,7 +17,7 @@ def test_the_same_major_version_or_a_newer_one_will_do(driver: int) -> None:
     assert driver_too_old(driver, MAPS) is None
 
 
-def test_an_older_one_is_told_with_both_versions() -> None:
+def test_an_older_one_is_reported_with_both_versions() -> None:
     assert driver_too_old(11040, MAPS) == "the driver is too old: it has CUDA 11.4, this TensorRT needs CUDA 12"
 
 

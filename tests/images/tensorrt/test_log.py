@@ -49,7 +49,7 @@ def test_a_warning_explains_where_there_is_no_error() -> None:
     assert "error: 35" in str(complaints.failure("TensorRT cannot start"))
 
 
-def test_silence_is_told_as_such() -> None:
+def test_silence_is_reported_as_such() -> None:
     assert "gave no reason" in str(Complaints().failure("no engine"))
 
 

@@ -16,7 +16,7 @@ from common.host.fleet.worker.facts import Facts
 
 #: below this a run and an image's caches hardly fit
 LEAST_DISK_BYTES = 2**30
-#: hosts whose wall clocks differ by more are told
+#: hosts whose wall clocks differ by more are reported
 CLOCK_SECONDS = 1.0
 #: packages that install others and never run in a benchmark
 INSTALLERS = frozenset({"pip", "setuptools", "wheel"})

@@ -25,7 +25,7 @@ from common.host.fleet.transport.cluster import Node
 from common.host.paths import ROOT, DataFolder
 
 #: somebody listens at the address, or not, within this
-KNOCK_SECONDS = 5.0
+PROBE_SECONDS = 5.0
 #: a Ray head that listens lets us in within this; FRAMEWATT_FLEET_CONNECT_SECONDS sets another
 CONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 15.0
@@ -88,7 +88,7 @@ def parse_address(address: str) -> tuple[str, int]:
 def probe(host: str, port: int) -> None:
     """Raises UserError when nobody listens there."""
     try:
-        socket.create_connection((host, port), KNOCK_SECONDS).close()
+        socket.create_connection((host, port), PROBE_SECONDS).close()
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
         raise UserError(

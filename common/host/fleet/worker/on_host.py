@@ -34,7 +34,7 @@ from typing import Any
 
 from common.host.fleet.worker.shipper import Message, Shipper
 
-#: what a host does is told at most this often, in s
+#: what a host does is reported at most this often, in s
 STATE_SECONDS = 2.0
 #: a cell is carried away this long after it ended, in s, so that the sidecar's readings of its idle phase are on disk
 SETTLE_SECONDS = 0.5
@@ -87,8 +87,8 @@ def places(given: str) -> list[Path]:
     """Where a checkout is looked for: as given, else as the host's Ray was told, else around the .venv that runs Ray."""
     if given:
         return [Path(given)]
-    told = os.environ.get("FRAMEWATT_CHECKOUT", "")
-    return [*([Path(told)] if told else []), Path(sys.prefix).parent]
+    checkout = os.environ.get("FRAMEWATT_CHECKOUT", "")
+    return [*([Path(checkout)] if checkout else []), Path(sys.prefix).parent]
 
 
 def find_checkout(given: str) -> Path | None:
@@ -202,7 +202,7 @@ class _Watch:
         self._scratch = ""
         self._state: Message | None = None
         self._phase = ""
-        self._told = 0.0
+        self._reported = 0.0
         self._rate: dict[str, float] = {}
         self._waiting: deque[tuple[float, Message]] = deque()
         self._end: Message | None = None
@@ -252,8 +252,8 @@ class _Watch:
         """Cells whose time has come, and what it does now."""
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             yield from self._ship(self._waiting.popleft()[1])
-        if self._state is not None and time.monotonic() - self._told >= STATE_SECONDS:
-            self._told = time.monotonic()
+        if self._state is not None and time.monotonic() - self._reported >= STATE_SECONDS:
+            self._reported = time.monotonic()
             state, self._state = self._state, None
             yield state
 

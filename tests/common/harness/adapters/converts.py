@@ -18,7 +18,7 @@ def create(variant):
 
 
 class Converting(Toy):
-    told = "nothing"
+    reported = "nothing"
 
     def convert(self, model, precision, device, cache_dir):
         Path(cache_dir).mkdir(exist_ok=True)
@@ -30,11 +30,11 @@ class Converting(Toy):
             self.weights = arrays["weights"]
 
     def expect(self, cell):
-        self.told = f"{cell.scenario} x{cell.streams}"
+        self.reported = f"{cell.scenario} x{cell.streams}"
 
     def prepare(self, batch, io):
         super().prepare(batch, io)
-        self.prepared_for = self.told
+        self.prepared_for = self.reported
 
     def settings(self):
         return {"prepared_for": self.prepared_for}

@@ -118,11 +118,11 @@ def test_kernels_copies_sets_and_calls_are_kept_with_what_they_tell():
     assert recording.message == ""
 
 
-def test_dropped_records_are_told():
+def test_dropped_records_are_reported():
     assert recorded(dropped=17).dropped == 17
 
 
-def test_a_graph_without_kernels_and_a_record_in_riddles_are_told():
+def test_a_graph_without_kernels_and_a_record_in_riddles_are_reported():
     recording = recorded(call(311, 10, 5), SimpleNamespace(kind=Kind.MEMCPY))
     assert "1 of 1 launches of CUDA graphs have no kernels" in recording.message
     assert "1 records could not be read" in recording.message
@@ -154,7 +154,7 @@ def test_calls_are_chosen_only_where_an_inference_shows_that_cupti_then_tells_th
     assert not cupti.on and not cupti.apis
 
 
-def test_kernels_that_nobody_launched_are_told():
+def test_kernels_that_nobody_launched_are_reported():
     kernel = device(Kind.CONCURRENT_KERNEL, 10, 20, name="k")
     assert "no calls of the host" in recorded(kernel).message
     assert recorded(kernel, call(211, 5, 1)).message == ""
@@ -182,9 +182,9 @@ def test_only_calls_that_launch_copy_or_wait_are_recorded(name, kind):
     ],
 )
 def test_each_refusal_has_its_cure_in_one_line(error, says):
-    told = cure(RuntimeError(error + "\nmore"))
-    assert says in told
-    assert "\n" not in told
+    reported = cure(RuntimeError(error + "\nmore"))
+    assert says in reported
+    assert "\n" not in reported
 
 
 def test_without_the_package_the_cure_is_to_install_it(monkeypatch):

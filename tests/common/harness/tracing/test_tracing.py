@@ -132,7 +132,7 @@ def test_what_could_not_be_recorded_leaves_its_reason_alone():
     assert next(iter(files["trace.csv"]))["message"] == "no CUPTI: install it"
 
 
-def test_an_adapter_without_profiler_is_told_so():
+def test_an_adapter_without_profiler_is_reported_so():
     with pytest.raises(CannotTrace, match="no profiler of operators"):
         window.profiler_of(object())  # type: ignore[arg-type]
 

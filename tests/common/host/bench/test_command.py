@@ -174,14 +174,14 @@ def test_on_a_cpu_without_images_processes_take_the_place_of_containers_and_one_
     monkeypatch.setattr(choose_runner, "_not_built", lambda names, flavour, frontend: [*names, "sidecar"])
     monkeypatch.setattr(environments, "interpreter", lambda image, flavour, pin=None: Path(sys.executable))
     monkeypatch.setattr(environments, "ensure_all", lambda *given, **named: {})
-    told = io.StringIO()
-    done = bench(replace(OPTIONS, python="", runner=""), Console(file=told, width=200), data, images)
+    reported = io.StringIO()
+    done = bench(replace(OPTIONS, python="", runner=""), Console(file=reported, width=200), data, images)
     assert done.statuses == {"ok": 2}
     line = (
         "Measured by processes of this machine: no image of abacus, sidecar is built (invoke build --framework "
         "abacus,sidecar --cpu)"
     )
-    assert told.getvalue().splitlines().count(line) == 1
+    assert reported.getvalue().splitlines().count(line) == 1
 
 
 @pytest.mark.parametrize("asked", [{"memory": "1g"}, {"shm": "2g"}, {"pids": 9}, {"tmp": "1g"}, {"gpu_driver": "cdi"}])

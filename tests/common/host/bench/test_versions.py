@@ -45,8 +45,8 @@ def test_the_same_cells_with_every_version(
     said = console()
     run = bench(options, said, data, images).run
     assert made == [Pin("abacus", "numpy", "1.0"), Pin("abacus", "numpy", "3.0")]
-    told = said.file.getvalue()  # type: ignore[attr-defined]
-    assert "2 environments to make: numpy==1.0, numpy==3.0" in told.replace("\n", " ")
+    reported = said.file.getvalue()  # type: ignore[attr-defined]
+    assert "2 environments to make: numpy==1.0, numpy==3.0" in reported.replace("\n", " ")
     rows = [
         dict(zip(*(line.split(",") for line in path.read_text().splitlines()[:2]), strict=False))
         for path in sorted((run.folder / "cells").glob("*/cell.csv"))

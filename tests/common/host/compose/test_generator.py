@@ -91,7 +91,7 @@ def test_options_come_from_the_variables() -> None:
     assert (options.quick, options.batch_sizes, options.replicates, options.precision) == (True, "1,2", 3, "fp32")
     assert options_from(dict.fromkeys(OPTIONS, "")) == options_from({})
     for name, value in (("FRAMEWATT_QUICK", "perhaps"), ("FRAMEWATT_REPLICATES", "many")):
-        with pytest.raises(UserError, match=f"{name}={value}"):
+        with pytest.raises(UserError, match=f"{name} in .env '{value}' is not"):
             options_from({name: value})
 
 

@@ -246,7 +246,7 @@ def test_settings_that_hold_a_gpu_back() -> None:
     assert doctor_gpu.judge_state(dict.fromkeys(facts)).state == "ok"  # unknown is no fault
 
 
-def test_periods_are_told() -> None:
+def test_periods_are_reported() -> None:
     period: dict[str, Any] = {"period_ms": 100.0, "p10_ms": 99.0, "p90_ms": 101.0, "changes": 20, "unavailable": None}
     still = {**period, "period_ms": None}
     verdict = doctor_gpu.judge_periods({"energy_counter": period, "power_usage": still})

@@ -77,7 +77,7 @@ def test_a_read_only_data_folder_is_one_line(small_disk: Path, make_world: MakeW
     assert sorted(world.data.rglob("*")) == before
 
 
-def test_the_second_sweep_on_a_data_folder_is_told_who_holds_it(world: World) -> None:
+def test_the_second_sweep_on_a_data_folder_is_reported_who_holds_it(world: World) -> None:
     first = world.start()
     world.wait_for_cells(1)
     code, said = world.run()

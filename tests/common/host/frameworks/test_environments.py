@@ -37,7 +37,7 @@ def test_two_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(ready) == list("abcd")
 
 
-def test_what_cannot_be_made_is_told_by_name_and_the_others_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_made_is_reported_by_name_and_the_others_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def ensure(image: str, flavour: str, on_line: Any) -> Path:
         if image in ("b", "d"):
             raise UserError(f"images/{image}/requirements-cpu.txt could not be installed")

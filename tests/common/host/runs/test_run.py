@@ -89,7 +89,7 @@ def _try_lock(path: Path, queue: multiprocessing.Queue[str]) -> None:
         queue.put(str(error))
 
 
-def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_the_second_is_reported_who_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "cpu.lock"
     queue: multiprocessing.Queue[str] = multiprocessing.get_context("fork").Queue()
     with locked(path, "cpu"):

@@ -103,7 +103,7 @@ def test_the_model_of_this_machine_decides_where_it_has_one() -> None:
     assert "here ffffffffffff" in found[0].text
 
 
-def test_wall_clocks_that_disagree_are_told_and_do_no_harm() -> None:
+def test_wall_clocks_that_disagree_are_reported_and_do_no_harm() -> None:
     found = judge(
         {"east": GOOD, "west": GOOD}, HERE, device="gpu", runner="docker", clocks={"east": -0.01, "west": -3600.0}
     )

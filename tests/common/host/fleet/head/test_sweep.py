@@ -297,7 +297,7 @@ def test_without_the_head_what_is_here_stays_and_one_line_says_so(run: Callable[
     assert description["fleet"]["ended"]["reason"] == "the sweep ended before it did"
 
 
-def test_two_seats_on_one_gpu_are_told(run: Callable[..., Result]) -> None:
+def test_two_targets_on_one_gpu_are_reported(run: Callable[..., Result]) -> None:
     """More targets than free GPUs: Ray lets the second wait for the first one's."""
     result = run(FakeTransport([works("e")]), targets=(TARGET, Target("A2", 2)))
     assert result.missing == {}

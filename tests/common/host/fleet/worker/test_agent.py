@@ -73,7 +73,7 @@ def test_what_a_worker_of_ray_passes_on_is_undone() -> None:
     lost, blocked, score = json.loads(done.stdout)
     assert not blocked
     assert score == Path("/proc/self/oom_score_adj").read_text().strip()
-    # Only root may raise its priority again; anybody else is told (facts.py) and refused (agent.run).
+    # Only root may raise its priority again; anybody else is warned (facts.py) and refused (agent.run).
     assert lost == (0 if os.geteuid() == 0 else 15)
 
 

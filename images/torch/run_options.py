@@ -1,4 +1,4 @@
-"""The ways in which a module may be run, by level of tuning: what the adapter chooses from for each shape."""
+"""How a module may be run, by level of tuning: what the adapter chooses from for each shape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ LAYOUTS = ("channels-last", "channels-first")
 
 
 class Run(NamedTuple):
-    """One way. layout: "" as imported. graph: fixed buffers and a CUDA graph. frozen: of the compiler, weights as constants.
-    own_convolutions: each in the fastest of the ways of convolutions.py, which are not PyTorch's."""
+    """How it is run. layout: "" as imported. graph: fixed buffers and a CUDA graph. frozen: of the compiler, weights as constants.
+    own_convolutions: each in the fastest of the algorithms of convolutions.py, which are not PyTorch's."""
 
     layout: str = ""
     graph: bool = False

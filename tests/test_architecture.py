@@ -1,0 +1,73 @@
+"""docs/architecture.md: its picture of the rooms against the real imports, and the greps of its questions against the files.
+
+`python -m tests.test_architecture` draws the picture anew.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.test_rooms import IMPORTS, room
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/architecture.md"
+
+
+#: rooms that stand as one in the picture of docs/architecture.md
+_TOGETHER = ("common/host/fleet",)
+
+
+def _shown_room(module: str) -> str:
+    name = room(module)
+    return next((one for one in _TOGETHER if name.startswith(one)), name)
+
+
+def picture() -> str:
+    """The rooms and who imports whom, as Mermaid: an arrow that others imply is left out."""
+    arrows: dict[str, set[str]] = {}
+    for module, others in IMPORTS.items():
+        for other in others:
+            arrows.setdefault(_shown_room(module), set()).add(_shown_room(other))
+    arrows = {name: below - {name} for name, below in arrows.items()}
+
+    def reached(name: str) -> set[str]:
+        return arrows.get(name, set()).union(*(reached(one) for one in arrows.get(name, ())))
+
+    lines = ["flowchart TD"]
+    for name in sorted(arrows):
+        implied = set().union(*(reached(one) for one in arrows[name])) if arrows[name] else set()
+        lines += [f"  {_node(name)} --> {_node(other)}" for other in sorted(arrows[name] - implied)]
+    return "\n".join(lines)
+
+
+def _node(name: str) -> str:
+    return f'{name.replace("/", "_").replace(".", "_")}["{name}"]'
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports() -> None:
+    """Where it is not: `python -m tests.test_architecture`."""
+    assert f"```mermaid\n{picture()}\n```" in PAGE.read_text()
+
+
+QUESTIONS = re.findall(r"^\| [^|]+ \| (.+?) \| `(grep [^`]+)` \|$", PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("places", "command"), QUESTIONS)
+def test_each_question_s_grep_hits_the_places_that_it_names_and_no_other(places: str, command: str) -> None:
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    hit = {line.split(":")[0] for line in done.stdout.splitlines()}
+    assert hit == set(re.findall(r"`([\w/.-]*\w)`", places))
+
+
+def test_the_five_questions_are_asked() -> None:
+    assert len(QUESTIONS) >= 5
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text()
+    PAGE.write_text(re.sub(r"```mermaid\n.*?\n```", lambda _: f"```mermaid\n{picture()}\n```", text, flags=re.DOTALL))
