@@ -60,19 +60,9 @@ def run(interpreter, driver, there, options=(), **request):
 
 
 @pytest.fixture(scope="module")
-def miniature(tmp_path_factory):
+def miniature(small_keras: Path) -> ModelFiles:
     """A small mobile network in every form."""
-    folder = tmp_path_factory.mktemp("miniature")
-    root = folder / "Miniature-0123456789ab"
-    run(
-        interpreter_of("tensorflow"),
-        DRIVER.with_name("tensorflow_driver.py"),
-        folder,
-        action="export",
-        root=str(root),
-        all_forms=True,
-    )
-    return ModelFiles.read(root)
+    return ModelFiles.read(small_keras)
 
 
 #: image -> variants, in the processes that they may share: Keras has one backend in each
