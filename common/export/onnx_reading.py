@@ -68,7 +68,10 @@ def save(proto: Any, path: Path) -> None:
         return
     whole = type(proto)()
     whole.CopyFrom(proto)  # saving moves the weights out of the proto
-    onnx.save(whole, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)
+    beside = path.with_name(f"{path.name}.data")
+    if beside.exists():  # onnx would append to it; somebody may have the old one open
+        beside.unlink()
+    onnx.save(whole, str(path), save_as_external_data=True, location=beside.name, size_threshold=1024)
 
 
 def add_to_digest(digest: Digest, proto: Any) -> None:
