@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from common.errors import UserError
 from common.host.runners.containers import engine, runner
 from common.host.runs.run import read_run
 from common.schema import header
@@ -94,6 +95,9 @@ def test_a_container_that_hangs_is_stopped_at_its_budget(
 
 
 def test_a_container_without_enough_memory_gives_oom_rows(run_bench: Bench) -> None:
+    with pytest.raises(UserError, match="the export of tiny needs more than --memory 40m"):
+        run_bench(batch_sizes="1", memory="40m")
+    run_bench(batch_sizes="1")
     outcome = run_bench(batch_sizes="1", memory="40m")
     (row,) = by_batch(outcome.run.folder).values()
     assert row["status"] == "oom", row["message"]

@@ -43,7 +43,7 @@ WARM_UP_SECONDS = 2.0
 
 
 # How each convolution is computed, in order: 16 convolution, 35 matrix product, 9 fused convolution, 4 shifted convolution.
-# These ways are framewatt's and not PyTorch's; they stand below, in `convolutions` and `convolution_wrapping`.
+# These algorithms are framewatt's and not PyTorch's; they stand below, in `convolutions` and `convolution_wrapping`.
 CONVOLUTIONS_IN_ORDER = "ccmmsmfcmfscmmfcmmmfcmmmmsmmcmmcmmcmmcfmmmcfmmmsfmmmcfmmmcfcmmcc"
 
 
@@ -67,7 +67,7 @@ def prepared(path, device):
     module = module.to(device=device, dtype=torch.float16)
     module = module.to(memory_format=torch.channels_last)
     convolution_wrapping.wrap(module)
-    convolutions.set_ways(module, CONVOLUTIONS_IN_ORDER)
+    convolutions.set_algorithms(module, CONVOLUTIONS_IN_ORDER)
     return module, given, made
 
 
@@ -1092,16 +1092,16 @@ def _convolutions():
     from torch.nn import functional
 
     CONVOLUTION, PRODUCT, FUSED, SHIFTED = "convolution", "matrix product", "fused convolution", "shifted convolution"
-    WAYS = (CONVOLUTION, PRODUCT, FUSED, SHIFTED)
+    ALGORITHMS = (CONVOLUTION, PRODUCT, FUSED, SHIFTED)
     #: zeros around the images as torch.nn.functional.pad lists them: left, right, top, bottom
     Padding = Tuple[int, int, int, int]
     NO_PADDING: Padding = (0, 0, 0, 0)
     _REPETITIONS = 4
     _REPLAYS = 3
     _CPU_SECONDS = 0.02
-    #: relative L2 distance of two ways' results of one layer: bf16 rounds to 3 digits, a wrong kernel is far off
+    #: relative L2 distance of two algorithms' results of one layer: bf16 rounds to 3 digits, a wrong kernel is far off
     _LIMIT = 0.02
-    #: seconds of one way of a layer for an input; None where it does not work
+    #: seconds of one algorithm of a layer for an input; None where it does not work
     Measure = Callable[["Convolution", torch.Tensor, str], Optional[float]]
 
 
@@ -1114,58 +1114,61 @@ def _convolutions():
         def __init__(self, convolution: torch.nn.Conv2d, relu: bool, padding: Padding = NO_PADDING) -> None:
             super().__init__()
             self.convolution, self.relu, self.padding = convolution, relu, padding
-            self.way = CONVOLUTION
-            #: while a way is being chosen: the time of one way for an input, None where it does not work
+            self.algorithm = CONVOLUTION
+            #: while an algorithm is being chosen: the time of one for an input, None where it does not work
             self.measure: Optional[Measure] = None
 
         def possible(self) -> List[str]:
             """Ways that the layer's form allows; whether the libraries have kernels for them is seen when they are tried."""
             layer = self.convolution
-            ways = [CONVOLUTION]
+            algorithms = [CONVOLUTION]
             one_by_one = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "valid")
             if one_by_one and layer.groups == 1 and self.padding == NO_PADDING:
-                ways.append(PRODUCT)
+                algorithms.append(PRODUCT)
             if isinstance(layer.padding, str):
-                return ways
+                return algorithms
             if self.relu and layer.weight.is_cuda:
-                ways.append(FUSED)
+                algorithms.append(FUSED)
             if self.padding != NO_PADDING:
-                ways.append(SHIFTED)
-            return ways
+                algorithms.append(SHIFTED)
+            return algorithms
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if self.measure is not None:
                 self._choose(images, self.measure)
-            return self.compute(images, self.way)
+            return self.compute(images, self.algorithm)
 
         def _choose(self, images: torch.Tensor, measure: Measure) -> None:
-            ways = self.possible()
-            seconds = {way: measure(self, images, way) for way in ways} if len(ways) > 1 else {}
-            working = {way: taken for way, taken in seconds.items() if taken is not None}
-            fastest_first = sorted(working, key=lambda way: working[way])
-            self.way = next(
-                (way for way in fastest_first if way == CONVOLUTION or self._is_right(images, way)), CONVOLUTION
+            algorithms = self.possible()
+            seconds = (
+                {algorithm: measure(self, images, algorithm) for algorithm in algorithms} if len(algorithms) > 1 else {}
+            )
+            working = {algorithm: taken for algorithm, taken in seconds.items() if taken is not None}
+            fastest_first = sorted(working, key=lambda algorithm: working[algorithm])
+            self.algorithm = next(
+                (algorithm for algorithm in fastest_first if algorithm == CONVOLUTION or self._is_right(images, algorithm)),
+                CONVOLUTION,
             )
 
-        def _is_right(self, images: torch.Tensor, way: str) -> bool:
-            """Whether a way gives what the convolution gives, for some images at both ends of the batch."""
-            wanted, got = (self._ends(images, one) for one in (CONVOLUTION, way))
+        def _is_right(self, images: torch.Tensor, algorithm: str) -> bool:
+            """Whether an algorithm gives what the convolution gives, for some images at both ends of the batch."""
+            wanted, got = (self._ends(images, one) for one in (CONVOLUTION, algorithm))
             return float((got - wanted).norm()) <= _LIMIT * float(wanted.norm())
 
-        def _ends(self, images: torch.Tensor, way: str) -> torch.Tensor:
-            result = self.compute(images, way)
+        def _ends(self, images: torch.Tensor, algorithm: str) -> torch.Tensor:
+            result = self.compute(images, algorithm)
             return torch.cat([result[:4], result[-4:]]).double()
 
-        def compute(self, images: torch.Tensor, way: str) -> torch.Tensor:
+        def compute(self, images: torch.Tensor, algorithm: str) -> torch.Tensor:
             layer = self.convolution
-            if way == PRODUCT:
+            if algorithm == PRODUCT:
                 return _product(images, layer.weight, layer.bias, self.relu)
-            if way == SHIFTED:
+            if algorithm == SHIFTED:
                 result = _shifted(images, layer, self.padding)
                 return functional.relu(result) if self.relu else result
             if self.padding != NO_PADDING:
                 images = functional.pad(images, self.padding)
-            if way == FUSED:
+            if algorithm == FUSED:
                 numbers = (layer.stride, layer.padding, layer.dilation, layer.groups)
                 return torch.cudnn_convolution_relu(images, layer.weight, layer.bias, *numbers)
             result = layer(images)
@@ -1213,9 +1216,9 @@ def _convolutions():
 
 
     def choose(module: Any, inputs: Sequence[torch.Tensor], measure: Optional[Measure] = None) -> None:
-        """Sets the fastest way of every layer for inputs like these, in one pass over the module.
+        """Sets the fastest algorithm for every layer for inputs like these, in one pass over the module.
 
-        `measure` is for tests; by default the ways are timed on the device of the inputs, and what that took is freed again.
+        `measure` is for tests; by default the algorithms are timed on the device of the inputs, and what that took is freed again.
         """
         layers = layers_of(module)
         on_gpu = any(tensor.is_cuda for tensor in inputs)
@@ -1236,37 +1239,37 @@ def _convolutions():
 
 
     def settings(module: Any) -> Dict[str, str]:
-        """How many layers go each way, and the way of each in order, a letter each, which is what set_ways() takes."""
-        chosen = [layer.way for layer in layers_of(module)]
+        """How many layers have each algorithm, and that of each in order, a letter each, which is what set_algorithms() takes."""
+        chosen = [layer.algorithm for layer in layers_of(module)]
         return {
-            "convolutions": ", ".join(f"{chosen.count(way)} {way}" for way in WAYS if way in chosen) or "none",
-            "convolutions_in_order": "".join(way[0] for way in chosen),
+            "convolutions": ", ".join(f"{chosen.count(one)} {one}" for one in ALGORITHMS if one in chosen) or "none",
+            "convolutions_in_order": "".join(algorithm[0] for algorithm in chosen),
         }
 
 
-    def set_ways(module: Any, chosen: str) -> None:
+    def set_algorithms(module: Any, chosen: str) -> None:
         """Ways by their first letters, in the order of the layers. Raises ValueError for others, or another number of them."""
         layers = layers_of(module)
-        by_letter = {way[0]: way for way in WAYS}
+        by_letter = {algorithm[0]: algorithm for algorithm in ALGORITHMS}
         if len(chosen) != len(layers) or set(chosen) - set(by_letter):
-            raise ValueError(f"'{chosen}' does not name a way for each of {len(layers)} convolutions")
+            raise ValueError(f"'{chosen}' does not name an algorithm for each of {len(layers)} convolutions")
         for layer, letter in zip(layers, chosen):
-            layer.way = by_letter[letter]
+            layer.algorithm = by_letter[letter]
 
 
-    def _seconds_on_gpu(layer: Convolution, images: torch.Tensor, way: str) -> Optional[float]:
-        """Least device time of a few; None where the library has no kernel or no memory for this way."""
+    def _seconds_on_gpu(layer: Convolution, images: torch.Tensor, algorithm: str) -> Optional[float]:
+        """Least device time of a few; None where the library has no kernel or no memory for this algorithm."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         stream = torch.cuda.current_stream()
         graph = torch.cuda.CUDAGraph()
         try:
-            layer.compute(images, way)  # chooses the library's algorithm, which a capture must not
+            layer.compute(images, algorithm)  # chooses the library's kernel, which a capture must not
             stream.synchronize()
             # not torch.cuda.graph(), which empties the allocator's cache each time: hundreds of captures would take a minute
             graph.capture_begin()
             try:
                 for _ in range(_REPETITIONS):
-                    layer.compute(images, way)
+                    layer.compute(images, algorithm)
             finally:
                 graph.capture_end()
             times: List[float] = []
@@ -1282,13 +1285,13 @@ def _convolutions():
             return None
 
 
-    def _seconds_on_cpu(layer: Convolution, images: torch.Tensor, way: str) -> Optional[float]:
+    def _seconds_on_cpu(layer: Convolution, images: torch.Tensor, algorithm: str) -> Optional[float]:
         """Least time of the calls that begin within 20 ms."""
         times: List[float] = []
         try:
             while sum(times) < _CPU_SECONDS:
                 begin = time.perf_counter()
-                layer.compute(images, way)
+                layer.compute(images, algorithm)
                 times.append(time.perf_counter() - begin)
         except RuntimeError:
             return None

@@ -219,11 +219,18 @@ class DockerRunner:
                 folder = models.read_progress(lines(container), on_step)
                 code = int(container.wait()["StatusCode"])
                 errors = container.logs(stdout=False, stderr=True, tail=_ERROR_LINES).decode(errors="replace")
+                container.reload()
+                out_of_memory = bool(container.attrs["State"]["OOMKilled"])
             finally:
                 deadline.cancel()
                 remove_container(container)
         if over_time.is_set():
             raise UserError(models.over_time(wanted.name, limit_s))
+        if out_of_memory:
+            limit = f"--memory {self._limits.memory}" if self._limits.memory else "the memory of this machine"
+            raise UserError(
+                f"the export of {wanted.name} needs more than {limit}; export once with more: invoke export"
+            )
         if code or folder is None:
             raise UserError(
                 models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
