@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
-from analysis.results.metrics import shown, worded
+from analysis.results.metrics import rounded, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
 from common.job import WORKERS
@@ -109,7 +109,7 @@ def _fastest(table: Table, ranked: _Ranked) -> str:
     second = max(dict.fromkeys(seconds), key=seconds.count)
     pairs = [(table.entry(leader, column).value, table.entry(second, column).value) for column in ranked]
     ratios = [one / other for one, other in pairs if one and other]
-    low, high = (f"{ratio:.3g}" if ratio < 1.2 else f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
+    low, high = (rounded(ratio, 3 if ratio < 1.2 else 2) for ratio in (min(ratios), max(ratios)))
     factor = low if low == high else f"{low} to {high}"
     return f"{short_name(table, leader)} is fastest: {factor} times {short_name(table, second)}, the next"
 

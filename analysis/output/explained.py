@@ -18,6 +18,7 @@ from analysis.output.workbook import workbook
 from analysis.results import explained
 from analysis.results.explain_sentences import ms, name_of, percent, sentences
 from analysis.results.explained import LAUNCH_GAP, MOST_KERNELS, MOST_UNCLASSIFIED, WAIT_GAP, Explained, short_name
+from analysis.results.metrics import rounded
 
 TITLE = "Where the time of an inference goes"
 UNKNOWN = "-"
@@ -107,16 +108,16 @@ def summary(cells: Sequence[Explained]) -> Grid:
     if any(cell.on_gpu for cell in cells):
         add("idle, host waits", [cell.share(WAIT_GAP) for cell in cells], percent)
         add("copies", [f["copy_share"] for f in facts], percent)
-        add("H2D", [f["h2d_bytes_per_s"] for f in facts], lambda value: f"{value / 1e9:.3g} GB/s")
-        add("D2H", [f["d2h_bytes_per_s"] for f in facts], lambda value: f"{value / 1e9:.3g} GB/s")
+        add("H2D", [f["h2d_bytes_per_s"] for f in facts], lambda value: f"{rounded(value / 1e9, 3)} GB/s")
+        add("D2H", [f["d2h_bytes_per_s"] for f in facts], lambda value: f"{rounded(value / 1e9, 3)} GB/s")
         add("tensor cores", [f["tensor_core_share"] for f in facts], percent)
         add("host launches", [f["host_launch_ns"] for f in facts], ms)
         add("host waits", [f["host_wait_ns"] for f in facts], ms)
     add("no class", [f["unclassified_share"] for f in facts], percent)
     add(f"recording costs per {work[:-1]}", [f["trace_cost_ns_per_record"] for f in facts], _cost)
-    add("J/image", [f["joules_per_image"] for f in facts], "{:.3g}".format)
-    add("W", [f["power_gross_w"] for f in facts], "{:.3g}".format)
-    add("W idle, context open", [f["idle_w"] for f in facts], "{:.3g}".format)
+    add("J/image", [f["joules_per_image"] for f in facts], lambda value: rounded(value, 3))
+    add("W", [f["power_gross_w"] for f in facts], lambda value: rounded(value, 3))
+    add("W idle, context open", [f["idle_w"] for f in facts], lambda value: rounded(value, 3))
     footers = [
         "latency: median without recording; recorded: mean while recording, of which the classes add up to the whole; "
         "joules and watts are of the measured window, in which nothing is recorded."
@@ -186,7 +187,7 @@ def difference_sentence(found: Difference) -> str:
     counted = ", ".join(f"{count} {word}" for word, count in words.items() if count) or "none that matters"
     most = max(found.classes, key=lambda change: abs(change.after_ns - change.before_ns), default=None)
     where = f", most of it in {most.name} ({_signed(most.after_ns - most.before_ns)[0]})" if most else ""
-    ratio = f"{after / before:.3g} times as long"
+    ratio = f"{rounded(after / before, 3)} times as long"
     return f"A recorded inference takes {ms(after)} instead of {ms(before)} ({ratio}){where}; kernels: {counted}."
 
 

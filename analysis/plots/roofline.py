@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.database.connection import Row
 from analysis.plots.axes import batch_axis, by_series, log_axis, namer
-from analysis.results.metrics import worded
+from analysis.results.metrics import rounded, worded
 
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.
 _LANE = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
@@ -75,11 +75,11 @@ def _copy_speed(document: Mapping[str, Any], device: str, known: Limits) -> tupl
             continue
         measured = one.get("copy_bytes_per_s")
         if isinstance(measured, (int, float)) and measured > 0:
-            return float(measured), f"{measured / 1e9:.3g} GB/s as measured"
+            return float(measured), f"{rounded(measured / 1e9, 3)} GB/s as measured"
         generation, width = one.get("pcie_generation"), one.get("pcie_width")
         if generation in _LANE and isinstance(width, int) and width > 0:
             speed = _LANE[generation] * width
-            return speed, f"{speed / 1e9:.3g} GB/s by PCIe {generation} x{width} (not measured)"
+            return speed, f"{rounded(speed / 1e9, 3)} GB/s by PCIe {generation} x{width} (not measured)"
     return None, ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from analysis import style
 from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained, short_name
+from analysis.results.metrics import rounded
 
 #: Thresholds, as shares of the wall time unless said otherwise.
 LAUNCH_BOUND = 0.30
@@ -131,10 +132,10 @@ def _copies(cell: Explained, link: float | None) -> Sentence | None:
     if share < COPIES:
         return None
     speed = cell.facts["h2d_bytes_per_s"]
-    rate = f" at {speed / 1e9:.3g} GB/s" if speed else ""
+    rate = f" at {rounded(speed / 1e9, 3)} GB/s" if speed else ""
     cure = "input of fewer bytes (uint8) or copies that overlap the work remove this"
     if speed and link and speed < SLOW_LINK * link:
-        rate += f", {percent(speed / link)} of the link's {link / 1e9:.3g} GB/s"
+        rate += f", {percent(speed / link)} of the link's {rounded(link / 1e9, 3)} GB/s"
         cure = "pinned host memory is what the copies lack"
     return Sentence(
         "copies", share,

@@ -172,6 +172,12 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
+def rounded(value: float, digits: int) -> str:
+    """At most so many significant digits, never with an exponent above 1: 1.7  110  3,350."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
 def shown(value: float) -> str:
     """Four significant digits, thousands set apart: 12,345  823.4  8.234  0.008234."""
     if value == 0:

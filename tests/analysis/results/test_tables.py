@@ -13,7 +13,7 @@ from analysis.database.connection import Database
 from analysis.output import table_files as render_files
 from analysis.output import terminal as render_terminal
 from analysis.results import tables
-from analysis.results.metrics import METRICS, shown
+from analysis.results.metrics import METRICS, rounded, shown
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from common.errors import UserError
 
@@ -292,3 +292,8 @@ def test_figures_that_differ_in_the_last_bit_are_both_at_the_best(build: Any, op
     database = opened(run)
     (table,) = tables.build(database, tables.load(database, Selection()), ["host_memory"])
     assert [entry.rank for entry in table.entries.values()] == pytest.approx([1.0, 1.0])
+
+
+def test_rounded_figures_have_no_exponent() -> None:
+    assert [rounded(value, 2) for value in (1.04, 53.4, 110.4, 3351.0)] == ["1", "53", "110", "3,400"]
+    assert rounded(3351.0, 3) == "3,350"
