@@ -196,7 +196,7 @@ def exercise(request):
         reference = np.load(exported.path(exported.reference))
         other = module.create(variant)
         other.load(exported, precision, device, request["cache_dir"], request.get("threads"))
-        other._algorithms = other._algorithms[:1]  # XLA takes half a minute for a network of this size, in each
+        other._calls = other._calls[:1]  # XLA takes half a minute for a network of this size, in each
         other.prepare({exported.inputs[0].name: np.ascontiguousarray(reference["inputs"], dtype=np.float32)}, "host")
         facts["exported_rel_l2"] = rel_l2_of_logits(other.output()[exported.outputs[0].name], reference["outputs"])
         other.close()
