@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 from collections.abc import Collection
+from itertools import pairwise
 
 from invoke.exceptions import Exit, ParseError
 from invoke.parser import Parser
@@ -111,7 +112,12 @@ class FramewattProgram(Program):
             for name in (str(context.name), *context.aliases)
         }
         self._join_names(contexts)
-        self.core.unparsed = with_named_words(self.core.unparsed, contexts)
+        words = self.core.unparsed
+        for name, word in pairwise(words):
+            if name in contexts and word in ("--help", "-h") and contexts[name].positional_args:
+                self.args.help.set_value(name, cast=False)  # invoke would take it for the task's first word
+                words = []
+        self.core.unparsed = with_named_words(words, contexts)
         wrong = not_a_number(self.core.unparsed, contexts)
         if wrong is not None:
             raise Exit(f"error: {wrong}", code=2)

@@ -103,6 +103,13 @@ def test_a_task_of_two_words() -> None:
         assert "--address HOST:PORT" in done.stdout
 
 
+@pytest.mark.parametrize("task", ["import", "sql", "new", "report", "bench"])
+def test_help_may_follow_a_task_that_needs_words(task: str) -> None:
+    done = invoke(task, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: invoke {task} ")
+
+
 def test_only_words_that_are_a_tasks_name_are_joined() -> None:
     names = {"fleet sweep", "sql", "sweep"}
     assert with_joined_names(["fleet", "sweep", "--address", "x"], names) == ["fleet sweep", "--address", "x"]
