@@ -218,7 +218,7 @@ def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
 
 
 PEAK_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "framework", "device", "gpu", "batch_sizes", "precision", "tuning", "io", "model", "shape", "rebatch", "inputs", "input_range",
     "mean", "std",
     "weights", "runner", "python", "quick",
     "cell_timeout", "gpu_driver", "cpus", "memory", "threads", "batch_window_ms", "seed",
@@ -255,7 +255,7 @@ def peak(_context: Context, given: dict[str, Any]) -> None:
 
 
 EXPLAIN_OPTIONS = (
-    "framework", "device", "gpu", "batch_sizes", "precision", "io", "model", "shape", "rebatch", "inputs", "input_range",
+    "framework", "device", "gpu", "batch_sizes", "precision", "tuning", "io", "model", "shape", "rebatch", "inputs", "input_range",
     "mean", "std", "weights", "runner", "python", "cell_timeout", "threads", "gpu_driver", "cpus", "memory", "min_seconds",
     "max_seconds", "seed", "version",
 )  # fmt: skip

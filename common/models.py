@@ -72,6 +72,11 @@ _ALL = (
         KERAS_HUB,
         {"patch_size": 16, "num_layers": 12, "num_heads": 12, "hidden_dim": 768, "mlp_dim": 3072},
     ),
+    RegisteredModel(
+        "ViT-Ti16", "ViTBackbone", 224, "tf", "5.7 M parameters; ViT-B16's small sister: as deep, a quarter of its width",
+        KERAS_HUB,
+        {"patch_size": 16, "num_layers": 12, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768},
+    ),
 )  # fmt: skip
 
 #: name -> model, in the order in which they are listed to people
