@@ -105,7 +105,7 @@ class Attempt:
         self.phases: Dict[str, Tuple[int, Optional[int]]] = {}
         self.phase = ""
         self.log_begin = worker.log.stat().st_size
-        self.oom_kills = memory.oom_kills()
+        self.oom_kills = memory.OomKills()
 
     def handle(self, message: Message) -> None:
         event = message["event"]
@@ -297,8 +297,7 @@ def _judge_death(exit_code: int, attempt: Attempt, log: Path) -> Tuple[str, str]
         size = file.seek(0, os.SEEK_END)
         file.seek(max(attempt.log_begin, size - _LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    kills = memory.oom_kills()
-    if exit_code == -signal.SIGKILL and None not in (kills, attempt.oom_kills) and kills != attempt.oom_kills:
+    if exit_code == -signal.SIGKILL and attempt.oom_kills.struck():
         return "oom", f"the kernel's out-of-memory killer ended the worker {attempt.where}"
     if exit_code < 0:
         try:

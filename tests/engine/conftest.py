@@ -181,17 +181,6 @@ def by_batch(run: Path) -> dict[int, dict[str, str]]:
     return {int(row["batch_size"]): row for row in rows(run).values()}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives once it is true. Fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
-
-
 def running(client: Any, words: str) -> Any:
     """The running container of the tests whose name holds these words, or None."""
     for container in client.containers.list(filters={"label": engine.LABEL}, ignore_removed=True):

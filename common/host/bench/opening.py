@@ -84,19 +84,7 @@ def opened(
         text = f"Measured by processes of this machine: {lacking}"
         console.print(escape(text), highlight=False, soft_wrap=True)
 
-    steps = Steps(console)
-    pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
-    if pins and (costs := runner.cost_of(pins, flavour)):
-        console.print(escape(costs), highlight=False, soft_wrap=True)
-    with steps.show("Setting up") as on_step:
-        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes known.
-        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
-    with steps.show("Exporting the model") as on_step:
-        wanted_forms = forms_of(draft.variants, draft.precisions)
-        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
-    for note in model.notes:
-        console.print(escape(f"{model.name}: {note}"), highlight=False)
-
+    model = _prepared(draft, options, runner, flavour, images_folder, data, console)
     if part is not None and part.model_hash not in ("", model.hash):
         raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")
     request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
@@ -124,6 +112,25 @@ def opened(
         if part is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if part is None else part.of(plan)
+
+
+def _prepared(
+    draft: Request, options: Options, runner: Runner, flavour: str, images_folder: Path, data: DataFolder, console: Console
+) -> ModelFiles:
+    """Makes environments or images ready, and the model, which is exported in one of them where it is missing."""
+    steps = Steps(console)
+    pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
+    if pins and (costs := runner.cost_of(pins, flavour)):
+        console.print(escape(costs), highlight=False, soft_wrap=True)
+    with steps.show("Setting up") as on_step:
+        # The lock's environment too where other versions alone are asked for: the model is exported in it, and sizes known.
+        runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
+    with steps.show("Exporting the model") as on_step:
+        wanted_forms = forms_of(draft.variants, draft.precisions)
+        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
+    for note in model.notes:
+        console.print(escape(f"{model.name}: {note}"), highlight=False)
+    return model
 
 
 def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
@@ -197,43 +204,48 @@ def open_run(
         plan = part.of(plan)
         folder = data.results / part.run
         folder.mkdir(parents=True)
-    run = Run(
-        folder,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "run": folder.name,
-            "request": request.fingerprint(),
-            "command": part.command if part else typed_command(),
-            "created_utc": utc_now(),
-            "finished_utc": None,
-            "origin": "framewatt",
-            "source_revision": source_revision(),
-            "boot_id": boot_id(),
-            "seed": seed,
-            "options": asked_of(options),
-            "plan": planned_keys(plan),
-            "settings": vars(request.settings),
-            "threads": request.threads,
-            "runner": runner.name,
-            "frontends": list(request.frontends),
-            "tunings": list(request.tunings),
-            "inputs": list(request.inputs),
-            **({"versions": dict(request.versions)} if request.versions else {}),
-            "host": _host_of(runner),
-            "devices": [device.describe() for device in devices],
-            "model": {**model.describe(), "folder": model.root.name},
-            "images": runner.describe_images(),
-            "doctor": _examine(devices, data, console),
-            **({"fleet": dict(part.facts)} if part else {}),
-            **run_facts,
-        },
-    )
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "run": folder.name,
+        "command": part.command if part else typed_command(),
+        "created_utc": utc_now(),
+        "finished_utc": None,
+        "origin": "framewatt",
+        "source_revision": source_revision(),
+        "boot_id": boot_id(),
+        "seed": seed,
+        "options": asked_of(options),
+        "plan": planned_keys(plan),
+        **_described(request),
+        "runner": runner.name,
+        "host": _host_of(runner),
+        "devices": [device.describe() for device in devices],
+        "model": {**model.describe(), "folder": model.root.name},
+        "images": runner.describe_images(),
+        "doctor": _examine(devices, data, console),
+        **({"fleet": dict(part.facts)} if part else {}),
+        **run_facts,
+    }
+    run = Run(folder, description)
     try:
         run.save()
     except UserError:
         folder.rmdir()
         raise
     return run, seed
+
+
+def _described(request: Request) -> dict[str, Any]:
+    """What run.json says of a request."""
+    return {
+        "request": request.fingerprint(),
+        "settings": vars(request.settings),
+        "threads": request.threads,
+        "frontends": list(request.frontends),
+        "tunings": list(request.tunings),
+        "inputs": list(request.inputs),
+        **({"versions": dict(request.versions)} if request.versions else {}),
+    }
 
 
 def recover_run(run: Run, model: ModelFiles, console: Console) -> None:

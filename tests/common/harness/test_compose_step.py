@@ -19,6 +19,7 @@ from common.harness import compose_step, memory
 from common.harness.job_end import JobEnd
 from common.locks import Turn
 from tests.common.harness.conftest import REPOSITORY, Bench, read_rows
+from tests.waiting import wait_for
 
 NAME = "good_fp32_script_cpu_r0"
 
@@ -49,14 +50,6 @@ class Service:
             (row,) = read_rows(path)
             found[row["batch_size"]] = (row["status"], row["message"])
         return found
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
 
 
 def supervisor_of(service: subprocess.Popen[str]) -> int:

@@ -11,7 +11,8 @@ import pytest
 
 from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line as reading
-from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
+from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role
+from tests.waiting import wait_for
 
 
 def sidecars(pid: int) -> list[int]:
