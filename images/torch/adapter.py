@@ -290,7 +290,11 @@ class TorchAdapter:
 
     def _own_convolutions(self, module: Any, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed, or takes what was chosen before for this shape."""
-        from images.torch import convolution_choice, convolution_wrapping, convolutions  # needs torch, which this module must do without
+        from images.torch import (  # needs torch, which this module must do without
+            convolution_choice,
+            convolution_wrapping,
+            convolutions,
+        )
 
         convolution_wrapping.wrap_convolutions(module)
         key = f"{self._key} {run.name}"

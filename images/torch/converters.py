@@ -36,7 +36,7 @@ def register_converters() -> Set[Tuple[str, int]]:
         for version in versions:
             try:
                 add_converter(operation_type=operator, version=version)(converter)
-            except ValueError:  # noqa: PERF203
+            except ValueError:
                 continue  # it is there already
             added.add((operator, version))
     return added

@@ -58,13 +58,13 @@ def opened(
     data: DataFolder,
     images_folder: Path = IMAGES,
     search: str = "",
-    part: Subset | None = None,
+    subset: Subset | None = None,
     run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
 
-    search: see common.host.plan.request.Request. part: only these cells, in a run folder of their own that continues no other.
+    search: see common.host.plan.request.Request. subset: only these cells, in a run folder of their own that continues no other.
     run_facts: what run.json says beside. again: the cells of the newest run of this to measure again.
     Raises UserError before anything is made.
     """
@@ -77,7 +77,7 @@ def opened(
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
     runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
-    if part is None and not options.runner and not options.python and runner.name == "local":
+    if subset is None and not options.runner and not options.python and runner.name == "local":
         refuse_to_change_runner(data, lacking)
     check_writable(data.results)
     if lacking:
@@ -85,8 +85,8 @@ def opened(
         console.print(escape(text), highlight=False, soft_wrap=True)
 
     model = _prepared(draft, options, runner, flavour, images_folder, data, console)
-    if part is not None and part.model_hash not in ("", model.hash):
-        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")
+    if subset is not None and subset.model_hash not in ("", model.hash):
+        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
     request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
     if model.fixed_batch is not None and not options.batch_sizes:
         console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
@@ -98,7 +98,7 @@ def opened(
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
-        run, seed = open_run(data, request, options, devices, runner, model, console, part, run_facts, again)
+        run, seed = open_run(data, request, options, devices, runner, model, console, subset, run_facts, again)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:
             shutil.copyfile(picture, run.folder / "picture.npy")
@@ -109,13 +109,19 @@ def opened(
             placement=_placed(run, devices, options, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
-        if part is None and not search:
+        if subset is None and not search:
             console.print(escape(cost(request)), highlight=False)
-        yield context, runner, plan if part is None else part.of(plan)
+        yield context, runner, plan if subset is None else subset.of(plan)
 
 
 def _prepared(
-    draft: Request, options: Options, runner: Runner, flavour: str, images_folder: Path, data: DataFolder, console: Console
+    draft: Request,
+    options: Options,
+    runner: Runner,
+    flavour: str,
+    images_folder: Path,
+    data: DataFolder,
+    console: Console,
 ) -> ModelFiles:
     """Makes environments or images ready, and the model, which is exported in one of them where it is missing."""
     steps = Steps(console)
@@ -172,7 +178,7 @@ def open_run(
     runner: RunnerFacts,
     model: ModelFiles,
     console: Console,
-    part: Subset | None = None,
+    subset: Subset | None = None,
     run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> tuple[Run, int]:
@@ -184,7 +190,7 @@ def open_run(
     def tell(words: str) -> None:
         console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
 
-    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
+    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if subset is None else None
     if again is not None:
         unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)
@@ -198,16 +204,16 @@ def open_run(
         return unfinished, int(unfinished.description["seed"])
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
     plan = make_plan(request, seed)
-    if part is None:
+    if subset is None:
         folder = make_folder(data.results, "-".join(device.name for device in devices))
     else:
-        plan = part.of(plan)
-        folder = data.results / part.run
+        plan = subset.of(plan)
+        folder = data.results / subset.run
         folder.mkdir(parents=True)
     description = {
         "schema_version": SCHEMA_VERSION,
         "run": folder.name,
-        "command": part.command if part else typed_command(),
+        "command": subset.command if subset else typed_command(),
         "created_utc": utc_now(),
         "finished_utc": None,
         "origin": "framewatt",
@@ -223,7 +229,7 @@ def open_run(
         "model": {**model.describe(), "folder": model.root.name},
         "images": runner.describe_images(),
         "doctor": _examine(devices, data, console),
-        **({"fleet": dict(part.facts)} if part else {}),
+        **({"fleet": dict(subset.facts)} if subset else {}),
         **run_facts,
     }
     run = Run(folder, description)

@@ -124,7 +124,6 @@ class Service:
             if lost:
                 print(f"{name}: {len(lost)} cells lost with their container", flush=True)
 
-
     def _end_of(self, job: Job) -> JobEnd:
         """How the container ended: nobody here can ask the engine, but the kernel's kills were told while it lived."""
         keys = {cell.key for cell in job.cells}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,11 @@ _FOR_LINTERS = re.compile(r"  # (?:type: ignore|noqa)\b[^\n]*")
 
 @dataclass(frozen=True)
 class Taken:
-    """text: definitions, in the order of their modules. imports: the lines that they need, beside numpy."""
+    """text: definitions, in the order of their modules. standard, others: imports that they need, beside numpy, a line each."""
 
     text: str
-    imports: str
+    standard: str
+    others: str
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,15 @@ class _Module:
 
     def _add(self, node: ast.stmt, tables: Mapping[str, Sequence[str]]) -> None:
         if isinstance(node, ast.Import):
-            for one in node.names:
-                name = one.asname or one.name
-                self.imports[name] = (one.name, "")
+            for module in node.names:
+                self.imports[module.asname or module.name] = (module.name, "")
         elif isinstance(node, ast.ImportFrom):
-            for one in node.names:
-                self.imports[one.asname or one.name] = (str(node.module), one.name)
+            for taken in node.names:
+                self.imports[taken.asname or taken.name] = (str(node.module), taken.name)
         elif isinstance(node, ast.ClassDef):
-            methods = [one for one in node.body if isinstance(one, ast.FunctionDef) and not one.name.startswith("__")]
+            # what overrides a method of another's class is called from there
+            own = [] if node.bases else [one for one in node.body if isinstance(one, ast.FunctionDef)]
+            methods = [one for one in own if not one.name.startswith("__")]
             for method in methods:
                 self.methods[node.name, method.name] = self._definition(method, [method])
             rest: list[ast.AST] = [one for one in ast.iter_child_nodes(node) if one not in methods]
@@ -141,7 +144,7 @@ def needed(
         for name in module.definitions
         if name in reach.definitions[path]
     ]
-    return Taken("\n\n\n".join(dict.fromkeys(texts)), _import_lines(reach.imports, {*_IN_FRAME, *having}))
+    return Taken("\n\n\n".join(dict.fromkeys(texts)), *_import_lines(reach.imports, {*_IN_FRAME, *having}))
 
 
 class _Reach:
@@ -190,13 +193,18 @@ class _Reach:
                     self._follow(there, method)
 
 
-def _import_lines(imports: Mapping[str, tuple[str, str]], having: set[str]) -> str:
-    """Plain ones first, then those of names, a module a line; without modules that are there anyway."""
+def _import_lines(imports: Mapping[str, tuple[str, str]], having: set[str]) -> tuple[str, str]:
+    """Of the standard library and of others, a module a line, without modules that are there anyway."""
     plain, of_names = [], {}  # type: list[str], dict[str, list[str]]
     for bound, (source, original) in imports.items():
-        if not original:
-            plain += [] if source in having else [f"import {source}" + ("" if bound == source else f" as {bound}")]
-        else:
-            of_names.setdefault(source, []).append(original + ("" if bound == original else f" as {bound}"))
-    lines = [f"from {source} import {', '.join(sorted(names))}" for source, names in of_names.items()]
-    return "\n".join([*sorted(plain), *sorted(lines)])
+        renamed = "" if bound in (original, source) else f" as {bound}"
+        if original:
+            of_names.setdefault(source, []).append(original + renamed)
+        elif source not in having:
+            plain.append(f"import {source}{renamed}")
+    lines = [
+        *sorted(plain),
+        *sorted(f"from {source} import {', '.join(sorted(of_names[source]))}" for source in of_names),
+    ]
+    standard = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
+    return "\n".join(standard), "\n".join(line for line in lines if line not in standard)

@@ -136,9 +136,10 @@ def test_a_container_that_memory_ended_as_a_whole_is_judged_as_by_bench(
     """The engine would say exit code 137 and OOMKilled, but nobody here can ask it: the service told when memory ended."""
 
     def starved(variant: str) -> None:
+        began = time.monotonic_ns()
         journal.append(sweep.folder(variant), "start", sweep.jobs[variant].cells[0].key, "w")
         if killed_after_ns is not None:
-            struck = time.monotonic_ns() + killed_after_ns
+            struck = (time.monotonic_ns() if killed_after_ns > 0 else began) + killed_after_ns
             (sweep.rendezvous.services / variant / KILLS).write_bytes(struck.to_bytes(8, "little"))
 
     sweep.serve("onnxrt", starved)
