@@ -47,17 +47,21 @@ def picture() -> str:
     def implied(name: str) -> set[str]:
         return set().union(*(reached(one) for one in arrows[name]))
 
+    shown: set[str] = set()
+
+    def node(name: str) -> str:
+        """With its label where it is named for the first time."""
+        label = "" if name in shown else f'["{name}"]'
+        shown.add(name)
+        return re.sub("[^a-z]+", "_", name) + label
+
     highest_first = sorted(arrows, key=lambda name: (-len(reached(name)), name))
     lines = [
-        f"  {_node(name)} --> {' & '.join(map(_node, sorted(arrows[name] - implied(name))))}"
+        f"  {node(name)} --> {' & '.join(map(node, sorted(arrows[name] - implied(name))))}"
         for name in highest_first
         if arrows[name]
     ]
     return "\n".join(["flowchart TD", *lines])
-
-
-def _node(name: str) -> str:
-    return f'{re.sub("[^a-z]+", "_", name)}["{name}"]'
 
 
 def test_the_picture_of_the_rooms_is_that_of_the_imports() -> None:
