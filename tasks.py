@@ -11,13 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    print(
+        "error: ./invoke --list, in this folder, shows the tasks that stand here; ./invoke TASK runs one",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from invoke.context import Context
 from invoke.tasks import task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rich.console import Console
-from rich.markup import escape
+try:
+    from rich.console import Console
+    from rich.markup import escape
+except ModuleNotFoundError:  # by an invoke of another Python, which knows nothing of this checkout
+    print("error: run ./invoke in this folder: it has all that the tasks need", file=sys.stderr)
+    sys.exit(2)
 
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
