@@ -153,8 +153,11 @@ def one_batch(variant: str, rate: float) -> dict[str, Any]:
     return {**ROW, **figures, **names, "batch_size": 32, "streams": 2, "cell_keys": [variant], "run": "r"}
 
 
+RATES = {"torch": 20_700.0, "onnxrt": 18_400.0}
+
+
 def plots_of_one_batch() -> dict[str, Figure | None]:
-    rows = [one_batch("torch", 20_700.0), one_batch("onnxrt", 18_400.0)]
+    rows = [one_batch(name, rate) for name, rate in RATES.items()]
     metric = next(metric for metric in METRICS.values() if metric.column == "images_per_s")
     limit = Limit(104_000.0, "copies")
     with matplotlib.rc_context(style.RC):
@@ -185,12 +188,16 @@ def test_marks_of_a_single_batch_size_are_whole() -> None:
     figure = plots_of_one_batch()["against batch size"]
     assert figure is not None
     (axes,) = figure.axes
-    assert axes.get_ylim()[1] >= 1.05 * 20_700
+    assert axes.get_xlim()[1] >= 1.05 * 20_700
+    assert [bar.get_width() for bar in axes.patches] == [18_400, 20_700], "bars, the longest on top"
+    assert {"20,700", "18,400"} <= {text.get_text() for text in axes.texts}
 
 
 def test_a_narrow_logarithmic_axis_has_labels() -> None:
     """A speed-up of 1.12 alone: 1 was the only label."""
-    figure = plots_of_one_batch()["speed-up"]
+    rows = [{**one_batch(name, rate), "batch_size": size} for name, rate in RATES.items() for size in (8, 32)]
+    with matplotlib.rc_context(style.RC):
+        figure = speedup.draw(rows, HEADING, {}, "onnxrt")
     assert figure is not None
     figure.draw_without_rendering()
     (axes,) = figure.axes
