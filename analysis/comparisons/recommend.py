@@ -59,8 +59,8 @@ def recommend(
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
         asked = group_rows(own)
-        metered = [row for members in asked.values() for row in metered(members, question)]
-        intervals = all_intervals(database, own, metered)
+        energies = [row for members in asked.values() for row in metered(members, question)]
+        intervals = all_intervals(database, own, energies)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
         answers = [
             _answer(_group(key[1:], [other[1:] for other in asked]), members, question, intervals, meanings)

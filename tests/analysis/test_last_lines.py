@@ -63,10 +63,10 @@ def ends() -> Ends:
 
 def test_analyze_and_report(two: list[RunBuilder], ends: Ends, tmp_path: Path) -> None:
     answer, path = ends(lambda console: analyze([two[0].folder], tmp_path / "out", console, formats=("md",)))
-    assert answer.startswith("PyTorch reaches ")
+    assert re.fullmatch(r"PyTorch fp32 reaches 9[\d.]+ images/s at batch \d\.", answer)
     assert path.startswith(f"{tmp_path / 'out' / 'report.html'}")
     answer, path = ends(lambda console: write_report([two[0].folder], tmp_path / "out", console))
-    assert answer.startswith("On the Test CPU, PyTorch fp32 at batch 1 has the highest throughput, ")
+    assert re.match(r"On the Test CPU, PyTorch fp32 at batch \d has the highest throughput, ", answer)
     assert f'<p class="lead">{answer}</p>' in Path(path).read_text(), "the page begins with the same sentence"
 
 
@@ -100,7 +100,7 @@ def test_history(two: list[RunBuilder], ends: Ends, tmp_path: Path) -> None:
 
 def test_recommend(two: list[RunBuilder], ends: Ends) -> None:
     answer, path = ends(lambda console: recommend([two[0].folder], Question(), console))
-    assert answer.startswith("Best: PyTorch fp32 at batch 1: the highest throughput, of 2 cells.")
+    assert re.fullmatch(r"Best: PyTorch fp32 at batch \d: the highest throughput, of 2 cells\.", answer)
     assert path == str(two[0].folder)
 
 
