@@ -41,9 +41,16 @@ from common.text import visible
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
 
-    out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
+    out = data.report / _name_of(folders, choices.get("words", ()))
     found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
     return found.exit_code
+
+
+def _name_of(folders: Sequence[Path], words: Sequence[str]) -> str:
+    """Of the folder of a report: the run, or the one folder of runs that was named, or how many there are."""
+    if len(folders) == 1:
+        return folders[0].name
+    return Path(words[0]).resolve().name if len(words) == 1 and words[0] != "all" else f"{len(folders)}-runs"
 
 
 def _recipe_task() -> str | None:
@@ -515,7 +522,7 @@ def report(
 
     data = DataFolder.default()
     folders = run_folders(run, data)
-    name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
+    name = _name_of(folders, run)
     out = data.report / (f"{name}-compared" if compare else name)
     result = write_report(
         folders,

@@ -111,8 +111,8 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     figure = Figure(figsize=(8.2, 4.8))
     axes = figure.subplots()
     for one in sorted(series, key=lambda one: -series[one][-1]["images_per_s"]):
-        sizes = [row["batch_size"] for row in series[one]]
-        axes.plot(sizes, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
+        at = [row["batch_size"] for row in series[one]]
+        axes.plot(at, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
     for limit, line in zip(known, ("-", "--"), strict=False):
         axes.axhline(limit.images_per_s, color="#222222", linewidth=1.8, linestyle=line)
         text = worded(f"{limit.images_per_s:,.0f} images/s: {limit.name}")

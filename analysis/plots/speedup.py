@@ -55,8 +55,7 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
             ends = _ends(pair, intervals)
             if ends is not None:
                 axes.plot([pair[0]["batch_size"]] * 2, ends, color=color, marker="_", markersize=7, linewidth=1.2)
-    color = style.look(next(iter(common))[0]).color if common else "#444444"
-    axes.axhline(1, color=color, linewidth=2, label=f"{name} (baseline)")
+    axes.axhline(1, color="#444444", linewidth=1.6, label=f"{name} (baseline)")
     batch_axis(axes, sizes)
     axes.set_yscale("log")
     log_axis(axes.yaxis, min(drawn) / 1.5, max(drawn) * 1.5)

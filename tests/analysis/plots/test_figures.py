@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import style
-from analysis.plots import against_batch_size, pareto_front, power_over_time, power_throughput, roofline, speedup
+from analysis.plots import (
+    against_batch_size,
+    cold_start,
+    pareto_front,
+    power_over_time,
+    power_throughput,
+    roofline,
+    speedup,
+)
 from analysis.plots.axes import engineering, title
 from analysis.plots.roofline import Limit, Limits
 from analysis.results.latency import response_ms
@@ -170,6 +178,22 @@ def plots_of_one_batch() -> dict[str, Figure | None]:
         }
 
 
+def test_every_batch_size_is_within_the_axes() -> None:
+    rows = [{**one_batch(name, rate * size), "batch_size": size} for name, rate in RATES.items() for size in (1, 512)]
+    rows.append({**one_batch("tf", 9_000.0), "batch_size": 1})
+    metric = METRICS["throughput"]
+    with matplotlib.rc_context(style.RC):
+        drawn = [
+            against_batch_size.draw(rows, metric, HEADING),
+            speedup.draw(rows, HEADING, {}, "onnxrt"),
+            roofline.draw(rows, HEADING, [Limit(104_000.0, "copies")], []),
+        ]
+    for figure in drawn:
+        assert figure is not None
+        low, high = figure.axes[0].get_xlim()
+        assert low < 1 and high > 512
+
+
 def titles(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_text().startswith("MobileNetV3L")]
 
@@ -204,3 +228,8 @@ def test_a_narrow_logarithmic_axis_has_labels() -> None:
     low, high = axes.get_ylim()
     shown = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
     assert len(shown) >= 3 and len(set(shown)) == len(shown)
+
+
+def test_a_build_of_minutes_does_not_press_all_other_starts_into_the_axis() -> None:
+    assert cold_start._longest_drawn([10.0, 12.0, 20.0, 300.0]) == pytest.approx(23)
+    assert cold_start._longest_drawn([10.0, 12.0, 20.0]) == np.inf
