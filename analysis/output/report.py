@@ -105,7 +105,7 @@ def render(
         devices=explorer.device_sentences(explored),
         recipe=recipe,
         undrawn=undrawn,
-        summary=summary.answers(tables, intervals),
+        answers=summary.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,
         explained=explained,
         comparison=comparison,
