@@ -46,7 +46,7 @@ def show_history(
     cache: Path | None = None,
     earlier: Sequence[Path] = (),
 ) -> int:
-    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER, 1 where input was lost.
+    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or does not run any more, 1 where input was lost.
 
     where: conditions as of `analyze --where`. of: metric that is shown; verdicts are on durations, whatever is shown. earlier:
     runs that may tell the spread between workers. Raises UserError where nothing is left, and for a folder that cannot be written.
@@ -72,9 +72,13 @@ def show_history(
         console.print(Text(f"written to {out}"), soft_wrap=True)
         for problem in database.problems:
             console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
-        newest = [points[-1].step for points in found.series.values()]
-        slower = any(step is not None and step.verdict is Verdict.SLOWER for step in newest)
-        return GOT_SLOWER if slower else database.exit_code
+        return GOT_SLOWER if any(map(_got_slower, found.series.values())) else database.exit_code
+
+
+def _got_slower(points: Sequence[Point]) -> bool:
+    """Whether the newest point is SLOWER than the last before it that ran, or does not run although one did."""
+    newest, ran = points[-1], any(point.row["status"] == "ok" for point in points)
+    return newest.step.verdict is Verdict.SLOWER if newest.step else ran and newest.row["status"] != "ok"
 
 
 def _title(key: Sequence[Any]) -> str:

@@ -126,9 +126,3 @@ def test_an_environment_of_a_version_that_cannot_be_made_leaves_nothing(
         environments.ensure("onnxrt", "cpu", pin=Pin("onnxrt", "onnxruntime", "9.9"))
     assert "--pin=onnxruntime==9.9" in commands[-1]
     assert environments.of_versions() == []
-
-
-def test_pips_error_ends_with_the_newest_versions() -> None:
-    error = "ERROR: Could not find a version that satisfies x==9 (from versions: 1, 2, 3, 4, 5, 6, 7)"
-    assert environments._with_newest(error).endswith("x==9 (newest: 2, 3, 4, 5, 6, 7)")
-    assert environments._with_newest("ERROR: other") == "ERROR: other"
