@@ -57,14 +57,16 @@ class OwnLog:
 
 
 def in_words(message: str, error: BaseException, lines: Sequence[str], phase: str, version: Optional[str]) -> str:
-    """The message of a crash, with what its exception leaves out, and the version that was asked for.
+    """The message of a failure, with what its exception leaves out, and the version that was asked for.
 
-    lines: what was printed since the cell began, before the traceback. phase: in which it failed.
+    error: the crash, or an Unsupported that was raised from one. lines: what was printed since the cell began, before the
+    traceback. phase: in which it failed.
     """
     if phase not in MAKING_READY:
         return message
     more = said_before(lines, message)
-    if not more and not str(error):
-        more = str(error.__cause__ or error.__context__ or "") or last_telling_line(lines)
-    words = f"{message} ({more})" if more else message
+    silent = next((one for one in (error, error.__cause__) if one is not None and not str(one)), None)
+    if not more and silent is not None:
+        more = str(silent.__cause__ or silent.__context__ or "") or last_telling_line(lines)
+    words = f"{message} ({more})" if more and more not in message else message
     return one_line(words if version is None else f"version {version} fails in phase {phase}: {words}")

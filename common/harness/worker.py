@@ -134,7 +134,8 @@ class Worker:
             except MemoryError:
                 pass  # not even that fits; the row says what happened
             outcome = _failure(error)
-            if outcome.status == "crashed" and record.measurement is None:
+            refused = outcome.status == "unsupported" and error.__cause__ is not None
+            if (outcome.status == "crashed" or refused) and record.measurement is None:
                 phase = record.phases[-1][0] if record.phases else "import"
                 outcome = outcome._replace(message=in_words(outcome.message, error, lines, phase, cell.version))
         row.update(

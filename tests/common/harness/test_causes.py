@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from common.harness.adapter import Unsupported
 from common.harness.causes import in_words, said_before
 from tests.common.harness.conftest import Bench
 
@@ -36,6 +37,11 @@ def test_an_exception_without_words_gets_those_of_its_cause_or_of_the_log() -> N
     )
     nothing.__cause__ = cause
     assert in_words("ImportError", nothing, [], "import", None) == "ImportError (no such function)"
+    refused = Unsupported("toys cannot be imported: ImportError")
+    refused.__cause__ = nothing
+    assert in_words(str(refused), refused, [], "import", "2.0") == (
+        "version 2.0 fails in phase import: toys cannot be imported: ImportError (no such function)"
+    )
     assert in_words("KeyError: 1", KeyError(1), ["an error"], "load", None) == "KeyError: 1"
     assert in_words("ImportError", nothing, [], "warmup", "1.0") == "ImportError"
 
@@ -46,6 +52,8 @@ def test_the_row_says_what_was_printed(bench: Bench, version: str | None) -> Non
     job = replace(job, cells=[replace(cell, version=version) for cell in job.cells])
     bench.run(job)
     row = bench.cell(job.cells[0])
-    words = "ImportError (A module that was compiled using Toys 1.x cannot be run in Toys 2.0 as it may crash.)"
-    assert row["status"] == "crashed"
+    words = (
+        "toys cannot be imported: ImportError (A module that was compiled using Toys 1.x cannot be run in Toys 2.0 as it may crash.)"
+    )
+    assert row["status"] == "unsupported"
     assert row["message"] == (f"version {version} fails in phase import: {words}" if version else words)
