@@ -46,7 +46,8 @@ def show_history(
     cache: Path | None = None,
     earlier: Sequence[Path] = (),
 ) -> int:
-    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or does not run any more, 1 where input was lost.
+    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or its newest point does
+    not run any more, 1 where input was lost.
 
     where: conditions as of `analyze --where`. of: metric that is shown; verdicts are on durations, whatever is shown. earlier:
     runs that may tell the spread between workers. Raises UserError where nothing is left, and for a folder that cannot be written.

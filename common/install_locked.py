@@ -161,11 +161,17 @@ def reason_of(lines: Sequence[str], file: str = "", pin: str = "", tags: Sequenc
     hashed = re.search(r"DO NOT MATCH THE HASHES[\s\S]*?\n\s+(\S+)[^\n]*:\n\s+Expected sha256", text)
     if hashed:
         return f"{hashed[1]} is another file than the one whose hash {file} has in its lock"
-    absent = re.search(r"Could not find a version that satisfies the requirement ([^\s;(]+).*?\(from versions: ([^)]*)\)", text)
+    absent = re.search(
+        r"Could not find a version that satisfies the requirement ([^\s;(]+).*?\(from versions: ([^)]*)\)", text
+    )
     if absent:
         return _absence(absent[1], absent[2], text, pin, tags)
     errors = [line for line in lines if line.lower().startswith("error")]
-    words = [line for line in errors if "subprocess-exited-with-error" not in line] or errors or [line for line in lines if line]
+    words = (
+        [line for line in errors if "subprocess-exited-with-error" not in line]
+        or errors
+        or [line for line in lines if line]
+    )
     return re.sub(r"^(?i:error):\s*", "", words[-1]) if words else "pip says nothing"
 
 
@@ -196,10 +202,14 @@ def _tags_of(command: List[str], name: str, version: str) -> List[str]:
     said = subprocess.run([*command, "--dry-run", "--no-deps", "-vv"], capture_output=True, text=True).stdout
     skipped = re.findall(r"Skipping link: none of the wheel's tags \([^)]*\) are compatible.*?([^/\s]+)\.whl", said)
     found = [words for words in (file.split("-") for file in skipped) if len(words) >= 5]
-    mine = [words for words in found if normalised(words[0]) == normalised(name) and words[1].replace("%2B", "+") == version]
+    mine = [
+        words for words in found if normalised(words[0]) == normalised(name) and words[1].replace("%2B", "+") == version
+    ]
     here = [words for words in mine if platform.machine() in words[-1] or words[-1] == "any"]
     tags = {words[-3] for words in here} or {f"{words[-3]} on {words[-1]}" for words in mine}
-    return sorted(tags, key=lambda tag: [int(part) if part.isdigit() else 0 for part in re.findall(r"\d+|\D+", tag)])[-12:]
+    return sorted(tags, key=lambda tag: [int(part) if part.isdigit() else 0 for part in re.findall(r"\d+|\D+", tag)])[
+        -12:
+    ]
 
 
 @contextmanager

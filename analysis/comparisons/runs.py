@@ -61,11 +61,7 @@ def compare_folders(
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
         found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
-        broken = [
-            _broken(_name(key, parts), b[key])
-            for key in ran_a
-            if key in b and key not in ran_b
-        ]
+        broken = [_broken(_name(key, parts), b[key]) for key in ran_a if key in b and key not in ran_b]
         _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out, broken, write)
         _tell_only(found, console)
         if found.only_a and found.only_b and (namesakes := _namesakes(database)):
@@ -113,7 +109,9 @@ def compare_cells(
             )
         alone = len(a) + len(b) - 2 * len(shared) - len(broken)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
-        if shared and all(a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared):
+        if shared and all(
+            a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared
+        ):
             raise UserError("--cell-a and --cell-b are the same cells; name two")
         per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
         floors = floors_for((*a.values(), *b.values()), earlier)

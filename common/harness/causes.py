@@ -1,10 +1,11 @@
-"""Why a framework cannot run, in words, where its exception does not say it: an import that fails says the reason to standard error."""
+"""Why a framework cannot run, in words, where its exception does not say it: an import that fails may print the reason."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
+from pathlib import Path
 from typing import List, Optional, Sequence
 
 from common.harness.rows import last_telling_line, one_line
@@ -14,7 +15,9 @@ MAKING_READY = ("import", "convert", "load", "compile", "first")
 #: of its own log a worker looks at no more
 _LOG_BYTES = 65536
 #: what a library prints where its import fails for a reason that the exception does not have
-_CANNOT = re.compile(r"cannot be (run|loaded|imported)|undefined symbol|was compiled (using|for|against)|incompatible with")
+_CANNOT = re.compile(
+    r"cannot be (run|loaded|imported)|undefined symbol|was compiled (using|for|against)|incompatible with"
+)
 #: of such a paragraph
 _MOST_LINES = 3
 
@@ -24,7 +27,10 @@ def said_before(log: Sequence[str], message: str) -> str:
     lines = [line.strip() for line in log]
     for place, line in enumerate(lines):
         if _CANNOT.search(line):
-            end = next((n for n in range(place + 1, len(lines)) if not lines[n] or lines[n].startswith("Traceback")), len(lines))
+            end = next(
+                (n for n in range(place + 1, len(lines)) if not lines[n] or lines[n].startswith("Traceback")),
+                len(lines),
+            )
             words = one_line(" ".join(lines[place : min(end, place + _MOST_LINES)]))
             return "" if line in message else words
     return ""
@@ -49,7 +55,7 @@ class OwnLog:
         if self._begin < 0:
             return []
         try:
-            with open("/proc/self/fd/2", "rb") as file:
+            with Path("/proc/self/fd/2").open("rb") as file:
                 file.seek(max(self._begin, self._size() - _LOG_BYTES))
                 return file.read(_LOG_BYTES).decode(errors="replace").splitlines()
         except (OSError, MemoryError):

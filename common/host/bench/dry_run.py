@@ -1,4 +1,4 @@
-"""`invoke bench --dry-run`: which runs and how many cells a command or a plan would measure, and how long at the least. Makes nothing."""
+"""`invoke bench --dry-run`: what a command or a plan would measure, and how long that takes at the least. Makes nothing."""
 
 from __future__ import annotations
 

@@ -107,7 +107,9 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
     assert code == GOT_SLOWER
     assert "ok in A, crashed in B" in text
     assert "1 cell compared" in text
-    with pytest.raises(UserError, match=r"--cell-a 'version=2.0,batch=8' names no cell of a that ran \(crashed: no such"):
+    with pytest.raises(
+        UserError, match=r"--cell-a 'version=2.0,batch=8' names no cell of a that ran \(crashed: no such"
+    ):
         compare_cells([run.folder], "version=2.0,batch=8", "version=1.30.0,batch=8", Console())
 
 

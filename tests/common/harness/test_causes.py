@@ -52,8 +52,7 @@ def test_the_row_says_what_was_printed(bench: Bench, version: str | None) -> Non
     job = replace(job, cells=[replace(cell, version=version) for cell in job.cells])
     bench.run(job)
     row = bench.cell(job.cells[0])
-    words = (
-        "toys cannot be imported: ImportError (A module that was compiled using Toys 1.x cannot be run in Toys 2.0 as it may crash.)"
-    )
+    printed = "A module that was compiled using Toys 1.x cannot be run in Toys 2.0 as it may crash."
+    words = f"toys cannot be imported: ImportError ({printed})"
     assert row["status"] == "unsupported"
     assert row["message"] == (f"version {version} fails in phase import: {words}" if version else words)
