@@ -1200,9 +1200,9 @@ def selfbench(
         measure(default_console())
         return
     if notebook:
-        from common.host.selfbench import frontends as selfbench_frontends
+        from common.host.selfbench import frontends
 
-        selfbench_frontends.measure(default_console(), framework)
+        frontends.measure(default_console(), framework)
         return
     from analysis.selfbench.command import selfbench as run_selfbench
 
@@ -1222,7 +1222,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     From the labels of images/*/Dockerfile: README.md names the frameworks, docs/frameworks.md has their table.
     """
     from common.host.compose import generator, version
-    from common.host.frameworks import generated_pages as pages
+    from common.host.frameworks import generated_pages
     from common.host.frameworks.registry import load_images
 
     images = load_images(IMAGES)
@@ -1230,7 +1230,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         file: text
         for file, text in (
             (generator.FILE, generator.render()),
-            *((page, pages.updated(page, page.read_text(), images)) for page in pages.PAGES),
+            *((page, generated_pages.updated(page, page.read_text(), images)) for page in generated_pages.PAGES),
             (generator.ENV, generator.updated_env(generator.ENV.read_text(), images)),
         )
         if not file.is_file() or file.read_text() != text

@@ -21,10 +21,7 @@ from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output import pdf as browser
-from analysis.output import report
-from analysis.output import table_files as render_files
-from analysis.output import terminal as render_terminal
-from analysis.output import tooltips as hover
+from analysis.output import report, table_files, terminal, tooltips
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
@@ -98,7 +95,7 @@ def analyze(
             every = tables.build(database, rows, list(METRICS), pivoted, sorting)
             compared = front_ends.build(database, rows)
             printed = _to_print(every, shown)
-            render_terminal.show(printed, console)
+            terminal.show(printed, console)
             if compared is not None:
                 render_front_ends.show(compared, console)
             _tell(database, rows, console)
@@ -133,7 +130,7 @@ def analyze(
 def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
     """The tables for the terminal. Raises UserError for a metric that does not exist."""
     if shown is None:
-        return render_terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
+        return terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
     names = list(METRICS) if shown == "all" else [metric(word.strip()).name for word in shown.split(",")]
     return [table for table in every if table.metric.name in names]
 
@@ -254,16 +251,16 @@ def _write_tables(
     if "md" in formats:
         paths.append(out / "comparison.md")
         problems = [str(problem) for problem in database.problems]
-        write_text(paths[-1], render_files.markdown(every, problems, compared))
+        write_text(paths[-1], table_files.markdown(every, problems, compared))
     if "csv" in formats:
         paths.append(out / "comparison.csv")
-        render_files.write_csv(paths[-1], rows)
+        table_files.write_csv(paths[-1], rows)
         if compared is not None:
             paths.append(out / "frontends.csv")
             render_front_ends.write_csv(paths[-1], compared)
     if "xlsx" in formats:
         paths.append(out / "comparison.xlsx")
-        render_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"), compared)
+        table_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"), compared)
     return paths
 
 
@@ -276,7 +273,7 @@ def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], 
         warnings.simplefilter("ignore", UserWarning)
         for plot in gallery:
             saved = files.save(plot.figure, folder, plot.name)
-            svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
+            svg = tooltips.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
             drawings.append(report.Drawing(svg, plot.description, plot.group))
             paths += saved
     return drawings, paths

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.comparisons import recommend as r
+from analysis.comparisons import recommend
 from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
 from analysis.database.connection import Row
 from analysis.results.metrics import worded
@@ -31,15 +31,15 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
     `Quantity.reached` tells them, marks. order: objective -> places of cells, the best first. steps: what a limit can be.
     """
     question = Question()
-    candidates = [r.candidate(row, question, intervals) for row in rows]
-    quantities = {one.name: one for one in (*r.quantities_of(candidates, question), r.PRECISION)}
+    candidates = [recommend.candidate(row, question, intervals) for row in rows]
+    quantities = {one.name: one for one in (*recommend.quantities_of(candidates, question), recommend.PRECISION)}
     configurations = list(dict.fromkeys(one.configuration for one in candidates))
     known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
     place = {id(one): number for number, one in enumerate(candidates)}
     return {
         "cells": [_cell(one, quantities, configurations.index(one.configuration), meanings) for one in candidates],
         "order": {
-            name: [place[id(one)] for one in r.ranked(found, quantities[name])]
+            name: [place[id(one)] for one in recommend.ranked(found, quantities[name])]
             for name, found in known.items()
             if found
         },
@@ -53,11 +53,11 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
             for name, one in quantities.items()
         },
         "steps": {name: found for name in LIMITS if (found := _steps(candidates, quantities[name]))},
-        "front": worded(r.on_front(candidates, question)),
-        "phrases": r.PHRASES,
+        "front": worded(recommend.on_front(candidates, question)),
+        "phrases": recommend.PHRASES,
         "workers": WORKERS,
-        "rivals": r.MOST_INTERVALS,
-        "names": r.MOST_NAMES,
+        "rivals": recommend.MOST_INTERVALS,
+        "names": recommend.MOST_NAMES,
     }
 
 
@@ -73,7 +73,7 @@ def _cell(
             for name, figure in one.figures.items()
         },
         "reached": {name: quantities[name].reached(one.figures[name].value) for name in LIMITS if name in one.figures},
-        "marks": r.marks_of(one, meanings),
+        "marks": recommend.marks_of(one, meanings),
     }
 
 

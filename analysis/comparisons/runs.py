@@ -17,7 +17,7 @@ from analysis.results import durations
 from analysis.results.sample_intervals import group_of
 from analysis.results.selection import named_columns, parse_where
 from common.errors import UserError
-from common.stats import comparison as compare
+from common.stats import comparison
 from common.stats.comparison import Measured, RunComparison
 from common.stats.workers import SMALLEST, Pool, Spread, pool
 
@@ -60,7 +60,7 @@ def compare_folders(
             raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database)}")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
-        found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
+        found = comparison.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
         broken = [_broken(_name(key, parts), b[key]) for key in ran_a if key in b and key not in ran_b]
         _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out, broken, write)
         _tell_only(found, console)
@@ -115,7 +115,7 @@ def compare_cells(
             raise UserError("--cell-a and --cell-b are the same cells; name two")
         per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
         floors = floors_for((*a.values(), *b.values()), earlier)
-        found = compare.compare_runs(
+        found = comparison.compare_runs(
             _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
         )
         compared = Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image)

@@ -15,8 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from analysis import style
-from analysis.comparisons import decision_table
-from analysis.comparisons import recommend as r
+from analysis.comparisons import decision_table, recommend
 from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
 from analysis.database.connection import Row
 from analysis.plots.axes import engineering
@@ -86,17 +85,17 @@ def groups(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str
     question = Question()
     found: list[dict[str, Any]] = []
     ok = [row for row in rows if row["status"] == "ok"]
-    for key, members in _in_order(r.groups(ok)):
+    for key, members in _in_order(recommend.groups(ok)):
         if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
             continue
-        decision, lines = r.answer(members, question, intervals, meanings)
+        decision, lines = recommend.answer(members, question, intervals, meanings)
         if decision.winner is None:
             continue
-        candidates = [r.candidate(row, question, intervals) for row in members]
+        candidates = [recommend.candidate(row, question, intervals) for row in members]
         table = decision_table.build(members, intervals, meanings)
         found.append(
             {
-                "heading": r.heading(key),
+                "heading": recommend.heading(key),
                 "device": key[0],
                 "candidates": candidates,
                 "command": _command(members[0]),
@@ -112,11 +111,11 @@ def groups(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str
     return found
 
 
-def _in_order(found: Mapping[r.Group, list[Row]]) -> list[tuple[r.Group, list[Row]]]:
+def _in_order(found: Mapping[recommend.Group, list[Row]]) -> list[tuple[recommend.Group, list[Row]]]:
     """What most ask for first: copies included, one inference at a time, most cells; devices in the order of the rows."""
     devices = list(dict.fromkeys(key[0] for key in found))
 
-    def place(item: tuple[r.Group, list[Row]]) -> tuple[Any, ...]:
+    def place(item: tuple[recommend.Group, list[Row]]) -> tuple[Any, ...]:
         key, rows = item
         return rows[0]["scenario"] != "single-stream", rows[0]["io"] != "host", devices.index(key[0]), -len(rows)
 
@@ -126,7 +125,7 @@ def _in_order(found: Mapping[r.Group, list[Row]]) -> list[tuple[r.Group, list[Ro
 def _command(row: Row) -> str:
     """`invoke recommend` for the group of this row."""
     gpu = str(row["device_name"] or row["device"]) if row["device"] != "cpu" else "cpu"
-    where = ",".join(f"{name}={row[name]}" for name in r.APART if row[name] is not None)
+    where = ",".join(f"{name}={row[name]}" for name in recommend.APART if row[name] is not None)
     return f"invoke recommend RUN... {shlex.join(['--gpu', gpu, '--where', where])}"
 
 
@@ -134,7 +133,7 @@ def _panels(
     candidates: Sequence[Candidate], question: Question, winner: Candidate, prefix: str
 ) -> list[dict[str, str]]:
     """One panel for each of latency and energy that is known, with throughput upwards."""
-    quantities, front = r.front(candidates, question)
+    quantities, front = recommend.front(candidates, question)
     known = [c for c in candidates if c.figures.get("throughput", Figure(0)).value > 0]
     up = _scale([c.figures["throughput"] for c in known], TOP, HEIGHT - TOP - BOTTOM, falls=True)
     found = []
@@ -143,7 +142,7 @@ def _panels(
         if quantity.name == "throughput" or not shown:
             continue
         across = _scale([c.figures[quantity.name] for c in shown], LEFT, WIDTH - LEFT - RIGHT)
-        title = worded(f"{r.THROUGHPUT.title} against {quantity.title}")
+        title = worded(f"{recommend.THROUGHPUT.title} against {quantity.title}")
         parts = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label={quoteattr(visible(title))} data-x="{quantity.name}" '
             f'data-across="{across.low:.6g} {across.high:.6g} {across.start} {across.length}" '
@@ -182,7 +181,7 @@ def _axes(across: Scale, up: Scale, quantity: Quantity) -> Iterator[str]:
         yield f'<path class="grid" d="M{x:.1f},{TOP}V{foot}"/>{_text(x, foot + 17, engineering(value))}'
     yield f'<path class="axis" d="M{LEFT},{TOP}V{foot}H{right}"/>'
     yield _text((LEFT + right) / 2, HEIGHT - 6, worded(f"{quantity.title} ({quantity.unit})"))
-    rate = worded(f"{r.THROUGHPUT.title} ({r.THROUGHPUT.unit})")
+    rate = worded(f"{recommend.THROUGHPUT.title} ({recommend.THROUGHPUT.unit})")
     yield f'<g transform="rotate(-90)">{_text(-(TOP + foot) / 2, 13, rate)}</g>'
 
 
@@ -247,10 +246,10 @@ def _described(one: Candidate) -> str:
     latency = "latency" in one.figures and f"latency {one.figures['latency'].text('ms')}"
     lines = [
         one.name,
-        f"{r.THROUGHPUT.title} {one.figures['throughput'].text(r.THROUGHPUT.unit)}",
+        f"{recommend.THROUGHPUT.title} {one.figures['throughput'].text(recommend.THROUGHPUT.unit)}",
         latency,
-        "joules" in one.figures and f"{r.JOULES.title} {one.figures['joules'].text(r.JOULES.unit)}",
-        "power" in one.figures and f"{r.POWER.title} {one.figures['power'].text(r.POWER.unit)}",
+        "joules" in one.figures and f"{recommend.JOULES.title} {one.figures['joules'].text(recommend.JOULES.unit)}",
+        "power" in one.figures and f"{recommend.POWER.title} {one.figures['power'].text(recommend.POWER.unit)}",
         f"cell {one.row['cell_keys'][0]}",
     ]
     return worded("\n".join(line for line in lines[:-1] if line)) + f"\n{lines[-1]}"
@@ -280,13 +279,16 @@ def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
         if device in [name for name, _, _ in leaders]:
             continue
         candidates = group["candidates"]
-        best = {name: r.decide(candidates, quantity, ()).winner for name, quantity in (
-            ("throughput", r.THROUGHPUT), ("joules", r.JOULES), ("latency", r.latency(50, [c.row for c in candidates])),
-        )}  # fmt: skip
+        quantities = {
+            "throughput": recommend.THROUGHPUT,
+            "joules": recommend.JOULES,
+            "latency": recommend.latency(50, [c.row for c in candidates]),
+        }
+        best = {name: recommend.decide(candidates, quantity, ()).winner for name, quantity in quantities.items()}
         fastest = best["throughput"]
         if fastest is None:
             continue
-        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, r.THROUGHPUT)}"
+        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, recommend.THROUGHPUT)}"
         for name, words, unit in (
             ("joules", "the least energy per image", "mJ"),
             ("latency", "the shortest latency", "ms"),
@@ -312,4 +314,4 @@ def _against(
     same = next((one for one in mine if one.name == other.name), None)
     one, what = (own, "its fastest cell is") if same is None else (same, f"{other.name} is")
     a, b = one.figures["throughput"], other.figures["throughput"]
-    return f"{what} {a.value / b.value:.2f} times as fast as on the {device}{'' if r.apart(a, b) else ' (UNCLEAR)'}"
+    return f"{what} {a.value / b.value:.2f} times as fast as on the {device}{'' if recommend.apart(a, b) else ' (UNCLEAR)'}"

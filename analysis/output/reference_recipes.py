@@ -14,7 +14,7 @@ from analysis.database.open_runs import open_runs
 from common.errors import UserError
 from common.host.paths import ROOT
 from common.host.recipes.program import file_name
-from common.host.runs.archive import SUFFIX, unsealed
+from common.host.runs.archive import SUFFIX, unpacked
 
 FOLDER = ROOT / "docs" / "recipes"
 #: folders of data/reference whose cells have what a recipe needs
@@ -60,7 +60,7 @@ def pages(cache: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
     lines, without = [], []
     for source in SOURCES:
-        runs = [unsealed(path, cache) for path in sorted((ROOT / "data/reference" / source).glob(f"*{SUFFIX}"))]
+        runs = [unpacked(path, cache) for path in sorted((ROOT / "data/reference" / source).glob(f"*{SUFFIX}"))]
         with open_runs(runs, cache / "analysis") as database:
             best = database.query(_BEST)
         folders = {run.name: run for run in runs}
@@ -87,7 +87,7 @@ def _line(path: Path, row: Mapping[str, Any]) -> str:
 
 def worth(cache: Path) -> str:
     """Markdown, one line: what tuning bought in the newest reference runs that have levels, copies included."""
-    runs = [unsealed(path, cache) for path in sorted((ROOT / "data/reference" / LEVELS).glob(f"*{SUFFIX}"))]
+    runs = [unpacked(path, cache) for path in sorted((ROOT / "data/reference" / LEVELS).glob(f"*{SUFFIX}"))]
     with open_runs(runs, cache / "analysis") as database:
         rows = database.query(_STEPS)
     found: dict[str, list[str]] = {}

@@ -11,8 +11,7 @@ from typing import Any
 import jinja2
 
 from analysis import style
-from analysis.comparisons import side_by_side
-from analysis.comparisons import summary as answers
+from analysis.comparisons import side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database, Row
@@ -104,7 +103,7 @@ def render(
         devices=explorer.device_sentences(explored),
         recipe=recipe,
         undrawn=undrawn,
-        answers=answers.answers(tables, intervals),
+        summary=summary.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,
         explained=explained,
         comparison=comparison,
@@ -255,7 +254,7 @@ def _place(table: Table, entry: Entry, intervals: Intervals) -> dict[str, Any]:
         "signs": entry.signs,
         "best": entry.best,
         "colour": None if entry.rank is None else colour_scale.css_class(entry.rank),
-        "interval": answers.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
+        "interval": summary.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
         "ratio": "",
         "key": entry.keys[0] if entry.keys else "",
     }

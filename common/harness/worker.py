@@ -269,7 +269,7 @@ class Worker:
                 self._adapter = self._create(cell.variant)
                 tune(self._adapter, cell.tuning)
             self._shared.append(record.phases[-1])
-        self._learn_versions(self._adapter, record)
+        self._record_versions(self._adapter, record)
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
         if why_not is None and not self._loaded:
             job = self._job
@@ -282,10 +282,10 @@ class Worker:
                 self._adapter.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
             self._shared.append(record.phases[-1])
             self._loaded = True
-            self._learn_versions(self._adapter, record)
+            self._record_versions(self._adapter, record)
         return why_not
 
-    def _learn_versions(self, adapter: Adapter, record: Record) -> None:
+    def _record_versions(self, adapter: Adapter, record: Record) -> None:
         versions = adapter.versions()
         everything = json.dumps({**self._versions, **versions}, sort_keys=True)
         record.update(framework_version=versions.get("framework"), versions=everything)

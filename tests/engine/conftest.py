@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,17 +178,6 @@ def rows(run: Path) -> dict[str, dict[str, str]]:
 
 def by_batch(run: Path) -> dict[int, dict[str, str]]:
     return {int(row["batch_size"]): row for row in rows(run).values()}
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives once it is true. Fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def running(client: Any, words: str) -> Any:

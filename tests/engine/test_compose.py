@@ -15,7 +15,8 @@ from common.host.compose.generator import _flavour
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers.images import tag_of
-from tests.engine.conftest import PREFIX, measuring, rows, running, wait_for
+from tests.engine.conftest import PREFIX, measuring, rows, running
+from tests.waiting import wait_for
 
 PROJECT = PREFIX
 #: images of other frameworks are onnxrt's: their adapters are missing, so they fail at once
@@ -98,7 +99,7 @@ def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Pat
     assert {row["variant"] for row in cells.values()} == swept("cpu")
     assert swept("cpu") >= {"onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla", "jax", "openvino", "litert"}
     messages = [row["message"] for row in cells.values() if row["variant"] == "onnxrt" and row["status"] == "crashed"]
-    assert "its container ended while it ran" in messages
+    assert "the container ended while it ran" in messages
     assert all(ends[f"{name}-cpu"] == 2 for name in ("torch", "keras", "tfxla"))
     others = {
         (row["status"], row["message"].partition(" at ")[0]) for row in cells.values() if row["variant"] != "onnxrt"

@@ -24,8 +24,9 @@ from common.host.frameworks.registry import Variant, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers.images import tag_of
 from common.model_files import ModelFiles
-from tests.engine.conftest import PREFIX, Bench, build, rows, running, wait_for
+from tests.engine.conftest import PREFIX, Bench, build, rows, running
 from tests.engine.test_compose import swept
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.every_image, pytest.mark.framework, pytest.mark.timeout(900, func_only=True)]
 

@@ -14,11 +14,10 @@ Measured with framework 0.11.2, jax 0.11.2, jax-cuda13-plugin 0.11.2, jaxlib 0.1
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 import numpy as np
-
-import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -14,11 +14,11 @@ Measured with cuda_runtime 13.0, cudnn 9.19.0, framework 1.31.1, numpy 2.5.2, on
 from __future__ import annotations
 
 import argparse
+import ctypes
 import time
 
 import numpy as np
 
-import ctypes
 
 import onnxruntime as ort
 

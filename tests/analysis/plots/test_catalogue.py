@@ -20,8 +20,7 @@ from analysis.database.connection import Database
 from analysis.plots import files, speedup
 from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
-from analysis.results import published_intervals, tables
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import published_intervals, sample_intervals, tables
 from analysis.results.selection import Selection
 
 MS = 10**6
@@ -31,7 +30,7 @@ SECOND = 10**9
 def drawn(database: Database, folder: Path | None = None, **choices: Any) -> tuple[dict[str, Plot], list[str]]:
     """(what was drawn by the name of its file, what was not); with a folder every figure is also written."""
     rows = tables.load(database, Selection())
-    intervals = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
+    intervals = {**published_intervals.of_rows(database, rows), **sample_intervals.of_rows(database, rows)}
     with mpl.rc_context(style.RC):
         gallery = Gallery(database, rows, intervals, **choices)
         plots = list(gallery)

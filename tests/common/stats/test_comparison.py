@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.operating_characteristics import comparison_figures
 from analysis.selfbench.verdicts import table_figures, verdict_figures
 from common.stats.comparison import (
@@ -24,7 +24,7 @@ from common.stats.workers import Spread, pool
 
 
 def series(seed, count=1000, noise=0.01, correlation=0.3):
-    return synthetic.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
+    return synthetic_streams.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
 
 
 def workers(seed, count=1000, noise=0.01, correlation=0.3, factor=1.0, between=0.0, number=3):
