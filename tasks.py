@@ -22,6 +22,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
 from common.host.bench.command import bench
+from common.host.bench.dry_run import dry_run, dry_run_of_plan
 from common.host.bench.execution import Outcome
 from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
 from common.host.bench.top_classes import print_top_classes
@@ -93,6 +94,8 @@ MOST_CHARACTERS = 200
 PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
 
+DRY_RUN_HELP = "only say which runs and how many cells this is, and how long it takes at the least; default: off"
+
 AGAIN_HELP = (
     "measure marked cells of the newest run of this command again: 'marked' (those that other load, heat or noise disturbed), or "
     "names or signs of marks, such as load,noisy; the new measurements replace the old ones in tables; default: off"
@@ -109,9 +112,13 @@ def _marks_of(folder: Path) -> Marks:
     return Marks(*marks_of(folder))
 
 
-@task(name="bench", help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP), auto_shortflags=False)
+@task(
+    name="bench",
+    help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP, dry_run=DRY_RUN_HELP),
+    auto_shortflags=False,
+)
 @for_people
-@takes(Options, plan="", again="")
+@takes(Options, plan="", again="", dry_run=False)
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
@@ -126,16 +133,25 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
         invoke bench --framework onnxrt,torch --model my.onnx --image cat.jpg
         invoke bench --framework onnxrt --gpu 0 --scenario server --rate 400
         invoke bench --plan study --gpu 0
+        invoke bench --plan reference --dry-run
         invoke bench --framework onnxrt,torch --gpu 0 --again marked
     """
+    if given["dry_run"] and given["again"]:
+        raise UserError("--dry-run measures nothing, and --again measures again; leave one of them out")
     if given["plan"]:
         typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+        if given["dry_run"]:
+            dry_run_of_plan(read_plan(given["plan"], typed, default_console()), default_console())
+            return
         _run_plan(given["plan"], typed, given["again"])
         return
     if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
+    if given["dry_run"]:
+        dry_run(Options.of(given), default_console())
+        return
     _bench(Options.of(given), given["again"])
 
 
@@ -863,7 +879,8 @@ def history(
 ) -> None:
     """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
 
-    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER.
+    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER, or its
+    newest point does not run any more.
 
     Examples:
         invoke history --framework onnxrt --where device=cpu
