@@ -44,6 +44,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import loop, memory, parity, scenarios
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
+from common.harness.causes import OwnLog, in_words
 from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
 from common.harness.reference import NamedArrays, Reference, as_fed, picture_batch
@@ -119,18 +120,24 @@ class Worker:
     def run_cell(self, cell: Cell) -> Outcome:
         """Measures a cell and writes its files. Whatever the adapter does becomes a row; raises only CannotWrite."""
         print(f"{CELL_MARK}{cell.key}", file=sys.stderr, flush=True)
+        said = OwnLog()
         memory.reset_peak()
         row = begin_row(self._job, cell, self._model, self._name)
         record = Record(row, self._shared, self._say)
         try:
             outcome = self._measure(cell, record)
         except BaseException as error:
+            lines = said.lines()
             try:
                 traceback.print_exc()
                 sys.stderr.flush()  # a kernel's standard error is not written at once, and this worker is ended soon
             except MemoryError:
                 pass  # not even that fits; the row says what happened
             outcome = _failure(error)
+            refused = outcome.status == "unsupported" and error.__cause__ is not None
+            if (outcome.status == "crashed" or refused) and record.measurement is None:
+                phase = record.phases[-1][0] if record.phases else "import"
+                outcome = outcome._replace(message=in_words(outcome.message, error, lines, phase, cell.version))
         row.update(
             status=outcome.status,
             message=outcome.message or None,

@@ -207,7 +207,11 @@ class TestRuns:
         run = [Measured(i, workers(i, 100)) for i in range(4)]
         assert "4 cells compared" in compare_runs(run, run).correction
         assert "Holm" in compare_runs(run, run).correction
-        assert "no correction" in compare_runs(run[:1], run[:1]).correction
+        assert "1 cell compared, no correction" in compare_runs(run[:1], run[:1]).correction
+        alone = [Measured(i, [series(i)]) for i in range(9, 11)]
+        assert "2 cells have both sides, and none could be judged" in compare_runs(alone, alone).correction
+        assert "2 more could not be judged" in compare_runs(run + alone, run + alone).correction
+        assert "no cell ran on both sides" in compare_runs(run, []).correction
         assert RULE in compare_runs(run, run).correction and "98% interval" in RULE
 
     def test_many_equal_cells_give_no_false_alarm(self):
