@@ -11,13 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    print(
+        "error: ./invoke --list, in this folder, shows the tasks that stand here; ./invoke TASK runs one",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from invoke.context import Context
 from invoke.tasks import task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rich.console import Console
-from rich.markup import escape
+try:
+    from rich.console import Console
+    from rich.markup import escape
+except ModuleNotFoundError:  # by an invoke of another Python, which knows nothing of this checkout
+    print("error: run ./invoke in this folder: it has all that the tasks need", file=sys.stderr)
+    sys.exit(2)
 
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
@@ -42,9 +53,16 @@ from common.text import visible
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
 
-    out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
+    out = data.report / _name_of(folders, choices.get("words", ()))
     found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
     return found.exit_code
+
+
+def _name_of(folders: Sequence[Path], words: Sequence[str]) -> str:
+    """Of the folder of a report: the run, or the one folder of runs that was named, or how many there are."""
+    if len(folders) == 1:
+        return folders[0].name
+    return Path(words[0]).resolve().name if len(words) == 1 and words[0] != "all" else f"{len(folders)}-runs"
 
 
 def _recipe_task() -> str | None:
@@ -80,6 +98,9 @@ def _offer_again(runs: Sequence[Run], console: Console) -> None:
         text = f"{count} beside other load (l). When the machine is quiet: invoke {command} --again marked"
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
+
+#: of a folder that is named for runs: file systems take 255 bytes
+MOST_CHARACTERS = 200
 
 PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
@@ -377,12 +398,14 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
         invoke verify --device cpu
     """
     from common.host.verify.command import verify as compare_loops
-    from common.host.verify.report import print_result, write_markdown
+    from common.host.verify.report import print_result, sentence, write_markdown
 
     console, data = default_console(), DataFolder.default()
     result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
     print_result(result, console)
-    console.print(escape(f"written to {write_markdown(result, data.report)}"), highlight=False, soft_wrap=True)
+    path = write_markdown(result, data.report)
+    console.print(escape(sentence(result)), style="bold", highlight=False, soft_wrap=True)
+    console.print(escape(f"Table: {path}"), highlight=False, soft_wrap=True)
     if any(row.word == "OFF" for row in result.verdicts) or not any(row.ratio for row in result.verdicts):
         sys.exit(1)
 
@@ -496,7 +519,7 @@ def analyze(
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
         run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
-        baseline=baseline or None, limits=limits, shown=tables or None,
+        baseline=baseline or None, limits=limits, shown=tables or None, words=run,
     )  # fmt: skip
     if code:
         sys.exit(code)
@@ -526,22 +549,19 @@ def report(
 
     data = DataFolder.default()
     folders = run_folders(run, data)
-    name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
+    name = _name_of(folders, run)
     out = data.report / (f"{name}-compared" if compare else name)
-    console = default_console()
     result = write_report(
         folders,
         out,
-        console,
+        default_console(),
         where=where or None,
         compare=compare,
         pdf=pdf,
         cache=data.host_cache / "analysis",
         recipe=_recipe_task(),
+        words=run,
     )
-    for path in result.paths:
-        if path.parent == out:
-            console.print(escape(str(path)), highlight=False, soft_wrap=True)
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -668,7 +688,7 @@ def recommend(
         invoke recommend --gpu A2 --max-latency-ms 20 --max-power-w 50
         invoke recommend data/reference/h100 --objective joules --where io=host
     """
-    from analysis.comparisons.recommend import Question
+    from analysis.comparisons.question import Question
     from analysis.comparisons.recommend import recommend as answer
 
     question = Question(
@@ -736,7 +756,7 @@ def recipe(
         invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
     """
     from analysis.comparisons import recipes
-    from analysis.comparisons.recommend import Question
+    from analysis.comparisons.question import Question
     from analysis.output.reference_recipes import write_all
 
     data = DataFolder.default()
@@ -765,7 +785,9 @@ def recipe(
         print(made.text, end="")
         return
     path = recipes.store(made, Path(out) if out else None)
-    default_console().print(escape(f"{path}: {made.key} of run {made.run}"), highlight=False, soft_wrap=True)
+    console = default_console()
+    console.print(escape(made.sentence), style="bold", highlight=False, soft_wrap=True)
+    console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
 
 
 def _models(data: DataFolder) -> Path:
@@ -780,7 +802,7 @@ def _models(data: DataFolder) -> Path:
         "run": "the run before and the one after, names or paths; one is enough with --cell-a and --cell-b",
         "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
         "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
-        "out": "folder in which to write compare.md and compare.csv; default: none",
+        "out": "folder in which to write compare.md and compare.csv; default: data/report/compare-RUN_A-RUN_B, with --format none",
         "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
         "debug": DEBUG_HELP,
     },
@@ -813,8 +835,12 @@ def compare(
     write = writer(format) if format else None
     console = default_console(stderr=write is not None)
     data = DataFolder.default()
-    folder = Path(out) if out else None
     earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
+
+    def folder_for(chosen: Sequence[Path]) -> Path | None:
+        names = "-".join(dict.fromkeys(one.name for one in chosen))
+        return Path(out) if out else None if write else data.report / f"compare-{names}"[:MOST_CHARACTERS]
+
     if cell_a or cell_b:
         if not (cell_a and cell_b):
             raise UserError(
@@ -823,6 +849,7 @@ def compare(
         chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
+        folder = folder_for(chosen)
         code = compare_cells(chosen, cell_a, cell_b, console, out=folder, earlier=earlier, write=write)
         if code:
             sys.exit(code)
@@ -835,7 +862,7 @@ def compare(
             f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
             f"side: invoke report --compare {shlex.join(run)}"
         )
-    code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
+    code = compare_folders(folders[0], folders[1], console, out=folder_for(folders), earlier=earlier, write=write)
     if code:
         sys.exit(code)
 

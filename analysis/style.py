@@ -43,7 +43,7 @@ _HATCHES = {"fp32": "", "tf32": "..", "fp16": "///", "bf16": "\\\\\\", "int8": "
 _USUAL = {"tuning": "tuned", "version": ""}
 _LEVELS: dict[str, dict[str, Any]] = {
     "stock": {"linewidth": 0.9, "markersize": 4.0},
-    "rewritten": {"linewidth": 2.4, "markeredgecolor": "#000000"},
+    "rewritten": {"linewidth": 2.4, "markeredgewidth": 2.2},
 }
 #: how a terminal shows verdicts
 VERDICTS = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}

@@ -30,6 +30,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
+#: verdicts that say how far apart two durations are
+APART = (Verdict.FASTER, Verdict.SLOWER)
+
+
 @dataclass(frozen=True)
 class Compared:
     """Two sides and what became of them.
@@ -84,11 +88,32 @@ class Compared:
         medians = (_median(side[key], images(side[key]) if self.per_image else 1) for side in (self.a, self.b))
         return (*what, *medians, self.found.cells[key].ratio_text, self.verdict(key))
 
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Cells by verdict, only of those that occur."""
+        verdicts = [one.verdict for one in self.found.cells.values()]
+        return {verdict: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}
+
+    def sentence(self, broken: int = 0) -> str:
+        """The answer. broken: cells that ran in A and do not run in B."""
+        cells = self.found.cells
+        lost = f"{broken} that ran in A {'does' if broken == 1 else 'do'} not run in B" if broken else ""
+        if not cells:
+            return f"B cannot be judged: {lost or 'no cell ran on both sides'}."
+        where = {verdict: "" if len(cells) == 1 else f" in {count}" for verdict, count in self.counts.items()}
+        text = "B is " if len(cells) == 1 else f"Of the {len(cells)} cells that A and B share, B is "
+        text += ", ".join(f"{'the ' if v is Verdict.SAME else ''}{v}{count}" for v, count in where.items())
+        known = [(one.interval.estimate, key) for key, one in cells.items() if one.interval and one.verdict in APART]
+        if known:
+            ratio, key = max(known, key=lambda pair: abs(math.log(pair[0])))
+            most = "" if len(cells) == 1 else f", most in {full_name(self.b[key])}"
+            text += f"{most}: {shown(ratio)} times the duration"
+        return f"{text}{f'; {lost}' if lost else ''}."
+
     def footers(self) -> list[str]:
-        counts = {verdict: sum(one.verdict is verdict for one in self.found.cells.values()) for verdict in Verdict}
         if not self.found.cells:
             return [self.found.correction]
-        lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
+        lines = [", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())]
         lines += dict.fromkeys(note for one in self.found.cells.values() for note in one.notes)
         used = {mark for key in self.found.cells for mark in self.marks(key)}
         lines += [f"{sign}  {meaning}" for mark, (sign, meaning) in self.meanings.items() if mark in used]

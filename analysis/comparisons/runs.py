@@ -45,9 +45,9 @@ def compare_folders(
     """Prints the comparison of B with A; 3 where a cell got slower or runs no more, 1 where input was lost, else 0.
 
     Durations are those of single inferences, or of passes where a source published nothing finer. out: folder for compare.md
-    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. write: takes what was
-    found, and sentences on cells that no longer run, in place of the table. Raises UserError where a folder does not exist or
-    cannot be written, both are the same, or the runs share no cell.
+    and compare.csv; None for neither. earlier: runs that may tell the spread between workers where a side has one alone.
+    write: takes what was found, and sentences on cells that no longer run, in place of the table. Raises UserError where a
+    folder does not exist or cannot be written, both are the same, or the runs share no cell.
     """
     if run_a.resolve() == run_b.resolve():
         raise UserError("a run cannot be compared with itself; name two runs")
@@ -62,13 +62,15 @@ def compare_folders(
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
         found = comparison.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
         broken = [_broken(_name(key, parts), b[key]) for key in ran_a if key in b and key not in ran_b]
-        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out, broken, write)
+        compared = Compared(found, ran_a, ran_b, names, _meanings(database))
+        _tell(compared, console, broken, write)
         _tell_only(found, console)
         if found.only_a and found.only_b and (namesakes := _namesakes(database)):
             console.print(Text(f"The runs differ in models{namesakes}", style="yellow"), soft_wrap=True)
         for line in broken:
             console.print(Text(line, "red"), soft_wrap=True)
         _tell_problems(database, console)
+        _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or broken else database.exit_code
 
 
@@ -121,7 +123,7 @@ def compare_cells(
         compared = Compared(
             found, a, b, names, _meanings(database), pairs=True, per_image=per_image, conditions=(where_a, where_b)
         )
-        _tell(compared, console, out, broken, write)
+        _tell(compared, console, broken, write)
         if alone:
             console.print(
                 Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
@@ -129,6 +131,7 @@ def compare_cells(
         for line in broken:
             console.print(Text(line, "red"), soft_wrap=True)
         _tell_problems(database, console)
+        _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or (versions and broken) else database.exit_code
 
 
@@ -169,17 +172,23 @@ def _meanings(database: Database) -> dict[str, tuple[str, str]]:
     return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
 
 
-def _tell(compared: Compared, console: Console, out: Path | None, broken: Sequence[str], write: Writer | None) -> None:
+def _tell(compared: Compared, console: Console, broken: Sequence[str], write: Writer | None) -> None:
     if write is not None:
         write(compared, broken)
     else:
         run_tables.show(compared, console)
+
+
+def _conclude(compared: Compared, console: Console, out: Path | None, broken: int = 0) -> None:
+    """Last lines of a comparison: the answer in a sentence, and where the table is."""
     if out is not None:
         try:
-            paths = run_tables.write(compared, out)
+            table, _ = run_tables.write(compared, out)
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-        console.print(Text(f"Written: {', '.join(map(str, paths))}", style="dim"), soft_wrap=True)
+    console.print(Text(compared.sentence(broken), style="bold"), soft_wrap=True)
+    if out is not None:
+        console.print(Text(f"Table: {table}"), soft_wrap=True)
 
 
 def _broken(name: str, row: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from analysis.comparisons import recipes
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
+from common.host.frameworks.generated_pages import between_marks
 from common.host.paths import ROOT
 from common.host.recipes.program import file_name
 from common.host.runs.archive import SUFFIX, unpacked
@@ -107,11 +108,7 @@ def worth(cache: Path) -> str:
 
 def with_worth(text: str, line: str) -> str:
     """The README's text with this line between its marks. Raises UserError when they are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"README.md has lost the marks '{BEGIN}' and '{END}'; put them back")
-    return f"{before}{BEGIN}\n{line}\n{END}{after}"
+    return between_marks(README.name, text, BEGIN, END, line)
 
 
 def write_all(cache: Path, folder: Path = FOLDER) -> list[Path]:

@@ -283,9 +283,18 @@ def test_a_browser_that_prints_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     fake = tmp_path / "chromium"
     fake.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
     fake.chmod(0o755)
+    (tmp_path / "page.html").write_text("<p>page</p>")
     monkeypatch.setattr(browser, "find", lambda: str(fake))
     with pytest.raises(UserError, match="chromium printed nothing: no display"):
         browser.print_to_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
+
+
+def test_what_is_folded_or_answers_to_a_pointer_is_not_laid_out_for_print() -> None:
+    page = (
+        '<p>a<script>if (1 < 2) "<details>"</script></p><details class="x"><summary>b</summary><details open>c</details></details>'
+        '<details open><summary>d</summary>e<details>f</details></details>g<svg><g class="targets"><circle/></g><path/></svg>'
+    )
+    assert browser.printed(page) == "<p>a</p><details open><summary>d</summary>e</details>g<svg><path/></svg>"
 
 
 def test_what_does_not_fit_is_counted(build: Any, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
