@@ -100,8 +100,8 @@ def worth(cache: Path) -> str:
     alone = " (one worker at a level, so without an interval)" if any(row["ratio_low"] is None for row in rows) else ""
     device = " and ".join(sorted({str(row["device_name"]) for row in rows}))
     return (
-        f"What [tuning](docs/method.md#levels-of-tuning) bought over the first tutorial's way on {device}{alone}: {told}. "
-        f"[Measured here](data/reference/{LEVELS}/README.md); `invoke recipe CELL` writes any of it as a program for you "
+        f"Speed-up by [tuning](docs/method.md#levels-of-tuning) over the framework's first tutorial on {device}{alone}: {told}. "
+        f"[Measured here](data/reference/{LEVELS}/README.md); `invoke recipe CELL` writes any of these cells as a program of its own "
         "([examples](docs/recipes/README.md))."
     )
 
