@@ -282,15 +282,21 @@ class TorchAdapter:
             return module.to(memory_format=self._torch.channels_last)
         if not hasattr(module, "graph"):
             return module  # a module of PyTorch's own takes channels first
-        if not onnx_import.make_first_transpose_contiguous(module):
+        from images.torch import plain_numbers  # needs torch, which this module must do without
+
+        if not plain_numbers.make_first_transpose_contiguous(module):
             raise Unsupported("the model has no transposition in front that could give channels-first images")
         return module
 
     def _own_convolutions(self, module: Any, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed, or takes what was chosen before for this shape."""
-        from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
+        from images.torch import (  # needs torch, which this module must do without
+            convolution_choice,
+            convolution_wrapping,
+            convolutions,
+        )
 
-        convolution_wrapping.wrap(module)
+        convolution_wrapping.wrap_convolutions(module)
         key = f"{self._key} {run.name}"
         known = self._memory.get(key)
         try:
@@ -304,7 +310,7 @@ class TorchAdapter:
             tensor.to(self._dtype) if np.dtype(self._kinds.get(name, "str")).kind == "f" else tensor
             for name, tensor in zip(self._given, tensors)
         ]
-        convolutions.choose(module, in_precision(fed, self._dtype))
+        convolution_choice.choose(module, in_precision(fed, self._dtype))
         chosen = convolutions.settings(module)
         self._memory.put(key, chosen["convolutions_in_order"], {})
         return chosen
