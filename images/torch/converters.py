@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch.nn import functional
 
+from images.torch import recurrent
+
 #: operator -> (registered version, later or earlier versions that differ in nothing but types)
 SAME: Dict[str, Tuple[int, Tuple[int, ...]]] = {
     "Acos": (7, (22,)), "Asin": (7, (22,)), "Atan": (7, (22,)), "Cos": (7, (22,)), "Sin": (7, (22,)), "Tan": (7, (22,)),
@@ -85,6 +87,9 @@ def register() -> None:
         ("RMSNormalization", (23,), _rms_normalization),
         ("GridSample", (16, 20, 22), _grid_sample),
         ("Attention", (23,), _attention),
+        ("LSTM", (7, 14, 22), recurrent.convert),
+        ("GRU", (7, 14, 22), recurrent.convert),
+        ("RNN", (7, 14, 22), recurrent.convert),
     ):
         for version in versions:
             _add(name, version, converter)

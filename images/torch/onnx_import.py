@@ -8,12 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from common import onnx_rewrites
+from common import onnx_known_values, onnx_rewrites
 from common.harness.adapter import Unsupported
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: attribute of an imported operator's module: which operator it is, in words
+OPERATOR = "framewatt_operator"
 
 
 class Imported(NamedTuple):
@@ -39,8 +43,14 @@ def load(path: Path) -> Imported:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf raises its own kinds
         raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
-    _refuse_unknown_operators(model)
+    if model.functions:  # PyTorch's exporter leaves its own, and tools their fused operators
+        from onnx import inliner
+
+        model = inliner.inline_local_functions(model)
+    _use_short_domain(model)
     lifted = onnx_rewrites.lift_constants(model)
+    onnx_known_values.settle(model)
+    _refuse_unknown_operators(model)
     computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
@@ -70,6 +80,17 @@ def load(path: Path) -> Imported:
         ]
     )
     return Imported(module.eval().requires_grad_(False), {"model": rewrites}, inputs, outputs)
+
+
+def _use_short_domain(model: Any) -> None:
+    """Both "" and "ai.onnx" are ONNX's own operators; onnx2torch knows the former alone."""
+    for node in model.graph.node:
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+    own = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    version = max((entry.version for entry in own), default=1)
+    for entry in own:
+        model.opset_import.remove(entry)
+    model.opset_import.add(domain="", version=version)
 
 
 def _refuse_unknown_operators(model: Any) -> None:
@@ -107,7 +128,9 @@ def _operators_named() -> Iterator[None]:
 
         def named(node: Any, graph: Any) -> Any:
             try:
-                return convert(node, graph)
+                made = convert(node, graph)
+                setattr(made.torch_module, OPERATOR, f"{operation_type} of opset {version}")
+                return made
             except Exception as error:
                 where = f" (node '{node.name}')" if node.name else ""
                 what = f"{operation_type} of opset {version}{where}"

@@ -72,11 +72,23 @@ def cases():
     made["Round-22"] = (22, "Round", [3 * x()], {}, {}, 1)
     made["Dropout-22"] = (22, "Dropout", [x()], {}, {}, 1)
     made["Gemm-7"] = (8, "Gemm", [x(2, 3)], {1: x(3, 4), 2: x(4)}, {}, 1)
+    for kind, gates, states in (("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)):
+        extra = {"linear_before_reset": 1} if kind == "GRU" else {}
+        outputs = 1 + states
+        for version, direction in ((14, "forward"), (17, "reverse"), (22, "bidirectional")):
+            ways = 2 if direction == "bidirectional" else 1
+            weights = {1: x(ways, gates * 5, 3), 2: x(ways, gates * 5, 5), 3: x(ways, gates * 10)}
+            attributes = {"hidden_size": 5, "direction": direction, **extra}
+            made[f"{kind}-{version}"] = (version, kind, [x(7, 2, 3)], weights, attributes, outputs)
+            begun = [x(7, 2, 3), *[x(ways, 2, 5)] * states]
+            made[f"{kind}-{version} begun"] = (version, kind, begun, {**weights, 4: None}, attributes, 1)
     # what must be refused, by name
     made["!Resize-18 antialias"] = (
         18, "Resize", [x()], {2: np.array([1, 1, 0.5, 0.5], np.float32)}, {"mode": "linear", "antialias": 1}, 1,
     )  # fmt: skip
     made["!AveragePool-19 dilated"] = (19, "AveragePool", [x()], {}, {"kernel_shape": [2, 2], "dilations": [2, 2]}, 1)
+    weights = {1: x(1, 15, 3), 2: x(1, 15, 5)}
+    made["!GRU-14 reset first"] = (14, "GRU", [x(7, 2, 3)], weights, {"hidden_size": 5}, 2)
     made["!LpNormalization-22"] = (22, "LpNormalization", [x()], {}, {}, 1)
     return made
 
@@ -87,11 +99,14 @@ def make(folder):
     from onnx import helper, numpy_helper
 
     for number, (name, (opset, kind, arrays, constants, attributes, outputs)) in enumerate(cases().items()):
-        count = max([len(arrays) - 1 + sum(position < len(arrays) for position in constants), *constants, 0]) + 1
+        free = [position for position in range(16) if position not in constants][: len(arrays)]
+        count = max([*free, *constants]) + 1
         names, held = [], iter(range(len(arrays)))
         tensors = []
         for position in range(count):
-            if position in constants:
+            if constants.get(position, 0) is None:
+                names.append("")
+            elif position in constants:
                 # names as torch.onnx gives them, and one that only an Identity leads to
                 tensors.append(numpy_helper.from_array(np.asarray(constants[position]), f"onnx::{kind}_{position}"))
                 names.append(f"onnx::{kind}_{position}")
