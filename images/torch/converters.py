@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch.nn import functional
 
-from images.torch import recurrent
+from images.torch import padding, quantized, recurrent
 
 #: operator -> (registered version, later or earlier versions that differ in nothing but types)
 SAME: Dict[str, Tuple[int, Tuple[int, ...]]] = {
@@ -32,6 +32,8 @@ SAME_BUT: Dict[str, Tuple[int, Tuple[int, ...], Dict[str, Any]]] = {
     "AveragePool": (11, (19, 22), {"dilations": 1}),
     "Resize": (13, (18, 19), {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": "stretch"}),
 }
+#: attribute of a converter that replaces one of onnx2torch's own
+_OURS = "framewatt"
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 _FUNCTIONS = {
     "Acosh": torch.acosh, "Asinh": torch.asinh, "Atanh": torch.atanh, "Cosh": torch.cosh, "Sinh": torch.sinh,
@@ -75,6 +77,8 @@ def register() -> None:
             _add(name, version, _function)
     for name, versions, converter in (
         ("Pad", (18, 19, 21, 23), _pad),
+        ("QuantizeLinear", (10, 13, 19, 21, 23), quantized.quantize),
+        ("DequantizeLinear", (10, 13, 19, 21, 23), quantized.dequantize),
         ("Split", (18,), _split),
         ("Gelu", (20,), _gelu),
         ("Trilu", (14,), _trilu),
@@ -93,6 +97,16 @@ def register() -> None:
     ):
         for version in versions:
             _add(name, version, converter)
+    for name, versions, around in (
+        ("Slice", (1, 9), lambda original: _slice),
+        ("Reshape", (14, 19, 21, 23), _reshape),
+        ("Pad", (11, 13), _pad_by_mode),
+        ("Clip", (11, 12, 13), _clip),
+    ):
+        for version in versions:
+            original = known[("", name, version)]
+            if not hasattr(original, _OURS):
+                known[("", name, version)] = _marked(around(original))
 
 
 def _add(name: str, version: int, converter: Any) -> None:
@@ -102,6 +116,11 @@ def _add(name: str, version: int, converter: Any) -> None:
         add_converter(operation_type=name, version=version)(converter)
     except ValueError:
         return  # it is there already
+
+
+def _marked(converter: Any) -> Any:
+    setattr(converter, _OURS, True)
+    return converter
 
 
 def _guarded(converter: Any, allowed: Dict[str, Any]) -> Any:
@@ -164,14 +183,80 @@ def _pad(node: Any, graph: Any) -> Any:
         for position, axis in enumerate(axes):
             whole[axis % rank], whole[axis % rank + rank] = pads[position], pads[position + count]
         pads = whole
+    begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+    flat = [int(size) for pair in reversed(list(zip(begins, ends))) for size in pair]
+    while len(flat) > 2 and flat[-2:] == [0, 0]:
+        flat = flat[:-2]
     if mode == "wrap":
-        begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-        flat = [size for pair in reversed(list(zip(begins, ends))) for size in pair]
-        while len(flat) > 2 and flat[-2:] == [0, 0]:
-            flat = flat[:-2]
         return _result(node, Call(functional.pad, pad=flat, mode="circular"), node.input_values[:1])
+    if mode in ("reflect", "edge"):
+        kind = "replicate" if mode == "edge" else mode
+        return _result(node, Call(padding.at_the_edges, pads=flat, mode=kind), node.input_values[:1])
     module = OnnxPadStatic.create_from_onnx_params(pads, mode, value[0] if value else 0.0)
     return _result(node, module, node.input_values[:1])
+
+
+def _pad_by_mode(original: Any) -> Any:
+    """onnx2torch's own pads by a constant; in the other modes it takes some ranks alone."""
+
+    def convert(node: Any, graph: Any) -> Any:
+        return original(node, graph) if node.attributes.get("mode", "constant") == "constant" else _pad(node, graph)
+
+    return convert
+
+
+def _cut(tensor: torch.Tensor, cuts: Sequence[Tuple[int, int, int]]) -> torch.Tensor:
+    index = [slice(None)] * tensor.dim()
+    for axis, start, end in cuts:
+        index[axis] = slice(start, end)
+    return tensor[tuple(index)]
+
+
+def _slice(node: Any, graph: Any) -> Any:
+    """Of the versions that have their numbers as attributes."""
+    starts, ends = node.attributes["starts"], node.attributes["ends"]
+    axes = node.attributes.get("axes") or range(len(starts))
+    return _result(node, Call(_cut, cuts=list(zip(axes, starts, ends))))
+
+
+def _reshaped(tensor: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(shape.tolist())
+
+
+def _reshape(original: Any) -> Any:
+    """With allowzero, which PyTorch's exporter always sets, a size of 0 is one of 0; onnx2torch knows only that of old."""
+
+    def convert(node: Any, graph: Any) -> Any:
+        if not node.attributes.get("allowzero", 0):
+            return original(node, graph)
+        try:
+            shape = _numbers(node, graph, 1)
+        except NotImplementedError:  # computed by the graph
+            return _result(node, Call(_reshaped))
+        return _result(node, Call(torch.reshape, shape=tuple(shape or ())), node.input_values[:1])
+
+    return convert
+
+
+def _within(tensor: torch.Tensor, *bounds: torch.Tensor, lower: bool) -> torch.Tensor:
+    least = bounds[0] if lower else None
+    most = bounds[1 if lower else 0] if len(bounds) > lower else None
+    return torch.clamp(tensor, min=least, max=most).to(tensor.dtype)
+
+
+def _clip(original: Any) -> Any:
+    """onnx2torch has bounds of constant floats, which make floats of whole numbers; ours are of the tensor's own type."""
+
+    def convert(node: Any, graph: Any) -> Any:
+        names = [name for name in node.input_values[1:] if name]
+        kind = graph.value_info.get(node.input_values[0])
+        whole = kind is not None and kind.type.tensor_type.elem_type not in (0, 1, 10, 11)
+        if names and (whole or any(name not in graph.initializers for name in names)):
+            lower = bool(node.input_values[1])
+            return _result(node, Call(_within, lower=lower), [node.input_values[0], *names])
+        return original(node, graph)
+
+    return convert
 
 
 def _parts(tensor: torch.Tensor, count: int, axis: int) -> Any:

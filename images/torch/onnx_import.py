@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from common import onnx_known_values, onnx_rewrites
 from common.harness.adapter import Unsupported
+from images.torch import padding
 
 
 def first_line(error: BaseException) -> str:
@@ -48,6 +49,7 @@ def load(path: Path) -> Imported:
 
         model = inliner.inline_local_functions(model)
     _use_short_domain(model)
+    _name_lone_parts(model)
     lifted = onnx_rewrites.lift_constants(model)
     onnx_known_values.settle(model)
     _refuse_unknown_operators(model)
@@ -60,6 +62,7 @@ def load(path: Path) -> Imported:
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    padding.spell_out(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     outputs = [value.name for value in model.graph.output]
@@ -91,6 +94,14 @@ def _use_short_domain(model: Any) -> None:
     for entry in own:
         model.opset_import.remove(entry)
     model.opset_import.add(domain="", version=version)
+
+
+def _name_lone_parts(model: Any) -> None:
+    """A Split into one part is an Identity; torch would give a tuple of one."""
+    for node in model.graph.node:
+        if node.op_type == "Split" and node.domain == "" and len(node.output) == 1:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
 
 
 def _refuse_unknown_operators(model: Any) -> None:

@@ -82,6 +82,27 @@ def cases():
             made[f"{kind}-{version}"] = (version, kind, [x(7, 2, 3)], weights, attributes, outputs)
             begun = [x(7, 2, 3), *[x(ways, 2, 5)] * states]
             made[f"{kind}-{version} begun"] = (version, kind, begun, {**weights, 4: None}, attributes, 1)
+    made["Slice-9"] = (9, "Slice", [x()], {}, {"axes": [1, -1], "starts": [1, -4], "ends": [3, 2**31 - 1]}, 1)
+    made["Reshape-14 allowzero"] = (17, "Reshape", [x()], {1: ints(2, -1)}, {"allowzero": 1}, 1)
+    made["Reshape-14 computed"] = (17, "Reshape", [x(), ints(8, -1)], {}, {"allowzero": 1}, 1)
+    made["Pad-13 reflect rank 2"] = (17, "Pad", [x(2, 6)], {1: ints(0, 2, 0, 3)}, {"mode": "reflect"}, 1)
+    made["Pad-13 edge rank 4"] = (17, "Pad", [x()], {1: ints(0, 0, 0, 2, 0, 0, 0, 1)}, {"mode": "edge"}, 1)
+    made["Pad-18 reflect rank 1"] = (18, "Pad", [x(6)], {1: ints(2, 3)}, {"mode": "reflect"}, 1)
+    made["Clip-13 whole"] = (17, "Clip", [ints(-3, 2, 9)], {1: np.int64(0), 2: np.int64(5)}, {}, 1)
+    made["Clip-13 computed"] = (17, "Clip", [x(), np.array(-0.5, np.float32), np.array(0.25, np.float32)], {}, {}, 1)
+    made["Clip-13 above"] = (17, "Clip", [ints(-3, 2, 9)], {1: None, 2: np.int64(5)}, {}, 1)
+    for mode in ("SAME_UPPER", "SAME_LOWER"):
+        strided = {"auto_pad": mode, "strides": [2, 2], "kernel_shape": [3, 3]}
+        made[f"Conv-11 {mode}"] = (17, "Conv", [x()], {1: x(3, 4, 3, 3)}, strided, 1)
+        made[f"MaxPool-12 {mode}"] = (17, "MaxPool", [x() - 5], {}, strided, 1)
+    made["MaxPool-12 uneven"] = (17, "MaxPool", [x() - 5], {}, {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}, 1)
+    made["Split-13 of one"] = (17, "Split", [x()], {}, {"axis": 1}, 1)
+    scale, zero = np.float32([0.1, 0.2, 0.3, 0.4]), np.uint8([3, 128, 250, 0])
+    made["QuantizeLinear-13"] = (17, "QuantizeLinear", [x()], {1: scale, 2: zero}, {"axis": 1}, 1)
+    made["QuantizeLinear-19 int8"] = (19, "QuantizeLinear", [x()], {1: np.float32(0.01), 2: np.int8(5)}, {}, 1)
+    eights = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    made["DequantizeLinear-13"] = (17, "DequantizeLinear", [eights], {1: scale, 2: zero}, {"axis": 1}, 1)
+    made["DequantizeLinear-21"] = (21, "DequantizeLinear", [eights.astype(np.int8)], {1: np.float32(0.5)}, {}, 1)
     # what must be refused, by name
     made["!Resize-18 antialias"] = (
         18, "Resize", [x()], {2: np.array([1, 1, 0.5, 0.5], np.float32)}, {"mode": "linear", "antialias": 1}, 1,
@@ -117,6 +138,8 @@ def make(folder):
         types = [helper.np_dtype_to_tensor_dtype(one.dtype) for one in arrays]
         inputs = [helper.make_tensor_value_info(f"x.{i}", types[i], one.shape) for i, one in enumerate(arrays)]
         kind_made = {"Shape": 7, "Size": 7, "Cast": 7, "CastLike": 7, "Equal": 9}.get(kind, 1)
+        if kind in ("Clip", "QuantizeLinear"):
+            kind_made = types[0] if kind == "Clip" else helper.np_dtype_to_tensor_dtype(constants[2].dtype)
         results = [helper.make_tensor_value_info(one, kind_made, None) for one in made]
         node = helper.make_node(kind, names, made, **attributes)
         graph = helper.make_graph([node], "one", inputs, results, tensors)
