@@ -60,20 +60,22 @@ class Network:
         whole = tuple(size or 1 for size in sizes)
         return values.Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])
 
-    @staticmethod
-    def optimizes(path: Path) -> bool:
-        """Whether ONNX Runtime can also make a session of it with its optimizations, as it is used."""
+    def optimized(self, path: Path, inputs: Mapping[str, np.ndarray]) -> Optional[Dict[str, np.ndarray]]:
+        """Outputs with ONNX Runtime's optimizations, as it is used; None where it cannot make a session with them."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         try:
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return self._run(session, inputs)
         except Exception:
-            return False
-        return True
+            return None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        return self._run(self._session, inputs)
+
+    def _run(self, session: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}
-        made = self._session.run(self.outputs, fed)
+        made = session.run(self.outputs, fed)
         return {
             name: one.astype(str) if one.dtype.kind == "O" else one
             for name, one in zip(self.outputs, (np.asarray(one) for one in made))

@@ -63,6 +63,7 @@ def load(path: Path) -> Imported:
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     padding.spell_out(model)
+    _cast_to_one_type(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     outputs = [value.name for value in model.graph.output]
@@ -94,6 +95,17 @@ def _use_short_domain(model: Any) -> None:
     for entry in own:
         model.opset_import.remove(entry)
     model.opset_import.add(domain="", version=version)
+
+
+def _cast_to_one_type(model: Any) -> None:
+    """The whole module computes in one floating-point type, whatever types the file mixes; the adapter sets it, from float32."""
+    from onnx import TensorProto
+
+    others = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in others:
+                attribute.i = TensorProto.FLOAT
 
 
 def _name_lone_parts(model: Any) -> None:
