@@ -57,8 +57,6 @@ def explain(
         missing = shown.lacks(cells)
         sections = shown.sections(cells, _links(database, cells))
         grids, intro = _differences(each)
-        for line in intro:
-            console.print(Text(line), soft_wrap=True)
         for grid in grids:
             shown.show_grid(grid, console)
         if not grids:
@@ -74,9 +72,11 @@ def explain(
                 console.print(Text(f"{count:,} records in {trace}: open it at ui.perfetto.dev"), soft_wrap=True)
         except OSError as error:
             raise UserError(f"cannot write to {error.filename or out}: {error.strerror or error}") from error
-        console.print(Text(f"written to {out}"), soft_wrap=True)
         for problem in database.problems:
             console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
+        for line in intro or [shown.conclusion(cells, _links(database, cells))]:
+            console.print(Text(line, style="bold"), soft_wrap=True)
+        console.print(Text(f"Report: {out / 'explain.html'}"), soft_wrap=True)
         return database.exit_code or int(not any(cell.recorded for cell in cells))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Set
 
 import numpy as np
 
-from common import onnx_rewrites
+from common.onnx_rewrites import fold_constants, lift_constants
 
 #: each round may make more shapes known: a branch that is taken, what follows it
 _ROUNDS = 8
@@ -21,22 +21,28 @@ _ROUNDS = 8
 Sizes = List[Optional[int]]
 
 
-def settle(model: Any) -> None:
-    """Changes the model as far as its shapes are known; constants that come of it are computed too."""
+def settle(model: Any) -> int:
+    """Changes the model as far as its shapes are known, and computes the constants that come of it; how many sizes and branches."""
     import onnx
 
+    settled = 0
     for _ in range(_ROUNDS):
-        onnx_rewrites.lift_constants(model)
+        lift_constants(model)
         del model.graph.value_info[:]  # of the file's own only what its inputs say is believed
         try:
             inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except Exception:  # above two GiB, or a graph that onnx cannot follow
             break
         changed = fold_shapes(model, _sizes(inferred))
-        onnx_rewrites.fold_constants(model)
-        if not changed + take_branches(model):
+        if changed:
+            fold_constants(model)
+        changed += take_branches(model)
+        settled += changed
+        if not changed:
             break
-    _drop_unread(model.graph)
+    if settled:
+        _drop_unread(model.graph)
+    return settled
 
 
 def _drop_unread(graph: Any) -> None:

@@ -178,13 +178,17 @@ def _dequantized(given: Sequence[np.ndarray], axis: int) -> np.ndarray:
 
 
 def give_outputs_nodes_of_their_own(model: Any) -> int:
-    """Puts an Identity before every output of the graph, each with a name of its own.
+    """Puts an Identity before every output of the graph, each with a name of its own, where they could be mistaken.
 
     onnx2torch returns what nodes return: two outputs of one node, or an output that is an input too, it cannot tell apart.
     """
     from onnx import helper
 
     graph = model.graph
+    del graph.value_info[:]
+    makers = [node for node in graph.node for value in graph.output if value.name in node.output]
+    if len(graph.output) == len(makers) == 1 and len(makers[0].output) == 1:
+        return 0
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.initializer)}
     renamed: Dict[str, str] = {}
@@ -206,7 +210,6 @@ def give_outputs_nodes_of_their_own(model: Any) -> int:
         target = value.name if source != value.name else f"{value.name}_"
         graph.node.append(helper.make_node("Identity", [source], [target], name=f"framewatt_output_{number}"))
         value.name = target
-    del graph.value_info[:]
     return len(graph.output)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.comparisons import summary as answers
+from analysis.comparisons import summary
 from analysis.database.connection import Database, Row
 from analysis.results import tables
 from analysis.results.metrics import shown
@@ -91,8 +91,8 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
         parts = []
         first = best[0][2]
         for column, row, entry in best:
-            name = answers.name_of(table, row).removeprefix(f"batch {size} ")
-            text = f"{column}: {name}, {answers.figure(table, entry, intervals)}"
+            name = summary.name_of(table, row).removeprefix(f"batch {size} ")
+            text = f"{column}: {name}, {summary.figure(table, entry, intervals)}"
             if entry is not first:
                 text += f" ({ratio(table, first, entry, intervals)} {best[0][0]})"
             parts.append(text)
@@ -104,5 +104,5 @@ def ratio(table: Table, first: tables.Entry, other: tables.Entry, intervals: Int
     """ "1.84 times", with UNCLEAR where the intervals of the two overlap or are of one worker; "" where one of them has no figure."""
     if not first.value or other.value is None:
         return ""
-    unclear = answers.clear(table, first, other, intervals) is False
+    unclear = summary.clear(table, first, other, intervals) is False
     return f"{shown(other.value / first.value)} times{', UNCLEAR' if unclear else ''}"

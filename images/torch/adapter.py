@@ -288,15 +288,21 @@ class TorchAdapter:
             return module.to(memory_format=self._torch.channels_last)
         if not hasattr(module, "graph"):
             return module  # a module of PyTorch's own takes channels first
-        if not onnx_import.make_first_transpose_contiguous(module):
+        from images.torch import plain_numbers  # needs torch, which this module must do without
+
+        if not plain_numbers.make_first_transpose_contiguous(module):
             raise Unsupported("the model has no transposition in front that could give channels-first images")
         return module
 
     def _own_convolutions(self, module: Any, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Dict[str, str]:
         """Chooses how each convolution is computed, or takes what was chosen before for this shape."""
-        from images.torch import convolution_wrapping, convolutions  # needs torch, which this module must do without
+        from images.torch import (  # needs torch, which this module must do without
+            convolution_choice,
+            convolution_wrapping,
+            convolutions,
+        )
 
-        convolution_wrapping.wrap(module)
+        convolution_wrapping.wrap_convolutions(module)
         key = f"{self._key} {run.name}"
         known = self._memory.get(key)
         try:
@@ -305,7 +311,7 @@ class TorchAdapter:
                 return convolutions.settings(module)
         except ValueError:  # another importer made other layers of the model
             pass
-        convolutions.choose(module, self._as_fed(inputs))
+        convolution_choice.choose(module, self._as_fed(inputs))
         chosen = convolutions.settings(module)
         self._memory.put(key, chosen["convolutions_in_order"], {})
         return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -9,13 +10,19 @@ import numpy as np
 _POOLS = ("MaxPool", "AveragePool")
 
 
-def spell_out(model: Any) -> int:
+def spell_out_padding(model: Any) -> int:
     """Writes the pads of Conv and pools that say auto_pad=SAME_UPPER or SAME_LOWER as numbers, where the sizes are known.
 
-    What a MaxPool pads unevenly becomes a Pad before it, of minus infinity: onnx2torch would pad with zeros. Changes the model, whose
-    shapes have been inferred, in place; returns how many nodes were changed.
+    What a MaxPool pads unevenly becomes a Pad before it, of minus infinity: onnx2torch would pad with zeros. Changes the model in
+    place; returns how many nodes were changed.
     """
+    import onnx
+
     graph = model.graph
+    if not any(_is_padded(node) for node in graph.node):
+        return 0
+    with suppress(Exception):  # above two GiB: only what has a stride of one is known then
+        graph.value_info.extend(onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info)
     sizes = {
         value.name: [
             axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim
@@ -27,10 +34,13 @@ def spell_out(model: Any) -> int:
     changed = 0
     for node in graph.node:
         if node.op_type in ("Conv", *_POOLS):
-            changed += _spell_out(node, sizes.get(node.input[0], []), weights)
+            changed += _give_pads(node, sizes.get(node.input[0], []), weights)
         if node.op_type == "MaxPool":
-            nodes += _uneven(graph, node)
+            before = _pad_before(graph, node)
+            nodes += before
+            changed += len(before)
         nodes.append(node)
+    del graph.value_info[:]
     if len(nodes) > len(graph.node):
         copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
@@ -38,7 +48,14 @@ def spell_out(model: Any) -> int:
     return changed
 
 
-def _spell_out(node: Any, sizes: Sequence[Optional[int]], weights: Dict[str, List[int]]) -> int:
+def _is_padded(node: Any) -> bool:
+    return node.op_type in ("Conv", *_POOLS) and any(
+        attribute.s.startswith(b"SAME") or (attribute.name == "pads" and node.op_type == "MaxPool")
+        for attribute in node.attribute
+    )
+
+
+def _give_pads(node: Any, sizes: Sequence[Optional[int]], weights: Dict[str, List[int]]) -> int:
     from onnx import helper
 
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -58,11 +75,11 @@ def _spell_out(node: Any, sizes: Sequence[Optional[int]], weights: Dict[str, Lis
         less, more = total // 2, total - total // 2
         begins.append(less if mode == "SAME_UPPER" else more)
         ends.append(more if mode == "SAME_UPPER" else less)
-    _set(node, begins + ends)
+    _set_pads(node, begins + ends)
     return 1
 
 
-def _set(node: Any, pads: Sequence[int]) -> None:
+def _set_pads(node: Any, pads: Sequence[int]) -> None:
     from onnx import helper
 
     for name in ("auto_pad", "pads"):
@@ -71,7 +88,7 @@ def _set(node: Any, pads: Sequence[int]) -> None:
     node.attribute.append(helper.make_attribute("pads", list(pads)))
 
 
-def _uneven(graph: Any, pool: Any) -> List[Any]:
+def _pad_before(graph: Any, pool: Any) -> List[Any]:
     """The Pad that a MaxPool with uneven pads needs before it; nothing for one that is even."""
     from onnx import helper, numpy_helper
 
@@ -85,11 +102,11 @@ def _uneven(graph: Any, pool: Any) -> List[Any]:
     graph.initializer.extend(numpy_helper.from_array(np.asarray(one), name) for one, name in zip(constants, names))
     pad = helper.make_node("Pad", [pool.input[0], *names[:2]], [names[2]], name=names[2])
     pool.input[0] = names[2]
-    _set(pool, [0] * len(pads))
+    _set_pads(pool, [0] * len(pads))
     return [pad]
 
 
-def at_the_edges(tensor: Any, pads: Sequence[int], mode: str) -> Any:
+def pad_at_the_edges(tensor: Any, pads: Sequence[int], mode: str) -> Any:
     """torch.nn.functional.pad in the modes reflect and replicate for a tensor of any rank.
 
     pads: (begin, end) from the last axis on. torch wants one or two axes before those that are padded.

@@ -48,14 +48,14 @@ def quantize(node: Any, graph: Any) -> Any:
         kind = {2: torch.uint8, 3: torch.int8, 5: torch.int16}.get(node.attributes["output_dtype"], torch.float32)
     if kind not in _RANGES:
         raise NotImplementedError("it quantizes to another type than int8, uint8 or int16")
-    return _result(node, kind)
+    return _quantizing(node, kind)
 
 
 def dequantize(node: Any, graph: Any) -> Any:
-    return _result(node, None)
+    return _quantizing(node, None)
 
 
-def _result(node: Any, kind: Optional[torch.dtype]) -> Any:
+def _quantizing(node: Any, kind: Optional[torch.dtype]) -> Any:
     from onnx2torch.utils.common import OnnxMapping, OperationConverterResult  # type: ignore[import-not-found]
 
     if node.attributes.get("block_size"):

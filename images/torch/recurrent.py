@@ -36,7 +36,7 @@ class _Recurrent(torch.nn.Module):
         return results[0] if self._count == 1 else results[: self._count]
 
 
-def convert(node: Any, graph: Any) -> Any:
+def recurrent_layer(node: Any, graph: Any) -> Any:
     """Of an LSTM, GRU or RNN node. Raises NotImplementedError for what torch's layers do not do."""
     from onnx2torch.utils.common import OnnxMapping, OperationConverterResult  # type: ignore[import-not-found]
 
@@ -45,10 +45,10 @@ def convert(node: Any, graph: Any) -> Any:
     directions = 2 if direction == "bidirectional" else 1
     told = [one.lower() for one in node.attributes.get("activations") or activations * directions]
     _plain_recurrence(node, told, activations * directions)
-    weights, recurrent = (_tensor(node, graph, position) for position in (1, 2))
+    weights, recurrent = (_constant_tensor(node, graph, position) for position in (1, 2))
     if weights is None or recurrent is None:
         raise NotImplementedError("its weights are missing")
-    bias = _tensor(node, graph, 3)
+    bias = _constant_tensor(node, graph, 3)
     hidden = recurrent.shape[2]
     options = {"nonlinearity": told[0]} if node.operation_type == "RNN" else {}
     layer = kind(weights.shape[2], hidden, bias=bias is not None, bidirectional=directions == 2, **options)
@@ -86,7 +86,7 @@ def _plain_recurrence(node: Any, told: List[str], usual: Tuple[str, ...]) -> Non
         raise NotImplementedError("an initial cell without an initial state")
 
 
-def _tensor(node: Any, graph: Any, position: int) -> Optional[torch.Tensor]:
+def _constant_tensor(node: Any, graph: Any, position: int) -> Optional[torch.Tensor]:
     """A constant input, None where the node has no such input. Raises NotImplementedError for a computed one."""
     name = (list(node.input_values) + [""] * (position + 1))[position]
     if not name:

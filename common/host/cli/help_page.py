@@ -101,6 +101,8 @@ def _flag(argument: Argument) -> str:
 
 def _value(argument: Argument) -> str:
     name = _name(argument)
+    if (argument.help or "").startswith("file "):
+        return "FILE"
     if name in VALUES:
         return VALUES[name]
     if name.endswith("seconds"):

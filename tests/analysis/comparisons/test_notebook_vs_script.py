@@ -18,7 +18,7 @@ from analysis.analyze import analyze, write_report
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.results.selection import Selection, parse_where
 from analysis.results.tables import load
-from common.stats import comparison as compare
+from common.stats import comparison
 
 MS = 10**6
 
@@ -69,7 +69,7 @@ def test_every_pair_has_its_verdict(run: Any, opened: Any) -> None:
     assert pairs["tf"].why == "notebook crashed (<b>SIGKILL</b> | in phase measure)"
     assert compared.counts == "1 SLOWER, 1 SAME, 1 UNCLEAR"
     assert any("Holm" in line for line in compared.footers)
-    assert compare.ONE_WORKER in compared.footers, "keras has one on either side"
+    assert comparison.ONE_WORKER in compared.footers, "keras has one on either side"
 
 
 def test_no_pairs_no_section(run: Any, opened: Any, tmp_path: Path) -> None:
