@@ -69,9 +69,12 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
     gap = cell.share(LAUNCH_GAP)
     if not cell.on_gpu or gap < LAUNCH_BOUND:
         return None
-    launches = cell.facts["launches"]
+    launches, graphs = cell.facts["launches"], cell.facts["graph_launches"]
     if launches is None:
         why = "; CUPTI reported no calls of the host, so not what it does meanwhile"
+    elif not launches and graphs:
+        # there is nothing to launch any faster
+        why = f", though its kernels start as {graphs:,.0f} CUDA graph{'s' if round(graphs) > 1 else ''}: the work of an inference is small"
     else:
         graph, small = "a CUDA graph or a compiled variant removes this", "the work of an inference is small"
         why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"

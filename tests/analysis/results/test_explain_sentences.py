@@ -21,7 +21,7 @@ def cell(classes: dict[str, float], kernels: list[dict[str, Any]] | None = None,
     busy = sum(ns for name, ns in times.items() if name not in (LAUNCH_GAP, WAIT_GAP))
     known = {
         "variant": "torch", "precision": "fp32", "batch_size": 32, "source": "cupti", "wall_ns": WALL, "busy_ns": busy,
-        "busy_share": busy / WALL, "launches": 1340.0, "kernels": 1340.0, "operators": 0.0, "h2d_bytes_per_s": None,
+        "busy_share": busy / WALL, "launches": 1340.0, "graph_launches": 0.0, "kernels": 1340.0, "operators": 0.0, "h2d_bytes_per_s": None,
     }  # fmt: skip
     return Explained("run", "key", {**known, **facts}, times, kernels or [])
 
@@ -67,6 +67,13 @@ def test_a_rule_speaks_above_its_threshold_and_not_below(rule, threshold, make, 
     assert says in above
     assert explain_sentences.percent(threshold + 0.01) in above or rule == "launch gaps"
     assert spoken(make(threshold - 0.01), rule) is None
+
+
+def test_launch_gaps_of_a_graph_name_the_graph():
+    text = spoken(cell({LAUNCH_GAP: 0.4}, launches=0.0, graph_launches=1.0), "launch gaps")
+    assert text is not None
+    assert "its kernels start as 1 CUDA graph:" in text
+    assert "one by one" not in text
 
 
 def test_launch_gaps_say_how_much_of_the_time_the_gpu_works():

@@ -133,9 +133,19 @@ def test_what_the_records_lack_is_said(explained, trace, says):
     assert any(says in line for line in lacks([cell]))
 
 
+H2D = {"kind": "memcpy", "name": "memcpy H2D", "detail": "H2D", "bytes": 2_000_000, "inference": 0, "start": 5, "end": 6}
+
+
 def test_a_whole_trace_lacks_nothing(explained):
-    cell, _, _ = explained([kernel(CONV, 0, 5)])
+    cell, _, _ = explained([kernel(CONV, 0, 5), H2D])
     assert lacks([cell]) == []
+
+
+def test_a_missing_copy_of_the_input_is_said(explained):
+    cell, _, _ = explained([kernel(CONV, 0, 5)])
+    assert lacks([cell]) == [
+        "PyTorch fp32, batch 8: cupti told no copy of the input to the GPU (H2D): its time stands among the gaps"
+    ]
 
 
 def test_records_between_inferences_are_said(explained):

@@ -23,6 +23,8 @@ NAMES = {
         "void cudnn::winograd_nonfused::winogradForwardData4x4<float, float>", "Conv", "FusedConv",
         "aten::mkldnn_convolution", "aten::cudnn_convolution", "_MklNativeFusedConv2D", "Conv2D", "_FusedConv2D",
         "convolution.1", "cudnn_generated_fort_native_conv_fprop_sm90", "NhwcConv",
+        "void fft1d_r2c_32<float, float, float2, true, false>(float2*, float const*, int, int3, int3, int2, int2)",
+        "void cudnn::cnn::kern_precompute_indices<false>(int*, int, int, int, int, int)",
     ],
     "depthwise": [
         "void at::native::(anonymous namespace)::conv_depthwise2d_forward_kernel<3, float, int>(...)",
@@ -47,6 +49,7 @@ NAMES = {
         "aten::_scaled_dot_product_flash_attention_for_cpu", "MultiHeadAttention", "Attention", "_gemm_mha_v2_0x1",
     ],
     "elementwise": [
+        "main_kernel", "void cuScale::scale<float, float, false, (cuScale::Mode)0, false, false, false, 4, (nvinfer1::FusedActType)-1>",
         "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>, std::array<char*, 3ul>>(...)",
         "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl_nocast<hardswish_kernel>>",
         "triton_poi_fused_add_hardtanh_mul_3", "triton_poi_fused__to_copy_add_clamp_div_mul_0",
