@@ -1280,6 +1280,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     help={
         "check": "write nothing, only name the locks that do not match their requirements (exit code 1 if any); default: off",
         "upgrade": "take the newest versions that the requirements allow; default: keep the locked ones where they still fit",
+        "framework": "folders under images/, comma list, whose locks are meant; default: all, and the notebook's",
         "host": "also requirements.lock and the locks of Ray and uv; default: only those of the images and the notebook",
         "bases": "also look up the digests of the base images, through the Docker engine; default: off",
         "debug": DEBUG_HELP,
@@ -1288,16 +1289,22 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
 @for_people
 def lock(
     _context: Context,
+    framework: str = "",
     check: bool = False,
     upgrade: bool = False,
     host: bool = False,
     bases: bool = False,
     debug: bool = False,
 ) -> None:
-    """Locks all requirements with hashes, by uv."""
+    """Locks all requirements with hashes, by uv.
+
+    Examples:
+        invoke lock --framework onnxrt
+        invoke lock --check
+    """
     from common.host.frameworks import locks
 
-    of_images = locks.image_locks()
+    of_images = locks.of_folders(locks.image_locks(), framework)
     stale = locks.stale(of_images)
     if check:
         for one in stale:

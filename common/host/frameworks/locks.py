@@ -21,8 +21,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.host.children import dying_with_parent, run_guarded
+from common.host.cli.parsing import split_list
 from common.host.frameworks import environments
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 from common.install_locked import OF, digest_of, entries_of, is_current
@@ -61,6 +62,16 @@ def image_locks(images: Path = IMAGES, notebook: Path = environments.NOTEBOOK) -
     """Of every requirements file of every image, and of the notebook's."""
     files = [*sorted(images.glob("[!_.]*/requirements*.txt")), notebook]
     return [_lock_of(file) for file in files]
+
+
+def of_folders(locks: Sequence[Lock], names: str) -> list[Lock]:
+    """Those of a comma list of folders under images/; all where none is named. Raises UserError for a folder without requirements."""
+    wanted = split_list(names)
+    folders = dict.fromkeys(lock.source.parent.name for lock in locks if lock.source != environments.NOTEBOOK)
+    for name in wanted:
+        if name not in folders:
+            raise unknown("image folder", name, folders)
+    return [lock for lock in locks if not wanted or lock.source.parent.name in wanted]
 
 
 def _lock_of(file: Path) -> Lock:
