@@ -711,7 +711,7 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "first the key of a cell as tables, report and CSV files name it, then the runs to look in, names or paths (with "
+        "run": "the key of a cell, as tables, report and CSV files name it, then the names or paths of the runs to look in (with "
         "--best: the runs alone); default: all runs",
         "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
         "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",

@@ -110,6 +110,13 @@ def test_tasks_without_this_checkouts_environment_are_one_line(tmp_path: Path, o
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_is_a_file_is_called_one_and_words_of_two_kinds_have_their_names() -> None:
+    page = invoke("--help", "recipe").stdout
+    assert page.startswith("Usage: invoke recipe CELL [RUN ...] [options]")
+    assert "--out FILE " in page
+    assert "--out FOLDER " in invoke("--help", "compare").stdout
+
+
 def test_the_nearest_name_is_offered() -> None:
     assert "Did you mean bench?" in invoke("bensh").stderr
     assert "Did you mean --framework?" in invoke("bench", "--framwork", "x").stderr
