@@ -23,7 +23,6 @@ from rich.markup import escape
 
 from common.errors import UserError, unknown
 from common.host.children import dying_with_parent, run_guarded
-from common.host.cli.parsing import split_list
 from common.host.frameworks import environments
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 from common.install_locked import OF, digest_of, entries_of, is_current
@@ -66,7 +65,7 @@ def image_locks(images: Path = IMAGES, notebook: Path = environments.NOTEBOOK) -
 
 def of_folders(locks: Sequence[Lock], names: str) -> list[Lock]:
     """Those of a comma list of folders under images/; all where none is named. Raises UserError for a folder without requirements."""
-    wanted = split_list(names)
+    wanted = [word.strip() for word in names.split(",") if word.strip()]
     folders = dict.fromkeys(lock.source.parent.name for lock in locks if lock.source != environments.NOTEBOOK)
     for name in wanted:
         if name not in folders:
