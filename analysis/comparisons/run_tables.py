@@ -89,6 +89,9 @@ class Compared:
     def sentence(self, broken: int = 0) -> str:
         """The answer. broken: cells that ran in A and do not run in B."""
         cells = self.found.cells
+        gone = f"; {broken} that ran in A {'does' if broken == 1 else 'do'} not run in B" if broken else ""
+        if not cells:
+            return f"No cell ran on both sides{gone}."
         where = {verdict: "" if len(cells) == 1 else f" in {count}" for verdict, count in self.counts.items()}
         text = "B is " if len(cells) == 1 else f"Of the {len(cells)} cells that A and B share, B is "
         text += ", ".join(f"{'the ' if v is Verdict.SAME else ''}{v}{count}" for v, count in where.items())
@@ -97,7 +100,7 @@ class Compared:
             ratio, key = max(known, key=lambda pair: abs(math.log(pair[0])))
             most = "" if len(cells) == 1 else f", most in {full_name(self.b[key])}"
             text += f"{most}: {shown(ratio)} times the duration"
-        return f"{text}{f'; {broken} that ran in A do not run in B' if broken else ''}."
+        return f"{text}{gone}."
 
     def footers(self) -> list[str]:
         lines = [", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())]
