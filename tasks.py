@@ -11,13 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    print(
+        "error: ./invoke --list, in this folder, shows the tasks that stand here; ./invoke TASK runs one",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from invoke.context import Context
 from invoke.tasks import task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rich.console import Console
-from rich.markup import escape
+try:
+    from rich.console import Console
+    from rich.markup import escape
+except ModuleNotFoundError:  # by an invoke of another Python, which knows nothing of this checkout
+    print("error: run ./invoke in this folder: it has all that the tasks need", file=sys.stderr)
+    sys.exit(2)
 
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
@@ -371,7 +382,7 @@ VERIFY_OPTIONS = (
         batch_sizes="images per inference, comma list; default: 1,32 on the CPU, 1,32,512 on a GPU",
         tuning="stock, tuned, rewritten, comma list, or 'all' that the variants have; default: all",
         io="host or device, comma list; default: host on the CPU, host,device on a GPU",
-        pairs="number of pairs of blocks, one by the harness and one by the recipe, at least 11; default: 16",
+        pairs="number of pairs of blocks (one of the harness, one of the recipe), at least 11; default: 16",
         block_seconds="length of a block, in s; default: 1",
     ),
     auto_shortflags=False,
@@ -462,7 +473,7 @@ def plan(_context: Context, given: dict[str, Any]) -> None:
 @task(
     iterable=["run"],
     help={
-        "run": "runs to analyze, names, paths or 'all'; several are put into one comparison; default: the newest",
+        "run": "names or paths of the runs to analyze, or 'all'; several are compared with each other; default: the newest",
         "where": "only rows that satisfy all of these, comma list: COLUMN=VALUE, COLUMN>=VALUE, such as io=host; default: all",
         "pivot": "column whose values become the columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before a name for descending order; default: throughput",
@@ -517,7 +528,7 @@ def analyze(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to report on, names, paths or 'all'; default: the newest",
+        "run": "names or paths of the runs to report on, or 'all'; default: the newest",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
         "compare": "put the GPUs of the runs, or the runs of one GPU, side by side; default: off",
         "pdf": "also write report.pdf, printed by a headless Chromium or Chrome on PATH; default: off",
@@ -558,8 +569,8 @@ def report(
 @task(
     iterable=["run"],
     help={
-        "query": "SQL (DuckDB) over the views that analysis/sql/README.md describes",
-        "run": "runs that the views hold, names or paths; default: all",
+        "query": "SQL (DuckDB) over the views described in analysis/sql/README.md",
+        "run": "names or paths of the runs to query; default: all",
         "debug": DEBUG_HELP,
     },
 )
@@ -612,7 +623,7 @@ def import_task(
     batch_size: str = "",
     debug: bool = False,
 ) -> None:
-    """Turns results that others measured into a run, which analyze, recommend and all others take.
+    """Turns results that others measured into a run that analyze, recommend and the other tasks read.
 
     Exit code 1: some lines could not be used.
 
@@ -640,7 +651,7 @@ def import_task(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to choose from, names or paths; default: all",
+        "run": "names or paths of the runs to choose from; default: all",
         "gpu": "device by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
         "objective": "what to optimize: throughput, joules (per image), latency or cost (of energy); default: throughput",
         "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
@@ -700,7 +711,7 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "first the key of a cell as tables, report and CSV files name it, then the runs to look in, names or paths (with "
+        "run": "the key of a cell, as tables, report and CSV files name it, then the names or paths of the runs to look in (with "
         "--best: the runs alone); default: all runs",
         "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
         "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
@@ -713,7 +724,7 @@ def recommend(
         "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
         "out": "file to write, '-' for standard output; default: the cell's key with .py, in this folder",
-        "docs": "write docs/recipes anew: the best cell of each framework in the reference runs; default: off",
+        "docs": "regenerate docs/recipes from the reference runs, the best cell of each framework and level; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -735,7 +746,7 @@ def recipe(
     docs: bool = False,
     debug: bool = False,
 ) -> None:
-    """Writes a cell as one Python program that runs without framewatt.
+    """Writes one Python program that runs a cell without framewatt.
 
     It needs the framework and numpy, loads the model file, applies the cell's settings, runs and prints items/s.
 
@@ -1025,7 +1036,7 @@ def build(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to keep, names or paths; default: the newest",
+        "run": "names or paths of the runs to keep; default: the newest",
         "out": "folder in which to write one folder per run; default: data/reference",
         "seal": "write one compressed file per run instead, about a seventh of the size; every task reads it too; default: off",
         "command": "command line to record in place of the one that was typed; default: as typed",
@@ -1154,7 +1165,7 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
 @task(
     help={
         "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
-        "notebook": "instead: what a Jupyter notebook costs, in turns with a script; takes about 20 minutes; default: off",
+        "notebook": "instead: what a Jupyter notebook costs, interleaved with a script; takes about 20 minutes; default: off",
         "order": "instead: a cell after one of another batch size against the same cell alone in a fresh worker, on the CPU or, with "
         "--gpu, on that GPU; takes about 10 minutes; default: off",
         "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
@@ -1227,7 +1238,7 @@ def selfbench(
 
 @task(
     help={
-        "check": "write nothing, only say whether the files are up to date (exit code 1 if not); default: off",
+        "check": "only check whether the files are up to date (exit code 1 if not) and write nothing; default: off",
         "debug": DEBUG_HELP,
     }
 )

@@ -95,6 +95,11 @@ def kind(row: Mapping[str, Any]) -> str:
     return " ".join([str(row["precision"]), *further])
 
 
+def full_title(row: Mapping[str, Any]) -> str:
+    """Title of a row's framework with what is not usual about it, but for its precision: "ONNX Runtime 1.30.0", "PyTorch stock"."""
+    return " ".join([look(row["variant"]).title, *kind(row).split(" ")[1:]])
+
+
 def line(kind: str) -> Any:
     """Matplotlib's line style of a precision. Its period is short enough to be seen whole in a legend."""
     return _LINES.get(kind.split(" ")[0], (0, (3, 1, 1, 1, 1, 1)))

@@ -128,7 +128,9 @@ def compare_cells(
         found = comparison.compare_runs(
             _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
         )
-        compared = Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image)
+        compared = Compared(
+            found, a, b, names, _meanings(database), pairs=True, per_image=per_image, conditions=(where_a, where_b)
+        )
         _tell(compared, console, broken, write)
         if alone:
             console.print(

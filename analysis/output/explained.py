@@ -208,7 +208,7 @@ def _signed(ns: float) -> tuple[str, float | None]:
 
 
 def _title(cell: Explained) -> str:
-    return style.look(cell.facts["variant"]).title
+    return style.full_title(cell.facts)
 
 
 def _whole_name(cell: Explained) -> str:

@@ -10,33 +10,35 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Iterator, Optional
 
 from common.harness import memory
 
 _BYTES = 8
+_LOOK_SECONDS = 0.1
 
 
 def watch(path: Path) -> bool:
     """Keeps that time in `path`: time.monotonic_ns() in 8 bytes, the least significant first; 0 for never.
 
     A thread sleeps until the kernel says that its counts have changed, and then writes to a page that is there already and
-    locked in memory, so that it needs none. Returns False where the kernel does not say so (control groups of version 1) or
-    the file cannot be written.
+    locked in memory, so that it needs none. Control groups of version 1 tell changes only to who may write there: their counts
+    are looked at ten times a second. Returns False where nothing is counted or the file cannot be written.
     """
-    events = next((one for one in memory.group_files() if one.name == "memory.events" and one.is_file()), None)
-    if events is None:
+    file_of_counts = next((one for one in memory.group_files() if one.is_file()), None)
+    if file_of_counts is None:
         return False
     try:
         path.write_bytes(bytes(_BYTES))
-        counts = events.open("rb", buffering=0)
+        counts = file_of_counts.open("rb", buffering=0)
         with path.open("r+b") as file:
             page = mmap.mmap(file.fileno(), _BYTES)
     except OSError:
         return False
     with suppress(OSError, AttributeError):  # without it the page could have to be read again, which takes memory
         ctypes.CDLL(None).mlock(ctypes.byref(ctypes.c_char.from_buffer(page)), ctypes.c_size_t(_BYTES))
-    threading.Thread(target=_watch, args=(counts, page), daemon=True).start()
+    changes = _told(counts) if file_of_counts.name == "memory.events" else _looked_for()
+    threading.Thread(target=_watch, args=(counts, _kills(counts), changes, page), daemon=True).start()
     return True
 
 
@@ -45,16 +47,26 @@ def struck_ns(content: bytes) -> int:
     return int.from_bytes(content[:_BYTES], "little")
 
 
-def _watch(counts: IO[bytes], page: mmap.mmap) -> None:
-    poll = select.poll()
-    poll.register(counts, select.POLLPRI)
-    known = _kills(counts)
-    while True:
-        poll.poll()
+def _watch(counts: IO[bytes], known: Optional[bytes], changes: Iterator[None], page: mmap.mmap) -> None:
+    for _ in changes:
         kills = _kills(counts)
-        if kills != known:
+        if kills not in (known, None):
             page[:] = time.monotonic_ns().to_bytes(_BYTES, "little")
             known = kills
+
+
+def _told(counts: IO[bytes]) -> Iterator[None]:
+    poll = select.poll()
+    poll.register(counts, select.POLLPRI)
+    while True:
+        poll.poll()
+        yield
+
+
+def _looked_for() -> Iterator[None]:
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        yield
 
 
 def _kills(counts: IO[bytes]) -> Optional[bytes]:

@@ -196,7 +196,7 @@ def compare_runs(
         judged,
         tuple(identity for identity in cells_a if identity not in cells_b),
         tuple(identity for identity in cells_b if identity not in cells_a),
-        f"{RULE}. {correction}",
+        f"{RULE}. {correction}" if shared else correction,
     )
 
 
@@ -211,7 +211,7 @@ def _words_on(shared: int, tested: int, confidence: float, error_rate: float) ->
     elif shared:
         words = f"{'1 cell has' if shared == 1 else f'{shared} cells have'} both sides, and none could be judged"
     else:
-        return "no cell ran on both sides, so that nothing could be compared"
+        return "No cell ran on both sides, so that nothing could be compared"
     if tested and shared > tested:
         words += f"; {shared - tested} more could not be judged"
     return words

@@ -247,6 +247,10 @@ def ensure_all(
     return {image: failures[image] for image in images if image in failures}
 
 
+#: what pip says of a server that it does not reach
+_NO_INDEX = "after connection broken by"
+
+
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
     last: list[str] = []
     with guarded(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
@@ -259,6 +263,11 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
             code = child.process.wait()
         finally:
             _installing.discard(child)
+    if code and any(_NO_INDEX in line for line in last):
+        raise UserError(
+            f"{what} could not be installed: the package index does not answer; is this machine online? "
+            "PIP_INDEX_URL names another index, PIP_FIND_LINKS a folder of wheels"
+        )
     if code:
         raise UserError(f"{what} could not be installed: {_why(last, code)}")
 

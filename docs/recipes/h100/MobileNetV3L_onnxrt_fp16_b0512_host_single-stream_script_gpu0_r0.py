@@ -32,7 +32,7 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# What each way took on the device on which this cell was measured, for one inference:
+# Time of one inference by each configuration that was tried, on the device on which this cell was measured:
 #   CUDA graph, NHWC, hard-swish fused, bias separate, exhaustive search: 35.580 ms
 #   no graph, NHWC, hard-swish fused, bias separate, exhaustive search: 35.914 ms
 #   CUDA graph, NHWC, hard-swish fused, bias fused, exhaustive search: 24.406 ms

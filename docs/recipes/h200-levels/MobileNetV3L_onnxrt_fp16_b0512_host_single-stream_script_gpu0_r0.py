@@ -31,7 +31,7 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# What each way took on the device on which this cell was measured, for one inference:
+# Time of one inference by each configuration that was tried, on the device on which this cell was measured:
 #   session and provider options: 25.276 ms
 #   as in the tutorial: 75.470 ms
 #   CUDA graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 38.630 ms

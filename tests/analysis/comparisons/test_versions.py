@@ -96,7 +96,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
     code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
     assert code == GOT_SLOWER
     assert "batch 8 host: ok in A, crashed in B: no such function" in text
-    assert "no cell ran on both sides" in text
+    assert "No cell ran on both sides" in text
     assert "0 cell" not in text
     compare_cells([run.folder], "version=1.30.0", "version=2.0", Console(file=io.StringIO()), write=writer("json", out))
     assert [line.split(": ")[-1] for line in json.loads(out.getvalue())["failed_in_b"]] == ["no such function"]
@@ -234,6 +234,20 @@ def test_github_action_benchmark_gets_a_list_of_its_keys(two: Any) -> None:
     slower = names["ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"]
     assert (slower["unit"], slower["extra"].split(":")[0]) == ("ms", "SLOWER")
     assert slower["value"] == pytest.approx(12, rel=0.01)
+
+
+def test_releases_are_one_series_of_a_dashboard(build: Any) -> None:
+    run = build("a")
+    by_version(run, v1_29_0=10, v1_30_0=11, v1_31_1=12)
+    names = set()
+    for version in ("1.30.0", "1.31.1"):
+        out = io.StringIO()
+        write = writer("customSmallerIsBetter", out)
+        compare_cells([run.folder], "version=1.29.0", f"version={version}", Console(file=io.StringIO()), write=write)
+        (entry,) = json.loads(out.getvalue())
+        names.add(entry["name"])
+        assert entry["extra"].endswith(f"A: a, version=1.29.0, B: a, version={version}")
+    assert names == {"ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"}
 
 
 def test_markdown_is_one_table_with_what_no_longer_runs(two: Any) -> None:

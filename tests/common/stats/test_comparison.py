@@ -211,7 +211,7 @@ class TestRuns:
         alone = [Measured(i, [series(i)]) for i in range(9, 11)]
         assert "2 cells have both sides, and none could be judged" in compare_runs(alone, alone).correction
         assert "2 more could not be judged" in compare_runs(run + alone, run + alone).correction
-        assert "no cell ran on both sides" in compare_runs(run, []).correction
+        assert "No cell ran on both sides" in compare_runs(run, []).correction
         assert RULE in compare_runs(run, run).correction and "98% interval" in RULE
 
     def test_many_equal_cells_give_no_false_alarm(self):
