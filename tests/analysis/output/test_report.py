@@ -253,7 +253,17 @@ def test_runs_of_one_device_side_by_side(build: Any, tmp_path: Path) -> None:
     runs = [fill(build("before")), fill(build("after"))]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "before against after" in text
-    assert "1.000 times, UNCLEAR before" in text
+    assert "1.000 times before, UNCLEAR" in text
+
+
+def test_what_one_side_alone_has_is_no_comparison(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
+    runs[0].cell("torch", 128, durations_ns=[500 * MS + i for i in range(30)])
+    runs[0].cell("torch", 8, io="device", durations_ns=[MS + i for i in range(30)])
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    side = text[text.index('id="compared"') : text.index('id="explorer"')]
+    assert "Batch 8. Slow CPU: " in side and "Batch 128" not in side and "io=device" not in side
+    assert re.search(r"<li>\d+ rows? that only one side has (is|are) left out here</li>", text)
 
 
 def test_one_side_is_none(build: Any, tmp_path: Path) -> None:
