@@ -12,6 +12,7 @@ import pytest
 
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
+from analysis.plots.catalogue import Gallery
 from common import schema
 from common.cell import Cell
 
@@ -105,6 +106,12 @@ def build(tmp_path: Path) -> Callable[..., RunBuilder]:
         return RunBuilder(tmp_path / "results" / name, **fields).run_json()
 
     return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at text alone: of an analysis, drawing the figures takes longest."""
+    monkeypatch.setattr(Gallery, "__iter__", lambda self: iter(()))
 
 
 @pytest.fixture
