@@ -75,8 +75,8 @@ def _model(console: Console) -> list[str]:
     return []
 
 
-#: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
-#: others and with less priority, so that the others meet no busier machine than they would alone
+#: tests that compute and judge no times: they run in processes of their own, beside the others and with less priority, so
+#: that the others meet no busier machine than they would alone
 COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuzz")
 NICENESS = 10
 #: each pytest names its ten slowest tests at the end
@@ -101,21 +101,21 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
     if only:
         words = [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
         # pytest exits with 5 when a -k expression matches nothing: that is a failure to the person who typed it.
-        return _set_up(console, core) or _run(console, ["pytest", *chosen, *words])
+        return set_up(console, core) or _run(console, ["pytest", *chosen, *words])
     for command in (["ruff", "check", "--quiet"], ["ruff", "format", "--check", "--quiet"]):
         code = _run(console, command)
         if code:
             return code
     # mypy runs beside what is downloaded and unpacked, and beside the first tests
     with _stream(console, "mypy failed", ["mypy", "--no-error-summary"]) as types:
-        code = _set_up(console, core)
+        code = set_up(console, core)
         if code or types.process.poll():
             return code or types.tell(console)
         code = _run_all_tests(console, chosen, (COMPUTING,) if core else (COMPUTING, WAITING))
         return types.tell(console) or code
 
 
-def _set_up(console: Console, core: bool) -> int:
+def set_up(console: Console, core: bool) -> int:
     """What the tests need, unless only those without it are run; 2 where something could not be had, which it says."""
     problems = [] if core else _environments(console) or _model(console)
     for problem in problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,12 @@ def run(python: Path, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, torch_compiled: Callable[[Path], Path]) -> Path:
     """Both models, made by one process, and a BERT for shorter sequences in a folder of its own."""
     folder = tmp_path_factory.mktemp("transformers")
     run(python_of("tensorflow"), MAKER, folder, *NAMES, "BERT-base:sequence=16")
+    for root in folder.glob("*-*"):
+        torch_compiled(root / "cache")
     return folder
 
 
