@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,18 @@ def build(tmp_path: Path) -> Callable[..., RunBuilder]:
     return make
 
 
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """For what looks at text alone: of an analysis, drawing the figures takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "__iter__", lambda self: iter(()))
+        yield
+
+
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that look at text alone: of an analysis, drawing the figures takes longest."""
-    monkeypatch.setattr(Gallery, "__iter__", lambda self: iter(()))
+def undrawn() -> Iterator[None]:
+    with nothing_drawn():
+        yield
 
 
 @pytest.fixture
