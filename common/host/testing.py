@@ -81,8 +81,9 @@ COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuz
 NICENESS = 10
 #: each pytest names its ten slowest tests at the end
 SLOWEST = "--durations=10"
-#: tests that mostly wait for an engine: one after another, beside the others
-WAITING = ("tests/engine",)
+#: tests that mostly wait, for an engine or for what they have killed: one after another, beside the others
+ENGINE = ("tests/engine",)
+KILLING = ("tests/common/host/faults", "tests/common/host/fleet")
 
 
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
@@ -111,7 +112,7 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
         code = set_up(console, core)
         if code or types.process.poll():
             return code or types.tell(console)
-        code = _run_all_tests(console, chosen, (COMPUTING,) if core else (COMPUTING, WAITING))
+        code = _run_all_tests(console, chosen, (COMPUTING, KILLING) if core else (COMPUTING, ENGINE, KILLING))
         return types.tell(console) or code
 
 
@@ -171,7 +172,7 @@ def _stream(console: Console, failed: str, words: Sequence[str]) -> Iterator[_St
 
 def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Sequence[str]]) -> int:
     """All tests: each of the streams in a pytest of its own beside the rest; what they said comes when the rest is done."""
-    aside = [folder for folders in (COMPUTING, WAITING) for folder in folders]
+    aside = [folder for folders in (COMPUTING, ENGINE, KILLING) for folder in folders]
     with ExitStack() as stack:
         running = []
         for folders in streams:
