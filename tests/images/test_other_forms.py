@@ -4,7 +4,9 @@ GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_JAX and FRAMEWATT_PYTHON_TORCH name
 """
 
 import json
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,7 @@ GPU_CASES = [
 
 
 @pytest.fixture(scope="module")
-def lacking(small_keras, tmp_path_factory):
+def lacking(small_keras: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model in its ONNX form alone."""
     folder = tmp_path_factory.mktemp("lacking")
     description = json.loads((small_keras / "model.json").read_text())
@@ -42,11 +44,13 @@ def lacking(small_keras, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(small_keras, lacking, tmp_path_factory):
+def answers(
+    small_keras: Path, lacking: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, dict]]:
     """answers(image): all that the tests ask of its variant, from one process: importing a framework takes longest."""
 
     @cache
-    def of(image):
+    def of(image: str) -> dict[str, dict]:
         (one,) = (case for case in CPU_CASES if case[0] == image)
         _, variant, precision, held = one
         cells = [(precision, "cpu") for precision in ("fp32", "fp16", "bf16", "int8")] + [("fp32", "cuda:0")]
