@@ -2,15 +2,13 @@
 
 run_imagenet.py weights MODEL_FOLDER FILE      writes the weights of model.keras as Keras publishes them; prints the MD5
 run_imagenet.py attempts REQUEST.json          for each of [url, wanted]: what `weighted` gives, or the error
-run_imagenet.py export REQUEST.json ARGUMENT.. python -m common.export ARGUMENT..., then whether its weights are those of SAME_AS
+run_imagenet.py export REQUEST.json ARGUMENT.. python -m common.export ARGUMENT...
 
-A request names the application's module, the hash that is expected of the file, and URLs, which replace Keras' own, and the
-size of the pictures: these weights are for any, and small ones are exported in seconds.
+A request names the application's module, the hash that is expected of the file, and URLs; only these replace Keras' own.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import json
@@ -40,18 +38,6 @@ def patch(request: dict[str, Any], url: str) -> None:
     application.WEIGHTS_HASHES = dict.fromkeys(application.WEIGHTS_HASHES, (request["md5"], ""))
 
 
-def shrink(request: dict[str, Any]) -> None:
-    models.MODELS[request["model"]] = dataclasses.replace(models.find(request["model"]), size=request["size"])
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    import keras
-    import numpy as np
-
-    weights = [keras.models.load_model(path / "model.keras", compile=False).get_weights() for path in (one, other)]
-    return len(weights[0]) == len(weights[1]) and all(map(np.array_equal, *weights))
-
-
 def attempts(request: dict[str, Any]) -> list[dict[str, Any]]:
     from common.export import weights
 
@@ -75,7 +61,6 @@ def main() -> None:
         write_weights(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     request = json.loads(Path(sys.argv[2]).read_text())
-    shrink(request)
     if sys.argv[1] == "attempts":
         print(json.dumps(attempts(request)))
         return
@@ -90,11 +75,7 @@ def main() -> None:
         return Progress(*arguments)
 
     command.Progress = progress
-    code = command.main(sys.argv[3:])
-    if not code and "same_as" in request:
-        (made,) = Path(request["out"]).glob(f"{request['model']}-*")
-        Path(request["answer"]).write_text(json.dumps(same_weights(made, Path(request["same_as"]))))
-    sys.exit(code)
+    sys.exit(command.main(sys.argv[3:]))
 
 
 if __name__ == "__main__":
