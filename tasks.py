@@ -11,17 +11,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    print(
+        "error: ./invoke --list, in this folder, shows the tasks that stand here; ./invoke TASK runs one",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from invoke.context import Context
 from invoke.tasks import task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rich.console import Console
-from rich.markup import escape
+try:
+    from rich.console import Console
+    from rich.markup import escape
+except ModuleNotFoundError:  # by an invoke of another Python, which knows nothing of this checkout
+    print("error: run ./invoke in this folder: it has all that the tasks need", file=sys.stderr)
+    sys.exit(2)
 
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
 from common.host.bench.command import bench
+from common.host.bench.dry_run import dry_run, dry_run_of_plan
 from common.host.bench.execution import Outcome
 from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
 from common.host.bench.top_classes import print_top_classes
@@ -41,9 +53,16 @@ from common.text import visible
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
 
-    out = data.report / (folders[0].name if len(folders) == 1 else f"{len(folders)}-runs")
+    out = data.report / _name_of(folders, choices.get("words", ()))
     found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
     return found.exit_code
+
+
+def _name_of(folders: Sequence[Path], words: Sequence[str]) -> str:
+    """Of the folder of a report: the run, or the one folder of runs that was named, or how many there are."""
+    if len(folders) == 1:
+        return folders[0].name
+    return Path(words[0]).resolve().name if len(words) == 1 and words[0] != "all" else f"{len(folders)}-runs"
 
 
 def _recipe_task() -> str | None:
@@ -80,8 +99,13 @@ def _offer_again(runs: Sequence[Run], console: Console) -> None:
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
 
+#: of a folder that is named for runs: file systems take 255 bytes
+MOST_CHARACTERS = 200
+
 PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
+
+DRY_RUN_HELP = "only say which runs and how many cells this is, and how long it takes at the least; default: off"
 
 AGAIN_HELP = (
     "measure marked cells of the newest run of this command again: 'marked' (those that other load, heat or noise disturbed), or "
@@ -99,9 +123,13 @@ def _marks_of(folder: Path) -> Marks:
     return Marks(*marks_of(folder))
 
 
-@task(name="bench", help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP), auto_shortflags=False)
+@task(
+    name="bench",
+    help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP, dry_run=DRY_RUN_HELP),
+    auto_shortflags=False,
+)
 @for_people
-@takes(Options, plan="", again="")
+@takes(Options, plan="", again="", dry_run=False)
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
@@ -116,16 +144,25 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
         invoke bench --framework onnxrt,torch --model my.onnx --image cat.jpg
         invoke bench --framework onnxrt --gpu 0 --scenario server --rate 400
         invoke bench --plan study --gpu 0
+        invoke bench --plan reference --dry-run
         invoke bench --framework onnxrt,torch --gpu 0 --again marked
     """
+    if given["dry_run"] and given["again"]:
+        raise UserError("--dry-run measures nothing, and --again measures again; leave one of them out")
     if given["plan"]:
         typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+        if given["dry_run"]:
+            dry_run_of_plan(read_plan(given["plan"], typed, default_console()), default_console())
+            return
         _run_plan(given["plan"], typed, given["again"])
         return
     if not given["framework"] and not names_in(given["version"]):
         raise UserError(
             "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
         )
+    if given["dry_run"]:
+        dry_run(Options.of(given), default_console())
+        return
     _bench(Options.of(given), given["again"])
 
 
@@ -345,7 +382,7 @@ VERIFY_OPTIONS = (
         batch_sizes="images per inference, comma list; default: 1,32 on the CPU, 1,32,512 on a GPU",
         tuning="stock, tuned, rewritten, comma list, or 'all' that the variants have; default: all",
         io="host or device, comma list; default: host on the CPU, host,device on a GPU",
-        pairs="number of pairs of blocks, one by the harness and one by the recipe, at least 11; default: 16",
+        pairs="number of pairs of blocks (one of the harness, one of the recipe), at least 11; default: 16",
         block_seconds="length of a block, in s; default: 1",
     ),
     auto_shortflags=False,
@@ -361,12 +398,14 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
         invoke verify --device cpu
     """
     from common.host.verify.command import verify as compare_loops
-    from common.host.verify.report import print_result, write_markdown
+    from common.host.verify.report import print_result, sentence, write_markdown
 
     console, data = default_console(), DataFolder.default()
     result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
     print_result(result, console)
-    console.print(escape(f"written to {write_markdown(result, data.report)}"), highlight=False, soft_wrap=True)
+    path = write_markdown(result, data.report)
+    console.print(escape(sentence(result)), style="bold", highlight=False, soft_wrap=True)
+    console.print(escape(f"Table: {path}"), highlight=False, soft_wrap=True)
     if any(row.word == "OFF" for row in result.verdicts) or not any(row.ratio for row in result.verdicts):
         sys.exit(1)
 
@@ -434,7 +473,7 @@ def plan(_context: Context, given: dict[str, Any]) -> None:
 @task(
     iterable=["run"],
     help={
-        "run": "runs to analyze, names, paths or 'all'; several are put into one comparison; default: the newest",
+        "run": "names or paths of the runs to analyze, or 'all'; several are compared with each other; default: the newest",
         "where": "only rows that satisfy all of these, comma list: COLUMN=VALUE, COLUMN>=VALUE, such as io=host; default: all",
         "pivot": "column whose values become the columns of the table; default: batch_size",
         "sort": "columns to sort by, comma list, '-' before a name for descending order; default: throughput",
@@ -480,7 +519,7 @@ def analyze(
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
         run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
-        baseline=baseline or None, limits=limits, shown=tables or None,
+        baseline=baseline or None, limits=limits, shown=tables or None, words=run,
     )  # fmt: skip
     if code:
         sys.exit(code)
@@ -489,7 +528,7 @@ def analyze(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to report on, names, paths or 'all'; default: the newest",
+        "run": "names or paths of the runs to report on, or 'all'; default: the newest",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
         "compare": "put the GPUs of the runs, or the runs of one GPU, side by side; default: off",
         "pdf": "also write report.pdf, printed by a headless Chromium or Chrome on PATH; default: off",
@@ -510,22 +549,19 @@ def report(
 
     data = DataFolder.default()
     folders = run_folders(run, data)
-    name = folders[0].name if len(folders) == 1 else f"{len(folders)}-runs"
+    name = _name_of(folders, run)
     out = data.report / (f"{name}-compared" if compare else name)
-    console = default_console()
     result = write_report(
         folders,
         out,
-        console,
+        default_console(),
         where=where or None,
         compare=compare,
         pdf=pdf,
         cache=data.host_cache / "analysis",
         recipe=_recipe_task(),
+        words=run,
     )
-    for path in result.paths:
-        if path.parent == out:
-            console.print(escape(str(path)), highlight=False, soft_wrap=True)
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -533,8 +569,8 @@ def report(
 @task(
     iterable=["run"],
     help={
-        "query": "SQL (DuckDB) over the views that analysis/sql/README.md describes",
-        "run": "runs that the views hold, names or paths; default: all",
+        "query": "SQL (DuckDB) over the views described in analysis/sql/README.md",
+        "run": "names or paths of the runs to query; default: all",
         "debug": DEBUG_HELP,
     },
 )
@@ -587,7 +623,7 @@ def import_task(
     batch_size: str = "",
     debug: bool = False,
 ) -> None:
-    """Turns results that others measured into a run, which analyze, recommend and all others take.
+    """Turns results that others measured into a run that analyze, recommend and the other tasks read.
 
     Exit code 1: some lines could not be used.
 
@@ -615,7 +651,7 @@ def import_task(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to choose from, names or paths; default: all",
+        "run": "names or paths of the runs to choose from; default: all",
         "gpu": "device by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
         "objective": "what to optimize: throughput, joules (per image), latency or cost (of energy); default: throughput",
         "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
@@ -652,7 +688,7 @@ def recommend(
         invoke recommend --gpu A2 --max-latency-ms 20 --max-power-w 50
         invoke recommend data/reference/h100 --objective joules --where io=host
     """
-    from analysis.comparisons.recommend import Question
+    from analysis.comparisons.question import Question
     from analysis.comparisons.recommend import recommend as answer
 
     question = Question(
@@ -675,7 +711,7 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "first the key of a cell as tables, report and CSV files name it, then the runs to look in, names or paths (with "
+        "run": "the key of a cell, as tables, report and CSV files name it, then the names or paths of the runs to look in (with "
         "--best: the runs alone); default: all runs",
         "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
         "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
@@ -688,7 +724,7 @@ def recommend(
         "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
         "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
         "out": "file to write, '-' for standard output; default: the cell's key with .py, in this folder",
-        "docs": "write docs/recipes anew: the best cell of each framework in the reference runs; default: off",
+        "docs": "regenerate docs/recipes from the reference runs, the best cell of each framework and level; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -710,7 +746,7 @@ def recipe(
     docs: bool = False,
     debug: bool = False,
 ) -> None:
-    """Writes a cell as one Python program that runs without framewatt.
+    """Writes one Python program that runs a cell without framewatt.
 
     It needs the framework and numpy, loads the model file, applies the cell's settings, runs and prints items/s.
 
@@ -720,7 +756,7 @@ def recipe(
         invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
     """
     from analysis.comparisons import recipes
-    from analysis.comparisons.recommend import Question
+    from analysis.comparisons.question import Question
     from analysis.output.reference_recipes import write_all
 
     data = DataFolder.default()
@@ -749,7 +785,9 @@ def recipe(
         print(made.text, end="")
         return
     path = recipes.store(made, Path(out) if out else None)
-    default_console().print(escape(f"{path}: {made.key} of run {made.run}"), highlight=False, soft_wrap=True)
+    console = default_console()
+    console.print(escape(made.sentence), style="bold", highlight=False, soft_wrap=True)
+    console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
 
 
 def _models(data: DataFolder) -> Path:
@@ -764,7 +802,7 @@ def _models(data: DataFolder) -> Path:
         "run": "the run before and the one after, names or paths; one is enough with --cell-a and --cell-b",
         "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
         "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
-        "out": "folder in which to write compare.md and compare.csv; default: none",
+        "out": "folder in which to write compare.md and compare.csv; default: data/report/compare-RUN_A-RUN_B, with --format none",
         "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
         "debug": DEBUG_HELP,
     },
@@ -797,8 +835,12 @@ def compare(
     write = writer(format) if format else None
     console = default_console(stderr=write is not None)
     data = DataFolder.default()
-    folder = Path(out) if out else None
     earlier = sorted(path.parent for path in data.results.glob("*/run.json"))
+
+    def folder_for(chosen: Sequence[Path]) -> Path | None:
+        names = "-".join(dict.fromkeys(one.name for one in chosen))
+        return Path(out) if out else None if write else data.report / f"compare-{names}"[:MOST_CHARACTERS]
+
     if cell_a or cell_b:
         if not (cell_a and cell_b):
             raise UserError(
@@ -807,6 +849,7 @@ def compare(
         chosen = run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
+        folder = folder_for(chosen)
         code = compare_cells(chosen, cell_a, cell_b, console, out=folder, earlier=earlier, write=write)
         if code:
             sys.exit(code)
@@ -819,7 +862,7 @@ def compare(
             f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
             f"side: invoke report --compare {shlex.join(run)}"
         )
-    code = compare_folders(folders[0], folders[1], console, out=folder, earlier=earlier, write=write)
+    code = compare_folders(folders[0], folders[1], console, out=folder_for(folders), earlier=earlier, write=write)
     if code:
         sys.exit(code)
 
@@ -847,7 +890,8 @@ def history(
 ) -> None:
     """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
 
-    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER.
+    Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER, or its
+    newest point does not run any more.
 
     Examples:
         invoke history --framework onnxrt --where device=cpu
@@ -992,7 +1036,7 @@ def build(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to keep, names or paths; default: the newest",
+        "run": "names or paths of the runs to keep; default: the newest",
         "out": "folder in which to write one folder per run; default: data/reference",
         "seal": "write one compressed file per run instead, about a seventh of the size; every task reads it too; default: off",
         "command": "command line to record in place of the one that was typed; default: as typed",
@@ -1131,7 +1175,7 @@ def test(
 @task(
     help={
         "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
-        "notebook": "instead: what a Jupyter notebook costs, in turns with a script; takes about 20 minutes; default: off",
+        "notebook": "instead: what a Jupyter notebook costs, interleaved with a script; takes about 20 minutes; default: off",
         "order": "instead: a cell after one of another batch size against the same cell alone in a fresh worker, on the CPU or, with "
         "--gpu, on that GPU; takes about 10 minutes; default: off",
         "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
@@ -1193,9 +1237,9 @@ def selfbench(
         measure(default_console())
         return
     if notebook:
-        from common.host.selfbench import frontends as selfbench_frontends
+        from common.host.selfbench import frontends
 
-        selfbench_frontends.measure(default_console(), framework)
+        frontends.measure(default_console(), framework)
         return
     from analysis.selfbench.command import selfbench as run_selfbench
 
@@ -1204,7 +1248,7 @@ def selfbench(
 
 @task(
     help={
-        "check": "write nothing, only say whether the files are up to date (exit code 1 if not); default: off",
+        "check": "only check whether the files are up to date (exit code 1 if not) and write nothing; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -1215,7 +1259,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     From the labels of images/*/Dockerfile: README.md names the frameworks, docs/frameworks.md has their table.
     """
     from common.host.compose import generator, version
-    from common.host.frameworks import generated_pages as pages
+    from common.host.frameworks import generated_pages
     from common.host.frameworks.registry import load_images
 
     images = load_images(IMAGES)
@@ -1223,7 +1267,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
         file: text
         for file, text in (
             (generator.FILE, generator.render()),
-            *((page, pages.updated(page, page.read_text(), images)) for page in pages.PAGES),
+            *((page, generated_pages.updated(page, page.read_text(), images)) for page in generated_pages.PAGES),
             (generator.ENV, generator.updated_env(generator.ENV.read_text(), images)),
         )
         if not file.is_file() or file.read_text() != text
@@ -1246,6 +1290,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     help={
         "check": "write nothing, only name the locks that do not match their requirements (exit code 1 if any); default: off",
         "upgrade": "take the newest versions that the requirements allow; default: keep the locked ones where they still fit",
+        "framework": "folders under images/, comma list, whose locks are meant; default: all, and the notebook's",
         "host": "also requirements.lock and the locks of Ray and uv; default: only those of the images and the notebook",
         "bases": "also look up the digests of the base images, through the Docker engine; default: off",
         "debug": DEBUG_HELP,
@@ -1254,16 +1299,22 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
 @for_people
 def lock(
     _context: Context,
+    framework: str = "",
     check: bool = False,
     upgrade: bool = False,
     host: bool = False,
     bases: bool = False,
     debug: bool = False,
 ) -> None:
-    """Locks all requirements with hashes, by uv."""
+    """Locks all requirements with hashes, by uv.
+
+    Examples:
+        invoke lock --framework onnxrt
+        invoke lock --check
+    """
     from common.host.frameworks import locks
 
-    of_images = locks.image_locks()
+    of_images = locks.of_folders(locks.image_locks(), framework)
     stale = locks.stale(of_images)
     if check:
         for one in stale:

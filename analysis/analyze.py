@@ -19,12 +19,9 @@ from analysis.comparisons import side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
+from analysis.output import explorer, report, table_files, terminal, tooltips
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output import pdf as browser
-from analysis.output import report
-from analysis.output import table_files as render_files
-from analysis.output import terminal as render_terminal
-from analysis.output import tooltips as hover
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
@@ -35,7 +32,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
-from common.host.whole_files import write_text
+from common.host.whole_files import check_targets, write_text
 
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
@@ -68,6 +65,7 @@ def analyze(
     shown: str | None = None,
     recipe: str | None = None,
     here: bool = False,
+    words: Sequence[str] = (),
 ) -> AnalyzeResult:
     """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
@@ -78,7 +76,7 @@ def analyze(
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
     recipe: task that prints the recipe of a cell, which the report then offers to copy; None where there is none.
 
-    here: whether the runs are of this machine.
+    here: whether the runs are of this machine. words: that name the runs on a command line; default: their names.
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """
@@ -86,6 +84,8 @@ def analyze(
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
+    check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
+    words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
         chosen = parse_where(where, database)
         rows = tables.load(database, chosen)
@@ -98,7 +98,7 @@ def analyze(
             every = tables.build(database, rows, list(METRICS), pivoted, sorting)
             compared = front_ends.build(database, rows)
             printed = _to_print(every, shown)
-            render_terminal.show(printed, console)
+            terminal.show(printed, console)
             if compared is not None:
                 render_front_ends.show(compared, console)
             _tell(database, rows, console)
@@ -107,7 +107,7 @@ def analyze(
                 out.mkdir(parents=True, exist_ok=True)
                 paths = _write_tables(database, every, rows, out, formats, compared)
                 gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
-                drawings, plot_paths = _write_plots(gallery, out / "plots")
+                drawings, plot_paths = _write_plots(gallery, out / "plots", console)
                 page = out / "report.html"
                 write_text(
                     page,
@@ -117,11 +117,12 @@ def analyze(
                         every,
                         drawings,
                         intervals,
-                        command=_again("analyze", runs),
+                        command=_again("analyze", words, *_where(where), *_chosen(pivot=pivot, sort=sort)),
                         compared=compared,
                         explained=explain.of_runs(database, out / "plots"),
                         undrawn=gallery.undrawn,
                         recipe=recipe,
+                        explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
                     ),
                 )
             except OSError as error:
@@ -133,7 +134,7 @@ def analyze(
 def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
     """The tables for the terminal. Raises UserError for a metric that does not exist."""
     if shown is None:
-        return render_terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
+        return terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
     names = list(METRICS) if shown == "all" else [metric(word.strip()).name for word in shown.split(",")]
     return [table for table in every if table.metric.name in names]
 
@@ -163,15 +164,18 @@ def write_report(
     pdf: bool = False,
     cache: Path | None = None,
     recipe: str | None = None,
+    words: Sequence[str] = (),
 ) -> AnalyzeResult:
-    """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it.
+    """Writes `report.html` (and `report.pdf`) into `out`, with its plots beside it, and prints its first sentences.
 
     compare: put the runs' devices, or the runs of one device, side by side. pdf: by the print of a headless browser.
-    recipe: as for `analyze`.
+    recipe, words: as for `analyze`.
     Raises UserError as `analyze` does, where there is nothing to compare, and where there is no browser for a PDF.
     """
     if pdf and browser.find() is None:
         browser.print_to_pdf(out / "report.html", out / "report.pdf")  # says what is missing before any work is done
+    check_targets(out, ("report.html", "report.pdf"))
+    words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
         chosen = parse_where(where, database)
         rows = tables.load(database, chosen)
@@ -181,14 +185,15 @@ def write_report(
             intervals = all_intervals(database, rows)
             comparison = side_by_side.build(database, rows, intervals) if compare else None
             compared = front_ends.build(database, rows)
+            explored = report.explore(database, rows, intervals, words, ",".join(_terms(where)))
             try:
                 out.mkdir(parents=True, exist_ok=True)
                 gallery = Gallery(database, rows, intervals, compared=compared)
-                drawings, paths = _write_plots(gallery, out / "plots")
+                drawings, paths = _write_plots(gallery, out / "plots", console)
                 page = out / "report.html"
                 every = tables.build(database, rows, list(METRICS))
                 options = [*(["--compare"] if compare else []), *_where(where)]
-                command = _again("report", runs, *options)
+                command = _again("report", words, *options)
                 write_text(
                     page,
                     report.render(
@@ -203,27 +208,39 @@ def write_report(
                         explain.of_runs(database, out / "plots"),
                         gallery.undrawn,
                         recipe,
+                        explored,
                     ),
                 )
             except OSError as error:
                 raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         paths.append(page)
         if pdf:
-            browser.print_to_pdf(page, out / "report.pdf")
+            with console.status("Printing the report: up to some minutes where the machine is busy"):
+                browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
         _tell(database, rows, console)
+        said = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
+        for sentence in (said or explorer.device_sentences(explored))[:MOST_SENTENCES]:
+            console.print(Text(sentence, style="bold"), soft_wrap=True)
+        console.print(Text(f"Report: {paths[-1]}"), soft_wrap=True)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
 
 
 def _where(where: str | Sequence[str] | None) -> list[str]:
     """The option, once for each of several conditions."""
-    terms = [where] if isinstance(where, str) else list(where or ())
-    return [f"--where {shlex.quote(term)}" for term in terms if term]
+    return [f"--where {shlex.quote(term)}" for term in _terms(where)]
 
 
-def _again(task: str, runs: Sequence[Path], *options: str) -> str:
-    names = [run.name for run in runs]
-    return " ".join(["invoke", task, *(names if len(names) <= 8 else ["all"]), *options])
+def _terms(where: str | Sequence[str] | None) -> list[str]:
+    return [term for term in ([where] if isinstance(where, str) else where or ()) if term]
+
+
+def _chosen(**options: str | None) -> list[str]:
+    return [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+
+
+def _again(task: str, words: Sequence[str], *options: str) -> str:
+    return " ".join([shlex.join(["invoke", task, *words]), *options])
 
 
 def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -254,29 +271,30 @@ def _write_tables(
     if "md" in formats:
         paths.append(out / "comparison.md")
         problems = [str(problem) for problem in database.problems]
-        write_text(paths[-1], render_files.markdown(every, problems, compared))
+        write_text(paths[-1], table_files.markdown(every, problems, compared))
     if "csv" in formats:
         paths.append(out / "comparison.csv")
-        render_files.write_csv(paths[-1], rows)
+        table_files.write_csv(paths[-1], rows)
         if compared is not None:
             paths.append(out / "frontends.csv")
             render_front_ends.write_csv(paths[-1], compared)
     if "xlsx" in formats:
         paths.append(out / "comparison.xlsx")
-        render_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"), compared)
+        table_files.write_excel(paths[-1], every, rows, database.query("FROM marks ORDER BY ALL"), compared)
     return paths
 
 
-def _write_plots(gallery: Gallery, folder: Path) -> tuple[list[report.Drawing], list[Path]]:
+def _write_plots(gallery: Gallery, folder: Path, console: Console) -> tuple[list[report.Drawing], list[Path]]:
     """(for the report, files): everything that the data allow."""
     drawings: list[report.Drawing] = []
     paths: list[Path] = []
-    with mpl.rc_context(style.RC), warnings.catch_warnings():
+    with mpl.rc_context(style.RC), warnings.catch_warnings(), console.status("Drawing") as status:
         # figures that cannot be, such as none above 0 on a logarithmic axis, are what the tables show
         warnings.simplefilter("ignore", UserWarning)
         for plot in gallery:
+            status.update(f"Drawing plot {len(drawings) + 1}")
             saved = files.save(plot.figure, folder, plot.name)
-            svg = hover.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
+            svg = tooltips.with_targets(files.inline_svg(saved[0], plot.description), plot.figure, f"p{len(drawings)}")
             drawings.append(report.Drawing(svg, plot.description, plot.group))
             paths += saved
     return drawings, paths

@@ -23,7 +23,7 @@ from analysis.plots.roofline import copy_speed
 from analysis.results import explained
 from analysis.results.explained import Explained
 from common.errors import UserError
-from common.host.whole_files import write_text
+from common.host.whole_files import check_targets, write_text
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def explain(
     trace: also a file in Chrome's trace format. Returns the exit code: 1 where input was lost or nothing was recorded. Raises
     UserError for a cell that does not exist, for runs without a trace and for a folder that cannot be written.
     """
+    check_targets(out, ("explain.html", "explain.md", "explain.xlsx"))
     untraced = [side.run.name for side in sides if not is_traced(side.run)]
     if untraced:
         raise UserError(
@@ -57,8 +58,6 @@ def explain(
         missing = shown.lacks(cells)
         sections = shown.sections(cells, _links(database, cells))
         grids, intro = _differences(each)
-        for line in intro:
-            console.print(Text(line), soft_wrap=True)
         for grid in grids:
             shown.show_grid(grid, console)
         if not grids:
@@ -74,9 +73,11 @@ def explain(
                 console.print(Text(f"{count:,} records in {trace}: open it at ui.perfetto.dev"), soft_wrap=True)
         except OSError as error:
             raise UserError(f"cannot write to {error.filename or out}: {error.strerror or error}") from error
-        console.print(Text(f"written to {out}"), soft_wrap=True)
         for problem in database.problems:
             console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
+        for line in intro or [shown.conclusion(cells, _links(database, cells))]:
+            console.print(Text(line, style="bold"), soft_wrap=True)
+        console.print(Text(f"Report: {out / 'explain.html'}"), soft_wrap=True)
         return database.exit_code or int(not any(cell.recorded for cell in cells))
 
 

@@ -23,7 +23,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from analysis.results.tables import describe
 from common.errors import UserError
-from common.host.whole_files import whole, write_text
+from common.host.whole_files import check_targets, whole, write_text
 from common.stats.comparison import Verdict
 from common.text import markdown, shortened, spreadsheet
 
@@ -46,12 +46,14 @@ def show_history(
     cache: Path | None = None,
     earlier: Sequence[Path] = (),
 ) -> int:
-    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER, 1 where input was lost.
+    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or its newest point does
+    not run any more, 1 where input was lost.
 
     where: conditions as of `analyze --where`. of: metric that is shown; verdicts are on durations, whatever is shown. earlier:
     runs that may tell the spread between workers. Raises UserError where nothing is left, and for a folder that cannot be written.
     """
     chosen_metric = metric(of)
+    check_targets(out, ("history.md", "history.csv"))
     conditions = ",".join(filter(None, [f"framework={framework.replace(',', '|')}" if framework else "", where]))
     with open_runs(runs, cache) as database:
         chosen = parse_where(conditions, database)
@@ -69,12 +71,37 @@ def show_history(
             _write(found, chosen_metric, intervals, out)
         except OSError as error:
             raise UserError(f"cannot write to {error.filename or out}: {error.strerror or error}") from error
-        console.print(Text(f"written to {out}"), soft_wrap=True)
         for problem in database.problems:
             console.print(Text(str(problem), style="red" if problem.loses else "yellow"), soft_wrap=True)
-        newest = [points[-1].step for points in found.series.values()]
-        slower = any(step is not None and step.verdict is Verdict.SLOWER for step in newest)
-        return GOT_SLOWER if slower else database.exit_code
+        console.print(Text(conclusion(found), style="bold"), soft_wrap=True)
+        console.print(Text(f"History: {out / 'history.md'}"), soft_wrap=True)
+        return GOT_SLOWER if any(map(_got_slower, found.series.values())) else database.exit_code
+
+
+def _got_slower(points: Sequence[Point]) -> bool:
+    """Whether the newest point is SLOWER than the last before it that ran, or does not run although one did."""
+    newest, ran = points[-1], any(point.row["status"] == "ok" for point in points)
+    return newest.step.verdict is Verdict.SLOWER if newest.step else ran and newest.row["status"] != "ok"
+
+
+def conclusion(found: History) -> str:
+    """The answer in a sentence: what the newest step of each configuration says."""
+    last = {key: points[-1].step for key, points in found.series.items()}
+    steps = {key: step for key, step in last.items() if step is not None}
+    every = f"{len(last)} configuration{'' if len(last) == 1 else 's'}"
+    gone = [_title(key) for key, points in found.series.items() if points[-1].step is None and _got_slower(points)]
+    failing = f"; {len(gone)} whose newest point does not run any more, such as {gone[0]}" if gone else ""
+    if not steps:
+        return f"{every}, none with two points that ran: there is no step to judge{failing}."
+    verdicts = [step.verdict for step in steps.values()]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts]
+    text = f"Newest step of {every}: {', '.join(counts)}"
+    text += f", {len(last) - len(steps)} without one" if len(steps) < len(last) else ""
+    slower = {key: step for key, step in steps.items() if step.verdict is Verdict.SLOWER and step.interval}
+    if slower:
+        key, step = max(slower.items(), key=lambda item: item[1].interval.estimate if item[1].interval else 0.0)
+        text += f"; slowest against before: {_title(key)}, {step.ratio_text} times the duration"
+    return f"{text}{failing}."
 
 
 def _title(key: Sequence[Any]) -> str:

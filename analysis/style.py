@@ -43,7 +43,7 @@ _HATCHES = {"fp32": "", "tf32": "..", "fp16": "///", "bf16": "\\\\\\", "int8": "
 _USUAL = {"tuning": "tuned", "version": ""}
 _LEVELS: dict[str, dict[str, Any]] = {
     "stock": {"linewidth": 0.9, "markersize": 4.0},
-    "rewritten": {"linewidth": 2.4, "markeredgecolor": "#000000"},
+    "rewritten": {"linewidth": 2.4, "markeredgewidth": 2.2},
 }
 #: how a terminal shows verdicts
 VERDICTS = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
@@ -93,6 +93,11 @@ def kind(row: Mapping[str, Any]) -> str:
     """Precision of a row, then what else is not usual about it: "fp16", "fp16 stock"."""
     further = [str(row[name]) for name, usual in _USUAL.items() if (row.get(name) or usual) != usual]
     return " ".join([str(row["precision"]), *further])
+
+
+def full_title(row: Mapping[str, Any]) -> str:
+    """Title of a row's framework with what is not usual about it, but for its precision: "ONNX Runtime 1.30.0", "PyTorch stock"."""
+    return " ".join([look(row["variant"]).title, *kind(row).split(" ")[1:]])
 
 
 def line(kind: str) -> Any:

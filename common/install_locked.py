@@ -9,6 +9,8 @@ comes by FILE.txt alone, and that is said.
 --pin puts another version of one package in the place of the one that FILE.txt asks for. No lock holds what that version
 needs: it comes unchecked, which is said. A file that does not ask for the package is installed as ever.
 
+Where it fails, its last line begins with REASON and says why in one line: what pip says of it in many.
+
 Used by environments of this machine and by every Dockerfile, before anything else of framewatt is there: standard
 library alone, Python 3.9. `invoke lock` writes the locks.
 """
@@ -16,6 +18,7 @@ library alone, Python 3.9. `invoke lock` writes the locks.
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import subprocess
 import sys
@@ -23,9 +26,13 @@ import tempfile
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Container, Dict, Iterator, List, Tuple
+from typing import Container, Dict, Iterator, List, Sequence, Tuple
 
 PIN = "--pin="
+#: begins the last line of what failed
+REASON = "ERROR: cannot be installed: "
+#: so many versions are named where one does not exist
+_NEWEST = 6
 #: in a lock's head: digest of the requirements that it was made of
 OF = "# of requirements with SHA-256 "
 
@@ -105,26 +112,104 @@ def main(arguments: List[str]) -> int:
     if text:
         print(f"{pins[0]} in place of the lock's: packages are not checked against hashes", flush=True)
         with _written(text) as changed:
-            return subprocess.run([*pip, "-r", changed]).returncode
+            return _run([*pip, "-r", changed], file, pins[0])
     if not lock.is_file():
         print(f"{file.name} has no lock: its packages are not checked against hashes", flush=True)
     elif not is_current(file, lock):
         print(f"ERROR: {lock.name} is not of this {file.name}: ./invoke lock makes it anew", file=sys.stderr)
         return 2
     else:
-        code = _install_checked(pip, wanted_of(file, lock, held, keep))
+        code = _install_checked(pip, wanted_of(file, lock, held, keep), file)
         if code:
             return code
     with _written("".join(f"{name}=={version}\n" for name, version in held.items() if keep)) as constraints:
-        return subprocess.run([*pip, "-c", constraints, "-r", str(file)]).returncode
+        return _run([*pip, "-c", constraints, "-r", str(file)], file)
 
 
-def _install_checked(pip: List[str], wanted: str) -> int:
+def _install_checked(pip: List[str], wanted: str, file: Path) -> int:
     if not wanted:
         return 0
     with _written(wanted) as checked:
         # --no-deps: a lock is whole, and what is left out of it is there
-        return subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", checked]).returncode
+        return _run([*pip, "--no-deps", "--require-hashes", "-r", checked], file)
+
+
+def _run(command: List[str], file: Path, pin: str = "") -> int:
+    """Runs pip, whose lines are passed on; where it fails a last one says why. pin: NAME==VERSION that was put into the file."""
+    lines: List[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+    if process.returncode:
+        name, _, version = pin.partition("==")
+        absent = re.search(r"satisfies the requirement ([^\s=\[]+)\S*==", "\n".join(lines)) if pin else None
+        of_pin = absent is not None and normalised(absent[1]) == normalised(name)
+        tags = _tags_of([*command[:-2], pin], name, version) if of_pin else []
+        print(REASON + reason_of(lines, file.name, pin, tags), flush=True)
+    return process.returncode
+
+
+def reason_of(lines: Sequence[str], file: str = "", pin: str = "", tags: Sequence[str] = ()) -> str:
+    """Why pip failed, in one line. lines: what it said of the file. tags: of the wheels that a pinned version has for others."""
+    text = "\n".join(lines)
+    conflict = re.search(r"The conflict is caused by:\n((?:[ \t]+\S.*\n?)+)", text)
+    if conflict:
+        parts = [line.strip().replace("The user requested", f"{file} asks for") for line in conflict[1].splitlines()]
+        return "these do not go together: " + "; ".join(parts)
+    hashed = re.search(r"DO NOT MATCH THE HASHES[\s\S]*?\n\s+(\S+)[^\n]*:\n\s+Expected sha256", text)
+    if hashed:
+        return f"{hashed[1]} is another file than the one whose hash {file} has in its lock"
+    absent = re.search(
+        r"Could not find a version that satisfies the requirement ([^\s;(]+).*?\(from versions: ([^)]*)\)", text
+    )
+    if absent:
+        return _absence(absent[1], absent[2], text, pin, tags)
+    errors = [line for line in lines if line.lower().startswith("error")]
+    words = (
+        [line for line in errors if "subprocess-exited-with-error" not in line]
+        or errors
+        or [line for line in lines if line]
+    )
+    return re.sub(r"^(?i:error):\s*", "", words[-1]) if words else "pip says nothing"
+
+
+def _absence(wanted: str, versions: str, text: str, pin: str, tags: Sequence[str]) -> str:
+    """Why the index has nothing that will do for a requirement. versions: what pip could have had, oldest first."""
+    name, _, version = pin.partition("==")
+    there = [] if versions == "none" else versions.split(", ")
+    newest = f"; the newest are {', '.join(there[-_NEWEST:])}" if there else ""
+    other = re.search(r"[ ;]" + re.escape(version) + r" Requires-Python ([^;\n]+)", text) if version else None
+    if other:
+        return f"{pin} is for Python {other[1].strip()}, and this is {sys.version.split()[0]}{newest}"
+    if tags:
+        return f"{pin} has no wheel for {_this_python()}: its wheels are for {', '.join(tags)}{newest}"
+    if not there and re.search(r"Retrying \(|connection broken|NameResolutionError|Network is unreachable", text):
+        return f"no package index answers, which is asked for {wanted}"
+    if pin and normalised(wanted) == normalised(pin):
+        return f"there is no release {version} of {name} for {_this_python()}{newest}"
+    needs = f"{pin} needs {wanted}, of which" if pin else f"of {wanted}"
+    return f"{needs} there is no release for {_this_python()}{newest}"
+
+
+def _this_python() -> str:
+    return f"Python {sys.version_info[0]}.{sys.version_info[1]} on {platform.machine()}"
+
+
+def _tags_of(command: List[str], name: str, version: str) -> List[str]:
+    """Tags of the wheels that a release has, asked of pip: Pythons, and the machine where that is another one; [] without any."""
+    said = subprocess.run([*command, "--dry-run", "--no-deps", "-vv"], capture_output=True, text=True).stdout
+    skipped = re.findall(r"Skipping link: none of the wheel's tags \([^)]*\) are compatible.*?([^/\s]+)\.whl", said)
+    found = [words for words in (file.split("-") for file in skipped) if len(words) >= 5]
+    mine = [
+        words for words in found if normalised(words[0]) == normalised(name) and words[1].replace("%2B", "+") == version
+    ]
+    here = [words for words in mine if platform.machine() in words[-1] or words[-1] == "any"]
+    tags = {words[-3] for words in here} or {f"{words[-3]} on {words[-1]}" for words in mine}
+    return sorted(tags, key=lambda tag: [int(part) if part.isdigit() else 0 for part in re.findall(r"\d+|\D+", tag)])[
+        -12:
+    ]
 
 
 @contextmanager

@@ -134,6 +134,8 @@ def fold_constants(model: Any) -> int:
             continue
         if node.op_type == "Identity":
             made: List[Any] = [known[node.input[0]]]
+        elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
+            made = [_dequantized([known[name] for name in names], _attribute(node, "axis", 1))]
         else:
             inputs = [
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
@@ -160,14 +162,33 @@ def fold_constants(model: Any) -> int:
     return len(folded)
 
 
+def _attribute(node: Any, name: str, default: int = 0) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _dequantized(given: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """(x - zero point) * scale: onnx's evaluator has no DequantizeLinear before opset 19."""
+    values, scale = given[:2]
+    shape = [1] * values.ndim
+    if scale.size > 1:
+        shape[axis] = -1
+    zero = given[2].reshape(shape).astype(scale.dtype) if len(given) > 2 else scale.dtype.type(0)
+    made: np.ndarray = (values.astype(scale.dtype) - zero) * scale.reshape(shape)
+    return made
+
+
 def give_outputs_nodes_of_their_own(model: Any) -> int:
-    """Puts an Identity before every output of the graph, each with a name of its own.
+    """Puts an Identity before every output of the graph, each with a name of its own, where they could be mistaken.
 
     onnx2torch returns what nodes return: two outputs of one node, or an output that is an input too, it cannot tell apart.
     """
     from onnx import helper
 
     graph = model.graph
+    del graph.value_info[:]
+    makers = [node for node in graph.node for value in graph.output if value.name in node.output]
+    if len(graph.output) == len(makers) == 1 and len(makers[0].output) == 1:
+        return 0
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.initializer)}
     renamed: Dict[str, str] = {}
@@ -189,7 +210,6 @@ def give_outputs_nodes_of_their_own(model: Any) -> int:
         target = value.name if source != value.name else f"{value.name}_"
         graph.node.append(helper.make_node("Identity", [source], [target], name=f"framewatt_output_{number}"))
         value.name = target
-    del graph.value_info[:]
     return len(graph.output)
 
 

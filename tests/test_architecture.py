@@ -17,17 +17,24 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/architecture.md"
 
 
-#: rooms that stand as one in the picture of docs/architecture.md
-_TOGETHER = ("common/host/fleet",)
+#: what stands as one in the picture of docs/architecture.md -> its rooms
+_TOGETHER = {
+    "common/host/fleet": ("common/host/fleet/",),
+    "common/host/runners": ("common/host/runners/",),
+    "commands of analysis": (
+        "analysis/analyze.py", "analysis/explain.py", "analysis/compose_report.py", "analysis/history.py", "analysis/selfbench",
+    ),
+    "clean, test": ("common/host/cleaning.py", "common/host/testing.py"),
+}  # fmt: skip
 
 
 def _shown_room(module: str) -> str:
     name = room(module)
-    return next((one for one in _TOGETHER if name.startswith(one)), name)
+    return next((shown for shown, rooms in _TOGETHER.items() if name.startswith(rooms)), name)
 
 
 def picture() -> str:
-    """The rooms and who imports whom, as Mermaid: an arrow that others imply is left out."""
+    """The rooms and who imports whom, as Mermaid, a line for each room: an arrow that others imply is left out."""
     arrows: dict[str, set[str]] = {}
     for module, others in IMPORTS.items():
         for other in others:
@@ -37,15 +44,24 @@ def picture() -> str:
     def reached(name: str) -> set[str]:
         return arrows.get(name, set()).union(*(reached(one) for one in arrows.get(name, ())))
 
-    lines = ["flowchart TD"]
-    for name in sorted(arrows):
-        implied = set().union(*(reached(one) for one in arrows[name])) if arrows[name] else set()
-        lines += [f"  {_node(name)} --> {_node(other)}" for other in sorted(arrows[name] - implied)]
-    return "\n".join(lines)
+    def implied(name: str) -> set[str]:
+        return set().union(*(reached(one) for one in arrows[name]))
 
+    shown: set[str] = set()
 
-def _node(name: str) -> str:
-    return f'{name.replace("/", "_").replace(".", "_")}["{name}"]'
+    def node(name: str) -> str:
+        """With its label where it is named for the first time."""
+        label = "" if name in shown else f'["{name}"]'
+        shown.add(name)
+        return re.sub("[^a-z]+", "_", name) + label
+
+    highest_first = sorted(arrows, key=lambda name: (-len(reached(name)), name))
+    lines = [
+        f"  {node(name)} --> {' & '.join(map(node, sorted(arrows[name] - implied(name))))}"
+        for name in highest_first
+        if arrows[name]
+    ]
+    return "\n".join(["flowchart TD", *lines])
 
 
 def test_the_picture_of_the_rooms_is_that_of_the_imports() -> None:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.comparisons import recommend as r
-from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.comparisons.answer_words import MOST_NAMES, PHRASES, more_workers, on_front
+from analysis.comparisons.candidates import candidate, marks_of
+from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Quantity, ranked
+from analysis.comparisons.question import PRECISION, Question, quantities_of
 from analysis.database.connection import Row
 from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
-from common.job import WORKERS
 
 OBJECTIVES = ("throughput", "joules", "latency")
 #: What a limit can be set on -> the option of `invoke recommend` that does so.
@@ -25,23 +26,21 @@ MOST_STEPS = 60
 
 
 def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
-    """JSON of one group of rows (see `recommend.groups`).
+    """JSON of one group of rows (see `candidates.group_rows`).
 
     cells: name, configuration (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
     `Quantity.reached` tells them, marks. order: objective -> places of cells, the best first. steps: what a limit can be.
     """
     question = Question()
-    candidates = [r.candidate(row, question, intervals) for row in rows]
-    quantities = {one.name: one for one in (*r.quantities_of(candidates, question), r.PRECISION)}
+    candidates = [candidate(row, question, intervals) for row in rows]
+    quantities = {one.name: one for one in (*quantities_of(candidates, question), PRECISION)}
     configurations = list(dict.fromkeys(one.configuration for one in candidates))
     known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
     place = {id(one): number for number, one in enumerate(candidates)}
     return {
         "cells": [_cell(one, quantities, configurations.index(one.configuration), meanings) for one in candidates],
         "order": {
-            name: [place[id(one)] for one in r.ranked(found, quantities[name])]
-            for name, found in known.items()
-            if found
+            name: [place[id(one)] for one in ranked(found, quantities[name])] for name, found in known.items() if found
         },
         "quantities": {
             name: {
@@ -53,11 +52,11 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
             for name, one in quantities.items()
         },
         "steps": {name: found for name in LIMITS if (found := _steps(candidates, quantities[name]))},
-        "front": worded(r.on_front(candidates, question)),
-        "phrases": r.PHRASES,
-        "workers": WORKERS,
-        "rivals": r.MOST_INTERVALS,
-        "names": r.MOST_NAMES,
+        "front": worded(on_front(candidates, question)),
+        "phrases": PHRASES,
+        "workers": {most: more_workers(most) for most in {one.workers for one in candidates}},
+        "rivals": MOST_INTERVALS,
+        "names": MOST_NAMES,
     }
 
 
@@ -68,19 +67,20 @@ def _cell(
         "name": one.name,
         "configuration": configuration,
         "precision": one.precision,
+        "workers": one.workers,
         "figures": {
-            name: [figure.value, *_ends(figure), figure.over_workers, worded(figure.text(quantities[name].unit))]
+            name: [
+                figure.value,
+                figure.low,
+                figure.high,
+                figure.over_workers,
+                worded(figure.text(quantities[name].unit)),
+            ]
             for name, figure in one.figures.items()
         },
         "reached": {name: quantities[name].reached(one.figures[name].value) for name in LIMITS if name in one.figures},
-        "marks": r.marks_of(one, meanings),
+        "marks": marks_of(one, meanings),
     }
-
-
-def _ends(figure: Figure) -> tuple[float | None, float | None]:
-    """Of its interval; unknown where one is infinite, which JSON has no word for."""
-    ends = figure.low, figure.high
-    return ends if all(end is not None and math.isfinite(end) for end in ends) else (None, None)
 
 
 def _steps(candidates: Sequence[Candidate], quantity: Quantity) -> list[tuple[float, str]]:

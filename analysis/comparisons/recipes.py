@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.comparisons import recommend
+from analysis import style
+from analysis.comparisons.candidates import candidate, choose_device, group_rows, heading
+from analysis.comparisons.decision import decide
+from analysis.comparisons.question import Question
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
+from analysis.results.metrics import shown
 from analysis.results.selection import parse_where
 from common.errors import UserError
 from common.host import regular_files
@@ -42,6 +46,14 @@ class Recipe:
     text: str
     row: Row
 
+    @property
+    def sentence(self) -> str:
+        """What the program is, and what to expect of it."""
+        row = self.row
+        name = f"{style.look(row['variant']).title} {style.kind(row)} at batch {row['batch_size']}"
+        rate = f": {shown(row['images_per_s'])} {row['item']}s/s" if row["images_per_s"] else ""
+        return f"{name} as a program of its own, as measured in run {self.run} on {row['device_name'] or row['device']}{rate}."
+
 
 def of_cell(key: str, runs: Sequence[Path], models: Path, cache: Path | None = None) -> Recipe:
     """The recipe of a cell by its key, with or without the replicate at its end; of several runs that have it, the newest.
@@ -54,7 +66,7 @@ def of_cell(key: str, runs: Sequence[Path], models: Path, cache: Path | None = N
 
 
 def best(
-    question: recommend.Question,
+    question: Question,
     runs: Sequence[Path],
     models: Path,
     where: str | Sequence[str] | None = None,
@@ -67,17 +79,17 @@ def best(
     question.checked()
     with open_runs(runs, cache) as database:
         rows = tables.load(database, parse_where(where, database))
-        device = recommend.choose_device(rows, question.gpu)
+        device = choose_device(rows, question.gpu)
         own = [row for row in rows if row["status"] == "ok" and row["scenario"] == "single-stream"]
-        groups = {key: members for key, members in recommend.groups(own).items() if key[0] == device}
+        groups = {key: members for key, members in group_rows(own).items() if key[0] == device}
         if not groups:
             raise UserError(f"no cell on {device} is ok and of the scenario single-stream: there is no best one")
         if len(groups) > 1:
-            names = "; ".join(recommend.heading(key) for key in groups)
+            names = "; ".join(heading(key) for key in groups)
             raise UserError(f"which of these? say it with --where, such as io=host or model=NAME: {names}")
         (members,) = groups.values()
         objective, limits = question.quantity(members), question.limits(members)
-        decision = recommend.decide([recommend.candidate(row, question, {}) for row in members], objective, limits)
+        decision = decide([candidate(row, question, {}) for row in members], objective, limits)
         if decision.winner is None:
             near = f"; the nearest is {decision.nearest.name}" if decision.nearest else ""
             raise UserError(f"no cell meets the limits{near}; invoke recommend says by how much")
@@ -109,7 +121,8 @@ def _found(database: Database, key: str) -> Row:
         near = difflib.get_close_matches(key, list(dict.fromkeys(one["cell_key"] for one in known)), _MOST_NAMES, 0.5)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
         raise UserError(
-            f"there is no cell {key} in {_count(database)}; tables and the report name cells by their keys.{meant}"
+            f"there is no cell {key} in {_count(database)}; tables and the report name cells by their keys, and so does "
+            f'invoke sql "SELECT cell_key FROM cells".{meant}'
         )
     chosen = next((one for one in own if one["status"] == "ok"), own[0])
     return _row(database, chosen["run"], chosen["cell_key"])

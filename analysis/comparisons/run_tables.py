@@ -30,12 +30,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
+#: what `write` writes: Markdown, CSV
+FILES = ("compare.md", "compare.csv")
+#: verdicts that say how far apart two durations are
+APART = (Verdict.FASTER, Verdict.SLOWER)
+
+
 @dataclass(frozen=True)
 class Compared:
     """Two sides and what became of them.
 
     a, b: identity -> row of the view `comparison`. names: of the two runs. pairs: the sides are different configurations,
-    so that both are named. per_image: times are of one image. meanings: mark -> (sign, meaning).
+    so that both are named. per_image: times are of one image. meanings: mark -> (sign, meaning). conditions: by which the
+    cells of each side were chosen, where they were.
     """
 
     found: RunComparison
@@ -45,6 +52,13 @@ class Compared:
     meanings: Mapping[str, tuple[str, str]]
     pairs: bool = False
     per_image: bool = False
+    conditions: Sequence[str] = ("", "")
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The runs with what was chosen of each."""
+        pairs = zip(self.names, self.conditions, strict=True)
+        return tuple(f"{name}, {condition}" if condition else name for name, condition in pairs)
 
     def marks(self, key: Any) -> list[str]:
         """Of both sides, without those of energy: durations are compared."""
@@ -76,9 +90,32 @@ class Compared:
         medians = (_median(side[key], images(side[key]) if self.per_image else 1) for side in (self.a, self.b))
         return (*what, *medians, self.found.cells[key].ratio_text, self.verdict(key))
 
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Cells by verdict, only of those that occur."""
+        verdicts = [one.verdict for one in self.found.cells.values()]
+        return {verdict: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}
+
+    def sentence(self, broken: int = 0) -> str:
+        """The answer. broken: cells that ran in A and do not run in B."""
+        cells = self.found.cells
+        lost = f"{broken} that ran in A {'does' if broken == 1 else 'do'} not run in B" if broken else ""
+        if not cells:
+            return f"B cannot be judged: {lost or 'no cell ran on both sides'}."
+        where = {verdict: "" if len(cells) == 1 else f" in {count}" for verdict, count in self.counts.items()}
+        text = "B is " if len(cells) == 1 else f"Of the {len(cells)} cells that A and B share, B is "
+        text += ", ".join(f"{'the ' if v is Verdict.SAME else ''}{v}{count}" for v, count in where.items())
+        known = [(one.interval.estimate, key) for key, one in cells.items() if one.interval and one.verdict in APART]
+        if known:
+            ratio, key = max(known, key=lambda pair: abs(math.log(pair[0])))
+            most = "" if len(cells) == 1 else f", most in {full_name(self.b[key])}"
+            text += f"{most}: {shown(ratio)} times the duration"
+        return f"{text}{f'; {lost}' if lost else ''}."
+
     def footers(self) -> list[str]:
-        counts = {verdict: sum(one.verdict is verdict for one in self.found.cells.values()) for verdict in Verdict}
-        lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
+        if not self.found.cells:
+            return [self.found.correction]
+        lines = [", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())]
         lines += dict.fromkeys(note for one in self.found.cells.values() for note in one.notes)
         used = {mark for key in self.found.cells for mark in self.marks(key)}
         lines += [f"{sign}  {meaning}" for mark, (sign, meaning) in self.meanings.items() if mark in used]
@@ -103,8 +140,7 @@ class Compared:
 
 
 def show(compared: Compared, console: Console) -> None:
-    names = compared.names
-    console.print(Text(f"A: {names[0]}\nB: {names[1]}"), highlight=False)
+    console.print(Text("A: {}\nB: {}".format(*compared.sides)), highlight=False)
     devices = [sorted({str(row["device_name"]) for row in side.values()}) for side in (compared.a, compared.b)]
     if devices[0] != devices[1]:
         console.print(Text(f"The devices differ: {', '.join(devices[0])} and {', '.join(devices[1])}.", style="yellow"))
@@ -114,7 +150,8 @@ def show(compared: Compared, console: Console) -> None:
     for key, one in compared.found.cells.items():
         *words, verdict = compared.texts(key)
         grid.add_row(*map(Text, words), Text(verdict, style=style.VERDICTS[one.verdict]))
-    console.print(grid)
+    if compared.found.cells:
+        console.print(grid)
     counts, *others = compared.footers()
     console.print(Text(counts))
     for line in others:
@@ -124,7 +161,10 @@ def show(compared: Compared, console: Console) -> None:
 def markdown(compared: Compared) -> str:
     """One table with its footers."""
     headings = compared.headings
-    lines = [f"# {markdown_text(compared.names[0])} (A) and {markdown_text(compared.names[1])} (B)", ""]
+    sides = [markdown_text(side) for side in compared.sides]
+    lines = [f"# {sides[0]} (A) and {sides[1]} (B)", ""]
+    if not compared.found.cells:
+        return "\n".join([*lines, *map(markdown_text, compared.footers()), ""])
     lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * (len(headings) - 4) + "---:|" * 3 + "---|"]
     lines += ["| " + " | ".join(map(markdown_text, compared.texts(key))) + " |" for key in compared.found.cells]
     return "\n".join([*lines, "", *(f"{markdown_text(line)}  " for line in compared.footers()), ""])
@@ -133,7 +173,7 @@ def markdown(compared: Compared) -> str:
 def write(compared: Compared, folder: Path) -> list[Path]:
     """compare.md and compare.csv, one row per cell with every figure in full. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "compare.md", folder / "compare.csv"]
+    paths = [folder / name for name in FILES]
     write_text(paths[0], markdown(compared))
     with whole(paths[1]) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

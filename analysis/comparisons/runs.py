@@ -17,12 +17,16 @@ from analysis.results import durations
 from analysis.results.sample_intervals import group_of
 from analysis.results.selection import named_columns, parse_where
 from common.errors import UserError
-from common.stats import comparison as compare
+from common.host.whole_files import check_targets
+from common.stats import comparison
 from common.stats.comparison import Measured, RunComparison
 from common.stats.workers import SMALLEST, Pool, Spread, pool
 
 #: Exit code where a cell got slower beyond doubt, or no longer runs.
 GOT_SLOWER = 3
+
+#: what to do where two runs share no cell
+NO_PAIRS = ": they measured different frameworks, precisions or batch sizes; --cell-a and --cell-b pair any two cells"
 
 Writer = Callable[[Compared, Sequence[str]], None]
 
@@ -45,34 +49,34 @@ def compare_folders(
     """Prints the comparison of B with A; 3 where a cell got slower or runs no more, 1 where input was lost, else 0.
 
     Durations are those of single inferences, or of passes where a source published nothing finer. out: folder for compare.md
-    and compare.csv. earlier: runs that may tell the spread between workers where a side has one alone. write: takes what was
-    found, and sentences on cells that no longer run, in place of the table. Raises UserError where a folder does not exist or
-    cannot be written, both are the same, or the runs share no cell.
+    and compare.csv; None for neither. earlier: runs that may tell the spread between workers where a side has one alone.
+    write: takes what was found, and sentences on cells that no longer run, in place of the table. Raises UserError where a
+    folder does not exist or cannot be written, both are the same, or the runs share no cell.
     """
     if run_a.resolve() == run_b.resolve():
         raise UserError("a run cannot be compared with itself; name two runs")
+    if out is not None:
+        check_targets(out, run_tables.FILES)
     with open_runs([run_a, run_b]) as database:
         names = list(database.runs)
         rows = [database.query("SELECT * FROM comparison WHERE run = $1 ORDER BY ALL", [name]) for name in names]
         parts = (*IDENTITY, "device") if any(len({row["device"] for row in one}) > 1 for one in rows) else IDENTITY
         a, b = ({tuple(row[name] for name in parts): row for row in one} for one in rows)
         if not a.keys() & b.keys():
-            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database)}")
+            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database) or NO_PAIRS}")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
-        found = compare.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
-        broken = [
-            f"{_name(key, parts)}: ok in A, {b[key]['status']} in B: {b[key]['message'] or 'no reason given'}"
-            for key in ran_a
-            if key in b and key not in ran_b
-        ]
-        _tell(Compared(found, ran_a, ran_b, names, _meanings(database)), console, out, broken, write)
+        found = comparison.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
+        broken = [_broken(_name(key, parts), b[key]) for key in ran_a if key in b and key not in ran_b]
+        compared = Compared(found, ran_a, ran_b, names, _meanings(database))
+        _tell(compared, console, broken, write)
         _tell_only(found, console)
         if found.only_a and found.only_b and (namesakes := _namesakes(database)):
             console.print(Text(f"The runs differ in models{namesakes}", style="yellow"), soft_wrap=True)
         for line in broken:
-            console.print(Text(line, "red"))
+            console.print(Text(line, "red"), soft_wrap=True)
         _tell_problems(database, console)
+        _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or broken else database.exit_code
 
 
@@ -90,40 +94,53 @@ def compare_cells(
 
     They are paired by everything that neither condition is about: two cells where both say enough, a column of a table
     against another where they say `framework=torch` and `framework=onnxrt`. Cells of different batch sizes are compared by
-    their time per image. Options and exit codes as of `compare_folders`. Raises UserError where nothing pairs, or a pair is ambiguous.
+    their time per image. Options and exit codes as of `compare_folders`; a cell that runs no more is a reason for 3 between
+    versions of one framework alone. Raises UserError where nothing pairs, or a pair is ambiguous.
     """
+    if out is not None:
+        check_targets(out, run_tables.FILES)
     with open_runs(runs) as database:
         runs_named = list(database.runs)
         names = [runs_named[0], runs_named[-1]]
         about = named_columns(where_a) | named_columns(where_b)
         parts = tuple(part for part in (*IDENTITY, "device") if part not in about)
-        a, b = (
-            _side(database, run, where, parts, option)
-            for run, where, option in ((names[0], where_a, "--cell-a"), (names[1], where_b, "--cell-b"))
-        )
+        versions = "version" in about and "variant" not in about
+        sides = ((names[0], where_a, "--cell-a"), (names[1], where_b, "--cell-b"))
+        (a, failed_a), (b, failed) = (_side(database, *side, parts) for side in sides)
+        _check_ran(*sides[0], a, failed_a)
+        broken = [_broken(full_name(a[key]), failed[key]) for key in a if key in failed and key not in b]
+        if not (versions and broken):
+            _check_ran(*sides[1], b, failed)
         shared = [key for key in a if key in b]
-        if not shared:
+        if not shared and not broken:
             raise UserError(
                 f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}"
                 f"{_namesakes(database)}"
             )
-        alone = len(a) + len(b) - 2 * len(shared)
+        alone = len(a) + len(b) - 2 * len(shared) - len(broken)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
-        if all(a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared):
+        if shared and all(
+            a[key]["cell_keys"] == b[key]["cell_keys"] and a[key]["run"] == b[key]["run"] for key in shared
+        ):
             raise UserError("--cell-a and --cell-b are the same cells; name two")
         per_image = any(a[key]["batch_size"] != b[key]["batch_size"] for key in shared)
         floors = floors_for((*a.values(), *b.values()), earlier)
-        found = compare.compare_runs(
+        found = comparison.compare_runs(
             _measured(database, a, per_image), _measured(database, b, per_image), floors=floors
         )
-        compared = Compared(found, a, b, names, _meanings(database), pairs=True, per_image=per_image)
-        _tell(compared, console, out, (), write)
+        compared = Compared(
+            found, a, b, names, _meanings(database), pairs=True, per_image=per_image, conditions=(where_a, where_b)
+        )
+        _tell(compared, console, broken, write)
         if alone:
             console.print(
                 Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
             )
+        for line in broken:
+            console.print(Text(line, "red"), soft_wrap=True)
         _tell_problems(database, console)
-        return GOT_SLOWER if found.slower else database.exit_code
+        _conclude(compared, console, out, len(broken))
+        return GOT_SLOWER if found.slower or (versions and broken) else database.exit_code
 
 
 def _namesakes(database: Database) -> str:
@@ -163,23 +180,35 @@ def _meanings(database: Database) -> dict[str, tuple[str, str]]:
     return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
 
 
-def _tell(compared: Compared, console: Console, out: Path | None, broken: Sequence[str], write: Writer | None) -> None:
+def _tell(compared: Compared, console: Console, broken: Sequence[str], write: Writer | None) -> None:
     if write is not None:
         write(compared, broken)
     else:
         run_tables.show(compared, console)
+
+
+def _conclude(compared: Compared, console: Console, out: Path | None, broken: int = 0) -> None:
+    """Last lines of a comparison: the answer in a sentence, and where the table is."""
     if out is not None:
         try:
-            paths = run_tables.write(compared, out)
+            table, _ = run_tables.write(compared, out)
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
-        console.print(Text(f"Written: {', '.join(map(str, paths))}", style="dim"), soft_wrap=True)
+    console.print(Text(compared.sentence(broken), style="bold"), soft_wrap=True)
+    if out is not None:
+        console.print(Text(f"Table: {table}"), soft_wrap=True)
 
 
-def _side(
-    database: Database, run: str, where: str, parts: Sequence[str], option: str
-) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    """The cells of one side that ran, by the columns that tell its pairs apart."""
+def _broken(name: str, row: Mapping[str, Any]) -> str:
+    """A cell that ran in A and does not in B, in a sentence. row: of B."""
+    return f"{name}: ok in A, {row['status']} in B: {row['message'] or 'no reason given'}"
+
+
+Side = dict[tuple[Any, ...], Mapping[str, Any]]
+
+
+def _side(database: Database, run: str, where: str, option: str, parts: Sequence[str]) -> tuple[Side, Side]:
+    """The cells of one side that ran and those that did not, by the columns that tell its pairs apart."""
     chosen = parse_where(where, database)
     rows = database.query(
         f"SELECT * FROM comparison WHERE ({chosen.condition}) AND run = ${len(chosen.parameters) + 1} ORDER BY ALL",
@@ -188,18 +217,25 @@ def _side(
     if "version" in named_columns(where):  # the condition may mean a version that was not asked for by name
         for row in rows:
             row["version"] = row["version"] or row["framework_version"]
-    ran = [row for row in rows if row["status"] == "ok"]
-    if not ran:
-        state = f"{rows[0]['status']}: {rows[0]['message'] or 'no reason given'}" if rows else "there is none"
-        raise UserError(f"{option} '{where}' names no cell of {run} that ran ({state})")
-    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in ran:
+    ran: Side = {}
+    failed: Side = {}
+    for row in rows:
         key = tuple(row[name] for name in parts)
-        if key in found:
-            both = " and ".join(full_name(one) for one in (found[key], row))
+        if row["status"] != "ok":
+            failed[key] = row
+            continue
+        if key in ran:
+            both = " and ".join(full_name(one) for one in (ran[key], row))
             raise UserError(f"{option} '{where}' means several cells ({both}); say more")
-        found[key] = row
-    return found
+        ran[key] = row
+    return ran, failed
+
+
+def _check_ran(run: str, where: str, option: str, ran: Side, failed: Side) -> None:
+    if not ran:
+        row = next(iter(failed.values()), None)
+        state = f"{row['status']}: {row['message'] or 'no reason given'}" if row else "there is none"
+        raise UserError(f"{option} '{where}' names no cell of {run} that ran ({state})")
 
 
 def _tell_only(found: RunComparison, console: Console) -> None:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from analysis.readers import csv_by_line as reading
-from analysis.readers import run_json as run_facts
+from analysis.readers import csv_by_line, run_json
 from analysis.readers.csv_by_line import Fields, Problem
 from common import schema
 from common.stats.percentiles import sql_variables
@@ -52,7 +51,7 @@ class _Documents(Mapping[str, dict[str, Any]]):
         self._folders = folders
 
     def __getitem__(self, run: str) -> dict[str, Any]:
-        return run_facts.read(self._folders[run])[0]
+        return run_json.read(self._folders[run])[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._folders)
@@ -153,7 +152,7 @@ class Database:
         folder = Path(self._scratch.name) / str(next(self._numbers))
         path = (folder / "cells" / cell_key if cell_key else folder) / file_name
         path.parent.mkdir(parents=True)
-        reading.write_rows(path, schema.header(file_name), rows)
+        csv_by_line.write_rows(path, schema.header(file_name), rows)
         self.renamed[str(folder)] = run
         return str(path)
 

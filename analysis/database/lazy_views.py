@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from analysis.database.connection import SQL, Database, MakeReady, Named
-from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern
+from analysis.readers import csv_by_line, csv_by_pattern
 from analysis.readers.run_folder import BigFile
 from common import schema
 from common.host import regular_files
@@ -84,7 +83,7 @@ def declare(database: Database) -> None:
     connection = database.connection
     for kind, file_name, _ in (*VIEWS.values(), ("batch_power", "power.csv", "")):
         path = database.scratch_file()
-        reading.write_rows(path, schema.header(file_name), [])
+        csv_by_line.write_rows(path, schema.header(file_name), [])
         connection.execute(f"SET VARIABLE {kind}_columns = $1", [schema.duckdb_columns(file_name)])
         connection.execute(f"SET VARIABLE {kind}_none = $1", [str(path)])
     bind_to_no_file(database)
@@ -131,10 +130,12 @@ _Row = tuple[str, str, str]
 def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
     import numpy as np
 
-    from analysis.readers import csv_of_integers  # see analysis.database
-    from analysis.readers import samples as sample_times  # see analysis.database
+    from analysis.readers import (
+        csv_of_integers,  # see analysis.database
+        samples,  # see analysis.database
+    )
 
-    header = reading.header_line("device_times.csv")
+    header = csv_by_line.header_line("device_times.csv")
     required = [schema.header("device_times.csv").index("device_ns")]
     files = [BigFile(path, _size(path), key) for path, _, key in rows]
 
@@ -143,12 +144,12 @@ def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
         lines = csv_of_integers.read([file.path for file in some], [file.size for file in some], header, required)
         place = np.repeat(np.arange(len(some)), lines.counts)
         sound = lines.sound
-        sound[place[1:][sample_times.unordered(place, lines.number(0), lines.known(0))]] = False
+        sound[place[1:][samples.unordered(place, lines.number(0), lines.known(0))]] = False
         return [number for number, good in zip(span, sound, strict=True) if not good]
 
     paths = [path for path, _, _ in rows]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as readers:
-        for numbers in readers.map(doubtful, sample_times.spans(files)):
+        for numbers in readers.map(doubtful, samples.spans(files)):
             for number in numbers:
                 paths[number] = _repaired(database, "device_times.csv", *rows[number])
     return paths
@@ -158,7 +159,7 @@ def _check_by_pattern(file_name: str, database: Database, rows: Sequence[_Row]) 
     paths = []
     for path, run, cell_key in rows:
         try:
-            sound = csv_by_pattern.match(file_name, regular_files.read(path, reading.MOST_BYTES[file_name]))
+            sound = csv_by_pattern.match(file_name, regular_files.read(path, csv_by_line.MOST_BYTES[file_name]))
         except OSError:
             sound = None
         paths.append(path if sound else _repaired(database, file_name, path, run, cell_key))
@@ -173,6 +174,6 @@ def _size(path: str) -> int:
 
 
 def _repaired(database: Database, file_name: str, path: str, run: str, cell_key: str) -> str:
-    content = reading.read(Path(path), file_name)
+    content = csv_by_line.read(Path(path), file_name)
     database.problems.extend(content.problems)
     return database.repaired(run, file_name, content.rows, cell_key)

@@ -17,8 +17,7 @@ import duckdb
 
 from analysis.database.cache import ReadRun
 from analysis.database.connection import Database
-from analysis.readers import csv_by_line as reading
-from analysis.readers import run_json as run_facts
+from analysis.readers import csv_by_line, run_json
 from analysis.readers import samples as sample_times
 from analysis.readers.csv_by_line import Problem
 from analysis.readers.run_folder import ROW_TABLES, BigFile, RunFiles, scan
@@ -109,14 +108,14 @@ def _read(database: Database, runs: list[RunFiles], readers: Executor, times: Sa
         batch.problems.extend(run.problems)
         batch.energies |= bool(run.rows["energy_row"])
     for number in doubtful:
-        content = reading.read(Path(files[number].path), "samples.csv")
+        content = csv_by_line.read(Path(files[number].path), "samples.csv")
         batch.problems.extend(content.problems)
         sample_times.add_rows(times, number, content.rows)
         name, key, _ = owners[number]
         batch.paths[number] = database.repaired(name, "samples.csv", content.rows, key)
         batch.repaired.add(name)
     for run in runs:
-        boots = run_facts.boots_of(run.document, "power")
+        boots = run_json.boots_of(run.document, "power")
         for file in run.power:
             owner = (run.name, boots.get(os.path.basename(file.path)))  # noqa: PTH119 - a name as run_facts has it
             if _power_is_sound(file):
@@ -129,18 +128,18 @@ def _read(database: Database, runs: list[RunFiles], readers: Executor, times: Sa
 
 def _power_is_sound(file: BigFile) -> bool:
     try:
-        return reading.head_and_tail_are_sound(file.path, _POWER_HEADER) and reading.has_typed_rows(
+        return csv_by_line.head_and_tail_are_sound(file.path, _POWER_HEADER) and csv_by_line.has_typed_rows(
             file.path, "power.csv"
         )
     except OSError:
         return False
 
 
-_POWER_HEADER = reading.header_line("power.csv")
+_POWER_HEADER = csv_by_line.header_line("power.csv")
 
 
 def _repair_power(database: Database, batch: Batch, path: str, owner: tuple[str, int | None]) -> None:
-    content = reading.read(Path(path), "power.csv")
+    content = csv_by_line.read(Path(path), "power.csv")
     batch.problems.extend(content.problems)
     batch.power[database.repaired(owner[0], "power.csv", content.rows)] = owner
     batch.repaired.add(owner[0])
@@ -179,13 +178,13 @@ def _insert(database: Database, batch: Batch) -> None:
             insert_lines(database, table, row_table_columns(table), lines)
     runs = batch.runs
     insert_values(
-        database, "run", RUN_COLUMNS, [[run.name, str(run.folder), *run_facts.run_row(run.document)] for run in runs]
+        database, "run", RUN_COLUMNS, [[run.name, str(run.folder), *run_json.run_row(run.document)] for run in runs]
     )
     for table, columns, rows_of in (
-        ("run_device", DEVICE_COLUMNS, run_facts.device_rows),
-        ("cooling", COOLING_COLUMNS, run_facts.cooling_rows),
-        ("idle_spell", IDLE_SPELL_COLUMNS, run_facts.idle_spell_rows),
-        ("cell_boot", CELL_BOOT_COLUMNS, lambda document: run_facts.boots_of(document, "cells").items()),
+        ("run_device", DEVICE_COLUMNS, run_json.device_rows),
+        ("cooling", COOLING_COLUMNS, run_json.cooling_rows),
+        ("idle_spell", IDLE_SPELL_COLUMNS, run_json.idle_spell_rows),
+        ("cell_boot", CELL_BOOT_COLUMNS, lambda document: run_json.boots_of(document, "cells").items()),
     ):
         insert_values(database, table, columns, [[run.name, *row] for run in runs for row in rows_of(run.document)])
     sources: dict[str, Sequence[Sequence[str]]] = {
@@ -200,11 +199,11 @@ def _insert(database: Database, batch: Batch) -> None:
         run.rows.clear()
 
 
-RUN_COLUMNS = {"run": "VARCHAR", "path": "VARCHAR", **{name: kind for name, (kind, _) in run_facts.RUN.items()}}
-DEVICE_COLUMNS = {"run": "VARCHAR", **run_facts.DEVICE}
-IDLE_SPELL_COLUMNS = {"run": "VARCHAR", "device": "VARCHAR", "boot": "BIGINT", **run_facts.IDLE_SPELL}
+RUN_COLUMNS = {"run": "VARCHAR", "path": "VARCHAR", **{name: kind for name, (kind, _) in run_json.RUN.items()}}
+DEVICE_COLUMNS = {"run": "VARCHAR", **run_json.DEVICE}
+IDLE_SPELL_COLUMNS = {"run": "VARCHAR", "device": "VARCHAR", "boot": "BIGINT", **run_json.IDLE_SPELL}
 CELL_BOOT_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", "boot": "BIGINT"}
-COOLING_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", **run_facts.COOLING}
+COOLING_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", **run_json.COOLING}
 
 
 def tables() -> dict[str, dict[str, str]]:

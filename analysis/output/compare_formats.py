@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from analysis.comparisons.run_tables import Compared, full_name, images, markdown
+from analysis.database.connection import Row
 from common.errors import unknown
 from common.stats.comparison import Verdict
 
@@ -22,8 +23,8 @@ def as_json(compared: Compared, failed: Sequence[str] = ()) -> str:
     found = compared.found
     counts = {verdict.value: sum(one.verdict is verdict for one in found.cells.values()) for verdict in Verdict}
     document = {
-        "a": compared.names[0],
-        "b": compared.names[1],
+        "a": compared.sides[0],
+        "b": compared.sides[1],
         "per_image": compared.per_image,
         "verdicts": counts,
         "cells": [
@@ -48,20 +49,27 @@ def _known(value: Any) -> Any:
 
 def as_benchmark_action(compared: Compared, failed: Sequence[str] = ()) -> str:
     """The median of run B's cells in ms, each with its verdict against A; cells without a median are left out."""
+    known = {key: compared.b[key] for key in compared.found.cells if compared.b[key]["median_ms"] is not None}
+    names = {key: _series(row, with_version=False) for key, row in known.items()}
+    if len(set(names.values())) < len(names):  # several versions of one run: each is a series
+        names = {key: _series(row, with_version=True) for key, row in known.items()}
     entries = []
-    for key, one in compared.found.cells.items():
-        row = compared.b[key]
-        if row["median_ms"] is None:
-            continue
+    for key, row in known.items():
+        one = compared.found.cells[key]
         count = images(row) if compared.per_image else 1
         entry = {
-            "name": full_name(row) + (f" {row['model']} {row['device_name'] or row['device']}"),
+            "name": names[key],
             "unit": compared.unit,
             "value": row["median_ms"] / count,
-            "extra": f"{one.verdict.value}: B / A of durations {one.ratio_text}\nA: {compared.names[0]}, B: {compared.names[1]}",
+            "extra": f"{one.verdict.value}: B / A of durations {one.ratio_text}\nA: {compared.sides[0]}, B: {compared.sides[1]}",
         }
         entries.append(entry)
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
+
+
+def _series(row: Row, with_version: bool) -> str:
+    """What a dashboard knows a cell by over releases: all of it but the version."""
+    return f"{full_name(row if with_version else {**row, 'version': ''})} {row['model']} {row['device_name'] or row['device']}"
 
 
 def as_markdown(compared: Compared, failed: Sequence[str] = ()) -> str:

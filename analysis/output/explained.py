@@ -58,6 +58,18 @@ def sections(cells: Sequence[Explained], links: Mapping[str, float | None]) -> l
     return found
 
 
+def conclusion(cells: Sequence[Explained], links: Mapping[str, float | None]) -> str:
+    """The answer in a sentence: of all cells the cause that costs the largest share of an inference."""
+    recorded = [cell for cell in cells if cell.recorded]
+    if not recorded:
+        return "Nothing was recorded, so nothing can be explained."
+    said = [(one.cost, cell, one.text) for cell in recorded for one in sentences(cell, links.get(cell.run))]
+    if not said:
+        return "No rule finds a single cause: the table by class says where the time goes."
+    _, cell, text = max(said, key=lambda one: one[0])
+    return f"{'' if len(recorded) == 1 else 'Most: '}{name_of(cell)}: {text}."
+
+
 def lacks(cells: Sequence[Explained]) -> list[str]:
     """One line for each cell that was not recorded, or not wholly: never silently short."""
     lines = []
@@ -196,7 +208,7 @@ def _signed(ns: float) -> tuple[str, float | None]:
 
 
 def _title(cell: Explained) -> str:
-    return style.look(cell.facts["variant"]).title
+    return style.full_title(cell.facts)
 
 
 def _whole_name(cell: Explained) -> str:

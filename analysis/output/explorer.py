@@ -16,8 +16,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 from analysis import style
 from analysis.comparisons import decision_table
-from analysis.comparisons import recommend as r
-from analysis.comparisons.recommend import Candidate, Figure, Quantity, Question
+from analysis.comparisons.answer_words import front
+from analysis.comparisons.candidates import APART, Group, candidate, group_rows, heading
+from analysis.comparisons.decision import Candidate, Figure, Quantity, apart, decide
+from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, latency
+from analysis.comparisons.recommend import answer
 from analysis.database.connection import Row
 from analysis.plots.axes import engineering
 from analysis.results.metrics import worded
@@ -47,6 +50,8 @@ _SHAPES = {
     "p": "M0,-1.1L1.05,-.34L.65,.89H-.65L-1.05,-.34Z",
     "*": "M0,-1.3L.32,-.44L1.24,-.4L.52,.17L.76,1.05L0,.55L-.76,1.05L-.52,.17L-1.24,-.4L-.32,-.44Z",
 }
+#: Level of tuning -> width of a marker's edge; others have the usual one.
+_EDGES = {"stock": 0.7, "rewritten": 2.6}
 _OTHER_SHAPE = "M.55,-.95L1.1,0L.55,.95H-.55L-1.1,0L-.55,-.95Z"
 #: Which half of a marker a fill style leaves open: (x1, y1, x2, y2) of a gradient from the filled half to the open one.
 _HALVES = {"left": (0, 0, 1, 0), "right": (1, 0, 0, 0), "top": (0, 0, 0, 1), "bottom": (0, 1, 0, 0)}
@@ -77,29 +82,31 @@ class Scale:
         return [value for value in every if self.low <= value <= self.high]
 
 
-def groups(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def groups(
+    rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str], runs: Sequence[str] = (), where: str = ""
+) -> list[dict[str, Any]]:
     """One for each device, model, io and scenario with two cells or more, the largest of each device first.
 
     heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON), command
-    (that asks the same).
+    (that asks the same). runs, where: the words that chose these rows on a command line; without runs all are meant.
     """
     question = Question()
     found: list[dict[str, Any]] = []
     ok = [row for row in rows if row["status"] == "ok"]
-    for key, members in _in_order(r.groups(ok)):
+    for key, members in _in_order(group_rows(ok)):
         if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
             continue
-        decision, lines = r.answer(members, question, intervals, meanings)
+        decision, lines = answer(members, question, intervals, meanings)
         if decision.winner is None:
             continue
-        candidates = [r.candidate(row, question, intervals) for row in members]
+        candidates = [candidate(row, question, intervals) for row in members]
         table = decision_table.build(members, intervals, meanings)
         found.append(
             {
-                "heading": r.heading(key),
+                "heading": heading(key),
                 "device": key[0],
                 "candidates": candidates,
-                "command": _command(members[0]),
+                "command": _command(members[0], runs, where),
                 "lines": lines,
                 "panels": _panels(candidates, question, decision.winner, f"x{len(found)}"),
                 "legend": list(_legend(candidates, f"x{len(found)}")),
@@ -112,29 +119,31 @@ def groups(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str
     return found
 
 
-def _in_order(found: Mapping[r.Group, list[Row]]) -> list[tuple[r.Group, list[Row]]]:
+def _in_order(found: Mapping[Group, list[Row]]) -> list[tuple[Group, list[Row]]]:
     """What most ask for first: copies included, one inference at a time, most cells; devices in the order of the rows."""
     devices = list(dict.fromkeys(key[0] for key in found))
 
-    def place(item: tuple[r.Group, list[Row]]) -> tuple[Any, ...]:
+    def place(item: tuple[Group, list[Row]]) -> tuple[Any, ...]:
         key, rows = item
         return rows[0]["scenario"] != "single-stream", rows[0]["io"] != "host", devices.index(key[0]), -len(rows)
 
     return sorted(found.items(), key=place)
 
 
-def _command(row: Row) -> str:
+def _command(row: Row, runs: Sequence[str], chosen: str) -> str:
     """`invoke recommend` for the group of this row."""
     gpu = str(row["device_name"] or row["device"]) if row["device"] != "cpu" else "cpu"
-    where = ",".join(f"{name}={row[name]}" for name in r.APART if row[name] is not None)
-    return f"invoke recommend RUN... {shlex.join(['--gpu', gpu, '--where', where])}"
+    where = ",".join(
+        [*(f"{name}={row[name]}" for name in APART if row[name] is not None), *([chosen] if chosen else [])]
+    )
+    return shlex.join(["invoke", "recommend", *runs, "--gpu", gpu, "--where", where])
 
 
 def _panels(
     candidates: Sequence[Candidate], question: Question, winner: Candidate, prefix: str
 ) -> list[dict[str, str]]:
     """One panel for each of latency and energy that is known, with throughput upwards."""
-    quantities, front = r.front(candidates, question)
+    quantities, leading = front(candidates, question)
     known = [c for c in candidates if c.figures.get("throughput", Figure(0)).value > 0]
     up = _scale([c.figures["throughput"] for c in known], TOP, HEIGHT - TOP - BOTTOM, falls=True)
     found = []
@@ -143,7 +152,7 @@ def _panels(
         if quantity.name == "throughput" or not shown:
             continue
         across = _scale([c.figures[quantity.name] for c in shown], LEFT, WIDTH - LEFT - RIGHT)
-        title = worded(f"{r.THROUGHPUT.title} against {quantity.title}")
+        title = worded(f"{THROUGHPUT.title} against {quantity.title}")
         parts = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label={quoteattr(visible(title))} data-x="{quantity.name}" '
             f'data-across="{across.low:.6g} {across.high:.6g} {across.start} {across.length}" '
@@ -152,9 +161,9 @@ def _panels(
             *_axes(across, up, quantity),
             '<path class="bound" d=""/>',
         ]
-        order = sorted(shown, key=lambda c: (c is winner, c in front))
+        order = sorted(shown, key=lambda c: (c is winner, c in leading))
         parts += [
-            _point(one, quantity, across, up, prefix + quantity.name, candidates.index(one), one in front)
+            _point(one, quantity, across, up, prefix + quantity.name, candidates.index(one), one in leading)
             for one in order
         ]
         x, y = (
@@ -182,7 +191,7 @@ def _axes(across: Scale, up: Scale, quantity: Quantity) -> Iterator[str]:
         yield f'<path class="grid" d="M{x:.1f},{TOP}V{foot}"/>{_text(x, foot + 17, engineering(value))}'
     yield f'<path class="axis" d="M{LEFT},{TOP}V{foot}H{right}"/>'
     yield _text((LEFT + right) / 2, HEIGHT - 6, worded(f"{quantity.title} ({quantity.unit})"))
-    rate = worded(f"{r.THROUGHPUT.title} ({r.THROUGHPUT.unit})")
+    rate = worded(f"{THROUGHPUT.title} ({THROUGHPUT.unit})")
     yield f'<g transform="rotate(-90)">{_text(-(TOP + foot) / 2, 13, rate)}</g>'
 
 
@@ -210,10 +219,11 @@ def _id(prefix: str, color: str, fill: str) -> str:
 
 def _mark(one: Candidate, prefix: str, x: float, y: float, size: float) -> str:
     look, fill = style.look(one.variant), style.fill(one.configuration[1])
+    edge = next((width for level, width in _EDGES.items() if level in one.configuration[1].split(" ")), 1.4)
     filled = {"full": look.color, "none": "#fff"}.get(fill, f"url(#{_id(prefix, look.color, fill)})")
     return (
         f'<path class="mark" d="{_SHAPES.get(look.marker, _OTHER_SHAPE)}" transform="translate({x:.1f},{y:.1f}) scale({size})" '
-        f'fill="{filled}" stroke="{look.color}" stroke-width="{1.4 / size:.2f}"/>'
+        f'fill="{filled}" stroke="{look.color}" stroke-width="{edge / size:.2f}"/>'
     )
 
 
@@ -244,13 +254,13 @@ def _within(end: float, value: float, scale: Scale) -> float:
 
 
 def _described(one: Candidate) -> str:
-    latency = "latency" in one.figures and f"latency {one.figures['latency'].text('ms')}"
+    response = "latency" in one.figures and f"latency {one.figures['latency'].text('ms')}"
     lines = [
         one.name,
-        f"{r.THROUGHPUT.title} {one.figures['throughput'].text(r.THROUGHPUT.unit)}",
-        latency,
-        "joules" in one.figures and f"{r.JOULES.title} {one.figures['joules'].text(r.JOULES.unit)}",
-        "power" in one.figures and f"{r.POWER.title} {one.figures['power'].text(r.POWER.unit)}",
+        f"{THROUGHPUT.title} {one.figures['throughput'].text(THROUGHPUT.unit)}",
+        response,
+        "joules" in one.figures and f"{JOULES.title} {one.figures['joules'].text(JOULES.unit)}",
+        "power" in one.figures and f"{POWER.title} {one.figures['power'].text(POWER.unit)}",
         f"cell {one.row['cell_keys'][0]}",
     ]
     return worded("\n".join(line for line in lines[:-1] if line)) + f"\n{lines[-1]}"
@@ -280,13 +290,13 @@ def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
         if device in [name for name, _, _ in leaders]:
             continue
         candidates = group["candidates"]
-        best = {name: r.decide(candidates, quantity, ()).winner for name, quantity in (
-            ("throughput", r.THROUGHPUT), ("joules", r.JOULES), ("latency", r.latency(50, [c.row for c in candidates])),
+        best = {name: decide(candidates, quantity, ()).winner for name, quantity in (
+            ("throughput", THROUGHPUT), ("joules", JOULES), ("latency", latency(50, [c.row for c in candidates])),
         )}  # fmt: skip
         fastest = best["throughput"]
         if fastest is None:
             continue
-        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, r.THROUGHPUT)}"
+        text = f"On the {device}, {fastest.name} has the highest throughput, {_figure(fastest, THROUGHPUT)}"
         for name, words, unit in (
             ("joules", "the least energy per image", "mJ"),
             ("latency", "the shortest latency", "ms"),
@@ -312,4 +322,4 @@ def _against(
     same = next((one for one in mine if one.name == other.name), None)
     one, what = (own, "its fastest cell is") if same is None else (same, f"{other.name} is")
     a, b = one.figures["throughput"], other.figures["throughput"]
-    return f"{what} {a.value / b.value:.2f} times as fast as on the {device}{'' if r.apart(a, b) else ' (UNCLEAR)'}"
+    return f"{what} {a.value / b.value:.2f} times as fast as on the {device}{'' if apart(a, b) else ' (UNCLEAR)'}"

@@ -12,9 +12,10 @@ from typing import Any
 from analysis.comparisons import recipes
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
+from common.host.frameworks.generated_pages import between_marks
 from common.host.paths import ROOT
 from common.host.recipes.program import file_name
-from common.host.runs.archive import SUFFIX, unsealed
+from common.host.runs.archive import SUFFIX, unpacked
 
 FOLDER = ROOT / "docs" / "recipes"
 #: folders of data/reference whose cells have what a recipe needs
@@ -60,7 +61,7 @@ def pages(cache: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
     lines, without = [], []
     for source in SOURCES:
-        runs = [unsealed(path, cache) for path in sorted((ROOT / "data/reference" / source).glob(f"*{SUFFIX}"))]
+        runs = [unpacked(path, cache) for path in sorted((ROOT / "data/reference" / source).glob(f"*{SUFFIX}"))]
         with open_runs(runs, cache / "analysis") as database:
             best = database.query(_BEST)
         folders = {run.name: run for run in runs}
@@ -87,7 +88,7 @@ def _line(path: Path, row: Mapping[str, Any]) -> str:
 
 def worth(cache: Path) -> str:
     """Markdown, one line: what tuning bought in the newest reference runs that have levels, copies included."""
-    runs = [unsealed(path, cache) for path in sorted((ROOT / "data/reference" / LEVELS).glob(f"*{SUFFIX}"))]
+    runs = [unpacked(path, cache) for path in sorted((ROOT / "data/reference" / LEVELS).glob(f"*{SUFFIX}"))]
     with open_runs(runs, cache / "analysis") as database:
         rows = database.query(_STEPS)
     found: dict[str, list[str]] = {}
@@ -99,19 +100,15 @@ def worth(cache: Path) -> str:
     alone = " (one worker at a level, so without an interval)" if any(row["ratio_low"] is None for row in rows) else ""
     device = " and ".join(sorted({str(row["device_name"]) for row in rows}))
     return (
-        f"What [tuning](docs/method.md#levels-of-tuning) bought over the first tutorial's way on {device}{alone}: {told}. "
-        f"[Measured here](data/reference/{LEVELS}/README.md); `invoke recipe CELL` writes any of it as a program for you "
+        f"Speed-up by [tuning](docs/method.md#levels-of-tuning) over the framework's first tutorial on {device}{alone}: {told}. "
+        f"[Measured here](data/reference/{LEVELS}/README.md); `invoke recipe CELL` writes any of these cells as a program of its own "
         "([examples](docs/recipes/README.md))."
     )
 
 
 def with_worth(text: str, line: str) -> str:
     """The README's text with this line between its marks. Raises UserError when they are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"README.md has lost the marks '{BEGIN}' and '{END}'; put them back")
-    return f"{before}{BEGIN}\n{line}\n{END}{after}"
+    return between_marks(README.name, text, BEGIN, END, line)
 
 
 def write_all(cache: Path, folder: Path = FOLDER) -> list[Path]:

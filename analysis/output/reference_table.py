@@ -14,7 +14,7 @@ from analysis.output.table_files import markdown_grid
 from analysis.results import tables
 from analysis.results.selection import parse_where
 from analysis.results.tables import Table
-from common.errors import UserError
+from common.host.frameworks.generated_pages import between_marks
 from common.host.paths import DataFolder
 from common.host.runs.find import run_folders
 from common.host.whole_files import write_text
@@ -45,11 +45,7 @@ def _marks(found: Sequence[Table], meanings: Mapping[str, str]) -> list[str]:
 
 def updated(text: str, rendered: str) -> str:
     """A page's text with these tables between its marks. Raises UserError when the marks are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"the page has lost the marks '{BEGIN}' and '{END}' around its tables; put them back")
-    return f"{before}{BEGIN}\n\n{rendered}\n\n{END}{after}"
+    return between_marks("the page", text, BEGIN, END, f"\n{rendered}\n")
 
 
 def main(words: Sequence[str]) -> None:

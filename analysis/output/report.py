@@ -11,8 +11,7 @@ from typing import Any
 import jinja2
 
 from analysis import style
-from analysis.comparisons import side_by_side
-from analysis.comparisons import summary as answers
+from analysis.comparisons import side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database, Row
@@ -72,8 +71,11 @@ def render(
     explained: Mapping[str, Any] | None = None,
     undrawn: Sequence[str] = (),
     recipe: str | None = None,
+    explored: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
+
+    explored: of `explore`, the first screen.
 
     compared: the front ends, where the rows have two. explained: section of traced cells (output.explained), where there are any.
     undrawn: what a reader could miss among the plots, and why. recipe: task that takes a cell's key and prints what measures it,
@@ -86,7 +88,6 @@ def render(
     used = {mark["mark"] for mark in marks}
     facts = _machine_facts(database)
     shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
-    explored = explorer.groups(rows, intervals, {m["mark"]: m["meaning"] for m in database.query("FROM mark_meaning")})
     first = _first_groups(shown, explored)
     lost = [str(problem) for problem in database.problems if problem.loses]
     notes = [str(problem) for problem in database.problems if not problem.loses]
@@ -104,7 +105,7 @@ def render(
         devices=explorer.device_sentences(explored),
         recipe=recipe,
         undrawn=undrawn,
-        answers=answers.answers(tables, intervals),
+        answers=summary.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,
         explained=explained,
         comparison=comparison,
@@ -132,6 +133,16 @@ def render(
         rule=RULE,
     )  # fmt: skip
     return _with_plots(page, plots, first)
+
+
+def explore(
+    database: Database, rows: Sequence[Row], intervals: Intervals, runs: Sequence[str], where: str = ""
+) -> list[dict[str, Any]]:
+    """Of the first screen: see `explorer.groups`."""
+    meanings = {one["mark"]: one["meaning"] for one in database.query("FROM mark_meaning")}
+    given = list(database.runs)  # devices stand in the order in which their runs were named
+    in_order = sorted(rows, key=lambda row: given.index(row["run"]))
+    return explorer.groups(in_order, intervals, meanings, runs, where)
 
 
 def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
@@ -178,7 +189,7 @@ def _comes_first(table: Table, first: set[str]) -> bool:
 
 def _leading_first(tables: Sequence[Table]) -> list[Table]:
     """What most ask for first: copies included, one inference at a time."""
-    return sorted(tables, key=lambda t: (t.group.get("scenario") != "single-stream", t.group.get("io") != "host"))
+    return sorted(tables, key=lambda table: side_by_side.not_most_asked(table.group))
 
 
 def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
@@ -255,7 +266,7 @@ def _place(table: Table, entry: Entry, intervals: Intervals) -> dict[str, Any]:
         "signs": entry.signs,
         "best": entry.best,
         "colour": None if entry.rank is None else colour_scale.css_class(entry.rank),
-        "interval": answers.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
+        "interval": summary.uncertainty(table, entry, intervals).strip() if entry.value is not None else "",
         "ratio": "",
         "key": entry.keys[0] if entry.keys else "",
     }

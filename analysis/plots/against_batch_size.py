@@ -9,19 +9,21 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
+from analysis.plots import one_batch_size
 from analysis.plots.axes import PLAIN, Series, batch_axis, by_series, log_axis, namer
+from analysis.plots.one_batch_size import Bar
 from analysis.results.metrics import Metric
 from analysis.results.sample_intervals import Intervals
 
 #: Times and energies that differ by more than this factor are drawn on a logarithmic axis; others from zero.
-SPAN = 4.0
+SPAN = 10.0
 
 
 def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals | None = None) -> Figure | None:
     """The figure, or None where no row has the metric. Intervals, where known, are drawn as bars.
 
     What spans decades, as times do, is drawn on a logarithmic axis, all else from zero. A batch size at which a
-    framework failed has no point, and the legend says why. The line does not bridge it.
+    framework failed has no point, and the legend says why. The line does not bridge it. A single batch size is drawn as bars.
     """
     known = {
         one: group for one, group in by_series(rows).items() if any(row[metric.column] is not None for row in group)
@@ -29,12 +31,16 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     if not known:
         return None
     names = namer(list(known))
+    sizes = sorted({row["batch_size"] for row in rows})
+    if len(sizes) == 1:
+        bars = [_bar(known[one], metric, one, names[one], intervals or {}) for one in known]
+        return one_batch_size.draw(bars, heading, sizes[0], metric.label)
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     order = sorted(known, key=lambda key: _last(known[key], metric), reverse=True)
     for one in order:
         _line(axes, known[one], metric, one, names[one], intervals or {})
-    batch_axis(axes, sorted({row["batch_size"] for row in rows}))
+    batch_axis(axes, sizes)
     figures = [row[metric.column] for group in known.values() for row in group if row[metric.column] is not None]
     if metric.better < 0 and max(figures) > SPAN * min(figures) > 0:
         axes.set_yscale("log")
@@ -48,6 +54,13 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     axes.set_title(heading, wrap=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
+
+
+def _bar(rows: Sequence[Row], metric: Metric, one: Series, name: str, intervals: Intervals) -> Bar:
+    row = next(row for row in reversed(rows) if row[metric.column] is not None)
+    found = intervals.get((tuple(row["cell_keys"]), row["run"], metric.name))
+    ends = (found.low * metric.scale, found.high * metric.scale) if found else None
+    return Bar(one, name, row[metric.column] * metric.scale, ends)
 
 
 def _last(rows: Sequence[Row], metric: Metric) -> float:

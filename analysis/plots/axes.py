@@ -52,6 +52,12 @@ def namer(series: Sequence[Series]) -> Mapping[Series, str]:
     return {one: style.look(one[0]).title + (f" {one[1]}" if with_kind else "") for one in series}
 
 
+def with_kind(heading: str, rows: Sequence[Row]) -> str:
+    """The heading with the precision where all rows have the same and it has no further words: `namer` leaves that out."""
+    kinds = {style.kind(row) for row in rows}
+    return f"{heading}, {kinds.pop()}" if len(kinds) == 1 and not any(" " in kind for kind in kinds) else heading
+
+
 def batch_axis(axes: Axes, sizes: Sequence[int], label: bool = True) -> None:
     axes.set_xscale("log", base=2)
     shown = sizes if len(sizes) <= 12 else sizes[:: len(sizes) // 8]

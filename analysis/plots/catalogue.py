@@ -23,6 +23,7 @@ from analysis.plots import (
     speedup,
 )
 from analysis.plots import notebook_vs_script as front_ends
+from analysis.plots.axes import with_kind
 from analysis.results import tables
 from analysis.results.metrics import METRICS
 from analysis.results.sample_intervals import Intervals
@@ -107,9 +108,10 @@ class Gallery:
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
     def _of_group(self, heading: str, parts: Sequence[object], rows: Sequence[Row]) -> Iterator[Plot]:
-        where = f"({heading})"
+        shown = with_kind(heading, rows)
+        where = f"({shown})"
         for name in AGAINST_BATCH_SIZE:
-            figure = against_batch_size.draw(rows, METRICS[name], heading, self.intervals)
+            figure = against_batch_size.draw(rows, METRICS[name], shown, self.intervals)
             what = f"{METRICS[name].label} against batch size"
             if figure is None:
                 self._lacking(METRICS[name].title, "no cell has it")
@@ -118,21 +120,21 @@ class Gallery:
                 yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure, heading)
         for figure, what, lacks in (
             (
-                speedup.draw(rows, heading, self.intervals, self.baseline),
+                speedup.draw(rows, shown, self.intervals, self.baseline),
                 "speed-up",
                 "",  # of one framework nobody expects it
             ),
-            (pareto_front.draw(rows, heading), "Pareto front", "no throughput with energy or latency"),
-            (latency_distribution.draw(self.database, rows, heading), "latency distribution", "no cell has 11 samples"),
-            (cold_start.draw(self.database, rows, heading), "cold start", "no phases are known"),
-            (power_throughput.draw(rows, heading), "power against throughput", "no power is known"),
-            (efficiency.draw(rows, heading), "best efficiency", "no energy is known"),
+            (pareto_front.draw(rows, shown), "Pareto front", "no throughput with energy or latency"),
+            (latency_distribution.draw(self.database, rows, shown), "latency distribution", "no cell has 11 samples"),
+            (cold_start.draw(self.database, rows, shown), "cold start", "no phases are known"),
+            (power_throughput.draw(rows, shown), "power against throughput", "no power is known"),
+            (efficiency.draw(rows, shown), "best efficiency", "no energy is known"),
         ):
             yield from self._plot(figure, what, parts, where, lacks, heading)
         known, missing = roofline.limits(
             self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
         )
-        figure = roofline.draw(rows, heading, known, missing)
+        figure = roofline.draw(rows, shown, known, missing)
         yield from self._plot(
             figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else "", heading
         )
@@ -147,7 +149,7 @@ class Gallery:
             return
         pivot = Pivot(rows=("device_name", "variant", "precision", "tuning", "version"))
         for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
-            heading = tables.heading(group)
+            heading = with_kind(tables.heading(group), members)
             for name in ACROSS_GPUS:
                 figure = across_gpus.draw(members, METRICS[name], heading)
                 what = f"{METRICS[name].title} across GPUs"

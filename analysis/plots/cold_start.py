@@ -7,8 +7,10 @@ from what the framework says that its build took.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +26,8 @@ PHASES = {
     "compile_s": ("compile", "#e0a458", ""),
     "first_s": ("first inference", "#f3e2c3", ".."),
 }
+#: A start this many times as long as the median one is drawn no longer than the longest of the others, and says so.
+FAR = 5.0
 #: A build is reused where compiling took less than this share of the longest that is known, and a second less.
 REUSED = 0.5
 
@@ -58,18 +62,20 @@ def draw(database: Database, rows: Sequence[Row], heading: str) -> Figure | None
         size: {one: _starts(members[0], builds) for one, members in by_series(_of(known, size)).items()}
         for size in sizes
     }
+    totals = [cold.total for found in starts.values() for cold, _ in found.values()]
+    most = _longest_drawn(totals)
     warm = any(warm for found in starts.values() for _, warm in found.values())
     longest = max(len(found) for found in starts.values())
     figure = Figure(figsize=(11.4 if warm else 6.6, 1.5 + (0.7 + 0.27 * longest) * len(sizes)))
     panels = figure.subplots(len(sizes), 2 if warm else 1, squeeze=False, sharex="col")
     for line, (size, found) in zip(panels, starts.items(), strict=True):
-        _panel(line[0], f"cold, batch {size}", names, {one: cold for one, (cold, _) in found.items()})
+        _panel(line[0], f"cold, batch {size}", names, {one: cold for one, (cold, _) in found.items()}, most)
         if warm:
             _panel(line[1], f"warm, batch {size}: a build is reused", names, {o: w for o, (_, w) in found.items() if w})
         for axes in line:
             axes.set_ylim(longest - 0.5, -0.5)
     # room for what is written behind the longest bar
-    panels[0][0].set_xlim(0, 1.2 * max(cold.total for found in starts.values() for cold, _ in found.values()))
+    panels[0][0].set_xlim(0, (1.6 if math.isfinite(most) else 1.2) * min(most, max(totals)))
     if warm:
         panels[0][1].set_xlim(0, 1.9 * max(w.total for found in starts.values() for _, w in found.values() if w))
     for axes in panels[-1]:
@@ -79,6 +85,13 @@ def draw(database: Database, rows: Sequence[Row], heading: str) -> Figure | None
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(PHASES), handlelength=2)
     return figure
+
+
+def _longest_drawn(totals: Sequence[float]) -> float:
+    """Seconds at which bars are cut: engines that build for minutes would press all other starts into the axis."""
+    middle = median(totals)
+    near = [total for total in totals if total <= FAR * middle]
+    return 1.15 * max(near) if len(near) < len(totals) else math.inf
 
 
 def _of(rows: Sequence[Row], size: int) -> list[Row]:
@@ -118,11 +131,14 @@ def _starts(row: Row, builds: Builds) -> tuple[Start, Start | None]:
     return Start(seconds), None
 
 
-def _panel(axes: Axes, heading: str, names: Mapping[Series, str], starts: Mapping[Series, Start]) -> None:
+def _panel(
+    axes: Axes, heading: str, names: Mapping[Series, str], starts: Mapping[Series, Start], most: float = math.inf
+) -> None:
+    """most: seconds at which longer bars are cut."""
     order = sorted(starts, key=lambda one: starts[one].total)
     left = [0.0] * len(order)
     for column, (name, color, hatch) in PHASES.items():
-        widths = [starts[one].seconds[column] for one in order]
+        widths = [min(starts[one].seconds[column], most - at) for one, at in zip(order, left, strict=True)]
         axes.barh(
             [names[one] for one in order],
             widths,
@@ -137,6 +153,8 @@ def _panel(axes: Axes, heading: str, names: Mapping[Series, str], starts: Mappin
     for place, one in enumerate(order):
         reused = starts[one].reused
         text = f"{_seconds(starts[one].total)}{'' if reused is None else f', build of {_seconds(reused)} reused'}"
+        if starts[one].total > most:
+            text = f"\N{BLACK RIGHT-POINTING TRIANGLE} {text}, cut off here"
         axes.annotate(text, (left[place], place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     axes.set_title(heading, fontsize=9.5)
     axes.grid(axis="y", visible=False)

@@ -39,7 +39,7 @@ MOST_RECORDS = 4000
 
 
 def _names(cells: Sequence[Explained]) -> list[str]:
-    titles = [style.look(cell.facts["variant"]).title for cell in cells]
+    titles = [style.full_title(cell.facts) for cell in cells]
     versions = [
         f"{name} {cell.facts['framework_version'] or ''}".strip() for name, cell in zip(titles, cells, strict=True)
     ]

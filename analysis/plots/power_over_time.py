@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
+from analysis.plots.axes import title
 from common.schema import PHASE_NAMES
 
 #: Readings of one meter that are drawn; more are averaged within equal stretches of time.
 MOST_READINGS = 3000
 MOST_NAMES = 40
+#: A line is broken where two readings lie farther apart than this many of its usual steps, and than so many seconds.
+HOLE, LEAST_HOLE_S = 8.0, 1.0
+#: of the colour of a measured window
+ALPHA = 0.22
+#: Size of the windows' names in points, and the shares of the figure that the panel has about.
+FONT, PANEL_WIDTH, PANEL_HEIGHT = 7.5, 0.75, 0.68
 
 COLOURS = {
-    "import": "#30436b", "load": "#5f86b8", "compile": "#e0a458", "parity": "#b9b9b9", "first": "#f3e2c3",
-    "idle_before": "#d0d0d0", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#e6e6e6",
+    "import": "#30436b", "load": "#5f86b8", "compile": "#e0a458", "parity": "#7f7f7f", "first": "#f3e2c3",
+    "idle_before": "#dcdcdc", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#dcdcdc",
     "convert": "#8fb0a9", "trace": "#4a4a4a",
 }  # fmt: skip
+#: Phases that the legend says under the name of another: both sides of a window are idle.
+SAID = {"idle_before": "idle"}
 
 _READINGS = """
 WITH bounds AS (SELECT min(t_ns) AS low, max(t_ns) - min(t_ns) + 1 AS length FROM power WHERE run = $1 AND boot IS NULL)
@@ -44,49 +56,101 @@ def draw(database: Database, run: str) -> Figure | None:
         return None
     phases = database.query(_PHASES, [run])
     zero = min([row["t_ns"] for row in readings] + [phase["start_ns"] for phase in phases])
-    figure = Figure(figsize=(11.0, 4.6))
+    figure = Figure(figsize=(11.0, 5.0))
     upper, strip = figure.subplots(2, 1, sharex=True, height_ratios=(12, 1))
-    meters = list(dict.fromkeys(row["meter"] for row in readings))
-    looks = style.device_looks(meters)
-    for meter in meters:
-        own = [row for row in readings if row["meter"] == meter]
-        t = [(row["t_ns"] - zero) / 1e9 for row in own]
-        watts = [row["power_mw"] / 1e3 for row in own]
-        look = looks[meter]
-        upper.plot(t, watts, color=look.color, linestyle=look.line, linewidth=1.2, label=meter)
+    highest, holes = _meters(upper, readings, zero)
     windows = [phase for phase in phases if phase["phase"] == "measure"]
     for window in windows:
-        begin, end = ((window[name] - zero) / 1e9 for name in ("start_ns", "end_ns"))
-        upper.axvspan(begin, end, color=style.look(window["variant"]).color, alpha=0.22, linewidth=0)
-    _name(upper, windows, zero)
-    used = [name for name in PHASE_NAMES if any(phase["phase"] == name for phase in phases)]
-    for name in used:
-        spans = [
-            ((p["start_ns"] - zero) / 1e9, (p["end_ns"] - p["start_ns"]) / 1e9) for p in phases if p["phase"] == name
-        ]
-        strip.broken_barh(spans, (0, 1), facecolors=COLOURS[name], linewidth=0)
-    strip.set_yticks([])
-    strip.set_ylim(0, 1)
-    strip.grid(visible=False)
-    strip.set_xlabel("time since the run began (s)")
-    upper.set_ylim(bottom=0)
+        upper.axvspan(*_span(window, zero), color=style.look(window["variant"]).color, alpha=ALPHA, linewidth=0)
+    last = max([row["t_ns"] for row in readings] + [phase["end_ns"] for phase in phases])
+    upper.set_xlim(0, (last - zero) / 1e9)
+    upper.set_ylim(0, highest * 1.05 / (1 - _name(upper, windows, zero, figure)))
     upper.set_ylabel("power (W)")
-    upper.set_title(f"run {run}: measured windows in the colour of their framework", fontsize=10.5)
-    if len(meters) > 1:
-        upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
-    patches = [Patch(color=COLOURS[name], label=name) for name in used]
-    if patches:
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8.5, handlelength=1.4)
+    _legend(upper, windows)
+    used = _strip(strip, phases, zero)
+    strip.set_xlabel("time since the run began (s)")
+    if used:
+        figure.legend(handles=used, loc="outside lower center", ncols=len(used), fontsize=8.5, handlelength=1.4)
+    note = "coloured: measured windows" + ("; no line where no readings were kept" if holes else "")
+    title(figure, ", ".join([*_subject(database, run), f"run {run}"]), note)
     return figure
 
 
-def _name(axes: Any, windows: Sequence[dict[str, Any]], zero: int) -> None:
-    """Names of the measured windows, upright at the foot, where there is room for them."""
-    if len(windows) > MOST_NAMES:
-        return
-    for window in windows:
-        middle = ((window["start_ns"] + window["end_ns"]) / 2 - zero) / 1e9
-        text = f"{window['variant']} {style.kind(window)} b{window['batch_size']}"
+def _subject(database: Database, run: str) -> list[str]:
+    """Models and devices that were measured."""
+    rows = database.query("SELECT DISTINCT model, device_name, device FROM results WHERE run = $1 ORDER BY ALL", [run])
+    names = [str(row["model"]) for row in rows] + [str(row["device_name"] or row["device"]) for row in rows]
+    return list(dict.fromkeys(names))
+
+
+def _span(phase: Row, zero: int) -> tuple[float, float]:
+    return (phase["start_ns"] - zero) / 1e9, (phase["end_ns"] - zero) / 1e9
+
+
+def _meters(axes: Axes, readings: Sequence[Row], zero: int) -> tuple[float, bool]:
+    """Draws each meter's line; returns the highest power in W, and whether any line is broken."""
+    meters = list(dict.fromkeys(row["meter"] for row in readings))
+    looks, holes = style.device_looks(meters), False
+    for meter in meters:
+        own = [row for row in readings if row["meter"] == meter]
+        t = np.array([(row["t_ns"] - zero) / 1e9 for row in own])
+        watts = np.array([row["power_mw"] / 1e3 for row in own])
+        apart = np.flatnonzero(np.diff(t) > _longest_step(t)) + 1
+        holes = holes or len(apart) > 0
+        look = looks[meter]
+        axes.plot(
+            np.insert(t, apart, np.nan), np.insert(watts, apart, np.nan),
+            color=look.color, linestyle=look.line, linewidth=1.2, label=meter,
+        )  # fmt: skip
+    return max(row["power_mw"] for row in readings) / 1e3, holes
+
+
+def _longest_step(t: npt.NDArray[np.float64]) -> float:
+    """Seconds between two readings beyond which nothing is known of what lies between them."""
+    return max(LEAST_HOLE_S, HOLE * float(np.median(np.diff(t)))) if len(t) > 1 else LEAST_HOLE_S
+
+
+def _strip(axes: Axes, phases: Sequence[Row], zero: int) -> list[Patch]:
+    """Draws the phases; returns the entries of their legend."""
+    used = [name for name in PHASE_NAMES if any(phase["phase"] == name for phase in phases)]
+    for name in used:
+        spans = [_span(phase, zero) for phase in phases if phase["phase"] == name]
+        axes.broken_barh([(a, b - a) for a, b in spans], (0, 1), facecolors=COLOURS[name], linewidth=0)
+    axes.set_yticks([])
+    axes.set_ylim(0, 1)
+    axes.grid(visible=False)
+    said = dict.fromkeys(SAID.get(name, name) for name in used)
+    return [Patch(color=COLOURS[name], label=name) for name in said]
+
+
+def _legend(axes: Axes, windows: Sequence[Row]) -> None:
+    """Beside the panel: the frameworks of the windows, and the meters where there are several."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) == 1:  # the line needs no name, and tooltips read it all the same
+        handles, labels = [], []
+    variants = dict.fromkeys(window["variant"] for window in windows)
+    patches = [Patch(color=style.look(one).color, alpha=2 * ALPHA, label=style.look(one).title) for one in variants]
+    if handles or patches:
+        axes.legend(
+            [*handles, *patches], [*labels, *(str(patch.get_label()) for patch in patches)],
+            loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5, handlelength=1.6,
+        )  # fmt: skip
+
+
+def _name(axes: Axes, windows: Sequence[Row], zero: int, figure: Figure) -> float:
+    """Names the windows upright below the upper edge, where there is room; returns the share of the height that this takes."""
+    if not windows or len(windows) > MOST_NAMES:
+        return 0.0
+    low, high = axes.get_xlim()
+    width, height = (float(inches) * 72 for inches in figure.get_size_inches())
+    texts = {sum(_span(one, zero)) / 2: f"{style.kind(one)}  b{one['batch_size']}" for one in windows}
+    last = -math.inf
+    for middle, text in sorted(texts.items()):
+        if (middle - last) / (high - low) * PANEL_WIDTH * width < 1.2 * FONT:
+            continue
+        last = middle
         axes.text(
-            middle, 0.02, text, rotation=90, ha="center", va="bottom", fontsize=7, transform=axes.get_xaxis_transform()
-        )
+            middle, 0.99, text, rotation=90, ha="center", va="top", fontsize=FONT,
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+    return (max(map(len, texts.values())) * 0.62 * FONT + 8) / (PANEL_HEIGHT * height)

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
+from analysis.plots import one_batch_size
 from analysis.plots.axes import batch_axis, by_series, log_axis, namer
+from analysis.plots.one_batch_size import Bar
 from analysis.results.metrics import rounded, worded
 
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.
@@ -101,11 +103,16 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     if not series or not known:
         return None
     names = namer(list(series))
+    sizes = sorted({row["batch_size"] for row in rows if row["images_per_s"]})
+    if len(sizes) == 1:
+        bars = [Bar(one, names[one], members[-1]["images_per_s"]) for one, members in series.items()]
+        lines = {f"limit of {limit.name}": limit.images_per_s for limit in known}
+        return one_batch_size.draw(bars, heading, sizes[0], worded("throughput (images/s)"), lines, missing)
     figure = Figure(figsize=(8.2, 4.8))
     axes = figure.subplots()
     for one in sorted(series, key=lambda one: -series[one][-1]["images_per_s"]):
-        sizes = [row["batch_size"] for row in series[one]]
-        axes.plot(sizes, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
+        at = [row["batch_size"] for row in series[one]]
+        axes.plot(at, [row["images_per_s"] for row in series[one]], **style.curve(*one), label=names[one])
     for limit, line in zip(known, ("-", "--"), strict=False):
         axes.axhline(limit.images_per_s, color="#222222", linewidth=1.8, linestyle=line)
         text = worded(f"{limit.images_per_s:,.0f} images/s: {limit.name}")
@@ -113,7 +120,7 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
         axes.annotate(
             text, place, xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points", fontsize=8
         )
-    batch_axis(axes, sorted({row["batch_size"] for row in rows if row["images_per_s"]}))
+    batch_axis(axes, sizes)
     axes.set_yscale("log")
     rates = [row["images_per_s"] for members in series.values() for row in members]
     highest = max(limit.images_per_s for limit in known) * 2

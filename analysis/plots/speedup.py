@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
+from analysis.plots import one_batch_size
 from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
+from analysis.plots.one_batch_size import Bar
 from analysis.results.sample_intervals import Intervals
 
 #: The level of tuning that others are held against where it was measured.
@@ -30,6 +32,17 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     pairs = {one: found for one, found in pairs.items() if found}
     if not pairs:
         return None
+    common = set(bases.values()) if base_name is None else set()
+    name = base_name or names[next(iter(common))]
+    label = f"throughput over that of {name}"
+    sizes = sorted({row["batch_size"] for found in pairs.values() for row, _ in found})
+    if len(sizes) == 1:
+        bars = [
+            Bar(one, names[one], _ratio(pair), _ends(pair, intervals))
+            for one, found in pairs.items()
+            for pair in found[-1:]
+        ]
+        return one_batch_size.draw(bars, heading, sizes[0], label, {f"{name} (baseline)": 1.0})
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     drawn: list[float] = [1.0]
@@ -38,20 +51,16 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
         ratios = [_ratio(pair) for pair in pairs[one]]
         drawn += ratios
         axes.plot([row["batch_size"] for row, _ in pairs[one]], ratios, **style.curve(*one), label=names[one])
-        for (row, under), value in zip(pairs[one], ratios, strict=True):
-            error = _error(row, under, intervals)
-            if error is not None:
-                ends = [value / math.exp(error), value * math.exp(error)]
-                axes.plot([row["batch_size"]] * 2, ends, color=color, marker="_", markersize=7, linewidth=1.2)
-    common = set(bases.values()) if base_name is None else set()
-    color = style.look(next(iter(common))[0]).color if common else "#444444"
-    name = base_name or names[next(iter(common))]
-    axes.axhline(1, color=color, linewidth=2, label=f"{name} (baseline)")
-    batch_axis(axes, sorted({row["batch_size"] for found in pairs.values() for row, _ in found}))
+        for pair in pairs[one]:
+            ends = _ends(pair, intervals)
+            if ends is not None:
+                axes.plot([pair[0]["batch_size"]] * 2, ends, color=color, marker="_", markersize=7, linewidth=1.2)
+    axes.axhline(1, color="#444444", linewidth=1.6, label=f"{name} (baseline)")
+    batch_axis(axes, sizes)
     axes.set_yscale("log")
     log_axis(axes.yaxis, min(drawn) / 1.5, max(drawn) * 1.5)
     axes.set_ylim(min(drawn) / 1.5, max(drawn) * 1.5)
-    axes.set_ylabel(f"throughput over that of {name}")
+    axes.set_ylabel(label)
     axes.set_title(heading, wrap=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     return figure
@@ -65,6 +74,11 @@ def _pairs(members: Sequence[Row], base: Sequence[Row]) -> list[tuple[Row, Row]]
 
 def _ratio(pair: tuple[Row, Row]) -> float:
     return float(pair[0]["images_per_s"] / pair[1]["images_per_s"])
+
+
+def _ends(pair: tuple[Row, Row], intervals: Intervals) -> tuple[float, float] | None:
+    error = _error(*pair, intervals)
+    return None if error is None else (_ratio(pair) / math.exp(error), _ratio(pair) * math.exp(error))
 
 
 def _bases(series: Mapping[Series, Sequence[Row]], name: str | None) -> tuple[dict[Series, Series], str | None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from analysis.readers import csv_by_line as reading
+from analysis.readers import csv_by_line
 from common import cell, schema
 
 # A double that is finite whatever its digits are; an integer that fits into 64 bits.
@@ -35,7 +35,7 @@ def _words(words: tuple[str, ...]) -> bytes:
 #: What a field must be beyond its type (`reading.CHECKS`), and the ones that `Cell` is made from.
 _FIELDS = {
     **{
-        ("cell.csv", name): _NAME if name in reading.ESSENTIAL["cell.csv"] else rb"(?:" + _NAME + rb")?"
+        ("cell.csv", name): _NAME if name in csv_by_line.ESSENTIAL["cell.csv"] else rb"(?:" + _NAME + rb")?"
         for name in cell.NAMES
     },
     ("cell.csv", "cell_key"): rb"(?P<key>" + _KEY + rb")",
@@ -43,7 +43,7 @@ _FIELDS = {
     ("cell.csv", "streams"): rb"(?:[1-9][0-9]{0,3})?",
     ("cell.csv", "replicate"): rb"(?:[0-9]{1,5})?",
     ("cell.csv", "target_rate_per_s"): rb"(?:[1-9][0-9]{0,8}(?:\.[0-9]{1,40})?)?",
-    **{("cell.csv", name): rb"(?:" + _COUNT + rb")?" for name in reading.COUNTS if name != "batch_size"},
+    **{("cell.csv", name): rb"(?:" + _COUNT + rb")?" for name in csv_by_line.COUNTS if name != "batch_size"},
     ("cell.csv", "status"): rb"(?P<status>" + _words(schema.STATUSES) + rb")",
     ("cell.csv", "io"): _words(schema.IO_MODES),
     ("cell.csv", "scenario"): rb"(?P<scenario>" + _NAME + rb")",
@@ -65,12 +65,12 @@ def _pattern(file_name: str) -> re.Pattern[bytes]:
         known = _FIELDS.get((file_name, column.name))
         if known is None:
             value = values[column.type]
-            known = value if column.name in reading.ESSENTIAL[file_name] else rb"(?:" + value + rb")?"
+            known = value if column.name in csv_by_line.ESSENTIAL[file_name] else rb"(?:" + value + rb")?"
         fields.append(known)
     row = b",".join(fields) + rb"\n"
     # possessive: a line that fits fits in one way, so there is nothing to come back for
     rows = row if file_name == "cell.csv" else rb"(?:" + row + rb")*+"
-    return re.compile(re.escape(reading.header_line(file_name)) + rows)
+    return re.compile(re.escape(csv_by_line.header_line(file_name)) + rows)
 
 
 def match(file_name: str, raw: bytes) -> re.Match[bytes] | None:

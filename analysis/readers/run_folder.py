@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern, fingerprints
-from analysis.readers import run_json as run_facts
+from analysis.readers import csv_by_line, csv_by_pattern, fingerprints, run_json
 from analysis.readers.csv_by_line import Fields, Problem
 from analysis.readers.fingerprints import ABSENT, Fingerprint, Stat
 from common import schema
@@ -39,7 +37,7 @@ MOST_POWER_FILES = 1000
 MOST_ENTRIES = 1000
 
 _SPECIAL = re.compile(r'[",\r\n]')
-_HEADERS = {name: reading.header_line(name) for name in schema.FILES}
+_HEADERS = {name: csv_by_line.header_line(name) for name in schema.FILES}
 _PLACE = {name: schema.header("cell.csv").index(name) for name in ("cell_key", "scenario", "status")}
 
 
@@ -101,7 +99,7 @@ def scan(name: str, folder: Path) -> RunFiles:
         files = fingerprints.run_files(str(folder))
     except OSError:
         files = {}
-    run.document, problem = run_facts.read(folder)
+    run.document, problem = run_json.read(folder)
     if problem:
         run.problems.append(problem)
     _run_own_files(run, files)
@@ -149,7 +147,7 @@ def _unfit(file_name: str, kind: str | None, size: int) -> str | None:
     """Why a file is not opened at all, or None."""
     if kind:
         return f"is {kind}, not a file: it is not read"
-    most = reading.MOST_BYTES[file_name]
+    most = csv_by_line.MOST_BYTES[file_name]
     return f"is larger than {regular_files.size_in_words(most)}: it is not read" if size > most else None
 
 
@@ -208,7 +206,7 @@ def _bytes(run: RunFiles, path: str, size: int) -> bytes | None:
             raw = os.read(file, size + 1)
         finally:
             os.close(file)
-        return raw if len(raw) == size else regular_files.read(path, reading.MOST_BYTES[Path(path).name])
+        return raw if len(raw) == size else regular_files.read(path, csv_by_line.MOST_BYTES[Path(path).name])
     except OSError as error:
         run.problems.append(Problem(Path(path), f"cannot be read: {error.strerror}"))
         return None
@@ -292,7 +290,7 @@ def _phase_rows(run: RunFiles, path: str, inside: dict[str, Stat], prefix: bytes
 
 
 def _careful(run: RunFiles, path: str, raw: bytes) -> list[Fields]:
-    content = reading.read(Path(path), os.path.basename(path), raw)  # noqa: PTH119 - as above
+    content = csv_by_line.read(Path(path), os.path.basename(path), raw)  # noqa: PTH119 - as above
     run.problems.extend(content.problems)
     return content.rows
 

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_of_integers
+from analysis.readers import csv_by_line, csv_of_integers
 from analysis.readers.csv_by_line import Fields
 from analysis.readers.run_folder import BigFile
 from common import schema
 
-HEADER = reading.header_line("samples.csv")
+HEADER = csv_by_line.header_line("samples.csv")
 _NUMBER, _START, _END, _DUE = (
     schema.header("samples.csv").index(name) for name in ("i", "start_ns", "end_ns", "scheduled_ns")
 )

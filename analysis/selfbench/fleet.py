@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from analysis.selfbench import reading as selfbench_reading
+from analysis.selfbench import reading
 from common.errors import UserError
 from common.host.devices import cpu_model
 from common.host.fleet.head.loop import Order
@@ -133,7 +133,7 @@ def measure(gpus: int, cells: int, folder: Path) -> Figures:
         figures.memory_mib = {"sweep": after.ru_maxrss / 1024, **watch.peak_mib}
     if result.missing or result.errors or result.statuses != {"ok": figures.cells}:
         raise UserError(f"the simulated sweep lost cells: {result.statuses}, {result.errors}")
-    table = selfbench_reading.measure(data.results)
+    table = reading.measure(data.results)
     figures.table_s, figures.table_mib, figures.rows = table.seconds, table.peak_mib, table.rows
     return figures
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.figures import Figure
 from analysis.selfbench.synthetic_streams import LEVEL, Floats
 from analysis.selfbench.verdicts import table_figures, tail_figures, verdict_figures, window_figures
@@ -62,46 +62,46 @@ def stopping_figures(runs: int, seed: int) -> Iterator[Figure]:
 
     def independent(rng: np.random.Generator) -> tuple[Floats, float]:
         shape = ("normal", "lognormal", "gamma")[int(rng.integers(3))]
-        return synthetic.independent(rng, _count(rng, 1e3), noise(rng), shape), LEVEL
+        return synthetic_streams.independent(rng, _count(rng, 1e3), noise(rng), shape), LEVEL
 
     def short(rng: np.random.Generator) -> tuple[Floats, float]:
-        return synthetic.independent(rng, int(rng.integers(20, 200)), _log_uniform(rng, 0.001, 0.02)), LEVEL
+        return synthetic_streams.independent(rng, int(rng.integers(20, 200)), _log_uniform(rng, 0.001, 0.02)), LEVEL
 
     def drift(rng: np.random.Generator) -> tuple[Floats, float]:
         slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
-        return synthetic.drifting(synthetic.independent(rng, _count(rng, 20), noise(rng)), slope), LEVEL
+        return synthetic_streams.drifting(synthetic_streams.independent(rng, _count(rng, 20), noise(rng)), slope), LEVEL
 
     def least_drift(rng: np.random.Generator) -> tuple[Floats, float]:
-        stream = synthetic.independent(rng, int(rng.integers(20, 400)), _log_uniform(rng, 0.0003, 0.02))
-        return synthetic.drifting(stream, 0.01), LEVEL
+        stream = synthetic_streams.independent(rng, int(rng.integers(20, 400)), _log_uniform(rng, 0.0003, 0.02))
+        return synthetic_streams.drifting(stream, 0.01), LEVEL
 
     def correlated_drift(rng: np.random.Generator) -> tuple[Floats, float]:
         slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
-        stream = synthetic.autoregressive(rng, _count(rng, 20, 1e4), noise(rng), rng.uniform(0.2, 0.8))[0]
-        return synthetic.drifting(stream, slope), LEVEL
+        stream = synthetic_streams.autoregressive(rng, _count(rng, 20, 1e4), noise(rng), rng.uniform(0.2, 0.8))[0]
+        return synthetic_streams.drifting(stream, slope), LEVEL
 
     def bimodal(rng: np.random.Generator) -> tuple[Floats, float]:
         gap, share, width = _log_uniform(rng, 0.02, 0.5), rng.uniform(0.1, 0.9), _log_uniform(rng, 0.002, 0.02)
         stay = float(rng.choice([0.0, 0.5, 0.8]))
-        return synthetic.bimodal(rng, _count(rng, 20), width, gap, share, stay), synthetic.bimodal_median(
-            width, gap, share
-        )
+        return synthetic_streams.bimodal(
+            rng, _count(rng, 20), width, gap, share, stay
+        ), synthetic_streams.bimodal_median(width, gap, share)
 
     def spiky(rng: np.random.Generator) -> tuple[Floats, float]:
         share, width = _log_uniform(rng, 0.001, 0.1), _log_uniform(rng, 0.002, 0.02)
-        stream = synthetic.spiky(rng, _count(rng, 20), width, share, _log_uniform(rng, 3, 50))
-        return stream, synthetic.spiky_median(width, share)
+        stream = synthetic_streams.spiky(rng, _count(rng, 20), width, share, _log_uniform(rng, 3, 50))
+        return stream, synthetic_streams.spiky_median(width, share)
 
     def correlated(rng: np.random.Generator) -> tuple[Floats, float]:
-        return synthetic.autoregressive(rng, _count(rng, 1e3, 2e4), noise(rng), rng.uniform(0.2, 0.9))[0], LEVEL
+        return synthetic_streams.autoregressive(rng, _count(rng, 1e3, 2e4), noise(rng), rng.uniform(0.2, 0.9))[0], LEVEL
 
     def ramp(rng: np.random.Generator) -> tuple[Floats, float]:
         count = _count(rng, 1e3)
-        stream = synthetic.independent(rng, count, _log_uniform(rng, 0.001, 0.02))
-        return synthetic.ramping(stream, rng.uniform(0.03, 0.2), count * _log_uniform(rng, 0.02, 1.0)), LEVEL
+        stream = synthetic_streams.independent(rng, count, _log_uniform(rng, 0.001, 0.02))
+        return synthetic_streams.ramping(stream, rng.uniform(0.03, 0.2), count * _log_uniform(rng, 0.02, 1.0)), LEVEL
 
     def outlier_block(rng: np.random.Generator) -> tuple[Floats, float]:
-        stream = synthetic.independent(rng, _count(rng, 1e3), _log_uniform(rng, 0.001, 0.02))
+        stream = synthetic_streams.independent(rng, _count(rng, 1e3), _log_uniform(rng, 0.001, 0.02))
         stream[: max(1, len(stream) // 100)] *= 3
         return stream, LEVEL
 
@@ -138,11 +138,11 @@ def coverage_figures(
     for count in counts:
         for correlation in correlations:
             rng = np.random.default_rng([seed, count, round(100 * correlation)])
-            a = synthetic.autoregressive(rng, count, noise, correlation, runs)
-            b = synthetic.autoregressive(rng, count, noise, correlation, runs)
+            a = synthetic_streams.autoregressive(rng, count, noise, correlation, runs)
+            b = synthetic_streams.autoregressive(rng, count, noise, correlation, runs)
             where = f"n {count}, r {correlation:g}"
             for percentile in (50, 90, 99):
-                truth = synthetic.autoregressive_percentile(noise, percentile)
+                truth = synthetic_streams.autoregressive_percentile(noise, percentile)
                 draws = [percentile_draws([one], percentile, seed=i) for i, one in enumerate(a)]
                 if draws[0] is not None:
                     yield _coverage(f"interval of p{percentile}, {where}", draws, truth)
@@ -290,7 +290,7 @@ def _median_ratio(a: Sequence[Floats], b: Sequence[Floats], seed: int) -> Ratio:
 def _replicated(
     rng: np.random.Generator, replicates: int, count: int, noise: float, correlation: float, between: float
 ) -> list[Floats]:
-    series = synthetic.autoregressive(rng, count, noise, correlation, replicates)
+    series = synthetic_streams.autoregressive(rng, count, noise, correlation, replicates)
     return list(series * np.exp(between * rng.standard_normal((replicates, 1))))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.figures import Figure
 from analysis.selfbench.synthetic_streams import Floats
 from common.harness.stopping import StoppingRule
@@ -31,13 +31,13 @@ class Process:
 
 
 def _drift(drift: float, correlation: float) -> Process:
-    return Process(lambda rng, n: synthetic.wandering(rng, n, drift, correlation))
+    return Process(lambda rng, n: synthetic_streams.wandering(rng, n, drift, correlation))
 
 
 def _clocks(gap: float, dwell: float, slow_share: float) -> Process:
     # computed: in a long stream the slow share itself wanders, and with it the median, far where both have half of the time
-    truth = synthetic.dwelling_truth(gap, slow_share)
-    return Process(lambda rng, n: synthetic.dwelling(rng, n, dwell, gap, slow_share), truth)
+    truth = synthetic_streams.dwelling_truth(gap, slow_share)
+    return Process(lambda rng, n: synthetic_streams.dwelling(rng, n, dwell, gap, slow_share), truth)
 
 
 STREAMS: dict[str, Process] = {
@@ -111,7 +111,7 @@ def window_figures(runs: int, seed: int, inference_s: float = 0.006) -> Iterator
         reasons: Counter[str] = Counter()
         for run in range(runs):
             series = process.stream(np.random.default_rng([seed, run]), round(30 / inference_s))
-            reasons[_stop_reason(series * (inference_s * 1e9 / synthetic.LEVEL))] += 1
+            reasons[_stop_reason(series * (inference_s * 1e9 / synthetic_streams.LEVEL))] += 1
         detail = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         yield Figure(f"{name}, windows of 5 to 30 s: converged", reasons["converged"] / runs, 0, 1, runs, detail)
 
@@ -129,12 +129,14 @@ def _stop_reason(series: Floats) -> str:
 
 def tail_figures(runs: int, seed: int, counts: Sequence[int] = (700, 3000)) -> Iterator[Figure]:
     """Coverage of the p99 of one window in which stalls come in runs, workers being alike."""
-    long = synthetic.stalling(np.random.default_rng(seed), TRUTH_SAMPLES)
+    long = synthetic_streams.stalling(np.random.default_rng(seed), TRUTH_SAMPLES)
     truth = float(np.quantile(long, 0.99))
     for count in counts:
         inside = 0
         for run in range(runs):
-            (part,) = percentile_parts([synthetic.stalling(np.random.default_rng([seed, count, run]), count)], 99)
+            (part,) = percentile_parts(
+                [synthetic_streams.stalling(np.random.default_rng([seed, count, run]), count)], 99
+            )
             inside += _covers(part.interval(), truth)
         yield Figure(f"interval of p99, stalls in runs, one window of {count:,}", inside / runs, 0.9, 0.99, runs)
 
@@ -144,7 +146,7 @@ def _table(rng: np.random.Generator, cells: int, workers: int, between: float) -
         Measured(
             cell,
             [
-                synthetic.independent(rng, 100, 0.01) * float(np.exp(between * rng.standard_normal()))
+                synthetic_streams.independent(rng, 100, 0.01) * float(np.exp(between * rng.standard_normal()))
                 for _ in range(workers)
             ],
             group="a framework on a device",

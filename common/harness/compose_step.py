@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from common.harness import cell_folder, memory
+from common.harness import cell_folder, kill_watch, memory
 from common.harness.cell_folder import CannotWrite
 from common.harness.job_end import LOST_NOTHING, JobEnd, write_lost
 from common.job import Job
@@ -25,6 +25,8 @@ from common.model_files import ModelFiles
 
 #: what the last service is told of jobs that could not go on, in the folder that this one writes
 ERRORS = "errors.json"
+#: and of when memory ended, which may end this process, too
+KILLS = "oom_killed_ns"
 #: when memory ends, the kernel's choice is the worker before its supervisor, and both before this process, which can tell
 _OOM_SCORE = "300"
 
@@ -46,6 +48,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not jobs:
             print(f"{options.variant} is not part of this run", flush=True)
             return 0
+        kill_watch.watch(options.folder / KILLS)
         ends = {path.stem: run_job(path) for path in jobs}
         errors = {name: end.error for name, end in ends.items() if end.error}
         (options.folder / ERRORS).write_text(json.dumps(errors))
@@ -72,14 +75,13 @@ def run_job(path: Path) -> End:
         return _end_of(*_supervise(path))  # the supervisor says it better
     end = End(0, "")
     for _ in job.cells:
-        kills = memory.oom_kills()
+        kills = memory.OomKills()
         code, error = _supervise(path)
         end = _end_of(code, error)
         if error or code in LOST_NOTHING or end.exit_code in LOST_NOTHING:
             break
-        starved = kills is not None and memory.oom_kills() != kills
         try:
-            lost = write_lost(Path(job.run_dir), job, model, JobEnd(code, starved, what="supervisor"))
+            lost = write_lost(Path(job.run_dir), job, model, JobEnd(code, kills.struck(), what="supervisor"))
         except CannotWrite as problem:
             return End(2, str(problem))
         for cell, status, message in lost:

@@ -10,7 +10,7 @@ import csv
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional
 
 from common.cell import Cell
 from common.harness import cell_folder, journal
@@ -27,8 +27,8 @@ LOST_NOTHING = (0, 130, 143)
 class JobEnd:
     """How the supervisor of a job ended, or the container that it was in."""
 
-    #: minus the number of the signal for a process that one ended
-    exit_code: int
+    #: minus the number of the signal for a process that one ended; None where nobody could see it
+    exit_code: Optional[int]
     #: the engine (or the kernel, within a container) says that something in the container ran out of the memory limit
     oom_killed: bool = False
     #: it was stopped because all its cells together took longer than their deadlines allow
@@ -41,13 +41,16 @@ class JobEnd:
         if self.over_budget:
             return "timeout", f"the {self.what} hung and was stopped"
         # Docker, and the kernel's count, tell also of a child that died; this one died of it when it got SIGKILL.
-        if self.oom_killed and self.exit_code in (137, -signal.SIGKILL):
-            return "oom", f"the {self.what} ran out of its memory limit (exit code 137)"
+        if self.oom_killed and self.exit_code in (137, -signal.SIGKILL, None):
+            code = "" if self.exit_code is None else " (exit code 137)"
+            return "oom", f"the {self.what} ran out of its memory limit{code}"
         return "crashed", f"the {self.what} {ended_by(self.exit_code)}"
 
 
-def ended_by(exit_code: int) -> str:
-    """exit_code: minus the number of the signal for a process that one ended."""
+def ended_by(exit_code: Optional[int]) -> str:
+    """exit_code: minus the number of the signal for a process that one ended; None: unknown."""
+    if exit_code is None:
+        return "ended while it ran"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     try:
@@ -56,19 +59,28 @@ def ended_by(exit_code: int) -> str:
         return f"was ended by signal {-exit_code}"
 
 
-def started_cells(run_dir: Path) -> List[Tuple[str, str]]:
-    """(cell key, worker) of every start without a finish in attempts.csv, oldest first."""
+class Started(NamedTuple):
+    """A start without a finish. t_ns: of this machine's monotonic clock; 0 where the line does not tell."""
+
+    cell_key: str
+    worker: str
+    t_ns: int
+
+
+def started_cells(run_dir: Path) -> List[Started]:
+    """Every start without a finish in attempts.csv, oldest first."""
     path = run_dir / journal.FILE
     if not path.is_file():
         return []
-    started: dict[str, str] = {}
+    started: dict[str, Started] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             if row.get("event") == "start":
-                started[str(row["cell_key"])] = str(row["worker"])
+                key, t_ns = str(row["cell_key"]), row.get("t_ns") or ""
+                started[key] = Started(key, str(row["worker"]), int(t_ns) if t_ns.isdigit() else 0)
             elif row.get("event") == "finish":
                 started.pop(str(row["cell_key"]), None)
-    return list(started.items())
+    return list(started.values())
 
 
 class Lost(NamedTuple):
@@ -83,7 +95,7 @@ def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd) -> List[
     """Writes the row of each cell of this job that was started and neither finished nor stored. Raises CannotWrite."""
     if end.exit_code in LOST_NOTHING:
         return []
-    started = dict(started_cells(run_dir))
+    started = {one.cell_key: one.worker for one in started_cells(run_dir)}
     left = [cell for cell in job.cells if cell.key not in job.done and not cell_folder.exists(run_dir, cell.key)]
     # Died before any cell began (a broken image, say): the first cell that is left carries the reason, so that the sweep
     # goes on instead of starting the same job for ever.
@@ -92,18 +104,18 @@ def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd) -> List[
 
 
 def write_all_left(
-    run_dir: Path, job: Job, model: ModelFiles, message: str, not_begun: str = "", status: str = "crashed"
+    run_dir: Path, job: Job, model: ModelFiles, message: str, status: str = "crashed", end: Optional[JobEnd] = None
 ) -> List[Lost]:
     """A row for each cell that has none: whatever ran the job will not go on. Raises CannotWrite.
 
-    message: why. not_begun: the same for a cell that had not begun, where that is another sentence. status: of the rows.
+    message, status: of the rows. end: where the cell that had begun was lost with whatever ran it, how that ended.
     """
-    started = dict(started_cells(run_dir))
+    started = {one.cell_key: one.worker for one in started_cells(run_dir)}
     lost = []
     for cell in job.cells:
         if not cell_folder.exists(run_dir, cell.key):
-            words = message if cell.key in started else not_begun or message
-            lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), status, words))
+            reason = end.reason() if end and cell.key in started else (status, message)
+            lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), *reason))
     return lost
 
 

@@ -44,7 +44,7 @@ def oom_kills() -> Optional[int]:
 
     Only the difference of two calls means anything. None where the kernel does not tell.
     """
-    for path in (*_group_files(), Path("/proc/vmstat")):
+    for path in (*group_files(), Path("/proc/vmstat")):
         try:
             found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
         except OSError:
@@ -54,7 +54,19 @@ def oom_kills() -> Optional[int]:
     return None
 
 
-def _group_files() -> list[Path]:
+class OomKills:
+    """Whether the kernel's out-of-memory killer has struck in this control group since this was made."""
+
+    def __init__(self) -> None:
+        self._before = oom_kills()
+
+    def struck(self) -> bool:
+        """False where the kernel does not tell."""
+        now = oom_kills()
+        return None not in (self._before, now) and now != self._before
+
+
+def group_files() -> list[Path]:
     """Where the kills of this control group are counted, for version 2 and 1, seen from outside and inside a container."""
     root = Path("/sys/fs/cgroup")
     try:

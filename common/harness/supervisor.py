@@ -52,7 +52,7 @@ class Interrupted(Exception):
         self.exit_code = exit_code
 
 
-class Wake:
+class Interrupts:
     """Everything but the worker that can end the wait: signals, and the death of whoever reads the events."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Attempt:
         self.phases: Dict[str, Tuple[int, Optional[int]]] = {}
         self.phase = ""
         self.log_begin = worker.log.stat().st_size
-        self.oom_kills = memory.oom_kills()
+        self.oom_kills = memory.OomKills()
 
     def handle(self, message: Message) -> None:
         event = message["event"]
@@ -139,7 +139,7 @@ class Supervisor:
         self._model = _read_model(job)
         self._worker: Optional[WorkerProcess] = None
         self._workers = 0
-        self._wake = Wake()
+        self._interrupts = Interrupts()
         with writing(f"results in {self._run_dir}"):
             for folder in ("cells", "logs", cell_folder.UNFINISHED):
                 (self._run_dir / folder).mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class Supervisor:
         with self._own_temporary_folder():
             try:
                 for cell in self._job.cells:
-                    self._wake.check()
+                    self._interrupts.check()
                     if cell.key not in self._job.done and not cell_folder.exists(self._run_dir, cell.key):
                         self._run_cell(cell)
                 if self._worker is not None:
@@ -224,7 +224,7 @@ class Supervisor:
             )
             if done:
                 return
-            self._wake.wait(worker, min(1.0, longest - waited))
+            self._interrupts.wait(worker, min(1.0, longest - waited))
 
     def _finish(self, cell: Cell, worker: WorkerProcess, status: str, message: str) -> None:
         journal.append(self._run_dir, "finish", cell.key, worker.name, status, message)
@@ -235,7 +235,7 @@ class Supervisor:
         deadline = time.monotonic() + self._job.settings.cell_timeout_s
         worker.start_cell(cell.key)
         while True:
-            self._wake.wait(worker, deadline - time.monotonic())
+            self._interrupts.wait(worker, deadline - time.monotonic())
             exit_code = worker.exit_code()
             for message in worker.receive():
                 attempt.handle(message)
@@ -297,8 +297,7 @@ def _judge_death(exit_code: int, attempt: Attempt, log: Path) -> Tuple[str, str]
         size = file.seek(0, os.SEEK_END)
         file.seek(max(attempt.log_begin, size - _LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    kills = memory.oom_kills()
-    if exit_code == -signal.SIGKILL and None not in (kills, attempt.oom_kills) and kills != attempt.oom_kills:
+    if exit_code == -signal.SIGKILL and attempt.oom_kills.struck():
         return "oom", f"the kernel's out-of-memory killer ended the worker {attempt.where}"
     if exit_code < 0:
         try:

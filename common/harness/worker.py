@@ -44,6 +44,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import loop, memory, parity, scenarios
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
+from common.harness.causes import OwnLog, in_words
 from common.harness.cell_folder import CannotWrite
 from common.harness.process import die_with
 from common.harness.reference import NamedArrays, Reference, as_fed, picture_batch
@@ -119,18 +120,24 @@ class Worker:
     def run_cell(self, cell: Cell) -> Outcome:
         """Measures a cell and writes its files. Whatever the adapter does becomes a row; raises only CannotWrite."""
         print(f"{CELL_MARK}{cell.key}", file=sys.stderr, flush=True)
+        said = OwnLog()
         memory.reset_peak()
         row = begin_row(self._job, cell, self._model, self._name)
         record = Record(row, self._shared, self._say)
         try:
             outcome = self._measure(cell, record)
         except BaseException as error:
+            lines = said.lines()
             try:
                 traceback.print_exc()
                 sys.stderr.flush()  # a kernel's standard error is not written at once, and this worker is ended soon
             except MemoryError:
                 pass  # not even that fits; the row says what happened
             outcome = _failure(error)
+            refused = outcome.status == "unsupported" and error.__cause__ is not None
+            if (outcome.status == "crashed" or refused) and record.measurement is None:
+                phase = record.phases[-1][0] if record.phases else "import"
+                outcome = outcome._replace(message=in_words(outcome.message, error, lines, phase, cell.version))
         row.update(
             status=outcome.status,
             message=outcome.message or None,
@@ -262,7 +269,7 @@ class Worker:
                 self._adapter = self._create(cell.variant)
                 tune(self._adapter, cell.tuning)
             self._shared.append(record.phases[-1])
-        self._learn_versions(self._adapter, record)
+        self._record_versions(self._adapter, record)
         why_not = self._adapter.supports(scenarios.for_one_adapter(cell))
         if why_not is None and not self._loaded:
             job = self._job
@@ -275,10 +282,10 @@ class Worker:
                 self._adapter.load(self._model, cell.precision, job.device, job.cache_dir, job.threads)
             self._shared.append(record.phases[-1])
             self._loaded = True
-            self._learn_versions(self._adapter, record)
+            self._record_versions(self._adapter, record)
         return why_not
 
-    def _learn_versions(self, adapter: Adapter, record: Record) -> None:
+    def _record_versions(self, adapter: Adapter, record: Record) -> None:
         versions = adapter.versions()
         everything = json.dumps({**self._versions, **versions}, sort_keys=True)
         record.update(framework_version=versions.get("framework"), versions=everything)
@@ -286,7 +293,8 @@ class Worker:
     def _stage(self, adapter: Adapter, cell: Cell, inputs: Arrays) -> scenarios.Stage:
         """What the scenario may use; `inputs` is in place."""
         adapter.run()
-        expected = scenarios.held(adapter.output())
+        drawn = {tensor.name for tensor in self._model.outputs if tensor.kind == "random"}
+        expected = {name: one for name, one in scenarios.held(adapter.output()).items() if name not in drawn}
         return scenarios.Stage(adapter, expected, cell.precision, lambda: self._another(cell, inputs), self._job.seed)
 
     def _another(self, cell: Cell, inputs: Arrays) -> Adapter:
@@ -328,8 +336,8 @@ class Worker:
             parity_by_output=json.dumps(verdict.by_output) if len(verdict.by_output) > 1 else None,
             parity_metric=verdict.metric,
             parity_tolerance=verdict.tolerance,
-            parity_rel_l2=verdict.rel_l2,
-            parity_prob_rel_l2=verdict.prob_rel_l2,
+            parity_rel_l2=verdict.rel_l2 if verdict.compared else None,
+            parity_prob_rel_l2=verdict.prob_rel_l2 if verdict.compared else None,
             parity_top1=verdict.top1,
             parity_top5=verdict.top5,
         )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from common.errors import UserError
 from common.held_folders import is_held
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
-from common.host.frameworks.environments import of_versions, size_of
+from common.host.frameworks.environments import OF_VERSION, of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
 from common.host.runs.run import WRITTEN_BY_OTHERS, locked
 from common.host.runs.untrusted import remove_folder
@@ -64,7 +64,7 @@ def clean(
     if environments:
         doomed.append(ENVIRONMENTS)
     elif versions:
-        doomed += [path for folder in of_versions() for path in (folder, folder.with_name(f"{folder.name}.lock"))]
+        doomed += [*of_versions(), *sorted(ENVIRONMENTS.glob(f"*{OF_VERSION}*.lock"))]
     if results:
         runs = len(list(data.results.glob("*/run.json")))
         if not yes:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from common.sidecar.csv_file import PowerFile
 from common.sidecar.gpu import Gpu, GpuLost, find_gpus
@@ -74,35 +74,20 @@ def _arguments(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+class CannotRead(Exception):
+    """What was asked for cannot be read. One line for people."""
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     arguments = _arguments(argv)
     began = time.monotonic_ns()
     lifetime = Lifetime(arguments.parent_pid, arguments.until_stdin_closes, arguments.until_file)
-    nvml, gpus, no_gpu = None, [], None
-    if arguments.gpus != "none":
-        try:
-            nvml = open_nvml()
-            for uuid in find_gpus(nvml, arguments.gpus, _say):
-                try:
-                    gpus.append(Gpu(nvml, uuid, _say))
-                except GpuLost as error:  # noqa: PERF203 (each GPU may fail alone)
-                    _say(f"GPU {uuid} cannot be read: {error}")
-            no_gpu = None if gpus else "no GPU answers"
-        except NvmlUnavailable as error:
-            no_gpu = error.reason
-            if arguments.gpus != "all":
-                _say(f"cannot read GPU {arguments.gpus}: {no_gpu}")
-                return 2
-        except LookupError as error:
-            _say(str(error.args[0]))
-            return 2
-        if no_gpu:
-            _say(f"no GPU readings: {no_gpu}")
-    rapl = Rapl(arguments.powercap, _say)
-    if arguments.no_rapl:
-        rapl.domains, rapl.unavailable = [], "left out by --no-rapl"
-    elif rapl.unavailable:
-        _say(f"no CPU energy: {rapl.unavailable}")
+    try:
+        nvml, gpus, no_gpu = _gpus(arguments.gpus)
+    except CannotRead as error:
+        _say(str(error))
+        return 2
+    rapl = _rapl(arguments)
     if not gpus and not rapl.domains:
         _event("unavailable", gpus=no_gpu, rapl=rapl.unavailable)
         _say("nothing to read")
@@ -117,41 +102,84 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     edges = None if arguments.edges is None else Watch(arguments.edges)
     sampler = Sampler(nvml, gpus, rapl, file, intervals, _say, edges)
-    code = 0
-    try:
-        sampler.once()
-        _event(
-            "ready",
-            gpus=[gpu.describe() for gpu in gpus],
-            rapl=[domain.name for domain in rapl.domains],
-            gpus_unavailable=no_gpu,
-            rapl_unavailable=rapl.unavailable,
-        )
-        ended_by = "--once" if arguments.once else sampler.run(lifetime)
-    except NothingLeft as error:
-        ended_by, code = str(error), 3
-        _say(f"nothing left to read: {error}")
-    except OSError as error:
-        ended_by, code = _cause(error), 1
-        _say(f"cannot write {arguments.out}: {ended_by}")
+    ready = {
+        "gpus": [gpu.describe() for gpu in gpus],
+        "rapl": [domain.name for domain in rapl.domains],
+        "gpus_unavailable": no_gpu,
+        "rapl_unavailable": rapl.unavailable,
+    }
+    ended_by, code = _read(sampler, lifetime, ready, arguments)
     try:
         file.close()
     except OSError as error:
         if code != 1:
             _say(f"cannot write {arguments.out}: {_cause(error)}")
         code = 1
-    wall, cpu = (time.monotonic_ns() - began) / 1e9, time.process_time()
-    _event(
-        "done",
-        rows=file.rows,
-        cpu_seconds=round(cpu, 4),
-        wall_seconds=round(wall, 4),
-        cpu_percent=round(100 * cpu / wall, 3),
-        ended_by=ended_by,
-        missed_rounds=sampler.missed_rounds,
-        energy_read=sampler.energy_read_cost(),
-    )
+    _event("done", rows=file.rows, ended_by=ended_by, **_cost(began), missed_rounds=sampler.missed_rounds,
+           energy_read=sampler.energy_read_cost())  # fmt: skip
     return code
+
+
+def _gpus(wanted: str) -> Tuple[Any, List[Gpu], Optional[str]]:
+    """NVML, the GPUs that answer, and why there are none. Raises CannotRead where one that was named is not there."""
+    if wanted == "none":
+        return None, [], None
+    try:
+        nvml = open_nvml()
+    except NvmlUnavailable as error:
+        if wanted != "all":
+            raise CannotRead(f"cannot read GPU {wanted}: {error.reason}") from error
+        _say(f"no GPU readings: {error.reason}")
+        return None, [], error.reason
+    try:
+        uuids = find_gpus(nvml, wanted, _say)
+    except LookupError as error:
+        raise CannotRead(str(error.args[0])) from error
+    gpus = []
+    for uuid in uuids:
+        try:
+            gpus.append(Gpu(nvml, uuid, _say))
+        except GpuLost as error:  # noqa: PERF203 (each GPU may fail alone)
+            _say(f"GPU {uuid} cannot be read: {error}")
+    if gpus:
+        return nvml, gpus, None
+    _say("no GPU readings: no GPU answers")
+    return nvml, [], "no GPU answers"
+
+
+def _rapl(arguments: argparse.Namespace) -> Rapl:
+    rapl = Rapl(arguments.powercap, _say)
+    if arguments.no_rapl:
+        rapl.domains, rapl.unavailable = [], "left out by --no-rapl"
+    elif rapl.unavailable:
+        _say(f"no CPU energy: {rapl.unavailable}")
+    return rapl
+
+
+def _read(
+    sampler: Sampler, lifetime: Lifetime, ready: Dict[str, Any], arguments: argparse.Namespace
+) -> Tuple[str, int]:
+    """Reads until something ends it: what did, and the exit code. ready: what is said when the first readings are on disk."""
+    try:
+        sampler.once()
+        _event("ready", **ready)
+        return ("--once" if arguments.once else sampler.run(lifetime)), 0
+    except NothingLeft as error:
+        _say(f"nothing left to read: {error}")
+        return str(error), 3
+    except OSError as error:
+        _say(f"cannot write {arguments.out}: {_cause(error)}")
+        return _cause(error), 1
+
+
+def _cost(began: int) -> Dict[str, float]:
+    """What this process took. began: in ns of the monotonic clock."""
+    wall, cpu = (time.monotonic_ns() - began) / 1e9, time.process_time()
+    return {
+        "cpu_seconds": round(cpu, 4),
+        "wall_seconds": round(wall, 4),
+        "cpu_percent": round(100 * cpu / wall, 3),
+    }
 
 
 def _cause(error: Exception) -> str:

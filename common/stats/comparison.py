@@ -191,18 +191,30 @@ def compare_runs(
     judged = {
         identity: raw[identity].judged(corrected[identity], margin, error_rate, confidence) for identity in shared
     }
-    correction = (
-        f"{tested} cells compared: intervals are at {100 * confidence:.4g} % each, so that by Holm's method the chance of any "
-        f"false FASTER or SLOWER is at most {error_rate:.0%}"
-        if tested > 1
-        else f"{tested} cell compared, no correction; the chance of a false FASTER or SLOWER is at most {error_rate:.0%}"
-    )
+    correction = _words_on(len(shared), tested, confidence, error_rate)
     return RunComparison(
         judged,
         tuple(identity for identity in cells_a if identity not in cells_b),
         tuple(identity for identity in cells_b if identity not in cells_a),
-        f"{RULE}. {correction}",
+        f"{RULE}. {correction}" if shared else correction,
     )
+
+
+def _words_on(shared: int, tested: int, confidence: float, error_rate: float) -> str:
+    """What was done about many cells. shared: cells of both sides; tested: those whose difference could be judged."""
+    chance = f"false FASTER or SLOWER is at most {error_rate:.0%}"
+    if tested > 1:
+        each = f"intervals are at {100 * confidence:.4g} % each"
+        words = f"{tested} cells compared: {each}, so that by Holm's method the chance of any {chance}"
+    elif tested == 1:
+        words = f"1 cell compared, no correction; the chance of a {chance}"
+    elif shared:
+        words = f"{'1 cell has' if shared == 1 else f'{shared} cells have'} both sides, and none could be judged"
+    else:
+        return "No cell ran on both sides, so that nothing could be compared"
+    if tested and shared > tested:
+        words += f"; {shared - tested} more could not be judged"
+    return words
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -237,15 +237,17 @@ class OnnxRuntimeAdapter:
         return "-".join([*parts, versions.get("cudnn", ""), device, *(["uint8"] if self._cast else [])])
 
     def _search(
-        self, way: str, start: trial.Choice, inputs: Arrays, io: str
+        self, algorithm: str, start: trial.Choice, inputs: Arrays, io: str
     ) -> Tuple[trial.Choice, CudaInference, Dict[str, str]]:
         """The fastest of the provider's options, from the cache folder where this shape has been tried."""
         memory = trial.ChoiceCache(self._cache / "choices.json")
         key = self._trial_key(inputs) + ("" if start.fused_activation else "-unfused")
         known = memory.get(key)
         if known is not None:
-            known_way = known.choice
-            inference = self._reused(way, known_way, lambda: self._build_cuda(inputs, io, known_way), inputs, io)
+            known_choice = known.choice
+            inference = self._reused(
+                algorithm, known_choice, lambda: self._build_cuda(inputs, io, known_choice), inputs, io
+            )
             return known.choice, inference, known.tried
         found = trial.search(
             lambda choice: self._build_cuda(inputs, io, choice),
@@ -257,7 +259,7 @@ class OnnxRuntimeAdapter:
             start=start,
         )
         memory.put(key, trial.Kept(found.choice, found.tried))
-        self._identities[way] = (way, found.choice)
+        self._identities[algorithm] = (algorithm, found.choice)
         return found.choice, found.inference, found.tried
 
     def _build_cpu(self, path: Path, inputs: Arrays) -> CpuInference:

@@ -12,8 +12,8 @@ from typing import Any, Dict, List, Sequence, Set
 
 import numpy as np
 
-from common import onnx_rewrites
 from common.harness.adapter import Unsupported
+from common.onnx_rewrites import take_bytes
 
 _LARGEST_FLOAT16 = 65504.0
 #: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
@@ -33,7 +33,7 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
         raise Unsupported(f"{precision} in a strongly typed network needs the onnx package: {error}") from error
     target = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
     model = onnx.load(str(path))
-    onnx_rewrites.take_bytes(model, cast)
+    take_bytes(model, cast)
     graph = model.graph
     found = sorted({node.op_type for node in graph.node} & _UNSUPPORTED_OPS)
     if found:

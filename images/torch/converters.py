@@ -1,46 +1,20 @@
 """Converters of ONNX operators that onnx2torch 1.5.15 lacks, up to opset 23, registered by its own `add_converter`.
 
-Most new versions of an operator only allow more types; those are the older converter under the newer number (SAME). Written
+Most new versions of an operator only allow more types; those are the older converter under the newer number (_like). Written
 anew are those whose inputs or attributes changed, and some operators that it does not have at all. What a converter cannot
-do it refuses by NotImplementedError, and the importer says of which node.
+do it refuses by NotImplementedError, and the importer says of which node. Recipes take from this file what they need.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch.nn import functional
 
-#: operator -> (registered version, later or earlier versions that differ in nothing but types)
-SAME: Dict[str, Tuple[int, Tuple[int, ...]]] = {
-    "Acos": (7, (22,)), "Asin": (7, (22,)), "Atan": (7, (22,)), "Cos": (7, (22,)), "Sin": (7, (22,)), "Tan": (7, (22,)),
-    "BatchNormalization": (9, (7,)), "Cast": (13, (19, 21, 23)), "Constant": (13, (19, 21, 23)),
-    "ConstantOfShape": (9, (20, 21, 23)), "Conv": (11, (22,)), "ConvTranspose": (11, (22,)), "Dropout": (13, (22,)),
-    "Elu": (6, (22,)), "Equal": (13, (19,)), "EyeLike": (9, (22,)), "Flatten": (13, (21, 23)), "Gemm": (9, (7,)),
-    "GlobalAveragePool": (1, (22,)), "GreaterOrEqual": (12, (16,)), "HardSigmoid": (6, (22,)), "HardSwish": (14, (22,)),
-    "Identity": (16, (19, 21, 23)), "InstanceNormalization": (6, (22,)), "IsInf": (10, (20,)), "IsNaN": (13, (9, 20)),
-    "LessOrEqual": (12, (16,)), "MaxPool": (12, (22,)), "NonZero": (13, (9,)), "Reshape": (14, (19, 21, 23)),
-    "RoiAlign": (16, (22,)), "Round": (11, (22,)), "ScatterND": (16, (18,)), "Selu": (6, (22,)), "Shape": (15, (19, 21, 23)),
-    "Slice": (9, (1,)), "Softplus": (1, (22,)), "Softsign": (1, (22,)), "Squeeze": (21, (23,)), "Transpose": (13, (21, 23)),
-    "Unsqueeze": (13, (21, 23)),
-}  # fmt: skip
-#: the same, but for attributes that must have these values where they are there
-SAME_BUT: Dict[str, Tuple[int, Tuple[int, ...], Dict[str, Any]]] = {
-    "AveragePool": (11, (19, 22), {"dilations": 1}),
-    "Resize": (13, (18, 19), {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": "stretch"}),
-}
-_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
-_FUNCTIONS = {
-    "Acosh": torch.acosh, "Asinh": torch.asinh, "Atanh": torch.atanh, "Cosh": torch.cosh, "Sinh": torch.sinh,
-    "Mish": functional.mish, "BitwiseAnd": torch.bitwise_and, "BitwiseOr": torch.bitwise_or,
-    "BitwiseXor": torch.bitwise_xor, "BitwiseNot": torch.bitwise_not,
-}  # fmt: skip
-_FUNCTION_VERSIONS = {
-    **dict.fromkeys(("Acosh", "Asinh", "Atanh", "Cosh", "Sinh"), (9, 22)),
-    "Mish": (18, 22),
-    **{f"Bitwise{name}": (18,) for name in ("And", "Or", "Xor", "Not")},
-}
+from images.torch.padding import pad_at_the_edges
+from images.torch.quantized import dequantize, quantize
+from images.torch.recurrent import recurrent_layer
 
 
 class Call(torch.nn.Module):
@@ -54,59 +28,47 @@ class Call(torch.nn.Module):
         return self._function(*tensors, **self._named)
 
 
-def register() -> None:
-    """Adds what is missing to onnx2torch's registry; a second call, or a newer onnx2torch that has it, changes nothing."""
-    # not get_converter(): it looks for the number under which onnx knows an operator, and some are registered under another
-    from onnx2torch.node_converters.registry import _CONVERTER_REGISTRY as known  # type: ignore[import-not-found]
+def register_converters() -> Set[Tuple[str, int]]:
+    """Adds what is missing to onnx2torch's registry; (operator, version) of what was.
 
-    for name, (base, others) in SAME.items():
-        for version in others:
-            _add(name, version, known[("", name, base)])
-    for name, (base, others, allowed) in SAME_BUT.items():
-        for version in others:
-            _add(name, version, _guarded(known[("", name, base)], allowed))
-    for name in _REDUCTIONS:
-        for version in (18, 20) if name in ("Max", "Min") else (18,):
-            _add(f"Reduce{name}", version, _reduce)
-    for name, versions in _FUNCTION_VERSIONS.items():
+    A second call, or a newer onnx2torch that has them, changes nothing.
+    """
+    from onnx2torch.node_converters.registry import (  # type: ignore[import-not-found]
+        _CONVERTER_REGISTRY,
+        add_converter,
+    )
+
+    added = set()
+    for operator, (versions, converter) in CONVERTERS.items():
         for version in versions:
-            _add(name, version, _function)
-    for name, versions, converter in (
-        ("Pad", (18, 19, 21, 23), _pad),
-        ("Split", (18,), _split),
-        ("Gelu", (20,), _gelu),
-        ("Trilu", (14,), _trilu),
-        ("Size", (1, 13, 19, 21, 23), _size),
-        ("GlobalMaxPool", (1, 22), _global_max_pool),
-        ("ScatterElements", (11, 13, 16, 18), _scatter_elements),
-        ("OneHot", (9, 11), _one_hot),
-        ("CastLike", (15, 19, 21, 23), _cast_like),
-        ("GroupNormalization", (21,), _group_normalization),
-        ("RMSNormalization", (23,), _rms_normalization),
-        ("GridSample", (16, 20, 22), _grid_sample),
-        ("Attention", (23,), _attention),
-    ):
-        for version in versions:
-            _add(name, version, converter)
+            try:
+                add_converter(operation_type=operator, version=version)(converter)
+            except ValueError:
+                continue  # it is there already
+            added.add((operator, version))
+    for operator, (versions, converter) in REPLACED.items():
+        known = {version: key for key in _CONVERTER_REGISTRY for version in versions if key == ("", operator, version)}
+        for key in known.values() if operator not in ORIGINALS else ():
+            ORIGINALS[operator], _CONVERTER_REGISTRY[key] = _CONVERTER_REGISTRY[key], converter
+    return added
 
 
-def _add(name: str, version: int, converter: Any) -> None:
-    from onnx2torch.node_converters.registry import add_converter
+def _like(registered: int, **allowed: Any) -> Any:
+    """The converter of another version, for one that differs in nothing but types.
 
-    try:
-        add_converter(operation_type=name, version=version)(converter)
-    except ValueError:
-        return  # it is there already
+    allowed: attributes that must have these values where they are there.
+    """
 
-
-def _guarded(converter: Any, allowed: Dict[str, Any]) -> Any:
     def convert(node: Any, graph: Any) -> Any:
+        # not get_converter(): it looks for the number under which onnx knows an operator, and some are registered under another
+        from onnx2torch.node_converters.registry import _CONVERTER_REGISTRY as known
+
         for name, value in allowed.items():
             given = node.attributes.get(name)
             given = given if isinstance(given, list) else [given]
             if any(one is not None and one != value for one in given):
                 raise NotImplementedError(f"{name}={node.attributes[name]} has no counterpart here")
-        return converter(node, graph)
+        return known[("", node.operation_type, registered)](node, graph)
 
     return convert
 
@@ -139,8 +101,9 @@ def _reduce(node: Any, graph: Any) -> Any:
     return _result(node, module, node.input_values[:1])
 
 
-def _function(node: Any, graph: Any) -> Any:
-    return _result(node, Call(_FUNCTIONS[node.operation_type]))
+def _calls(function: Any) -> Any:
+    """The converter of an operator that is one function of its inputs."""
+    return lambda node, graph: _result(node, Call(function))
 
 
 def _pad(node: Any, graph: Any) -> Any:
@@ -159,14 +122,54 @@ def _pad(node: Any, graph: Any) -> Any:
         for position, axis in enumerate(axes):
             whole[axis % rank], whole[axis % rank + rank] = pads[position], pads[position + count]
         pads = whole
+    begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+    flat = [int(size) for pair in reversed(list(zip(begins, ends))) for size in pair]
+    while len(flat) > 2 and flat[-2:] == [0, 0]:
+        flat = flat[:-2]
     if mode == "wrap":
-        begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-        flat = [size for pair in reversed(list(zip(begins, ends))) for size in pair]
-        while len(flat) > 2 and flat[-2:] == [0, 0]:
-            flat = flat[:-2]
         return _result(node, Call(functional.pad, pad=flat, mode="circular"), node.input_values[:1])
+    if mode in ("reflect", "edge"):
+        kind = "replicate" if mode == "edge" else mode
+        return _result(node, Call(pad_at_the_edges, pads=flat, mode=kind), node.input_values[:1])
     module = OnnxPadStatic.create_from_onnx_params(pads, mode, value[0] if value else 0.0)
     return _result(node, module, node.input_values[:1])
+
+
+def _pad_by_mode(node: Any, graph: Any) -> Any:
+    """onnx2torch's own pads by a constant; in the other modes it takes some ranks alone."""
+    constant = node.attributes.get("mode", "constant") == "constant"
+    return ORIGINALS["Pad"](node, graph) if constant else _pad(node, graph)
+
+
+def _cut_axes(tensor: torch.Tensor, cuts: Sequence[Tuple[int, int, int]]) -> torch.Tensor:
+    index = [slice(None)] * tensor.dim()
+    for axis, start, end in cuts:
+        index[axis] = slice(start, end)
+    return tensor[tuple(index)]
+
+
+def _slice(node: Any, graph: Any) -> Any:
+    """Of the versions that have their numbers as attributes."""
+    starts, ends = node.attributes["starts"], node.attributes["ends"]
+    axes = node.attributes.get("axes") or range(len(starts))
+    return _result(node, Call(_cut_axes, cuts=list(zip(axes, starts, ends))))
+
+
+def _within(tensor: torch.Tensor, *bounds: torch.Tensor, lower: bool) -> torch.Tensor:
+    least = bounds[0] if lower else None
+    most = bounds[1 if lower else 0] if len(bounds) > lower else None
+    return torch.clamp(tensor, min=least, max=most).to(tensor.dtype)
+
+
+def _clip(node: Any, graph: Any) -> Any:
+    """onnx2torch has bounds of constant floats, which make floats of whole numbers; ours are of the tensor's own type."""
+    names = [name for name in node.input_values[1:] if name]
+    kind = graph.value_info.get(node.input_values[0])
+    whole = kind is not None and kind.type.tensor_type.elem_type not in (0, 1, 10, 11)
+    if names and (whole or any(name not in graph.initializers for name in names)):
+        lower = bool(node.input_values[1])
+        return _result(node, Call(_within, lower=lower), [node.input_values[0], *names])
+    return ORIGINALS["Clip"](node, graph)
 
 
 def _parts(tensor: torch.Tensor, count: int, axis: int) -> Any:
@@ -196,16 +199,8 @@ def _count(tensor: torch.Tensor) -> torch.Tensor:
     return torch.tensor(tensor.numel(), device=tensor.device)
 
 
-def _size(node: Any, graph: Any) -> Any:
-    return _result(node, Call(_count))
-
-
 def _largest(tensor: torch.Tensor) -> torch.Tensor:
     return torch.amax(tensor, dim=tuple(range(2, tensor.dim())), keepdim=True)
-
-
-def _global_max_pool(node: Any, graph: Any) -> Any:
-    return _result(node, Call(_largest))
 
 
 def _scatter(data: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, axis: int, reduction: str) -> Any:
@@ -237,12 +232,8 @@ def _one_hot(node: Any, graph: Any) -> Any:
     return _result(node, module, (node.input_values[0], node.input_values[2]))
 
 
-def _like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def _as_type_of(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return tensor.to(other.dtype)
-
-
-def _cast_like(node: Any, graph: Any) -> Any:
-    return _result(node, Call(_like))
 
 
 def _in_groups(tensor: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, groups: int, epsilon: float) -> Any:
@@ -309,3 +300,96 @@ def _attention(node: Any, graph: Any) -> Any:
     if causal and len(taken) > 3:
         raise NotImplementedError("a mask and is_causal together")
     return _result(node, Call(_attend, scale=node.attributes.get("scale"), causal=causal), taken)
+
+
+#: operator -> versions that onnx2torch lacks, and their converter
+CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
+    "Acos": ((22,), _like(7)),
+    "Acosh": ((9, 22), _calls(torch.acosh)),
+    "Asin": ((22,), _like(7)),
+    "Asinh": ((9, 22), _calls(torch.asinh)),
+    "Atan": ((22,), _like(7)),
+    "Atanh": ((9, 22), _calls(torch.atanh)),
+    "Attention": ((23,), _attention),
+    "AveragePool": ((19, 22), _like(11, dilations=1)),
+    "BatchNormalization": ((7,), _like(9)),
+    "BitwiseAnd": ((18,), _calls(torch.bitwise_and)),
+    "BitwiseNot": ((18,), _calls(torch.bitwise_not)),
+    "BitwiseOr": ((18,), _calls(torch.bitwise_or)),
+    "BitwiseXor": ((18,), _calls(torch.bitwise_xor)),
+    "Cast": ((19, 21, 23), _like(13)),
+    "CastLike": ((15, 19, 21, 23), _calls(_as_type_of)),
+    "Constant": ((19, 21, 23), _like(13)),
+    "ConstantOfShape": ((20, 21, 23), _like(9)),
+    "Conv": ((22,), _like(11)),
+    "ConvTranspose": ((22,), _like(11)),
+    "Cos": ((22,), _like(7)),
+    "Cosh": ((9, 22), _calls(torch.cosh)),
+    "DequantizeLinear": ((10, 13, 19, 21, 23), dequantize),
+    "Dropout": ((22,), _like(13)),
+    "Elu": ((22,), _like(6)),
+    "Equal": ((19,), _like(13)),
+    "EyeLike": ((22,), _like(9)),
+    "Flatten": ((21, 23), _like(13)),
+    "GRU": ((7, 14, 22), recurrent_layer),
+    "Gelu": ((20,), _gelu),
+    "Gemm": ((7,), _like(9)),
+    "GlobalAveragePool": ((22,), _like(1)),
+    "GlobalMaxPool": ((1, 22), _calls(_largest)),
+    "GreaterOrEqual": ((16,), _like(12)),
+    "GridSample": ((16, 20, 22), _grid_sample),
+    "GroupNormalization": ((21,), _group_normalization),
+    "HardSigmoid": ((22,), _like(6)),
+    "HardSwish": ((22,), _like(14)),
+    "Identity": ((19, 21, 23), _like(16)),
+    "InstanceNormalization": ((22,), _like(6)),
+    "IsInf": ((20,), _like(10)),
+    "IsNaN": ((9, 20), _like(13)),
+    "LSTM": ((7, 14, 22), recurrent_layer),
+    "LessOrEqual": ((16,), _like(12)),
+    "MaxPool": ((22,), _like(12)),
+    "Mish": ((18, 22), _calls(functional.mish)),
+    "NonZero": ((9,), _like(13)),
+    "OneHot": ((9, 11), _one_hot),
+    "Pad": ((18, 19, 21, 23), _pad),
+    "QuantizeLinear": ((10, 13, 19, 21, 23), quantize),
+    "RMSNormalization": ((23,), _rms_normalization),
+    "RNN": ((7, 14, 22), recurrent_layer),
+    "ReduceL1": ((18,), _reduce),
+    "ReduceL2": ((18,), _reduce),
+    "ReduceLogSum": ((18,), _reduce),
+    "ReduceLogSumExp": ((18,), _reduce),
+    "ReduceMax": ((18, 20), _reduce),
+    "ReduceMean": ((18,), _reduce),
+    "ReduceMin": ((18, 20), _reduce),
+    "ReduceProd": ((18,), _reduce),
+    "ReduceSumSquare": ((18,), _reduce),
+    "Reshape": ((19, 21, 23), _like(14)),
+    "Resize": ((18, 19), _like(13, antialias=0, axes=None, keep_aspect_ratio_policy="stretch")),
+    "RoiAlign": ((22,), _like(16)),
+    "Round": ((22,), _like(11)),
+    "ScatterElements": ((11, 13, 16, 18), _scatter_elements),
+    "ScatterND": ((18,), _like(16)),
+    "Selu": ((22,), _like(6)),
+    "Shape": ((19, 21, 23), _like(15)),
+    "Sin": ((22,), _like(7)),
+    "Sinh": ((9, 22), _calls(torch.sinh)),
+    "Size": ((1, 13, 19, 21, 23), _calls(_count)),
+    "Slice": ((1,), _slice),
+    "Softplus": ((22,), _like(1)),
+    "Softsign": ((22,), _like(1)),
+    "Split": ((18,), _split),
+    "Squeeze": ((23,), _like(21)),
+    "Tan": ((22,), _like(7)),
+    "Transpose": ((21, 23), _like(13)),
+    "Trilu": ((14,), _trilu),
+    "Unsqueeze": ((21, 23), _like(13)),
+}
+#: likewise where onnx2torch has a converter that does less; all the versions named have the same one
+REPLACED: Dict[str, Tuple[Tuple[int, ...], Any]] = {
+    "Clip": ((11, 12, 13), _clip),
+    "Pad": ((11, 13), _pad_by_mode),
+    "Slice": ((9,), _slice),
+}
+#: operator -> the converter of onnx2torch that was replaced
+ORIGINALS: Dict[str, Any] = {}

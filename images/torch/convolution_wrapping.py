@@ -11,7 +11,7 @@ from torch.nn import functional
 from images.torch.convolutions import NO_PADDING, Convolution, Padding
 
 
-def wrap(module: Any) -> int:
+def wrap_convolutions(module: Any) -> int:
     """Wraps every Conv2d of a torch.fx.GraphModule that is called once; their number."""
     graph = module.graph
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")

@@ -6,14 +6,24 @@ import sys
 import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
-from common import onnx_rewrites
+from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
+from images.torch import padding
+
+#: of a setting: onnx2torch alone does it
+NONE = "none"
+#: operators and versions whose converters are those of converters.py
+_ADDED: Set[Tuple[str, int]] = set()
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: attribute of an imported operator's module: which operator it is, in words
+OPERATOR = "framewatt_operator"
 
 
 class Imported(NamedTuple):
@@ -35,70 +45,102 @@ def load(path: Path) -> Imported:
     onnx2torch = import_onnx2torch()
     import onnx
 
+    from images.torch import plain_numbers  # needs torch, which this module must do without
+
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf raises its own kinds
         raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
-    _refuse_unknown_operators(model)
     lifted = onnx_rewrites.lift_constants(model)
+    spelt = onnx_spelling.spell_plainly(model)
+    settled = onnx_known_values.settle(model)
+    _refuse_unknown_operators(model)
     computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
     folded = onnx_rewrites.fold_scale_and_shift(model)
     normalised = onnx_rewrites.fold_batch_normalisation(model)
-    onnx_rewrites.give_outputs_nodes_of_their_own(model)
+    padded = padding.spell_out_padding(model)
+    apart = onnx_rewrites.give_outputs_nodes_of_their_own(model)
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     outputs = [value.name for value in model.graph.output]
+    added = _converters_added(model)
+    replaced_converters: Set[str] = set()
     try:
-        with _operators_named():
+        with _operators_named(replaced_converters):
             module = onnx2torch.convert(model)
     except Unsupported:
         raise
     except Exception as error:
         raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
-    _use_plain_numbers(module)
+    replaced = plain_numbers.use_plain_numbers(module)
     rewrites = ", ".join(
         [
             f"{lifted} constants lifted",
             f"{computed} computed in advance",
             f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions",
             f"{fused} hard-swish and hard-sigmoid fused",
+            f"{apart} outputs told apart",
+            f"{spelt} nodes spelt plainly",
+            f"{settled} sizes and branches settled",
+            f"{padded} paddings written out",
         ]
     )
-    return Imported(module.eval().requires_grad_(False), {"model": rewrites}, inputs, outputs)
+    settings = {"model": rewrites, "converters": ", ".join(added) or NONE, "plain_numbers": ", ".join(replaced) or NONE}
+    if replaced_converters:
+        settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
+    return Imported(module.eval().requires_grad_(False), settings, inputs, outputs)
+
+
+def _operators(model: Any) -> Dict[Tuple[str, str, int], str]:
+    """(domain, operator, version) of all nodes -> its name for people. The version is that in which it last changed."""
+    import onnx
+
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    found = {}
+    for node in model.graph.node:
+        version = opsets.get(node.domain, 1)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, domain=node.domain, max_inclusive_version=version)
+            version = schema.since_version
+        except (RuntimeError, onnx.defs.SchemaError):
+            pass  # an operator that the package onnx does not know either: the number of its set
+        found[node.domain, node.op_type, version] = f"{node.domain}.{node.op_type}-{version}".lstrip(".")
+    return found
 
 
 def _refuse_unknown_operators(model: Any) -> None:
     """Raises Unsupported that names every operator, with its version, for which there is no converter."""
-    import onnx
     from onnx2torch.node_converters.registry import get_converter  # type: ignore[import-not-found]
 
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    unknown = {}
-    for node in model.graph.node:
-        opset = versions.get(node.domain, 1)
+    unknown = []
+    for (domain, operator, version), name in _operators(model).items():
         try:
-            get_converter(operation_type=node.op_type, version=opset, domain=node.domain)
-        except NotImplementedError:
-            try:
-                opset = onnx.defs.get_schema(
-                    node.op_type, domain=node.domain, max_inclusive_version=opset
-                ).since_version
-            except (RuntimeError, onnx.defs.SchemaError):
-                pass  # an operator that the package onnx does not know either: the number of its set
-            unknown[f"{node.domain}.{node.op_type}-{opset}".lstrip(".")] = None
+            get_converter(operation_type=operator, version=version, domain=domain)
+        except NotImplementedError:  # noqa: PERF203
+            unknown.append(name)
     if unknown:
         raise Unsupported(f"onnx2torch has no converter for {', '.join(unknown)}")
 
 
+def _converters_added(model: Any) -> List[str]:
+    """Operators of the model, with their versions, whose converters are not onnx2torch's but those of converters.py."""
+    return sorted(name for (domain, *key), name in _operators(model).items() if not domain and tuple(key) in _ADDED)
+
+
 @contextmanager
-def _operators_named() -> Iterator[None]:
-    """Within the block a converter that fails raises Unsupported with its operator, version and node."""
+def _operators_named(replaced: Set[str]) -> Iterator[None]:
+    """Within the block a converter that fails raises Unsupported with its operator, version and node.
+
+    replaced: gets the operators that onnx2torch's own converter could not do, and ours did.
+    """
     from onnx2torch import converter as module  # type: ignore[import-not-found]
+
+    from images.torch import converters
 
     original = module.get_converter
 
@@ -107,7 +149,11 @@ def _operators_named() -> Iterator[None]:
 
         def named(node: Any, graph: Any) -> Any:
             try:
-                return convert(node, graph)
+                made = convert(node, graph)
+                setattr(made.torch_module, OPERATOR, f"{operation_type} of opset {version}")
+                if operation_type in converters.REPLACED and isinstance(made.torch_module, converters.Call):
+                    replaced.add(operation_type)
+                return made
             except Exception as error:
                 where = f" (node '{node.name}')" if node.name else ""
                 what = f"{operation_type} of opset {version}{where}"
@@ -149,125 +195,5 @@ def _onnx2torch() -> Any:
         raise Unsupported(f"onnx2torch cannot be imported: {first_line(error)}") from error
     from images.torch import converters  # needs torch and onnx2torch, which this module must do without
 
-    converters.register()
+    _ADDED.update(converters.register_converters())
     return onnx2torch
-
-
-def _use_plain_numbers(module: Any) -> None:
-    """Replaces modules that read a constant tensor at run time by functions of plain numbers; drops unused ones."""
-    from torch.nn import functional
-
-    graph = module.graph
-    for node in list(graph.nodes):
-        if node.op != "call_module":
-            continue
-        kind = type(module.get_submodule(node.target))
-        target = module.get_submodule(node.target)
-        with graph.inserting_before(node):
-            if kind.__name__ == "OnnxReshape":
-                replacement = _reshape(module, node)
-            elif kind.__name__ == "OnnxSplit13":
-                replacement = _split(module, node, target.axis)
-            elif kind.__name__ == "OnnxSlice":
-                replacement = _slice(module, node)
-            elif kind.__name__ == "OnnxPadDynamic":
-                replacement = _pad(module, node, target.mode)
-            elif kind.__name__ == "OnnxHardSigmoid" and abs(target.alpha * 6 - 1) < 1e-6 and target.beta == 0.5:
-                replacement = graph.call_function(functional.hardsigmoid, (node.args[0],))
-            else:
-                replacement = None
-        if replacement is not None:
-            node.replace_all_uses_with(replacement)
-            graph.erase_node(node)
-    graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    module.recompile()
-
-
-def _constant(module: Any, node: Any) -> Optional[List[float]]:
-    """Numbers of a tensor that the graph reads from the initializers, None for anything computed."""
-    if getattr(node, "op", "") != "get_attr":
-        return None
-    owner, _, name = node.target.rpartition(".")
-    return list(getattr(module.get_submodule(owner), name).reshape(-1).tolist())
-
-
-def _reshape(module: Any, node: Any) -> Any:
-    import torch
-
-    shape = _constant(module, node.args[1])
-    if shape is None:
-        return None
-    given = node.args[0]
-    # 0 means "as it was" in ONNX
-    sizes = [
-        module.graph.call_method("size", (given, axis)) if size == 0 else int(size) for axis, size in enumerate(shape)
-    ]
-    return module.graph.call_function(torch.reshape, (given, tuple(sizes)))
-
-
-def _split(module: Any, node: Any, axis: int) -> Any:
-    import torch
-
-    sizes = _constant(module, node.args[1]) if len(node.args) > 1 else None
-    if sizes is None:
-        return None
-    return module.graph.call_function(torch.split, (node.args[0], [int(size) for size in sizes]), {"dim": axis})
-
-
-def _slice(module: Any, node: Any) -> Any:
-    """One torch.narrow-like cut an axis; steps backwards, which are a flip, stay with onnx2torch."""
-    given = [*node.args[1:], *node.kwargs.values()]
-    numbers = [_constant(module, one) for one in given]
-    if node.kwargs or len(numbers) < 2 or any(one is None for one in numbers):
-        return None
-    starts, ends = ([int(number) for number in one or []] for one in numbers[:2])
-    axes = [int(number) for number in numbers[2] or []] if len(numbers) > 2 else list(range(len(starts)))
-    steps = [int(number) for number in numbers[3] or []] if len(numbers) > 3 else [1] * len(starts)
-    if any(step < 1 for step in steps):
-        return None
-    cut = node.args[0]
-    for start, end, axis, step in zip(starts, ends, axes, steps):
-        cut = module.graph.call_function(_cut, (cut, axis, start, end, step))
-    return cut
-
-
-def _cut(tensor: Any, axis: int, start: int, end: int, step: int) -> Any:
-    index = [slice(None)] * tensor.dim()
-    index[axis] = slice(start, end, step)
-    return tensor[tuple(index)]
-
-
-def _pad(module: Any, node: Any, mode: str) -> Any:
-    """ONNX lists all begins, then all ends; torch lists (begin, end) from the last axis on."""
-    from torch.nn import functional
-
-    pads = _constant(module, node.args[1])
-    extra = [*node.args[2:], *node.kwargs.values()]
-    # a fourth input names axes, which onnx2torch's module does not know either
-    value = _constant(module, extra[0]) if extra else [0.0]
-    if pads is None or not value or mode != "constant" or len(extra) > 1:
-        return None
-    axes = len(pads) // 2
-    flat = [int(pads[axis + end * axes]) for axis in reversed(range(axes)) for end in (0, 1)]
-    while len(flat) > 2 and flat[-2:] == [0, 0]:
-        flat = flat[:-2]  # leading axes that are not padded
-    return module.graph.call_function(functional.pad, (node.args[0], tuple(flat), "constant", float(value[0])))
-
-
-def make_first_transpose_contiguous(module: Any) -> bool:
-    """Copies the input into NCHW order right after the model's own transpose; without it activations stay channels-last.
-
-    Returns False where the model does not begin with such a transpose, and leaves it alone.
-    """
-    graph = module.graph
-    for node in graph.nodes:
-        if node.op == "call_module" and type(module.get_submodule(node.target)).__name__ == "OnnxTranspose":
-            readers = list(node.users)
-            with graph.inserting_after(node):
-                copied = graph.call_method("contiguous", (node,))
-            for reader in readers:
-                reader.replace_input_with(node, copied)
-            module.recompile()
-            return True
-    return False

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.database.open_runs import open_runs
-from analysis.readers import csv_by_line as reading
-from analysis.readers import run_json as run_facts
+from analysis.readers import csv_by_line, run_json
 from common import schema
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,7 +51,7 @@ def sound_file(name: str, rows: int = 6) -> bytes:
 
 
 def rows_of(name: str, raw: bytes) -> list[list[str]]:
-    return reading.read(Path(name), name, raw).rows
+    return csv_by_line.read(Path(name), name, raw).rows
 
 
 def assert_sound(name: str, rows: list[list[str]]) -> None:
@@ -68,7 +67,7 @@ def assert_sound(name: str, rows: list[list[str]]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_file_is_read_whole(name: str) -> None:
-    content = reading.read(Path(name), name, sound_file(name))
+    content = csv_by_line.read(Path(name), name, sound_file(name))
     assert content.problems == [] and len(content.rows) == 6
 
 
@@ -77,7 +76,7 @@ def test_a_sound_file_is_read_whole(name: str) -> None:
 def test_a_file_cut_anywhere_keeps_whole_rows_and_invents_none(data: st.DataObject, name: str) -> None:
     raw = sound_file(name)
     cut = data.draw(st.integers(0, len(raw) - 1))
-    content = reading.read(Path(name), name, raw[:cut])
+    content = csv_by_line.read(Path(name), name, raw[:cut])
     whole = max(0, raw[:cut].count(b"\n") - 1)
     assert content.rows == rows_of(name, raw)[:whole]
     if not raw[:cut].endswith(b"\n"):
@@ -100,7 +99,7 @@ def test_bytes_changed_anywhere(data: st.DataObject, name: str) -> None:
 @FUZZ
 @given(raw=st.binary(max_size=200), name=st.sampled_from(NAMES), headed=st.booleans())
 def test_any_bytes_at_all(raw: bytes, name: str, headed: bool) -> None:
-    assert_sound(name, rows_of(name, (reading.header_line(name) if headed else b"") + raw))
+    assert_sound(name, rows_of(name, (csv_by_line.header_line(name) if headed else b"") + raw))
 
 
 @FUZZ
@@ -138,14 +137,14 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @given(document=JSON)
 def test_a_run_json_of_any_shape(tmp_path: Path, document: Any) -> None:
     (tmp_path / "run.json").write_text(json.dumps(document))
-    found, problem = run_facts.read(tmp_path)
+    found, problem = run_json.read(tmp_path)
     assert (problem is None) == isinstance(document, dict)
-    row = run_facts.run_row(found)
-    for (kind, _), value in zip(run_facts.RUN.values(), row, strict=True):
+    row = run_json.run_row(found)
+    for (kind, _), value in zip(run_json.RUN.values(), row, strict=True):
         assert value is None or type(value) is {"VARCHAR": str, "BIGINT": int, "DOUBLE": float}[kind]
     for rows, declared in (
-        (run_facts.device_rows(found), run_facts.DEVICE),
-        (run_facts.cooling_rows(found), run_facts.COOLING),
+        (run_json.device_rows(found), run_json.DEVICE),
+        (run_json.cooling_rows(found), run_json.COOLING),
     ):
         assert all(len(values) in (len(declared), len(declared) + 1) for values in rows)
 
@@ -202,7 +201,7 @@ def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(build: Any, junk
         temperatures = database.query("SELECT count(*) AS n, max(temperature_c) AS c FROM power")
         (energy,) = database.query("SELECT integral_j FROM energy")
         problems = database.problems
-    if reading._fits("BIGINT", junk):  # a sign is no other number
+    if csv_by_line._fits("BIGINT", junk):  # a sign is no other number
         assert problems == []
         return
     assert temperatures == [{"n": 44, "c": 40}]

@@ -18,8 +18,7 @@ import pytest
 from analysis.analyze import analyze
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
-from analysis.readers import csv_by_line as reading
-from analysis.readers import run_folder as run_files
+from analysis.readers import csv_by_line, run_folder
 from common import schema
 from common.host.cli.terminal import Terminal
 
@@ -192,7 +191,7 @@ def test_a_link_that_comes_after_the_run_was_read(good: Path, bad: Path) -> None
 
 def test_files_beyond_their_size(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (first(bad) / "samples.csv").stat().st_size
-    monkeypatch.setattr(reading, "MOST_BYTES", {**reading.MOST_BYTES, "samples.csv": size - 1})
+    monkeypatch.setattr(csv_by_line, "MOST_BYTES", {**csv_by_line.MOST_BYTES, "samples.csv": size - 1})
     (first(bad) / "samples.csv").write_bytes((first(bad) / "samples.csv").read_bytes() + b"30,1,2,\n")
     with open_runs([bad]) as database:
         assert "samples.csv: is larger than 1 KiB: it is not read" in said(database) or "larger than 0 KiB" in said(
@@ -203,7 +202,7 @@ def test_files_beyond_their_size(good: Path, bad: Path, monkeypatch: pytest.Monk
 def test_doubtful_files_are_read_with_care_up_to_a_size(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (first(bad) / "samples.csv").open("a") as file:
         file.write("junk\n")
-    monkeypatch.setattr(reading, "MOST_CAREFUL_BYTES", 500)
+    monkeypatch.setattr(csv_by_line, "MOST_CAREFUL_BYTES", 500)
     with both(good, bad) as database:
         assert "samples.csv: cannot be read: it is larger than 0 KiB" in said(database)
         assert "torch" in ok_cells(database)
@@ -335,11 +334,11 @@ def test_a_run_json_of_megabytes(good: Path, bad: Path) -> None:
 
 
 def test_more_cells_and_files_than_any_run_has(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_files, "MOST_CELLS", 1)
+    monkeypatch.setattr(run_folder, "MOST_CELLS", 1)
     with open_runs([bad]) as database:
         assert "holds 2 entries: the first 1 are read" in said(database)
-    monkeypatch.setattr(run_files, "MOST_CELLS", 10)
-    monkeypatch.setattr(run_files, "MOST_ENTRIES", 5)
+    monkeypatch.setattr(run_folder, "MOST_CELLS", 10)
+    monkeypatch.setattr(run_folder, "MOST_ENTRIES", 5)
     for number in range(9):
         (first(bad) / f"junk{number}").touch()
     with both(good, bad) as database:
@@ -455,7 +454,7 @@ def test_nothing_in_a_path_is_a_column(build: Any, tmp_path: Path) -> None:
 
 
 def test_every_statement_that_reads_files_says_so() -> None:
-    analysis = Path(reading.__file__).parents[1]
+    analysis = Path(csv_by_line.__file__).parents[1]
     texts = [path.read_text() for path in (*analysis.rglob("*.sql"), *(analysis / "database").glob("*.py"))]
     calls = [text[found.start() :][:400] for text in texts for found in re.finditer(r"read_(csv|parquet)\(", text)]
     assert len(calls) >= 9 and all("hive_partitioning = false" in call for call in calls)

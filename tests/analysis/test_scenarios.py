@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.database.connection import Database
-from analysis.results import durations
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import durations, sample_intervals
 from common import schema
 from tests.analysis.conftest import RunBuilder
 
@@ -78,7 +77,7 @@ def test_queueing_and_inference_apart(database: Database) -> None:
 
 def test_intervals_count_groups_and_batches_as_one_step(database: Database) -> None:
     rows = database.query("SELECT * FROM comparison")
-    found = result_intervals.of_rows(database, rows)
+    found = sample_intervals.of_rows(database, rows)
     by_scenario = {row["scenario"]: row for row in rows}
     offline, server = (tuple(by_scenario[name]["cell_keys"]) for name in ("offline", "server"))
     run = rows[0]["run"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.style import look
+from analysis.style import full_title, look
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 
@@ -14,3 +14,9 @@ def test_labels_and_style_agree_and_no_two_frameworks_share_colour_and_marker() 
     }
     colors = [look(variant.name).color for variant in variants]
     assert len(colors) == len(set(colors))
+
+
+def test_a_framework_in_full_tells_versions_and_levels_apart() -> None:
+    row = {"variant": "onnxrt", "precision": "fp32", "version": "1.30.0", "tuning": "stock"}
+    assert full_title(row) == "ONNX Runtime stock 1.30.0"
+    assert full_title({**row, "version": None, "tuning": "tuned"}) == "ONNX Runtime"

@@ -57,6 +57,13 @@ class Place:
         return {path.stem for path in self.target.glob("*.py")}
 
 
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of an installation that failed."""
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(install_locked.REASON)
+    return last.removeprefix(install_locked.REASON)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
@@ -78,7 +85,8 @@ def test_another_file_under_the_name_is_refused(place: Place, changed: str) -> N
     wheel(place.wheels, changed, needs="second" if changed == "first" else "", content="import os")
     done = place.install()
     assert done.returncode != 0
-    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert "DO NOT MATCH THE HASHES" in done.stdout
+    assert f"{changed}==1.0 is another file than the one whose hash requirements.txt has in its lock" in reason(done)
     assert not place.installed()
 
 
@@ -171,3 +179,60 @@ def test_a_pinned_text_keeps_extras_and_markers(tmp_path: Path) -> None:
     )
     assert install_locked.pinned_text(file, "x==2").endswith("x==2; python_version < '3.12'\n")
     assert install_locked.pinned_text(file, "y==2") == ""
+
+
+def test_a_version_that_does_not_exist_is_said_with_those_that_do(place: Place) -> None:
+    place.file.write_text("first==1.0\n")
+    for number in range(8):
+        wheel(place.wheels, "first", f"1.{number}")
+    done = place.install("--pin=first==9.9")
+    assert done.returncode != 0
+    assert reason(done).startswith("there is no release 9.9 of first for Python 3.")
+    assert reason(done).endswith("the newest are 1.2, 1.3, 1.4, 1.5, 1.6, 1.7")
+
+
+def test_a_release_whose_wheels_are_for_other_pythons(place: Place) -> None:
+    place.file.write_text("first==1.0\n")
+    wheel(place.wheels, "first")
+    for tag in ("cp38-cp38-any", "cp310-cp310-any", "cp39-cp39-any"):
+        wheel(place.wheels, "first", "0.9")
+        (place.wheels / "first-0.9-py3-none-any.whl").rename(place.wheels / f"first-0.9-{tag}.whl")
+    said = reason(place.install("--pin=first==0.9"))
+    assert said.startswith("first==0.9 has no wheel for Python 3.")
+    assert "its wheels are for cp38, cp39, cp310; the newest are 1.0" in said
+
+
+def test_packages_that_do_not_go_together_are_named(place: Place) -> None:
+    place.file.write_text("first==1.0\nsecond==1.0\n")
+    wheel(place.wheels, "first", "2.0", needs="second<1")
+    wheel(place.wheels, "second")
+    assert reason(place.install("--pin=first==2.0")) == (
+        "these do not go together: requirements.txt asks for second==1.0; first 2.0 depends on second<1"
+    )
+
+
+def test_what_a_version_needs_and_is_not_there(place: Place) -> None:
+    place.file.write_text("first==1.0\n")
+    wheel(place.wheels, "first", "2.0", needs="second>=3")
+    assert reason(place.install("--pin=first==2.0")).startswith(
+        "first==2.0 needs second>=3, of which there is no release for Python 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["ERROR: Ignored the following versions that require a different python version: 0.9 Requires-Python <3.11,>=3.7; 1.0 "
+          "Requires-Python >=3.99", "ERROR: Could not find a version that satisfies the requirement a==0.9 (from versions: 2.0)"],
+         "a==0.9 is for Python <3.11,>=3.7, and this is 3."),
+        (["WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'",
+          "ERROR: Could not find a version that satisfies the requirement a==0.9 (from versions: none)"],
+         "no package index answers, which is asked for a==0.9"),
+        (["  error: subprocess-exited-with-error", "ERROR: Failed to build 'a' when getting requirements to build wheel"],
+         "Failed to build 'a' when getting requirements to build wheel"),
+        (["Collecting a", "no space left"], "no space left"),
+        ([], "pip says nothing"),
+    ],
+)  # fmt: skip
+def test_what_pip_says_in_many_lines_is_one(lines: list[str], words: str) -> None:
+    assert install_locked.reason_of(lines, "requirements.txt", "a==0.9").startswith(words)

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.host.compose.finish import ServiceReports
 from common.locks import Turn, alive, device_lock, wait_for_turn
+from tests.waiting import wait_for
 
 
 def serve(folder: Path, name: str, hold_s: float) -> None:
@@ -51,13 +52,6 @@ def start(function: Callable[..., None], *arguments: Any) -> multiprocessing.Pro
 
 def lines(folder: Path) -> list[str]:
     return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_turns_are_taken_in_the_order_in_which_they_are_given_whoever_starts_first(tmp_path: Path) -> None:

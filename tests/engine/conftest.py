@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,10 @@ def engine_images() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, in_use(PREFIX):
         patch.setenv("FRAMEWATT_IMAGES", PREFIX)
         client = engine.connect()
-        remove_left(client)
         for name in ("onnxrt", "sidecar", "analyze"):
             build(client, name)
         yield
+        remove_left(client)  # not before: what they installed is this checkout's too
         assert containers(client) == [], "a test left containers behind"
 
 
@@ -196,17 +195,6 @@ def rows(run: Path) -> dict[str, dict[str, str]]:
 
 def by_batch(run: Path) -> dict[int, dict[str, str]]:
     return {int(row["batch_size"]): row for row in rows(run).values()}
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives once it is true. Fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def running(client: Any, words: str) -> Any:

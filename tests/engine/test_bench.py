@@ -17,7 +17,8 @@ from common.errors import UserError
 from common.host.runners.containers import engine, runner
 from common.host.runs.run import read_run
 from common.schema import header
-from tests.engine.conftest import PREFIX, Bench, by_batch, containers, measuring, running, wait_for
+from tests.engine.conftest import PREFIX, Bench, by_batch, containers, measuring, running
+from tests.waiting import wait_for
 
 Background = Callable[[Callable[[], Any]], threading.Thread]
 #: everything in the container but docker-init: supervisor, who keeps the deadline, and worker

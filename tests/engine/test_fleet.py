@@ -20,7 +20,8 @@ from common.host.paths import IMAGES, ROOT
 from common.host.plan.jobs import make_plan, planned_keys
 from common.host.plan.request import request_of
 from common.host.plan.subset import work_key
-from tests.engine.conftest import Bench, by_batch, containers, running, wait_for
+from tests.engine.conftest import Bench, by_batch, containers, running
+from tests.waiting import wait_for
 
 Spec = Callable[..., dict[str, Any]]
 

@@ -27,9 +27,10 @@ from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
 from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.runner import DockerRunner
-from tests.engine.conftest import PREFIX, Bench, wait_for
+from tests.engine.conftest import PREFIX, Bench
 from tests.engine.test_hardening import inside, status
 from tests.fake_nvml import build
+from tests.waiting import wait_for
 
 GPUS = tuple(
     Device(f"gpu{i}", "gpu", "Fake GPU", build.uuid(i), {"index": i, "compute_capability": "9.0"}) for i in range(2)

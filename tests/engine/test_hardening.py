@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.engine.conftest import Bench, measuring, running, wait_for
+from tests.engine.conftest import Bench, measuring, running
+from tests.waiting import wait_for
 
 Background = Callable[[Callable[[], Any]], threading.Thread]
 

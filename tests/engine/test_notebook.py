@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers import images
-from tests.engine.conftest import BASE, Bench, measuring, rows, running, wait_for
+from tests.engine.conftest import BASE, Bench, measuring, rows, running
 from tests.engine.test_bench import Background
 from tests.engine.test_compose import PROJECT, environment
+from tests.waiting import wait_for
 
 KILL_KERNEL = r"""
 import glob, os

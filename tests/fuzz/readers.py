@@ -22,8 +22,7 @@ from pathlib import Path
 
 from analysis.importers import perf_analyzer, trtexec
 from analysis.importers.imported import Facts, Format
-from analysis.readers import csv_by_line as reading
-from analysis.readers import run_json as run_facts
+from analysis.readers import csv_by_line, run_json
 from common import schema
 from common.cell import Cell
 from common.errors import UserError
@@ -41,7 +40,7 @@ _FACTS = Facts(gpu_ordinal=0, gpu_name="G", framework="onnxrt", model="m", preci
 
 def _csv(name: str, raw: bytes) -> None:
     """Rows of the declared types, whose every value stands in the file."""
-    for row in reading.read(Path(name), name, raw).rows:
+    for row in csv_by_line.read(Path(name), name, raw).rows:
         assert len(row) == len(schema.FILES[name])
         for column, text in zip(schema.FILES[name], row, strict=True):
             if text and column.type == "BIGINT":
@@ -57,19 +56,19 @@ def _typed_rows(name: str, raw: bytes) -> None:
     A whole number that is too big counts as right here: DuckDB itself refuses the file, which is then read line by line.
     """
     path = _FOLDER / name
-    path.write_bytes(reading.header_line(name) + raw)
-    if raw.endswith(b"\n") and reading.has_typed_rows(str(path), name):
-        said = [problem.message for problem in reading.read(path, name).problems]
+    path.write_bytes(csv_by_line.header_line(name) + raw)
+    if raw.endswith(b"\n") and csv_by_line.has_typed_rows(str(path), name):
+        said = [problem.message for problem in csv_by_line.read(path, name).problems]
         wrong = [text for text in said if "not a whole number" in text and not _DIGITS.search(text)]
         assert not wrong and not any("fields, the header" in text for text in said), said
 
 
 def _run_json(raw: bytes) -> None:
     (_FOLDER / "run.json").write_bytes(raw)
-    document, problem = run_facts.read(_FOLDER)
+    document, problem = run_json.read(_FOLDER)
     assert isinstance(document, dict) and (problem is None or not document)
-    values = [run_facts.run_row(document), *run_facts.device_rows(document)]
-    values += [*run_facts.cooling_rows(document), *run_facts.idle_spell_rows(document)]
+    values = [run_json.run_row(document), *run_json.device_rows(document)]
+    values += [*run_json.cooling_rows(document), *run_json.idle_spell_rows(document)]
     for row in values:
         for value in row:
             assert value is None or isinstance(value, str) or math.isfinite(value)

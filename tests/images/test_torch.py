@@ -79,7 +79,7 @@ CONVOLUTIONS = """
 import json
 import torch
 from torch import fx, nn
-from images.torch import convolution_wrapping as w, convolutions as c
+from images.torch import convolution_choice, convolution_wrapping as w, convolutions as c
 
 class Net(nn.Module):
     def __init__(self):
@@ -112,22 +112,22 @@ for layout in (torch.contiguous_format, torch.channels_last):
     images = torch.randn(2, 3, 17, 17).contiguous(memory_format=layout)
     with torch.inference_mode():
         wanted = module(images)
-        facts["wrapped"] = w.wrap(module)
+        facts["wrapped"] = w.wrap_convolutions(module)
         errors = [float((module(images) - wanted).abs().max())]
         asked = []
         speed = {"convolution": 2.0, "matrix product": 1.0, "shifted convolution": 1.0}
-        c.choose(module, [images], lambda layer, given, algorithm: asked.append(algorithm) or speed[algorithm])
+        convolution_choice.choose(module, [images], lambda layer, given, algorithm: asked.append(algorithm) or speed[algorithm])
         facts["chosen"] = c.settings(module)
         errors.append(float((module(images) - wanted).abs().max()))
-        c.choose(module, [images], lambda layer, given, algorithm: 2.0 if algorithm == "convolution" else None)
+        convolution_choice.choose(module, [images], lambda layer, given, algorithm: 2.0 if algorithm == "convolution" else None)
         facts["without"] = c.settings(module)["convolutions"]
-        product, shifted = c._product, c._shifted
-        c._product = lambda images, weight, bias, relu: product(images, weight, bias, relu) + 0.1
-        c._shifted = lambda images, layer, padding: shifted(images, layer, padding) + 0.1
-        c.choose(module, [images], lambda layer, given, algorithm: speed[algorithm])
+        right = dict(c.ALGORITHMS)
+        for name in ("matrix product", "shifted convolution"):
+            c.ALGORITHMS[name] = lambda images, layer, compute=right[name]: compute(images, layer) + 0.1
+        convolution_choice.choose(module, [images], lambda layer, given, algorithm: speed[algorithm])
         facts["wrong"] = c.settings(module)["convolutions"]
-        c._product, c._shifted = product, shifted
-        c.choose(module, [images])
+        c.ALGORITHMS.update(right)
+        convolution_choice.choose(module, [images])
         facts["measured"] = sorted({layer.algorithm for layer in c.layers_of(module)} - set(c.ALGORITHMS))
         c.set_algorithms(module, facts["chosen"]["convolutions_in_order"])
         facts["again"] = c.settings(module) == facts["chosen"]
@@ -158,7 +158,7 @@ def convolutions(on_cpu: Workshop) -> dict[str, Any]:
 
 
 @pytest.mark.framework
-def test_every_way_to_compute_a_convolution_computes_the_same_in_both_layouts(convolutions):
+def test_every_algorithm_to_compute_a_convolution_computes_the_same_in_both_layouts(convolutions):
     assert convolutions["scale"] > 0.1
     assert max(convolutions["errors"]) < 1e-5 * convolutions["scale"]
 
@@ -178,13 +178,13 @@ def test_one_by_one_convolutions_become_matrix_products_where_that_is_faster(con
     }
     two_algorithms = ["convolution"] * 4 + ["matrix product"] * 3 + ["shifted convolution"]
     assert convolutions["asked"] == two_algorithms, "one algorithm needs no measuring"
-    assert convolutions["without"] == "6 convolution", "a algorithm that does not work is passed over"
+    assert convolutions["without"] == "6 convolution", "an algorithm that does not work is passed over"
     assert convolutions["wrong"] == "6 convolution", "one that computes something else does not win"
     assert convolutions["measured"] == [], "on the CPU by its own clock"
 
 
 @pytest.mark.framework
-def test_ways_are_set_by_their_letters(convolutions):
+def test_algorithms_are_set_by_their_letters(convolutions):
     assert convolutions["again"]
     assert len(convolutions["refused"]) == 2
 
@@ -195,6 +195,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 from images.torch import convolution_wrapping as w, convolutions as c
+from images.torch.convolution_choice import possible
 
 class OnnxPadStatic(nn.Module):  # as onnx2torch's is called, and what it holds
     def __init__(self, pads, mode="constant", constant_value=0.0):
@@ -246,7 +247,7 @@ with torch.inference_mode():
         layout = random.choice((torch.contiguous_format, torch.channels_last))
         images = torch.randn(2, channels, random.randint(9, 14), random.randint(9, 14)).contiguous(memory_format=layout)
         both = c.Convolution(layer.to(memory_format=layout), random.random() < 0.5, padding)
-        wanted, got = (both.compute(images, algorithm) for algorithm in ("convolution", "shifted convolution"))
+        wanted, got = (c.ALGORITHMS[algorithm](images, both) for algorithm in ("convolution", "shifted convolution"))
         assert wanted.shape == got.shape, (wanted.shape, got.shape)
         facts["errors"].append(float((wanted - got).abs().max()))
         facts["dense"].append(got.is_contiguous() or got.is_contiguous(memory_format=torch.channels_last))
@@ -254,11 +255,11 @@ with torch.inference_mode():
     module = fx.GraphModule(net, Leaves().trace(net))
     images = torch.randn(2, 4, 95, 95)
     wanted = module(images)
-    w.wrap(module)
+    w.wrap_convolutions(module)
     facts["taken"] = [layer.padding for layer in c.layers_of(module)]
     facts["pads_left"] = sum(node.target is functional.pad for node in module.graph.nodes)
     for layer in c.layers_of(module):
-        layer.algorithm = "shifted convolution" if "shifted convolution" in layer.possible() else "convolution"
+        layer.algorithm = "shifted convolution" if "shifted convolution" in possible(layer) else "convolution"
     facts["network"] = float((module(images) - wanted).abs().max() / wanted.abs().max())
 print(json.dumps(facts))
 """

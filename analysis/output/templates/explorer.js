@@ -5,8 +5,9 @@ const decisions = (() => {
   const fill = (phrase, words) => phrase.replace(/\{(\w+)\}/g, (_, name) => words[name]);
   const [VALUE, LOW, HIGH, SURE, TEXT] = [0, 1, 2, 3, 4];
   const known = (cell, name) => cell.figures[name] !== undefined;
-  const apart = (a, b) => a[LOW] !== null && a[HIGH] !== null && b[LOW] !== null && b[HIGH] !== null && a[SURE] && b[SURE]
-    && (a[LOW] > b[HIGH] || b[LOW] > a[HIGH]);
+  const bounded = (a) => a[LOW] !== null && a[HIGH] !== null;
+  const overlap = (a, b) => bounded(a) && bounded(b) && a[LOW] <= b[HIGH] && b[LOW] <= a[HIGH];
+  const apart = (a, b) => bounded(a) && bounded(b) && a[SURE] && b[SURE] && !overlap(a, b);
 
   // limits: [{ name, bound, text }] in the order in which they are shown. Returns { winner, meetsLimits, rivals, lines }.
   return function decide(table, objective, limits) {
@@ -65,12 +66,13 @@ const decisions = (() => {
 
     function unclear() {
       const figures = [winner, ...rivals].map(figure);
-      const reasons = [say.overlap];
-      if (figures.some((one) => one[LOW] === null)) reasons.push(say.unknown);
+      const reasons = rivals.some((cell) => overlap(figure(winner), figure(cell))) ? [say.overlap] : [];
+      if (!figures.every(bounded)) reasons.push(say.unknown);
       if (!figures.every((one) => one[SURE])) reasons.push(say["one worker"]);
       const more = rivals.length > table.names ? ` and ${rivals.length - table.names} more` : "";
+      const workers = table.workers[Math.max(...[winner, ...rivals].map((cell) => cell.workers))];
       const names = rivals.slice(0, table.names).map((cell) => cell.name).join(", ");
-      return fill(say.unclear, { reasons: reasons.join(" or "), names, more, workers: table.workers });
+      return fill(say.unclear, { reasons: reasons.join("; "), names, more, workers });
     }
 
     function changes(limit) {

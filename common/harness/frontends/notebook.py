@@ -141,12 +141,12 @@ class Kernel:
             self._wait(0.02, [])
         self._client.load_connection_file(str(self._connection_file))
         self._client.start_channels(stdin=False)
-        answered = heard = False
-        while not (answered and heard):
+        answered = reported = False
+        while not (answered and reported):
             self._client.kernel_info()
             self._wait(0.2, [self._client.shell_channel, self._client.iopub_channel])
             answered = self._receive(self._client.get_shell_msg, "kernel_info_reply") is not None or answered
-            heard = self._receive(self._client.get_iopub_msg) is not None or heard
+            reported = self._receive(self._client.get_iopub_msg) is not None or reported
 
     def execute(self) -> bool:
         """Runs the cell to its end; whether it raised nothing. Raises KernelDied."""
@@ -180,7 +180,7 @@ class Kernel:
         self._process.kill()
         self._process.wait()
 
-    def hear_last_words(self) -> None:
+    def handle_last_words(self) -> None:
         """Copies into the log what the dead kernel's compiled code said at the end."""
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         while self._output.routes and time.monotonic() < deadline:
@@ -257,7 +257,7 @@ def run(cell: str, descriptors: Sequence[int], folder: Path) -> int:
         kernel.shut_down()
         return 0 if ran else 1
     except KernelDied as death:
-        kernel.hear_last_words()
+        kernel.handle_last_words()
         return death.exit_code
 
 

@@ -58,13 +58,13 @@ def opened(
     data: DataFolder,
     images_folder: Path = IMAGES,
     search: str = "",
-    part: Subset | None = None,
+    subset: Subset | None = None,
     run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> Iterator[tuple[Context, Runner, list[PlannedJob]]]:
     """All that a run needs, ready: its folder, model, runner and plan, with its devices locked for the block.
 
-    search: see common.host.plan.request.Request. part: only these cells, in a run folder of their own that continues no other.
+    search: see common.host.plan.request.Request. subset: only these cells, in a run folder of their own that continues no other.
     run_facts: what run.json says beside. again: the cells of the newest run of this to measure again.
     Raises UserError before anything is made.
     """
@@ -77,13 +77,53 @@ def opened(
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
     runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
-    if part is None and not options.runner and not options.python and runner.name == "local":
+    if subset is None and not options.runner and not options.python and runner.name == "local":
         refuse_to_change_runner(data, lacking)
     check_writable(data.results)
     if lacking:
         text = f"Measured by processes of this machine: {lacking}"
         console.print(escape(text), highlight=False, soft_wrap=True)
 
+    model = _prepared(draft, options, runner, flavour, images_folder, data, console)
+    if subset is not None and subset.model_hash not in ("", model.hash):
+        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
+    request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
+    if model.fixed_batch is not None and not options.batch_sizes:
+        console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
+        request = replace(request, batch_sizes=(model.fixed_batch,))
+    with ExitStack() as held:
+        picture = held.enter_context(_prepared_picture(options.image, model, console))
+        for device in devices:
+            # A device measured by two runs at once would make both wrong.
+            held.enter_context(
+                locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
+            )
+        run, seed = open_run(data, request, options, devices, runner, model, console, subset, run_facts, again)
+        held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
+        if picture is not None:
+            shutil.copyfile(picture, run.folder / "picture.npy")
+            picture = run.folder / "picture.npy"
+        context = Context(
+            run=run, request=request, model=model, data=data, images=by_name,
+            devices={device.name: device for device in devices}, picture=picture, seed=seed,
+            placement=_placed(run, devices, options, console),
+        )  # fmt: skip
+        plan = make_plan(request, seed)
+        if subset is None and not search:
+            console.print(escape(cost(request)), highlight=False)
+        yield context, runner, plan if subset is None else subset.of(plan)
+
+
+def _prepared(
+    draft: Request,
+    options: Options,
+    runner: Runner,
+    flavour: str,
+    images_folder: Path,
+    data: DataFolder,
+    console: Console,
+) -> ModelFiles:
+    """Makes environments or images ready, and the model, which is exported in one of them where it is missing."""
     steps = Steps(console)
     pins = pins_of(draft.variants, draft.versions, flavour, images_folder)
     if pins and (costs := runner.cost_of(pins, flavour)):
@@ -96,34 +136,7 @@ def opened(
         model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
     for note in model.notes:
         console.print(escape(f"{model.name}: {note}"), highlight=False)
-
-    if part is not None and part.model_hash not in ("", model.hash):
-        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {part.model_hash}")
-    request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
-    if model.fixed_batch is not None and not options.batch_sizes:
-        console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
-        request = replace(request, batch_sizes=(model.fixed_batch,))
-    with ExitStack() as held:
-        picture = held.enter_context(_prepared_picture(options.image, model, console))
-        for device in devices:
-            # A device measured by two runs at once would make both wrong.
-            held.enter_context(
-                locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
-            )
-        run, seed = open_run(data, request, options, devices, runner, model, console, part, run_facts, again)
-        held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
-        if picture is not None:
-            shutil.copyfile(picture, run.folder / "picture.npy")
-            picture = run.folder / "picture.npy"
-        context = Context(
-            run=run, request=request, model=model, data=data, images=by_name,
-            devices={device.name: device for device in devices}, picture=picture, seed=seed,
-            placement=_placed(run, devices, options, console),
-        )  # fmt: skip
-        plan = make_plan(request, seed)
-        if part is None and not search:
-            console.print(escape(cost(request)), highlight=False)
-        yield context, runner, plan if part is None else part.of(plan)
+    return model
 
 
 def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
@@ -165,7 +178,7 @@ def open_run(
     runner: RunnerFacts,
     model: ModelFiles,
     console: Console,
-    part: Subset | None = None,
+    subset: Subset | None = None,
     run_facts: Mapping[str, Any] = MappingProxyType({}),
     again: Again | None = None,
 ) -> tuple[Run, int]:
@@ -177,7 +190,7 @@ def open_run(
     def tell(words: str) -> None:
         console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
 
-    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if part is None else None
+    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if subset is None else None
     if again is not None:
         unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)
@@ -191,49 +204,54 @@ def open_run(
         return unfinished, int(unfinished.description["seed"])
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
     plan = make_plan(request, seed)
-    if part is None:
+    if subset is None:
         folder = make_folder(data.results, "-".join(device.name for device in devices))
     else:
-        plan = part.of(plan)
-        folder = data.results / part.run
+        plan = subset.of(plan)
+        folder = data.results / subset.run
         folder.mkdir(parents=True)
-    run = Run(
-        folder,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "run": folder.name,
-            "request": request.fingerprint(),
-            "command": part.command if part else typed_command(),
-            "created_utc": utc_now(),
-            "finished_utc": None,
-            "origin": "framewatt",
-            "source_revision": source_revision(),
-            "boot_id": boot_id(),
-            "seed": seed,
-            "options": asked_of(options),
-            "plan": planned_keys(plan),
-            "settings": vars(request.settings),
-            "threads": request.threads,
-            "runner": runner.name,
-            "frontends": list(request.frontends),
-            "tunings": list(request.tunings),
-            "inputs": list(request.inputs),
-            **({"versions": dict(request.versions)} if request.versions else {}),
-            "host": _host_of(runner),
-            "devices": [device.describe() for device in devices],
-            "model": {**model.describe(), "folder": model.root.name},
-            "images": runner.describe_images(),
-            "doctor": _examine(devices, data, console),
-            **({"fleet": dict(part.facts)} if part else {}),
-            **run_facts,
-        },
-    )
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "run": folder.name,
+        "command": subset.command if subset else typed_command(),
+        "created_utc": utc_now(),
+        "finished_utc": None,
+        "origin": "framewatt",
+        "source_revision": source_revision(),
+        "boot_id": boot_id(),
+        "seed": seed,
+        "options": asked_of(options),
+        "plan": planned_keys(plan),
+        **_described(request),
+        "runner": runner.name,
+        "host": _host_of(runner),
+        "devices": [device.describe() for device in devices],
+        "model": {**model.describe(), "folder": model.root.name},
+        "images": runner.describe_images(),
+        "doctor": _examine(devices, data, console),
+        **({"fleet": dict(subset.facts)} if subset else {}),
+        **run_facts,
+    }
+    run = Run(folder, description)
     try:
         run.save()
     except UserError:
         folder.rmdir()
         raise
     return run, seed
+
+
+def _described(request: Request) -> dict[str, Any]:
+    """What run.json says of a request."""
+    return {
+        "request": request.fingerprint(),
+        "settings": vars(request.settings),
+        "threads": request.threads,
+        "frontends": list(request.frontends),
+        "tunings": list(request.tunings),
+        "inputs": list(request.inputs),
+        **({"versions": dict(request.versions)} if request.versions else {}),
+    }
 
 
 def recover_run(run: Run, model: ModelFiles, console: Console) -> None:

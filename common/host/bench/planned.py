@@ -93,6 +93,7 @@ def run_plan(
             if not several:
                 raise
             outcome.runs.append(nothing.run)
+            console.print(escape(str(nothing)), highlight=False, soft_wrap=True)
             continue
         except UserError as error:
             if not several:

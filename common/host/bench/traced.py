@@ -10,7 +10,9 @@ from typing import Any
 
 from common.cell import Cell
 from common.errors import UserError
+from common.host.frameworks.versions import LOCKED
 from common.host.plan.options import Options
+from common.schema import TUNINGS
 
 #: Inferences that are recorded, and as many without recording before and after.
 TRACE_RUNS = 20
@@ -48,11 +50,12 @@ def options_of_run(run: Path, given: Options) -> Options:
 
     device = cells[0].device
     values = {name: every(name) for name in ("precision", "io", "tuning", "input")}
-    frameworks = dict.fromkeys(sorted(cell.variant + (f"@{cell.version}" if cell.version else "") for cell in cells))
+    versioned = {cell.variant for cell in cells if cell.version}
+    versions = sorted({f"{cell.variant}@{cell.version or LOCKED}" for cell in cells if cell.variant in versioned})
     return replace(
         given,
         framework=given.framework or every("variant"),
-        version=given.version or ",".join(one for one in frameworks if "@" in one),
+        version=given.version or ",".join(versions),
         batch_sizes=given.batch_sizes or every("batch_size"),
         model=given.model
         if given.model != Options.model
@@ -73,7 +76,8 @@ def _cell(key: str) -> Cell | None:
     if len(parts) != 9 or parts[5] != "single-stream" or not parts[3][1:].isdigit():
         return None
     variant, _, version = parts[1].partition("@")
-    precision, _, level = parts[2].partition("-")
+    level = next((one for one in TUNINGS if parts[2].endswith(f"-{one}")), "")
+    precision = parts[2].removesuffix(f"-{level}")
     io, _, fed = parts[4].partition("-")
     return Cell(
         parts[0], variant, precision, int(parts[3][1:]), io,

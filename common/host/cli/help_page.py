@@ -35,6 +35,8 @@ VALUES = {
     "max-p99-ms": "MS", "batch-window-ms": "MS", "max-power-w": "WATT", "min-throughput": "RATE", "price-per-kwh": "PRICE",
     "peak-tflops": "TFLOPS", "gflop-per-image": "GFLOP", "copy-gb-s": "GBPS",
 }  # fmt: skip
+#: what stands for the bare words of a task, where these are not all of one kind
+WORDS = {"recipe": "CELL [RUN ...]"}
 _EXAMPLES = "Examples:"
 _WIDEST = 110
 
@@ -45,11 +47,13 @@ def task_page(name: str, task: Task[Any], arguments: Iterable[Argument]) -> str:
     description, _, examples = (inspect.getdoc(task.body) or "").partition(f"\n\n{_EXAMPLES}\n")
     arguments = list(dict.fromkeys(arguments))
     words = [f" [{_value(one)} ...]" if one.kind is list else f" {_value(one)}" for one in arguments if _is_word(one)]
+    if name in WORDS:
+        words = [f" {WORDS[name]}"]
     lines = [f"Usage: invoke {name}{''.join(words)} [options]", ""]
     for paragraph in description.split("\n\n"):
         lines += [*textwrap.wrap(" ".join(paragraph.split()), width), ""]
     for heading, members in _by_subject(arguments, getattr(task.body, "option_groups", {})):
-        lines += [heading, *_columns([(_flag(one), one.help or "") for one in members], width), ""]
+        lines += [heading, *_columns([(_flag(one, name), one.help or "") for one in members], width), ""]
     if examples:
         lines += ["Examples", *(f"  {line.strip()}" for line in examples.splitlines() if line.strip()), ""]
     return "\n".join(lines)
@@ -93,14 +97,16 @@ def _is_word(argument: Argument) -> bool:
     return bool(argument.positional) or (argument.kind is list and _name(argument) == "run")
 
 
-def _flag(argument: Argument) -> str:
+def _flag(argument: Argument, task: str) -> str:
     if _is_word(argument):
-        return _value(argument)
+        return WORDS.get(task, _value(argument))
     return f"--{_name(argument)}" + (f" {_value(argument)}" if argument.takes_value else "")
 
 
 def _value(argument: Argument) -> str:
     name = _name(argument)
+    if (argument.help or "").startswith("file "):
+        return "FILE"
     if name in VALUES:
         return VALUES[name]
     if name.endswith("seconds"):

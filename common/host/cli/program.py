@@ -170,6 +170,8 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
         return text
     word = text.split("'")[1] if "'" in text else ""
     task = error.context.name if error.context is not None else None
+    if not task and word in ("help", "list"):
+        return "invoke --list shows the tasks, invoke --help TASK the options of one"
     if task and not word.startswith("-") and not any(name.startswith(f"{word} ") for name in contexts):
         return f"invoke {task} takes no word '{word}'; its options begin with --, and invoke --help {task} tells them"
     others = sorted(
@@ -177,6 +179,8 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     )
     if task and others:
         return f"invoke {task} has no {word}; {', '.join(others)} {'has' if len(others) == 1 else 'have'} it"
+    if others:
+        return f"{word} comes after a task's name, such as invoke {'bench' if 'bench' in others else others[0]} {word}"
     options = [flag for flag in (error.context.flags if error.context is not None else {}) if flag.startswith("--")]
     existing = options if word.startswith("-") else sorted({str(context.name) for context in contexts.values()})
     family = [name for name in existing if name.startswith(f"{word} ")]

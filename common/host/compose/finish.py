@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from common.harness import kill_watch
 from common.harness.cell_folder import CannotWrite
-from common.harness.compose_step import ERRORS
+from common.harness.compose_step import ERRORS, KILLS
 from common.harness.idle import spell_without_context
-from common.harness.job_end import write_all_left
+from common.harness.job_end import JobEnd, started_cells, write_all_left
 from common.harness.rows import one_line
 from common.host.compose.prepare import give_all
 from common.host.compose.rendezvous import Rendezvous, lock_of
@@ -75,6 +76,14 @@ class ServiceReports:
             return {}
         return {name: one_line(words) for name, words in said.items() if isinstance(words, str)}
 
+    def oom_killed_ns(self) -> int:
+        """When the kernel's out-of-memory killer last struck in its container, by the monotonic clock; 0 for never."""
+        try:
+            with opened_folder(self.folder) as folder, opened_file(KILLS, folder) as file:
+                return kill_watch.struck_ns(read_part(file, 0, 8))
+        except (OSError, Refused):
+            return 0
+
 
 class Service:
     """A variant's service, and what of its jobs the host has taken."""
@@ -107,15 +116,19 @@ class Service:
                 staging.take_rest()
             for line in staging.problems:
                 print(line, flush=True)
-            reason = errors.get(name, "")
-            words = (
-                (reason, reason)
-                if reason
-                else ("its container ended while it ran", "its container ended before its turn")
-            )
-            lost = write_all_left(self._run, job, self._model, *words)
+            if name in errors:
+                lost = write_all_left(self._run, job, self._model, errors[name])
+            else:
+                words = "its container ended before its turn"
+                lost = write_all_left(self._run, job, self._model, words, end=self._end_of(job))
             if lost:
                 print(f"{name}: {len(lost)} cells lost with their container", flush=True)
+
+    def _end_of(self, job: Job) -> JobEnd:
+        """How the container ended: nobody here can ask the engine, but the kernel's kills were told while it lived."""
+        keys = {cell.key for cell in job.cells}
+        begun = [one.t_ns for one in started_cells(self._run) if one.cell_key in keys]
+        return JobEnd(None, oom_killed=bool(begun) and 0 < begun[-1] <= self.reports.oom_killed_ns())
 
 
 def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optional: set[str]) -> Iterator[Service]:

@@ -25,7 +25,7 @@ from common.errors import UserError
 from common.host.children import Guarded, guarded
 from common.host.frameworks.versions import Pin
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
-from common.install_locked import PIN
+from common.install_locked import PIN, REASON
 
 STAMP = ".framewatt-requirements"
 #: where the checkout's owner makes them
@@ -247,6 +247,10 @@ def ensure_all(
     return {image: failures[image] for image in images if image in failures}
 
 
+#: what pip says of a server that it does not reach
+_NO_INDEX = "after connection broken by"
+
+
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
     last: list[str] = []
     with guarded(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
@@ -259,15 +263,17 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
             code = child.process.wait()
         finally:
             _installing.discard(child)
+    if code and any(_NO_INDEX in line for line in last):
+        raise UserError(
+            f"{what} could not be installed: the package index does not answer; is this machine online? "
+            "PIP_INDEX_URL names another index, PIP_FIND_LINKS a folder of wheels"
+        )
     if code:
-        errors = [line for line in last if line.lower().startswith("error") and "Ignored the following" not in line]
-        errors = errors or last[-1:]
-        why = _with_newest(errors[0]) if errors else f"exit code {code}"
-        raise UserError(f"{what} could not be installed: {why}")
+        raise UserError(f"{what} could not be installed: {_why(last, code)}")
 
 
-def _with_newest(error: str) -> str:
-    """pip's error with the newest of the versions that it lists."""
-    head, found, versions = error.partition("(from versions: ")
-    names = versions.rstrip(") ").split(", ")
-    return f"{head}(newest: {', '.join(names[-6:])})" if found and len(names) > 6 else error
+def _why(last: list[str], code: int) -> str:
+    """The reason in one line. last: the last lines of what failed."""
+    reasons = [line.removeprefix(REASON) for line in last if line.startswith(REASON)]
+    errors = [line for line in last if line.lower().startswith("error")]
+    return (reasons[-1:] or errors[:1] or last[-1:] or [f"exit code {code}"])[0]

@@ -43,8 +43,13 @@ PAGES: Mapping[Path, Callable[[Sequence[Image]], str]] = {README: names, TABLE: 
 
 def updated(page: Path, text: str, images: Sequence[Image]) -> str:
     """A page's text with what is current between its marks. Raises UserError when the marks are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"{page.name} has lost the marks '{BEGIN}' and '{END}' around its frameworks; put them back")
-    return f"{before}{BEGIN}\n{PAGES[page](images)}\n{END}{after}"
+    return between_marks(page.name, text, BEGIN, END, PAGES[page](images))
+
+
+def between_marks(page: str, text: str, begin: str, end: str, content: str) -> str:
+    """A page's text with this content between its marks. Raises UserError, naming the page, when the marks are gone."""
+    before, found, rest = text.partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not (found and found_too):
+        raise UserError(f"{page} has lost the marks '{begin}' and '{end}'; put them back")
+    return f"{before}{begin}\n{content}\n{end}{after}"

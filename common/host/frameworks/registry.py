@@ -1,6 +1,6 @@
 """What can be measured: read from the `LABEL framewatt.*` lines of images/*/Dockerfile, so that a new folder is all it takes.
 
-No adapter is imported here. docs/architecture.md lists the labels.
+No adapter is imported here. docs/add-a-framework.md lists the labels.
 """
 
 from __future__ import annotations

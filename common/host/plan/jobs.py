@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from common.cell import Cell
 from common.host.frameworks.registry import Variant
@@ -64,12 +65,26 @@ def levels_of(request: Request, variant: Variant) -> tuple[str, ...]:
     return tuple(level for level in request.tunings if level in variant.tunings)
 
 
-def cost(request: Request) -> str:
-    """What the plan takes at the least, in a sentence: windows and idle spells, without start, compilation and warm-up."""
+class Size(NamedTuple):
+    """How much a request is on each device. workers: fresh ones of one replicate. seconds: of windows and idle spells of all
+    replicates, at the least; start, compilation and warm-up come on top."""
+
+    cells: int
+    workers: int
+    seconds: float
+
+
+def size_of(request: Request) -> Size:
     workers_of_each = sum(len(request.versions_of(v)) * len(levels_of(request, v)) for v in request.variants)
-    streams = workers_of_each * len(request.precisions) * len(request.frontends)
-    cells = streams * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
+    workers = workers_of_each * len(request.precisions) * len(request.frontends)
+    cells = workers * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
     each = request.settings.min_seconds + 2 * request.settings.idle_seconds
+    return Size(cells, workers, cells * request.replicates * each)
+
+
+def cost(request: Request) -> str:
+    """What the plan takes at the least, in a sentence."""
+    cells, streams, seconds = size_of(request)
     workers = request.replicates
     what = (
         f"{cells} cells in {streams} workers"
@@ -79,11 +94,11 @@ def cost(request: Request) -> str:
     verdicts = "" if workers > 1 else "; one worker a cell gives no verdicts (--replicates 3 does)"
     return (
         f"{what}: windows of {request.settings.min_seconds:.3g} to {request.settings.max_seconds:.3g} s, at least "
-        f"{_in_words(cells * workers * each)} on each device beside start, compilation and warm-up{verdicts}"
+        f"{in_words(seconds)} on each device beside start, compilation and warm-up{verdicts}"
     )
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

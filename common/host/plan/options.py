@@ -18,7 +18,7 @@ def _option(group: str, default: Any, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """As typed. Empty text, 0 where zero makes no sense, and -1 where it does mean the default that the help names."""
+    """As typed. The default that the help names is empty text, 0 where zero makes no sense, else -1."""
 
     framework: str = _option(
         WHAT, "", "framework variants, comma list (invoke frameworks lists them); default: all that the device can run"

@@ -102,14 +102,23 @@ def write(asked: Asked, image: Image) -> str:
         loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, finalize=_plain,
     )  # fmt: skip
-    environment.filters.update(literal=literal, code=Code, names=_names, wrapped=_wrapped)
-    environment.globals.update(refuse=refuse, whole=sources.whole, functions=sources.functions)
+    environment.filters.update(
+        literal=literal,
+        code=Code,
+        names=_names,
+        wrapped=_wrapped,
+        number_before=_number_before,
+        import_lines=_import_lines,
+    )
+    environment.globals.update(refuse=refuse, needed=sources.needed)
     try:
         text = environment.get_template(TEMPLATE).render(
             asked=asked, settings=asked.settings, file=file_name(asked.key)
         )
     except jinja2.UndefinedError as error:
         refuse(f"its settings do not say enough ({error.message})")
+    except KeyError as error:
+        refuse(f"its settings name what framewatt does not know: {error.args[0]}")
     text = re.sub(r"\n{4,}", "\n\n\n", text).rstrip() + "\n"
     compile(text, TEMPLATE, "exec")
     return text
@@ -146,6 +155,18 @@ def _plain(value: Any) -> Any:
 
 def _names(values: Sequence[str]) -> str:
     return ", ".join(values)
+
+
+def _number_before(text: str, words: str) -> int:
+    """The whole number that stands before these words, 0 where they do not."""
+    found = re.search(rf"\b(\d+) {re.escape(words)}", text)
+    return int(found[1]) if found else 0
+
+
+def _import_lines(block: str) -> Code:
+    """Each once, modules before names of modules."""
+    lines = sorted({line for line in block.splitlines() if line}, key=lambda line: (line.split()[0] != "import", line))
+    return Code("\n".join(lines) + "\n")
 
 
 def _wrapped(lines: Sequence[str], begin: str = "# ") -> Code:

@@ -37,7 +37,7 @@ _OF_RUN = re.compile(r"run\.json|attempts\.csv|power[A-Za-z0-9_-]{0,80}\.csv")
 _OF_CELL = frozenset(schema.FILES) - {"power.csv", "attempts.csv"}
 
 
-def is_sealed(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     return path.name.endswith(SUFFIX) and path.is_file()
 
 
@@ -59,7 +59,7 @@ def seal(folder: Path) -> Path:
     return target
 
 
-def unsealed(archive: Path, cache: Path) -> Path:
+def unpacked(archive: Path, cache: Path) -> Path:
     """The run folder of an archive, unpacked below `cache` unless it is there already, as it was unpacked.
 
     Raises UserError for a file that is no sealed run, is damaged, or holds more than it may.

@@ -10,7 +10,7 @@ from pathlib import Path
 from common.errors import UserError, meant
 from common.host import regular_files
 from common.host.paths import DataFolder
-from common.host.runs.archive import SUFFIX, is_sealed, unsealed
+from common.host.runs.archive import SUFFIX, is_archive, unpacked
 from common.host.runs.run import DESCRIPTION, read_run
 from common.text import visible
 
@@ -81,8 +81,8 @@ def _meant(word: str, data: DataFolder, existing: Sequence[Path], damaged: list[
             if found or len(damaged) > before:
                 return found
             reasons.append(_why_no_run(place))
-        elif is_sealed(place):
-            return _unsealed([place], data, damaged)
+        elif is_archive(place):
+            return _unpacked([place], data, damaged)
         else:
             if place.is_symlink() and not place.exists():
                 raise UserError(f"{place} is a link to {place.readlink()}, which does not exist")
@@ -98,11 +98,11 @@ def _meant(word: str, data: DataFolder, existing: Sequence[Path], damaged: list[
     raise UserError(f"there is no run or path '{word}'; runs in {data.results}: {known}{earlier}.{meant(word, names)}")
 
 
-def _unsealed(places: Iterable[Path], data: DataFolder, damaged: list[UserError]) -> list[Path]:
+def _unpacked(places: Iterable[Path], data: DataFolder, damaged: list[UserError]) -> list[Path]:
     folders = []
     for place in places:
         try:
-            folders.append(unsealed(place, data.host_cache))
+            folders.append(unpacked(place, data.host_cache))
         except UserError as error:
             damaged.append(error)
     return folders
@@ -125,7 +125,7 @@ def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[
         if what not in (None, "a folder"):
             damaged.append(UserError(f"{path} is {what}, not a file"))
     sealed = [path for path in sealed if regular_files.kind_of(path) is None]
-    nested += _unsealed(sealed, data, damaged)
+    nested += _unpacked(sealed, data, damaged)
     return sorted(nested, key=lambda folder: folder.name)
 
 

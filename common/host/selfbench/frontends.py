@@ -25,8 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import UserError
-from common.harness import interleaved_side as alternating
-from common.harness import parity
+from common.harness import interleaved_side, parity
 from common.harness.environment import worker_environment
 from common.host import models
 from common.host.cli import parsing as opt
@@ -36,7 +35,7 @@ from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.local import LocalRunner
 from common.host.verify.command import Case, SideEnded, SideProcess, arrays_of
-from common.stats import comparison as compare
+from common.stats import comparison
 from common.stats.intervals import Interval, percentile_draws
 from common.stats.pairs import alternate, latency_ratios
 
@@ -63,9 +62,9 @@ class Cost:
     cpu_ratio: Interval
     p_value: float
 
-    def verdict(self, compared: int) -> compare.Verdict:
+    def verdict(self, compared: int) -> comparison.Verdict:
         """On the notebook, at the error rate of one among so many comparisons."""
-        return compare.verdict(self.ratio, self.p_value, compare.MARGIN, compare.ERROR_RATE / compared)
+        return comparison.verdict(self.ratio, self.p_value, comparison.MARGIN, comparison.ERROR_RATE / compared)
 
 
 @contextmanager
@@ -85,7 +84,8 @@ def both_front_ends(case: Case, folder: Path) -> Iterator[tuple[SideProcess, Sid
         difference = max(
             parity.differing(*outputs)
             for outputs in zip(
-                *(arrays_of(folder / name, alternating.OUTPUT).values() for name in reversed(tuple(SIDES))), strict=True
+                *(arrays_of(folder / name, interleaved_side.OUTPUT).values() for name in reversed(tuple(SIDES))),
+                strict=True,
             )
         )
         if difference > parity.TOLERANCES[case.precision][1]:

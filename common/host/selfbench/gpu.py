@@ -26,7 +26,7 @@ from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
-from common.host.selfbench import containers as shared
+from common.host.selfbench import containers
 from common.host.verify.command import Case, SideEnded, SideProcess
 from common.stats.pairs import alternate, interval_of, throughput_ratios
 
@@ -48,11 +48,11 @@ def sidecar_ratios(case: Case, folder: Path, pairs: int) -> list[float]:
     try:
         side.facts()
         gpu = case.device.uuid if case.device.kind == "gpu" else "none"
-        with shared.switched_sidecar(folder, gpu) as switch:
+        with containers.switched_sidecar(folder, gpu) as switch:
 
             def block(on: bool) -> list[int]:
                 switch(on)
-                return side.block(shared.BLOCK_S)
+                return side.block(containers.BLOCK_S)
 
             block(True)
             return throughput_ratios(alternate(lambda: block(True), lambda: block(False), pairs))

@@ -59,12 +59,12 @@ def measure(groups: Sequence[Sequence[str]], seconds: float) -> Cost:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Reported:
     ends: list[dict[str, Any]]
     rows: list[dict[str, str]]
 
 
-def _run(groups: Sequence[Sequence[str]], seconds: float) -> _Heard:
+def _run(groups: Sequence[Sequence[str]], seconds: float) -> _Reported:
     with tempfile.TemporaryDirectory(prefix="framewatt-sidecars-") as folder:
         files = [Path(folder) / f"power-{number}.csv" for number in range(len(groups))]
         processes = [
@@ -91,7 +91,7 @@ def _run(groups: Sequence[Sequence[str]], seconds: float) -> _Heard:
         for file in files:
             with file.open(newline="") as text:
                 rows += csv.DictReader(text)
-        return _Heard([json.loads(words.splitlines()[-1]) for words in said], rows)
+        return _Reported([json.loads(words.splitlines()[-1]) for words in said], rows)
 
 
 def _gaps(rows: Sequence[dict[str, str]], chosen: Any) -> list[int]:

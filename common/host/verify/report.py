@@ -67,6 +67,22 @@ def print_result(result: Result, console: Console) -> None:
         console.print(escape(fact), style="dim", highlight=False)
 
 
+def sentence(result: Result) -> str:
+    """The answer: in how many cells the harness measures what the recipe measures."""
+    known = [row for row in result.verdicts if row.ratio is not None]
+    if not known:
+        return "No cell could be compared with its recipe."
+    words = [row.word for row in known]
+    ratios = [row.ratio.estimate for row in known if row.ratio is not None]
+    spread = f"{min(ratios):.3f}" if len(known) == 1 else f"{min(ratios):.3f} to {max(ratios):.3f}"
+    others = "".join(f"; {words.count(word)} {word}" for word in ("UNCLEAR", "OFF") if word in words)
+    lacking = len(result.verdicts) - len(known)
+    return (
+        f"The harness measures what the recipe measures in {words.count('OK')} of {len(known)} cells (ratio {spread}){others}"
+        f"{f'; {lacking} could not be compared' if lacking else ''}."
+    )
+
+
 def markdown(result: Result) -> str:
     """The table with what it was measured under, in Markdown."""
     lines = [EXPLANATION, "", *(f"- {fact}" for fact in result.facts), ""]

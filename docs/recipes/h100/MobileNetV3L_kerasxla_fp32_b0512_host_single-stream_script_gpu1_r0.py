@@ -14,11 +14,10 @@ Measured with cuda 12.5.1, cudnn 9, framework 2.21.0, keras 3.15.1, numpy 2.5.2,
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 import numpy as np
-
-import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -14,14 +14,14 @@ Measured with cuda_driver_api 13.0, framework 8.6.0, numpy 1.26.4, pycuda 2026.1
 from __future__ import annotations
 
 import argparse
-import time
-
-import numpy as np
-
 import ctypes
 import os
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
+
 
 sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)  # version 8.6's libraries find each other only in the global table
 

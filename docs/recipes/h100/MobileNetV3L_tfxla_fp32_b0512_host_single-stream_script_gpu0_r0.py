@@ -14,18 +14,19 @@ Measured with cuda 12.5.1, cudnn 9, framework 2.21.0, keras 3.15.1, numpy 2.5.2,
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import time
+from pathlib import Path
+from typing import Any, List, Sequence
 
 import numpy as np
-
-import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Convolution, bias and activation stay apart: not without TensorFloat-32.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_disable_hlo_passes=cudnn-fused-convolution-rewriter"
 
 import tensorflow as tf
-import importlib
 
 #: the folder of a SavedModel
 MODEL = "data/models/MobileNetV3L-824fd5aedd14/saved_model"
@@ -56,12 +57,8 @@ class Unsupported(Exception):
 OUTPUT = "framewatt_output"
 
 
+#: Grappler's passes that fold constants; kernels and layouts are left to the run time, which knows the device
 _PASSES = ("function", "constfold", "arithmetic", "dependency")
-
-
-def _node_of(name: str) -> str:
-    """Node of an input as a GraphDef writes it: "^control", "node" or "node:1"."""
-    return name.lstrip("^").split(":", 1)[0]
 
 
 def _placeholders(graph_def: Any, names: Sequence[str]) -> List[str]:

@@ -14,17 +14,16 @@ Measured with cuda_runtime 13.0, cudnn 91900, framework 2.11.0+cu130, keras 3.15
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 import numpy as np
 
-import os
-
 os.environ["KERAS_BACKEND"] = "torch"
 
 import keras
-
 import torch
+
 
 #: a .keras file
 MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.keras"
@@ -35,7 +34,7 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 1
 WARM_UP_SECONDS = 2.0
 
-# What each way took on the device on which this cell was measured, for one inference:
+# Time of one inference by each configuration that was tried, on the device on which this cell was measured:
 #   CUDA graph: 44.031 ms
 #   plain call: 43.783 ms
 

@@ -14,11 +14,11 @@ Measured with cuda_runtime 13.0, cudnn 9.19.0, framework 1.31.1, numpy 2.5.2, on
 from __future__ import annotations
 
 import argparse
+import ctypes
 import time
 
 import numpy as np
 
-import ctypes
 
 import onnxruntime as ort
 
@@ -31,7 +31,7 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# What each way took on the device on which this cell was measured, for one inference:
+# Time of one inference by each configuration that was tried, on the device on which this cell was measured:
 #   session and provider options: 25.276 ms
 #   as in the tutorial: 75.470 ms
 #   CUDA graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 38.630 ms

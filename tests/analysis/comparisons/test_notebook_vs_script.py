@@ -18,8 +18,12 @@ from analysis.analyze import AnalyzeResult, analyze, write_report
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.results.selection import Selection, parse_where
 from analysis.results.tables import load
+<<<<<<< HEAD
 from common.stats import comparison as compare
 from tests.analysis.conftest import RunBuilder
+=======
+from common.stats import comparison
+>>>>>>> main
 
 MS = 10**6
 
@@ -78,7 +82,7 @@ def test_every_pair_has_its_verdict(run: Any, opened: Any) -> None:
     assert pairs["tf"].why == "notebook crashed (<b>SIGKILL</b> | in phase measure)"
     assert compared.counts == "1 SLOWER, 1 SAME, 1 UNCLEAR"
     assert any("Holm" in line for line in compared.footers)
-    assert compare.ONE_WORKER in compared.footers, "keras has one on either side"
+    assert comparison.ONE_WORKER in compared.footers, "keras has one on either side"
 
 
 def test_no_pairs_no_section(undrawn: None, run: Any, opened: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.comparisons import recipes
-from analysis.comparisons.recommend import Question
+from analysis.comparisons.question import Question
 from common.errors import UserError
 
 SETTINGS = json.dumps(

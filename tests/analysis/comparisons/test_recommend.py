@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.comparisons import recommend as r
-from analysis.comparisons.recommend import Candidate, Figure, Limit, Question, recommend
+from analysis.comparisons.candidates import choose_device
+from analysis.comparisons.decision import Candidate, Figure, Limit, decide, rounded
+from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, latency
+from analysis.comparisons.recommend import recommend
 from common.errors import UserError
 
 MS = 10**6
-LATENCY = r.latency(50)
+LATENCY = latency(50)
 
 
 def candidate(name: str, batch_size: int = 8, **figures: Any) -> Candidate:
@@ -29,54 +31,54 @@ def test_the_best_that_meets_every_limit() -> None:
     fast = candidate("fast", throughput=(990, 1000, 1010), latency=30.0, power=40.0)
     slow = candidate("slow", throughput=(490, 500, 510), latency=10.0, power=40.0)
     hot = candidate("hot", throughput=(700, 701, 702), latency=10.0, power=90.0)
-    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(r.POWER, 50, "--max-power-w")]
-    decision = r.decide([fast, slow, hot], r.THROUGHPUT, limits)
+    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(POWER, 50, "--max-power-w")]
+    decision = decide([fast, slow, hot], THROUGHPUT, limits)
     assert decision.winner is slow
     assert decision.clear
     assert decision.meets_limits == 1
     loosened = {c.limit.option: (c.bound, c.winner) for c in decision.changes if c.loosened}
     assert loosened == {"--max-latency-ms": (30.0, fast), "--max-power-w": (90.0, hot)}
-    without = r.decide([fast, slow, hot], r.THROUGHPUT, [])
+    without = decide([fast, slow, hot], THROUGHPUT, [])
     assert (without.winner, without.runner_up) == (fast, hot)
 
 
 def test_less_is_better() -> None:
     thrifty, wasteful = candidate("a", joules=(9, 10, 11)), candidate("b", joules=(18, 20, 22))
-    decision = r.decide([wasteful, thrifty], r.JOULES, [])
+    decision = decide([wasteful, thrifty], JOULES, [])
     assert (decision.winner, decision.runner_up, decision.clear) == (thrifty, wasteful, True)
 
 
 def test_overlapping_or_unknown_intervals_are_unclear() -> None:
     one, near = candidate("a", throughput=(95, 100, 105)), candidate("b", throughput=(90, 96, 102))
-    assert r.decide([one, near], r.THROUGHPUT, []).rivals == (near,)
+    assert decide([one, near], THROUGHPUT, []).rivals == (near,)
     unknown = candidate("c", throughput=50)
-    assert r.decide([one, unknown], r.THROUGHPUT, []).rivals == (unknown,)
+    assert decide([one, unknown], THROUGHPUT, []).rivals == (unknown,)
     same_framework = candidate("a", 16, throughput=(94, 99, 104))
-    assert r.decide([one, same_framework], r.THROUGHPUT, []).clear
+    assert decide([one, same_framework], THROUGHPUT, []).clear
 
 
 def test_an_unknown_figure_meets_no_limit() -> None:
     unmeasured = candidate("a", throughput=1000.0)
     metered = candidate("b", throughput=10.0, power=30.0)
-    assert r.decide([unmeasured, metered], r.THROUGHPUT, [Limit(r.POWER, 50, "--max-power-w")]).winner is metered
+    assert decide([unmeasured, metered], THROUGHPUT, [Limit(POWER, 50, "--max-power-w")]).winner is metered
 
 
 def test_the_nearest_miss_is_by_the_factor_of_the_worst_limit() -> None:
     a = candidate("a", throughput=100.0, latency=40.0, power=55.0)
     b = candidate("b", throughput=200.0, latency=25.0, power=100.0)
-    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(r.POWER, 50, "--max-power-w")]
-    decision = r.decide([a, b], r.THROUGHPUT, limits)
+    limits = [Limit(LATENCY, 20, "--max-latency-ms"), Limit(POWER, 50, "--max-power-w")]
+    decision = decide([a, b], THROUGHPUT, limits)
     assert decision.winner is None
     assert decision.nearest in (a, b)
     assert max(limit.excess(decision.nearest) for limit in limits) == 2.0
-    least = Limit(r.THROUGHPUT, 400, "--min-throughput")
-    assert r.decide([a, b], r.THROUGHPUT, [least]).nearest is b
+    least = Limit(THROUGHPUT, 400, "--min-throughput")
+    assert decide([a, b], THROUGHPUT, [least]).nearest is b
     assert least.excess(candidate("c", throughput=0.0)) == math.inf
 
 
 def test_how_far_a_limit_may_be_tightened() -> None:
     fast, slow = candidate("fast", throughput=100.0, latency=15.0), candidate("slow", throughput=50.0, latency=5.0)
-    decision = r.decide([fast, slow], r.THROUGHPUT, [Limit(LATENCY, 20, "--max-latency-ms")])
+    decision = decide([fast, slow], THROUGHPUT, [Limit(LATENCY, 20, "--max-latency-ms")])
     (change,) = decision.changes
     assert (change.bound, change.winner, change.loosened) == (15.0, slow, False)
 
@@ -86,7 +88,7 @@ def test_how_far_a_limit_may_be_tightened() -> None:
     [(18.874, True, "18.9"), (18.8, True, "18.8"), (1113.2, False, "1110"), (0.0123, True, "0.0123")],
 )
 def test_bounds_are_rounded_to_the_side_that_holds(value: float, up: bool, text: str) -> None:
-    assert r._rounded(value, up) == text
+    assert rounded(value, up) == text
 
 
 @pytest.mark.parametrize(
@@ -125,23 +127,23 @@ DEVICES: list[dict[str, Any]] = [
     ],
 )
 def test_a_gpu_by_its_name_number_or_words(given: str, name: str) -> None:
-    assert r.choose_device(DEVICES, given) == name
+    assert choose_device(DEVICES, given) == name
 
 
 def test_unknown_and_ambiguous_gpus() -> None:
     with pytest.raises(UserError, match=r"unknown GPU 'B300'; there is NVIDIA A2, NVIDIA A200, NVIDIA TITAN X"):
-        r.choose_device(DEVICES, "B300")
+        choose_device(DEVICES, "B300")
     with pytest.raises(UserError, match=r"could be NVIDIA A2 or NVIDIA A200 or NVIDIA TITAN X"):
-        r.choose_device(DEVICES, "nvidia")
+        choose_device(DEVICES, "nvidia")
     with pytest.raises(UserError, match="which device"):
-        r.choose_device(DEVICES, None)
-    assert r.choose_device(DEVICES[:1], None) == "NVIDIA A2"
+        choose_device(DEVICES, None)
+    assert choose_device(DEVICES[:1], None) == "NVIDIA A2"
 
 
 def asked(runs: list[Path], question: Question, where: str | None = None) -> tuple[int, str]:
     console = Console(width=300, record=True, quiet=False)
     with console.capture() as captured:
-        code = r.recommend(runs, question, console, where=where)
+        code = recommend(runs, question, console, where=where)
     return code, captured.get()
 
 
@@ -195,7 +197,7 @@ def test_equal_cells_are_unclear(build: Any) -> None:
             durations = [10 * MS + worker * 1000 + (i * 7919 % 97) * 10_000 for i in range(300)]
             run.cell(variant, 8, durations_ns=durations, replicate=worker)
     _, text = asked([run.folder], Question())
-    assert "UNCLEAR: intervals overlap with " in text
+    assert "UNCLEAR against " in text and ": intervals overlap; --replicates 5 or more would tell." in text
 
 
 def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
@@ -204,7 +206,10 @@ def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
     run.cell("torch", 8, durations_ns=[30 * MS + i for i in range(300)])
     code, text = asked([run.folder], Question())
     assert code == 0 and "Best: ONNX Runtime" in text
-    assert "of one worker, which tells nothing of the next with PyTorch fp32 at batch 8; --replicates 3 or more" in text
+    assert (
+        "UNCLEAR against PyTorch fp32 at batch 8: a single worker tells nothing of the next one; --replicates 3 or more"
+        in text
+    )
 
 
 def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: Any) -> None:

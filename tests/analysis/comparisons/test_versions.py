@@ -88,6 +88,42 @@ def test_two_versions_of_one_run_are_compared(build: Any, after: float, verdict:
     assert code == (GOT_SLOWER if verdict == "SLOWER" else 0)
 
 
+def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
+    run = build("a")
+    by_version(run, v1_30_0=10)
+    run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
+    out = io.StringIO()
+    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
+    assert code == GOT_SLOWER
+    assert "batch 8 host: ok in A, crashed in B: no such function" in text
+    assert "No cell ran on both sides" in text
+    assert "0 cell" not in text
+    compare_cells([run.folder], "version=1.30.0", "version=2.0", Console(file=io.StringIO()), write=writer("json", out))
+    assert [line.split(": ")[-1] for line in json.loads(out.getvalue())["failed_in_b"]] == ["no such function"]
+    # one of several cells
+    three(run, "onnxrt", 1, 10, 5, version="1.30.0", framework_version="1.30.0")
+    three(run, "onnxrt", 1, 10, 6, version="2.0", framework_version="2.0")
+    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
+    assert code == GOT_SLOWER
+    assert "ok in A, crashed in B" in text
+    assert "1 cell compared" in text
+    with pytest.raises(
+        UserError, match=r"--cell-a 'version=2.0,batch=8' names no cell of a that ran \(crashed: no such"
+    ):
+        compare_cells([run.folder], "version=2.0,batch=8", "version=1.30.0,batch=8", Console())
+
+
+def test_a_framework_that_cannot_is_no_regression_of_another(build: Any) -> None:
+    run = build("a")
+    three(run, "onnxrt", 8, 10, 1)
+    run.cell("tf", 8, status="unsupported", message="needs a Keras model")
+    three(run, "onnxrt", 1, 10, 2)
+    three(run, "tf", 1, 10, 3)
+    code, text = said(lambda console: compare_cells([run.folder], "framework=onnxrt", "framework=tf", console))
+    assert code == 0, text
+    assert "batch 8 host: ok in A, unsupported in B: needs a Keras model" in text
+
+
 def test_two_runs_pair_by_the_version_that_was_asked_for(build: Any) -> None:
     a, b = build("a"), build("b")
     by_version(a, v1_30_0=10, locked=10)
@@ -131,6 +167,9 @@ def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_ste
     run.cell("onnxrt", 8, version="2.0", status="unsupported", message="no such release")
     code, text = said(lambda console: show_history([run.folder], tmp_path, console, of="throughput"))
     assert code == GOT_SLOWER
+    run.cell("onnxrt", 8, version="4.0", status="crashed", message="no such function")
+    again, _ = said(lambda console: show_history([run.folder], tmp_path, console, where="version=1.0|4.0"))
+    assert again == GOT_SLOWER, "the newest does not run any more"
     lines = [line for line in text.splitlines() if line.startswith("2026-")]
     assert ["1.0" in lines[0], "no such release" in lines[1], lines[2].rstrip().endswith("SLOWER")] == [True] * 3
     assert "throughput (images/s)" in text
@@ -195,6 +234,20 @@ def test_github_action_benchmark_gets_a_list_of_its_keys(two: Any) -> None:
     slower = names["ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"]
     assert (slower["unit"], slower["extra"].split(":")[0]) == ("ms", "SLOWER")
     assert slower["value"] == pytest.approx(12, rel=0.01)
+
+
+def test_releases_are_one_series_of_a_dashboard(build: Any) -> None:
+    run = build("a")
+    by_version(run, v1_29_0=10, v1_30_0=11, v1_31_1=12)
+    names = set()
+    for version in ("1.30.0", "1.31.1"):
+        out = io.StringIO()
+        write = writer("customSmallerIsBetter", out)
+        compare_cells([run.folder], "version=1.29.0", f"version={version}", Console(file=io.StringIO()), write=write)
+        (entry,) = json.loads(out.getvalue())
+        names.add(entry["name"])
+        assert entry["extra"].endswith(f"A: a, version=1.29.0, B: a, version={version}")
+    assert names == {"ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"}
 
 
 def test_markdown_is_one_table_with_what_no_longer_runs(two: Any) -> None:

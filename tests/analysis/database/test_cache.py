@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.database import cache as cache_module
-from analysis.database import loading
+from analysis.database import cache, loading
 from analysis.database.open_runs import open_runs
 from common import schema
 
@@ -197,8 +196,13 @@ def test_a_damaged_cache_costs_time_only(
     elif damage == "lost":
         (segment / "measured.parquet").unlink()
     else:
+<<<<<<< HEAD
         monkeypatch.setattr(cache_module, "version", lambda: "another")
     assert everything([one], folder, KEPT) == plain
+=======
+        monkeypatch.setattr(cache, "version", lambda: "another")
+    assert everything([one], folder) == plain
+>>>>>>> main
     assert reads == ["one"]
 
 
@@ -209,8 +213,8 @@ def test_a_cache_that_cannot_be_written(run: Any, tmp_path: Path) -> None:
 
 
 def test_many_segments_become_one(run: Any, folder: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "MOST_SEGMENTS", 3)
-    runs = [run(f"run{number}", 5 + number) for number in range(cache_module.MOST_SEGMENTS + 2)]
+    monkeypatch.setattr(cache, "MOST_SEGMENTS", 3)
+    runs = [run(f"run{number}", 5 + number) for number in range(cache.MOST_SEGMENTS + 2)]
     for one in runs:
         everything([one], folder, KEPT)
     reads.clear()
@@ -218,7 +222,7 @@ def test_many_segments_become_one(run: Any, folder: Path, reads: list[str], monk
     assert reads == [one.folder.name for one in runs], "once, without the cache"
     entries = json.loads((folder / "index.json").read_text())["runs"].values()
     assert len(entries) == len(runs)
-    assert len({entry["segment"] for entry in entries}) <= cache_module.MOST_SEGMENTS
+    assert len({entry["segment"] for entry in entries}) <= cache.MOST_SEGMENTS
 
 
 def test_runs_of_the_same_name(build: Any, tmp_path: Path, folder: Path) -> None:
@@ -245,7 +249,7 @@ def test_every_table_with_rows_of_runs_is_kept(run: Any) -> None:
             "SELECT DISTINCT table_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal AND column_name = 'run' "
             "AND table_name IN (SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT temporary)"
         ).fetchall()
-    assert {name for (name,) in rows} == set(cache_module.TABLES)
+    assert {name for (name,) in rows} == set(cache.TABLES)
 
 
 def figures(runs: list[Any], folder: Path) -> tuple[list[Any], list[str]]:
@@ -332,7 +336,7 @@ def test_an_index_that_was_edited_with_its_digest_still_names_no_statement_and_n
     for entry in document["runs"].values():
         entry["segment"] = evil
     document["types"] = {evil: {evil: evil}}
-    document = {"digest": cache_module._digest(cache_module._canonical(document)), **document}
+    document = {"digest": cache._digest(cache._canonical(document)), **document}
     (folder / "index.json").write_text(json.dumps(document))
     assert figures(runs, folder)[0] == before
     assert not victim.exists()

@@ -12,7 +12,7 @@ import pytest
 from analysis.database.connection import SQL, Database
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
-from common.host.runs.archive import unsealed
+from common.host.runs.archive import unpacked
 
 MS = 10**6
 SECOND = 10**9
@@ -280,7 +280,7 @@ def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: s
     archive = min(
         (SQL.parents[1] / "data" / "reference" / reference).glob("*.tar.xz"), key=lambda one: one.stat().st_size
     )
-    with open_runs([unsealed(archive, tmp_path)]) as database:
+    with open_runs([unpacked(archive, tmp_path)]) as database:
         assert database.problems == []
 
 

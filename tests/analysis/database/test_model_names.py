@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from analysis.analyze import analyze
-from analysis.comparisons import recommend
+from analysis.comparisons.question import Question
+from analysis.comparisons.recommend import recommend
 from analysis.comparisons.runs import compare_cells, compare_folders
 from analysis.database.model_names import shown_names
 from analysis.database.open_runs import open_runs
@@ -86,7 +87,7 @@ def test_from_the_cache_too(build: Any, tmp_path: Path) -> None:
 
 def test_a_recommendation_is_for_each(build: Any) -> None:
     out = console()
-    recommend.recommend([run.folder for run in two(build)], recommend.Question(), out)
+    recommend([run.folder for run in two(build)], Question(), out)
     reported = text(out)
     assert "ResNet50 (small/model.onnx)" in reported
     assert "ResNet50 (large/model.onnx)" in reported

@@ -9,7 +9,8 @@ import matplotlib as mpl
 from rich.console import Console
 
 from analysis import style
-from analysis.comparisons.recommend import Question, recommend
+from analysis.comparisons.question import Question
+from analysis.comparisons.recommend import recommend
 from analysis.database.connection import Database
 from analysis.plots.catalogue import Gallery
 from analysis.results import published_intervals, tables

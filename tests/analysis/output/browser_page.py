@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analysis.output import pdf as browser
+from analysis.output import pdf
 
 #: Goes first into the page: every error and warning that the console would show.
 _WATCH = """<script>
@@ -33,9 +33,9 @@ addEventListener("load", () => {
 
 def ask(page: Path, script: str, folder: Path, width: int = 1400) -> Any:
     """What `script` (the body of a function) returns once the page has loaded; fails where the console said anything."""
-    chromium = browser.find()
+    chromium = pdf.find()
     if chromium is None:
-        pytest.skip(f"no browser on PATH ({', '.join(browser.NAMES[:3])}): the report is not opened in one")
+        pytest.skip(f"no browser on PATH ({', '.join(pdf.NAMES[:3])}): the report is not opened in one")
     text = page.read_text(encoding="utf-8")
     text = text.replace("<head>", "<head>" + _WATCH, 1).replace("</body>", _ASK % script + "</body>", 1)
     copy = folder / "asked.html"
@@ -48,7 +48,7 @@ def ask(page: Path, script: str, folder: Path, width: int = 1400) -> Any:
         "--dump-dom",
     ]
     done = subprocess.run(
-        [*browser.command(chromium, folder / "profile"), *options, copy.as_uri()],
+        [*pdf.command(chromium, folder / "profile"), *options, copy.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr

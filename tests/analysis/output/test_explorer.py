@@ -14,7 +14,8 @@ from rich.console import Console
 
 from analysis.analyze import write_report
 from analysis.comparisons import decision_table, recommend
-from analysis.comparisons.recommend import Question
+from analysis.comparisons.candidates import group_rows
+from analysis.comparisons.question import Question
 from analysis.database.open_runs import open_runs
 from analysis.output import explorer
 from analysis.results import tables
@@ -102,7 +103,7 @@ def answered(metered: RunBuilder) -> Any:
         rows = tables.load(database, Selection())
         intervals = all_intervals(database, rows)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
-    ((_, members),) = recommend.groups(rows).items()
+    ((_, members),) = group_rows(rows).items()
     return lambda question: [line.rstrip() for line in recommend.answer(members, question, intervals, meanings)[1]]
 
 
@@ -271,7 +272,7 @@ def test_a_page_speaks_of_the_item_and_its_numbers_are_json(build: Any, opened: 
         (group,) = explorer.groups(rows, endless, {})
         assert (
             group["command"]
-            == "invoke recommend RUN... --gpu cpu --where model=ResNet50,io=host,scenario=single-stream,input=float32"
+            == "invoke recommend --gpu cpu --where model=ResNet50,io=host,scenario=single-stream,input=float32"
         )
     shown = json.dumps({name: group[name] for name in ("lines", "panels", "data")})
     assert "tokens/s" in shown

@@ -12,8 +12,7 @@ from rich.console import Console
 from analysis.analyze import write_report
 from analysis.comparisons.summary import answers, uncertainty
 from analysis.output import pdf as browser
-from analysis.output import report
-from analysis.output import tooltips as hover
+from analysis.output import report, tooltips
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS
 from analysis.results.selection import Selection
@@ -211,7 +210,7 @@ def test_values_of_a_plot() -> None:
     axes.plot([1, 8], [1, 2])  # has no name: decoration
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel("throughput (images/s)")
-    first, second = hover.targets(figure)
+    first, second = tooltips.targets(figure)
     assert first.text == "torch\nbatch size: 1\nthroughput: 10 images/s"
     assert second.text == "torch\nbatch size: 8\nthroughput: 20.50 images/s"
     assert 0 < first.left < second.left < 4 * 72
@@ -223,7 +222,7 @@ def test_long_lines_answer_at_some_points_only() -> None:
 
     figure = Figure()
     figure.subplots().plot(range(10_000), label="power")
-    assert len(hover.targets(figure)) == hover.MOST_OF_A_LINE
+    assert len(tooltips.targets(figure)) == tooltips.MOST_OF_A_LINE
 
 
 def test_bars_and_names() -> None:
@@ -233,7 +232,7 @@ def test_bars_and_names() -> None:
     axes = figure.subplots()
     axes.barh(["A2", "V100"], [3.0, 4.0], label="torch <b>")
     axes.set_xlabel("energy (J)")
-    found = hover.targets(figure)
+    found = tooltips.targets(figure)
     assert [target.text for target in found] == ["torch <b>\nA2\nenergy: 3 J", "torch <b>\nV100\nenergy: 4 J"]
     assert "torch &lt;b&gt;" in found[0].element
     assert found[0].width > 10 and found[0].height > 10
@@ -265,7 +264,17 @@ def test_runs_of_one_device_side_by_side(undrawn: None, build: Any, tmp_path: Pa
     runs = [fill(build("before")), fill(build("after"))]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "before against after" in text
-    assert "1.000 times, UNCLEAR before" in text
+    assert "1.000 times before, UNCLEAR" in text
+
+
+def test_what_one_side_alone_has_is_no_comparison(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
+    runs[0].cell("torch", 128, durations_ns=[500 * MS + i for i in range(30)])
+    runs[0].cell("torch", 8, io="device", durations_ns=[MS + i for i in range(30)])
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    side = text[text.index('id="compared"') : text.index('id="explorer"')]
+    assert "Batch 8. Slow CPU: " in side and "Batch 128" not in side and "io=device" not in side
+    assert re.search(r"<li>\d+ rows? that only one side has (is|are) left out here</li>", text)
 
 
 def test_one_side_is_none(build: Any, tmp_path: Path) -> None:
@@ -286,9 +295,18 @@ def test_a_browser_that_prints_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     fake = tmp_path / "chromium"
     fake.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
     fake.chmod(0o755)
+    (tmp_path / "page.html").write_text("<p>page</p>")
     monkeypatch.setattr(browser, "find", lambda: str(fake))
     with pytest.raises(UserError, match="chromium printed nothing: no display"):
         browser.print_to_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
+
+
+def test_what_is_folded_or_answers_to_a_pointer_is_not_laid_out_for_print() -> None:
+    page = (
+        '<p>a<script>if (1 < 2) "<details>"</script></p><details class="x"><summary>b</summary><details open>c</details></details>'
+        '<details open><summary>d</summary>e<details>f</details></details>g<svg><g class="targets"><circle/></g><path/></svg>'
+    )
+    assert browser.printed(page) == "<p>a</p><details open><summary>d</summary>e</details>g<svg><path/></svg>"
 
 
 def test_what_does_not_fit_is_counted(build: Any, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,7 @@ from analysis.database.open_runs import open_runs
 from analysis.plots import files, speedup
 from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
-from analysis.results import published_intervals, tables
-from analysis.results import sample_intervals as result_intervals
+from analysis.results import published_intervals, sample_intervals, tables
 from analysis.results.selection import Selection
 from tests.analysis.conftest import RunBuilder
 
@@ -34,7 +33,7 @@ SECOND = 10**9
 def drawn(database: Database, folder: Path | None = None, **choices: Any) -> tuple[dict[str, Plot], list[str]]:
     """(what was drawn by the name of its file, what was not); with a folder every figure is also written."""
     rows = tables.load(database, Selection())
-    intervals = {**published_intervals.of_rows(database, rows), **result_intervals.of_rows(database, rows)}
+    intervals = {**published_intervals.of_rows(database, rows), **sample_intervals.of_rows(database, rows)}
     with mpl.rc_context(style.RC):
         gallery = Gallery(database, rows, intervals, **choices)
         plots = list(gallery)
@@ -208,7 +207,11 @@ def test_cold_and_warm_starts_stand_apart(build: Any, opened: Any) -> None:
     cold, warm = figure.axes
     names = [label.get_text() for label in cold.get_yticklabels()]
     assert names == ["TensorFlow", "PyTorch", "TensorRT"]
-    assert [text.get_text() for text in cold.texts] == ["5.5 s", "42 s", "372 s"]
+    assert [text.get_text() for text in cold.texts] == [
+        "5.5 s",
+        "42 s",
+        "\N{BLACK RIGHT-POINTING TRIANGLE} 372 s, cut off here",
+    ]
     assert [label.get_text() for label in warm.get_yticklabels()] == ["PyTorch", "TensorRT"]
     assert [text.get_text() for text in warm.texts] == ["2.6 s, build of 40 s reused", "2.7 s, build of 370 s reused"]
 
@@ -295,3 +298,43 @@ def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Any, opened: Any) 
         boxes = [label.get_window_extent(renderer) for label in shown if label.get_text()]
         assert len(boxes) > 2
         assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def test_power_over_time_says_what_ran_and_bridges_no_hole(build: Any, opened: Any) -> None:
+    """Kept runs have readings around measured windows only: a line from one to the next would be invented."""
+    run = build(device="gpu0", device_name="GPU Z", uuid="GPU-1")
+    run.run_json(devices=[{"device": "gpu0", "uuid": "GPU-1", "name": "GPU Z"}])
+    windows = []
+    for size in (8, 64):
+        run.now_ns += 30 * SECOND
+        windows.append(run.now_ns)
+        run.cell("torch", size, precision="fp16", durations_ns=[50 * MS] * 40)
+    run.power(
+        {"t_ns": t, "domain": "gpu", "device": 0, "uuid": "GPU-1", "power_source": "instant", "power_mw": 100_000}
+        for window in windows
+        for t in range(window, window + 2 * SECOND, SECOND // 20)
+    )
+    plots, _ = drawn(opened(run))
+    figure = next(plot.figure for plot in plots.values() if plot.name.startswith("power-over-time"))
+    upper = figure.axes[0]
+    (line,) = upper.lines
+    assert np.isnan(line.get_ydata()).sum() == 1
+    (title,) = [text.get_text() for text in figure.texts if "run run" in text.get_text()] or [figure.get_suptitle()]
+    assert title.startswith("ResNet50, GPU Z, run run\n") and title.endswith("no line where no readings were kept")
+    assert [text.get_text() for text in upper.texts] == ["fp16  b8", "fp16  b64"]
+    legend = upper.get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == ["PyTorch"]
+    highest = max(text.get_window_extent().y0 for text in upper.texts)
+    assert upper.transData.transform((0, 100))[1] < highest, "names stand above the line"
+
+
+def test_a_precision_that_all_have_is_said_in_the_heading(build: Any, opened: Any) -> None:
+    run = build()
+    for variant in ("onnxrt", "torch"):
+        for size in (8, 16):
+            run.cell(variant, size, precision="fp16", durations_ns=[MS] * 20)
+    plots, _ = drawn(opened(run))
+    for plot in plots.values():
+        assert "single-stream, fp16" in " ".join(text.get_text() for text in plot.figure.findobj(mpl.text.Text)), (
+            plot.name
+        )

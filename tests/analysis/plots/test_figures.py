@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import style
-from analysis.plots import against_batch_size, pareto_front, power_over_time, power_throughput, roofline, speedup
+from analysis.plots import (
+    against_batch_size,
+    cold_start,
+    pareto_front,
+    power_over_time,
+    power_throughput,
+    roofline,
+    speedup,
+)
 from analysis.plots.axes import engineering, title
 from analysis.plots.roofline import Limit, Limits
 from analysis.results.latency import response_ms
@@ -153,8 +161,11 @@ def one_batch(variant: str, rate: float) -> dict[str, Any]:
     return {**ROW, **figures, **names, "batch_size": 32, "streams": 2, "cell_keys": [variant], "run": "r"}
 
 
+RATES = {"torch": 20_700.0, "onnxrt": 18_400.0}
+
+
 def plots_of_one_batch() -> dict[str, Figure | None]:
-    rows = [one_batch("torch", 20_700.0), one_batch("onnxrt", 18_400.0)]
+    rows = [one_batch(name, rate) for name, rate in RATES.items()]
     metric = next(metric for metric in METRICS.values() if metric.column == "images_per_s")
     limit = Limit(104_000.0, "copies")
     with matplotlib.rc_context(style.RC):
@@ -165,6 +176,22 @@ def plots_of_one_batch() -> dict[str, Figure | None]:
             "roofline": roofline.draw(rows, HEADING, [limit], []),
             "Pareto": pareto_front.draw(rows, HEADING),
         }
+
+
+def test_every_batch_size_is_within_the_axes() -> None:
+    rows = [{**one_batch(name, rate * size), "batch_size": size} for name, rate in RATES.items() for size in (1, 512)]
+    rows.append({**one_batch("tf", 9_000.0), "batch_size": 1})
+    metric = METRICS["throughput"]
+    with matplotlib.rc_context(style.RC):
+        drawn = [
+            against_batch_size.draw(rows, metric, HEADING),
+            speedup.draw(rows, HEADING, {}, "onnxrt"),
+            roofline.draw(rows, HEADING, [Limit(104_000.0, "copies")], []),
+        ]
+    for figure in drawn:
+        assert figure is not None
+        low, high = figure.axes[0].get_xlim()
+        assert low < 1 and high > 512
 
 
 def titles(figure: Figure) -> list[Text]:
@@ -185,15 +212,24 @@ def test_marks_of_a_single_batch_size_are_whole() -> None:
     figure = plots_of_one_batch()["against batch size"]
     assert figure is not None
     (axes,) = figure.axes
-    assert axes.get_ylim()[1] >= 1.05 * 20_700
+    assert axes.get_xlim()[1] >= 1.05 * 20_700
+    assert [bar.get_width() for bar in axes.patches] == [18_400, 20_700], "bars, the longest on top"
+    assert {"20,700", "18,400"} <= {text.get_text() for text in axes.texts}
 
 
 def test_a_narrow_logarithmic_axis_has_labels() -> None:
     """A speed-up of 1.12 alone: 1 was the only label."""
-    figure = plots_of_one_batch()["speed-up"]
+    rows = [{**one_batch(name, rate), "batch_size": size} for name, rate in RATES.items() for size in (8, 32)]
+    with matplotlib.rc_context(style.RC):
+        figure = speedup.draw(rows, HEADING, {}, "onnxrt")
     assert figure is not None
     figure.draw_without_rendering()
     (axes,) = figure.axes
     low, high = axes.get_ylim()
     shown = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
     assert len(shown) >= 3 and len(set(shown)) == len(shown)
+
+
+def test_a_build_of_minutes_does_not_press_all_other_starts_into_the_axis() -> None:
+    assert cold_start._longest_drawn([10.0, 12.0, 20.0, 300.0]) == pytest.approx(23)
+    assert cold_start._longest_drawn([10.0, 12.0, 20.0]) == np.inf

@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.database.open_runs import open_runs
-from analysis.readers import csv_by_line as reading
+from analysis.readers import csv_by_line
 from common import schema
 
 HEADER = "i,start_ns,end_ns,scheduled_ns\n"
 
 
-def read(tmp_path: Path, body: str | bytes, file_name: str = "samples.csv") -> reading.Content:
+def read(tmp_path: Path, body: str | bytes, file_name: str = "samples.csv") -> csv_by_line.Content:
     path = tmp_path / file_name
     path.write_bytes(body.encode() if isinstance(body, str) else body)
-    return reading.read(path, file_name)
+    return csv_by_line.read(path, file_name)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_cell_that_contradicts_the_schema_is_left_out(tmp_path: Path, changes:
 @given(file_name=st.sampled_from(sorted(schema.FILES)), raw=st.binary(max_size=400))
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_make_it_raise(file_name: str, raw: bytes) -> None:
-    reading.read(Path("x.csv"), file_name, raw)
-    reading.read(Path("x.csv"), file_name, reading.header_line(file_name) + raw)
+    csv_by_line.read(Path("x.csv"), file_name, raw)
+    csv_by_line.read(Path("x.csv"), file_name, csv_by_line.header_line(file_name) + raw)
 
 
 @given(data=st.data())
@@ -137,7 +137,7 @@ def test_the_database_and_the_careful_reader_agree_on_damaged_files(
             )
             raw[place : place + data.draw(st.integers(0, 20))] = junk
         path.write_bytes(raw)
-        kept = reading.read(path, "samples.csv").rows
+        kept = csv_by_line.read(path, "samples.csv").rows
         if kept:
             busy = float(sum(int(row[2]) - int(row[1]) for row in kept))
             expected.append({"cell_key": folder.name, "n": len(kept), "busy_ns": busy})
@@ -149,7 +149,7 @@ def test_the_database_and_the_careful_reader_agree_on_damaged_files(
 def test_the_phase_in_which_a_worker_died_has_no_end(tmp_path: Path) -> None:
     path = tmp_path / "phases.csv"
     path.write_text("phase,start_ns,end_ns\nload,5,9\ncompile,10,\nfirst,,12\n")
-    content = reading.read(path, "phases.csv")
+    content = csv_by_line.read(path, "phases.csv")
     assert content.rows == [["load", "5", "9"], ["compile", "10", ""]]
     assert [problem.lines for problem in content.problems] == [(4,)]
 
@@ -157,6 +157,6 @@ def test_the_phase_in_which_a_worker_died_has_no_end(tmp_path: Path) -> None:
 def test_published_quantiles(tmp_path: Path) -> None:
     path = tmp_path / "quantiles.csv"
     path.write_text("quantile,latency_ns\n0.5,1e6\n95,2e6\n0.99,-1\n")
-    content = reading.read(path, "quantiles.csv")
+    content = csv_by_line.read(path, "quantiles.csv")
     assert content.rows == [["0.5", "1e6"]]
     assert [problem.lines for problem in content.problems] == [(3,), (4,)]

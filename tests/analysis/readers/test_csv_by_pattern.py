@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_by_pattern
+from analysis.readers import csv_by_line, csv_by_pattern
 from common import schema
 
 FILES = ("cell.csv", "phases.csv", "attempts.csv")
@@ -35,7 +34,7 @@ def by_duckdb(path: Path, file_name: str) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-def values(file_name: str, rows: list[reading.Row]) -> list[tuple[Any, ...]]:
+def values(file_name: str, rows: list[csv_by_line.Row]) -> list[tuple[Any, ...]]:
     kinds = {"VARCHAR": str, "BIGINT": int, "DOUBLE": float}
     types = [kinds[column.type] for column in schema.FILES[file_name]]
     return [tuple(kind(text) if text else None for kind, text in zip(types, row, strict=True)) for row in rows]
@@ -49,7 +48,7 @@ def assert_all_agree(folder: Path, file_name: str, raw: bytes) -> bool:
         return False
     path = folder / file_name
     path.write_bytes(raw)
-    content = reading.read(path, file_name, raw)
+    content = csv_by_line.read(path, file_name, raw)
     assert content.problems == []
     assert by_duckdb(path, file_name) == values(file_name, content.rows)
     return True
@@ -117,7 +116,7 @@ def test_what_the_harness_writes_is_recognised(tmp_path: Path, name: str) -> Non
     }  # fmt: skip
     assert assert_all_agree(tmp_path, name, schema.to_csv(name, rows[name]).encode())
     if name != "cell.csv":
-        assert assert_all_agree(tmp_path, name, reading.header_line(name))
+        assert assert_all_agree(tmp_path, name, csv_by_line.header_line(name))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_what_leaves_a_doubt_is_not_recognised(change: dict[str, Any]) -> None:
 
 def test_two_rows_of_a_cell_are_not_recognised() -> None:
     assert csv_by_pattern.match("cell.csv", schema.to_csv("cell.csv", [CELL, CELL]).encode()) is None
-    assert csv_by_pattern.match("cell.csv", reading.header_line("cell.csv")) is None
+    assert csv_by_pattern.match("cell.csv", csv_by_line.header_line("cell.csv")) is None
 
 
 def test_key_status_and_scenario() -> None:

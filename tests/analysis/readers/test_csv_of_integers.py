@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.readers import csv_by_line as reading
-from analysis.readers import csv_of_integers
+from analysis.readers import csv_by_line, csv_of_integers
 from analysis.readers.csv_of_integers import Lines
 from common import schema
 
-HEADER = reading.header_line("samples.csv")
+HEADER = csv_by_line.header_line("samples.csv")
 REQUIRED = (1, 2)
 COUNT = itertools.count()
 
@@ -130,7 +129,7 @@ def test_it_agrees_with_the_careful_reader(tmp_path: Path, several: list[bytes])
             # shape and types are what it vouches for; which instant comes first is asked afterwards
             every = [[int(x) if x else None for x in line.split(b",")] for line in body.splitlines()]
             assert [next(found) for _ in range(count)] == every
-            careful = reading.read(Path("samples.csv"), "samples.csv", HEADER + body)
+            careful = csv_by_line.read(Path("samples.csv"), "samples.csv", HEADER + body)
             assert {problem.message for problem in careful.problems if "twice" not in problem.message} <= {
                 "ends before it begins", "was taken from the queue before it was due"
             }  # fmt: skip

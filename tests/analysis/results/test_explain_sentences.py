@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis.results import explain_sentences as rules
+from analysis.results import explain_sentences
 from analysis.results.explain_sentences import sentences
 from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained
 
@@ -41,19 +41,22 @@ def spoken(one: Explained, rule: str, link: float | None = None) -> str | None:
 
 
 CASES = [
-    ("launch gaps", rules.LAUNCH_BOUND, lambda share: cell({LAUNCH_GAP: share}), "launches 1,340 kernels one by one"),
-    ("gaps on the GPU", rules.WAITING, lambda share: cell({WAIT_GAP: share}), "1,340 short kernels follow each other"),
+    ("launch gaps", explain_sentences.LAUNCH_BOUND, lambda share: cell({LAUNCH_GAP: share}), "launches 1,340 kernels one by one"),
+    ("gaps on the GPU", explain_sentences.WAITING, lambda share: cell({WAIT_GAP: share}), "1,340 short kernels follow each other"),
     (
-        "outside operators", rules.GAPS_ON_CPU,
+        "outside operators", explain_sentences.GAPS_ON_CPU,
         lambda share: cell({LAUNCH_GAP: share}, source="torch.profiler", kernels=None, operators=933.0), "no operator computes",
     ),
-    ("layout changes", rules.LAYOUT, lambda share: cell({"layout change": share}), "goes to layout changes"),
+    ("layout changes", explain_sentences.LAYOUT, lambda share: cell({"layout change": share}), "goes to layout changes"),
     (
-        "elementwise passes", rules.ELEMENTWISE,
+        "elementwise passes", explain_sentences.ELEMENTWISE,
         lambda share: cell({"elementwise": share}, [kernel("elementwise", share, calls=47)]), "47 elementwise passes",
     ),
-    ("copies", rules.COPIES, lambda share: cell({"copy H2D": share}, h2d_bytes_per_s=40e9), "at 40 GB/s"),
-    ("one kernel", rules.ONE_KERNEL, lambda share: cell({}, [kernel("convolution", share)]), "is spent in convolution kernel"),
+    ("copies", explain_sentences.COPIES, lambda share: cell({"copy H2D": share}, h2d_bytes_per_s=40e9), "at 40 GB/s"),
+    (
+        "one kernel", explain_sentences.ONE_KERNEL, lambda share: cell({}, [kernel("convolution", share)]),
+        "is spent in convolution kernel",
+    ),
 ]  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def test_a_rule_speaks_above_its_threshold_and_not_below(rule, threshold, make, 
     above = spoken(make(threshold + 0.01), rule)
     assert above is not None
     assert says in above
-    assert rules.percent(threshold + 0.01) in above or rule == "launch gaps"
+    assert explain_sentences.percent(threshold + 0.01) in above or rule == "launch gaps"
     assert spoken(make(threshold - 0.01), rule) is None
 
 
@@ -126,4 +129,4 @@ def test_nothing_is_said_of_what_has_no_single_cause():
     ("ns", "text"), [(121e6, "121 ms"), (1.25e9, "1,250 ms"), (2.13e6, "2.13 ms"), (900, "0.9 us"), (5e4, "50 us")]
 )
 def test_times_read_well(ns, text):
-    assert rules.ms(ns) == text
+    assert explain_sentences.ms(ns) == text

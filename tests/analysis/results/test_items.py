@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.comparisons.recommend import Question, recommend
+from analysis.comparisons.question import Question
+from analysis.comparisons.recommend import recommend
 from analysis.comparisons.runs import compare_cells
 from analysis.results.metrics import METRICS, item_of, spoken_of, worded
 

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from analysis.database.connection import Database
-from analysis.output import table_files as render_files
-from analysis.output import terminal as render_terminal
+from analysis.output import table_files, terminal
 from analysis.results import tables
 from analysis.results.metrics import METRICS, rounded, shown
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
@@ -206,7 +205,7 @@ def test_sort_and_pivot(database: Database) -> None:
 
 def test_the_terminal_at_80_columns_and_without_colour(database: Database) -> None:
     text = io.StringIO()
-    render_terminal.show(built(database), Console(file=text, width=80))
+    terminal.show(built(database), Console(file=text, width=80))
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in text.getvalue()
@@ -218,17 +217,17 @@ def test_the_terminal_at_80_columns_and_without_colour(database: Database) -> No
 def test_markdown_csv_and_excel(database: Database, tmp_path: Path) -> None:
     rows = tables.load(database, Selection())
     every = built(database)
-    text = render_files.markdown(every, ["a|b: broken"])
+    text = table_files.markdown(every, ["a|b: broken"])
     assert "| onnxrt | fp32 | **100.0** | **800.0** |" in text
     assert "- a\\|b: broken" in text
-    render_files.write_csv(tmp_path / "c.csv", rows)
+    table_files.write_csv(tmp_path / "c.csv", rows)
     with (tmp_path / "c.csv").open() as file:
         read = list(csv.DictReader(file))
     assert len(read) == len(rows)
     by_key = {(row["variant"], row["batch_size"], row["io"]): row for row in read}
     assert float(by_key["onnxrt", "8", "host"]["images_per_s"]) == 800.0
     assert by_key["tf", "8", "host"]["images_per_s"] == ""
-    render_files.write_excel(tmp_path / "c.xlsx", every, rows, database.query("FROM marks"))
+    table_files.write_excel(tmp_path / "c.xlsx", every, rows, database.query("FROM marks"))
     with zipfile.ZipFile(tmp_path / "c.xlsx") as book:
         workbook = book.read("xl/workbook.xml").decode()
         first = book.read("xl/worksheets/sheet1.xml").decode()
@@ -242,14 +241,14 @@ def test_of_a_great_many_tables_only_some_are_shown_and_that_is_said(
 ) -> None:
     every = built(database)
     assert len(every) > 3
-    monkeypatch.setattr(render_terminal, "MOST_TABLES", 2)
-    monkeypatch.setattr(render_files, "MOST_SHEETS", 3)
+    monkeypatch.setattr(terminal, "MOST_TABLES", 2)
+    monkeypatch.setattr(table_files, "MOST_SHEETS", 3)
     text = io.StringIO()
-    render_terminal.show(every, Console(file=text, width=80))
+    terminal.show(every, Console(file=text, width=80))
     assert f"{len(every) - 2} more tables are in the files" in text.getvalue()
     titles = [line for line in text.getvalue().splitlines() if line in {table.title for table in every}]
     assert titles == [table.title for table in every[:2]]
-    render_files.write_excel(tmp_path / "c.xlsx", every, tables.load(database, Selection()), [])
+    table_files.write_excel(tmp_path / "c.xlsx", every, tables.load(database, Selection()), [])
     with zipfile.ZipFile(tmp_path / "c.xlsx") as book:
         assert book.read("xl/workbook.xml").decode().count("<sheet ") == 3 + 3
         assert f"{len(every) - 3} tables have no sheet" in book.read("xl/sharedStrings.xml").decode()
@@ -260,7 +259,7 @@ def test_text_of_the_data_is_never_a_formula(build: Any, opened: Any, tmp_path: 
     run.cell("torch", durations_ns=[MS] * 20, message="=HYPERLINK(1)", framework_version="=1+1")
     database = opened(run)
     rows = tables.load(database, Selection())
-    render_files.write_excel(tmp_path / "c.xlsx", built(database), rows, [])
+    table_files.write_excel(tmp_path / "c.xlsx", built(database), rows, [])
     with zipfile.ZipFile(tmp_path / "c.xlsx") as book:
         assert all(b"<f>" not in book.read(name) for name in book.namelist())
 

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis.selfbench import loadgen as selfbench_loadgen
+from analysis.selfbench import loadgen
 
 SUMMARY = """\
 ================================================
@@ -66,9 +66,9 @@ class Adapter:
 
 def test_percentiles_are_read_from_the_summary() -> None:
     text = SUMMARY.format(p50=12, p99=34)
-    assert (selfbench_loadgen.reported(text, 50), selfbench_loadgen.reported(text, 99)) == (12, 34)
+    assert (loadgen.reported(text, 50), loadgen.reported(text, 99)) == (12, 34)
     with pytest.raises(ValueError, match="no 75th percentile"):
-        selfbench_loadgen.reported(text, 75)
+        loadgen.reported(text, 75)
 
 
 @pytest.mark.parametrize("rate", [None, 5000.0])
@@ -79,8 +79,8 @@ def test_a_figure_that_is_far_off_is_reported(
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", StandIn(1e6))
     drawn = np.random.default_rng(1).normal(1e4, 1e2, 700)
     name = "our_single_stream" if rate is None else "our_server"
-    monkeypatch.setattr(selfbench_loadgen, name, lambda run, queries, number, *rate: drawn + number)
-    assert not selfbench_loadgen.compare(Adapter(), 700, 3, rate)
+    monkeypatch.setattr(loadgen, name, lambda run, queries, number, *rate: drawn + number)
+    assert not loadgen.compare(Adapter(), 700, 3, rate)
     reported = capsys.readouterr().out
     assert reported.count("OUTSIDE") == 2 and "p50: ours" in reported and "p99: ours" in reported
 
@@ -89,9 +89,9 @@ def test_a_figure_that_is_far_off_is_reported(
 def test_our_rounds_are_measured_by_the_harness(rate: float | None) -> None:
     calls: list[int] = []
     if rate is None:
-        latencies_ns = selfbench_loadgen.our_single_stream(lambda: calls.append(1), 100, 0)
+        latencies_ns = loadgen.our_single_stream(lambda: calls.append(1), 100, 0)
     else:
-        latencies_ns = selfbench_loadgen.our_server(lambda: calls.append(1), 100, 0, rate)
+        latencies_ns = loadgen.our_server(lambda: calls.append(1), 100, 0, rate)
     assert latencies_ns.dtype == np.int64 and len(latencies_ns) == len(calls)
     assert len(calls) in (99, 100)  # the server's last query is due at the very end
     assert (latencies_ns >= 0).all()
@@ -101,17 +101,17 @@ def test_an_interval_holds_the_figure_that_it_is_made_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rounds = [np.random.default_rng(i).normal(5e6, 1e5, 700) for i in range(4)]
-    monkeypatch.setattr(selfbench_loadgen, "our_single_stream", lambda run, queries, number: rounds[number])
+    monkeypatch.setattr(loadgen, "our_single_stream", lambda run, queries, number: rounds[number])
     monkeypatch.setattr(
-        selfbench_loadgen, "LoadGen", lambda run: SimpleNamespace(
+        loadgen, "LoadGen", lambda run: SimpleNamespace(
             measure=lambda queries, number, rate: {p: float(np.percentile(rounds[number], p)) for p in (50, 99)}
         ),
     )  # fmt: skip
-    assert selfbench_loadgen.compare(Adapter(), 700, 4, None)
+    assert loadgen.compare(Adapter(), 700, 4, None)
     assert capsys.readouterr().out.count("within") == 2
 
 
 def test_too_few_queries_for_a_p99(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", StandIn(1.0))
     with pytest.raises(SystemExit, match="too few"):
-        selfbench_loadgen.compare(Adapter(), 100, 2, None)
+        loadgen.compare(Adapter(), 100, 2, None)

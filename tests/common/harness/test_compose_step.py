@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from common.harness import compose_step, memory
 from common.harness.job_end import JobEnd
 from common.locks import Turn
 from tests.common.harness.conftest import REPOSITORY, Bench, read_rows
+from tests.waiting import wait_for
 
 NAME = "good_fp32_script_cpu_r0"
 
@@ -49,14 +48,6 @@ class Service:
             (row,) = read_rows(path)
             found[row["batch_size"]] = (row["status"], row["message"])
         return found
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
 
 
 def supervisor_of(service: subprocess.Popen[str]) -> int:

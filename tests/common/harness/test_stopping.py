@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.operating_characteristics import run_stream, stopping_figures
 from common.harness import stopping
 from common.harness.stopping import StoppingRule, WarmupRule
@@ -83,7 +83,7 @@ class TestMinimaAndBudget:
     def test_a_budget_that_ends_with_a_sound_median_is_converged(self):
         rng = np.random.default_rng(0)
         rule = StoppingRule(min_seconds=5, min_samples=20, max_seconds=5)
-        rule.add(synthetic.independent(rng, 5000, 0.01), 5)
+        rule.add(synthetic_streams.independent(rng, 5000, 0.01), 5)
         assert rule.finished() == "converged"
 
     def test_the_reason_stays_once_given(self):
@@ -114,14 +114,14 @@ class TestMinimaAndBudget:
 class TestShapes:
     def test_two_equal_modes_never_converge(self):
         rng = np.random.default_rng(1)
-        outcomes = {run_stream(synthetic.bimodal(rng, 5000, 0.005, 0.2, 0.5), rng)[0] for _ in range(40)}
+        outcomes = {run_stream(synthetic_streams.bimodal(rng, 5000, 0.005, 0.2, 0.5), rng)[0] for _ in range(40)}
         assert outcomes <= {"noisy", "budget"}
         assert "noisy" in outcomes
 
     def test_wide_noise_is_called_noisy_long_before_the_budget(self):
         rng = np.random.default_rng(2)
         rule = StoppingRule(min_seconds=5, min_samples=20, max_seconds=300)
-        stream = synthetic.independent(rng, 3000, 2.0, "lognormal")
+        stream = synthetic_streams.independent(rng, 3000, 2.0, "lognormal")
         assert feed(rule, stream, 10, 0.1) == "noisy"
 
     def test_an_alternating_stream_is_not_seen_as_one_of_its_halves(self):
@@ -133,7 +133,7 @@ class TestShapes:
 
     def test_a_step_in_the_middle_of_the_window_is_not_converged(self):
         rng = np.random.default_rng(4)
-        stream = synthetic.independent(rng, 2000, 0.005)
+        stream = synthetic_streams.independent(rng, 2000, 0.005)
         stream[1000:] *= 1.1
         rule = StoppingRule(min_seconds=30, min_samples=20, max_seconds=30)
         assert feed(rule, stream, 100, 30 / 2000) == "unsteady"
@@ -143,7 +143,7 @@ class TestShapes:
         used = {r: [] for r in (0.0, 0.9)}
         for correlation, counts in used.items():
             for _ in range(8):
-                stream = synthetic.autoregressive(rng, 5000, 0.02, correlation)[0]
+                stream = synthetic_streams.autoregressive(rng, 5000, 0.02, correlation)[0]
                 rule = StoppingRule(min_seconds=0, min_samples=20, max_seconds=1e9)
                 for end in range(100, 5001, 100):
                     rule.add(stream[end - 100 : end], end * 1e-3)
@@ -157,7 +157,7 @@ class TestThinning:
     def test_a_million_samples_keep_a_bounded_representative_part(self):
         rng = np.random.default_rng(6)
         rule = StoppingRule(min_seconds=1e9, min_samples=20, max_seconds=1e10)
-        stream = synthetic.independent(rng, 1_000_000, 0.1)
+        stream = synthetic_streams.independent(rng, 1_000_000, 0.1)
         for start in range(0, len(stream), 7777):
             rule.add(stream[start : start + 7777], 1.0)
             assert rule._kept_count <= StoppingRule.MAX_KEPT
@@ -205,7 +205,7 @@ class TestArithmetic:
         noise=st.floats(0.001, 0.3),
     )
     def test_half_width_and_slope_do_not_depend_on_the_unit(self, seed, scale, count, noise):
-        series = synthetic.independent(np.random.default_rng(seed), count, noise)
+        series = synthetic_streams.independent(np.random.default_rng(seed), count, noise)
         width, scaled = (stopping.median_half_width(one, 2.8, 48) for one in (series, series * scale))
         assert math.isclose(width, scaled, rel_tol=1e-6) or width == scaled
         assert stopping.relative_slope(series, 48)[0] == pytest.approx(

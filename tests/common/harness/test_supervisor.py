@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from common.harness import cell_folder, journal
 from common.schema import STATUSES
 from tests.common.harness.conftest import QUICK, REPOSITORY, Bench
+from tests.waiting import wait_for
 
 MISBEHAVIOUR = [
     ("killed", "crashed", ["SIGKILL", "in phase compile", "a last line before the end"]),
@@ -99,16 +99,6 @@ def test_a_second_run_of_the_same_job_does_nothing(bench: Bench) -> None:
     assert code == 0
     assert events == [{"event": "job_finish"}]
     assert {p: p.read_bytes() for p in sorted(bench.run_dir.rglob("*")) if p.is_file()} == before
-
-
-def wait_for(condition, seconds: float = 60.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError("did not happen")
 
 
 def dead(pid: int) -> bool:

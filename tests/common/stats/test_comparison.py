@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.operating_characteristics import comparison_figures
 from analysis.selfbench.verdicts import table_figures, verdict_figures
 from common.stats.comparison import (
@@ -24,7 +24,7 @@ from common.stats.workers import Spread, pool
 
 
 def series(seed, count=1000, noise=0.01, correlation=0.3):
-    return synthetic.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
+    return synthetic_streams.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
 
 
 def workers(seed, count=1000, noise=0.01, correlation=0.3, factor=1.0, between=0.0, number=3):
@@ -207,7 +207,11 @@ class TestRuns:
         run = [Measured(i, workers(i, 100)) for i in range(4)]
         assert "4 cells compared" in compare_runs(run, run).correction
         assert "Holm" in compare_runs(run, run).correction
-        assert "no correction" in compare_runs(run[:1], run[:1]).correction
+        assert "1 cell compared, no correction" in compare_runs(run[:1], run[:1]).correction
+        alone = [Measured(i, [series(i)]) for i in range(9, 11)]
+        assert "2 cells have both sides, and none could be judged" in compare_runs(alone, alone).correction
+        assert "2 more could not be judged" in compare_runs(run + alone, run + alone).correction
+        assert "No cell ran on both sides" in compare_runs(run, []).correction
         assert RULE in compare_runs(run, run).correction and "98% interval" in RULE
 
     def test_many_equal_cells_give_no_false_alarm(self):

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.selfbench import synthetic_streams as synthetic
+from analysis.selfbench import synthetic_streams
 from analysis.selfbench.operating_characteristics import coverage_figures
-from common.stats import intervals
-from common.stats import student_t as student
+from common.stats import intervals, student_t
 from common.stats.intervals import (
     block_length,
     percentile_draws,
@@ -29,7 +28,7 @@ def within_luck(figure):
 
 
 def stream(seed=0, count=1000, noise=0.05, correlation=0.6):
-    return synthetic.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
+    return synthetic_streams.autoregressive(np.random.default_rng(seed), count, noise, correlation)[0]
 
 
 class TestEnoughSamples:
@@ -79,10 +78,10 @@ class TestCoverage:
         # Guards the test itself: on this data, ignoring correlation covers far less than 95 %.
         rng = np.random.default_rng(7)
         inside = 0
-        for one in synthetic.autoregressive(rng, 300, 0.05, 0.8, 200):
+        for one in synthetic_streams.autoregressive(rng, 300, 0.05, 0.8, 200):
             draws = np.median(rng.choice(one, (200, len(one))), axis=1)
             low, high = np.quantile(draws, (0.025, 0.975))
-            inside += low <= synthetic.LEVEL <= high
+            inside += low <= synthetic_streams.LEVEL <= high
         assert inside / 200 < 0.75
 
 
@@ -107,7 +106,7 @@ class TestInterval:
     @settings(max_examples=40, deadline=None)
     @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 1000), count=st.integers(64, 3000))
     def test_scales_with_the_unit(self, scale, seed, count):
-        series = synthetic.independent(np.random.default_rng(seed), count, 0.1, "gamma")
+        series = synthetic_streams.independent(np.random.default_rng(seed), count, 0.1, "gamma")
         for make in (lambda x: percentile_draws([x], 50), lambda x: percentile_draws([x], 90)):
             one, other = make(series).interval(), make(series * scale).interval()
             assert other.low == pytest.approx(one.low * scale, rel=1e-6)
@@ -139,7 +138,7 @@ class TestInterval:
 
     def test_half_of_two_modes_spans_both(self):
         rng = np.random.default_rng(0)
-        series = synthetic.bimodal(rng, 2000, 0.001, 0.5, 0.5)
+        series = synthetic_streams.bimodal(rng, 2000, 0.001, 0.5, 0.5)
         interval = percentile_draws([series], 50).interval()
         assert interval.low < 1.01e6
         assert interval.high > 1.49e6
@@ -248,20 +247,20 @@ class TestStudent:
         [(0.95, 1, 12.7062), (0.95, 4, 2.77645), (0.99, 4, 4.60409), (0.999, 30, 3.64596), (0.95, 1e9, 1.95996)],
     )
     def test_quantiles_match_tables(self, confidence, freedom, value):
-        assert student.two_sided_quantile(confidence, freedom) == pytest.approx(value, rel=1e-5)
+        assert student_t.two_sided_quantile(confidence, freedom) == pytest.approx(value, rel=1e-5)
 
     @given(confidence=st.floats(0.01, 0.9999), freedom=st.floats(0.5, 5000))
     @settings(max_examples=50, deadline=None)
     def test_quantile_and_p_are_inverse(self, confidence, freedom):
-        quantile = student.two_sided_quantile(confidence, freedom)
-        assert student.two_sided_p(quantile, freedom) == pytest.approx(1 - confidence, rel=1e-6)
+        quantile = student_t.two_sided_quantile(confidence, freedom)
+        assert student_t.two_sided_p(quantile, freedom) == pytest.approx(1 - confidence, rel=1e-6)
 
     def test_far_tails_stay_exact(self):
         # Cauchy: P(|T| > t) = 1 - 2/pi atan(t)
-        assert student.two_sided_p(1e9, 1) == pytest.approx(2 / math.pi * 1e-9, rel=1e-6)
+        assert student_t.two_sided_p(1e9, 1) == pytest.approx(2 / math.pi * 1e-9, rel=1e-6)
 
     def test_what_is_not_a_number_stays_so(self):
-        assert math.isnan(student.two_sided_p(math.nan, 5))
+        assert math.isnan(student_t.two_sided_p(math.nan, 5))
 
 
 def test_long_series_are_averaged_before_blocks_are_drawn():

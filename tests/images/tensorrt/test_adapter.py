@@ -19,7 +19,7 @@ from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
-from images.tensorrt import driver as driver_version
+from images.tensorrt import driver
 from images.tensorrt import slot as slot_module
 
 Make = Callable[..., SimpleNamespace]
@@ -391,7 +391,7 @@ def test_no_gpu_is_one_sentence(make_adapter: Make, library: Any) -> None:
 def test_an_old_driver_is_one_sentence(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     state = make_adapter()
     maps = "7f00-7f01 r-xp 00000000 fe:00 77 /opt/lib/libcublas.so.12"
-    old = functools.partial(driver_version.driver_too_old, maps=maps)
+    old = functools.partial(driver.driver_too_old, maps=maps)
     monkeypatch.setitem(type(state.adapter).supports.__globals__, "driver_too_old", old)
     monkeypatch.setattr(state.cuda, "get_driver_version", lambda: 11080)
     assert state.adapter.supports(cell()).startswith("the driver is too old: it has CUDA 11.8")

@@ -31,7 +31,7 @@ class Assignment:
 
 
 @dataclass
-class _SeatState:
+class _TargetState:
     left: dict[str, None]
     attempts: int = 0
     #: the attempt that counts, "" for none
@@ -51,7 +51,7 @@ class Schedule:
     """
 
     def __init__(self, cells: Mapping[Target, Sequence[str]], left_out: Mapping[str, str] | None = None) -> None:
-        self._targets = {target: _SeatState(dict.fromkeys(keys)) for target, keys in cells.items()}
+        self._targets = {target: _TargetState(dict.fromkeys(keys)) for target, keys in cells.items()}
         self._by_attempt: dict[str, Target] = {}
         self._nodes: dict[str, Node] = {}
         #: also of hosts that are gone
@@ -157,7 +157,7 @@ class Schedule:
             self.moved += len(state.left)
         state.running, state.node = "", ""
 
-    def _running(self, attempt: str) -> _SeatState | None:
+    def _running(self, attempt: str) -> _TargetState | None:
         target = self._by_attempt.get(attempt)
         state = self._targets[target] if target is not None else None
         return state if state is not None and state.running == attempt else None

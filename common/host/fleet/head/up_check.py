@@ -145,7 +145,7 @@ def _ask(
             status.update(f"asking {len(waiting)} of {len(nodes)} hosts")
             for news in transport.poll(1.0):
                 if isinstance(news, Arrived) and news.attempt in waiting:
-                    _learn(answers, waiting[news.attempt], news)
+                    _record(answers, waiting[news.attempt], news)
                 elif isinstance(news, Over) and news.attempt in waiting:
                     node = waiting.pop(news.attempt)
                     answers.facts.setdefault(node.id, Facts(why=news.reason or "its agent said nothing"))
@@ -155,7 +155,7 @@ def _ask(
     return answers
 
 
-def _learn(answers: _Answers, node: Node, news: Arrived) -> None:
+def _record(answers: _Answers, node: Node, news: Arrived) -> None:
     message = news.message
     if message["kind"] == "facts":
         known = {one.name for one in fields(Facts)}

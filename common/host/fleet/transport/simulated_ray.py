@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from common.host.fleet.transport import simulated_host as selfbench_host
+from common.host.fleet.transport import simulated_host
 from common.host.fleet.transport.connection import connection_from
 from common.host.fleet.transport.ray_process import AHEAD, RayProcess, connect
 
@@ -23,7 +23,7 @@ ACTORS = 2
 
 class SimulatedHosts:
     async def stream(self, spec: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        for message in selfbench_host.messages(spec, ray.get_runtime_context().get_node_id()):
+        for message in simulated_host.messages(spec, ray.get_runtime_context().get_node_id()):
             yield message
 
 

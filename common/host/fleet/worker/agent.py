@@ -9,7 +9,7 @@ and the agent ends as after Ctrl-C. Prints events, one JSON object a line: those
 
 A spec holds: attempt, device (cpu or gpu), gpus (as Ray numbers them), raylet (its process id), code (digest of the
 sender's checkout), options (those of `invoke bench`), and for `run` also run, cells, command, facts, model_hash, seed (see
-part.Subset). The run itself is that of `invoke bench`: its runner, its sidecar, its locks.
+subset.Subset). The run itself is that of `invoke bench`: its runner, its sidecar, its locks.
 """
 
 from __future__ import annotations
@@ -107,13 +107,17 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
     options = options_of(spec, device)
     data = DataFolder.default()
     wait_until_free(device, data)
-    part = Subset(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
+    subset = Subset(spec["run"], frozenset(spec["cells"]), spec["command"], spec["facts"], spec["model_hash"])
     console = Terminal(file=sys.stderr, width=200)
     with scratch_folder(data, spec["run"]) as scratch:
         to_be_read = False
         try:
             data = DataFolder(data.root, runs_in=scratch)
-            with opened(options, console, data, search=f"fleet {spec['run']}", part=part) as (context, runner, plan):
+            with opened(options, console, data, search=f"fleet {spec['run']}", subset=subset) as (
+                context,
+                runner,
+                plan,
+            ):
                 lost = lost_priority(spec["raylet"])
                 if runner.name == "local" and lost:
                     raise UserError(

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import UserError, unknown
-from common.host.cli import parsing as options
+from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.frameworks.versions import Pin, names_in, parse_versions, pins_of
@@ -28,7 +28,7 @@ def chosen_images(names: str, flavour: str) -> list[str]:
         order = ["sidecar", images.ANALYZE, *(image.name for image in known)]
         return [name for name in order if name == images.ANALYZE or (IMAGES / name / requirements).is_file()]
     chosen: list[str] = []
-    for name in options.split_list(names):
+    for name in opt.split_list(names):
         folder = name if name in folders else owner.get(name)
         if folder is None:
             raise unknown("framework", name, [*owner, *(f for f in folders if f not in owner)])
@@ -93,7 +93,7 @@ def build_images(
 def _pinned(names: str, version: str, flavour: str) -> Iterator[tuple[str, Pin | None]]:
     """Image and pin of each version that is named. Raises UserError."""
     known = all_variants(load_images(IMAGES))
-    asked = options.split_list(names) or names_in(version)
+    asked = opt.split_list(names) or names_in(version)
     variants = [
         variant for variant in known.values() if variant.name in asked or not set(asked).isdisjoint(variant.packages)
     ]

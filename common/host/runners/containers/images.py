@@ -15,12 +15,14 @@ import docker
 from docker.errors import ImageNotFound
 
 from common.errors import UserError
+from common.harness.causes import said_before
 from common.host.frameworks.registry import default_argument
 from common.host.frameworks.versions import Pin
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers import bases
 from common.host.runners.containers.engine import LABEL, explain, explained
+from common.install_locked import REASON
 
 #: pip settings of the caller that a build honours: package mirrors and folders of wheels
 PIP_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST")
@@ -213,5 +215,11 @@ def _build_error(error: str, words: list[str], base: str) -> str:
         return f"{base}: {explained_error}"
     if re.search("no space left on device", " ".join(words), re.IGNORECASE):  # pip's words, of the engine's disk
         return explain("no space left on device")
-    found = [line for line in words if re.search(r"\b(ERROR|error|Error)\b", line)]
-    return f"{found[-1].strip()[:300]} ({error[:120]})" if found and "non-zero code" in error else explained_error
+    reasons = [line.strip().removeprefix(REASON) for line in words if line.strip().startswith(REASON)]
+    if reasons:
+        return reasons[-1]
+    found = [line for line in words if re.search(r"(ERROR|Error|\berror)\b", line)]
+    if not found or "non-zero code" not in error:
+        return explained_error
+    before = said_before(words, found[-1])
+    return f"{found[-1].strip()[:300]} ({before or error[:120]})"

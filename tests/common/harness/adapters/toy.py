@@ -22,6 +22,15 @@ def create(variant):
         raise Unsupported("this version has no GPU support")
     if variant == "import-fails":
         raise ImportError("libtoy.so.1: cannot open shared object file")
+    if variant == "import-says-nothing":
+        os.write(
+            2,
+            b"\nA module that was compiled using Toys 1.x cannot be run in\nToys 2.0 as it may crash.\n\nTry another.\n",
+        )
+        try:
+            raise ImportError
+        except ImportError as error:
+            raise Unsupported("toys cannot be imported: ImportError") from error
     return Toy(variant)
 
 

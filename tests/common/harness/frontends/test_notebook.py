@@ -16,7 +16,8 @@ from common.harness import cell_folder
 from common.harness.frontends import refusal
 from common.schema import FRONTENDS
 from tests.common.harness.conftest import ADAPTERS, QUICK, REPOSITORY, Bench
-from tests.common.harness.test_supervisor import MISBEHAVIOUR, dead, wait_for
+from tests.common.harness.test_supervisor import MISBEHAVIOUR, dead
+from tests.waiting import wait_for
 
 SLOW_TO_START = replace(QUICK, cell_timeout_s=120.0)
 TELLING = ("killed", "segfaults", "raises", "address-space", "starves", "aborts", "quits", "junk")

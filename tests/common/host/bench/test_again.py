@@ -13,9 +13,11 @@ from rich.console import Console
 from common.errors import UserError
 from common.host.bench.again import DISTURBED, Again, Marks, NothingMarked, wanted_marks
 from common.host.bench.command import bench
+from common.host.bench.planned import read_plan, run_plan
 from common.host.paths import DataFolder
 from common.host.runs.run import Run, read_run, set_boots_apart
 from tests.common.host.bench.test_command import OPTIONS, console, data, images
+from tests.common.host.bench.test_planned import PLAN, TWO
 
 __all__ = ["data", "images"]
 
@@ -49,6 +51,25 @@ def test_the_marked_cell_is_replaced_and_the_other_stays(images: Path, data: Dat
     (note,) = read_run(first.folder).description["again"]
     assert (note["folder"], note["marks"]) == ("earlier/1", {eight: ["load"]})
     assert read_run(first.folder).finished
+
+
+def test_a_plans_marked_cells_are_measured_again_in_its_own_runs(
+    images: Path, data: DataFolder, tmp_path: Path
+) -> None:
+    file = tmp_path / "two.toml"
+    file.write_text(PLAN + TWO)
+    plan = read_plan(str(file), {}, console())
+    first = run_plan(plan, console(), data, images)
+    before = [begins(run) for run in first.runs]
+    out = console()
+    done = run_plan(plan, out, data, images, again=again(b0008=["load"]))
+    assert [run.folder for run in done.runs] == [run.folder for run in first.runs], "no run is added"
+    assert not done.missing
+    after = [begins(run) for run in done.runs]
+    assert after[0] == before[0] and after[1] != before[1] and after[1].keys() == before[1].keys()
+    assert f"no cell of {first.runs[0].name} has a mark of --again marked" in out.file.getvalue()  # type: ignore[attr-defined]
+    # and the plan is as whole as before: once more without --again is a new round
+    assert {run.description["plan_file"]["round"] for run in run_plan(plan, console(), data, images).runs} == {2}
 
 
 def test_a_second_time_keeps_both_earlier_measurements(images: Path, data: DataFolder) -> None:

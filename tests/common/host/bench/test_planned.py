@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -20,8 +21,10 @@ from common.host.devices import Device
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
+from common.host.plan.jobs import make_plan
 from common.host.plan.options import Options
-from common.host.plan.request import request_of
+from common.host.plan.plan_file import asked_of
+from common.host.plan.request import Request, request_of
 from common.host.runs.keep import keep
 from tests.common.host.bench.test_command import OPTIONS, data, images
 
@@ -183,6 +186,70 @@ def test_every_plan_of_the_project_can_be_taken(path: Path) -> None:
         device = CPU if one.options.device == "cpu" else GPU
         request = request_of(one.options, load_images(IMAGES), [device], console())
         assert [variant.name for variant in request.variants] == one.options.framework.split(",")
+
+
+@pytest.mark.parametrize("path", sorted(plan_file.PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_run_of_every_plan_of_the_project_is_asked_for_again_exactly(path: Path, tmp_path: Path) -> None:
+    """What run.json keeps of each of its runs, written as a plan and read again, is the same request."""
+    known = load_images(IMAGES)
+
+    def request(options: Options) -> Request:
+        return request_of(options, known, [CPU if options.device == "cpu" else GPU], console())
+
+    def again(asked: dict[str, object]) -> Options:
+        (tmp_path / "run.json").write_text(json.dumps({"options": asked}))
+        (tmp_path / "again.toml").write_text(plan_of_run(tmp_path, {}))
+        (one,) = plan_file.read(tmp_path / "again.toml").sweeps
+        return one.options
+
+    for sweep in plan_file.read(path).sweeps:
+        asked, wanted = asked_of(sweep.options), request(sweep.options)
+        repeated = again(asked)
+        assert repeated == sweep.options
+        assert request(repeated) == wanted
+        assert request(repeated).fingerprint() == wanted.fingerprint()
+        for changed in (
+            {"batch_sizes": "3"},
+            {"min_seconds": 1.75},
+            {"threads": 7},
+            {"io": "device", "input": "uint8"},
+        ):
+            assert request(again({**asked, **changed})).fingerprint() != wanted.fingerprint(), "it is no tautology"
+
+
+def test_the_reference_plan_has_what_a_reader_is_promised() -> None:
+    found, order = set(), []
+    for sweep in plan_file.read(plan_file.find("reference")).sweeps:
+        request = request_of(sweep.options, load_images(IMAGES), [GPU], console())
+        assert request.replicates == 3
+        assert [load.scenario for load in request.loads] in (["single-stream"], ["offline"])
+        order.append((request.model, *request.tunings, *request.io_modes))
+        for job in make_plan(request, 0):
+            found |= {
+                (c.model, c.variant, c.precision, c.tuning, c.io, c.scenario, c.input, c.batch_size) for c in job.cells
+            }
+    assert order[0] == ("MobileNetV3L", "tuned", "host")
+    assert list(dict.fromkeys(order))[1] == ("MobileNetV3L", "stock", "host")
+    nine = ["tensorrt", "onnxrt", "torch", "torchcompile", "tf", "tfxla", "keras", "kerasxla", "jax"]
+    rewritten = {("MobileNetV3L", "torch"), ("MobileNetV3L", "onnxrt"), ("ResNet50", "torch")}
+    wanted = set()
+    for model, precision, framework in itertools.product(
+        ("MobileNetV3L", "ResNet50", "BERT-base", "ViT-B16"), ("fp32", "tf32", "fp16"), nine
+    ):
+        images = model in ("MobileNetV3L", "ResNet50")
+        sizes = (1, 8, 32, 128, 512) if images else (1, 8, 32, 128)
+        levels = ("stock", "tuned", "rewritten") if (model, framework) in rewritten else ("stock", "tuned")
+        cell = (model, framework, precision)
+        for level, io_mode, size in itertools.product(levels, ("host", "device"), sizes):
+            wanted.add((*cell, level, io_mode, "single-stream", "float32", size))
+        if images:
+            wanted |= {(*cell, "tuned", "host", "single-stream", "uint8", size) for size in sizes}
+        if framework in ("tensorrt", "torch", "onnxrt"):
+            wanted |= {
+                (*cell, "tuned", io_mode, "offline", "float32", size)
+                for io_mode in ("host", "device") for size in (32, sizes[-1])
+            }  # fmt: skip
+    assert found == wanted
 
 
 def test_the_demo_asks_for_what_it_always_did() -> None:

@@ -39,3 +39,15 @@ def test_a_run_of_before_the_levels_is_tuned_and_float32(tmp_path):
 def test_what_is_typed_beside_the_run_holds(tmp_path):
     run = run_of(tmp_path, Cell("M", "torch", "fp32", 1, "host", device="cpu", tuning="stock"))
     assert options_of_run(run, Options(tuning="rewritten")).tuning == "rewritten"
+
+
+def test_the_version_of_the_lock_beside_others_is_asked_for_again_too(tmp_path):
+    cells = [Cell("M", "onnxrt", "fp32", 1, device="cpu", version=version) for version in (None, "1.30.0")]
+    options = options_of_run(run_of(tmp_path, *cells, Cell("M", "torch", "fp32", 1, device="cpu")), Options())
+    assert options.version == "onnxrt@1.30.0,onnxrt@locked"
+
+
+def test_a_precision_with_a_dash_is_no_level(tmp_path):
+    run = run_of(tmp_path, Cell("M", "litert", "int8-dynamic", 1, device="cpu", tuning="stock"))
+    options = options_of_run(run, Options())
+    assert (options.precision, options.tuning) == ("int8-dynamic", "stock")

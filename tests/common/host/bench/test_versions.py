@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
+from common.host import cleaning
 from common.host.bench.command import bench
 from common.host.cleaning import clean
 from common.host.frameworks import environments
@@ -70,11 +71,15 @@ def test_the_same_cells_with_every_version(
 def test_clean_removes_the_environments_of_versions_alone(
     data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "envs")
+    for module in (environments, cleaning):
+        monkeypatch.setattr(module, "ENVIRONMENTS", tmp_path / "envs")
     for name in ("onnxrt-cpu", "onnxrt-cpu@onnxruntime-1.30.0"):
         (tmp_path / "envs" / name).mkdir(parents=True)
         (tmp_path / "envs" / name / "file").write_bytes(b"x" * 2**20)
+    (tmp_path / "envs" / "onnxrt-cpu.lock").touch()
+    for version in ("1.30.0", "9.9"):  # one that was made, and one that could not be
+        (tmp_path / "envs" / f"onnxrt-cpu@onnxruntime-{version}.lock").touch()
     said = console()
     clean(data, said, models=False, results=False, cache=False, environments=False, yes=False, versions=True)
-    assert [path.name for path in (tmp_path / "envs").iterdir()] == ["onnxrt-cpu"]
+    assert sorted(path.name for path in (tmp_path / "envs").iterdir()) == ["onnxrt-cpu", "onnxrt-cpu.lock"]
     assert "1.0 MiB freed" in said.file.getvalue()  # type: ignore[attr-defined]

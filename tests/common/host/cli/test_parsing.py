@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from common.errors import UserError
-from common.host.cli import parsing as options
+from common.host.cli import parsing as opt
 
 
 def test_lists_keep_their_order_and_each_value_once() -> None:
-    assert options.batch_sizes("8, 1,8,32") == [8, 1, 32]
-    assert options.choose("io", "device,host,device", ["host", "device"]) == ["device", "host"]
+    assert opt.batch_sizes("8, 1,8,32") == [8, 1, 32]
+    assert opt.choose("io", "device,host,device", ["host", "device"]) == ["device", "host"]
 
 
 @pytest.mark.parametrize(
@@ -26,21 +26,21 @@ def test_lists_keep_their_order_and_each_value_once() -> None:
 )
 def test_batch_sizes_that_cannot_be(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        options.batch_sizes(text)
+        opt.batch_sizes(text)
 
 
 def test_unknown_name_lists_all_and_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown io 'devise'; there is host, device. Did you mean device\?"):
-        options.choose("io", "devise", ["host", "device"])
+        opt.choose("io", "devise", ["host", "device"])
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
 def test_durations_must_be_positive_numbers(value: str) -> None:
     with pytest.raises(UserError, match="--min-seconds"):
-        options.positive("--min-seconds", value)
+        opt.positive("--min-seconds", value)
 
 
 def test_whole_numbers_have_a_smallest() -> None:
-    assert options.whole("--replicates", "3") == 3
+    assert opt.whole("--replicates", "3") == 3
     with pytest.raises(UserError, match="--replicates must be at least 1, not 0"):
-        options.whole("--replicates", 0)
+        opt.whole("--replicates", 0)

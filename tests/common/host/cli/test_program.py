@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,8 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["bench", "onnxrt"], "invoke bench takes no word 'onnxrt'; its options begin with --"),
         (["sql"], "invoke sql needs its query; invoke --help sql has examples"),
         (["new"], "invoke new needs its framework; invoke --help new has examples"),
+        (["help"], "invoke --list shows the tasks, invoke --help TASK the options of one"),
+        (["--plan", "demo"], "--plan comes after a task's name, such as invoke bench --plan"),
         (["--help", "bensh"], "unknown task 'bensh'; there is"),
         (["--list", "bensh"], "unknown task 'bensh'; there is"),
         (["peak", "--framework", "onnxrt", "--device", "cpu"], "which bound? give --max-p99-ms"),
@@ -87,6 +91,30 @@ def test_a_typo_is_one_line_with_exit_code_2(words: list[str], said: str) -> Non
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [([], "./invoke --list, in this folder, shows the tasks"), (["-S", "-c", "import tasks"], "run ./invoke in this folder")],
+    ids=["python tasks.py", "an invoke of another Python"],
+)  # fmt: skip
+def test_tasks_without_this_checkouts_environment_are_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+    (tmp_path / "invoke").mkdir()
+    for name in ("__init__", "context", "tasks"):  # of an invoke that is installed where nothing else is
+        (tmp_path / "invoke" / f"{name}.py").write_text("Context = task = None\n")
+    command = [sys.executable, *(options or ["tasks.py"])]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_a_file_is_called_one_and_words_of_two_kinds_have_their_names() -> None:
+    page = invoke("--help", "recipe").stdout
+    assert page.startswith("Usage: invoke recipe CELL [RUN ...] [options]")
+    assert "--out FILE " in page
+    assert "--out FOLDER " in invoke("--help", "compare").stdout
 
 
 def test_the_nearest_name_is_offered() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from common.cell import Cell
 from common.harness import journal
-from common.harness.compose_step import ERRORS
+from common.harness.compose_step import ERRORS, KILLS
+from common.harness.job_end import JobEnd
 from common.harness.rows import begin_row
 from common.harness.writer import write_cell
 from common.host.compose import finish, prepare
@@ -116,12 +118,47 @@ def test_what_is_lost_is_a_row_that_says_how(sweep: Sweep, monkeypatch: pytest.M
         (row["variant"], row["batch_size"]): (row["status"], row["message"]) for row in rows(sweep.run.folder).values()
     }
     assert found == {
-        ("onnxrt", "1"): ("crashed", "its container ended while it ran"),
+        ("onnxrt", "1"): ("crashed", "the container ended while it ran"),
         ("onnxrt", "2"): ("crashed", "its container ended before its turn"),
         ("torch", "1"): ("crashed", "there is no adapter"),
         ("torch", "2"): ("crashed", "there is no adapter"),
     }
     assert len([row for row in journal_rows(sweep.run.folder) if row["event"] == "finish"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("killed_after_ns", "status"), [(5_000_000, "oom"), (-5_000_000, "crashed"), (None, "crashed")],
+    ids=["while the cell ran", "before it began", "never"],
+)  # fmt: skip
+def test_a_container_that_memory_ended_as_a_whole_is_judged_as_by_bench(
+    sweep: Sweep, killed_after_ns: int | None, status: str
+) -> None:
+    """The engine would say exit code 137 and OOMKilled, but nobody here can ask it: the service told when memory ended."""
+
+    def starved(variant: str) -> None:
+        began = time.monotonic_ns()
+        journal.append(sweep.folder(variant), "start", sweep.jobs[variant].cells[0].key, "w")
+        if killed_after_ns is not None:
+            struck = (time.monotonic_ns() if killed_after_ns > 0 else began) + killed_after_ns
+            (sweep.rendezvous.services / variant / KILLS).write_bytes(struck.to_bytes(8, "little"))
+
+    sweep.serve("onnxrt", starved)
+    sweep.measure(optional={"torch", "tf"})
+    found = {row["batch_size"]: (row["status"], row["message"]) for row in rows(sweep.run.folder).values()}
+    assert found["1"] == JobEnd(None, oom_killed=status == "oom").reason()
+    assert found["1"][0] == status
+    assert found["2"] == ("crashed", "its container ended before its turn")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 3, b"\xff" * 4096])
+def test_a_service_that_writes_nonsense_of_memory_costs_itself_alone(sweep: Sweep, content: bytes) -> None:
+    def lies(variant: str) -> None:
+        (sweep.rendezvous.services / variant / KILLS).write_bytes(content)
+        sweep.write(variant, sweep.jobs[variant].cells[0])
+
+    sweep.serve("onnxrt", lies)
+    sweep.measure(optional={"torch", "tf"})
+    assert sorted(row["status"] for row in rows(sweep.run.folder).values()) == ["crashed", "ok"]
 
 
 def test_a_job_s_folder_that_is_a_link_is_not_followed(

@@ -15,12 +15,9 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.host.devices import Device
-from common.host.doctor import checks
+from common.host.doctor import checks, engine, machine, sidecar_overhead
 from common.host.doctor import command as doctor
-from common.host.doctor import engine as doctor_engine
 from common.host.doctor import gpu as doctor_gpu
-from common.host.doctor import machine as doctor_machine
-from common.host.doctor import sidecar_overhead as doctor_perturbation
 from common.host.doctor.checks import Check, Judgement
 from common.host.paths import DataFolder
 from tests.fake_nvml import build
@@ -80,11 +77,11 @@ def test_a_check_that_breaks_is_a_line_and_the_others_go_on(
     [(2**40, True, "ok"), (2**30, True, "note"), (2**20, True, "fail"), (2**40, False, "fail")],
 )
 def test_disk(free: int, writable: bool, state: str) -> None:
-    assert doctor_machine.judge_disk({"free_bytes": free, "writable": writable}).state == state
+    assert machine.judge_disk({"free_bytes": free, "writable": writable}).state == state
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    (check,) = (check for check in doctor_machine.CHECKS if check.name == "free disk")
+    (check,) = (check for check in machine.CHECKS if check.name == "free disk")
     figures = check.read(checks.Subject(CPU, DataFolder(tmp_path / "not" / "yet")))
     assert figures["writable"] and figures["free_bytes"] > 0
 
@@ -92,30 +89,30 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("load", "state"), [(0.1, "ok"), (2.0, "note"), (4.0, "note"), (4.1, "fail")])
 def test_load_above_the_cores_fails(load: float, state: str) -> None:
     figures = {"load_1": load, "load_5": 0.0, "load_15": 0.0, "cores": 4, "usable_cores": 2}
-    verdict = doctor_machine.judge_load(figures)
+    verdict = machine.judge_load(figures)
     assert verdict.state == state and "2 of them usable" in verdict.shown and bool(verdict.advice) == (state != "ok")
 
 
 @pytest.mark.parametrize(("quota", "state"), [(None, "ok"), (1.5, "fail"), (2.0, "ok")])
 def test_a_cpu_quota_fails(quota: float | None, state: str) -> None:
     figures = {"load_1": 0.1, "load_5": 0.0, "load_15": 0.0, "cores": 4, "usable_cores": 2, "cpu_quota": quota}
-    verdict = doctor_machine.judge_load(figures)
+    verdict = machine.judge_load(figures)
     assert verdict.state == state and ("the time of 1.5 CPUs" in verdict.shown) == (state == "fail")
 
 
 def test_governor_and_clock_source() -> None:
     unknown: dict[str, Any] = {"governor": None, "hypervisor": None}
-    assert doctor_machine.judge_cpu(unknown).state == "ok"
-    assert doctor_machine.judge_cpu({**unknown, "governor": "performance"}).state == "ok"
-    saving = doctor_machine.judge_cpu({**unknown, "governor": "powersave"})
+    assert machine.judge_cpu(unknown).state == "ok"
+    assert machine.judge_cpu({**unknown, "governor": "performance"}).state == "ok"
+    saving = machine.judge_cpu({**unknown, "governor": "powersave"})
     assert saving.state == "note" and "cpupower" in saving.advice
-    slow = doctor_machine.judge_clock({"clock_source": "hpet", "available": ["tsc", "hpet"]})
+    slow = machine.judge_clock({"clock_source": "hpet", "available": ["tsc", "hpet"]})
     assert slow.state == "note" and slow.advice == "boot with clocksource=tsc"
-    assert doctor_machine.judge_clock({"clock_source": "tsc", "available": []}).state == "ok"
+    assert machine.judge_clock({"clock_source": "tsc", "available": []}).state == "ok"
 
 
 def test_energy_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (check,) = (check for check in doctor_machine.CHECKS if check.name == "CPU energy")
+    (check,) = (check for check in machine.CHECKS if check.name == "CPU energy")
     monkeypatch.setenv("FRAMEWATT_POWERCAP", str(tmp_path))
     finding = checks.examine(check, checks.Subject(CPU, DataFolder(tmp_path)))
     assert finding.state == "ok" and "no RAPL domain" in finding.shown and "unknown" in finding.shown
@@ -124,13 +121,13 @@ def test_energy_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (tmp_path / "intel-rapl:0" / name).write_text(f"{text}\n")
     finding = checks.examine(check, checks.Subject(CPU, DataFolder(tmp_path)))
     assert (finding.state, finding.shown) == ("ok", "RAPL's package-0")
-    refused = doctor_machine.judge_cpu_energy({"domains": [], "unavailable": "energy_uj may be read by root only"})
+    refused = machine.judge_cpu_energy({"domains": [], "unavailable": "energy_uj may be read by root only"})
     assert refused.state == "note" and "chmod" in refused.advice
 
 
 def test_overhead_above_the_target_is_said() -> None:
-    assert doctor_machine.judge_overhead({"added_ns": 80.0, "clock_reads_ns": 90.0}).state == "ok"
-    assert doctor_machine.judge_overhead({"added_ns": 900.0, "clock_reads_ns": 90.0}).state == "note"
+    assert machine.judge_overhead({"added_ns": 80.0, "clock_reads_ns": 90.0}).state == "ok"
+    assert machine.judge_overhead({"added_ns": 900.0, "clock_reads_ns": 90.0}).state == "note"
 
 
 @pytest.mark.parametrize(
@@ -139,15 +136,15 @@ def test_overhead_above_the_target_is_said() -> None:
 )
 def test_perturbation_is_told_from_noise(factor: float, noise: float, state: str, words: str) -> None:
     pairs = [(1.0, factor * (1 + noise * (-1) ** i)) for i in range(24)]
-    figures = {**doctor_perturbation.slowdown_of(pairs), "cpu_percent": 2.0, "unavailable": None}
-    verdict = doctor_machine.judge_perturbation(figures)
+    figures = {**sidecar_overhead.slowdown_of(pairs), "cpu_percent": 2.0, "unavailable": None}
+    verdict = machine.judge_perturbation(figures)
     assert verdict.state == state and words in verdict.shown
 
 
 def test_the_interval_of_the_perturbation() -> None:
-    exact = doctor_perturbation.slowdown_of([(1.0, 1.02), (2.0, 2.04), (3.0, 3.06)])
+    exact = sidecar_overhead.slowdown_of([(1.0, 1.02), (2.0, 2.04), (3.0, 3.06)])
     assert [exact[name] for name in ("low", "slowdown", "high")] == pytest.approx([0.02] * 3)
-    three = doctor_perturbation.slowdown_of([(1.0, 1.0), (1.0, 1.1), (1.1, 1.0)])
+    three = sidecar_overhead.slowdown_of([(1.0, 1.0), (1.0, 1.1), (1.1, 1.0)])
     assert three["slowdown"] == pytest.approx(0)
     assert three["high"] == pytest.approx(1.1 ** (4.302653 / 3**0.5) - 1, rel=1e-6)  # t of 2 degrees of freedom
 
@@ -165,24 +162,24 @@ def test_the_interval_of_the_perturbation() -> None:
 )
 def test_driver_and_cuda(driver_cuda: str | None, images: dict[str, str], state: str, words: str) -> None:
     figures = {"driver": "580.1", "driver_cuda": driver_cuda, "images": images, "environments": {}}
-    verdict = doctor_engine.judge_cuda(figures)
+    verdict = engine.judge_cuda(figures)
     assert verdict.state == state and words in verdict.shown + verdict.advice
 
 
 def test_cuda_of_an_image_and_of_wheels() -> None:
     config = {"Env": ["PATH=/bin", "NV_CUDA_CUDART_VERSION=13.0.96-1", "CUDA_VERSION=13.0.1"]}
-    assert doctor_engine.cuda_of_environment(config) == "13.0"
-    assert doctor_engine.cuda_of_environment({"Env": ["CUDA_VERSION="]}) is None
-    assert doctor_engine.cuda_of_environment({"Env": None}) is None
+    assert engine.cuda_of_environment(config) == "13.0"
+    assert engine.cuda_of_environment({"Env": ["CUDA_VERSION="]}) is None
+    assert engine.cuda_of_environment({"Env": None}) is None
 
 
 def test_no_engine_is_no_fault_but_no_gpu_runtime_is() -> None:
     why = "no Docker engine answers at its default socket: start it, or use --runner local"
-    verdict = doctor_engine.judge_engine({"answers": False, "why": why})
+    verdict = engine.judge_engine({"answers": False, "why": why})
     assert (verdict.state, verdict.advice) == ("note", "start it, or use --runner local")
     figures = {"answers": True, "driver": None, "why": "this engine has neither: install the toolkit"}
-    assert doctor_engine.judge_gpu_runtime(figures).state == "fail"
-    assert "CDI" in doctor_engine.judge_gpu_runtime({**figures, "driver": "cdi"}).shown
+    assert engine.judge_gpu_runtime(figures).state == "fail"
+    assert "CDI" in engine.judge_gpu_runtime({**figures, "driver": "cdi"}).shown
 
 
 @pytest.fixture(scope="module")

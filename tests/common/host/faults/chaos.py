@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from analysis.database.open_runs import open_runs
-from analysis.readers import csv_by_line as reading
+from analysis.readers import csv_by_line
 from tests.common.host.faults.conftest import CELLS, World, read_rows
 
 SEED = int(os.environ.get("FRAMEWATT_CHAOS_SEED", random.SystemRandom().randrange(10**6)))
@@ -75,7 +75,7 @@ def check_run(folder: Path, words: Collection[str] = ("SIGKILL",)) -> Counter[st
     # a sidecar that is killed while it starts is not started again, and leaves no file; the host says so
     never_read = not (folder / "power.csv").exists() and all(end["event"] == "lost" for end in run["sidecar"].values())
     for name in ("attempts.csv",) if never_read else ("attempts.csv", "power.csv"):
-        problems = [str(problem) for problem in reading.read(folder / name, name).problems]
+        problems = [str(problem) for problem in csv_by_line.read(folder / name, name).problems]
         assert problems == [], problems  # no rewriting of asserts here: the message says what it was
     finishes = Counter(
         line["cell_key"]

@@ -10,17 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from common.model_files import DESCRIPTION, ModelFiles
 from tests.fake_nvml import build
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[4]
 TOY = ROOT / "tests" / "common" / "harness" / "adapters" / "toy.py"
@@ -120,13 +119,6 @@ class World:
 
     def wait_for_cells(self, count: int) -> None:
         wait_for(lambda: len(self.cells()) >= count)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from analysis.database.open_runs import open_runs
-from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
+from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role
+from tests.waiting import wait_for
 
 BOARDS = 8  # of which one of four batch sizes is measured
 

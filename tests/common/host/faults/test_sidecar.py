@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from analysis.database.open_runs import open_runs
-from analysis.readers import csv_by_line as reading
-from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role, wait_for
+from analysis.readers import csv_by_line
+from tests.common.host.faults.conftest import CELLS, World, descendants, read_rows, role
+from tests.waiting import wait_for
 
 
 def sidecars(pid: int) -> list[int]:
@@ -34,7 +35,7 @@ def test_a_sidecar_that_is_killed_is_started_again_after_the_cell(world: World) 
     (folder,) = world.folders()
     whole = before[: before.rfind(b"\n") + 1]
     assert power.read_bytes().startswith(whole), "what was written before stays as it is"
-    assert reading.read(power, "power.csv").problems == []
+    assert csv_by_line.read(power, "power.csv").problems == []
     description = json.loads((folder / "run.json").read_text())
     assert description["sidecar"]["gpu0"]["deaths"] == ["was ended by SIGKILL"]
     assert description["sidecar"]["gpu0"]["event"] == "done"

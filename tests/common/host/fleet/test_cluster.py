@@ -22,9 +22,10 @@ from common.host.fleet.worker.on_host import AGENT
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
-from tests.common.host.faults.conftest import descendants, read_rows, wait_for
+from tests.common.host.faults.conftest import descendants, read_rows
 from tests.common.host.fleet.conftest import TYPED, Fleet, cells, runs_of
 from tests.fake_nvml import build
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fleet
 

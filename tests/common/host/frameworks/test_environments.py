@@ -51,6 +51,25 @@ def test_what_cannot_be_made_is_reported_by_name_and_the_others_are_there(monkey
     assert sorted(ready) == ["a", "c"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["WARNING: Retrying (...) after connection broken by 'NewConnectionError('", "ERROR: No matching distribution"],
+            "images/a could not be installed: the package index does not answer; is this machine online?",
+        ),
+        (["ERROR: ResolutionImpossible", "more"], "images/a could not be installed: ERROR: ResolutionImpossible"),
+    ],
+    ids=["no network", "another error"],
+)  # fmt: skip
+def test_why_an_installation_failed_is_one_line(lines: list[str], said: str) -> None:
+    fails = [sys.executable, "-c", f"print({chr(10).join(lines)!r}); raise SystemExit(1)"]
+    with pytest.raises(UserError) as caught:
+        environments._run(fails, lambda line: None, "images/a")
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
 def test_ctrl_c_ends_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     forever = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(3600)"]
     begun = threading.Semaphore(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.frameworks import scaffold as module
+from common.host.frameworks import scaffold
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.scaffold import Filling, new_image
 from common.host.paths import IMAGES
@@ -54,9 +54,9 @@ def test_a_package_without_a_version_gets_the_newest(images: Path, monkeypatch: 
         def __init__(self, command: list[str], **_: object) -> None:
             self.stdout = said.get(command[-1], "")
 
-    monkeypatch.setattr(module.subprocess, "run", Done)
-    assert module.pinned("fastnet") == "fastnet==3.4.1"
-    assert module.pinned("fastnet[gpu]") == "fastnet[gpu]==3.4.1"
+    monkeypatch.setattr(scaffold.subprocess, "run", Done)
+    assert scaffold.pinned("fastnet") == "fastnet==3.4.1"
+    assert scaffold.pinned("fastnet[gpu]") == "fastnet[gpu]==3.4.1"
     with pytest.raises(UserError, match="give NAME==VERSION"):
         new_image("other", images, Filling("no-such-package"))
     assert not (images / "other").exists()

@@ -75,7 +75,7 @@ def test_the_package_is_the_one_that_the_flavour_installs(flavour: str) -> None:
         "tfxla": "tensorflow-cpu", "keras": "keras", "kerasxla": "keras", "jax": "jax", "openvino": "openvino",
         "litert": "ai-edge-litert",
     }  # fmt: skip
-    assert found == (cpu if flavour == "cpu" else gpu)
+    assert (cpu if flavour == "cpu" else gpu).items() <= found.items()
 
 
 def test_a_pin_has_places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,3 @@ def test_an_environment_of_a_version_that_cannot_be_made_leaves_nothing(
         environments.ensure("onnxrt", "cpu", pin=Pin("onnxrt", "onnxruntime", "9.9"))
     assert "--pin=onnxruntime==9.9" in commands[-1]
     assert environments.of_versions() == []
-
-
-def test_pips_error_ends_with_the_newest_versions() -> None:
-    error = "ERROR: Could not find a version that satisfies x==9 (from versions: 1, 2, 3, 4, 5, 6, 7)"
-    assert environments._with_newest(error).endswith("x==9 (newest: 2, 3, 4, 5, 6, 7)")
-    assert environments._with_newest("ERROR: other") == "ERROR: other"

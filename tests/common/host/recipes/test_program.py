@@ -140,16 +140,95 @@ def test_a_files_name_is_the_cells_key_as_far_as_files_can_be_so_named() -> None
     assert odd != other
 
 
-def test_code_of_the_project_that_a_recipe_takes_along() -> None:
-    text = "import types\nfrom typing import *\nimport numpy as np\n" + sources.whole(
-        "common/onnx_rewrites.py", "onnx_rewrites"
-    )
+def made_of(taken: sources.Taken) -> dict[str, object]:
     found: dict[str, object] = {}
-    exec(compile(text, "taken", "exec"), found)
-    assert callable(found["onnx_rewrites"].fuse_hard_swish)  # type: ignore[attr-defined]
-    assert "from images" not in sources.whole("images/torch/convolution_wrapping.py", "wrapping")
+    code = f"from __future__ import annotations\nimport numpy as np\n{taken.standard}\n{taken.others}\n{taken.text}"
+    exec(compile(code, "taken", "exec"), found)
+    return found
+
+
+def test_of_a_module_a_recipe_takes_what_it_needs_and_no_more() -> None:
+    found = made_of(sources.needed({"common/onnx_rewrites.py": ["fuse_hard_swish"]}))
+    assert callable(found["fuse_hard_swish"])
+    assert "fold_constants" not in found
+    assert "scalar" in vars(found["_Graph"])
+    scales = made_of(sources.needed({"common/onnx_rewrites.py": ["fold_scale_and_shift"]}))
+    assert "_per_channel" in scales
+    assert "scalar" not in vars(scales["_Graph"]), "a method that only the other one calls"
+    assert "split" in vars(scales["_Graph"])
+    assert sources.needed({}) == sources.Taken("", "", "")
+
+
+def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_reach(tmp_path: Path) -> None:
+    taken = sources.needed(
+        {"images/torch/converters.py": ["register_converters"]},
+        {"CONVERTERS": ["Reshape", "Trilu"], "REPLACED": []},
+        ["torch"],
+    )
+    assert '"Reshape": (' in taken.text
+    assert '"Pad"' not in taken.text
+    assert "def _trilu" in taken.text
+    assert "def _pad" not in taken.text
+    assert "def _calls" not in taken.text
+    assert "type: ignore" not in taken.text
+    assert taken.others == ""
+    assert taken.standard == "from typing import Any, Dict, List, Optional, Sequence, Set, Tuple"
+    with pytest.raises(KeyError, match="Nothing"):
+        sources.needed({"images/torch/converters.py": ["register_converters"]}, {"CONVERTERS": ["Nothing"]})
+
+
+def test_what_a_recipe_cannot_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyError, match="no_such"):
-        sources.functions("common/onnx_rewrites.py", ["no_such"])
+        sources.needed({"common/onnx_rewrites.py": ["no_such"]})
+    with pytest.raises(ValueError, match=r"takes take_bytes from common\.onnx_rewrites"):
+        sources.needed({"images/tensorrt/retype.py": ["retype"]}, having=["Unsupported"])
+    with pytest.raises(ValueError, match="no recipe has"):
+        sources.needed({"images/torch/onnx_import.py": ["_onnx2torch"]}, having=["Unsupported"])
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.py").write_text("def same():\n    pass\n")
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="another thing elsewhere"):
+        sources.needed({"one.py": ["same"], "other.py": ["same"]})
+
+
+TORCH = {
+    "model": "0 constants lifted, 3 computed in advance",
+    "layout": "",
+    "converters": "none",
+    "plain_numbers": "none",
+}
+
+
+def torch_recipe(**settings: str) -> str:
+    found = next(one for one in load_images(IMAGES) if one.name == "torch")
+    return write(asked(variant="torch", settings={**TORCH, **settings}), found)
+
+
+def test_a_recipe_of_torch_carries_what_its_model_needs() -> None:
+    plain = torch_recipe()
+    assert "def fold_constants" in plain
+    for name in ("lift_constants", "CONVERTERS", "REPLACEMENTS", "ALGORITHMS", "fuse_hard_swish"):
+        assert name not in plain
+    more = torch_recipe(
+        converters="Pad-18, Reshape-19, Reshape-21", plain_numbers="OnnxReshape", convolutions_in_order="ccmc"
+    )
+    assert (
+        "register_converters()" in more and '"Reshape": (' in more and "def _pad" in more and "def _trilu" not in more
+    )
+    assert "use_plain_numbers(module)" in more and "_plain_slice" not in more
+    assert '"matrix product": _product' in more and "_shifted" not in more and "_fused" not in more
+    with pytest.raises(UserError, match="name what framewatt does not know"):
+        torch_recipe(converters='x"""-1')
+
+
+def test_a_recipe_of_torch_of_before_these_were_written_down_has_all_that_a_users_model_could_need() -> None:
+    settings = {name: value for name, value in TORCH.items() if name not in ("converters", "plain_numbers")}
+    found = next(one for one in load_images(IMAGES) if one.name == "torch")
+    whole = write(asked(variant="torch", settings=settings), found)
+    assert "def _attention" in whole and "_plain_slice" in whole and "give_outputs_nodes_of_their_own(model)" in whole
+    image_net = model(weights="imagenet", inputs=(Tensor("a", "float32", (1, 3)),))
+    lean = write(asked(variant="torch", settings=settings, model=image_net), found)
+    assert "CONVERTERS" not in lean and "_plain_slice" not in lean and "give_outputs" not in lean
 
 
 def test_bytes_are_fed_to_the_first_input_alone() -> None:

@@ -43,6 +43,8 @@ def statuses(run: Path) -> dict[str, tuple[str, str]]:
         (JobEnd(137), "crashed", "exit code 137"),
         (JobEnd(137, oom_killed=True), "oom", "memory limit"),
         (JobEnd(1, oom_killed=True), "crashed", "exit code 1"),
+        (JobEnd(None), "crashed", "the container ended while it ran"),
+        (JobEnd(None, oom_killed=True), "oom", "the container ran out of its memory limit"),
         (JobEnd(137, over_budget=True), "timeout", "hung"),
         (JobEnd(-9, what="supervisor"), "crashed", "the supervisor was ended by SIGKILL"),
         (JobEnd(141, what="supervisor"), "crashed", "the supervisor ended with exit code 141"),

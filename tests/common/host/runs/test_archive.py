@@ -13,7 +13,7 @@ import pytest
 
 from common.errors import UserError
 from common.host.runs import archive as sealed_runs
-from common.host.runs.archive import seal, unsealed
+from common.host.runs.archive import seal, unpacked
 
 
 def make_run(folder: Path) -> Path:
@@ -43,7 +43,7 @@ def test_what_comes_out_is_what_went_in(tmp_path: Path) -> None:
     assert sealed == tmp_path / "r1.tar.xz"
     assert not run.exists()
     assert sealed.stat().st_size < 1000
-    folder = unsealed(sealed, tmp_path / "cache")
+    folder = unpacked(sealed, tmp_path / "cache")
     assert folder.name == "r1"
     assert files(folder) == before
 
@@ -59,8 +59,8 @@ def unpacked_at(folder: Path) -> int:
 
 def test_it_is_unpacked_once(tmp_path: Path) -> None:
     sealed = seal(make_run(tmp_path / "r1"))
-    first = unpacked_at(unsealed(sealed, tmp_path / "cache"))
-    assert unpacked_at(unsealed(sealed, tmp_path / "cache")) == first
+    first = unpacked_at(unpacked(sealed, tmp_path / "cache"))
+    assert unpacked_at(unpacked(sealed, tmp_path / "cache")) == first
 
 
 def edit_in_place(folder: Path) -> None:
@@ -123,18 +123,18 @@ def test_what_was_changed_since_is_unpacked_anew(tmp_path: Path, change: Any) ->
     run = make_run(tmp_path / "r1")
     before = files(run)
     sealed = seal(run)
-    change(unsealed(sealed, tmp_path / "cache"))
-    assert files(unsealed(sealed, tmp_path / "cache")) == before
+    change(unpacked(sealed, tmp_path / "cache"))
+    assert files(unpacked(sealed, tmp_path / "cache")) == before
     assert not [path for path in (tmp_path / "cache" / "unsealed").iterdir() if path.name.startswith(".")]
 
 
 def test_an_archive_of_another_name_is_another_run(tmp_path: Path) -> None:
     sealed = seal(make_run(tmp_path / "r1"))
-    unsealed(sealed, tmp_path / "cache")
+    unpacked(sealed, tmp_path / "cache")
     other = tmp_path / "r2.tar.xz"
     other.write_bytes(sealed.read_bytes())
     with pytest.raises(UserError, match=r"holds the run r1: give it its name again, r1.tar.xz"):
-        unsealed(other, tmp_path / "cache")
+        unpacked(other, tmp_path / "cache")
 
 
 class Zeros(io.RawIOBase):
@@ -164,7 +164,7 @@ def left_in(cache: Path) -> list[Path]:
 def test_a_small_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     archive = bomb(tmp_path / "r.tar.xz", ("r/cells/k/samples.csv", 200 * 2**20), ("r/run.json", 2))
     with pytest.raises(UserError, match="holds more than 16 MiB, 100 times its own size"):
-        unsealed(archive, tmp_path / "cache")
+        unpacked(archive, tmp_path / "cache")
     assert left_in(tmp_path / "cache") == []
 
 
@@ -172,21 +172,21 @@ def test_many_small_members_are_counted_together(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sealed_runs, "MOST_FILES", 3)
     archive = bomb(tmp_path / "r.tar.xz", *((f"r/cells/k{i}/cell.csv", 1) for i in range(5)))
     with pytest.raises(UserError, match="more than 3 files"):
-        unsealed(archive, tmp_path / "cache")
+        unpacked(archive, tmp_path / "cache")
     assert left_in(tmp_path / "cache") == []
 
 
 def test_headers_without_end(tmp_path: Path) -> None:
     archive = bomb(tmp_path / "r.tar.xz", ("r/run.json", 2), pax={"comment": "x" * 2**22})
     with pytest.raises(UserError, match="damaged"):
-        unsealed(archive, tmp_path / "cache")
+        unpacked(archive, tmp_path / "cache")
 
 
 def test_an_archive_that_asks_for_more_memory_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = seal(make_run(tmp_path / "r"))
     monkeypatch.setattr(sealed_runs, "MOST_MEMORY", 2**20)
     with pytest.raises(UserError, match="damaged: Memory usage limit"):
-        unsealed(archive, tmp_path / "cache")
+        unpacked(archive, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["r/other.csv", "r/cells/k/adapter.py", "r/cells/k/deep/cell.csv", "r/cells/.k/cell.csv",
@@ -194,7 +194,7 @@ def test_an_archive_that_asks_for_more_memory_than_it_may(tmp_path: Path, monkey
                                   "./r/run.json", "r//run.json", "/r/run.json"])  # fmt: skip
 def test_a_member_that_no_run_has(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="is not a run sealed by invoke keep: it holds") as caught:
-        unsealed(archive(tmp_path / "r.tar.xz", **{name: "x"}), tmp_path / "cache")
+        unpacked(archive(tmp_path / "r.tar.xz", **{name: "x"}), tmp_path / "cache")
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
     assert left_in(tmp_path / "cache") == []
 
@@ -206,7 +206,7 @@ def test_a_member_twice(tmp_path: Path) -> None:
             entry.size = len(text)
             opened.addfile(entry, io.BytesIO(text))
     with pytest.raises(UserError, match="twice"):
-        unsealed(tmp_path / "r.tar.xz", tmp_path / "cache")
+        unpacked(tmp_path / "r.tar.xz", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
@@ -215,14 +215,14 @@ def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, kept: float) -> Non
     raw = sealed.read_bytes()
     sealed.write_bytes(raw[: int(len(raw) * kept)])
     with pytest.raises(UserError, match=r"r1.tar.xz is cut off: it ends before"):
-        unsealed(sealed, tmp_path / "cache")
+        unpacked(sealed, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["../r1/run.json", "r1/../../run.json", "/etc/run.json", "other/run.json"])
 def test_nothing_is_written_outside_of_the_run(tmp_path: Path, name: str) -> None:
     bad = archive(tmp_path / "r1.tar.xz", **{name: "{}"})
     with pytest.raises(UserError, match=r"not a run sealed by invoke keep|holds the run other"):
-        unsealed(bad, tmp_path / "cache")
+        unpacked(bad, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []
 
 
@@ -232,7 +232,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
         opened.addfile(entry)
     with pytest.raises(UserError, match=r"it holds 'r1/run\.json'"):
-        unsealed(tmp_path / "r1.tar.xz", tmp_path / "cache")
+        unpacked(tmp_path / "r1.tar.xz", tmp_path / "cache")
 
 
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
@@ -241,5 +241,5 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     for broken in (whole[: len(whole) // 2], b"not xz at all", b"", whole[:60] + b"\0" * 40 + whole[100:]):
         sealed.write_bytes(broken)
         with pytest.raises(UserError, match=r"is damaged|is cut off|holds no run"):
-            unsealed(sealed, tmp_path / "cache")
+            unpacked(sealed, tmp_path / "cache")
     assert list((tmp_path / "cache" / "unsealed").iterdir()) == []

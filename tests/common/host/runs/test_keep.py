@@ -12,7 +12,7 @@ import pytest
 from common import schema
 from common.errors import UserError
 from common.host.runs import keep as keeping
-from common.host.runs.archive import unsealed
+from common.host.runs.archive import unpacked
 from common.host.runs.keep import MARGIN_NS, keep
 from common.host.runs.run import Run
 
@@ -105,7 +105,7 @@ def test_a_sealed_run_is_one_file_with_the_same_content(tmp_path: Path) -> None:
     (open_one,) = keep([make_run(tmp_path / "a")], tmp_path / "open")
     (kept,) = keep([tmp_path / "a"], tmp_path / "out", sealed=True)
     assert kept == tmp_path / "out" / "a.tar.xz"
-    folder = unsealed(kept, tmp_path / "cache")
+    folder = unpacked(kept, tmp_path / "cache")
     for path in (path for path in open_one.rglob("*") if path.is_file()):
         assert (folder / path.relative_to(open_one)).read_bytes() == path.read_bytes()
     with pytest.raises(UserError, match=r"a\.tar\.xz exists already"):

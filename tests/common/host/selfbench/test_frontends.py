@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
-from common.host.selfbench import frontends as selfbench_frontends
+from common.host.selfbench import frontends
 from common.host.selfbench.frontends import Cost, both_front_ends, cost_of
 from common.host.verify.command import Case, SideEnded
 from common.stats.comparison import Verdict
@@ -102,7 +102,7 @@ def test_verdicts_and_their_table(low: float, high: float, p_value: float, verdi
     # One in fifty of nine comparisons is not good enough for each of them.
     assert replace(row, p_value=0.01).verdict(9) in (Verdict.SAME, Verdict.UNCLEAR)
     said = io.StringIO()
-    selfbench_frontends._print(Console(file=said, width=120), [row], {"onnxrt": "ONNX Runtime"})
+    frontends._print(Console(file=said, width=120), [row], {"onnxrt": "ONNX Runtime"})
     assert f"[{low:.3f}, {high:.3f}]" in said.getvalue()
     assert "1.001 [0.999, 1.004]" in said.getvalue()
     assert verdict.value in said.getvalue()

@@ -17,7 +17,7 @@ from common.host.fleet.head import up_check
 from common.host.fleet.head.host_checks import Finding
 from common.host.fleet.head.sweep import refuse
 from common.host.fleet.head.targets import Wanted
-from common.host.fleet.head.up_check import Hosts, _Answers, _learn, check_options, print_hosts, read_inputs
+from common.host.fleet.head.up_check import Hosts, _Answers, _record, check_options, print_hosts, read_inputs
 from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.connection import Arrived
 from common.host.fleet.worker.facts import Facts
@@ -94,13 +94,13 @@ def test_a_sweep_refuses_hosts_that_differ_and_goes_on_without_those_that_are_no
 def test_of_several_looks_at_a_clock_the_one_that_travelled_fastest_counts() -> None:
     answers = _Answers()
     for sent, received in ((100.0, 100.9), (101.0, 101.02), (102.0, 102.4)):
-        _learn(answers, EAST, Arrived("check", {"kind": "clock", "wall_s": sent}, received))
+        _record(answers, EAST, Arrived("check", {"kind": "clock", "wall_s": sent}, received))
     assert answers.clocks["e"] == pytest.approx(-0.02)
 
 
 def test_facts_of_an_older_checkout_are_taken_as_far_as_they_are_known() -> None:
     answers = _Answers()
-    _learn(answers, EAST, Arrived("check", {"kind": "facts", "facts": {"code": "x", "unheard_of": 1}}))
+    _record(answers, EAST, Arrived("check", {"kind": "facts", "facts": {"code": "x", "unheard_of": 1}}))
     assert answers.facts["e"] == Facts(code="x")
 
 

@@ -19,8 +19,9 @@ from common.host.fleet.head.collect import Receiving
 from common.host.fleet.worker import on_host, shipper
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.plan.options import Options
-from tests.common.host.faults.conftest import ROOT, descendants, make_model, read_rows, wait_for
+from tests.common.host.faults.conftest import ROOT, descendants, make_model, read_rows
 from tests.fake_nvml import build
+from tests.waiting import wait_for
 
 Spec = Callable[..., dict[str, Any]]
 KEYS = [f"MobileNetV3S_good_fp32_b000{size}_host_single-stream_script_r0" for size in (1, 2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.host.runners.containers.images import _build_error
+from common.install_locked import REASON
 
 NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a non-zero code: 1"
 
@@ -19,6 +20,9 @@ NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a n
         ),
         ("write /var/lib/docker/tmp/x: no space left on device", [], "the disk is full"),
         (NON_ZERO, ["ERROR: No matching distribution found for torch==9", "notice"], "ERROR: No matching distribution"),
+        (NON_ZERO, ["ERROR: ResolutionImpossible", REASON + "these do not go together: a; b"], "these do not go together: a; b"),
+        (NON_ZERO, ["A module that was compiled using NumPy 1.x cannot be run in", "NumPy 2.4", "Traceback (most", "ImportError"],
+         "ImportError (A module that was compiled using NumPy 1.x cannot be run in NumPy 2.4)"),
         ("Get https://127.0.0.1:9/v2/: dial tcp 127.0.0.1:9: connection refused", [], "base/image: the base image cannot be fetched"),
         ("COPY failed: no source files were specified", ["Step 3/9 : COPY x"], "COPY failed: no source files were specified"),
     ],

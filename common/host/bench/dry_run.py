@@ -1,0 +1,71 @@
+"""`invoke bench --dry-run`: what a command or a plan would measure, and how long that takes at the least. Makes nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.errors import UserError
+from common.host.bench.planned import title_of
+from common.host.devices import Device, choose_devices
+from common.host.frameworks.registry import load_images
+from common.host.paths import IMAGES
+from common.host.plan.jobs import Size, in_words, size_of
+from common.host.plan.options import Options
+from common.host.plan.plan_file import PlanFile, Sweep
+from common.host.plan.request import request_of
+
+
+def dry_run(options: Options, console: Console, images_folder: Path = IMAGES) -> Size:
+    """Prints what one command would measure; returns it. Raises UserError for what no run can take."""
+    return _tell([title_of(options)], [_size(options, images_folder)], console)
+
+
+def dry_run_of_plan(plan: PlanFile, console: Console, images_folder: Path = IMAGES) -> Size:
+    """The same for each run of a plan. Raises UserError with the sweep's line."""
+    sizes = [_size_in_plan(plan, sweep, images_folder) for sweep in plan.sweeps]
+    return _tell([title_of(sweep.options) for sweep in plan.sweeps], sizes, console)
+
+
+def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
+    try:
+        return _size(sweep.options, images_folder)
+    except UserError as error:
+        raise plan.complaint(sweep.line, "", str(error)) from error
+
+
+def _size(options: Options, images_folder: Path) -> Size:
+    request = request_of(options, load_images(images_folder), _devices(options), Console(file=io.StringIO()))
+    return size_of(request)
+
+
+def _devices(options: Options) -> list[Device]:
+    """Those that the options name; where they ask for a GPU that is not here, one of no particular kind in its place."""
+    try:
+        return choose_devices(options.device or None, options.gpu or None)
+    except UserError:
+        if options.device not in ("", "gpu") or not (options.device or options.gpu):
+            raise
+        return [Device("gpu0", "gpu", "a GPU that is not here")]
+
+
+def _tell(titles: Sequence[str], sizes: Sequence[Size], console: Console) -> Size:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("run", "what", "cells", "at least"):
+        table.add_column(heading, justify="left" if heading == "what" else "right", overflow="fold")
+    for number, (title, size) in enumerate(zip(titles, sizes, strict=True), 1):
+        table.add_row(str(number), escape(title), f"{size.cells:,}", in_words(size.seconds))
+    whole = Size(*(sum(part) for part in zip(*sizes, strict=True)))
+    if len(sizes) > 1:
+        table.add_row("", f"{len(sizes)} runs", f"{whole.cells:,}", in_words(whole.seconds), style="bold")
+    console.print(table)
+    console.print(
+        "Windows and idle spells of all workers on each device; start, compilation and warm-up come on top. Nothing was measured.",
+        highlight=False,
+    )
+    return whole

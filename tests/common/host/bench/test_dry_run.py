@@ -1,0 +1,62 @@
+"""What a command or a plan would measure, before it does."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from common.errors import UserError
+from common.host.bench.dry_run import dry_run, dry_run_of_plan
+from common.host.plan import plan_file
+from common.host.plan.jobs import Size
+from common.host.plan.options import Options
+from tests.common.host.bench.test_command import images
+
+__all__ = ["images"]
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def said(where: Console) -> str:
+    return str(where.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_cells_workers_and_the_least_time_of_a_command(images: Path, console: Console) -> None:
+    options = Options(
+        framework="abacus", device="cpu", batch_sizes="1,8", precision="fp32", io="host,device", replicates=3,
+        min_seconds=2.0, idle_seconds=1.0,
+    )  # fmt: skip
+    # 2 batch sizes in 2 kinds of io by 3 workers, each a window of 2 s between two idle spells of 1 s
+    assert dry_run(options, console, images) == Size(4, 1, 4 * 3 * (2.0 + 2 * 1.0))
+    assert "framework abacus" in said(console)
+    assert "48 s" in said(console)
+    assert "Nothing was measured" in said(console)
+
+
+def test_a_plan_is_told_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, console: Console) -> None:
+    file = tmp_path / "two.toml"
+    file.write_text(
+        'device = "gpu"\nframework = "abacus"\nmin_seconds = 10\nidle_seconds = 0\nreplicates = 1\n'
+        "[[sweep]]\nbatch_sizes = [1, 8]\n[[sweep]]\nbatch_sizes = 32\n"
+    )
+    with pytest.raises(UserError, match=r"two.toml line 6: abacus does not run on a GPU"):
+        dry_run_of_plan(plan_file.read(file), console, images)
+    file.write_text(file.read_text().replace("gpu", "cpu"))
+    assert dry_run_of_plan(plan_file.read(file), console, images) == Size(3, 2, 30.0)
+    lines = said(console).splitlines()
+    assert [line.split()[-2:] for line in lines[1:4]] == [["20", "s"], ["10", "s"], ["30", "s"]]
+    assert "2 runs" in lines[3]
+
+
+def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
+    with pytest.raises(UserError, match="unknown framework"):
+        dry_run(Options(framework="abacuss", device="cpu"), console, images)
+    with pytest.raises(UserError, match="unknown device"):
+        dry_run(Options(framework="abacus", device="tpu"), console, images)
+    assert said(console) == ""
