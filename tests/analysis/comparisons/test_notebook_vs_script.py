@@ -18,12 +18,8 @@ from analysis.analyze import AnalyzeResult, analyze, write_report
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.results.selection import Selection, parse_where
 from analysis.results.tables import load
-<<<<<<< HEAD
-from common.stats import comparison as compare
-from tests.analysis.conftest import RunBuilder
-=======
 from common.stats import comparison
->>>>>>> main
+from tests.analysis.conftest import RunBuilder
 
 MS = 10**6
 

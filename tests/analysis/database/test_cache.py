@@ -196,13 +196,8 @@ def test_a_damaged_cache_costs_time_only(
     elif damage == "lost":
         (segment / "measured.parquet").unlink()
     else:
-<<<<<<< HEAD
-        monkeypatch.setattr(cache_module, "version", lambda: "another")
-    assert everything([one], folder, KEPT) == plain
-=======
         monkeypatch.setattr(cache, "version", lambda: "another")
-    assert everything([one], folder) == plain
->>>>>>> main
+    assert everything([one], folder, KEPT) == plain
     assert reads == ["one"]
 
 
