@@ -1144,12 +1144,20 @@ def clean(
     help={
         "core": "leave out the tests that need a framework's environment, a Docker engine or Ray; default: off",
         "only": "path or -k expression of the tests to run; default: all",
+        "setup": "make what the tests need, and run none; default: off",
         "engine-all": "also build the images of TensorFlow and PyTorch, and run every framework in its container; default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
-def test(_context: Context, core: bool = False, only: str = "", engine_all: bool = False, debug: bool = False) -> None:
+def test(
+    _context: Context,
+    core: bool = False,
+    only: str = "",
+    setup: bool = False,
+    engine_all: bool = False,
+    debug: bool = False,
+) -> None:
     """Sets up and runs the whole test suite: ruff, mypy, pytest.
 
     Makes the CPU environments of all frameworks first.
@@ -1157,8 +1165,10 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
     Examples:
         invoke test --core
     """
-    from common.host.testing import run_tests
+    from common.host.testing import run_tests, set_up
 
+    if setup:
+        sys.exit(set_up(default_console(), core))
     sys.exit(run_tests(default_console(), core=core, only=only, engine_all=engine_all))
 
 
