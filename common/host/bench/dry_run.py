@@ -43,7 +43,9 @@ def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
 def _size(options: Options, images_folder: Path) -> Size:
     devices = _devices(options)
     request = request_of(options, load_images(images_folder), devices, Console(file=io.StringIO()))
-    pins_of(request.variants, request.versions, devices[0].kind, images_folder)  # whether there are versions to choose from
+    pins_of(
+        request.variants, request.versions, devices[0].kind, images_folder
+    )  # whether there are versions to choose from
     return size_of(request)
 
 
