@@ -177,7 +177,7 @@ def _style() -> str:
 
 
 def _first_groups(tables: Sequence[Table], explored: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Headings of the groups that stand open: of each device the one that its sentence is about; else of all what most ask for first."""
+    """Headings of the groups that stand open: of each device the one that its sentence is about; else what most ask for first."""
     leading = {group["device"]: group["heading"] for group in reversed(explored)}
     open_groups = {table.subtitle for table in tables if table.subtitle in leading.values()}
     return (open_groups or {table.subtitle for table in _leading_first(tables)[:1]}) | {""}
