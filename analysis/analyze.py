@@ -33,7 +33,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
-from common.host.whole_files import write_text
+from common.host.whole_files import check_targets, write_text
 
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
@@ -85,6 +85,7 @@ def analyze(
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
+    check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
         rows = _selected(database, where)
@@ -187,6 +188,7 @@ def write_report(
     """
     if pdf and browser.find() is None:
         browser.print_to_pdf(out / "report.html", out / "report.pdf")  # says what is missing before any work is done
+    check_targets(out, ("report.html", "report.pdf"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
         rows = _selected(database, where)

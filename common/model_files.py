@@ -32,7 +32,7 @@ class Tensor:
     dtype: str
     shape: Tuple[int, ...]
     batch_axis: Optional[int] = 0
-    #: of an output: probabilities (a softmax comes out) or raw
+    #: of an output: probabilities (a softmax comes out), raw, or random (another one in every run of the same input)
     kind: str = "raw"
 
     @classmethod

@@ -134,6 +134,8 @@ def fold_constants(model: Any) -> int:
             continue
         if node.op_type == "Identity":
             made: List[Any] = [known[node.input[0]]]
+        elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
+            made = [_dequantized([known[name] for name in names], _attribute(node, "axis", 1))]
         else:
             inputs = [
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
@@ -158,6 +160,21 @@ def fold_constants(model: Any) -> int:
     if folded:
         graph.remove(folded)
     return len(folded)
+
+
+def _attribute(node: Any, name: str, default: int = 0) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _dequantized(given: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """(x - zero point) * scale: onnx's evaluator has no DequantizeLinear before opset 19."""
+    values, scale = given[:2]
+    shape = [1] * values.ndim
+    if scale.size > 1:
+        shape[axis] = -1
+    zero = given[2].reshape(shape).astype(scale.dtype) if len(given) > 2 else scale.dtype.type(0)
+    made: np.ndarray = (values.astype(scale.dtype) - zero) * scale.reshape(shape)
+    return made
 
 
 def give_outputs_nodes_of_their_own(model: Any) -> int:

@@ -7,8 +7,9 @@ being the batch. Nothing is bound silently.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
 
@@ -18,16 +19,21 @@ BATCH_WORD = "N"
 Axis = Union[int, str, None]
 #: what a line to copy proposes
 _PIXELS = 224
-_LENGTH = 128
+LENGTH = 128
+#: an axis 0 that is most likely a batch too, though of another name: tf2onnx names every open axis anew, unk__1, unk__2, ...
+_ANOTHER_BATCH = re.compile(r"^unk__\d+$|batch", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Input -> sizes of its axes, None at the batch; fixed: the batch size where the graph or --shape fixes it."""
+    """Input -> sizes of its axes, None at the batch; fixed: the batch size where the graph or --shape fixes it.
+
+    open_axes: input -> numbers of the axes that the file leaves open and that are not the batch.
+    """
 
     shapes: Mapping[str, Tuple[Optional[int], ...]]
     fixed: Optional[int]
-    notes: Tuple[str, ...] = ()
+    open_axes: Mapping[str, Tuple[int, ...]]
 
 
 def axes_of(value: Any) -> Tuple[Axis, ...]:
@@ -108,7 +114,11 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
     if open_axes:
         raise UserError(_unbound(source, inputs, open_axes, batch))
     fixed = None if any(None in sizes for sizes in shapes.values()) else _fixed_size(shapes)
-    return Bound(shapes, fixed)
+    left_open = {
+        name: tuple(number for number, axis in enumerate(axes) if not isinstance(axis, int) and shapes[name][number])
+        for name, axes in inputs.items()
+    }
+    return Bound(shapes, fixed, left_open)
 
 
 class _Open:
@@ -125,23 +135,26 @@ class _Unnamed:
 _UNNAMED = _Unnamed()
 
 
-def _batch_of(inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Any]) -> Any:
-    """The batch's name; _UNNAMED where it has none; None where no input leaves its axis 0 open."""
-    for name, size in by_symbol.items():
-        if size == BATCH_WORD:
-            return name
+def _batch_of(
+    inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Sequence[str]]
+) -> Set[Any]:
+    """Names of axes that are the batch, _UNNAMED among them where it has none; empty where no input leaves its axis 0 open.
+
+    Those that --shape calls so, and the first axis 0 that is open unless --shape says what it is.
+    """
+    found: Set[Any] = {name for name, size in by_symbol.items() if size == BATCH_WORD}
     for name, axes in inputs.items():
-        sizes = by_input.get(name)
-        if sizes is not None and BATCH_WORD in sizes:
-            return axes[sizes.index(BATCH_WORD)] or _UNNAMED
+        sizes = by_input.get(name, ())
+        if BATCH_WORD in sizes:
+            found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
     for name, axes in inputs.items():
-        if not axes or name in by_input or isinstance(axes[0], int):
+        if not axes or isinstance(axes[0], int):
             continue
-        if axes[0] is None:
-            return _UNNAMED
-        if axes[0] not in by_symbol:
-            return axes[0]
-    return None
+        if name not in by_input and axes[0] not in by_symbol:
+            return {*found, axes[0] or _UNNAMED}
+        if found:
+            break
+    return found
 
 
 def _size(
@@ -151,7 +164,7 @@ def _size(
     axis: Axis,
     by_symbol: Mapping[str, str],
     by_input: Mapping[str, Sequence[str]],
-    batch: Any,
+    batch: Set[Any],
 ) -> Union[int, _Open, None]:
     if name in by_input:
         word = by_input[name][number]
@@ -169,16 +182,17 @@ def _size(
         return axis
     if isinstance(axis, str) and axis in by_symbol:
         return None if by_symbol[axis] == BATCH_WORD else int(by_symbol[axis])
-    if axis is not None and axis == batch:
+    if axis is not None and axis in batch:
         return None
-    if axis is None and number == 0 and batch is _UNNAMED:
+    if axis is None and number == 0 and _UNNAMED in batch:
         return None
     return _OPEN
 
 
 def _fixed_size(shapes: Mapping[str, Tuple[Optional[int], ...]]) -> int:
-    """The batch size of a model without an open axis: axis 0 of its first input of two axes or more, else 1."""
-    return next((sizes[0] or 1 for sizes in shapes.values() if len(sizes) > 1), 1)
+    """The batch size of a model without an open axis: axis 0 of its inputs of two axes or more where all agree, else 1."""
+    first = {sizes[0] or 1 for sizes in shapes.values() if len(sizes) > 1}
+    return first.pop() if len(first) == 1 else 1
 
 
 def _written(axes: Sequence[Axis]) -> str:
@@ -186,13 +200,14 @@ def _written(axes: Sequence[Axis]) -> str:
 
 
 def _unbound(
-    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], batch: Any
+    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], batch: Set[Any]
 ) -> str:
     name, number, axis = open_axes[0]
     what = f"('{axis}') " if axis is not None else ""
     more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
     words: List[str] = []
-    for one in dict.fromkeys(one for one, _, axis in open_axes if axis is None):
+    whole = dict.fromkeys(one for one, number, axis in open_axes if _by_input(axis, number))
+    for one in whole:
         axes = inputs[one]
         sizes = [
             str(size)
@@ -203,8 +218,7 @@ def _unbound(
             for i, size in enumerate(axes)
         ]
         words.append(f"{one}={','.join(sizes)}")
-    unnamed = {one for one, _, axis in open_axes if axis is None}
-    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in unnamed):
+    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in whole):
         owner = next(one for one, _, axis in open_axes if axis == symbol)
         words.append(f"{symbol}={_guess(inputs[owner])}")
     return (
@@ -213,11 +227,20 @@ def _unbound(
     )
 
 
+def _by_input(axis: Axis, number: int) -> bool:
+    """Whether a line to copy says the sizes of the whole input: where an axis has no name that --shape can say, or one of a batch."""
+    if axis is None:
+        return True
+    return isinstance(axis, str) and (
+        bool(set(axis) & set(",=")) or (number == 0 and _ANOTHER_BATCH.search(axis) is not None)
+    )
+
+
 def _is_batch(
-    size: Axis, number: int, axes: Sequence[Axis], batch: Any, inputs: Mapping[str, Tuple[Axis, ...]]
+    size: Axis, number: int, axes: Sequence[Axis], batch: Set[Any], inputs: Mapping[str, Tuple[Axis, ...]]
 ) -> bool:
     if size is not None:
-        return bool(size == batch)
+        return size in batch or (number == 0 and _ANOTHER_BATCH.search(str(size)) is not None)
     # a lone open axis behind fixed ones is most often the batch of a state: (2, ?, 128)
     return number == 0 or (isinstance(axes[0], int) and sum(not isinstance(axis, int) for axis in axes) == 1)
 
@@ -226,4 +249,4 @@ def _guess(axes: Sequence[Axis]) -> int:
     """A size to propose: pixels for what has four axes and 1 or 3 channels."""
     if len(axes) == 4 and (axes[1] in (1, 3) or axes[3] in (1, 3)):
         return _PIXELS
-    return _LENGTH
+    return LENGTH

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 import onnx
@@ -24,9 +24,11 @@ from common.export import axes, batching, double, given_values, onnx_reading, va
 from common.export.batching import NoBatch
 from common.export.born import Born
 from common.export.inputs import REFERENCE_IMAGES, clearest
+from common.export.network import Network, first_line
 from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
 from common.export.progress import Progress
 from common.export.store import Digest, existing, file_sha256, publish, temporary_folder
+from common.harness.parity import TOLERANCES, differing, judged_as
 from common.harness.reference import archive
 from common.model_files import ModelFiles, Tensor
 from common.pixels import PixelValues
@@ -41,10 +43,6 @@ NOTE = "The model and its weights are the user's own ONNX file."
 MAX_INPUT_VALUES = 32 * 10**6
 #: values of all units together; larger models get fewer units
 _MOST_BYTES = 256 << 20
-_NUMPY = {
-    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
-    "tensor(string)": "str", **{f"tensor({s}int{b})": f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,16 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
     bound = _bind(file, proto, asked, arrays)
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
-        network = _Network(file, folder / "model.onnx", bound)
+        network = Network(file, folder / "model.onnx", bound)
         progress.step("reference outputs")
         work = _Work(network, proto, asked, arrays)
-        if not network.optimizes(folder / "model.onnx"):
+        optimized = network.optimized(folder / "model.onnx", work.inputs[0])
+        if optimized is None:
             _open_again(proto, before, bound)
             onnx_reading.save(proto, folder / "model.onnx")
             work.notes.append("its axes stay open in the file: with fixed ones ONNX Runtime cannot optimize it")
+        else:
+            work.look_at_rounding(optimized)
         if network.dynamic:
             work.find_batch_axes()
         work.look_at_outputs()
@@ -155,6 +156,7 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(
                 f"{file}: input '{value.name}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
             )
+    _give_shapes(file, inputs, asked, arrays)
     known = {value.name: axes.axes_of(value) for value in inputs}
     if asked.rebatch:
         sizes = [one[0] for one in known.values() if len(one) > 1]
@@ -182,6 +184,27 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
     return bound
 
 
+def _give_shapes(file: Path, inputs: List[Any], asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
+    """Gives an input of which the file tells no shape, not even how many axes, as many open ones as --shape or --inputs has."""
+    said = axes.parse(asked.shape) if asked.shape else {}
+    for value in inputs:
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            continue
+        kind.shape.SetInParent()
+        if value.name in said:
+            count = len(said[value.name])
+        elif arrays is not None and value.name in arrays:
+            count = arrays[value.name].ndim
+        else:
+            raise UserError(
+                f"{file} does not tell the shape of input '{value.name}'; say it: --shape '{value.name}=N,3,224,224' "
+                "(N is the batch), or give values by --inputs"
+            )
+        for _ in range(count):
+            kind.shape.dim.add()
+
+
 def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> None:
     """Gives the inputs the axes that the file had, but for the batch's name.
 
@@ -196,63 +219,10 @@ def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> Non
                     dim.dim_param = BATCH
 
 
-class _Network:
-    """The graph in ONNX Runtime on the CPU, optimizations off."""
-
-    def __init__(self, file: Path, path: Path, bound: axes.Bound) -> None:
-        self.file = file
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 4
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a class of its own for every status
-            raise UserError(f"{file}: ONNX Runtime does not accept it: {_first_line(error)}") from error
-        self.dynamic = bound.fixed is None
-        self.fixed = bound.fixed
-        self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
-        self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
-        self.left_out = [
-            f"output '{value.name}' is {value.type}, no tensor: it is not read"
-            for value in self._session.get_outputs()
-            if value.type not in _NUMPY
-        ]
-        if not self.outputs:
-            raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
-
-    def _given(self, value: Any, bound: axes.Bound) -> values.Given:
-        if value.type not in _NUMPY:
-            raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
-        sizes = bound.shapes[value.name]
-        axis: Optional[int] = sizes.index(None) if None in sizes else None
-        if bound.fixed is not None and len(sizes) > 1 and sizes[0] == bound.fixed:
-            axis = 0
-        return values.Given(value.name, _NUMPY[value.type], tuple(size or 1 for size in sizes), axis)
-
-    @staticmethod
-    def optimizes(path: Path) -> bool:
-        """Whether ONNX Runtime can also make a session of it with its optimizations, as it is used."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception:
-            return False
-        return True
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}
-        made = self._session.run(self.outputs, fed)
-        return {
-            name: one.astype(str) if one.dtype.kind == "O" else one
-            for name, one in zip(self.outputs, (np.asarray(one) for one in made))
-        }
-
-
 class _Work:
     """Reference inputs and outputs of a network, unit by unit, and what is known of its outputs."""
 
-    def __init__(self, network: _Network, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, network: Network, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
         self._network, self._asked, self._proto = network, asked, proto
         self.fixed = network.fixed
         self.notes: List[str] = list(network.left_out)
@@ -268,6 +238,7 @@ class _Work:
             self.inputs, words = values.draw(proto, network.inputs, candidates, asked.pixels)
             self.notes += words
         self.outputs = [self._run(unit) for unit in self.inputs]
+        self.random = self._random_outputs()
         if arrays is None and self._is_classifier_of_images():
             self._keep_clearest()
         self.batch_axes: Dict[str, Optional[int]] = {name: self._likely_axis(name) for name in network.outputs}
@@ -278,8 +249,31 @@ class _Work:
         except Exception as error:
             shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in unit.items())
             raise UserError(
-                f"{self._network.file}: ONNX Runtime cannot run it with {shapes}: {_first_line(error)}"
+                f"{self._network.file}: ONNX Runtime cannot run it with {shapes}: {first_line(error)}{self._other_sizes()}"
             ) from error
+
+    def _random_outputs(self) -> Set[str]:
+        """Outputs that differ between two runs of one input: the graph draws random numbers, and nothing can be compared."""
+        again = self._run(self.inputs[0])
+        found = {name for name, one in self.outputs[0].items() if differing(again[name], one) > batching.CLOSE}
+        self.notes += [
+            f"output '{name}' is another one in every run, as the graph draws random numbers: it is not compared"
+            for name in self._network.outputs
+            if name in found
+        ]
+        return found
+
+    def _other_sizes(self) -> str:
+        """What to try where a graph does not run at these sizes; an axis 0 that was taken for the batch may be a length of audio."""
+        words = "; another size of --shape may do" if any(one.open_axes for one in self._network.inputs) else ""
+        batched = next((one for one in self._network.inputs if one.batch_axis == 0 and self.fixed is None), None)
+        if batched is None or axes.BATCH_WORD in re.split("[=,]", self._asked.shape):
+            return words
+        sizes = ",".join(str(size) for size in (axes.LENGTH, *batched.shape[1:]))
+        return (
+            f"{words}; axis 0 of '{batched.name}' is taken for the batch, if it is none say its size, such as "
+            f"--shape '{batched.name}={sizes}'"
+        )
 
     def _is_classifier_of_images(self) -> bool:
         first = self._network.inputs[0]
@@ -312,7 +306,7 @@ class _Work:
             self.notes.append(f"its batch axis is dynamic, but {error}; it is measured at batch 1")
             return
         for name, distance in distances.items():
-            if not distance <= batching.CLOSE:
+            if not distance <= batching.CLOSE and name not in self.random:
                 words = f"output '{name}' of a batch differs from that of single runs by {distance:.2g}"
                 if self._asked.rebatch:
                     raise UserError(f"{network.file} cannot be made dynamic: {words}")
@@ -330,6 +324,17 @@ class _Work:
                 self.notes.append(f"output '{name}' holds NaN for these inputs{self._advice()}")
             if any(_is_float(one) and np.isinf(one).any() for one in units):
                 self.notes.append(f"output '{name}' is infinite for these inputs{self._advice()}")
+
+    def look_at_rounding(self, optimized: Mapping[str, np.ndarray]) -> None:
+        """Says which outputs another order of the same sums moves by more than parity allows, for the first input."""
+        allowed = TOLERANCES[judged_as("fp32", onnx_reading.weights_dtype(self._proto))][1]
+        for name, wanted in self.outputs[0].items():
+            apart = differing(optimized[name], wanted)
+            if not apart <= allowed and name not in self.random and "float" in wanted.dtype.name:
+                self.notes.append(
+                    f"output '{name}' differs by {apart:.2g} between ONNX Runtime with and without graph optimization: "
+                    f"rounding alone may fail parity{self._advice()}"
+                )
 
     def _advice(self) -> str:
         pictured = any(values.image_layout(one) for one in self._network.inputs)
@@ -382,7 +387,7 @@ class _Work:
                 size if all(one.shape[axis] == size for one in units) else -1 for axis, size in enumerate(shape)
             )
         dtype = "str" if units[0].dtype.kind == "U" else units[0].dtype.name
-        kind = "probabilities" if _are_probabilities(units) else "raw"
+        kind = "random" if name in self.random else "probabilities" if _are_probabilities(units) else "raw"
         return Tensor(name, dtype, shape, self.batch_axes[name], kind)
 
 
@@ -415,10 +420,6 @@ def _describe_shapes(proto: Any, work: _Work) -> None:
 
 def _is_float(values: np.ndarray) -> bool:
     return values.dtype.kind == "f"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _are_probabilities(units: List[np.ndarray]) -> bool:

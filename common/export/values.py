@@ -9,44 +9,38 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from common.export.inputs import REFERENCE_SEED, pictures
+from common.export.lookups import tables
 from common.pixels import PixelValues
 
 IMAGE_CHANNELS = (3, 1)
 #: what a whole number may be whose use nobody can see
 _SMALL = 10
 _SAMPLE_RATE = 16000
-#: operators that hand an index on as it is
-_PASSING = {
-    *(
-        "Cast",
-        "Identity",
-        "Reshape",
-        "Unsqueeze",
-        "Squeeze",
-        "Flatten",
-        "Transpose",
-        "Slice",
-        "Expand",
-        "Concat",
-        "Clip",
-    ),
-    *("Where", "Max", "Min", "Tile", "Split"),
-}
+#: what the output is multiplied with, or how fast it is spoken: of such a number one below zero would mean nothing
+_FACTOR = re.compile(r"(^|[_.])(scales?|scale_factors?|speed|rate|temperature|alpha|ratio|factor)([_.0-9]|$)")
+#: of one sample; what is larger is data, whatever it is called
+_MOST_FACTORS = 4
+#: the size of a picture, told beside it: detectors scale their boxes with it
+_SIDES = re.compile(r"(^|[_.])(im|img|image|orig|original|target|input)[a-z_]*(size|sizes|shape|shapes|hw)$")
 
 
 @dataclass(frozen=True)
 class Given:
-    """One input: sizes of its axes at a batch of one unit, the batch axis if it has one, numpy's name of its type."""
+    """One input: sizes of its axes at a batch of one unit, the batch axis if it has one, numpy's name of its type.
+
+    open_axes: those that the file leaves open and --shape or --inputs bound, the batch not among them.
+    """
 
     name: str
     dtype: str
     shape: Tuple[int, ...]
     batch_axis: Optional[int]
+    open_axes: Tuple[int, ...] = ()
 
 
 def image_layout(given: Given) -> str:
@@ -65,12 +59,12 @@ def draw(
 
     An input without a batch axis, and a state, has the same values in all units.
     """
-    tables = _tables(proto)
+    within = tables(proto)
     made: List[Dict[str, np.ndarray]] = [{} for _ in range(units)]
     notes: List[str] = []
     states = _states(proto, inputs)
     for given in inputs:
-        drawn, words = _draw(given, inputs, units, pixels, tables, states)
+        drawn, words = _draw(given, inputs, units, pixels, within, states)
         same = given.batch_axis is None or given.name in states
         for unit in range(units):
             made[unit][given.name] = np.asarray(drawn[0 if same else unit])
@@ -83,7 +77,7 @@ def _draw(
     inputs: Sequence[Given],
     units: int,
     pixels: PixelValues,
-    tables: Mapping[str, int],
+    within: Mapping[str, int],
     states: Set[str],
 ) -> Tuple[np.ndarray, str]:
     """(units, *given.shape) of the input's type, and words for it."""
@@ -97,21 +91,28 @@ def _draw(
         return _pictures(given, units, pixels), f"pictures of {pixels}"
     if given.name in states:
         return np.zeros(shape, given.dtype), "zeros, as a state begins"
+    if "key_padding_mask" in name:  # PyTorch's, which says what is left out
+        return np.zeros(shape, given.dtype), "zeros, as a mask of what is padding"
     if "mask" in name:
         return np.ones(shape, given.dtype), "ones, as a mask"
+    sides = _sides(given, inputs)
+    if sides is not None:
+        return np.broadcast_to(np.array(sides[1]), shape).astype(given.dtype), f"height and width of '{sides[0]}'"
     if kind == "b":
         return generator.random(shape) < 0.5, "random truth values"
-    if kind == "f":
-        if int(np.prod(given.shape)) == 1 and given.batch_axis is None:
-            return np.ones(shape, given.dtype), "1"
-        return generator.standard_normal(shape).astype(given.dtype), "a unit normal"
     if re.search(r"(^|[_.])(sr|sample_?rate|sampling_?rate)$", name):
         return np.full(shape, _SAMPLE_RATE, given.dtype), f"{_SAMPLE_RATE}, as a sampling rate"
+    if kind == "f":
+        if _FACTOR.search(name) and int(np.prod(given.shape)) <= _MOST_FACTORS:
+            return np.ones(shape, given.dtype), "1, as a factor"
+        if given.batch_axis is None and int(np.prod(given.shape)) == 1:
+            return np.ones(shape, given.dtype), "1"
+        return generator.standard_normal(shape).astype(given.dtype), "a unit normal"
     if re.search(r"len(s|gths?)?$", name) and len(given.shape) <= 2:
         measured, size = _measured(given, inputs)
         if size is not None:
             return np.full(shape, size, given.dtype), f"{size}, the length of '{measured}'"
-    table = tables.get(given.name)
+    table = within.get(given.name)
     if table is not None:
         if "position" in name and given.shape:
             values = np.broadcast_to(np.arange(given.shape[-1]) % table, shape)
@@ -138,13 +139,28 @@ def _pictures(given: Given, units: int, pixels: PixelValues) -> np.ndarray:
     return images.astype(given.dtype).reshape(units, *given.shape)
 
 
+def _sides(given: Given, inputs: Sequence[Given]) -> Optional[Tuple[str, Tuple[int, int]]]:
+    """The picture whose height and width these two numbers tell, and both; None where they tell neither."""
+    if not _SIDES.search(given.name.lower()) or not given.shape or given.shape[-1] != 2:
+        return None
+    for one in inputs:
+        layout = image_layout(one)
+        if layout:
+            return one.name, one.shape[1:3] if layout == "NHWC" else one.shape[2:4]  # type: ignore[return-value]
+    return None
+
+
 def _measured(given: Given, inputs: Sequence[Given]) -> Tuple[str, Optional[int]]:
-    """The input whose length this one tells, and its longest axis beside the batch: of the same name's beginning, else the first."""
+    """The input whose length this one tells, and that length: of the same name's beginning, else the first.
+
+    It is the longest of the axes that the file leaves open, for that is what somebody has to tell; else of all but the batch.
+    """
     others = [one for one in inputs if one.name != given.name and len(one.shape) > 1]
     begin = re.sub(r"_?len(s|gths?)?$", "", given.name.lower())
     others.sort(key=lambda one: not one.name.lower().startswith(begin) if begin else False)
     for one in others:
-        sizes = [size for axis, size in enumerate(one.shape) if axis != one.batch_axis]
+        sizes = [one.shape[axis] for axis in one.open_axes]
+        sizes = sizes or [size for axis, size in enumerate(one.shape) if axis != one.batch_axis]
         if sizes:
             return one.name, max(sizes)
     return "", None
@@ -170,53 +186,3 @@ def _states(proto: Any, inputs: Sequence[Given]) -> Set[str]:
 
 def _plain(dtype: str) -> str:
     return "object" if dtype == "str" else dtype
-
-
-def _tables(proto: Any) -> Dict[str, int]:
-    """Input -> length of the smallest table that its values are looked up in, through operators that only pass them on."""
-    graph = proto.graph
-    lengths = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    lengths.update({name: list(tensor.dims) for name, tensor in _constants(graph)})
-    readers: Dict[str, List[Tuple[Any, int]]] = {}
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            readers.setdefault(name, []).append((node, position))
-    depths = _depths(graph)
-    found: Dict[str, int] = {}
-    for value in graph.input:
-        limits: List[int] = []
-        waiting, seen = [value.name], {value.name}
-        while waiting:
-            for node, position in readers.get(waiting.pop(), []):
-                if node.op_type == "Gather" and position == 1 and len(lengths.get(node.input[0], [])) > 0:
-                    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-                    limits.append(int(lengths[node.input[0]][axis]))
-                elif node.op_type == "OneHot" and position == 0 and node.input[1] in depths:
-                    limits.append(depths[node.input[1]])
-                elif node.op_type in _PASSING:
-                    fresh = [name for name in node.output if name not in seen]
-                    seen.update(fresh)
-                    waiting.extend(fresh)
-        if limits:
-            found[value.name] = min(limits)
-    return found
-
-
-def _depths(graph: Any) -> Dict[str, int]:
-    """Constants of one value, which may be a OneHot's depth."""
-    from onnx import numpy_helper
-
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    tensors.update(_constants(graph))
-    return {
-        name: int(numpy_helper.to_array(tensor).reshape(-1)[0])
-        for name, tensor in tensors.items()
-        if int(np.prod(tensor.dims)) == 1 and tensor.data_type in (6, 7)
-    }
-
-
-def _constants(graph: Any) -> Iterator[Tuple[str, Any]]:
-    """Name and tensor of every Constant node that holds a tensor."""
-    for node in graph.node:
-        if node.op_type == "Constant":
-            yield from ((node.output[0], attribute.t) for attribute in node.attribute if attribute.HasField("t"))

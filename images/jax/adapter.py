@@ -119,13 +119,14 @@ class JaxAdapter:
         except (RuntimeError, IndexError) as error:
             raise _explained(error) from error
 
+        # tuples in the models' order, of which each call makes less than of dicts: those are sorted by name every time
         def infer(weights: Any, inputs: Any) -> Any:
             # bytes are fed as bytes, and cast on the device
-            given = {name: values.astype(self._kinds[name]) for name, values in inputs.items()}
+            given = {name: values.astype(self._kinds[name]) for name, values in zip(self._kinds, inputs)}
             fed = given if len(given) > 1 else next(iter(given.values()))
             made = network.stateless_call(*weights, fed, training=False)[0]
             made = made if isinstance(made, dict) else dict(zip(self._made, [made]))
-            return {name: values.astype("float32") for name, values in made.items()}
+            return tuple(made[name].astype("float32") for name in self._made)
 
         self._function = jax.jit(infer)
 
@@ -136,7 +137,8 @@ class JaxAdapter:
         self._flying.clear()
         try:
             self._io = io
-            self._inputs = batch if io == "host" else jax.device_put(batch, self._device)
+            arrays = tuple(batch[name] for name in self._kinds)
+            self._inputs = arrays if io == "host" else jax.device_put(arrays, self._device)
             if self._placed != (shapes, io):
                 self._placed = None
                 self._choose(shapes)
@@ -151,10 +153,9 @@ class JaxAdapter:
         def ahead_of_time() -> _Call:
             if self._shape != shapes:
                 self._ahead = None
-                given = {
-                    name: self._jax.ShapeDtypeStruct(shape, kind, sharding=self._sharding())
-                    for name, (shape, kind) in shapes.items()
-                }
+                given = tuple(
+                    self._jax.ShapeDtypeStruct(*shapes[name], sharding=self._sharding()) for name in self._kinds
+                )
                 self._ahead = self._function.lower(self._weights, given).compile()
                 self._shape = shapes
             return _Call(self, self._ahead)
@@ -188,7 +189,7 @@ class JaxAdapter:
         try:
             self._flying.append(self._infer())
             if self._io == "host":
-                for values in self._flying[-1].values():
+                for values in self._flying[-1]:
                     values.copy_to_host_async()
             if len(self._flying) > _IN_FLIGHT:
                 self._land(self._flying.pop(0))
@@ -197,7 +198,7 @@ class JaxAdapter:
 
     def _land(self, result: Any) -> None:
         if self._io == "host":
-            self._result = {name: np.asarray(values) for name, values in result.items()}
+            self._result = [np.asarray(values) for values in result]
         else:
             self._result = self._jax.block_until_ready(result)
 
@@ -216,7 +217,7 @@ class JaxAdapter:
         return None
 
     def output(self) -> Arrays:
-        return {name: np.array(self._result[name], dtype=np.float32) for name in self._made}
+        return {name: np.array(values, dtype=np.float32) for name, values in zip(self._made, self._result)}
 
     def versions(self) -> Dict[str, str]:
         from importlib.metadata import PackageNotFoundError, version

@@ -21,6 +21,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
+from common.harness.one_call import one_call
 from common.model_files import ModelFiles
 
 FORMS = {"fp32": "tflite", "int8-dynamic": "tflite-int8-dynamic"}
@@ -78,13 +79,13 @@ class LiteRtAdapter:
 
     def _open(self, threads: int) -> None:
         self._threads, self._shape = threads, ()
+        self._put = self._take = None  # they hold the interpreter that is replaced
         given = {} if self._level == "stock" else {"num_threads": threads}
         try:
             self._interpreter = self._litert.Interpreter(model_content=self._content, **given)
         except (RuntimeError, ValueError) as error:
             raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
         self._inputs, self._outputs = self._indices()
-        self._places = list(self._outputs.values())
 
     def _indices(self) -> List[Dict[str, int]]:
         """Name -> number of the tensor, of the inputs and of the outputs, as the SavedModel's signature has them."""
@@ -131,38 +132,31 @@ class LiteRtAdapter:
             with_threads(next(count for count in self._candidates if _words(count) == chosen.name))
 
     def _place(self, batch: Dict[str, np.ndarray], io: str) -> None:
-        self._fed = [(self._inputs[name], values) for name, values in batch.items()]
+        fed = [(self._inputs[name], values) for name, values in batch.items()]
+        self._put = one_call(self._interpreter.set_tensor, fed)
         if self._shape != _shapes(batch):
             self._shape = ()
             try:
-                for index, values in self._fed:
+                for index, values in fed:
                     self._interpreter.resize_tensor_input(index, list(values.shape), strict=True)
                 self._interpreter.allocate_tensors()
-                self._feed()
+                self._put()
                 self._interpreter.invoke()  # XNNPACK packs its weights and takes its memory now
             except (RuntimeError, ValueError, MemoryError) as error:
                 raise _explained(error) from error
-            self._result = self._read()
+            self._take = one_call(self._interpreter.get_tensor, [(place,) for place in self._outputs.values()])
+            self._result = self._take()
             self._shape = _shapes(batch)
         self._io = io
-        self._feed()
-
-    def _feed(self) -> None:
-        for index, values in self._fed:
-            self._interpreter.set_tensor(index, values)
-
-    def _read(self) -> List[np.ndarray]:
-        return [self._interpreter.get_tensor(index) for index in self._places]
+        self._put()
 
     def run(self) -> None:
-        interpreter = self._interpreter
         if self._io == "host":
-            for index, values in self._fed:
-                interpreter.set_tensor(index, values)
-            interpreter.invoke()
-            self._result = [interpreter.get_tensor(index) for index in self._places]
+            self._put()
+            self._interpreter.invoke()
+            self._result = self._take()
         else:
-            interpreter.invoke()
+            self._interpreter.invoke()
 
     def enqueue(self) -> None:
         """Computes at once: an interpreter runs one inference, with all its threads."""
@@ -176,7 +170,8 @@ class LiteRtAdapter:
         return None
 
     def output(self) -> Arrays:
-        values = self._result if self._io == "host" else self._read()
+        made = self._result if self._io == "host" else self._take()
+        values = made if len(self._outputs) > 1 else [made]
         return {name: np.asarray(one, dtype=np.float32) for name, one in zip(self._outputs, values)}
 
     def versions(self) -> Dict[str, str]:
@@ -195,7 +190,7 @@ class LiteRtAdapter:
         return None
 
     def close(self) -> None:
-        self._interpreter = None
+        self._interpreter = self._put = self._take = None
 
 
 def _shapes(batch: Arrays) -> Tuple[Tuple[int, ...], ...]:

@@ -24,12 +24,12 @@ from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
-from images.torch import onnx_import, run_options
+from images.torch import failing_node, onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
 from images.torch.stock_inference import StockCudaInference
-from images.torch.tensors import Casting, Named, in_precision
+from images.torch.tensors import Casting, Named
 
 VARIANTS = ("torch", "torchcompile", "keras-torch")
 LEVELS = {"torch": ("stock", "tuned", "rewritten")}
@@ -131,6 +131,9 @@ class TorchAdapter:
         torch = self._torch
         if self._variant != "keras-torch" and model.onnx is None:
             raise Unsupported(f"{model.name} has no ONNX form")
+        text = [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == "str"]
+        if text:
+            raise Unsupported(f"PyTorch has no tensors of text, as '{text[0]}' is")
         self._precision, self._hash = precision, model.hash
         self._memory = choices.Memory(Path(cache_dir) / "torch" / "choices.json")
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
@@ -222,11 +225,14 @@ class TorchAdapter:
         if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
             runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
-        self._chosen = choices.fastest(
-            [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
-            self._memory,
-            self._key,
-        )
+        try:
+            self._chosen = choices.fastest(
+                [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
+                self._memory,
+                self._key,
+            )
+        except Exception as error:
+            raise failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error) from error
         self._run = runs[self._chosen.name]
         self._search_algorithms(self._run)
         chosen: Inference = self._chosen.inference
@@ -305,15 +311,18 @@ class TorchAdapter:
                 return convolutions.settings(module)
         except ValueError:  # another importer made other layers of the model
             pass
-        tensors = [self._torch.from_numpy(np.array(values, order="C")).to(self._device) for values in inputs]
-        fed = [
-            tensor.to(self._dtype) if np.dtype(self._kinds.get(name, "str")).kind == "f" else tensor
-            for name, tensor in zip(self._given, tensors)
-        ]
-        convolution_choice.choose(module, in_precision(fed, self._dtype))
+        convolution_choice.choose(module, self._as_fed(inputs))
         chosen = convolutions.settings(module)
         self._memory.put(key, chosen["convolutions_in_order"], {})
         return chosen
+
+    def _as_fed(self, inputs: Sequence[np.ndarray]) -> List[Any]:
+        """The inputs as tensors on the device, in the types that the imported module computes with."""
+        tensors = [self._torch.from_numpy(np.array(values, order="C")).to(self._device) for values in inputs]
+        return [
+            tensor.to(self._dtype) if np.dtype(self._kinds.get(name, "str")).kind == "f" else tensor
+            for name, tensor in zip(self._given, tensors)
+        ]
 
     def _compile_options(self) -> Dict[str, Any]:
         """freezing makes the weights constants, so that their layout is chosen once; graphs are captured by us."""

@@ -12,6 +12,10 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 import torch
 from torch.nn import functional
 
+from images.torch.padding import pad_at_the_edges
+from images.torch.quantized import dequantize, quantize
+from images.torch.recurrent import recurrent_layer
+
 
 class Call(torch.nn.Module):
     """A function of tensors as a module, which is what onnx2torch puts into its graph. named: its other arguments."""
@@ -29,7 +33,10 @@ def register_converters() -> Set[Tuple[str, int]]:
 
     A second call, or a newer onnx2torch that has them, changes nothing.
     """
-    from onnx2torch.node_converters.registry import add_converter  # type: ignore[import-not-found]
+    from onnx2torch.node_converters.registry import (  # type: ignore[import-not-found]
+        _CONVERTER_REGISTRY,
+        add_converter,
+    )
 
     added = set()
     for operator, (versions, converter) in CONVERTERS.items():
@@ -39,6 +46,10 @@ def register_converters() -> Set[Tuple[str, int]]:
             except ValueError:
                 continue  # it is there already
             added.add((operator, version))
+    for operator, (versions, converter) in REPLACED.items():
+        known = {version: key for key in _CONVERTER_REGISTRY for version in versions if key == ("", operator, version)}
+        for key in known.values() if operator not in ORIGINALS else ():
+            ORIGINALS[operator], _CONVERTER_REGISTRY[key] = _CONVERTER_REGISTRY[key], converter
     return added
 
 
@@ -111,14 +122,54 @@ def _pad(node: Any, graph: Any) -> Any:
         for position, axis in enumerate(axes):
             whole[axis % rank], whole[axis % rank + rank] = pads[position], pads[position + count]
         pads = whole
+    begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+    flat = [int(size) for pair in reversed(list(zip(begins, ends))) for size in pair]
+    while len(flat) > 2 and flat[-2:] == [0, 0]:
+        flat = flat[:-2]
     if mode == "wrap":
-        begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-        flat = [size for pair in reversed(list(zip(begins, ends))) for size in pair]
-        while len(flat) > 2 and flat[-2:] == [0, 0]:
-            flat = flat[:-2]
         return _result(node, Call(functional.pad, pad=flat, mode="circular"), node.input_values[:1])
+    if mode in ("reflect", "edge"):
+        kind = "replicate" if mode == "edge" else mode
+        return _result(node, Call(pad_at_the_edges, pads=flat, mode=kind), node.input_values[:1])
     module = OnnxPadStatic.create_from_onnx_params(pads, mode, value[0] if value else 0.0)
     return _result(node, module, node.input_values[:1])
+
+
+def _pad_by_mode(node: Any, graph: Any) -> Any:
+    """onnx2torch's own pads by a constant; in the other modes it takes some ranks alone."""
+    constant = node.attributes.get("mode", "constant") == "constant"
+    return ORIGINALS["Pad"](node, graph) if constant else _pad(node, graph)
+
+
+def _cut_axes(tensor: torch.Tensor, cuts: Sequence[Tuple[int, int, int]]) -> torch.Tensor:
+    index = [slice(None)] * tensor.dim()
+    for axis, start, end in cuts:
+        index[axis] = slice(start, end)
+    return tensor[tuple(index)]
+
+
+def _slice(node: Any, graph: Any) -> Any:
+    """Of the versions that have their numbers as attributes."""
+    starts, ends = node.attributes["starts"], node.attributes["ends"]
+    axes = node.attributes.get("axes") or range(len(starts))
+    return _result(node, Call(_cut_axes, cuts=list(zip(axes, starts, ends))))
+
+
+def _within(tensor: torch.Tensor, *bounds: torch.Tensor, lower: bool) -> torch.Tensor:
+    least = bounds[0] if lower else None
+    most = bounds[1 if lower else 0] if len(bounds) > lower else None
+    return torch.clamp(tensor, min=least, max=most).to(tensor.dtype)
+
+
+def _clip(node: Any, graph: Any) -> Any:
+    """onnx2torch has bounds of constant floats, which make floats of whole numbers; ours are of the tensor's own type."""
+    names = [name for name in node.input_values[1:] if name]
+    kind = graph.value_info.get(node.input_values[0])
+    whole = kind is not None and kind.type.tensor_type.elem_type not in (0, 1, 10, 11)
+    if names and (whole or any(name not in graph.initializers for name in names)):
+        lower = bool(node.input_values[1])
+        return _result(node, Call(_within, lower=lower), [node.input_values[0], *names])
+    return ORIGINALS["Clip"](node, graph)
 
 
 def _parts(tensor: torch.Tensor, count: int, axis: int) -> Any:
@@ -274,11 +325,13 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "ConvTranspose": ((22,), _like(11)),
     "Cos": ((22,), _like(7)),
     "Cosh": ((9, 22), _calls(torch.cosh)),
+    "DequantizeLinear": ((10, 13, 19, 21, 23), dequantize),
     "Dropout": ((22,), _like(13)),
     "Elu": ((22,), _like(6)),
     "Equal": ((19,), _like(13)),
     "EyeLike": ((22,), _like(9)),
     "Flatten": ((21, 23), _like(13)),
+    "GRU": ((7, 14, 22), recurrent_layer),
     "Gelu": ((20,), _gelu),
     "Gemm": ((7,), _like(9)),
     "GlobalAveragePool": ((22,), _like(1)),
@@ -292,13 +345,16 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "InstanceNormalization": ((22,), _like(6)),
     "IsInf": ((20,), _like(10)),
     "IsNaN": ((9, 20), _like(13)),
+    "LSTM": ((7, 14, 22), recurrent_layer),
     "LessOrEqual": ((16,), _like(12)),
     "MaxPool": ((22,), _like(12)),
     "Mish": ((18, 22), _calls(functional.mish)),
     "NonZero": ((9,), _like(13)),
     "OneHot": ((9, 11), _one_hot),
     "Pad": ((18, 19, 21, 23), _pad),
+    "QuantizeLinear": ((10, 13, 19, 21, 23), quantize),
     "RMSNormalization": ((23,), _rms_normalization),
+    "RNN": ((7, 14, 22), recurrent_layer),
     "ReduceL1": ((18,), _reduce),
     "ReduceL2": ((18,), _reduce),
     "ReduceLogSum": ((18,), _reduce),
@@ -319,7 +375,7 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "Sin": ((22,), _like(7)),
     "Sinh": ((9, 22), _calls(torch.sinh)),
     "Size": ((1, 13, 19, 21, 23), _calls(_count)),
-    "Slice": ((1,), _like(9)),
+    "Slice": ((1,), _slice),
     "Softplus": ((22,), _like(1)),
     "Softsign": ((22,), _like(1)),
     "Split": ((18,), _split),
@@ -329,3 +385,11 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "Trilu": ((14,), _trilu),
     "Unsqueeze": ((21, 23), _like(13)),
 }
+#: likewise where onnx2torch has a converter that does less; all the versions named have the same one
+REPLACED: Dict[str, Tuple[Tuple[int, ...], Any]] = {
+    "Clip": ((11, 12, 13), _clip),
+    "Pad": ((11, 13), _pad_by_mode),
+    "Slice": ((9,), _slice),
+}
+#: operator -> the converter of onnx2torch that was replaced
+ORIGINALS: Dict[str, Any] = {}

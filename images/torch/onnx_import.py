@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
-from common import onnx_rewrites
+from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
+from images.torch import padding
 
 #: of a setting: onnx2torch alone does it
 NONE = "none"
@@ -19,6 +20,10 @@ _ADDED: Set[Tuple[str, int]] = set()
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: attribute of an imported operator's module: which operator it is, in words
+OPERATOR = "framewatt_operator"
 
 
 class Imported(NamedTuple):
@@ -46,13 +51,16 @@ def load(path: Path) -> Imported:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf raises its own kinds
         raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
-    _refuse_unknown_operators(model)
     lifted = onnx_rewrites.lift_constants(model)
+    spelt = onnx_spelling.spell_plainly(model)
+    settled = onnx_known_values.settle(model)
+    _refuse_unknown_operators(model)
     computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
     folded = onnx_rewrites.fold_scale_and_shift(model)
     normalised = onnx_rewrites.fold_batch_normalisation(model)
+    padded = padding.spell_out_padding(model)
     apart = onnx_rewrites.give_outputs_nodes_of_their_own(model)
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
@@ -61,8 +69,9 @@ def load(path: Path) -> Imported:
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     outputs = [value.name for value in model.graph.output]
     added = _converters_added(model)
+    replaced_converters: Set[str] = set()
     try:
-        with _operators_named():
+        with _operators_named(replaced_converters):
             module = onnx2torch.convert(model)
     except Unsupported:
         raise
@@ -76,9 +85,14 @@ def load(path: Path) -> Imported:
             f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions",
             f"{fused} hard-swish and hard-sigmoid fused",
             f"{apart} outputs told apart",
+            f"{spelt} nodes spelt plainly",
+            f"{settled} sizes and branches settled",
+            f"{padded} paddings written out",
         ]
     )
     settings = {"model": rewrites, "converters": ", ".join(added) or NONE, "plain_numbers": ", ".join(replaced) or NONE}
+    if replaced_converters:
+        settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
     return Imported(module.eval().requires_grad_(False), settings, inputs, outputs)
 
 
@@ -119,9 +133,14 @@ def _converters_added(model: Any) -> List[str]:
 
 
 @contextmanager
-def _operators_named() -> Iterator[None]:
-    """Within the block a converter that fails raises Unsupported with its operator, version and node."""
+def _operators_named(replaced: Set[str]) -> Iterator[None]:
+    """Within the block a converter that fails raises Unsupported with its operator, version and node.
+
+    replaced: gets the operators that onnx2torch's own converter could not do, and ours did.
+    """
     from onnx2torch import converter as module  # type: ignore[import-not-found]
+
+    from images.torch import converters
 
     original = module.get_converter
 
@@ -130,7 +149,11 @@ def _operators_named() -> Iterator[None]:
 
         def named(node: Any, graph: Any) -> Any:
             try:
-                return convert(node, graph)
+                made = convert(node, graph)
+                setattr(made.torch_module, OPERATOR, f"{operation_type} of opset {version}")
+                if operation_type in converters.REPLACED and isinstance(made.torch_module, converters.Call):
+                    replaced.add(operation_type)
+                return made
             except Exception as error:
                 where = f" (node '{node.name}')" if node.name else ""
                 what = f"{operation_type} of opset {version}{where}"

@@ -72,11 +72,44 @@ def cases():
     made["Round-22"] = (22, "Round", [3 * x()], {}, {}, 1)
     made["Dropout-22"] = (22, "Dropout", [x()], {}, {}, 1)
     made["Gemm-7"] = (8, "Gemm", [x(2, 3)], {1: x(3, 4), 2: x(4)}, {}, 1)
+    for kind, gates, states in (("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)):
+        extra = {"linear_before_reset": 1} if kind == "GRU" else {}
+        outputs = 1 + states
+        for version, direction in ((14, "forward"), (17, "reverse"), (22, "bidirectional")):
+            ways = 2 if direction == "bidirectional" else 1
+            weights = {1: x(ways, gates * 5, 3), 2: x(ways, gates * 5, 5), 3: x(ways, gates * 10)}
+            attributes = {"hidden_size": 5, "direction": direction, **extra}
+            made[f"{kind}-{version}"] = (version, kind, [x(7, 2, 3)], weights, attributes, outputs)
+            begun = [x(7, 2, 3), *[x(ways, 2, 5)] * states]
+            made[f"{kind}-{version} begun"] = (version, kind, begun, {**weights, 4: None}, attributes, 1)
+    made["Slice-9"] = (9, "Slice", [x()], {}, {"axes": [1, -1], "starts": [1, -4], "ends": [3, 2**31 - 1]}, 1)
+    made["Reshape-14 allowzero"] = (17, "Reshape", [x()], {1: ints(2, -1)}, {"allowzero": 1}, 1)
+    made["Reshape-14 computed"] = (17, "Reshape", [x(), ints(8, -1)], {}, {"allowzero": 1}, 1)
+    made["Pad-13 reflect rank 2"] = (17, "Pad", [x(2, 6)], {1: ints(0, 2, 0, 3)}, {"mode": "reflect"}, 1)
+    made["Pad-13 edge rank 4"] = (17, "Pad", [x()], {1: ints(0, 0, 0, 2, 0, 0, 0, 1)}, {"mode": "edge"}, 1)
+    made["Pad-18 reflect rank 1"] = (18, "Pad", [x(6)], {1: ints(2, 3)}, {"mode": "reflect"}, 1)
+    made["Clip-13 whole"] = (17, "Clip", [ints(-3, 2, 9)], {1: np.int64(0), 2: np.int64(5)}, {}, 1)
+    made["Clip-13 computed"] = (17, "Clip", [x(), np.array(-0.5, np.float32), np.array(0.25, np.float32)], {}, {}, 1)
+    made["Clip-13 above"] = (17, "Clip", [ints(-3, 2, 9)], {1: None, 2: np.int64(5)}, {}, 1)
+    for mode in ("SAME_UPPER", "SAME_LOWER"):
+        strided = {"auto_pad": mode, "strides": [2, 2], "kernel_shape": [3, 3]}
+        made[f"Conv-11 {mode}"] = (17, "Conv", [x()], {1: x(3, 4, 3, 3)}, strided, 1)
+        made[f"MaxPool-12 {mode}"] = (17, "MaxPool", [x() - 5], {}, strided, 1)
+    made["MaxPool-12 uneven"] = (17, "MaxPool", [x() - 5], {}, {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}, 1)
+    made["Split-13 of one"] = (17, "Split", [x()], {}, {"axis": 1}, 1)
+    scale, zero = np.float32([0.1, 0.2, 0.3, 0.4]), np.uint8([3, 128, 250, 0])
+    made["QuantizeLinear-13"] = (17, "QuantizeLinear", [x()], {1: scale, 2: zero}, {"axis": 1}, 1)
+    made["QuantizeLinear-19 int8"] = (19, "QuantizeLinear", [x()], {1: np.float32(0.01), 2: np.int8(5)}, {}, 1)
+    eights = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    made["DequantizeLinear-13"] = (17, "DequantizeLinear", [eights], {1: scale, 2: zero}, {"axis": 1}, 1)
+    made["DequantizeLinear-21"] = (21, "DequantizeLinear", [eights.astype(np.int8)], {1: np.float32(0.5)}, {}, 1)
     # what must be refused, by name
     made["!Resize-18 antialias"] = (
         18, "Resize", [x()], {2: np.array([1, 1, 0.5, 0.5], np.float32)}, {"mode": "linear", "antialias": 1}, 1,
     )  # fmt: skip
     made["!AveragePool-19 dilated"] = (19, "AveragePool", [x()], {}, {"kernel_shape": [2, 2], "dilations": [2, 2]}, 1)
+    weights = {1: x(1, 15, 3), 2: x(1, 15, 5)}
+    made["!GRU-14 reset first"] = (14, "GRU", [x(7, 2, 3)], weights, {"hidden_size": 5}, 2)
     made["!LpNormalization-22"] = (22, "LpNormalization", [x()], {}, {}, 1)
     return made
 
@@ -87,11 +120,14 @@ def make(folder):
     from onnx import helper, numpy_helper
 
     for number, (name, (opset, kind, arrays, constants, attributes, outputs)) in enumerate(cases().items()):
-        count = max([len(arrays) - 1 + sum(position < len(arrays) for position in constants), *constants, 0]) + 1
+        free = [position for position in range(16) if position not in constants][: len(arrays)]
+        count = max([*free, *constants]) + 1
         names, held = [], iter(range(len(arrays)))
         tensors = []
         for position in range(count):
-            if position in constants:
+            if constants.get(position, 0) is None:
+                names.append("")
+            elif position in constants:
                 # names as torch.onnx gives them, and one that only an Identity leads to
                 tensors.append(numpy_helper.from_array(np.asarray(constants[position]), f"onnx::{kind}_{position}"))
                 names.append(f"onnx::{kind}_{position}")
@@ -102,6 +138,8 @@ def make(folder):
         types = [helper.np_dtype_to_tensor_dtype(one.dtype) for one in arrays]
         inputs = [helper.make_tensor_value_info(f"x.{i}", types[i], one.shape) for i, one in enumerate(arrays)]
         kind_made = {"Shape": 7, "Size": 7, "Cast": 7, "CastLike": 7, "Equal": 9}.get(kind, 1)
+        if kind in ("Clip", "QuantizeLinear"):
+            kind_made = types[0] if kind == "Clip" else helper.np_dtype_to_tensor_dtype(constants[2].dtype)
         results = [helper.make_tensor_value_info(one, kind_made, None) for one in made]
         node = helper.make_node(kind, names, made, **attributes)
         graph = helper.make_graph([node], "one", inputs, results, tensors)

@@ -28,12 +28,21 @@ STATE: Inputs = {"input": (None, None), "state": (2, None, 128), "sr": ()}
         # an input that does not share the batch is bound by --shape and fed once
         ({"x": ("b", 4), "table": ("rows", 4)}, "rows=9", {"x": (None, 4), "table": (9, 4)}, None),
         ({"x": (5,)}, "", {"x": (5,)}, 1),
+        # the one that is said to be the batch, and the first
+        ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "y=N,6", {"x": (None, 4), "y": (None, 6)}, None),
+        # two that begin with different sizes: neither is a batch
+        ({"h": (2, 1, 4), "x": (3, 8)}, "", {"h": (2, 1, 4), "x": (3, 8)}, 1),
     ],
 )
 def test_axes_are_bound(inputs: Inputs, shape: str, expected: Inputs, fixed: int | None) -> None:
     bound = bind(inputs, shape, "m.onnx")
     assert dict(bound.shapes) == expected
     assert bound.fixed == fixed
+
+
+def test_open_axes_that_were_bound_are_known() -> None:
+    assert bind(PICTURE, "height=320,width=256", "m.onnx").open_axes == {"images": (2, 3)}
+    assert bind(STATE, "input=N,512,state=2,N,128", "m.onnx").open_axes == {"input": (1,), "state": (), "sr": ()}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +56,11 @@ def test_axes_are_bound(inputs: Inputs, shape: str, expected: Inputs, fixed: int
         (PICTURE, "images=N,1,8,8", ["axis 1", "fixed at 3", "says 1"]),
         ({"x": (1, 4)}, "x=N,4", ["axis 0", "fixed at 1", "--rebatch"]),
         ({"x": ("b", 4), "table": ("rows", 4)}, "", ["'rows'", "'table'", "--shape 'rows=128'"]),
+        ({"x": ("b", 4), "table": ("rows", 4)}, "x=N,4", ["'rows'", "'table'", "--shape 'rows=128'"]),
+        # tf2onnx gives every open axis a name of its own
+        ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "", ["'unk__2'", "--shape 'y=N,6'"]),
+        # a name that --shape cannot say
+        ({"x": ("b", "max(1, h)")}, "", ["'max(1, h)'", "--shape 'x=N,128'"]),
     ],
 )
 def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, parts: list[str]) -> None:

@@ -33,6 +33,7 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "unknown": (["ONNX Runtime does not accept it", "NoSuchOperator"], {}),
     "external": (["external.onnx", "weights in another file"], {}),
     "sequence": (["'picture' is sequence_type", "no tensor"], {}),
+    "no-rank": (["does not tell the shape of input 'x'", "--shape 'x=N,3,224,224'"], {}),
 }
 
 
@@ -118,6 +119,18 @@ MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, l
     "ml-maps": ({}, None, [("x", "float32", (1, 2), 0)], [("label", "int64", (1,), 0), ("chances", "float32", (1, 3), 0)], "sample",
                 ["output 'named' is seq(map(int64,tensor(float))), no tensor: it is not read"]),
     "boxes": ({}, None, [("x", "float32", (1, 7), 0)], [("places", "int64", (2, -1), None)], "sample", []),
+    "sizes-told": ({"shape": "time=20"}, None,
+                   [("picture", "float32", (1, 3, 12, 16), 0), ("im_shape", "float32", (1, 2), 0),
+                    ("scale_factor", "float32", (1, 2), 0), ("frames", "float32", (1, 20, 80), 0), ("frames_len", "int64", (1,), 0)],
+                   [("y", "float32", (1, 2), 0)], "image",
+                   ["'im_shape': height and width of 'picture'", "'scale_factor': 1, as a factor",
+                    "'frames_len': 20, the length of 'frames'"]),
+    "branch": ({}, None, [("token", "int64", (1, 4), 0)], [("rows", "float32", (1, 4, 3), 0)], "sequence",
+               ["'token': whole numbers within the table of 5"]),
+    "no-rank": ({"shape": "x=N,4"}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0)], "sample", []),
+    "drawing": ({}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0), ("still", "float32", (1, 4), 0)], "sample",
+                ["output 'y' is another one in every run"]),
+    "bands": ({}, 1, [("bands", "float32", (80, 20), None)], [("y", "float32", (1, 20), 0)], "sample", []),
 }  # fmt: skip
 
 

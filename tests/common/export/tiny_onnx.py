@@ -138,6 +138,65 @@ def with_batch_of(kind):
     return model(nodes, [value("x", [batch, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
 
 
+def with_sizes_told():
+    """A picture with its height, width and a factor, as detectors have it, and a length of an axis that is not the longest."""
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["frames"], ["loud"], axes=[1, 2], keepdims=0),
+        helper.make_node("Cast", ["frames_len"], ["long"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["mean", "loud"], ["both"]),
+        helper.make_node("Add", ["both", "long"], ["all"]),
+        constant("last", np.array([1], np.int64)),
+        helper.make_node("Unsqueeze", ["all", "last"], ["column"]),
+        helper.make_node("Mul", ["im_shape", "scale_factor"], ["sides"]),
+        helper.make_node("Add", ["sides", "column"], ["y"]),
+    ]
+    inputs = [
+        value("picture", CHANNELS_FIRST),
+        value("im_shape", ["batch", 2]),
+        value("scale_factor", ["batch", 2]),
+        value("frames", ["batch", "time", 80]),
+        value("frames_len", ["batch"], TensorProto.INT64),
+    ]
+    return model(nodes, inputs, [value("y", ["batch", 2])])
+
+
+def with_table_in_a_branch():
+    """Rows of a quantized table, looked up in both branches of an If."""
+    table = numpy_helper.from_array(np.arange(-7, 8, dtype=np.int8).reshape(5, 3), "table_q")
+    scale = numpy_helper.from_array(np.array(0.5, np.float32), "scale")
+    branches = {}
+    for name in ("then", "else"):
+        looked_up = helper.make_node("Gather", ["table", "token"], [f"{name}_rows"])
+        branches[f"{name}_branch"] = helper.make_graph([looked_up], name, [], [value(f"{name}_rows", None)])
+    nodes = [
+        helper.make_node("DequantizeLinear", ["table_q", "scale"], ["table"]),
+        constant("yes", np.array(True)),
+        helper.make_node("If", ["yes"], ["rows"], **branches),
+    ]
+    return model(nodes, [value("token", ["b", 4], TensorProto.INT64)], [value("rows", ["b", 4, 3])], [table, scale])
+
+
+def without_rank():
+    return model([helper.make_node("Relu", ["x"], ["y"])], [value("x", None)], [value("y", None)])
+
+
+def drawing():
+    """Noise, as speech synthesis adds it, and an output without."""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Add", ["x", "noise"], ["y"]),
+        helper.make_node("Relu", ["x"], ["still"]),
+    ]
+    return model(nodes, [value("x", ["b", 4])], [value("y", ["b", 4]), value("still", ["b", 4])])
+
+
+def of_bands():
+    """A spectrogram without a batch: 80 bands of 20 frames."""
+    node = helper.make_node("ReduceMean", ["bands"], ["y"], axes=[0], keepdims=1)
+    return model([node], [value("bands", [80, 20])], [value("y", [1, 20])])
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -198,6 +257,11 @@ def main(folder: Path) -> None:
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
         "sequence": with_sequence(),
+        "sizes-told": with_sizes_told(),
+        "branch": with_table_in_a_branch(),
+        "no-rank": without_rank(),
+        "drawing": drawing(),
+        "bands": of_bands(),
         "ml": of_ml_operators_alone(False),
         "ml-maps": of_ml_operators_alone(True),
         "boxes": model(

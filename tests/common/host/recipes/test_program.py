@@ -161,7 +161,9 @@ def test_of_a_module_a_recipe_takes_what_it_needs_and_no_more() -> None:
 
 def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_reach(tmp_path: Path) -> None:
     taken = sources.needed(
-        {"images/torch/converters.py": ["register_converters"]}, {"CONVERTERS": ["Reshape", "Trilu"]}, ["torch"]
+        {"images/torch/converters.py": ["register_converters"]},
+        {"CONVERTERS": ["Reshape", "Trilu"], "REPLACED": []},
+        ["torch"],
     )
     assert '"Reshape": (' in taken.text
     assert '"Pad"' not in taken.text

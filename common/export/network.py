@@ -1,0 +1,82 @@
+"""A user's graph in ONNX Runtime on the CPU: what it takes, what it gives, and whether it runs at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+import onnxruntime
+
+from common.errors import UserError
+from common.export import axes, values
+
+_NUMPY = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
+    "tensor(string)": "str", **{f"tensor({s}int{b})": f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class Network:
+    """The graph in ONNX Runtime on the CPU, optimizations off."""
+
+    def __init__(self, file: Path, path: Path, bound: axes.Bound) -> None:
+        self.file = file
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class of its own for every status
+            raise UserError(f"{file}: ONNX Runtime does not accept it: {first_line(error)}") from error
+        self.dynamic = bound.fixed is None
+        self.fixed = self._batch_size(bound.fixed)
+        self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
+        self.left_out = [
+            f"output '{value.name}' is {value.type}, no tensor: it is not read"
+            for value in self._session.get_outputs()
+            if value.type not in _NUMPY
+        ]
+        if not self.outputs:
+            raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
+
+    def _batch_size(self, fixed: Optional[int]) -> Optional[int]:
+        """The fixed batch size; what no output has as its axis 0 is no batch, but a spectrogram's 80 bands, say."""
+        first = [value.shape[0] for value in self._session.get_outputs() if value.shape]
+        return 1 if fixed and first and all(isinstance(size, int) and size != fixed for size in first) else fixed
+
+    def _given(self, value: Any, bound: axes.Bound) -> values.Given:
+        if value.type not in _NUMPY:
+            raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
+        sizes = bound.shapes[value.name]
+        axis: Optional[int] = sizes.index(None) if None in sizes else None
+        if self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
+            axis = 0
+        whole = tuple(size or 1 for size in sizes)
+        return values.Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])
+
+    def optimized(self, path: Path, inputs: Mapping[str, np.ndarray]) -> Optional[Dict[str, np.ndarray]]:
+        """Outputs with ONNX Runtime's optimizations, as it is used; None where it cannot make a session with them."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return self._run(session, inputs)
+        except Exception:
+            return None
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        return self._run(self._session, inputs)
+
+    def _run(self, session: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}
+        made = session.run(self.outputs, fed)
+        return {
+            name: one.astype(str) if one.dtype.kind == "O" else one
+            for name, one in zip(self.outputs, (np.asarray(one) for one in made))
+        }

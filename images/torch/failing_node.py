@@ -1,0 +1,44 @@
+"""Which operator of an imported model it is that PyTorch cannot run, where the module was made but its first inference fails."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Sequence
+
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from images.torch.failures import explain
+from images.torch.onnx_import import OPERATOR, first_line
+
+
+def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], error: BaseException) -> Exception:
+    """The exception as the harness knows it; what is no matter of memory or device is Unsupported, and names the operator.
+
+    module: as imported, a torch.fx.GraphModule, else nothing is looked for. inputs: makes tensors where the module is.
+    """
+    known = explain(error)
+    known_to_harness = isinstance(known, (DeviceOutOfMemory, Unsupported))
+    # after an error of CUDA itself the whole context is lost, and any node would fail
+    if known_to_harness or not hasattr(module, "graph") or "cuda error" in str(error).lower():
+        return known
+    operator = _failing(torch, module, inputs())
+    if operator is None:
+        return known
+    return Unsupported(f"PyTorch cannot run {operator} as onnx2torch converts it: {first_line(error)}")
+
+
+def _failing(torch: Any, module: Any, inputs: Sequence[Any]) -> Optional[str]:
+    """Runs it node by node; None where it runs, or fails at a node that is no operator of ONNX."""
+    at = [""]
+
+    class Watching(torch.fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, node: Any) -> Any:
+            of_onnx = module.get_submodule(node.target) if node.op == "call_module" else None
+            operator = getattr(of_onnx, OPERATOR, "")
+            at[0] = f"{operator} (node '{node.target}')" if operator else f"{node.op} {node.target}"
+            return super().run_node(node)
+
+    try:
+        with torch.inference_mode():
+            Watching(module).run(*inputs)
+    except Exception:
+        return at[0]
+    return None
