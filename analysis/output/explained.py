@@ -91,7 +91,9 @@ def lacks(cells: Sequence[Explained]) -> list[str]:
                 f"{name}: {f['records_outside']:,} records on the GPU began between two inferences and are left out"
             )
         if cell.on_gpu and f["io"] == "host" and not cell.classes.get("copy H2D"):
-            lines.append(f"{name}: {f['source']} told no copy of the input to the GPU (H2D): its time stands among the gaps")
+            lines.append(
+                f"{name}: {f['source']} told no copy of the input to the GPU (H2D): its time stands among the gaps"
+            )
         if (f["unclassified_share"] or 0) > MOST_UNCLASSIFIED:
             lines.append(
                 f"{name}: {percent(f['unclassified_share'])} of the busy time has no class (target: at most "

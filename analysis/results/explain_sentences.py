@@ -76,7 +76,9 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         # there is nothing to launch any faster
         why = f", though its kernels start as {graphs:,.0f} CUDA graph{'s' if round(graphs) > 1 else ''}: the work of an inference is small"
     else:
-        graph, small = "a CUDA graph or a compiled variant removes this", "the work of an inference is small"
+        compiled = cell.facts["variant"].endswith("xla")
+        graph = "a CUDA graph removes this" if compiled else "a CUDA graph or a compiled variant removes this"
+        small = "the work of an inference is small"
         why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
     return Sentence(
         "launch gaps", gap,
@@ -148,9 +150,10 @@ def _copies(cell: Explained, link: float | None) -> Sentence | None:
 
 
 def _one_kernel(cell: Explained, link: float | None) -> Sentence | None:
-    if not cell.kernels:
+    # copies have a rule of their own
+    longest = next((kernel for kernel in cell.kernels if kernel["class"] not in _COPIES), None)
+    if longest is None:
         return None
-    longest = cell.kernels[0]
     share = longest["ns"] / cell.wall_ns
     if share < ONE_KERNEL:
         return None

@@ -69,6 +69,18 @@ def test_a_rule_speaks_above_its_threshold_and_not_below(rule, threshold, make, 
     assert spoken(make(threshold - 0.01), rule) is None
 
 
+def test_a_long_copy_is_said_once():
+    one = cell({"copy H2D": 0.4}, [kernel("copy H2D", 0.4, calls=1)], h2d_bytes_per_s=55e9)
+    assert spoken(one, "copies") is not None
+    assert spoken(one, "one kernel") is None
+
+
+def test_what_is_compiled_already_is_not_told_to_compile():
+    text = spoken(cell({LAUNCH_GAP: 0.5}, variant="tfxla"), "launch gaps")
+    assert text is not None
+    assert text.endswith("a CUDA graph removes this")
+
+
 def test_launch_gaps_of_a_graph_name_the_graph():
     text = spoken(cell({LAUNCH_GAP: 0.4}, launches=0.0, graph_launches=1.0), "launch gaps")
     assert text is not None

@@ -133,7 +133,15 @@ def test_what_the_records_lack_is_said(explained, trace, says):
     assert any(says in line for line in lacks([cell]))
 
 
-H2D = {"kind": "memcpy", "name": "memcpy H2D", "detail": "H2D", "bytes": 2_000_000, "inference": 0, "start": 5, "end": 6}
+H2D = {
+    "kind": "memcpy",
+    "name": "memcpy H2D",
+    "detail": "H2D",
+    "bytes": 2_000_000,
+    "inference": 0,
+    "start": 5,
+    "end": 6,
+}
 
 
 def test_a_whole_trace_lacks_nothing(explained):
