@@ -1144,12 +1144,20 @@ def clean(
     help={
         "core": "leave out the tests that need a framework's environment, a Docker engine or Ray; default: off",
         "only": "path or -k expression of the tests to run; default: all",
+        "setup": "make what the tests need, and run none; default: off",
         "engine-all": "also build the images of TensorFlow and PyTorch, and run every framework in its container; default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
-def test(_context: Context, core: bool = False, only: str = "", engine_all: bool = False, debug: bool = False) -> None:
+def test(
+    _context: Context,
+    core: bool = False,
+    only: str = "",
+    setup: bool = False,
+    engine_all: bool = False,
+    debug: bool = False,
+) -> None:
     """Sets up and runs the whole test suite: ruff, mypy, pytest.
 
     Makes the CPU environments of all frameworks first.
@@ -1157,8 +1165,10 @@ def test(_context: Context, core: bool = False, only: str = "", engine_all: bool
     Examples:
         invoke test --core
     """
-    from common.host.testing import run_tests
+    from common.host.testing import run_tests, set_up
 
+    if setup:
+        sys.exit(set_up(default_console(), core))
     sys.exit(run_tests(default_console(), core=core, only=only, engine_all=engine_all))
 
 
@@ -1280,6 +1290,7 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
     help={
         "check": "write nothing, only name the locks that do not match their requirements (exit code 1 if any); default: off",
         "upgrade": "take the newest versions that the requirements allow; default: keep the locked ones where they still fit",
+        "framework": "folders under images/, comma list, whose locks are meant; default: all, and the notebook's",
         "host": "also requirements.lock and the locks of Ray and uv; default: only those of the images and the notebook",
         "bases": "also look up the digests of the base images, through the Docker engine; default: off",
         "debug": DEBUG_HELP,
@@ -1288,16 +1299,22 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
 @for_people
 def lock(
     _context: Context,
+    framework: str = "",
     check: bool = False,
     upgrade: bool = False,
     host: bool = False,
     bases: bool = False,
     debug: bool = False,
 ) -> None:
-    """Locks all requirements with hashes, by uv."""
+    """Locks all requirements with hashes, by uv.
+
+    Examples:
+        invoke lock --framework onnxrt
+        invoke lock --check
+    """
     from common.host.frameworks import locks
 
-    of_images = locks.image_locks()
+    of_images = locks.of_folders(locks.image_locks(), framework)
     stale = locks.stale(of_images)
     if check:
         for one in stale:

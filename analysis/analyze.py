@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
-from common.host.whole_files import write_text
+from common.host.whole_files import check_targets, write_text
 
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
@@ -84,12 +85,10 @@ def analyze(
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
+    check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        chosen = parse_where(where, database)
-        rows = tables.load(database, chosen)
-        if not rows and chosen != Selection():
-            raise UserError(f"no cell meets {where!r}")
+        rows = _selected(database, where)
         variants = sorted({row["variant"] for row in rows})
         if baseline is not None and baseline not in variants:
             raise unknown("framework", baseline, variants)
@@ -102,8 +101,7 @@ def analyze(
                 render_front_ends.show(compared, console)
             _tell(database, rows, console)
             intervals = all_intervals(database, rows)
-            try:
-                out.mkdir(parents=True, exist_ok=True)
+            with _writing_into(out):
                 paths = _write_tables(database, every, rows, out, formats, compared)
                 gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
                 drawings, plot_paths = _write_plots(gallery, out / "plots", console)
@@ -124,10 +122,27 @@ def analyze(
                         explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
                     ),
                 )
-            except OSError as error:
-                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
+
+
+def _selected(database: Database, where: str | Sequence[str] | None) -> list[dict[str, Any]]:
+    """Rows of `comparison` that meet the conditions. Raises UserError where there are conditions that none meets."""
+    chosen = parse_where(where, database)
+    rows = tables.load(database, chosen)
+    if not rows and chosen != Selection():
+        raise UserError(f"no cell meets {where!r}")
+    return rows
+
+
+@contextmanager
+def _writing_into(out: Path) -> Iterator[None]:
+    """Makes the folder. Raises UserError for what cannot be written within the block."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
 def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
@@ -173,19 +188,16 @@ def write_report(
     """
     if pdf and browser.find() is None:
         browser.print_to_pdf(out / "report.html", out / "report.pdf")  # says what is missing before any work is done
+    check_targets(out, ("report.html", "report.pdf"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        chosen = parse_where(where, database)
-        rows = tables.load(database, chosen)
-        if not rows and chosen != Selection():
-            raise UserError(f"no cell meets {where!r}")
+        rows = _selected(database, where)
         with spoken_of(item_of(rows)):
             intervals = all_intervals(database, rows)
             comparison = side_by_side.build(database, rows, intervals) if compare else None
             compared = front_ends.build(database, rows)
             explored = report.explore(database, rows, intervals, words, ",".join(_terms(where)))
-            try:
-                out.mkdir(parents=True, exist_ok=True)
+            with _writing_into(out):
                 gallery = Gallery(database, rows, intervals, compared=compared)
                 drawings, paths = _write_plots(gallery, out / "plots", console)
                 page = out / "report.html"
@@ -209,8 +221,6 @@ def write_report(
                         explored,
                     ),
                 )
-            except OSError as error:
-                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         paths.append(page)
         if pdf:
             with console.status("Printing the report: up to some minutes where the machine is busy"):

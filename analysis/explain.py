@@ -23,7 +23,7 @@ from analysis.plots.roofline import copy_speed
 from analysis.results import explained
 from analysis.results.explained import Explained
 from common.errors import UserError
-from common.host.whole_files import write_text
+from common.host.whole_files import check_targets, write_text
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def explain(
     trace: also a file in Chrome's trace format. Returns the exit code: 1 where input was lost or nothing was recorded. Raises
     UserError for a cell that does not exist, for runs without a trace and for a folder that cannot be written.
     """
+    check_targets(out, ("explain.html", "explain.md", "explain.xlsx"))
     untraced = [side.run.name for side in sides if not is_traced(side.run)]
     if untraced:
         raise UserError(

@@ -23,7 +23,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from analysis.results.tables import describe
 from common.errors import UserError
-from common.host.whole_files import whole, write_text
+from common.host.whole_files import check_targets, whole, write_text
 from common.stats.comparison import Verdict
 from common.text import markdown, shortened, spreadsheet
 
@@ -53,6 +53,7 @@ def show_history(
     runs that may tell the spread between workers. Raises UserError where nothing is left, and for a folder that cannot be written.
     """
     chosen_metric = metric(of)
+    check_targets(out, ("history.md", "history.csv"))
     conditions = ",".join(filter(None, [f"framework={framework.replace(',', '|')}" if framework else "", where]))
     with open_runs(runs, cache) as database:
         chosen = parse_where(conditions, database)

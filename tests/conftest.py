@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,27 @@ from common.models import DEFAULT_MODEL
 # A shell starts background jobs with SIGINT ignored, and every process under them inherits that: the tests of Ctrl-C
 # would then wait for something that cannot happen.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+HERE = Path(__file__).parent
+
+#: what takes minutes comes first, the longest in front: pytest's processes take file after file, and the last must be short
+LONGEST = (
+    "images/test_transformers.py",
+    "images/test_tensorflow.py",
+    "images/test_recipes.py",
+    "common/export/test_registered.py",
+    "common/export/test_imagenet.py",
+    "images/test_scenarios.py",
+    "images/test_born_in_torch.py",
+    "images/test_other_forms.py",
+    "analysis/output/test_report.py",
+    "analysis/database/test_cache.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {HERE / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")

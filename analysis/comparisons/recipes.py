@@ -121,7 +121,8 @@ def _found(database: Database, key: str) -> Row:
         near = difflib.get_close_matches(key, list(dict.fromkeys(one["cell_key"] for one in known)), _MOST_NAMES, 0.5)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
         raise UserError(
-            f"there is no cell {key} in {_count(database)}; tables and the report name cells by their keys.{meant}"
+            f"there is no cell {key} in {_count(database)}; tables and the report name cells by their keys, and so does "
+            f'invoke sql "SELECT cell_key FROM cells".{meant}'
         )
     chosen = next((one for one in own if one["status"] == "ok"), own[0])
     return _row(database, chosen["run"], chosen["cell_key"])

@@ -28,7 +28,7 @@ from analysis.comparisons.candidates import (
 )
 from analysis.comparisons.decision import Decision, decide
 from analysis.comparisons.question import Question
-from analysis.database.connection import Row
+from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.all_intervals import all_intervals
@@ -36,6 +36,9 @@ from analysis.results.metrics import item_of, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import parse_where
 from common.errors import UserError
+
+#: that an error names
+MOST_RUNS = 2
 
 
 def recommend(
@@ -54,6 +57,8 @@ def recommend(
     question.checked()
     with open_runs(runs, cache) as database:
         rows = tables.load(database, parse_where(where, database))
+        if not rows:
+            raise UserError(_nothing(database))
         device = choose_device(rows, question.gpu)
         own = [row for row in rows if device_of(row) == device and row["status"] == "ok"]
         if not own:
@@ -75,6 +80,16 @@ def recommend(
                 console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)
                 return database.exit_code
         return 1
+
+
+def _nothing(database: Database) -> str:
+    """Why there is no cell to recommend: what was lost, or that nothing was measured."""
+    lost = next((problem for problem in database.problems if problem.loses), None)
+    if lost is not None:
+        return f"there is nothing to recommend: {lost}"
+    names = list(database.runs)
+    runs = f"{len(names)} runs" if len(names) > MOST_RUNS else f"run {' and '.join(names)}"
+    return f"nothing was measured in {runs}: there is nothing to recommend; invoke bench measures"
 
 
 def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:

@@ -30,6 +30,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
+#: what `write` writes: Markdown, CSV
+FILES = ("compare.md", "compare.csv")
 #: verdicts that say how far apart two durations are
 APART = (Verdict.FASTER, Verdict.SLOWER)
 
@@ -171,7 +173,7 @@ def markdown(compared: Compared) -> str:
 def write(compared: Compared, folder: Path) -> list[Path]:
     """compare.md and compare.csv, one row per cell with every figure in full. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "compare.md", folder / "compare.csv"]
+    paths = [folder / name for name in FILES]
     write_text(paths[0], markdown(compared))
     with whole(paths[1]) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

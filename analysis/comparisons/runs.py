@@ -17,12 +17,16 @@ from analysis.results import durations
 from analysis.results.sample_intervals import group_of
 from analysis.results.selection import named_columns, parse_where
 from common.errors import UserError
+from common.host.whole_files import check_targets
 from common.stats import comparison
 from common.stats.comparison import Measured, RunComparison
 from common.stats.workers import SMALLEST, Pool, Spread, pool
 
 #: Exit code where a cell got slower beyond doubt, or no longer runs.
 GOT_SLOWER = 3
+
+#: what to do where two runs share no cell
+NO_PAIRS = ": they measured different frameworks, precisions or batch sizes; --cell-a and --cell-b pair any two cells"
 
 Writer = Callable[[Compared, Sequence[str]], None]
 
@@ -51,13 +55,15 @@ def compare_folders(
     """
     if run_a.resolve() == run_b.resolve():
         raise UserError("a run cannot be compared with itself; name two runs")
+    if out is not None:
+        check_targets(out, run_tables.FILES)
     with open_runs([run_a, run_b]) as database:
         names = list(database.runs)
         rows = [database.query("SELECT * FROM comparison WHERE run = $1 ORDER BY ALL", [name]) for name in names]
         parts = (*IDENTITY, "device") if any(len({row["device"] for row in one}) > 1 for one in rows) else IDENTITY
         a, b = ({tuple(row[name] for name in parts): row for row in one} for one in rows)
         if not a.keys() & b.keys():
-            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database)}")
+            raise UserError(f"{names[0]} and {names[1]} have no cell in common{_namesakes(database) or NO_PAIRS}")
         ran_a, ran_b = ({key: row for key, row in one.items() if row["status"] == "ok"} for one in (a, b))
         floors = floors_for((*ran_a.values(), *ran_b.values()), earlier)
         found = comparison.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
@@ -91,6 +97,8 @@ def compare_cells(
     their time per image. Options and exit codes as of `compare_folders`; a cell that runs no more is a reason for 3 between
     versions of one framework alone. Raises UserError where nothing pairs, or a pair is ambiguous.
     """
+    if out is not None:
+        check_targets(out, run_tables.FILES)
     with open_runs(runs) as database:
         runs_named = list(database.runs)
         names = [runs_named[0], runs_named[-1]]

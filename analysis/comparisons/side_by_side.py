@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,12 +43,29 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
     built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)))
+    leading = sorted(built, key=lambda one: not_most_asked(one.group))
     sentences = tuple(
         (table.subtitle, found)
-        for table in built
+        for table in leading
         if table.metric.name == "throughput" and (found := tuple(_sentences(table, intervals)))
     )
-    return Comparison(sides, tuple(built), sentences)
+    return Comparison(sides, tuple(shared for table in leading if (shared := _shared(table)).rows), sentences)
+
+
+def not_most_asked(group: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Sorts what most ask for first: copies included, one inference at a time."""
+    return group.get("scenario") != "single-stream", group.get("io") != "host"
+
+
+def _shared(table: Table) -> Table:
+    """Only the rows that two sides have; the others stand in the tables of each side."""
+    sides = {row: sum(table.entry(row, column).value is not None for column in table.columns) for row in table.rows}
+    rows = [row for row in table.rows if sides[row] > 1]
+    alone = len(table.rows) - len(rows)
+    if not alone:
+        return table
+    count = "1 row that only one side has is" if alone == 1 else f"{alone} rows that only one side has are"
+    return replace(table, rows=tuple(rows), footers=(*table.footers, f"{count} left out here"))
 
 
 def _in_order(sides: Sequence[str], built: Sequence[Table]) -> list[Table]:
@@ -75,7 +92,7 @@ def _side(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _sentences(table: Table, intervals: Intervals) -> list[str]:
-    """For each batch size the best of every side, and how it stands to the first side's."""
+    """For each batch size that two sides have the best of every side, and how it stands to the first side's."""
     place = table.row_names.index("batch_size")
     found = []
     for size in sorted({row[place] for row in table.rows}):
@@ -86,7 +103,7 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
             if known:
                 row, entry = max(known, key=lambda pair: pair[1].value or 0.0)
                 best.append((column, row, entry))
-        if not best:
+        if len(best) < 2:
             continue
         parts = []
         first = best[0][2]
@@ -94,7 +111,8 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
             name = summary.name_of(table, row).removeprefix(f"batch {size} ")
             text = f"{column}: {name}, {summary.figure(table, entry, intervals)}"
             if entry is not first:
-                text += f" ({ratio(table, first, entry, intervals)} {best[0][0]})"
+                times, comma, unclear = ratio(table, first, entry, intervals).partition(", ")
+                text += f" ({times} {best[0][0]}{comma}{unclear})"
             parts.append(text)
         found.append(f"Batch {size}. " + "; ".join(parts) + ".")
     return found

@@ -88,6 +88,7 @@ def _through_links(names: Mapping[str, Path]) -> Database:
         scratch.cleanup()
         raise
     database.remove_when_closed(scratch)
+    database.runs.update(names)
     real = {link: names[name] for name, link in links.items()}
     for place, problem in enumerate(database.problems):
         for link, folder in real.items():

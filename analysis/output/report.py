@@ -140,7 +140,9 @@ def explore(
 ) -> list[dict[str, Any]]:
     """Of the first screen: see `explorer.groups`."""
     meanings = {one["mark"]: one["meaning"] for one in database.query("FROM mark_meaning")}
-    return explorer.groups(rows, intervals, meanings, runs, where)
+    given = list(database.runs)  # devices stand in the order in which their runs were named
+    in_order = sorted(rows, key=lambda row: given.index(row["run"]))
+    return explorer.groups(in_order, intervals, meanings, runs, where)
 
 
 def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
@@ -175,10 +177,10 @@ def _style() -> str:
 
 
 def _first_groups(tables: Sequence[Table], explored: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Headings of the groups that stand open: of each device the one that its sentence is about; else the first of all."""
+    """Headings of the groups that stand open: of each device the one that its sentence is about; else what most ask for first."""
     leading = {group["device"]: group["heading"] for group in reversed(explored)}
     open_groups = {table.subtitle for table in tables if table.subtitle in leading.values()}
-    return (open_groups or {table.subtitle for table in tables[:1]}) | {""}
+    return (open_groups or {table.subtitle for table in _leading_first(tables)[:1]}) | {""}
 
 
 def _comes_first(table: Table, first: set[str]) -> bool:
@@ -187,7 +189,7 @@ def _comes_first(table: Table, first: set[str]) -> bool:
 
 def _leading_first(tables: Sequence[Table]) -> list[Table]:
     """What most ask for first: copies included, one inference at a time."""
-    return sorted(tables, key=lambda t: (t.group.get("scenario") != "single-stream", t.group.get("io") != "host"))
+    return sorted(tables, key=lambda table: side_by_side.not_most_asked(table.group))
 
 
 def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:

@@ -21,6 +21,8 @@ Point = tuple[float, float, Row, Series]
 
 #: Least distance in pixels between the batch sizes that are written beside points.
 APART = 22
+#: Least factor of an axis beyond its figures, at either end.
+NARROWEST = 1.06
 
 
 def draw(rows: Sequence[Row], heading: str) -> Figure | None:
@@ -80,8 +82,14 @@ def _panel(axes: Axes, series: dict[Series, list[Row]], value: Value) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis, found, most in ((axes.xaxis, [x for x, *_ in points], 6), (axes.yaxis, [y for _, y, *_ in points], 8)):
-        log_axis(axis, min(found), max(found), most)
+    for axis, limits, found, most in (
+        (axes.xaxis, axes.set_xlim, [x for x, *_ in points], 6),
+        (axes.yaxis, axes.set_ylim, [y for _, y, *_ in points], 8),
+    ):
+        # equal figures stay equal to the eye, and the outermost marks and what is written beside them are whole
+        room = max((max(found) / min(found)) ** 0.06, NARROWEST)
+        limits(min(found) / room, max(found) * room)
+        log_axis(axis, min(found) / room, max(found) * room, most)
     last: tuple[float, float] | None = None
     for x, y, size in best:
         here = axes.transData.transform((x, y))

@@ -52,8 +52,9 @@ def draw(rows: Sequence[Row], heading: str) -> Figure | None:
             )
         axes.plot(x, y, **style.points(*one), label=label)
         entries.append((Line2D([], [], **{**style.curve(*one), **({} if line else {"linestyle": ""})}), label))
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    # the outermost marks are whole
+    axes.set_xlim(0, 1.06 * max(row["images_per_s"] for row in known) or 1)
+    axes.set_ylim(0, 1.06 * max(row["power_gross_w"] for row in known) or 1)
     axes.xaxis.set_major_formatter(PLAIN)
     axes.yaxis.set_major_formatter(PLAIN)
     axes.set_xlabel(worded("throughput (images/s)"))

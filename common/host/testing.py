@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from signal import SIGTERM
 from typing import IO
 
@@ -24,17 +26,18 @@ from common.host.models import Asked, ensure_model, find_model
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.models import DEFAULT_MODEL
 
+#: of the images, those whose environments take longest to make, and so come first
+LARGEST = ("tensorflow", "torch", "jax")
+
 
 def _environments(console: Console) -> list[str]:
     """Makes the CPU environments of all images that have one, and installs Ray; returns what could not be made, in words."""
     problems = []
-    try:
-        install_ray()
-    except UserError as error:
-        problems.append(str(error))
     names = [image.name for image in load_images(IMAGES) if (image.folder / "requirements-cpu.txt").is_file()]
     missing = [name for name in names if not environments.is_ready(name, "cpu")]
-    with Steps(console).show("Setting up the frameworks") as on_step:
+    missing.sort(key=lambda name: LARGEST.index(name) if name in LARGEST else len(LARGEST))
+    with ThreadPoolExecutor(1) as beside, Steps(console).show("Setting up the frameworks") as on_step:
+        ray = beside.submit(install_ray)
         ready: list[str] = []
 
         def on_ready(name: str) -> None:
@@ -43,6 +46,10 @@ def _environments(console: Console) -> list[str]:
 
         on_step(0, len(missing), ", ".join(missing) or "ready")
         failures = environments.ensure_all(missing, "cpu", on_ready=on_ready)
+        try:
+            ray.result()
+        except UserError as error:
+            problems.append(str(error))
     return problems + [str(error) for error in failures.values()]
 
 
@@ -68,14 +75,15 @@ def _model(console: Console) -> list[str]:
     return []
 
 
-#: tests that compute and judge no times, the longest files first: they run in processes of their own, beside the
-#: others and with less priority, so that the others meet no busier machine than they would alone
+#: tests that compute and judge no times: they run in processes of their own, beside the others and with less priority, so
+#: that the others meet no busier machine than they would alone
 COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuzz")
 NICENESS = 10
 #: each pytest names its ten slowest tests at the end
 SLOWEST = "--durations=10"
-#: tests that mostly wait for an engine: one after another, beside the others
-WAITING = ("tests/engine",)
+#: tests that mostly wait, for an engine or for what they have killed: one after another, beside the others
+ENGINE = ("tests/engine",)
+KILLING = ("tests/common/host/faults", "tests/common/host/fleet")
 
 
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
@@ -86,12 +94,6 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
     """
     if core and engine_all:
         raise UserError("--core leaves out all tests on an engine, --engine-all adds some; give one of them")
-    if not core:
-        problems = _environments(console) or _model(console)
-        for problem in problems:
-            console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
-        if problems:
-            return 2
     chosen: list[str] = []
     if core:
         chosen = ["-m", "not framework and not engine and not gpu and not fleet"]
@@ -100,16 +102,26 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
     if only:
         words = [only] if (ROOT / only.split("::")[0]).exists() else ["-k", only]
         # pytest exits with 5 when a -k expression matches nothing: that is a failure to the person who typed it.
-        return _run(console, ["pytest", *chosen, *words])
-    for command in (
-        ["ruff", "check", "--quiet"],
-        ["ruff", "format", "--check", "--quiet"],
-        ["mypy", "--no-error-summary"],
-    ):
+        return set_up(console, core) or _run(console, ["pytest", *chosen, *words])
+    for command in (["ruff", "check", "--quiet"], ["ruff", "format", "--check", "--quiet"]):
         code = _run(console, command)
         if code:
             return code
-    return _run_all_tests(console, chosen, (COMPUTING,) if core else (COMPUTING, WAITING))
+    # mypy runs beside what is downloaded and unpacked, and beside the first tests
+    with _stream(console, "mypy failed", ["mypy", "--no-error-summary"]) as types:
+        code = set_up(console, core)
+        if code or types.process.poll():
+            return code or types.tell(console)
+        code = _run_all_tests(console, chosen, (COMPUTING, KILLING) if core else (COMPUTING, ENGINE, KILLING))
+        return types.tell(console) or code
+
+
+def set_up(console: Console, core: bool) -> int:
+    """What the tests need, unless only those without it are run; 2 where something could not be had, which it says."""
+    problems = [] if core else _environments(console) or _model(console)
+    for problem in problems:
+        console.print(escape(f"error: {problem}"), style="red", highlight=False, soft_wrap=True)
+    return 2 if problems else 0
 
 
 def _command(console: Console, words: Sequence[str]) -> list[str]:
@@ -125,48 +137,59 @@ def _run(console: Console, words: Sequence[str]) -> int:
     return code
 
 
+@dataclass(frozen=True)
+class _Stream:
+    """A module of Python that runs beside the others and is heard at its end. failed: what is said where it fails."""
+
+    failed: str
+    said: IO[str]
+    process: subprocess.Popen[bytes]
+
+    def tell(self, console: Console) -> int:
+        """Waits for its end and prints what it said; returns its exit code."""
+        code = self.process.wait()
+        self.said.seek(0)
+        sys.stdout.write(self.said.read())
+        sys.stdout.flush()
+        if code:
+            console.print(self.failed, style="red")
+        return code
+
+
+@contextmanager
+def _stream(console: Console, failed: str, words: Sequence[str]) -> Iterator[_Stream]:
+    """Starts `python -m WORDS`, and ends it where it still runs: Ctrl-C reaches it too, whatever else happens does not."""
+    with tempfile.TemporaryFile("w+") as said:
+        command = dying_with_parent(_command(console, words), SIGTERM)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield _Stream(failed, said, process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
 def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Sequence[str]]) -> int:
     """All tests: each of the streams in a pytest of its own beside the rest; what they said comes when the rest is done."""
-    aside = [folder for folders in (COMPUTING, WAITING) for folder in folders]
+    aside = [folder for folders in (COMPUTING, ENGINE, KILLING) for folder in folders]
     with ExitStack() as stack:
-        running: list[tuple[Sequence[str], IO[str], subprocess.Popen[bytes]]] = []
-        said: IO[str]
+        running = []
         for folders in streams:
             there = [folder for folder in folders if (ROOT / folder).is_dir()]
-            said = stack.enter_context(tempfile.TemporaryFile("w+"))
-            running.append(
-                (folders, said, _start(console, ["pytest", SLOWEST, *_processes(folders), *chosen, *there], said))
-            )
-            stack.callback(_end, running[-1][2])
+            words = ["pytest", SLOWEST, *_processes(folders), *chosen, *there]
+            running.append(stack.enter_context(_stream(console, f"pytest failed in {', '.join(folders)}", words)))
             if folders is COMPUTING:
-                os.setpriority(os.PRIO_PROCESS, running[-1][2].pid, NICENESS)  # before it starts any other
+                os.setpriority(os.PRIO_PROCESS, running[-1].process.pid, NICENESS)  # before it starts any other
         code = _run(console, ["pytest", SLOWEST, *chosen, *(f"--ignore={folder}" for folder in aside)])
-        for folders, said, process in running:
-            others = process.wait()
-            said.seek(0)
-            sys.stdout.write(said.read())
-            sys.stdout.flush()
-            if others:
-                console.print(f"pytest failed in {', '.join(folders)}", style="red")
-            code = code or others
+        for stream in running:
+            code = stream.tell(console) or code
     return code
 
 
 def _processes(folders: Sequence[str]) -> list[str]:
     if folders is not COMPUTING:
         return []
-    # by default the files with the most tests come first; the order of COMPUTING says which ones take longest
+    # by default the files with the most tests come first; tests/conftest.py has those that take longest in front
     cores = max(1, min(len(os.sched_getaffinity(0)), 4))
     return ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"]
-
-
-def _start(console: Console, words: Sequence[str], said: IO[str]) -> subprocess.Popen[bytes]:
-    command = dying_with_parent(_command(console, words), SIGTERM)
-    return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a stream that still runs: Ctrl-C reaches it too, whatever else happens here does not."""
-    if process.poll() is None:
-        process.terminate()
-        process.wait()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from common.errors import UserError
 
 
 @contextmanager
@@ -33,6 +35,18 @@ def whole(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def check_targets(folder: Path, names: Sequence[str] = ()) -> None:
+    """Raises UserError, before any work is done, where files of these names cannot come to be in a folder."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"cannot write to {folder}: it is a file, and has to be a folder; move it away")
+    for name in names:
+        if (folder / name).is_dir():
+            raise UserError(f"cannot write {folder / name}: it is a folder, and has to be a file; move it away")
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {folder}: you may not write to {existing}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
+from analysis.plots.catalogue import Gallery
 from common import schema
 from common.cell import Cell
 
@@ -105,6 +107,20 @@ def build(tmp_path: Path) -> Callable[..., RunBuilder]:
         return RunBuilder(tmp_path / "results" / name, **fields).run_json()
 
     return make
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """For what looks at text alone: of an analysis, drawing the figures takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "__iter__", lambda self: iter(()))
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    with nothing_drawn():
+        yield
 
 
 @pytest.fixture

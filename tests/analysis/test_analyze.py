@@ -49,7 +49,7 @@ def test_everything_is_written_and_the_report_stands_alone(run: Any, tmp_path: P
     assert "throughput (images/s)" in text.getvalue()
 
 
-def test_damage_is_reported_and_the_exit_code_is_1(run: Any, tmp_path: Path) -> None:
+def test_damage_is_reported_and_the_exit_code_is_1(undrawn: None, run: Any, tmp_path: Path) -> None:
     path = next(run.folder.glob("cells/*torch*b0008*/samples.csv"))
     path.write_bytes(path.read_bytes()[:-4])
     screen, text = console()

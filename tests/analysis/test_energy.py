@@ -72,14 +72,15 @@ def test_a_load_that_steps_with_the_window(build: Any, opened: Any, phase_ms: in
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, power, phase_ns=phase_ms * MS))
-    row = energy_of(opened(run))
+    database = opened(run)
+    row = energy_of(database)
     assert row["basis"] == "counter"
     assert row["counter_j"] == pytest.approx(1500, rel=0.02)
     assert row["integral_j"] == pytest.approx(1500, rel=0.02)
     assert row["idle_w"] == pytest.approx(IDLE_W, rel=0.06)
     assert row["net_j"] == pytest.approx(1500 - 5 * row["idle_w"], rel=0.02)
     assert row["suspect"] is None
-    result = opened(run).query("FROM results")[0]
+    result = database.query("FROM results")[0]
     assert result["joules_per_image"] == pytest.approx(row["gross_j"] / 4000)
     assert result["power_gross_w"] == pytest.approx(row["gross_j"] / 5)
     assert result["images_per_joule"] == pytest.approx(4000 / row["gross_j"])

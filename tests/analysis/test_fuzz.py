@@ -149,9 +149,8 @@ def test_a_run_json_of_any_shape(tmp_path: Path, document: Any) -> None:
         assert all(len(values) in (len(declared), len(declared) + 1) for values in rows)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_run_is_analyzed_without_a_traceback(build: Any, data: st.DataObject) -> None:
+def damaged(build: Any, data: st.DataObject) -> tuple[Path, Path]:
+    """(run with one file cut and overwritten at random, folder of the cell that nothing happened to)."""
     run = build(f"run{next(NUMBERS):06d}")
     run.cell("onnxrt", durations_ns=range(10**6, 10**6 + 30))
     whole = run.cell("torch", durations_ns=range(10**6, 10**6 + 30))
@@ -159,21 +158,30 @@ def test_a_damaged_run_is_analyzed_without_a_traceback(build: Any, data: st.Data
         {"t_ns": run.now_ns - i * 10**8, "domain": "package-0", "energy_mj": 10**6 - i * 10.5, "temperature_c": 40}
         for i in range(40, 0, -1)
     )
-    sound = (whole / "samples.csv").read_text()
     files = sorted(path for path in run.folder.rglob("*") if path.is_file() and whole not in path.parents)
     path = data.draw(st.sampled_from(files))
     raw = bytearray(path.read_bytes())
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at : at + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
     path.write_bytes(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
-    with open_runs([run.folder]) as database:
+    return run.folder, whole
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_runs_are_analyzed_without_a_traceback(build: Any, data: st.DataObject) -> None:
+    """Several at a time: to open a run takes longer than to read it."""
+    runs = [damaged(build, data) for _ in range(4)]
+    sound = [(whole / "samples.csv").read_text() for _, whole in runs]
+    with open_runs([run for run, _ in runs]) as database:
         results = database.query("SELECT * FROM results WHERE variant = 'torch'")
         database.query("FROM comparison")
         database.query("FROM marks")
-    assert (whole / "samples.csv").read_text() == sound
-    # The cell that nothing happened to has its own figures, whatever its neighbour looks like.
-    assert [row["n"] for row in results] == [30]
-    assert results[0]["images_per_s"] == pytest.approx(8 * 30 / (sum(range(10**6, 10**6 + 30)) / 1e9))
+    assert [(whole / "samples.csv").read_text() for _, whole in runs] == sound
+    # The cells that nothing happened to have their own figures, whatever their neighbours look like.
+    assert [row["n"] for row in results] == [30] * len(runs)
+    for row in results:
+        assert row["images_per_s"] == pytest.approx(8 * 30 / (sum(range(10**6, 10**6 + 30)) / 1e9))
 
 
 @pytest.mark.parametrize("junk", ["12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0", "9" * 19, "9" * 30])

@@ -159,9 +159,26 @@ class Bench:
         return {**os.environ, "FRAMEWATT_DATA": str(self.data.root)}
 
 
+@pytest.fixture(scope="session")
+def exported_tiny(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as its container exports it, once for all tests: a container takes longer to start than to measure."""
+    run_once = Bench(DataFolder(tmp_path_factory.mktemp("exported") / "data"), tiny_onnx)
+    run_once(batch_sizes="1")
+    (folder,) = run_once.data.models.glob("tiny-*")
+    return folder
+
+
 @pytest.fixture
-def run_bench(tmp_path: Path, tiny_onnx: Path) -> Bench:
+def fresh_bench(tmp_path: Path, tiny_onnx: Path) -> Bench:
+    """Its data folder does not exist yet: the first sweep exports the model."""
     return Bench(DataFolder(tmp_path / "data"), tiny_onnx)
+
+
+@pytest.fixture
+def run_bench(fresh_bench: Bench, exported_tiny: Path) -> Bench:
+    """Its data folder has the exported model and nothing else."""
+    shutil.copytree(exported_tiny, fresh_bench.data.models / exported_tiny.name)
+    return fresh_bench
 
 
 def rows(run: Path) -> dict[str, dict[str, str]]:
@@ -221,12 +238,10 @@ def in_background() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]
 @pytest.fixture
 def registered_model(run_bench: Bench) -> DataFolder:
     """A data folder whose `MobileNetV3L` is the tiny model: the sweep of compose takes names of the registry only."""
-    run_bench()
     (folder,) = run_bench.data.models.glob("tiny-*")
     named = run_bench.data.models / "MobileNetV3L-000000000000"
     shutil.move(folder, named)
     description = json.loads((named / "model.json").read_text())
     description |= {"name": "MobileNetV3L", "weights": "seeded"}
     (named / "model.json").write_text(json.dumps(description))
-    shutil.rmtree(run_bench.data.results)
     return run_bench.data

@@ -20,20 +20,23 @@ from tests.engine.conftest import BASE, PREFIX, Bench
 from tests.fake_nvml import build as fake_nvml
 
 
-def said(run_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
+def said(fresh_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
     """The only line on standard error of a command that must fail with exit code 2."""
     done = subprocess.run(
-        run_bench.command(**values), env=run_bench.environment() | (environment or {}), capture_output=True, text=True
+        fresh_bench.command(**values),
+        env=fresh_bench.environment() | (environment or {}),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
-    assert not list(run_bench.data.results.glob("*/run.json"))
+    assert not list(fresh_bench.data.results.glob("*/run.json"))
     return line
 
 
-def test_no_engine(run_bench: Bench, tmp_path: Path) -> None:
-    line = said(run_bench, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
+def test_no_engine(fresh_bench: Bench, tmp_path: Path) -> None:
+    line = said(fresh_bench, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
     assert "no Docker engine answers at unix://" in line
     assert "systemctl start docker" in line and "--runner local" in line
 
@@ -68,15 +71,15 @@ def test_an_engine_that_does_not_let_the_user_in() -> None:
         assert not list(Path(folder).iterdir())
 
 
-def test_an_image_that_is_not_built(run_bench: Bench) -> None:
-    line = said(run_bench, {"FRAMEWATT_IMAGES": "framewatt-nothing"})
+def test_an_image_that_is_not_built(fresh_bench: Bench) -> None:
+    line = said(fresh_bench, {"FRAMEWATT_IMAGES": "framewatt-nothing"})
     assert "is not built: invoke build --framework onnxrt --cpu" in line
 
 
-def test_an_image_with_older_code(run_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_older_code(fresh_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "source_digest", lambda image: "newer")
     with pytest.raises(UserError, match="older code than this checkout: invoke build --framework onnxrt --cpu"):
-        run_bench()
+        fresh_bench()
 
 
 def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
@@ -89,13 +92,13 @@ def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
     assert "docker login" in line
 
 
-def test_a_gpu_without_a_gpu_runtime(client: Any, run_bench: Bench, tmp_path: Path) -> None:
+def test_a_gpu_without_a_gpu_runtime(client: Any, fresh_bench: Bench, tmp_path: Path) -> None:
     if "nvidia" in client.info()["Runtimes"]:
         pytest.skip("this engine has NVIDIA's runtime")
     if fake_nvml.compiler() is None:
         pytest.skip("no C compiler for the NVML stand-in")
     library = fake_nvml.build(tmp_path)
-    line = said(run_bench, fake_nvml.library_path(library), device="", gpu="0")
+    line = said(fresh_bench, fake_nvml.library_path(library), device="", gpu="0")
     assert "neither NVIDIA's runtime nor a CDI device" in line
     assert "nvidia-ctk runtime configure --runtime=docker" in line
 
@@ -120,10 +123,10 @@ def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.Mon
         ({"python": sys.executable}, "--python is for the local runner"),
     ],
 )
-def test_limits_that_mean_nothing(run_bench: Bench, values: dict[str, Any], words: str) -> None:
+def test_limits_that_mean_nothing(fresh_bench: Bench, values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        run_bench(**values)
-    assert not run_bench.data.results.exists()
+        fresh_bench(**values)
+    assert not fresh_bench.data.results.exists()
 
 
 def test_mounts_must_exist() -> None:
@@ -135,14 +138,14 @@ def test_mounts_must_exist() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk(run_bench: Bench) -> None:
-    folder = run_bench.data.root
+def test_a_full_disk(fresh_bench: Bench) -> None:
+    folder = fresh_bench.data.root
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount")
     try:
         with pytest.raises(UserError, match="MiB left, a run needs"):
-            run_bench()
+            fresh_bench()
     finally:
         subprocess.run(["umount", folder], check=True)
 

@@ -27,8 +27,8 @@ STOP_ALL = "import os; os.kill(-1, 19)"
 LONG = {"min_seconds": 20.0, "max_seconds": 30.0}
 
 
-def test_a_run_gives_whole_rows_that_belong_to_the_caller(run_bench: Bench, client: Any) -> None:
-    outcome = run_bench()
+def test_a_run_gives_whole_rows_that_belong_to_the_caller(fresh_bench: Bench, client: Any) -> None:
+    outcome = fresh_bench()
     assert not outcome.errors
     folder = outcome.run.folder
     cells = by_batch(folder)
@@ -39,7 +39,7 @@ def test_a_run_gives_whole_rows_that_belong_to_the_caller(run_bench: Bench, clie
         assert float(row["parity_rel_l2"]) <= float(row["parity_tolerance"])
     assert outcome.run.description["images"]["onnxrt"]["digest"] == cells[1]["image_digest"]
     assert read_run(folder).finished
-    written = [run_bench.data.root, *run_bench.data.root.rglob("*")]
+    written = [fresh_bench.data.root, *fresh_bench.data.root.rglob("*")]
     assert {path.lstat().st_uid for path in written} == {os.getuid()}
     assert (folder / "logs" / "onnxrt_fp32_script_cpu_r0.container.log").is_file()
 
@@ -95,11 +95,11 @@ def test_a_container_that_hangs_is_stopped_at_its_budget(
     assert (row["status"], row["message"]) == ("timeout", "the container hung and was stopped")
 
 
-def test_a_container_without_enough_memory_gives_oom_rows(run_bench: Bench) -> None:
+def test_a_container_without_enough_memory_gives_oom_rows(fresh_bench: Bench) -> None:
     with pytest.raises(UserError, match="the export of tiny needs more than --memory 40m"):
-        run_bench(batch_sizes="1", memory="40m")
-    run_bench(batch_sizes="1")
-    outcome = run_bench(batch_sizes="1", memory="40m")
+        fresh_bench(batch_sizes="1", memory="40m")
+    fresh_bench(batch_sizes="1")
+    outcome = fresh_bench(batch_sizes="1", memory="40m")
     (row,) = by_batch(outcome.run.folder).values()
     assert row["status"] == "oom", row["message"]
     assert outcome.run.finished

@@ -225,20 +225,20 @@ def evil_exporter(client: Any, victim: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_exporter_sees_no_other_model_and_leaves_none_that_does_not_hold(
-    run_bench: Bench, victim: Path, evil_exporter: None, tmp_path: Path
+    fresh_bench: Bench, victim: Path, evil_exporter: None, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "evil.onnx").write_bytes(b"weights.bin secret.bin")
     (folder / "weights.bin").write_text("weights")
     (folder / "secret.bin").symlink_to(victim)  # what it leads to would be bound in its place
-    models = run_bench.data.models
+    models = fresh_bench.data.models
     (models / "other").mkdir(parents=True)
     (models / "other" / "model.json").write_text("{}")
     was = everything(models)
     with pytest.raises(UserError, match=r"what the export of evil-0+ left is refused: model.json is a link"):
-        run_bench(model=str(folder / "evil.onnx"))
+        fresh_bench(model=str(folder / "evil.onnx"))
     assert everything(models) == was and [path.name for path in models.iterdir()] == ["other"]
     assert victim.read_text() == "as it was" and list(victim.parent.iterdir()) == [victim]
-    said = run_bench.said.getvalue()
+    said = fresh_bench.said.getvalue()
     assert 'SEES [".keras"]' in said and 'SEES ["evil.onnx", "weights.bin"]' in said and "\x1b" not in said

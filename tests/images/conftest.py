@@ -44,6 +44,23 @@ def gpu_python() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def torch_compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """torch_compiled(cache): the cache folder of a worker, in which code of torch.compile is that of all tests of this run.
+
+    A C++ compiler takes seconds for each kernel, and longer for the headers that all of them include. What an adapter
+    chose stays the cache's own.
+    """
+    shared = folder_of_all_processes(tmp_path_factory, "torchcompile")
+
+    def with_compiled(cache: Path) -> Path:
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "torchcompile").symlink_to(shared)
+        return cache
+
+    return with_compiled
+
+
+@pytest.fixture(scope="session")
 def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder in which workshops find the small network as an ONNX file, or make it for the others."""
     return folder_of_all_processes(tmp_path_factory, "small-onnx")

@@ -1,4 +1,9 @@
-"""Run by an image's interpreter: `parity_driver.py IMAGE VARIANT SIZES MODEL_FOLDER ...`; parity of each model as a line of JSON."""
+"""Run by an image's interpreter: `parity_driver.py IMAGE VARIANTS SIZES MODEL_FOLDER ...`; each parity as a line of JSON.
+
+VARIANTS and SIZES are comma lists; VARIANT:SIZE has a batch size of its own. One process serves them all: a framework takes
+longer to import than to compute a small model. The models take turns: each first one is judged in the first way of running it
+that the level has, each second one in the last.
+"""
 
 import importlib
 import json
@@ -36,16 +41,15 @@ def judge(create, variant, folder, size, cache):
         return {"unsupported": str(error)}
 
 
-def main(image, variant, sizes, *folders):
-    untimed.take_the_first_way()
+def main(image, variants, sizes, *folders):
     create = importlib.import_module(f"images.{image}.adapter").create
-    for folder in map(Path, folders):
-        for size in map(int, sizes.split(",")):
-            print(
-                json.dumps(
-                    {"model": folder.name, "size": size, **judge(create, variant, folder, size, folder / "cache")}
-                )
-            )
+    for number, folder in enumerate(map(Path, folders)):
+        untimed.build_one_way(-1 if number % 2 else 0)
+        for word in variants.split(","):
+            variant, _, own = word.partition(":")
+            for size in map(int, [own] if own else sizes.split(",")):
+                row = judge(create, variant, folder, size, folder / "cache")
+                print(json.dumps({"model": folder.name, "variant": variant, "size": size, **row}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Runs in an interpreter that has TensorFlow: `tensorflow_driver.py REQUEST.json`, facts as JSON to the file that it names.
 
-Two actions: `export` makes a miniature of a mobile network (depthwise convolutions, batch normalization, squeeze and
+Actions: `export` makes a miniature of a mobile network (depthwise convolutions, batch normalization, squeeze and
 excitation, hard swish) in the forms that the adapter reads, with all_forms in every form that there is; `exercise` puts
-one variant through the contract.
+one variant through the contract; `several` answers a list of requests.
 """
 
 import json
@@ -203,8 +203,12 @@ def exercise(request):
     return facts
 
 
+def several(request):
+    return [exercise({**request, **one}) for one in request["requests"]]
+
+
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, asked["repository"])
-    answer = {"export": export, "exercise": exercise}[asked["action"]](asked)
+    answer = {"export": export, "exercise": exercise, "several": several}[asked["action"]](asked)
     Path(asked["answer"]).write_text(json.dumps(answer))

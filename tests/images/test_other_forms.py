@@ -4,6 +4,9 @@ GPU host: docs/gpu-host.md; FRAMEWATT_PYTHON_JAX and FRAMEWATT_PYTHON_TORCH name
 """
 
 import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ from common.host import models
 from common.host.frameworks import environments
 from common.host.frameworks.registry import all_variants, forms_of, load_images
 from common.model_files import ModelFiles
-from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop
+from tests.images.workshop import REPOSITORY, Workshop, check, cpu_workshop, exercise
 
 #: (image, variant, precision, attribute of the adapter that holds what prepare() builds)
 CPU_CASES = [
@@ -20,18 +23,52 @@ CPU_CASES = [
     ("litert", "litert", "fp32", "_interpreter"),
     ("torch", "keras-torch", "fp32", "_inference"),
 ]
+IMAGES = [image for image, *_ in CPU_CASES]
 GPU_CASES = [
     *[("jax", "jax", precision, "_compiled", "jax, keras") for precision in ("fp32", "tf32", "fp16", "bf16")],
     *[("torch", "keras-torch", precision, "_inference", "torch, h5py") for precision in ("fp32", "tf32")],
 ]
 
 
+@pytest.fixture(scope="module")
+def lacking(small_keras: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model in its ONNX form alone."""
+    folder = tmp_path_factory.mktemp("lacking")
+    description = json.loads((small_keras / "model.json").read_text())
+    description["keras"] = None
+    description["forms"] = {name: file for name, file in description["forms"].items() if name == "onnx"}
+    for file in ("reference.npz", "model.onnx"):
+        (folder / file).write_bytes((small_keras / file).read_bytes())
+    (folder / "model.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(
+    small_keras: Path, lacking: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, dict]]:
+    """answers(image): all that the tests ask of its variant, from one process: importing a framework takes longest."""
+
+    @cache
+    def of(image: str) -> dict[str, dict]:
+        (one,) = (case for case in CPU_CASES if case[0] == image)
+        _, variant, precision, held = one
+        cells = [(precision, "cpu") for precision in ("fp32", "fp16", "bf16", "int8")] + [("fp32", "cuda:0")]
+        return cpu_workshop(image, tmp_path_factory.mktemp(image)).ask_all(
+            {
+                "outputs": exercise(variant, small_keras, precision=precision, held=held, batches=(1, 12)),
+                "refusals": {"action": "refusals", "variant": variant, "cells": cells},
+                "lacking": exercise(variant, lacking),
+            }
+        )
+
+    return of
+
+
 @pytest.mark.framework
-@pytest.mark.parametrize(("image", "variant", "precision", "held"), CPU_CASES, ids=lambda value: str(value))
-def test_outputs_agree_on_the_cpu(tmp_path, small_keras, image, variant, precision, held):
-    facts = cpu_workshop(image, tmp_path).exercise(
-        variant, small_keras, precision=precision, held=held, batches=(1, 12)
-    )
+@pytest.mark.parametrize("image", IMAGES)
+def test_outputs_agree_on_the_cpu(answers, image):
+    facts = answers(image)["outputs"]
     check(facts, 1e-4)
     assert facts["peak"] is None
     assert facts["versions"]["framework"]
@@ -62,10 +99,9 @@ def test_dynamic_int8_computes_the_model_that_users_measure_in_int8(tmp_path, ex
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize(("image", "variant"), [("jax", "jax"), ("litert", "litert"), ("torch", "keras-torch")])
-def test_precisions_that_it_does_not_run_are_refused_by_name(tmp_path, image, variant):
-    cells = [(precision, "cpu") for precision in ("fp32", "fp16", "bf16", "int8")] + [("fp32", "cuda:0")]
-    refusals = cpu_workshop(image, tmp_path).ask(action="refusals", variant=variant, cells=cells)
+@pytest.mark.parametrize("image", IMAGES)
+def test_precisions_that_it_does_not_run_are_refused_by_name(answers, image):
+    refusals = answers(image)["refusals"]
     assert refusals["fp32 cpu"] is None
     for precision in ("fp16", "bf16", "int8"):
         assert f"not {precision}" in refusals[f"{precision} cpu"]
@@ -73,18 +109,9 @@ def test_precisions_that_it_does_not_run_are_refused_by_name(tmp_path, image, va
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize(
-    ("image", "variant", "missing"),
-    [("jax", "jax", "keras"), ("litert", "litert", "tflite"), ("torch", "keras-torch", "keras")],
-)
-def test_a_model_without_the_form_is_unsupported(tmp_path, small_keras, image, variant, missing):
-    description = json.loads((small_keras / "model.json").read_text())
-    description["keras"] = None
-    description["forms"] = {name: file for name, file in description["forms"].items() if name == "onnx"}
-    for file in ("reference.npz", "model.onnx"):
-        (tmp_path / file).write_bytes((small_keras / file).read_bytes())
-    (tmp_path / "model.json").write_text(json.dumps(description))
-    facts = cpu_workshop(image, tmp_path).exercise(variant, tmp_path)
+@pytest.mark.parametrize(("image", "missing"), [("jax", "keras"), ("litert", "tflite"), ("torch", "keras")])
+def test_a_model_without_the_form_is_unsupported(answers, image, missing):
+    facts = answers(image)["lacking"]
     assert missing in facts["unsupported"]
     assert "\n" not in facts["unsupported"]
 

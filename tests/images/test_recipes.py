@@ -53,7 +53,9 @@ def run(interpreter, driver, there, options=(), **request):
     (there / "request.json").write_text(json.dumps(request))
     done = subprocess.run(
         [str(interpreter), *options, str(driver), str(there / "request.json")], capture_output=True, text=True, cwd=there,
-        timeout=600, env={**os.environ, "HOME": str(there)},
+        timeout=600,
+        # where the adapter has it too: a recipe compiles what the adapter compiled
+        env={**os.environ, "HOME": str(there), "TORCHINDUCTOR_CACHE_DIR": str(there / "cache/torchcompile/inductor")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((there / "answer.json").read_text()), done.stdout
@@ -88,12 +90,13 @@ def cases_of(variants):
 @pytest.mark.timeout(1200)  # compilers, on a machine that does other things too
 @pytest.mark.parametrize(("image", "variants"), GROUPS, ids=["+".join(variants) for _, variants in GROUPS])
 def test_a_recipe_of_every_level_computes_what_the_adapter_computes_without_framewatt(
-    tmp_path, miniature, image, variants
+    tmp_path, miniature, torch_compiled, image, variants
 ):
     interpreter, cases = interpreter_of(image), cases_of(variants)
+    cache = torch_compiled(tmp_path / "cache")
     facts, _ = run(
         interpreter, DRIVER, tmp_path, action="adapters", cases=cases, model=str(miniature.root), folder=str(tmp_path),
-        adapter=str(IMAGES / image / "adapter.py"), cache=str(tmp_path / "cache"),
+        adapter=str(IMAGES / image / "adapter.py"), cache=str(cache),
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
     for one, told in zip(cases, facts, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,13 @@ def interpreter(image: str) -> Path:
 
 @pytest.mark.framework
 @pytest.mark.parametrize(("image", "variant"), CPU_VARIANTS, ids=[variant.name for _, variant in CPU_VARIANTS])
-def test_every_scenario_on_the_cpu(tmp_path: Path, small_keras: Path, image: Image, variant: Variant) -> None:
-    python = interpreter(image.name)
+def test_every_scenario_on_the_cpu(
+    tmp_path: Path, small_keras: Path, torch_compiled: Callable[[Path], Path], image: Image, variant: Variant
+) -> None:
+    python, cache = interpreter(image.name), torch_compiled(tmp_path / "cache")
     base = {"model": "Small", "variant": variant.name, "precision": "fp32"}
+    if variant.name == "torchcompile":
+        base["tuning"] = "stock"  # one graph: each stream of a scenario compiles its own
     cells = [
         Cell(**base, batch_size=2),
         Cell(**base, batch_size=2, scenario="offline"),
@@ -52,7 +57,7 @@ def test_every_scenario_on_the_cpu(tmp_path: Path, small_keras: Path, image: Ima
     ]
     job = Job(
         run_dir=str(tmp_path / "run"), model_dir=str(small_keras), adapter=str(image.adapter), image=image.name, device="cpu",
-        device_name="a CPU", device_uuid="", cache_dir=str(tmp_path / "cache"), runner="local", cells=cells, settings=QUICK,
+        device_name="a CPU", device_uuid="", cache_dir=str(cache), runner="local", cells=cells, settings=QUICK,
         threads=1,
     )  # fmt: skip
     job.write(tmp_path / "job.json")

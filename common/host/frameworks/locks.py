@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.host.children import dying_with_parent, run_guarded
 from common.host.frameworks import environments
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
@@ -61,6 +61,16 @@ def image_locks(images: Path = IMAGES, notebook: Path = environments.NOTEBOOK) -
     """Of every requirements file of every image, and of the notebook's."""
     files = [*sorted(images.glob("[!_.]*/requirements*.txt")), notebook]
     return [_lock_of(file) for file in files]
+
+
+def of_folders(locks: Sequence[Lock], names: str) -> list[Lock]:
+    """Those of a comma list of folders under images/; all where none is named. Raises UserError for a folder without requirements."""
+    wanted = [word.strip() for word in names.split(",") if word.strip()]
+    folders = dict.fromkeys(lock.source.parent.name for lock in locks if lock.source != environments.NOTEBOOK)
+    for name in wanted:
+        if name not in folders:
+            raise unknown("image folder", name, folders)
+    return [lock for lock in locks if not wanted or lock.source.parent.name in wanted]
 
 
 def _lock_of(file: Path) -> Lock:

@@ -238,9 +238,20 @@ def test_bars_and_names() -> None:
     assert found[0].width > 10 and found[0].height > 10
 
 
-def test_devices_side_by_side(build: Any, tmp_path: Path) -> None:
-    runs = [fill(build("one", device_name="Slow CPU"), 2, 3), fill(build("two", device_name="Fast CPU"), workers=3)]
-    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of two devices, the first half as fast."""
+    folder = tmp_path_factory.mktemp("side-by-side")
+    slow, fast = (
+        RunBuilder(folder / "results" / name, device_name=device).run_json()
+        for name, device in (("one", "Slow CPU"), ("two", "Fast CPU"))
+    )
+    runs = [fill(slow, 2, 3), fill(fast, workers=3)]
+    return write_report([run.folder for run in runs], folder / "out", console(), compare=True).report.read_text()
+
+
+def test_devices_side_by_side(side_by_side: str) -> None:
+    text = side_by_side
     assert "Slow CPU against Fast CPU" in text
     assert re.search(
         r"Batch 8\. Slow CPU: PyTorch fp32, [^;]*; Fast CPU: PyTorch fp32, [^;]*\((2\.000|1\.999|2\.001) times Slow CPU\)",
@@ -249,25 +260,26 @@ def test_devices_side_by_side(build: Any, tmp_path: Path) -> None:
     assert "invoke report one two --compare" in text
 
 
-def test_runs_of_one_device_side_by_side(build: Any, tmp_path: Path) -> None:
+def test_runs_of_one_device_side_by_side(undrawn: None, build: Any, tmp_path: Path) -> None:
     runs = [fill(build("before")), fill(build("after"))]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "before against after" in text
-    assert "1.000 times, UNCLEAR before" in text
+    assert "1.000 times before, UNCLEAR" in text
+
+
+def test_what_one_side_alone_has_is_no_comparison(build: Any, tmp_path: Path) -> None:
+    runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
+    runs[0].cell("torch", 128, durations_ns=[500 * MS + i for i in range(30)])
+    runs[0].cell("torch", 8, io="device", durations_ns=[MS + i for i in range(30)])
+    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+    side = text[text.index('id="compared"') : text.index('id="explorer"')]
+    assert "Batch 8. Slow CPU: " in side and "Batch 128" not in side and "io=device" not in side
+    assert re.search(r"<li>\d+ rows? that only one side has (is|are) left out here</li>", text)
 
 
 def test_one_side_is_none(build: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--compare needs two or more runs or GPUs; there is only run"):
         write_report([fill(build()).folder], tmp_path / "out", console(), compare=True)
-
-
-def test_pdf(build: Any, tmp_path: Path) -> None:
-    if browser.find() is None:
-        pytest.skip("no browser on PATH: no PDF is printed")
-    result = write_report([fill(build()).folder], tmp_path / "out", console(), pdf=True)
-    raw = (tmp_path / "out" / "report.pdf").read_bytes()
-    assert raw.startswith(b"%PDF-") and raw.rstrip().endswith(b"%%EOF")
-    assert tmp_path / "out" / "report.pdf" in result.paths
 
 
 def test_pdf_without_a_browser(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +353,7 @@ def test_copying_a_row_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> Non
     assert seen["before"] and seen["focus"] and not seen["after"] and seen["escaped"]
 
 
-def test_a_recipe_of_each_cell_where_there_is_such_a_task(build: Any, tmp_path: Path, ask: Any) -> None:
+def test_a_recipe_of_each_cell_where_there_is_such_a_task(undrawn: None, build: Any, tmp_path: Path, ask: Any) -> None:
     run = fill(build())
     made = write_report([run.folder], tmp_path / "out", console(), recipe="invoke recipe").report
     seen = ask(made, COPY, tmp_path)
@@ -362,7 +374,7 @@ return {
 """
 
 
-def test_the_first_table_fits_with_all_batch_sizes(build: Any, tmp_path: Path, ask: Any) -> None:
+def test_the_first_table_fits_with_all_batch_sizes(undrawn: None, build: Any, tmp_path: Path, ask: Any) -> None:
     run = build()
     for size in (1, 8, 16, 32, 64, 128, 256, 512):
         for worker in range(3):
@@ -381,9 +393,8 @@ def test_provenance_is_said_once(page: Path) -> None:
     assert ">1 run</summary>" in text
 
 
-def test_a_comparison_comes_first(build: Any, tmp_path: Path) -> None:
-    runs = [fill(build("one", device_name="Slow CPU"), 2, 3), fill(build("two", device_name="Fast CPU"), workers=3)]
-    text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
+def test_a_comparison_comes_first(side_by_side: str) -> None:
+    text = side_by_side
     assert (
         text.index('id="compared"')
         < text.index('id="explorer"')
@@ -407,8 +418,8 @@ def pages_of(pdf: Path) -> int:
     return len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes()))
 
 
-def test_print_is_short(build: Any, tmp_path: Path) -> None:
-    """Four groups of 12 frameworks: only the first stands open."""
+def test_a_pdf_is_whole_and_short(build: Any, tmp_path: Path) -> None:
+    """Of two groups of eight frameworks only the first stands open."""
     if browser.find() is None:
         pytest.skip("no browser on PATH: no PDF is printed")
     run = build()
@@ -416,5 +427,8 @@ def test_print_is_short(build: Any, tmp_path: Path) -> None:
         for place, variant in enumerate(("torch", "onnxrt", "keras", "tf", "openvino", "jax", "tfxla", "kerasxla")):
             for size in (1, 8, 64):
                 run.cell(variant, size, io=kept, durations_ns=[(place + 2) * MS + i * 997 for i in range(30)])
-    write_report([run.folder], tmp_path / "out", console(), pdf=True)
+    result = write_report([run.folder], tmp_path / "out", console(), pdf=True)
+    raw = (tmp_path / "out" / "report.pdf").read_bytes()
+    assert raw.startswith(b"%PDF-") and raw.rstrip().endswith(b"%%EOF")
+    assert tmp_path / "out" / "report.pdf" in result.paths
     assert 1 < pages_of(tmp_path / "out" / "report.pdf") <= 12

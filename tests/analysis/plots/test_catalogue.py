@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Database
+from analysis.database.open_runs import open_runs
 from analysis.plots import files, speedup
 from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
 from analysis.results import published_intervals, sample_intervals, tables
 from analysis.results.selection import Selection
+from tests.analysis.conftest import RunBuilder
 
 MS = 10**6
 SECOND = 10**9
@@ -46,11 +49,11 @@ def kinds(plots: dict[str, Plot]) -> set[str]:
     return {name.split("-resnet50")[0] for name in plots}
 
 
-@pytest.fixture
-def metered(build: Any) -> Any:
-    """Two frameworks at five batch sizes on a GPU whose power was read."""
-    run = build(device="gpu0", device_name="GPU Z", uuid="GPU-1")
-    run.run_json(
+@pytest.fixture(scope="module")
+def metered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Two frameworks at five batch sizes on a GPU whose power was read: one run and one reading of it for all tests."""
+    folder = tmp_path_factory.mktemp("metered") / "run"
+    run = RunBuilder(folder, device="gpu0", device_name="GPU Z", uuid="GPU-1").run_json(
         devices=[{"device": "gpu0", "uuid": "GPU-1", "name": "GPU Z", "pcie_generation": 4, "pcie_width": 16}],
         model={"name": "ResNet50", "input_shape": [224, 224, 3]},
     )
@@ -68,7 +71,14 @@ def metered(build: Any) -> Any:
          "power_mw": 100_000 + (t - begin) / SECOND * 500}
         for t in readings
     )  # fmt: skip
-    return run
+    with open_runs([run.folder]) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def everything(metered: Database, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Plot], list[str]]:
+    """All figures of it, which were also written."""
+    return drawn(metered, tmp_path_factory.mktemp("plots"))
 
 
 AGAINST = {
@@ -77,8 +87,8 @@ AGAINST = {
 }  # fmt: skip
 
 
-def test_everything_of_a_metered_run(metered: Any, opened: Any, tmp_path: Path) -> None:
-    plots, undrawn = drawn(opened(metered), tmp_path)
+def test_everything_of_a_metered_run(everything: tuple[dict[str, Plot], list[str]]) -> None:
+    plots, undrawn = everything
     others = {
         "speed-up",
         "pareto-front",
@@ -151,8 +161,8 @@ def test_two_gpus_are_drawn_beside_each_other(build: Any, opened: Any) -> None:
     assert all(len(axes.lines) == 2 for axes in across.figure.axes)
 
 
-def test_bars_and_powers_begin_at_zero(metered: Any, opened: Any) -> None:
-    plots, _ = drawn(opened(metered))
+def test_bars_and_powers_begin_at_zero(everything: tuple[dict[str, Plot], list[str]]) -> None:
+    plots, _ = everything
 
     def figure(kind: str) -> Figure:
         return next(plot.figure for name, plot in plots.items() if name.startswith(f"{kind}-resnet50"))
@@ -164,16 +174,16 @@ def test_bars_and_powers_begin_at_zero(metered: Any, opened: Any) -> None:
     assert ticks == ["8", "16", "32", "64", "128"]
 
 
-def test_the_baseline_that_was_asked_for(metered: Any, opened: Any) -> None:
-    plots, _ = drawn(opened(metered), baseline="onnxrt")
+def test_the_baseline_that_was_asked_for(metered: Database) -> None:
+    plots, _ = drawn(metered, baseline="onnxrt")
     axes = next(plot.figure.axes[0] for name, plot in plots.items() if name.startswith("speed-up"))
     assert axes.get_ylabel() == "throughput over that of ONNX Runtime"
     torch = next(line for line in axes.lines if line.get_label() == "PyTorch")
     assert np.asarray(torch.get_ydata()) == pytest.approx([2 / 3] * 5, rel=1e-3)
 
 
-def test_the_compute_limit_when_the_user_knows_it(metered: Any, opened: Any) -> None:
-    plots, _ = drawn(opened(metered), known=Limits(peak_flops=10e12, flops_per_image=1e9))
+def test_the_compute_limit_when_the_user_knows_it(metered: Database) -> None:
+    plots, _ = drawn(metered, known=Limits(peak_flops=10e12, flops_per_image=1e9))
     axes = next(plot.figure.axes[0] for name, plot in plots.items() if name.startswith("roofline"))
     texts = [text.get_text() for text in axes.texts]
     assert texts == [
@@ -256,8 +266,8 @@ def test_the_stock_level_is_the_baseline_where_it_was_measured() -> None:
     }
 
 
-def test_axes_never_show_powers_of_ten(metered: Any, opened: Any, tmp_path: Path) -> None:
-    plots, _ = drawn(opened(metered), tmp_path)
+def test_axes_never_show_powers_of_ten(everything: tuple[dict[str, Plot], list[str]]) -> None:
+    plots, _ = everything
     labels = {
         label.get_text()
         for plot in plots.values() for axes in plot.figure.axes
@@ -267,14 +277,16 @@ def test_axes_never_show_powers_of_ten(metered: Any, opened: Any, tmp_path: Path
     assert not [label for label in labels if re.search(r"\de[+-]?\d|10\^|\$", label)]
 
 
-def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Any, opened: Any, tmp_path: Path) -> None:
+def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Any, opened: Any) -> None:
     """Figures over five decades, as Keras beside TensorRT."""
     run = build()
     for i, variant in enumerate(("keras", "onnxrt", "tf", "torch")):
         for size in (1, 16, 512):
             run.cell(variant, size, durations_ns=[int(MS * 200 / 12**i * size**0.5) + j for j in range(20)])
-    plots, _ = drawn(opened(run), tmp_path)
+    plots, _ = drawn(opened(run))
     figure = figure_of(plots, "pareto")
+    with mpl.rc_context(style.RC):
+        figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())

@@ -116,7 +116,7 @@ def test_no_bytes_make_it_raise(file_name: str, raw: bytes) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_database_and_the_careful_reader_agree_on_damaged_files(
     build: Callable[..., Any], data: st.DataObject
 ) -> None:
@@ -126,7 +126,7 @@ def test_the_database_and_the_careful_reader_agree_on_damaged_files(
     """
     run = build(uuid.uuid4().hex)
     expected = []
-    for replicate in range(12):
+    for replicate in range(36):
         folder = run.cell(replicate=replicate, durations_ns=[10_000 + 37 * i for i in range(30)])
         path = folder / "samples.csv"
         raw = bytearray(path.read_bytes())

@@ -1,6 +1,7 @@
-"""Run with the TensorFlow environment: `run_transformer.py NAME OUT [AXIS=SIZE]`, a registered transformer of two layers.
+"""Run with the TensorFlow environment: `run_transformer.py OUT NAME[:AXIS=SIZE] ...`, registered transformers of two layers.
 
-Prints the folder within OUT. The code is that of the real one, the configuration smaller.
+One with a size of its own comes into OUT/AXIS=SIZE and has no TFLite form. The code is that of the real ones, the
+configuration smaller.
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def main(name: str, out: str, shape: str = "") -> None:
+def make(name: str, out: Path, shape: str) -> None:
     entry = models.find(name)
     small = dataclasses.replace(entry, config={**entry.config, **SMALL[name]}, size=min(entry.size, 32))
     progress = Progress(sys.stderr, registered.STEPS)
-    folder = registered.export(small, Path(out), "auto", "float64", progress, axes.sizes(shape))
-    forms.add(Path(out) / folder, ["tflite"])
-    print(folder)
+    out.mkdir(exist_ok=True)
+    folder = registered.export(small, out, "auto", "float64", progress, axes.sizes(shape))
+    if not shape:
+        forms.add(out / folder, ["tflite"])
+
+
+def main(out: str, *words: str) -> None:
+    for word in words:
+        name, _, shape = word.partition(":")
+        make(name, Path(out) / shape, shape)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.harness import choices
 from common.harness.adapter import DeviceOutOfMemory
 from common.harness.choices import Algorithm, Memory, fastest
 
@@ -41,6 +42,14 @@ def test_the_fastest_stays_and_all_others_are_closed() -> None:
     assert chosen.name == "b"
     assert [line for line in log if line.startswith("close")] == ["close a", "close c"]
     assert chosen.settings() == {"chosen": "b", "trial": "a: 2000.000 ms; b: 1000.000 ms; c: 3000.000 ms"}
+
+
+@pytest.mark.parametrize(("run_s", "runs"), [(0.001, 300), (0.05, 6), (0.1, 5), (0.25, 5), (0.75, 3), (7.0, 1)])
+def test_what_takes_seconds_is_not_run_five_times(monkeypatch: pytest.MonkeyPatch, run_s: float, runs: int) -> None:
+    log: list[str] = []
+    monkeypatch.setattr(choices.time, "perf_counter", lambda: len(log) * run_s)
+    assert choices.median_seconds(lambda: log.append("run")) == pytest.approx(run_s)
+    assert len(log) == pytest.approx(runs, abs=1 if runs > 100 else 0)
 
 
 def test_one_algorithm_alone_is_not_timed() -> None:

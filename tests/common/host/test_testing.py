@@ -17,8 +17,10 @@ FILES = (
     "tests/analysis/test_c.py",
     "tests/common/test_d.py",
     "tests/engine/test_e.py",
+    "tests/common/host/faults/test_f.py",
+    "tests/common/host/fleet/test_g.py",
 )
-STREAMS = (testing.COMPUTING, testing.WAITING)
+STREAMS = (testing.COMPUTING, testing.ENGINE, testing.KILLING)
 #: what pyproject.toml says of pytest, as far as it matters here
 SETTINGS = """
 [tool.pytest.ini_options]
@@ -30,7 +32,7 @@ markers = ["every_image", "gpu", "framework", "engine"]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of five files with two tests each, all of which pass and leave a line in `ran`."""
+    """A checkout of seven files with two tests each, all of which pass and leave a line in `ran`."""
     (tmp_path / "pyproject.toml").write_text(SETTINGS)
     for name in FILES:
         path = tmp_path / name
@@ -58,15 +60,15 @@ def console() -> Console:
 
 def test_every_test_runs_once(project: Path) -> None:
     assert testing._run_all_tests(console(), [], STREAMS) == 0
-    assert ran(project) == ["test_a", "test_b", "test_c", "test_d", "test_e"]
+    assert ran(project) == [f"test_{x}" for x in "abcdefg"]
 
 
 def test_without_an_engine_its_stream_is_not_run(project: Path) -> None:
-    assert testing._run_all_tests(console(), [], STREAMS[:1]) == 0
-    assert ran(project) == ["test_a", "test_b", "test_c", "test_d"]
+    assert testing._run_all_tests(console(), [], (testing.COMPUTING, testing.KILLING)) == 0
+    assert ran(project) == [f"test_{x}" for x in "abcdfg"]
 
 
-@pytest.mark.parametrize("broken", [FILES[1], FILES[3], FILES[4]])
+@pytest.mark.parametrize("broken", [FILES[1], FILES[3], FILES[4], FILES[6]])
 def test_a_failure_in_any_stream_fails_and_is_shown(
     project: Path, broken: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +76,7 @@ def test_a_failure_in_any_stream_fails_and_is_shown(
         file.write("\ndef test_broken():\n    assert 'one' == 'other'\n")
     # pyproject.toml leaves every_image out, unless it is asked for
     assert testing._run_all_tests(console(), ["-m", ""], STREAMS) == 1
-    assert ran(project) == sorted(f"test_{x}{seldom}" for x in "abcde" for seldom in ("", " seldom"))
+    assert ran(project) == sorted(f"test_{x}{seldom}" for x in "abcdefg" for seldom in ("", " seldom"))
     assert f"FAILED {broken}::test_broken" in capfd.readouterr().out
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.host.whole_files import whole, write_text
+from common.errors import UserError
+from common.host.whole_files import check_targets, whole, write_text
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -50,3 +51,14 @@ def test_what_is_no_file_is_written_to_as_it_is() -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "none" / "table.md", "text")
+
+
+def test_places_that_cannot_be_written_are_named_before_any_work(tmp_path: Path) -> None:
+    check_targets(tmp_path / "a" / "b", ("report.html",))
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UserError, match="file: it is a file, and has to be a folder; move it away"):
+        check_targets(tmp_path / "file")
+    with pytest.raises(UserError, match=r"report.html: it is a folder, and has to be a file; move it away"):
+        check_targets(tmp_path, ("report.html",))

@@ -222,4 +222,4 @@ def _build_error(error: str, words: list[str], base: str) -> str:
     if not found or "non-zero code" not in error:
         return explained_error
     before = said_before(words, found[-1])
-    return f"{found[-1].strip()[:300]}{f' ({before})' if before else ''} ({error[:120]})"
+    return f"{found[-1].strip()[:300]} ({before or error[:120]})"

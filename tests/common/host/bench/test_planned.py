@@ -253,14 +253,14 @@ def test_the_reference_plan_has_what_a_reader_is_promised() -> None:
 
 
 def test_the_demo_asks_for_what_it_always_did() -> None:
-    """Windows of a second and a cap of 45 s a cell, as README's figures were measured."""
+    """Windows of a second, as README's figures were measured, and a cap that no compiler meets."""
     (sweep,) = plan_file.read(plan_file.find("demo")).sweeps
     wanted = Options(
         framework="tf,tfxla,keras,kerasxla,onnxrt,openvino,torch", device="cpu", batch_sizes="1,8,32", quick=True,
         runner="local",
         settings={
             "min_seconds": 1.0, "max_seconds": 3.0, "warmup_max_seconds": 1.0, "idle_seconds": 0.2,
-            "cell_timeout_s": 45.0, "min_samples": 5,
+            "cell_timeout_s": 240.0, "min_samples": 5,
         },
     )  # fmt: skip
     requests = [request_of(options, load_images(IMAGES), [CPU], console()) for options in (wanted, sweep.options)]

@@ -38,6 +38,14 @@ def test_a_lock_pins_each_package_with_hashes_and_names_no_index(lock: locks.Loc
     assert not names & {"torch", "triton"}
 
 
+def test_locks_of_named_folders_alone() -> None:
+    every = locks.image_locks()
+    assert locks.of_folders(every, "") == every
+    assert {lock.source.parent.name for lock in locks.of_folders(every, "litert, onnxrt")} == {"litert", "onnxrt"}
+    with pytest.raises(UserError, match=r"unknown image folder 'onnxrtt'.*Did you mean onnxrt"):
+        locks.of_folders(every, "onnxrtt")
+
+
 def test_hosts_locks_are_pinned_too() -> None:
     for lock in locks.host_locks():
         entries = list(entries_of(lock.target))

@@ -22,7 +22,7 @@ NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a n
         (NON_ZERO, ["ERROR: No matching distribution found for torch==9", "notice"], "ERROR: No matching distribution"),
         (NON_ZERO, ["ERROR: ResolutionImpossible", REASON + "these do not go together: a; b"], "these do not go together: a; b"),
         (NON_ZERO, ["A module that was compiled using NumPy 1.x cannot be run in", "NumPy 2.4", "Traceback (most", "ImportError"],
-         "ImportError (A module that was compiled using NumPy 1.x cannot be run in NumPy 2.4) ("),
+         "ImportError (A module that was compiled using NumPy 1.x cannot be run in NumPy 2.4)"),
         ("Get https://127.0.0.1:9/v2/: dial tcp 127.0.0.1:9: connection refused", [], "base/image: the base image cannot be fetched"),
         ("COPY failed: no source files were specified", ["Step 3/9 : COPY x"], "COPY failed: no source files were specified"),
     ],
