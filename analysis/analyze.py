@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,7 @@ def analyze(
     check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        chosen = parse_where(where, database)
-        rows = tables.load(database, chosen)
-        if not rows and chosen != Selection():
-            raise UserError(f"no cell meets {where!r}")
+        rows = _selected(database, where)
         variants = sorted({row["variant"] for row in rows})
         if baseline is not None and baseline not in variants:
             raise unknown("framework", baseline, variants)
@@ -103,8 +101,7 @@ def analyze(
                 render_front_ends.show(compared, console)
             _tell(database, rows, console)
             intervals = all_intervals(database, rows)
-            try:
-                out.mkdir(parents=True, exist_ok=True)
+            with _writing_into(out):
                 paths = _write_tables(database, every, rows, out, formats, compared)
                 gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
                 drawings, plot_paths = _write_plots(gallery, out / "plots", console)
@@ -125,10 +122,27 @@ def analyze(
                         explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
                     ),
                 )
-            except OSError as error:
-                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
+
+
+def _selected(database: Database, where: str | Sequence[str] | None) -> list[dict[str, Any]]:
+    """Rows of `comparison` that meet the conditions. Raises UserError where there are conditions that none meets."""
+    chosen = parse_where(where, database)
+    rows = tables.load(database, chosen)
+    if not rows and chosen != Selection():
+        raise UserError(f"no cell meets {where!r}")
+    return rows
+
+
+@contextmanager
+def _writing_into(out: Path) -> Iterator[None]:
+    """Makes the folder. Raises UserError for what cannot be written within the block."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
 def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
@@ -177,17 +191,13 @@ def write_report(
     check_targets(out, ("report.html", "report.pdf"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        chosen = parse_where(where, database)
-        rows = tables.load(database, chosen)
-        if not rows and chosen != Selection():
-            raise UserError(f"no cell meets {where!r}")
+        rows = _selected(database, where)
         with spoken_of(item_of(rows)):
             intervals = all_intervals(database, rows)
             comparison = side_by_side.build(database, rows, intervals) if compare else None
             compared = front_ends.build(database, rows)
             explored = report.explore(database, rows, intervals, words, ",".join(_terms(where)))
-            try:
-                out.mkdir(parents=True, exist_ok=True)
+            with _writing_into(out):
                 gallery = Gallery(database, rows, intervals, compared=compared)
                 drawings, paths = _write_plots(gallery, out / "plots", console)
                 page = out / "report.html"
@@ -211,8 +221,6 @@ def write_report(
                         explored,
                     ),
                 )
-            except OSError as error:
-                raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
         paths.append(page)
         if pdf:
             with console.status("Printing the report: up to some minutes where the machine is busy"):

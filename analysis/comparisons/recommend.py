@@ -58,9 +58,7 @@ def recommend(
     with open_runs(runs, cache) as database:
         rows = tables.load(database, parse_where(where, database))
         if not rows:
-            raise UserError(
-                f"nothing was measured in {named_runs(database)}: there is nothing to recommend; invoke bench measures"
-            )
+            raise UserError(_nothing(database))
         device = choose_device(rows, question.gpu)
         own = [row for row in rows if device_of(row) == device and row["status"] == "ok"]
         if not own:
@@ -84,10 +82,14 @@ def recommend(
         return 1
 
 
-def named_runs(database: Database) -> str:
-    """The runs in words: by name where they are few."""
+def _nothing(database: Database) -> str:
+    """Why there is no cell to recommend: what was lost, or that nothing was measured."""
+    lost = next((problem for problem in database.problems if problem.loses), None)
+    if lost is not None:
+        return f"there is nothing to recommend: {lost}"
     names = list(database.runs)
-    return f"{len(names)} runs" if len(names) > MOST_RUNS else f"run {' and '.join(names)}"
+    runs = f"{len(names)} runs" if len(names) > MOST_RUNS else f"run {' and '.join(names)}"
+    return f"nothing was measured in {runs}: there is nothing to recommend; invoke bench measures"
 
 
 def _group(key: Sequence[Any], groups: Collection[Sequence[Any]]) -> str:

@@ -28,7 +28,7 @@ from analysis.results.sample_intervals import Intervals
 from common.text import visible
 
 WIDTH, HEIGHT = 520, 400
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 44
 #: Groups and cells beyond these have tables, but no chart: the page stays small.
 MOST_GROUPS = 16
 MOST_CELLS = 400

@@ -177,10 +177,10 @@ def _style() -> str:
 
 
 def _first_groups(tables: Sequence[Table], explored: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Headings of the groups that stand open: of each device the one that its sentence is about; else the first of all."""
+    """Headings of the groups that stand open: of each device the one that its sentence is about; else what most ask for first."""
     leading = {group["device"]: group["heading"] for group in reversed(explored)}
     open_groups = {table.subtitle for table in tables if table.subtitle in leading.values()}
-    return (open_groups or {table.subtitle for table in tables[:1]}) | {""}
+    return (open_groups or {table.subtitle for table in _leading_first(tables)[:1]}) | {""}
 
 
 def _comes_first(table: Table, first: set[str]) -> bool:

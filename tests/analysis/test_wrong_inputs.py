@@ -67,6 +67,13 @@ def test_runs_without_a_cell_have_nothing_to_recommend(build: Build) -> None:
         recommend(runs, Question(), console())
 
 
+def test_cells_that_cannot_be_read_are_the_reason(run: Path) -> None:
+    (run / "cells").rename(run / "elsewhere")
+    (run / "cells").symlink_to(run / "elsewhere")
+    with pytest.raises(UserError, match=r"there is nothing to recommend: .*cells.* is a link, not a folder"):
+        recommend([run], Question(), console())
+
+
 def test_runs_that_share_no_cell(build: Build, run: Path) -> None:
     other = build("other")
     other.cell("tf", 64, durations_ns=[MS + i for i in range(60)])

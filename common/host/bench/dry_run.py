@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.host.bench.planned import title_of
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
+from common.host.frameworks.versions import pins_of
 from common.host.paths import IMAGES
 from common.host.plan.jobs import Size, in_words, size_of
 from common.host.plan.options import Options
@@ -40,7 +41,11 @@ def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
 
 
 def _size(options: Options, images_folder: Path) -> Size:
-    request = request_of(options, load_images(images_folder), _devices(options), Console(file=io.StringIO()))
+    devices = _devices(options)
+    request = request_of(options, load_images(images_folder), devices, Console(file=io.StringIO()))
+    pins_of(
+        request.variants, request.versions, devices[0].kind, images_folder
+    )  # whether there are versions to choose from
     return size_of(request)
 
 

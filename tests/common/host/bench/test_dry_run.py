@@ -57,6 +57,8 @@ def test_a_plan_is_told_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, 
 def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
     with pytest.raises(UserError, match="unknown framework"):
         dry_run(Options(framework="abacuss", device="cpu"), console, images)
+    with pytest.raises(UserError, match="tensorrt has no versions to choose from"):
+        dry_run(Options(version="tensorrt@10.1", device="gpu"), console)
     with pytest.raises(UserError, match="unknown device"):
         dry_run(Options(framework="abacus", device="tpu"), console, images)
     assert said(console) == ""
