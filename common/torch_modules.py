@@ -175,7 +175,7 @@ def _call(file: Path, function: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pickles look there
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
         raise UserError(
             f"{file.name} cannot be imported by itself: {type(error).__name__}: {_first_line(error)}"
         ) from error
@@ -185,7 +185,7 @@ def _call(file: Path, function: str) -> Any:
         raise UserError(f"{file.name} has no function {function}; it has {', '.join(there) or 'none'}")
     try:
         return build()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
         raise UserError(f"{file.name}:{function} raises {type(error).__name__}: {_first_line(error)}") from error
 
 

@@ -93,7 +93,7 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
         if name not in symbols and len(sizes) != len(inputs[name]):
             raise UserError(
                 f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
-                f"{_written(inputs[name])}"
+                f"{written(inputs[name])}"
             )
         if name in symbols and len(sizes) != 1 and name not in inputs:
             raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
@@ -111,6 +111,7 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
                 size = None
             bound.append(size)  # type: ignore[arg-type]
         shapes[name] = tuple(bound)
+    _refuse_two_sizes(inputs, shapes, by_symbol)
     if open_axes:
         raise UserError(_unbound(source, inputs, open_axes, batch))
     fixed = None if any(None in sizes for sizes in shapes.values()) else _fixed_size(shapes)
@@ -119,6 +120,21 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
         for name, axes in inputs.items()
     }
     return Bound(shapes, fixed, left_open)
+
+
+def _refuse_two_sizes(
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Mapping[str, Tuple[Optional[int], ...]],
+    by_symbol: Mapping[str, str],
+) -> None:
+    """Raises UserError for an axis to which --shape gives one size by its name, or in one input, and another in an input."""
+    known = {name: (int(size), "by its name") for name, size in by_symbol.items() if size != BATCH_WORD}
+    for name, axes in inputs.items():
+        for axis, size in zip(axes, shapes[name]):
+            if isinstance(axis, str) and size is not None:
+                first, where = known.setdefault(axis, (size, f"in '{name}'"))
+                if first != size:
+                    raise UserError(f"--shape gives axis '{axis}' two sizes: {first} {where} and {size} in '{name}'")
 
 
 class _Open:
@@ -171,7 +187,7 @@ def _size(
         if word == BATCH_WORD:
             if isinstance(axis, int):
                 raise UserError(
-                    f"{source}: axis {number} of input '{name}' {_written((axis,))} is fixed at {axis}, so it cannot be "
+                    f"{source}: axis {number} of input '{name}' {written((axis,))} is fixed at {axis}, so it cannot be "
                     f"the batch; --rebatch tries to make it dynamic"
                 )
             return None
@@ -195,7 +211,7 @@ def _fixed_size(shapes: Mapping[str, Tuple[Optional[int], ...]]) -> int:
     return first.pop() if len(first) == 1 else 1
 
 
-def _written(axes: Sequence[Axis]) -> str:
+def written(axes: Sequence[Axis]) -> str:
     return "(" + ", ".join("?" if axis is None else str(axis) for axis in axes) + ")"
 
 
@@ -222,7 +238,7 @@ def _unbound(
         owner = next(one for one, _, axis in open_axes if axis == symbol)
         words.append(f"{symbol}={_guess(inputs[owner])}")
     return (
-        f"{source}: axis {number} {what}of input '{name}' {_written(inputs[name])} is dynamic and not bound{more}; "
+        f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
         f"add for example --shape '{','.join(words)}'"
     )
 

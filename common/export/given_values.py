@@ -9,7 +9,7 @@ from typing import Any, Container, Dict, List, Mapping, Tuple
 import numpy as np
 
 from common.errors import UserError
-from common.export.axes import Axis
+from common.export.axes import Axis, written
 from common.export.values import Given
 
 #: of all arrays together, unpacked
@@ -24,50 +24,70 @@ def read(path: Path) -> Dict[str, np.ndarray]:
                 size = sum(one.file_size for one in archive.infolist())
             if size > MOST_BYTES:
                 raise UserError(f"{path} holds {size >> 20} MiB of arrays; {MOST_BYTES >> 20} MiB are the most")
-        with np.load(path, allow_pickle=False) as arrays:
-            if not hasattr(arrays, "files"):
-                raise UserError(f"{path} is one array, not an .npz: np.savez(FILE, NAME=ARRAY, ...) makes one")
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            raise UserError(f"{path} is one array, not an .npz: np.savez(FILE, NAME=ARRAY, ...) makes one")
+        with loaded as arrays:
             return {name: arrays[name] for name in arrays.files}
     except UserError:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile's, numpy's and pickle's own kinds
-        raise UserError(f"{path} is not an .npz of arrays: {error}") from error
+        reason = (
+            error if zipfile.is_zipfile(path) else "it is no zip archive"
+        )  # numpy would advise to open it as a pickle
+        raise UserError(f"{path} is not an .npz of arrays: {reason}") from error
 
 
 def named_axes(
-    inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], said: Container[str] = ()
+    path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], said: Container[str] = ()
 ) -> Dict[str, Tuple[Axis, ...]]:
     """The axes of the inputs; open ones other than axis 0 have the sizes that the user's arrays have.
 
-    said: axes and inputs that --shape names: those stay open for it.
+    said: axes and inputs that --shape names: those stay open for it. Raises UserError, naming path, for arrays that are missing or
+    no inputs, have another number of axes, or two sizes for one axis.
     """
+    _check_names(path, inputs, arrays)
     bound: Dict[str, Tuple[Axis, ...]] = {}
     batches = {axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)}
     for name, axes in inputs.items():
-        shape = arrays[name].shape if name in arrays else ()
-        if len(shape) != len(axes) or name in said:
+        shape = arrays[name].shape
+        if name in said:
             bound[name] = axes
             continue
         bound[name] = tuple(
             axis if isinstance(axis, int) or number == 0 or axis in batches or axis in said else int(shape[number])
             for number, axis in enumerate(axes)
         )
+    sizes: Dict[str, Tuple[int, str]] = {}
+    for name, axes in inputs.items():
+        for number, axis in enumerate(axes):
+            if isinstance(axis, str) and isinstance(bound[name][number], int):
+                size, first = sizes.setdefault(axis, (int(arrays[name].shape[number]), name))
+                if arrays[name].shape[number] != size:
+                    raise UserError(
+                        f"{path}: axis '{axis}' is {size} in '{first}' and {arrays[name].shape[number]} in '{name}'"
+                    )
     return bound
+
+
+def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray]) -> None:
+    names = ", ".join(f"'{name}' {written(axes)}" for name, axes in inputs.items())
+    for name in inputs:
+        if name not in arrays:
+            raise UserError(f"{path} has no '{name}'; the model takes {names}")
+    for name, values in arrays.items():
+        if name not in inputs:
+            raise UserError(f"{path} has '{name}', which is no input; the model takes {names}")
+        if values.ndim != len(inputs[name]):
+            raise UserError(f"{path}: '{name}' has the shape {values.shape}, the model takes {written(inputs[name])}")
 
 
 def units_of(
     path: Path, arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Given], unit_size: int
 ) -> List[Dict[str, np.ndarray]]:
-    """Units of the user's values. Raises UserError for an input that is missing, of the wrong type or of the wrong shape."""
-    names = ", ".join(f"'{name}' {given.dtype} {given.shape}" for name, given in inputs.items())
-    lacking = [name for name in inputs if name not in arrays]
-    if lacking:
-        raise UserError(f"{path} has no '{lacking[0]}'; the model takes {names}")
-    odd = [name for name in arrays if name not in inputs]
-    if odd:
-        raise UserError(f"{path} has '{odd[0]}', which is no input; the model takes {names}")
+    """Units of the user's values, which named_axes() has seen. Raises UserError for one of the wrong type or shape."""
     counts: Dict[str, int] = {}
     for name, given in inputs.items():
         values = arrays[name]

@@ -32,7 +32,8 @@ class Network:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class of its own for every status
-            raise UserError(f"{file}: ONNX Runtime does not accept it: {first_line(error)}") from error
+            words = first_line(error).replace(str(path), file.name)  # not our copy's place
+            raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
         self.dynamic = bound.fixed is None
         self.fixed = self._batch_size(bound.fixed)
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line, run_json
 from common import schema
+from tests.analysis.conftest import RunBuilder
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = sorted(schema.FILES)
@@ -184,26 +185,51 @@ def test_damaged_runs_are_analyzed_without_a_traceback(build: Any, data: st.Data
         assert row["images_per_s"] == pytest.approx(8 * 30 / (sum(range(10**6, 10**6 + 30)) / 1e9))
 
 
-@pytest.mark.parametrize("junk", ["12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0", "9" * 19, "9" * 30])
-@pytest.mark.parametrize("column", ["t_ns", "temperature_c", "event_reasons"])
-def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(build: Any, junk: str, column: str) -> None:
-    run = build(device="gpu0", device_name="G", uuid="GPU-1")
-    start = run.now_ns
-    run.cell("torch", durations_ns=[10**6] * 30)
-    rows = [
-        {"t_ns": start + i * 10**6, "domain": "gpu", "device": 0, "uuid": "GPU-1", "power_mw": 100_000, "power_source": "instant",
-         "temperature_c": 40, "event_reasons": 0}
-        for i in range(-5, 40)
-    ]  # fmt: skip
-    rows[15][column] = junk
-    run.power(rows)
-    with open_runs([run.folder]) as database:
-        temperatures = database.query("SELECT count(*) AS n, max(temperature_c) AS c FROM power")
-        (energy,) = database.query("SELECT integral_j FROM energy")
-        problems = database.problems
+JUNK = ("12.5", "1e3", "0x10", "1_000", "+5", " 7", "7.0", "9" * 19, "9" * 30)
+COLUMNS = ("t_ns", "temperature_c", "event_reasons")
+#: (highest temperature and number of readings, energies, problems) of a run
+Facts = tuple[list[dict[str, Any]], list[dict[str, Any]], list[csv_by_line.Problem]]
+
+
+@pytest.fixture(scope="module")
+def of_readings(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Facts]:
+    """(junk, column) -> facts of a run with one such reading; all runs are opened at once, which takes longest."""
+    runs = {}
+    for number, (junk, column) in enumerate(itertools.product(JUNK, COLUMNS)):
+        folder = tmp_path_factory.mktemp("readings") / f"junk{number}"
+        run = RunBuilder(folder, device="gpu0", device_name="G", uuid="GPU-1").run_json()
+        start = run.now_ns
+        run.cell("torch", durations_ns=[10**6] * 30)
+        rows = [
+            {"t_ns": start + i * 10**6, "domain": "gpu", "device": 0, "uuid": "GPU-1", "power_mw": 100_000, "power_source": "instant",
+             "temperature_c": 40, "event_reasons": 0}
+            for i in range(-5, 40)
+        ]  # fmt: skip
+        rows[15][column] = junk
+        run.power(rows)
+        runs[junk, column] = folder
+    found = {}
+    with open_runs(list(runs.values())) as database:
+        for key, folder in runs.items():
+            name = [folder.name]
+            found[key] = (
+                database.query("SELECT count(*) AS n, max(temperature_c) AS c FROM power WHERE run = $1", name),
+                database.query("SELECT integral_j FROM energy WHERE run = $1", name),
+                [problem for problem in database.problems if problem.path.is_relative_to(folder)],
+            )
+    return found
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("column", COLUMNS)
+def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(
+    of_readings: dict[tuple[str, str], Facts], junk: str, column: str
+) -> None:
+    temperatures, energies, problems = of_readings[junk, column]
     if csv_by_line._fits("BIGINT", junk):  # a sign is no other number
         assert problems == []
         return
+    (energy,) = energies
     assert temperatures == [{"n": 44, "c": 40}]
     assert energy["integral_j"] == pytest.approx(0.03 * 100)
     (problem,) = problems

@@ -24,7 +24,7 @@ DRIVER = Path(__file__).with_name("parity_driver.py")
 #: package, file, --shape, and the operators that torch refuses
 FILES = {
     "silero": ("silero-vad==5.1.2", "silero_vad.onnx", "input=N,512,state=2,N,128", "If-16"),
-    "silero-half": ("silero-vad==5.1.2", "silero_vad_half.onnx", "sequence=512", "If-16"),
+    "silero-half": ("silero-vad==5.1.2", "silero_vad_half.onnx", "sequence=512", ""),
     "magika": ("magika==1.0.3", "model.onnx", "", ""),
     "ocr-found": ("rapidocr-onnxruntime==1.4.4", "ch_PP-OCRv4_det_infer.onnx", "x=N,3,320,320", ""),
     "ocr-read": ("rapidocr-onnxruntime==1.4.4", "ch_PP-OCRv4_rec_infer.onnx", "x=N,3,48,320", ""),

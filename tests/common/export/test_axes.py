@@ -57,6 +57,12 @@ def test_open_axes_that_were_bound_are_known() -> None:
         ({"x": (1, 4)}, "x=N,4", ["axis 0", "fixed at 1", "--rebatch"]),
         ({"x": ("b", 4), "table": ("rows", 4)}, "", ["'rows'", "'table'", "--shape 'rows=128'"]),
         ({"x": ("b", 4), "table": ("rows", 4)}, "x=N,4", ["'rows'", "'table'", "--shape 'rows=128'"]),
+        (PICTURE, "images=N,3,8,8,height=9", ["axis 'height' two sizes", "9 by its name", "8 in 'images'"]),
+        (
+            {"ids": ("n", "seq"), "mask": ("n", "seq")},
+            "ids=N,7,mask=N,5",
+            ["axis 'seq' two sizes: 7 in 'ids' and 5 in 'mask'"],
+        ),
         # tf2onnx gives every open axis a name of its own
         ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "", ["'unk__2'", "--shape 'y=N,6'"]),
         # a name that --shape cannot say

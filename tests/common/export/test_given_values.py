@@ -75,6 +75,12 @@ def test_what_shape_names_is_left_to_it() -> None:
     """Else an axis that the arrays have bound already would be unknown to --shape."""
     inputs: dict[str, tuple[int | str | None, ...]] = {"ids": ("batch", "length"), "more": ("batch", "width")}
     arrays = {"ids": np.zeros((2, 9)), "more": np.zeros((2, 4))}
-    assert given_values.named_axes(inputs, arrays) == {"ids": ("batch", 9), "more": ("batch", 4)}
-    assert given_values.named_axes(inputs, arrays, ["length"]) == {"ids": ("batch", "length"), "more": ("batch", 4)}
-    assert given_values.named_axes(inputs, arrays, ["more"]) == {"ids": ("batch", 9), "more": ("batch", "width")}
+    assert given_values.named_axes(Path("v.npz"), inputs, arrays) == {"ids": ("batch", 9), "more": ("batch", 4)}
+    assert given_values.named_axes(Path("v.npz"), inputs, arrays, ["length"]) == {
+        "ids": ("batch", "length"),
+        "more": ("batch", 4),
+    }
+    assert given_values.named_axes(Path("v.npz"), inputs, arrays, ["more"]) == {
+        "ids": ("batch", 9),
+        "more": ("batch", "width"),
+    }
