@@ -74,7 +74,8 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         why = "; CUPTI reported no calls of the host, so not what it does meanwhile"
     elif not launches and graphs:
         # there is nothing to launch any faster
-        why = f", though its kernels start as {graphs:,.0f} CUDA graph{'s' if round(graphs) > 1 else ''}: the work of an inference is small"
+        noun = "graphs" if round(graphs) > 1 else "graph"
+        why = f", though its kernels start as {graphs:,.0f} CUDA {noun}: the work of an inference is small"
     else:
         compiled = cell.facts["variant"].endswith("xla")
         graph = "a CUDA graph removes this" if compiled else "a CUDA graph or a compiled variant removes this"

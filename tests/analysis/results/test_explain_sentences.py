@@ -21,7 +21,8 @@ def cell(classes: dict[str, float], kernels: list[dict[str, Any]] | None = None,
     busy = sum(ns for name, ns in times.items() if name not in (LAUNCH_GAP, WAIT_GAP))
     known = {
         "variant": "torch", "precision": "fp32", "batch_size": 32, "source": "cupti", "wall_ns": WALL, "busy_ns": busy,
-        "busy_share": busy / WALL, "launches": 1340.0, "graph_launches": 0.0, "kernels": 1340.0, "operators": 0.0, "h2d_bytes_per_s": None,
+        "busy_share": busy / WALL, "launches": 1340.0,
+        "graph_launches": 0.0, "kernels": 1340.0, "operators": 0.0, "h2d_bytes_per_s": None,
     }  # fmt: skip
     return Explained("run", "key", {**known, **facts}, times, kernels or [])
 

@@ -49,7 +49,7 @@ NAMES = {
         "aten::_scaled_dot_product_flash_attention_for_cpu", "MultiHeadAttention", "Attention", "_gemm_mha_v2_0x1",
     ],
     "elementwise": [
-        "main_kernel", "void cuScale::scale<float, float, false, (cuScale::Mode)0, false, false, false, 4, (nvinfer1::FusedActType)-1>",
+        "main_kernel", "void cuScale::scale<float, float, false, (cuScale::Mode)0, false, false, false, 4>",
         "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::Half>, std::array<char*, 3ul>>(...)",
         "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl_nocast<hardswish_kernel>>",
         "triton_poi_fused_add_hardtanh_mul_3", "triton_poi_fused__to_copy_add_clamp_div_mul_0",
