@@ -164,6 +164,20 @@ CELL = _columns(
     ("device_peak_bytes", "BIGINT", "bytes", "gauge", "peak device memory of the worker, where the framework tells"),
     ("load_average_start", "DOUBLE", "", "gauge", "1-minute load average when the cell began"),
     ("load_average_end", "DOUBLE", "", "gauge", "1-minute load average when the cell ended"),
+    (
+        "cpus_own",
+        "DOUBLE",
+        "CPUs",
+        "gauge",
+        "CPUs that the worker kept busy in the measured window; empty before 29 November 2026",
+    ),
+    (
+        "cpus_other",
+        "DOUBLE",
+        "CPUs",
+        "gauge",
+        "CPUs that everything else on the host, other virtual machines too, kept busy in that window; empty as cpus_own",
+    ),
     ("origin", "VARCHAR", "", "text", "framewatt, or the name of the imported source"),
 )
 
@@ -333,6 +347,8 @@ LATER: Mapping[str, FrozenSet[str]] = {
             "weights_dtype",
             "item",
             "items_per_sample",
+            "cpus_other",
+            "cpus_own",
             "parity_output",
             "parity_by_output",
         )

@@ -22,6 +22,7 @@ import duckdb
 from analysis.readers import csv_by_line, run_json
 from analysis.readers.csv_by_line import Fields, Problem
 from common import schema
+from common.harness.other_load import BUSY_SHARE, OTHER_CPUS
 from common.stats.percentiles import sql_variables
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ class Database:
         with suppress(duckdb.InvalidInputException):
             self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute("SET temp_directory = $1", [scratch.name])
-        for name, count in sql_variables().items():
-            self.connection.execute(f"SET VARIABLE {name} = $1", [count])
+        for name, number in {**sql_variables(), "other_cpus": OTHER_CPUS, "busy_share": BUSY_SHARE}.items():
+            self.connection.execute(f"SET VARIABLE {name} = $1", [number])
         self.problems: list[Problem] = []
         #: run name -> its folder
         self.runs: dict[str, Path] = {}

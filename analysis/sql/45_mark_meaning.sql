@@ -4,7 +4,7 @@ FROM (VALUES
   ('noisy', 'n', 'the interval of the median stayed wider than asked although more inferences would not have helped'),
   ('budget', 'b', 'the time budget ended before the interval of the median was as narrow as asked'),
   ('unsteady', 'd', 'the window drifted or switched between levels: its interval is widened, and the next window may lie elsewhere'),
-  ('load', 'l', 'the load average was above the number of cores: something else was running'),
+  ('load', 'l', 'something else wanted the CPUs: other work during the window (older runs: a load average above the number of cores)'),
   ('quota', 'q', 'a control group''s CPU quota stops the processes of the run for a part of each period: not the machine''s speed'),
   ('cores', 'c', 'the machine has fewer cores than its GPUs need at once: workers shared them, or had one each'),
   ('slowdown', 's', 'the hardware slowed the GPU down (heat, power brake) for more than 1 % of the window'),

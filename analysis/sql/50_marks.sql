@@ -7,8 +7,13 @@ UNION ALL
 SELECT run, cell_key, 'unsteady', 'the parts of the window differ' FROM cells WHERE stop_reason = 'unsteady'
 UNION ALL
 SELECT run, cell_key, 'load',
+  printf('others kept %.1f and the worker %.1f of %d CPUs busy', cpus_other, cpus_own, logical_cores)
+FROM cells WHERE cpus_other > getvariable('other_cpus') AND cpus_own + cpus_other > getvariable('busy_share') * logical_cores
+UNION ALL
+-- of runs that did not count it in the window
+SELECT run, cell_key, 'load',
   printf('load average %.1f on %d cores', greatest(load_average_start, load_average_end), logical_cores)
-FROM cells WHERE greatest(load_average_start, load_average_end) > logical_cores
+FROM cells WHERE cpus_other IS NULL AND greatest(load_average_start, load_average_end) > logical_cores
 UNION ALL
 SELECT run, cell_key, 'quota', printf('%.2f CPUs of %d', cpu_quota, coalesce(usable_cores, logical_cores))
 FROM cells WHERE cpu_quota < coalesce(usable_cores, logical_cores)

@@ -42,7 +42,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from common.cell import Cell
-from common.harness import loop, memory, parity, scenarios
+from common.harness import loop, memory, other_load, parity, scenarios
 from common.harness.adapter import Adapter, Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.causes import OwnLog, in_words
 from common.harness.cell_folder import CannotWrite
@@ -197,7 +197,9 @@ class Worker:
             record.update(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
             collector_off()
             self._say("phase", name="measure", start_ns=time.monotonic_ns())
+            before = other_load.read()
             done = scenario.measure(stage, cell, settings, warmup, progress.measuring)
+            record.update(**other_load.between(before, other_load.read()))
         record.end_phase("measure", done.begin_ns, done.end_ns)
         self._edge()
         record.measurement = done

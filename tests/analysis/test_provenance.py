@@ -113,4 +113,4 @@ def test_marks_are_explained_under_the_table(build: Any, opened: Any) -> None:
     run.cell(durations_ns=[MS] * 20, load_average_end=9.0)
     database = opened(run)
     (table,) = tables.build(database, tables.load(database, Selection()), ["throughput"])
-    assert any(footer.startswith("l  the load average was above the number of cores") for footer in table.footers)
+    assert any(footer.startswith("l  something else wanted the CPUs") for footer in table.footers)

@@ -20,7 +20,13 @@ def test_marks_reported_at_once_are_those_of_the_tables(build: Any) -> None:
                 "onnxrt", 2 ** (4 * number + place), [1_000_000] * 50, stop_reason=stop,
                 load_average_start=load, load_average_end=0.1,
             )  # fmt: skip
+    for number, (own, other) in enumerate(((CORES, 0.2), (CORES, 0.3), (0.1, CORES / 2), (0.5, CORES), (0.1, 0.3))):
+        # what was counted in the window outweighs the load average
+        run.cell(
+            "torch", 2**number, [1_000_000] * 50, cpus_own=own, cpus_other=other, load_average_start=CORES + 1,
+        )  # fmt: skip
     signs, marks = marks_of(run.folder)
+    assert sum("load" in found for key, found in marks.items() if "_torch_" in key) == 2
     reported = {"n", "b", "d", "l"}
     for folder in (run.folder / "cells").iterdir():
         from_tables = {signs[mark] for mark in marks.get(folder.name, [])} & reported
