@@ -99,8 +99,8 @@ def _offer_again(runs: Sequence[Run], console: Console) -> None:
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
 
-#: of a folder that is named for runs: file systems take 255 bytes
-MOST_CHARACTERS = 200
+#: of a folder that is named for runs: file systems take 255
+MOST_BYTES = 200
 
 PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
 
@@ -839,7 +839,8 @@ def compare(
 
     def folder_for(chosen: Sequence[Path]) -> Path | None:
         names = "-".join(dict.fromkeys(one.name for one in chosen))
-        return Path(out) if out else None if write else data.report / f"compare-{names}"[:MOST_CHARACTERS]
+        short = f"compare-{names}".encode(errors="surrogateescape")[:MOST_BYTES].decode(errors="ignore")
+        return Path(out) if out else None if write else data.report / short
 
     if cell_a or cell_b:
         if not (cell_a and cell_b):

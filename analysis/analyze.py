@@ -114,7 +114,13 @@ def analyze(
                         every,
                         drawings,
                         intervals,
-                        command=_again("analyze", words, *_where(where), *_chosen(pivot=pivot, sort=sort)),
+                        command=_again(
+                            "analyze",
+                            words,
+                            *_where(where),
+                            *_chosen(pivot=pivot, sort=sort, baseline=baseline),
+                            *_limits(limits),
+                        ),
                         compared=compared,
                         explained=explain.of_runs(database, out / "plots"),
                         undrawn=gallery.undrawn,
@@ -245,6 +251,16 @@ def _terms(where: str | Sequence[str] | None) -> list[str]:
 
 def _chosen(**options: str | None) -> list[str]:
     return [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+
+
+def _limits(limits: Limits | None) -> list[str]:
+    known = limits or Limits()
+    given = (
+        ("copy-gb-s", known.copy_bytes_per_s, 1e9),
+        ("peak-tflops", known.peak_flops, 1e12),
+        ("gflop-per-image", known.flops_per_image, 1e9),
+    )
+    return [f"--{name} {value / unit:g}" for name, value, unit in given if value]
 
 
 def _again(task: str, words: Sequence[str], *options: str) -> str:

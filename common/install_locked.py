@@ -31,6 +31,7 @@ from typing import Container, Dict, Iterator, List, Sequence, Tuple
 PIN = "--pin="
 #: begins the last line of what failed
 REASON = "ERROR: cannot be installed: "
+NO_INDEX = "no package index answers"
 #: so many versions are named where one does not exist
 _NEWEST = 6
 #: in a lock's head: digest of the requirements that it was made of
@@ -186,7 +187,7 @@ def _absence(wanted: str, versions: str, text: str, pin: str, tags: Sequence[str
     if tags:
         return f"{pin} has no wheel for {_this_python()}: its wheels are for {', '.join(tags)}{newest}"
     if not there and re.search(r"Retrying \(|connection broken|NameResolutionError|Network is unreachable", text):
-        return f"no package index answers, which is asked for {wanted}"
+        return f"{NO_INDEX}, which is asked for {wanted}"
     if pin and normalised(wanted) == normalised(pin):
         return f"there is no release {version} of {name} for {_this_python()}{newest}"
     needs = f"{pin} needs {wanted}, of which" if pin else f"of {wanted}"

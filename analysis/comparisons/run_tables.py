@@ -100,8 +100,11 @@ class Compared:
         """The answer. broken: cells that ran in A and do not run in B."""
         cells = self.found.cells
         lost = f"{broken} that ran in A {'does' if broken == 1 else 'do'} not run in B" if broken else ""
+        if not cells and broken:
+            one = broken == 1
+            return f"B cannot be judged: {broken} {'cell' if one else 'cells'} that ran in A {'does' if one else 'do'} not run in B."
         if not cells:
-            return f"B cannot be judged: {lost or 'no cell ran on both sides'}."
+            return "B cannot be judged: no cell ran on both sides."
         where = {verdict: "" if len(cells) == 1 else f" in {count}" for verdict, count in self.counts.items()}
         text = "B is " if len(cells) == 1 else f"Of the {len(cells)} cells that A and B share, B is "
         text += ", ".join(f"{'the ' if v is Verdict.SAME else ''}{v}{count}" for v, count in where.items())

@@ -23,6 +23,8 @@ MOST_NAMES = 40
 HOLE, LEAST_HOLE_S = 8.0, 1.0
 #: of the colour of a measured window
 ALPHA = 0.22
+#: Share of the height that long names may take from the line.
+MOST_OF_PANEL = 0.5
 #: Size of the windows' names in points, and the shares of the figure that the panel has about.
 FONT, PANEL_WIDTH, PANEL_HEIGHT = 7.5, 0.75, 0.68
 
@@ -64,7 +66,7 @@ def draw(database: Database, run: str) -> Figure | None:
         upper.axvspan(*_span(window, zero), color=style.look(window["variant"]).color, alpha=ALPHA, linewidth=0)
     last = max([row["t_ns"] for row in readings] + [phase["end_ns"] for phase in phases])
     upper.set_xlim(0, (last - zero) / 1e9)
-    upper.set_ylim(0, highest * 1.05 / (1 - _name(upper, windows, zero, figure)))
+    upper.set_ylim(0, highest * 1.05 / (1 - min(_name(upper, windows, zero, figure), MOST_OF_PANEL)))
     upper.set_ylabel("power (W)")
     _legend(upper, windows)
     used = _strip(strip, phases, zero)

@@ -15,6 +15,8 @@ from analysis.plots.axes import batch_axis, by_series, log_axis, namer
 from analysis.plots.one_batch_size import Bar
 from analysis.results.metrics import rounded, worded
 
+#: A limit further off than this many times the fastest is drawn on a logarithmic axis: bars would all look alike.
+MOST_BARS = 5
 #: Bytes per second and lane of PCI Express by generation, in one direction, after line coding.
 _LANE = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 
@@ -104,7 +106,9 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
         return None
     names = namer(list(series))
     sizes = sorted({row["batch_size"] for row in rows if row["images_per_s"]})
-    if len(sizes) == 1:
+    if len(sizes) == 1 and max(limit.images_per_s for limit in known) < MOST_BARS * max(
+        members[-1]["images_per_s"] for members in series.values()
+    ):
         bars = [Bar(one, names[one], members[-1]["images_per_s"]) for one, members in series.items()]
         lines = {f"limit of {limit.name}": limit.images_per_s for limit in known}
         return one_batch_size.draw(bars, heading, sizes[0], worded("throughput (images/s)"), lines, missing)

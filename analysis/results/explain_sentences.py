@@ -27,6 +27,8 @@ MANY_PIECES = 100
 GAPS_ON_CPU = 0.25
 _HALF = ("fp16", "bf16", "int8", "tf32")
 _COPIES = ("copy H2D", "copy D2H")
+#: Variants that no compiler is left for.
+_COMPILED = ("tfxla", "kerasxla", "torchcompile", "jax", "tensorrt", "tensorrt-rtx", "onnxrt-trt", "tftrt")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         noun = "graphs" if round(graphs) > 1 else "graph"
         why = f", though its kernels start as {graphs:,.0f} CUDA {noun}: the work of an inference is small"
     else:
-        compiled = cell.facts["variant"].endswith("xla")
+        compiled = cell.facts["variant"] in _COMPILED
         graph = "a CUDA graph removes this" if compiled else "a CUDA graph or a compiled variant removes this"
         small = "the work of an inference is small"
         why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
@@ -185,11 +187,13 @@ def _full(cell: Explained, link: float | None) -> Sentence | None:
     busy = cell.facts["busy_share"]
     if busy < FULL or not cell.classes:
         return None
-    work = {name: ns for name, ns in cell.classes.items() if name not in (LAUNCH_GAP, WAIT_GAP)}
+    work = {name: ns for name, ns in cell.classes.items() if name not in (LAUNCH_GAP, WAIT_GAP, *_COPIES)}
+    if not work or sum(cell.share(name) for name in _COPIES) >= COPIES:
+        return None  # copies that overlap the work make it faster, too
     first = max(work, key=lambda name: work[name])
     return Sentence(
         "busy", 0.0,
-        f"the {_device(cell)} works {percent(busy)} of the time, most of it ({percent(cell.share_of_work(first))}) in {first}: "
+        f"the {_device(cell)} works {percent(busy)} of the time, its largest part ({percent(cell.share_of_work(first))}) in {first}: "
         "only faster kernels make it faster",
     )  # fmt: skip
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from signal import SIGTERM
@@ -36,8 +36,18 @@ def _environments(console: Console) -> list[str]:
     names = [image.name for image in load_images(IMAGES) if (image.folder / "requirements-cpu.txt").is_file()]
     missing = [name for name in names if not environments.is_ready(name, "cpu")]
     missing.sort(key=lambda name: LARGEST.index(name) if name in LARGEST else len(LARGEST))
-    with ThreadPoolExecutor(1) as beside, Steps(console).show("Setting up the frameworks") as on_step:
-        ray = beside.submit(install_ray)
+    failed: list[Exception] = []
+
+    def ray() -> None:
+        try:
+            install_ray()
+        except Exception as error:
+            failed.append(error)
+
+    # a daemon, so that Ctrl-C does not wait for it: its pip ends with this process
+    beside = threading.Thread(target=ray, daemon=True)
+    with Steps(console).show("Setting up the frameworks") as on_step:
+        beside.start()
         ready: list[str] = []
 
         def on_ready(name: str) -> None:
@@ -46,10 +56,11 @@ def _environments(console: Console) -> list[str]:
 
         on_step(0, len(missing), ", ".join(missing) or "ready")
         failures = environments.ensure_all(missing, "cpu", on_ready=on_ready)
-        try:
-            ray.result()
-        except UserError as error:
-            problems.append(str(error))
+        beside.join()
+    for error in failed:
+        if not isinstance(error, UserError):
+            raise error
+        problems.append(str(error))
     return problems + [str(error) for error in failures.values()]
 
 

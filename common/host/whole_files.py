@@ -39,14 +39,22 @@ def whole(path: Path) -> Iterator[Path]:
 
 def check_targets(folder: Path, names: Sequence[str] = ()) -> None:
     """Raises UserError, before any work is done, where files of these names cannot come to be in a folder."""
-    if os.path.lexists(folder) and not folder.is_dir():
+    if os.path.lexists(folder) and not _is_folder(folder):
         raise UserError(f"cannot write to {folder}: it is a file, and has to be a folder; move it away")
     for name in names:
-        if (folder / name).is_dir():
+        if _is_folder(folder / name):
             raise UserError(f"cannot write {folder / name}: it is a folder, and has to be a file; move it away")
-    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if _is_folder(place))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {folder}: you may not write to {existing}")
+
+
+def _is_folder(path: Path) -> bool:
+    """As Path.is_dir, but False where that raises: in a folder that may not be searched, for a name that is too long."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from common.sidecar.csv_file import PowerFile
 from common.sidecar.gpu import Gpu, GpuLost, find_gpus
@@ -102,12 +102,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     edges = None if arguments.edges is None else Watch(arguments.edges)
     sampler = Sampler(nvml, gpus, rapl, file, intervals, _say, edges)
-    ready = {
-        "gpus": [gpu.describe() for gpu in gpus],
-        "rapl": [domain.name for domain in rapl.domains],
-        "gpus_unavailable": no_gpu,
-        "rapl_unavailable": rapl.unavailable,
-    }
+
+    def ready() -> Dict[str, Any]:
+        return {
+            "gpus": [gpu.describe() for gpu in gpus],
+            "rapl": [domain.name for domain in rapl.domains],
+            "gpus_unavailable": no_gpu,
+            "rapl_unavailable": rapl.unavailable,
+        }
+
     ended_by, code = _read(sampler, lifetime, ready, arguments)
     try:
         file.close()
@@ -157,12 +160,13 @@ def _rapl(arguments: argparse.Namespace) -> Rapl:
 
 
 def _read(
-    sampler: Sampler, lifetime: Lifetime, ready: Dict[str, Any], arguments: argparse.Namespace
+    sampler: Sampler, lifetime: Lifetime, ready: Callable[[], Dict[str, Any]], arguments: argparse.Namespace
 ) -> Tuple[str, int]:
-    """Reads until something ends it: what did, and the exit code. ready: what is said when the first readings are on disk."""
+    """Reads until something ends it: what did, and the exit code. ready: tells what is read, once the first readings
+    are on disk: a domain that fails at its first reading is no longer among them."""
     try:
         sampler.once()
-        _event("ready", **ready)
+        _event("ready", **ready())
         return ("--once" if arguments.once else sampler.run(lifetime)), 0
     except NothingLeft as error:
         _say(f"nothing left to read: {error}")

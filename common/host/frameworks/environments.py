@@ -25,7 +25,7 @@ from common.errors import UserError
 from common.host.children import Guarded, guarded
 from common.host.frameworks.versions import Pin
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
-from common.install_locked import PIN, REASON
+from common.install_locked import NO_INDEX, PIN, REASON
 
 STAMP = ".framewatt-requirements"
 #: where the checkout's owner makes them
@@ -248,7 +248,7 @@ def ensure_all(
 
 
 #: what pip says of a server that it does not reach
-_NO_INDEX = "after connection broken by"
+_NOT_REACHED = "after connection broken by"
 
 
 def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
@@ -263,7 +263,10 @@ def _run(command: list[str], on_line: Callable[[str], None], what: str) -> None:
             code = child.process.wait()
         finally:
             _installing.discard(child)
-    if code and any(_NO_INDEX in line for line in last):
+    # a server that was reached at the second try is no reason where another one is given
+    reasons = [line for line in last if line.startswith(REASON)]
+    silent = NO_INDEX in reasons[-1] if reasons else any(_NOT_REACHED in line for line in last)
+    if code and silent:
         raise UserError(
             f"{what} could not be installed: the package index does not answer; is this machine online? "
             "PIP_INDEX_URL names another index, PIP_FIND_LINKS a folder of wheels"

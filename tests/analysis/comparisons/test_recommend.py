@@ -170,6 +170,11 @@ def test_in_words(run: Any) -> None:
     assert "UNCLEAR" not in text
 
 
+def test_conditions_that_no_cell_meets_are_named(run: Any) -> None:
+    with pytest.raises(UserError, match="no cell meets 'framework=onnxrt,batch_size>=64'"):
+        asked([run.folder], Question(), where="framework=onnxrt,batch_size>=64")
+
+
 def test_nobody_meets_it(run: Any) -> None:
     code, text = asked([run.folder], Question(max_latency_ms=5))
     assert code == 1

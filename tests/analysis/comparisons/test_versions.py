@@ -113,6 +113,16 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
         compare_cells([run.folder], "version=2.0,batch=8", "version=1.30.0,batch=8", Console())
 
 
+def test_a_version_that_breaks_is_a_reason_to_stop_also_where_its_framework_is_named(build: Any) -> None:
+    run = build("a")
+    by_version(run, v1_30_0=10)
+    run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
+    a, b = "framework=onnxrt,version=1.30.0", "framework=onnxrt,version=2.0"
+    code, text = said(lambda console: compare_cells([run.folder], a, b, console))
+    assert code == GOT_SLOWER
+    assert "B cannot be judged: 1 cell that ran in A does not run in B." in text
+
+
 def test_a_framework_that_cannot_is_no_regression_of_another(build: Any) -> None:
     run = build("a")
     three(run, "onnxrt", 8, 10, 1)

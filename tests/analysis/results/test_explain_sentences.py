@@ -136,6 +136,13 @@ def test_a_busy_device_is_reported_so():
     assert spoken(cell({LAUNCH_GAP: 0.11}), "busy") is None
 
 
+def test_a_device_busy_with_copies_is_not_told_that_kernels_alone_help():
+    text = spoken(cell({"copy H2D": 0.14, "elementwise": 0.5}, h2d_bytes_per_s=55e9), "busy")
+    assert text is not None
+    assert "in elementwise" in text
+    assert spoken(cell({"copy H2D": 0.4}, h2d_bytes_per_s=55e9), "busy") is None
+
+
 def test_the_most_costly_comes_first():
     said = sentences(cell({LAUNCH_GAP: 0.4, "layout change": 0.2, "copy H2D": 0.3}))
     assert [sentence.rule for sentence in said] == ["launch gaps", "copies", "layout changes"]

@@ -62,3 +62,4 @@ def test_places_that_cannot_be_written_are_named_before_any_work(tmp_path: Path)
         check_targets(tmp_path / "file")
     with pytest.raises(UserError, match=r"report.html: it is a folder, and has to be a file; move it away"):
         check_targets(tmp_path, ("report.html",))
+    check_targets(tmp_path / ("x" * 300), ("report.html",))  # what makes the folder says that the name is too long

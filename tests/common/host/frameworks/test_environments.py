@@ -58,9 +58,13 @@ def test_what_cannot_be_made_is_reported_by_name_and_the_others_are_there(monkey
             ["WARNING: Retrying (...) after connection broken by 'NewConnectionError('", "ERROR: No matching distribution"],
             "images/a could not be installed: the package index does not answer; is this machine online?",
         ),
+        (
+            ["WARNING: Retrying (...) after connection broken by 'x'", "ERROR: cannot be installed: no release 9.9 of torch"],
+            "images/a could not be installed: no release 9.9 of torch",
+        ),
         (["ERROR: ResolutionImpossible", "more"], "images/a could not be installed: ERROR: ResolutionImpossible"),
     ],
-    ids=["no network", "another error"],
+    ids=["no network", "another reason after a retry", "another error"],
 )  # fmt: skip
 def test_why_an_installation_failed_is_one_line(lines: list[str], said: str) -> None:
     fails = [sys.executable, "-c", f"print({chr(10).join(lines)!r}); raise SystemExit(1)"]

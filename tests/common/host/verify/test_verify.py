@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
-from common.host.verify.command import Case, LoopComparison, Result, compare, verify
+from common.host.verify.command import Case, LoopComparison, Result, compare, largest_difference, verify
 from common.host.verify.report import HEADINGS, markdown, print_result, write_markdown
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
@@ -172,3 +172,10 @@ def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
     path = write_markdown(result, tmp_path / "report")
     assert path.read_text() == text
     assert path.name.startswith("verify-cpu-")
+
+
+def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) -> None:
+    np.savez(tmp_path / "harness.npz", array_0=np.ones(4, np.float32), array_1=np.ones(4, np.float32))
+    np.savez(tmp_path / "recipe.npz", array_0=np.ones(4, np.float32), array_1=np.full(4, 3, np.float32))
+    assert largest_difference(tmp_path) > 1
+    assert largest_difference(tmp_path, [False, True]) == 0
