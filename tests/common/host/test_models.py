@@ -15,6 +15,7 @@ from common.host import children, models
 from common.host.paths import ROOT
 from common.host.plan.options import Options
 from common.model_files import ModelFiles
+from tests import scripts
 
 
 def make(folder: Path, weights: str = "seeded", name: str = "MobileNetV3L", age_s: float = 0.0) -> ModelFiles:
@@ -126,10 +127,7 @@ def test_options_of_onnx_files_are_not_for_registered_models(tmp_path: Path) -> 
 
 def exporter(tmp_path: Path, body: str) -> Path:
     """An interpreter's double: an executable that gets the exporter's arguments."""
-    script = tmp_path / "python"
-    script.write_text(f"#!{sys.executable}\nimport json, os, sys\n{body}\n")
-    script.chmod(0o755)
-    return script
+    return scripts.put(tmp_path / "python", f"import json, os, sys\n{body}\n")
 
 
 def test_export_reports_steps_and_returns_the_model(tmp_path: Path) -> None:

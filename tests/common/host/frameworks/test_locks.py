@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from common.host.frameworks import environments, locks
 from common.host.paths import IMAGES, ROOT
 from common.host.runners.containers import bases
 from common.install_locked import OF, digest_of, entries_of, normalised, requirements_of
+from tests import scripts
 
 
 def test_every_requirements_file_has_its_lock() -> None:
@@ -53,7 +53,7 @@ def test_hosts_locks_are_pinned_too() -> None:
 
 
 #: answers as `uv pip compile --output-file` does
-UV = r"""#!{python}
+UV = r"""
 import pathlib, sys
 words = sys.argv
 out = pathlib.Path(words[words.index("--output-file") + 1])
@@ -67,9 +67,7 @@ out.write_text("a==1 \\\n    --hash=sha256:" + "0" * 64 + "\nnvidia-b==2 \\\n   
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    uv = tmp_path / "uv"
-    uv.write_text(UV.format(python=sys.executable))
-    uv.chmod(0o755)
+    uv = scripts.put(tmp_path / "uv", UV)
     monkeypatch.setattr(locks, "_uv", lambda: uv)
     (tmp_path / "images" / "toy").mkdir(parents=True)
     (tmp_path / "images" / "_template").mkdir()

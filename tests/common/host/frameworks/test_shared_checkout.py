@@ -60,7 +60,7 @@ def test_no_place_at_all_is_one_line(
         environments.ensure("sidecar", "cpu")
 
 
-CODE = "import {name}, common, analysis, images, tests; print(*(m.__file__ for m in (common, analysis, images, tests)))"
+CODE = "import {name}, common, analysis, images, tests; print(*(m.__file__ for m in (common, analysis, images, tests)), sep='\\n')"
 
 
 @pytest.mark.parametrize("name", ["images.onnxrt.trial", "common.schema", "analysis.style", "tests.fake_nvml.build"])
@@ -74,7 +74,7 @@ def test_packages_of_others_are_not_taken_for_ours(tmp_path: Path, name: str) ->
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert all(Path(file).is_relative_to(ROOT) for file in done.stdout.split())
+    assert all(Path(file).is_relative_to(ROOT) for file in done.stdout.splitlines())
 
 
 def test_modules_in_the_callers_folder_are_not_taken_for_ours(tmp_path: Path) -> None:
