@@ -2,7 +2,7 @@
 
 The batch is axis 0 where an input leaves it open, and every other axis of the same name; an input whose axis 0 has another name
 is not batched with it. `--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N
-being the batch. Nothing is bound silently.
+being the batch. One axis of an input is the batch, at the most. Nothing is bound silently.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
     _refuse_two_sizes(inputs, shapes, by_symbol)
     if open_axes:
         raise UserError(_unbound(source, inputs, open_axes, batch))
-    fixed = None if any(None in sizes for sizes in shapes.values()) else _fixed_size(shapes)
+    _refuse_two_batches(source, inputs, shapes)
+    fixed = None if any(None in sizes for sizes in shapes.values()) else fixed_size(shapes)
     left_open = {
         name: tuple(number for number, axis in enumerate(axes) if not isinstance(axis, int) and shapes[name][number])
         for name, axes in inputs.items()
@@ -137,6 +138,20 @@ def _refuse_two_sizes(
                     raise UserError(f"--shape gives axis '{axis}' two sizes: {first} {where} and {size} in '{name}'")
 
 
+def _refuse_two_batches(
+    source: str, inputs: Mapping[str, Tuple[Axis, ...]], shapes: Mapping[str, Tuple[Optional[int], ...]]
+) -> None:
+    """Raises UserError for an input of which two axes would be the batch, with a line to copy where its first one is."""
+    for name, sizes in shapes.items():
+        both = [number for number, size in enumerate(sizes) if size is None]
+        if len(both) > 1:
+            words = [BATCH_WORD if i == both[0] else str(size or _guess(inputs[name])) for i, size in enumerate(sizes)]
+            raise UserError(
+                f"{source}: axes {both[0]} and {both[1]} of input '{name}' {written(inputs[name])} cannot both be the batch; "
+                f"give the others their sizes, for example --shape '{name}={','.join(words)}'"
+            )
+
+
 class _Open:
     pass
 
@@ -156,17 +171,21 @@ def _batch_of(
 ) -> Set[Any]:
     """Names of axes that are the batch, _UNNAMED among them where it has none; empty where no input leaves its axis 0 open.
 
-    Those that --shape calls so, and the first axis 0 that is open unless --shape says what it is.
+    Those that --shape calls so, and the first axis 0 that is open unless --shape says what it is, or that another axis of the
+    same input is the batch.
     """
     found: Set[Any] = {name for name, size in by_symbol.items() if size == BATCH_WORD}
     for name, axes in inputs.items():
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
+    batched = [axes for axes in inputs.values() if found.intersection(axes)]
+    others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
     for name, axes in inputs.items():
         if not axes or isinstance(axes[0], int):
             continue
-        if name not in by_input and axes[0] not in by_symbol:
+        other = axes[0] in others or bool(found.intersection(axes[1:]))
+        if name not in by_input and axes[0] not in by_symbol and not other:
             return {*found, axes[0] or _UNNAMED}
         if found:
             break
@@ -205,10 +224,24 @@ def _size(
     return _OPEN
 
 
-def _fixed_size(shapes: Mapping[str, Tuple[Optional[int], ...]]) -> int:
-    """The batch size of a model without an open axis: axis 0 of its inputs of two axes or more where all agree, else 1."""
-    first = {sizes[0] or 1 for sizes in shapes.values() if len(sizes) > 1}
-    return first.pop() if len(first) == 1 else 1
+def fixed_size(
+    shapes: Mapping[str, Tuple[Optional[int], ...]], outputs: Sequence[Sequence[Union[int, str, None]]] = ()
+) -> int:
+    """The batch size of a model without an open axis: axis 0 of its inputs of two axes or more where all agree.
+
+    What no output has as its axis 0 is no batch, but a spectrogram's 80 bands, say. Where the inputs differ it is the size that
+    an output has there, too; where several are, as of a state of two layers, the one that every input has on some axis. Else 1.
+    """
+    wide = [sizes for sizes in shapes.values() if len(sizes) > 1]
+    first = {sizes[0] or 1 for sizes in wide}
+    made = [shape[0] for shape in outputs if shape]
+    if len(first) == 1:
+        size = first.pop()
+        return 1 if made and all(isinstance(one, int) and one != size for one in made) else size
+    likely = first.intersection(made)
+    if len(likely) > 1:
+        likely = {size for size in likely if all(size in sizes for sizes in wide)}
+    return likely.pop() if len(likely) == 1 else 1
 
 
 def written(axes: Sequence[Axis]) -> str:
@@ -255,8 +288,10 @@ def _by_input(axis: Axis, number: int) -> bool:
 def _is_batch(
     size: Axis, number: int, axes: Sequence[Axis], batch: Set[Any], inputs: Mapping[str, Tuple[Axis, ...]]
 ) -> bool:
+    if batch.intersection(axes):
+        return size in batch
     if size is not None:
-        return size in batch or (number == 0 and _ANOTHER_BATCH.search(str(size)) is not None)
+        return number == 0 and _ANOTHER_BATCH.search(str(size)) is not None
     # a lone open axis behind fixed ones is most often the batch of a state: (2, ?, 128)
     return number == 0 or (isinstance(axes[0], int) and sum(not isinstance(axis, int) for axis in axes) == 1)
 

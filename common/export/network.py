@@ -35,7 +35,7 @@ class Network:
             words = first_line(error).replace(str(path), file.name)  # not our copy's place
             raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
         self.dynamic = bound.fixed is None
-        self.fixed = self._batch_size(bound.fixed)
+        self.fixed = self._batch_size(bound)
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
         self.left_out = [
@@ -46,10 +46,10 @@ class Network:
         if not self.outputs:
             raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
 
-    def _batch_size(self, fixed: Optional[int]) -> Optional[int]:
-        """The fixed batch size; what no output has as its axis 0 is no batch, but a spectrogram's 80 bands, say."""
-        first = [value.shape[0] for value in self._session.get_outputs() if value.shape]
-        return 1 if fixed and first and all(isinstance(size, int) and size != fixed for size in first) else fixed
+    def _batch_size(self, bound: axes.Bound) -> Optional[int]:
+        """The fixed batch size, by the axes of the outputs too; None where the batch is dynamic."""
+        outputs = [value.shape for value in self._session.get_outputs()]
+        return None if bound.fixed is None else axes.fixed_size(bound.shapes, outputs)
 
     def _given(self, value: Any, bound: axes.Bound) -> values.Given:
         if value.type not in _NUMPY:

@@ -27,7 +27,7 @@ from images._shared.keras_file import load_model
 from images.torch import failing_node, onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
-from images.torch.failures import explain
+from images.torch.failures import explain, raise_as
 from images.torch.stock_inference import StockCudaInference
 from images.torch.tensors import Casting, Named
 
@@ -158,7 +158,7 @@ class TorchAdapter:
         except Unsupported:
             raise
         except Exception as error:
-            raise explain(error) from error
+            raise_as(explain(error), error)
 
     def _read(self, model: ModelFiles, precision: str) -> onnx_import.Imported:
         """The network as a torch.nn.Module, what was done to have it, and the names of what it takes and returns."""
@@ -210,7 +210,7 @@ class TorchAdapter:
         except Unsupported:
             raise
         except Exception as error:
-            raise explain(error) from error
+            raise_as(explain(error), error)
 
     def _forget_modules(self) -> None:
         """What was compiled serves one shape, with copies and without."""
@@ -232,7 +232,7 @@ class TorchAdapter:
                 self._key,
             )
         except Exception as error:
-            raise failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error) from error
+            raise_as(failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error), error)
         self._run = runs[self._chosen.name]
         self._search_algorithms(self._run)
         chosen: Inference = self._chosen.inference
@@ -340,13 +340,13 @@ class TorchAdapter:
         try:
             self._inference.run()  # type: ignore[union-attr]  # prepare() came first
         except Exception as error:
-            raise explain(error) from error
+            raise_as(explain(error), error)
 
     def enqueue(self) -> None:
         try:
             self._inference.enqueue()  # type: ignore[union-attr]
         except Exception as error:
-            raise explain(error) from error
+            raise_as(explain(error), error)
 
     def synchronize(self) -> None:
         self._inference.synchronize()  # type: ignore[union-attr]

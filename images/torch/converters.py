@@ -136,9 +136,10 @@ def _pad(node: Any, graph: Any) -> Any:
 
 
 def _pad_by_mode(node: Any, graph: Any) -> Any:
-    """onnx2torch's own pads by a constant; in the other modes it takes some ranks alone."""
+    """onnx2torch's own pads by a constant, and by what the graph computes; in the other modes it takes some ranks alone."""
     constant = node.attributes.get("mode", "constant") == "constant"
-    return ORIGINALS["Pad"](node, graph) if constant else _pad(node, graph)
+    computed = any(name and name not in graph.initializers for name in node.input_values[1:])
+    return ORIGINALS["Pad"](node, graph) if constant or computed else _pad(node, graph)
 
 
 def _cut_axes(tensor: torch.Tensor, cuts: Sequence[Tuple[int, int, int]]) -> torch.Tensor:
@@ -389,7 +390,6 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
 REPLACED: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "Clip": ((11, 12, 13), _clip),
     "Pad": ((11, 13), _pad_by_mode),
-    "Slice": ((9,), _slice),
 }
 #: operator -> the converter of onnx2torch that was replaced
 ORIGINALS: Dict[str, Any] = {}

@@ -19,14 +19,14 @@ def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], erro
     # after an error of CUDA itself the whole context is lost, and any node would fail
     if known_to_harness or not hasattr(module, "graph") or "cuda error" in str(error).lower():
         return known
-    operator = _failing(torch, module, inputs())
+    operator = _failing(torch, module, inputs)
     if operator is None:
         return known
     return Unsupported(f"PyTorch cannot run {operator} as onnx2torch converts it: {first_line(error)}")
 
 
-def _failing(torch: Any, module: Any, inputs: Sequence[Any]) -> Optional[str]:
-    """Runs it node by node; None where it runs, or fails at a node that is no operator of ONNX."""
+def _failing(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]]) -> Optional[str]:
+    """Runs it node by node and names the one that fails; None where it runs, or not even its inputs can be made."""
     at = [""]
 
     class Watching(torch.fx.Interpreter):  # type: ignore[misc]
@@ -38,7 +38,7 @@ def _failing(torch: Any, module: Any, inputs: Sequence[Any]) -> Optional[str]:
 
     try:
         with torch.inference_mode():
-            Watching(module).run(*inputs)
+            Watching(module).run(*inputs())
     except Exception:
-        return at[0]
+        return at[0] or None
     return None

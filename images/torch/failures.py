@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from images.torch.onnx_import import first_line
 
@@ -28,3 +30,10 @@ def explain(error: BaseException) -> Exception:
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return Unsupported(f"torch.compile cannot compile this model here: {line}")
     return error if isinstance(error, Exception) else RuntimeError(line)
+
+
+def raise_as(known: Exception, error: BaseException) -> NoReturn:
+    """Raises what an exception is known as, from it; the exception itself is not its own cause."""
+    if known is error:
+        raise error
+    raise known from error

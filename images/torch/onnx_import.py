@@ -151,7 +151,8 @@ def _operators_named(replaced: Set[str]) -> Iterator[None]:
             try:
                 made = convert(node, graph)
                 setattr(made.torch_module, OPERATOR, f"{operation_type} of opset {version}")
-                if operation_type in converters.REPLACED and isinstance(made.torch_module, converters.Call):
+                ours = convert is converters.REPLACED.get(operation_type, ((), None))[1]
+                if ours and isinstance(made.torch_module, converters.Call):
                     replaced.add(operation_type)
                 return made
             except Exception as error:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Sequence
 
-import numpy as np
-
-_POOLS = ("MaxPool", "AveragePool")
+_PADDED = ("Conv", "MaxPool", "AveragePool")
 
 
 def spell_out_padding(model: Any) -> int:
     """Writes the pads of Conv and pools that say auto_pad=SAME_UPPER or SAME_LOWER as numbers, where the sizes are known.
 
-    What a MaxPool pads unevenly becomes a Pad before it, of minus infinity: onnx2torch would pad with zeros. Changes the model in
-    place; returns how many nodes were changed.
+    Changes the model in place; returns how many nodes were changed.
     """
     import onnx
 
@@ -30,29 +27,13 @@ def spell_out_padding(model: Any) -> int:
         for value in (*graph.value_info, *graph.input)
     }
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    nodes: List[Any] = []
-    changed = 0
-    for node in graph.node:
-        if node.op_type in ("Conv", *_POOLS):
-            changed += _give_pads(node, sizes.get(node.input[0], []), weights)
-        if node.op_type == "MaxPool":
-            before = _pad_before(graph, node)
-            nodes += before
-            changed += len(before)
-        nodes.append(node)
+    changed = sum(_give_pads(node, sizes.get(node.input[0], []), weights) for node in graph.node if _is_padded(node))
     del graph.value_info[:]
-    if len(nodes) > len(graph.node):
-        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
     return changed
 
 
 def _is_padded(node: Any) -> bool:
-    return node.op_type in ("Conv", *_POOLS) and any(
-        attribute.s.startswith(b"SAME") or (attribute.name == "pads" and node.op_type == "MaxPool")
-        for attribute in node.attribute
-    )
+    return node.op_type in _PADDED and any(attribute.s.startswith(b"SAME") for attribute in node.attribute)
 
 
 def _give_pads(node: Any, sizes: Sequence[Optional[int]], weights: Dict[str, List[int]]) -> int:
@@ -86,24 +67,6 @@ def _set_pads(node: Any, pads: Sequence[int]) -> None:
         for attribute in [one for one in node.attribute if one.name == name]:
             node.attribute.remove(attribute)
     node.attribute.append(helper.make_attribute("pads", list(pads)))
-
-
-def _pad_before(graph: Any, pool: Any) -> List[Any]:
-    """The Pad that a MaxPool with uneven pads needs before it; nothing for one that is even."""
-    from onnx import helper, numpy_helper
-
-    pads = next((list(one.ints) for one in pool.attribute if one.name == "pads"), [])
-    half = len(pads) // 2
-    if pads[:half] == pads[half:]:
-        return []
-    whole = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
-    names = [f"{pool.output[0]}/{part}" for part in ("pads", "lowest", "padded")]
-    constants = (whole, np.float32(-np.inf))
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(one), name) for one, name in zip(constants, names))
-    pad = helper.make_node("Pad", [pool.input[0], *names[:2]], [names[2]], name=names[2])
-    pool.input[0] = names[2]
-    _set_pads(pool, [0] * len(pads))
-    return [pad]
 
 
 def pad_at_the_edges(tensor: Any, pads: Sequence[int], mode: str) -> Any:

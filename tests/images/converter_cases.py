@@ -1,5 +1,6 @@
 """Run by two interpreters: `converter_cases.py make FOLDER` in ONNX Runtime's writes small graphs with inputs and outputs,
-`converter_cases.py check FOLDER` in PyTorch's converts each and prints, as JSON, how far its output is off or why it is refused."""
+`converter_cases.py check FOLDER` in PyTorch's converts each and prints, as JSON,
+how far its output is off or why it is refused, and where a converter of ours replaced onnx2torch's."""
 
 import json
 import sys
@@ -88,6 +89,17 @@ def cases():
     made["Pad-13 reflect rank 2"] = (17, "Pad", [x(2, 6)], {1: ints(0, 2, 0, 3)}, {"mode": "reflect"}, 1)
     made["Pad-13 edge rank 4"] = (17, "Pad", [x()], {1: ints(0, 0, 0, 2, 0, 0, 0, 1)}, {"mode": "edge"}, 1)
     made["Pad-18 reflect rank 1"] = (18, "Pad", [x(6)], {1: ints(2, 3)}, {"mode": "reflect"}, 1)
+    edges = {"edge": ints(0, 0, 0, 2, 0, 0, 0, 1), "reflect": ints(0, 0, 1, 0, 0, 0, 2, 1)}
+    for mode, pads in edges.items():
+        made[f"Pad-13 {mode} computed"] = (17, "Pad", [x(), pads], {}, {"mode": mode}, 1)
+    made["Pad-11 reflect computed rank 3"] = (
+        12,
+        "Pad",
+        [x(2, 3, 6), ints(0, 0, 2, 0, 0, 1)],
+        {},
+        {"mode": "reflect"},
+        1,
+    )
     made["Clip-13 whole"] = (17, "Clip", [ints(-3, 2, 9)], {1: np.int64(0), 2: np.int64(5)}, {}, 1)
     made["Clip-13 computed"] = (17, "Clip", [x(), np.array(-0.5, np.float32), np.array(0.25, np.float32)], {}, {}, 1)
     made["Clip-13 above"] = (17, "Clip", [ints(-3, 2, 9)], {1: None, 2: np.int64(5)}, {}, 1)
@@ -95,7 +107,12 @@ def cases():
         strided = {"auto_pad": mode, "strides": [2, 2], "kernel_shape": [3, 3]}
         made[f"Conv-11 {mode}"] = (17, "Conv", [x()], {1: x(3, 4, 3, 3)}, strided, 1)
         made[f"MaxPool-12 {mode}"] = (17, "MaxPool", [x() - 5], {}, strided, 1)
-    made["MaxPool-12 uneven"] = (17, "MaxPool", [x() - 5], {}, {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}, 1)
+    uneven = {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}
+    made["MaxPool-12 uneven"] = (17, "MaxPool", [x() - 5], {}, uneven, 1)
+    made["MaxPool-8 uneven"] = (9, "MaxPool", [x() - 5], {}, uneven, 1)
+    below = {"auto_pad": "SAME_UPPER", "strides": [2, 2], "kernel_shape": [3, 3]}
+    made["MaxPool-8 SAME_UPPER"] = (9, "MaxPool", [x() - 5], {}, below, 1)
+    made["Conv-1 SAME_UPPER"] = (9, "Conv", [x()], {1: x(3, 4, 3, 3)}, below, 1)
     made["Split-13 of one"] = (17, "Split", [x()], {}, {"axis": 1}, 1)
     scale, zero = np.float32([0.1, 0.2, 0.3, 0.4]), np.uint8([3, 128, 250, 0])
     made["QuantizeLinear-13"] = (17, "QuantizeLinear", [x()], {1: scale, 2: zero}, {"axis": 1}, 1)
@@ -161,13 +178,16 @@ def check(folder):
     from images.torch import onnx_import
     from images.torch.tensors import listed
 
-    found = {}
+    found, replaced = {}, {}
     for file in sorted(folder.glob("*.onnx")):
         with np.load(file.with_suffix(".npz")) as arrays:
             held = dict(arrays)
         name = str(held["name"])
         try:
-            module = onnx_import.load(file).module
+            imported = onnx_import.load(file)
+            module = imported.module
+            if "converters_replaced" in imported.settings:
+                replaced[name] = imported.settings["converters_replaced"]
             given = [torch.from_numpy(held[f"x{i}"]) for i in range(sum(one.startswith("x") for one in held))]
             made = [tensor.numpy() for tensor in listed(module(*given))]
             wanted = [held[f"y{i}"] for i in range(sum(one.startswith("y") for one in held))]
@@ -181,7 +201,7 @@ def check(folder):
             found[name] = f"refused: {error}"
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps(found))
+    print(json.dumps([found, replaced]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import UserError
-from common.export.axes import Axis, bind, parse
+from common.export.axes import Axis, bind, fixed_size, parse
 
 Inputs = dict[str, tuple[Axis, ...]]
 PICTURE: Inputs = {"images": ("batch", 3, "height", "width")}
@@ -30,6 +30,14 @@ STATE: Inputs = {"input": (None, None), "state": (2, None, 128), "sr": ()}
         ({"x": (5,)}, "", {"x": (5,)}, 1),
         # the one that is said to be the batch, and the first
         ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "y=N,6", {"x": (None, 4), "y": (None, 6)}, None),
+        # the batch is where --shape says, with a size in front of it
+        ({"x": ("T", "batch", 80)}, "batch=N,T=50", {"x": (50, None, 80)}, None),
+        (
+            {"x": ("T", "batch", "F"), "h": (2, "batch", 128)},
+            "batch=N,T=50,F=80",
+            {"x": (50, None, 80), "h": (2, None, 128)},
+            None,
+        ),
         # two that begin with different sizes: neither is a batch
         ({"h": (2, 1, 4), "x": (3, 8)}, "", {"h": (2, 1, 4), "x": (3, 8)}, 1),
     ],
@@ -65,6 +73,20 @@ def test_open_axes_that_were_bound_are_known() -> None:
         ),
         # tf2onnx gives every open axis a name of its own
         ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "", ["'unk__2'", "--shape 'y=N,6'"]),
+        # an axis beside the batch is not the batch, in whatever input and whatever order
+        ({"x": ("T", "batch", 80)}, "batch=N", ["axis 0 ('T')", "not bound", "--shape 'T=128'"]),
+        ({"x": ("T", "batch", "F"), "h": (2, "batch", 128)}, "batch=N,F=80", ["axis 0 ('T')", "--shape 'T=128'"]),
+        ({"x": ("T", "B", 80), "len": ("B",)}, "B=N", ["axis 0 ('T') of input 'x'", "--shape 'T=128'"]),
+        ({"mask": ("T",), "x": ("T", "batch", 80)}, "batch=N", ["axis 0 ('T') of input 'mask'", "--shape 'T=128'"]),
+        ({"audio": ("samples", "ch")}, "ch=N", ["axis 0 ('samples')", "--shape 'samples=128'"]),
+        ({"x": (None, "batch", 80)}, "batch=N", ["axis 0 of input 'x'", "--shape 'x=128,N,80'"]),
+        (
+            {"x": ("T", "batch", 80)},
+            "T=N,batch=N",
+            ["axes 0 and 1 of input 'x' (T, batch, 80)", "--shape 'x=N,128,80'"],
+        ),
+        ({"x": ("T", "batch", 80)}, "x=N,N,80", ["axes 0 and 1", "cannot both be the batch", "--shape 'x=N,128,80'"]),
+        ({"x": ("n", "n")}, "", ["axes 0 and 1 of input 'x' (n, n)", "--shape 'x=N,128'"]),
         # a name that --shape cannot say
         ({"x": ("b", "max(1, h)")}, "", ["'max(1, h)'", "--shape 'x=N,128'"]),
     ],
@@ -78,11 +100,35 @@ def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, part
 
 
 def test_the_line_to_copy_binds_what_it_was_reported_for() -> None:
-    for inputs in (PICTURE, STATE, {"x": ("b", 4), "table": ("rows", 4)}):
+    for inputs in (PICTURE, STATE, {"x": ("b", 4), "table": ("rows", 4)}, {"x": ("n", "n")}):
         with pytest.raises(UserError) as raised:
             bind(inputs, "", "m.onnx")
         proposed = str(raised.value).rsplit("--shape '", 1)[1].rstrip("'")
         assert bind(inputs, proposed, "m.onnx").fixed is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "outputs", "batch"),
+    [
+        # the inputs differ: what an output begins with
+        ({"image": (8, 3, 224, 224), "im_shape": (1, 2)}, [(8, 100, 4)], 8),
+        ({"im_shape": (1, 2), "image": (8, 3, 224, 224)}, [("boxes", 4), (8,)], 8),
+        ({"image": (8, 3, 224, 224), "im_shape": (1, 2)}, [("boxes", 4)], 1),
+        ({"h": (2, 1, 4), "x": (3, 8)}, [(5, 8)], 1),
+        # states of two layers, which come out too
+        ({"h": (2, 1, 4), "x": (1, 8)}, [(1, 8), (2, 1, 4)], 1),
+        ({"x": (8, 20, 4), "h": (2, 8, 128)}, [(8, 20, 128), (2, 8, 128)], 8),
+        ({"x": (7, 1, 4), "h": (2, 1, 128)}, [(7, 1, 128), (2, 1, 128)], 1),
+        # they agree, and so do the outputs or not
+        ({"x": (4, 8), "y": (4, 3)}, [(4, 5)], 4),
+        ({"bands": (80, 20)}, [(1, 20)], 1),
+        ({"x": (4, 8)}, [("rows", 5)], 4),
+    ],
+)
+def test_a_fixed_batch_is_what_inputs_and_outputs_begin_with(
+    shapes: dict[str, tuple[int, ...]], outputs: list[tuple[int | str, ...]], batch: int
+) -> None:
+    assert fixed_size(shapes, outputs) == batch
 
 
 @pytest.mark.parametrize("text", ["8", "a", "a=", "a=x", "a=-1", "a=0", "a=1,,b=2", "a=1,a=2", "a=99999999999", "=3"])

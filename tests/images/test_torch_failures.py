@@ -1,0 +1,59 @@
+"""What an exception of torch becomes, and that looking for the operator that fails does not fail itself. No torch is needed."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from images.torch import failing_node
+from images.torch.failures import explain, raise_as
+from images.torch.onnx_import import OPERATOR
+
+MODULE = SimpleNamespace(graph=[], get_submodule=lambda _: SimpleNamespace(**{OPERATOR: "Pad of opset 13"}))
+
+
+class Interpreter:
+    """Of a module of one node, which fails."""
+
+    def __init__(self, module: Any) -> None:
+        pass
+
+    def run(self, *inputs: Any) -> None:
+        self.run_node(SimpleNamespace(op="call_module", target="pad"))
+
+    def run_node(self, node: Any) -> None:
+        raise ValueError("too few axes")
+
+
+TORCH = SimpleNamespace(fx=SimpleNamespace(Interpreter=Interpreter), inference_mode=nullcontext)
+
+
+def no_inputs() -> list[Any]:
+    raise RuntimeError("CUDA out of memory")
+
+
+def test_the_operator_that_fails_is_named() -> None:
+    known = failing_node.explained(TORCH, MODULE, list, ValueError("too few axes"))
+    assert isinstance(known, Unsupported)
+    assert str(known) == "PyTorch cannot run Pad of opset 13 (node 'pad') as onnx2torch converts it: too few axes"
+
+
+def test_inputs_that_cannot_be_made_leave_the_error_as_it_is() -> None:
+    error = ValueError("too few axes")
+    assert failing_node.explained(TORCH, MODULE, no_inputs, error) is error
+
+
+def test_an_error_is_not_its_own_cause() -> None:
+    error = ValueError("too few axes")
+    with pytest.raises(ValueError, match="too few axes") as same:
+        raise_as(explain(error), error)
+    assert same.value is error
+    assert error.__cause__ is None
+    full = RuntimeError("CUDA out of memory")
+    with pytest.raises(DeviceOutOfMemory) as other:
+        raise_as(explain(full), full)
+    assert other.value.__cause__ is full
