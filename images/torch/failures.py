@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
@@ -28,6 +29,8 @@ def explain(error: BaseException) -> Exception:
     if isinstance(error, NotImplementedError) or any(sign in text for sign in _UNSUPPORTED):
         return Unsupported(line)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if "CppCompileError" in line and " " in __file__ + sys.prefix:
+            line += "; the C++ part of PyTorch's compiler takes no path with a space, such as this checkout's: move it"
         return Unsupported(f"torch.compile cannot compile this model here: {line}")
     return error if isinstance(error, Exception) else RuntimeError(line)
 

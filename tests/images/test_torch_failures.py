@@ -57,3 +57,15 @@ def test_an_error_is_not_its_own_cause() -> None:
     with pytest.raises(DeviceOutOfMemory) as other:
         raise_as(explain(full), full)
     assert other.value.__cause__ is full
+
+
+@pytest.mark.parametrize(("prefix", "said"), [("/a folder/.envs", True), ("/folder/.envs", False)])
+def test_a_path_with_a_space_is_named_where_inductor_links_nothing(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, said: bool
+) -> None:
+    monkeypatch.setattr("images.torch.failures.__file__", "/folder/failures.py")
+    monkeypatch.setattr("sys.prefix", prefix)
+    error = type("InductorError", (Exception,), {"__module__": "torch._inductor.exc"})(
+        "CppCompileError: C++ compile error"
+    )
+    assert ("takes no path with a space" in str(explain(error))) == said
