@@ -69,7 +69,8 @@ def check_run(folder: Path, words: Collection[str] = ("SIGKILL",)) -> Counter[st
         assert [int(sample["i"]) for sample in samples] == list(range(int(row["samples"])))
         statuses[row["status"]] += 1
         if row["status"] == "ok":
-            assert len(samples) >= 16
+            # a machine that is busy may end a window by its budget
+            assert len(samples) >= 16 or row["stop_reason"] == "budget"
         else:
             assert row["status"] == "crashed" and any(word in row["message"] for word in words), row["message"]
     # a sidecar that is killed while it starts is not started again, and leaves no file; the host says so
