@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, NoReturn, Optional, Sequence
 
 from common.harness.rows import last_telling_line, one_line
 
@@ -76,3 +76,10 @@ def in_words(message: str, error: BaseException, lines: Sequence[str], phase: st
         more = str(silent.__cause__ or silent.__context__ or "") or last_telling_line(lines)
     words = f"{message} ({more})" if more and more not in message else message
     return one_line(words if version is None else f"version {version} fails in phase {phase}: {words}")
+
+
+def raise_as(known: Exception, error: BaseException) -> NoReturn:
+    """Raises what an exception is known as, from it; the exception itself is not its own cause."""
+    if known is error:
+        raise error
+    raise known from error

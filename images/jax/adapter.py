@@ -28,6 +28,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
+from common.harness.causes import raise_as
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
 
@@ -117,7 +118,7 @@ class JaxAdapter:
         except FileNotFoundError as error:
             raise Unsupported(f"Keras on JAX reads .keras files: {error}") from error
         except (RuntimeError, IndexError) as error:
-            raise _explained(error) from error
+            raise_as(_explained(error), error)
 
         # tuples in the models' order, of which each call makes less than of dicts: those are sorted by name every time
         def infer(weights: Any, inputs: Any) -> Any:
@@ -145,7 +146,7 @@ class JaxAdapter:
                 self._placed = (shapes, io)
             self.run()
         except (RuntimeError, MemoryError) as error:
-            raise _explained(error) from error
+            raise_as(_explained(error), error)
 
     def _choose(self, shapes: Dict[str, Tuple[Tuple[int, ...], str]]) -> None:
         """The fastest call of the level of tuning; what was compiled for a shape serves both kinds of io."""
@@ -183,7 +184,7 @@ class JaxAdapter:
         try:
             self._land(self._infer())
         except (RuntimeError, MemoryError) as error:
-            raise _explained(error) from error
+            raise_as(_explained(error), error)
 
     def enqueue(self) -> None:
         try:
@@ -194,7 +195,7 @@ class JaxAdapter:
             if len(self._flying) > _IN_FLIGHT:
                 self._land(self._flying.pop(0))
         except (RuntimeError, MemoryError) as error:
-            raise _explained(error) from error
+            raise_as(_explained(error), error)
 
     def _land(self, result: Any) -> None:
         if self._io == "host":
@@ -207,7 +208,7 @@ class JaxAdapter:
             for result in self._flying:
                 self._land(result)
         except (RuntimeError, MemoryError) as error:
-            raise _explained(error) from error
+            raise_as(_explained(error), error)
         finally:
             self._flying.clear()
 

@@ -21,6 +21,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
+from common.harness.causes import raise_as
 from common.harness.one_call import one_call
 from common.model_files import ModelFiles
 
@@ -143,7 +144,7 @@ class LiteRtAdapter:
                 self._put()
                 self._interpreter.invoke()  # XNNPACK packs its weights and takes its memory now
             except (RuntimeError, ValueError, MemoryError) as error:
-                raise _explained(error) from error
+                raise_as(_explained(error), error)
             self._take = one_call(self._interpreter.get_tensor, [(place,) for place in self._outputs.values()])
             self._result = self._take()
             self._shape = _shapes(batch)

@@ -14,6 +14,7 @@ import numpy as np
 from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
+from common.harness.causes import raise_as
 from common.model_files import ModelFiles
 from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
@@ -162,7 +163,7 @@ class OnnxRuntimeAdapter:
         except (Unsupported, DeviceOutOfMemory):
             raise
         except Exception as error:
-            raise sessions.explain(error) from error
+            raise_as(sessions.explain(error), error)
         finally:
             if self._earlier is not None:
                 self._earlier[1].close()
@@ -322,13 +323,13 @@ class OnnxRuntimeAdapter:
         try:
             self._inference.run()  # type: ignore[union-attr]  # prepare() came first
         except Exception as error:
-            raise sessions.explain(error) from error
+            raise_as(sessions.explain(error), error)
 
     def enqueue(self) -> None:
         try:
             self._inference.enqueue()  # type: ignore[union-attr]
         except Exception as error:
-            raise sessions.explain(error) from error
+            raise_as(sessions.explain(error), error)
 
     def synchronize(self) -> None:
         self._inference.synchronize()  # type: ignore[union-attr]

@@ -22,12 +22,13 @@ from common.cell import Cell
 from common.errors import UserError
 from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
+from common.harness.causes import raise_as
 from common.model_files import ModelFiles
 from images._shared.keras_file import load_model
 from images.torch import failing_node, onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
-from images.torch.failures import explain, raise_as
+from images.torch.failures import explain
 from images.torch.stock_inference import StockCudaInference
 from images.torch.tensors import Casting, Named
 

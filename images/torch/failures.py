@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from images.torch.onnx_import import first_line
@@ -33,10 +32,3 @@ def explain(error: BaseException) -> Exception:
             line += "; the C++ part of PyTorch's compiler takes no path with a space, such as this checkout's: move it"
         return Unsupported(f"torch.compile cannot compile this model here: {line}")
     return error if isinstance(error, Exception) else RuntimeError(line)
-
-
-def raise_as(known: Exception, error: BaseException) -> NoReturn:
-    """Raises what an exception is known as, from it; the exception itself is not its own cause."""
-    if known is error:
-        raise error
-    raise known from error

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.causes import raise_as
 from images.torch import failing_node
-from images.torch.failures import explain, raise_as
+from images.torch.failures import explain
 from images.torch.onnx_import import OPERATOR
 
 MODULE = SimpleNamespace(graph=[], get_submodule=lambda _: SimpleNamespace(**{OPERATOR: "Pad of opset 13"}))
