@@ -36,10 +36,6 @@ SAME_PIECES = 0.005
 IMAGES = {"torch": "torch", "torchcompile": "torch", "tensorrt": "tensorrt"}
 
 
-class SideFailed(Exception):
-    """A process that this one started ended without figures; what it printed says why."""
-
-
 def main(arguments: List[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model_dir")
@@ -61,19 +57,16 @@ def main(arguments: List[str]) -> int:
     except (Unsupported, CannotTrace, ImportError, OSError, ValueError) as error:
         print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
-    except SideFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return _compare(given, found["cupti"], found["own"])
 
 
 def _measured(side: str, arguments: List[str]) -> Dict[str, Any]:
-    """Figures of one side, of a process of its own."""
+    """Figures of one side, of a process of its own. Raises CannotTrace where it ends without any."""
     command = [sys.executable, "-m", "common.harness.tracing.agreement", *arguments, "--side", side]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        raise SideFailed(f"the side '{side}' ended with exit code {done.returncode}; what it printed stands above")
+        raise CannotTrace(f"the side '{side}' ended with exit code {done.returncode}; what it printed stands above")
     figures: Dict[str, Any] = json.loads(lines[-1])
     us, pieces = figures["us"], figures["pieces"]
     print(f"{side}: {us:.1f} us an inference on the GPU, {pieces:.1f} pieces ({figures['what']})", flush=True)
