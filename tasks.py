@@ -1182,6 +1182,7 @@ def test(
         "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "instead: what the timing loop and the sidecar cost on this GPU (index or UUID); takes a minute; default: off",
+        "rounds": "with --order: rounds of fresh processes, over which the interval is; default: 4",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: those that the process may use",
         "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
@@ -1199,6 +1200,7 @@ def selfbench(
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    rounds: int = 4,
     threads: int = 0,
     python: str = "",
     statistics: bool = False,
@@ -1224,7 +1226,9 @@ def selfbench(
             framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
             python=python, threads=threads,
         )  # fmt: skip
-        selfbench_order.measure(asked, default_console(), DataFolder.default())
+        code = selfbench_order.measure(asked, default_console(), DataFolder.default(), rounds)
+        if code:
+            sys.exit(code)
         return
     if gpu:
         from common.host.selfbench import gpu as selfbench_gpu

@@ -39,7 +39,7 @@ WAYS = (
 
 
 def fill(run: RunBuilder) -> RunBuilder:
-    """Six variants at four batch sizes and a seventh at one, copies included; the board draws more for larger batches and lower precision."""
+    """Six variants at four batch sizes and one at a single one; the board draws more for larger batches and less precision."""
     readings: list[dict[str, Any]] = []
     for place, (variant, precision, workers, speed) in enumerate(WAYS):
         for size, worker in itertools.product((1, 8, 32, 128), range(workers)):
