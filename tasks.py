@@ -1205,12 +1205,12 @@ def test(
         "docker": "measure the overhead of containers and the sidecar instead; takes about 10 minutes; default: off",
         "notebook": "measure the overhead of a Jupyter notebook over a script instead; takes about 20 minutes; default: off",
         "order": "compare a cell that follows another batch size with the same cell alone in a fresh worker instead, on the CPU or "
-        "the GPU of "
-        "--gpu; takes about 10 minutes; default: off",
+        "the GPU of --gpu; takes about 10 minutes; default: off",
         "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
         "default: off",
+        \"rounds\": \"with --order: number of rounds of fresh processes, over which the interval is taken; default: 4\",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
         "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",
@@ -1229,6 +1229,7 @@ def selfbench(
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    rounds: int = 4,
     threads: int = 0,
     python: str = "",
     statistics: bool = False,
@@ -1254,7 +1255,9 @@ def selfbench(
             framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
             python=python, threads=threads,
         )  # fmt: skip
-        selfbench_order.measure(asked, default_console(), DataFolder.default())
+        code = selfbench_order.measure(asked, default_console(), DataFolder.default(), rounds)
+        if code:
+            sys.exit(code)
         return
     if gpu:
         from common.host.selfbench import gpu as selfbench_gpu
