@@ -1210,7 +1210,7 @@ def test(
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
         "default: off",
-        \"rounds\": \"with --order: number of rounds of fresh processes, over which the interval is taken; default: 4\",
+        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken; default: 4",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
         "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",
