@@ -195,13 +195,7 @@ def open_run(
         unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
-        console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
-        recover_run(unfinished, model, console)
-        unfinished.description.setdefault("continued_utc", []).append(utc_now())
-        unfinished.description.update(run_facts)
-        set_boots_apart(unfinished, boot_id())
-        unfinished.save()
-        return unfinished, int(unfinished.description["seed"])
+        return unfinished, _continue(unfinished, model, run_facts, console)
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
     plan = make_plan(request, seed)
     if subset is None:
@@ -232,13 +226,28 @@ def open_run(
         **({"fleet": dict(subset.facts)} if subset else {}),
         **run_facts,
     }
-    run = Run(folder, description)
+    return _save_new(Run(folder, description)), seed
+
+
+def _save_new(run: Run) -> Run:
+    """Writes run.json; leaves no empty folder where that fails."""
     try:
         run.save()
     except UserError:
-        folder.rmdir()
+        run.folder.rmdir()
         raise
-    return run, seed
+    return run
+
+
+def _continue(run: Run, model: ModelFiles, run_facts: Mapping[str, Any], console: Console) -> int:
+    """Readies an unfinished run for its remaining cells; returns its seed."""
+    console.print(escape(f"Continuing the unfinished run {run.name}"), highlight=False)
+    recover_run(run, model, console)
+    run.description.setdefault("continued_utc", []).append(utc_now())
+    run.description.update(run_facts)
+    set_boots_apart(run, boot_id())
+    run.save()
+    return int(run.description["seed"])
 
 
 def _described(request: Request) -> dict[str, Any]:
