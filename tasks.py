@@ -316,7 +316,7 @@ EXPLAIN_OPTIONS = (
 def explain(_context: Context, given: dict[str, Any]) -> None:
     """Shows what an inference spends its time on: kernels, copies and gaps.
 
-    Exit code 1: nothing could be recorded.
+    Exit code 1: nothing could be recorded, or something of the run could not be read.
 
     Examples:
         invoke explain --framework torch,tensorrt --gpu 0
@@ -501,7 +501,7 @@ def analyze(
 ) -> None:
     """Makes tables, plots and a report from the CSV files of runs.
 
-    Exit code 1: some of their rows could not be read.
+    Exit code 1: something of them could not be read; it is named, and all else is shown.
 
     Examples:
         invoke analyze
@@ -541,6 +541,8 @@ def report(
 ) -> None:
     """Writes a report of runs: one HTML file with the answer, tables, plots, machine and method.
 
+    Exit code 1: something of the runs could not be read; it is named, and all else is shown.
+
     Examples:
         invoke report --pdf
         invoke report data/reference/h100 data/reference/h200 --compare
@@ -578,7 +580,7 @@ def report(
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Answers a question of your own in SQL.
 
-    Several statements, separated by semicolons, are all answered.
+    Several statements, separated by semicolons, are all answered. Exit code 1: something of the runs could not be read.
 
     Examples:
         invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"
@@ -681,7 +683,7 @@ def recommend(
 ) -> None:
     """Says which framework, precision and batch size to use, how sure that is, and what would change it.
 
-    Exit code 1: no cell meets the limits.
+    Exit code 1: no cell meets the limits, or something of the runs could not be read.
 
     Examples:
         invoke recommend --max-latency-ms 20
@@ -822,7 +824,7 @@ def compare(
     FASTER or SLOWER: the 98 % interval of the ratio, over workers, leaves out 1, and the ratio is more than 1 % from it. A side
     of one worker is UNCLEAR unless earlier runs of the same framework and device tell how far workers lie apart.
 
-    Exit code 3: a cell got slower or does not run any more.
+    Exit code 3: a cell got slower or does not run any more; 1: something of the runs could not be read.
 
     Examples:
         invoke compare RUN_A RUN_B
@@ -892,7 +894,7 @@ def history(
     """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
 
     Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER, or its
-    newest point does not run any more.
+    newest point does not run any more; 1: something of the runs could not be read.
 
     Examples:
         invoke history --framework onnxrt --where device=cpu
