@@ -398,10 +398,13 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
         invoke verify --device cpu
     """
     from common.host.verify.command import verify as compare_loops
-    from common.host.verify.report import print_result, sentence, write_markdown
+    from common.host.verify.report import line, print_result, sentence, write_markdown
 
     console, data = default_console(), DataFolder.default()
-    result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
+    result = compare_loops(
+        Options.of(given), given["pairs"], given["block_seconds"], console, data,
+        on_row=lambda row: console.print(escape(line(row)), highlight=False, soft_wrap=True),
+    )  # fmt: skip
     print_result(result, console)
     path = write_markdown(result, data.report)
     console.print(escape(sentence(result)), style="bold", highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -317,9 +317,18 @@ def thread_count(options: Options, device: Device) -> int | None:
 
 
 def verify(
-    options: Options, pairs: int, block_seconds: float, console: Console, data: DataFolder, images_folder: Path = IMAGES
+    options: Options,
+    pairs: int,
+    block_seconds: float,
+    console: Console,
+    data: DataFolder,
+    images_folder: Path = IMAGES,
+    on_row: Callable[[LoopComparison], None] = lambda row: None,
 ) -> Result:
-    """Measures all rows that the options ask for. Raises UserError before anything is started."""
+    """Measures all rows that the options ask for. Raises UserError before anything is started.
+
+    on_row: told of each as it is there, since a row takes a minute and a call of many may be cut short.
+    """
     if pairs < samples_needed(50):
         raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
     if not 0 < block_seconds < math.inf:
@@ -369,9 +378,10 @@ def verify(
             on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
             if not has_recipe(case.image):  # before minutes are spent on an engine
                 verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
-                continue
-            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
-                verdicts.append(compare(case, pairs, block_seconds, Path(folder)))
+            else:
+                with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
+                    verdicts.append(compare(case, pairs, block_seconds, Path(folder)))
+            on_row(verdicts[-1])
     facts = [
         f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
         f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
