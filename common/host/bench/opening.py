@@ -73,6 +73,7 @@ def opened(
     if options.device != "cpu" and taken(devices):
         console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
+    placement = placement_of(devices, options.cpus)
     by_name = {image.name: image for image in images}
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
@@ -106,7 +107,7 @@ def opened(
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
-            placement=_placed(run, devices, options, console),
+            placement=_told(run, devices, placement, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
         if subset is None and not search:
@@ -139,9 +140,8 @@ def _prepared(
     return model
 
 
-def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
-    """Where workers and sidecars of several GPUs run, which run.json tells too."""
-    placement = placement_of(devices, options.cpus)
+def _told(run: Run, devices: Sequence[Device], placement: Placement, console: Console) -> Placement:
+    """Where workers and sidecars of several GPUs run: run.json tells it, too, and people where cores are too few."""
     if len(devices) > 1 or placement.workers:
         run.description["placement"] = placement.describe()
         run.save()
