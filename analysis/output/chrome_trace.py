@@ -18,8 +18,12 @@ _HOST = ("launch", "graph_launch", "copy_call", "sync")
 
 
 def write(database: Database, keys: Sequence[tuple[str, str]], path: Path) -> int:
-    """Writes the cells' records; returns how many. Times count from the first inference of each cell. Raises OSError."""
-    events = [event for number, key in enumerate(keys) for event in _events(database, number, key)]
+    """Writes the cells' records; returns how many. Raises OSError.
+
+    Times count from the first inference of each cell, or from a record that begins before it. Numbers of processes and threads
+    count from 1: 0 is the idle process to who reads traces of systems.
+    """
+    events = [event for number, key in enumerate(keys, 1) for event in _events(database, number, key)]
     write_text(path, json.dumps({"displayTimeUnit": "ns", "traceEvents": events}) + "\n")
     return sum(event["ph"] == "X" for event in events)
 
@@ -31,22 +35,22 @@ def _events(database: Database, process: int, key: tuple[str, str]) -> Iterator[
     )
     if not walls:
         return
-    begin = walls[0]["start_ns"]
-    yield _named("process_name", process, 0, f"{run} {cell_key}")
-    yield _named("thread_name", process, 0, "inferences")
-    for wall in walls:
-        yield _complete(process, 0, f"inference {wall['i']}", "inference", wall, begin, {})
-    threads: dict[tuple[str, int], int] = {}
     rows = database.query(
         "SELECT k.*, n.class FROM kernels AS k LEFT JOIN kernel_names AS n USING (kind, name) "
         "WHERE k.run = $1 AND k.cell_key = $2 ORDER BY k.start_ns, k.end_ns DESC",
         [run, cell_key],
     )
+    begin = min(row["start_ns"] for row in (*walls[:1], *rows[:1]))
+    yield _named("process_name", process, 1, f"{run} {cell_key}")
+    yield _named("thread_name", process, 1, "inferences")
+    for wall in walls:
+        yield _complete(process, 1, f"inference {wall['i']}", "inference", wall, begin, {})
+    threads: dict[tuple[str, int], int] = {}
     for row in rows:
         side = "host" if row["kind"] in _HOST else "CPU" if row["kind"] in ("operator", "dispatch") else "GPU"
         place = (side, row["stream"] or 0)
         if place not in threads:
-            threads[place] = len(threads) + 1
+            threads[place] = len(threads) + 2
             kind = "stream" if side == "GPU" else "thread"
             yield _named("thread_name", process, threads[place], f"{side} {kind} {place[1]}")
         about = ("detail", "inference", "bytes", "graph", "graph_node", "correlation", "kind")

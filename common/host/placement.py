@@ -117,7 +117,8 @@ def place(devices: Sequence[Device], usable: AbstractSet[int], sys: Path = SYS) 
     if len(cores) < len(gpus) + OTHER_CORES:
         return Placement({}, short=short)
     near = {gpu.name: near_cpus(gpu, sys) for gpu in gpus}
-    wanted = {name: [core for core in cores if not cpus or cpus & {*core.cpus}] for name, cpus in near.items()}
+    # a GPU of which no near CPU may be used takes any: it must not halve the shares of the others
+    wanted = {name: [core for core in cores if cpus & {*core.cpus}] or cores for name, cpus in near.items()}
     share = max(size for size in range(1, len(cores) // len(gpus) + 1) if size == 1 or _fits(wanted, size, len(cores)))
     given = _share_out(wanted, cores, share)
     workers = {name: _share(given[name], near[name]) for name in given}

@@ -142,6 +142,19 @@ def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):
         "GPU stream 7",
     }
     assert f"{len(boxes)} records" in said
+    # 0 is the idle process and thread; what has a name is what has boxes
+    assert {(box["pid"], box["tid"]) for box in boxes} == {(1, 1), (1, 2)}
+    assert {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"} == {(1, 1), (1, 2)}
+
+
+def test_no_time_in_chrome_s_trace_is_negative(traced, tmp_path):
+    """The recorder's clock may err by a little, so that a record begins before its inference."""
+    path = tmp_path / "trace.json"
+    run_explain([Side(traced(variants=("torch",), more=[kernel(NEW, -0.5, 0.5)]))], tmp_path / "out", trace=path)
+    boxes = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    assert {box["name"]: box["ts"] for box in boxes} == {
+        NEW: 0.0, "inference 0": 500.0, CONV: 1_500.0, ADD: 4_500.0,
+    }  # fmt: skip
 
 
 def test_names_from_the_data_are_text_in_every_form(build, tmp_path):

@@ -82,6 +82,16 @@ def test_a_node_that_is_too_small_lends_cores_of_the_other(tmp_path: Path) -> No
     assert len(placed.sidecars) == 8
 
 
+def test_a_gpu_none_of_whose_cpus_may_be_used_leaves_the_others_their_shares(tmp_path: Path) -> None:
+    """`--cpus` of one socket, or a container held to it."""
+    sys_root = machine(tmp_path, [[[c] for c in range(16)], [[c] for c in range(16, 32)]], [0, 0, 0, 1])
+    placed = place(gpus(4), frozenset(range(16)), sys_root)
+    assert {len(share.cpus) for share in placed.workers.values()} == {3}
+    assert [share.near for share in placed.workers.values()] == [True, True, True, False]
+    used = [*placed.sidecars, *(cpu for share in placed.workers.values() for cpu in share.cpus)]
+    assert sorted(used) == list(range(16))
+
+
 @pytest.mark.parametrize("where", ["nvml", "nobody"])
 def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
     sys_root = machine(tmp_path, [[[c] for c in range(8)], [[c] for c in range(8, 16)]], [-1, -1])
