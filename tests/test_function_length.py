@@ -24,9 +24,10 @@ def _long_ones() -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert node.end_lineno is not None
-                if node.end_lineno - node.lineno + 1 > MOST_LINES:
+                if node.end_lineno - node.lineno >= MOST_LINES:
                     yield f"{file.relative_to(ROOT)} {node.name}"
 
 
 def test_no_function_is_longer_than_a_screen_or_two_but_those_with_a_reason() -> None:
-    assert sorted(_long_ones()) == sorted(EXCEPTIONS)
+    assert [name for name in _long_ones() if name not in EXCEPTIONS] == []
+    assert set(EXCEPTIONS) <= set(_long_ones()), "no exception any more"
