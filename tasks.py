@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     print(
@@ -48,6 +48,9 @@ from common.host.runs.early_marks import LOAD
 from common.host.runs.find import is_a_run, run_folders, run_or_cell
 from common.host.runs.run import Run, has_ok_cell
 from common.text import visible
+
+if TYPE_CHECKING:
+    from analysis.comparisons.question import Question
 
 
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
@@ -102,14 +105,18 @@ def _offer_again(runs: Sequence[Run], console: Console) -> None:
 #: of a folder that is named for runs: file systems take 255
 MOST_BYTES = 200
 
-PLAN_HELP = "plan to measure: a file (docs/plans.md) or the name of one in data/plans; options given beside it win; default: none"
+PLAN_HELP = "plan to measure, a file (docs/plans.md) or a name in data/plans; options on the command line override it; default: none"
 
+DRY_RUN_HELP = "only print the runs, the number of cells and the least time they take; default: off"
 
-DRY_RUN_HELP = "only say which runs and how many cells this is, and how long it takes at the least; default: off"
+WHERE_HELP = (
+    "only cells that satisfy all of these, comma list of COLUMN=VALUE or COLUMN>=VALUE, such as io=host,batch_size=1|8; "
+    "default: all"
+)
 
 AGAIN_HELP = (
-    "measure marked cells of the newest run of this command again: 'marked' (those that other load, heat or noise disturbed), or "
-    "names or signs of marks, such as load,noisy; the new measurements replace the old ones in tables; default: off"
+    "measure cells with these marks again in the newest run of this command: 'marked' (disturbed by other load, heat or noise), or "
+    "names or signs of marks, comma list such as load,noisy; new measurements replace the old ones in tables; default: off"
 )
 
 
@@ -125,7 +132,13 @@ def _marks_of(folder: Path) -> Marks:
 
 @task(
     name="bench",
-    help=help_of(Options, plan=PLAN_HELP, again=AGAIN_HELP, dry_run=DRY_RUN_HELP),
+    help=help_of(
+        Options,
+        framework="framework variants, comma list (invoke frameworks lists them); no default, unless --plan or --version names them",
+        plan=PLAN_HELP,
+        again=AGAIN_HELP,
+        dry_run=DRY_RUN_HELP,
+    ),
     auto_shortflags=False,
 )
 @for_people
@@ -133,7 +146,7 @@ def _marks_of(folder: Path) -> Marks:
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
-    The same command continues a run that was cut short, and measures no cell twice.
+    The same command continues an interrupted run and skips the cells that it has.
 
     Exit code 1: no cell is ok.
 
@@ -172,7 +185,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run.
 
-    As bench in all else. Exit code 1: no cell is ok.
+    Otherwise the same as bench. Exit code 1: no cell is ok.
 
     Examples:
         invoke sweep --gpu all
@@ -188,10 +201,10 @@ def _bench(options: Options, again: str = "") -> None:
 
 
 FLEET_OPTIONS: dict[str, str] = {
-    "address": "address of Ray's head node, as `ray start --head` prints it; default: the variable RAY_ADDRESS",
-    "accelerators": "GPU types as Ray names them, comma list such as A2,V100,H100; default: all in the cluster",
-    "checkout": "folder of this checkout on the hosts; default: where Ray's .venv is, or the host's FRAMEWATT_CHECKOUT",
-    "device": "gpu, or cpu for a trial on the hosts' processors, one task per declared GPU; default: gpu",
+    "address": "address of Ray's head node, as `ray start --head` prints it; default: the environment variable RAY_ADDRESS",
+    "accelerators": "types of GPU by Ray's names, comma list such as A2,V100,H100; default: all in the cluster",
+    "checkout": "folder of the checkout on the hosts; default: the host's FRAMEWATT_CHECKOUT, else the folder of Ray's .venv",
+    "device": "gpu, or cpu to try a sweep on the hosts' CPUs, one task per declared GPU; default: gpu",
 }
 
 
@@ -203,9 +216,9 @@ FLEET_OPTIONS: dict[str, str] = {
 @for_people
 @takes(Options, leave_out=["gpu"], address="", accelerators="", checkout="")
 def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
-    """Checks the hosts of a Ray cluster: can each measure, and are they alike?
+    """Checks the hosts of a Ray cluster: can each measure, and do code, models and versions agree?
 
-    Takes the options of fleet sweep. Exit code 1: a check fails.
+    It takes the options of fleet sweep. Exit code 1: a check fails.
 
     Examples:
         invoke fleet up-check --address HEAD:6379
@@ -225,7 +238,7 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
         Options,
         leave_out=["gpu"],
         **FLEET_OPTIONS,
-        per_accelerator="number of GPUs of each type to measure everything on, or 'all'; default: 1",
+        per_accelerator="number of GPUs of each type, each of which measures all cells, or 'all'; default: 1",
     ),
     auto_shortflags=False,
 )
@@ -234,7 +247,7 @@ def fleet_up_check(_context: Context, given: dict[str, Any]) -> None:
 def fleet_sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures on GPUs of many hosts, through Ray.
 
-    The same command continues a sweep that was cut short. Exit code 1: some cells are missing.
+    The same command continues an interrupted sweep. Exit code 1: some cells are missing.
 
     Examples:
         invoke fleet sweep --address HEAD:6379 --accelerators A2,V100,H100 --per-accelerator 3
@@ -266,19 +279,19 @@ PEAK_OPTIONS = (
     help=help_of(
         Options,
         only=PEAK_OPTIONS,
-        max_p99_ms="bound on the 99th percentile of latency, in ms, from the scheduled arrival of a query to its answer; no default",
-        batch_sizes="most queries in one inference, comma list; default: 1",
-        quick="662 queries per trial instead of 1000: rates that lie close together cannot be told apart; default: off",
-        longest_try="skip rates whose trial would exceed this many seconds; default: 300",
+        max_p99_ms="upper limit of the 99th percentile of latency, from a query's scheduled arrival to its answer, in ms; no default",
+        batch_sizes="largest numbers of queries in one inference, comma list; default: 1",
+        quick="662 queries per trial instead of 1000, which does not resolve close rates; default: off",
+        longest_try="skip rates whose trial would take longer than this, in s; default: 300",
     ),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, only=PEAK_OPTIONS, max_p99_ms=0.0, longest_try=300.0)
 def peak(_context: Context, given: dict[str, Any]) -> None:
-    """Finds the highest rate of random arrivals that each framework serves within a latency bound.
+    """Finds the highest rate of random arrivals that each framework serves within a limit of latency.
 
-    By bisection over rates, one trial of the server scenario at each.
+    By bisection over rates, with trials of the server scenario.
 
     Examples:
         invoke peak --framework onnxrt,torch --gpu 0 --max-p99-ms 15
@@ -303,20 +316,20 @@ EXPLAIN_OPTIONS = (
     help=help_of(
         Options,
         only=EXPLAIN_OPTIONS,
-        run="a run to explain, or two runs or cells (RUN/CELL) whose difference to explain; default: measure anew",
+        run="a run to explain, or two runs or cells (RUN/CELL) to explain the difference of; default: measure a new one",
         batch_sizes="images per inference, comma list; default: 1,32",
         min_seconds="shortest measured window, in s; default: 3",
         max_seconds="longest measured window, in s; default: 6",
-        trace="also write this file in Chrome's trace format, which Perfetto opens; default: none",
+        trace="also write a trace to this file, in Chrome's format, which Perfetto opens; default: none",
     ),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, only=EXPLAIN_OPTIONS, run=[], trace="")
 def explain(_context: Context, given: dict[str, Any]) -> None:
-    """Shows what an inference spends its time on: kernels, copies and gaps.
+    """Shows where the time of an inference goes: kernels, copies and gaps.
 
-    Exit code 1: nothing could be recorded.
+    Exit code 1: nothing could be recorded, or some files could not be read.
 
     Examples:
         invoke explain --framework torch,tensorrt --gpu 0
@@ -380,9 +393,9 @@ VERIFY_OPTIONS = (
         only=VERIFY_OPTIONS,
         framework="framework variants to verify, comma list; default: all that the device can run",
         batch_sizes="images per inference, comma list; default: 1,32 on the CPU, 1,32,512 on a GPU",
-        tuning="stock, tuned, rewritten, comma list, or 'all' that the variants have; default: all",
-        io="host or device, comma list; default: host on the CPU, host,device on a GPU",
-        pairs="number of pairs of blocks (one of the harness, one of the recipe), at least 11; default: 16",
+        tuning="levels of tuning, comma list of stock, tuned and rewritten, or 'all' that the variants support; default: all",
+        io="comma list of host and device; default: host on the CPU, host,device on a GPU",
+        pairs="number of pairs of blocks, one of the harness and one of the recipe, at least 11; default: 16",
         block_seconds="length of a block, in s; default: 1",
     ),
     auto_shortflags=False,
@@ -390,18 +403,21 @@ VERIFY_OPTIONS = (
 @for_people
 @takes(Options, only=VERIFY_OPTIONS, io="", tuning="all", pairs=16, block_seconds=1.0)
 def verify(_context: Context, given: dict[str, Any]) -> None:
-    """Compares the harness with each cell's recipe (invoke recipe) in a process of its own, block by block.
+    """Compares the harness with each cell's recipe (invoke recipe), in two processes that alternate in blocks.
 
-    Exit code 1: a ratio is off.
+    Exit code 1: a ratio is not within 2 % of 1, an output differs, or nothing could be compared.
 
     Examples:
         invoke verify --device cpu
     """
     from common.host.verify.command import verify as compare_loops
-    from common.host.verify.report import print_result, sentence, write_markdown
+    from common.host.verify.report import line, print_result, sentence, write_markdown
 
     console, data = default_console(), DataFolder.default()
-    result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
+    result = compare_loops(
+        Options.of(given), given["pairs"], given["block_seconds"], console, data,
+        on_row=lambda row: console.print(escape(line(row)), highlight=False, soft_wrap=True),
+    )  # fmt: skip
     print_result(result, console)
     path = write_markdown(result, data.report)
     console.print(escape(sentence(result)), style="bold", highlight=False, soft_wrap=True)
@@ -415,7 +431,7 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
 def demo(_context: Context, debug: bool = False) -> None:
     """Measures seven frameworks on this machine's CPU and prints the answer; no GPU, no Docker.
 
-    Sets up their environments and exports the model first. Batch sizes 1, 8 and 32, windows of 1 to 3 s (data/plans/demo.toml).
+    Sets up their environments and exports the model first; the plan is data/plans/demo.toml (batch sizes 1, 8 and 32).
     Exit code 1: no cell is ok.
     """
     _run_plan("demo", {})
@@ -451,13 +467,13 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
 
 @task(
     iterable=["run"],
-    help=help_of(Options, run="run whose plan to write, instead of one from options; default: none"),
+    help=help_of(Options, run="run whose plan to write, instead of one from the options; default: none"),
     auto_shortflags=False,
 )
 @for_people
 @takes(Options, run=[])
 def plan(_context: Context, given: dict[str, Any]) -> None:
-    """Writes a sweep as a file (a plan), from the options of bench or from a run, to standard output.
+    """Writes a plan file, from the options of bench or from a run, to standard output.
 
     Examples:
         invoke plan --framework onnxrt,torch --gpu 0 > sweep.toml
@@ -474,14 +490,15 @@ def plan(_context: Context, given: dict[str, Any]) -> None:
     iterable=["run"],
     help={
         "run": "names or paths of the runs to analyze, or 'all'; several are compared with each other; default: the newest",
-        "where": "only rows that satisfy all of these, comma list: COLUMN=VALUE, COLUMN>=VALUE, such as io=host; default: all",
+        "where": WHERE_HELP,
         "pivot": "column whose values become the columns of the table; default: batch_size",
-        "sort": "columns to sort by, comma list, '-' before a name for descending order; default: throughput",
-        "tables": "metrics whose tables are printed, comma list such as latency,p99, or 'all'; default: what fits one screen",
-        "baseline": "framework that the speed-up plot compares with; default: stock levels where measured, else the median one",
+        "sort": "columns to sort by, comma list, with '-' before a name for descending order; default: throughput",
+        "tables": "metrics to print tables of, comma list such as latency,p99, or 'all'; default: what fits on one screen",
+        "baseline": "framework that the speed-up plot compares with; default: the stock levels if measured, else the median one",
         "peak-tflops": "peak of the device at the precision of the cells, in TFLOP/s, for the roofline; default: unknown",
-        "gflop-per-image": "operations per image, in GFLOP, a multiply-add counted as two; default: unknown",
-        "copy-gb-s": "bandwidth of copies to the device, in GB/s; default: as in run.json, else that of its PCIe link",
+        "gflop-per-image": "operations per image, in GFLOP, a multiply-add counted as two, for the roofline; default: unknown",
+        "copy-gb-s": "bandwidth of copies to the device, in GB/s, for the roofline; default: as in run.json, else that of its PCIe "
+        "link",
         "debug": DEBUG_HELP,
     },
 )
@@ -501,7 +518,7 @@ def analyze(
 ) -> None:
     """Makes tables, plots and a report from the CSV files of runs.
 
-    Exit code 1: some of their rows could not be read.
+    Exit code 1: some files or rows could not be read; each is named.
 
     Examples:
         invoke analyze
@@ -529,9 +546,9 @@ def analyze(
     iterable=["run"],
     help={
         "run": "names or paths of the runs to report on, or 'all'; default: the newest",
-        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
-        "compare": "put the GPUs of the runs, or the runs of one GPU, side by side; default: off",
-        "pdf": "also write report.pdf, printed by a headless Chromium or Chrome on PATH; default: off",
+        "where": WHERE_HELP,
+        "compare": "show the GPUs of the runs, or the runs of one GPU, side by side; default: off",
+        "pdf": "also write report.pdf, with the Chromium or Chrome on PATH; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -540,6 +557,8 @@ def report(
     _context: Context, run: list[str], where: str = "", compare: bool = False, pdf: bool = False, debug: bool = False
 ) -> None:
     """Writes a report of runs: one HTML file with the answer, tables, plots, machine and method.
+
+    Exit code 1: some files or rows could not be read; each is named.
 
     Examples:
         invoke report --pdf
@@ -569,16 +588,16 @@ def report(
 @task(
     iterable=["run"],
     help={
-        "query": "SQL (DuckDB) over the views described in analysis/sql/README.md",
+        "query": "query in SQL (DuckDB) over the views of analysis/sql/README.md",
         "run": "names or paths of the runs to query; default: all",
         "debug": DEBUG_HELP,
     },
 )
 @for_people
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
-    """Answers a question of your own in SQL.
+    """Runs SQL queries over the results.
 
-    Several statements, separated by semicolons, are all answered.
+    Prints the result of each statement; semicolons separate statements. Exit code 1: some files could not be read.
 
     Examples:
         invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"
@@ -600,13 +619,13 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
     name="import",
     help={
         "path": "folder or file with the results",
-        "gpu-ordinal": "which of the machine's GPUs was measured, counted from 0 as the files list them; default: the only one",
-        "format": "study (folder of CSVs per GPU), trtexec (--exportTimes JSON) or perf_analyzer (-f CSV); default: recognized",
-        "gpu-name": "name of the GPU, if the files do not say it; default: unknown",
-        "framework": "variant that was measured, if the files do not say it; default: tensorrt for trtexec",
-        "model": "model that was measured, if the files do not say it; default: the file's name",
-        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, if the files do not say it; no default",
-        "batch-size": "images per inference, if the files do not say it; no default",
+        "gpu-ordinal": "index of the measured GPU, from 0 in the order of the files; default: the only one",
+        "format": "study (folder of CSVs per GPU), trtexec (JSON of --exportTimes) or perf_analyzer (CSV of -f); default: detected",
+        "gpu-name": "name of the GPU, if not in the files; default: unknown",
+        "framework": "measured framework variant, if not in the files; default: tensorrt for trtexec",
+        "model": "measured model, if not in the files; default: the file's name",
+        "precision": "fp32, tf32, fp16, bf16, int8 or int8-dynamic, if not in the files; no default",
+        "batch-size": "images per inference, if not in the files; no default",
         "debug": DEBUG_HELP,
     },
 )
@@ -623,7 +642,7 @@ def import_task(
     batch_size: str = "",
     debug: bool = False,
 ) -> None:
-    """Turns results that others measured into a run that analyze, recommend and the other tasks read.
+    """Imports results of other tools as a run, which analyze, recommend and the other tasks read.
 
     Exit code 1: some lines could not be used.
 
@@ -648,19 +667,50 @@ def import_task(
         sys.exit(imported.exit_code)
 
 
+#: of `recommend` and of `recipe --best`
+LIMITS_HELP = {
+    "gpu": "device to choose for, by name or part of it, number (gpu0) or UUID, 'cpu' for the CPU; default: the only one measured",
+    "objective": "what to optimize: throughput, joules (per image), latency or cost (of energy); default: throughput",
+    "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
+    "percentile": "percentile of latency to limit and to optimize: 50 (median), 90, 95 or 99; default: 50",
+    "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
+    "min-throughput": "lower limit of throughput, in images/s; default: no limit",
+    "min-precision": "lowest precision allowed, int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
+    "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
+    "where": WHERE_HELP,
+}
+
+
+def _question(
+    gpu: str,
+    objective: str,
+    max_latency_ms: str,
+    percentile: str,
+    max_power_w: str,
+    min_throughput: str,
+    min_precision: str,
+    price_per_kwh: str,
+) -> Question:
+    """The options of LIMITS_HELP as typed, "" where they were not given."""
+    from analysis.comparisons.question import Question
+
+    return Question(
+        gpu=gpu or None,
+        objective=objective,
+        max_latency_ms=opt.optional_number("--max-latency-ms", max_latency_ms),
+        percentile=opt.optional_whole("--percentile", percentile, 1) or 50,
+        max_power_w=opt.optional_number("--max-power-w", max_power_w),
+        min_throughput=opt.optional_number("--min-throughput", min_throughput),
+        price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
+        min_precision=min_precision or None,
+    )
+
+
 @task(
     iterable=["run"],
     help={
         "run": "names or paths of the runs to choose from; default: all",
-        "gpu": "device by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
-        "objective": "what to optimize: throughput, joules (per image), latency or cost (of energy); default: throughput",
-        "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
-        "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
-        "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
-        "min-throughput": "lower limit of throughput, in images/s; default: no limit",
-        "min-precision": "coarsest precision allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
-        "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
-        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as precision=fp16; default: all",
+        **LIMITS_HELP,
         "debug": DEBUG_HELP,
     },
 )
@@ -679,27 +729,19 @@ def recommend(
     where: str = "",
     debug: bool = False,
 ) -> None:
-    """Says which framework, precision and batch size to use, how sure that is, and what would change it.
+    """Recommends framework, precision and batch size under limits, with the certainty and the next best.
 
-    Exit code 1: no cell meets the limits.
+    Exit code 1: no cell meets the limits, or some files could not be read.
 
     Examples:
         invoke recommend --max-latency-ms 20
         invoke recommend --gpu A2 --max-latency-ms 20 --max-power-w 50
         invoke recommend data/reference/h100 --objective joules --where io=host
     """
-    from analysis.comparisons.question import Question
     from analysis.comparisons.recommend import recommend as answer
 
-    question = Question(
-        gpu=gpu or None,
-        objective=objective,
-        max_latency_ms=opt.optional_number("--max-latency-ms", max_latency_ms),
-        percentile=opt.optional_whole("--percentile", percentile, 1) or 50,
-        max_power_w=opt.optional_number("--max-power-w", max_power_w),
-        min_throughput=opt.optional_number("--min-throughput", min_throughput),
-        price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh),
-        min_precision=min_precision or None,
+    question = _question(
+        gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
     )
     data = DataFolder.default()
     folders = run_folders(run or ["all"], data)
@@ -711,20 +753,14 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "the key of a cell, as tables, report and CSV files name it, then the names or paths of the runs to look in (with "
-        "--best: the runs alone); default: all runs",
-        "best": "instead of a named cell, the one that `invoke recommend` names under the same limits; default: off",
-        "gpu": "device of --best by name or part of it, number (gpu0) or UUID; 'cpu' for the CPU; default: the only one measured",
+        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only the "
+        "runs); "
+        "default: all runs",
+        "best": "take the cell that `invoke recommend` recommends under the same limits, instead of a key; default: off",
+        **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
-        "max-latency-ms": "upper limit of the latency of a batch, in ms; default: no limit",
-        "percentile": "percentile of latency to use: 50 (median), 90, 95 or 99; default: 50",
-        "max-power-w": "upper limit of the device's power, in W; cells of unknown power are left out; default: no limit",
-        "min-throughput": "lower limit of throughput, in images/s; default: no limit",
-        "min-precision": "coarsest precision allowed: int8-dynamic, int8, bf16, fp16, tf32 or fp32; default: any",
-        "price-per-kwh": "price of energy per kWh, in any currency, for --objective cost; no default",
-        "where": "only cells that satisfy all of these, comma list: COLUMN=VALUE, such as io=host; default: all",
-        "out": "file to write, '-' for standard output; default: the cell's key with .py, in this folder",
-        "docs": "regenerate docs/recipes from the reference runs, the best cell of each framework and level; default: off",
+        "out": "file to write, or '-' for standard output; default: the cell's key with .py, in the current folder",
+        "docs": "regenerate docs/recipes from the reference runs: the best cell of each framework and level of tuning; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -746,9 +782,9 @@ def recipe(
     docs: bool = False,
     debug: bool = False,
 ) -> None:
-    """Writes one Python program that runs a cell without framewatt.
+    """Writes a Python program that runs a cell without framewatt.
 
-    It needs the framework and numpy, loads the model file, applies the cell's settings, runs and prints items/s.
+    The program needs the framework and numpy; it loads the model file, applies the cell's settings, runs and prints items/s.
 
     Examples:
         invoke recipe MobileNetV3L_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0
@@ -756,7 +792,6 @@ def recipe(
         invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
     """
     from analysis.comparisons import recipes
-    from analysis.comparisons.question import Question
     from analysis.output.reference_recipes import write_all
 
     data = DataFolder.default()
@@ -765,14 +800,9 @@ def recipe(
             print(path)
         return
     if best:
-        question = Question(
-            gpu=gpu or None, objective=objective,
-            max_latency_ms=opt.optional_number("--max-latency-ms", max_latency_ms),
-            percentile=opt.optional_whole("--percentile", percentile, 1) or 50,
-            max_power_w=opt.optional_number("--max-power-w", max_power_w),
-            min_throughput=opt.optional_number("--min-throughput", min_throughput),
-            price_per_kwh=opt.optional_number("--price-per-kwh", price_per_kwh), min_precision=min_precision or None,
-        )  # fmt: skip
+        question = _question(
+            gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
+        )
         folders = run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
@@ -799,11 +829,13 @@ def _models(data: DataFolder) -> Path:
 @task(
     iterable=["run"],
     help={
-        "run": "the run before and the one after, names or paths; one is enough with --cell-a and --cell-b",
-        "cell_a": "compare these cells of the first run: COLUMN=VALUE, comma list, such as framework=torch,batch_size=8; default: all",
-        "cell_b": "with these of the last run, such as framework=onnxrt,batch_size=8, paired by all other columns; default: all",
-        "out": "folder in which to write compare.md and compare.csv; default: data/report/compare-RUN_A-RUN_B, with --format none",
-        "format": "markdown, json or customSmallerIsBetter (of github-action-benchmark), alone on standard output; default: a table",
+        "run": "names or paths of two runs, the earlier one first; one is enough with --cell-a and --cell-b",
+        "cell_a": "cells of the first run to compare, comma list of COLUMN=VALUE, such as framework=torch,batch_size=8; default: all",
+        "cell_b": "cells of the last run to compare them with, such as framework=onnxrt,batch_size=8; all other columns must be "
+        "equal; default: all",
+        "out": "folder for compare.md and compare.csv; default: data/report/compare-RUN_A-RUN_B, with --format none",
+        "format": "print only markdown, json or customSmallerIsBetter (of github-action-benchmark) to standard output; default: a "
+        "table",
         "debug": DEBUG_HELP,
     },
 )
@@ -817,12 +849,12 @@ def compare(
     format: str = "",
     debug: bool = False,
 ) -> None:
-    """Says for each cell whether the second of two runs is FASTER, SLOWER, the SAME or UNCLEAR.
+    """Compares two runs: each cell of the second is FASTER, SLOWER, the SAME or UNCLEAR.
 
-    FASTER or SLOWER: the 98 % interval of the ratio, over workers, leaves out 1, and the ratio is more than 1 % from it. A side
-    of one worker is UNCLEAR unless earlier runs of the same framework and device tell how far workers lie apart.
+    FASTER or SLOWER: the 98 % interval of the ratio, over workers, excludes 1, and the ratio is more than 1 % from it. A side
+    with one worker is UNCLEAR, unless other cells or earlier runs of that framework and device show the spread between workers.
 
-    Exit code 3: a cell got slower or does not run any more.
+    Exit code 3: a cell is slower or no longer runs; 1: some files could not be read.
 
     Examples:
         invoke compare RUN_A RUN_B
@@ -871,10 +903,10 @@ def compare(
 @task(
     iterable=["run"],
     help={
-        "run": "runs to look at, names or paths; default: all in data/results",
+        "run": "names or paths of the runs to show; default: all",
         "framework": "framework variants, comma list; default: all",
-        "where": "conditions on cells, as of analyze --where: device=cpu,batch_size=1|8; default: all cells",
-        "metric": "metric that is shown, such as latency, throughput, joules_per_image; default: latency",
+        "where": WHERE_HELP,
+        "metric": "metric to show, such as latency, throughput, joules_per_image; default: latency",
         "out": "folder for history.md, history.csv and plots; default: data/report/history",
         "debug": DEBUG_HELP,
     },
@@ -892,7 +924,7 @@ def history(
     """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
 
     Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER, or its
-    newest point does not run any more.
+    newest point no longer runs; 1: some files could not be read.
 
     Examples:
         invoke history --framework onnxrt --where device=cpu
@@ -915,7 +947,7 @@ def history(
     help={
         "model": help_of(Options)["model"],
         "weights": help_of(Options)["weights"],
-        "list": "only list the known models; default: off",
+        "list": "list the known models and exit; default: off",
         **help_of(Options, only=("shape", "rebatch", "inputs", "input_range", "mean", "std")),
         "debug": DEBUG_HELP,
     }
@@ -934,9 +966,9 @@ def export(
     std: str = "",
     debug: bool = False,
 ) -> None:
-    """Writes a model as Keras, SavedModel and ONNX, with its reference output, to data/models.
+    """Exports a model as Keras, SavedModel and ONNX, with its reference outputs, to data/models.
 
-    Does nothing where it exists already.
+    Does nothing if it exists already.
 
     Examples:
         invoke export --list
@@ -968,14 +1000,14 @@ def export(
 
 @task(
     help={
-        "gpu": "GPU to check, by index or UUID; default: 0 if there is one, else the CPU",
+        "gpu": "GPU to check, by index or UUID; default: 0 if there is one, else the CPU only",
         "json": "print figures and advice as JSON; default: a table",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
 def doctor(_context: Context, gpu: str = "", json: bool = False, debug: bool = False) -> None:
-    """Checks in under a minute whether this machine is fit to measure on, and says what to do where it is not.
+    """Checks in under a minute whether this machine is fit to measure on, and what to do if not.
 
     Exit code 1: a check fails.
 
@@ -1000,12 +1032,12 @@ def frameworks(_context: Context, debug: bool = False) -> None:
 
 @task(
     help={
-        "framework": "what to build, comma list of framework variants, image folders or 'sidecar'; default: all",
+        "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
         "cpu": "build the CPU images, from requirements-cpu.txt; default: the GPU images",
-        "notebook": "build the images for --frontend notebook, with ipykernel and tagged -notebook; default: off",
-        "base": "base image to use instead of the Dockerfile's; default: NGC's, as docs/frameworks.md lists them",
-        "network": "network of the build, such as host; default: the engine's",
-        "version": "other versions of the frameworks than the locks', as of bench: 1.30.0, or torch@2.11; comma list; default: locked",
+        "notebook": "also build the images for --frontend notebook, with ipykernel, tagged -notebook; default: off",
+        "base": "base image instead of the Dockerfile's; default: those of docs/frameworks.md",
+        "network": "Docker network of the build, such as host; default: the engine's",
+        "version": "versions of the frameworks, comma list such as 1.30.0 or torch@2.11, as for bench; default: locked",
         "debug": DEBUG_HELP,
     }
 )
@@ -1020,7 +1052,7 @@ def build(
     version: str = "",
     debug: bool = False,
 ) -> None:
-    """Builds the container images; prints size, time and digest of each.
+    """Builds the container images, and prints size, time and digest of each.
 
     Examples:
         invoke build --framework onnxrt,torch
@@ -1038,9 +1070,9 @@ def build(
     iterable=["run"],
     help={
         "run": "names or paths of the runs to keep; default: the newest",
-        "out": "folder in which to write one folder per run; default: data/reference",
-        "seal": "write one compressed file per run instead, about a seventh of the size; every task reads it too; default: off",
-        "command": "command line to record in place of the one that was typed; default: as typed",
+        "out": "folder for the copies, one per run; default: data/reference",
+        "seal": "write one compressed file per run, about a seventh of the size, which every task reads; default: off",
+        "command": "command line to record instead of the one that was typed; default: as typed",
         "debug": DEBUG_HELP,
     },
 )
@@ -1048,7 +1080,7 @@ def build(
 def keep(
     _context: Context, run: list[str], out: str = "", command: str = "", seal: bool = False, debug: bool = False
 ) -> None:
-    """Copies runs as small references to commit: all facts, no logs, no paths of this machine.
+    """Copies runs as small references to commit: all results, no logs, no paths of this machine.
 
     Examples:
         invoke keep RUN --seal --out results/2026-11
@@ -1064,10 +1096,10 @@ def keep(
 @task(
     help={
         "framework": "name of the new framework: lower-case letters, digits and '-'",
-        "package": "its package on PyPI, NAME or NAME==VERSION; asked for on a terminal; default: numpy, as the template has it",
-        "title": "its name in tables and plots; asked for on a terminal; default: the framework's name",
-        "module": "name of the module to import; default: the package's name with _ for -",
-        "cpu-only": "only a CPU image, on Python's own base image; default: a GPU image on an NVIDIA base, and a CPU image",
+        "package": "its package on PyPI, NAME or NAME==VERSION; default: the answer on a terminal, else the template's (numpy)",
+        "title": "its display name in tables and plots; default: the answer on a terminal, else the framework's name",
+        "module": "module to import; default: the package's name with _ for -",
+        "cpu-only": "only a CPU image, on Python's base image; default: a GPU image on NVIDIA's, and a CPU image",
         "debug": DEBUG_HELP,
     }
 )
@@ -1081,7 +1113,7 @@ def new(
     cpu_only: bool = False,
     debug: bool = False,
 ) -> None:
-    """Makes a working folder for a new framework under images/, to fill in (docs/add-a-framework.md).
+    """Creates a working folder for a new framework under images/, to fill in (docs/add-a-framework.md).
 
     Examples:
         invoke new --framework myframework --package myframework --title "My Framework"
@@ -1100,11 +1132,11 @@ def new(
     help={
         "models": "also remove the exported models; default: keep",
         "results": "also remove all runs and reports; default: keep",
-        "cache": "also remove the caches: TensorRT engines, XLA's code, the analysis' tables; default: keep",
+        "cache": "also remove the caches: TensorRT engines, XLA's compiled code, the analysis' tables; default: keep",
         "environments": "also remove the environments of local runs; default: keep",
         "images": "also remove the container images that framewatt built; default: keep",
         "versions": "also remove the environments and images that --version made; default: keep",
-        "yes": "do not ask before results are removed; default: ask",
+        "yes": "do not ask before removing results; default: ask",
         "debug": DEBUG_HELP,
     }
 )
@@ -1120,7 +1152,7 @@ def clean(
     yes: bool = False,
     debug: bool = False,
 ) -> None:
-    """Removes what interrupted runs left behind, and what the options name.
+    """Removes leftovers of interrupted runs, and what the options select.
 
     Examples:
         invoke clean
@@ -1143,10 +1175,10 @@ def clean(
 
 @task(
     help={
-        "core": "leave out the tests that need a framework's environment, a Docker engine or Ray; default: off",
+        "core": "skip the tests that need a framework's environment, a Docker engine or Ray; default: off",
         "only": "path or -k expression of the tests to run; default: all",
-        "setup": "make what the tests need, and run none; default: off",
-        "engine-all": "also build the images of TensorFlow and PyTorch, and run every framework in its container; default: off",
+        "setup": "make what the tests need and run none; default: off",
+        "engine-all": "also build the images of TensorFlow and PyTorch, and test every framework in its container; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -1159,7 +1191,7 @@ def test(
     engine_all: bool = False,
     debug: bool = False,
 ) -> None:
-    """Sets up and runs the whole test suite: ruff, mypy, pytest.
+    """Runs the whole test suite: ruff, mypy, pytest.
 
     Makes the CPU environments of all frameworks first.
 
@@ -1175,18 +1207,21 @@ def test(
 
 @task(
     help={
-        "docker": "instead: what containers and the sidecar cost; takes about 10 minutes; default: off",
-        "notebook": "instead: what a Jupyter notebook costs, interleaved with a script; takes about 20 minutes; default: off",
-        "order": "instead: a cell after one of another batch size against the same cell alone in a fresh worker, on the CPU or, with "
-        "--gpu, on that GPU; takes about 10 minutes; default: off",
+        "docker": "measure the overhead of containers and the sidecar instead; takes about 10 minutes; default: off",
+        "notebook": "measure the overhead of a Jupyter notebook over a script instead; takes about 20 minutes; default: off",
+        "order": "compare a cell that follows another batch size with the same cell alone in a fresh worker instead, on the CPU or "
+        "the GPU of --gpu; takes about 10 minutes; default: off",
         "framework": "frameworks for --notebook, --order or --gpu, comma list; default: onnxrt,torch,keras (with --order: "
         "onnxrt,torch; with --gpu: torch)",
-        "gpu": "instead: what the timing loop and the sidecar cost on this GPU (index or UUID); takes a minute; default: off",
+        "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
+        "default: off",
+        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken; default: 4",
         "precision": "with --gpu: precisions, comma list; default: fp32",
-        "threads": "with --order: CPU threads within one operation; default: those that the process may use",
-        "python": "with --gpu: interpreter that already has the framework; default: an environment made here",
-        "statistics": "also the stopping rule, intervals and verdicts on 1,000 known streams each; takes half an hour; default: off",
-        "fleet": "instead: a simulated fleet of 10, 100 and 1,000 GPUs, on Ray; takes a quarter of an hour; default: off",
+        "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
+        "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",
+        "statistics": "also test the stopping rule, intervals and verdicts on 1,000 synthetic streams each; takes half an hour; "
+        "default: off",
+        "fleet": "measure a simulated fleet of 10, 100 and 1,000 GPUs on Ray instead; takes a quarter of an hour; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -1199,6 +1234,7 @@ def selfbench(
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    rounds: int = 4,
     threads: int = 0,
     python: str = "",
     statistics: bool = False,
@@ -1224,7 +1260,9 @@ def selfbench(
             framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
             python=python, threads=threads,
         )  # fmt: skip
-        selfbench_order.measure(asked, default_console(), DataFolder.default())
+        code = selfbench_order.measure(asked, default_console(), DataFolder.default(), rounds)
+        if code:
+            sys.exit(code)
         return
     if gpu:
         from common.host.selfbench import gpu as selfbench_gpu
@@ -1249,15 +1287,15 @@ def selfbench(
 
 @task(
     help={
-        "check": "only check whether the files are up to date (exit code 1 if not) and write nothing; default: off",
+        "check": "write nothing, only check whether the files are up to date (exit code 1 if not); default: off",
         "debug": DEBUG_HELP,
     }
 )
 @for_people
 def compose(_context: Context, check: bool = False, debug: bool = False) -> None:
-    """Generates compose.yaml, the base images in .env and what pages say of the frameworks.
+    """Generates compose.yaml, the base images in .env and the lists of frameworks in README.md and docs/.
 
-    From the labels of images/*/Dockerfile: README.md names the frameworks, docs/frameworks.md has their table.
+    From the labels of images/*/Dockerfile.
     """
     from common.host.compose import generator, version
     from common.host.frameworks import generated_pages
@@ -1289,11 +1327,11 @@ def compose(_context: Context, check: bool = False, debug: bool = False) -> None
 
 @task(
     help={
-        "check": "write nothing, only name the locks that do not match their requirements (exit code 1 if any); default: off",
-        "upgrade": "take the newest versions that the requirements allow; default: keep the locked ones where they still fit",
-        "framework": "folders under images/, comma list, whose locks are meant; default: all, and the notebook's",
-        "host": "also requirements.lock and the locks of Ray and uv; default: only those of the images and the notebook",
-        "bases": "also look up the digests of the base images, through the Docker engine; default: off",
+        "check": "write nothing, only list the locks that do not match their requirements (exit code 1 if any); default: off",
+        "upgrade": "take the newest versions that the requirements allow; default: keep locked ones that still fit",
+        "framework": "folders under images/ whose locks to renew or check, comma list; default: all, and the notebook's",
+        "host": "also renew requirements.lock and the locks of Ray and uv; default: only those of images and notebook",
+        "bases": "also look up the digests of the base images, with the Docker engine; default: off",
         "debug": DEBUG_HELP,
     }
 )
@@ -1307,7 +1345,7 @@ def lock(
     bases: bool = False,
     debug: bool = False,
 ) -> None:
-    """Locks all requirements with hashes, by uv.
+    """Locks all requirements with hashes, with uv.
 
     Examples:
         invoke lock --framework onnxrt

@@ -33,8 +33,8 @@ PHRASES = {
     "then nobody": "no cell would be left",
     "nobody": "No cell{under}.",
     "nothing known": "No cell has a known {title}.",
-    "limit unknown": "{count} of {all} cells have no known {title}: they do not count.",
-    "objective unknown": "{count} of {all} cells have no known {title}.",
+    "limit unknown": "No known {title}: {count} of {all} cells, which do not count.",
+    "objective unknown": "No known {title}: {count} of {all} cells.",
     "nearest": "Nearest miss: {name}: {missed}.",
     "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
     "too coarse": "{title} {figure}, under {option} {bound}",
@@ -85,6 +85,7 @@ def sentences(
         for limit in limits
         if not limit.certain(winner)
     ]
+    lines += _unknown(candidates, limits)
     lines += [text for change in decision.changes if (text := _change(change, winner, objective))]
     lines.append(on_front(candidates, question))
     return [line for line in lines if line]
@@ -151,10 +152,7 @@ def _nobody(
 ) -> list[str]:
     say, count = PHRASES, len(candidates)
     lines = [say["nobody"].format(under=under) if limits else say["nothing known"].format(title=objective.title)]
-    for limit in limits:
-        without = sum(limit.quantity.name not in one.figures for one in candidates)
-        if without:
-            lines.append(say["limit unknown"].format(count=without, all=count, title=limit.quantity.title))
+    lines += _unknown(candidates, limits)
     lacking = sum(objective.name not in one.figures for one in candidates)
     if lacking and limits:
         lines.append(say["objective unknown"].format(count=lacking, all=count, title=objective.title))
@@ -162,6 +160,16 @@ def _nobody(
     if near is not None:
         missed = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
         lines.append(say["nearest"].format(name=near.name, missed=missed))
+    return lines
+
+
+def _unknown(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> list[str]:
+    """Of each limit, how many cells it leaves out because nothing is known of them: they may meet it all the same."""
+    lines = []
+    for limit in limits:
+        title, count = limit.quantity.title, sum(limit.quantity.name not in one.figures for one in candidates)
+        if count:
+            lines.append(PHRASES["limit unknown"].format(count=count, all=len(candidates), title=title))
     return lines
 
 

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     Times = npt.NDArray[np.int64]
 
 SQL = Path(__file__).parents[1] / "sql"
-#: statements that only power readings need
-METERED = ("20_energy.sql", "25_energy_choice.sql", "30_conditions.sql")
-
-
 #: a row of a view as `Database.query` returns it: column -> value
 Row = Mapping[str, Any]
 #: whether a statement names a view
@@ -76,7 +72,6 @@ class Database:
         self._removed_too: list[tempfile.TemporaryDirectory[str]] = []
         self._numbers = itertools.count()
         self._lazy = dict(lazy_views)
-        self._metered = False
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
         # In a notebook without ipywidgets there is neither a bar nor a setting for it.
@@ -156,13 +151,6 @@ class Database:
         csv_by_line.write_rows(path, schema.header(file_name), rows)
         self.renamed[str(folder)] = run
         return str(path)
-
-    def make_ready_for_power(self) -> None:
-        """Creates the views that find energy and conditions: few sets of runs have power readings, and they take time."""
-        if not self._metered:
-            for name in METERED:
-                self.connection.execute((SQL / name).read_text())
-            self._metered = True
 
     def set_paths(self, kind: str, paths: Sequence[str]) -> None:
         """Names the files that a view reads. DuckDB wants at least one, so that none are a file with a header alone."""

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -45,24 +46,43 @@ _ALSO = {
 }  # fmt: skip
 
 
-#: Views that few questions are about, and that take DuckDB as long to bind as all others: created when one of them is named,
-#: or a statement asks which views there are.
-EXPLAIN = "70_explain.sql"
+@dataclass(frozen=True)
+class _Created:
+    """A file of analysis/sql that is run when a statement names something that it creates, or asks which views there are.
+
+    kinds: what the variables of the files begin with that its views read.
+    """
+
+    file: str
+    kinds: tuple[str, ...] = ()
+
+    def is_named(self, sql: str) -> bool:
+        return _makes(self.file).search(sql) is not None
+
+    def run(self, database: Database) -> None:
+        """A view is created on files that are there, those with a header alone. From then on it is an error until it is
+        refreshed: no rows would be a lie."""
+        for kind in self.kinds:
+            database.set_paths(kind, [])
+        database.connection.execute((SQL / self.file).read_text())
+        for kind in self.kinds:
+            database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
+
+
+#: Views that nothing else is made of, and that few questions are about: DuckDB binds a view as it is created, down to the tables.
+EXPLAIN = _Created("70_explain.sql", ("kernel",))
+_CREATED = (
+    EXPLAIN,
+    _Created("70_workers.sql"),
+    _Created("00_files.sql", ("sample", "device_time", "power", "attempt")),
+)
 _LISTS = ("show", "describe", "duckdb_views", "duckdb_tables", "duckdb_columns", "information_schema", "sqlite_master")
 
 
 @functools.cache
-def _explain() -> re.Pattern[str]:
-    made = re.findall(r"^CREATE (?:VIEW|MACRO) (\w+)", (SQL / EXPLAIN).read_text(), re.MULTILINE)
+def _makes(file: str) -> re.Pattern[str]:
+    made = re.findall(r"^CREATE (?:VIEW|MACRO) (\w+)", (SQL / file).read_text(), re.MULTILINE)
     return re.compile(rf"\b({'|'.join((*made, *_LISTS))})\b", re.IGNORECASE)
-
-
-def _create_explain(database: Database) -> None:
-    """Bound to no file, as the others are when a database is opened; `kernels` itself finds its files after this."""
-    kind = VIEWS["kernels"][0]
-    database.set_paths(kind, [])
-    database.connection.execute((SQL / EXPLAIN).read_text())
-    database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
 
 
 def names(view: str, sql: str) -> bool:
@@ -75,32 +95,19 @@ def as_needed() -> dict[str, tuple[Named, MakeReady]]:
     views: dict[str, tuple[Named, MakeReady]] = {
         view: (partial(names, view), partial(refresh, view=view)) for view in VIEWS
     }
-    return {"explain": (lambda sql: _explain().search(sql) is not None, _create_explain)} | views
+    return {made.file: (made.is_named, made.run) for made in _CREATED} | views
 
 
 def declare(database: Database) -> None:
-    """Variables that the views are bound with: the schema's columns, and no file."""
+    """Variables that views of files are bound with: the schema's columns, and a file without rows."""
     connection = database.connection
     for kind, file_name, _ in (*VIEWS.values(), ("batch_power", "power.csv", "")):
         path = database.scratch_file()
         csv_by_line.write_rows(path, schema.header(file_name), [])
         connection.execute(f"SET VARIABLE {kind}_columns = $1", [schema.duckdb_columns(file_name)])
         connection.execute(f"SET VARIABLE {kind}_none = $1", [str(path)])
-    bind_to_no_file(database)
     connection.execute("SET VARIABLE kernel_class_path = $1", [str(KERNEL_CLASSES)])
     connection.execute("SET VARIABLE renamed = NULL::MAP(VARCHAR, VARCHAR)")
-
-
-def bind_to_no_file(database: Database) -> None:
-    """A view is created on files that are there: those with a header alone."""
-    for kind in (*(kind for kind, _, _ in VIEWS.values()), "batch_power"):
-        database.set_paths(kind, [])
-
-
-def put_to_sleep(database: Database) -> None:
-    """From now on a view is an error until it is woken: no rows would be a lie."""
-    for kind, _, _ in VIEWS.values():
-        database.connection.execute(f"SET VARIABLE {kind}_paths = NULL")
 
 
 def refresh(database: Database, view: str) -> None:

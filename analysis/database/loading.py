@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from analysis.database.cache import ReadRun
-from analysis.database.connection import Database
+from analysis.database.connection import SQL, Database
 from analysis.readers import csv_by_line, run_json
 from analysis.readers import samples as sample_times
 from analysis.readers.csv_by_line import Problem
@@ -36,6 +36,10 @@ SOURCES = {
     "power_source": ("run", "boot"),
     "attempt_source": ("run",),
 }
+
+#: what is run on the rows of some runs at a time: on their samples, on their power files, and on the readings in these
+SAMPLES, READINGS = SQL / "10_samples.sql", SQL / "15_readings.sql"
+METERED = (SQL / "20_energy.sql", SQL / "25_energy_choice.sql", SQL / "30_conditions.sql")
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Batch:
 def load(database: Database, runs: Mapping[str, Path]) -> list[ReadRun]:
     """Reads these runs (name -> folder) into the tables; returns those that nothing was wrong with."""
     sample_times.keep_freed_memory()
+    database.connection.execute("CREATE SCHEMA batch")
     done: list[ReadRun] = []
     idle = [SampleTimes(), SampleTimes()]  # one that DuckDB reads and one that is being filled
     with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as readers:
@@ -203,6 +208,7 @@ RUN_COLUMNS = {"run": "VARCHAR", "path": "VARCHAR", **{name: kind for name, (kin
 DEVICE_COLUMNS = {"run": "VARCHAR", **run_json.DEVICE}
 IDLE_SPELL_COLUMNS = {"run": "VARCHAR", "device": "VARCHAR", "boot": "BIGINT", **run_json.IDLE_SPELL}
 CELL_BOOT_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", "boot": "BIGINT"}
+SAMPLE_FILE_COLUMNS = {"file": "INTEGER", "run": "VARCHAR", "cell_key": "VARCHAR", "server": "BOOLEAN"}
 COOLING_COLUMNS = {"run": "VARCHAR", "cell_key": "VARCHAR", **run_json.COOLING}
 
 
@@ -233,20 +239,21 @@ def _measure(database: Database, batch: Batch) -> None:
     """Aggregates the samples of some runs into `measured`."""
     connection = database.connection
     connection.register("sample_times", batch.samples.columns())
-    connection.execute("DELETE FROM batch.sample_file")
     owners = [(number, *owner) for number, owner in enumerate(batch.owners)]
-    columns = {"file": "INTEGER", "run": "VARCHAR", "cell_key": "VARCHAR", "server": "BOOLEAN"}
-    insert_values(database, "batch.sample_file", columns, owners)
-    connection.execute("CREATE OR REPLACE TABLE batch.measured AS FROM live.measured")
-    connection.register("sample_times", SampleTimes().columns())
-    connection.execute("INSERT INTO measured BY NAME FROM batch.measured")
+    _of_batch(database, "sample_file", SAMPLE_FILE_COLUMNS, owners)
+    connection.execute(SAMPLES.read_text())
+    connection.unregister("sample_times")
 
 
-#: what the views of `live` find of power readings, each from those before it
-_METER_STEPS = (
-    "meter", "energy_window", "power_cumulated", "instant", "counter_reading", "counter_within", "meter_energy", "idle_level",
-    "extent", "shift", "calibration", "metered",
-)  # fmt: skip
+def _of_batch(database: Database, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table of the schema `batch` with these rows and no others."""
+    database.connection.execute(f"CREATE OR REPLACE TABLE batch.{table} ({declare(columns)})")
+    insert_values(database, f"batch.{table}", columns, rows)
+
+
+def declare(columns: Mapping[str, str]) -> str:
+    """Column list of a CREATE TABLE; the names are this project's own."""
+    return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
 
 
 def _meter(database: Database, batch: Batch) -> None:
@@ -254,7 +261,6 @@ def _meter(database: Database, batch: Batch) -> None:
     connection = database.connection
     if not batch.power and not batch.energies:
         return
-    database.make_ready_for_power()
     refused = _read_power(database, batch)
     if refused:
         for path in refused:
@@ -266,13 +272,9 @@ def _meter(database: Database, batch: Batch) -> None:
         batch.untouched_power = []
         _read_power(database, batch)
     insert_values(database, "power_source", source_columns("power_source"), _owned(batch))
-    connection.execute(
-        "CREATE OR REPLACE TABLE batch.run AS SELECT unnest($1) AS run", [[run.name for run in batch.runs]]
-    )
-    for table in _METER_STEPS:
-        connection.execute(f"CREATE OR REPLACE TABLE batch.{table} AS FROM live.{table}")
-    for table in ("energy", "unmetered", "conditions"):
-        connection.execute(f"INSERT INTO {table} BY NAME FROM live.{table}")
+    _of_batch(database, "run", {"run": "VARCHAR"}, [[run.name] for run in batch.runs])
+    for script in METERED:
+        connection.execute(script.read_text())
 
 
 def _owned(batch: Batch) -> list[tuple[str, str, int | None]]:
@@ -282,11 +284,10 @@ def _owned(batch: Batch) -> list[tuple[str, str, int | None]]:
 def _read_power(database: Database, batch: Batch) -> list[str]:
     """Lets DuckDB read the power files into `batch.reading`; returns those that need reading line by line."""
     connection = database.connection
-    connection.execute("DELETE FROM batch.power_file")
-    insert_values(database, "batch.power_file", source_columns("power_source"), _owned(batch))
+    _of_batch(database, "power_file", source_columns("power_source"), _owned(batch))
     database.set_paths("batch_power", list(batch.power))
     try:
-        connection.execute("CREATE OR REPLACE TABLE batch.reading AS FROM live.reading")
+        connection.execute(READINGS.read_text())
     except duckdb.Error:
         if not batch.untouched_power:
             raise

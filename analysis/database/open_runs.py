@@ -10,19 +10,18 @@ from pathlib import Path
 import duckdb
 
 from analysis.database import lazy_views, model_names
-from analysis.database.cache import DERIVED, Cache
-from analysis.database.connection import METERED, SQL, Database
+from analysis.database.cache import Cache
+from analysis.database.connection import SQL, Database
 from analysis.readers.csv_by_line import Problem
 from analysis.readers.run_folder import named
 from common.errors import UserError
 from common.text import storable
 
-#: Statements that only reading needs, and those for what the cache holds ready.
-_READING = ("05_measured.sql", "10_samples.sql")
+#: Tables that are filled as runs are read, and those that are then made of them; the cache holds all of these ready. Files
+#: from 10 to 30 are run by `loading`, some views are created when somebody names one (`lazy_views`).
+_TABLES = ("05_measured.sql",)
+_VIEWS = ("01_macros.sql", "40_cells.sql", "45_mark_meaning.sql")
 _DERIVED = ("50_marks.sql", "60_comparison.sql")
-#: Views on what is derived: DuckDB binds a view down to the last view below it, and a table at once.
-_ON_MARKS = ("60_comparison.sql",)
-_ON_ALL = ("70_workers.sql",)
 
 
 def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
@@ -136,7 +135,8 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
     database = _new_database(names)
     try:
         kept.open(database.connection, names)
-        _execute_files(database, without=(*_READING, *METERED, *_DERIVED, lazy_views.EXPLAIN))
+        lazy_views.declare(database)
+        _execute(database, _VIEWS)
     except (OSError, duckdb.Error):
         database.close()
         return None
@@ -149,15 +149,14 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
 def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[str]) -> Database:
     """Reads what is not fresh, and takes that from the cache."""
     from analysis.database import loading
-    from analysis.readers.samples import SampleTimes
 
     database = _new_database(names)
     connection = database.connection
     try:
         for table, columns in loading.tables().items():
-            connection.execute(f"CREATE TABLE {table} ({_declare(columns)})")
-        connection.register("sample_times", SampleTimes().columns())
-        _execute_files(database, without=(*METERED, *_ON_MARKS, *_ON_ALL, lazy_views.EXPLAIN))
+            connection.execute(f"CREATE TABLE {table} ({loading.declare(columns)})")
+        lazy_views.declare(database)
+        _execute(database, (*_TABLES, *_VIEWS))
         cached = {name: names[name] for name in fresh}
         if kept is not None and cached:
             try:
@@ -165,10 +164,7 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             except (OSError, duckdb.Error):
                 cached = {}
         sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
-        _derive(connection, DERIVED[:1])
-        _execute_more(database, _ON_MARKS)
-        _derive(connection, DERIVED[1:])
-        _execute_more(database, _ON_ALL)
+        _execute(database, _DERIVED)
         if kept is not None:
             kept.keep(connection, sound)
             if kept.edited:
@@ -182,40 +178,6 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
     return database
 
 
-def _derive(connection: duckdb.DuckDBPyConnection, views: Sequence[str]) -> None:
-    """Makes tables of views that everything asks for: computed once; each builds on the one before.
-
-    A sum is a HUGEINT, which Parquet does not have: one that does not fit into 64 bits is unknown.
-    """
-    for view in views:
-        kinds = connection.execute(f"DESCRIBE {view}").fetchall()
-        wide = [name for name, kind, *_ in kinds if kind == "HUGEINT"]
-        cast = ", ".join(f'try_cast("{name}" AS BIGINT) AS "{name}"' for name in wide)
-        connection.execute(f"CREATE TABLE {view}_ready AS SELECT *{f' REPLACE ({cast})' if cast else ''} FROM {view}")
-        connection.execute(f"DROP VIEW {view}")
-        connection.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
-
-
-# --- tables and views -------------------------------------------------------------------------------------------
-
-
-def _declare(columns: Mapping[str, str]) -> str:
-    """Column list of a CREATE TABLE; the names are this project's own."""
-    return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-
-
-def _execute_files(database: Database, without: Sequence[str]) -> None:
-    """Creates the views; those that read files are bound to no file and then put to sleep."""
-    lazy_views.declare(database)
-    for path in sorted(SQL.glob("*.sql")):
-        if path.name not in without:
-            database.connection.execute(path.read_text())
-    lazy_views.put_to_sleep(database)
-
-
-def _execute_more(database: Database, names: Sequence[str]) -> None:
-    """Creates the views of further files."""
-    lazy_views.bind_to_no_file(database)
+def _execute(database: Database, names: Sequence[str]) -> None:
     for name in names:
         database.connection.execute((SQL / name).read_text())
-    lazy_views.put_to_sleep(database)

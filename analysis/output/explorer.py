@@ -32,6 +32,8 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 44
 #: Groups and cells beyond these have tables, but no chart: the page stays small.
 MOST_GROUPS = 16
 MOST_CELLS = 400
+#: Cells that a panel has not and that are named below it.
+MOST_NAMED = 8
 #: An interval that reaches farther than this factor is drawn to there.
 FARTHEST = 3.0
 
@@ -171,8 +173,16 @@ def _panels(
             up(winner.figures["throughput"].value),
         )
         parts.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="11"/>')
-        found.append({"svg": "".join([*parts, "</svg>"]), "title": title})
+        lacking = [c for c in candidates if c not in shown]
+        found.append({"svg": "".join([*parts, "</svg>"]), "title": title, "undrawn": _undrawn(lacking, quantity)})
     return found
+
+
+def _undrawn(lacking: Sequence[Candidate], quantity: Quantity) -> str:
+    """Which cells a panel has not, and why; "" where it has all."""
+    names = "; ".join(one.name for one in lacking[:MOST_NAMED])
+    more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+    return worded(f"Without a known {quantity.title} and so not drawn: {names}{more}.") if lacking else ""
 
 
 def _scale(figures: Sequence[Figure], start: float, length: float, falls: bool = False) -> Scale:

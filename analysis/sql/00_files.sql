@@ -3,11 +3,6 @@
 -- Whose file it is, its path tells: so DuckDB opens only the files of runs and cells that are asked for. Where a run's name
 -- is not its folder's (two folders of one name, a repaired copy of a file) it stands in the map `renamed`: folder -> name,
 -- and `run_in` is replaced by the slower `renamed_run_in`.
--- up: how many steps the run's folder is above the file, counted from the path's end.
-CREATE MACRO run_in(path, up) AS split_part(path, '/', -up - 1);
-CREATE MACRO renamed_run_in(path, up) AS coalesce(
-  getvariable('renamed')[array_to_string(string_split(path, '/')[:-up - 1], '/')], split_part(path, '/', -up - 1)
-);
 
 -- samples: every inference of every cell, straight from the files
 CREATE VIEW samples AS
@@ -35,26 +30,6 @@ FROM read_csv(
   header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
 ) AS file LEFT JOIN power_source AS source ON source.path = file.filename;
 
--- the power readings of a table or view with the energy since the meter's first reading, of the best of its power sources
-CREATE MACRO cumulated_power(readings) AS TABLE
-WITH best AS (
-  SELECT run, stream, arg_min(
-    coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9)
-  ) AS source
-  FROM query_table(readings) WHERE power_mw IS NOT NULL GROUP BY run, stream
-),
-steps AS (
-  SELECT run, stream, t_ns, power_mw, source,
-    (power_mw + lag(power_mw) OVER meter) / 2 * (t_ns - lag(t_ns) OVER meter) / 1e9 AS step_mj,
-    t_ns - lag(t_ns) OVER meter AS gap_ns
-  FROM query_table(readings) JOIN best USING (run, stream)
-  WHERE power_mw IS NOT NULL AND coalesce(power_source, '') = source
-  WINDOW meter AS (PARTITION BY run, stream ORDER BY t_ns)
-)
-SELECT run, stream, t_ns, power_mw, source, gap_ns,
-  coalesce(sum(step_mj) OVER (PARTITION BY run, stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING), 0) AS cumulated_mj
-FROM steps;
-
 -- power_by_meter: every power reading with its meter: a GPU, a CPU package or its DRAM
 CREATE VIEW power_by_meter AS
 SELECT *, concat_ws('|', run, domain, uuid, device, 'boot ' || boot) AS stream, regexp_extract(domain, '^[a-z]+') AS class FROM power;
@@ -80,7 +55,3 @@ FROM read_csv(
   getvariable('attempt_paths'), columns = getvariable('attempt_columns'),
   header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '"', escape = '"', new_line = '\n', filename = true
 ) AS file;
-
--- images that a row of samples.csv stands for: the server scenario has a row for each query, and a query is one image
-CREATE MACRO items_of_row(scenario, batch_size, items_per_sample) AS
-  CASE WHEN scenario = 'server' THEN 1 ELSE batch_size END * coalesce(items_per_sample, 1);

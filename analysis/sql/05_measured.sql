@@ -1,4 +1,4 @@
--- What is left of the files of many rows: one row for each cell. `live` finds it (10_samples, 20_energy, 30_conditions).
+-- What is left of the files of many rows: one row for each cell. 10_samples to 30_conditions find it.
 
 -- measured: one row per cell with inferences: bounds of its window, latency quantiles 0.5, 0.9, 0.95, 0.99, 0.999 in ns;
 -- stalls are times of more than 3 % of the window in which nothing was finished, less what is usual between two ends
@@ -9,7 +9,7 @@ CREATE TABLE measured (
   server_inferences BIGINT, arrivals_ns BIGINT, mean_wait_ns DOUBLE, wait_quantile_ns DOUBLE[], serve_quantile_ns DOUBLE[]
 );
 
--- energy: one row per cell and class of meter (gpu, package, dram), as live.energy finds it
+-- energy: one row per cell and class of meter (gpu, package, dram), as 25_energy_choice.sql finds it
 CREATE TABLE energy (
   run VARCHAR, cell_key VARCHAR, class VARCHAR, meters BIGINT, seconds DOUBLE, counter_j DOUBLE, integral_j DOUBLE,
   basis VARCHAR, method VARCHAR, power_source VARCHAR, gross_j DOUBLE, idle_w DOUBLE, idle_before_w DOUBLE,

@@ -1,13 +1,10 @@
--- The schema `live` works on the files of some runs at a time: Python puts their rows into `sample_times` and `batch`
--- (analysis/database/loading.py), what the views of `live` find goes into tables of the same name in `batch`, and what is to stay is
--- added to those in `main`. Nothing of it is made where all runs come from the cache.
-CREATE SCHEMA live;
-CREATE SCHEMA batch;
-CREATE TABLE batch.sample_file (file INTEGER, run VARCHAR, cell_key VARCHAR, server BOOLEAN);
+-- The files 10 to 30 are run for some runs at a time (analysis/database/loading.py): Python puts their rows into `sample_times` and
+-- the tables of `batch`, each statement makes another of those, and what is to stay is added to the tables of 05_measured.sql. A
+-- statement is bound when it is run, once: as views they would be bound as they are created too, and in each view above them.
 
 -- one row per cell with inferences: bounds of its window and quantiles of the latency
 -- (server scenario: from when the query was due; linear interpolation between order statistics)
-CREATE VIEW live.measured AS
+CREATE OR REPLACE TABLE batch.measured AS
 WITH every AS (
   SELECT
     file,
@@ -66,4 +63,4 @@ SELECT source.run, source.cell_key, every.* EXCLUDE (file), coalesce(stalled_ns,
   coalesce(longest_stall_ns, 0) AS longest_stall_ns, server.* EXCLUDE (file)
 FROM every JOIN batch.sample_file AS source USING (file) LEFT JOIN stalls USING (file) LEFT JOIN server USING (file);
 
-CREATE TABLE batch.measured AS FROM measured LIMIT 0;
+INSERT INTO measured BY NAME FROM batch.measured;

@@ -21,26 +21,8 @@
 -- the root of k. (slope and shaped are from group means: A. Wald, The fitting of straight lines if both variables are subject to error, Annals of
 -- Mathematical Statistics 11 (1940); unlike least squares it holds where the power steps within the window.)
 
-CREATE TABLE batch.run (run VARCHAR);
-CREATE TABLE batch.power_file (path VARCHAR, run VARCHAR, boot BIGINT);
-
--- one row per power reading of these runs, `stream` names one meter of one run: what readings are compared within
-CREATE VIEW live.reading AS
-SELECT source.run, source.path, source.boot, file.* EXCLUDE (filename),
-  concat_ws('|', source.run, file.domain, file.uuid, file.device, 'boot ' || source.boot) AS stream,
-  regexp_extract(file.domain, '^[a-z]+') AS class,
-  coalesce(t_ns IS NULL OR t_ns < 0 OR t_ns >= 1000000000000000000 OR domain IS NULL OR NOT isfinite(power_mw) OR NOT isfinite(energy_mj) OR power_mw < 0 OR energy_mj < 0, false)
-    AS faulty
-FROM read_csv(
-  getvariable('batch_power_paths'), columns = getvariable('power_columns'),
-  header = true, auto_detect = false, hive_partitioning = false, delim = ',', quote = '', escape = '', new_line = '\n', filename = true
-) AS file
-JOIN batch.power_file AS source ON source.path = file.filename;
-
-CREATE TABLE batch.reading AS FROM live.reading LIMIT 0;
-
 -- the meters of these runs, with the best power source that each has, and whether that tells averages over a second
-CREATE VIEW live.meter AS
+CREATE OR REPLACE TABLE batch.meter AS
 WITH found AS (
   SELECT run, stream, any_value(class) AS class, any_value(uuid) AS uuid, any_value(device) AS device, any_value(boot) AS boot,
     arg_min(coalesce(power_source, ''), coalesce(list_position(['instant', 'average', 'usage'], power_source), 9))
@@ -57,13 +39,11 @@ SELECT found.*,
   coalesce(source ^@ 'average' OR try_cast(gpu.compute_capability AS DOUBLE) > 8.0, false) AS averaging_known
 FROM found LEFT JOIN run_device AS gpu ON gpu.run = found.run AND gpu.uuid = found.uuid;
 
-CREATE TABLE batch.meter AS FROM live.meter LIMIT 0;
-
 -- windows of cells, of their idle phases and of their run's spells without a worker, with the meters of the cell's device.
 -- Readings are late, so the first half second of an idle phase (at most half of it) does not count; where the board tells
 -- averages over a second, the first 1.5 s, and a shorter phase tells nothing.
 -- warm_ns: when the load began before a measured window; quiet_ns, quiet_end_ns: the idle phase after it
-CREATE VIEW live.energy_window AS
+CREATE OR REPLACE TABLE batch.energy_window AS
 WITH cell AS (
   SELECT c.run, c.cell_key, c.device, c.device_uuid, b.boot FROM cell_row AS c LEFT JOIN cell_boot AS b USING (run, cell_key)
 ),
@@ -102,17 +82,13 @@ FROM idle_spell AS spell JOIN cell ON cell.run = spell.run AND cell.device = spe
 JOIN owned ON owned.run = cell.run AND owned.cell_key = cell.cell_key
 WHERE end_ns > start_ns AND cell.run IN (FROM batch.run);
 
-CREATE TABLE batch.energy_window AS FROM live.energy_window LIMIT 0;
-
 -- power readings with the energy since the meter's first reading, of the best of its power sources
-CREATE VIEW live.power_cumulated AS SELECT * EXCLUDE (run) FROM cumulated_power('batch.reading');
-
-CREATE TABLE batch.power_cumulated AS FROM live.power_cumulated LIMIT 0;
+CREATE OR REPLACE TABLE batch.power_cumulated AS SELECT * EXCLUDE (run) FROM cumulated_power('batch.reading');
 
 -- the integral of power (mj) and the reading in force (mw) at the instants that 25_energy_choice.sql compares:
 -- s and e: k tenths of a second from the window's begin and end; w: when the load began before it; f: k tenths of a second
 -- after the load had ended; z: the end of that idle phase; q: quarters of an idle phase
-CREATE VIEW live.instant AS
+CREATE OR REPLACE TABLE batch.instant AS
 WITH asked AS (
   SELECT run, cell_key, purpose, part, stream, 's' AS name, k, start_ns + k * 100000000 AS at_ns
   FROM batch.energy_window, (SELECT unnest([-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 10]) AS k) WHERE purpose = 'measure'
@@ -134,11 +110,9 @@ SELECT asked.* EXCLUDE (at_ns), p.cumulated_mj + p.power_mw * (at_ns - p.t_ns) /
 FROM asked ASOF JOIN batch.power_cumulated AS p ON p.stream = asked.stream AND asked.at_ns >= p.t_ns
 WHERE age_ns <= 1000000000;
 
-CREATE TABLE batch.instant AS FROM live.instant LIMIT 0;
-
 -- every reading of the counter beside the integral of power; falls: how often it had fallen by then; still_ns: for how long
 -- it had reported the same; holes: how often the power readings had been away for a quarter of a second by then
-CREATE VIEW live.counter_reading AS
+CREATE OR REPLACE TABLE batch.counter_reading AS
 WITH every AS (
   SELECT reading.stream, reading.t_ns, reading.energy_mj, power.cumulated_mj, power.power_mw,
     lag(reading.energy_mj) OVER (PARTITION BY reading.stream ORDER BY reading.t_ns) AS before_mj, power.holes
@@ -152,12 +126,10 @@ SELECT stream, t_ns, energy_mj, cumulated_mj, power_mw, energy_mj <> before_mj A
   t_ns - max(t_ns) FILTER (energy_mj IS DISTINCT FROM before_mj) OVER past AS still_ns
 FROM every WINDOW past AS (PARTITION BY stream ORDER BY t_ns ROWS UNBOUNDED PRECEDING);
 
-CREATE TABLE batch.counter_reading AS FROM live.counter_reading LIMIT 0;
-
 -- the counter within each measured window: means of its readings in the first quarter (1), the middle (m) and the last
 -- quarter (2), energies less those of the first reading. A reading up to 0.15 s before the window is taken too: the sidecar
 -- makes one there on purpose, and the load has been running for a while.
-CREATE VIEW live.counter_within AS
+CREATE OR REPLACE TABLE batch.counter_within AS
 WITH within AS (
   SELECT w.run, w.cell_key, w.stream, w.start_ns, w.end_ns, c.t_ns, c.falls, c.still_ns,
     first(c.t_ns) OVER part AS first_ns, last(c.t_ns) OVER part AS last_ns,
@@ -194,10 +166,8 @@ SELECT *,
   ) END AS step_s
 FROM sloped WINDOW meter AS (PARTITION BY stream);
 
-CREATE TABLE batch.counter_within AS FROM live.counter_within LIMIT 0;
-
 -- both energies of every window on every meter
-CREATE VIEW live.meter_energy AS
+CREATE OR REPLACE TABLE batch.meter_energy AS
 WITH
 stepped AS (FROM batch.counter_reading WHERE stepped),
 begin_before AS (
@@ -281,5 +251,3 @@ SELECT run, cell_key, purpose, part, class, stream, start_ns, end_ns, seconds, (
   warm_ns, method, trouble, integral_mj, slope_mj, shaped_mj, step_s, k1, k2, t1, t2, ka, ta, tz, uncovered_s, bend_mw, b0_mw, e1_mw, p0_mw,
   CASE method WHEN 'slope' THEN slope_mj WHEN 'shaped' THEN shaped_mj WHEN 'ends' THEN ends_mj WHEN 'shared' THEN shared_mj WHEN 'line' THEN line_mj END AS counter_mj
 FROM decided;
-
-CREATE TABLE batch.meter_energy AS FROM live.meter_energy LIMIT 0;

@@ -25,7 +25,7 @@
 -- 1.5 % of the load (and 2 % of the level), and none where its own halves do. Nor is one known in which readings are missing for 0.25 s.
 
 -- one row per cell whose window was to be metered and is not: readings ended before it did, or have a hole at its edges
-CREATE VIEW live.unmetered AS
+INSERT INTO unmetered BY NAME
 WITH missed AS (
   SELECT w.run, w.cell_key, w.class, w.stream, w.start_ns, w.end_ns, m.trouble
   FROM batch.energy_window AS w JOIN batch.meter_energy AS m USING (run, cell_key, purpose, part, stream)
@@ -47,7 +47,7 @@ SELECT run, cell_key, string_agg(DISTINCT class || ': ' || CASE
 FROM last GROUP BY run, cell_key;
 
 -- idle levels by the integral of power
-CREATE VIEW live.idle_level AS
+CREATE OR REPLACE TABLE batch.idle_level AS
 WITH quarters AS (
   SELECT w.run, w.cell_key, w.purpose, w.part, w.stream, w.class, any_value((w.start_ns + w.end_ns) // 2) AS middle_ns,
     any_value((w.end_ns - w.start_ns) / 1e9) AS seconds, max(age_ns) AS age_ns, count(*) AS known,
@@ -72,11 +72,9 @@ SELECT run, cell_key, purpose, part, stream, class, middle_ns, seconds, CASE
   END AS mw
 FROM judged;
 
-CREATE TABLE batch.idle_level AS FROM live.idle_level LIMIT 0;
-
 -- how far power moved in and around each measured window, the longest time without a reading that touches it, and the
 -- standard error of its mean: from the differences of successive values, so that a trend does not count as noise
-CREATE VIEW live.extent AS
+CREATE OR REPLACE TABLE batch.extent AS
 SELECT w.run, w.cell_key, w.stream, max(p.power_mw) - min(p.power_mw) AS swing_mw,
   max(p.gap_ns) FILTER (p.t_ns >= w.start_ns AND p.t_ns - p.gap_ns < w.end_ns) / 1e9 AS gap_s,
   sqrt(avg(p.step_mw ** 2 / 2) FILTER (p.step_mw <> 0 AND p.t_ns BETWEEN w.start_ns AND w.end_ns)
@@ -88,10 +86,8 @@ ASOF JOIN (SELECT *, start_ns - 200000000 AS from_ns FROM batch.energy_window WH
   ON p.stream = w.stream AND p.t_ns >= w.from_ns
 WHERE p.t_ns - coalesce(p.gap_ns, 0) < w.end_ns + 200000000 GROUP BY ALL;
 
-CREATE TABLE batch.extent AS FROM live.extent LIMIT 0;
-
 -- the window shifted in time, and power at the instants around it
-CREATE VIEW live.shift AS
+CREATE OR REPLACE TABLE batch.shift AS
 WITH pairs AS (
   SELECT run, cell_key, stream, k, max(mj) FILTER (name = 'e') - max(mj) FILTER (name = 's') AS mj
   FROM batch.instant WHERE purpose = 'measure' AND name IN ('s', 'e') GROUP BY ALL
@@ -119,10 +115,8 @@ FROM levels LEFT JOIN falls USING (run, cell_key, stream) LEFT JOIN (
   GROUP BY ALL
 ) AS shifted ON shifted.run = levels.run AND shifted.cell_key = levels.cell_key AND shifted.stream = levels.stream;
 
-CREATE TABLE batch.shift AS FROM live.shift LIMIT 0;
-
 -- what the looks of a part-time sensor may miss of each cell, as a share of the power above idle
-CREATE VIEW live.alias AS
+CREATE OR REPLACE TABLE batch.alias AS
 WITH periods AS (
   SELECT m.run, m.cell_key, (window_end_ns - window_start_ns) / 1e9 AS seconds, seconds / m.n * coalesce(c.streams, 1) AS period_s,
     m.scatter_ns / 1e9 / period_s AS scatter, 0.1 / period_s AS turns, seconds / 0.1 AS looks
@@ -142,7 +136,7 @@ FROM harmonics GROUP BY run, cell_key;
 -- miss nothing telescope, so that only their first and last readings are late by chance, mostly at idle power.
 -- ratio: counter over integral; doubt: the share that it is uncertain by; spread: the standard deviation of it between windows
 -- beyond what steps of the counter and noise of the power explain. A meter without such readings has no row.
-CREATE VIEW live.calibration AS
+CREATE OR REPLACE TABLE batch.calibration AS
 WITH every AS (
   SELECT stream, t_ns, energy_mj, cumulated_mj, power_mw,
     coalesce(t_ns - lag(t_ns) OVER meter > 2000000000 OR falls <> lag(falls) OVER meter OR holes <> lag(holes) OVER meter
@@ -165,16 +159,14 @@ windows AS (
   SELECT stream, any_value(step_s) AS step_s, avg((shaped_mj / nullif(ratio * integral_mj, 0) - 1) ** 2) AS found,
     avg(step_s ** 2 * (1 / k1 + 1 / k2) / (t2 - t1) ** 2 + (coalesce(noise_mw, 0) * seconds / integral_mj) ** 2 + (coalesce(share, 0) / 2.5) ** 2)
       AS expected
-  FROM batch.meter_energy AS m JOIN meter USING (stream) LEFT JOIN batch.extent USING (run, cell_key, stream) LEFT JOIN live.alias USING (run, cell_key)
+  FROM batch.meter_energy AS m JOIN meter USING (stream) LEFT JOIN batch.extent USING (run, cell_key, stream) LEFT JOIN batch.alias USING (run, cell_key)
   WHERE purpose = 'measure' AND m.method IS NOT NULL AND shaped_mj IS NOT NULL AND integral_mj > 0 GROUP BY stream
 )
 SELECT stream, ratio, 2.5 * step_s * ends_per_s + late AS doubt, sqrt(greatest(0, found - expected)) AS spread
 FROM meter JOIN windows USING (stream) WHERE ratio BETWEEN 0.95 AND 1.05;
 
-CREATE TABLE batch.calibration AS FROM live.calibration LIMIT 0;
-
 -- the energy of each measured window on each meter, and its uncertainty
-CREATE VIEW live.metered AS
+CREATE OR REPLACE TABLE batch.metered AS
 WITH known AS (
   SELECT m.*, s.* EXCLUDE (run, cell_key, stream), coalesce(x.swing_mw, 0) AS swing_mw, x.gap_s, x.noise_mw,
     CASE WHEN NOT averaging AND method IS NOT NULL THEN ratio * integral_mj END AS scaled_mj, doubt, spread,
@@ -188,7 +180,7 @@ WITH known AS (
   LEFT JOIN batch.extent AS x ON x.run = m.run AND x.cell_key = m.cell_key AND x.stream = m.stream
   JOIN (SELECT stream, averaging_known FROM batch.meter) AS meter ON meter.stream = m.stream
   LEFT JOIN batch.calibration AS calibration ON calibration.stream = m.stream
-  LEFT JOIN live.alias AS alias ON alias.run = m.run AND alias.cell_key = m.cell_key AND m.class = 'gpu'
+  LEFT JOIN batch.alias AS alias ON alias.run = m.run AND alias.cell_key = m.cell_key AND m.class = 'gpu'
   WHERE m.purpose = 'measure'
 ),
 taken AS (
@@ -250,10 +242,8 @@ SELECT run, cell_key, class, stream, seconds, middle_ns, power_source, counter_m
   CASE WHEN weighs THEN weighed_bound_mj WHEN agree THEN least(own_mj, agreed_mj) ELSE own_mj END AS uncertainty_mj
 FROM better;
 
-CREATE TABLE batch.metered AS FROM live.metered LIMIT 0;
-
 -- one row per cell and class of meter (gpu, package, dram): energy of the measured window, gross and net of idle
-CREATE VIEW live.energy AS
+INSERT INTO energy BY NAME
 WITH chosen AS (
   -- the meters of a class (two sockets) add up; where one of them is unknown the sum is
   SELECT run, cell_key, class, any_value(seconds) AS seconds, any_value(middle_ns) AS middle_ns, any_value(power_source) AS power_source,

@@ -1,6 +1,6 @@
 -- What the GPU was doing during the measured window of each cell. A reading's state is held until the next one.
 -- Bits as in NVML's nvmlClocksEventReason*.
-CREATE VIEW live.conditions AS
+INSERT INTO conditions BY NAME
 WITH held AS (
   SELECT stream, t_ns, power_mw, sm_clock_mhz, memory_clock_mhz, temperature_c, event_reasons, memory_used_bytes,
     gpu_utilization_percent,

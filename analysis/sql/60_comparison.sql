@@ -1,10 +1,10 @@
 -- results: one row per cell with every figure that it has; the figures of a cell that is not ok are there, but no table ranks them
-CREATE VIEW results AS
+CREATE TABLE results AS
 SELECT c.*,
   l.n, l.mean_ms, l.min_ms, l.max_ms, l.median_ms, l.p90_ms, l.p95_ms, l.p99_ms, l.p999_ms,
   -- items_per_s and joules_per_item are in the cell's item; images_per_s and the like are the same figures under the
   -- names that they have for image models
-  t.basis AS throughput_basis, t.images, t.window_s, t.images_per_s, t.images_per_s AS items_per_s, t.seconds_per_image, t.coverage, t.stalled_s,
+  t.basis AS throughput_basis, try_cast(t.images AS BIGINT) AS images, t.window_s, t.images_per_s, t.images_per_s AS items_per_s, t.seconds_per_image, t.coverage, t.stalled_s,
   t.longest_stall_s, t.images_per_s_without_stalls,
   p.import_s, p.convert_s, p.load_s, p.compile_s, p.first_s, p.warmup_s, p.cold_start_s,
   e.class AS energy_class, e.basis AS energy_basis, e.method AS energy_method, e.gross_j, e.net_j, e.idle_w, e.uncertainty_j, e.net_uncertainty_j,
@@ -34,20 +34,22 @@ LEFT JOIN energy AS dram ON dram.run = c.run AND dram.cell_key = c.cell_key AND 
 LEFT JOIN conditions AS k ON k.run = c.run AND k.cell_key = c.cell_key;
 
 -- comparison: one row per configuration of a run: the mean over its workers (replicates) that are ok, else its status and no figure
-CREATE VIEW comparison AS
+CREATE TABLE comparison AS
 WITH signs AS (
   SELECT run, cell_key, list_sort(list(DISTINCT mark)) AS marks FROM marks GROUP BY ALL
 ),
-best AS (
+speaking AS (
   -- only the ok replicates of a configuration speak; where none is, the first tells why
-  SELECT r.*, signs.marks
-  FROM results AS r LEFT JOIN signs USING (run, cell_key)
+  SELECT run, cell_key FROM results
   WINDOW configuration AS (
     PARTITION BY run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input
   )
-  QUALIFY r.status = 'ok' OR (
-    count_if(r.status = 'ok') OVER configuration = 0 AND row_number() OVER (configuration ORDER BY r.replicate) = 1
+  QUALIFY status = 'ok' OR (
+    count_if(status = 'ok') OVER configuration = 0 AND row_number() OVER (configuration ORDER BY replicate) = 1
   )
+),
+best AS (
+  SELECT r.*, signs.marks FROM results AS r SEMI JOIN speaking USING (run, cell_key) LEFT JOIN signs USING (run, cell_key)
 )
 SELECT
   run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input,
@@ -60,7 +62,7 @@ SELECT
   list_sort(list_distinct(flatten(list(coalesce(marks, []))))) AS marks,
   list(cell_key ORDER BY cell_key) AS cell_keys,
   count(*) AS replicates,
-  sum(n) FILTER (status = 'ok') AS samples,
+  try_cast(sum(n) FILTER (status = 'ok') AS BIGINT) AS samples,
   -- of the mean over the workers, whose error is at most the mean of theirs
   avg(uncertainty_j) FILTER (status = 'ok') > 0.02 * avg(gross_j) FILTER (status = 'ok') AS gross_coarse,
   avg(net_uncertainty_j) FILTER (status = 'ok') > 0.02 * abs(avg(net_j) FILTER (status = 'ok')) AS net_coarse,

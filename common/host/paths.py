@@ -12,15 +12,26 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "images"
 
 
+def can_be_made(folder: Path) -> bool:
+    """Whether this user may write into a folder, or make it where it does not exist."""
+    existing = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    return os.access(existing, os.W_OK | os.X_OK)
+
+
+def in_users_cache(of: Path, what: str) -> Path:
+    """A folder in the user's cache, for what belongs to a folder that this user may only read."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    if not cache.is_absolute():  # no HOME
+        cache = Path(tempfile.gettempdir()) / f"framewatt-{os.getuid()}"
+    return cache / "framewatt" / f"{what}-{hashlib.sha256(str(of).encode()).hexdigest()[:12]}"
+
+
 def _environments() -> Path:
     """`.envs` of the checkout; of a checkout that this user may only read, a folder in the user's cache."""
     own = ROOT / ".envs"
     if os.access(own if own.is_dir() else ROOT, os.W_OK):
         return own
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    if not cache.is_absolute():  # no HOME
-        cache = Path(tempfile.gettempdir()) / f"framewatt-{os.getuid()}"
-    return cache / "framewatt" / f"envs-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]}"
+    return in_users_cache(ROOT, "envs")
 
 
 ENVIRONMENTS = _environments()
@@ -28,7 +39,11 @@ ENVIRONMENTS = _environments()
 
 @dataclass(frozen=True)
 class DataFolder:
-    """`data/` of the checkout, or the folder that FRAMEWATT_DATA names."""
+    """`data/` of the checkout, or the folder that FRAMEWATT_DATA names.
+
+    One that this user may only read (another's, a disk that is mounted so) is analyzed all the same: reports and the host's cache
+    then lie in the user's cache folder.
+    """
 
     root: Path
     #: folder for runs, where it is not the ordinary one
@@ -37,6 +52,10 @@ class DataFolder:
     @classmethod
     def default(cls) -> DataFolder:
         return cls(Path(os.environ.get("FRAMEWATT_DATA", ROOT / "data")).resolve())
+
+    def _writable(self, name: str) -> Path:
+        own = self.root / name
+        return own if can_be_made(own) else in_users_cache(self.root, "data") / name
 
     @property
     def models(self) -> Path:
@@ -71,7 +90,7 @@ class DataFolder:
     @property
     def host_cache(self) -> Path:
         """What the analysis has worked out and unpacked. No container mounts it: the host believes what it finds here."""
-        return self.root / "host-cache"
+        return self._writable("host-cache")
 
     @property
     def locks(self) -> Path:
@@ -79,4 +98,4 @@ class DataFolder:
 
     @property
     def report(self) -> Path:
-        return self.root / "report"
+        return self._writable("report")

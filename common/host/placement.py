@@ -22,11 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from common.host.devices import Device, usable_gpus
 
 SYS = Path("/sys")
 #: FRAMEWATT_PLACEMENT=0 binds nothing; =host binds a GPU that is measured alone as if all GPUs of the host were
 VARIABLE = "FRAMEWATT_PLACEMENT"
+VALUES = ("", "0", "host")
 #: cores that a worker should have: its timing loop, and the threads that feed the GPU and its copies beside it
 COMFORTABLE_CORES = 2
 #: cores of all sidecars and the host together: eight sidecars took 10 to 20 % of one (docs/method.md: 1.2 to 2.4 % each)
@@ -117,7 +119,8 @@ def place(devices: Sequence[Device], usable: AbstractSet[int], sys: Path = SYS) 
     if len(cores) < len(gpus) + OTHER_CORES:
         return Placement({}, short=short)
     near = {gpu.name: near_cpus(gpu, sys) for gpu in gpus}
-    wanted = {name: [core for core in cores if not cpus or cpus & {*core.cpus}] for name, cpus in near.items()}
+    # a GPU of which no near CPU may be used takes any: it must not halve the shares of the others
+    wanted = {name: [core for core in cores if cpus & {*core.cpus}] or cores for name, cpus in near.items()}
     share = max(size for size in range(1, len(cores) // len(gpus) + 1) if size == 1 or _fits(wanted, size, len(cores)))
     given = _share_out(wanted, cores, share)
     workers = {name: _share(given[name], near[name]) for name in given}
@@ -166,8 +169,15 @@ def _short_of(gpus: int, cores: int) -> str:
 
 
 def placement_of(devices: Sequence[Device], cpus: str = "", sys: Path = SYS) -> Placement:
-    """Of this machine and what the user allows. cpus: as `--cpus` takes it, "" is all that this process may use."""
+    """Of this machine and what the user allows. cpus: as `--cpus` takes it, "" is all that this process may use.
+
+    Raises UserError for a value of the variable that it does not have.
+    """
     asked = os.environ.get(VARIABLE, "")
+    if asked not in VALUES:
+        raise UserError(
+            f"{VARIABLE} is '{asked}'; it takes 0 (binds nothing) or host (binds a GPU as if all were at work)"
+        )
     if asked == "0":
         return NOWHERE
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

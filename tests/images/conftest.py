@@ -16,7 +16,7 @@ import pytest
 
 from common.host.paths import ROOT
 from images.tensorflow.cuda_driver import visible_gpus
-from tests.images.workshop import folder_of_all_processes, one_at_a_time
+from tests.images.workshop import folder_of_all_processes, one_at_a_time, python_of
 
 #: TensorRT 8.6's libraries must be loaded into the global symbol table
 _IMPORT = "import sys, os; sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL); import {}"
@@ -94,6 +94,23 @@ def small_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # a network that gives every picture the same answer would pass any comparison
     assert json.loads(answer.read_text())["spread"] > 0.01
     return root
+
+
+@pytest.fixture(scope="session")
+def small_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of BERT and ViT of two layers in every form, and in sequence=16 of a BERT for shorter sequences."""
+    folder = folder_of_all_processes(tmp_path_factory, "small-transformers")
+    maker = ROOT / "tests/common/export/run_transformer.py"
+    with one_at_a_time(folder):
+        if not (folder / "made").exists():
+            done = subprocess.run(
+                [python_of("tensorflow"), maker, folder, "BERT-base", "ViT-B16", "BERT-base:sequence=16"],
+                capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+            (folder / "made").touch()
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,15 +39,29 @@ def interpreter(image: str) -> Path:
     return python
 
 
+#: (image, variant, level): each variant at the level that people measure, those of other conversions or kernels at each
+LEVELS = [
+    (image, variant, level)
+    for image, variant in CPU_VARIANTS
+    for level in variant.tunings
+    if level != "stock" or variant.name == "torchcompile"
+]
+
+
 @pytest.mark.framework
-@pytest.mark.parametrize(("image", "variant"), CPU_VARIANTS, ids=[variant.name for _, variant in CPU_VARIANTS])
+@pytest.mark.parametrize(
+    ("image", "variant", "level"), LEVELS, ids=[f"{variant.name}-{level}" for _, variant, level in LEVELS]
+)
 def test_every_scenario_on_the_cpu(
-    tmp_path: Path, small_keras: Path, torch_compiled: Callable[[Path], Path], image: Image, variant: Variant
+    tmp_path: Path,
+    small_keras: Path,
+    torch_compiled: Callable[[Path], Path],
+    image: Image,
+    variant: Variant,
+    level: str,
 ) -> None:
     python, cache = interpreter(image.name), torch_compiled(tmp_path / "cache")
-    base = {"model": "Small", "variant": variant.name, "precision": "fp32"}
-    if variant.name == "torchcompile":
-        base["tuning"] = "stock"  # one graph: each stream of a scenario compiles its own
+    base = {"model": "Small", "variant": variant.name, "precision": "fp32", "tuning": level}
     cells = [
         Cell(**base, batch_size=2),
         Cell(**base, batch_size=2, scenario="offline"),

@@ -18,10 +18,10 @@ from common.errors import UserError
 from common.host.frameworks import environments
 from common.host.models import Asked, check, exporter_arguments, find_model, source
 from common.model_files import ModelFiles
+from tests.images.workshop import python_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("parity_driver.py")
-MAKER = ROOT / "tests/common/export/run_transformer.py"
 NAMES = ("BERT-base", "ViT-B16")
 #: image -> its variants that compute the registry's transformers on a CPU, in the processes that they may share.
 #: A compiler takes long for each batch size: it gets one, of more than one sample.
@@ -40,16 +40,6 @@ VARIANTS = [
 ]
 
 
-def python_of(image: str) -> Path:
-    """Its environment with keras-hub, where it has a use for that."""
-    if not environments.is_ready(image, "cpu"):
-        pytest.skip(f"no .envs/{image}-cpu: ./invoke test makes it")
-    try:
-        return environments.ensure_extra(image, "cpu", environments.KERAS_HUB)
-    except UserError as error:
-        pytest.skip(f"keras-hub cannot be installed: {error}")
-
-
 def run(python: Path, *arguments: object) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -60,13 +50,12 @@ def run(python: Path, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, torch_compiled: Callable[[Path], Path]) -> Path:
-    """Both models, made by one process, and a BERT for shorter sequences in a folder of its own."""
-    folder = tmp_path_factory.mktemp("transformers")
-    run(python_of("tensorflow"), MAKER, folder, *NAMES, "BERT-base:sequence=16")
-    for root in folder.glob("*-*"):
-        torch_compiled(root / "cache")
-    return folder
+def folder(small_transformers: Path, torch_compiled: Callable[[Path], Path]) -> Path:
+    """Both models, and a BERT for shorter sequences in a folder of its own."""
+    for root in small_transformers.glob("*-*"):
+        if not (root / "cache").exists():
+            torch_compiled(root / "cache")
+    return small_transformers
 
 
 @pytest.fixture(params=NAMES)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
+from common.host.frameworks import environments
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("onnx_driver.py")
 
@@ -30,6 +33,16 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def python_of(image: str) -> Path:
+    """The interpreter of its environment, with keras-hub where that has a use for it."""
+    if not environments.is_ready(image, "cpu"):
+        pytest.skip(f"no .envs/{image}-cpu: ./invoke test makes it")
+    try:
+        return environments.ensure_extra(image, "cpu", environments.KERAS_HUB)
+    except UserError as error:
+        pytest.skip(f"keras-hub cannot be installed: {error}")
 
 
 class Workshop:

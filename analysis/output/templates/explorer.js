@@ -51,6 +51,7 @@ const decisions = (() => {
       const certain = worst === null || (quantity(limit.name).better < 0 ? worst <= limit.bound : worst >= limit.bound);
       if (!certain) lines.push(fill(say.uncertain, { option: quantity(limit.name).option, bound: limit.text }));
     }
+    lines.push(...unknown());
     for (const limit of limits) lines.push(...changes(limit));
     lines.push(table.front, ...winner.marks);
     return { winner, meetsLimits, rivals, lines: lines.filter(Boolean) };
@@ -97,10 +98,7 @@ const decisions = (() => {
     function nobody() {
       const every = table.cells.length;
       const lines = [limits.length ? fill(say.nobody, { under }) : fill(say["nothing known"], { title: quantity(objective).title })];
-      for (const limit of limits) {
-        const count = table.cells.filter((cell) => !known(cell, limit.name)).length;
-        if (count) lines.push(fill(say["limit unknown"], { count, all: every, title: quantity(limit.name).title }));
-      }
+      lines.push(...unknown());
       if (all.length < every && limits.length) {
         lines.push(fill(say["objective unknown"], { count: every - all.length, all: every, title: quantity(objective).title }));
       }
@@ -111,6 +109,12 @@ const decisions = (() => {
         lines.push(fill(say.nearest, { name: near.name, missed: lacking }));
       }
       return lines;
+    }
+
+    function unknown() {
+      const counts = limits.map((limit) => [limit, table.cells.filter((cell) => !known(cell, limit.name)).length]);
+      return counts.filter(([, count]) => count).map(([limit, count]) =>
+        fill(say["limit unknown"], { count, all: table.cells.length, title: quantity(limit.name).title }));
     }
 
     function missed(limit, near) {

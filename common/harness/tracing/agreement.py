@@ -5,13 +5,16 @@
 
 In the interpreter that has the framework and cupti-python, from the project's root. Compared is the time on the GPU of an
 inference: with torch.profiler's kernels and copies, and with the sum that TensorRT's IProfiler tells of its layers (kernels
-alone, without a graph). Exit code 1 where they differ by more than 3 %.
+alone, without a graph). Each process makes an adapter of its own, which at the level `tuned` may choose other kernels than the
+other's did: then the numbers of pieces differ, which is said, and `--tuning stock`, where nothing is tried, compares the
+instruments. Exit code 1 where they differ by more than 3 %, 2 where a side could not run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +22,17 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from common.harness.adapter import Adapter
+from common.cell import Cell
+from common.harness.adapter import Adapter, Unsupported
 from common.harness.reference import Reference
-from common.harness.worker import import_adapter
+from common.harness.tracing import CannotTrace
+from common.harness.worker import expect, import_adapter, tune
 from common.model_files import ModelFiles
 
 RUNS = 20
 LIMIT = 0.03
+#: of the number of pieces: beyond it the two sides ran other kernels
+SAME_PIECES = 0.005
 IMAGES = {"torch": "torch", "torchcompile": "torch", "tensorrt": "tensorrt"}
 
 
@@ -35,25 +42,49 @@ def main(arguments: List[str]) -> int:
     parser.add_argument("--variant", choices=sorted(IMAGES), default="torch")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--io", default="host")
-    parser.add_argument("--cache", default="data/cache")
+    parser.add_argument("--io", choices=["host", "device"], default="host")
+    parser.add_argument("--tuning", choices=["stock", "tuned"], default="tuned")
+    parser.add_argument(
+        "--cache", help="default: data/framework-cache/processes/IMAGE, where sweeps keep their engines"
+    )
     parser.add_argument("--side", choices=["cupti", "own"], help="for the processes that this one starts")
     given = parser.parse_args(arguments)
-    if given.side:
-        print(json.dumps(_side(given)))
-        return 0
-    found = {}
-    for side in ("cupti", "own"):
-        command = [sys.executable, "-m", "common.harness.tracing.agreement", *arguments, "--side", side]
-        output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-        found[side] = json.loads(output.strip().splitlines()[-1])
-        print(
-            f"{side}: {found[side]['us']:.1f} us an inference on the GPU, {found[side]['pieces']:.1f} pieces ({found[side]['what']})"
-        )
-    ratio = found["cupti"]["us"] / found["own"]["us"]
-    print(
-        f"{given.variant} {given.precision} batch {given.batch_size} io={given.io}: CUPTI / own profiler = {ratio:.4f}"
-    )
+    try:
+        if given.side:
+            print(json.dumps(_side(given)))
+            return 0
+        found = {side: _measured(side, arguments) for side in ("cupti", "own")}
+    except (Unsupported, CannotTrace, ImportError, OSError, ValueError) as error:
+        print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 2
+    return _compare(given, found["cupti"], found["own"])
+
+
+def _measured(side: str, arguments: List[str]) -> Dict[str, Any]:
+    """Figures of one side, of a process of its own. Raises CannotTrace where it ends without any."""
+    command = [sys.executable, "-m", "common.harness.tracing.agreement", *arguments, "--side", side]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise CannotTrace(f"the side '{side}' ended with exit code {done.returncode}; what it printed stands above")
+    figures: Dict[str, Any] = json.loads(lines[-1])
+    us, pieces = figures["us"], figures["pieces"]
+    print(f"{side}: {us:.1f} us an inference on the GPU, {pieces:.1f} pieces ({figures['what']})", flush=True)
+    return figures
+
+
+def _compare(given: Any, cupti: Dict[str, Any], own: Dict[str, Any]) -> int:
+    """Prints the ratio; 1 where it is beyond the limit, 2 where one side saw nothing, else 0."""
+    if not cupti["us"] or not own["us"]:
+        print("error: one side saw nothing on the GPU, so there is nothing to compare", file=sys.stderr)
+        return 2
+    ratio = cupti["us"] / own["us"]
+    cell = f"{given.variant} {given.precision} {given.tuning} batch {given.batch_size} io={given.io}"
+    print(f"{cell}: CUPTI / own profiler = {ratio:.4f}")
+    same = abs(cupti["pieces"] / own["pieces"] - 1) <= SAME_PIECES
+    if IMAGES[given.variant] == "torch" and not same:
+        cure = "" if given.tuning == "stock" else "; --tuning stock tries none"
+        print(f"The numbers of pieces differ, so the two processes ran other kernels: this compares kernels, too{cure}")
     return int(abs(ratio - 1) > LIMIT)
 
 
@@ -63,11 +94,28 @@ def _side(given: Any) -> Dict[str, Any]:
     return _by_torch(given) if IMAGES[given.variant] == "torch" else _by_tensorrt(given)
 
 
+def cache_of(given: Any) -> Path:
+    """Where a sweep by processes of this machine keeps what it compiled."""
+    data = Path(os.environ.get("FRAMEWATT_DATA") or "data")
+    return Path(given.cache or data / "framework-cache" / "processes" / IMAGES[given.variant]).resolve()
+
+
 def _adapter(given: Any) -> Adapter:
     """Loaded and prepared, and warm."""
+    cache = cache_of(given)
+    os.environ.setdefault("FRAMEWATT_CACHE_DIR", str(cache))
     adapter = import_adapter(Path(f"images/{IMAGES[given.variant]}/adapter.py"))(given.variant)
     model = ModelFiles.read(Path(given.model_dir))
-    adapter.load(model, given.precision, "cuda:0", str(Path(given.cache).resolve()), None)
+    cell = Cell(
+        model=model.name, variant=given.variant, precision=given.precision, batch_size=given.batch_size, io=given.io,
+        device="gpu0", tuning=given.tuning,
+    )  # fmt: skip
+    tune(adapter, given.tuning)
+    why_not = adapter.supports(cell)
+    if why_not is not None:
+        raise Unsupported(why_not)
+    adapter.load(model, given.precision, "cuda:0", str(cache), None)
+    expect(adapter, cell)
     adapter.prepare(Reference.read(model).batches(given.batch_size)[0], given.io)
     for _ in range(RUNS):
         adapter.run()

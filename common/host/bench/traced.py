@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from common.cell import Cell
 from common.errors import UserError
 from common.host.frameworks.versions import LOCKED
 from common.host.plan.options import Options
+from common.host.runs.run import read_run
 from common.schema import TUNINGS
 
 #: Inferences that are recorded, and as many without recording before and after.
@@ -37,9 +37,11 @@ def traced(options: Options) -> Options:
 def options_of_run(run: Path, given: Options) -> Options:
     """Options that measure the cells of a run again, on this machine. given: what was typed beside it.
 
-    Raises UserError for a run without cells of the single-stream scenario.
+    Raises UserError for a run without cells of the single-stream scenario, and one that its run.json does not describe.
     """
-    document: Mapping[str, Any] = json.loads((run / "run.json").read_text())
+    document: Mapping[str, Any] = read_run(run).description
+    model = document.get("model")
+    named = model.get("name") if isinstance(model, dict) else None
     folders = sorted(path.name for path in (run / "cells").glob("*"))
     cells = [cell for key in folders if (cell := _cell(key)) is not None]
     if not cells:
@@ -57,9 +59,7 @@ def options_of_run(run: Path, given: Options) -> Options:
         framework=given.framework or every("variant"),
         version=given.version or ",".join(versions),
         batch_sizes=given.batch_sizes or every("batch_size"),
-        model=given.model
-        if given.model != Options.model
-        else str(document.get("model", {}).get("name", cells[0].model)),
+        model=given.model if given.model != Options.model else str(named or cells[0].model),
         device=given.device or ("cpu" if device == "cpu" else ""),
         gpu=given.gpu or device.removeprefix("gpu") if device != "cpu" else given.gpu,
         precision=given.precision if given.precision != Options.precision else values["precision"],

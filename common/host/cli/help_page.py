@@ -21,9 +21,10 @@ TASKS = {
 }  # fmt: skip
 #: what stands for the value of an option, where NUMBER or TEXT would say too little
 VALUES = {
-    "framework": "NAMES", "batch-sizes": "SIZES", "precision": "NAMES", "io": "host|device", "frontend": "NAMES",
+    "framework": "NAMES", "batch-sizes": "SIZES", "precision": "NAMES", "tuning": "NAMES", "input": "NAMES", "io": "NAMES",
+    "frontend": "NAMES", "network": "NAME", "only": "TESTS", "command": "COMMAND",
     "model": "MODEL", "plan": "FILE", "again": "MARKS", "metric": "METRIC", "version": "VERSIONS",
-    "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "item": "NAME",
+    "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "mean": "NUMBERS", "std": "NUMBERS", "item": "NAME",
     "image": "FILE", "device": "cpu|gpu", "gpu": "GPU", "runner": "local|docker", "python": "FILE", "scenario": "NAMES",
     "streams": "NUMBERS", "rate": "RATES", "gpu-driver": "nvidia|cdi", "cpus": "LIST", "memory": "SIZE", "shm": "SIZE",
     "tmp": "SIZE", "cool-to": "CELSIUS", "cell-timeout": "SECONDS", "longest-try": "SECONDS", "run": "RUN",
@@ -32,7 +33,8 @@ VALUES = {
     "checkout": "FOLDER", "query": "SQL", "path": "PATH", "gpu-ordinal": "NUMBER", "gpu-name": "NAME", "base": "IMAGE",
     "package": "NAME", "title": "NAME", "module": "NAME", "batch-size": "NUMBER", "percentile": "50|90|95|99",
     "objective": "NAME", "weights": "NAME", "format": "NAME", "per-accelerator": "NUMBER", "max-latency-ms": "MS",
-    "max-p99-ms": "MS", "batch-window-ms": "MS", "max-power-w": "WATT", "min-throughput": "RATE", "price-per-kwh": "PRICE",
+    "max-p99-ms": "MS", "batch-window-ms": "MS", "max-power-w": "WATTS", "min-throughput": "RATE",
+    "min-precision": "NAME", "price-per-kwh": "PRICE",
     "peak-tflops": "TFLOPS", "gflop-per-image": "GFLOP", "copy-gb-s": "GBPS",
 }  # fmt: skip
 #: what stands for the bare words of a task, where these are not all of one kind
@@ -65,7 +67,7 @@ def task_list(helps: Mapping[str, str]) -> str:
     listed = {name for names in TASKS.values() for name in names}
     subjects = {**TASKS, "Others": tuple(sorted(set(helps) - listed))}
     longest = max(map(len, helps), default=0)
-    lines = ["Usage: invoke TASK [options]; invoke --help TASK tells the options of a task", ""]
+    lines = ["Usage: invoke TASK [options]; invoke --help TASK lists the options of a task", ""]
     for heading, names in subjects.items():
         pairs = [(name, helps[name]) for name in names if name in helps]
         if pairs:

@@ -31,33 +31,36 @@ class Options:
     precision: str = _option(
         WHAT,
         "fp32",
-        "fp32 (TF32 off), tf32, fp16, bf16, int8 or int8-dynamic, comma list, or 'all' that the variants offer; default: fp32",
+        "comma list of fp32 (TF32 off), tf32, fp16, bf16, int8 and int8-dynamic, or 'all' that the variants support; default: fp32",
     )
     tuning: str = _option(
         WHAT,
         "tuned",
-        "stock (as the first tutorial), tuned (public interface alone), rewritten (framewatt changes model or kernels), comma "
-        "list, or 'all' that the variants have; default: tuned",
+        "levels of tuning, comma list of stock (as in the framework's first tutorial), tuned (public API only) and rewritten "
+        "(framewatt "
+        "changes model or kernels), or 'all' that the variants support; default: tuned",
     )
     input: str = _option(
         WHAT,
         "float32",
-        "feed images as float32, or as uint8 that the device casts, comma list; default: float32",
+        "type of the input images, comma list of float32 and uint8 (cast on the device); default: float32",
     )
     version: str = _option(
         WHAT,
         "",
-        "versions of the framework: 1.30.0 or torch@2.11, comma list, each in an environment or image of its own; default: the lock's",
+        "versions of the frameworks, comma list such as 1.30.0 or torch@2.11 ('locked': the lock's), each in its own environment or "
+        "image; "
+        "default: locked",
     )
     io: str = _option(
         WHAT,
         "host",
-        "host: time includes the H2D and D2H copies; device: input and output stay on the device; comma list; default: host",
+        "comma list of host (time includes the H2D and D2H copies) and device (input and output stay on the device); default: host",
     )
     frontend: str = _option(
         WHAT,
         "script",
-        "script, or notebook: the same worker inside a Jupyter kernel; comma list, both are then compared; default: script",
+        "comma list of script and notebook (the same worker inside a Jupyter kernel); given both, they are compared; default: script",
     )
     model: str = _option(
         MODEL,
@@ -68,12 +71,14 @@ class Options:
     weights: str = _option(
         MODEL,
         "auto",
-        "imagenet (downloaded), seeded (random, calibrated on this machine) or auto (imagenet, else seeded); default: auto",
+        "weights of a known model: imagenet (downloaded), seeded (random, calibrated on this machine) or auto (imagenet, else "
+        "seeded); "
+        "default: auto",
     )
     shape: str = _option(
         MODEL,
         "",
-        "sizes of an ONNX file's dynamic axes, comma list: AXIS=SIZE, such as height=640, or INPUT=N,3,320,320 (N: the batch); "
+        "sizes of an ONNX file's dynamic axes, comma list of AXIS=SIZE, such as height=640, or INPUT=N,3,320,320 (N: the batch axis); "
         "no default",
     )
     rebatch: bool = _option(
@@ -85,74 +90,76 @@ class Options:
     inputs: str = _option(
         MODEL,
         "",
-        "input values of an ONNX file: an .npz file with one array per input; default: seeded random values that fit type and use",
+        "input values for an ONNX file: an .npz file with one array per input; default: seeded random values of fitting type and "
+        "range",
     )
     input_range: str = _option(
         MODEL,
         "",
-        "values that an ONNX file expects for black and white, LOW,HIGH; default: 0,255 (and no classes of --image are shown)",
+        "values that an ONNX file expects for black and white, LOW,HIGH; default: 0,255 (without it, --image shows no classes)",
     )
     mean: str = _option(
         MODEL,
         "",
-        "in place of --input-range: means by which an ONNX file's inputs (0 to 1) are normalized, one number or one per channel; "
-        "no default",
+        "instead of --input-range: means for normalizing an ONNX file's inputs (0 to 1), one number or one per channel; no default",
     )
-    std: str = _option(MODEL, "", "and the standard deviations that go with --mean; no default")
+    std: str = _option(MODEL, "", "standard deviations, with --mean; no default")
     item: str = _option(
         MODEL,
         "",
-        "what rates count, such as token; default: image, sequence or sample, by the model's input",
+        "unit that rates count, such as token; default: image, sequence or sample, by the model's input",
     )
     items_per_sample: int = _option(
-        MODEL, 1, "items in one sample of a batch, such as 128 tokens in a sequence; default: 1"
+        MODEL, 1, "number of items in one sample of a batch, such as 128 tokens in a sequence; default: 1"
     )
     image: str = _option(
-        MODEL, "", "picture (file or URL): print the 3 most probable classes of each framework; default: none"
+        MODEL, "", "picture, file or URL, of which to print each framework's 3 most probable classes; default: none"
     )
     device: str = _option(WHERE, "", "cpu or gpu; default: GPU 0 if there is one, else the CPU")
     gpu: str = _option(
         WHERE,
         "",
-        "GPUs by index or UUID, comma list or 'all'; several are measured at the same time, one worker on each; default: 0",
+        "GPUs by index or UUID, comma list or 'all'; several are measured at the same time, one worker each; default: 0",
     )
     runner: str = _option(
         WHERE,
         "",
-        "local (processes) or docker (containers); default: docker if an engine answers, its images are built and --python is "
-        "not given, else local",
+        "local (processes) or docker (containers); default: docker if an engine answers, but local with --python and on a CPU whose "
+        "images are not built",
     )
     python: str = _option(
         WHERE,
         "",
-        "path of a Python interpreter that already has the framework; implies --runner local; default: an environment made here",
+        "Python interpreter that already has the framework; implies --runner local; default: a new environment",
     )
     threads: int = _option(WHERE, 0, "CPU threads within one operation; default: the framework's own choice")
     quick: bool = _option(
         LONG,
         False,
-        "a first look: windows of 1 to 4 s, batch sizes 1, 8 and 32, one worker; wide intervals, no reliable energy; default: off",
+        "first look: windows of 1 to 4 s, batch sizes 1, 8 and 32, one worker; wide intervals, no reliable energy; default: off",
     )
     replicates: int = _option(
         LONG,
         0,
-        "fresh workers per cell; intervals are over workers, and a single worker gives no verdict; default: 3 (with --quick: 1)",
+        "number of fresh workers per cell; intervals are over workers, and one worker gives no verdict; default: 3 (with --quick: 1)",
     )
     images: int = _option(
         LONG,
         0,
-        "smallest number of images in a measured window; default: 512, shared among the cell's workers",
+        "fewest images in a worker's measured window; default: 512 divided by the number of workers (with --quick: 1)",
     )
     min_seconds: float = _option(
         LONG,
         0.0,
-        "shortest measured window, in s; default: 5 with one worker, 3 with several (2 on a CPU; with --quick: 1)",
+        "shortest measured window of a worker, in s; default: 5 with one worker, 3 with several (on a CPU 2.5 with two, else 2; with "
+        "--quick: 1)",
     )
     max_seconds: float = _option(
         LONG,
         0.0,
-        "longest measured window, in s, whether or not the interval is narrow enough by then; default: 30, shared among the "
-        "cell's workers (with --quick: 4)",
+        "longest measured window of a worker, in s, even if the interval is still wide; default: 30 with one worker, 15 with two, "
+        "else 10 "
+        "(with --quick: 4)",
     )
     warmup_seconds: float = _option(
         LONG,
@@ -162,42 +169,41 @@ class Options:
     idle_seconds: float = _option(
         LONG,
         -1.0,
-        "how long idle power is recorded before and after each cell, and before the first worker, in s; default: 1 "
-        "(with --quick: 0.3)",
+        "how long to record idle power before and after each cell, and before the first worker, in s; default: 1 (with --quick: 0.3)",
     )
     cell_timeout: float = _option(
         LONG,
         0.0,
-        "stop a cell that takes longer than this in all, compilation included, in s; its row says timeout; default: 900 "
-        "(with --quick: 120)",
+        "time limit of a cell, compilation included, in s; beyond it the row is a timeout; default: 900 (with --quick: 120)",
     )
     cool_to: float = _option(
         LONG,
         0.0,
-        "before each cell, wait until the GPU has cooled to this temperature, in degrees C; default: do not wait",
+        "temperature to which the GPU must cool before each cell, in degrees C; default: do not wait",
     )
-    cool_max_seconds: float = _option(LONG, 0.0, "longest wait of --cool-to, in s; default: 300")
+    cool_max_seconds: float = _option(LONG, 0.0, "longest wait for --cool-to, in s; default: 300")
     seed: int = _option(
         LONG,
         -1,
-        "seed for the order of cells and for arrivals; default: random, stored in run.json",
+        "seed of the order of cells and of arrivals; default: random, stored in run.json",
     )
     scenario: str = _option(
         SCENARIO,
         "",
-        "single-stream (one inference after the other), offline (keep the device busy), multi-stream or server (random arrivals), "
-        "comma list; default: single-stream",
+        "comma list of single-stream (one inference after the other), offline (keep the device busy), multi-stream (concurrent "
+        "streams) "
+        "and server (random arrivals); default: single-stream",
     )
     streams: str = _option(
         SCENARIO,
         "",
-        "multi-stream: number of concurrent streams, each with its own instance of the model, comma list; default: 2",
+        "multi-stream: numbers of concurrent streams, each with its own instance of the model, comma list; default: 2",
     )
-    rate: str = _option(SCENARIO, "", "server: mean arrival rate of single images, in 1/s, comma list; no default")
+    rate: str = _option(SCENARIO, "", "server: mean arrival rates of single images, in 1/s, comma list; no default")
     batch_window_ms: float = _option(
         SCENARIO,
         -1.0,
-        "server: longest wait for a batch to fill, in ms; default: 0, take what has arrived",
+        "server: longest wait for a batch to fill, in ms; default: 0 (take what has arrived)",
     )
     gpu_driver: str = _option(
         CONTAINER,
@@ -207,14 +213,14 @@ class Options:
     cpus: str = _option(
         CONTAINER,
         "",
-        "CPUs of the worker's container, as a list such as 0-3,8; the sidecar gets the others; default: all",
+        "CPUs of workers in containers or on GPUs, as a list such as 0-3,8; the sidecar gets the others; default: all",
     )
     memory: str = _option(
         CONTAINER,
         "",
-        "memory limit of a container, such as 8g; the row of a cell that exceeds it says oom; default: no limit",
+        "memory limit of a container, such as 8g; a cell that exceeds it is an oom row; default: no limit",
     )
-    pids: int = _option(CONTAINER, 4096, "most processes and threads in a container; default: 4096")
+    pids: int = _option(CONTAINER, 4096, "limit on processes and threads in a container; default: 4096")
     shm: str = _option(CONTAINER, "1g", "size of a container's /dev/shm; default: 1g")
     tmp: str = _option(CONTAINER, "4g", "size of a container's /tmp, which is in memory; default: 4g")
     #: overrides of the settings that a caller in Python may give (`invoke demo`)

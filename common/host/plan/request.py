@@ -101,7 +101,7 @@ def settings_of(options: Options, kind: str = "gpu") -> Settings:
     shared = {
         "min_seconds": MIN_SECONDS if workers == 1 else max(MIN_SECONDS / workers, LEAST_SECONDS[kind]),
         "max_seconds": MAX_SECONDS / min(workers, 3),
-        "min_images": opt.whole("--images", options.images or math.ceil(MIN_IMAGES / workers)),
+        "min_images": math.ceil(MIN_IMAGES / workers),
     }
     values: dict[str, Any] = dict(quick if options.quick else shared)
     given = {
@@ -118,6 +118,8 @@ def settings_of(options: Options, kind: str = "gpu") -> Settings:
                 "--" + name.replace("warmup_max", "warmup").removesuffix("_s").removesuffix("_c").replace("_", "-"),
                 value,
             )
+    if options.images:
+        values["min_images"] = opt.whole("--images", options.images)
     if options.idle_seconds >= 0:
         values["idle_seconds"] = options.idle_seconds
     if options.batch_window_ms >= 0:

@@ -79,6 +79,13 @@ class Asked:
         return [] if self.input == "float32" else [self.model.inputs[0].name]
 
     @property
+    def packages(self) -> dict[str, str]:
+        """What it was measured with, by the names that people know: the framework's own version stands under its name alone."""
+        named = {name: version for name, version in self.versions.items() if name != "framework"}
+        own = self.versions.get("framework")
+        return named if own is None or own in named.values() else {self.variant: own, **named}
+
+    @property
     def tried(self) -> list[str]:
         """What each way that was tried on that device took, a line each."""
         texts = [self.settings[name] for name in ("ways_tried", "trial") if self.settings.get(name)]
@@ -119,6 +126,7 @@ def write(asked: Asked, image: Image) -> str:
         refuse(f"its settings do not say enough ({error.message})")
     except KeyError as error:
         refuse(f"its settings name what framewatt does not know: {error.args[0]}")
+    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\n{4,}", "\n\n\n", text).rstrip() + "\n"
     compile(text, TEMPLATE, "exec")
     return text
@@ -150,7 +158,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Code, int, float)):
         return value
     text = visible(str(value)).replace("\\", "/").replace('"""', "'''")
-    return " ".join(text.split())[:_MOST_CHARACTERS]
+    words = " ".join(text.split())[:_MOST_CHARACTERS]
+    # a space at an end stays one: a template joins words with it
+    return f"{' ' if text[:1].isspace() else ''}{words}{' ' if words and text[-1:].isspace() else ''}"
 
 
 def _names(values: Sequence[str]) -> str:
@@ -175,7 +185,7 @@ def _wrapped(lines: Sequence[str], begin: str = "# ") -> Code:
 
     found = []
     for line in lines:
-        found += textwrap.wrap(_plain(line), _LINE, initial_indent=begin, subsequent_indent=begin + "  ") or [
+        found += textwrap.wrap(_plain(line).strip(), _LINE, initial_indent=begin, subsequent_indent=begin + "  ") or [
             begin.rstrip()
         ]
     return Code("\n".join(found))

@@ -108,8 +108,13 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     ]  # fmt: skip
 
 
-def measure(options: Options, console: Console, data: DataFolder) -> None:
-    """Prints one ratio with its interval for each cell. Raises UserError."""
+def measure(options: Options, console: Console, data: DataFolder, rounds: int = ROUNDS) -> int:
+    """Prints one ratio with its interval for each cell; 1 where one of them could not be measured, which a line says, else 0.
+
+    Raises UserError.
+    """
+    if rounds < 1:
+        raise UserError(f"--rounds is the number of fresh processes of each order, at least 1, not {rounds}")
     devices = choose_devices(options.device or None, options.gpu or None)
     if len(devices) != 1:
         raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
@@ -117,17 +122,23 @@ def measure(options: Options, console: Console, data: DataFolder) -> None:
     cases = _cases(options, device, data, console)
     when, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
     console.print(escape(f"{device.product}, {os.cpu_count()} CPUs, load {load:.2f} before, {when}"), highlight=False)
+    failed = False
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
         for case, before in cases:
+            what = f"{case.variant.name} {case.precision} batch {case.batch_size}, after batch {before} / alone"
             with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
                 try:
-                    ratio = compare(case, before, Path(name))
-                except SideEnded as error:
-                    raise UserError(str(error)) from error
+                    ratio = compare(case, before, Path(name), rounds)
+                except SideEnded as error:  # the other frameworks are measured all the same
+                    failed = True
+                    console.print(
+                        escape(f"{what}: not measured: {error}"), style="red", highlight=False, soft_wrap=True
+                    )
+                    continue
             console.print(
-                f"{case.variant.name} {case.precision} batch {case.batch_size}, after batch {before} / alone: {ratio.estimate:.4f} "
-                f"({ratio.low:.4f} to {ratio.high:.4f}), {ROUNDS} rounds of {PAIRS_OF_A_ROUND} pairs "
+                f"{what}: {ratio.estimate:.4f} ({ratio.low:.4f} to {ratio.high:.4f}), {rounds} rounds of {PAIRS_OF_A_ROUND} pairs "
                 f"(target {TARGET[0]:g} to {TARGET[1]:g})",
                 highlight=False,
             )
     console.print(f"load {os.getloadavg()[0]:.2f} after", highlight=False)
+    return int(failed)

@@ -53,6 +53,13 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
     )
 
 
+def line(row: LoopComparison) -> str:
+    """A row in a line, as it is printed when it is there."""
+    variant, tuning, precision, batch_size, io, *_, ratio, interval, _, verdict = cells_of(row)
+    figures = f"{ratio} ({interval}), " if ratio else ""
+    return f"{variant} {tuning} {precision} batch {batch_size} {io}: {figures}{verdict}"
+
+
 def print_result(result: Result, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in HEADINGS:

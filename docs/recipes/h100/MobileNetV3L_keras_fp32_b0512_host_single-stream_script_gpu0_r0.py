@@ -6,7 +6,7 @@ Measured by framewatt: 4,271.3 images/s, median latency 111.7173 ms, on NVIDIA H
   20261125-234612_gpu0 of 2026-11-25.
 
 Needs numpy and tensorflow.
-Measured with cuda 12.5.1, cudnn 9, framework 2.21.0, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
+Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
 
     python MobileNetV3L_keras_fp32_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

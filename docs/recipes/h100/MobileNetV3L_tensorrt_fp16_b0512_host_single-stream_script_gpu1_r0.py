@@ -6,7 +6,7 @@ Measured by framewatt: 36,183.8 images/s, median latency 14.1150 ms, on NVIDIA H
   20261126-020512_gpu1 of 2026-11-26.
 
 Needs numpy and tensorrt and pycuda.
-Measured with cuda_driver_api 13.0, framework 8.6.0, numpy 1.26.4, pycuda 2026.1.
+Measured with cuda_driver_api 13.0, numpy 1.26.4, pycuda 2026.1, tensorrt 8.6.0.
 
     python MobileNetV3L_tensorrt_fp16_b0512_host_single-stream_script_gpu1_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """
@@ -14,6 +14,7 @@ Measured with cuda_driver_api 13.0, framework 8.6.0, numpy 1.26.4, pycuda 2026.1
 from __future__ import annotations
 
 import argparse
+import atexit
 import ctypes
 import os
 import sys
@@ -91,10 +92,18 @@ def check(result):
         raise RuntimeError(f"a call of the driver failed with result {result}")
 
 
+def give_back(gpu):
+    """At the end of the program: PyCUDA aborts it where a context is still current."""
+    gpu.pop()
+    gpu.detach()
+
+
 def load(path, inputs):
     """(infer, outputs): a CUDA graph of the whole inference."""
     cuda.init()
-    cuda.Device(0).retain_primary_context().push()
+    gpu = cuda.Device(0).retain_primary_context()
+    gpu.push()
+    atexit.register(give_back, gpu)
     logger = trt.Logger(trt.Logger.ERROR)
     runtime = trt.Runtime(logger)
     engine = runtime.deserialize_cuda_engine(engine_of(path, logger))

@@ -6,7 +6,7 @@ Measured by framewatt: 8,992.3 images/s, median latency 56.8478 ms, on NVIDIA H1
   20261125-234427_gpu0 of 2026-11-25.
 
 Needs numpy and tensorflow.
-Measured with cuda 12.5.1, cudnn 9, framework 2.21.0, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
+Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
 
     python MobileNetV3L_tf_fp32_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

@@ -1,4 +1,4 @@
-"""TensorFlowwith XLA: fp32, tuned, batch size 512, io=host, on a GPU.
+"""TensorFlow with XLA: fp32, tuned, batch size 512, io=host, on a GPU.
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_tfxla_fp32_b0512_host_single-stream_script_gpu0_r0.
@@ -6,7 +6,7 @@ Measured by framewatt: 17,850.4 images/s, median latency 28.5738 ms, on NVIDIA H
   20261126-000559_gpu0 of 2026-11-26.
 
 Needs numpy and tensorflow.
-Measured with cuda 12.5.1, cudnn 9, framework 2.21.0, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
+Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
 
     python MobileNetV3L_tfxla_fp32_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

@@ -6,7 +6,8 @@ Measured by framewatt: 29,445.9 images/s, median latency 17.2874 ms, on NVIDIA H
   20261126-051303_gpu0 of 2026-11-26.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
-Measured with cuda_runtime 13.0, cudnn 91900, framework 2.11.0+cu130, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130, triton 3.6.0.
+Measured with cuda_runtime 13.0, cudnn 91900, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130,
+  triton 3.6.0.
 
     python MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

@@ -6,7 +6,8 @@ Measured by framewatt: 5,807.6 images/s, median latency 5.4789 ms, on NVIDIA H20
   2026-11-28.
 
 Needs numpy and jax and keras.
-Measured with framework 0.11.2, jax 0.11.2, jax-cuda13-plugin 0.11.2, jaxlib 0.11.2, keras 3.15.0, numpy 2.5.2, nvidia-cudnn-cu13 9.19.0.56.
+Measured with jax 0.11.2, jax-cuda13-plugin 0.11.2, jaxlib 0.11.2, keras 3.15.0, numpy 2.5.2, nvidia-cudnn-cu13
+  9.19.0.56.
 
     python MobileNetV3L_jax_fp32_b0032_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """
@@ -51,13 +52,14 @@ def load(path, inputs):
     model = read_model(path)
     weights = [[one.value for one in part] for part in (model.trainable_variables, model.non_trainable_variables)]
     weights = jax.device_put(tuple(weights), device)
-    (name,), (output,) = INPUTS, OUTPUTS
-    batch = np.ascontiguousarray(inputs[name])
+    arrays = tuple(np.ascontiguousarray(inputs[name]) for name in INPUTS)
 
     @jax.jit
-    def predict(weights, images):
-        images = images.astype("float32")
-        return model.stateless_call(*weights, images, training=False)[0].astype("float32")
+    def predict(weights, fed):
+        given = dict(zip(INPUTS, fed)) if len(fed) > 1 else fed[0]
+        made = model.stateless_call(*weights, given, training=False)[0]
+        made = made if isinstance(made, dict) else dict(zip(OUTPUTS, [made]))
+        return tuple(made[name].astype("float32") for name in OUTPUTS)
 
     call = predict
     made = None
@@ -65,10 +67,10 @@ def load(path, inputs):
     def infer():
         nonlocal made
         with jax.default_device(device):
-            made = np.asarray(call(weights, batch))
+            made = [np.asarray(one) for one in call(weights, arrays)]
 
     infer()
-    return infer, lambda: {output: np.asarray(made, dtype=np.float32).reshape(len(batch), -1)}
+    return infer, lambda: {name: np.asarray(one) for name, one in zip(OUTPUTS, made)}
 
 
 def made_up_inputs():

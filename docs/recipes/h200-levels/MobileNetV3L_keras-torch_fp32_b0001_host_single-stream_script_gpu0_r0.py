@@ -6,7 +6,8 @@ Measured by framewatt: 23.5 images/s, median latency 41.4456 ms, on NVIDIA H200,
   2026-11-28.
 
 Needs numpy and torch, and keras.
-Measured with cuda_runtime 13.0, cudnn 91900, framework 2.11.0+cu130, keras 3.15.0, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130, triton 3.6.0.
+Measured with cuda_runtime 13.0, cudnn 91900, keras 3.15.0, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch
+  2.11.0+cu130, triton 3.6.0.
 
     python MobileNetV3L_keras-torch_fp32_b0001_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """
@@ -41,7 +42,8 @@ WARM_UP_SECONDS = 2.0
 
 def read_model(path):
     """The module, and the names of its inputs and outputs in its order."""
-    return keras.saving.load_model(path, compile=False), list(INPUTS), list(OUTPUTS)
+    model = keras.saving.load_model(path, compile=False)
+    return model, list(INPUTS), list(OUTPUTS)
 
 
 def tensors(made):

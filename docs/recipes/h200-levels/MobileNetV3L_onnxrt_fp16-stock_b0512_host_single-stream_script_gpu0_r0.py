@@ -6,7 +6,7 @@ Measured by framewatt: 7,073.4 images/s, median latency 71.2900 ms, on NVIDIA H2
   2026-11-28.
 
 Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
-Measured with cuda_runtime 13.0, cudnn 9.19.0, framework 1.31.1, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
+Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
 
     python MobileNetV3L_onnxrt_fp16-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

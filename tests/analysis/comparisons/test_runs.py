@@ -140,7 +140,7 @@ def test_cells_of_two_runs(build: Any) -> None:
     three(b, "torch", 16, 12, 4)
     code, text = cells_compared("framework=onnxrt", "framework=torch", a, b)
     assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
-    assert "1 more cell has none to be held against" in text
+    assert "1 more cell has no counterpart" in text
 
 
 @pytest.mark.parametrize(

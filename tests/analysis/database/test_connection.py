@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from analysis.database.connection import SQL, Database
@@ -285,21 +286,47 @@ def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: s
 
 
 @pytest.mark.parametrize(
-    ("sql", "rows"),
+    ("sql", "rows", "created"),
     [
-        ("SELECT count(*) AS n FROM time_by_class", 0),
-        ("SELECT count(*) AS n FROM (FROM kernels)", 0),
-        ("SELECT class_of('aten::conv2d') = 'convolution' AS n", 1),
-        ("SELECT count(*) AS n FROM duckdb_views() WHERE view_name IN ('explained', 'time_by_kernel')", 2),
+        ("SELECT count(*) AS n FROM time_by_class", 0, {"explained"}),
+        ("SELECT count(*) AS n FROM (FROM kernels)", 0, {"explained"}),
+        ("SELECT class_of('aten::conv2d') = 'convolution' AS n", 1, {"explained"}),
+        ("SELECT count(*) AS n FROM Samples", 20, {"samples"}),
+        ("SELECT count(*) AS n FROM meter_joules", 0, {"samples"}),
+        (
+            "SELECT count(*) AS n FROM samples JOIN device_times USING (run) JOIN worth USING (run)",
+            0,
+            {"samples", "worth"},
+        ),
+        ("SELECT student_975(1) > 12 AS n", 1, {"worth"}),
+        ("SELECT count(*) AS n FROM comparison", 1, set()),
+        (
+            "SELECT count(*) AS n FROM duckdb_views() WHERE view_name IN ('explained', 'samples', 'worth')",
+            3,
+            {"explained", "samples", "worth"},
+        ),
     ],
 )
-def test_views_on_records_are_created_for_whoever_names_one_or_asks_what_there_is(
-    build: Any, opened: Any, sql: str, rows: int
+@pytest.mark.parametrize("cached", [False, True])
+def test_views_that_few_ask_for_are_created_for_whoever_names_one_or_asks_what_there_is(
+    build: Any, tmp_path: Path, sql: str, rows: int, created: set[str], cached: bool
 ) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20)
+    there = "SELECT view_name FROM duckdb_views() WHERE view_name IN ('explained', 'samples', 'worth')"
+    folder = tmp_path / "cache" if cached else None
+    with open_runs([run.folder], folder) as database:
+        assert database.connection.execute(there).fetchall() == []
+        assert one(database, sql)["n"] == rows
+        assert {name for (name,) in database.connection.execute(there).fetchall()} == created
+
+
+def test_a_view_of_files_is_an_error_until_its_files_are_known(build: Any, opened: Any) -> None:
+    """No rows would be a lie. Those beside it in its file are created with it, bound to no file."""
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
     database = opened(run)
-    left = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'explained'"
-    assert database.connection.execute(left).fetchone() == (0,)
-    assert one(database, sql)["n"] == rows
-    assert database.connection.execute(left).fetchone() == (1,)
+    assert one(database, "SELECT count(*) AS n FROM power") == {"n": 0}
+    with pytest.raises(duckdb.Error):
+        database.connection.execute("FROM samples")
+    assert one(database, "SELECT count(*) AS n FROM samples") == {"n": 20}

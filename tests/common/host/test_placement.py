@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from common.host import placement
 from common.host.children import dying_with_parent
 from common.host.devices import Device, the_cpu
@@ -82,6 +83,16 @@ def test_a_node_that_is_too_small_lends_cores_of_the_other(tmp_path: Path) -> No
     assert len(placed.sidecars) == 8
 
 
+def test_a_gpu_none_of_whose_cpus_may_be_used_leaves_the_others_their_shares(tmp_path: Path) -> None:
+    """`--cpus` of one socket, or a container held to it."""
+    sys_root = machine(tmp_path, [[[c] for c in range(16)], [[c] for c in range(16, 32)]], [0, 0, 0, 1])
+    placed = place(gpus(4), frozenset(range(16)), sys_root)
+    assert {len(share.cpus) for share in placed.workers.values()} == {3}
+    assert [share.near for share in placed.workers.values()] == [True, True, True, False]
+    used = [*placed.sidecars, *(cpu for share in placed.workers.values() for cpu in share.cpus)]
+    assert sorted(used) == list(range(16))
+
+
 @pytest.mark.parametrize("where", ["nvml", "nobody"])
 def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
     sys_root = machine(tmp_path, [[[c] for c in range(8)], [[c] for c in range(8, 16)]], [-1, -1])
@@ -133,6 +144,9 @@ def test_one_gpu_and_the_cpu_are_bound_to_nothing(tmp_path: Path, monkeypatch: p
         assert placed.worker_cpus("gpu0") == () == placed.sidecars and placed.short == ""
     monkeypatch.setenv(VARIABLE, "0")
     assert placement_of(gpus(2), sys=sys_root).workers == {}
+    monkeypatch.setenv(VARIABLE, "hots")
+    with pytest.raises(UserError, match="FRAMEWATT_PLACEMENT is 'hots'; it takes 0 "):
+        placement_of(gpus(2), sys=sys_root)
 
 
 def test_a_gpu_alone_may_be_bound_as_among_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,16 @@ def test_help_says_default_and_effect_of_each_option() -> None:
     assert text.count("default:") > 25
 
 
+@pytest.mark.parametrize("name", sorted(task_names()))
+def test_a_help_page_fits_80_columns_and_names_the_kind_of_each_value(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page, _, _ = invoke("--help", *name.split()).stdout.partition("\nExamples\n")  # these are for copying
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+    assert not re.search(r"^  --\S+ TEXT\b", page, re.MULTILINE)
+
+
 def test_the_options_of_bench_stand_by_subject_each_once_and_with_examples() -> None:
     text = invoke("--help", "bench").stdout
     lines = text.splitlines()

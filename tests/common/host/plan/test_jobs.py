@@ -102,6 +102,8 @@ def test_several_fresh_workers_share_a_window() -> None:
     given = settings_of(Options(min_seconds=7, max_seconds=9, images=64), "gpu")
     assert (given.min_seconds, given.max_seconds, given.min_images) == (7, 9, 64)
     assert settings_of(Options(quick=True), "gpu").min_seconds == 1
+    # what is typed counts in a first look too
+    assert [settings_of(Options(quick=True, images=n), "gpu").min_images for n in (0, 64)] == [1, 64]
 
 
 def test_the_plan_says_what_it_costs() -> None:

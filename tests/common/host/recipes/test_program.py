@@ -99,6 +99,19 @@ def test_a_program_with_several_named_inputs_runs_alone(image: Image, tmp_path: 
         assert str(made["told"]) == "plain"
 
 
+def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_the_template(image: Image) -> None:
+    (image.folder / "recipe.py.j2").write_text(
+        TEMPLATE.replace("numpy{% endblock", 'numpy{{ " and more" }}{% endblock', 1)
+    )
+    text = write(asked(versions={"framework": "8.6.0", "numpy": "2.0"}), image)
+    assert text.startswith('"""numpy and more: fp32')
+    assert "\nMeasured with numpy 2.0, sum 8.6.0.\n" in text
+    text = write(asked(versions={"framework": "2.11", "torch": "2.11"}), image)
+    assert "\nMeasured with torch 2.11.\n" in text
+    many = write(asked(versions={f"package{number}": "1.2.3" for number in range(40)}), image)
+    assert max(map(len, many.partition('"""')[2].partition('"""')[0].splitlines())) < 120
+
+
 def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:
     found: dict[str, object] = {}
     exec(compile(write(asked(input="uint8"), image), "recipe", "exec"), found)

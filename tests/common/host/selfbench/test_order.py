@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from common.errors import UserError
+from common.host.paths import DataFolder
+from common.host.plan.options import Options
 from common.host.selfbench import order
 from common.host.verify.command import Case, SideEnded
 
@@ -35,3 +39,24 @@ def test_a_batch_size_before_that_the_framework_does_not_take_is_said(make_case:
         order.both_orders(make_case(2), 4, tmp_path),
     ):
         pass
+
+
+def test_a_framework_that_cannot_be_measured_costs_its_own_line_alone(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "_cases", lambda *arguments: [(make_case(2), 4), (make_case(2), 8)])
+    monkeypatch.setattr(order, "PAIRS_OF_A_ROUND", 11)
+    monkeypatch.setattr(order, "BLOCK_S", 0.005)
+    monkeypatch.setattr(
+        order, "compare", lambda case, before, folder, rounds: COMPARE(case, before, folder, rounds, 11, 0.005)
+    )
+    console = Console(width=200, record=True, file=(tmp_path / "said").open("w"))
+    assert order.measure(Options(framework="x", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=1) == 1
+    lines = [line for line in console.export_text().splitlines() if line.startswith("product")]
+    assert lines[0] == "product fp32 batch 2, after batch 4 / alone: not measured: the worker after: four is too many"
+    assert "after batch 8 / alone: " in lines[1] and ", 1 rounds of 11 pairs " in lines[1]
+    with pytest.raises(UserError, match="--rounds"):
+        order.measure(Options(framework="x", device="cpu"), console, DataFolder(tmp_path / "data"), rounds=0)
+
+
+COMPARE = order.compare
