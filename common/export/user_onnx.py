@@ -301,9 +301,13 @@ class _Work:
         self.outputs = [self.outputs[number] for number in chosen]
 
     def _likely_axis(self, name: str) -> Optional[int]:
-        """Of a model whose batch is fixed: axis 0 where it has that size."""
+        """Of a model whose batch is fixed: the axis that the file calls so, else 0, else an input's, where it has that size."""
         shape = self.outputs[0][name].shape
-        return 0 if self.fixed is not None and shape and shape[0] == self.fixed else None
+        declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
+        named = [number for number, axis in enumerate(declared) if axis in self._network.batch_names]
+        others = [one.batch_axis for one in self._network.inputs if one.batch_axis is not None]
+        likely = [axis for axis in (*named, 0, *others) if axis < len(shape) and shape[axis] == self.fixed]
+        return likely[0] if likely else None
 
     def find_batch_axes(self) -> None:
         """Runs small batches. Where the graph refuses them its batch is one, which is said; with --rebatch it is an error."""
