@@ -134,15 +134,18 @@ def compare_cells(
             found, a, b, names, _meanings(database), pairs=True, per_image=per_image, conditions=(where_a, where_b)
         )
         _tell(compared, console, broken, write)
-        if alone:
-            console.print(
-                Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} none to be held against", style="dim")
-            )
-        for line in broken:
-            console.print(Text(line, "red"), soft_wrap=True)
+        _tell_the_rest(alone, broken, console)
         _tell_problems(database, console)
         _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or versions else database.exit_code
+
+
+def _tell_the_rest(alone: int, broken: Sequence[str], console: Console) -> None:
+    """How many cells have no counterpart, and which ones no longer run."""
+    if alone:
+        console.print(Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} no counterpart", style="dim"))
+    for line in broken:
+        console.print(Text(line, "red"), soft_wrap=True)
 
 
 def _namesakes(database: Database) -> str:

@@ -53,10 +53,12 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
 def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
     import torch
 
+    outputs = torch_modules.check_forward(built)
+    torch_modules.save(built, text, folder / torch_modules.FORM, file)
+    torch_modules.check_kept(built, outputs, folder / torch_modules.FORM)
     progress.step("ONNX by torch.onnx")
     dynamic = _to_onnx(built, folder / ONNX)
-    progress.step("weights")
-    torch_modules.save(built, text, folder / torch_modules.FORM, file)
+    progress.step("description")
     if not text.startswith(torch_modules.TIMM):
         np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
     born: Dict[str, Any] = {

@@ -32,8 +32,8 @@ from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
 from common.torch_modules import FORM, TIMM
 
-#: (step, steps, what is being done)
-OnStep = Callable[[int, int, str], None]
+#: (steps done, steps in all or None, what is being done)
+OnStep = Callable[[int, int | None, str], None]
 #: variable that sets how long an export may take, in s, and its default
 EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 #: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s

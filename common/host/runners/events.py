@@ -15,8 +15,6 @@ from common.harness.rows import one_line
 
 #: an event of the supervisor (common/job.EVENTS), as a dict
 OnEvent = Callable[[Mapping[str, Any]], None]
-#: (steps done, steps in all or None, what is being done)
-OnStep = Callable[[int, int | None, str], None]
 
 
 def parse_object(line: str) -> dict[str, Any]:

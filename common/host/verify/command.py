@@ -41,6 +41,7 @@ from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
+from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
@@ -327,12 +328,9 @@ def verify(
 ) -> Result:
     """Measures all rows that the options ask for. Raises UserError before anything is started.
 
-    on_row: told of each as it is there, since a row takes a minute and a call of many may be cut short.
+    on_row: called with each as it is there, since a row takes a minute and a call of many may be cut short.
     """
-    if pairs < samples_needed(50):
-        raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
-    if not 0 < block_seconds < math.inf:
-        raise UserError(f"--block-seconds must be more than zero, not {block_seconds:g}")
+    _check_blocks(pairs, block_seconds)
     images = load_images(images_folder)
     devices = choose_devices(options.device or None, options.gpu or None)
     if len(devices) != 1:
@@ -367,24 +365,38 @@ def verify(
         for batch_size in batch_sizes
         for io in io_modes
     ]  # fmt: skip
-    verdicts: list[LoopComparison] = []
     began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
     with (
         locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"),
         steps.show("Verifying") as on_step,
     ):
-        for done, case in enumerate(cases):
-            row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
-            on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
-            if not has_recipe(case.image):  # before minutes are spent on an engine
-                verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
-            else:
-                with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
-                    verdicts.append(compare(case, pairs, block_seconds, Path(folder)))
-            on_row(verdicts[-1])
+        verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
     facts = [
         f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
         f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
         f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
     ]
     return Result(verdicts, device, facts)
+
+
+def _check_blocks(pairs: int, block_seconds: float) -> None:
+    if pairs < samples_needed(50):
+        raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
+    if not 0 < block_seconds < math.inf:
+        raise UserError(f"--block-seconds must be more than zero, not {block_seconds:g}")
+
+
+def _compare_all(
+    cases: Sequence[Case], pairs: int, block_seconds: float, on_step: OnStep, on_row: Callable[[LoopComparison], None]
+) -> list[LoopComparison]:
+    found = []
+    for done, case in enumerate(cases):
+        row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
+        on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
+        if not has_recipe(case.image):  # before minutes are spent on an engine
+            found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
+        else:
+            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
+                found.append(compare(case, pairs, block_seconds, Path(folder)))
+        on_row(found[-1])
+    return found

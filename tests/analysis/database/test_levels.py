@@ -6,7 +6,6 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,6 +14,7 @@ from analysis.analyze import analyze
 from analysis.database.open_runs import open_runs
 from analysis.results import level_steps, tables
 from analysis.results.selection import parse_where
+from tests.analysis.conftest import Build
 
 SHIFTED = '{"convolutions": "30 convolution, 3 shifted convolution"}'
 
@@ -30,7 +30,7 @@ SHIFTED = '{"convolutions": "30 convolution, 3 shifted convolution"}'
         (None, "tuned"),
     ],
 )
-def test_an_older_row_has_the_level_that_its_settings_tell(build: Any, settings: str | None, level: str) -> None:
+def test_an_older_row_has_the_level_that_its_settings_tell(build: Build, settings: str | None, level: str) -> None:
     run = build("old")
     path = run.cell("torch", 8, [5_000_000] * 50, settings=settings)
     lines = (path / "cell.csv").read_text().splitlines()
@@ -50,13 +50,13 @@ def without(lines: list[str]) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_a_row_that_tells_its_level_is_believed(build: Any) -> None:
+def test_a_row_that_tells_its_level_is_believed(build: Build) -> None:
     run = build("new")
     run.cell("torch", 8, [5_000_000] * 50, tuning="stock", settings=SHIFTED)
     assert open_runs([run.folder]).query("SELECT tuning FROM cells") == [{"tuning": "stock"}]
 
 
-def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Any) -> None:
+def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Build) -> None:
     run = build("a")
     for replicate, shift in enumerate((0, 50_000, 100_000)):
         run.cell("torch", 8, [8_000_000 + shift] * 60, tuning="stock", replicate=replicate)
@@ -72,7 +72,7 @@ def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Any) -> 
     assert 1.9 < row["worth_low"] < row["worth"] < row["worth_high"] < 2.1
 
 
-def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build: Any) -> None:
+def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build: Build) -> None:
     run = build("a")
     run.cell("torch", 8, [5_000_000] * 50)
     database = open_runs([run.folder])
@@ -85,7 +85,7 @@ def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build
     assert both.rows == (("torch", "fp32", "tuned"), ("torch", "fp32", "stock"))
 
 
-def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_below(build: Any) -> None:
+def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_below(build: Build) -> None:
     """torch: tuned is twice stock, rewritten 0.9 of tuned; of batch 1 one worker at each level."""
     run = build()
     for batch_size, workers in ((1, 1), (8, 3)):
@@ -108,7 +108,7 @@ def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_belo
     assert not any("Worth" in line for table in others for line in table.footers)
 
 
-def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Any) -> None:
+def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Build) -> None:
     run = build()
     for replicate, (stock, tuned) in enumerate(((2.0e6, 2.1e6), (2.1e6, 2.0e6), (2.0e6, 2.05e6))):
         for level, took in (("stock", stock), ("tuned", tuned)):
