@@ -120,7 +120,7 @@ def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Build) -> None:
 
 
 def test_what_tuning_is_worth_is_a_column_of_the_list_of_every_figure(
-    build: Any, undrawn: None, tmp_path: Path
+    build: Build, undrawn: None, tmp_path: Path
 ) -> None:
     run = build("a")
     for replicate in range(3):
