@@ -26,7 +26,7 @@ from analysis.output import pdf as browser
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
-from analysis.results import tables
+from analysis.results import level_steps, tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
 from analysis.results.sample_intervals import Intervals
@@ -271,6 +271,8 @@ def _write_tables(
     compared: FrontEnds | None,
 ) -> list[Path]:
     paths = []
+    if len({row["tuning"] for row in rows}) > 1:
+        rows = level_steps.with_worth(rows, level_steps.steps(database))
     if "md" in formats:
         paths.append(out / "comparison.md")
         problems = [str(problem) for problem in database.problems]

@@ -15,6 +15,22 @@ def steps(database: Database) -> Steps:
     return {(row["run"], row["cell_key"]): row for row in found}
 
 
+#: columns of a tuned row: times the throughput of stock, with its 95 % interval where several workers at both levels tell one
+WORTH = ("worth", "worth_low", "worth_high")
+
+
+def with_worth(rows: Sequence[Row], known: Steps) -> list[Row]:
+    """Rows of the view `comparison` with the columns of WORTH, None where nothing is known of it."""
+    found: list[Row] = []
+    for row in rows:
+        step = known.get((row["run"], row["cell_keys"][0])) if row["cell_keys"] else None
+        ratios = (
+            (step["ratio"], step["ratio_low"], step["ratio_high"]) if step and step["level"] == "tuned" else (None,) * 3
+        )
+        found.append({**row, **dict(zip(WORTH, ratios, strict=True))})
+    return found
+
+
 def is_slower(row: Row) -> bool:
     """Whether a level is slower than the one below it for sure: its whole interval."""
     return row["ratio_high"] is not None and row["ratio_high"] < 1

@@ -82,7 +82,7 @@ def cases_of(variants):
     for name in variants:
         for tuning in known[name].tunings:
             found += [(name, tuning, io, "float32") for io in (("host", "device") if name == "onnxrt" else ("host",))]
-        if name != "litert" and name != "kerasxla":
+        if name != "litert":  # its files take what they were made for
             found.append((name, "tuned", "device", "uint8"))
     keys = ("variant", "tuning", "io", "input")
     return [{**dict(zip(keys, one, strict=True)), "precision": "fp32", "name": "-".join(one)} for one in found]

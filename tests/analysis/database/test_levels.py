@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from analysis.analyze import analyze
 from analysis.database.open_runs import open_runs
 from analysis.results import level_steps, tables
 from analysis.results.selection import parse_where
@@ -36,9 +41,6 @@ def test_an_older_row_has_the_level_that_its_settings_tell(build: Build, setting
 
 def without(lines: list[str]) -> list[str]:
     """The file as it was before there were columns of level and type."""
-    import csv
-    import io
-
     rows = list(csv.reader(io.StringIO("\n".join(lines))))
     gone = [rows[0].index(name) for name in ("tuning", "input")]
     out = io.StringIO()
@@ -115,3 +117,24 @@ def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Build) -> None:
         (row,) = level_steps.steps(database).values()
         assert row["ratio_low"] < 1 < row["ratio_high"]
         assert not level_steps.is_slower(row)
+
+
+def test_what_tuning_is_worth_is_a_column_of_the_list_of_every_figure(
+    build: Build, undrawn: None, tmp_path: Path
+) -> None:
+    run = build("a")
+    for replicate in range(3):
+        for level, took in (("stock", 8_000_000), ("tuned", 4_000_000), ("rewritten", 2_000_000)):
+            run.cell("torch", 8, [took + 20_000 * replicate] * 60, tuning=level, replicate=replicate)
+    run.cell("tf", 8, [9_000_000] * 60)
+    analyze([run.folder], tmp_path / "out", Console(file=io.StringIO()))
+    with (tmp_path / "out/comparison.csv").open(newline="") as file:
+        rows = {(row["variant"], row["tuning"]): row for row in csv.DictReader(file)}
+    tuned = rows.pop(("torch", "tuned"))
+    assert float(tuned["worth"]) == pytest.approx(2.0, rel=0.01)
+    assert float(tuned["worth_low"]) < float(tuned["worth"]) < float(tuned["worth_high"])
+    assert {row[name] for row in rows.values() for name in level_steps.WORTH} == {""}
+    plain = build("b")
+    plain.cell("torch", 8, [9_000_000] * 60)
+    analyze([plain.folder], tmp_path / "plain", Console(file=io.StringIO()))
+    assert "worth" not in (tmp_path / "plain/comparison.csv").read_text().splitlines()[0].split(",")
