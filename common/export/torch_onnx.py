@@ -117,7 +117,9 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
 
 
 def _telling(error: BaseException) -> str:
-    """The first line of the innermost cause, which names the operator or line."""
+    """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
+    return f"{line}{means}"

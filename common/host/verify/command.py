@@ -46,7 +46,6 @@ from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
 from common.host.recipes.program import TEMPLATE, Asked, has_recipe, write
-from common.host.runners.events import parse_object
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
@@ -56,6 +55,7 @@ from common.schema import IO_MODES
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios
 from common.stats.percentiles import samples_needed
+from common.typed_json import parse_object
 
 TARGET = (0.98, 1.02)
 #: kind of device -> batch sizes: 512 images take a CPU minutes for a block
