@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from rich.console import Console
 
 from common.host.bench.command import bench
@@ -76,7 +77,7 @@ def in_use(prefix: str) -> Iterator[bool]:
             yield True
 
 
-def remove_left(client: Any) -> None:
+def remove_left(client: DockerClient) -> None:
     """Removes the images of tests of other checkouts, which may be gone for long; not of those that run now."""
     tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(FAMILY)]
     for prefix in {tag.partition("/")[0] for tag in tags} - {PREFIX}:
@@ -86,31 +87,31 @@ def remove_left(client: Any) -> None:
                     client.images.remove(tag)
 
 
-def build(client: Any, name: str) -> images.Built:
+def build(client: DockerClient, name: str) -> images.Built:
     """The image's CPU flavour. The host's network lets a build reach a package index or wheels on this machine's loopback."""
     return images.build(client, name, "cpu", base=BASE, network="host")
 
 
 @pytest.fixture(scope="session")
-def client(engine_images: None) -> Any:
+def client(engine_images: None) -> DockerClient:
     return engine.connect()
 
 
-def containers(client: Any) -> list[str]:
+def containers(client: DockerClient) -> list[str]:
     """Names of the tests' own containers, running or not."""
     found = client.containers.list(all=True, filters={"label": engine.LABEL}, ignore_removed=True)
     return sorted(str(c.name) for c in found if PREFIX in str(c.attrs["Config"]["Image"]))
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(client: Any) -> Iterator[None]:
+def nothing_left(client: DockerClient) -> Iterator[None]:
     yield
     assert containers(client) == []
     assert client.volumes.list(filters={"label": engine.LABEL}) == []
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_onnx(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few operations, as a user's file; written by the container, which has the onnx package."""
     folder = tmp_path_factory.mktemp("onnx")
     folder.chmod(0o777)
@@ -197,7 +198,7 @@ def by_batch(run: Path) -> dict[int, dict[str, str]]:
     return {int(row["batch_size"]): row for row in rows(run).values()}
 
 
-def running(client: Any, words: str) -> Any:
+def running(client: DockerClient, words: str) -> Any:
     """The running container of the tests whose name holds these words, or None."""
     for container in client.containers.list(filters={"label": engine.LABEL}, ignore_removed=True):
         if words in str(container.name):
