@@ -138,6 +138,7 @@ class Bench:
         given: dict[str, Any] = {
             "framework": "onnxrt", "device": "cpu", "runner": "docker", "model": str(self.model), "quick": True,
             "batch_sizes": "1,2", "weights": "seeded", "min_seconds": 0.3, "max_seconds": 0.6, "warmup_seconds": 0.2,
+            "idle_seconds": 0.05,
         }  # fmt: skip
         return Options(**given | values)
 

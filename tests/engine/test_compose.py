@@ -19,6 +19,11 @@ from tests.engine.conftest import PREFIX, measuring, rows, running
 from tests.waiting import wait_for
 
 PROJECT = PREFIX
+#: windows as those of the tests of bench
+SHORT = {
+    "FRAMEWATT_MIN_SECONDS": "0.3", "FRAMEWATT_MAX_SECONDS": "0.6", "FRAMEWATT_WARMUP_SECONDS": "0.2",
+    "FRAMEWATT_IDLE_SECONDS": "0.05",
+}  # fmt: skip
 #: images of other frameworks are onnxrt's: their adapters are missing, so they fail at once
 STANDS_IN = tuple(image.name for image in load_images(IMAGES) if image.name != "onnxrt")
 
@@ -34,6 +39,7 @@ def environment(data: Path, **variables: str) -> dict[str, str]:
         "FRAMEWATT_DATA": str(data),
         "FRAMEWATT_QUICK": "1",
         "FRAMEWATT_BATCH_SIZES": "1,2",
+        **SHORT,
     } | variables
 
 
