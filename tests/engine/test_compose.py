@@ -132,7 +132,7 @@ def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: 
 
 
 def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: Any) -> None:
-    variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "60m", "FRAMEWATT_BATCH_SIZES": "1"}
+    variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "40m", "FRAMEWATT_BATCH_SIZES": "1"}
     command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu"]
     with_less = {**environment(sweep), **variables}
     subprocess.run([*command, "create", "--no-build"], cwd=ROOT, env=with_less, check=True, capture_output=True)
