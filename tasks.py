@@ -329,7 +329,7 @@ EXPLAIN_OPTIONS = (
 def explain(_context: Context, given: dict[str, Any]) -> None:
     """Shows where the time of an inference goes: kernels, copies and gaps.
 
-    Exit code 1: nothing could be recorded.
+    Exit code 1: nothing could be recorded, or some files could not be read.
 
     Examples:
         invoke explain --framework torch,tensorrt --gpu 0
@@ -374,6 +374,7 @@ VERIFY_OPTIONS = (
     "precision",
     "tuning",
     "io",
+    "input",
     "model",
     "shape",
     "rebatch",
@@ -411,10 +412,13 @@ def verify(_context: Context, given: dict[str, Any]) -> None:
         invoke verify --device cpu
     """
     from common.host.verify.command import verify as compare_loops
-    from common.host.verify.report import print_result, sentence, write_markdown
+    from common.host.verify.report import line, print_result, sentence, write_markdown
 
     console, data = default_console(), DataFolder.default()
-    result = compare_loops(Options.of(given), given["pairs"], given["block_seconds"], console, data)
+    result = compare_loops(
+        Options.of(given), given["pairs"], given["block_seconds"], console, data,
+        on_row=lambda row: console.print(escape(line(row)), highlight=False, soft_wrap=True),
+    )  # fmt: skip
     print_result(result, console)
     path = write_markdown(result, data.report)
     console.print(escape(sentence(result)), style="bold", highlight=False, soft_wrap=True)
@@ -515,7 +519,7 @@ def analyze(
 ) -> None:
     """Makes tables, plots and a report from the CSV files of runs.
 
-    Exit code 1: some rows could not be read.
+    Exit code 1: some files or rows could not be read; each is named.
 
     Examples:
         invoke analyze
@@ -555,6 +559,8 @@ def report(
 ) -> None:
     """Writes a report of runs: one HTML file with the answer, tables, plots, machine and method.
 
+    Exit code 1: some files or rows could not be read; each is named.
+
     Examples:
         invoke report --pdf
         invoke report data/reference/h100 data/reference/h200 --compare
@@ -592,7 +598,7 @@ def report(
 def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> None:
     """Runs SQL queries over the results.
 
-    Prints the result of each statement; semicolons separate statements.
+    Prints the result of each statement; semicolons separate statements. Exit code 1: some files could not be read.
 
     Examples:
         invoke sql "SELECT variant, batch_size, images_per_s FROM comparison"
@@ -726,7 +732,7 @@ def recommend(
 ) -> None:
     """Recommends framework, precision and batch size under limits, with the certainty and the next best.
 
-    Exit code 1: no cell meets the limits.
+    Exit code 1: no cell meets the limits, or some files could not be read.
 
     Examples:
         invoke recommend --max-latency-ms 20
@@ -849,7 +855,7 @@ def compare(
     FASTER or SLOWER: the 98 % interval of the ratio, over workers, excludes 1, and the ratio is more than 1 % from it. A side
     with one worker is UNCLEAR, unless other cells or earlier runs of that framework and device show the spread between workers.
 
-    Exit code 3: a cell is slower or no longer runs.
+    Exit code 3: a cell is slower or no longer runs; 1: some files could not be read.
 
     Examples:
         invoke compare RUN_A RUN_B
@@ -919,7 +925,7 @@ def history(
     """Shows a metric over runs by date and framework version, with the verdict at each step, as tables and plots.
 
     Verdicts are on durations, whatever metric is shown. Exit code 3: the newest step of a configuration is SLOWER, or its
-    newest point no longer runs.
+    newest point no longer runs; 1: some files could not be read.
 
     Examples:
         invoke history --framework onnxrt --where device=cpu

@@ -26,7 +26,7 @@ from analysis.output import pdf as browser
 from analysis.plots import files
 from analysis.plots.catalogue import Gallery
 from analysis.plots.roofline import Limits
-from analysis.results import tables
+from analysis.results import level_steps, tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
 from analysis.results.sample_intervals import Intervals
@@ -81,53 +81,33 @@ def analyze(
     Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
     cannot be written; never for what the runs' files hold.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("format", name, FORMATS)
+    if strange := [name for name in formats if name not in FORMATS]:
+        raise unknown("format", strange[0], FORMATS)
     pivoted, sorting = parse_pivot(pivot), parse_sort(sort)
     check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
         rows = _selected(database, where)
-        variants = sorted({row["variant"] for row in rows})
-        if baseline is not None and baseline not in variants:
-            raise unknown("framework", baseline, variants)
+        _check_baseline(baseline, rows)
         with spoken_of(item_of(rows)):
             every = tables.build(database, rows, list(METRICS), pivoted, sorting)
             compared = front_ends.build(database, rows)
             printed = _to_print(every, shown)
-            terminal.show(printed, console)
-            if compared is not None:
-                render_front_ends.show(compared, console)
-            _tell(database, rows, console)
+            _show(printed, compared, console)
+            _print_problems(database, rows, console)
             intervals = all_intervals(database, rows)
+            options = [*_where(where), *_chosen(pivot=pivot, sort=sort, baseline=baseline), *_limits(limits)]
             with _writing_into(out):
                 paths = _write_tables(database, every, rows, out, formats, compared)
                 gallery = Gallery(database, rows, intervals, baseline, limits or Limits(), compared)
                 drawings, plot_paths = _write_plots(gallery, out / "plots", console)
                 page = out / "report.html"
-                write_text(
-                    page,
-                    report.render(
-                        database,
-                        rows,
-                        every,
-                        drawings,
-                        intervals,
-                        command=_again(
-                            "analyze",
-                            words,
-                            *_where(where),
-                            *_chosen(pivot=pivot, sort=sort, baseline=baseline),
-                            *_limits(limits),
-                        ),
-                        compared=compared,
-                        explained=explain.of_runs(database, out / "plots"),
-                        undrawn=gallery.undrawn,
-                        recipe=recipe,
-                        explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
-                    ),
-                )
+                text = report.render(
+                    database, rows, every, drawings, intervals, command=_again("analyze", words, *options),
+                    compared=compared, explained=explain.of_runs(database, out / "plots"), undrawn=gallery.undrawn,
+                    recipe=recipe, explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
+                )  # fmt: skip
+                write_text(page, text)
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
@@ -139,6 +119,12 @@ def _selected(database: Database, where: str | Sequence[str] | None) -> list[dic
     if not rows and chosen != Selection():
         raise UserError(f"no cell meets {where!r}")
     return rows
+
+
+def _check_baseline(baseline: str | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    variants = sorted({row["variant"] for row in rows})
+    if baseline is not None and baseline not in variants:
+        raise unknown("framework", baseline, variants)
 
 
 @contextmanager
@@ -157,6 +143,12 @@ def _to_print(every: Sequence[Table], shown: str | None) -> list[Table]:
         return terminal.one_screen([table for table in every if table.metric.name in ON_SCREEN])
     names = list(METRICS) if shown == "all" else [metric(word.strip()).name for word in shown.split(",")]
     return [table for table in every if table.metric.name in names]
+
+
+def _show(printed: Sequence[Table], compared: FrontEnds | None, console: Console) -> None:
+    terminal.show(printed, console)
+    if compared is not None:
+        render_front_ends.show(compared, console)
 
 
 def _conclude(
@@ -209,30 +201,17 @@ def write_report(
                 page = out / "report.html"
                 every = tables.build(database, rows, list(METRICS))
                 options = [*(["--compare"] if compare else []), *_where(where)]
-                command = _again("report", words, *options)
-                write_text(
-                    page,
-                    report.render(
-                        database,
-                        rows,
-                        every,
-                        drawings,
-                        intervals,
-                        comparison,
-                        command,
-                        compared,
-                        explain.of_runs(database, out / "plots"),
-                        gallery.undrawn,
-                        recipe,
-                        explored,
-                    ),
-                )
+                text = report.render(
+                    database, rows, every, drawings, intervals, comparison, _again("report", words, *options), compared,
+                    explain.of_runs(database, out / "plots"), gallery.undrawn, recipe, explored,
+                )  # fmt: skip
+                write_text(page, text)
         paths.append(page)
         if pdf:
             with console.status("Printing the report: up to some minutes where the machine is busy"):
                 browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
-        _tell(database, rows, console)
+        _print_problems(database, rows, console)
         said = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
         for sentence in (said or explorer.device_sentences(explored))[:MOST_SENTENCES]:
             console.print(Text(sentence, style="bold"), soft_wrap=True)
@@ -267,7 +246,7 @@ def _again(task: str, words: Sequence[str], *options: str) -> str:
     return " ".join([shlex.join(["invoke", task, *words]), *options])
 
 
-def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_problems(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not rows:
         console.print("Nothing was measured in these runs.")
     for problem in database.problems[:MOST_PROBLEMS]:
@@ -292,6 +271,8 @@ def _write_tables(
     compared: FrontEnds | None,
 ) -> list[Path]:
     paths = []
+    if len({row["tuning"] for row in rows}) > 1:
+        rows = level_steps.with_worth(rows, level_steps.steps(database))
     if "md" in formats:
         paths.append(out / "comparison.md")
         problems = [str(problem) for problem in database.problems]

@@ -25,11 +25,17 @@ BUILD, WEIGHTS, SOURCE = "build.json", "weights.pt", "module.py"
 TIMM = "timm:"
 #: random weights are drawn with it
 SEED = 20260101
+#: of inputs and outputs, by torch's names: those that ONNX Runtime and numpy have too
+TYPES = ("float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8")
+#: that a message lists
+MOST_NAMES = 20
+#: names of timm, for a user who knows none
+EXAMPLES = ("resnet50", "mobilenetv3_large_100", "vit_base_patch16_224")
 
 
 @dataclass(frozen=True)
 class Built:
-    """module: in evaluation mode on the CPU. inputs: name -> tensor, one batch.
+    """module: in evaluation mode, on the CPU. inputs: name -> tensor, one batch, of a type that can be fed.
 
     values: mean and std of its pictures, as they would be typed; empty where they are not known. by_name: whether the module
     takes its inputs as keywords.
@@ -60,10 +66,7 @@ def of_timm(name: str, weights: str) -> Built:
     import torch
 
     timm = _timm()
-    known = timm.list_models()
-    if name.partition(".")[0] not in known:
-        near = difflib.get_close_matches(name, known, 3)
-        raise UserError(f"timm has no model '{name}'{f'; did you mean {chr(32).join(near)}?' if near else ''}")
+    _check_name(timm, name)
     module, note, origin = None, "", "seeded"
     if weights != "seeded":
         try:
@@ -73,10 +76,11 @@ def of_timm(name: str, weights: str) -> Built:
             if weights == "imagenet":
                 raise UserError(f"the weights of {name} cannot be had: {_first_line(error)}") from error
     if module is None:
-        torch.manual_seed(SEED)
-        module = timm.create_model(name, pretrained=False)
+        module = _untrained(name)
         note = "Seeded random weights: speed and energy are those of the model, its outputs mean nothing."
     config = module.default_cfg
+    if len(config.get("input_size") or ()) != 3:
+        raise UserError(f"timm does not tell the size of the pictures that {name} takes")
     pictures = torch.rand(2, *config["input_size"], generator=torch.Generator().manual_seed(SEED))
     values = {part: ",".join(f"{one:g}" for one in config[part]) for part in ("mean", "std")}
     return Built(module.eval(), {"image": pictures}, f"timm {timm.__version__}, {name}", origin, note, values)
@@ -86,13 +90,14 @@ def of_file(file: Path, function: str) -> Built:
     """Raises UserError, in one line, for a file that raises, a function that is not there, or one that returns something else."""
     import torch
 
-    torch.manual_seed(SEED)
     made = _call(file, function)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module)):
         raise UserError(
             f"{file.name}:{function} returns no torch.nn.Module with example inputs beside it, but {_kind(made)}"
         )
     module, examples = made
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError(f"{file.name}:{function} returns a module of torch.jit; return the module that it was made of")
     if isinstance(examples, torch.Tensor):
         examples = (examples,)
     if isinstance(examples, Mapping):
@@ -104,8 +109,9 @@ def of_file(file: Path, function: str) -> Built:
             f"{file.name}:{function} returns as example inputs {_kind(examples)}; tensors, or a tuple or dict of them"
         )
     for name, tensor in inputs.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise UserError(f"{file.name}:{function}: example input '{name}' is {_kind(tensor)}, no tensor")
+        fault = _fault(tensor)
+        if fault:
+            raise UserError(f"{file.name}:{function}: example input '{name}' {fault}")
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
     note = f"The module is the user's own, of {file.name}:{function}; its weights are those that it returns."
@@ -133,8 +139,13 @@ def load(folder: Path) -> Any:
 
     build = json.loads((folder / BUILD).read_text())
     named = build.get("timm")
-    module = _timm().create_model(named, pretrained=False) if named else _call(folder / SOURCE, build["function"])[0]
-    module.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+    module = _untrained(named) if named else _call(folder / SOURCE, build["function"])[0]
+    try:
+        module.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+    except Exception as error:  # pickle's and torch's own kinds
+        raise UserError(
+            f"built a second time the module does not take its weights: {' '.join(str(error).split())[:300]}"
+        ) from error
     return flat(module.eval().requires_grad_(False), build["inputs"], build["by_name"])
 
 
@@ -157,6 +168,102 @@ def flat(module: Any, names: List[str], by_name: bool) -> Any:
     return Flat()
 
 
+def check_forward(built: Built) -> Tuple[Any, ...]:
+    """What the module gives for its example inputs. Raises UserError where it does not run, or gives what is no output.
+
+    To be called before the exporter, which would say the same in words of its own.
+    """
+    import torch
+
+    with torch.no_grad():
+        torch.manual_seed(SEED)  # of what draws random numbers, as check_kept does
+        try:
+            made = flat(built.module, list(built.inputs), built.by_name)(*built.inputs.values())
+        except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
+            shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in built.inputs.items())
+            raise UserError(
+                f"{built.origin} does not run with its example inputs {shapes}: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+    outputs: Tuple[Any, ...] = made if isinstance(made, tuple) else (made,)
+    if not outputs:
+        raise UserError(f"{built.origin} returns no tensor from forward")
+    for number, one in enumerate(outputs):
+        fault = _fault(one)
+        if fault:
+            raise UserError(f"{built.origin}: output {number} {fault}")
+    return outputs
+
+
+def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:
+    """Raises UserError where what `save` wrote does not make the same module again, as every worker does."""
+    import torch
+
+    rule = (
+        f"; {built.origin} is built again from that file alone, without its neighbours, wherever it is measured, and must then "
+        "be the same"
+    )
+    try:
+        with torch.no_grad():
+            module = load(folder)
+            torch.manual_seed(SEED)
+            made = module(*built.inputs.values())
+    except UserError as error:
+        raise UserError(f"{error}{rule}") from error
+    again = made if isinstance(made, tuple) else (made,)
+    same = len(again) == len(outputs) and all(
+        one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-4, equal_nan=True)
+        for one, other in zip(outputs, again)
+    )
+    if not same:
+        raise UserError(
+            f"built a second time the module gives other outputs{rule}: keep what decides them in its state_dict"
+        )
+
+
+def _fault(tensor: Any) -> str:
+    """What keeps a value from being an input or output that can be fed and compared; "" for one that can."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        return f"is {_kind(tensor)}, no tensor"
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return f"is {'quantized' if tensor.is_quantized else str(tensor.layout).rpartition('.')[2]}, no plain tensor"
+    if tensor.device.type != "cpu":
+        return f"is on the device '{tensor.device}'; leave module and inputs on the CPU, framewatt places them"
+    if str(tensor.dtype).rpartition(".")[2] not in TYPES:
+        return f"is of {tensor.dtype}, which cannot be fed; {', '.join(TYPES)} can"
+    if not tensor.numel():
+        return f"has no values: {tuple(tensor.shape)}"
+    return ""
+
+
+def _check_name(timm: Any, name: str) -> None:
+    """Raises UserError, with names that exist, for one of no model of timm."""
+    known = timm.list_models()
+    architecture, _, tag = name.partition(".")
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture.lower(), known, 3)
+        words = f"did you mean {', '.join(near)}?" if near else f"it has {len(known)}, such as {', '.join(EXAMPLES)}"
+        raise UserError(f"timm has no model '{name}'; {words}")
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UserError(
+            f"timm has no weights '{tag}' of {architecture}; there is {', '.join(filter(None, tags)) or 'none'}"
+        )
+
+
+def _untrained(name: str) -> Any:
+    """That model of timm with random weights, the same in every process. Raises UserError where timm cannot build it."""
+    import torch
+
+    timm = _timm()
+    torch.manual_seed(SEED)
+    try:
+        return timm.create_model(name, pretrained=False)
+    except Exception as error:  # whatever a model's own code raises
+        raise UserError(f"timm cannot build {name}: {type(error).__name__}: {_first_line(error)}") from error
+
+
 def _timm() -> Any:
     try:
         return import_timm()
@@ -167,7 +274,10 @@ def _timm() -> Any:
 
 
 def _call(file: Path, function: str) -> Any:
-    """What the function of that file returns; the file alone is imported, its folder is not searched."""
+    """What the function of that file returns, the same in every process; the file alone is imported, its folder is not searched."""
+    import torch
+
+    torch.manual_seed(SEED)
     try:
         spec = importlib.util.spec_from_file_location("framewatt_users_module", file)
         assert spec is not None
@@ -182,7 +292,10 @@ def _call(file: Path, function: str) -> Any:
     build = getattr(module, function, None)
     if not callable(build):
         there = [name for name, one in vars(module).items() if inspect.isfunction(one) and one.__module__ == spec.name]
-        raise UserError(f"{file.name} has no function {function}; it has {', '.join(there) or 'none'}")
+        more = f" and {len(there) - MOST_NAMES} more" if len(there) > MOST_NAMES else ""
+        raise UserError(
+            f"{file.name} has no function {function}; it has {', '.join(there[:MOST_NAMES]) or 'none'}{more}"
+        )
     try:
         return build()
     except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
@@ -198,7 +311,9 @@ def _parameters(module: Any, count: int) -> List[str]:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(type(one).__name__ for one in value[:4]) or 'nothing'}{', ...' if len(value) > 4 else ''}"
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _first_line(error: BaseException) -> str:

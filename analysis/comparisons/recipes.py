@@ -17,24 +17,20 @@ from analysis import style
 from analysis.comparisons.candidates import candidate, choose_device, group_rows, heading
 from analysis.comparisons.decision import decide
 from analysis.comparisons.question import Question
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.metrics import shown
 from analysis.results.selection import parse_where
 from common.errors import UserError
-from common.host import regular_files
 from common.host.frameworks.registry import Image, all_variants, load_images
 from common.host.paths import IMAGES
 from common.host.recipes.program import SIGN, Asked, file_name, write
+from common.host.runs.run import read_run
 from common.model_files import ModelFiles, is_within
 
-#: of run.json
-_MOST_BYTES = 16 << 20
 #: near names that an error lists
 _MOST_NAMES = 3
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def _made(database: Database, row: Row, models: Path) -> Recipe:
         )
     if row["scenario"] != "single-stream":
         raise UserError(f"{key} is of the scenario {row['scenario']}: a recipe runs one inference after the other")
-    about = _run_json(database.runs[run])
+    about = read_run(database.runs[run]).description
     asked = Asked(
         key=key, variant=row["variant"], tuning=row["tuning"], precision=row["precision"], batch_size=row["batch_size"],
         io=row["io"], gpu=row["device"] != "cpu", settings=settings, model=_model(about, models), input=row["input"],
@@ -175,14 +171,6 @@ def _texts(cell: Any) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else {}
-
-
-def _run_json(folder: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(regular_files.read(folder / "run.json", _MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder / 'run.json'} cannot be read: {error}") from error
-    return values if isinstance(values, dict) else {}
 
 
 def _model(about: Mapping[str, Any], models: Path) -> ModelFiles:

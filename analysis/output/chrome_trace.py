@@ -1,7 +1,8 @@
 """Traced windows in Chrome's trace event format, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
 Format: "Trace Event Format", Google, 2016: complete events ("X") with times in microseconds; a process for each cell, a thread
-for each stream of the GPU and each thread of the host.
+for each stream of the GPU and each thread of the host. Events of one thread have to lie in each other or apart: records of a
+stream that overlap, as those of a graph's branches do, stand in further threads of its name.
 """
 
 from __future__ import annotations
@@ -45,17 +46,36 @@ def _events(database: Database, process: int, key: tuple[str, str]) -> Iterator[
     yield _named("thread_name", process, 1, "inferences")
     for wall in walls:
         yield _complete(process, 1, f"inference {wall['i']}", "inference", wall, begin, {})
-    threads: dict[tuple[str, int], int] = {}
+    threads: dict[tuple[str, int, int], int] = {}
+    lanes: dict[tuple[str, int], list[list[int]]] = {}
     for row in rows:
         side = "host" if row["kind"] in _HOST else "CPU" if row["kind"] in ("operator", "dispatch") else "GPU"
-        place = (side, row["stream"] or 0)
+        stream = row["stream"] or 0
+        lane = _lane(lanes.setdefault((side, stream), []), row["start_ns"], row["end_ns"])
+        place = (side, stream, lane)
         if place not in threads:
             threads[place] = len(threads) + 2
             kind = "stream" if side == "GPU" else "thread"
-            yield _named("thread_name", process, threads[place], f"{side} {kind} {place[1]}")
+            beside = f", beside {lane}" if lane else ""
+            yield _named("thread_name", process, threads[place], f"{side} {kind} {stream}{beside}")
         about = ("detail", "inference", "bytes", "graph", "graph_node", "correlation", "kind")
         arguments = {name: row[name] for name in about if row[name] is not None}
         yield _complete(process, threads[place], row["name"], row["class"] or row["kind"], row, begin, arguments)
+
+
+def _lane(lanes: list[list[int]], start_ns: int, end_ns: int) -> int:
+    """The first lane where a record lies within what is under way, or after it; records come by their begin, the longer first.
+
+    lanes: of each the ends of what is under way there, the innermost last; kept up to date.
+    """
+    for number, ends in enumerate(lanes):
+        while ends and ends[-1] <= start_ns:
+            ends.pop()
+        if not ends or end_ns <= ends[-1]:
+            ends.append(end_ns)
+            return number
+    lanes.append([end_ns])
+    return len(lanes) - 1
 
 
 def _named(what: str, process: int, thread: int, name: str) -> dict[str, Any]:

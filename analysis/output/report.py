@@ -23,7 +23,7 @@ from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, idle_levels, machines
 from common.stats.comparison import RULE
-from common.stats.percentiles import FEWEST
+from common.stats.percentiles import MIN_SAMPLES
 from common.text import visible
 
 #: Tables that stand open in a page; the others fold away.
@@ -83,15 +83,8 @@ def render(
     """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
-    keys = {(row["run"], key) for row in rows for key in row["cell_keys"]}
-    marks = [mark for mark in database.query("FROM marks ORDER BY ALL") if (mark["run"], mark["cell_key"]) in keys]
-    used = {mark["mark"] for mark in marks}
-    facts = _machine_facts(database)
     shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
     first = _first_groups(shown, explored)
-    lost = [str(problem) for problem in database.problems if problem.loses]
-    notes = [str(problem) for problem in database.problems if not problem.loses]
-    measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
     compared_tables = [_compared(table, intervals) for table in _leading_first(comparison.tables if comparison else ())]
     page = functools.partial(
         _ENVIRONMENT.get_template("report.html.j2").render,
@@ -111,28 +104,48 @@ def render(
         comparison=comparison,
         comparison_tables=compared_tables[:1],
         compared_further=_by_group(compared_tables[1:]),
-        problems=lost[:MOST_PROBLEMS],
-        more_problems=max(0, len(lost) - MOST_PROBLEMS),
-        notes=notes[:MOST_PROBLEMS],
-        more_notes=max(0, len(notes) - MOST_PROBLEMS),
         headlines=[_table(table, intervals) for table in shown if _comes_first(table, first)],
         further=_by_group([_table(table, intervals) for table in shown if not _comes_first(table, first)]),
         metrics=list(dict.fromkeys(table.metric.title for table in (*(comparison.tables if comparison else ()), *shown))),
         left_out=left_out,
         intervals=bool(intervals),
-        meanings=[meaning for meaning in database.query("FROM mark_meaning") if meaning["mark"] in used],
-        marks=marks[:MOST_MARKS],
-        more_marks=max(0, len(marks) - MOST_MARKS),
-        machine_facts=facts[:MOST_MACHINES],
-        more_machines=max(0, len(facts) - MOST_MACHINES),
-        versions=_versions(database, rows),
-        commands=[row["command"] for row in measured][:MOST_MACHINES],
-        more_commands=max(0, len(measured) - MOST_MACHINES),
         command=command,
-        fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in FEWEST.items()),
+        fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in MIN_SAMPLES.items()),
         rule=RULE,
+        **_doubts(database, rows),
+        **_provenance(database, rows),
     )  # fmt: skip
     return _with_plots(page, plots, first)
+
+
+def _limited(name: str, more: str, values: Sequence[Any], most: int) -> dict[str, Any]:
+    """For the template: the first values, and how many more there are."""
+    return {name: values[:most], more: max(0, len(values) - most)}
+
+
+def _doubts(database: Database, rows: Sequence[Row]) -> dict[str, Any]:
+    """For the template: marks of the rows with their meanings, and problems of the files."""
+    keys = {(row["run"], key) for row in rows for key in row["cell_keys"]}
+    marks = [mark for mark in database.query("FROM marks ORDER BY ALL") if (mark["run"], mark["cell_key"]) in keys]
+    used = {mark["mark"] for mark in marks}
+    lost = [str(problem) for problem in database.problems if problem.loses]
+    notes = [str(problem) for problem in database.problems if not problem.loses]
+    return {
+        "meanings": [meaning for meaning in database.query("FROM mark_meaning") if meaning["mark"] in used],
+        **_limited("marks", "more_marks", marks, MOST_MARKS),
+        **_limited("problems", "more_problems", lost, MOST_PROBLEMS),
+        **_limited("notes", "more_notes", notes, MOST_PROBLEMS),
+    }
+
+
+def _provenance(database: Database, rows: Sequence[Row]) -> dict[str, Any]:
+    """For the template: machines, versions and commands of the runs."""
+    measured = database.query("SELECT DISTINCT command FROM run WHERE command IS NOT NULL ORDER BY 1")
+    return {
+        "versions": _versions(database, rows),
+        **_limited("machine_facts", "more_machines", _machine_facts(database), MOST_MACHINES),
+        **_limited("commands", "more_commands", [row["command"] for row in measured], MOST_MACHINES),
+    }
 
 
 def explore(

@@ -14,6 +14,7 @@ from analysis.database.connection import Row
 from analysis.output import notebook_vs_script as render_front_ends
 from analysis.output.colour_scale import BEST, MIDDLE, WORST
 from analysis.output.workbook import workbook
+from analysis.results.level_steps import WORTH
 from analysis.results.metrics import HEADLINES, METRICS
 from analysis.results.selection import DIMENSIONS
 from analysis.results.tables import Table, describe
@@ -61,14 +62,23 @@ def markdown_grid(table: Table) -> list[str]:
     return lines
 
 
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """Of the list of every figure; what tuning is worth stands in it where the rows were given that."""
+    return [
+        *FACTS,
+        *(metric.column for metric in METRICS.values()),
+        *(name for name in WORTH if rows and name in rows[0]),
+    ]
+
+
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """One row per configuration with every figure in full; units stand in the names, empty means unknown."""
-    metrics = [metric.column for metric in METRICS.values()]
+    columns = _columns(rows)
     with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*FACTS, *metrics])
+        writer.writerow(columns)
         for row in rows:
-            writer.writerow([_csv_value(row[name]) for name in (*FACTS, *metrics)])
+            writer.writerow([_csv_value(row[name]) for name in columns])
 
 
 def _csv_value(value: object) -> object:
@@ -138,8 +148,7 @@ def _fill(
         name = _sheet_name(TITLE.lower(), taken)
         pairs = [render_front_ends.values(pair) for pair in compared.pairs]
         _list_sheet(book.add_worksheet(name), render_front_ends.COLUMNS, pairs, heading)
-    columns = [*FACTS, *(metric.column for metric in METRICS.values())]
-    _list_sheet(book.add_worksheet(_sheet_name("every figure", taken)), columns, rows, heading, freeze=6)
+    _list_sheet(book.add_worksheet(_sheet_name("every figure", taken)), _columns(rows), rows, heading, freeze=6)
     _list_sheet(book.add_worksheet(_sheet_name("marks", taken)), ["run", "cell_key", "mark", "why"], marks, heading)
     definitions = [
         {"name": m.name, "column": m.column, "title": m.title, "unit": m.unit, "definition": m.definition}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 
-Row = Mapping[str, Any]
 #: (run, first cell of the upper level) -> row of the view `level_steps`
 Steps = Mapping[tuple[str, str], Row]
 
@@ -15,6 +13,22 @@ Steps = Mapping[tuple[str, str], Row]
 def steps(database: Database) -> Steps:
     found = database.query("SELECT * FROM level_steps ORDER BY variant, precision, batch_size, cell_key")
     return {(row["run"], row["cell_key"]): row for row in found}
+
+
+#: columns of a tuned row: times the throughput of stock, with its 95 % interval where several workers at both levels tell one
+WORTH = ("worth", "worth_low", "worth_high")
+
+
+def with_worth(rows: Sequence[Row], known: Steps) -> list[Row]:
+    """Rows of the view `comparison` with the columns of WORTH, None where nothing is known of it."""
+    found: list[Row] = []
+    for row in rows:
+        step = known.get((row["run"], row["cell_keys"][0])) if row["cell_keys"] else None
+        ratios = (
+            (step["ratio"], step["ratio_low"], step["ratio_high"]) if step and step["level"] == "tuned" else (None,) * 3
+        )
+        found.append({**row, **dict(zip(WORTH, ratios, strict=True))})
+    return found
 
 
 def is_slower(row: Row) -> bool:

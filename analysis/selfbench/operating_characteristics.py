@@ -54,76 +54,87 @@ def run_stream(stream: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
     raise AssertionError("the stream lasts as long as the budget")
 
 
+def _noise(rng: np.random.Generator) -> float:
+    return _log_uniform(rng, 0.001, 0.05)
+
+
+def _independent(rng: np.random.Generator) -> tuple[Floats, float]:
+    shape = ("normal", "lognormal", "gamma")[int(rng.integers(3))]
+    return synthetic_streams.independent(rng, _count(rng, 1e3), _noise(rng), shape), LEVEL
+
+
+def _short(rng: np.random.Generator) -> tuple[Floats, float]:
+    return synthetic_streams.independent(rng, int(rng.integers(20, 200)), _log_uniform(rng, 0.001, 0.02)), LEVEL
+
+
+def _drift(rng: np.random.Generator) -> tuple[Floats, float]:
+    slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
+    return synthetic_streams.drifting(synthetic_streams.independent(rng, _count(rng, 20), _noise(rng)), slope), LEVEL
+
+
+def _least_drift(rng: np.random.Generator) -> tuple[Floats, float]:
+    stream = synthetic_streams.independent(rng, int(rng.integers(20, 400)), _log_uniform(rng, 0.0003, 0.02))
+    return synthetic_streams.drifting(stream, 0.01), LEVEL
+
+
+def _correlated_drift(rng: np.random.Generator) -> tuple[Floats, float]:
+    slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
+    stream = synthetic_streams.autoregressive(rng, _count(rng, 20, 1e4), _noise(rng), rng.uniform(0.2, 0.8))[0]
+    return synthetic_streams.drifting(stream, slope), LEVEL
+
+
+def _bimodal(rng: np.random.Generator) -> tuple[Floats, float]:
+    gap, share, width = _log_uniform(rng, 0.02, 0.5), rng.uniform(0.1, 0.9), _log_uniform(rng, 0.002, 0.02)
+    stay = float(rng.choice([0.0, 0.5, 0.8]))
+    return synthetic_streams.bimodal(rng, _count(rng, 20), width, gap, share, stay), synthetic_streams.bimodal_median(
+        width, gap, share
+    )
+
+
+def _spiky(rng: np.random.Generator) -> tuple[Floats, float]:
+    share, width = _log_uniform(rng, 0.001, 0.1), _log_uniform(rng, 0.002, 0.02)
+    stream = synthetic_streams.spiky(rng, _count(rng, 20), width, share, _log_uniform(rng, 3, 50))
+    return stream, synthetic_streams.spiky_median(width, share)
+
+
+def _correlated(rng: np.random.Generator) -> tuple[Floats, float]:
+    return synthetic_streams.autoregressive(rng, _count(rng, 1e3, 2e4), _noise(rng), rng.uniform(0.2, 0.9))[0], LEVEL
+
+
+def _ramp(rng: np.random.Generator) -> tuple[Floats, float]:
+    count = _count(rng, 1e3)
+    stream = synthetic_streams.independent(rng, count, _log_uniform(rng, 0.001, 0.02))
+    return synthetic_streams.ramping(stream, rng.uniform(0.03, 0.2), count * _log_uniform(rng, 0.02, 1.0)), LEVEL
+
+
+def _outlier_block(rng: np.random.Generator) -> tuple[Floats, float]:
+    stream = synthetic_streams.independent(rng, _count(rng, 1e3), _log_uniform(rng, 0.001, 0.02))
+    stream[: max(1, len(stream) // 100)] *= 3
+    return stream, LEVEL
+
+
 def stopping_figures(runs: int, seed: int) -> Iterator[Figure]:
     """A stream of n samples is cut to size so that it fills the budget: n is the most that the rule can see."""
 
-    def noise(rng: np.random.Generator) -> float:
-        return _log_uniform(rng, 0.001, 0.05)
-
-    def independent(rng: np.random.Generator) -> tuple[Floats, float]:
-        shape = ("normal", "lognormal", "gamma")[int(rng.integers(3))]
-        return synthetic_streams.independent(rng, _count(rng, 1e3), noise(rng), shape), LEVEL
-
-    def short(rng: np.random.Generator) -> tuple[Floats, float]:
-        return synthetic_streams.independent(rng, int(rng.integers(20, 200)), _log_uniform(rng, 0.001, 0.02)), LEVEL
-
-    def drift(rng: np.random.Generator) -> tuple[Floats, float]:
-        slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
-        return synthetic_streams.drifting(synthetic_streams.independent(rng, _count(rng, 20), noise(rng)), slope), LEVEL
-
-    def least_drift(rng: np.random.Generator) -> tuple[Floats, float]:
-        stream = synthetic_streams.independent(rng, int(rng.integers(20, 400)), _log_uniform(rng, 0.0003, 0.02))
-        return synthetic_streams.drifting(stream, 0.01), LEVEL
-
-    def correlated_drift(rng: np.random.Generator) -> tuple[Floats, float]:
-        slope = _log_uniform(rng, 0.01, 0.1) * rng.choice([-1, 1])
-        stream = synthetic_streams.autoregressive(rng, _count(rng, 20, 1e4), noise(rng), rng.uniform(0.2, 0.8))[0]
-        return synthetic_streams.drifting(stream, slope), LEVEL
-
-    def bimodal(rng: np.random.Generator) -> tuple[Floats, float]:
-        gap, share, width = _log_uniform(rng, 0.02, 0.5), rng.uniform(0.1, 0.9), _log_uniform(rng, 0.002, 0.02)
-        stay = float(rng.choice([0.0, 0.5, 0.8]))
-        return synthetic_streams.bimodal(
-            rng, _count(rng, 20), width, gap, share, stay
-        ), synthetic_streams.bimodal_median(width, gap, share)
-
-    def spiky(rng: np.random.Generator) -> tuple[Floats, float]:
-        share, width = _log_uniform(rng, 0.001, 0.1), _log_uniform(rng, 0.002, 0.02)
-        stream = synthetic_streams.spiky(rng, _count(rng, 20), width, share, _log_uniform(rng, 3, 50))
-        return stream, synthetic_streams.spiky_median(width, share)
-
-    def correlated(rng: np.random.Generator) -> tuple[Floats, float]:
-        return synthetic_streams.autoregressive(rng, _count(rng, 1e3, 2e4), noise(rng), rng.uniform(0.2, 0.9))[0], LEVEL
-
-    def ramp(rng: np.random.Generator) -> tuple[Floats, float]:
-        count = _count(rng, 1e3)
-        stream = synthetic_streams.independent(rng, count, _log_uniform(rng, 0.001, 0.02))
-        return synthetic_streams.ramping(stream, rng.uniform(0.03, 0.2), count * _log_uniform(rng, 0.02, 1.0)), LEVEL
-
-    def outlier_block(rng: np.random.Generator) -> tuple[Floats, float]:
-        stream = synthetic_streams.independent(rng, _count(rng, 1e3), _log_uniform(rng, 0.001, 0.02))
-        stream[: max(1, len(stream) // 100)] *= 3
-        return stream, LEVEL
-
     converged = _share_of("converged")
     yield _stopping(
-        "iid noise of 0.1 to 5 %, 1,000 to 100,000 samples: converged", independent, converged, 0.95, 1, runs, seed
+        "iid noise of 0.1 to 5 %, 1,000 to 100,000 samples: converged", _independent, converged, 0.95, 1, runs, seed
     )
-    yield _stopping("iid noise of 0.1 to 2 %, 20 to 200 samples: converged", short, converged, 0, 1, runs, seed)
-    yield _stopping("drift of 1 to 10 % per 100 samples: converged", drift, converged, 0, 0, runs, seed)
+    yield _stopping("iid noise of 0.1 to 2 %, 20 to 200 samples: converged", _short, converged, 0, 1, runs, seed)
+    yield _stopping("drift of 1 to 10 % per 100 samples: converged", _drift, converged, 0, 0, runs, seed)
     yield _stopping(
-        "drift of 1 % per 100 samples, 20 to 400 samples: converged", least_drift, converged, 0, 0, runs, seed
+        "drift of 1 % per 100 samples, 20 to 400 samples: converged", _least_drift, converged, 0, 0, runs, seed
     )
-    yield _stopping("drift of 1 to 10 % with AR(1) noise: converged", correlated_drift, converged, 0, 0, runs, seed)
+    yield _stopping("drift of 1 to 10 % with AR(1) noise: converged", _correlated_drift, converged, 0, 0, runs, seed)
     yield _stopping(
-        "bimodal: noisy, or the interval covers the median", bimodal, _noisy_or_covered, 0.93, 1, runs, seed
+        "bimodal: noisy, or the interval covers the median", _bimodal, _noisy_or_covered, 0.93, 1, runs, seed
     )
-    yield _stopping("spiky: noisy, or the interval covers the median", spiky, _noisy_or_covered, 0.93, 1, runs, seed)
+    yield _stopping("spiky: noisy, or the interval covers the median", _spiky, _noisy_or_covered, 0.93, 1, runs, seed)
     yield _stopping(
-        "AR(1), r 0.2 to 0.9: noisy, or the interval covers", correlated, _noisy_or_covered, 0.93, 1, runs, seed
+        "AR(1), r 0.2 to 0.9: noisy, or the interval covers", _correlated, _noisy_or_covered, 0.93, 1, runs, seed
     )
-    yield _stopping("clock ramp of 3 to 20 %: converged over 2 % off", ramp, _converged_off, 0, 0.01, runs, seed)
-    yield _stopping("first hundredth three times slower: converged", outlier_block, converged, 0.95, 1, runs, seed)
+    yield _stopping("clock ramp of 3 to 20 %: converged over 2 % off", _ramp, _converged_off, 0, 0.01, runs, seed)
+    yield _stopping("first hundredth three times slower: converged", _outlier_block, converged, 0.95, 1, runs, seed)
 
 
 def coverage_figures(

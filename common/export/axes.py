@@ -1,15 +1,16 @@
 """Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
 
-The batch is axis 0 where an input leaves it open, and every other axis of the same name; an input whose axis 0 has another name
-is not batched with it. `--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N
-being the batch. One axis of an input is the batch, at the most. Nothing is bound silently.
+The batch is axis 0 where an input leaves it open, unless another of its axes has a name that says batch, as in (T, batch, 80): then
+that one; and every other axis of the same name. An input that has none of that name is not batched. `--shape height=320,width=320`
+binds axes by name, `--shape input=N,3,320,320` the axes of one input, N being the batch; a number for an axis whose name says batch
+fixes the batch. One axis of an input is the batch, at the most. Nothing is bound silently.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
 
@@ -22,18 +23,23 @@ _PIXELS = 224
 LENGTH = 128
 #: an axis 0 that is most likely a batch too, though of another name: tf2onnx names every open axis anew, unk__1, unk__2, ...
 _ANOTHER_BATCH = re.compile(r"^unk__\d+$|batch", re.IGNORECASE)
+#: a name that says batch, whichever axis it is of
+_SAYS_BATCH = re.compile(r"batch(?!_?norm)|^bs?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Bound:
     """Input -> sizes of its axes, None at the batch; fixed: the batch size where the graph or --shape fixes it.
 
-    open_axes: input -> numbers of the axes that the file leaves open and that are not the batch.
+    open_axes: input -> numbers of the axes that the file leaves open and that are not the batch. named: the file's names of the
+    axes that are the batch where --shape fixes it by such a name; fixed_axes: input -> number of the axis that has one of them.
     """
 
     shapes: Mapping[str, Tuple[Optional[int], ...]]
     fixed: Optional[int]
     open_axes: Mapping[str, Tuple[int, ...]]
+    named: FrozenSet[str] = frozenset()
+    fixed_axes: Mapping[str, int] = field(default_factory=dict)
 
 
 def axes_of(value: Any) -> Tuple[Axis, ...]:
@@ -99,7 +105,8 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
             raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
     by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
     by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
-    batch = _batch_of(inputs, by_symbol, by_input)
+    sized = _sized_batch(inputs, by_symbol, by_input)
+    batch = _batch_of(inputs, by_symbol, by_input, bool(sized))
     shapes: Dict[str, Tuple[Optional[int], ...]] = {}
     open_axes: List[Tuple[str, int, Axis]] = []
     for name, axes in inputs.items():
@@ -113,14 +120,21 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
         shapes[name] = tuple(bound)
     _refuse_two_sizes(inputs, shapes, by_symbol)
     if open_axes:
-        raise UserError(_unbound(source, inputs, open_axes, batch))
+        raise UserError(_unbound(source, inputs, open_axes, batch, sized))
     _refuse_two_batches(source, inputs, shapes)
-    fixed = None if any(None in sizes for sizes in shapes.values()) else fixed_size(shapes)
+    dynamic = any(None in sizes for sizes in shapes.values())
+    named = frozenset(() if dynamic else sized)
+    fixed_axes = {name: axes.index(axis) for name, axes in inputs.items() for axis in axes if axis in named}
     left_open = {
-        name: tuple(number for number, axis in enumerate(axes) if not isinstance(axis, int) and shapes[name][number])
+        name: tuple(
+            number
+            for number, axis in enumerate(axes)
+            if not isinstance(axis, int) and shapes[name][number] and number != fixed_axes.get(name)
+        )
         for name, axes in inputs.items()
     }
-    return Bound(shapes, fixed, left_open)
+    fixed = None if dynamic else next(iter(sized.values()), None) or fixed_size(shapes)
+    return Bound(shapes, fixed, left_open, named, fixed_axes)
 
 
 def _refuse_two_sizes(
@@ -166,19 +180,48 @@ class _Unnamed:
 _UNNAMED = _Unnamed()
 
 
-def _batch_of(
+def _sized_batch(
     inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Sequence[str]]
+) -> Dict[str, int]:
+    """Names of axes that say batch -> the one size that --shape gives them; empty where it gives none, or several.
+
+    Empty too where it says by N what the batch is.
+    """
+    words = {axis: size for axis, size in by_symbol.items() if _SAYS_BATCH.search(axis)}
+    for name, sizes in by_input.items():
+        words.update(
+            {
+                axis: size
+                for axis, size in zip(inputs[name], sizes)
+                if isinstance(axis, str) and _SAYS_BATCH.search(axis)
+            }
+        )
+    said = {size for one in (by_input.values(), [by_symbol.values()]) for sizes in one for size in sizes}
+    if BATCH_WORD in said or len(set(words.values())) != 1:
+        return {}
+    return {axis: int(size) for axis, size in words.items()}
+
+
+def _batch_of(
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    by_symbol: Mapping[str, str],
+    by_input: Mapping[str, Sequence[str]],
+    is_sized: bool,
 ) -> Set[Any]:
     """Names of axes that are the batch, _UNNAMED among them where it has none; empty where no input leaves its axis 0 open.
 
     Those that --shape calls so, and the first axis 0 that is open unless --shape says what it is, or that another axis of the
-    same input is the batch.
+    same input is the batch; where there is none, those whose names say so. Empty where --shape gives the batch a size (is_sized).
     """
+    if is_sized:
+        return set()
     found: Set[Any] = {name for name, size in by_symbol.items() if size == BATCH_WORD}
     for name, axes in inputs.items():
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
+    if not found:
+        found = beside_axis_0(inputs)
     batched = [axes for axes in inputs.values() if found.intersection(axes)]
     others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
     for name, axes in inputs.items():
@@ -189,7 +232,20 @@ def _batch_of(
             return {*found, axes[0] or _UNNAMED}
         if found:
             break
-    return found
+    return found or {
+        axis for axes in inputs.values() for axis in axes if isinstance(axis, str) and _SAYS_BATCH.search(axis)
+    }
+
+
+def beside_axis_0(inputs: Mapping[str, Tuple[Axis, ...]]) -> Set[Any]:
+    """Names that say batch of axes in inputs whose axis 0 is open too, and does not say it: a sequence's (T, batch, 80)."""
+    return {
+        axis
+        for axes in inputs.values()
+        if axes and not isinstance(axes[0], int) and not _SAYS_BATCH.search(axes[0] or "")
+        for axis in axes[1:]
+        if isinstance(axis, str) and _SAYS_BATCH.search(axis)
+    }
 
 
 def _size(
@@ -249,8 +305,13 @@ def written(axes: Sequence[Axis]) -> str:
 
 
 def _unbound(
-    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], batch: Set[Any]
+    source: str,
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    open_axes: Sequence[Tuple[str, int, Axis]],
+    batch: Set[Any],
+    sized: Mapping[str, int],
 ) -> str:
+    word = str(next(iter(sized.values()), BATCH_WORD))  # the batch, as a line to copy says it
     name, number, axis = open_axes[0]
     what = f"('{axis}') " if axis is not None else ""
     more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
@@ -261,15 +322,15 @@ def _unbound(
         sizes = [
             str(size)
             if isinstance(size, int)
-            else BATCH_WORD
-            if _is_batch(size, i, axes, batch, inputs)
+            else word
+            if _is_batch(size, i, axes, {*batch, *sized}, inputs)
             else str(_guess(axes))
             for i, size in enumerate(axes)
         ]
         words.append(f"{one}={','.join(sizes)}")
     for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in whole):
         owner = next(one for one, _, axis in open_axes if axis == symbol)
-        words.append(f"{symbol}={_guess(inputs[owner])}")
+        words.append(f"{symbol}={word if _SAYS_BATCH.search(str(symbol)) else _guess(inputs[owner])}")
     return (
         f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
         f"add for example --shape '{','.join(words)}'"

@@ -9,7 +9,7 @@ from typing import Any, Container, Dict, List, Mapping, Tuple
 import numpy as np
 
 from common.errors import UserError
-from common.export.axes import Axis, written
+from common.export.axes import Axis, beside_axis_0, written
 from common.export.values import Given
 
 #: of all arrays together, unpacked
@@ -43,21 +43,28 @@ def read(path: Path) -> Dict[str, np.ndarray]:
 def named_axes(
     path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], said: Container[str] = ()
 ) -> Dict[str, Tuple[Axis, ...]]:
-    """The axes of the inputs; open ones other than axis 0 have the sizes that the user's arrays have.
+    """The axes of the inputs; open ones other than the batch have the sizes that the user's arrays have.
 
     said: axes and inputs that --shape names: those stay open for it. Raises UserError, naming path, for arrays that are missing or
     no inputs, have another number of axes, or two sizes for one axis.
     """
     _check_names(path, inputs, arrays)
     bound: Dict[str, Tuple[Axis, ...]] = {}
-    batches = {axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)}
+    spoken = beside_axis_0(inputs)
+    beside = {axis for axes in inputs.values() if spoken.intersection(axes) for axis in axes}
+    batches = {axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)} - beside | spoken
     for name, axes in inputs.items():
         shape = arrays[name].shape
         if name in said:
             bound[name] = axes
             continue
         bound[name] = tuple(
-            axis if isinstance(axis, int) or number == 0 or axis in batches or axis in said else int(shape[number])
+            axis
+            if isinstance(axis, int)
+            or axis in batches
+            or axis in said
+            or (axis is None and number == 0 and not spoken.intersection(axes))
+            else int(shape[number])
             for number, axis in enumerate(axes)
         )
     sizes: Dict[str, Tuple[int, str]] = {}

@@ -35,6 +35,7 @@ class Network:
             words = first_line(error).replace(str(path), file.name)  # not our copy's place
             raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
         self.dynamic = bound.fixed is None
+        self.batch_names = bound.named
         self.fixed = self._batch_size(bound)
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
@@ -47,16 +48,17 @@ class Network:
             raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
 
     def _batch_size(self, bound: axes.Bound) -> Optional[int]:
-        """The fixed batch size, by the axes of the outputs too; None where the batch is dynamic."""
-        outputs = [value.shape for value in self._session.get_outputs()]
-        return None if bound.fixed is None else axes.fixed_size(bound.shapes, outputs)
+        """The fixed batch size, by the axes of the outputs too unless --shape says it; None where the batch is dynamic."""
+        if bound.fixed is None or bound.named:
+            return bound.fixed
+        return axes.fixed_size(bound.shapes, [value.shape for value in self._session.get_outputs()])
 
     def _given(self, value: Any, bound: axes.Bound) -> values.Given:
         if value.type not in _NUMPY:
             raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
         sizes = bound.shapes[value.name]
-        axis: Optional[int] = sizes.index(None) if None in sizes else None
-        if self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
+        axis: Optional[int] = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
+        if axis is None and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
             axis = 0
         whole = tuple(size or 1 for size in sizes)
         return values.Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])

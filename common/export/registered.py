@@ -73,8 +73,7 @@ def export(
     keras.config.disable_interactive_logging()
     progress.step(f"{entry.name}: build and weights ({weights})")
     tf.config.experimental.enable_op_determinism()
-    is_transformer = entry.package == KERAS_HUB
-    if is_transformer:
+    if entry.package == KERAS_HUB:
         made = _transformer(entry, weights, axes, reference_dtype, progress)
     else:
         made = _application(entry, weights, reference_dtype, progress)
@@ -97,36 +96,44 @@ def export(
         names = _class_names(folder) if made.origin == "imagenet" else None
         model = _described(entry, made, folder)
         np.savez(str(folder / "reference.npz"), **_archived(model, made))  # type: ignore[arg-type]
-        first = next(iter(made.outputs.values()))
-        extra: Dict[str, Any] = {
-            "builder": f"{entry.package}.{entry.builder}",
-            "parameters": int(made.model.count_params()),
-            "onnx_opset": opset(proto),
-            "onnx_ir_version": proto.ir_version,
-            "onnx_nodes": len(proto.graph.node),
-            "onnx_node_counts": node_counts(proto),
-            "onnx_check_rel_l2": error,
-            "reference_dtype": str(first.dtype),
-            "reference_by": f"Keras on TensorFlow {tf.__version__}, {first.dtype}",
-            "axes": axes,
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "tf2onnx": tf2onnx.__version__,
-                "onnx": onnx.__version__,
-                "numpy": np.__version__,
-            },
-        }
-        if is_transformer:
-            extra["config"] = dict(entry.config)
-            extra["versions"]["keras-hub"] = metadata.version("keras-hub")
-        if entry.size:
-            extra["input_range"] = [0.0, 255.0]
-            extra["preprocessing"] = entry.preprocessing
-            extra["class_names"] = names
-            extra["reference_top_classes"] = [int(top) for top in first.argmax(axis=1)]
+        extra = _facts(entry, made, proto, error, axes, names)
         return publish(folder, model, extra).name
+
+
+def _facts(
+    entry: RegisteredModel, made: Made, proto: Any, error: float, axes: Mapping[str, int], names: Optional[str]
+) -> Dict[str, Any]:
+    """What model.json says beside the model itself. error: relative L2 of the ONNX file's outputs. names: the file of class names."""
+    first = next(iter(made.outputs.values()))
+    found: Dict[str, Any] = {
+        "builder": f"{entry.package}.{entry.builder}",
+        "parameters": int(made.model.count_params()),
+        "onnx_opset": opset(proto),
+        "onnx_ir_version": proto.ir_version,
+        "onnx_nodes": len(proto.graph.node),
+        "onnx_node_counts": node_counts(proto),
+        "onnx_check_rel_l2": error,
+        "reference_dtype": str(first.dtype),
+        "reference_by": f"Keras on TensorFlow {tf.__version__}, {first.dtype}",
+        "axes": axes,
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "tf2onnx": tf2onnx.__version__,
+            "onnx": onnx.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    if entry.package == KERAS_HUB:
+        found["config"] = dict(entry.config)
+        found["versions"]["keras-hub"] = metadata.version("keras-hub")
+    if entry.size:
+        found["input_range"] = [0.0, 255.0]
+        found["preprocessing"] = entry.preprocessing
+        found["class_names"] = names
+        found["reference_top_classes"] = [int(top) for top in first.argmax(axis=1)]
+    return found
 
 
 def _described(entry: RegisteredModel, made: Made, folder: Path) -> ModelFiles:

@@ -53,10 +53,12 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
 def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
     import torch
 
+    outputs = torch_modules.check_forward(built)
+    torch_modules.save(built, text, folder / torch_modules.FORM, file)
+    torch_modules.check_kept(built, outputs, folder / torch_modules.FORM)
     progress.step("ONNX by torch.onnx")
     dynamic = _to_onnx(built, folder / ONNX)
-    progress.step("weights")
-    torch_modules.save(built, text, folder / torch_modules.FORM, file)
+    progress.step("description")
     if not text.startswith(torch_modules.TIMM):
         np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
     born: Dict[str, Any] = {
@@ -115,7 +117,9 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
 
 
 def _telling(error: BaseException) -> str:
-    """The first line of the innermost cause, which names the operator or line."""
+    """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
+    return f"{line}{means}"

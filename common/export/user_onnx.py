@@ -94,50 +94,61 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         if network.dynamic:
             work.find_batch_axes()
         work.look_at_outputs()
-        digest = Digest()
         born = Born.read(asked.born) if asked.born is not None else None
-        if born is not None:
-            digest.text("module", born.digest())
-        onnx_reading.add_to_digest(digest, proto)
-        for unit in work.inputs:
-            for name, array in unit.items():
-                digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
-        if asked.pixels.said:  # the same values, but a picture's classes may be claimed
-            digest.text("pixels", json.dumps(asked.pixels.described()))
+        digest = _digest(proto, work, born, asked)
         title = asked.name or stem(file)
-        if existing(out, title, digest.short()):
-            return f"{title}-{digest.short()}"
+        if existing(out, title, digest):
+            return f"{title}-{digest}"
         progress.step("ONNX file")
         _describe_shapes(proto, work)
         onnx_reading.save(proto, folder / "model.onnx")
-        model = work.model(folder, title, digest.short())
+        model = work.model(folder, title, digest)
         if born is not None:
             model = born.given_to(model, folder)
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
-        extra: Dict[str, Any] = {
-            "source": file.name,
-            "source_sha256": file_sha256(file),
-            "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
-            "asked": asked.described(),
-            **asked.pixels.described(),
-            "reference_by": f"onnx {onnx.__version__}'s evaluator, float64" if exact is not None else BY_ONNX_RUNTIME,
-            "onnx_opset": opset(proto),
-            "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
-            "onnx_ir_version": proto.ir_version,
-            "onnx_nodes": len(proto.graph.node),
-            "onnx_node_counts": node_counts(proto),
-            "versions": {
-                "python": platform.python_version(),
-                "onnx": onnx.__version__,
-                "onnxruntime": onnxruntime.__version__,
-                "numpy": np.__version__,
-            },
-        }
+        extra = _facts(file, proto, asked, exact is not None)
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
+
+
+def _digest(proto: Any, work: _Work, born: Optional[Born], asked: Asked) -> str:
+    """Of the graph with its weights, the reference inputs and what else makes two exports different models."""
+    digest = Digest()
+    if born is not None:
+        digest.text("module", born.digest())
+    onnx_reading.add_to_digest(digest, proto)
+    for unit in work.inputs:
+        for name, array in unit.items():
+            digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
+    if asked.pixels.said:  # the same values, but a picture's classes may be claimed
+        digest.text("pixels", json.dumps(asked.pixels.described()))
+    return digest.short()
+
+
+def _facts(file: Path, proto: Any, asked: Asked, exact: bool) -> Dict[str, Any]:
+    """What model.json says beside the model itself. exact: whether the reference was computed in float64."""
+    return {
+        "source": file.name,
+        "source_sha256": file_sha256(file),
+        "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
+        "asked": asked.described(),
+        **asked.pixels.described(),
+        "reference_by": f"onnx {onnx.__version__}'s evaluator, float64" if exact else BY_ONNX_RUNTIME,
+        "onnx_opset": opset(proto),
+        "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        "onnx_ir_version": proto.ir_version,
+        "onnx_nodes": len(proto.graph.node),
+        "onnx_node_counts": node_counts(proto),
+        "versions": {
+            "python": platform.python_version(),
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": np.__version__,
+        },
+    }
 
 
 def stem(file: Path) -> str:
@@ -290,9 +301,13 @@ class _Work:
         self.outputs = [self.outputs[number] for number in chosen]
 
     def _likely_axis(self, name: str) -> Optional[int]:
-        """Of a model whose batch is fixed: axis 0 where it has that size."""
+        """Of a model whose batch is fixed: the axis that the file calls so, else 0, else an input's, where it has that size."""
         shape = self.outputs[0][name].shape
-        return 0 if self.fixed is not None and shape and shape[0] == self.fixed else None
+        declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
+        named = [number for number, axis in enumerate(declared) if axis in self._network.batch_names]
+        others = [one.batch_axis for one in self._network.inputs if one.batch_axis is not None]
+        likely = [axis for axis in (*named, 0, *others) if axis < len(shape) and shape[axis] == self.fixed]
+        return likely[0] if likely else None
 
     def find_batch_axes(self) -> None:
         """Runs small batches. Where the graph refuses them its batch is one, which is said; with --rebatch it is an error."""

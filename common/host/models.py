@@ -30,10 +30,11 @@ from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
-from common.torch_modules import FORM, TIMM
+from common.torch_modules import EXAMPLES, FORM, TIMM
+from common.typed_json import parse_object
 
-#: (step, steps, what is being done)
-OnStep = Callable[[int, int, str], None]
+#: (steps done, steps in all or None, what is being done)
+OnStep = Callable[[int, int | None, str], None]
 #: variable that sets how long an export may take, in s, and its default
 EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 #: an exporter whose host is gone, and whose container is not, ends by itself so much after the limit, in s
@@ -100,14 +101,18 @@ class Source:
 
 def source(name_or_path: str) -> Source:
     """Tells a registered name from a path. Raises UserError for a name that does not exist or a path without a file."""
-    if name_or_path.startswith(TIMM):
-        name = names.from_text(name_or_path.removeprefix(TIMM).replace("_", "-"))
-        return Source(name, None, name_or_path)
-    if re.search(r"\.py(:\w*)?$", name_or_path):
+    if name_or_path.lower().startswith(TIMM):
+        named = name_or_path[len(TIMM) :].strip()
+        if not named:
+            raise UserError(
+                f"--model {name_or_path}: which model of timm? write {TIMM}NAME, such as {TIMM}{EXAMPLES[0]}"
+            )
+        return Source(names.from_text(named.replace("_", "-")), None, f"{TIMM}{named}")
+    if re.search(r"\.py(:.*)?$", name_or_path, re.IGNORECASE):
         return _python_source(name_or_path)
     path = Path(name_or_path).expanduser()
     if path.suffix.lower() != ".onnx" and "/" not in name_or_path and not path.is_file():
-        return Source(models.find(name_or_path).name, None)
+        return Source(_registered(name_or_path), None)
     if not path.exists():
         raise UserError(f"the ONNX file {name_or_path} does not exist")
     if not path.is_file():
@@ -117,14 +122,30 @@ def source(name_or_path: str) -> Source:
     return Source(stem(path), path.resolve())
 
 
+def _registered(name: str) -> str:
+    try:
+        return models.find(name).name
+    except UserError as error:
+        raise UserError(
+            f"{error} --model also takes a path of an .onnx file, {TIMM}NAME, and FILE.py:FUNCTION"
+        ) from error
+
+
 def _python_source(text: str) -> Source:
     """Of FILE.py:FUNCTION. Raises UserError where the function or the file is missing."""
-    file, colon, function = text.rpartition(":")
-    if not colon or not function:
-        raise UserError(f"--model {text}: which function builds the model? write {text.rstrip(':')}:FUNCTION")
+    end = text.lower().rindex(".py") + len(".py")
+    file, function = text[:end], text[end:].lstrip(":")
+    if not function:
+        raise UserError(f"--model {text}: which function builds the model? write {file}:FUNCTION")
+    if not function.isidentifier() or text[end:] != f":{function}":
+        raise UserError(f"--model {text}: '{text[end + 1 :]}' is no name of a function; write {file}:FUNCTION")
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"the Python file {file} does not exist")
+        raise UserError(
+            f"{file} is a folder, no Python file" if path.is_dir() else f"the Python file {file} does not exist"
+        )
+    if path.suffix != ".py":
+        raise UserError(f"--model {text}: a Python file's name ends with .py")
     name = stem(path) if function == "build" else names.from_text(f"{stem(path)}-{function.replace('_', '-')}")
     return Source(name, None, f"{path.resolve()}:{function}")
 
@@ -391,12 +412,7 @@ def read_progress(lines: Iterable[str], on_step: OnStep) -> str | None:
     """Passes the exporter's progress on; returns the model's folder within --out, None where the exporter named none."""
     folder = None
     for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # not the exporter's: a container's entry point may print too
-        if not isinstance(event, dict):
-            continue
+        event = parse_object(line)  # {} for what is not the exporter's: a container's entry point may print too
         step, steps, name = (event.get(field) for field in ("step", "steps", "name"))
         if isinstance(step, int) and isinstance(steps, int) and isinstance(name, str):
             on_step(min(max(step, 0), _MOST_STEPS), min(max(steps, 0), _MOST_STEPS), one_line(name))

@@ -22,11 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from common.host.devices import Device, usable_gpus
 
 SYS = Path("/sys")
 #: FRAMEWATT_PLACEMENT=0 binds nothing; =host binds a GPU that is measured alone as if all GPUs of the host were
 VARIABLE = "FRAMEWATT_PLACEMENT"
+VALUES = ("", "0", "host")
 #: cores that a worker should have: its timing loop, and the threads that feed the GPU and its copies beside it
 COMFORTABLE_CORES = 2
 #: cores of all sidecars and the host together: eight sidecars took 10 to 20 % of one (docs/method.md: 1.2 to 2.4 % each)
@@ -167,8 +169,15 @@ def _short_of(gpus: int, cores: int) -> str:
 
 
 def placement_of(devices: Sequence[Device], cpus: str = "", sys: Path = SYS) -> Placement:
-    """Of this machine and what the user allows. cpus: as `--cpus` takes it, "" is all that this process may use."""
+    """Of this machine and what the user allows. cpus: as `--cpus` takes it, "" is all that this process may use.
+
+    Raises UserError for a value of the variable that it does not have.
+    """
     asked = os.environ.get(VARIABLE, "")
+    if asked not in VALUES:
+        raise UserError(
+            f"{VARIABLE} is '{asked}'; it takes 0 (binds nothing) or host (binds a GPU as if all were at work)"
+        )
     if asked == "0":
         return NOWHERE
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

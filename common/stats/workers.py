@@ -24,7 +24,7 @@ import numpy as np
 #: standard errors by which the cells' disagreement is taken to be larger than seen
 CAUTION = 0.5
 #: fewer spreads than this say nothing of how alike spreads are
-FEWEST = 3
+MIN_SPREADS = 3
 #: variance that equal figures have: no clock tells a millionth
 SMALLEST = 1e-12
 
@@ -81,7 +81,7 @@ def pool(spreads: Sequence[Spread]) -> Pool | None:
     variances = np.maximum(variances, SMALLEST)
     residual = float(freedoms.sum())
     largest = max(known, key=lambda one: one.variance)
-    if len(known) < FEWEST:
+    if len(known) < MIN_SPREADS:
         return Pool(Spread(0.0, 0), residual, largest)
     from scipy.special import digamma, polygamma  # see student_t
 

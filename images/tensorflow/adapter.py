@@ -282,7 +282,7 @@ class TensorFlowAdapter:
     def _choose(self) -> None:
         """The fastest network of the level of tuning for this shape."""
         shapes = [(one.shape, one.dtype.name) for one in self._arrays]
-        device = "cpu"
+        device = f"cpu-{self._tf.config.threading.get_intra_op_parallelism_threads() or ''}"
         if self._gpu:
             gpu = self._tf.config.get_visible_devices("GPU")[0]
             device = str(self._tf.config.experimental.get_device_details(gpu).get("device_name", "gpu"))

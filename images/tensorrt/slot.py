@@ -13,7 +13,7 @@ in turn        All kernels are on one stream, copies on the slots' own; events o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -106,19 +106,7 @@ class Slot:
         if set(given) != set(shapes):
             raise Unsupported(f"the engine takes {', '.join(given)}, the model's description says {', '.join(shapes)}")
 
-        context = self._context
-        if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(
-            0, self.stream.handle
-        ):
-            raise self._complaints.failure("the optimization profile cannot be used by another context")
-        for name, shape in shapes.items():
-            if not context.set_input_shape(name, engine.trt.Dims(list(shape))):
-                raise self._complaints.failure(f"input shape {shape}")
-        made_shapes = {name: tuple(context.get_tensor_shape(name)) for name in made}
-        for name, shape in made_shapes.items():
-            if -1 in shape:
-                raise Unsupported(f"the shape of output '{name}' depends on the data: {shape}")
-
+        made_shapes = self._set_shapes(engine, shapes, made)
         self._io, self._plain = io, plain
         # in the types that the engine takes: TensorRT 8 has int32 where the model has int64
         zeros = {name: np.zeros(shape, given[name]) for name, shape in shapes.items()}
@@ -137,7 +125,7 @@ class Slot:
         self._copies_in = [(self._device_inputs[name], self._host_inputs[name]) for name in self._host_inputs]
         self._copies_out = [(self._host_outputs[name], self._device_outputs[name]) for name in made]
         for name, memory in {**self._device_inputs, **self._device_outputs}.items():
-            if not context.set_tensor_address(name, int(memory)):
+            if not self._context.set_tensor_address(name, int(memory)):
                 raise self._complaints.failure(f"address of {name}")
 
         # The first inference loads kernels and sets up the shape, which must not happen within a capture.
@@ -155,6 +143,24 @@ class Slot:
         self._start, self._end = cuda.Event(), cuda.Event()
         self._graphs = graphs
         self._turn: Optional[_Turn] = None
+
+    def _set_shapes(
+        self, engine: Engine, shapes: Mapping[str, Tuple[int, ...]], made: Iterable[str]
+    ) -> Dict[str, Tuple[int, ...]]:
+        """Gives the context its profile and the shapes of the inputs; returns those of the outputs, `made`."""
+        context = self._context
+        if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(
+            0, self.stream.handle
+        ):
+            raise self._complaints.failure("the optimization profile cannot be used by another context")
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, engine.trt.Dims(list(shape))):
+                raise self._complaints.failure(f"input shape {shape}")
+        made_shapes = {name: tuple(context.get_tensor_shape(name)) for name in made}
+        for name, shape in made_shapes.items():
+            if -1 in shape:
+                raise Unsupported(f"the shape of output '{name}' depends on the data: {shape}")
+        return made_shapes
 
     def _record(
         self, graphs: Optional[GraphDriver], stream: Any, enqueue: Callable[[], None]
@@ -194,7 +200,7 @@ class Slot:
             failure = self._complaints.failure("inference")
             raise failure if isinstance(failure, DeviceOutOfMemory) else RuntimeError(str(failure))
 
-    def take_turns_on(self, stream: Any) -> None:
+    def serialize_on(self, stream: Any) -> None:
         """Prepares enqueue_in_turn(): the kernels of all slots go onto this stream. The slot and the stream must be idle."""
         self._execute(stream)
         stream.synchronize()

@@ -243,6 +243,7 @@ class TorchAdapter:
         """Of what was tried: all that decides which run is the fastest."""
         torch = self._torch
         device = torch.cuda.get_device_name(self._device) if self._on_gpu else f"cpu-{torch.get_num_threads()}"
+        io = io if self._on_gpu else "host"  # on the CPU both run the same: what was tried for one is not tried again
         return f"{self._hash} {self._variant} {self._level} {self._precision} {fed} {io} torch {torch.__version__} {device}"
 
     def _search_algorithms(self, run: run_options.Run) -> None:

@@ -101,8 +101,13 @@ class RunBuilder:
         (self.folder / name).write_text(schema.to_csv("power.csv", readings))
 
 
+#: what the fixtures `build` and `opened` give: a name, fields of the builder -> it; runs -> a database of them
+Build = Callable[..., RunBuilder]
+Opened = Callable[..., Database]
+
+
 @pytest.fixture
-def build(tmp_path: Path) -> Callable[..., RunBuilder]:
+def build(tmp_path: Path) -> Build:
     def make(name: str = "run", **fields: Any) -> RunBuilder:
         return RunBuilder(tmp_path / "results" / name, **fields).run_json()
 
@@ -124,7 +129,7 @@ def undrawn() -> Iterator[None]:
 
 
 @pytest.fixture
-def opened() -> Iterable[Callable[..., Database]]:
+def opened() -> Iterable[Opened]:
     databases: list[Database] = []
 
     def open_these(*runs: Path | RunBuilder) -> Database:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from invoke.collection import Collection
 
 import tasks
 from common.host.cli.program import with_named_words
+from tests.analysis.conftest import RunBuilder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONTEXTS = {str(context.name): context for context in Collection.from_module(tasks).to_contexts()}
@@ -48,3 +51,35 @@ def test_one_line_and_exit_code_2(words: list[str], message: str) -> None:
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["compare", "one", "two"], 1),
+        (["recommend", "one"], 1),
+        (["history", "one"], 1),
+        (["sql", "SELECT variant, status FROM cells", "one"], 1),
+        (["plan", "one"], 2),
+        (["recipe", "ResNet50_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0", "one", "--out", "-"], 2),
+        (["explain", "one"], 2),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_a_run_json_that_cannot_be_read_is_named_and_what_does_not_need_it_is_shown(
+    build: Callable[..., RunBuilder], tmp_path: Path, words: list[str], code: int
+) -> None:
+    for name in ("one", "two"):
+        build(name).cell("onnxrt", settings='{"model": "as exported"}', durations_ns=[5_000_000] * 40)
+    (tmp_path / "results/one/run.json").write_text('{"run": ')
+    done = subprocess.run(
+        [sys.executable, "-m", "common.host.cli.program", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        env={**os.environ, "FRAMEWATT_DATA": str(tmp_path), "COLUMNS": "1000"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert f"{tmp_path}/results/one/run.json" in said and "is not JSON" in said
+    assert "Traceback" not in said
+    if code == 2:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")

@@ -12,6 +12,7 @@ from rich.console import Console
 from analysis import style
 from analysis.analyze import analyze
 from common.errors import UserError
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 
@@ -22,7 +23,7 @@ def console() -> tuple[Console, io.StringIO]:
 
 
 @pytest.fixture
-def run(build: Any) -> Any:
+def run(build: Build) -> RunBuilder:
     run = build()
     for batch_size in (1, 8):
         run.cell("onnxrt", batch_size, durations_ns=[10 * MS + i * 1000 for i in range(30)])
@@ -62,13 +63,13 @@ def test_damage_is_reported_and_the_exit_code_is_1(undrawn: None, run: Any, tmp_
     assert "samples.csv:31" in (tmp_path / "out" / "comparison.md").read_text()
 
 
-def test_one_cell_one_batch_size(build: Any, tmp_path: Path) -> None:
+def test_one_cell_one_batch_size(build: Build, tmp_path: Path) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 12)
     assert analyze([run.folder], tmp_path / "out", console()[0]).exit_code == 0
 
 
-def test_nothing_measured(build: Any, tmp_path: Path) -> None:
+def test_nothing_measured(build: Build, tmp_path: Path) -> None:
     screen, text = console()
     result = analyze([build().folder], tmp_path / "out", screen)
     assert "Nothing was measured" in text.getvalue()
@@ -76,7 +77,7 @@ def test_nothing_measured(build: Any, tmp_path: Path) -> None:
     assert "nothing to compare" in result.report.read_text()
 
 
-def test_only_failures(build: Any, tmp_path: Path) -> None:
+def test_only_failures(build: Build, tmp_path: Path) -> None:
     run = build()
     run.cell("tf", 8, status="oom", message="no room for [8, 224]")
     screen, text = console()

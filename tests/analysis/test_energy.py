@@ -12,6 +12,7 @@ from analysis.results.all_intervals import all_intervals
 from analysis.results.selection import Selection
 from common import schema
 from common.cell import Cell
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 SECOND = 10**9
@@ -68,7 +69,7 @@ def energy_of(database: Any, name: str = "gpu") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("phase_ms", [0, 13, 37, 61, 99])
-def test_a_load_that_steps_with_the_window(build: Any, opened: Any, phase_ms: int) -> None:
+def test_a_load_that_steps_with_the_window(build: Build, opened: Opened, phase_ms: int) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, power, phase_ns=phase_ms * MS))
@@ -87,7 +88,7 @@ def test_a_load_that_steps_with_the_window(build: Any, opened: Any, phase_ms: in
     assert result["energy_delay_js"] == pytest.approx(row["gross_j"] / 4000 * 5 / 4000)
 
 
-def test_constant_power_is_exact_and_never_zero(build: Any, opened: Any) -> None:
+def test_constant_power_is_exact_and_never_zero(build: Build, opened: Opened) -> None:
     run, start, _, idle_end = gpu_run(build)
     run.power(meter(start, idle_end, lambda t: 100 * t / 1e9, lambda t: 100.0, phase_ns=0))
     row = energy_of(opened(run))
@@ -96,7 +97,7 @@ def test_constant_power_is_exact_and_never_zero(build: Any, opened: Any) -> None
     assert row["net_j"] == pytest.approx(0, abs=0.1)
 
 
-def test_a_device_without_a_counter_uses_the_integral_and_says_so(build: Any, opened: Any) -> None:
+def test_a_device_without_a_counter_uses_the_integral_and_says_so(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     run.run_json(devices=[{"device": "gpu0", "uuid": UUID, "compute_capability": "7.0"}])
     run.power(meter(start, idle_end, None, step_load(start, end)[1], power_source="usage"))
@@ -107,7 +108,7 @@ def test_a_device_without_a_counter_uses_the_integral_and_says_so(build: Any, op
     assert [mark["mark"] for mark in database.query("FROM marks")] == ["energy_integral"]
 
 
-def test_disagreement_is_marked_with_both_figures(build: Any, opened: Any) -> None:
+def test_disagreement_is_marked_with_both_figures(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, lambda t: 0.9 * power(t)))
@@ -116,7 +117,7 @@ def test_disagreement_is_marked_with_both_figures(build: Any, opened: Any) -> No
     assert [mark["mark"] for mark in database.query("FROM marks")] == ["energy_suspect"]
 
 
-def test_a_hole_in_the_readings_is_marked(build: Any, opened: Any) -> None:
+def test_a_hole_in_the_readings_is_marked(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     hole = range(start + SECOND, start + 3 * SECOND)
@@ -124,7 +125,7 @@ def test_a_hole_in_the_readings_is_marked(build: Any, opened: Any) -> None:
     assert energy_of(opened(run))["suspect"].startswith("no power reading for 2.0 s")
 
 
-def test_a_counter_that_starts_again_is_not_believed(build: Any, opened: Any) -> None:
+def test_a_counter_that_starts_again_is_not_believed(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, lambda t: energy(t) - (1e6 if t > start + SECOND else 0), power))
@@ -133,7 +134,7 @@ def test_a_counter_that_starts_again_is_not_believed(build: Any, opened: Any) ->
     assert (row["basis"], row["gross_j"]) == ("integral", pytest.approx(1500, rel=0.02))
 
 
-def test_readings_that_end_early_leave_energy_unknown(build: Any, opened: Any) -> None:
+def test_readings_that_end_early_leave_energy_unknown(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power([row for row in meter(start, idle_end, energy, power) if row["t_ns"] < start + 2 * SECOND])
@@ -147,7 +148,7 @@ def test_readings_that_end_early_leave_energy_unknown(build: Any, opened: Any) -
     assert any(footer.startswith("m  no power was recorded while") for footer in table.footers)
 
 
-def test_a_cell_after_the_sidecars_death_is_marked_and_the_one_before_is_not(build: Any, opened: Any) -> None:
+def test_a_cell_after_the_sidecars_death_is_marked_and_the_one_before_is_not(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.cell(batch_size=16, durations_ns=[10 * MS] * 500)
@@ -159,14 +160,16 @@ def test_a_cell_after_the_sidecars_death_is_marked_and_the_one_before_is_not(bui
 
 
 @pytest.mark.parametrize("columns", [{"uuid": "GPU-2", "device": 1}, {}])
-def test_without_a_meter_of_its_own_no_cell_is_missing_power(build: Any, opened: Any, columns: dict[str, Any]) -> None:
+def test_without_a_meter_of_its_own_no_cell_is_missing_power(
+    build: Build, opened: Opened, columns: dict[str, Any]
+) -> None:
     """Another GPU's readings, or a board that tells neither power nor energy: there never was anything to be had."""
     run, start, _, idle_end = gpu_run(build)
     run.power(meter(start, idle_end, None, (lambda t: 5.0) if columns else None, **columns))
     assert opened(run).query("FROM marks WHERE mark = 'no_power'") == []
 
 
-def test_idle_before_and_after_and_without_a_context(build: Any, opened: Any) -> None:
+def test_idle_before_and_after_and_without_a_context(build: Build, opened: Opened) -> None:
     """The level of the idle phases is read at the window's middle from the line through both."""
     run, start, end, _ = gpu_run(build)
     (folder,) = (run.folder / "cells").iterdir()
@@ -195,14 +198,14 @@ def test_idle_before_and_after_and_without_a_context(build: Any, opened: Any) ->
     assert "Idle on Test GPU: 104.8 W with a worker's context open, 60.0 W without one." in table.footers
 
 
-def test_no_power_file_is_unknown_not_zero(build: Any, opened: Any) -> None:
+def test_no_power_file_is_unknown_not_zero(build: Build, opened: Opened) -> None:
     run, *_ = gpu_run(build)
     assert opened(run).query("SELECT joules_per_image, power_gross_w FROM results") == [
         {"joules_per_image": None, "power_gross_w": None}
     ]
 
 
-def test_another_gpu_is_another_meter(build: Any, opened: Any) -> None:
+def test_another_gpu_is_another_meter(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, power))
@@ -210,7 +213,7 @@ def test_another_gpu_is_another_meter(build: Any, opened: Any) -> None:
     assert energy_of(opened(run))["gross_j"] == pytest.approx(1500, rel=0.02)
 
 
-def test_package_and_dram_stand_beside_the_gpu_and_two_sockets_add_up(build: Any, opened: Any) -> None:
+def test_package_and_dram_stand_beside_the_gpu_and_two_sockets_add_up(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     rows = list(meter(start, idle_end, energy, power))
@@ -230,7 +233,7 @@ def test_package_and_dram_stand_beside_the_gpu_and_two_sockets_add_up(build: Any
     assert result["dram_joules_per_image"] == pytest.approx(25 / 4000, rel=1e-6)
 
 
-def test_a_falling_share_of_clock_event_reasons(build: Any, opened: Any) -> None:
+def test_a_falling_share_of_clock_event_reasons(build: Build, opened: Opened) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     slow = range(start + SECOND, start + 2 * SECOND)
@@ -252,7 +255,7 @@ def test_a_falling_share_of_clock_event_reasons(build: Any, opened: Any) -> None
     assert {mark["mark"] for mark in database.query("FROM marks")} == {"slowdown"}
 
 
-def test_published_passes_and_energies_keep_their_own_measure(build: Any, opened: Any) -> None:
+def test_published_passes_and_energies_keep_their_own_measure(build: Build, opened: Opened) -> None:
     run = build(device="gpu0", device_name="Test GPU", uuid=UUID)
     folder = run.cell(batch_size=8, origin="a study")
     (folder / "passes.csv").write_text(
@@ -287,7 +290,7 @@ def test_published_passes_and_energies_keep_their_own_measure(build: Any, opened
         b"1,gpu,,,-4,,,,,,,,,,\n",
     ],
 )
-def test_a_damaged_power_file_costs_its_lines(build: Any, opened: Any, junk: bytes) -> None:
+def test_a_damaged_power_file_costs_its_lines(build: Build, opened: Opened, junk: bytes) -> None:
     run, start, end, idle_end = gpu_run(build)
     energy, power = step_load(start, end)
     run.power(meter(start, idle_end, energy, power))
@@ -300,7 +303,7 @@ def test_a_damaged_power_file_costs_its_lines(build: Any, opened: Any, junk: byt
     assert database.exit_code == 1
 
 
-def test_readings_of_another_boot_have_another_clock(build: Any, opened: Any) -> None:
+def test_readings_of_another_boot_have_another_clock(build: Build, opened: Opened) -> None:
     """Power failed in the middle of the run; the second boot's clock passes the same instants, at another power."""
     run, start, end, idle_end = gpu_run(build)
     first = Cell("ResNet50", "onnxrt", "fp32", 8, device="gpu0").key
@@ -333,7 +336,7 @@ def test_readings_of_another_boot_have_another_clock(build: Any, opened: Any) ->
 
 
 @pytest.mark.parametrize("junk", [3, [3, {"cells": 4, "power": {}}], [{"cells": ["x", 3], "idle_without_context": []}]])
-def test_junk_about_boots_is_unknown(build: Any, opened: Any, junk: Any) -> None:
+def test_junk_about_boots_is_unknown(build: Build, opened: Opened, junk: Any) -> None:
     run, start, end, idle_end = gpu_run(build)
     run.run_json(earlier_boots=junk)
     energy, power = step_load(start, end)

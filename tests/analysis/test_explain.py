@@ -147,6 +147,20 @@ def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):
     assert {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"} == {(1, 1), (1, 2)}
 
 
+def test_records_of_a_stream_that_overlap_stand_beside_each_other_in_chrome_s_trace(traced, tmp_path):
+    """As those of a graph's branches: events of one thread may lie in each other or apart, nothing else."""
+    path = tmp_path / "trace.json"
+    more = [kernel(NEW, 3, 4.5, stream=7), kernel("inside", 1.5, 2.5, stream=7), kernel("after all", 8, 8.5, stream=7)]
+    run_explain([Side(traced(variants=("torch",), more=more))], tmp_path / "out", trace=path)
+    events = json.loads(path.read_text())["traceEvents"]
+    names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    where = {event["name"]: names[event["tid"]] for event in events if event["ph"] == "X"}
+    assert where == {
+        "inference 0": "inferences", CONV: "GPU stream 7", "inside": "GPU stream 7", NEW: "GPU stream 7, beside 1",
+        ADD: "GPU stream 7", "after all": "GPU stream 7",
+    }  # fmt: skip
+
+
 def test_no_time_in_chrome_s_trace_is_negative(traced, tmp_path):
     """The recorder's clock may err by a little, so that a record begins before its inference."""
     path = tmp_path / "trace.json"

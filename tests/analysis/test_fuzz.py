@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line, run_json
 from common import schema
-from tests.analysis.conftest import RunBuilder
+from tests.analysis.conftest import Build, RunBuilder
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = sorted(schema.FILES)
@@ -150,7 +150,7 @@ def test_a_run_json_of_any_shape(tmp_path: Path, document: Any) -> None:
         assert all(len(values) in (len(declared), len(declared) + 1) for values in rows)
 
 
-def damaged(build: Any, data: st.DataObject) -> tuple[Path, Path]:
+def damaged(build: Build, data: st.DataObject) -> tuple[Path, Path]:
     """(run with one file cut and overwritten at random, folder of the cell that nothing happened to)."""
     run = build(f"run{next(NUMBERS):06d}")
     run.cell("onnxrt", durations_ns=range(10**6, 10**6 + 30))
@@ -170,7 +170,7 @@ def damaged(build: Any, data: st.DataObject) -> tuple[Path, Path]:
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damaged_runs_are_analyzed_without_a_traceback(build: Any, data: st.DataObject) -> None:
+def test_damaged_runs_are_analyzed_without_a_traceback(build: Build, data: st.DataObject) -> None:
     """Several at a time: to open a run takes longer than to read it."""
     runs = [damaged(build, data) for _ in range(4)]
     sound = [(whole / "samples.csv").read_text() for _, whole in runs]
@@ -237,7 +237,7 @@ def test_what_duckdb_would_take_for_a_whole_number_of_a_reading(
 
 
 @pytest.mark.parametrize("junk", ["1000000.5", "1e9", "0x10", "1_000", "+5", " 7", "1.0"])
-def test_what_duckdb_would_take_for_a_whole_number(build: Any, junk: str) -> None:
+def test_what_duckdb_would_take_for_a_whole_number(build: Build, junk: str) -> None:
     run = build()
     path = run.cell("torch", durations_ns=[10**6] * 30) / "samples.csv"
     lines = path.read_text().splitlines(keepends=True)

@@ -21,6 +21,7 @@ from analysis.database.open_runs import open_runs
 from analysis.readers import csv_by_line, run_folder
 from common import schema
 from common.host.cli.terminal import Terminal
+from tests.analysis.conftest import Build
 
 MS = 10**6
 SCRIPT = "<script>window.PWN=1</script><img src=x onerror=window.PWN=1>"
@@ -28,14 +29,14 @@ ESCAPES = "\x1b]0;PWNED\x07\x1b[2J\x1b[31mRED\x1b[0m\u202e"
 
 
 @pytest.fixture
-def good(build: Any) -> Path:
+def good(build: Build) -> Path:
     run = build("good")
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i % 5 * 1000 for i in range(70)])
     return Path(run.folder)
 
 
 @pytest.fixture
-def bad(build: Any) -> Path:
+def bad(build: Build) -> Path:
     """A run of two sound cells, of which a test spoils the first."""
     run = build("bad")
     run.cell("onnxrt", 8, durations_ns=[10 * MS] * 30)
@@ -112,7 +113,7 @@ KINDS = (fifo, folder, link_to_a_file, link_to_a_device, link_to_nothing, link_t
 
 
 @pytest.fixture
-def many(build: Any) -> Callable[[int], Path]:
+def many(build: Build) -> Callable[[int], Path]:
     """Makes a run of so many sound cells, which a test spoils."""
 
     def make(cells: int) -> Path:
@@ -403,7 +404,7 @@ def test_a_run_that_no_check_has_foreseen_is_left_out(good: Path, bad: Path, mon
 HOSTILE = SCRIPT + ESCAPES + "[x](javascript:alert(1)) | $\\frac{ [bold]b[/bold]"
 
 
-def test_hostile_text_in_every_output(build: Any, tmp_path: Path) -> None:
+def test_hostile_text_in_every_output(build: Build, tmp_path: Path) -> None:
     run = build("hostile", device_name=HOSTILE)
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(70)], framework_version=HOSTILE, versions=HOSTILE,
              settings=HOSTILE, weights=HOSTILE, image=HOSTILE, message="=cmd|'/c calc'!A1")  # fmt: skip
@@ -428,7 +429,7 @@ def test_hostile_text_in_every_output(build: Any, tmp_path: Path) -> None:
                     assert not any(field.startswith(("=", "+", "@", "\t")) for field in row)
 
 
-def test_nothing_in_a_path_is_a_column(build: Any, tmp_path: Path) -> None:
+def test_nothing_in_a_path_is_a_column(build: Build, tmp_path: Path) -> None:
     """DuckDB takes `name=value/` in a path for a column of all files below it, unless told otherwise."""
     columns = ("run=x", "variant=torch", "start_ns=5", "end_ns=7", "power_mw=9", "t_ns=1", "cell_key=k", "batch_size=1")
     run = build("good")
@@ -461,7 +462,7 @@ def test_every_statement_that_reads_files_says_so() -> None:
 
 
 def test_figures_that_cannot_be_are_drawn_without_a_word_of_the_drawing_library(
-    build: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+    build: Build, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     run = build("zero")
     for size in (1, 2):

@@ -11,6 +11,7 @@ from analysis.results import tables
 from analysis.results.selection import Selection
 from common import schema
 from common.cell import Cell
+from tests.analysis.conftest import Build, Opened
 
 MS, SECOND = 10**6, 10**9
 
@@ -26,7 +27,7 @@ HOST = {
 }  # fmt: skip
 
 
-def test_every_condition_is_joined_to_every_cell(build: Any, opened: Any) -> None:
+def test_every_condition_is_joined_to_every_cell(build: Build, opened: Opened) -> None:
     run = build(device="gpu0", device_name="G", uuid="GPU-1")
     run.run_json(
         devices=[DEVICE], host=HOST, seed=7, command="invoke bench --gpu 0", source_revision="abc+changes",
@@ -57,7 +58,9 @@ def test_every_condition_is_joined_to_every_cell(build: Any, opened: Any) -> Non
         ({"seconds": 0.0, "temperature_c": None, "target_c": 45}, "temperature unknown"),
     ],
 )
-def test_a_cell_that_began_too_warm_is_marked(build: Any, opened: Any, waited: dict[str, Any], why: str | None) -> None:
+def test_a_cell_that_began_too_warm_is_marked(
+    build: Build, opened: Opened, waited: dict[str, Any], why: str | None
+) -> None:
     run = build()
     key = Cell("ResNet50", "onnxrt", "fp32", 8).key
     run.run_json(cooling={key: waited, "junk": 3})
@@ -83,7 +86,7 @@ def _metered(build: Callable[..., Any], length_ms: int, low_w: float, high_w: fl
     return run
 
 
-def test_energy_of_a_burst_is_marked_as_coarse_and_of_a_long_window_is_not(build: Any, opened: Any) -> None:
+def test_energy_of_a_burst_is_marked_as_coarse_and_of_a_long_window_is_not(build: Build, opened: Opened) -> None:
     burst = opened(_metered(build, 400, 80, 300))
     (mark,) = burst.query("FROM marks WHERE mark = 'energy_coarse'")
     (row,) = burst.query("SELECT gross_j, uncertainty_j, net_j, net_uncertainty_j FROM energy")
@@ -92,14 +95,14 @@ def test_energy_of_a_burst_is_marked_as_coarse_and_of_a_long_window_is_not(build
     assert mark["why"] == "gpu: " + ", ".join(f"{n}{row[a]:.2f} J, give or take {row[b]:.2f} J" for n, a, b in both)
 
 
-def test_a_long_window_at_constant_power_is_not_coarse(build: Any, opened: Any) -> None:
+def test_a_long_window_at_constant_power_is_not_coarse(build: Build, opened: Opened) -> None:
     long = opened(_metered(build, 5000, 80, 300, warm_ms=1000))
     assert long.query("FROM marks WHERE mark = 'energy_coarse'") == []
     assert long.query("SELECT uncertainty_j FROM energy")[0]["uncertainty_j"] > 0
 
 
 @pytest.mark.parametrize("reason", ["energy_uj may be read by root only", ""])
-def test_energy_of_the_cpu_that_is_unknown_is_said_under_the_table(build: Any, opened: Any, reason: str) -> None:
+def test_energy_of_the_cpu_that_is_unknown_is_said_under_the_table(build: Build, opened: Opened, reason: str) -> None:
     run = _metered(build, 5000, 80, 300)
     run.run_json(power={"gpu0": {"recording": True, "reason": "", "no_cpu_energy": reason}})
     database = opened(run)
@@ -108,7 +111,7 @@ def test_energy_of_the_cpu_that_is_unknown_is_said_under_the_table(build: Any, o
     assert said == ([f"Energy of CPU and DRAM is unknown on G: {reason}."] if reason else [])
 
 
-def test_marks_are_explained_under_the_table(build: Any, opened: Any) -> None:
+def test_marks_are_explained_under_the_table(build: Build, opened: Opened) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20, load_average_end=9.0)
     database = opened(run)

@@ -9,6 +9,7 @@ import pytest
 from analysis.results import tables
 from analysis.results.selection import Selection
 from common import schema
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 SECOND = 10**9
@@ -24,7 +25,7 @@ def _stalled(database: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline"])
-def test_one_inference_of_20_s(build: Any, opened: Any, scenario: str) -> None:
+def test_one_inference_of_20_s(build: Build, opened: Opened, scenario: str) -> None:
     """A worker that was stopped: 149 images/s where 540 were to be had."""
     run = build()
     run.cell(batch_size=1, scenario=scenario, durations_ns=[2 * MS] * 1500 + [20 * SECOND] + [2 * MS] * 1500)
@@ -39,7 +40,7 @@ def test_one_inference_of_20_s(build: Any, opened: Any, scenario: str) -> None:
     assert any(footer.startswith("h  held up") for footer in table.footers)
 
 
-def test_a_gap_between_inferences_and_two_of_them(build: Any, opened: Any) -> None:
+def test_a_gap_between_inferences_and_two_of_them(build: Build, opened: Opened) -> None:
     run = build()
     folder = run.cell(durations_ns=[5 * MS] * 1000)
     names = ("i", "start_ns", "end_ns")
@@ -65,7 +66,7 @@ def test_a_gap_between_inferences_and_two_of_them(build: Any, opened: Any) -> No
     ],
     ids=["slow", "slow and uneven", "fast", "short", "one"],
 )
-def test_what_is_usual_or_short_is_no_stall(build: Any, opened: Any, durations: list[int]) -> None:
+def test_what_is_usual_or_short_is_no_stall(build: Build, opened: Opened, durations: list[int]) -> None:
     run = build()
     run.cell(durations_ns=durations)
     database = opened(run)
@@ -75,7 +76,7 @@ def test_what_is_usual_or_short_is_no_stall(build: Any, opened: Any, durations: 
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_server_waits_for_queries_and_stalls_over_them(build: Any, opened: Any, stopped: bool) -> None:
+def test_a_server_waits_for_queries_and_stalls_over_them(build: Build, opened: Opened, stopped: bool) -> None:
     """Seldom queries, up to 0.9 s apart, are no stall; one that was due and waited for 2 s while nothing ran is."""
     run = build()
     folder = run.cell(batch_size=8, scenario="server", target_rate_per_s=5.0, durations_ns=[5 * MS] * 40)

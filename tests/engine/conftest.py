@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from rich.console import Console
 
 from common.host.bench.command import bench
@@ -79,7 +80,7 @@ def lock_of(name: str, how: int) -> Iterator[bool]:
             yield True
 
 
-def remove_left(client: Any) -> None:
+def remove_left(client: DockerClient) -> None:
     """Removes the images of tests of other checkouts, which may be gone for long; not of those that run now."""
     tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(FAMILY)]
     for checkout in {tag[: len(CHECKOUT)] for tag in tags} - {CHECKOUT}:
@@ -89,7 +90,7 @@ def remove_left(client: Any) -> None:
                     client.images.remove(tag)
 
 
-def build(client: Any, name: str, notebook: bool = False) -> images.Built:
+def build(client: DockerClient, name: str, notebook: bool = False) -> images.Built:
     """The image's CPU flavour. The host's network lets a build reach a package index or wheels on this machine's loopback.
 
     One after another: what one of pytest's processes has built comes from the engine's cache for the next.
@@ -99,25 +100,25 @@ def build(client: Any, name: str, notebook: bool = False) -> images.Built:
 
 
 @pytest.fixture(scope="session")
-def client(engine_images: None) -> Any:
+def client(engine_images: None) -> DockerClient:
     return engine.connect()
 
 
-def containers(client: Any) -> list[str]:
+def containers(client: DockerClient) -> list[str]:
     """Names of the tests' own containers, running or not."""
     found = client.containers.list(all=True, filters={"label": engine.LABEL}, ignore_removed=True)
     return sorted(str(c.name) for c in found if PREFIX in str(c.attrs["Config"]["Image"]))
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(client: Any) -> Iterator[None]:
+def nothing_left(client: DockerClient) -> Iterator[None]:
     yield
     assert containers(client) == []
     assert client.volumes.list(filters={"label": engine.LABEL}) == []
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_onnx(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few operations, as a user's file; written by the container, which has the onnx package."""
     folder = tmp_path_factory.mktemp("onnx")
     folder.chmod(0o777)
@@ -205,7 +206,7 @@ def by_batch(run: Path) -> dict[int, dict[str, str]]:
     return {int(row["batch_size"]): row for row in rows(run).values()}
 
 
-def running(client: Any, words: str) -> Any:
+def running(client: DockerClient, words: str) -> Any:
     """The running container of the tests whose name holds these words, or None."""
     for container in client.containers.list(filters={"label": engine.LABEL}, ignore_removed=True):
         if words in str(container.name):

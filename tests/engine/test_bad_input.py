@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.errors import UserError
 from common.host.paths import ROOT
@@ -82,7 +83,7 @@ def test_an_image_with_older_code(fresh_bench: Bench, monkeypatch: pytest.Monkey
         fresh_bench()
 
 
-def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
+def test_a_base_image_that_cannot_be_fetched(client: DockerClient) -> None:
     # Nothing listens on the discard port of this machine.
     command = ["build", "--framework", "sidecar", "--cpu", "--base", "127.0.0.1:9/base:latest"]
     done = subprocess.run([str(ROOT / "invoke"), *command], capture_output=True, text=True)
@@ -92,7 +93,7 @@ def test_a_base_image_that_cannot_be_fetched(client: Any) -> None:
     assert "docker login" in line
 
 
-def test_a_gpu_without_a_gpu_runtime(client: Any, fresh_bench: Bench, tmp_path: Path) -> None:
+def test_a_gpu_without_a_gpu_runtime(client: DockerClient, fresh_bench: Bench, tmp_path: Path) -> None:
     if "nvidia" in client.info()["Runtimes"]:
         pytest.skip("this engine has NVIDIA's runtime")
     if fake_nvml.compiler() is None:
@@ -103,7 +104,7 @@ def test_a_gpu_without_a_gpu_runtime(client: Any, fresh_bench: Bench, tmp_path: 
     assert "nvidia-ctk runtime configure --runtime=docker" in line
 
 
-def test_a_build_that_fails_says_pips_words(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_says_pips_words(client: DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     # Folders that no image has, which pip does not try again: its arguments are part of the layer's key, so that nothing
     # comes from the cache.
     monkeypatch.setenv("PIP_FIND_LINKS", "file:///nothing")
@@ -164,7 +165,9 @@ def test_the_engines_words_get_a_remedy(words: str, hint: str) -> None:
     assert hint in engine.explain(words)
 
 
-def test_clean_removes_what_has_the_label_and_nothing_else(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_removes_what_has_the_label_and_nothing_else(
+    client: DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A label of the test's own: what else framewatt has on this engine may be somebody's.
     label = f"{PREFIX}-clean"
     monkeypatch.setattr(leftovers, "LABEL", label)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.errors import UserError
 from common.host.runners.containers import engine, runner
@@ -27,7 +28,7 @@ STOP_ALL = "import os; os.kill(-1, 19)"
 LONG = {"min_seconds": 20.0, "max_seconds": 30.0}
 
 
-def test_a_run_gives_whole_rows_that_belong_to_the_caller(fresh_bench: Bench, client: Any) -> None:
+def test_a_run_gives_whole_rows_that_belong_to_the_caller(fresh_bench: Bench, client: DockerClient) -> None:
     outcome = fresh_bench()
     assert not outcome.errors
     folder = outcome.run.folder
@@ -44,7 +45,7 @@ def test_a_run_gives_whole_rows_that_belong_to_the_caller(fresh_bench: Bench, cl
     assert (folder / "logs" / "onnxrt_fp32_script_cpu_r0.container.log").is_file()
 
 
-def test_ctrl_c_keeps_what_is_whole_and_the_same_command_continues(run_bench: Bench, client: Any) -> None:
+def test_ctrl_c_keeps_what_is_whole_and_the_same_command_continues(run_bench: Bench, client: DockerClient) -> None:
     command = run_bench.command(cell_timeout=60)
     with subprocess.Popen(
         [*command, "--debug"], env=run_bench.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -64,7 +65,9 @@ def test_ctrl_c_keeps_what_is_whole_and_the_same_command_continues(run_bench: Be
     assert {path: path.stat().st_mtime_ns for path in first} == first
 
 
-def test_a_container_that_is_killed_costs_one_cell(run_bench: Bench, client: Any, in_background: Background) -> None:
+def test_a_container_that_is_killed_costs_one_cell(
+    run_bench: Bench, client: DockerClient, in_background: Background
+) -> None:
     def kill() -> None:
         wait_for(lambda: measuring(run_bench.data.results))
         running(client, "onnxrt_fp32").kill()
@@ -80,7 +83,7 @@ def test_a_container_that_is_killed_costs_one_cell(run_bench: Bench, client: Any
 
 
 def test_a_container_that_hangs_is_stopped_at_its_budget(
-    run_bench: Bench, client: Any, in_background: Background, monkeypatch: pytest.MonkeyPatch
+    run_bench: Bench, client: DockerClient, in_background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "BUDGET_SLACK_SECONDS", 2.0)
 
@@ -105,7 +108,7 @@ def test_a_container_without_enough_memory_gives_oom_rows(fresh_bench: Bench) ->
     assert outcome.run.finished
 
 
-def test_after_kill_9_of_the_host_the_next_run_removes_and_resumes(run_bench: Bench, client: Any) -> None:
+def test_after_kill_9_of_the_host_the_next_run_removes_and_resumes(run_bench: Bench, client: DockerClient) -> None:
     # The command of the user is the parent of nothing once it is killed: its containers run on.
     with subprocess.Popen(
         run_bench.command(**LONG), env=run_bench.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -139,7 +142,7 @@ def test_after_kill_9_of_the_host_the_next_run_removes_and_resumes(run_bench: Be
     assert len(finished) == len(set(finished))
 
 
-def test_a_name_that_is_taken_is_said_in_one_line(run_bench: Bench, client: Any) -> None:
+def test_a_name_that_is_taken_is_said_in_one_line(run_bench: Bench, client: DockerClient) -> None:
     from common.errors import UserError
     from common.host.runners.containers.engine import explained
     from common.host.runners.containers.images import tag_of

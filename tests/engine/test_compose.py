@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.host.compose.generator import _flavour
 from common.host.frameworks.registry import load_images
@@ -44,7 +45,7 @@ def environment(data: Path, **variables: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def sweep(client: Any, registered_model: DataFolder) -> Iterator[Path]:
+def sweep(client: DockerClient, registered_model: DataFolder) -> Iterator[Path]:
     """Data folder of a sweep; images of both flavours, of which those of other frameworks are stand-ins."""
     made = []
     for flavour in ("cpu", "gpu"):
@@ -62,13 +63,13 @@ def sweep(client: Any, registered_model: DataFolder) -> Iterator[Path]:
         client.images.remove(name)
 
 
-def states(client: Any) -> dict[str, Any]:
+def states(client: DockerClient) -> dict[str, Any]:
     """Service -> state of its container."""
     found = client.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"})
     return {c.labels["com.docker.compose.service"]: c.attrs["State"] for c in found}
 
 
-def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Path, client: Any) -> None:
+def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Path, client: DockerClient) -> None:
     command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu", "up"]
     variables = {"FRAMEWATT_CELL_TIMEOUT": "100"}
     with subprocess.Popen(
@@ -117,7 +118,7 @@ def test_the_cpu_sweep_ends_by_itself_whatever_becomes_of_a_framework(sweep: Pat
     assert (sweep / "report" / run.name / "report.html").is_file()
 
 
-def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: Any) -> None:
+def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: DockerClient) -> None:
     variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt"}
     command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu", "up"]
     done = subprocess.run(
@@ -131,7 +132,7 @@ def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: 
     assert {row["runner"] for row in cells.values()} == {"docker"}
 
 
-def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: Any) -> None:
+def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: DockerClient) -> None:
     variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "40m", "FRAMEWATT_BATCH_SIZES": "1"}
     command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu"]
     with_less = {**environment(sweep), **variables}
@@ -154,7 +155,7 @@ def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: An
     assert row["status"] == "oom", row["message"]
 
 
-def test_the_gpu_sweep_asks_for_one_gpu(sweep: Path, client: Any) -> None:
+def test_the_gpu_sweep_asks_for_one_gpu(sweep: Path, client: DockerClient) -> None:
     """Plain `docker compose up` is the GPU sweep; its containers can be made without a GPU, only not started."""
     command = ["docker", "compose", "-p", PROJECT, "create", "--no-build"]
     subprocess.run(

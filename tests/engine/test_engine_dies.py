@@ -14,9 +14,9 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.host.runners.containers import engine, images
 from tests.common.host.faults.chaos import SEED, check_run, check_table, disturbed_sweeps, moments
@@ -31,7 +31,7 @@ COPY adapter.py /opt/framewatt/images/toy/adapter.py
 
 
 @pytest.fixture(scope="module")
-def own_engine(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
+def own_engine(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
     """An engine with the images of a toy framework and of the sidecar."""
     if why_not():
         pytest.skip(why_not())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.host.frameworks.registry import Variant, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
@@ -58,7 +59,7 @@ def reachable_wheels() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def all_images(client: Any) -> None:
+def all_images(client: DockerClient) -> None:
     with reachable_wheels():
         # onnxrt's is there already; built anew with other wheels it would differ from what other tests made of it
         for name in dict.fromkeys(variant.image for variant in VARIANTS.values() if variant.image != "onnxrt"):
@@ -74,14 +75,14 @@ def data(exported_model: ModelFiles, tmp_path: Path) -> DataFolder:
     return folder
 
 
-def check_row(row: dict[str, str], client: Any) -> None:
+def check_row(row: dict[str, str], client: DockerClient) -> None:
     assert (row["status"], row["message"]) == ("ok", ""), row
     assert float(row["parity_rel_l2"]) <= float(row["parity_tolerance"])
     assert float(row["parity_top1"]) == 1.0
     assert row["runner"] == "docker"
 
 
-def test_bench_measures_every_framework(all_images: None, data: DataFolder, client: Any) -> None:
+def test_bench_measures_every_framework(all_images: None, data: DataFolder, client: DockerClient) -> None:
     run_bench = Bench(data, Path("MobileNetV3L"))
     outcome = run_bench(framework=",".join(VARIANTS), batch_sizes=",".join(map(str, SIZES)), cell_timeout=300.0)
     cells = rows(outcome.run.folder)
@@ -96,7 +97,7 @@ def test_bench_measures_every_framework(all_images: None, data: DataFolder, clie
 
 
 def test_compose_measures_every_framework_and_goes_on_after_one_that_dies(
-    all_images: None, data: DataFolder, client: Any
+    all_images: None, data: DataFolder, client: DockerClient
 ) -> None:
     environment = {
         **os.environ, "FRAMEWATT_DATA": str(data.root), "FRAMEWATT_QUICK": "1", "FRAMEWATT_WEIGHTS": "seeded",

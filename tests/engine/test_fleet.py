@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from rich.console import Console
 
 from common.host.devices import the_cpu
@@ -46,7 +47,7 @@ def spec(run_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Spec:
 
 
 def test_a_host_measures_in_containers_and_hands_everything_over(
-    run_bench: Bench, spec: Spec, tmp_path: Path, client: Any
+    run_bench: Bench, spec: Spec, tmp_path: Path, client: DockerClient
 ) -> None:
     receiving = Receiving(tmp_path / "head" / "run")
     messages = list(on_host("run", spec(), {"model": ("tiny.onnx", run_bench.model.read_bytes())}))
@@ -66,7 +67,7 @@ def test_a_host_measures_in_containers_and_hands_everything_over(
     assert containers(client) == []
 
 
-def test_a_host_that_is_stopped_leaves_no_container(run_bench: Bench, spec: Spec, client: Any) -> None:
+def test_a_host_that_is_stopped_leaves_no_container(run_bench: Bench, spec: Spec, client: DockerClient) -> None:
     messages = on_host(
         "run", spec(min_seconds=20.0, max_seconds=20.0), {"model": ("tiny.onnx", run_bench.model.read_bytes())}
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from rich.console import Console
 
 from common.errors import UserError
@@ -45,7 +46,7 @@ GPUS = tuple(
         ("cdi", {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=1"], "Capabilities": None}),
     ],
 )
-def test_one_gpu_is_requested(client: Any, driver: str, wanted: dict[str, Any]) -> None:
+def test_one_gpu_is_requested(client: DockerClient, driver: str, wanted: dict[str, Any]) -> None:
     runner = DockerRunner({}, Limits(), driver)
     runner._driver = driver
     container = runner._create(tag_of("onnxrt", "cpu"), f"{PREFIX}-{driver}", [], **runner._device_arguments(GPUS[1]))
@@ -58,7 +59,7 @@ def test_one_gpu_is_requested(client: Any, driver: str, wanted: dict[str, Any]) 
         container.remove()
 
 
-def test_without_a_gpu_runtime_the_start_says_what_to_install(client: Any) -> None:
+def test_without_a_gpu_runtime_the_start_says_what_to_install(client: DockerClient) -> None:
     if "nvidia" in client.info()["Runtimes"]:
         pytest.skip("this engine has NVIDIA's runtime")
     with pytest.raises(UserError, match="install NVIDIA's container toolkit"):
@@ -74,7 +75,7 @@ def test_without_a_gpu_runtime_the_start_says_what_to_install(client: Any) -> No
 
 
 @pytest.fixture
-def fake_gpus(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake_gpus(client: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Containers that ask for GPU i see the NVML stand-in with two GPUs instead; worker images are the CPU's."""
     if build.compiler() is None:
         pytest.skip("no C compiler for the NVML stand-in")
@@ -136,7 +137,7 @@ def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: 
     assert {path.lstat().st_uid for path in run_bench.data.root.rglob("*")} == {os.getuid()}
 
 
-def test_the_sidecar_is_held_as_tightly_as_a_worker(run_bench: Bench, client: Any, fake_gpus: None) -> None:
+def test_the_sidecar_is_held_as_tightly_as_a_worker(run_bench: Bench, client: DockerClient, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, _), runner.sidecar(context, GPUS[0]) as sidecar:
         assert sidecar.state.recording
         container = client.containers.get(name_of(context.run.folder, "sidecar-gpu0"))
@@ -149,7 +150,9 @@ def test_the_sidecar_is_held_as_tightly_as_a_worker(run_bench: Bench, client: An
         assert inside(container, "ls /sys/class/net") == (0, "lo")
 
 
-def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(run_bench: Bench, client: Any, fake_gpus: None) -> None:
+def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(
+    run_bench: Bench, client: DockerClient, fake_gpus: None
+) -> None:
     with context_of(run_bench) as (context, runner, _):
         with runner.sidecar(context, GPUS[0]) as sidecar:
             assert sidecar.state.recording
@@ -161,7 +164,7 @@ def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(run_bench: Bench, clie
         assert json.loads((context.run.folder / "run.json").read_text())["sidecar"]["gpu0"]["event"] == "lost"
 
 
-def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: Any, fake_gpus: None) -> None:
+def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: DockerClient, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, _):
         name = name_of(context.run.folder, "sidecar-gpu0")
         power = context.run.folder / "power-gpu0.csv"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from docker import DockerClient
+
 from tests.engine.conftest import Bench, measuring, running
 from tests.waiting import wait_for
 
@@ -34,7 +36,7 @@ def cgroup(pid: int, controller: str, v1: str, v2: str) -> str:
     raise AssertionError(f"no {controller} limit")
 
 
-def test_the_running_worker_is_held(run_bench: Bench, client: Any, in_background: Background) -> None:
+def test_the_running_worker_is_held(run_bench: Bench, client: DockerClient, in_background: Background) -> None:
     seen: dict[str, Any] = {}
 
     def look() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.errors import UserError
 from common.host.frameworks.registry import load_images
@@ -40,7 +41,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evil_image(client: Any, victim: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def evil_image(client: DockerClient, victim: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Made on the honest one, with its labels; its sidecar, and what stands in for other images, are honest."""
     context = tmp_path_factory.mktemp("evil")
     text = (Path(__file__).parent / "hostile" / "evil_main.py").read_text()
@@ -91,7 +92,7 @@ def attempts(text: str) -> dict[str, str]:
 
 
 def test_bench_refuses_what_a_hostile_image_left_and_goes_on(
-    run_bench: Bench, client: Any, victim: Path, evil_image: None
+    run_bench: Bench, client: DockerClient, victim: Path, evil_image: None
 ) -> None:
     # Another run's cells, and a cache that the host reads.
     with pytest.MonkeyPatch.context() as patch:
@@ -144,7 +145,7 @@ def test_bench_refuses_what_a_hostile_image_left_and_goes_on(
     assert len(others) <= 10 and "\x1b" not in "".join(said)
 
 
-def test_an_image_that_gives_up_costs_its_own_cells(run_bench: Bench, client: Any) -> None:
+def test_an_image_that_gives_up_costs_its_own_cells(run_bench: Bench, client: DockerClient) -> None:
     """An `error` is the image's own affair where the host's disk is not full."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAMEWATT_IMAGES", f"{PREFIX}-gives-up")
@@ -179,7 +180,7 @@ def run_bench_with(run_bench: Bench, patch: pytest.MonkeyPatch, entrypoint: list
 
 
 def test_compose_refuses_the_same_and_goes_on(
-    registered_model: DataFolder, client: Any, victim: Path, evil_image: None
+    registered_model: DataFolder, client: DockerClient, victim: Path, evil_image: None
 ) -> None:
     data = registered_model.root
     was = everything(registered_model.models)
@@ -208,7 +209,9 @@ def test_compose_refuses_the_same_and_goes_on(
 
 
 @pytest.fixture
-def evil_exporter(client: Any, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def evil_exporter(
+    client: DockerClient, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     context = tmp_path / "context"
     context.mkdir()
     text = (Path(__file__).parent / "hostile" / "evil_export.py").read_text()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.errors import UserError
 from common.host.frameworks.registry import load_images
@@ -27,7 +27,7 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
 
 
 @pytest.fixture(scope="module")
-def notebook_image(client: Any) -> Iterator[images.Built]:
+def notebook_image(client: DockerClient) -> Iterator[images.Built]:
     built = build(client, "onnxrt", notebook=True)
     yield built
     client.images.remove(built.tag)
@@ -44,7 +44,7 @@ def test_without_the_image_one_line_says_which_command_builds_it(run_bench: Benc
 
 
 def test_the_default_image_has_nothing_of_jupyter_and_shares_its_layers(
-    client: Any, notebook_image: images.Built
+    client: DockerClient, notebook_image: images.Built
 ) -> None:
     default = client.images.get(images.tag_of("onnxrt", "cpu"))
     code = "import importlib.util as u, sys; print([n for n in ('ipykernel', 'zmq', 'IPython') if u.find_spec(n)])"
@@ -58,7 +58,9 @@ def test_the_default_image_has_nothing_of_jupyter_and_shares_its_layers(
     assert layers[:4] == others[:4]
 
 
-def test_both_front_ends_run_in_the_same_image(run_bench: Bench, client: Any, notebook_image: images.Built) -> None:
+def test_both_front_ends_run_in_the_same_image(
+    run_bench: Bench, client: DockerClient, notebook_image: images.Built
+) -> None:
     outcome = run_bench(frontend="script,notebook")
     assert not outcome.errors
     cells = rows(outcome.run.folder)
@@ -73,7 +75,7 @@ def test_both_front_ends_run_in_the_same_image(run_bench: Bench, client: Any, no
 
 
 def test_a_kernel_that_dies_in_its_container_costs_one_cell(
-    run_bench: Bench, client: Any, notebook_image: images.Built, in_background: Background
+    run_bench: Bench, client: DockerClient, notebook_image: images.Built, in_background: Background
 ) -> None:
     def kill() -> None:
         wait_for(lambda: measuring(run_bench.data.results))
@@ -89,7 +91,9 @@ def test_a_kernel_that_dies_in_its_container_costs_one_cell(
     assert outcome.run.finished
 
 
-def test_compose_runs_both_front_ends(client: Any, notebook_image: images.Built, registered_model: DataFolder) -> None:
+def test_compose_runs_both_front_ends(
+    client: DockerClient, notebook_image: images.Built, registered_model: DataFolder
+) -> None:
     made = []
     for name in (image.name for image in load_images(IMAGES) if image.name != "onnxrt"):
         repository, _, tag = images.tag_of(name, "cpu", notebook=True).rpartition(":")

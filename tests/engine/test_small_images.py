@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.host import models
 from common.host.frameworks import environments
@@ -28,7 +28,7 @@ OTHER, NONE_SUCH = "2.2.0", "0.0.1"
 
 
 @pytest.fixture(scope="module")
-def small_images(client: Any) -> None:
+def small_images(client: DockerClient) -> None:
     for name in NAMES:
         built = build(client, name)
         print(f"{built.tag}: {built.size_bytes / 1e6:,.0f} MB in {built.seconds:.0f} s")
@@ -49,7 +49,7 @@ def run_bench(exported_model: ModelFiles, tmp_path: Path) -> Bench:
 
 
 def test_each_measures_in_its_container_and_so_does_another_version(
-    small_images: None, run_bench: Bench, client: Any
+    small_images: None, run_bench: Bench, client: DockerClient
 ) -> None:
     versions = ",".join(f"litert@{version}" for version in ("locked", OTHER, NONE_SUCH))
     outcome = run_bench(framework=",".join(NAMES), version=versions, batch_sizes="2", cell_timeout=120.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.images.workshop import check, cpu_workshop, exercise
@@ -24,6 +26,18 @@ def test_levels_agree_and_say_what_they_did(tmp_path, small_onnx, image, variant
         assert reported["stock"]["layout"] == "as imported"
         assert all("convolutions" not in reported[level] for level in ("stock", "tuned"))
         assert "own convolutions" in reported["rewritten"]["trial"]
+        # with copies and without is one to it on the CPU: what was tried for the one is not tried again for the other
+        kept = json.loads((tmp_path / "cache/torch/choices.json").read_text())
+        assert (
+            len(
+                [
+                    key
+                    for key, value in kept.items()
+                    if value["chosen"] == reported["tuned"]["chosen"] and " tuned " in key
+                ]
+            )
+            == 1
+        )
     else:
         assert all("hard-swish" not in reported[level]["model"] for level in ("stock", "tuned"))
         assert reported["stock"]["graph_optimization"] == "onnxruntime's default"

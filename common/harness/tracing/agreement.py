@@ -127,9 +127,7 @@ def _by_cupti(given: Any) -> Dict[str, Any]:
     from common.harness.tracing import cupti_activity
 
     if IMAGES[given.variant] == "torch":
-        import torch  # type: ignore[import-not-found,unused-ignore]
-
-        torch.cuda.init()
+        _torch_on_gpu().cuda.init()
     recorder = cupti_activity.attach()
     adapter = _adapter(given)
     recorder.run = adapter.run if IMAGES[given.variant] == "torch" else _without_graph(adapter)
@@ -140,8 +138,16 @@ def _by_cupti(given: Any) -> Dict[str, Any]:
     return _figures(sum(record.end_ns - record.start_ns for record in records), len(records), len(trace.walls), what)
 
 
+def _torch_on_gpu() -> Any:
+    import torch  # type: ignore[import-not-found,unused-ignore]
+
+    if not torch.cuda.is_available():
+        raise Unsupported(f"torch {torch.__version__} finds no GPU that it can use")
+    return torch
+
+
 def _by_torch(given: Any) -> Dict[str, Any]:
-    import torch
+    torch = _torch_on_gpu()
     from torch.profiler import ProfilerActivity, profile  # type: ignore[import-not-found,unused-ignore]
 
     with profile(activities=[ProfilerActivity.CUDA]):  # Kineto must have been there before a graph is captured

@@ -24,7 +24,7 @@ from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices, taken
 from common.host.doctor.checks import describe
 from common.host.doctor.command import cheap_findings
-from common.host.frameworks.registry import forms_of, load_images
+from common.host.frameworks.registry import Image, forms_of, load_images
 from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
@@ -73,17 +73,10 @@ def opened(
     if options.device != "cpu" and taken(devices):
         console.print(escape(taken(devices)), highlight=False, soft_wrap=True)
     draft = request_of(options, images, devices, console, search)
+    placement = placement_of(devices, options.cpus)
     by_name = {image.name: image for image in images}
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
-    lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
-    runner = make_runner(replace(options, runner="local") if lacking else options, by_name)
-    if subset is None and not options.runner and not options.python and runner.name == "local":
-        refuse_to_change_runner(data, lacking)
-    check_writable(data.results)
-    if lacking:
-        text = f"Measured by processes of this machine: {lacking}"
-        console.print(escape(text), highlight=False, soft_wrap=True)
-
+    runner = _chosen_runner(draft, options, by_name, flavour, data, console, whole=subset is None)
     model = _prepared(draft, options, runner, flavour, images_folder, data, console)
     if subset is not None and subset.model_hash not in ("", model.hash):
         raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
@@ -106,12 +99,33 @@ def opened(
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
-            placement=_placed(run, devices, options, console),
+            placement=_told(run, devices, placement, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
         if subset is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if subset is None else subset.of(plan)
+
+
+def _chosen_runner(
+    draft: Request,
+    options: Options,
+    images: Mapping[str, Image],
+    flavour: str,
+    data: DataFolder,
+    console: Console,
+    whole: bool,
+) -> Runner:
+    """The runner, once data can be written. whole: not a part of a fleet's sweep, which says itself what its runner is."""
+    lacking = instead_of_containers(options, [variant.image for variant in draft.variants], flavour)
+    runner = make_runner(replace(options, runner="local") if lacking else options, images)
+    if whole and not options.runner and not options.python and runner.name == "local":
+        refuse_to_change_runner(data, lacking)
+    check_writable(data.results)
+    if lacking:
+        text = f"Measured by processes of this machine: {lacking}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
+    return runner
 
 
 def _prepared(
@@ -139,9 +153,8 @@ def _prepared(
     return model
 
 
-def _placed(run: Run, devices: Sequence[Device], options: Options, console: Console) -> Placement:
-    """Where workers and sidecars of several GPUs run, which run.json tells too."""
-    placement = placement_of(devices, options.cpus)
+def _told(run: Run, devices: Sequence[Device], placement: Placement, console: Console) -> Placement:
+    """Where workers and sidecars of several GPUs run: run.json tells it, too, and people where cores are too few."""
     if len(devices) > 1 or placement.workers:
         run.description["placement"] = placement.describe()
         run.save()
@@ -195,13 +208,7 @@ def open_run(
         unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)
     if unfinished is not None and options.seed in (-1, unfinished.description.get("seed")):
-        console.print(escape(f"Continuing the unfinished run {unfinished.name}"), highlight=False)
-        recover_run(unfinished, model, console)
-        unfinished.description.setdefault("continued_utc", []).append(utc_now())
-        unfinished.description.update(run_facts)
-        set_boots_apart(unfinished, boot_id())
-        unfinished.save()
-        return unfinished, int(unfinished.description["seed"])
+        return unfinished, _continue(unfinished, model, run_facts, console)
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
     plan = make_plan(request, seed)
     if subset is None:
@@ -232,13 +239,28 @@ def open_run(
         **({"fleet": dict(subset.facts)} if subset else {}),
         **run_facts,
     }
-    run = Run(folder, description)
+    return _save_new(Run(folder, description)), seed
+
+
+def _save_new(run: Run) -> Run:
+    """Writes run.json; leaves no empty folder where that fails."""
     try:
         run.save()
     except UserError:
-        folder.rmdir()
+        run.folder.rmdir()
         raise
-    return run, seed
+    return run
+
+
+def _continue(run: Run, model: ModelFiles, run_facts: Mapping[str, Any], console: Console) -> int:
+    """Readies an unfinished run for its remaining cells; returns its seed."""
+    console.print(escape(f"Continuing the unfinished run {run.name}"), highlight=False)
+    recover_run(run, model, console)
+    run.description.setdefault("continued_utc", []).append(utc_now())
+    run.description.update(run_facts)
+    set_boots_apart(run, boot_id())
+    run.save()
+    return int(run.description["seed"])
 
 
 def _described(request: Request) -> dict[str, Any]:

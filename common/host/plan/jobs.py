@@ -86,11 +86,8 @@ def cost(request: Request) -> str:
     """What the plan takes at the least, in a sentence."""
     cells, streams, seconds = size_of(request)
     workers = request.replicates
-    what = (
-        f"{cells} cells in {streams} workers"
-        if workers == 1
-        else f"{cells} cells in {streams} workers, {workers} times"
-    )
+    what = f"{cells} cell{'' if cells == 1 else 's'} in {streams} worker{'' if streams == 1 else 's'}"
+    what += "" if workers == 1 else f", {workers} times"
     verdicts = "" if workers > 1 else "; one worker a cell gives no verdicts (--replicates 3 does)"
     return (
         f"{what}: windows of {request.settings.min_seconds:.3g} to {request.settings.max_seconds:.3g} s, at least "

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin
-from common.host.models import Asked
+from common.host.models import Asked, OnStep
 from common.host.paths import DataFolder
 from common.host.placement import NOWHERE, Placement
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.request import Request
-from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.events import OnEvent
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import Run
 from common.model_files import ModelFiles

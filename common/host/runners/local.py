@@ -20,10 +20,11 @@ from common.host.devices import Device
 from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
+from common.host.models import OnStep
 from common.host.paths import ENVIRONMENTS, ROOT, DataFolder
 from common.host.plan.jobs import PlannedJob
 from common.host.runners.base import Context
-from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.events import OnEvent
 from common.host.runners.job_start import JobStart
 from common.host.runners.jobs import Places, planned_job
 from common.host.runners.local_sidecar import LocalSidecar

@@ -19,7 +19,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,20 +41,21 @@ from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
+from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
 from common.host.recipes.program import TEMPLATE, Asked, has_recipe, write
-from common.host.runners.events import parse_object
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.job import Job, Settings
 from common.model_files import ModelFiles
-from common.schema import IO_MODES
+from common.schema import INPUTS, IO_MODES
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios
 from common.stats.percentiles import samples_needed
+from common.typed_json import parse_object
 
 TARGET = (0.98, 1.02)
 #: kind of device -> batch sizes: 512 images take a CPU minutes for a block
@@ -82,6 +83,8 @@ class LoopComparison:
     #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart
     difference: float | None = None
     reason: str = ""
+    #: type that is fed
+    input: str = "float32"
 
     @property
     def word(self) -> str:
@@ -190,12 +193,14 @@ class Case:
     threads: int | None
     #: all batch sizes that are verified, or those of the run whose engine is to be used: comma list
     batch_sizes: str
+    #: type that is fed
+    input: str = "float32"
 
     @property
     def cell(self) -> Cell:
         return Cell(
             model=self.model.name, variant=self.variant.name, precision=self.precision, batch_size=self.batch_size,
-            io=self.io, device=self.device.name, tuning=self.tuning,
+            io=self.io, device=self.device.name, tuning=self.tuning, input=self.input,
         )  # fmt: skip
 
     def job(self, folder: Path) -> Job:
@@ -218,7 +223,7 @@ class Case:
         asked = Asked(
             key=self.cell.key, variant=self.variant.name, tuning=self.tuning, precision=self.precision,
             batch_size=self.batch_size, io=self.io, gpu=self.device.kind == "gpu", settings=settings, model=self.model,
-            threads=self.threads,
+            threads=self.threads, input=self.input,
         )  # fmt: skip
         return write(asked, self.image)
 
@@ -264,7 +269,7 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
     """Measures one row; a side that cannot is its reason."""
     row = {
         "variant": case.variant.name, "tuning": case.tuning, "precision": case.precision, "batch_size": case.batch_size,
-        "io": case.io,
+        "io": case.io, "input": case.input,
     }  # fmt: skip
     try:
         with both_sides(case, folder) as (harness, recipe):
@@ -317,13 +322,19 @@ def thread_count(options: Options, device: Device) -> int | None:
 
 
 def verify(
-    options: Options, pairs: int, block_seconds: float, console: Console, data: DataFolder, images_folder: Path = IMAGES
+    options: Options,
+    pairs: int,
+    block_seconds: float,
+    console: Console,
+    data: DataFolder,
+    images_folder: Path = IMAGES,
+    on_row: Callable[[LoopComparison], None] = lambda row: None,
 ) -> Result:
-    """Measures all rows that the options ask for. Raises UserError before anything is started."""
-    if pairs < samples_needed(50):
-        raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
-    if not 0 < block_seconds < math.inf:
-        raise UserError(f"--block-seconds must be more than zero, not {block_seconds:g}")
+    """Measures all rows that the options ask for. Raises UserError before anything is started.
+
+    on_row: called with each as it is there, since a row takes a minute and a call of many may be cut short.
+    """
+    _check_blocks(pairs, block_seconds)
     images = load_images(images_folder)
     devices = choose_devices(options.device or None, options.gpu or None)
     if len(devices) != 1:
@@ -335,6 +346,7 @@ def verify(
     tunings = tunings_for(options, variants, console)
     # on a CPU the device is the host: both ways are one, but for a copy in memory
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "host,device"), IO_MODES)
+    inputs = opt.choose("input", options.input, INPUTS)
     asked = models.asked_of(options)
     models.check(models.source(options.model), asked)
     by_name = {image.name: image for image in images}
@@ -348,7 +360,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), thread_count(options, device), engine_for,
+            data.framework_cache(variant.image), thread_count(options, device), engine_for, fed,
         )
         for variant in variants
         for precision in precisions
@@ -357,24 +369,40 @@ def verify(
         if tuning in variant.tunings
         for batch_size in batch_sizes
         for io in io_modes
+        for fed in inputs
     ]  # fmt: skip
-    verdicts: list[LoopComparison] = []
     began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
     with (
         locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"),
         steps.show("Verifying") as on_step,
     ):
-        for done, case in enumerate(cases):
-            row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
-            on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
-            if not has_recipe(case.image):  # before minutes are spent on an engine
-                verdicts.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
-                continue
-            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
-                verdicts.append(compare(case, pairs, block_seconds, Path(folder)))
+        verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
     facts = [
         f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
         f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
         f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
     ]
     return Result(verdicts, device, facts)
+
+
+def _check_blocks(pairs: int, block_seconds: float) -> None:
+    if pairs < samples_needed(50):
+        raise UserError(f"--pairs {pairs} is too few for an interval of the median; at least {samples_needed(50)}")
+    if not 0 < block_seconds < math.inf:
+        raise UserError(f"--block-seconds must be more than zero, not {block_seconds:g}")
+
+
+def _compare_all(
+    cases: Sequence[Case], pairs: int, block_seconds: float, on_step: OnStep, on_row: Callable[[LoopComparison], None]
+) -> list[LoopComparison]:
+    found = []
+    for done, case in enumerate(cases):
+        row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
+        on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]} {case.input}")
+        if not has_recipe(case.image):  # before minutes are spent on an engine
+            found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}", input=case.input))
+        else:
+            with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
+                found.append(compare(case, pairs, block_seconds, Path(folder)))
+        on_row(found[-1])
+    return found

@@ -43,7 +43,7 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
         row.tuning,
         row.precision,
         str(row.batch_size),
-        row.io,
+        row.io if row.input == "float32" else f"{row.io}, {row.input}",
         number(row.harness_ns and row.harness_ns / 1e6, ".4g"),
         number(row.recipe_ns and row.recipe_ns / 1e6, ".4g"),
         "" if row.ratio is None else f"{row.ratio.estimate:.4f}",
@@ -51,6 +51,13 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
         number(row.difference, ".1e"),
         row.word if not row.reason else f"{row.word}: {row.reason}" if row.ratio else row.reason,
     )
+
+
+def line(row: LoopComparison) -> str:
+    """A row in a line, as it is printed when it is there."""
+    variant, tuning, precision, batch_size, io, *_, ratio, interval, _, verdict = cells_of(row)
+    figures = f"{ratio} ({interval}), " if ratio else ""
+    return f"{variant} {tuning} {precision} batch {batch_size} {io}: {figures}{verdict}"
 
 
 def print_result(result: Result, console: Console) -> None:

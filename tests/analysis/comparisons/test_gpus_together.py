@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,13 @@ import pytest
 from analysis.comparisons.gpus_together import lines, main, measure
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
+from tests.analysis.conftest import Build
 
 MS = 10**6
 GPUS = 8
 
 
-def run_of(build: Any, name: str, gpus: range, slower: dict[str, float], seconds: int, workers: int = 3) -> Path:
+def run_of(build: Build, name: str, gpus: range, slower: dict[str, float], seconds: int, workers: int = 3) -> Path:
     """slower: io -> factor of the durations."""
     run = build(name)
     run.run_json(
@@ -36,7 +36,7 @@ def run_of(build: Any, name: str, gpus: range, slower: dict[str, float], seconds
 
 
 @pytest.fixture
-def runs(build: Any) -> tuple[list[Path], Path]:
+def runs(build: Build) -> tuple[list[Path], Path]:
     alone = [run_of(build, f"alone{gpu}", range(gpu, gpu + 1), {"device": 1.0, "host": 1.0}, 60) for gpu in range(GPUS)]
     return alone, run_of(build, "together", range(GPUS), {"device": 1.0, "host": 1.25}, 80)
 
@@ -62,13 +62,13 @@ def test_a_gpu_without_a_run_alone_is_named_and_left_out(runs: tuple[list[Path],
     assert "No run alone of gpu6, gpu7" in "\n".join(lines(found))
 
 
-def test_one_worker_a_side_has_no_interval(build: Any) -> None:
+def test_one_worker_a_side_has_no_interval(build: Build) -> None:
     alone = run_of(build, "alone", range(1), {"device": 1.0}, 60, workers=1)
     (one,) = measure([alone], run_of(build, "together", range(1), {"device": 1.0}, 60, workers=1)).configurations
     assert one.verdict == "unknown: one worker a side"
 
 
-def test_a_cell_of_one_inference_tells_nothing(build: Any) -> None:
+def test_a_cell_of_one_inference_tells_nothing(build: Build) -> None:
     alone = run_of(build, "alone", range(1), {"device": 1.0}, 60)
     together = run_of(build, "together", range(1), {"device": 1.0}, 60)
     for folder in (alone, together):
@@ -78,7 +78,7 @@ def test_a_cell_of_one_inference_tells_nothing(build: Any) -> None:
         measure([alone], together)
 
 
-def test_other_gpus_are_no_pair(build: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_gpus_are_no_pair(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     alone = run_of(build, "alone", range(3, 4), {"device": 1.0}, 60)
     together = run_of(build, "together", range(1), {"device": 1.0}, 60)
     with pytest.raises(UserError, match="was measured with its GPU alone"):
@@ -87,7 +87,7 @@ def test_other_gpus_are_no_pair(build: Any, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.startswith("error: no cell of together")
 
 
-def test_a_machine_with_few_cores_marks_its_cells(build: Any) -> None:
+def test_a_machine_with_few_cores_marks_its_cells(build: Build) -> None:
     run = build("few")
     run.cell("torch", 1, durations_ns=[MS] * 100)
     document = json.loads((run.folder / "run.json").read_text())

@@ -19,7 +19,7 @@ from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.results.selection import Selection, parse_where
 from analysis.results.tables import load
 from common.stats import comparison
-from tests.analysis.conftest import RunBuilder
+from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
 
@@ -52,7 +52,7 @@ def analyzed(run: RunBuilder) -> tuple[AnalyzeResult, str, Path]:
     return result, said.getvalue(), out
 
 
-def found(opened: Any, *runs: Any, where: str | None = None) -> front_ends.FrontEnds | None:
+def found(opened: Opened, *runs: Any, where: str | None = None) -> front_ends.FrontEnds | None:
     database = opened(*runs)
     return front_ends.build(database, load(database, parse_where(where, database) if where else Selection()))
 
@@ -61,7 +61,7 @@ def by_name(compared: front_ends.FrontEnds) -> dict[str, front_ends.Pair]:
     return {pair.script["variant"]: pair for pair in compared.pairs}
 
 
-def test_every_pair_has_its_verdict(run: Any, opened: Any) -> None:
+def test_every_pair_has_its_verdict(run: Any, opened: Opened) -> None:
     compared = found(opened, run)
     assert compared is not None
     pairs = by_name(compared)
@@ -81,7 +81,7 @@ def test_every_pair_has_its_verdict(run: Any, opened: Any) -> None:
     assert comparison.ONE_WORKER in compared.footers, "keras has one on either side"
 
 
-def test_no_pairs_no_section(undrawn: None, run: Any, opened: Any, tmp_path: Path) -> None:
+def test_no_pairs_no_section(undrawn: None, run: Any, opened: Opened, tmp_path: Path) -> None:
     assert found(opened, run, where="frontend=script") is None
     said = io.StringIO()
     result = analyze([run.folder], tmp_path / "out", Console(file=said, width=120), where="frontend=script")
@@ -91,7 +91,7 @@ def test_no_pairs_no_section(undrawn: None, run: Any, opened: Any, tmp_path: Pat
     assert found(opened, run, where="framework=onnxrt").pairs[0].script["variant"] == "onnxrt"  # type: ignore[union-attr]
 
 
-def test_runs_are_not_mixed_and_what_differs_stands_in_the_heading(build: Any, opened: Any) -> None:
+def test_runs_are_not_mixed_and_what_differs_stands_in_the_heading(build: Build, opened: Opened) -> None:
     rng = np.random.default_rng(5)
     runs = [build(name) for name in ("first", "second")]
     for one, factor in zip(runs, (1.0, 1.2), strict=True):

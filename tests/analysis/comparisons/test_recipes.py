@@ -12,6 +12,7 @@ import pytest
 from analysis.comparisons import recipes
 from analysis.comparisons.question import Question
 from common.errors import UserError
+from tests.analysis.conftest import Build
 
 SETTINGS = json.dumps(
     {"graph_optimization": "all", "model": "as exported", "model_file": "model.onnx", "intra_op_threads": "2",
@@ -24,7 +25,7 @@ MODEL = {
 }  # fmt: skip
 
 
-def measured(build: Any, name: str = "one", **more: Any) -> Any:
+def measured(build: Build, name: str = "one", **more: Any) -> Any:
     """Four cells of two levels, two workers each; tuned is 1.25 times stock."""
     run = build(name).run_json(model=MODEL)
     for batch_size in (1, 8):

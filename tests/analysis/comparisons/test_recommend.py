@@ -13,6 +13,7 @@ from analysis.comparisons.decision import Candidate, Figure, Limit, decide, roun
 from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, latency
 from analysis.comparisons.recommend import recommend
 from common.errors import UserError
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 LATENCY = latency(50)
@@ -148,7 +149,7 @@ def asked(runs: list[Path], question: Question, where: str | None = None) -> tup
 
 
 @pytest.fixture
-def run(build: Any) -> Any:
+def run(build: Build) -> RunBuilder:
     run = build()
     for worker in range(3):
         for variant, size, ms in (("onnxrt", 8, 10), ("torch", 8, 20), ("torch", 64, 60)):
@@ -188,7 +189,7 @@ def test_nobody_meets_it(run: Any) -> None:
     assert (code, "No cell has a known energy per image." in text) == (1, True)
 
 
-def test_cells_that_a_limit_leaves_out_unknown_are_counted(build: Any) -> None:
+def test_cells_that_a_limit_leaves_out_unknown_are_counted(build: Build) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(80)])
     run.cell("kerasxla", 8, durations_ns=[400 * MS] * 3)
@@ -198,14 +199,14 @@ def test_cells_that_a_limit_leaves_out_unknown_are_counted(build: Any) -> None:
     assert "do not count" not in asked([run.folder], Question())[1]
 
 
-def test_only_failures(build: Any) -> None:
+def test_only_failures(build: Build) -> None:
     run = build()
     run.cell("tf", 8, status="oom")
     with pytest.raises(UserError, match="no cell on Test CPU is ok"):
         asked([run.folder], Question())
 
 
-def test_equal_cells_are_unclear(build: Any) -> None:
+def test_equal_cells_are_unclear(build: Build) -> None:
     run = build()
     for variant in ("onnxrt", "torch"):
         for worker in range(3):
@@ -215,7 +216,7 @@ def test_equal_cells_are_unclear(build: Any) -> None:
     assert "UNCLEAR against " in text and ": intervals overlap; --replicates 5 or more would tell." in text
 
 
-def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
+def test_one_worker_recommends_but_is_never_clear(build: Build) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(300)])
     run.cell("torch", 8, durations_ns=[30 * MS + i for i in range(300)])
@@ -227,7 +228,7 @@ def test_one_worker_recommends_but_is_never_clear(build: Any) -> None:
     )
 
 
-def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: Any) -> None:
+def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: Build) -> None:
     run = build("a")
     run.cell("onnxrt", 8, [5_000_000] * 100)
     run.cell("torch", 8, [7_000_000] * 100)
@@ -244,7 +245,7 @@ def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: 
     assert asked([run.folder], Question(max_latency_ms=0.1))[0] == 1
 
 
-def test_inputs_are_never_mixed_and_front_ends_have_names(build: Any) -> None:
+def test_inputs_are_never_mixed_and_front_ends_have_names(build: Build) -> None:
     run = build("a")
     for seed, more in enumerate(({}, {"input": "uint8"}, {"frontend": "notebook"})):
         run.cell("onnxrt", 8, [(20 - 5 * seed) * 10**6] * 60, **more)

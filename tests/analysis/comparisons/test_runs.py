@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
 from common.errors import UserError
+from tests.analysis.conftest import Build
 
 MS = 10**6
 
@@ -32,7 +33,7 @@ def compared(a: Any, b: Any) -> tuple[int, str]:
     return code, captured.get()
 
 
-def test_slower_cells_make_the_exit_code_3(build: Any) -> None:
+def test_slower_cells_make_the_exit_code_3(build: Build) -> None:
     a, b = build("a"), build("b")
     for i, (variant, before, after) in enumerate((("onnxrt", 10, 11), ("torch", 20, 15), ("tf", 30, 30))):
         three(a, variant, 8, before, 10 + i)
@@ -48,7 +49,7 @@ def test_slower_cells_make_the_exit_code_3(build: Any) -> None:
     assert code == GOT_SLOWER, "torch was faster in b"
 
 
-def test_equal_runs_are_no_alarm(build: Any) -> None:
+def test_equal_runs_are_no_alarm(build: Build) -> None:
     a, b = build("a"), build("b")
     a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
     b.cell("onnxrt", 8, durations_ns=noisy(10, 2, count=700))
@@ -58,7 +59,7 @@ def test_equal_runs_are_no_alarm(build: Any) -> None:
     assert "1 cell is only in B" in text
 
 
-def test_a_cell_that_no_longer_runs(build: Any) -> None:
+def test_a_cell_that_no_longer_runs(build: Build) -> None:
     a, b = build("a"), build("b")
     for variant in ("onnxrt", "torch"):
         a.cell(variant, 8, durations_ns=noisy(10, 1))
@@ -69,7 +70,7 @@ def test_a_cell_that_no_longer_runs(build: Any) -> None:
     assert "ok in A, oom in B: no room" in text
 
 
-def test_runs_that_cannot_be_compared(build: Any) -> None:
+def test_runs_that_cannot_be_compared(build: Build) -> None:
     a, b = build("a"), build("b")
     a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
     b.cell("onnxrt", 16, durations_ns=noisy(10, 1))
@@ -79,7 +80,7 @@ def test_runs_that_cannot_be_compared(build: Any) -> None:
         compared(a, a)
 
 
-def test_few_samples_are_unclear(build: Any) -> None:
+def test_few_samples_are_unclear(build: Build) -> None:
     a, b = build("a"), build("b")
     a.cell("onnxrt", 8, durations_ns=[10 * MS] * 5)
     b.cell("onnxrt", 8, durations_ns=[20 * MS] * 5)
@@ -89,7 +90,7 @@ def test_few_samples_are_unclear(build: Any) -> None:
     assert "n too small for a median" in text
 
 
-def test_gpus_side_by_side(build: Any) -> None:
+def test_gpus_side_by_side(build: Build) -> None:
     a, b = build("a", device="gpu0", device_name="GPU A"), build("b", device="gpu1", device_name="GPU B")
     three(a, "onnxrt", 8, 10, 1)
     three(b, "onnxrt", 8, 5, 2)
@@ -114,7 +115,7 @@ def verdicts_of(text: str) -> list[str]:
     ]
 
 
-def test_any_two_cells_of_one_run(build: Any) -> None:
+def test_any_two_cells_of_one_run(build: Build) -> None:
     run = build()
     for seed, (variant, size, ms) in enumerate(
         (("onnxrt", 8, 10), ("torch", 8, 11), ("onnxrt", 16, 30), ("torch", 16, 15))
@@ -132,7 +133,7 @@ def test_any_two_cells_of_one_run(build: Any) -> None:
     assert "A, ms an image" in text and "1.37" in text and "0.93" in text
 
 
-def test_cells_of_two_runs(build: Any) -> None:
+def test_cells_of_two_runs(build: Build) -> None:
     a, b = build("a"), build("b")
     three(a, "onnxrt", 8, 10, 1)
     three(a, "torch", 8, 10, 2)
@@ -140,7 +141,7 @@ def test_cells_of_two_runs(build: Any) -> None:
     three(b, "torch", 16, 12, 4)
     code, text = cells_compared("framework=onnxrt", "framework=torch", a, b)
     assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
-    assert "1 more cell has none to be held against" in text
+    assert "1 more cell has no counterpart" in text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_cells_of_two_runs(build: Any) -> None:
         ("framework=onnxrt", "batch=16", "no cell of --cell-a has one of --cell-b beside it"),
     ],
 )
-def test_cells_that_cannot_be_compared(build: Any, a: str, b: str, words: str) -> None:
+def test_cells_that_cannot_be_compared(build: Build, a: str, b: str, words: str) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=noisy(10, 1))
     run.cell("torch", 8, durations_ns=noisy(10, 2))
@@ -164,7 +165,7 @@ def test_cells_that_cannot_be_compared(build: Any, a: str, b: str, words: str) -
     assert words in str(caught.value)
 
 
-def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Any) -> None:
+def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Build) -> None:
     a, b = build("a"), build("b")
     a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
     b.cell("onnxrt", 8, durations_ns=noisy(20, 2))
@@ -172,7 +173,7 @@ def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Any) -> None:
     assert code == 0 and "1 UNCLEAR" in text and "--replicates 3" in text
 
 
-def test_earlier_runs_tell_how_far_workers_lie_apart(build: Any) -> None:
+def test_earlier_runs_tell_how_far_workers_lie_apart(build: Build) -> None:
     a, b, earlier, other = build("a"), build("b"), build("earlier"), build("other", device_name="Another CPU")
     a.cell("onnxrt", 8, durations_ns=noisy(10, 1))
     b.cell("onnxrt", 8, durations_ns=noisy(12, 2))
@@ -190,7 +191,7 @@ def test_earlier_runs_tell_how_far_workers_lie_apart(build: Any) -> None:
     assert found == {}, "nobody asks where both sides have several workers"
 
 
-def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Any, tmp_path: Any) -> None:
+def test_marks_stand_in_the_terminal_in_markdown_and_in_csv(build: Build, tmp_path: Any) -> None:
     a, b = build("a"), build("b")
     three(a, "onnxrt", 8, 10, 1, 4000)
     three(b, "onnxrt", 8, 10, 2, 4000, stop_reason="unsteady", load_average_end=9.0)

@@ -7,17 +7,19 @@ from typing import Any
 from analysis.comparisons import summary
 from analysis.results import sample_intervals, tables
 from analysis.results.selection import Selection
-from tests.analysis.conftest import CORES
+from tests.analysis.conftest import CORES, Build, Opened
 
 
-def concluded(run: Any, opened: Any, here: bool = False) -> str | None:
+def concluded(run: Any, opened: Opened, here: bool = False) -> str | None:
     database = opened(run)
     rows = tables.load(database, Selection())
     (table,) = tables.build(database, rows, ["throughput"])
     return summary.conclusion(table, sample_intervals.of_rows(database, rows), here)
 
 
-def test_the_conclusion_says_who_is_fastest_by_how_much_and_what_makes_that_doubtful(build: Any, opened: Any) -> None:
+def test_the_conclusion_says_who_is_fastest_by_how_much_and_what_makes_that_doubtful(
+    build: Build, opened: Opened
+) -> None:
     run = build("a")
     for replicate in range(3):
         for batch_size, factor in ((1, 2), (8, 4)):
@@ -28,7 +30,7 @@ def test_the_conclusion_says_who_is_fastest_by_how_much_and_what_makes_that_doub
     )
 
 
-def test_the_conclusion_of_one_worker_or_under_load_says_so(build: Any, opened: Any) -> None:
+def test_the_conclusion_of_one_worker_or_under_load_says_so(build: Build, opened: Opened) -> None:
     run = build("a")
     run.cell("onnxrt", 8, [1_000_000] * 200, load_average_end=CORES + 1)
     alone = concluded(run, opened)
@@ -42,7 +44,7 @@ def test_the_conclusion_of_one_worker_or_under_load_says_so(build: Any, opened: 
     )
 
 
-def test_a_conclusion_without_figures_is_none(build: Any, opened: Any) -> None:
+def test_a_conclusion_without_figures_is_none(build: Build, opened: Opened) -> None:
     run = build("a")
     run.cell("onnxrt", 8, status="oom")
     assert concluded(run, opened) is None

@@ -18,6 +18,7 @@ from analysis.results.selection import parse_pivot, parse_where
 from analysis.results.versions import version_key
 from common.errors import UserError
 from tests.analysis.comparisons.test_runs import noisy, three
+from tests.analysis.conftest import Build, Opened, RunBuilder
 
 
 def by_version(run: Any, **times: float) -> None:
@@ -37,7 +38,7 @@ def said(function: Any, *arguments: Any, **more: Any) -> tuple[int, str]:
     return code, captured.get()
 
 
-def test_versions_are_rows_of_a_table_and_columns_on_request(build: Any, opened: Any) -> None:
+def test_versions_are_rows_of_a_table_and_columns_on_request(build: Build, opened: Opened) -> None:
     run = build("a")
     by_version(run, v1_9_0=20, v1_30_0=10, locked=10)
     run.cell("onnxrt", 8, version="2.0", status="unsupported", message="no such release")
@@ -54,7 +55,7 @@ def test_versions_are_rows_of_a_table_and_columns_on_request(build: Any, opened:
     assert table.columns == ("1.9.0", "1.30.0", "1.31.1 (locked)", "2.0")
 
 
-def test_without_versions_tables_are_as_they_were(build: Any, opened: Any) -> None:
+def test_without_versions_tables_are_as_they_were(build: Build, opened: Opened) -> None:
     run = build("a")
     run.cell("onnxrt", 8, durations_ns=noisy(10, 1), framework_version="1.31.1")
     database = opened(run)
@@ -62,7 +63,7 @@ def test_without_versions_tables_are_as_they_were(build: Any, opened: Any) -> No
     assert table.row_names == ("variant", "precision")
 
 
-def test_conditions_mean_a_version_whether_it_was_asked_for_or_not(build: Any, opened: Any) -> None:
+def test_conditions_mean_a_version_whether_it_was_asked_for_or_not(build: Build, opened: Opened) -> None:
     run = build("a")
     by_version(run, v1_30_0=10, locked=10)
     database = opened(run)
@@ -78,7 +79,7 @@ def test_conditions_mean_a_version_whether_it_was_asked_for_or_not(build: Any, o
 
 
 @pytest.mark.parametrize(("after", "verdict"), [(11.0, "SLOWER"), (9.0, "FASTER")])
-def test_two_versions_of_one_run_are_compared(build: Any, after: float, verdict: str) -> None:
+def test_two_versions_of_one_run_are_compared(build: Build, after: float, verdict: str) -> None:
     run = build("a")
     by_version(run, v1_30_0=10, locked=after)
     code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=1.31.1", console))
@@ -88,7 +89,7 @@ def test_two_versions_of_one_run_are_compared(build: Any, after: float, verdict:
     assert code == (GOT_SLOWER if verdict == "SLOWER" else 0)
 
 
-def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
+def test_a_version_that_breaks_is_a_reason_to_stop(build: Build) -> None:
     run = build("a")
     by_version(run, v1_30_0=10)
     run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
@@ -113,7 +114,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Any) -> None:
         compare_cells([run.folder], "version=2.0,batch=8", "version=1.30.0,batch=8", Console())
 
 
-def test_a_version_that_breaks_is_a_reason_to_stop_also_where_its_framework_is_named(build: Any) -> None:
+def test_a_version_that_breaks_is_a_reason_to_stop_also_where_its_framework_is_named(build: Build) -> None:
     run = build("a")
     by_version(run, v1_30_0=10)
     run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
@@ -123,7 +124,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop_also_where_its_framework_is_n
     assert "B cannot be judged: 1 cell that ran in A does not run in B." in text
 
 
-def test_a_framework_that_cannot_is_no_regression_of_another(build: Any) -> None:
+def test_a_framework_that_cannot_is_no_regression_of_another(build: Build) -> None:
     run = build("a")
     three(run, "onnxrt", 8, 10, 1)
     run.cell("tf", 8, status="unsupported", message="needs a Keras model")
@@ -134,7 +135,7 @@ def test_a_framework_that_cannot_is_no_regression_of_another(build: Any) -> None
     assert "batch 8 host: ok in A, unsupported in B: needs a Keras model" in text
 
 
-def test_two_runs_pair_by_the_version_that_was_asked_for(build: Any) -> None:
+def test_two_runs_pair_by_the_version_that_was_asked_for(build: Build) -> None:
     a, b = build("a"), build("b")
     by_version(a, v1_30_0=10, locked=10)
     by_version(b, v1_30_0=10, locked=12)
@@ -143,7 +144,7 @@ def test_two_runs_pair_by_the_version_that_was_asked_for(build: Any) -> None:
     assert "1 SLOWER, 1 SAME" in text
 
 
-def test_a_history_goes_by_date_then_version_with_a_verdict_at_each_step(build: Any, tmp_path: Any) -> None:
+def test_a_history_goes_by_date_then_version_with_a_verdict_at_each_step(build: Build, tmp_path: Any) -> None:
     later, first = build("b"), build("a")
     later.run_json(created_utc="2026-03-01T00:00:00Z")
     by_version(first, v1_9_0=20, v1_30_0=10)
@@ -170,7 +171,7 @@ def test_a_history_goes_by_date_then_version_with_a_verdict_at_each_step(build: 
 
 
 def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_step_passes_over_it(
-    build: Any, tmp_path: Any
+    build: Build, tmp_path: Any
 ) -> None:
     run = build("a")
     by_version(run, v1_0=10, v3_0=20)
@@ -185,7 +186,7 @@ def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_ste
     assert "throughput (images/s)" in text
 
 
-def test_machines_and_frameworks_are_no_steps_of_each_other(build: Any, tmp_path: Any) -> None:
+def test_machines_and_frameworks_are_no_steps_of_each_other(build: Build, tmp_path: Any) -> None:
     a, b = build("a"), build("b", device_name="Another CPU")
     three(a, "onnxrt", 8, 10, 1)
     three(b, "onnxrt", 8, 20, 2)
@@ -209,7 +210,7 @@ def formatted(a: Any, b: Any, form: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def two(build: Any) -> tuple[Any, Any]:
+def two(build: Build) -> tuple[RunBuilder, RunBuilder]:
     a, b = build("a"), build("b")
     for variant, before, after in (("onnxrt", 10, 12), ("torch", 20, 20)):
         three(a, variant, 8, before, 1)
@@ -246,7 +247,7 @@ def test_github_action_benchmark_gets_a_list_of_its_keys(two: Any) -> None:
     assert slower["value"] == pytest.approx(12, rel=0.01)
 
 
-def test_releases_are_one_series_of_a_dashboard(build: Any) -> None:
+def test_releases_are_one_series_of_a_dashboard(build: Build) -> None:
     run = build("a")
     by_version(run, v1_29_0=10, v1_30_0=11, v1_31_1=12)
     names = set()
@@ -272,7 +273,7 @@ def test_a_format_that_does_not_exist() -> None:
         writer("xml")
 
 
-def test_lines_of_a_history_tell_level_and_input(build: Any, tmp_path: Any) -> None:
+def test_lines_of_a_history_tell_level_and_input(build: Build, tmp_path: Any) -> None:
     run = build("a")
     for seed, more in enumerate(({"tuning": "stock"}, {"tuning": "tuned"}, {"input": "uint8"})):
         for worker, version in enumerate(("1.0", "2.0")):
@@ -287,7 +288,7 @@ def test_lines_of_a_history_tell_level_and_input(build: Any, tmp_path: Any) -> N
     assert len(list((tmp_path / "plots").glob("*.svg"))) == 2, "what is fed is never mixed in one picture"
 
 
-def test_names_of_a_dashboard_tell_what_is_fed_and_how_fast(build: Any) -> None:
+def test_names_of_a_dashboard_tell_what_is_fed_and_how_fast(build: Build) -> None:
     a, b = build("a"), build("b")
     for seed, run in enumerate((a, b)):
         three(run, "onnxrt", 8, 10, seed)

@@ -12,6 +12,7 @@ import pytest
 from analysis.database import cache, loading
 from analysis.database.open_runs import open_runs
 from common import schema
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 VIEWS = (
@@ -44,7 +45,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def run(build: Any) -> Callable[..., Any]:
+def run(build: Build) -> Callable[..., RunBuilder]:
     def make(name: str, ms: int = 10) -> Any:
         made = build(name)
         made.cell(
@@ -220,7 +221,7 @@ def test_many_segments_become_one(run: Any, folder: Path, reads: list[str], monk
     assert len({entry["segment"] for entry in entries}) <= cache.MOST_SEGMENTS
 
 
-def test_runs_of_the_same_name(build: Any, tmp_path: Path, folder: Path) -> None:
+def test_runs_of_the_same_name(build: Build, tmp_path: Path, folder: Path) -> None:
     runs = []
     for parent, ms in (("a", 1), ("b", 2)):
         made = build("run")

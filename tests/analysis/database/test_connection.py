@@ -14,6 +14,7 @@ from analysis.database.connection import SQL, Database
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
 from common.host.runs.archive import unpacked
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 SECOND = 10**9
@@ -25,7 +26,7 @@ def one(database: Database, sql: str) -> dict[str, Any]:
     return rows[0]
 
 
-def test_throughput_is_images_by_window_and_coverage_tells_the_gaps(build: Any, opened: Any) -> None:
+def test_throughput_is_images_by_window_and_coverage_tells_the_gaps(build: Build, opened: Opened) -> None:
     run = build()
     run.cell(batch_size=8, durations_ns=[10 * MS] * 100, gap_ns=2 * MS)
     row = one(opened(run), "FROM throughput")
@@ -48,14 +49,14 @@ def test_throughput_is_images_by_window_and_coverage_tells_the_gaps(build: Any, 
         (6636, ["median_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms"]),
     ],
 )
-def test_a_percentile_needs_its_number_of_samples(build: Any, opened: Any, n: int, shown: list[str]) -> None:
+def test_a_percentile_needs_its_number_of_samples(build: Build, opened: Opened, n: int, shown: list[str]) -> None:
     run = build()
     run.cell(durations_ns=[MS + i for i in range(n)])
     row = one(opened(run), "SELECT median_ms, p90_ms, p95_ms, p99_ms, p999_ms FROM latency")
     assert [name for name, value in row.items() if value is not None] == shown
 
 
-def test_server_latency_counts_from_when_the_query_was_due(build: Any, opened: Any) -> None:
+def test_server_latency_counts_from_when_the_query_was_due(build: Build, opened: Opened) -> None:
     run = build()
     folder = run.cell(durations_ns=[MS] * 20, scenario="server")
     rows = (folder / "samples.csv").read_text().splitlines()
@@ -65,7 +66,7 @@ def test_server_latency_counts_from_when_the_query_was_due(build: Any, opened: A
     assert one(opened(run), "SELECT median_ms FROM latency")["median_ms"] == pytest.approx(5.0)
 
 
-def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Any, opened: Any) -> None:
+def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Build, opened: Opened) -> None:
     run = build()
     run.cell(
         batch_size=1, durations_ns=[MS] * 20, worker="w", phases={"import": 2 * SECOND, "load": SECOND, "first": SECOND}
@@ -78,7 +79,7 @@ def test_import_and_load_are_shared_by_the_cells_of_a_worker(build: Any, opened:
     ]
 
 
-def test_a_conversion_is_part_of_the_cold_start_of_every_cell_of_its_worker(build: Any, opened: Any) -> None:
+def test_a_conversion_is_part_of_the_cold_start_of_every_cell_of_its_worker(build: Build, opened: Opened) -> None:
     run = build()
     before = {"import": 2 * SECOND, "convert": 7 * SECOND, "load": SECOND}
     run.cell(batch_size=1, durations_ns=[MS] * 20, worker="w", phases={**before, "first": SECOND})
@@ -90,7 +91,7 @@ def test_a_conversion_is_part_of_the_cold_start_of_every_cell_of_its_worker(buil
     ]
 
 
-def test_replicates_become_their_mean_and_a_failed_one_does_not_count(build: Any, opened: Any) -> None:
+def test_replicates_become_their_mean_and_a_failed_one_does_not_count(build: Build, opened: Opened) -> None:
     run = build()
     for replicate, duration in enumerate((10, 20, 40)):
         run.cell(batch_size=1, replicate=replicate, durations_ns=[duration * MS] * 20)
@@ -99,7 +100,7 @@ def test_replicates_become_their_mean_and_a_failed_one_does_not_count(build: Any
     assert (row["status"], row["replicates"], row["images_per_s"]) == ("ok", 3, pytest.approx(175 / 3))
 
 
-def test_cells_that_failed_have_a_status_and_no_figure(build: Any, opened: Any) -> None:
+def test_cells_that_failed_have_a_status_and_no_figure(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("tf", durations_ns=[MS] * 20, status="parity_failed", message="relative L2 error 0.5")
     run.cell("torch", status="oom", message="out of memory")
@@ -110,7 +111,7 @@ def test_cells_that_failed_have_a_status_and_no_figure(build: Any, opened: Any) 
     ]
 
 
-def test_marks_say_why(build: Any, opened: Any) -> None:
+def test_marks_say_why(build: Build, opened: Opened) -> None:
     run = build()
     run.run_json(devices=[{"device": "gpu0", "uuid": "GPU-1", "name": "G", "processes": [{"pid": 1}, {"pid": 2}]}])
     run.device, run.uuid = "gpu0", "GPU-1"
@@ -123,7 +124,7 @@ def test_marks_say_why(build: Any, opened: Any) -> None:
     }
 
 
-def test_samples_outside_the_measure_phase_are_marked(build: Any, opened: Any) -> None:
+def test_samples_outside_the_measure_phase_are_marked(build: Build, opened: Opened) -> None:
     run = build()
     folder = run.cell(durations_ns=[MS] * 20)
     lines = (folder / "samples.csv").read_text().splitlines()
@@ -133,13 +134,13 @@ def test_samples_outside_the_measure_phase_are_marked(build: Any, opened: Any) -
     assert {row["mark"] for row in opened(run).query("FROM marks")} >= {"outside"}
 
 
-def test_every_mark_has_a_meaning(build: Any, opened: Any) -> None:
+def test_every_mark_has_a_meaning(build: Build, opened: Opened) -> None:
     text = (SQL / "50_marks.sql").read_text()
     known = {row["mark"] for row in opened(build()).query("FROM mark_meaning")}
     assert all(f"'{mark}'" in text for mark in known)
 
 
-def test_damage_costs_its_own_rows_and_the_rest_is_analyzed(build: Any, opened: Any) -> None:
+def test_damage_costs_its_own_rows_and_the_rest_is_analyzed(build: Build, opened: Opened) -> None:
     run = build()
     cut = run.cell("torch", durations_ns=[MS] * 20) / "samples.csv"
     cut.write_bytes(cut.read_bytes()[:-9])
@@ -157,7 +158,7 @@ def test_damage_costs_its_own_rows_and_the_rest_is_analyzed(build: Any, opened: 
     assert database.exit_code == 1
 
 
-def test_a_copied_cell_folder_is_no_second_measurement(build: Any, opened: Any) -> None:
+def test_a_copied_cell_folder_is_no_second_measurement(build: Build, opened: Opened) -> None:
     run = build()
     folder = run.cell(durations_ns=[MS] * 20)
     shutil.copytree(folder, folder.with_name(folder.name + " (copy)"))
@@ -167,7 +168,7 @@ def test_a_copied_cell_folder_is_no_second_measurement(build: Any, opened: Any) 
     assert database.exit_code == 1
 
 
-def test_an_empty_run_is_a_note(build: Any, opened: Any) -> None:
+def test_an_empty_run_is_a_note(build: Build, opened: Opened) -> None:
     database = opened(build())
     assert "holds no cell" in str(database.problems[0])
     assert database.exit_code == 0
@@ -178,14 +179,14 @@ def test_an_empty_run_is_a_note(build: Any, opened: Any) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b'{"host": 3, "devices": [null, 7, {"name": {}}], "seed": 1e999}']
 )
-def test_a_run_json_that_cannot_be_used_makes_the_machine_unknown(build: Any, opened: Any, content: bytes) -> None:
+def test_a_run_json_that_cannot_be_used_makes_the_machine_unknown(build: Build, opened: Opened, content: bytes) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20)
     (run.folder / "run.json").write_bytes(content)
     assert one(opened(run), "SELECT cpu_model, n FROM results") == {"cpu_model": None, "n": 20}
 
 
-def test_two_runs_of_one_name_and_one_run_given_twice(build: Any, opened: Any, tmp_path: Path) -> None:
+def test_two_runs_of_one_name_and_one_run_given_twice(build: Build, opened: Opened, tmp_path: Path) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20)
     shutil.copytree(run.folder, tmp_path / "other" / "run")
@@ -193,7 +194,7 @@ def test_two_runs_of_one_name_and_one_run_given_twice(build: Any, opened: Any, t
     assert sorted(row["run"] for row in database.query("FROM cells")) == ["other/run", "results/run"]
 
 
-def test_names_with_quotes_and_stars_are_names(build: Callable[..., Any], opened: Any) -> None:
+def test_names_with_quotes_and_stars_are_names(build: Callable[..., Any], opened: Opened) -> None:
     run = build("it's [a] run*; DROP TABLE cells; --")
     run.cell(durations_ns=[MS] * 20)
     run.power([{"t_ns": 1, "domain": "gpu", "power_mw": 5}])
@@ -204,7 +205,7 @@ def test_names_with_quotes_and_stars_are_names(build: Callable[..., Any], opened
     assert len(database.query("FROM power")) == 1
 
 
-def test_small_batches_give_the_same_numbers(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_batches_give_the_same_numbers(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     for index in range(5):
         run = build(f"run{index}")
@@ -225,7 +226,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         open_runs([])
 
 
-def test_what_lies_between_workers_has_a_view(build: Any, opened: Any) -> None:
+def test_what_lies_between_workers_has_a_view(build: Build, opened: Opened) -> None:
     run = build()
     for replicate, duration in enumerate((10, 11, 12)):
         run.cell("torch", replicate=replicate, durations_ns=[duration * MS] * 20)
@@ -239,13 +240,13 @@ def test_what_lies_between_workers_has_a_view(build: Any, opened: Any) -> None:
     assert row["joules_per_image"] is None
 
 
-def test_an_unsteady_window_is_marked(build: Any, opened: Any) -> None:
+def test_an_unsteady_window_is_marked(build: Build, opened: Opened) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20, stop_reason="unsteady")
     assert one(opened(run), "FROM comparison")["marks"] == ["unsteady"]
 
 
-def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None:
+def test_older_rows_of_keras_tell_keras_version(build: Build, opened: Opened) -> None:
     run = build("run-1")
     text = '{"framework": "2.17.0", "keras": "3.4.1", "tensorflow": "2.17.0"}'
     expected = {
@@ -268,7 +269,7 @@ def test_older_rows_of_keras_tell_keras_version(build: Any, opened: Any) -> None
 @pytest.mark.parametrize(
     ("usable", "limit", "marked"), [(8, 1.5, True), (8, None, False), (2, 4.0, False), (2, 2.0, False)]
 )
-def test_a_cpu_quota_is_a_mark(build: Any, opened: Any, usable: int, limit: float | None, marked: bool) -> None:
+def test_a_cpu_quota_is_a_mark(build: Build, opened: Opened, usable: int, limit: float | None, marked: bool) -> None:
     run = build("run-1").run_json(host={"usable_cores": usable, "logical_cores": 8, "cpu_quota": limit})
     run.cell("onnxrt", durations_ns=[MS] * 20)
     rows = opened(run).query("SELECT why FROM marks WHERE mark = 'quota'")
@@ -309,7 +310,7 @@ def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: s
 )
 @pytest.mark.parametrize("cached", [False, True])
 def test_views_that_few_ask_for_are_created_for_whoever_names_one_or_asks_what_there_is(
-    build: Any, tmp_path: Path, sql: str, rows: int, created: set[str], cached: bool
+    build: Build, tmp_path: Path, sql: str, rows: int, created: set[str], cached: bool
 ) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20)
@@ -321,7 +322,7 @@ def test_views_that_few_ask_for_are_created_for_whoever_names_one_or_asks_what_t
         assert {name for (name,) in database.connection.execute(there).fetchall()} == created
 
 
-def test_a_view_of_files_is_an_error_until_its_files_are_known(build: Any, opened: Any) -> None:
+def test_a_view_of_files_is_an_error_until_its_files_are_known(build: Build, opened: Opened) -> None:
     """No rows would be a lie. Those beside it in its file are created with it, bound to no file."""
     run = build()
     run.cell(durations_ns=[MS] * 20)

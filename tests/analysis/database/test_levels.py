@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from typing import Any
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from analysis.analyze import analyze
 from analysis.database.open_runs import open_runs
 from analysis.results import level_steps, tables
 from analysis.results.selection import parse_where
+from tests.analysis.conftest import Build
 
 SHIFTED = '{"convolutions": "30 convolution, 3 shifted convolution"}'
 
@@ -25,7 +30,7 @@ SHIFTED = '{"convolutions": "30 convolution, 3 shifted convolution"}'
         (None, "tuned"),
     ],
 )
-def test_an_older_row_has_the_level_that_its_settings_tell(build: Any, settings: str | None, level: str) -> None:
+def test_an_older_row_has_the_level_that_its_settings_tell(build: Build, settings: str | None, level: str) -> None:
     run = build("old")
     path = run.cell("torch", 8, [5_000_000] * 50, settings=settings)
     lines = (path / "cell.csv").read_text().splitlines()
@@ -36,9 +41,6 @@ def test_an_older_row_has_the_level_that_its_settings_tell(build: Any, settings:
 
 def without(lines: list[str]) -> list[str]:
     """The file as it was before there were columns of level and type."""
-    import csv
-    import io
-
     rows = list(csv.reader(io.StringIO("\n".join(lines))))
     gone = [rows[0].index(name) for name in ("tuning", "input")]
     out = io.StringIO()
@@ -48,13 +50,13 @@ def without(lines: list[str]) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_a_row_that_tells_its_level_is_believed(build: Any) -> None:
+def test_a_row_that_tells_its_level_is_believed(build: Build) -> None:
     run = build("new")
     run.cell("torch", 8, [5_000_000] * 50, tuning="stock", settings=SHIFTED)
     assert open_runs([run.folder]).query("SELECT tuning FROM cells") == [{"tuning": "stock"}]
 
 
-def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Any) -> None:
+def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Build) -> None:
     run = build("a")
     for replicate, shift in enumerate((0, 50_000, 100_000)):
         run.cell("torch", 8, [8_000_000 + shift] * 60, tuning="stock", replicate=replicate)
@@ -70,7 +72,7 @@ def test_worth_is_tuned_over_stock_with_an_interval_over_workers(build: Any) -> 
     assert 1.9 < row["worth_low"] < row["worth"] < row["worth_high"] < 2.1
 
 
-def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build: Any) -> None:
+def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build: Build) -> None:
     run = build("a")
     run.cell("torch", 8, [5_000_000] * 50)
     database = open_runs([run.folder])
@@ -83,7 +85,7 @@ def test_levels_are_rows_of_one_table_and_reported_where_there_are_several(build
     assert both.rows == (("torch", "fp32", "tuned"), ("torch", "fp32", "stock"))
 
 
-def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_below(build: Any) -> None:
+def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_below(build: Build) -> None:
     """torch: tuned is twice stock, rewritten 0.9 of tuned; of batch 1 one worker at each level."""
     run = build()
     for batch_size, workers in ((1, 1), (8, 3)):
@@ -106,7 +108,7 @@ def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_belo
     assert not any("Worth" in line for table in others for line in table.footers)
 
 
-def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Any) -> None:
+def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Build) -> None:
     run = build()
     for replicate, (stock, tuned) in enumerate(((2.0e6, 2.1e6), (2.1e6, 2.0e6), (2.0e6, 2.05e6))):
         for level, took in (("stock", stock), ("tuned", tuned)):
@@ -115,3 +117,24 @@ def test_a_level_that_may_be_as_fast_is_not_called_slower(build: Any) -> None:
         (row,) = level_steps.steps(database).values()
         assert row["ratio_low"] < 1 < row["ratio_high"]
         assert not level_steps.is_slower(row)
+
+
+def test_what_tuning_is_worth_is_a_column_of_the_list_of_every_figure(
+    build: Build, undrawn: None, tmp_path: Path
+) -> None:
+    run = build("a")
+    for replicate in range(3):
+        for level, took in (("stock", 8_000_000), ("tuned", 4_000_000), ("rewritten", 2_000_000)):
+            run.cell("torch", 8, [took + 20_000 * replicate] * 60, tuning=level, replicate=replicate)
+    run.cell("tf", 8, [9_000_000] * 60)
+    analyze([run.folder], tmp_path / "out", Console(file=io.StringIO()))
+    with (tmp_path / "out/comparison.csv").open(newline="") as file:
+        rows = {(row["variant"], row["tuning"]): row for row in csv.DictReader(file)}
+    tuned = rows.pop(("torch", "tuned"))
+    assert float(tuned["worth"]) == pytest.approx(2.0, rel=0.01)
+    assert float(tuned["worth_low"]) < float(tuned["worth"]) < float(tuned["worth_high"])
+    assert {row[name] for row in rows.values() for name in level_steps.WORTH} == {""}
+    plain = build("b")
+    plain.cell("torch", 8, [9_000_000] * 60)
+    analyze([plain.folder], tmp_path / "plain", Console(file=io.StringIO()))
+    assert "worth" not in (tmp_path / "plain/comparison.csv").read_text().splitlines()[0].split(",")

@@ -19,12 +19,13 @@ from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.selection import Selection, parse_where
 from common.errors import UserError
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 SMALL, LARGE = "small/model.onnx", "/home/somebody/large/model.onnx"
 
 
-def two(build: Any, file_a: str | None = SMALL, file_b: str | None = LARGE, hash_b: str = "bbbbbbbbbbbb") -> Any:
+def two(build: Build, file_a: str | None = SMALL, file_b: str | None = LARGE, hash_b: str = "bbbbbbbbbbbb") -> Any:
     a, b = build("a"), build("b")
     for replicate in range(3):
         columns = {"replicate": replicate, "item": "sample"}
@@ -45,7 +46,7 @@ def text(out: Console) -> str:
     return out.file.getvalue()
 
 
-def test_tables_keep_them_apart(build: Any, opened: Any) -> None:
+def test_tables_keep_them_apart(build: Build, opened: Opened) -> None:
     database = opened(*two(build))
     found = tables.groups(tables.load(database, Selection()), tables.Pivot())
     assert [group["model"] for group, _ in found] == ["ResNet50 (large/model.onnx)", "ResNet50 (small/model.onnx)"]
@@ -54,24 +55,24 @@ def test_tables_keep_them_apart(build: Any, opened: Any) -> None:
 
 
 @pytest.mark.parametrize(("file_a", "file_b"), [(None, None), ("model.onnx", "model.onnx"), (SMALL, SMALL)])
-def test_where_folders_do_not_tell_the_hash_does(build: Any, opened: Any, file_a: Any, file_b: Any) -> None:
+def test_where_folders_do_not_tell_the_hash_does(build: Build, opened: Opened, file_a: Any, file_b: Any) -> None:
     rows = tables.load(opened(*two(build, file_a, file_b)), Selection())
     assert {row["model"] for row in rows} == {"ResNet50 (aaaaaaaa)", "ResNet50 (bbbbbbbb)"}
 
 
-def test_one_model_measured_twice_keeps_its_name(build: Any, opened: Any) -> None:
+def test_one_model_measured_twice_keeps_its_name(build: Build, opened: Opened) -> None:
     rows = tables.load(opened(*two(build, hash_b="aaaaaaaaaaaa")), Selection())
     assert {row["model"] for row in rows} == {"ResNet50"}
 
 
-def test_runs_without_hashes_are_one_model(build: Any, opened: Any) -> None:
+def test_runs_without_hashes_are_one_model(build: Build, opened: Opened) -> None:
     a, b = build("a"), build("b")
     a.cell("onnxrt", 8, [MS] * 30, model_hash="aaaaaaaaaaaa")
     b.cell("onnxrt", 8, [MS] * 30)
     assert {row["model"] for row in tables.load(opened(a, b), Selection())} == {"ResNet50"}
 
 
-def test_from_the_cache_too(build: Any, tmp_path: Path) -> None:
+def test_from_the_cache_too(build: Build, tmp_path: Path) -> None:
     runs = [run.folder for run in two(build)]
     for folder in runs:
         for path in (*folder.rglob("*"), folder):
@@ -85,7 +86,7 @@ def test_from_the_cache_too(build: Any, tmp_path: Path) -> None:
             assert database.query("SELECT count(DISTINCT model) AS n FROM results") == [{"n": 2}]
 
 
-def test_a_recommendation_is_for_each(build: Any) -> None:
+def test_a_recommendation_is_for_each(build: Build) -> None:
     out = console()
     recommend([run.folder for run in two(build)], Question(), out)
     reported = text(out)
@@ -95,7 +96,7 @@ def test_a_recommendation_is_for_each(build: Any) -> None:
     assert "the only cell" in reported
 
 
-def test_plots_are_of_one_model_each(build: Any, tmp_path: Path) -> None:
+def test_plots_are_of_one_model_each(build: Build, tmp_path: Path) -> None:
     out = tmp_path / "report"
     analyze([run.folder for run in two(build)], out, console())
     named = [path.name for path in out.rglob("*.svg")] + [path.name for path in out.rglob("*.png")]
@@ -103,7 +104,7 @@ def test_plots_are_of_one_model_each(build: Any, tmp_path: Path) -> None:
     assert any("large" in name for name in named)
 
 
-def test_compare_refuses_and_says_why(build: Any) -> None:
+def test_compare_refuses_and_says_why(build: Build) -> None:
     a, b = two(build)
     with pytest.raises(UserError, match=r"different models of one name: .*large/model.onnx.*small/model.onnx"):
         compare_folders(a.folder, b.folder, console())
@@ -111,7 +112,7 @@ def test_compare_refuses_and_says_why(build: Any) -> None:
         compare_cells([a.folder, b.folder], "framework=onnxrt", "framework=torch", console())
 
 
-def test_compare_does_as_asked(build: Any) -> None:
+def test_compare_does_as_asked(build: Build) -> None:
     a, b = two(build)
     out = console()
     one, other = (

@@ -10,12 +10,13 @@ from rich.console import Console
 from analysis.database.sql_shell import sql_shell
 from common import schema
 from common.errors import UserError
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 
 
 @pytest.fixture
-def run(build: Any) -> Any:
+def run(build: Build) -> RunBuilder:
     run = build()
     for variant in ("onnxrt", "torch"):
         run.cell(variant, 8, durations_ns=[10 * MS + i * 1000 for i in range(30)])
@@ -100,7 +101,7 @@ def test_a_torn_line_of_the_journal_is_reported(run: Any) -> None:
     assert f"{path}:3:" in " ".join(reported[2])
 
 
-def test_files_of_two_runs_of_one_name(run: Any, build: Any, tmp_path: Path) -> None:
+def test_files_of_two_runs_of_one_name(run: Any, build: Build, tmp_path: Path) -> None:
     other = build("run")
     other.folder = tmp_path / "elsewhere" / "run"
     other.run_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def ask() -> Any:
+def ask() -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location("browser_page", Path(__file__).with_name("browser_page.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import spoken_of
 from analysis.results.selection import Selection
 from common.stats.intervals import Interval
-from tests.analysis.conftest import RunBuilder, nothing_drawn
+from tests.analysis.conftest import Build, Opened, RunBuilder, nothing_drawn
 
 MS = 10**6
 SECOND = 10**9
@@ -99,7 +100,7 @@ def asked(run: Path, question: Question) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def answered(metered: RunBuilder) -> Any:
+def answered(metered: RunBuilder) -> Callable[..., list[str]]:
     """As `asked`, from one reading of the run; that it is the same is tried where both are asked."""
     with open_runs([metered.folder]) as database:
         rows = tables.load(database, Selection())
@@ -231,7 +232,7 @@ def test_a_cell_that_a_chart_has_not_is_named_below_it(page: Path) -> None:
     assert "Without a known median latency of a batch and so not drawn: Keras + XLA fp32 at batch 128." in caption[1]
 
 
-def test_a_sentence_for_each_device(build: Any, opened: Any) -> None:
+def test_a_sentence_for_each_device(build: Build, opened: Opened) -> None:
     runs = [build(name, device_name=f"CPU {name}") for name in ("slow", "quick")]
     for run, factor in zip(runs, (2, 1), strict=True):
         for worker in range(3):
@@ -269,7 +270,7 @@ def test_the_longest_sliders_end_where_all_cells_meet_them() -> None:
     )
 
 
-def test_a_page_speaks_of_the_item_and_its_numbers_are_json(build: Any, opened: Any) -> None:
+def test_a_page_speaks_of_the_item_and_its_numbers_are_json(build: Build, opened: Opened) -> None:
     run = build("tokens")
     for variant in ("onnxrt", "torch"):
         run.cell(variant, 8, durations_ns=[MS + i for i in range(60)], item="token")

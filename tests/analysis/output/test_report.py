@@ -20,7 +20,7 @@ from analysis.results.tables import build as build_tables
 from analysis.results.tables import load
 from common.errors import UserError
 from common.stats.intervals import Interval
-from tests.analysis.conftest import RunBuilder
+from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
 
@@ -63,7 +63,7 @@ def test_it_stands_alone_and_is_small(page: Path) -> None:
     assert len(ids) == len(set(ids)), "several plots share a page, their ids must not clash"
 
 
-def test_the_answer_comes_from_the_data(build: Any, opened: Any) -> None:
+def test_the_answer_comes_from_the_data(build: Build, opened: Opened) -> None:
     database = opened(fill(build(), workers=3))
     rows = load(database, Selection())
     intervals = all_intervals(database, rows)
@@ -79,7 +79,7 @@ def test_the_answer_comes_from_the_data(build: Any, opened: Any) -> None:
     assert "UNCLEAR" not in " ".join(answer.sentences)
 
 
-def test_equal_frameworks_are_unclear(build: Any, opened: Any) -> None:
+def test_equal_frameworks_are_unclear(build: Build, opened: Opened) -> None:
     run = build()
     for variant, offset in (("torch", 0), ("onnxrt", 3)):
         for worker in range(3):
@@ -92,7 +92,7 @@ def test_equal_frameworks_are_unclear(build: Any, opened: Any) -> None:
     assert "UNCLEAR" in dict(answer.summary)["Most images per second"]
 
 
-def test_one_worker_is_never_clear(build: Any, opened: Any) -> None:
+def test_one_worker_is_never_clear(build: Build, opened: Opened) -> None:
     database = opened(fill(build()))
     rows = load(database, Selection())
     (answer,) = answers(build_tables(database, rows, ["throughput"]), all_intervals(database, rows))
@@ -100,7 +100,7 @@ def test_one_worker_is_never_clear(build: Any, opened: Any) -> None:
         assert text.endswith("UNCLEAR, one worker tells nothing of the next one (--replicates 3 would).")
 
 
-def test_an_interval_without_an_end_is_open(build: Any, opened: Any) -> None:
+def test_an_interval_without_an_end_is_open(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("torch", 8, durations_ns=[MS] * 12)
     database = opened(run)
@@ -260,14 +260,14 @@ def test_devices_side_by_side(side_by_side: str) -> None:
     assert "invoke report one two --compare" in text
 
 
-def test_runs_of_one_device_side_by_side(undrawn: None, build: Any, tmp_path: Path) -> None:
+def test_runs_of_one_device_side_by_side(undrawn: None, build: Build, tmp_path: Path) -> None:
     runs = [fill(build("before")), fill(build("after"))]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "before against after" in text
     assert "1.000 times before, UNCLEAR" in text
 
 
-def test_what_one_side_alone_has_is_no_comparison(build: Any, tmp_path: Path) -> None:
+def test_what_one_side_alone_has_is_no_comparison(build: Build, tmp_path: Path) -> None:
     runs = [fill(build("one", device_name="Slow CPU"), 2), fill(build("two", device_name="Fast CPU"))]
     runs[0].cell("torch", 128, durations_ns=[500 * MS + i for i in range(30)])
     runs[0].cell("torch", 8, io="device", durations_ns=[MS + i for i in range(30)])
@@ -277,12 +277,12 @@ def test_what_one_side_alone_has_is_no_comparison(build: Any, tmp_path: Path) ->
     assert re.search(r"<li>\d+ rows? that only one side has (is|are) left out here</li>", text)
 
 
-def test_one_side_is_none(build: Any, tmp_path: Path) -> None:
+def test_one_side_is_none(build: Build, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--compare needs two or more runs or GPUs; there is only run"):
         write_report([fill(build()).folder], tmp_path / "out", console(), compare=True)
 
 
-def test_pdf_without_a_browser(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pdf_without_a_browser(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(
         UserError, match=r"a PDF needs a browser on PATH \(chromium, .*\); print report.html from your own"
@@ -309,7 +309,7 @@ def test_what_is_folded_or_answers_to_a_pointer_is_not_laid_out_for_print() -> N
     assert browser.printed(page) == "<p>a</p><details open><summary>d</summary>e</details>g<svg><path/></svg>"
 
 
-def test_what_does_not_fit_is_counted(build: Any, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_counted(build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     database = opened(fill(build()))
     rows = load(database, Selection())
     every = build_tables(database, rows, list(METRICS))
@@ -353,7 +353,9 @@ def test_copying_a_row_in_a_browser(page: Path, tmp_path: Path, ask: Any) -> Non
     assert seen["before"] and seen["focus"] and not seen["after"] and seen["escaped"]
 
 
-def test_a_recipe_of_each_cell_where_there_is_such_a_task(undrawn: None, build: Any, tmp_path: Path, ask: Any) -> None:
+def test_a_recipe_of_each_cell_where_there_is_such_a_task(
+    undrawn: None, build: Build, tmp_path: Path, ask: Any
+) -> None:
     run = fill(build())
     made = write_report([run.folder], tmp_path / "out", console(), recipe="invoke recipe").report
     seen = ask(made, COPY, tmp_path)
@@ -374,7 +376,7 @@ return {
 """
 
 
-def test_the_first_table_fits_with_all_batch_sizes(undrawn: None, build: Any, tmp_path: Path, ask: Any) -> None:
+def test_the_first_table_fits_with_all_batch_sizes(undrawn: None, build: Build, tmp_path: Path, ask: Any) -> None:
     run = build()
     for size in (1, 8, 16, 32, 64, 128, 256, 512):
         for worker in range(3):
@@ -403,7 +405,7 @@ def test_a_comparison_comes_first(side_by_side: str) -> None:
     )
 
 
-def test_colours_are_by_the_distance_from_the_best(build: Any, opened: Any) -> None:
+def test_colours_are_by_the_distance_from_the_best(build: Build, opened: Opened) -> None:
     """One framework a hundred times slower must not colour all others blue."""
     run = build()
     for variant, ms in (("onnxrt", 10), ("torch", 20), ("tf", 40), ("keras", 1000)):
@@ -418,7 +420,7 @@ def pages_of(pdf: Path) -> int:
     return len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf.read_bytes()))
 
 
-def test_a_pdf_is_whole_and_short(build: Any, tmp_path: Path) -> None:
+def test_a_pdf_is_whole_and_short(build: Build, tmp_path: Path) -> None:
     """Of two groups of eight frameworks only the first stands open."""
     if browser.find() is None:
         pytest.skip("no browser on PATH: no PDF is printed")

@@ -11,6 +11,7 @@ from analysis.output.row_commands import bench_command
 from analysis.results import tables
 from analysis.results.selection import Selection
 from common.host.plan.options import Options
+from tests.analysis.conftest import Build
 
 MS = 10**6
 
@@ -21,7 +22,7 @@ def commands(*runs: Any) -> list[str]:
     return [bench_command(table, row) for table in found for row in table.rows]
 
 
-def test_a_row_of_a_version_asks_for_it(build: Any) -> None:
+def test_a_row_of_a_version_asks_for_it(build: Build) -> None:
     run = build("a")
     for seed, more in enumerate(
         ({"version": "1.30.0"}, {}, {"version": "1.30.0", "tuning": "stock", "input": "uint8"})
@@ -35,7 +36,7 @@ def test_a_row_of_a_version_asks_for_it(build: Any) -> None:
     ])  # fmt: skip
 
 
-def test_every_option_is_one_of_bench(build: Any) -> None:
+def test_every_option_is_one_of_bench(build: Build) -> None:
     run = build("a")
     run.cell(
         "onnxrt", 8, durations_ns=[MS] * 20, version="1.30.0", tuning="stock", input="uint8", io="device",
@@ -47,7 +48,7 @@ def test_every_option_is_one_of_bench(build: Any) -> None:
     assert given <= {f"--{one.name.replace('_', '-')}" for one in fields(Options)}
 
 
-def test_namesakes_have_no_command_as_no_name_asks_for_one_of_them(build: Any) -> None:
+def test_namesakes_have_no_command_as_no_name_asks_for_one_of_them(build: Build) -> None:
     a, b = build("a"), build("b")
     key = "model_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0"
     for run, digest in ((a, "aaaaaaaa11"), (b, "bbbbbbbb22")):

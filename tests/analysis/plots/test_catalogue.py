@@ -24,7 +24,7 @@ from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
 from analysis.results import published_intervals, sample_intervals, tables
 from analysis.results.selection import Selection
-from tests.analysis.conftest import RunBuilder
+from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
 SECOND = 10**9
@@ -102,7 +102,7 @@ def test_everything_of_a_metered_run(everything: tuple[dict[str, Plot], list[str
     assert undrawn == ["latency p99: no cell has it"], "nobody expects GPUs beside each other where there is one"
 
 
-def test_what_the_data_do_not_allow_is_said(build: Any, opened: Any) -> None:
+def test_what_the_data_do_not_allow_is_said(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 5)
     plots, undrawn = drawn(opened(run))
@@ -114,7 +114,7 @@ def test_what_the_data_do_not_allow_is_said(build: Any, opened: Any) -> None:
     ]  # fmt: skip
 
 
-def test_what_one_group_lacks_and_another_has_is_not_named(build: Any, opened: Any) -> None:
+def test_what_one_group_lacks_and_another_has_is_not_named(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 5)
     run.cell("onnxrt", 8, io="device", durations_ns=[MS + i for i in range(70)])
@@ -122,14 +122,14 @@ def test_what_one_group_lacks_and_another_has_is_not_named(build: Any, opened: A
     assert not [line for line in undrawn if line.startswith(("median latency", "latency distribution"))]
 
 
-def test_limits_that_were_asked_for_and_cannot_be_drawn_are_named(build: Any, opened: Any) -> None:
+def test_limits_that_were_asked_for_and_cannot_be_drawn_are_named(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 20)
     _, undrawn = drawn(opened(run), known=Limits(peak_flops=1e12))
     assert "roofline: compute limit: the number of operations of one image is unknown" in undrawn
 
 
-def test_failures_alone_draw_nothing(build: Any, opened: Any) -> None:
+def test_failures_alone_draw_nothing(build: Build, opened: Opened) -> None:
     run = build()
     run.cell("tf", 8, status="oom", message="no room")
     plots, undrawn = drawn(opened(run))
@@ -137,7 +137,7 @@ def test_failures_alone_draw_nothing(build: Any, opened: Any) -> None:
     assert undrawn
 
 
-def test_one_batch_size_and_unknown_frameworks(build: Any, opened: Any) -> None:
+def test_one_batch_size_and_unknown_frameworks(build: Build, opened: Opened) -> None:
     run = build()
     for i, variant in enumerate(("onnxrt", "my-own", "another_one")):
         run.cell(variant, 8, durations_ns=[(10 + i) * MS + j * 1000 for j in range(20)])
@@ -145,7 +145,7 @@ def test_one_batch_size_and_unknown_frameworks(build: Any, opened: Any) -> None:
     assert {"throughput", "speed-up", "latency-distribution", "pareto-front"} <= kinds(plots)
 
 
-def test_two_gpus_are_drawn_beside_each_other(build: Any, opened: Any) -> None:
+def test_two_gpus_are_drawn_beside_each_other(build: Build, opened: Opened) -> None:
     runs = [build(name, device="gpu0", device_name=f"GPU {name}") for name in ("a", "b")]
     for i, run in enumerate(runs):
         for variant in ("onnxrt", "torch"):
@@ -192,7 +192,7 @@ def test_the_compute_limit_when_the_user_knows_it(metered: Database) -> None:
     ]
 
 
-def test_cold_and_warm_starts_stand_apart(build: Any, opened: Any) -> None:
+def test_cold_and_warm_starts_stand_apart(build: Build, opened: Opened) -> None:
     """The engine was built for the first cell of the worker, and says how long that took; the second cell found it there."""
     run = build()
     for io, compiled in (("device", 40 * SECOND), ("host", SECOND // 10)):
@@ -216,7 +216,7 @@ def test_cold_and_warm_starts_stand_apart(build: Any, opened: Any) -> None:
     assert [text.get_text() for text in warm.texts] == ["2.6 s, build of 40 s reused", "2.7 s, build of 370 s reused"]
 
 
-def test_builds_of_other_models_and_inputs_are_no_cold_start_of_this_one(build: Any, opened: Any) -> None:
+def test_builds_of_other_models_and_inputs_are_no_cold_start_of_this_one(build: Build, opened: Opened) -> None:
     run = build()
     for more, compiled in (({}, 3), ({"model": "VGG"}, 60), ({"input": "uint8"}, 30), ({"replicate": 1}, 5)):
         phases = {"import": SECOND, "load": SECOND, "compile": compiled * SECOND, "first": SECOND}
@@ -235,7 +235,7 @@ def figure_of(plots: dict[str, Plot], kind: str) -> Figure:
     return next(plot.figure for name, plot in plots.items() if name.startswith(kind))
 
 
-def test_the_median_framework_is_the_usual_baseline(build: Any, opened: Any) -> None:
+def test_the_median_framework_is_the_usual_baseline(build: Build, opened: Opened) -> None:
     run = build()
     for variant, ms in (("keras", 300), ("torch", 4), ("onnxrt", 3), ("tf", 6), ("openvino", 2)):
         for size in (8, 16):
@@ -277,7 +277,7 @@ def test_axes_never_show_powers_of_ten(everything: tuple[dict[str, Plot], list[s
     assert not [label for label in labels if re.search(r"\de[+-]?\d|10\^|\$", label)]
 
 
-def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Any, opened: Any) -> None:
+def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Build, opened: Opened) -> None:
     """Figures over five decades, as Keras beside TensorRT."""
     run = build()
     for i, variant in enumerate(("keras", "onnxrt", "tf", "torch")):
@@ -300,7 +300,7 @@ def test_tick_labels_of_the_pareto_plot_do_not_collide(build: Any, opened: Any) 
         assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
 
 
-def test_power_over_time_says_what_ran_and_bridges_no_hole(build: Any, opened: Any) -> None:
+def test_power_over_time_says_what_ran_and_bridges_no_hole(build: Build, opened: Opened) -> None:
     """Kept runs have readings around measured windows only: a line from one to the next would be invented."""
     run = build(device="gpu0", device_name="GPU Z", uuid="GPU-1")
     run.run_json(devices=[{"device": "gpu0", "uuid": "GPU-1", "name": "GPU Z"}])
@@ -328,7 +328,7 @@ def test_power_over_time_says_what_ran_and_bridges_no_hole(build: Any, opened: A
     assert upper.transData.transform((0, 100))[1] < highest, "names stand above the line"
 
 
-def test_a_precision_that_all_have_is_said_in_the_heading(build: Any, opened: Any) -> None:
+def test_a_precision_that_all_have_is_said_in_the_heading(build: Build, opened: Opened) -> None:
     run = build()
     for variant in ("onnxrt", "torch"):
         for size in (8, 16):

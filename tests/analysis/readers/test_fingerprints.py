@@ -9,12 +9,13 @@ import pytest
 
 from analysis.readers import fingerprints
 from analysis.readers.run_folder import scan
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 
 
 @pytest.fixture
-def run(build: Any) -> Any:
+def run(build: Build) -> RunBuilder:
     made = build()
     made.cell("onnxrt", 8, durations_ns=[MS] * 20)
     made.cell("torch", 8, status="crashed", message="no")
@@ -60,7 +61,7 @@ def test_every_change_changes_it(run: Any, change: str) -> None:
     assert fingerprints.of_run(str(run.folder), again.names) == again.fingerprint
 
 
-def test_helpers_find_the_same(run: Any, build: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_helpers_find_the_same(run: Any, build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = build("naïve run \n2")
     other.cell("onnxrt", 8, durations_ns=[MS] * 20)
     names = {str(one.folder): scan("x", one.folder).names for one in (run, other)} | {str(tmp_path / "gone"): ()}

@@ -9,12 +9,13 @@ from analysis.results import energy_intervals
 from analysis.results.all_intervals import all_intervals
 from analysis.results.selection import Selection
 from analysis.results.tables import load
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 SECOND = 10**9
 
 
-def gpu_run(build: Any, power_mw: Any, seconds: int = 20, **cell: Any) -> Any:
+def gpu_run(build: Build, power_mw: Any, seconds: int = 20, **cell: Any) -> Any:
     """A GPU at `power_mw(t in s)`, read every 100 ms from 2 s before to 2 s after a window of 19 ms inferences."""
     run = build(device="gpu0", device_name="NVIDIA Test", uuid="GPU-1")
     begin = run.now_ns
@@ -33,14 +34,14 @@ def interval_of(database: Any) -> Any:
     return row, all_intervals(database, [row])[tuple(row["cell_keys"]), row["run"], "joules_per_image"]
 
 
-def test_steady_power_has_a_narrow_interval_around_the_figure(build: Any, opened: Any) -> None:
+def test_steady_power_has_a_narrow_interval_around_the_figure(build: Build, opened: Opened) -> None:
     row, found = interval_of(opened(gpu_run(build, lambda t: 200_000.0)))
     assert found.estimate == pytest.approx(row["joules_per_image"])
     assert row["joules_per_image"] == pytest.approx(200 * 0.019 / 8, rel=1e-6)
     assert found.high - found.low <= 1e-6 * found.estimate
 
 
-def test_wandering_power_widens_it_beyond_the_error_of_the_meter(build: Any, opened: Any) -> None:
+def test_wandering_power_widens_it_beyond_the_error_of_the_meter(build: Build, opened: Opened) -> None:
     rng = np.random.default_rng(1)
     levels = rng.normal(200_000, 30_000, 100)
     database = opened(gpu_run(build, lambda t: float(levels[int(t) + 10])))
@@ -55,21 +56,21 @@ def test_wandering_power_widens_it_beyond_the_error_of_the_meter(build: Any, ope
     assert 0.04 < (only.high - only.low) / 2 / only.estimate < 0.13
 
 
-def test_a_short_window_keeps_the_error_of_the_meter(build: Any, opened: Any) -> None:
+def test_a_short_window_keeps_the_error_of_the_meter(build: Build, opened: Opened) -> None:
     database = opened(gpu_run(build, lambda t: 150_000.0 if 0 <= t <= 2 else 50_000.0, seconds=2))
     row, found = interval_of(database)
     assert energy_intervals.of_rows(database, [row], {}) == {}
     assert found.high > found.estimate
 
 
-def test_a_meter_of_another_gpu_does_not_count(build: Any, opened: Any) -> None:
+def test_a_meter_of_another_gpu_does_not_count(build: Build, opened: Opened) -> None:
     run = gpu_run(build, lambda t: 200_000.0)
     database = opened(run)
     (row,) = load(database, Selection())
     assert energy_intervals.of_rows(database, [{**row, "device_uuid": "GPU-2"}], {}) == {}
 
 
-def test_counters_alone(build: Any, opened: Any) -> None:
+def test_counters_alone(build: Build, opened: Opened) -> None:
     run = build(device_name="Test CPU")
     begin = run.now_ns
     run.cell("torch", 8, durations_ns=[20 * MS] * 500)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from rich.console import Console
 
@@ -11,6 +10,7 @@ from analysis.comparisons.question import Question
 from analysis.comparisons.recommend import recommend
 from analysis.comparisons.runs import compare_cells
 from analysis.results.metrics import METRICS, item_of, spoken_of, worded
+from tests.analysis.conftest import Build
 
 
 def test_titles_and_units_name_the_item_within_the_block_alone() -> None:
@@ -40,7 +40,7 @@ def test_sentences_speak_of_the_item_too() -> None:
         assert worded("Most images per second") == "Most windows per second"
 
 
-def test_a_recommendation_and_a_comparison_speak_of_the_item(build: Any) -> None:
+def test_a_recommendation_and_a_comparison_speak_of_the_item(build: Build) -> None:
     run = build("tokens")
     for variant, batch_size in (("onnxrt", 8), ("torch", 4)):
         run.cell(variant, batch_size, [10**6] * 60, item="sequence")
@@ -55,7 +55,7 @@ def test_a_recommendation_and_a_comparison_speak_of_the_item(build: Any) -> None
     assert "image" not in text
 
 
-def test_a_comparison_of_batch_sizes_is_of_an_item_also_where_a_sample_holds_several(build: Any) -> None:
+def test_a_comparison_of_batch_sizes_is_of_an_item_also_where_a_sample_holds_several(build: Build) -> None:
     run = build("tokens")
     for variant, batch_size in (("onnxrt", 8), ("torch", 4)):
         run.cell(variant, batch_size, [64 * 10**6] * 60, item="token", items_per_sample=16)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from analysis.results.marked import marks_of
 from common.host.bench.again import DISTURBED
 from common.host.runs import early_marks
-from tests.analysis.conftest import CORES
+from tests.analysis.conftest import CORES, Build
 
 
-def test_marks_reported_at_once_are_those_of_the_tables(build: Any) -> None:
+def test_marks_reported_at_once_are_those_of_the_tables(build: Build) -> None:
     run = build("a")
     stops = ("converged", "noisy", "budget", "unsteady")
     loads = (None, 0.5, float(CORES), CORES + 0.1)
@@ -34,7 +32,7 @@ def test_marks_reported_at_once_are_those_of_the_tables(build: Any) -> None:
     assert early_marks.of_cell(run.folder, CORES) == {}
 
 
-def test_failed_cells_have_no_mark_to_lose_and_every_disturbance_is_a_mark(build: Any) -> None:
+def test_failed_cells_have_no_mark_to_lose_and_every_disturbance_is_a_mark(build: Build) -> None:
     run = build("a")
     run.cell("onnxrt", 8, status="crashed", load_average_end=CORES + 1)
     signs, marks = marks_of(run.folder)

@@ -8,11 +8,12 @@ import pytest
 from analysis.results import published_intervals, tables
 from analysis.results.selection import Selection
 from common import schema
+from tests.analysis.conftest import Build, Opened
 
 SECOND = 10**9
 
 
-def published(build: Any, durations: list[float]) -> Any:
+def published(build: Build, durations: list[float]) -> Any:
     run = build(device="gpu0")
     folder = run.cell("onnxrt", 8, durations_ns=[])
     (folder / "phases.csv").write_text(schema.to_csv("phases.csv", []))
@@ -23,7 +24,7 @@ def published(build: Any, durations: list[float]) -> Any:
     return run
 
 
-def test_students_t_over_the_passes(build: Any, opened: Any) -> None:
+def test_students_t_over_the_passes(build: Build, opened: Opened) -> None:
     database = opened(published(build, [0.5, 0.52, 0.48, 0.51, 0.49]))
     rows = tables.load(database, Selection())
     found = {name: interval for (_, _, name), interval in published_intervals.of_rows(database, rows).items()}
@@ -37,12 +38,12 @@ def test_students_t_over_the_passes(build: Any, opened: Any) -> None:
     assert found["joules_per_image"].low < rows[0]["joules_per_image"] < found["joules_per_image"].high
 
 
-def test_two_passes_have_no_interval(build: Any, opened: Any) -> None:
+def test_two_passes_have_no_interval(build: Build, opened: Opened) -> None:
     database = opened(published(build, [0.5, 0.52]))
     assert published_intervals.of_rows(database, tables.load(database, Selection())) == {}
 
 
-def test_our_own_energy_by_the_bound_of_its_error(build: Any, opened: Any) -> None:
+def test_our_own_energy_by_the_bound_of_its_error(build: Build, opened: Opened) -> None:
     run = build(device="gpu0", uuid="GPU-1")
     begin = run.now_ns
     run.cell("onnxrt", 8, durations_ns=[10**7] * 600)

@@ -4,7 +4,6 @@ import csv
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,12 +14,13 @@ from analysis.results import tables
 from analysis.results.metrics import METRICS, rounded, shown
 from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
 from common.errors import UserError
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 
 
 @pytest.fixture
-def database(build: Any, opened: Any) -> Database:
+def database(build: Build, opened: Opened) -> Database:
     run = build()
     for batch_size in (1, 8):
         run.cell("onnxrt", batch_size, durations_ns=[10 * MS] * 70)
@@ -28,7 +28,7 @@ def database(build: Any, opened: Any) -> Database:
         run.cell("onnxrt", batch_size, durations_ns=[5 * MS] * 20, io="device")
     run.cell("tf", 1, durations_ns=[40 * MS] * 20)
     run.cell("tf", 8, status="oom", message="out of memory")
-    return opened(run)  # type: ignore[no-any-return]
+    return opened(run)
 
 
 def built(
@@ -75,7 +75,7 @@ def test_less_is_better_for_latency_and_few_samples_say_so(database: Database) -
     assert not found["p90"].entry(("onnxrt", "fp32"), 1).best, "one figure alone is not the best of anything"
 
 
-def test_two_runs_of_one_cell_are_two_tables_and_of_different_cells_one(build: Any, opened: Any) -> None:
+def test_two_runs_of_one_cell_are_two_tables_and_of_different_cells_one(build: Build, opened: Opened) -> None:
     runs = [build(name) for name in ("monday", "tuesday")]
     runs[0].cell("onnxrt", durations_ns=[MS] * 20)
     runs[1].cell("torch", durations_ns=[MS] * 20)
@@ -86,7 +86,7 @@ def test_two_runs_of_one_cell_are_two_tables_and_of_different_cells_one(build: A
 
 
 def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cells_on_both_are_two(
-    build: Any, opened: Any
+    build: Build, opened: Opened
 ) -> None:
     runs = []
     for device, variant in (("gpu0", "onnxrt"), ("gpu1", "torch")):
@@ -104,7 +104,7 @@ def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cell
     assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
 
 
-def test_tables_come_by_model_and_device_and_then_single_stream_first(build: Any, opened: Any) -> None:
+def test_tables_come_by_model_and_device_and_then_single_stream_first(build: Build, opened: Opened) -> None:
     runs = []
     for gpu, scenarios in (
         ("B", ("single-stream",)),
@@ -127,7 +127,7 @@ def test_streams_are_in_the_heading_of_multi_stream_alone() -> None:
     assert tables.heading({"streams": 3, "model": None}) == "3 in flight"
 
 
-def test_versions_are_reported_and_where_they_differ_by_device(build: Any, opened: Any) -> None:
+def test_versions_are_reported_and_where_they_differ_by_device(build: Build, opened: Opened) -> None:
     runs = []
     for device, version in (("H100", "1.31.1"), ("A2", "")):
         runs.append(build(device, device="gpu0", device_name=device, uuid=f"GPU-{device}"))
@@ -140,7 +140,7 @@ def test_versions_are_reported_and_where_they_differ_by_device(build: Any, opene
     assert not any(line.startswith("Versions") for line in one.footers)
 
 
-def test_an_older_gpu_that_beats_a_newer_one_has_a_sign(build: Any, opened: Any) -> None:
+def test_an_older_gpu_that_beats_a_newer_one_has_a_sign(build: Build, opened: Opened) -> None:
     runs = []
     for name, capability, duration in (("Old", "7.0", 10), ("New", "12.0", 20)):
         device = {"device": "gpu0", "uuid": f"GPU-{name}", "name": name, "compute_capability": capability}
@@ -254,7 +254,7 @@ def test_of_a_great_many_tables_only_some_are_shown_and_that_is_said(
         assert f"{len(every) - 3} tables have no sheet" in book.read("xl/sharedStrings.xml").decode()
 
 
-def test_text_of_the_data_is_never_a_formula(build: Any, opened: Any, tmp_path: Path) -> None:
+def test_text_of_the_data_is_never_a_formula(build: Build, opened: Opened, tmp_path: Path) -> None:
     run = build()
     run.cell("torch", durations_ns=[MS] * 20, message="=HYPERLINK(1)", framework_version="=1+1")
     database = opened(run)
@@ -281,7 +281,7 @@ def test_every_metric_is_a_column_with_a_definition(database: Database) -> None:
         assert metric.better in (-1, 0, 1)
 
 
-def test_figures_that_differ_in_the_last_bit_are_both_at_the_best(build: Any, opened: Any) -> None:
+def test_figures_that_differ_in_the_last_bit_are_both_at_the_best(build: Build, opened: Opened) -> None:
     import math
 
     run = build()

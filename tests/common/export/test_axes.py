@@ -38,6 +38,26 @@ STATE: Inputs = {"input": (None, None), "state": (2, None, 128), "sr": ()}
             {"x": (50, None, 80), "h": (2, None, 128)},
             None,
         ),
+        # a name that says batch is the batch, and the sequence in front of it is none
+        ({"x": ("T", "batch", 80)}, "T=50", {"x": (50, None, 80)}, None),
+        ({"mask": ("T",), "x": ("T", "batch", 80)}, "T=50", {"mask": (50,), "x": (50, None, 80)}, None),
+        ({"x": (50, "batch", 80), "h": (2, "batch", 8)}, "", {"x": (50, None, 80), "h": (2, None, 8)}, None),
+        ({"x": ("T", 80), "h": (2, "batch", 8)}, "T=5", {"x": (5, 80), "h": (2, None, 8)}, None),
+        # and a number for it fixes the batch, whatever stands at axis 0
+        ({"x": ("T", "batch", 80)}, "batch=4,T=50", {"x": (50, 4, 80)}, 4),
+        ({"x": ("T", "batch", 80)}, "T=50,batch=4", {"x": (50, 4, 80)}, 4),
+        ({"x": ("T", "batch", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
+        ({"x": ("T", "B", 80), "h": (2, "B", 128)}, "B=1,T=50", {"x": (50, 1, 80), "h": (2, 1, 128)}, 1),
+        ({"x": (None, "batch_size", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
+        ({"x": ("batch", "T", 80), "h": (2, "batch", 8)}, "batch=4,T=50", {"x": (4, 50, 80), "h": (2, 4, 8)}, 4),
+        (
+            {"samples": ("samples", 1), "x": ("T", "batch")},
+            "samples=9,T=5,batch=3",
+            {"samples": (9, 1), "x": (5, 3)},
+            3,
+        ),
+        # a table of statistics is no batch, whatever it is called
+        ({"x": ("n", 4), "s": ("batch_norm", 4)}, "batch_norm=7", {"x": (None, 4), "s": (7, 4)}, None),
         # two that begin with different sizes: neither is a batch
         ({"h": (2, 1, 4), "x": (3, 8)}, "", {"h": (2, 1, 4), "x": (3, 8)}, 1),
     ],
@@ -87,6 +107,13 @@ def test_open_axes_that_were_bound_are_known() -> None:
         ),
         ({"x": ("T", "batch", 80)}, "x=N,N,80", ["axes 0 and 1", "cannot both be the batch", "--shape 'x=N,128,80'"]),
         ({"x": ("n", "n")}, "", ["axes 0 and 1 of input 'x' (n, n)", "--shape 'x=N,128'"]),
+        # the batch has a size, so that nothing else is the batch
+        ({"x": ("T", "batch", 80)}, "batch=4", ["axis 0 ('T')", "--shape 'T=128'"]),
+        ({"x": ("T", "batch", 80)}, "", ["axis 0 ('T')", "--shape 'T=128'"]),
+        ({"x": (None, "batch", 80)}, "batch=4", ["axis 0 of input 'x'", "--shape 'x=128,4,80'"]),
+        ({"x": ("batch", 4), "y": ("unk__2", 6)}, "batch=3", ["'unk__2'", "--shape 'y=3,6'"]),
+        ({"x": ("batch", 4), "y": ("T", 6)}, "batch=3", ["axis 0 ('T') of input 'y'", "--shape 'T=128'"]),
+        ({"x": ("T", 80), "h": (2, "batch", 8)}, "", ["axis 1 ('batch')", "--shape 'batch=N'"]),
         # a name that --shape cannot say
         ({"x": ("b", "max(1, h)")}, "", ["'max(1, h)'", "--shape 'x=N,128'"]),
     ],
@@ -100,7 +127,8 @@ def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, part
 
 
 def test_the_line_to_copy_binds_what_it_was_reported_for() -> None:
-    for inputs in (PICTURE, STATE, {"x": ("b", 4), "table": ("rows", 4)}, {"x": ("n", "n")}):
+    more: list[Inputs] = [{"x": ("b", 4), "table": ("rows", 4)}, {"x": ("n", "n")}, {"x": ("T", "batch", 80)}]
+    for inputs in (PICTURE, STATE, *more, {"x": ("T", 80), "h": (2, "batch", 8)}):
         with pytest.raises(UserError) as raised:
             bind(inputs, "", "m.onnx")
         proposed = str(raised.value).rsplit("--shape '", 1)[1].rstrip("'")
@@ -129,6 +157,14 @@ def test_a_fixed_batch_is_what_inputs_and_outputs_begin_with(
     shapes: dict[str, tuple[int, ...]], outputs: list[tuple[int | str, ...]], batch: int
 ) -> None:
     assert fixed_size(shapes, outputs) == batch
+
+
+def test_axes_that_the_file_calls_the_batch_are_known_where_a_number_fixes_them() -> None:
+    inputs: Inputs = {"x": ("T", "batch", 80), "h": (2, "batch", 128), "x_len": ("batch",), "sr": ()}
+    bound = bind(inputs, "batch=4,T=50", "m.onnx")
+    assert (bound.named, dict(bound.fixed_axes)) == ({"batch"}, {"x": 1, "h": 1, "x_len": 0})
+    assert bound.open_axes == {"x": (0,), "h": (), "x_len": (), "sr": ()}
+    assert not bind(inputs, "batch=N,T=50", "m.onnx").fixed_axes
 
 
 @pytest.mark.parametrize("text", ["8", "a", "a=", "a=x", "a=-1", "a=0", "a=1,,b=2", "a=1,a=2", "a=99999999999", "=3"])

@@ -130,6 +130,9 @@ MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, l
     "no-rank": ({"shape": "x=N,4"}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0)], "sample", []),
     "drawing": ({}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0), ("still", "float32", (1, 4), 0)], "sample",
                 ["output 'y' is another one in every run"]),
+    "time-first": ({"shape": "T=5"}, None,
+                   [("x", "float32", (5, 1, 6), 1), ("state", "float32", (2, 1, 6), 1)],
+                   [("y", "float32", (5, 1, 6), 1), ("pooled", "float32", (1, 6), 0)], "sample", []),
     "bands": ({}, 1, [("bands", "float32", (80, 20), None)], [("y", "float32", (1, 20), 0)], "sample", []),
 }  # fmt: skip
 
@@ -149,6 +152,26 @@ def test_any_inputs_and_outputs(name: str, tiny_models: Path, onnxrt_python: Pat
     assert {one.name: one.shape for one in model.inputs} == {
         name: one.shape for name, one in reference.batch(1).items()
     }
+
+
+def test_a_batch_of_a_fixed_size_lies_where_the_file_says(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """It once was the 5 steps of time, in front, that counted as samples."""
+    model = export(tiny_models / "time-first.onnx", tmp_path / "models", onnxrt_python, shape="batch=4,T=5")
+    assert model.fixed_batch == 4
+    assert [(one.shape, one.batch_axis) for one in model.inputs] == [((5, 4, 6), 1), ((2, 4, 6), 1)]
+    assert [(one.shape, one.batch_axis) for one in model.outputs] == [((5, 4, 6), 1), ((4, 6), 0)]
+    assert len(Reference.read(model).inputs) == 2, "eight samples"
+
+
+def test_the_users_own_values_of_a_sequence_time_first(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    values = {"x": np.ones((7, 3, 6), np.float32), "state": np.zeros((2, 3, 6), np.float32)}
+    np.savez(tmp_path / "values.npz", **values)  # type: ignore[arg-type]
+    file = tiny_models / "time-first.onnx"
+    model = export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "values.npz")
+    assert [(one.shape, one.batch_axis) for one in model.inputs] == [((7, 1, 6), 1), ((2, 1, 6), 1)]
+    assert len(Reference.read(model).inputs) == 3, "three samples of 7 steps"
 
 
 def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:

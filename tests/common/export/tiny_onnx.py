@@ -197,6 +197,18 @@ def of_bands():
     return model([node], [value("bands", [80, 20])], [value("y", [1, 20])])
 
 
+def of_sequences_time_first():
+    """As recurrent networks have it: time, batch, bands; with a state, and an output that time is gone from."""
+    nodes = [
+        constant("layers", np.array([0], np.int64)),
+        helper.make_node("ReduceSum", ["state", "layers"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+        helper.make_node("ReduceMean", ["y"], ["pooled"], axes=[0], keepdims=0),
+    ]
+    inputs = [value("x", ["T", "batch", 6]), value("state", [2, "batch", 6])]
+    return model(nodes, inputs, [value("y", ["T", "batch", 6]), value("pooled", ["batch", 6])])
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -262,6 +274,7 @@ def main(folder: Path) -> None:
         "no-rank": without_rank(),
         "drawing": drawing(),
         "bands": of_bands(),
+        "time-first": of_sequences_time_first(),
         "ml": of_ml_operators_alone(False),
         "ml-maps": of_ml_operators_alone(True),
         "boxes": model(

@@ -236,5 +236,21 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
         models.source(str(file))
     with pytest.raises(UserError, match="does not exist"):
         models.source("nowhere.py:build")
+    assert models.source("TIMM: mobilenetv3_large_100 ") == named
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "loud.PY").write_text("")
+    for typed, words in (
+        (f"{file}::build", "':build' is no name of a function"),
+        (f"{file}:build()", "'build()' is no name of a function"),
+        (f"{file}:Net.build", "'Net.build' is no name of a function"),
+        (f"{file}:a:b", "'a:b' is no name of a function"),
+        (f"{tmp_path}/folder.py:build", "is a folder"),
+        (f"{tmp_path}/loud.PY:build", "ends with .py"),
+        ("timm:", "which model of timm"),
+        ("resnet.pt", "timm:NAME, and FILE.py:FUNCTION"),
+    ):
+        with pytest.raises(UserError) as raised:
+            models.source(typed)
+        assert words in str(raised.value)
     with pytest.raises(UserError, match="--shape is for ONNX files"):
         models.check(named, models.Asked(shape="h=3"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from common.host import placement
 from common.host.children import dying_with_parent
 from common.host.devices import Device, the_cpu
@@ -143,6 +144,9 @@ def test_one_gpu_and_the_cpu_are_bound_to_nothing(tmp_path: Path, monkeypatch: p
         assert placed.worker_cpus("gpu0") == () == placed.sidecars and placed.short == ""
     monkeypatch.setenv(VARIABLE, "0")
     assert placement_of(gpus(2), sys=sys_root).workers == {}
+    monkeypatch.setenv(VARIABLE, "hots")
+    with pytest.raises(UserError, match="FRAMEWATT_PLACEMENT is 'hots'; it takes 0 "):
+        placement_of(gpus(2), sys=sys_root)
 
 
 def test_a_gpu_alone_may_be_bound_as_among_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

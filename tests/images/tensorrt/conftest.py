@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ if str(HERE) not in sys.path:
     sys.path.append(str(HERE))
 
 
-def load_adapter() -> Any:
+def load_adapter() -> ModuleType:
     """images/tensorrt/adapter.py under a name of its own: every image has an adapter.py."""
     spec = importlib.util.spec_from_file_location("framewatt_tensorrt_adapter", IMAGE / "adapter.py")
     assert spec is not None and spec.loader is not None
@@ -37,7 +37,7 @@ def load_adapter() -> Any:
 
 
 @pytest.fixture
-def adapter_module() -> Any:
+def adapter_module() -> ModuleType:
     return load_adapter()
 
 
@@ -53,7 +53,7 @@ def driver_library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def library(driver_library: str) -> Iterator[Any]:
+def library(driver_library: str) -> Iterator[ctypes.CDLL]:
     """The driver's counters and switches, reset afterwards."""
     library = ctypes.CDLL(driver_library)
     library.fake_used.restype = library.fake_peak.restype = ctypes.c_size_t
@@ -80,7 +80,7 @@ def model(tmp_path: Path) -> ModelFiles:
 
 @pytest.fixture
 def make_adapter(
-    library: Any, driver_library: str, monkeypatch: pytest.MonkeyPatch
+    library: ctypes.CDLL, driver_library: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., SimpleNamespace]]:
     """make_adapter(version) -> .adapter, .trt, .cuda, .builds (requests seen): the adapter on stand-ins for pycuda,
     TensorRT's runtime and the driver; the builder gives `plan` or raises what .build_error says."""

@@ -48,7 +48,7 @@ class FakeTensorRT:
     class ILogger:
         pass
 
-    def __init__(self, library: Any, version: str = "10.11.0") -> None:
+    def __init__(self, library: ctypes.CDLL, version: str = "10.11.0") -> None:
         self.library = library
         self.__version__ = version
         self.shared_profiles = int(version.partition(".")[0]) >= 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import re
@@ -60,7 +61,7 @@ def load(make_adapter: Make, model: ModelFiles, tmp_path: Path) -> Callable[...,
 
 
 @pytest.mark.parametrize("io", ["host", "device"])
-def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, library: Any, io: str) -> None:
+def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, library: ctypes.CDLL, io: str) -> None:
     adapter = load().adapter
     for seed in (1, 2):
         batch = images(4, seed)
@@ -71,7 +72,7 @@ def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, libra
     assert adapter.settings()["cuda_graph"] == "yes"
 
 
-def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, library: Any) -> None:
+def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, library: ctypes.CDLL) -> None:
     adapter = load().adapter
     adapter.prepare({"images": images(4)}, "host")
     before = library.fake_launches()
@@ -84,7 +85,7 @@ def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, li
     np.testing.assert_allclose(adapter.output()["scores"][:, 0], 48)
 
 
-def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, library: Any) -> None:
+def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, library: ctypes.CDLL) -> None:
     state = load()
     state.adapter.prepare({"images": images(4)}, "host")
     used, graphs = library.fake_used(), library.fake_graphs()
@@ -95,7 +96,7 @@ def test_new_images_of_the_same_shape_neither_build_nor_allocate(load: Make, lib
     assert len(state.builds) == 1
 
 
-def test_another_shape_or_io_replaces_the_buffers(load: Make, library: Any) -> None:
+def test_another_shape_or_io_replaces_the_buffers(load: Make, library: ctypes.CDLL) -> None:
     adapter = load().adapter
     adapter.prepare({"images": images(8)}, "host")
     large = library.fake_used()
@@ -107,7 +108,7 @@ def test_another_shape_or_io_replaces_the_buffers(load: Make, library: Any) -> N
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.11.0"])
 def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
-    load: Make, library: Any, version: str
+    load: Make, library: ctypes.CDLL, version: str
 ) -> None:
     state = load(version=version, scenario="offline")
     adapter = state.adapter
@@ -169,7 +170,7 @@ def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Ma
 
 @pytest.mark.parametrize("slow", ["side by side", "in turn"])
 def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
-    prepare = slot_module.Slot.take_turns_on
+    prepare = slot_module.Slot.serialize_on
 
     def slowed(slot: Any, stream: Any) -> None:
         prepare(slot, stream)
@@ -177,7 +178,7 @@ def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: 
         usual = getattr(slot, name)
         setattr(slot, name, lambda: (time.sleep(0.002), usual()))
 
-    monkeypatch.setattr(slot_module.Slot, "take_turns_on", slowed)
+    monkeypatch.setattr(slot_module.Slot, "serialize_on", slowed)
     adapter = load(scenario="offline").adapter
     adapter.prepare({"images": images(4)}, "host")
     settings = adapter.settings()
@@ -211,7 +212,7 @@ def test_enqueue_without_a_word_of_offline_makes_the_slots_it_needs(load: Make) 
     assert adapter.settings()["slots"] == "3"
 
 
-def test_a_single_stream_cell_after_an_offline_one_has_one_slot_again(load: Make, library: Any) -> None:
+def test_a_single_stream_cell_after_an_offline_one_has_one_slot_again(load: Make, library: ctypes.CDLL) -> None:
     adapter = load(scenario="offline").adapter
     adapter.prepare({"images": images(4)}, "host")
     assert adapter.supports(cell(scenario="single-stream")) is None
@@ -319,7 +320,7 @@ def test_an_engine_that_tensorrt_refuses_is_built_again(load: Make, capfd: pytes
     assert "is built again" in capfd.readouterr().err
 
 
-def test_memory_of_slots_is_counted_and_given_back(load: Make, library: Any) -> None:
+def test_memory_of_slots_is_counted_and_given_back(load: Make, library: ctypes.CDLL) -> None:
     adapter = load().adapter
     adapter.prepare({"images": images(8)}, "device")
     assert adapter.device_peak_bytes() == 8 * 48 * 4 + 8 * 5 * 4
@@ -329,7 +330,7 @@ def test_memory_of_slots_is_counted_and_given_back(load: Make, library: Any) -> 
     adapter.close()
 
 
-def test_a_batch_that_does_not_fit_is_out_of_memory(load: Make, library: Any) -> None:
+def test_a_batch_that_does_not_fit_is_out_of_memory(load: Make, library: ctypes.CDLL) -> None:
     adapter = load().adapter
     library.fake_memory_limit(100)
     with pytest.raises(DeviceOutOfMemory):
@@ -343,7 +344,7 @@ def test_a_context_that_does_not_fit_is_out_of_memory(load: Make) -> None:
         state.adapter.prepare({"images": images(4)}, "device")
 
 
-def test_without_a_graph_the_inference_still_runs_and_the_row_says_why(load: Make, library: Any) -> None:
+def test_without_a_graph_the_inference_still_runs_and_the_row_says_why(load: Make, library: ctypes.CDLL) -> None:
     adapter = load().adapter
     library.fake_fail(b"cuStreamBeginCapture_v2")
     adapter.prepare({"images": images(4)}, "host")
@@ -383,7 +384,7 @@ def test_the_cpu_is_not_supported(make_adapter: Make) -> None:
     assert "GPUs only" in make_adapter().adapter.supports(cell(device="cpu"))
 
 
-def test_no_gpu_is_one_sentence(make_adapter: Make, library: Any) -> None:
+def test_no_gpu_is_one_sentence(make_adapter: Make, library: ctypes.CDLL) -> None:
     library.fake_fail(b"cuInit")
     assert make_adapter().adapter.supports(cell()).startswith("no usable NVIDIA GPU or driver")
 

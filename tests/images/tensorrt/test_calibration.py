@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_variations_keep_the_mean_near_the_reference() -> None:
 
 
 def test_the_calibrator_hands_out_each_batch_once_and_keeps_the_ranges(
-    tmp_path: Path, library: Any, driver_library: str
+    tmp_path: Path, library: ctypes.CDLL, driver_library: str
 ) -> None:
     from fake_pycuda import Driver
     from fake_tensorrt import FakeTensorRT

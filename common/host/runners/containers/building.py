@@ -13,9 +13,9 @@ from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.frameworks.versions import Pin, names_in, parse_versions, pins_of
+from common.host.models import OnStep
 from common.host.paths import IMAGES
 from common.host.runners.containers import engine, images
-from common.host.runners.events import OnStep
 
 
 def chosen_images(names: str, flavour: str) -> list[str]:

@@ -21,6 +21,7 @@ from common.host import models
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
+from common.host.models import OnStep
 from common.host.paths import DataFolder
 from common.host.placement import cpu_list
 from common.host.plan.jobs import PlannedJob
@@ -40,7 +41,7 @@ from common.host.runners.containers.output import ContainerLog, lines, stop
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.sidecar import IMAGE as SIDECAR
 from common.host.runners.containers.sidecar import ContainerSidecar
-from common.host.runners.events import OnEvent, OnStep
+from common.host.runners.events import OnEvent
 from common.host.runners.exported import DOWNLOADS, exporters_folder, take_model
 from common.host.runners.job_start import JobStart
 from common.host.runners.jobs import (
@@ -233,15 +234,16 @@ class DockerRunner:
         if over_time.is_set():
             raise UserError(models.over_time(wanted.name, limit_s))
         if out_of_memory:
-            limit = f"--memory {self._limits.memory}" if self._limits.memory else "the memory of this machine"
-            raise UserError(
-                f"the export of {wanted.name} needs more than {limit}; export once with more: invoke export"
-            )
+            raise self._needs_more_memory(wanted.name)
         if code or folder is None:
             raise UserError(
                 models.error_line(errors) or f"the export of {wanted.name} ended with exit code {code}: {errors[-300:]}"
             )
         return folder
+
+    def _needs_more_memory(self, model: str) -> UserError:
+        limit = f"--memory {self._limits.memory}" if self._limits.memory else "the memory of this machine"
+        return UserError(f"the export of {model} needs more than {limit}; export once with more: invoke export")
 
     def describe_images(self) -> dict[str, Any]:
         found = {name: {"tag": self._tag(name), "digest": digest} for name, digest in self._digests.items()}

@@ -14,7 +14,7 @@ from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.verify.command import Case, LoopComparison, Result, compare, largest_difference, verify
-from common.host.verify.report import HEADINGS, markdown, print_result, write_markdown
+from common.host.verify.report import HEADINGS, line, markdown, print_result, write_markdown
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
 
@@ -141,6 +141,7 @@ def test_the_verdict_is_about_the_whole_interval(low: float, high: float, word: 
         ({"framework": "tensorrt"}, 16, 1.0, "tensorrt does not run on a CPU"),
         ({"batch_sizes": "0"}, 16, 1.0, "batch size 0"),
         ({"io": "disk"}, 16, 1.0, "unknown io 'disk'"),
+        ({"input": "bits"}, 16, 1.0, "unknown input 'bits'"),
         ({"model": "Nothing50"}, 16, 1.0, "Nothing50"),
     ],
 )
@@ -179,3 +180,29 @@ def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) 
     np.savez(tmp_path / "recipe.npz", array_0=np.ones(4, np.float32), array_1=np.full(4, 3, np.float32))
     assert largest_difference(tmp_path) > 0.5
     assert largest_difference(tmp_path, [False, True]) == 0
+
+
+def test_each_row_is_told_when_it_is_there(make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of many rows may be cut short: what was measured by then is on the screen."""
+    model = make_case(2).model
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.prepare", lambda *arguments: None)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.ensure_model", lambda *arguments: model)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.interpreter", lambda *arguments: Path("python"))
+    measured = iter([verdict(0.99, 1.01), KeyboardInterrupt()])
+
+    def compare_one(*arguments: object) -> LoopComparison:
+        one = next(measured)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    monkeypatch.setattr("common.host.verify.command.compare", compare_one)
+    told: list[LoopComparison] = []
+    options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="1,32")
+    with pytest.raises(KeyboardInterrupt):
+        verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data"), on_row=told.append)
+    assert [line(row) for row in told] == ["tf tuned fp32 batch 1 host: 1.0000 (0.9900 to 1.0100), OK"]
+    as_bytes = LoopComparison("tf", "tuned", "fp32", 1, "host", reason="why", input="uint8")
+    assert line(as_bytes) == "tf tuned fp32 batch 1 host, uint8: why"
+    lacking = LoopComparison("tensorrt", "tuned", "fp16", 8, "device", reason="the harness: no GPU")
+    assert line(lacking) == "tensorrt tuned fp16 batch 8 device: the harness: no GPU"

@@ -1,0 +1,66 @@
+"""A user's own module: what is taken, and one line, before anything is exported, for what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.host.frameworks import environments
+from common.host.paths import ROOT
+
+USERS = Path(__file__).with_name("run_torch_modules.py")
+TAKEN = ("trained", "by_keywords", "free", "noise", "lazy", "half")
+REFUSED = {
+    "wrong_order": "returns no torch.nn.Module with example inputs beside it, but a tuple of Tensor, Linear",
+    "generator": "but a generator",
+    "number": "example input 'input' is a float, no tensor",
+    "nested": "example input 'a' is a tuple of Tensor, Tensor, no tensor",
+    "empty": "example input 'input' has no values: (0, 4)",
+    "complex_in": "example input 'input' is of torch.complex64, which cannot be fed; float16, float32",
+    "bfloat16": "example input 'input' is of torch.bfloat16",
+    "elsewhere": "is on the device 'meta'; leave module and inputs on the CPU",
+    "sparse": "is sparse_coo, no plain tensor",
+    "whole_numbers": "does not run with its example inputs 'input' (2, 4): RuntimeError: mat1 and mat2",
+    "too_many": "TypeError: Linear.forward() takes 2 positional arguments but 3 were given",
+    "two_sizes": "'a' (2, 4), 'b' (3, 4): RuntimeError",
+    "no_output": "returns no tensor from forward",
+    "complex_out": "output 0 is of torch.complex64",
+    "refuses": "ValueError: width must be 7",
+    "leaves": "SystemExit: 7",
+    "scripted": "returns a module of torch.jit; return the module that it was made of",
+    "other_size_each_time": "built a second time the module does not take its weights",
+    "other_values_each_time": "built a second time the module gives other outputs",
+    "with_a_neighbour": "there is no weights.pt beside it; run_torch_modules.py:with_a_neighbour is built again from that file alone",
+    "nowhere": "has no function nowhere; it has trained, by_keywords",
+}
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, str]:
+    """Of every function, all in one process of PyTorch's environment."""
+    if not environments.is_ready("torch", "cpu"):
+        pytest.skip("no .envs/torch-cpu: ./invoke test makes it")
+    names = [*TAKEN, *REFUSED]
+    done = subprocess.run(
+        [str(environments.interpreter("torch", "cpu")), str(USERS), str(USERS), *names],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(names, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("function", TAKEN)
+def test_a_module_that_is_built_the_same_everywhere_is_taken(function: str, said: dict[str, str]) -> None:
+    assert said[function] == ""
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("function", REFUSED)
+def test_one_line_for_what_is_not_taken(function: str, said: dict[str, str]) -> None:
+    assert REFUSED[function] in said[function]
+    assert "\n" not in said[function]
