@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Optional, Sequence
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
@@ -36,7 +37,11 @@ def _traced(module: Any, text: str) -> str:
         called = name.rpartition(".")[2]
         if getattr(of_onnx, OPERATOR, "") and any(call in quoted for call in (f'"{called}")(', f".{called}(")):
             return f"{getattr(of_onnx, OPERATOR)} (node '{name}')"
-    return ""
+    # compiled in parts, a module of onnx2torch's may begin one: its file tells which
+    files = re.findall(r'onnx2torch[/\\]node_converters[/\\](\w+)\.py"', text)
+    ending = f"node_converters.{files[-1]}" if files and hasattr(module, "graph") else "none"
+    made = (one for _, one in (module.named_modules() if files else ()) if type(one).__module__.endswith(ending))
+    return " or ".join(sorted({getattr(one, OPERATOR, "") for one in made} - {""}))
 
 
 def _failing(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]]) -> Optional[str]:

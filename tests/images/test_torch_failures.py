@@ -87,5 +87,11 @@ def test_the_operator_at_which_the_compiler_stops_is_named(call: str) -> None:
     known = failing_node.explained(TORCH, module, list, InternalTorchDynamoError(text))
     assert isinstance(known, Unsupported)
     assert "TypeError: no int, at Expand of opset 13 (node '" in str(known)
+    Relu = type("Relu", (SimpleNamespace,), {"__module__": "onnx2torch.node_converters.activations"})
+    names["Relu"] = Relu(**{OPERATOR: "Relu of opset 14"})
+    text = 'no int\n\nfrom user code:\n   File "/x/onnx2torch/node_converters/activations.py", line 2, in resumed\n    return 1\n'
+    assert str(failing_node.explained(TORCH, module, list, InternalTorchDynamoError(text))).endswith(
+        "at Relu of opset 14"
+    )
     plain = failing_node.explained(TORCH, module, list, InternalTorchDynamoError("no int"))
     assert str(plain).endswith("no int")
