@@ -374,6 +374,7 @@ VERIFY_OPTIONS = (
     "precision",
     "tuning",
     "io",
+    "input",
     "model",
     "shape",
     "rebatch",

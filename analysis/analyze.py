@@ -94,7 +94,7 @@ def analyze(
             compared = front_ends.build(database, rows)
             printed = _to_print(every, shown)
             _show(printed, compared, console)
-            _tell(database, rows, console)
+            _print_problems(database, rows, console)
             intervals = all_intervals(database, rows)
             options = [*_where(where), *_chosen(pivot=pivot, sort=sort, baseline=baseline), *_limits(limits)]
             with _writing_into(out):
@@ -211,7 +211,7 @@ def write_report(
             with console.status("Printing the report: up to some minutes where the machine is busy"):
                 browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
-        _tell(database, rows, console)
+        _print_problems(database, rows, console)
         said = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
         for sentence in (said or explorer.device_sentences(explored))[:MOST_SENTENCES]:
             console.print(Text(sentence, style="bold"), soft_wrap=True)
@@ -246,7 +246,7 @@ def _again(task: str, words: Sequence[str], *options: str) -> str:
     return " ".join([shlex.join(["invoke", task, *words]), *options])
 
 
-def _tell(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_problems(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not rows:
         console.print("Nothing was measured in these runs.")
     for problem in database.problems[:MOST_PROBLEMS]:

@@ -45,6 +45,13 @@ _LEVELS: dict[str, dict[str, Any]] = {
     "stock": {"linewidth": 0.9, "markersize": 4.0},
     "rewritten": {"linewidth": 2.4, "markeredgewidth": 2.2},
 }
+#: phase of a cell -> its colour; those of a cold start also differ in grey
+PHASES = {
+    "import": "#30436b", "convert": "#8fb0a9", "load": "#5f86b8", "compile": "#e0a458", "first": "#f3e2c3", "parity": "#7f7f7f",
+    "idle_before": "#dcdcdc", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#dcdcdc", "trace": "#4a4a4a",
+}  # fmt: skip
+#: verdict -> marker and colour in plots; UNCLEAR keeps those of its framework
+VERDICT_MARKERS = {Verdict.FASTER: ("^", "#1a7f37"), Verdict.SLOWER: ("v", "#b3261e"), Verdict.SAME: ("o", "#666666")}
 #: how a terminal shows verdicts
 VERDICTS = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.SAME: "", Verdict.UNCLEAR: "yellow"}
 

@@ -47,20 +47,20 @@ def serve(make: Callable[[], Side], commands: Optional[TextIO] = None, answers: 
 
 
 def _converse(make: Callable[[], Side], commands: TextIO, answers: TextIO) -> None:
-    def say(**fields: Any) -> None:
+    def send(**fields: Any) -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
 
     try:
         side = make()
-        say(facts=side.facts)
+        send(facts=side.facts)
         for line in commands:
             durations = side.block(float(json.loads(line)["seconds"]))
-            say(durations_ns=durations, cpu_ns=getattr(side, "cpu_ns", None))
+            send(durations_ns=durations, cpu_ns=getattr(side, "cpu_ns", None))
     except BrokenPipeError:
         return  # the host is gone
     except Refusal as refusal:
-        say(refusal=" ".join(str(refusal).split()))
+        send(refusal=" ".join(str(refusal).split()))
     except BaseException as error:
         traceback.print_exc()
-        say(refusal=" ".join(f"{type(error).__name__}: {error}".split()))
+        send(refusal=" ".join(f"{type(error).__name__}: {error}".split()))

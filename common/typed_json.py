@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import typing
 from pathlib import Path
 from typing import Any, Dict, Mapping, Type, Union
 
 _LARGEST = sys.float_info.max
+
+
+def parse_object(line: Union[str, bytes]) -> Dict[str, Any]:
+    """The JSON object on a line; {} for anything else that a library may print."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check(kind: Type[Any], values: Any) -> Dict[str, Any]:

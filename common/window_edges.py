@@ -23,7 +23,7 @@ _LOOK_NS = 500_000_000
 _MOST = 64
 
 
-def tell(folder: Path) -> None:
+def mark_edge(folder: Path) -> None:
     """Touches the marker. A folder that takes no file costs the reading, nothing else."""
     try:
         descriptor = os.open(folder / MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

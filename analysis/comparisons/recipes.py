@@ -17,7 +17,7 @@ from analysis import style
 from analysis.comparisons.candidates import candidate, choose_device, group_rows, heading
 from analysis.comparisons.decision import decide
 from analysis.comparisons.question import Question
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.metrics import shown
@@ -31,8 +31,6 @@ from common.model_files import ModelFiles, is_within
 
 #: near names that an error lists
 _MOST_NAMES = 3
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def recommend(
         for problem in database.problems:
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
-        _tell(device, answers, console)
+        _print_answers(device, answers, console)
         for one in answers:
             if one.found:
                 console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)
@@ -117,7 +117,7 @@ class Answer:
     run: str = ""
 
 
-def _tell(device: str, answers: Sequence[Answer], console: Console) -> None:
+def _print_answers(device: str, answers: Sequence[Answer], console: Console) -> None:
     """Groups without an answer in one line where others have one; what there is to say of the others; last the answers."""
     found = [answer for answer in answers if answer.found]
     nothing = [answer for answer in answers if not answer.found]

@@ -69,13 +69,13 @@ def compare_folders(
         found = comparison.compare_runs(_measured(database, ran_a), _measured(database, ran_b), floors=floors)
         broken = [_broken(_name(key, parts), b[key]) for key in ran_a if key in b and key not in ran_b]
         compared = Compared(found, ran_a, ran_b, names, _meanings(database))
-        _tell(compared, console, broken, write)
-        _tell_only(found, console)
+        _print_comparison(compared, console, broken, write)
+        _print_only_in_one(found, console)
         if found.only_a and found.only_b and (namesakes := _namesakes(database)):
             console.print(Text(f"The runs differ in models{namesakes}", style="yellow"), soft_wrap=True)
         for line in broken:
             console.print(Text(line, "red"), soft_wrap=True)
-        _tell_problems(database, console)
+        _print_problems(database, console)
         _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or broken else database.exit_code
 
@@ -133,14 +133,14 @@ def compare_cells(
         compared = Compared(
             found, a, b, names, _meanings(database), pairs=True, per_image=per_image, conditions=(where_a, where_b)
         )
-        _tell(compared, console, broken, write)
-        _tell_the_rest(alone, broken, console)
-        _tell_problems(database, console)
+        _print_comparison(compared, console, broken, write)
+        _print_unpaired(alone, broken, console)
+        _print_problems(database, console)
         _conclude(compared, console, out, len(broken))
         return GOT_SLOWER if found.slower or versions else database.exit_code
 
 
-def _tell_the_rest(alone: int, broken: Sequence[str], console: Console) -> None:
+def _print_unpaired(alone: int, broken: Sequence[str], console: Console) -> None:
     """How many cells have no counterpart, and which ones no longer run."""
     if alone:
         console.print(Text(f"{alone} more {'cell has' if alone == 1 else 'cells have'} no counterpart", style="dim"))
@@ -185,7 +185,7 @@ def _meanings(database: Database) -> dict[str, tuple[str, str]]:
     return {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
 
 
-def _tell(compared: Compared, console: Console, broken: Sequence[str], write: Writer | None) -> None:
+def _print_comparison(compared: Compared, console: Console, broken: Sequence[str], write: Writer | None) -> None:
     if write is not None:
         write(compared, broken)
     else:
@@ -243,13 +243,13 @@ def _check_ran(run: str, where: str, option: str, ran: Side, failed: Side) -> No
         raise UserError(f"{option} '{where}' names no cell of {run} that ran ({state})")
 
 
-def _tell_only(found: RunComparison, console: Console) -> None:
+def _print_only_in_one(found: RunComparison, console: Console) -> None:
     for text, keys in (("only in A", found.only_a), ("only in B", found.only_b)):
         if keys:
             console.print(Text(f"{len(keys)} {'cell is' if len(keys) == 1 else 'cells are'} {text}", style="dim"))
 
 
-def _tell_problems(database: Database, console: Console) -> None:
+def _print_problems(database: Database, console: Console) -> None:
     for problem in database.problems:
         if problem.loses:
             console.print(Text(str(problem), style="red"), soft_wrap=True)

@@ -15,16 +15,17 @@ from statistics import median
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.plots.axes import PLAIN, Series, by_series, namer, title
 
-#: column -> (name, colour, hatch): from dark to light, so that it also reads in grey
+#: column -> (name, colour, hatch)
 PHASES = {
-    "import_s": ("import", "#30436b", ""),
-    "convert_s": ("convert", "#8d6b94", "xx"),
-    "load_s": ("model load", "#5f86b8", "//"),
-    "compile_s": ("compile", "#e0a458", ""),
-    "first_s": ("first inference", "#f3e2c3", ".."),
+    "import_s": ("import", style.PHASES["import"], ""),
+    "convert_s": ("convert", style.PHASES["convert"], "xx"),
+    "load_s": ("model load", style.PHASES["load"], "//"),
+    "compile_s": ("compile", style.PHASES["compile"], ""),
+    "first_s": ("first inference", style.PHASES["first"], ".."),
 }
 #: A start this many times as long as the median one is drawn no longer than the longest of the others, and says so.
 FAR = 5.0

@@ -13,9 +13,7 @@ from analysis.plots.axes import PLAIN
 from analysis.results.metrics import Metric
 from analysis.results.sample_intervals import Intervals
 from analysis.results.versions import version_key
-from common.stats.comparison import Verdict
 
-MARKS = {Verdict.FASTER: ("^", "#1a7f37"), Verdict.SLOWER: ("v", "#b3261e"), Verdict.SAME: ("o", "#666666")}
 MOST_SERIES = 12
 VARIANT = SERIES.index("variant")
 
@@ -97,8 +95,8 @@ def _word(name: str, value: Any) -> str:
 
 
 def _point(axes: Any, x: int, value: float, point: Point, metric: Metric, color: str, intervals: Intervals) -> None:
-    marker, edge = MARKS.get(point.step.verdict, ("o", color)) if point.step else ("o", color)
-    filled = point.step is not None and point.step.verdict in MARKS
+    marker, edge = style.VERDICT_MARKERS.get(point.step.verdict, ("o", color)) if point.step else ("o", color)
+    filled = point.step is not None and point.step.verdict in style.VERDICT_MARKERS
     axes.plot(
         [x], [value], marker=marker, color=edge, markerfacecolor=edge if filled else "white", markersize=7, linestyle=""
     )

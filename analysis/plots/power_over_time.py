@@ -28,11 +28,6 @@ MOST_OF_PANEL = 0.5
 #: Size of the windows' names in points, and the shares of the figure that the panel has about.
 FONT, PANEL_WIDTH, PANEL_HEIGHT = 7.5, 0.75, 0.68
 
-COLOURS = {
-    "import": "#30436b", "load": "#5f86b8", "compile": "#e0a458", "parity": "#7f7f7f", "first": "#f3e2c3",
-    "idle_before": "#dcdcdc", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#dcdcdc",
-    "convert": "#8fb0a9", "trace": "#4a4a4a",
-}  # fmt: skip
 #: Phases that the legend says under the name of another: both sides of a window are idle.
 SAID = {"idle_before": "idle"}
 
@@ -117,12 +112,12 @@ def _strip(axes: Axes, phases: Sequence[Row], zero: int) -> list[Patch]:
     used = [name for name in PHASE_NAMES if any(phase["phase"] == name for phase in phases)]
     for name in used:
         spans = [_span(phase, zero) for phase in phases if phase["phase"] == name]
-        axes.broken_barh([(a, b - a) for a, b in spans], (0, 1), facecolors=COLOURS[name], linewidth=0)
+        axes.broken_barh([(a, b - a) for a, b in spans], (0, 1), facecolors=style.PHASES[name], linewidth=0)
     axes.set_yticks([])
     axes.set_ylim(0, 1)
     axes.grid(visible=False)
     said = dict.fromkeys(SAID.get(name, name) for name in used)
-    return [Patch(color=COLOURS[name], label=name) for name in said]
+    return [Patch(color=style.PHASES[name], label=name) for name in said]
 
 
 def _legend(axes: Axes, windows: Sequence[Row]) -> None:

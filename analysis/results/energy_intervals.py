@@ -26,9 +26,9 @@ Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 
 #: NVML's power changes once every 100 ms: stretches below this length would share readings. Fewer stretches than
-#: FEWEST tell no spread.
+#: MIN_STRETCHES tell no spread.
 SHORTEST_S = 0.5
-FEWEST = 6
+MIN_STRETCHES = 6
 MOST = 256
 
 
@@ -87,7 +87,7 @@ def of_rows(
 
     With several workers the former is the spread between them; of one worker it is that of joules per image between stretches
     of its window. error: intervals that already are known, of the meter's error (analysis.results.published_intervals). Rows of one
-    worker whose windows are too short for FEWEST stretches keep what they have. only: the rows
+    worker whose windows are too short for MIN_STRETCHES stretches keep what they have. only: the rows
     of one worker that are looked at; default: all.
     """
     found = _between_workers(database, rows)
@@ -159,7 +159,7 @@ def _draws(database: Database, row: Mapping[str, Any], known: Sequence[Meter]) -
             return None
         first, last = float(start.min()), float(end.max())
         count = min(MOST, int((last - first) / 1e9 / SHORTEST_S), len(end) // 2)
-        if count < FEWEST:
+        if count < MIN_STRETCHES:
             return None
         edges = np.linspace(first, last, count + 1)
         mine = [meter for meter in known if meter.boot == boots.get(key) and _belongs(meter, row)]

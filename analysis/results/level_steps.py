@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 
-Row = Mapping[str, Any]
 #: (run, first cell of the upper level) -> row of the view `level_steps`
 Steps = Mapping[tuple[str, str], Row]
 

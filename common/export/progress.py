@@ -20,12 +20,12 @@ class Progress:
     def step(self, name: str) -> None:
         """A step begins; name: what it does, for people."""
         self._step += 1
-        self._say({"step": self._step, "steps": self._steps, "name": name})
+        self._emit({"step": self._step, "steps": self._steps, "name": name})
 
     def finish(self, folder: str) -> None:
-        self._say({"folder": folder})
+        self._emit({"folder": folder})
 
-    def _say(self, values: dict[str, object]) -> None:
+    def _emit(self, values: dict[str, object]) -> None:
         self._out.write(json.dumps(values) + "\n")
         self._out.flush()
 

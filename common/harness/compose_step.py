@@ -14,7 +14,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from common.harness import cell_folder, kill_watch, memory
 from common.harness.cell_folder import CannotWrite
@@ -22,6 +22,7 @@ from common.harness.job_end import LOST_NOTHING, JobEnd, write_lost
 from common.job import Job
 from common.locks import APPEARS_WITHIN_SECONDS, alive, wait_for_turn
 from common.model_files import ModelFiles
+from common.typed_json import parse_object
 
 #: what the last service is told of jobs that could not go on, in the folder that this one writes
 ERRORS = "errors.json"
@@ -124,10 +125,9 @@ def _supervise(job: Path) -> Tuple[int, str]:
 
 def describe(line: str) -> str:
     """An event of the supervisor for people, "" for one that only a program wants; any other line as it is."""
-    try:
-        event: Dict[str, Any] = json.loads(line)
-        kind = event["event"]
-    except (ValueError, TypeError, KeyError):
+    event = parse_object(line)
+    kind = event.get("event")
+    if kind is None:
         return line.rstrip()
     if kind == "cell_start":
         return f"{event['cell_key']} ..."

@@ -53,9 +53,9 @@ from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
 from common.model_files import ModelFiles
-from common.window_edges import EDGE_SECONDS, tell
+from common.window_edges import EDGE_SECONDS, mark_edge
 
-Say = Callable[..., None]
+Send = Callable[..., None]
 
 #: a progress message at the most this often
 _PROGRESS_NS = 500_000_000
@@ -72,19 +72,19 @@ class Outcome(NamedTuple):
 class Record:
     """What is known of the running cell, told to the supervisor as it becomes known: it may have to write the row."""
 
-    def __init__(self, row: Dict[str, Any], shared: List[PhaseRow], say: Say) -> None:
+    def __init__(self, row: Dict[str, Any], shared: List[PhaseRow], send: Send) -> None:
         self.row = row
         self.phases: List[PhaseRow] = list(shared)
         self.measurement: Optional[scenarios.Measurement] = None
         self.device_times: Optional[List[Tuple[int, int, int]]] = None
         self.trace: Optional[Trace] = None
-        self._say = say
+        self._send = send
         for name, start_ns, end_ns in shared:
-            say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
+            send("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        self._say("phase", name=name, start_ns=time.monotonic_ns())
+        self._send("phase", name=name, start_ns=time.monotonic_ns())
         start_ns = time.monotonic_ns()
         try:
             yield
@@ -93,23 +93,23 @@ class Record:
 
     def end_phase(self, name: str, start_ns: int, end_ns: int) -> None:
         self.phases.append((name, start_ns, end_ns))
-        self._say("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
+        self._send("phase_end", name=name, start_ns=start_ns, end_ns=end_ns)
 
     def update(self, **facts: Any) -> None:
         self.row.update(facts)
-        self._say("facts", row=facts)
+        self._send("facts", row=facts)
 
 
 class Worker:
     """Runs cells of one job.
 
-    name: for the rows. say(event, **fields): sends a message to the supervisor. versions: of what it runs in, for the rows.
+    name: for the rows. send(event, **fields): sends a message to the supervisor. versions: of what it runs in, for the rows.
     """
 
-    def __init__(self, job: Job, name: str, say: Say, versions: Mapping[str, str]) -> None:
+    def __init__(self, job: Job, name: str, send: Send, versions: Mapping[str, str]) -> None:
         self._job = job
         self._name = name
-        self._say = say
+        self._send = send
         self._model = ModelFiles.read(Path(job.model_dir))
         self._adapter: Optional[Adapter] = None
         self._create: Optional[Callable[[str], Adapter]] = None
@@ -123,7 +123,7 @@ class Worker:
         said = OwnLog()
         memory.reset_peak()
         row = begin_row(self._job, cell, self._model, self._name)
-        record = Record(row, self._shared, self._say)
+        record = Record(row, self._shared, self._send)
         try:
             outcome = self._measure(cell, record)
         except BaseException as error:
@@ -189,14 +189,14 @@ class Worker:
 
         stage = self._stage(adapter, cell, batches[0])
         self._idle(record, "idle_before")
-        progress = _Progress(self._say, settings.warmup_max_seconds, settings.max_seconds)
+        progress = _Progress(self._send, settings.warmup_max_seconds, settings.max_seconds)
         with loop.collector_held() as collector_off:
             with record.phase("warmup"):
                 warmup = scenario.warm_up(stage, cell, settings, progress.warming)
                 self._edge(adapter.run)
             record.update(warmup_runs=warmup.runs, warmup_stop=warmup.stop)
             collector_off()
-            self._say("phase", name="measure", start_ns=time.monotonic_ns())
+            self._send("phase", name="measure", start_ns=time.monotonic_ns())
             before = other_load.read()
             done = scenario.measure(stage, cell, settings, warmup, progress.measuring)
             record.update(**other_load.between(before, other_load.read()))
@@ -220,7 +220,7 @@ class Worker:
         """Lets the sidecar read the energy counter here, outside of the window: before it under the load, after it at rest."""
         power = self._job.power_dir
         if power is not None and any(Path(power).glob("power*.csv")):
-            tell(Path(self._job.run_dir))
+            mark_edge(Path(self._job.run_dir))
             end_ns = time.monotonic_ns() + int(EDGE_SECONDS * 1e9)
             while time.monotonic_ns() < end_ns:
                 busy()
@@ -371,23 +371,23 @@ class Worker:
 class _Progress:
     """Tells the supervisor how far the cell is, as a share of the time that warm-up and window may take together."""
 
-    def __init__(self, say: Say, warmup_seconds: float, window_seconds: float) -> None:
-        self._say = say
+    def __init__(self, send: Send, warmup_seconds: float, window_seconds: float) -> None:
+        self._send = send
         self._warmup_share = warmup_seconds / max(warmup_seconds + window_seconds, 1e-9)
         self._next_ns = 0
 
     def warming(self, images: int, runs: int, share: float, elapsed: float) -> None:
-        self._tell(images, 0, share * self._warmup_share, elapsed)
+        self._report(images, 0, share * self._warmup_share, elapsed)
 
     def measuring(self, images: int, runs: int, share: float, elapsed: float) -> None:
-        self._tell(images, runs, self._warmup_share + share * (1 - self._warmup_share), elapsed)
+        self._report(images, runs, self._warmup_share + share * (1 - self._warmup_share), elapsed)
 
-    def _tell(self, images: int, samples: int, fraction: float, elapsed: float) -> None:
+    def _report(self, images: int, samples: int, fraction: float, elapsed: float) -> None:
         now = time.monotonic_ns()
         if now >= self._next_ns:
             self._next_ns = now + _PROGRESS_NS
             rate = images / max(elapsed, 1e-9)
-            self._say("progress", fraction=round(fraction, 4), samples=samples, images_per_s=round(rate, 2))
+            self._send("progress", fraction=round(fraction, 4), samples=samples, images_per_s=round(rate, 2))
 
 
 def _failure(error: BaseException) -> Outcome:
@@ -445,21 +445,21 @@ def main(arguments: List[str], versions: Mapping[str, str] = {}) -> int:
     job = Job.read_here(Path(arguments[0]))
     name = arguments[1]
 
-    def say(event: str, **fields: Any) -> None:
+    def send(event: str, **fields: Any) -> None:
         data = memoryview((json.dumps({"event": event, **fields}) + "\n").encode())
         while data:
             data = data[os.write(events, data) :]
 
     cells = {cell.key: cell for cell in job.cells}
-    worker = Worker(job, name, say, versions)
+    worker = Worker(job, name, send, versions)
     with os.fdopen(commands) as lines:
         for line in lines:
             try:
                 outcome = worker.run_cell(cells[json.loads(line)["cell_key"]])
             except CannotWrite as error:
-                say("write_error", message=str(error))
+                send("write_error", message=str(error))
                 return 1
-            say("cell_finish", **outcome._asdict())
+            send("cell_finish", **outcome._asdict())
             if outcome.spent:
                 return 1
     worker.close()

@@ -56,15 +56,15 @@ def clean(
 ) -> None:
     """Removes leftovers always, the rest as named. Raises UserError when results would go and nobody can be asked."""
     _clean_engine(console, images=images, versions=versions)
-    doomed = leftovers(data)
+    to_remove = leftovers(data)
     if models:
-        doomed.append(data.models)
+        to_remove.append(data.models)
     if cache:
-        doomed += [data.cache, data.framework_caches, data.host_cache]
+        to_remove += [data.cache, data.framework_caches, data.host_cache]
     if environments:
-        doomed.append(ENVIRONMENTS)
+        to_remove.append(ENVIRONMENTS)
     elif versions:
-        doomed += [*of_versions(), *sorted(ENVIRONMENTS.glob(f"*{OF_VERSION}*.lock"))]
+        to_remove += [*of_versions(), *sorted(ENVIRONMENTS.glob(f"*{OF_VERSION}*.lock"))]
     if results:
         runs = len(list(data.results.glob("*/run.json")))
         if not yes:
@@ -72,9 +72,9 @@ def clean(
                 raise UserError(f"--results would remove {runs} runs; add --yes to say that this is meant")
             if console.input(f"Remove {runs} runs and their reports? [y/N] ").strip().lower() != "y":
                 raise UserError("nothing was removed")
-        doomed += [data.results, data.report]
+        to_remove += [data.results, data.report]
     freed = 0
-    for path in doomed:
+    for path in to_remove:
         if not path.exists():
             continue
         freed += size_of(path) if path.is_dir() else path.stat().st_size

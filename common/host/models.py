@@ -31,6 +31,7 @@ from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
 from common.torch_modules import EXAMPLES, FORM, TIMM
+from common.typed_json import parse_object
 
 #: (steps done, steps in all or None, what is being done)
 OnStep = Callable[[int, int | None, str], None]
@@ -411,12 +412,7 @@ def read_progress(lines: Iterable[str], on_step: OnStep) -> str | None:
     """Passes the exporter's progress on; returns the model's folder within --out, None where the exporter named none."""
     folder = None
     for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # not the exporter's: a container's entry point may print too
-        if not isinstance(event, dict):
-            continue
+        event = parse_object(line)  # {} for what is not the exporter's: a container's entry point may print too
         step, steps, name = (event.get(field) for field in ("step", "steps", "name"))
         if isinstance(step, int) and isinstance(steps, int) and isinstance(name, str):
             on_step(min(max(step, 0), _MOST_STEPS), min(max(steps, 0), _MOST_STEPS), one_line(name))

@@ -24,7 +24,7 @@ from common.sidecar.sampler import MS, Intervals, NothingLeft, Sampler
 from common.window_edges import MARKER, Watch
 
 
-def _say(sentence: str) -> None:
+def _log(sentence: str) -> None:
     try:
         print(f"sidecar: {sentence}", file=sys.stderr, flush=True)
     except OSError:
@@ -85,23 +85,23 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         nvml, gpus, no_gpu = _gpus(arguments.gpus)
     except CannotRead as error:
-        _say(str(error))
+        _log(str(error))
         return 2
     rapl = _rapl(arguments)
     if not gpus and not rapl.domains:
         _event("unavailable", gpus=no_gpu, rapl=rapl.unavailable)
-        _say("nothing to read")
+        _log("nothing to read")
         return 3
     try:
-        file = PowerFile(arguments.out, _say)
+        file = PowerFile(arguments.out, _log)
     except (OSError, ValueError) as error:
-        _say(f"cannot write {arguments.out}: {_cause(error)}")
+        _log(f"cannot write {arguments.out}: {_cause(error)}")
         return 1
     intervals = Intervals(
         arguments.interval_ms, arguments.energy_interval_ms, arguments.slow_interval_ms, arguments.retry_ms
     )
     edges = None if arguments.edges is None else Watch(arguments.edges)
-    sampler = Sampler(nvml, gpus, rapl, file, intervals, _say, edges)
+    sampler = Sampler(nvml, gpus, rapl, file, intervals, _log, edges)
 
     def ready() -> Dict[str, Any]:
         return {
@@ -116,7 +116,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         file.close()
     except OSError as error:
         if code != 1:
-            _say(f"cannot write {arguments.out}: {_cause(error)}")
+            _log(f"cannot write {arguments.out}: {_cause(error)}")
         code = 1
     _event("done", rows=file.rows, ended_by=ended_by, **_cost(began), missed_rounds=sampler.missed_rounds,
            energy_read=sampler.energy_read_cost())  # fmt: skip
@@ -132,30 +132,30 @@ def _gpus(wanted: str) -> Tuple[Any, List[Gpu], Optional[str]]:
     except NvmlUnavailable as error:
         if wanted != "all":
             raise CannotRead(f"cannot read GPU {wanted}: {error.reason}") from error
-        _say(f"no GPU readings: {error.reason}")
+        _log(f"no GPU readings: {error.reason}")
         return None, [], error.reason
     try:
-        uuids = find_gpus(nvml, wanted, _say)
+        uuids = find_gpus(nvml, wanted, _log)
     except LookupError as error:
         raise CannotRead(str(error.args[0])) from error
     gpus = []
     for uuid in uuids:
         try:
-            gpus.append(Gpu(nvml, uuid, _say))
+            gpus.append(Gpu(nvml, uuid, _log))
         except GpuLost as error:  # noqa: PERF203 (each GPU may fail alone)
-            _say(f"GPU {uuid} cannot be read: {error}")
+            _log(f"GPU {uuid} cannot be read: {error}")
     if gpus:
         return nvml, gpus, None
-    _say("no GPU readings: no GPU answers")
+    _log("no GPU readings: no GPU answers")
     return nvml, [], "no GPU answers"
 
 
 def _rapl(arguments: argparse.Namespace) -> Rapl:
-    rapl = Rapl(arguments.powercap, _say)
+    rapl = Rapl(arguments.powercap, _log)
     if arguments.no_rapl:
         rapl.domains, rapl.unavailable = [], "left out by --no-rapl"
     elif rapl.unavailable:
-        _say(f"no CPU energy: {rapl.unavailable}")
+        _log(f"no CPU energy: {rapl.unavailable}")
     return rapl
 
 
@@ -169,10 +169,10 @@ def _read(
         _event("ready", **ready())
         return ("--once" if arguments.once else sampler.run(lifetime)), 0
     except NothingLeft as error:
-        _say(f"nothing left to read: {error}")
+        _log(f"nothing left to read: {error}")
         return str(error), 3
     except OSError as error:
-        _say(f"cannot write {arguments.out}: {_cause(error)}")
+        _log(f"cannot write {arguments.out}: {_cause(error)}")
         return _cause(error), 1
 
 

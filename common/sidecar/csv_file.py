@@ -19,7 +19,7 @@ class PowerFile:
     another sidecar has the file open (a shared lock says so).
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, log: Callable[[str], None]) -> None:
         """Raises OSError, or ValueError for a file with other columns."""
         self._path = path
         self._pending: List[Dict[str, Any]] = []
@@ -31,7 +31,7 @@ class PowerFile:
         except BlockingIOError:
             fcntl.flock(self._file, fcntl.LOCK_SH)
         else:
-            self._repair(say)
+            self._repair(log)
             if os.fstat(self._file).st_size == 0:
                 self._write(schema.to_csv(NAME, []).encode())
             fcntl.flock(self._file, fcntl.LOCK_SH)
@@ -39,7 +39,7 @@ class PowerFile:
         if os.pread(self._file, len(expected), 0) != expected:
             raise ValueError(f"{path} has other columns than this version writes; use another run folder")
 
-    def _repair(self, say: Callable[[str], None]) -> None:
+    def _repair(self, log: Callable[[str], None]) -> None:
         size = os.fstat(self._file).st_size
         end = size
         while end > 0:
@@ -51,7 +51,7 @@ class PowerFile:
             end = begin
         if end != size:
             os.ftruncate(self._file, end)
-            say(f"{self._path.name}: removed a last line of {size - end} bytes that was cut by an earlier kill")
+            log(f"{self._path.name}: removed a last line of {size - end} bytes that was cut by an earlier kill")
 
     def add(self, row: Dict[str, Any]) -> None:
         self._pending.append(row)

@@ -10,7 +10,7 @@ from common.sidecar.counter import Unwrapper
 from common.sidecar.nvml import describe, lost_codes, probe_errors
 from common.sidecar.visible import visible
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Values = Dict[str, Any]
 Read = Callable[[], Values]
 
@@ -29,15 +29,15 @@ class ReadsZero(Exception):
 
 
 class Gpu:
-    """Reads one GPU. Readings that it does not offer are named once through `say` and stay empty.
+    """Reads one GPU. Readings that it does not offer are logged once and stay empty.
 
     nvml: the initialised pynvml module. uuid: NVML's UUID of a whole GPU.
     Raises GpuLost where the GPU does not answer at the start.
     """
 
-    def __init__(self, nvml: Any, uuid: str, say: Say) -> None:
+    def __init__(self, nvml: Any, uuid: str, log: Log) -> None:
         self._nvml = nvml
-        self._say = say
+        self._log = log
         self._errors: Tuple[Type[Exception], ...] = (*probe_errors(nvml), ReadsZero)
         self._lost_codes = lost_codes(nvml)
         self._complained: Dict[str, str] = {}
@@ -68,9 +68,9 @@ class Gpu:
             ("memory_used_bytes", [self._memory_v2, self._memory_v1]),
         )
         if self.missing:
-            self._say(f"GPU {self.index} ({self.name}) does not offer {', '.join(self.missing)}: left empty")
+            self._log(f"GPU {self.index} ({self.name}) does not offer {', '.join(self.missing)}: left empty")
         if str(self.power_source).endswith("_module"):
-            self._say(f"GPU {self.index} tells power of its whole module only, processor included")
+            self._log(f"GPU {self.index} tells power of its whole module only, processor included")
 
     @property
     def has_energy_counter(self) -> bool:
@@ -123,7 +123,7 @@ class Gpu:
                 raise GpuLost(describe(error)) from None
             if name not in self._complained:
                 self._complained[name] = describe(error)
-                self._say(f"GPU {self.index}: {name} failed once or more, left empty then: {describe(error)}")
+                self._log(f"GPU {self.index}: {name} failed once or more, left empty then: {describe(error)}")
 
     def _choose(self, name: str, alternatives: List[Tuple[str, Read]]) -> Optional[Read]:
         """The first alternative that answers; for power its name is kept. None, and noted, where none does."""
@@ -185,7 +185,7 @@ class Gpu:
         before = self._unwrap.restarts
         energy = self._unwrap(_drawn(reading))
         if self._unwrap.restarts != before:
-            self._say(f"GPU {self.index}: the energy counter started again (driver reloaded?)")
+            self._log(f"GPU {self.index}: the energy counter started again (driver reloaded?)")
         return {"energy_mj": int(energy)}
 
     def _clock(self, name: str, clock: int) -> Read:
@@ -241,7 +241,7 @@ def _drawn(reading: float) -> float:
     return reading
 
 
-def find_gpus(nvml: Any, wanted: str, say: Say) -> List[str]:
+def find_gpus(nvml: Any, wanted: str, log: Log) -> List[str]:
     """UUIDs of the GPUs to read. wanted: `all` that CUDA_VISIBLE_DEVICES allows, or UUIDs or indices, comma-separated.
 
     Raises LookupError, in one line, for a GPU that does not exist or may not be used, and for a slice of one (MIG), since
@@ -252,7 +252,7 @@ def find_gpus(nvml: Any, wanted: str, say: Say) -> List[str]:
         try:
             handles[index] = str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
         except nvml.NVMLError as error:  # noqa: PERF203 (each GPU may fail alone)
-            say(f"GPU {index} does not answer: {describe(error)}")
+            log(f"GPU {index} does not answer: {describe(error)}")
     allowed = visible([(index, uuid, _product(nvml, index)) for index, uuid in handles.items()], os.environ)
     if allowed is not None:
         handles = {index: handles[index] for index in allowed}

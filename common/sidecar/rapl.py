@@ -44,8 +44,8 @@ class Rapl:
     Only `intel-rapl:*` counts (AMD uses the same name): `intel-rapl-mmio:*` shows the same packages a second time.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, root: Path, log: Callable[[str], None]) -> None:
+        self._log = log
         self.domains: List[Domain] = []
         self.unavailable: Optional[str] = None
         refused = []
@@ -57,9 +57,9 @@ class Rapl:
             except PermissionError:  # noqa: PERF203 (each domain may fail alone)
                 refused.append(folder.name)
             except (OSError, ValueError) as error:
-                say(f"RAPL {folder.name} cannot be read: {error}")
+                log(f"RAPL {folder.name} cannot be read: {error}")
         if refused:
-            say(f"RAPL {', '.join(refused)}: energy_uj may be read by root only")
+            log(f"RAPL {', '.join(refused)}: energy_uj may be read by root only")
         if not self.domains:
             self.unavailable = "energy_uj may be read by root only" if refused else f"no RAPL domain in {root}"
 
@@ -76,7 +76,7 @@ class Rapl:
             try:
                 rows.append(domain.read())
             except (OSError, ValueError) as error:  # noqa: PERF203 (each domain may fail alone)
-                self._say(f"RAPL {domain.name} is gone: {error}")
+                self._log(f"RAPL {domain.name} is gone: {error}")
                 self.domains.remove(domain)
         return rows
 

@@ -126,7 +126,7 @@ class Sampler:
         rapl: Rapl,
         file: PowerFile,
         intervals: Intervals,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         edges: Optional[Watch] = None,
     ) -> None:
         self._nvml = nvml
@@ -134,7 +134,7 @@ class Sampler:
         self._rapl = rapl
         self._file = file
         self._intervals = intervals
-        self._say = say
+        self._log = log
         self._edges = edges
         self._rapl_clock = _Clockwork(0, intervals.energy_ns)
         self._last_loss = ""
@@ -211,7 +211,7 @@ class Sampler:
             source.lost = True
             source.retry = _Clockwork(time.monotonic_ns() + self._intervals.retry_ns, self._intervals.retry_ns)
             self._last_loss = f"GPU {source.gpu.index} ({source.uuid}) is lost: {error}"
-            self._say(self._last_loss)
+            self._log(self._last_loss)
 
     def _retry(self, source: _Source) -> None:
         """A quiet attempt; where no GPU is left, NVML itself is opened anew, since a reloaded driver needs that."""
@@ -226,13 +226,13 @@ class Sampler:
                 return
         spent_ns, spent_cpu = source.gpu.energy_read_ns, source.gpu.energy_cpu_ns
         try:
-            source.gpu = Gpu(self._nvml, source.uuid, self._say)
+            source.gpu = Gpu(self._nvml, source.uuid, self._log)
         except GpuLost:
             return
         source.gpu.energy_read_ns[:0] = spent_ns
         source.gpu.energy_cpu_ns += spent_cpu
         source.lost = False
-        self._say(f"GPU {source.gpu.index} ({source.uuid}) is back")
+        self._log(f"GPU {source.gpu.index} ({source.uuid}) is back")
 
     def energy_read_cost(self) -> Optional[Dict[str, float]]:
         """Cost of the reads of the energy counter, the dearest call: median and worst in us, CPU seconds."""

@@ -374,7 +374,7 @@ class TensorRT:
         """Kernels of the slots side by side or in turn (images/tensorrt/slot.py): what is faster for this shape."""
         self._turns = self._cuda.Stream(NON_BLOCKING)
         for slot in self._slots:
-            slot.take_turns_on(self._turns)
+            slot.serialize_on(self._turns)
         tried: Dict[str, float] = {}
         for word in (SIDE_BY_SIDE, IN_TURN):
             self._in_turn = word == IN_TURN

@@ -200,7 +200,7 @@ class Slot:
             failure = self._complaints.failure("inference")
             raise failure if isinstance(failure, DeviceOutOfMemory) else RuntimeError(str(failure))
 
-    def take_turns_on(self, stream: Any) -> None:
+    def serialize_on(self, stream: Any) -> None:
         """Prepares enqueue_in_turn(): the kernels of all slots go onto this stream. The slot and the stream must be idle."""
         self._execute(stream)
         stream.synchronize()

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from common.window_edges import MARKER, READ_AGAIN_NS, Watch, tell
+from common.window_edges import MARKER, READ_AGAIN_NS, Watch, mark_edge
 
 STEP = READ_AGAIN_NS + 1
 LOOK = 600_000_000
 
 
 def _touch(folder: Path, at_ns: int) -> None:
-    tell(folder)
+    mark_edge(folder)
     os.utime(folder / MARKER, ns=(at_ns, at_ns))
 
 
@@ -55,10 +55,10 @@ def test_what_is_no_file_is_not_followed_or_opened(tmp_path: Path, kind: str) ->
     os.utime(outside, ns=(5, 5))
     assert not watch.touched(LOOK)
     if kind != "fifo":
-        tell(run)
+        mark_edge(run)
         assert outside.read_text() == "kept" and outside.stat().st_mtime_ns == 5
 
 
 def test_folders_that_are_not_there_cost_nothing(tmp_path: Path) -> None:
-    tell(tmp_path / "none")
+    mark_edge(tmp_path / "none")
     assert not Watch(tmp_path / "none").touched(LOOK)

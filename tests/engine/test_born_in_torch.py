@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from common.errors import UserError
 from common.host.paths import DataFolder
@@ -37,7 +37,7 @@ def reads_its_neighbour():
 
 
 @pytest.fixture(scope="module")
-def torch_image(client: Any) -> None:
+def torch_image(client: DockerClient) -> None:
     with reachable_wheels():
         build(client, "torch")
 

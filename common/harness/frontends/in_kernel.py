@@ -27,7 +27,7 @@ def work(arguments: List[str], channel: int) -> int:
     return worker.main(arguments, versions())
 
 
-def take_turns(job: str, commands: int, answers: int, channel: int) -> None:
+def interleave(job: str, commands: int, answers: int, channel: int) -> None:
     """The harness's side of common/interleaving.py in this kernel. commands, answers: descriptors of its two streams."""
     with socket.socket(fileno=channel) as client:
         lend_output(client)

@@ -13,7 +13,7 @@ from common.harness.frontends import notebook
 CELL = """\
 from common.harness.frontends import in_kernel
 
-in_kernel.take_turns({job!r}, {commands}, {answers}, CHANNEL)"""
+in_kernel.interleave({job!r}, {commands}, {answers}, CHANNEL)"""
 
 
 def main(arguments: List[str]) -> int:

@@ -24,13 +24,13 @@ from common.host.plan.request import request_of
 
 def dry_run(options: Options, console: Console, images_folder: Path = IMAGES) -> Size:
     """Prints what one command would measure; returns it. Raises UserError for what no run can take."""
-    return _tell([title_of(options)], [_size(options, images_folder)], console)
+    return _print([title_of(options)], [_size(options, images_folder)], console)
 
 
 def dry_run_of_plan(plan: PlanFile, console: Console, images_folder: Path = IMAGES) -> Size:
     """The same for each run of a plan. Raises UserError with the sweep's line."""
     sizes = [_size_in_plan(plan, sweep, images_folder) for sweep in plan.sweeps]
-    return _tell([title_of(sweep.options) for sweep in plan.sweeps], sizes, console)
+    return _print([title_of(sweep.options) for sweep in plan.sweeps], sizes, console)
 
 
 def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
@@ -59,7 +59,7 @@ def _devices(options: Options) -> list[Device]:
         return [Device("gpu0", "gpu", "a GPU that is not here")]
 
 
-def _tell(titles: Sequence[str], sizes: Sequence[Size], console: Console) -> Size:
+def _print(titles: Sequence[str], sizes: Sequence[Size], console: Console) -> Size:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("run", "what", "cells", "at least"):
         table.add_column(heading, justify="left" if heading == "what" else "right", overflow="fold")

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from common.stats.intervals import CLUMP_GAP
 from common.stats.percentiles import CONFIDENCE, chance_of_at_most, fewest
 
 Latencies = NDArray[np.int64]
@@ -29,8 +30,6 @@ Latencies = NDArray[np.int64]
 PERCENTILE = 0.99
 #: clumps are looked for among the slowest of the queries, this share of them, because late ones may be too few
 SLOW_SHARE = 0.05
-#: slow queries with at most so many others between them belong to one clump
-CLUMP_GAP = 2
 
 
 def verdict(queries: int, late: int, percentile: float = PERCENTILE, confidence: float = CONFIDENCE) -> str:

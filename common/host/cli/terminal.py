@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
+from rich.text import Text
 
 from common.text import visible
+
+_WORD = re.compile(r"\s*\S+")
+
+
+def _broken_between_words(text: Text, width: int) -> Text:
+    """With line breaks in place of white space; a word longer than the width keeps a line of its own. rich cuts such a word."""
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        breaks: list[int] = []
+        used = 0
+        for word in _WORD.finditer(line.plain):
+            length = cell_len(word.group())
+            if used and used + length > width:
+                breaks.append(word.start())
+                length = cell_len(word.group().lstrip())
+                used = 0
+            used += length
+        first, *others = line.divide(breaks)
+        lines += [first, *(one[len(one) - len(one.plain.lstrip()) :] for one in others)]
+    return Text("\n").join(lines)
 
 
 class Terminal(Console):
     """rich's console, on which control characters and escape sequences of a text are spelled out.
 
     rich's own colours and cursor movements are no text: they are added after this.
+
+    A sentence (`soft_wrap=True`) is broken between words on a screen, never within a path or a command, which is to be copied;
+    in a file or pipe it stays one line.
     """
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **how: Any) -> None:
+        if soft_wrap and self.is_terminal:
+            texts = [
+                one if isinstance(one, Text) else self.render_str(str(one), highlight=how.get("highlight"))
+                for one in objects
+            ]
+            objects = tuple(_broken_between_words(one, self.width) for one in texts)
+        super().print(*objects, soft_wrap=soft_wrap, **how)
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

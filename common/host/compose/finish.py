@@ -10,7 +10,6 @@ never ends holds the sweep up until somebody ends it (docker compose kill SERVIC
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,7 @@ from common.host.runs.untrusted import Refused, opened_file, opened_folder, read
 from common.job import Job
 from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, Turn, device_lock
 from common.model_files import ModelFiles
+from common.typed_json import parse_object
 
 #: the sidecar shall have its first reading on disk before anything is measured
 POWER_WITHIN_SECONDS = 20.0
@@ -69,10 +69,8 @@ class ServiceReports:
         """Job -> why it could not go on."""
         try:
             with opened_folder(self.folder) as folder, opened_file(ERRORS, folder) as file:
-                said = json.loads(read_part(file, 0, 2**16))
-        except (OSError, Refused, ValueError, RecursionError):
-            return {}
-        if not isinstance(said, dict):
+                said = parse_object(read_part(file, 0, 2**16))
+        except (OSError, Refused):
             return {}
         return {name: one_line(words) for name, words in said.items() if isinstance(words, str)}
 

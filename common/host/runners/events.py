@@ -6,24 +6,15 @@ fields have their types, and its cell is one of the job's. Texts are made one li
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from common import schema
 from common.harness.rows import one_line
+from common.typed_json import parse_object
 
 #: an event of the supervisor (common/job.EVENTS), as a dict
 OnEvent = Callable[[Mapping[str, Any]], None]
-
-
-def parse_object(line: str) -> dict[str, Any]:
-    """The JSON object on a line; {} for anything else that a library may print."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(value: Any) -> str:

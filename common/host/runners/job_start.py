@@ -63,11 +63,11 @@ class JobStart:
 
     def _take(self, end: bool) -> None:
         try:
-            self._tell(self.staging.take_rest() if end else self.staging.take())
+            self._report(self.staging.take_rest() if end else self.staging.take())
         except CannotWrite as error:
             raise UserError(str(error)) from error
 
-    def _tell(self, settled: Iterable[Settled]) -> None:
+    def _report(self, settled: Iterable[Settled]) -> None:
         for cell in settled:
             self._on_event(
                 {"event": "cell_finish", "cell_key": cell.key, "status": cell.status, "message": cell.message}

@@ -20,7 +20,7 @@ def write_lost_cells(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, on
     Raises UserError when the disk takes no row.
     """
     try:
-        return _tell(write_lost(run_dir, job, model, end), on_event)
+        return _report(write_lost(run_dir, job, model, end), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 
@@ -30,12 +30,12 @@ def write_cells_that_cannot_run(
 ) -> list[Cell]:
     """Writes a row for each cell of the job that has none. message: why its supervisor cannot go on. Raises UserError."""
     try:
-        return _tell(write_all_left(run_dir, job, model, message, status=status), on_event)
+        return _report(write_all_left(run_dir, job, model, message, status=status), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 
 
-def _tell(lost: Iterable[Lost], on_event: OnEvent) -> list[Cell]:
+def _report(lost: Iterable[Lost], on_event: OnEvent) -> list[Cell]:
     cells = []
     for cell, status, message in lost:
         on_event({"event": "cell_finish", "cell_key": cell.key, "status": status, "message": message})

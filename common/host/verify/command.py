@@ -46,16 +46,16 @@ from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
 from common.host.recipes.program import TEMPLATE, Asked, has_recipe, write
-from common.host.runners.events import parse_object
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.job import Job, Settings
 from common.model_files import ModelFiles
-from common.schema import IO_MODES
+from common.schema import INPUTS, IO_MODES
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios
 from common.stats.percentiles import samples_needed
+from common.typed_json import parse_object
 
 TARGET = (0.98, 1.02)
 #: kind of device -> batch sizes: 512 images take a CPU minutes for a block
@@ -83,6 +83,8 @@ class LoopComparison:
     #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart
     difference: float | None = None
     reason: str = ""
+    #: type that is fed
+    input: str = "float32"
 
     @property
     def word(self) -> str:
@@ -191,12 +193,14 @@ class Case:
     threads: int | None
     #: all batch sizes that are verified, or those of the run whose engine is to be used: comma list
     batch_sizes: str
+    #: type that is fed
+    input: str = "float32"
 
     @property
     def cell(self) -> Cell:
         return Cell(
             model=self.model.name, variant=self.variant.name, precision=self.precision, batch_size=self.batch_size,
-            io=self.io, device=self.device.name, tuning=self.tuning,
+            io=self.io, device=self.device.name, tuning=self.tuning, input=self.input,
         )  # fmt: skip
 
     def job(self, folder: Path) -> Job:
@@ -219,7 +223,7 @@ class Case:
         asked = Asked(
             key=self.cell.key, variant=self.variant.name, tuning=self.tuning, precision=self.precision,
             batch_size=self.batch_size, io=self.io, gpu=self.device.kind == "gpu", settings=settings, model=self.model,
-            threads=self.threads,
+            threads=self.threads, input=self.input,
         )  # fmt: skip
         return write(asked, self.image)
 
@@ -265,7 +269,7 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
     """Measures one row; a side that cannot is its reason."""
     row = {
         "variant": case.variant.name, "tuning": case.tuning, "precision": case.precision, "batch_size": case.batch_size,
-        "io": case.io,
+        "io": case.io, "input": case.input,
     }  # fmt: skip
     try:
         with both_sides(case, folder) as (harness, recipe):
@@ -342,6 +346,7 @@ def verify(
     tunings = tunings_for(options, variants, console)
     # on a CPU the device is the host: both ways are one, but for a copy in memory
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "host,device"), IO_MODES)
+    inputs = opt.choose("input", options.input, INPUTS)
     asked = models.asked_of(options)
     models.check(models.source(options.model), asked)
     by_name = {image.name: image for image in images}
@@ -355,7 +360,7 @@ def verify(
     cases = [
         Case(
             variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), thread_count(options, device), engine_for,
+            data.framework_cache(variant.image), thread_count(options, device), engine_for, fed,
         )
         for variant in variants
         for precision in precisions
@@ -364,6 +369,7 @@ def verify(
         if tuning in variant.tunings
         for batch_size in batch_sizes
         for io in io_modes
+        for fed in inputs
     ]  # fmt: skip
     began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
     with (
@@ -392,9 +398,9 @@ def _compare_all(
     found = []
     for done, case in enumerate(cases):
         row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
-        on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]}")
+        on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]} {case.input}")
         if not has_recipe(case.image):  # before minutes are spent on an engine
-            found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}"))
+            found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}", input=case.input))
         else:
             with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:
                 found.append(compare(case, pairs, block_seconds, Path(folder)))

@@ -43,7 +43,7 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
         row.tuning,
         row.precision,
         str(row.batch_size),
-        row.io,
+        row.io if row.input == "float32" else f"{row.io}, {row.input}",
         number(row.harness_ns and row.harness_ns / 1e6, ".4g"),
         number(row.recipe_ns and row.recipe_ns / 1e6, ".4g"),
         "" if row.ratio is None else f"{row.ratio.estimate:.4f}",

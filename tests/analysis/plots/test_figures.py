@@ -15,7 +15,6 @@ from analysis.plots import (
     against_batch_size,
     cold_start,
     pareto_front,
-    power_over_time,
     power_throughput,
     roofline,
     speedup,
@@ -136,7 +135,7 @@ def test_a_row_is_named_by_what_is_not_usual_about_it() -> None:
 
 
 def test_every_phase_of_a_cell_has_a_colour() -> None:
-    assert set(power_over_time.COLOURS) == set(PHASE_NAMES)
+    assert set(style.PHASES) == set(PHASE_NAMES)
 
 
 HEADING = "MobileNetV3L, NVIDIA H100 80GB HBM3, copies included (io=host), multi-stream, 2 in flight"

@@ -136,6 +136,22 @@ def test_a_busy_device_is_reported_so():
     assert spoken(cell({LAUNCH_GAP: 0.11}), "busy") is None
 
 
+@pytest.mark.parametrize(
+    ("times", "cure"),
+    [
+        ({"convolution": 0.9}, "only faster kernels make it faster"),
+        ({"convolution": 0.9, "layout change": 0.09}, "only faster kernels make it faster"),
+        ({"convolution": 0.8, "layout change": 0.11}, "nothing is to be gained between kernels"),
+        ({"convolution": 0.6, "elementwise": 0.3}, "nothing is to be gained between kernels"),
+    ],
+)
+def test_a_busy_device_is_not_told_that_kernels_alone_help_where_passes_could_go(
+    times: dict[str, float], cure: str
+) -> None:
+    text = spoken(cell(times), "busy")
+    assert text is not None and text.endswith(cure)
+
+
 def test_a_device_busy_with_copies_is_not_told_that_kernels_alone_help():
     text = spoken(cell({"copy H2D": 0.14, "elementwise": 0.5}, h2d_bytes_per_s=55e9), "busy")
     assert text is not None

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.window_edges import tell
+from common.window_edges import mark_edge
 from tests.common.sidecar.conftest import Start
 
 
@@ -19,6 +19,6 @@ def test_the_counter_is_read_when_a_worker_tells_of_an_edge(start: Start, tmp_pa
     sidecar.ready()
     sidecar.wait_for(lambda rows: len(rows) > 10)
     before = _counted(sidecar.rows)
-    tell(job)
+    mark_edge(job)
     sidecar.wait_for(lambda rows: _counted(rows) > before)
     assert sidecar.end() == 0

@@ -170,7 +170,7 @@ def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Ma
 
 @pytest.mark.parametrize("slow", ["side by side", "in turn"])
 def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
-    prepare = slot_module.Slot.take_turns_on
+    prepare = slot_module.Slot.serialize_on
 
     def slowed(slot: Any, stream: Any) -> None:
         prepare(slot, stream)
@@ -178,7 +178,7 @@ def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: 
         usual = getattr(slot, name)
         setattr(slot, name, lambda: (time.sleep(0.002), usual()))
 
-    monkeypatch.setattr(slot_module.Slot, "take_turns_on", slowed)
+    monkeypatch.setattr(slot_module.Slot, "serialize_on", slowed)
     adapter = load(scenario="offline").adapter
     adapter.prepare({"images": images(4)}, "host")
     settings = adapter.settings()

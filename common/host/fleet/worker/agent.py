@@ -48,7 +48,7 @@ ORPHAN_SECONDS = 60.0
 _speaking = threading.Lock()
 
 
-def say(event: Mapping[str, Any]) -> None:
+def emit(event: Mapping[str, Any]) -> None:
     """One event, from any thread. Nobody may be listening any more: then the closed input has ended this already."""
     with _speaking, suppress(OSError, ValueError):
         print(json.dumps(event), flush=True)
@@ -124,7 +124,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
                         f"Ray runs its tasks {lost} steps nicer here than it runs itself, and workers inherit that: "
                         "start Ray with RAY_worker_niceness=0"
                     )
-                say({
+                emit({
                     "event": "run",
                     "folder": str(context.run.folder),
                     "scratch": str(scratch),
@@ -133,7 +133,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
                     "model_hash": context.model.hash,
                 })  # fmt: skip
                 to_be_read = True
-                outcome = run_all(context, runner, plan, console, say)
+                outcome = run_all(context, runner, plan, console, emit)
             return {"interrupted": outcome.interrupted, "errors": outcome.errors, "refused": ""}
         finally:
             if _abandoned.is_set() or not to_be_read:
@@ -164,14 +164,14 @@ def main() -> int:
         if task == "check":
             from common.host.fleet.worker.facts import collect
 
-            say({"event": "facts", "facts": asdict(collect(spec))})
+            emit({"event": "facts", "facts": asdict(collect(spec))})
         else:
             done = run(spec)
     except UserError as error:
         done["refused"] = str(error)
     except KeyboardInterrupt:
         done["interrupted"] = True
-    say({"event": "done", **done})
+    emit({"event": "done", **done})
     return 2 if done["refused"] else 130 if done["interrupted"] else 0
 
 

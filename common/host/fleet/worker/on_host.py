@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from common.host.fleet.worker.shipper import Message, Shipper
+from common.typed_json import parse_object
 
 #: what a host does is reported at most this often, in s
 STATE_SECONDS = 2.0
@@ -221,11 +222,8 @@ class _Watch:
                 self._state = {"kind": "state", "now": line.strip()}
 
     def event(self, line: str) -> Iterator[Message]:
-        try:
-            event = json.loads(line)
-            kind = event["event"]
-        except (ValueError, TypeError, KeyError):
-            return
+        event = parse_object(line)
+        kind = event.get("event")
         key = str(event.get("cell_key", ""))
         if kind == "facts":
             yield {"kind": "facts", "facts": event["facts"]}

@@ -141,6 +141,7 @@ def test_the_verdict_is_about_the_whole_interval(low: float, high: float, word: 
         ({"framework": "tensorrt"}, 16, 1.0, "tensorrt does not run on a CPU"),
         ({"batch_sizes": "0"}, 16, 1.0, "batch size 0"),
         ({"io": "disk"}, 16, 1.0, "unknown io 'disk'"),
+        ({"input": "bits"}, 16, 1.0, "unknown input 'bits'"),
         ({"model": "Nothing50"}, 16, 1.0, "Nothing50"),
     ],
 )
@@ -201,5 +202,7 @@ def test_each_row_is_told_when_it_is_there(make_case: Make, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data"), on_row=told.append)
     assert [line(row) for row in told] == ["tf tuned fp32 batch 1 host: 1.0000 (0.9900 to 1.0100), OK"]
+    as_bytes = LoopComparison("tf", "tuned", "fp32", 1, "host", reason="why", input="uint8")
+    assert line(as_bytes) == "tf tuned fp32 batch 1 host, uint8: why"
     lacking = LoopComparison("tensorrt", "tuned", "fp16", 8, "device", reason="the harness: no GPU")
     assert line(lacking) == "tensorrt tuned fp16 batch 8 device: the harness: no GPU"

@@ -1,0 +1,81 @@
+"""What has one meaning stands in one place: read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = [
+    ROOT / "tasks.py",
+    *(file for room in ("common", "analysis", "images") for file in sorted((ROOT / room).rglob("*.py"))),
+]
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def _name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def _definitions(file: Path) -> Iterator[str]:
+    """Names that a module defines at its top: classes and assignments, not imports."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _constants(file: Path) -> Iterator[object]:
+    yield from (node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant))
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        ("Row", "analysis/database/connection.py"),
+        ("Verdict", "common/stats/comparison.py"),
+        ("OnStep", "common/host/models.py"),
+        ("CLUMP_GAP", "common/stats/intervals.py"),
+    ],
+)
+def test_a_name_of_one_meaning_is_defined_once(name: str, home: str) -> None:
+    assert [_name(file) for file in FILES if name in _definitions(file)] == [home]
+
+
+def test_the_minimum_sample_counts_of_percentiles_stand_once() -> None:
+    """As numbers: 662 (p99) and 6636 (p99.9); 64, 130 and 11 are other things too."""
+    homes = [_name(file) for file in FILES if {662, 6636} & {value for value in _constants(file) if type(value) is int}]
+    assert homes == ["common/stats/percentiles.py"]
+    queries = [
+        file.name for file in (ROOT / "analysis/sql").glob("*.sql") if re.search(r"\b(662|6636)\b", file.read_text())
+    ]
+    assert queries == []
+
+
+def test_a_colour_of_a_plot_stands_in_one_module() -> None:
+    """Greys are no colours: a line of #444444 means nothing."""
+    homes = defaultdict(set)
+    for file in FILES:
+        for value in _constants(file):
+            for colour in _COLOUR.findall(value) if isinstance(value, str) else ():
+                if len({colour[1:3].lower(), colour[3:5].lower(), colour[5:7].lower()}) > 1:
+                    homes[colour.lower()].add(_name(file))
+    assert len(homes) > 20
+    assert {colour: sorted(files) for colour, files in homes.items() if len(files) > 1} == {}
+
+
+def test_a_line_of_json_that_another_program_printed_is_parsed_in_one_place() -> None:
+    """`common/typed_json.parse_object`: text that is no JSON, no object, or too deep is none, for every reader.
+
+    Worker and supervisor, and the two sides of `verify`, talk by pipes of their own, on which nothing else is written.
+    """
+    private = {"common/harness/worker.py", "common/harness/process.py", "common/interleaving.py"}
+    homes = {_name(file) for file in FILES if "json.loads(line)" in file.read_text()}
+    assert homes - private == {"common/typed_json.py"}
