@@ -754,9 +754,8 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only the "
-        "runs); "
-        "default: all runs",
+        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only "
+        "the runs); default: all runs",
         "best": "take the cell that `invoke recommend` recommends under the same limits, instead of a key; default: off",
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
@@ -1216,7 +1215,8 @@ def test(
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
         "default: off",
-        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken; default: 4",
+        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken (that of one round holds no "
+        "difference between processes); default: 4",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
         "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",
