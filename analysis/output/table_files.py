@@ -154,6 +154,11 @@ def _fill(
         {"name": m.name, "column": m.column, "title": m.title, "unit": m.unit, "definition": m.definition}
         for m in METRICS.values()
     ]
+    definitions += [
+        {"name": name, "column": name, "title": "worth of tuning", "unit": "", "definition": definition}
+        for name, definition in WORTH.items()
+        if name in _columns(rows)
+    ]
     if len(tables) > MOST_SHEETS:
         left_out = f"{len(tables) - MOST_SHEETS} tables have no sheet of their own: their figures are in the sheet 'every figure'"
         definitions.append({"name": "tables", "column": "", "title": "left out", "unit": "", "definition": left_out})

@@ -15,18 +15,21 @@ def steps(database: Database) -> Steps:
     return {(row["run"], row["cell_key"]): row for row in found}
 
 
-#: columns of a tuned row: times the throughput of stock, with its 95 % interval where several workers at both levels tell one
-WORTH = ("worth", "worth_low", "worth_high")
+#: columns of a tuned row -> what they are; as in the view `worth`, empty where either level has one worker
+WORTH = {
+    "worth": "throughput tuned / stock (geometric means over workers), where both levels have several workers",
+    "worth_low": "lower end of its 95 % interval over workers (Welch's t on the logarithms)",
+    "worth_high": "upper end of its 95 % interval over workers (Welch's t on the logarithms)",
+}
 
 
 def with_worth(rows: Sequence[Row], known: Steps) -> list[Row]:
-    """Rows of the view `comparison` with the columns of WORTH, None where nothing is known of it."""
+    """Rows of the view `comparison` with the columns of WORTH, None where the view `worth` has no row."""
     found: list[Row] = []
     for row in rows:
         step = known.get((row["run"], row["cell_keys"][0])) if row["cell_keys"] else None
-        ratios = (
-            (step["ratio"], step["ratio_low"], step["ratio_high"]) if step and step["level"] == "tuned" else (None,) * 3
-        )
+        has_interval = step is not None and step["level"] == "tuned" and step["ratio_low"] is not None
+        ratios = [step[name] if step and has_interval else None for name in ("ratio", "ratio_low", "ratio_high")]
         found.append({**row, **dict(zip(WORTH, ratios, strict=True))})
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -134,7 +136,24 @@ def test_what_tuning_is_worth_is_a_column_of_the_list_of_every_figure(
     assert float(tuned["worth"]) == pytest.approx(2.0, rel=0.01)
     assert float(tuned["worth_low"]) < float(tuned["worth"]) < float(tuned["worth_high"])
     assert {row[name] for row in rows.values() for name in level_steps.WORTH} == {""}
+    with zipfile.ZipFile(tmp_path / "out/comparison.xlsx") as book:
+        text = html.unescape(book.read("xl/sharedStrings.xml").decode())
+    assert all(definition in text for definition in level_steps.WORTH.values())
     plain = build("b")
     plain.cell("torch", 8, [9_000_000] * 60)
     analyze([plain.folder], tmp_path / "plain", Console(file=io.StringIO()))
     assert "worth" not in (tmp_path / "plain/comparison.csv").read_text().splitlines()[0].split(",")
+
+
+@pytest.mark.parametrize("workers", [{"stock": 1, "tuned": 3}, {"stock": 3, "tuned": 1}, {"stock": 1, "tuned": 1}])
+def test_one_worker_at_a_level_tells_no_worth(build: Build, workers: dict[str, int]) -> None:
+    """As in the view: a ratio without an interval once stood in the column beside those that have one."""
+    run = build()
+    for level, took in (("stock", 8_000_000), ("tuned", 4_000_000)):
+        for replicate in range(workers[level]):
+            run.cell("torch", 8, [took + 20_000 * replicate] * 60, tuning=level, replicate=replicate)
+    with open_runs([run.folder]) as database:
+        rows = level_steps.with_worth(database.query("FROM comparison"), level_steps.steps(database))
+        assert database.query("FROM worth") == []
+    assert len(rows) == 2
+    assert {row[name] for row in rows for name in level_steps.WORTH} == {None}
