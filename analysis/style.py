@@ -45,9 +45,9 @@ _LEVELS: dict[str, dict[str, Any]] = {
     "stock": {"linewidth": 0.9, "markersize": 4.0},
     "rewritten": {"linewidth": 2.4, "markeredgewidth": 2.2},
 }
-#: phase of a cell -> its colour; those of a cold start also differ in grey
+#: phase of a cell -> its colour; those of a cold start are lighter the later they come, so that they differ in grey too
 PHASES = {
-    "import": "#30436b", "convert": "#8fb0a9", "load": "#5f86b8", "compile": "#e0a458", "first": "#f3e2c3", "parity": "#7f7f7f",
+    "import": "#30436b", "convert": "#1f6b75", "load": "#5f86b8", "compile": "#e0a458", "first": "#f3e2c3", "parity": "#7f7f7f",
     "idle_before": "#dcdcdc", "warmup": "#d3776a", "measure": "#2c7a4b", "device": "#8a63a8", "idle": "#dcdcdc", "trace": "#4a4a4a",
 }  # fmt: skip
 #: verdict -> marker and colour in plots; UNCLEAR keeps those of its framework

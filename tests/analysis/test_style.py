@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from analysis.style import full_title, look
+from analysis.plots import cold_start
+from analysis.style import PHASES, full_title, look
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 
@@ -46,3 +47,14 @@ def test_a_framework_in_full_tells_versions_and_levels_apart() -> None:
     row = {"variant": "onnxrt", "precision": "fp32", "version": "1.30.0", "tuning": "stock"}
     assert full_title(row) == "ONNX Runtime stock 1.30.0"
     assert full_title({**row, "version": None, "tuning": "tuned"}) == "ONNX Runtime"
+
+
+def test_phases_differ_in_colour_and_those_of_a_cold_start_in_grey_too() -> None:
+    """Any two of them can be neighbours, as a phase may take no time. Convert and compile once had a lightness of 69 and 72."""
+    colors = [_lab(color) for _, color, _ in cold_start.PHASES.values()]
+    for one, other in itertools.pairwise(colors):
+        assert other[0] - one[0] > 10, "lighter the later they come"
+    assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(colors, 2)) > 25
+    # in the strip of phases below a run's power any two can be neighbours; idling before and after a cell has one colour
+    every = [_lab(color) for color in set(PHASES.values())]
+    assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(every, 2)) > 15
