@@ -46,8 +46,8 @@ def show_history(
     cache: Path | None = None,
     earlier: Sequence[Path] = (),
 ) -> int:
-    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or its newest point does
-    not run any more, 1 where input was lost.
+    """Prints and writes `history.{md,csv}` and `plots/*`; 3 where the newest step of a series is SLOWER or its newest point no
+    longer runs, 1 where input was lost.
 
     where: conditions as of `analyze --where`. of: metric that is shown; verdicts are on durations, whatever is shown. earlier:
     runs that may tell the spread between workers. Raises UserError where nothing is left, and for a folder that cannot be written.
@@ -90,7 +90,7 @@ def conclusion(found: History) -> str:
     steps = {key: step for key, step in last.items() if step is not None}
     every = f"{len(last)} configuration{'' if len(last) == 1 else 's'}"
     gone = [_title(key) for key, points in found.series.items() if points[-1].step is None and _got_slower(points)]
-    failing = f"; {len(gone)} whose newest point does not run any more, such as {gone[0]}" if gone else ""
+    failing = f"; {len(gone)} whose newest point no longer runs, such as {gone[0]}" if gone else ""
     if not steps:
         return f"{every}, none with two points that ran: there is no step to judge{failing}."
     verdicts = [step.verdict for step in steps.values()]

@@ -33,8 +33,8 @@ PHRASES = {
     "then nobody": "no cell would be left",
     "nobody": "No cell{under}.",
     "nothing known": "No cell has a known {title}.",
-    "limit unknown": "No known {title}: {count} of {all} cells, which do not count.",
-    "objective unknown": "No known {title}: {count} of {all} cells.",
+    "limit unknown": "{Title} is unknown for {count} of {all} cells; they are left out.",
+    "objective unknown": "{Title} is unknown for {count} of {all} cells.",
     "nearest": "Nearest miss: {name}: {missed}.",
     "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
     "too coarse": "{title} {figure}, under {option} {bound}",
@@ -155,7 +155,7 @@ def _nobody(
     lines += _unknown(candidates, limits)
     lacking = sum(objective.name not in one.figures for one in candidates)
     if lacking and limits:
-        lines.append(say["objective unknown"].format(count=lacking, all=count, title=objective.title))
+        lines.append(say["objective unknown"].format(count=lacking, all=count, Title=_capital(objective.title)))
     near = decision.nearest
     if near is not None:
         missed = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
@@ -167,10 +167,16 @@ def _unknown(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> list[s
     """Of each limit, how many cells it leaves out because nothing is known of them: they may meet it all the same."""
     lines = []
     for limit in limits:
-        title, count = limit.quantity.title, sum(limit.quantity.name not in one.figures for one in candidates)
+        count = sum(limit.quantity.name not in one.figures for one in candidates)
         if count:
-            lines.append(PHRASES["limit unknown"].format(count=count, all=len(candidates), title=title))
+            lines.append(
+                PHRASES["limit unknown"].format(count=count, all=len(candidates), Title=_capital(limit.quantity.title))
+            )
     return lines
+
+
+def _capital(title: str) -> str:
+    return title[:1].upper() + title[1:]
 
 
 def _missed(limit: Limit, near: Candidate) -> str:

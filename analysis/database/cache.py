@@ -50,7 +50,7 @@ SOURCES = (
         for name in ("schema", "cell", "names", "text", "host/regular_files", "stats/percentiles")
     ),
 )
-#: Views whose rows are kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
+#: Tables made of the others (open_runs), kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
 DERIVED = ("marks", "results", "comparison")
 #: Every table with rows of runs (a test holds this against the database).
 TABLES = (
@@ -203,7 +203,7 @@ class Cache:
         ]
 
     def open(self, connection: Connection, runs: Mapping[str, Path]) -> None:
-        """Makes a view over the kept rows of these runs for every table and kept view, in an empty database.
+        """Makes a view over the kept rows of these runs for every table, in an empty database.
 
         Raises duckdb.Error or OSError where a segment is not what it was.
         """

@@ -22,7 +22,7 @@ def write(database: Database, keys: Sequence[tuple[str, str]], path: Path) -> in
     """Writes the cells' records; returns how many. Raises OSError.
 
     Times count from the first inference of each cell, or from a record that begins before it. Numbers of processes and threads
-    count from 1: 0 is the idle process to who reads traces of systems.
+    count from 1: viewers of system traces take 0 for the idle process.
     """
     events = [event for number, key in enumerate(keys, 1) for event in _events(database, number, key)]
     write_text(path, json.dumps({"displayTimeUnit": "ns", "traceEvents": events}) + "\n")
@@ -56,8 +56,8 @@ def _events(database: Database, process: int, key: tuple[str, str]) -> Iterator[
         if place not in threads:
             threads[place] = len(threads) + 2
             kind = "stream" if side == "GPU" else "thread"
-            beside = f", beside {lane}" if lane else ""
-            yield _named("thread_name", process, threads[place], f"{side} {kind} {stream}{beside}")
+            overlapping = f" (overlapping {lane})" if lane else ""
+            yield _named("thread_name", process, threads[place], f"{side} {kind} {stream}{overlapping}")
         about = ("detail", "inference", "bytes", "graph", "graph_node", "correlation", "kind")
         arguments = {name: row[name] for name in about if row[name] is not None}
         yield _complete(process, threads[place], row["name"], row["class"] or row["kind"], row, begin, arguments)

@@ -32,7 +32,7 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 44
 #: Groups and cells beyond these have tables, but no chart: the page stays small.
 MOST_GROUPS = 16
 MOST_CELLS = 400
-#: Cells that a panel has not and that are named below it.
+#: At most so many of the cells that a panel does not draw are named below it.
 MOST_NAMED = 8
 #: An interval that reaches farther than this factor is drawn to there.
 FARTHEST = 3.0
@@ -179,10 +179,11 @@ def _panels(
 
 
 def _undrawn(lacking: Sequence[Candidate], quantity: Quantity) -> str:
-    """Which cells a panel has not, and why; "" where it has all."""
+    """Which cells a panel does not draw, and why; "" where it draws all. Its axes are logarithmic: 0 has no place there."""
     names = "; ".join(one.name for one in lacking[:MOST_NAMED])
     more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
-    return worded(f"Without a known {quantity.title} and so not drawn: {names}{more}.") if lacking else ""
+    why = f"Without a known {THROUGHPUT.title} and {quantity.title} above 0, and so not drawn"
+    return worded(f"{why}: {names}{more}.") if lacking else ""
 
 
 def _scale(figures: Sequence[Figure], start: float, length: float, falls: bool = False) -> Scale:

@@ -194,7 +194,7 @@ def _full(cell: Explained, link: float | None) -> Sentence | None:
     pieces = "kernels" if cell.on_gpu else "operators"
     # passes that could be fused or left out are told by rules of their own, which this one must not deny
     removable = cell.share("layout change") >= LAYOUT or cell.share("elementwise") >= ELEMENTWISE
-    cure = f"nothing is to be gained between {pieces}" if removable else f"only faster {pieces} make it faster"
+    cure = "there are no gaps to remove" if removable else f"only faster {pieces} make it faster"
     return Sentence(
         "busy", 0.0,
         f"the {_device(cell)} works {percent(busy)} of the time, its largest part ({percent(cell.share_of_work(first))}) in {first}: "

@@ -156,7 +156,7 @@ def test_records_of_a_stream_that_overlap_stand_beside_each_other_in_chrome_s_tr
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     where = {event["name"]: names[event["tid"]] for event in events if event["ph"] == "X"}
     assert where == {
-        "inference 0": "inferences", CONV: "GPU stream 7", "inside": "GPU stream 7", NEW: "GPU stream 7, beside 1",
+        "inference 0": "inferences", CONV: "GPU stream 7", "inside": "GPU stream 7", NEW: "GPU stream 7 (overlapping 1)",
         ADD: "GPU stream 7", "after all": "GPU stream 7",
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 // (analysis/comparisons/decision_table.py); here cells that miss a limit are dropped and the first of the others is taken.
 const decisions = (() => {
   const fill = (phrase, words) => phrase.replace(/\{(\w+)\}/g, (_, name) => words[name]);
+  const capital = (title) => title.slice(0, 1).toUpperCase() + title.slice(1);
   const [VALUE, LOW, HIGH, SURE, TEXT] = [0, 1, 2, 3, 4];
   const known = (cell, name) => cell.figures[name] !== undefined;
   const bounded = (a) => a[LOW] !== null && a[HIGH] !== null;
@@ -100,7 +101,7 @@ const decisions = (() => {
       const lines = [limits.length ? fill(say.nobody, { under }) : fill(say["nothing known"], { title: quantity(objective).title })];
       lines.push(...unknown());
       if (all.length < every && limits.length) {
-        lines.push(fill(say["objective unknown"], { count: every - all.length, all: every, title: quantity(objective).title }));
+        lines.push(fill(say["objective unknown"], { count: every - all.length, all: every, Title: capital(quantity(objective).title) }));
       }
       const misses = all.map((cell) => [Math.max(...limits.map((limit) => excess(limit, cell))), cell]).filter(([miss]) => miss < Infinity);
       if (misses.length) {
@@ -114,7 +115,7 @@ const decisions = (() => {
     function unknown() {
       const counts = limits.map((limit) => [limit, table.cells.filter((cell) => !known(cell, limit.name)).length]);
       return counts.filter(([, count]) => count).map(([limit, count]) =>
-        fill(say["limit unknown"], { count, all: table.cells.length, title: quantity(limit.name).title }));
+        fill(say["limit unknown"], { count, all: table.cells.length, Title: capital(quantity(limit.name).title) }));
     }
 
     function missed(limit, near) {

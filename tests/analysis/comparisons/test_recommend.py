@@ -183,7 +183,7 @@ def test_nobody_meets_it(run: Any) -> None:
     assert "Nearest miss: ONNX Runtime fp32 at batch 8: median latency of a batch 10.10 ms" in text
     code, text = asked([run.folder], Question(max_power_w=50))
     assert code == 1
-    assert "No known power: 3 of 3 cells, which do not count." in text
+    assert "Power is unknown for 3 of 3 cells; they are left out." in text
     assert "Nearest miss" not in text
     code, text = asked([run.folder], Question(objective="joules"))
     assert (code, "No cell has a known energy per image." in text) == (1, True)
@@ -195,8 +195,8 @@ def test_cells_that_a_limit_leaves_out_unknown_are_counted(build: Build) -> None
     run.cell("kerasxla", 8, durations_ns=[400 * MS] * 3)
     code, text = asked([run.folder], Question(max_latency_ms=500))
     assert code == 0
-    assert "No known median latency of a batch: 1 of 2 cells, which do not count." in text
-    assert "do not count" not in asked([run.folder], Question())[1]
+    assert "Median latency of a batch is unknown for 1 of 2 cells; they are left out." in text
+    assert "left out" not in asked([run.folder], Question())[1]
 
 
 def test_only_failures(build: Build) -> None:

@@ -180,7 +180,7 @@ def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_ste
     assert code == GOT_SLOWER
     run.cell("onnxrt", 8, version="4.0", status="crashed", message="no such function")
     again, _ = said(lambda console: show_history([run.folder], tmp_path, console, where="version=1.0|4.0"))
-    assert again == GOT_SLOWER, "the newest does not run any more"
+    assert again == GOT_SLOWER, "the newest no longer runs"
     lines = [line for line in text.splitlines() if line.startswith("2026-")]
     assert ["1.0" in lines[0], "no such release" in lines[1], lines[2].rstrip().endswith("SLOWER")] == [True] * 3
     assert "throughput (images/s)" in text

@@ -167,7 +167,7 @@ def test_sliders_say_what_recommend_says(
         if (command := found["command"]) not in commands and len(commands) < 6:
             commands.add(command)
             assert asked(metered.folder, question) == lines
-        left_out |= any(line.endswith("which do not count.") for line in lines)
+        left_out |= any(line.endswith("; they are left out.") for line in lines)
         kinds |= {line.split(":")[0].split(" ")[0] for line in lines}
         assert found["bounds"] == [chosen[0][0] is not None, chosen[1][0] is not None] or chosen[1][0] is not None
         for bound, reported in zip(chosen, found["reported"], strict=True):
@@ -229,7 +229,8 @@ def test_keyboard_and_screen_reader(page: Path, tmp_path: Path, ask: Any) -> Non
 def test_a_cell_that_a_chart_has_not_is_named_below_it(page: Path) -> None:
     caption = re.search(r"<figcaption>(.*?)</figcaption>", page.read_text(), re.DOTALL)
     assert caption
-    assert "Without a known median latency of a batch and so not drawn: Keras + XLA fp32 at batch 128." in caption[1]
+    why = "Without a known throughput and median latency of a batch above 0, and so not drawn"
+    assert f"{why}: Keras + XLA fp32 at batch 128." in caption[1]
 
 
 def test_a_sentence_for_each_device(build: Build, opened: Opened) -> None:
