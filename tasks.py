@@ -146,7 +146,7 @@ def _marks_of(folder: Path) -> Marks:
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
-    The same command continues an interrupted run and skips the cells that it has.
+    The same command continues an interrupted run and skips finished cells.
 
     Exit code 1: no cell is ok.
 
@@ -185,7 +185,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run.
 
-    Otherwise the same as bench. Exit code 1: no cell is ok.
+    Takes the options of bench but --framework, --plan and --dry-run. Exit code 1: no cell is ok.
 
     Examples:
         invoke sweep --gpu all
@@ -1243,6 +1243,8 @@ def selfbench(
     debug: bool = False,
 ) -> None:
     """Measures framewatt itself: the overhead of the harness, the speed of the analysis.
+
+    Exit code 1: with --order, a framework could not be measured.
 
     Examples:
         invoke selfbench

@@ -213,3 +213,9 @@ def test_every_help_text_says_what_happens_without_the_option_and_names_no_optio
         assert example.startswith(name), example
         for named in re.findall(r"--([a-z][a-z0-9-]*)", example):
             assert named in flags, example
+
+
+def test_sweep_says_which_options_of_bench_it_does_not_take() -> None:
+    lacking = {one.name for one in arguments_of("bench")} - {one.name for one in arguments_of("sweep")}
+    said = re.findall(r"--([a-z-]+)", (all_tasks()["sweep"].__doc__ or "").split("Examples:")[0])
+    assert lacking == {name.replace("-", "_") for name in said}
