@@ -123,9 +123,9 @@ def save(built: Built, text: str, folder: Path, copy: Path) -> None:
     import torch
 
     folder.mkdir()
-    build: Dict[str, Any] = {
-        "inputs": list(built.inputs), "by_name": built.by_name, "changes_inputs": built.changes_inputs,
-    }  # fmt: skip
+    build: Dict[str, Any] = {"inputs": list(built.inputs), "by_name": built.by_name}
+    if built.changes_inputs:  # said only then: the model's hash is over this file
+        build["changes_inputs"] = True
     if text.startswith(TIMM):
         build["timm"] = text[len(TIMM) :]
     else:
