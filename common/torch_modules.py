@@ -112,6 +112,7 @@ def of_file(file: Path, function: str) -> Built:
             raise UserError(f"{file.name}:{function}: example input '{name}' {fault}")
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
+    inputs = {name: one.detach().resolve_neg() for name, one in inputs.items()}  # as numpy can have them
     with users_code(f"the module of {file.name}:{function} cannot be put into evaluation mode"):
         module = module.eval()
     note = f"The module is the user's own, of {file.name}:{function}; its weights are those that it returns."

@@ -142,6 +142,14 @@ def cannot_be_copied():
     return Locked(), x
 
 
+def imaginary_part():
+    return nn.Identity(), torch.view_as_complex(torch.rand(2, 4, 2)).conj().imag
+
+
+def with_gradients():
+    return nn.Linear(4, 2), x.clone().requires_grad_()
+
+
 def remembers():
     return Remembering(), x
 

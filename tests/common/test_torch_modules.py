@@ -15,7 +15,7 @@ from common.host.paths import ROOT
 USERS = Path(__file__).with_name("run_torch_modules.py")
 TAKEN = (
     "trained", "by_keywords", "free", "noise", "lazy", "half", "in_place", "in_place_twice_the_same", "in_place_unseen",
-    "counts", "lazy_and_counts", "cannot_be_copied",
+    "counts", "lazy_and_counts", "cannot_be_copied", "imaginary_part", "with_gradients",
 )  # fmt: skip
 RULE = "; run_torch_modules.py:"
 REFUSED = {
