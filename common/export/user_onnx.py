@@ -175,10 +175,10 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
         batching.make_dynamic(proto, sizes[0])
         known = {value.name: axes.axes_of(value) for value in inputs}
-    if arrays is not None:
-        assert asked.inputs is not None
-        known = given_values.named_axes(asked.inputs, known, arrays, axes.parse(asked.shape) if asked.shape else ())
-    bound = axes.bind(known, asked.shape, str(file))
+    if arrays is not None and asked.inputs is not None:
+        bound = given_values.bind(asked.inputs, known, arrays, asked.shape, str(file))
+    else:
+        bound = axes.bind(known, asked.shape, str(file))
     for name, axis_sizes in bound.shapes.items():
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)
