@@ -301,12 +301,13 @@ class _Work:
         self.outputs = [self.outputs[number] for number in chosen]
 
     def _likely_axis(self, name: str) -> Optional[int]:
-        """Of a model whose batch is fixed: the axis that the file calls so, else 0, else an input's, where it has that size."""
+        """Of a model whose batch is fixed: by its name where the inputs' has one, else 0, else an input's, where it has that size."""
         shape = self.outputs[0][name].shape
-        declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
-        named = [number for number, axis in enumerate(declared) if axis in self._network.batch_names]
+        if self._network.bound.named:
+            declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
+            return axes.output_axis(declared, shape, self._network.bound)
         others = [one.batch_axis for one in self._network.inputs if one.batch_axis is not None]
-        likely = [axis for axis in (*named, 0, *others) if axis < len(shape) and shape[axis] == self.fixed]
+        likely = [axis for axis in (0, *others) if axis < len(shape) and shape[axis] == self.fixed]
         return likely[0] if likely else None
 
     def find_batch_axes(self) -> None:
