@@ -406,7 +406,7 @@ VERIFY_OPTIONS = (
 def verify(_context: Context, given: dict[str, Any]) -> None:
     """Compares the harness with each cell's recipe (invoke recipe), in two processes that alternate in blocks.
 
-    Exit code 1: a ratio is not within 2 % of 1, an output differs, or nothing could be compared.
+    Exit code 1: an interval lies wholly outside 0.98 to 1.02 (OFF), an output differs, or nothing could be compared.
 
     Examples:
         invoke verify --device cpu
@@ -1034,7 +1034,7 @@ def frameworks(_context: Context, debug: bool = False) -> None:
     help={
         "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
         "cpu": "build the CPU images, from requirements-cpu.txt; default: the GPU images",
-        "notebook": "also build the images for --frontend notebook, with ipykernel, tagged -notebook; default: off",
+        "notebook": "build the -notebook images (with ipykernel, for --frontend notebook) instead of the default ones; default: off",
         "base": "base image instead of the Dockerfile's; default: those of docs/frameworks.md",
         "network": "Docker network of the build, such as host; default: the engine's",
         "version": "versions of the frameworks, comma list such as 1.30.0 or torch@2.11, as for bench; default: locked",
