@@ -406,7 +406,7 @@ VERIFY_OPTIONS = (
 def verify(_context: Context, given: dict[str, Any]) -> None:
     """Compares the harness with each cell's recipe (invoke recipe), in two processes that alternate in blocks.
 
-    Exit code 1: a ratio is not within 2 % of 1, an output differs, or nothing could be compared.
+    Exit code 1: an interval lies wholly outside 0.98 to 1.02 (OFF), an output differs, or nothing could be compared.
 
     Examples:
         invoke verify --device cpu
@@ -754,9 +754,8 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only the "
-        "runs); "
-        "default: all runs",
+        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only "
+        "the runs); default: all runs",
         "best": "take the cell that `invoke recommend` recommends under the same limits, instead of a key; default: off",
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
@@ -1035,7 +1034,7 @@ def frameworks(_context: Context, debug: bool = False) -> None:
     help={
         "framework": "images to build, comma list of framework variants, image folders or 'sidecar'; default: all",
         "cpu": "build the CPU images, from requirements-cpu.txt; default: the GPU images",
-        "notebook": "also build the images for --frontend notebook, with ipykernel, tagged -notebook; default: off",
+        "notebook": "build the -notebook images (with ipykernel, for --frontend notebook) instead of the default ones; default: off",
         "base": "base image instead of the Dockerfile's; default: those of docs/frameworks.md",
         "network": "Docker network of the build, such as host; default: the engine's",
         "version": "versions of the frameworks, comma list such as 1.30.0 or torch@2.11, as for bench; default: locked",
@@ -1216,7 +1215,8 @@ def test(
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
         "default: off",
-        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken; default: 4",
+        "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken (that of one round holds no "
+        "difference between processes); default: 4",
         "precision": "with --gpu: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
         "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",

@@ -73,7 +73,7 @@ _ALL = (
         {"patch_size": 16, "num_layers": 12, "num_heads": 12, "hidden_dim": 768, "mlp_dim": 3072},
     ),
     RegisteredModel(
-        "ViT-Ti16", "ViTBackbone", 224, "tf", "5.7 M parameters; ViT-B16's small sister: as deep, a quarter of its width",
+        "ViT-Ti16", "ViTBackbone", 224, "tf", "5.7 M parameters; as ViT-B16, with a quarter of its width",
         KERAS_HUB,
         {"patch_size": 16, "num_layers": 12, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768},
     ),

@@ -30,7 +30,7 @@ SUSPECT = 3.01
 #: parts whose medians tell how far a window moves: a few samples each at the least, so that a spike is none of it
 MOVED_GROUPS = 32
 #: fewer samples than this have no parts to speak of
-MIN_SAMPLES = 64
+MIN_STEADY_SAMPLES = 64
 #: the slow cosines' mean square falls short of what movement slower than the window does to the mean: this many times in
 #: the standard error, found on the drifting and switching streams of the selfbench
 SHORTFALL = 2.0
@@ -47,7 +47,7 @@ def slow_ratio(series: np.ndarray) -> float:
     Values are clipped at three robust standard deviations from the median first: a spike moves all cosines alike, but drowns
     what is slow.
     """
-    if len(series) < MIN_SAMPLES:
+    if len(series) < MIN_STEADY_SAMPLES:
         return 0.0
     values = np.asarray(series, dtype=np.float64)
     median = float(np.median(values))
@@ -66,7 +66,7 @@ def movement(series: np.ndarray) -> float:
 
     Says nothing of whether chance does that: `steady` does.
     """
-    if len(series) < MIN_SAMPLES:
+    if len(series) < MIN_STEADY_SAMPLES:
         return 0.0
     size = len(series) // MOVED_GROUPS
     medians = np.median(np.asarray(series[len(series) % size :], dtype=np.float64).reshape(-1, size), axis=1)

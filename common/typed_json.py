@@ -20,6 +20,12 @@ def parse_object(line: Union[str, bytes]) -> Dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def last_object(printed: Union[str, bytes]) -> Dict[str, Any]:
+    """The JSON object on the last line of what a program printed, {} where none stands there: libraries print before it."""
+    lines = printed.strip().splitlines()
+    return parse_object(lines[-1]) if lines else {}
+
+
 def check(kind: Type[Any], values: Any) -> Dict[str, Any]:
     """The values, when each fits the annotation of the dataclass field of its name; a dict of its own.
 

@@ -32,6 +32,12 @@ LONGEST = (
     "images/test_other_forms.py",
     "analysis/output/test_report.py",
     "analysis/database/test_cache.py",
+    "engine/test_small_images.py",
+    "engine/test_hostile_image.py",
+    "engine/test_compose.py",
+    "engine/test_notebook.py",
+    "engine/test_engine_dies.py",
+    "engine/test_bench.py",
 )
 
 

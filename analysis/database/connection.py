@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -39,6 +39,9 @@ Row = Mapping[str, Any]
 Named = Callable[[str], bool]
 #: lets a view find its files
 MakeReady = Callable[["Database"], None]
+#: a statement that asks which views there are, so that all are created
+EVERY_VIEW = "FROM duckdb_views()"
+Answer = TypeVar("Answer")
 
 
 class _Documents(Mapping[str, dict[str, Any]]):
@@ -60,8 +63,10 @@ class _Documents(Mapping[str, dict[str, Any]]):
 class Database:
     """An open connection with all views, and what was wrong with the input. Use as a context manager.
 
-    Statements go through `execute` or `query`: they make the views that read files (`samples`, `power`, `device_times`,
-    `attempts`) ready when a statement names one. On `connection` itself such a view is an error until then.
+    Statements go through `execute`, `query` or `sql`. They make ready what a statement names of the views and macros that cost
+    time and that few questions are about (analysis.database.lazy_views): views that read files (`samples`, `power`, `kernels` ...)
+    or are made of them (`explained` ...), views over workers (`worth`, `level_steps`, `worker_spread`) and macros beside
+    these. On `connection` itself they do not exist, or are an error, until a statement has named them.
     """
 
     def __init__(
@@ -111,10 +116,41 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         """Runs a statement and returns the connection with its result. Raises duckdb.Error."""
-        for view in [view for view, (named, _) in self._lazy.items() if named(sql)]:
+        return self._with_views(sql, lambda: self.connection.execute(sql, list(parameters)))
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """The query as DuckDB's relation, which a notebook shows as a table and which has `.df()`, `.fetchnumpy()`, `.write_csv()`
+        and so on. A DataFrame of the caller's can be named in it. Raises duckdb.Error."""
+
+        def relation() -> duckdb.DuckDBPyRelation:
+            # DuckDB looks for a DataFrame where it is called, which is here and not the caller's cell
+            self.connection.execute("SET python_scan_all_frames = true")
+            try:
+                return self.connection.sql(query)
+            finally:
+                self.connection.execute("SET python_scan_all_frames = false")
+
+        return self._with_views(query, relation)
+
+    def _with_views(self, sql: str, ask: Callable[[], Answer]) -> Answer:
+        """Asks when every view that the text names is ready. When DuckDB does not know a name, all views are created, and it is
+        asked again: it suggests the nearest of those that exist."""
+        self._make_ready(sql)
+        try:
+            return ask()
+        except duckdb.CatalogException:
+            # of several statements some have been run
+            if len(self.connection.extract_statements(sql)) != 1 or not self._make_ready(EVERY_VIEW):
+                raise
+        return ask()
+
+    def _make_ready(self, sql: str) -> bool:
+        """Whether there was something that a statement names and that was not ready."""
+        views = [view for view, (named, _) in self._lazy.items() if named(sql)]
+        for view in views:
             _, make_ready = self._lazy.pop(view)
             make_ready(self)
-        return self.connection.execute(sql, list(parameters))
+        return bool(views)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows as dictionaries."""

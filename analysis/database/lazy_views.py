@@ -50,7 +50,7 @@ _ALSO = {
 class _Created:
     """A file of analysis/sql that is run when a statement names something that it creates, or asks which views there are.
 
-    kinds: what the variables of the files begin with that its views read.
+    kinds: prefixes of the variables that name the files which its views read, as in VIEWS.
     """
 
     file: str
@@ -76,7 +76,10 @@ _CREATED = (
     _Created("70_workers.sql"),
     _Created("00_files.sql", ("sample", "device_time", "power", "attempt")),
 )
-_LISTS = ("show", "describe", "duckdb_views", "duckdb_tables", "duckdb_columns", "information_schema", "sqlite_master")
+#: What lists views or macros, as patterns.
+_LISTS = (
+    r"show(?:_tables\w*)?", "describe", "duckdb_(?:views|tables|columns|functions)", "information_schema", r"sqlite_\w+", r"pg_\w+",
+)  # fmt: skip
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from common import names
 from common.cell import Cell
 from common.errors import UserError
 from common.host import regular_files
-from common.stats.percentiles import MIN_SAMPLES
+from common.stats.percentiles import MIN_SAMPLES_OF_PERCENTILE
 
 _BEGIN, _END = ("startH2dMs", "startInMs"), ("endD2hMs", "endOutMs")
 MOST_LINES = 5
@@ -139,7 +139,7 @@ def _cell(cell: Cell, times: Sequence[_Times], facts: Facts) -> ImportedCell:
     latencies = sorted(one.latency_ms * 1e6 for one in times)
     quantiles = [
         {"quantile": percentile / 100, "latency_ns": _quantile(latencies, percentile / 100)}
-        for percentile, count in MIN_SAMPLES.items()
+        for percentile, count in MIN_SAMPLES_OF_PERCENTILE.items()
         if len(latencies) >= count
     ]
     return ImportedCell(cell, columns, {"passes.csv": [passed], **({"quantiles.csv": quantiles} if quantiles else {})})

@@ -23,7 +23,7 @@ from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, idle_levels, machines
 from common.stats.comparison import RULE
-from common.stats.percentiles import MIN_SAMPLES
+from common.stats.percentiles import MIN_SAMPLES_OF_PERCENTILE
 from common.text import visible
 
 #: Tables that stand open in a page; the others fold away.
@@ -110,7 +110,10 @@ def render(
         left_out=left_out,
         intervals=bool(intervals),
         command=command,
-        fewest=", ".join(f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}" for share, count in MIN_SAMPLES.items()),
+        fewest=", ".join(
+            f"{count:,} for {'the median' if share == 50 else f'p{share:g}'}"
+            for share, count in MIN_SAMPLES_OF_PERCENTILE.items()
+        ),
         rule=RULE,
         **_doubts(database, rows),
         **_provenance(database, rows),

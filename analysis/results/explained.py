@@ -78,8 +78,7 @@ def load(database: Database, keys: Sequence[tuple[str, str]] = ()) -> list[Expla
     make_ready(database)
     rows = database.query(
         "SELECT e.*, r.variant, r.precision, r.tuning, r.input, r.version, r.batch_size, r.io, r.model, "
-        "r.device, r.device_name, "
-        "r.framework_version, r.status, "
+        "r.device, r.device_name, r.framework_version, r.status, "
         "r.median_ms, r.joules_per_image, r.power_gross_w, r.idle_w FROM explained AS e JOIN results AS r USING (run, cell_key) "
         "ORDER BY r.model, r.device_name, r.precision, r.io, r.batch_size, e.wall_ns NULLS LAST, r.variant"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import unknown
-from common.stats.percentiles import MIN_SAMPLES
+from common.stats.percentiles import samples_needed
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ METRICS = {
         Metric("throughput", "images_per_s", "throughput", "images/s", 1,
                "images of the measured window by its length"),
         Metric("latency", "median_ms", "median latency", "ms", -1,
-               "median wall time of one inference, copies as `io` says", needs=MIN_SAMPLES[50.0]),
-        Metric("p90", "p90_ms", "latency p90", "ms", -1, "90 % of the inferences took at most this", needs=MIN_SAMPLES[90.0]),
-        Metric("p95", "p95_ms", "latency p95", "ms", -1, "95 % of the inferences took at most this", needs=MIN_SAMPLES[95.0]),
-        Metric("p99", "p99_ms", "latency p99", "ms", -1, "99 % of the inferences took at most this", needs=MIN_SAMPLES[99.0]),
-        Metric("p999", "p999_ms", "latency p99.9", "ms", -1, "99.9 % of the inferences took at most this", needs=MIN_SAMPLES[99.9]),
+               "median wall time of one inference, copies as `io` says", needs=samples_needed(50)),
+        Metric("p90", "p90_ms", "latency p90", "ms", -1, "90 % of the inferences took at most this", needs=samples_needed(90)),
+        Metric("p95", "p95_ms", "latency p95", "ms", -1, "95 % of the inferences took at most this", needs=samples_needed(95)),
+        Metric("p99", "p99_ms", "latency p99", "ms", -1, "99 % of the inferences took at most this", needs=samples_needed(99)),
+        Metric("p999", "p999_ms", "latency p99.9", "ms", -1, "99.9 % of the inferences took at most this", needs=samples_needed(99.9)),
         Metric("mean_latency", "mean_ms", "mean latency", "ms", -1, "mean wall time of one inference"),
         Metric("seconds_per_image", "seconds_per_image", "time per image", "ms", -1,
                "length of the window by its images; the published study calls this latency", scale=1e3),

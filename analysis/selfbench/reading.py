@@ -24,7 +24,9 @@ import numpy as np
 
 from common import schema
 from common.cell import Cell
+from common.errors import UserError
 from common.host.paths import ROOT
+from common.typed_json import last_object
 
 SECOND = 10**9
 VARIANTS = ("onnxrt", "torch", "tf", "tfxla", "keras", "kerasxla", "tensorrt")
@@ -108,7 +110,9 @@ def measure(folder: Path, cache: Path | None = None) -> Reading:
     begin = time.monotonic()
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     seconds = time.monotonic() - begin
-    found = json.loads(done.stdout)
+    found = last_object(done.stdout)
+    if not found:
+        raise UserError(f"the process that reads {folder} printed no figures but '{done.stdout.strip()[-200:]}'")
     return Reading(seconds, found["cpu_seconds"], found["peak_mib"], found["rows"])
 
 

@@ -92,6 +92,13 @@ class Source:
         return (models.KERAS_HUB,) if registered and models.find(self.name).package == models.KERAS_HUB else ()
 
     @property
+    def needs_timm(self) -> bool:
+        """Whether what measures it needs timm: the user's own file may build one of its models, and tells by naming it."""
+        if not self.module or self.file is None:
+            return bool(self.module)
+        return re.search(rb"\btimm\b", self.file.read_bytes()) is not None
+
+    @property
     def file(self) -> Path | None:
         """The user's own file, if it is one."""
         if self.module and not self.module.startswith(TIMM):
@@ -108,10 +115,14 @@ def source(name_or_path: str) -> Source:
                 f"--model {name_or_path}: which model of timm? write {TIMM}NAME, such as {TIMM}{EXAMPLES[0]}"
             )
         return Source(names.from_text(named.replace("_", "-")), None, f"{TIMM}{named}")
-    if re.search(r"\.py(:.*)?$", name_or_path, re.IGNORECASE):
-        return _python_source(name_or_path)
     path = Path(name_or_path).expanduser()
-    if path.suffix.lower() != ".onnx" and "/" not in name_or_path and not path.is_file():
+    ends = [found.end() for found in re.finditer(r"\.py(?=:|$)", name_or_path, re.IGNORECASE)]
+    suffix = path.suffix.lower()
+    if ends and suffix != ".onnx" and (suffix == ".py" or not path.is_file()):
+        # of several a folder may end with it, too: the first that is a file
+        end = next((end for end in ends if Path(name_or_path[:end]).expanduser().is_file()), ends[0])
+        return _python_source(name_or_path, end)
+    if suffix != ".onnx" and "/" not in name_or_path and not path.is_file():
         return Source(_registered(name_or_path), None)
     if not path.exists():
         raise UserError(f"the ONNX file {name_or_path} does not exist")
@@ -131,9 +142,8 @@ def _registered(name: str) -> str:
         ) from error
 
 
-def _python_source(text: str) -> Source:
-    """Of FILE.py:FUNCTION. Raises UserError where the function or the file is missing."""
-    end = text.lower().rindex(".py") + len(".py")
+def _python_source(text: str, end: int) -> Source:
+    """Of FILE.py:FUNCTION, whose file's name ends at `end`. Raises UserError where the function or the file is missing."""
     file, function = text[:end], text[end:].lstrip(":")
     if not function:
         raise UserError(f"--model {text}: which function builds the model? write {file}:FUNCTION")

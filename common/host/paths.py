@@ -12,10 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "images"
 
 
-def can_be_made(folder: Path) -> bool:
-    """Whether this user may write into a folder, or make it where it does not exist."""
+def may_only_be_read(folder: Path) -> bool:
+    """Whether this user may not write into a folder, or not make it in the folder that would hold it.
+
+    False where something else is in the way, a file or a link to a disk that is not mounted: whoever uses the folder is to say so.
+    """
     existing = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
-    return os.access(existing, os.W_OK | os.X_OK)
+    folder_there = os.path.isdir(existing)  # noqa: PTH112 - Path.is_dir raises where a link leads to what may not be searched
+    return folder_there and not os.access(existing, os.W_OK | os.X_OK)
 
 
 def in_users_cache(of: Path, what: str) -> Path:
@@ -55,7 +59,7 @@ class DataFolder:
 
     def _writable(self, name: str) -> Path:
         own = self.root / name
-        return own if can_be_made(own) else in_users_cache(self.root, "data") / name
+        return in_users_cache(self.root, "data") / name if may_only_be_read(own) else own
 
     @property
     def models(self) -> Path:

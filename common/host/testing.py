@@ -92,9 +92,12 @@ COMPUTING = ("tests/images", "tests/common/export", "tests/analysis", "tests/fuz
 NICENESS = 10
 #: each pytest names its ten slowest tests at the end
 SLOWEST = "--durations=10"
-#: tests that mostly wait, for an engine or for what they have killed: one after another, beside the others
+#: tests that mostly wait, for an engine or for what they have killed: beside the others, so that the machine has something to do
 ENGINE = ("tests/engine",)
-KILLING = ("tests/common/host/faults", "tests/common/host/fleet")
+FAULTS = ("tests/common/host/faults",)
+FLEET = ("tests/common/host/fleet",)
+#: processes for the tests on an engine: each has images and containers under names of its own
+ENGINE_PROCESSES = 2
 
 
 def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = False) -> int:
@@ -123,7 +126,9 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
         code = set_up(console, core)
         if code or types.process.poll():
             return code or types.tell(console)
-        code = _run_all_tests(console, chosen, (COMPUTING, KILLING) if core else (COMPUTING, ENGINE, KILLING))
+        code = _run_all_tests(
+            console, chosen, (COMPUTING, FAULTS, FLEET) if core else (COMPUTING, ENGINE, FAULTS, FLEET)
+        )
         return types.tell(console) or code
 
 
@@ -183,7 +188,7 @@ def _stream(console: Console, failed: str, words: Sequence[str]) -> Iterator[_St
 
 def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Sequence[str]]) -> int:
     """All tests: each of the streams in a pytest of its own beside the rest; what they said comes when the rest is done."""
-    aside = [folder for folders in (COMPUTING, ENGINE, KILLING) for folder in folders]
+    aside = [folder for folders in (COMPUTING, ENGINE, FAULTS, FLEET) for folder in folders]
     with ExitStack() as stack:
         running = []
         for folders in streams:
@@ -199,8 +204,8 @@ def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Se
 
 
 def _processes(folders: Sequence[str]) -> list[str]:
-    if folders is not COMPUTING:
+    if folders not in (COMPUTING, ENGINE):
         return []
     # by default the files with the most tests come first; tests/conftest.py has those that take longest in front
-    cores = max(1, min(len(os.sched_getaffinity(0)), 4))
-    return ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"]
+    count = ENGINE_PROCESSES if folders is ENGINE else max(1, min(len(os.sched_getaffinity(0)), 4))
+    return ["-n", str(count), "--dist", "loadfile", "--no-loadscope-reorder"]

@@ -11,7 +11,7 @@ from functools import lru_cache
 CONFIDENCE = 0.99
 #: Percentile -> the fewest samples with which a table shows it. `fewest(1, 1 - percentile / 100)` gives these numbers; they
 #: stand here because SciPy takes longer to import than a table that comes from the cache.
-MIN_SAMPLES = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
+MIN_SAMPLES_OF_PERCENTILE = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
 
 
 def chance_of_at_most(late: int, count: int, share: float) -> float:
@@ -46,12 +46,12 @@ def samples_needed(percentile: float) -> int:
     """
     if not 0 < percentile < 100:
         raise ValueError(f"a percentile lies between 0 and 100, not {percentile:g}")
-    if percentile in MIN_SAMPLES:
-        return MIN_SAMPLES[percentile]
+    if percentile in MIN_SAMPLES_OF_PERCENTILE:
+        return MIN_SAMPLES_OF_PERCENTILE[percentile]
     # rounded: 1 - 0.999 is a little more than 0.001
     return fewest(1, round(min(percentile, 100 - percentile) / 100, 12))
 
 
 def sql_variables() -> dict[str, int]:
     """Name of a SQL variable -> fewest samples: needs_p50, needs_p90, needs_p95, needs_p99, needs_p999."""
-    return {f"needs_p{percentile:g}".replace(".", ""): count for percentile, count in MIN_SAMPLES.items()}
+    return {f"needs_p{percentile:g}".replace(".", ""): count for percentile, count in MIN_SAMPLES_OF_PERCENTILE.items()}

@@ -20,7 +20,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma, polygamma
 
 #: standard errors by which the cells' disagreement is taken to be larger than seen
 CAUTION = 0.5
@@ -84,6 +83,8 @@ def pool(spreads: Sequence[Spread]) -> Pool | None:
     largest = max(known, key=lambda one: one.variance)
     if len(known) < MIN_SPREADS:
         return Pool(Spread(0.0, 0), residual, largest)
+    from scipy.special import digamma, polygamma  # see student_t
+
     logs = np.log(variances) - digamma(freedoms / 2) + np.log(freedoms / 2)
     explained = polygamma(1, freedoms / 2)
     count = len(known)
@@ -116,6 +117,8 @@ def pools_of(figures: Iterable[tuple[Hashable, Sequence[float]]]) -> dict[Hashab
 
 def _inverse_trigamma(value: float) -> float:
     """x with trigamma(x) = value > 0, by Newton's method on its inverse, which is nearly straight (Smyth 2004, appendix)."""
+    from scipy.special import polygamma
+
     x = 0.5 + 1 / value
     for _ in range(50):
         found = float(polygamma(1, x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Optional, Sequence
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
@@ -15,6 +16,9 @@ def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], erro
     module: as imported, a torch.fx.GraphModule, else nothing is looked for. inputs: makes tensors where the module is.
     """
     known = explain(error)
+    traced = _traced(module, str(error)) if isinstance(known, Unsupported) else ""
+    if traced:
+        return Unsupported(f"{known}, at {traced}")
     known_to_harness = isinstance(known, (DeviceOutOfMemory, Unsupported))
     # after an error of CUDA itself the whole context is lost, and any node would fail
     if known_to_harness or not hasattr(module, "graph") or "cuda error" in str(error).lower():
@@ -23,6 +27,21 @@ def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], erro
     if operator is None:
         return known
     return Unsupported(f"PyTorch cannot run {operator} as onnx2torch converts it: {first_line(error)}")
+
+
+def _traced(module: Any, text: str) -> str:
+    """The operator at which torch.compile stopped, by the line of the module's own code that its message quotes; "" without one."""
+    lines = iter(text.splitlines())
+    quoted = next((next(lines, "") for line in lines if "<eval_with_key>" in line), "")
+    for name, of_onnx in module.named_modules() if quoted and hasattr(module, "graph") else ():
+        called = name.rpartition(".")[2]
+        if getattr(of_onnx, OPERATOR, "") and any(call in quoted for call in (f'"{called}")(', f".{called}(")):
+            return f"{getattr(of_onnx, OPERATOR)} (node '{name}')"
+    # compiled in parts, a module of onnx2torch's may begin one: its file tells which
+    files = re.findall(r'onnx2torch[/\\]node_converters[/\\](\w+)\.py"', text)
+    ending = f"node_converters.{files[-1]}" if files and hasattr(module, "graph") else "none"
+    made = (one for _, one in (module.named_modules() if files else ()) if type(one).__module__.endswith(ending))
+    return " or ".join(sorted({getattr(one, OPERATOR, "") for one in made} - {""}))
 
 
 def _failing(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]]) -> Optional[str]:

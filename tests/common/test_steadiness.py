@@ -45,7 +45,7 @@ def test_spikes_and_short_windows_are_not_movement() -> None:
     spiky = noise(1, 1000)
     spiky[500:503] *= 50
     assert steadiness.steady(spiky)
-    assert steadiness.slow_ratio(np.linspace(1, 2, steadiness.MIN_SAMPLES - 1)) == 0
+    assert steadiness.slow_ratio(np.linspace(1, 2, steadiness.MIN_STEADY_SAMPLES - 1)) == 0
     assert steadiness.steady(np.ones(500))
 
 
@@ -69,7 +69,7 @@ def test_how_far_a_window_moves_is_reported_without_its_noise_and_spikes(shape: 
     assert 0.5 * share <= steadiness.movement(series) <= 1.3 * share
     assert steadiness.movement(5e6 * series) == pytest.approx(steadiness.movement(series))
     assert steadiness.movement(noise(4, 1000, sd=0.003)) < 0.002
-    assert steadiness.movement(np.linspace(1, 2, steadiness.MIN_SAMPLES - 1)) == 0
+    assert steadiness.movement(np.linspace(1, 2, steadiness.MIN_STEADY_SAMPLES - 1)) == 0
 
 
 @pytest.mark.parametrize(("moves", "reason"), [(0.001, "converged"), (0.004, "converged"), (0.03, "unsteady")])

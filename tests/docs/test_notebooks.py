@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -62,7 +63,16 @@ def test_outputs_are_of_one_run_from_top_to_bottom_and_tell_nothing_of_a_machine
 
 
 def test_exploring_the_reference_shows_what_is_shown(tmp_path: Path) -> None:
-    again = run(read("explore-results.ipynb"))
+    """And any view that analysis/sql/README.md describes may be asked for, those too that no cell has named."""
+    notebook = read("explore-results.ipynb")
+    asked = (
+        "[sql(f'SELECT count(*) FROM {view}').fetchall()[0][0] for view in ('worker_spread', 'explained', 'samples')]"
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(asked))
+    again = run(notebook)
+    workers, explained, samples = json.loads("".join(texts(again).pop()))
+    assert (workers, explained) == (0, 0) and samples > 1000, "one worker a cell, and no traces"
+    del again.cells[-1]
     assert texts(again) == texts(read("explore-results.ipynb")), "run it again and commit it"
     assert pictures(again) == 3
 
@@ -88,11 +98,14 @@ def test_benchmarking_one_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     python = environments.interpreter("onnxrt", "cpu")
     subprocess.run([python, "-c", code, model], cwd=ROOT / "tests/common/export", check=True)
     monkeypatch.setenv("FRAMEWATT_DATA", str(tmp_path / "data"))
-    done = run(read("benchmark-one-framework.ipynb"), MODEL=str(model), BATCH_SIZES="1,8", REPLICATES=2, SECONDS=0.3)
+    notebook = read("benchmark-one-framework.ipynb")
+    notebook.cells.append(nbformat.v4.new_code_cell("sql('SELECT DISTINCT workers FROM worker_spread').fetchall()"))
+    done = run(notebook, MODEL=str(model), BATCH_SIZES="1,8", REPLICATES=2, SECONDS=0.3)
     (folder,) = (tmp_path / "data" / "results").iterdir()
     assert len(list(folder.glob("cells/*/cell.csv"))) == 2 * 2 * 2
     shown = ["".join(one) for one in texts(done)]
     assert sum("[8/8]" in text for text in shown) == 1
     assert any(re.search(r"onnxrt +│ notebook │ +8 │ ok", text) for text in shown)
     assert any("Notebook against script" in text and "tiny" in text for text in shown)
+    assert shown[-1] == "[(2,)]"
     assert pictures(done) == 2

@@ -30,7 +30,9 @@ from common.host.runners.containers import engine, images
 BASE = "local/framewatt-base:latest"
 #: of images, containers and volumes of these tests; other checkouts may test on the same engine
 FAMILY = "framewatt-test-"
-PREFIX = f"{FAMILY}{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
+CHECKOUT = f"{FAMILY}{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
+#: each of pytest's processes has its own; their images are of the same layers
+PREFIX = "-".join(filter(None, (CHECKOUT, os.environ.get("PYTEST_XDIST_WORKER", ""))))
 
 
 @functools.cache
@@ -54,7 +56,8 @@ def engine_images() -> Iterator[None]:
     """Images of onnxrt, the sidecar and analyze; they stay for the next run of this checkout, those of checkouts before it go."""
     if missing():
         pytest.skip(missing())
-    with pytest.MonkeyPatch.context() as patch, in_use(PREFIX):
+    # older checkouts look for a lock of the prefix, not of the checkout
+    with pytest.MonkeyPatch.context() as patch, lock_of(CHECKOUT, fcntl.LOCK_SH), lock_of(PREFIX, fcntl.LOCK_SH):
         patch.setenv("FRAMEWATT_IMAGES", PREFIX)
         client = engine.connect()
         for name in ("onnxrt", "sidecar", "analyze"):
@@ -65,12 +68,12 @@ def engine_images() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_use(prefix: str) -> Iterator[bool]:
-    """Holds a prefix as long as its tests run; False where somebody holds it already, or it is another user's."""
+def lock_of(name: str, how: int) -> Iterator[bool]:
+    """Holds a lock, as flock(2) has it; False where somebody else's stands in the way, or the file is another user's."""
     with contextlib.ExitStack() as stack:
         try:
-            lock = stack.enter_context((Path(tempfile.gettempdir()) / f"{prefix}.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context((Path(tempfile.gettempdir()) / f"{name}.lock").open("w"))
+            fcntl.flock(lock, how)
         except (BlockingIOError, PermissionError):
             yield False
         else:
@@ -80,16 +83,20 @@ def in_use(prefix: str) -> Iterator[bool]:
 def remove_left(client: DockerClient) -> None:
     """Removes the images of tests of other checkouts, which may be gone for long; not of those that run now."""
     tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(FAMILY)]
-    for prefix in {tag.partition("/")[0] for tag in tags} - {PREFIX}:
-        with in_use(prefix) as free:
+    for checkout in {tag[: len(CHECKOUT)] for tag in tags} - {CHECKOUT}:
+        with lock_of(checkout, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
             for tag in tags if free else []:
-                if tag.startswith(f"{prefix}/"):
+                if tag.startswith(checkout):
                     client.images.remove(tag)
 
 
-def build(client: DockerClient, name: str) -> images.Built:
-    """The image's CPU flavour. The host's network lets a build reach a package index or wheels on this machine's loopback."""
-    return images.build(client, name, "cpu", base=BASE, network="host")
+def build(client: DockerClient, name: str, notebook: bool = False) -> images.Built:
+    """The image's CPU flavour. The host's network lets a build reach a package index or wheels on this machine's loopback.
+
+    One after another: what one of pytest's processes has built comes from the engine's cache for the next.
+    """
+    with lock_of(f"{CHECKOUT}-build", fcntl.LOCK_EX):
+        return images.build(client, name, "cpu", base=BASE, network="host", notebook=notebook)
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +146,7 @@ class Bench:
         given: dict[str, Any] = {
             "framework": "onnxrt", "device": "cpu", "runner": "docker", "model": str(self.model), "quick": True,
             "batch_sizes": "1,2", "weights": "seeded", "min_seconds": 0.3, "max_seconds": 0.6, "warmup_seconds": 0.2,
+            "idle_seconds": 0.05,
         }  # fmt: skip
         return Options(**given | values)
 

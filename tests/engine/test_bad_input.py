@@ -171,6 +171,7 @@ def test_clean_removes_what_has_the_label_and_nothing_else(
     # A label of the test's own: what else framewatt has on this engine may be somebody's.
     label = f"{PREFIX}-clean"
     monkeypatch.setattr(leftovers, "LABEL", label)
+    monkeypatch.setattr(leftovers, "OWNER", f"{label}.owner")
     ours = client.containers.create(BASE, ["true"], labels={label: "1"}, name=f"{PREFIX}-ours")
     other = client.containers.create(BASE, ["true"], name=f"{PREFIX}-other")
     running = client.containers.create(BASE, ["sleep", "600"], labels={label: "1"}, name=f"{PREFIX}-running")

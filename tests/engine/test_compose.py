@@ -20,6 +20,11 @@ from tests.engine.conftest import PREFIX, measuring, rows, running
 from tests.waiting import wait_for
 
 PROJECT = PREFIX
+#: windows as those of the tests of bench
+SHORT = {
+    "FRAMEWATT_MIN_SECONDS": "0.3", "FRAMEWATT_MAX_SECONDS": "0.6", "FRAMEWATT_WARMUP_SECONDS": "0.2",
+    "FRAMEWATT_IDLE_SECONDS": "0.05",
+}  # fmt: skip
 #: images of other frameworks are onnxrt's: their adapters are missing, so they fail at once
 STANDS_IN = tuple(image.name for image in load_images(IMAGES) if image.name != "onnxrt")
 
@@ -35,6 +40,7 @@ def environment(data: Path, **variables: str) -> dict[str, str]:
         "FRAMEWATT_DATA": str(data),
         "FRAMEWATT_QUICK": "1",
         "FRAMEWATT_BATCH_SIZES": "1,2",
+        **SHORT,
     } | variables
 
 
@@ -127,7 +133,7 @@ def test_a_second_sweep_makes_the_same_rows_as_bench_would(sweep: Path, client: 
 
 
 def test_too_little_memory_gives_oom_rows_as_under_bench(sweep: Path, client: DockerClient) -> None:
-    variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "60m", "FRAMEWATT_BATCH_SIZES": "1"}
+    variables = {"FRAMEWATT_FRAMEWORKS": "onnxrt", "FRAMEWATT_MEMORY": "40m", "FRAMEWATT_BATCH_SIZES": "1"}
     command = ["docker", "compose", "-p", PROJECT, "--profile", "cpu"]
     with_less = {**environment(sweep), **variables}
     subprocess.run([*command, "create", "--no-build"], cwd=ROOT, env=with_less, check=True, capture_output=True)

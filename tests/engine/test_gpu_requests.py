@@ -26,6 +26,7 @@ from common.host.plan.request import Request, settings_of
 from common.host.runners.base import Context
 from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
+from common.host.runners.containers.leftovers import name_of
 from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.runner import DockerRunner
 from tests.engine.conftest import PREFIX, Bench
@@ -139,7 +140,7 @@ def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: 
 def test_the_sidecar_is_held_as_tightly_as_a_worker(run_bench: Bench, client: DockerClient, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, _), runner.sidecar(context, GPUS[0]) as sidecar:
         assert sidecar.state.recording
-        container = client.containers.get(f"framewatt-{context.run.name}-sidecar-gpu0")
+        container = client.containers.get(name_of(context.run.folder, "sidecar-gpu0"))
         found = status(container, "1")
         assert "0" not in found["Uid"].split() + found["Gid"].split()
         assert {int(found[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == {0}
@@ -156,7 +157,7 @@ def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(
         with runner.sidecar(context, GPUS[0]) as sidecar:
             assert sidecar.state.recording
             power = context.run.folder / "power-gpu0.csv"
-            client.containers.get(f"framewatt-{context.run.name}-sidecar-gpu0").kill()
+            client.containers.get(name_of(context.run.folder, "sidecar-gpu0")).kill()
             assert sidecar.take() == "" and readings(power)
         assert context.run.description["sidecar"]["gpu0"] == {"event": "lost"}
         context.run.save()
@@ -165,7 +166,7 @@ def test_a_sidecar_that_dies_is_recorded_and_harms_nobody(
 
 def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: DockerClient, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, _):
-        name = f"framewatt-{context.run.name}-sidecar-gpu0"
+        name = name_of(context.run.folder, "sidecar-gpu0")
         power = context.run.folder / "power-gpu0.csv"
         with runner.sidecar(context, GPUS[0]) as sidecar:
             assert sidecar.revive() == ""

@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers import images
-from tests.engine.conftest import BASE, Bench, measuring, rows, running
+from tests.engine.conftest import Bench, build, measuring, rows, running
 from tests.engine.test_bench import Background
 from tests.engine.test_compose import PROJECT, environment
 from tests.waiting import wait_for
@@ -28,7 +28,7 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
 
 @pytest.fixture(scope="module")
 def notebook_image(client: DockerClient) -> Iterator[images.Built]:
-    built = images.build(client, "onnxrt", "cpu", base=BASE, network="host", notebook=True)
+    built = build(client, "onnxrt", notebook=True)
     yield built
     client.images.remove(built.tag)
 

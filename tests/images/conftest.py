@@ -21,6 +21,10 @@ from tests.images.workshop import folder_of_all_processes, one_at_a_time, python
 #: TensorRT 8.6's libraries must be loaded into the global symbol table
 _IMPORT = "import sys, os; sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL); import {}"
 
+# Beside a compiling process PyTorch starts others to compile in, each of which imports PyTorch first: that takes longer than
+# the kernels of a test's model.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def gpu_python() -> Callable[..., Path]:
@@ -98,7 +102,7 @@ def small_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of BERT and ViT of two layers in every form, and in sequence=16 of a BERT for shorter sequences."""
+    """Folder of a small BERT and a small ViT in every form, and in sequence=16 of a BERT for shorter sequences."""
     folder = folder_of_all_processes(tmp_path_factory, "small-transformers")
     maker = ROOT / "tests/common/export/run_transformer.py"
     with one_at_a_time(folder):

@@ -19,7 +19,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.recipes.program import Asked, write
 from common.host.verify.command import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
-from tests.images.workshop import python_of
+from tests.images.workshop import QUICKLY_COMPILED, python_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("recipe_driver.py")
@@ -53,14 +53,16 @@ def interpreter_of(image):
     return python
 
 
-def run(interpreter, driver, there, options=(), **request):
+def run(image, interpreter, there, options=(), **request):
     request.update(repository=str(REPOSITORY), answer=str(there / "answer.json"))
     (there / "request.json").write_text(json.dumps(request))
     done = subprocess.run(
-        [str(interpreter), *options, str(driver), str(there / "request.json")], capture_output=True, text=True, cwd=there,
+        [str(interpreter), *options, str(DRIVER), str(there / "request.json")], capture_output=True, text=True, cwd=there,
         timeout=600,
-        # where the adapter has it too: a recipe compiles what the adapter compiled
-        env={**os.environ, "HOME": str(there), "TORCHINDUCTOR_CACHE_DIR": str(there / "cache/torchcompile/inductor")},
+        # where the adapter has it too: a recipe compiles what the adapter compiled; on one thread, as in test_scenarios.py,
+        # which then finds its kernels
+        env={**os.environ, "HOME": str(there), "TORCHINDUCTOR_CACHE_DIR": str(there / "cache/torchcompile/inductor"),
+             "OMP_NUM_THREADS": "1", **QUICKLY_COMPILED.get(image, {})},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((there / "answer.json").read_text()), done.stdout
@@ -122,7 +124,7 @@ def test_a_recipe_of_a_transformer_computes_what_the_adapter_computes(
 def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
     """Adapter and recipe of each case, each in processes of its own."""
     facts, _ = run(
-        interpreter, DRIVER, tmp_path, action="adapters", cases=cases, model=str(model.root), folder=str(tmp_path),
+        image, interpreter, tmp_path, action="adapters", cases=cases, model=str(model.root), folder=str(tmp_path),
         adapter=str(IMAGES / image / "adapter.py"), cache=str(cache),
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
@@ -133,7 +135,7 @@ def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
         )  # fmt: skip
         (tmp_path / f"{one['name']}.py").write_text(write(asked, found))
     programs = [str(tmp_path / f"{one['name']}.py") for one in cases]
-    failures, printed = run(interpreter, DRIVER, tmp_path, ["-I"], action="recipes", programs=programs)
+    failures, printed = run(image, interpreter, tmp_path, ["-I"], action="recipes", programs=programs)
     assert failures == [""] * len(cases), "\n".join(failures)
     assert printed.count(f" {model.item}s/s, median latency ") == len(cases)
     for one in cases:

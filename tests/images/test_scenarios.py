@@ -19,6 +19,9 @@ CPU_VARIANTS = [
     (image, variant) for image in load_images(IMAGES) for variant in image.variants if variant.precisions_cpu
 ]
 
+#: that of test_recipes.py, and its one thread: torch.compile then finds the kernels of whichever came first
+BATCH_SIZE = 4
+
 QUICK = Settings(
     min_seconds=0.1,
     max_seconds=0.4,
@@ -63,11 +66,11 @@ def test_every_scenario_on_the_cpu(
     python, cache = interpreter(image.name), torch_compiled(tmp_path / "cache")
     base = {"model": "Small", "variant": variant.name, "precision": "fp32", "tuning": level}
     cells = [
-        Cell(**base, batch_size=2),
-        Cell(**base, batch_size=2, scenario="offline"),
-        Cell(**base, batch_size=2, scenario="multi-stream", streams=2),
-        Cell(**base, batch_size=2, scenario="server", target_rate_per_s=20.0),
-        Cell(**base, batch_size=2, scenario="server", target_rate_per_s=1e9),
+        Cell(**base, batch_size=BATCH_SIZE),
+        Cell(**base, batch_size=BATCH_SIZE, scenario="offline"),
+        Cell(**base, batch_size=BATCH_SIZE, scenario="multi-stream", streams=2),
+        Cell(**base, batch_size=BATCH_SIZE, scenario="server", target_rate_per_s=20.0),
+        Cell(**base, batch_size=BATCH_SIZE, scenario="server", target_rate_per_s=1e9),
     ]
     job = Job(
         run_dir=str(tmp_path / "run"), model_dir=str(small_keras), adapter=str(image.adapter), image=image.name, device="cpu",

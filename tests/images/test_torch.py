@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ FP32_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Workshop:
-    return cpu_workshop("torch", tmp_path_factory.mktemp("torch"), small_onnx)
+def on_cpu(
+    tmp_path_factory: pytest.TempPathFactory, small_onnx: Path, torch_compiled: Callable[[Path], Path]
+) -> Workshop:
+    folder = tmp_path_factory.mktemp("torch")
+    torch_compiled(folder / "cache")
+    return cpu_workshop("torch", folder, small_onnx)
 
 
 @pytest.fixture(scope="module")

@@ -70,3 +70,28 @@ def test_a_path_with_a_space_is_named_where_inductor_links_nothing(
         "CppCompileError: C++ compile error"
     )
     assert ("takes no path with a space" in str(explain(error))) == said
+
+
+@pytest.mark.parametrize("call", ['getattr(self, "a/Expand")(reshape, sizes)', "self.Expand_1(reshape, sizes)"])
+def test_the_operator_at_which_the_compiler_stops_is_named(call: str) -> None:
+    class InternalTorchDynamoError(Exception):
+        pass
+
+    InternalTorchDynamoError.__module__ = "torch._dynamo.exc"
+    expand, other = (SimpleNamespace(**{OPERATOR: f"{name} of opset 13"}) for name in ("Expand", "Relu"))
+    names = {"": SimpleNamespace(), "Relu": other, "a/Expand": expand, "Expand_1": expand}
+    module = SimpleNamespace(graph=[], named_modules=names.items)
+    text = (
+        f'TypeError: no int\n\nfrom user code:\n   File "<eval_with_key>.1", line 13, in forward\n    made = {call}\n'
+    )
+    known = failing_node.explained(TORCH, module, list, InternalTorchDynamoError(text))
+    assert isinstance(known, Unsupported)
+    assert "TypeError: no int, at Expand of opset 13 (node '" in str(known)
+    Relu = type("Relu", (SimpleNamespace,), {"__module__": "onnx2torch.node_converters.activations"})
+    names["Relu"] = Relu(**{OPERATOR: "Relu of opset 14"})
+    text = 'no int\n\nfrom user code:\n   File "/x/onnx2torch/node_converters/activations.py", line 2, in resumed\n    return 1\n'
+    assert str(failing_node.explained(TORCH, module, list, InternalTorchDynamoError(text))).endswith(
+        "at Relu of opset 14"
+    )
+    plain = failing_node.explained(TORCH, module, list, InternalTorchDynamoError("no int"))
+    assert str(plain).endswith("no int")

@@ -1,4 +1,4 @@
-"""BERT and ViT of the registry in every framework: networks of two layers, made by the exporter of the real ones."""
+"""BERT and ViT of the registry in every framework: small ones, made by the exporter of the real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.host.frameworks import environments
 from common.host.models import Asked, check, exporter_arguments, find_model, source
 from common.model_files import ModelFiles
-from tests.images.workshop import python_of
+from tests.images.workshop import QUICKLY_COMPILED, python_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("parity_driver.py")
@@ -40,13 +40,15 @@ VARIANTS = [
 ]
 
 
-def run(python: Path, *arguments: object) -> str:
+def judge(image: str, group: str, sizes: str, *folders: Path) -> list[dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment.update(QUICKLY_COMPILED.get(image, {}))
     done = subprocess.run(
-        [str(python), *map(str, arguments)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600
-    )
+        [python_of(image), DRIVER, image, group, sizes, *folders],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +72,8 @@ def judged(folder: Path, image: str, group: str) -> dict[tuple[str, str], list[d
     """(model, variant) -> parity at each batch size; one process for a group and both models, however many tests ask."""
     roots = [find_model(folder, name) for name in NAMES]
     assert None not in roots
-    lines = run(python_of(image), DRIVER, image, group, "1,3", *(one.root for one in roots if one)).splitlines()
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in map(json.loads, lines):
+    for row in judge(image, group, "1,3", *(one.root for one in roots if one)):
         found.setdefault((row["model"], row["variant"]), []).append(row)
     return found
 
@@ -119,8 +120,8 @@ def test_a_shorter_sequence_is_another_model(folder: Path) -> None:
     assert short.inputs[0].shape == (1, 16)
     assert find_model(short.root.parent, "BERT-base") is None
     assert find_model(folder, "BERT-base", shape="sequence=16") is None
-    lines = run(python_of("onnxrt"), DRIVER, "onnxrt", "onnxrt", "2", short.root).splitlines()
-    assert json.loads(lines[0])["passed"]
+    (row,) = judge("onnxrt", "onnxrt", "2", short.root)
+    assert row["passed"]
 
 
 @pytest.mark.framework

@@ -17,6 +17,9 @@ from common.host.frameworks import environments
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("onnx_driver.py")
+#: image -> what its compiler shall do without on the CPU, where outputs are compared with others' and no time counts: half of
+#: JAX's compilation is optimization. test_other_forms.py and test_scenarios.py have it as users have it.
+QUICKLY_COMPILED = {"jax": {"XLA_FLAGS": "--xla_backend_optimization_level=0"}}
 
 
 def folder_of_all_processes(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:

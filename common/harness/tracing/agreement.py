@@ -23,16 +23,22 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from common.cell import Cell
-from common.harness.adapter import Adapter, Unsupported
+from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
 from common.harness.reference import Reference
+from common.harness.rows import one_line
 from common.harness.tracing import CannotTrace
 from common.harness.worker import expect, import_adapter, tune
 from common.model_files import ModelFiles
+from common.typed_json import last_object
 
 RUNS = 20
 LIMIT = 0.03
 #: of the number of pieces: beyond it the two sides ran other kernels
 SAME_PIECES = 0.005
+#: messages of our own and of files and imports, which say all
+_REASONS = (Unsupported, CannotTrace, ImportError, OSError, ValueError)
+#: what memory and the driver end a side with; CUDA's errors are RuntimeErrors in PyTorch and TensorRT
+_FAILURES = (DeviceOutOfMemory, MemoryError, RuntimeError)
 IMAGES = {"torch": "torch", "torchcompile": "torch", "tensorrt": "tensorrt"}
 
 
@@ -54,20 +60,33 @@ def main(arguments: List[str]) -> int:
             print(json.dumps(_side(given)))
             return 0
         found = {side: _measured(side, arguments) for side in ("cupti", "own")}
-    except (Unsupported, CannotTrace, ImportError, OSError, ValueError) as error:
-        print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+    except Exception as error:
+        if not _cannot_run(error):
+            raise
+        name = type(error).__name__
+        message = str(error) if isinstance(error, _REASONS) else f"{name}: {error}" if str(error) else ""
+        print(f"error: {one_line(message) or name}", file=sys.stderr)
         return 2
     return _compare(given, found["cupti"], found["own"])
+
+
+def _cannot_run(error: Exception) -> bool:
+    """Whether it is this machine, model or framework, not a mistake of this program, that ends a side.
+
+    A library's own exceptions are such, too: PyCUDA's derive from Exception alone.
+    """
+    return isinstance(error, (*_REASONS, *_FAILURES)) or type(error).__module__ != "builtins"
 
 
 def _measured(side: str, arguments: List[str]) -> Dict[str, Any]:
     """Figures of one side, of a process of its own. Raises CannotTrace where it ends without any."""
     command = [sys.executable, "-m", "common.harness.tracing.agreement", *arguments, "--side", side]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
+    figures = last_object(done.stdout)
+    if done.returncode:
         raise CannotTrace(f"the side '{side}' ended with exit code {done.returncode}; what it printed stands above")
-    figures: Dict[str, Any] = json.loads(lines[-1])
+    if not figures:
+        raise CannotTrace(f"the side '{side}' ended without figures; its last line is '{done.stdout.strip()[-200:]}'")
     us, pieces = figures["us"], figures["pieces"]
     print(f"{side}: {us:.1f} us an inference on the GPU, {pieces:.1f} pieces ({figures['what']})", flush=True)
     return figures

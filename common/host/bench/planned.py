@@ -52,7 +52,7 @@ def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile
         said = " and ".join(plan.says(option))
         console.print(
             escape(
-                f"--{option.replace('_', '-')} {value} beside {plan.file.name}"
+                f"--{option.replace('_', '-')} {value} overrides {plan.file.name}"
                 + (f", which says {said}" if said else "")
             ),
             highlight=False,

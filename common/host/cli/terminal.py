@@ -14,12 +14,29 @@ from rich.text import Text
 from common.text import visible
 
 _WORD = re.compile(r"\s*\S+")
+#: What a user copies out of a line: a command, an option with its value, a path or an address, a file's name.
+_COPIED = re.compile(
+    r"""\b(?:invoke|python3?|docker|pip|uv|sudo|ray|git|ssh|nvidia-[a-z-]+)\ ["'./\w-]
+    | (?<![\w-])--[a-z]
+    | (?<!\w)/[^\s/]  # absolute, or from ~ or ..
+    | \w/(?!(?:s|image|inference|sample|sequence|token|item|byte)\b)[\w.]  # relative, not the slash of images/s
+    | \.(?:csv|gz|html|json|log|md|npz|onnx|png|py|svg|toml|txt|yaml|yml|zip)\b
+    """,
+    re.VERBOSE,
+)
 
 
 def _broken_between_words(text: Text, width: int) -> Text:
-    """With line breaks in place of white space; a word longer than the width keeps a line of its own. rich cuts such a word."""
+    """With line breaks in place of white space; a word longer than the width keeps a line of its own. rich cuts such a word.
+
+    A line that holds what a user copies is left whole: both commands and paths have spaces, and where one of them ends nothing
+    tells. The terminal folds such a line, and copies it as one.
+    """
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
+        if _COPIED.search(line.plain):
+            lines.append(line)
+            continue
         breaks: list[int] = []
         used = 0
         for word in _WORD.finditer(line.plain):
@@ -39,7 +56,7 @@ class Terminal(Console):
 
     rich's own colours and cursor movements are no text: they are added after this.
 
-    A sentence (`soft_wrap=True`) is broken between words on a screen, never within a path or a command, which is to be copied;
+    A sentence (`soft_wrap=True`) is broken between words on a screen, unless it names a path or a command, which is to be copied;
     in a file or pipe it stays one line.
     """
 

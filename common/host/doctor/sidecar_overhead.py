@@ -7,7 +7,6 @@ widens the interval; it does not shift it.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -27,6 +26,7 @@ from common.host.children import dying_with_parent
 from common.host.paths import ROOT
 from common.stats.pairs import alternate
 from common.stats.student_t import two_sided_quantile
+from common.typed_json import parse_object
 
 PAIRS = 24
 SEGMENT_S = 0.15
@@ -55,10 +55,11 @@ def measure_perturbation(gpus: str, pairs: int = PAIRS, segment_s: float = SEGME
         )
         try:
             assert process.stdout is not None
-            first = json.loads(process.stdout.readline() or "{}")
+            line = process.stdout.readline()
+            first = parse_object(line)
             if first.get("event") != "ready":
                 reason = first.get("rapl") if gpus == "none" else first.get("gpus")
-                return {"unavailable": str(reason or "it ended without a word")}
+                return {"unavailable": str(reason or line.strip() or "it ended without a word")}
             work = _work()
             before, going = _cpu_seconds(process.pid), 0.0
 

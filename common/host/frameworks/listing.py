@@ -41,7 +41,7 @@ def print_frameworks(console: Console) -> None:
             )
     console.print(table)
     if no_gpu:
-        console.print(escape(no_gpu), style="dim", highlight=False)
+        console.print(escape(no_gpu), style="dim", highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, data: DataFolder) -> None:
@@ -52,5 +52,6 @@ def print_models(console: Console, data: DataFolder) -> None:
         table.add_column(title)
     for model in MODELS.values():
         folders = [folder for folder in exported if folder.rsplit("-", 1)[0] == model.name]
-        table.add_row(model.name, f"{model.size} x {model.size} x 3", model.title, " ".join(folders) or "-")
+        sides = f"{model.size} x {model.size} x 3" if model.size else "-"  # no images: its title names them
+        table.add_row(model.name, sides, model.title, " ".join(folders) or "-")
     console.print(table)

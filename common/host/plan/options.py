@@ -37,8 +37,7 @@ class Options:
         WHAT,
         "tuned",
         "levels of tuning, comma list of stock (as in the framework's first tutorial), tuned (public API only) and rewritten "
-        "(framewatt "
-        "changes model or kernels), or 'all' that the variants support; default: tuned",
+        "(framewatt changes model or kernels), or 'all' that the variants support; default: tuned",
     )
     input: str = _option(
         WHAT,
@@ -48,9 +47,8 @@ class Options:
     version: str = _option(
         WHAT,
         "",
-        "versions of the frameworks, comma list such as 1.30.0 or torch@2.11 ('locked': the lock's), each in its own environment or "
-        "image; "
-        "default: locked",
+        "versions of the frameworks, comma list such as 1.30.0 or torch@2.11 ('locked': the lock's), each in its own environment "
+        "or image; default: locked",
     )
     io: str = _option(
         WHAT,
@@ -72,8 +70,7 @@ class Options:
         MODEL,
         "auto",
         "weights of a known model: imagenet (downloaded), seeded (random, calibrated on this machine) or auto (imagenet, else "
-        "seeded); "
-        "default: auto",
+        "seeded); default: auto",
     )
     shape: str = _option(
         MODEL,
@@ -90,8 +87,8 @@ class Options:
     inputs: str = _option(
         MODEL,
         "",
-        "input values for an ONNX file: an .npz file with one array per input; default: seeded random values of fitting type and "
-        "range",
+        "input values for an ONNX file: an .npz file with one array per input; "
+        "default: seeded random values of fitting type and range",
     )
     input_range: str = _option(
         MODEL,
@@ -157,9 +154,8 @@ class Options:
     max_seconds: float = _option(
         LONG,
         0.0,
-        "longest measured window of a worker, in s, even if the interval is still wide; default: 30 with one worker, 15 with two, "
-        "else 10 "
-        "(with --quick: 4)",
+        "longest measured window of a worker, in s, even if the interval is still wide; default: 30 with one worker, 15 with "
+        "two, else 10 (with --quick: 4)",
     )
     warmup_seconds: float = _option(
         LONG,
@@ -191,8 +187,7 @@ class Options:
         SCENARIO,
         "",
         "comma list of single-stream (one inference after the other), offline (keep the device busy), multi-stream (concurrent "
-        "streams) "
-        "and server (random arrivals); default: single-stream",
+        "streams) and server (random arrivals); default: single-stream",
     )
     streams: str = _option(
         SCENARIO,

@@ -79,13 +79,6 @@ class Asked:
         return [] if self.input == "float32" else [self.model.inputs[0].name]
 
     @property
-    def packages(self) -> dict[str, str]:
-        """What it was measured with, by the names that people know: the framework's own version stands under its name alone."""
-        named = {name: version for name, version in self.versions.items() if name != "framework"}
-        own = self.versions.get("framework")
-        return named if own is None or own in named.values() else {self.variant: own, **named}
-
-    @property
     def tried(self) -> list[str]:
         """What each way that was tried on that device took, a line each."""
         texts = [self.settings[name] for name in ("ways_tried", "trial") if self.settings.get(name)]
@@ -94,6 +87,18 @@ class Asked:
 
 def has_recipe(image: Image) -> bool:
     return (image.folder / TEMPLATE).is_file()
+
+
+def packages(asked: Asked, image: Image) -> dict[str, str]:
+    """Name -> version of what it was measured with, by the names that people know.
+
+    The framework's own version stands under the variant's name, unless the variant's package, or the module that its image
+    imports (Keras on PyTorch tells PyTorch's version), has it already. Another package may have the same number by chance.
+    """
+    named = {name: version for name, version in asked.versions.items() if name != "framework"}
+    own = asked.versions.get("framework")
+    names = {image.imports, *(name for one in image.variants if one.name == asked.variant for name in one.packages)}
+    return named if own is None or own in {named.get(name) for name in names} else {asked.variant: own, **named}
 
 
 def write(asked: Asked, image: Image) -> str:
@@ -120,7 +125,7 @@ def write(asked: Asked, image: Image) -> str:
     environment.globals.update(refuse=refuse, needed=sources.needed)
     try:
         text = environment.get_template(TEMPLATE).render(
-            asked=asked, settings=asked.settings, file=file_name(asked.key)
+            asked=asked, settings=asked.settings, file=file_name(asked.key), packages=packages(asked, image)
         )
     except jinja2.UndefinedError as error:
         refuse(f"its settings do not say enough ({error.message})")

@@ -13,7 +13,6 @@ off ...; each pair gives one ratio of throughputs.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -47,6 +46,7 @@ from common.host.verify.command import Case, SideEnded, SideProcess
 from common.model_files import ModelFiles
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios, throughput_ratios
+from common.typed_json import parse_object
 
 VARIANT = "onnxrt"
 BATCH_SIZE = 1
@@ -153,7 +153,7 @@ def switched_sidecar(folder: Path, gpu: str = "none") -> Iterator[Callable[[bool
         assert sidecar.stdout is not None
         try:
             first = sidecar.stdout.readline()
-            if json.loads(first or b"{}").get("event") != "ready":
+            if parse_object(first).get("event") != "ready":
                 raise UserError(f"the sidecar does not start: {first.decode().strip() or 'it said nothing'}")
             yield lambda on: os.kill(sidecar.pid, signal.SIGCONT if on else signal.SIGSTOP)
         finally:

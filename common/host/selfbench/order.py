@@ -135,8 +135,9 @@ def measure(options: Options, console: Console, data: DataFolder, rounds: int = 
                         escape(f"{what}: not measured: {error}"), style="red", highlight=False, soft_wrap=True
                     )
                     continue
+            counted = f"{rounds} round{'' if rounds == 1 else 's'} of {PAIRS_OF_A_ROUND} pairs"
             console.print(
-                f"{what}: {ratio.estimate:.4f} ({ratio.low:.4f} to {ratio.high:.4f}), {rounds} rounds of {PAIRS_OF_A_ROUND} pairs "
+                f"{what}: {ratio.estimate:.4f} ({ratio.low:.4f} to {ratio.high:.4f}), {counted} "
                 f"(target {TARGET[0]:g} to {TARGET[1]:g})",
                 highlight=False,
             )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import os
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from common.errors import UserError
 from common.host.children import dying_with_parent
 from common.host.devices import list_gpus
 from common.host.paths import ROOT
+from common.typed_json import last_object, parse_object
 
 START_UP_S = 2.0
 
@@ -80,18 +80,21 @@ def _run(groups: Sequence[Sequence[str]], seconds: float) -> _Reported:
         try:
             for process in processes:
                 assert process.stdout is not None
-                if '"ready"' not in process.stdout.readline():
+                if parse_object(process.stdout.readline()).get("event") != "ready":
                     raise UserError("a sidecar did not begin; invoke doctor says what it can read")
             time.sleep(seconds)
             said = [process.communicate(timeout=30)[0] for process in processes]
         finally:
             for process in processes:
                 process.kill()
+        ends = [last_object(words) for words in said]
+        if not all(ends):
+            raise UserError("a sidecar ended without saying what it cost")
         rows: list[dict[str, str]] = []
         for file in files:
             with file.open(newline="") as text:
                 rows += csv.DictReader(text)
-        return _Reported([json.loads(words.splitlines()[-1]) for words in said], rows)
+        return _Reported(ends, rows)
 
 
 def _gaps(rows: Sequence[dict[str, str]], chosen: Any) -> list[int]:
@@ -106,10 +109,8 @@ def _gaps(rows: Sequence[dict[str, str]], chosen: Any) -> list[int]:
 def describe(cost: Cost) -> str:
     return (
         f"{cost.sidecars} {'sidecar' if cost.sidecars == 1 else 'sidecars'}: {cost.cpu_percent:.1f} % of a core; "
-        "a GPU is read every "
-        f"{cost.gap_ms:.1f} ms, 99 % within {cost.late_ms:.1f} ms, its counter every {cost.counter_s:.2f} s "
-        f"({cost.read_us:.0f} us a read); "
-        f"{cost.missed} rounds missed"
+        f"a GPU is read every {cost.gap_ms:.1f} ms, 99 % within {cost.late_ms:.1f} ms, "
+        f"its counter every {cost.counter_s:.2f} s ({cost.read_us:.0f} us a read); {cost.missed} rounds missed"
     )
 
 

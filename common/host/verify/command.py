@@ -336,11 +336,8 @@ def verify(
     """
     _check_blocks(pairs, block_seconds)
     images = load_images(images_folder)
-    devices = choose_devices(options.device or None, options.gpu or None)
-    if len(devices) != 1:
-        raise UserError(f"verify measures on one device at a time, not on {len(devices)}")
-    device = devices[0]
-    variants = variants_for(options, images, devices, console)
+    device = _one_device(options)
+    variants = variants_for(options, images, [device], console)
     precisions = precisions_for(options, variants, device.kind)
     batch_sizes = opt.batch_sizes(options.batch_sizes or BATCH_SIZES[device.kind])
     tunings = tunings_for(options, variants, console)
@@ -383,6 +380,13 @@ def verify(
         f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
     ]
     return Result(verdicts, device, facts)
+
+
+def _one_device(options: Options) -> Device:
+    devices = choose_devices(options.device or None, options.gpu or None)
+    if len(devices) != 1:
+        raise UserError(f"verify measures on one device at a time, not on {len(devices)}")
+    return devices[0]
 
 
 def _check_blocks(pairs: int, block_seconds: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from analysis.database.connection import SQL, Database
@@ -301,10 +302,16 @@ def test_columns_that_came_later_are_no_complaint_of_committed_runs(reference: s
         ),
         ("SELECT student_975(1) > 12 AS n", 1, {"worth"}),
         ("SELECT count(*) AS n FROM comparison", 1, set()),
-        (
-            "SELECT count(*) AS n FROM duckdb_views() WHERE view_name IN ('explained', 'samples', 'worth')",
-            3,
-            {"explained", "samples", "worth"},
+        *(
+            (f"SELECT count(*) AS n FROM {what}", rows, {"explained", "samples", "worth"})
+            for what, rows in {
+                "duckdb_views() WHERE length(view_name) = 9 AND view_name LIKE 'expl%'": 1,
+                "pg_views WHERE viewname LIKE 'level_st%'": 1,
+                "pg_catalog.pg_class WHERE relname LIKE 'level_st%'": 1,
+                "(SHOW TABLES) WHERE name LIKE 'level_st%'": 1,
+                "duckdb_functions() WHERE function_name LIKE 'class_o%'": 1,
+                "query_table('wor' || 'th')": 0,
+            }.items()
         ),
     ],
 )
@@ -331,3 +338,47 @@ def test_a_view_of_files_is_an_error_until_its_files_are_known(build: Build, ope
     with pytest.raises(duckdb.Error):
         database.connection.execute("FROM samples")
     assert one(database, "SELECT count(*) AS n FROM samples") == {"n": 20}
+
+
+def test_every_way_to_list_the_tables_lists_them_all(build: Build, opened: Opened) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    for statement in ("PRAGMA show_tables", "SHOW TABLES", "SHOW ALL TABLES", "DESCRIBE"):
+        listed = {row["name"] for row in opened(run).query(statement)}
+        assert {"explained", "samples", "worth", "comparison"} <= listed, statement
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [("sampels", "samples"), ("powr", "power"), ("worker_spred", "worker_spread"), ("level_step", "level_steps")],
+)
+def test_duckdb_suggests_a_view_that_had_not_been_created(
+    build: Build, opened: Opened, mistyped: str, meant: str
+) -> None:
+    """It once suggested the nearest of those that were there: sample_source, power_source, idle_spell."""
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    for ask in (Database.execute, Database.sql):
+        with pytest.raises(duckdb.CatalogException, match=f'Did you mean "{meant}"'):
+            ask(opened(run), f"FROM {mistyped}")
+
+
+def test_of_several_statements_none_is_run_twice(build: Build, opened: Opened) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    database = opened(run)
+    with pytest.raises(duckdb.CatalogException, match="sampels"):
+        database.execute("CREATE TABLE mine AS SELECT 1 AS a; INSERT INTO mine VALUES (2); FROM sampels")
+    assert database.query("FROM mine ORDER BY a") == [{"a": 1}, {"a": 2}]
+
+
+def test_a_relation_of_any_view_and_of_what_the_caller_has(build: Build, opened: Opened) -> None:
+    run = build()
+    for replicate in range(2):
+        run.cell(durations_ns=[MS + replicate] * 20, replicate=replicate)
+    database = opened(run)
+    assert database.sql("SELECT workers FROM worker_spread").fetchall() == [(2,)]
+    assert database.sql("SELECT count(*) FROM samples").fetchall() == [(40,)]
+    mine = {"run": np.array([1, 2])}
+    assert database.sql("SELECT sum(run) FROM mine").fetchall() == [(3,)]
+    assert len(mine) == 1

@@ -148,6 +148,10 @@ def test_an_empty_query(run: Any, query: str) -> None:
         ("SELECT varient FROM comparison", "Did you mean variant (in "),
         ("SELECT c.image_per_s FROM comparison AS c", "Did you mean images_per_s (in "),
         ("FROM comparisons", "Did you mean comparison"),
+        ("FROM sampels", "Did you mean samples or "),
+        ("FROM powr", "Did you mean power or "),
+        ("FROM worker_spred", "Did you mean worker_spread or "),
+        ("SELECT imags_per_s_spread FROM worker_spread", "Did you mean images_per_s_spread (in worker_spread)"),
     ],
 )
 def test_what_was_meant(run: Any, query: str, hint: str) -> None:

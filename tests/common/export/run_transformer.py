@@ -1,7 +1,7 @@
-"""Run with the TensorFlow environment: `run_transformer.py OUT NAME[:AXIS=SIZE] ...`, registered transformers of two layers.
+"""Run with the TensorFlow environment: `run_transformer.py OUT NAME[:AXIS=SIZE] ...`, registered transformers, but small.
 
-One with a size of its own comes into OUT/AXIS=SIZE and has no TFLite form. The code is that of the real ones, the
-configuration smaller.
+A BERT of one layer, a ViT of two: both are made of the same ones. One with a size of its own comes into OUT/AXIS=SIZE and has
+no TFLite form. The code is that of the real ones, the configuration smaller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.export import axes, forms, registered
 from common.export.progress import Progress
 
 SMALL: dict[str, dict[str, Any]] = {
-    "BERT-base": {"vocabulary_size": 100, "num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64},
+    "BERT-base": {"vocabulary_size": 100, "num_layers": 1, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64},
     "ViT-B16": {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64},
 }
 

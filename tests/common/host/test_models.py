@@ -244,6 +244,9 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
         (f"{file}:build()", "'build()' is no name of a function"),
         (f"{file}:Net.build", "'Net.build' is no name of a function"),
         (f"{file}:a:b", "'a:b' is no name of a function"),
+        (f"{file}:b.py", f"'b.py' is no name of a function; write {file}:FUNCTION"),
+        ("net.py:b.py", "'b.py' is no name of a function; write net.py:FUNCTION"),
+        (f"{file}:v1/model.onnx", "the ONNX file"),
         (f"{tmp_path}/folder.py:build", "is a folder"),
         (f"{tmp_path}/loud.PY:build", "ends with .py"),
         ("timm:", "which model of timm"),
@@ -254,3 +257,15 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
         assert words in str(raised.value)
     with pytest.raises(UserError, match="--shape is for ONNX files"):
         models.check(named, models.Asked(shape="h=3"))
+
+
+def test_an_onnx_file_below_a_folder_that_reads_like_a_function(tmp_path: Path) -> None:
+    folder = tmp_path / "exp.py:v1"
+    folder.mkdir()
+    for name in ("model.onnx", "model", "net.py"):
+        (folder / name).write_text("")
+    assert models.source(str(folder / "model.onnx")) == models.Source("model", folder / "model.onnx")
+    assert models.source(str(folder / "model")).onnx == folder / "model"
+    assert models.source(f"{folder}/net.py:build") == models.Source("net", None, f"{folder}/net.py:build")
+    (tmp_path / "exp.py").write_text("")
+    assert models.source(str(folder / "model.onnx")).onnx == folder / "model.onnx", "a file that exists is meant"

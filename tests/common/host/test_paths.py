@@ -52,3 +52,26 @@ def test_a_report_folder_of_others_is_left_to_them(tmp_path: Path, monkeypatch: 
     data = DataFolder(tmp_path)
     assert data.report.is_relative_to(tmp_path / "cache")
     assert data.host_cache == tmp_path / "host-cache"
+
+
+@pytest.mark.parametrize("name", ["report", "host-cache"])
+@pytest.mark.parametrize("what", ["file", "broken link"])
+def test_what_is_no_folder_is_not_silently_gone_round(tmp_path: Path, name: str, what: str) -> None:
+    """A disk that is not mounted: whoever writes there names it in an error."""
+    place = tmp_path / name
+    if what == "file":
+        place.touch(0o400)
+    else:
+        place.symlink_to(tmp_path / "not mounted")
+    data = DataFolder(tmp_path)
+    assert {"report": data.report, "host-cache": data.host_cache}[name] == place
+    with pytest.raises(OSError, match=name):
+        place.mkdir(parents=True, exist_ok=True)
+
+
+def test_a_link_to_a_folder_that_may_only_be_read_is_gone_round(may_not_write: Path, tmp_path: Path) -> None:
+    data = DataFolder(may_not_write / "mine")
+    (may_not_write / "elsewhere").mkdir()
+    data.root.mkdir()
+    (data.root / "report").symlink_to(may_not_write / "elsewhere")
+    assert data.report.is_relative_to(tmp_path / "cache")

@@ -20,7 +20,7 @@ FILES = (
     "tests/common/host/faults/test_f.py",
     "tests/common/host/fleet/test_g.py",
 )
-STREAMS = (testing.COMPUTING, testing.ENGINE, testing.KILLING)
+STREAMS = (testing.COMPUTING, testing.ENGINE, testing.FAULTS, testing.FLEET)
 #: what pyproject.toml says of pytest, as far as it matters here
 SETTINGS = """
 [tool.pytest.ini_options]
@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"@pytest.mark.every_image\ndef test_seldom():\n{body % (path.stem + ' seldom')}"
         )
     monkeypatch.setattr(testing, "ROOT", tmp_path)
+    monkeypatch.setattr(testing, "ENGINE_PROCESSES", 1)
     # only what matters here: other plugins take a second to load, in each of pytest's processes
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
@@ -64,7 +65,7 @@ def test_every_test_runs_once(project: Path) -> None:
 
 
 def test_without_an_engine_its_stream_is_not_run(project: Path) -> None:
-    assert testing._run_all_tests(console(), [], (testing.COMPUTING, testing.KILLING)) == 0
+    assert testing._run_all_tests(console(), [], (testing.COMPUTING, testing.FAULTS, testing.FLEET)) == 0
     assert ran(project) == [f"test_{x}" for x in "abcdfg"]
 
 

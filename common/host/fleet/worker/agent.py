@@ -39,6 +39,7 @@ from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
 from common.host.plan.subset import Subset, work_key
 from common.host.runs.run import locked
+from common.typed_json import parse_object
 
 #: a device that another run is just leaving is waited for so long, in s
 LOCK_SECONDS = 60.0
@@ -156,9 +157,11 @@ def _mind_the_input() -> None:
 
 def main() -> int:
     task = sys.argv[1]
-    spec = json.loads(sys.stdin.readline() or "{}")
+    spec = parse_object(sys.stdin.readline())
     done: dict[str, Any] = {"interrupted": False, "errors": [], "refused": ""}
     try:
+        if not spec:
+            raise UserError("the agent reads what to do as a line of JSON; on_host.py writes it")
         undo_ray(spec["raylet"])
         threading.Thread(target=_mind_the_input, daemon=True).start()
         if task == "check":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -21,6 +20,7 @@ from common.host.frameworks.registry import Image, Variant, all_variants, load_i
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
+from common.typed_json import last_object
 
 #: prints name -> version of everything that is installed, for any Python from 3.8 on
 _LIST_PACKAGES = (
@@ -195,10 +195,11 @@ def packages_of(python: Path) -> dict[str, Any]:
     """{python: version, packages: {name: version}} of an interpreter, or {why}."""
     try:
         done = subprocess.run([python, "-c", _LIST_PACKAGES], capture_output=True, text=True, timeout=60)
-        if done.returncode == 0:
-            found: dict[str, Any] = json.loads(done.stdout)
+        found = last_object(done.stdout)
+        if done.returncode == 0 and found:
             return found
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        silent = f"exit code {done.returncode}" if done.returncode else "it prints no list of its packages"
+        reason = (done.stderr.strip().splitlines() or [silent])[-1]
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         reason = str(error)
     return {"why": f"{python} does not work: {reason}"}

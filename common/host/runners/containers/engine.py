@@ -24,7 +24,7 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=60)
         client.ping()
-    except DockerException as error:
+    except (DockerException, requests.exceptions.RequestException) as error:  # the latter where it dies between the two
         raise UserError(_no_engine(str(error))) from error
     return client
 

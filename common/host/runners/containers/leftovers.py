@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from contextlib import suppress
@@ -29,11 +30,20 @@ def remove_container(container: Any) -> None:
         container.remove(force=True, v=True)
 
 
+def name_of(run: Path, what: str) -> str:
+    """Name of a container of the run in that folder: two runs of one second, in two data folders, have containers of their own."""
+    return f"framewatt-{run.name}-{hashlib.blake2b(os.fsencode(run.resolve()), digest_size=3).hexdigest()}-{what}"
+
+
 def remove_named(client: docker.DockerClient, name: str) -> None:
-    """Removes framewatt's container of that name, where there is one: an engine that died with its removal has kept it."""
+    """Removes framewatt's container of that name, where there is one: an engine that died with its removal has kept it.
+
+    One of another process that lives stays.
+    """
     with suppress(NotFound):
         container = client.containers.get(name)
-        if LABEL in container.labels:
+        labels = container.labels
+        if LABEL in labels and (labels.get(OWNER) == _owner(os.getpid()) or not owner_lives(labels)):
             remove_container(container)
 
 

@@ -29,7 +29,13 @@ from common.host.runners.base import Context
 from common.host.runners.containers import engine, images
 from common.host.runners.containers.code_inside import is_current
 from common.host.runners.containers.engine import explained
-from common.host.runners.containers.leftovers import owner_labels, remove_container, remove_named, remove_orphans
+from common.host.runners.containers.leftovers import (
+    name_of,
+    owner_labels,
+    remove_container,
+    remove_named,
+    remove_orphans,
+)
 from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.output import ContainerLog, lines, stop
 from common.host.runners.containers.ownership import container_user, lent
@@ -298,7 +304,7 @@ class DockerRunner:
         self, context: Context, planned: PlannedJob, device: Device, budget_s: float, start: JobStart
     ) -> JobEnd:
         run = context.run.folder
-        name = f"framewatt-{context.run.name}-{planned.name}"
+        name = name_of(run, planned.name)
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
         pin = self._pin(planned)
@@ -364,7 +370,7 @@ class DockerRunner:
         arguments = self._limits.arguments()
         arguments |= self._device_arguments(device)
 
-        name = f"framewatt-{context.run.name}-sidecar-{device.name}"
+        name = name_of(context.run.folder, f"sidecar-{device.name}")
 
         def create() -> Container:
             remove_named(self._client, name)

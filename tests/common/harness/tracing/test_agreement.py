@@ -8,11 +8,13 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from common.harness.tracing import agreement
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.tracing import CannotTrace, agreement
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -54,26 +56,99 @@ def test_engines_of_sweeps_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert agreement.cache_of(given(cache=str(tmp_path / "mine"))) == tmp_path / "mine"
 
 
-def test_no_framework_and_no_model_are_lines(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "common.harness.tracing.agreement",
-        str(tmp_path / "nowhere"),
-        "--variant",
-        "torch",
-    ]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "FRAMEWATT_DATA": str(tmp_path)},
-    )
+#: of torch, as much as a side needs before it reads its model
+TORCH = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    init = staticmethod(lambda: None)
+"""
+PROFILER = """
+from contextlib import nullcontext
+from types import SimpleNamespace
+ProfilerActivity = SimpleNamespace(CPU=0, CUDA=1)
+profile = lambda activities: nullcontext()
+"""
+
+
+def command(tmp_path: Path, *more: str, torch: str) -> subprocess.CompletedProcess[str]:
+    """torch: of the stand-in's source."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(torch)
+    (tmp_path / "torch/profiler.py").write_text(PROFILER)
+    return subprocess.run(
+        [sys.executable, "-m", "common.harness.tracing.agreement", str(tmp_path / "nowhere"), "--variant", "torch", *more],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "FRAMEWATT_DATA": str(tmp_path), "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+
+
+def test_no_framework_is_a_line_of_the_side_and_one_of_the_command(tmp_path: Path) -> None:
+    done = command(tmp_path, torch="raise ImportError('libcudart.so is not there')")
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: the side 'cupti' ended with exit code 2; what it printed")
+    assert done.stderr.splitlines() == [
+        "error: libcudart.so is not there",
+        "error: the side 'cupti' ended with exit code 2; what it printed stands above",
+    ]
+
+
+def test_no_model_is_a_line_of_the_side(tmp_path: Path) -> None:
+    done = command(tmp_path, "--side", "own", torch=TORCH)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and str(tmp_path / "nowhere" / "model.json") in line
+
+
+def test_an_adapter_of_no_model_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("FRAMEWATT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        agreement._adapter(given(model_dir=str(tmp_path / "nowhere"), cache=str(tmp_path)))
+
+
+class OfTheDriver(Exception):
+    """As PyCUDA's: no RuntimeError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (Unsupported("no bf16 here"), "error: no bf16 here"),
+        (DeviceOutOfMemory("2 GiB asked"), "error: DeviceOutOfMemory: 2 GiB asked"),
+        (DeviceOutOfMemory(), "error: DeviceOutOfMemory"),
+        (MemoryError(), "error: MemoryError"),
+        (RuntimeError("CUDA error: no kernel image\nCompile with ..."),
+         "error: RuntimeError: CUDA error: no kernel image Compile with ..."),
+        (OfTheDriver("cuMemAlloc failed"), "error: OfTheDriver: cuMemAlloc failed"),
+    ],
+)  # fmt: skip
+def test_a_side_that_cannot_run_says_why_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    def side(_given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(agreement, "_side", side)
+    assert agreement.main(["model", "--side", "own"]) == 2
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def side(_given: object) -> None:
+        raise TypeError("run() takes 1 argument")
+
+    monkeypatch.setattr(agreement, "_side", side)
+    with pytest.raises(TypeError, match="takes 1"):
+        agreement.main(["model", "--side", "own"])
+
+
+@pytest.mark.parametrize("said", ["", "no JSON\n", "[1]\n"])
+def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr(
+        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, said)
+    )
+    with pytest.raises(CannotTrace, match="'own' ended without figures"):
+        agreement._measured("own", [])
 
 
 def test_figures_of_a_side_are_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,8 +130,8 @@ def test_what_was_typed_beside_wins_and_is_said(file: Path) -> None:
     out = console()
     plan = read_plan(str(file), {"batch_sizes": "32", "io": "device"}, out)
     assert [one.options.batch_sizes for one in plan.sweeps] == ["32"]
-    assert "--batch-sizes 32 beside two.toml, which says 1 and 8" in said(out)
-    assert "--io device beside two.toml\n" in said(out)
+    assert "--batch-sizes 32 overrides two.toml, which says 1 and 8" in said(out)
+    assert "--io device overrides two.toml\n" in said(out)
 
 
 @pytest.mark.parametrize(

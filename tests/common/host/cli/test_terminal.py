@@ -30,17 +30,43 @@ def test_control_characters_are_spelled_out(terminal: bool) -> None:
     assert ("\x1b[" in text) is terminal  # rich's own colours remain
 
 
+def printed(text: str, terminal: bool = True) -> list[str]:
+    out = io.StringIO()
+    Terminal(file=out, width=40, force_terminal=terminal, color_system=None).print(escape(text), soft_wrap=True)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_sentence_is_broken_between_words_on_a_screen_alone(terminal: bool) -> None:
-    out = io.StringIO()
-    path = "/a/path/" + "longer_than_a_line" * 3
-    Terminal(file=out, width=40, force_terminal=terminal, color_system=None).print(
-        Text(f"Report of all that was measured in these runs: {path} (49 more tables)"), soft_wrap=True
+    word = "longer_than_a_line" * 3
+    text = f"onnxrt does 1,234 images/s, which is the most of all {word} (49 more cells)"
+    assert printed(text, terminal) == (
+        ["onnxrt does 1,234 images/s, which is the", "most of all", word, "(49 more cells)"] if terminal else [text]
     )
-    lines = out.getvalue().splitlines()
-    assert any(path in line for line in lines)
-    assert [line.rstrip() for line in lines] == (
-        ["Report of all that was measured in these", "runs:", path, "(49 more tables)"]
-        if terminal
-        else [f"Report of all that was measured in these runs: {path} (49 more tables)"]
-    )
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        "When the machine is quiet: invoke build --framework onnxrt --cpu --notebook",
+        "3 cells ran beside other load (l): ./invoke bench --plan 'my plan.toml' --again marked",
+        "$ python -m pytest tests/common -q -n 0 and more words",
+        "This host has several engines, so choose one with --gpu-driver cdi or nvidia",
+        "Report: /home/a user/my runs of november/report.html (49 more tables)",
+        "error: it is not in '/home/a user/my runs of november'",
+        "Table: my runs of november 2026/tables of all/latency",
+        "Recipe: my recipe of november for the board.py",
+        "removed ~/my runs of november and of december",
+        "open https://example.org/a/page and read all that stands there",
+    ],
+)
+def test_what_is_copied_stays_in_one_piece_and_only_its_own_line(copied: str) -> None:
+    assert len(copied) > 40
+    sentence = "The other lines of the same text are broken between words"
+    assert printed(f"{sentence}\n{copied}\n{sentence}") == [
+        "The other lines of the same text are",
+        "broken between words",
+        copied,
+        "The other lines of the same text are",
+        "broken between words",
+    ]

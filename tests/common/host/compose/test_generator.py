@@ -13,6 +13,7 @@ from common.host.compose import generator, version
 from common.host.compose.rendezvous import OPTIONS, gpu_name, options_from
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT
+from common.host.plan.request import settings_of
 
 
 def settings() -> dict[str, str]:
@@ -89,8 +90,13 @@ def test_options_come_from_the_variables() -> None:
         {"FRAMEWATT_QUICK": "1", "FRAMEWATT_BATCH_SIZES": "1,2", "FRAMEWATT_REPLICATES": "3", "X": "y"}
     )
     assert (options.quick, options.batch_sizes, options.replicates, options.precision) == (True, "1,2", 3, "fp32")
+    lengths = {"MIN_SECONDS": 0.3, "MAX_SECONDS": 0.6, "WARMUP_SECONDS": 0.2, "IDLE_SECONDS": 0.0}
+    settings = settings_of(options_from({f"FRAMEWATT_{name}": str(value) for name, value in lengths.items()}), "cpu")
+    assert (settings.min_seconds, settings.max_seconds) == (0.3, 0.6)
+    assert (settings.warmup_max_seconds, settings.idle_seconds) == (0.2, 0.0)
     assert options_from(dict.fromkeys(OPTIONS, "")) == options_from({})
-    for name, value in (("FRAMEWATT_QUICK", "perhaps"), ("FRAMEWATT_REPLICATES", "many")):
+    wrong = {"FRAMEWATT_QUICK": "perhaps", "FRAMEWATT_REPLICATES": "many", "FRAMEWATT_MIN_SECONDS": "long"}
+    for name, value in wrong.items():
         with pytest.raises(UserError, match=f"{name} in .env '{value}' is not"):
             options_from({name: value})
 

@@ -106,10 +106,30 @@ def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_
     text = write(asked(versions={"framework": "8.6.0", "numpy": "2.0"}), image)
     assert text.startswith('"""numpy and more: fp32')
     assert "\nMeasured with numpy 2.0, sum 8.6.0.\n" in text
-    text = write(asked(versions={"framework": "2.11", "torch": "2.11"}), image)
-    assert "\nMeasured with torch 2.11.\n" in text
     many = write(asked(versions={f"package{number}": "1.2.3" for number in range(40)}), image)
     assert max(map(len, many.partition('"""')[2].partition('"""')[0].splitlines())) < 120
+
+
+@pytest.mark.parametrize(
+    ("variant", "versions", "said"),
+    [
+        ("torch", {"framework": "2.11", "torch": "2.11", "numpy": "2.0"}, "numpy 2.0, torch 2.11"),
+        ("torchcompile", {"framework": "2.11", "torch": "2.11"}, "torch 2.11"),
+        # its framework's version is PyTorch's
+        ("keras-torch", {"framework": "2.11", "torch": "2.11", "keras": "3.12"}, "keras 3.12, torch 2.11"),
+        ("kerasxla", {"framework": "3.12", "tensorflow": "2.20", "keras": "3.12"}, "keras 3.12, tensorflow 2.20"),
+        ("onnxrt-trt", {"framework": "1.23", "onnxruntime": "1.23", "numpy": "2.0"}, "numpy 2.0, onnxruntime 1.23"),
+        # by chance
+        ("litert", {"framework": "2.1.0", "numpy": "2.1.0"}, "litert 2.1.0, numpy 2.1.0"),
+        ("torch", {"framework": "2.11", "numpy": "2.11"}, "numpy 2.11, torch 2.11"),
+    ],
+)
+def test_a_frameworks_version_is_left_out_only_where_its_own_package_has_it(
+    image: Image, variant: str, versions: dict[str, str], said: str
+) -> None:
+    real = next(one for one in load_images(IMAGES) if variant in {each.name for each in one.variants})
+    text = write(asked(variant=variant, versions=versions), dataclasses.replace(real, folder=image.folder))
+    assert f"\nMeasured with {said}.\n" in text
 
 
 def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:

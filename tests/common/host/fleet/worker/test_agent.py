@@ -166,3 +166,36 @@ def test_environments_that_do_not_work_say_why(tmp_path: Path) -> None:
         "images/absent has no requirements-cpu.txt"
         in facts.environment(replace(image, name="absent"), "cpu", "")["why"]
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo no list", "it prints no list of its packages"),
+        ("echo '[]'", "it prints no list of its packages"),
+        ("echo broken >&2; exit 3", "broken"),
+        ("exit 3", "exit code 3"),
+    ],
+)
+def test_an_interpreter_that_lists_no_packages_is_told(tmp_path: Path, script: str, why: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    assert facts.packages_of(python) == {"why": f"{python} does not work: {why}"}
+
+
+def test_packages_are_listed_after_what_an_interpreter_prints_as_it_starts(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho welcome\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert facts.packages_of(python)["packages"]["rich"]
+
+
+@pytest.mark.parametrize("said", ["", "no JSON\n", "[]\n"])
+def test_an_agent_that_is_told_nothing_refuses(said: str) -> None:
+    command = [sys.executable, "-m", "common.host.fleet.worker.agent", "check", "1"]
+    done = subprocess.run(command, cwd=ROOT, input=said, capture_output=True, text=True, check=False)
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, event["event"]) == (2, "done")
+    assert "a line of JSON" in event["refused"]
+    assert "Traceback" not in done.stderr

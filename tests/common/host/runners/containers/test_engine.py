@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from common.errors import UserError
 from common.host.runners.containers import engine
-from common.host.runners.containers.leftovers import OWNER, owner_labels, owner_lives
+from common.host.runners.containers.leftovers import OWNER, name_of, owner_labels, owner_lives, remove_named
 from common.host.runners.containers.limits import Limits, parse_cpu_list
 from common.host.runners.containers.ownership import container_user, lent
 
@@ -82,3 +84,65 @@ def test_cpus_are_parted_between_worker_and_sidecar() -> None:
     for bad in ("", "a", "1-", "3-1", "99999"):
         with pytest.raises(UserError):
             parse_cpu_list(bad)
+
+
+class OnlyTheVersion(http.server.BaseHTTPRequestHandler):
+    """An engine that dies after the first question of a client."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/version"):
+            body = b'{"ApiVersion": "1.44"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_an_engine_that_dies_while_it_is_greeted_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OnlyTheVersion) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        with pytest.raises(UserError, match="no Docker engine answers at tcp://127"):
+            engine.connect()
+        assert not engine.answers()
+        server.shutdown()
+
+
+class Named:
+    """A client, and the one container that it has."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self.containers, self.labels, self.removed = self, labels, False
+
+    def get(self, name: str) -> Named:
+        return self
+
+    def remove(self, **how: Any) -> None:
+        self.removed = True
+
+
+@pytest.mark.parametrize(
+    ("owner", "removed"), [("this process", True), ("one that is gone", True), ("one that lives", False), ("", False)]
+)
+def test_a_container_of_that_name_goes_unless_another_process_has_it(owner: str, removed: bool) -> None:
+    labels = owner_labels()
+    if owner == "one that is gone":
+        labels[OWNER] = f"{os.getpid()}-1"  # the number was used again
+    elif owner == "one that lives":
+        start = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+        labels[OWNER] = f"{os.getppid()}-{start}"
+    elif not owner:
+        labels = {}  # somebody else's
+    named = Named(labels)
+    remove_named(named, "x")  # type: ignore[arg-type]
+    assert named.removed == removed
+
+
+def test_runs_of_one_second_have_containers_of_their_own(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "20260101-000000_cpu", tmp_path / "b" / "20260101-000000_cpu"
+    assert name_of(one, "sidecar-cpu") == name_of(one, "sidecar-cpu") != name_of(other, "sidecar-cpu")
+    assert name_of(one, "sidecar-cpu").startswith("framewatt-20260101-000000_cpu-")
