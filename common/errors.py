@@ -10,6 +10,10 @@ class UserError(Exception):
     """What is wrong, what exists, what to do: one line for the terminal."""
 
 
+class EndedBySignal(SystemExit):
+    """Raised by a signal's handler, so that it can be told from a SystemExit that a user's code raises. code: 128 + the signal."""
+
+
 def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
     """The error for a name that does not exist: lists the ones that do and the nearest."""
     return UserError(

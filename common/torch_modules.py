@@ -12,12 +12,14 @@ import importlib.util
 import inspect
 import json
 import shutil
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
-from common.errors import UserError
+from common.errors import EndedBySignal, UserError
 from common.without_torchvision import import_timm
 
 FORM = "torch"
@@ -38,7 +40,7 @@ class Built:
     """module: in evaluation mode, on the CPU. inputs: name -> tensor, one batch, of a type that can be fed.
 
     values: mean and std of its pictures, as they would be typed; empty where they are not known. by_name: whether the module
-    takes its inputs as keywords.
+    takes its inputs as keywords. changes_inputs: whether forward writes to them.
     """
 
     module: Any
@@ -48,6 +50,7 @@ class Built:
     note: str
     values: Mapping[str, str]
     by_name: bool = False
+    changes_inputs: bool = False
 
 
 def split(text: str) -> Tuple[Path, str]:
@@ -90,12 +93,7 @@ def of_file(file: Path, function: str) -> Built:
     """Raises UserError, in one line, for a file that raises, a function that is not there, or one that returns something else."""
     import torch
 
-    made = _call(file, function)
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module)):
-        raise UserError(
-            f"{file.name}:{function} returns no torch.nn.Module with example inputs beside it, but {_kind(made)}"
-        )
-    module, examples = made
+    module, examples = _call(file, function)
     if isinstance(module, torch.jit.ScriptModule):
         raise UserError(f"{file.name}:{function} returns a module of torch.jit; return the module that it was made of")
     if isinstance(examples, torch.Tensor):
@@ -109,13 +107,16 @@ def of_file(file: Path, function: str) -> Built:
             f"{file.name}:{function} returns as example inputs {_kind(examples)}; tensors, or a tuple or dict of them"
         )
     for name, tensor in inputs.items():
-        fault = _fault(tensor)
+        fault = fault_of(tensor, "fed", "leave module and inputs on the CPU, framewatt places them")
         if fault:
             raise UserError(f"{file.name}:{function}: example input '{name}' {fault}")
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
+    inputs = {name: one.detach().resolve_neg() for name, one in inputs.items()}  # as numpy can have them
+    with users_code(f"the module of {file.name}:{function} cannot be put into evaluation mode"):
+        module = module.eval()
     note = f"The module is the user's own, of {file.name}:{function}; its weights are those that it returns."
-    return Built(module.eval(), inputs, f"{file.name}:{function}", "user", note, {}, isinstance(examples, Mapping))
+    return Built(module, inputs, f"{file.name}:{function}", "user", note, {}, isinstance(examples, Mapping))
 
 
 def save(built: Built, text: str, folder: Path, copy: Path) -> None:
@@ -124,13 +125,17 @@ def save(built: Built, text: str, folder: Path, copy: Path) -> None:
 
     folder.mkdir()
     build: Dict[str, Any] = {"inputs": list(built.inputs), "by_name": built.by_name}
+    if built.changes_inputs:  # said only then: the model's hash is over this file
+        build["changes_inputs"] = True
     if text.startswith(TIMM):
         build["timm"] = text[len(TIMM) :]
     else:
         build["function"] = split(text)[1]
         shutil.copyfile(copy, folder / SOURCE)
     (folder / BUILD).write_text(json.dumps(build) + "\n")
-    torch.save(built.module.state_dict(), folder / WEIGHTS)
+    with users_code(f"the weights of {built.origin} cannot be had"):
+        weights = built.module.state_dict()
+    torch.save(weights, folder / WEIGHTS)
 
 
 def load(folder: Path) -> Any:
@@ -140,17 +145,18 @@ def load(folder: Path) -> Any:
     build = json.loads((folder / BUILD).read_text())
     named = build.get("timm")
     module = _untrained(named) if named else _call(folder / SOURCE, build["function"])[0]
-    try:
+    with users_code("built a second time the module does not take its weights", whole=True):
         module.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-    except Exception as error:  # pickle's and torch's own kinds
-        raise UserError(
-            f"built a second time the module does not take its weights: {' '.join(str(error).split())[:300]}"
-        ) from error
-    return flat(module.eval().requires_grad_(False), build["inputs"], build["by_name"])
+    with users_code("built a second time the module cannot be put into evaluation mode"):
+        module = module.eval().requires_grad_(False)
+    return flat(module, build["inputs"], build["by_name"], build.get("changes_inputs", False))
 
 
-def flat(module: Any, names: List[str], by_name: bool) -> Any:
-    """The module as one that takes its inputs in this order and returns a tensor or a tuple of tensors."""
+def flat(module: Any, names: List[str], by_name: bool, changes_inputs: bool = False) -> Any:
+    """The module as one that takes its inputs in this order and returns a tensor or a tuple of tensors.
+
+    changes_inputs: gives the module copies, so that what is fed stays the same from one inference to the next.
+    """
     import torch
     from torch.utils import _pytree
 
@@ -160,6 +166,8 @@ def flat(module: Any, names: List[str], by_name: bool) -> Any:
             self.module = module
 
         def forward(self, *values: Any) -> Any:
+            if changes_inputs:
+                values = tuple(one.clone() for one in values)
             made = self.module(**dict(zip(names, values))) if by_name else self.module(*values)
             if isinstance(made, torch.Tensor):
                 return made
@@ -168,60 +176,37 @@ def flat(module: Any, names: List[str], by_name: bool) -> Any:
     return Flat()
 
 
-def check_forward(built: Built) -> Tuple[Any, ...]:
-    """What the module gives for its example inputs. Raises UserError where it does not run, or gives what is no output.
+@contextmanager
+def users_code(what: str, whole: bool = False) -> Iterator[None]:
+    """Whatever the user's code raises inside becomes a UserError in one line, SystemExit and kinds of its own included.
 
-    To be called before the exporter, which would say the same in words of its own.
+    what: begins the line. whole: with all lines of the error in one, rather than its kind and first line. Signals stay what they are.
     """
-    import torch
-
-    with torch.no_grad():
-        torch.manual_seed(SEED)  # of what draws random numbers, as check_kept does
-        try:
-            made = flat(built.module, list(built.inputs), built.by_name)(*built.inputs.values())
-        except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
-            shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in built.inputs.items())
-            raise UserError(
-                f"{built.origin} does not run with its example inputs {shapes}: {type(error).__name__}: {_first_line(error)}"
-            ) from error
-    outputs: Tuple[Any, ...] = made if isinstance(made, tuple) else (made,)
-    if not outputs:
-        raise UserError(f"{built.origin} returns no tensor from forward")
-    for number, one in enumerate(outputs):
-        fault = _fault(one)
-        if fault:
-            raise UserError(f"{built.origin}: output {number} {fault}")
-    return outputs
-
-
-def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:
-    """Raises UserError where what `save` wrote does not make the same module again, as every worker does."""
-    import torch
-
-    rule = (
-        f"; {built.origin} is built again from that file alone, without its neighbours, wherever it is measured, and must then "
-        "be the same"
-    )
     try:
-        with torch.no_grad():
-            module = load(folder)
-            torch.manual_seed(SEED)
-            made = module(*built.inputs.values())
-    except UserError as error:
-        raise UserError(f"{error}{rule}") from error
-    again = made if isinstance(made, tuple) else (made,)
-    same = len(again) == len(outputs) and all(
-        one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-4, equal_nan=True)
-        for one, other in zip(outputs, again)
-    )
-    if not same:
-        raise UserError(
-            f"built a second time the module gives other outputs{rule}: keep what decides them in its state_dict"
-        )
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if is_of_signal(error):
+            raise
+        words = " ".join(str(error).split())[:300] if whole else f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"{what}: {words}") from error
 
 
-def _fault(tensor: Any) -> str:
-    """What keeps a value from being an input or output that can be fed and compared; "" for one that can."""
+def is_of_signal(error: BaseException) -> bool:
+    """Whether it ends the process from outside rather than being the user's code's own.
+
+    A KeyboardInterrupt of Python's own handler cannot be told from one that the code raises, and counts as the keyboard's.
+    """
+    own_handler = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return isinstance(error, EndedBySignal) or (isinstance(error, KeyboardInterrupt) and not own_handler)
+
+
+def fault_of(tensor: Any, use: str, place: str) -> str:
+    """What keeps a value from being an input that can be fed, or an output that can be compared; "" for one that can.
+
+    use: "fed" or "compared". place: what to do where it is on another device.
+    """
     import torch
 
     if not isinstance(tensor, torch.Tensor):
@@ -229,9 +214,9 @@ def _fault(tensor: Any) -> str:
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return f"is {'quantized' if tensor.is_quantized else str(tensor.layout).rpartition('.')[2]}, no plain tensor"
     if tensor.device.type != "cpu":
-        return f"is on the device '{tensor.device}'; leave module and inputs on the CPU, framewatt places them"
+        return f"is on the device '{tensor.device}'; {place}"
     if str(tensor.dtype).rpartition(".")[2] not in TYPES:
-        return f"is of {tensor.dtype}, which cannot be fed; {', '.join(TYPES)} can"
+        return f"is of {tensor.dtype}, which cannot be {use}; {', '.join(TYPES)} can"
     if not tensor.numel():
         return f"has no values: {tuple(tensor.shape)}"
     return ""
@@ -273,22 +258,21 @@ def _timm() -> Any:
         ) from error
 
 
-def _call(file: Path, function: str) -> Any:
-    """What the function of that file returns, the same in every process; the file alone is imported, its folder is not searched."""
+def _call(file: Path, function: str) -> Tuple[Any, Any]:
+    """Module and example inputs of the function of that file, the same in every process.
+
+    The file alone is imported, its folder is not searched. Raises UserError for one that raises, or returns something else.
+    """
     import torch
 
     torch.manual_seed(SEED)
-    try:
+    with users_code(f"{file.name} cannot be imported by itself"):
         spec = importlib.util.spec_from_file_location("framewatt_users_module", file)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pickles look there
         spec.loader.exec_module(module)
-    except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
-        raise UserError(
-            f"{file.name} cannot be imported by itself: {type(error).__name__}: {_first_line(error)}"
-        ) from error
     build = getattr(module, function, None)
     if not callable(build):
         there = [name for name, one in vars(module).items() if inspect.isfunction(one) and one.__module__ == spec.name]
@@ -296,10 +280,13 @@ def _call(file: Path, function: str) -> Any:
         raise UserError(
             f"{file.name} has no function {function}; it has {', '.join(there[:MOST_NAMES]) or 'none'}{more}"
         )
-    try:
-        return build()
-    except BaseException as error:  # the user's code may raise anything, SystemExit and kinds of its own included
-        raise UserError(f"{file.name}:{function} raises {type(error).__name__}: {_first_line(error)}") from error
+    with users_code(f"{file.name}:{function} fails"):
+        made = build()
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module)):
+        raise UserError(
+            f"{file.name}:{function} returns no torch.nn.Module with example inputs beside it, but {_kind(made)}"
+        )
+    return made
 
 
 def _parameters(module: Any, count: int) -> List[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, List, Optional, TextIO
 
 from common import models, pixels
-from common.errors import UserError
+from common.errors import EndedBySignal, UserError
 from common.export.progress import Progress, claim_stdout
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -90,11 +90,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # By a thread below Python's level: it ends this process also while a library computes without end.
         faulthandler.dump_traceback_later(options.time_limit, exit=True, file=sys.stderr)
     out = claim_stdout()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that temporary folders go
+    signal.signal(signal.SIGTERM, _end)  # so that temporary folders go
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's job in the background ignores it
+        signal.signal(signal.SIGINT, _end)
     try:
         folder = _export(options, out)
-    except KeyboardInterrupt:
-        return 130
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -107,6 +107,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return _failed(error)
     print(f"exported {options.out / folder}", file=sys.stderr)
     return 0
+
+
+def _end(number: int, frame: Any) -> None:
+    raise EndedBySignal(128 + number)
 
 
 def _failed(error: Exception) -> int:

@@ -1,9 +1,10 @@
 """Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
 
-The batch is axis 0 where an input leaves it open, unless another of its axes has a name that says batch, as in (T, batch, 80): then
-that one; and every other axis of the same name. An input that has none of that name is not batched. `--shape height=320,width=320`
-binds axes by name, `--shape input=N,3,320,320` the axes of one input, N being the batch; a number for an axis whose name says batch
-fixes the batch. One axis of an input is the batch, at the most. Nothing is bound silently.
+The batch is the axis whose name says batch, in whichever input and on whichever axis: (T, batch, 80). N, B and bs say so on axis 0,
+and beside an axis 0 that has the name of a sequence. Where none does it is the first axis 0 that is open. Every other axis of the
+same name is the batch too, and an input that has none of that name is not batched. `--shape height=320,width=320` binds axes by name,
+`--shape input=N,3,320,320` the axes of one input, N being the batch; a number for the axis that is the batch by its name fixes the
+batch. The user's arrays bind what is left, where they tell. One axis of an input is the batch, at the most. Nothing is bound silently.
 """
 
 from __future__ import annotations
@@ -21,18 +22,24 @@ Axis = Union[int, str, None]
 #: what a line to copy proposes
 _PIXELS = 224
 LENGTH = 128
-#: an axis 0 that is most likely a batch too, though of another name: tf2onnx names every open axis anew, unk__1, unk__2, ...
-_ANOTHER_BATCH = re.compile(r"^unk__\d+$|batch", re.IGNORECASE)
+#: an axis 0 that is most likely a batch too: tf2onnx names every open axis anew, unk__1, unk__2, ...
+_NAMED_ANEW = re.compile(r"^unk__\d+$", re.IGNORECASE)
 #: a name that says batch, whichever axis it is of
-_SAYS_BATCH = re.compile(r"batch(?!_?norm)|^bs?$", re.IGNORECASE)
+_SAYS_BATCH = re.compile(r"(^|[_.\- ])batch([_-]?(size|dim))?$", re.IGNORECASE)
+#: one that says so on axis 0, and beside an axis 0 that is a sequence; elsewhere it may be a number of boxes
+_MAY_SAY_BATCH = re.compile(r"^(n|bs?)$", re.IGNORECASE)
+_SEQUENCE = re.compile(
+    r"^[tls]$|(^|[_.\- ])(time(_?steps?)?|steps?|frames?|tokens?|seq(uence)?|(seq(uence)?_?)?len(gth)?)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
 class Bound:
     """Input -> sizes of its axes, None at the batch; fixed: the batch size where the graph or --shape fixes it.
 
-    open_axes: input -> numbers of the axes that the file leaves open and that are not the batch. named: the file's names of the
-    axes that are the batch where --shape fixes it by such a name; fixed_axes: input -> number of the axis that has one of them.
+    open_axes: input -> numbers of the axes that the file leaves open and --shape bound, the batch not among them. named: the file's
+    names of the axes that are the batch where --shape fixes it by such a name; fixed_axes: input -> number of its batch axis then,
+    and an input without one is not batched. symbols: the file's names of all axes of inputs.
     """
 
     shapes: Mapping[str, Tuple[Optional[int], ...]]
@@ -40,6 +47,15 @@ class Bound:
     open_axes: Mapping[str, Tuple[int, ...]]
     named: FrozenSet[str] = frozenset()
     fixed_axes: Mapping[str, int] = field(default_factory=dict)
+    symbols: FrozenSet[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Shapes of the user's own arrays, an input each, and the file that they come from, for messages."""
+
+    path: str
+    shapes: Mapping[str, Tuple[int, ...]]
 
 
 def axes_of(value: Any) -> Tuple[Axis, ...]:
@@ -85,8 +101,8 @@ def sizes(text: str) -> Dict[str, int]:
     return found
 
 
-def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bound:
-    """The axes of all inputs at a given --shape. source: the file, for messages.
+def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays: Optional[Arrays] = None) -> Bound:
+    """The axes of all inputs at a given --shape. source: the file, for messages. arrays: they have as many axes as the inputs.
 
     Raises UserError that names symbol, input and a line to copy for what is not bound, and for what --shape gets wrong.
     """
@@ -105,41 +121,104 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str) -> Bou
             raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
     by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
     by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
-    sized = _sized_batch(inputs, by_symbol, by_input)
-    batch = _batch_of(inputs, by_symbol, by_input, bool(sized))
-    shapes: Dict[str, Tuple[Optional[int], ...]] = {}
+    batch = _batch_of(inputs, by_symbol, by_input)
+    shapes: Dict[str, List[Optional[int]]] = {}
     open_axes: List[Tuple[str, int, Axis]] = []
     for name, axes in inputs.items():
-        bound: List[Optional[int]] = []
+        shapes[name] = []
+        # a nameless axis 0 beside one that has a name is not the batch
+        of_input = batch.names.intersection(axes) or batch.names
         for number, axis in enumerate(axes):
-            size = _size(source, name, number, axis, by_symbol, by_input, batch)
+            size = _size(source, name, number, axis, by_symbol, by_input, of_input)
             if size is _OPEN:
                 open_axes.append((name, number, axis))
                 size = None
-            bound.append(size)  # type: ignore[arg-type]
-        shapes[name] = tuple(bound)
+            shapes[name].append(size)  # type: ignore[arg-type]
     _refuse_two_sizes(inputs, shapes, by_symbol)
+    unsaid = {(name, number) for name, number, _ in open_axes}
+    if arrays is not None:
+        open_axes = _bind_by_arrays(inputs, shapes, open_axes, batch, arrays)
     if open_axes:
-        raise UserError(_unbound(source, inputs, open_axes, batch, sized))
-    _refuse_two_batches(source, inputs, shapes)
+        raise UserError(_unbound(source, inputs, shapes, open_axes, batch, arrays))
+    _refuse_two_batches(source, inputs, shapes, arrays)
     dynamic = any(None in sizes for sizes in shapes.values())
-    named = frozenset(() if dynamic else sized)
-    fixed_axes = {name: axes.index(axis) for name, axes in inputs.items() for axis in axes if axis in named}
+    fixed_axes = {} if dynamic else _fixed_axes(inputs, shapes, batch)
     left_open = {
         name: tuple(
             number
             for number, axis in enumerate(axes)
-            if not isinstance(axis, int) and shapes[name][number] and number != fixed_axes.get(name)
+            if not isinstance(axis, int)
+            and shapes[name][number]
+            and number != fixed_axes.get(name)
+            and (name, number) not in unsaid
         )
         for name, axes in inputs.items()
     }
-    fixed = None if dynamic else next(iter(sized.values()), None) or fixed_size(shapes)
-    return Bound(shapes, fixed, left_open, named, fixed_axes)
+    whole = {name: tuple(sizes) for name, sizes in shapes.items()}
+    fixed = None if dynamic else batch.size or fixed_size(whole)
+    return Bound(whole, fixed, left_open, frozenset(() if dynamic else batch.sized), fixed_axes, frozenset(symbols))
+
+
+def _fixed_axes(
+    inputs: Mapping[str, Tuple[Axis, ...]], shapes: Mapping[str, Sequence[Optional[int]]], batch: _Batch
+) -> Dict[str, int]:
+    """Input -> its batch axis, where --shape gives the batch its size by name.
+
+    An axis 0 that is open and has no name, or one of tf2onnx's, is the batch too where --shape gives it the same size.
+    """
+    found: Dict[str, int] = {}
+    for name, axes in inputs.items() if batch.sized else ():
+        named = [number for number, axis in enumerate(axes) if axis in batch.sized]
+        if named:
+            found[name] = named[0]
+        elif axes and _is_nameless(axes[0]) and shapes[name][0] == batch.size:
+            found[name] = 0
+    return found
+
+
+def _bind_by_arrays(
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Dict[str, List[Optional[int]]],
+    open_axes: Sequence[Tuple[str, int, Axis]],
+    batch: _Batch,
+    arrays: Arrays,
+) -> List[Tuple[str, int, Axis]]:
+    """Gives axes that nobody bound the sizes that the arrays have there; those that it leaves open, as they may be the batch.
+
+    Raises UserError for an axis that has two sizes.
+    """
+    sizes: Dict[str, Tuple[int, str]] = {}
+    for name, axes in inputs.items():
+        for axis, size in zip(axes, shapes[name]):
+            if isinstance(axis, str) and size is not None:
+                sizes.setdefault(axis, (size, name))
+    names = {*batch.names, *batch.sized}
+    samples = {
+        arrays.shapes[name][number]
+        for name, axes in inputs.items()
+        for number, axis in enumerate(axes)
+        if axis in names or (axis is None and number == 0 and _UNNAMED in names)
+    }
+    beside = {axis for axes in inputs.values() if names.intersection(axes) for axis in axes if isinstance(axis, str)}
+    left: List[Tuple[str, int, Axis]] = []
+    for name, number, axis in open_axes:
+        size = arrays.shapes[name][number]
+        is_told = number > 0 or axis in beside or bool(names.intersection(inputs[name]))
+        may_be = _is_nameless(axis) or _says_batch(axis) or (size in samples and not _SEQUENCE.search(str(axis)))
+        if may_be and not is_told:
+            left.append((name, number, axis))
+            continue
+        if isinstance(axis, str):
+            known, first = sizes.setdefault(axis, (size, name))
+            if known != size:
+                raise UserError(f"{arrays.path}: axis '{axis}' is {known} in '{first}' and {size} in '{name}'")
+        shapes[name][number] = size
+    return left
 
 
 def _refuse_two_sizes(
     inputs: Mapping[str, Tuple[Axis, ...]],
-    shapes: Mapping[str, Tuple[Optional[int], ...]],
+    shapes: Mapping[str, Sequence[Optional[int]]],
     by_symbol: Mapping[str, str],
 ) -> None:
     """Raises UserError for an axis to which --shape gives one size by its name, or in one input, and another in an input."""
@@ -153,17 +232,24 @@ def _refuse_two_sizes(
 
 
 def _refuse_two_batches(
-    source: str, inputs: Mapping[str, Tuple[Axis, ...]], shapes: Mapping[str, Tuple[Optional[int], ...]]
+    source: str,
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Mapping[str, Sequence[Optional[int]]],
+    arrays: Optional[Arrays],
 ) -> None:
     """Raises UserError for an input of which two axes would be the batch, with a line to copy where its first one is."""
-    for name, sizes in shapes.items():
-        both = [number for number, size in enumerate(sizes) if size is None]
-        if len(both) > 1:
-            words = [BATCH_WORD if i == both[0] else str(size or _guess(inputs[name])) for i, size in enumerate(sizes)]
-            raise UserError(
-                f"{source}: axes {both[0]} and {both[1]} of input '{name}' {written(inputs[name])} cannot both be the batch; "
-                f"give the others their sizes, for example --shape '{name}={','.join(words)}'"
-            )
+    several = {name: [i for i, size in enumerate(sizes) if size is None] for name, sizes in shapes.items()}
+    several = {name: numbers for name, numbers in several.items() if len(numbers) > 1}
+    lines = []
+    for name, numbers in several.items():
+        words = [str(size or _guess(inputs, name, i, arrays)) for i, size in enumerate(shapes[name])]
+        words[numbers[0]] = BATCH_WORD
+        lines.append(f"{name}={','.join(words)}")
+    for name, numbers in several.items():
+        raise UserError(
+            f"{source}: axes {numbers[0]} and {numbers[1]} of input '{name}' {written(inputs[name])} cannot both be the batch; "
+            f"give the others their sizes, for example --shape '{','.join(lines)}'"
+        )
 
 
 class _Open:
@@ -180,72 +266,89 @@ class _Unnamed:
 _UNNAMED = _Unnamed()
 
 
-def _sized_batch(
-    inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Sequence[str]]
-) -> Dict[str, int]:
-    """Names of axes that say batch -> the one size that --shape gives them; empty where it gives none, or several.
+@dataclass(frozen=True)
+class _Batch:
+    """names: of the axes that are the batch, _UNNAMED among them where it has none; empty where --shape gives it its size.
 
-    Empty too where it says by N what the batch is.
+    sized: names that are the batch then; size: that size.
     """
-    words = {axis: size for axis, size in by_symbol.items() if _SAYS_BATCH.search(axis)}
-    for name, sizes in by_input.items():
-        words.update(
-            {
-                axis: size
-                for axis, size in zip(inputs[name], sizes)
-                if isinstance(axis, str) and _SAYS_BATCH.search(axis)
-            }
-        )
-    said = {size for one in (by_input.values(), [by_symbol.values()]) for sizes in one for size in sizes}
-    if BATCH_WORD in said or len(set(words.values())) != 1:
-        return {}
-    return {axis: int(size) for axis, size in words.items()}
+
+    names: FrozenSet[Any] = frozenset()
+    sized: FrozenSet[str] = frozenset()
+    size: Optional[int] = None
+
+
+def _says_batch(axis: Axis) -> bool:
+    return isinstance(axis, str) and _SAYS_BATCH.search(axis) is not None
+
+
+def _is_nameless(axis: Axis) -> bool:
+    return axis is None or (isinstance(axis, str) and _NAMED_ANEW.search(axis) is not None)
+
+
+def _by_name(axes: Sequence[Axis]) -> Optional[str]:
+    """The axis of an input that is the batch by its name, None where none is."""
+    named = [axis for axis in axes if isinstance(axis, str)]
+    said = [axis for axis in named if _says_batch(axis)]
+    if said or not named or named[0] != axes[0]:
+        return said[0] if said else None
+    if _MAY_SAY_BATCH.search(named[0]):
+        return named[0]
+    return next((axis for axis in named if _SEQUENCE.search(named[0]) and _MAY_SAY_BATCH.search(axis)), None)
+
+
+def _candidates(inputs: Mapping[str, Tuple[Axis, ...]]) -> List[Tuple[str, Any]]:
+    """What may be the batch where --shape does not say: inputs and names of axes, _UNNAMED for one without, the likeliest first.
+
+    The first name that says batch and nothing else, if there is one; else of each input that leaves its axis 0 open the axis that
+    its name tells, or axis 0. One that stands beside another such name is none, as the T of a mask (T) beside (T, B, 80).
+    """
+    by_name = {name: _by_name(axes) for name, axes in inputs.items()}
+    beside = {axis for name, axes in inputs.items() for axis in axes if by_name[name] not in (None, axis)}
+    said = [(name, axis) for name, axis in by_name.items() if _says_batch(axis)]
+    said.sort(key=lambda one: one[1] in beside)
+    if said:
+        return said[:1]
+    first = [
+        (name, by_name[name] or axes[0] or _UNNAMED)
+        for name, axes in inputs.items()
+        if axes and not isinstance(axes[0], int)
+    ]
+    return [one for one in first if one[1] not in beside] or first
 
 
 def _batch_of(
-    inputs: Mapping[str, Tuple[Axis, ...]],
-    by_symbol: Mapping[str, str],
-    by_input: Mapping[str, Sequence[str]],
-    is_sized: bool,
-) -> Set[Any]:
-    """Names of axes that are the batch, _UNNAMED among them where it has none; empty where no input leaves its axis 0 open.
+    inputs: Mapping[str, Tuple[Axis, ...]], by_symbol: Mapping[str, str], by_input: Mapping[str, Sequence[str]]
+) -> _Batch:
+    """Which axes are the batch: those that --shape calls so, and the first of the candidates that --shape does not speak of.
 
-    Those that --shape calls so, and the first axis 0 that is open unless --shape says what it is, or that another axis of the
-    same input is the batch; where there is none, those whose names say so. Empty where --shape gives the batch a size (is_sized).
+    The latter is none where it stands beside the former. A number for a name that says batch is the size of the batch.
     """
-    if is_sized:
-        return set()
+    told = {
+        axis: size
+        for name, sizes in by_input.items()
+        for axis, size in zip(inputs[name], sizes)
+        if isinstance(axis, str)
+    }
+    told.update(by_symbol)
     found: Set[Any] = {name for name, size in by_symbol.items() if size == BATCH_WORD}
     for name, axes in inputs.items():
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
-    if not found:
-        found = beside_axis_0(inputs)
     batched = [axes for axes in inputs.values() if found.intersection(axes)]
     others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
-    for name, axes in inputs.items():
-        if not axes or isinstance(axes[0], int):
-            continue
-        other = axes[0] in others or bool(found.intersection(axes[1:]))
-        if name not in by_input and axes[0] not in by_symbol and not other:
-            return {*found, axes[0] or _UNNAMED}
+    for name, candidate in _candidates(inputs):
+        is_told = candidate in told or (candidate is _UNNAMED and name in by_input)
+        if not is_told and candidate not in others and not found.intersection(inputs[name]):
+            return _Batch(frozenset({*found, candidate}))
         if found:
             break
-    return found or {
-        axis for axes in inputs.values() for axis in axes if isinstance(axis, str) and _SAYS_BATCH.search(axis)
-    }
-
-
-def beside_axis_0(inputs: Mapping[str, Tuple[Axis, ...]]) -> Set[Any]:
-    """Names that say batch of axes in inputs whose axis 0 is open too, and does not say it: a sequence's (T, batch, 80)."""
-    return {
-        axis
-        for axes in inputs.values()
-        if axes and not isinstance(axes[0], int) and not _SAYS_BATCH.search(axes[0] or "")
-        for axis in axes[1:]
-        if isinstance(axis, str) and _SAYS_BATCH.search(axis)
-    }
+        if is_told and candidate == _by_name(inputs[name]):
+            more = {axis for axis, size in told.items() if size == told[candidate] and _says_batch(axis)}
+            sized = {axis for axis in more if not _beside(axis, inputs, {candidate})}
+            return _Batch(sized=frozenset({*sized, candidate}), size=int(told[candidate]))
+    return _Batch(frozenset(found))
 
 
 def _size(
@@ -255,7 +358,7 @@ def _size(
     axis: Axis,
     by_symbol: Mapping[str, str],
     by_input: Mapping[str, Sequence[str]],
-    batch: Set[Any],
+    batch: FrozenSet[Any],
 ) -> Union[int, _Open, None]:
     if name in by_input:
         word = by_input[name][number]
@@ -300,6 +403,21 @@ def fixed_size(
     return likely.pop() if len(likely) == 1 else 1
 
 
+def output_axis(declared: Sequence[Axis], shape: Sequence[int], bound: Bound) -> Optional[int]:
+    """The batch axis of an output where --shape gives the batch its size by name: an axis of such a name.
+
+    Else the only one of that size of which the file tells neither the size nor a name that an input's axis has. None where neither
+    is. declared: as the file has it, empty where it does not tell; shape: as it came out.
+    """
+    axes = declared or (None,) * len(shape)
+    of_size = [number for number, size in enumerate(shape[: len(axes)]) if size == bound.fixed]
+    named = [number for number in of_size if axes[number] in bound.named]
+    if named:
+        return named[0]
+    untold = [number for number in of_size if not isinstance(axes[number], int) and axes[number] not in bound.symbols]
+    return untold[0] if len(untold) == 1 else None
+
+
 def written(axes: Sequence[Axis]) -> str:
     return "(" + ", ".join("?" if axis is None else str(axis) for axis in axes) + ")"
 
@@ -307,58 +425,110 @@ def written(axes: Sequence[Axis]) -> str:
 def _unbound(
     source: str,
     inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Mapping[str, Sequence[Optional[int]]],
     open_axes: Sequence[Tuple[str, int, Axis]],
-    batch: Set[Any],
-    sized: Mapping[str, int],
+    batch: _Batch,
+    arrays: Optional[Arrays],
 ) -> str:
-    word = str(next(iter(sized.values()), BATCH_WORD))  # the batch, as a line to copy says it
     name, number, axis = open_axes[0]
     what = f"('{axis}') " if axis is not None else ""
     more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
-    words: List[str] = []
-    whole = dict.fromkeys(one for one, number, axis in open_axes if _by_input(axis, number))
-    for one in whole:
-        axes = inputs[one]
-        sizes = [
-            str(size)
-            if isinstance(size, int)
-            else word
-            if _is_batch(size, i, axes, {*batch, *sized}, inputs)
-            else str(_guess(axes))
-            for i, size in enumerate(axes)
-        ]
-        words.append(f"{one}={','.join(sizes)}")
-    for symbol in dict.fromkeys(axis for one, _, axis in open_axes if axis is not None and one not in whole):
-        owner = next(one for one, _, axis in open_axes if axis == symbol)
-        words.append(f"{symbol}={word if _SAYS_BATCH.search(str(symbol)) else _guess(inputs[owner])}")
     return (
         f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
-        f"add for example --shape '{','.join(words)}'"
+        f"add for example --shape '{_line_to_copy(inputs, shapes, open_axes, batch, arrays)}'"
     )
 
 
-def _by_input(axis: Axis, number: int) -> bool:
-    """Whether a line to copy says the sizes of the whole input: where an axis has no name that --shape can say, or one of a batch."""
+def _line_to_copy(
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Mapping[str, Sequence[Optional[int]]],
+    open_axes: Sequence[Tuple[str, int, Axis]],
+    batch: _Batch,
+    arrays: Optional[Arrays],
+) -> str:
+    """What to add to --shape: it binds all open axes, and one axis of an input is the batch at the most."""
+    word = str(batch.size or BATCH_WORD)
+    names: Set[Any] = {*batch.names, *batch.sized}
+    chosen: Dict[Axis, str] = {
+        axis: str(size)
+        for name, axes in inputs.items()
+        for axis, size in zip(axes, shapes[name])
+        if isinstance(axis, str) and size is not None and axis not in batch.names
+    }
+    lines: List[str] = []
+    one_by_one: Set[Axis] = set()
+    whole = dict.fromkeys(name for name, number, axis in open_axes if _by_input(axis, number, inputs[name]))
+    whole.update(dict.fromkeys(name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1))
+    for name in whole:
+        at = _likely_batch(inputs, shapes, name, names)
+        words = []
+        for number, axis in enumerate(inputs[name]):
+            size = shapes[name][number]
+            proposed = word if number == at else str(size or _guess(inputs, name, number, arrays))
+            # a name that stands there twice is the batch once
+            is_second = at not in (None, number) and axis == inputs[name][at or 0] and BATCH_WORD in words
+            if isinstance(axis, str) and not is_second:
+                proposed = chosen.setdefault(axis, proposed)
+            words.append(proposed)
+        names.update(axis for number, axis in enumerate(inputs[name]) if number == at and isinstance(axis, str))
+        lines.append(f"{name}={','.join(words)}")
+    for name, number, axis in open_axes:
+        if name in whole or axis in one_by_one or chosen.get(axis) == BATCH_WORD:
+            continue  # said already
+        one_by_one.add(axis)
+        if axis not in chosen:
+            may_be = _says_batch(axis) or (not names and _MAY_SAY_BATCH.search(str(axis)) is not None)
+            is_batch = may_be and not _beside(axis, inputs, names)
+            chosen[axis] = word if is_batch else str(_guess(inputs, name, number, arrays))
+            names.update([axis] if is_batch else [])
+        lines.append(f"{axis}={chosen[axis]}")
+    return ",".join(lines)
+
+
+def _beside(axis: Axis, inputs: Mapping[str, Tuple[Axis, ...]], names: Set[Any]) -> bool:
+    """Whether another axis of an input that has this one is the batch."""
     if axis is None:
-        return True
-    return isinstance(axis, str) and (
-        bool(set(axis) & set(",=")) or (number == 0 and _ANOTHER_BATCH.search(axis) is not None)
+        return False
+    return any(
+        axis in axes and (bool((names - {axis}).intersection(axes)) or (_UNNAMED in names and axes[0] is None))
+        for axes in inputs.values()
     )
 
 
-def _is_batch(
-    size: Axis, number: int, axes: Sequence[Axis], batch: Set[Any], inputs: Mapping[str, Tuple[Axis, ...]]
-) -> bool:
-    if batch.intersection(axes):
-        return size in batch
-    if size is not None:
-        return number == 0 and _ANOTHER_BATCH.search(str(size)) is not None
-    # a lone open axis behind fixed ones is most often the batch of a state: (2, ?, 128)
-    return number == 0 or (isinstance(axes[0], int) and sum(not isinstance(axis, int) for axis in axes) == 1)
+def _by_input(axis: Axis, number: int, axes: Sequence[Axis]) -> bool:
+    """Whether a line to copy says the sizes of the whole input.
+
+    It does where an axis has no name that --shape can say, one that stands there twice, or one of a batch in front.
+    """
+    if not isinstance(axis, str) or set(axis) & set(",=") or axes.count(axis) > 1:
+        return True
+    return number == 0 and (_is_nameless(axis) or _says_batch(axis))
 
 
-def _guess(axes: Sequence[Axis]) -> int:
-    """A size to propose: pixels for what has four axes and 1 or 3 channels."""
+def _likely_batch(
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    shapes: Mapping[str, Sequence[Optional[int]]],
+    name: str,
+    names: Set[Any],
+) -> Optional[int]:
+    """Number of the axis of an input that a line to copy calls the batch. names: of the axes that are."""
+    axes = inputs[name]
+    batch = [number for number, axis in enumerate(axes) if axis in names]
+    if batch:
+        return batch[0]
+    unbound = [number for number, axis in enumerate(axes) if not isinstance(axis, int) and shapes[name][number] is None]
+    likely = [number for number in unbound if _says_batch(axes[number])]
+    likely += [number for number in unbound if number == 0 and _is_nameless(axes[0])]
+    if isinstance(axes[0], int) and len(unbound) == 1 and axes[unbound[0]] is None:
+        likely += unbound  # most often the batch of a state: (2, ?, 128)
+    return next((number for number in likely if not _beside(axes[number], inputs, names)), None)
+
+
+def _guess(inputs: Mapping[str, Tuple[Axis, ...]], name: str, number: int, arrays: Optional[Arrays]) -> int:
+    """A size to propose: what the user's array has there, else pixels for what has four axes and 1 or 3 channels."""
+    if arrays is not None:
+        return arrays.shapes[name][number]
+    axes = inputs[name]
     if len(axes) == 4 and (axes[1] in (1, 3) or axes[3] in (1, 3)):
         return _PIXELS
     return LENGTH

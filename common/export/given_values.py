@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Container, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
 from common.errors import UserError
-from common.export.axes import Axis, beside_axis_0, written
+from common.export import axes
+from common.export.axes import Axis, Bound, written
 from common.export.values import Given
 
 #: of all arrays together, unpacked
@@ -40,47 +41,20 @@ def read(path: Path) -> Dict[str, np.ndarray]:
         raise UserError(f"{path} is not an .npz of arrays: {reason}") from error
 
 
-def named_axes(
-    path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], said: Container[str] = ()
-) -> Dict[str, Tuple[Axis, ...]]:
-    """The axes of the inputs; open ones other than the batch have the sizes that the user's arrays have.
+def bind(
+    path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray], shape: str, source: str
+) -> Bound:
+    """As axes.bind(); open axes other than the batch, which --shape does not speak of, have the sizes of the user's arrays.
 
-    said: axes and inputs that --shape names: those stay open for it. Raises UserError, naming path, for arrays that are missing or
-    no inputs, have another number of axes, or two sizes for one axis.
+    Raises UserError, naming path, for arrays that are missing or no inputs, have another number of axes, or two sizes for one axis.
     """
     _check_names(path, inputs, arrays)
-    bound: Dict[str, Tuple[Axis, ...]] = {}
-    spoken = beside_axis_0(inputs)
-    beside = {axis for axes in inputs.values() if spoken.intersection(axes) for axis in axes}
-    batches = {axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)} - beside | spoken
-    for name, axes in inputs.items():
-        shape = arrays[name].shape
-        if name in said:
-            bound[name] = axes
-            continue
-        bound[name] = tuple(
-            axis
-            if isinstance(axis, int)
-            or axis in batches
-            or axis in said
-            or (axis is None and number == 0 and not spoken.intersection(axes))
-            else int(shape[number])
-            for number, axis in enumerate(axes)
-        )
-    sizes: Dict[str, Tuple[int, str]] = {}
-    for name, axes in inputs.items():
-        for number, axis in enumerate(axes):
-            if isinstance(axis, str) and isinstance(bound[name][number], int):
-                size, first = sizes.setdefault(axis, (int(arrays[name].shape[number]), name))
-                if arrays[name].shape[number] != size:
-                    raise UserError(
-                        f"{path}: axis '{axis}' is {size} in '{first}' and {arrays[name].shape[number]} in '{name}'"
-                    )
-    return bound
+    shapes = {name: tuple(int(size) for size in values.shape) for name, values in arrays.items()}
+    return axes.bind(inputs, shape, source, axes.Arrays(str(path), shapes))
 
 
 def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray]) -> None:
-    names = ", ".join(f"'{name}' {written(axes)}" for name, axes in inputs.items())
+    names = ", ".join(f"'{name}' {written(one)}" for name, one in inputs.items())
     for name in inputs:
         if name not in arrays:
             raise UserError(f"{path} has no '{name}'; the model takes {names}")
@@ -94,7 +68,7 @@ def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Map
 def units_of(
     path: Path, arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Given], unit_size: int
 ) -> List[Dict[str, np.ndarray]]:
-    """Units of the user's values, which named_axes() has seen. Raises UserError for one of the wrong type or shape."""
+    """Units of the user's values, which bind() has seen. Raises UserError for one of the wrong type or shape."""
     counts: Dict[str, int] = {}
     for name, given in inputs.items():
         values = arrays[name]

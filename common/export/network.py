@@ -35,7 +35,7 @@ class Network:
             words = first_line(error).replace(str(path), file.name)  # not our copy's place
             raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
         self.dynamic = bound.fixed is None
-        self.batch_names = bound.named
+        self.bound = bound
         self.fixed = self._batch_size(bound)
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
@@ -58,7 +58,7 @@ class Network:
             raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
         sizes = bound.shapes[value.name]
         axis: Optional[int] = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
-        if axis is None and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
+        if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
             axis = 0
         whole = tuple(size or 1 for size in sizes)
         return values.Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])

@@ -19,6 +19,7 @@ import numpy as np
 
 from common import torch_modules
 from common.errors import UserError
+from common.export import module_checks
 from common.export.progress import Progress
 from common.export.store import file_sha256
 from common.held_folders import held_folder, remove_abandoned
@@ -53,9 +54,9 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
 def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
     import torch
 
-    outputs = torch_modules.check_forward(built)
+    built, outputs = module_checks.check_forward(built)
     torch_modules.save(built, text, folder / torch_modules.FORM, file)
-    torch_modules.check_kept(built, outputs, folder / torch_modules.FORM)
+    module_checks.check_kept(built, outputs, folder / torch_modules.FORM)
     progress.step("ONNX by torch.onnx")
     dynamic = _to_onnx(built, folder / ONNX)
     progress.step("description")
@@ -82,7 +83,7 @@ def _to_onnx(built: Built, path: Path) -> bool:
     os.environ.setdefault("TORCH_LOGS", "-all")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = list(built.inputs)
-    module = torch_modules.flat(built.module, names, built.by_name)
+    module = torch_modules.flat(built.module, names, built.by_name, built.changes_inputs)
     sizes = [int(one.shape[0]) if one.ndim else None for one in built.inputs.values()]
     batched = [size is not None and size == sizes[0] for size in sizes]
     # an exporter takes an axis of one for a constant
@@ -96,12 +97,16 @@ def _to_onnx(built: Built, path: Path) -> bool:
             raise ValueError("its first input is a scalar, which has no batch")
         _save(module, pairs, names, axes, path)
         return True
-    except Exception as error:  # the exporter has many of its own
+    except BaseException as error:  # the exporter has many of its own, and it calls the user's code
+        if torch_modules.is_of_signal(error):
+            raise
         reason = _telling(error)
     try:
         _save(module, tuple(built.inputs.values()), names, None, path)
         return False
-    except Exception:
+    except BaseException as error:
+        if torch_modules.is_of_signal(error):
+            raise
         raise UserError(f"torch.onnx cannot export {built.origin}: {reason}") from None
 
 

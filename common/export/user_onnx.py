@@ -175,10 +175,10 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
         batching.make_dynamic(proto, sizes[0])
         known = {value.name: axes.axes_of(value) for value in inputs}
-    if arrays is not None:
-        assert asked.inputs is not None
-        known = given_values.named_axes(asked.inputs, known, arrays, axes.parse(asked.shape) if asked.shape else ())
-    bound = axes.bind(known, asked.shape, str(file))
+    if arrays is not None and asked.inputs is not None:
+        bound = given_values.bind(asked.inputs, known, arrays, asked.shape, str(file))
+    else:
+        bound = axes.bind(known, asked.shape, str(file))
     for name, axis_sizes in bound.shapes.items():
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)
@@ -301,12 +301,13 @@ class _Work:
         self.outputs = [self.outputs[number] for number in chosen]
 
     def _likely_axis(self, name: str) -> Optional[int]:
-        """Of a model whose batch is fixed: the axis that the file calls so, else 0, else an input's, where it has that size."""
+        """Of a model whose batch is fixed: by its name where the inputs' has one, else 0, else an input's, where it has that size."""
         shape = self.outputs[0][name].shape
-        declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
-        named = [number for number, axis in enumerate(declared) if axis in self._network.batch_names]
+        if self._network.bound.named:
+            declared = next(axes.axes_of(value) for value in self._proto.graph.output if value.name == name)
+            return axes.output_axis(declared, shape, self._network.bound)
         others = [one.batch_axis for one in self._network.inputs if one.batch_axis is not None]
-        likely = [axis for axis in (*named, 0, *others) if axis < len(shape) and shape[axis] == self.fixed]
+        likely = [axis for axis in (0, *others) if axis < len(shape) and shape[axis] == self.fixed]
         return likely[0] if likely else None
 
     def find_batch_axes(self) -> None:

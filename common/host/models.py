@@ -92,6 +92,13 @@ class Source:
         return (models.KERAS_HUB,) if registered and models.find(self.name).package == models.KERAS_HUB else ()
 
     @property
+    def needs_timm(self) -> bool:
+        """Whether what measures it needs timm: the user's own file may build one of its models, and tells by naming it."""
+        if not self.module or self.file is None:
+            return bool(self.module)
+        return re.search(rb"\btimm\b", self.file.read_bytes()) is not None
+
+    @property
     def file(self) -> Path | None:
         """The user's own file, if it is one."""
         if self.module and not self.module.startswith(TIMM):

@@ -18,7 +18,8 @@ def may_only_be_read(folder: Path) -> bool:
     False where something else is in the way, a file or a link to a disk that is not mounted: whoever uses the folder is to say so.
     """
     existing = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
-    return existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK)
+    folder_there = os.path.isdir(existing)  # noqa: PTH112 - Path.is_dir raises where a link leads to what may not be searched
+    return folder_there and not os.access(existing, os.W_OK | os.X_OK)
 
 
 def in_users_cache(of: Path, what: str) -> Path:

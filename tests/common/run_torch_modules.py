@@ -9,8 +9,10 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,6 +49,136 @@ class Saying(nn.Module):
         if isinstance(self.what, BaseException):
             raise self.what
         return a * self.what if isinstance(self.what, complex) else self.what
+
+
+class InPlace(nn.Module):
+    def forward(self, a):
+        return a.div_(255) * 2
+
+
+class InPlaceOfData(nn.Module):
+    def forward(self, a):
+        a.data.add_(1)
+        return a * 2
+
+
+class ToMeta(nn.Module):
+    def forward(self, a):
+        return a.to("meta")
+
+
+class Counting(nn.Module):
+    """A counter that is a buffer, one that is a number, a mask made at the first call, and a weight that is written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+        self.calls = 0
+        self.weight = nn.Parameter(torch.tensor([-1.0, 2.0, 3.0, 4.0]))
+
+    def forward(self, a):
+        self.steps += 1
+        self.calls += 1
+        if not hasattr(self, "mask"):
+            self.register_buffer("mask", torch.ones(4))
+        self.weight.data.clamp_(min=0)
+        return a * self.weight * self.mask
+
+
+class Remembering(nn.Module):
+    def __init__(self, of_numpy=False):
+        super().__init__()
+        self.register_buffer("sum", torch.zeros(4))
+        self.of_numpy = of_numpy
+
+    def forward(self, a):
+        self.sum += a[0]
+        return a + np.random.rand() if self.of_numpy else a + self.sum
+
+
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, a):
+        with self.lock:
+            self.steps = self.steps + 1
+            return a * 2
+
+
+class Deaf(nn.Linear):
+    def train(self, mode=True):
+        raise RuntimeError("it has no modes")
+
+
+def times_built():
+    os.environ["BUILT"] = str(int(os.environ.get("BUILT", "0")) + 1)
+    return int(os.environ["BUILT"])
+
+
+def in_place():
+    return InPlace(), x * 200
+
+
+def in_place_twice_the_same():
+    return nn.ReLU(inplace=True), x - 0.5
+
+
+def in_place_unseen():
+    return InPlaceOfData(), x * 200
+
+
+def counts():
+    return Counting(), x
+
+
+def lazy_and_counts():
+    return nn.Sequential(nn.LazyLinear(4), Counting()), x
+
+
+def cannot_be_copied():
+    return Locked(), x
+
+
+def imaginary_part():
+    return nn.Identity(), torch.view_as_complex(torch.rand(2, 4, 2)).conj().imag
+
+
+def with_gradients():
+    return nn.Linear(4, 2), x.clone().requires_grad_()
+
+
+def remembers():
+    return Remembering(), x
+
+
+def random_of_numpy():
+    return Remembering(of_numpy=True), x
+
+
+def no_modes():
+    return Deaf(4, 2), x
+
+
+def small_values_each_time():
+    made = Free()
+    made.scale *= 1e-6 * times_built()
+    return made, x
+
+
+def no_tuple_again():
+    made = nn.Linear(4, 2)
+    return (made, x) if times_built() == 1 else made
+
+
+def fails_again():
+    return (nn.Identity() if times_built() == 1 else Saying(KeyError("cache"))), x
+
+
+def leaves_again():
+    return (nn.Identity() if times_built() == 1 else Saying(SystemExit(0))), x
 
 
 def trained():
@@ -129,6 +261,10 @@ def complex_out():
     return Saying(1j), x
 
 
+def out_elsewhere():
+    return ToMeta(), x
+
+
 def refuses():
     return Saying(ValueError("width must be 7\nsecond line")), x
 
@@ -142,14 +278,12 @@ def scripted():
 
 
 def other_size_each_time():
-    os.environ["BUILT"] = str(int(os.environ.get("BUILT", "1")) + 1)
-    return nn.Linear(4, int(os.environ["BUILT"])), x
+    return nn.Linear(4, times_built()), x
 
 
 def other_values_each_time():
-    os.environ["BUILT"] = str(int(os.environ.get("BUILT", "1")) + 1)
     made = Free()
-    made.scale *= int(os.environ["BUILT"])
+    made.scale *= times_built()
     return made, x
 
 
@@ -159,19 +293,45 @@ def with_a_neighbour():
     return nn.Linear(4, 2), x
 
 
+def tried(file, function, place):
+    """What is said of it, or how it or its inputs were changed; "" where it is taken and a worker can call it again and again."""
+    os.environ.pop("BUILT", None)
+    kept = place / "torch"
+    given = torch_modules.of_file(file, function)
+    inputs = {name: one.clone() for name, one in given.inputs.items()}
+    is_lazy = any(map(torch.nn.parameter.is_lazy, given.module.parameters()))
+    state = {} if is_lazy else {name: one.clone() for name, one in given.module.state_dict().items()}
+    built, outputs = module_checks.check_forward(given)
+    torch_modules.save(built, f"{file}:{function}", kept, file)
+    module_checks.check_kept(built, outputs, kept)
+    saved = torch.load(kept / torch_modules.WEIGHTS, weights_only=True)
+    if not is_lazy and (
+        saved.keys() != state.keys() or not all(torch.equal(saved[name], state[name]) for name in state)
+    ):
+        return "its weights were changed"
+    if "steps" in "".join(saved) and any(one.item() for name, one in saved.items() if "steps" in name):
+        return "it was saved after a step"
+    if getattr(built.module, "calls", 0):
+        return "its counter was changed"
+    worker, same = torch_modules.load(kept), []
+    with torch.inference_mode():
+        for _ in range(2):
+            torch.manual_seed(torch_modules.SEED)
+            same.append(worker(*built.inputs.values()))
+    if not all(torch.equal(inputs[name], built.inputs[name]) for name in inputs):
+        return "its inputs were changed"
+    return "" if isinstance(same[0], tuple) or torch.equal(*same) else "a worker gets other outputs the second time"
+
+
 if __name__ == "__main__":
     from common import torch_modules
     from common.errors import UserError
+    from common.export import module_checks
 
     for function in sys.argv[2:]:
-        file, said = Path(sys.argv[1]), ""
-        try:
-            with tempfile.TemporaryDirectory() as place:
-                kept = Path(place) / "torch"
-                built = torch_modules.of_file(file, function)
-                outputs = torch_modules.check_forward(built)
-                torch_modules.save(built, f"{file}:{function}", kept, file)
-                torch_modules.check_kept(built, outputs, kept)
-        except UserError as error:
-            said = str(error)
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                said = tried(Path(sys.argv[1]), function, Path(place))
+            except UserError as error:
+                said = str(error)
         print(json.dumps(said))

@@ -13,7 +13,11 @@ from common.host.frameworks import environments
 from common.host.paths import ROOT
 
 USERS = Path(__file__).with_name("run_torch_modules.py")
-TAKEN = ("trained", "by_keywords", "free", "noise", "lazy", "half")
+TAKEN = (
+    "trained", "by_keywords", "free", "noise", "lazy", "half", "in_place", "in_place_twice_the_same", "in_place_unseen",
+    "counts", "lazy_and_counts", "cannot_be_copied", "imaginary_part", "with_gradients",
+)  # fmt: skip
+RULE = "; run_torch_modules.py:"
 REFUSED = {
     "wrong_order": "returns no torch.nn.Module with example inputs beside it, but a tuple of Tensor, Linear",
     "generator": "but a generator",
@@ -28,14 +32,22 @@ REFUSED = {
     "too_many": "TypeError: Linear.forward() takes 2 positional arguments but 3 were given",
     "two_sizes": "'a' (2, 4), 'b' (3, 4): RuntimeError",
     "no_output": "returns no tensor from forward",
-    "complex_out": "output 0 is of torch.complex64",
+    "complex_out": "output 0 is of torch.complex64, which cannot be compared; float16, float32",
+    "out_elsewhere": "output 0 is on the device 'meta'; forward must leave its outputs on the device of its inputs",
+    "remembers": "remembers gives other outputs when it is called again with the same inputs",
+    "random_of_numpy": "nor draw random numbers that are not torch's",
+    "no_modes": "cannot be put into evaluation mode: RuntimeError: it has no modes",
+    "small_values_each_time": "built a second time the module gives other outputs",
+    "no_tuple_again": f"but a Linear{RULE}",
+    "fails_again": f"built a second time the module does not run: KeyError: 'cache'{RULE}",
+    "leaves_again": f"built a second time the module does not run: SystemExit: 0{RULE}",
     "refuses": "ValueError: width must be 7",
     "leaves": "SystemExit: 7",
     "scripted": "returns a module of torch.jit; return the module that it was made of",
     "other_size_each_time": "built a second time the module does not take its weights",
     "other_values_each_time": "built a second time the module gives other outputs",
     "with_a_neighbour": "there is no weights.pt beside it; run_torch_modules.py:with_a_neighbour is built again from that file alone",
-    "nowhere": "has no function nowhere; it has trained, by_keywords",
+    "nowhere": "has no function nowhere; it has times_built, in_place, ",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
+from common.harness.reference import Reference
 from common.host.frameworks import environments
 from common.host.models import Asked, ensure_model, existing_model, source
 from common.model_files import ModelFiles
@@ -30,6 +31,20 @@ class Two(torch.nn.Module):
 
 def build():
     return Two(), (torch.arange(12).reshape(3, 4), torch.linspace(0, 1, 12).reshape(3, 4))
+
+class InPlace(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores = torch.nn.Linear(6, 4)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, pictures):
+        self.calls += 1
+        pictures.sub_(128).div_(255)
+        return self.scores(pictures)
+
+def in_place():
+    return InPlace(), torch.linspace(0, 255, 12).reshape(2, 6)
 
 def raises():
     raise ValueError("no such weights\\nsecond line")
@@ -61,7 +76,7 @@ def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mod
     """The user's own module and those of timm, exported each once."""
     out = tmp_path_factory.mktemp("born")
     made = {name: export(f"timm:{name}", out, weights="seeded") for name in TIMM}
-    return {**made, "own": export(f"{own}:build", out)}
+    return {**made, **{name: export(f"{own}:{name}", out) for name in ("build", "in_place")}}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +112,7 @@ def passed(rows: list[dict[str, Any]], model: ModelFiles) -> dict[tuple[str, int
 
 @pytest.mark.framework
 def test_a_users_own_module(own: Path, models: dict[str, ModelFiles], judged: list[dict[str, Any]]) -> None:
-    model, out = models["own"], models["own"].root.parent
+    model, out = models["build"], models["build"].root.parent
     assert (model.name, model.weights, model.fixed_batch) == ("my-net", "user", None)
     assert [(one.name, one.dtype) for one in model.inputs] == [("words", "int64"), ("weights", "float32")]
     assert len(model.outputs) == 2
@@ -111,12 +126,22 @@ def test_a_users_own_module(own: Path, models: dict[str, ModelFiles], judged: li
 
 
 @pytest.mark.framework
+def test_a_module_that_writes_to_its_input_and_counts_its_calls(
+    models: dict[str, ModelFiles], judged: list[dict[str, Any]]
+) -> None:
+    model = models["in_place"]
+    assert passed(judged, model) == EVERYWHERE, "the second inference has the same input as the first"
+    fed = [unit["pictures"] for unit in Reference.read(model).inputs]
+    assert max(float(one.max()) for one in fed) == 255, "what the function returned, not what forward made of it"
+
+
+@pytest.mark.framework
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("raises", "my_net.py:raises raises ValueError: no such weights"),
+        ("raises", "my_net.py:raises fails: ValueError: no such weights"),
         ("nothing", "returns no torch.nn.Module"),
-        ("missing", "has no function missing; it has build, raises, nothing"),
+        ("missing", "has no function missing; it has build, in_place, raises"),
     ],
 )
 def test_a_file_that_gives_no_module_is_one_line(own: Path, tmp_path: Path, function: str, words: str) -> None:

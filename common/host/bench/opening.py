@@ -302,5 +302,5 @@ def _examine(devices: Sequence[Device], data: DataFolder, console: Console) -> d
         if finding.state == "fail"
     }
     for line in sorted(failed):
-        console.print(escape(line), style="yellow", highlight=False)
+        console.print(escape(line), style="yellow", highlight=False, soft_wrap=True)
     return {name: describe(findings) for name, findings in found.items()}

@@ -70,7 +70,7 @@ def print_findings(device: Device, findings: Sequence[Finding], console: Console
     console.print(table)
     for finding in findings:
         if finding.advice:
-            console.print(escape(f"{finding.check}: {finding.advice}"), highlight=False)
+            console.print(escape(f"{finding.check}: {finding.advice}"), highlight=False, soft_wrap=True)
     failed = sum(finding.state == "fail" for finding in findings)
     seconds = sum(finding.seconds for finding in findings)
     ending = f"{failed} of {len(findings)} checks fail" if failed else f"all {len(findings)} checks pass"

@@ -41,7 +41,7 @@ def print_frameworks(console: Console) -> None:
             )
     console.print(table)
     if no_gpu:
-        console.print(escape(no_gpu), style="dim", highlight=False)
+        console.print(escape(no_gpu), style="dim", highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, data: DataFolder) -> None:

@@ -123,7 +123,8 @@ def renew(locks: Sequence[Lock], console: Console, *, upgrade: bool) -> list[Pat
         if text != before:
             lock.target.write_text(text)
             changed.append(lock.target)
-        console.print(escape(f"{'written' if text != before else 'unchanged'}: {_shown(lock.target)}"), highlight=False)
+        what = "written" if text != before else "unchanged"
+        console.print(escape(f"{what}: {_shown(lock.target)}"), highlight=False, soft_wrap=True)
     return changed
 
 

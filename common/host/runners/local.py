@@ -33,7 +33,6 @@ from common.host.runners.metering import intake_for, jobs_folder, metering_folde
 from common.host.runners.sidecar import Sidecar
 from common.model_files import ModelFiles
 from common.models import KERAS_HUB
-from common.torch_modules import TIMM
 
 
 def interpreter_has(python: Path, module: str) -> bool:
@@ -161,7 +160,7 @@ class LocalRunner:
 
     def _add_extras(self, wanted: models.Source, model: ModelFiles, on_step: OnStep) -> None:
         """What the model's layers are of, to the environments that will read them."""
-        extras = [(environments.TIMM_IMAGE, environments.TIMM)] if wanted.module.startswith(TIMM) else []
+        extras = [(environments.TIMM_IMAGE, environments.TIMM)] if wanted.needs_timm else []
         if KERAS_HUB in model.needs:
             extras += [(image, environments.KERAS_HUB) for image in sorted(self._prepared)]
         pinned = [pin for pin in self._pins if pin not in self._failed]

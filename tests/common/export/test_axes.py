@@ -2,70 +2,143 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from common.errors import UserError
-from common.export.axes import Axis, bind, fixed_size, parse
+from common.export.axes import Arrays, Axis, Bound, bind, fixed_size, output_axis, parse
 
 Inputs = dict[str, tuple[Axis, ...]]
 PICTURE: Inputs = {"images": ("batch", 3, "height", "width")}
 STATE: Inputs = {"input": (None, None), "state": (2, None, 128), "sr": ()}
+BOXES: Inputs = {"x": ("N", 3, 224, 224), "boxes": ("N", "B", 4)}
 
 
-@pytest.mark.parametrize(
-    ("inputs", "shape", "expected", "fixed"),
-    [
-        (PICTURE, "height=320,width=256", {"images": (None, 3, 320, 256)}, None),
-        (PICTURE, "images=N,3,320,256", {"images": (None, 3, 320, 256)}, None),
-        (PICTURE, "images=4,3,8,8", {"images": (4, 3, 8, 8)}, 4),
-        (PICTURE, "batch=2,height=8,width=8", {"images": (2, 3, 8, 8)}, 2),
-        (STATE, "input=N,512,state=2,N,128", {"input": (None, 512), "state": (2, None, 128), "sr": ()}, None),
-        ({"x": (1, 3, 8, 8)}, "", {"x": (1, 3, 8, 8)}, 1),
-        ({"x": (1, 3, 8, 8), "h": (2, 1, 4)}, "", {"x": (1, 3, 8, 8), "h": (2, 1, 4)}, 1),
-        ({"ids": ("n", "seq"), "mask": ("n", "seq")}, "seq=7", {"ids": (None, 7), "mask": (None, 7)}, None),
-        # a batch's name binds every axis that has it, wherever it is
-        ({"x": ("b", 4), "h": (2, "b", 4)}, "", {"x": (None, 4), "h": (2, None, 4)}, None),
-        # an input that does not share the batch is bound by --shape and fed once
-        ({"x": ("b", 4), "table": ("rows", 4)}, "rows=9", {"x": (None, 4), "table": (9, 4)}, None),
-        ({"x": (5,)}, "", {"x": (5,)}, 1),
-        # the one that is said to be the batch, and the first
-        ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "y=N,6", {"x": (None, 4), "y": (None, 6)}, None),
-        # the batch is where --shape says, with a size in front of it
-        ({"x": ("T", "batch", 80)}, "batch=N,T=50", {"x": (50, None, 80)}, None),
-        (
-            {"x": ("T", "batch", "F"), "h": (2, "batch", 128)},
-            "batch=N,T=50,F=80",
-            {"x": (50, None, 80), "h": (2, None, 128)},
-            None,
-        ),
-        # a name that says batch is the batch, and the sequence in front of it is none
-        ({"x": ("T", "batch", 80)}, "T=50", {"x": (50, None, 80)}, None),
-        ({"mask": ("T",), "x": ("T", "batch", 80)}, "T=50", {"mask": (50,), "x": (50, None, 80)}, None),
-        ({"x": (50, "batch", 80), "h": (2, "batch", 8)}, "", {"x": (50, None, 80), "h": (2, None, 8)}, None),
-        ({"x": ("T", 80), "h": (2, "batch", 8)}, "T=5", {"x": (5, 80), "h": (2, None, 8)}, None),
-        # and a number for it fixes the batch, whatever stands at axis 0
-        ({"x": ("T", "batch", 80)}, "batch=4,T=50", {"x": (50, 4, 80)}, 4),
-        ({"x": ("T", "batch", 80)}, "T=50,batch=4", {"x": (50, 4, 80)}, 4),
-        ({"x": ("T", "batch", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
-        ({"x": ("T", "B", 80), "h": (2, "B", 128)}, "B=1,T=50", {"x": (50, 1, 80), "h": (2, 1, 128)}, 1),
-        ({"x": (None, "batch_size", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
-        ({"x": ("batch", "T", 80), "h": (2, "batch", 8)}, "batch=4,T=50", {"x": (4, 50, 80), "h": (2, 4, 8)}, 4),
-        (
-            {"samples": ("samples", 1), "x": ("T", "batch")},
-            "samples=9,T=5,batch=3",
-            {"samples": (9, 1), "x": (5, 3)},
-            3,
-        ),
-        # a table of statistics is no batch, whatever it is called
-        ({"x": ("n", 4), "s": ("batch_norm", 4)}, "batch_norm=7", {"x": (None, 4), "s": (7, 4)}, None),
-        # two that begin with different sizes: neither is a batch
-        ({"h": (2, 1, 4), "x": (3, 8)}, "", {"h": (2, 1, 4), "x": (3, 8)}, 1),
-    ],
-)
+def words_of(shape: str) -> list[str]:
+    return [word for words in (parse(shape) if shape else {}).values() for word in words]
+
+
+#: inputs, --shape, what comes of them, and the batch that --shape or the file fixes
+BOUND: list[tuple[Inputs, str, Inputs, int | None]] = [
+    (PICTURE, "height=320,width=256", {"images": (None, 3, 320, 256)}, None),
+    (PICTURE, "images=N,3,320,256", {"images": (None, 3, 320, 256)}, None),
+    (PICTURE, "images=4,3,8,8", {"images": (4, 3, 8, 8)}, 4),
+    (PICTURE, "batch=2,height=8,width=8", {"images": (2, 3, 8, 8)}, 2),
+    (STATE, "input=N,512,state=2,N,128", {"input": (None, 512), "state": (2, None, 128), "sr": ()}, None),
+    ({"x": (1, 3, 8, 8)}, "", {"x": (1, 3, 8, 8)}, 1),
+    ({"x": (1, 3, 8, 8), "h": (2, 1, 4)}, "", {"x": (1, 3, 8, 8), "h": (2, 1, 4)}, 1),
+    ({"ids": ("n", "seq"), "mask": ("n", "seq")}, "seq=7", {"ids": (None, 7), "mask": (None, 7)}, None),
+    # a batch's name binds every axis that has it, wherever it is
+    ({"x": ("b", 4), "h": (2, "b", 4)}, "", {"x": (None, 4), "h": (2, None, 4)}, None),
+    # an input that does not share the batch is bound by --shape and fed once
+    ({"x": ("b", 4), "table": ("rows", 4)}, "rows=9", {"x": (None, 4), "table": (9, 4)}, None),
+    ({"x": (5,)}, "", {"x": (5,)}, 1),
+    # the one that is said to be the batch, and the first
+    ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "y=N,6", {"x": (None, 4), "y": (None, 6)}, None),
+    # the batch is where --shape says, with a size in front of it
+    ({"x": ("T", "batch", 80)}, "batch=N,T=50", {"x": (50, None, 80)}, None),
+    (
+        {"x": ("T", "batch", "F"), "h": (2, "batch", 128)},
+        "batch=N,T=50,F=80",
+        {"x": (50, None, 80), "h": (2, None, 128)},
+        None,
+    ),
+    # a name that says batch is the batch, and the sequence in front of it is none
+    ({"x": ("T", "batch", 80)}, "T=50", {"x": (50, None, 80)}, None),
+    ({"mask": ("T",), "x": ("T", "batch", 80)}, "T=50", {"mask": (50,), "x": (50, None, 80)}, None),
+    ({"x": (50, "batch", 80), "h": (2, "batch", 8)}, "", {"x": (50, None, 80), "h": (2, None, 8)}, None),
+    ({"x": ("T", 80), "h": (2, "batch", 8)}, "T=5", {"x": (5, 80), "h": (2, None, 8)}, None),
+    # and a number for it fixes the batch, whatever stands at axis 0
+    ({"x": ("T", "batch", 80)}, "batch=4,T=50", {"x": (50, 4, 80)}, 4),
+    ({"x": ("T", "batch", 80)}, "T=50,batch=4", {"x": (50, 4, 80)}, 4),
+    ({"x": ("T", "batch", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
+    ({"x": ("T", "B", 80), "h": (2, "B", 128)}, "B=1,T=50", {"x": (50, 1, 80), "h": (2, 1, 128)}, 1),
+    ({"x": (None, "batch_size", 80)}, "x=50,4,80", {"x": (50, 4, 80)}, 4),
+    ({"x": ("batch", "T", 80), "h": (2, "batch", 8)}, "batch=4,T=50", {"x": (4, 50, 80), "h": (2, 4, 8)}, 4),
+    (
+        {"samples": ("samples", 1), "x": ("T", "batch")},
+        "samples=9,T=5,batch=3",
+        {"samples": (9, 1), "x": (5, 3)},
+        3,
+    ),
+    ({"table": (4, 80), "x": ("T", "batch", 80)}, "T=4,batch=4", {"table": (4, 80), "x": (4, 4, 80)}, 4),
+    # whichever input it is in
+    ({"h": (2, "batch", 8), "x": ("T", 80)}, "T=5", {"h": (2, None, 8), "x": (5, 80)}, None),
+    ({"y": ("rows", 6), "x": ("decoder_batch_size", 4)}, "rows=9", {"y": (9, 6), "x": (None, 4)}, None),
+    ({"x": ("n", "batch", 4)}, "n=5", {"x": (5, None, 4)}, None),
+    # N, B and bs say so in front and beside a sequence; elsewhere they are boxes, bins or whatever
+    (BOXES, "B=10", {"x": (None, 3, 224, 224), "boxes": (None, 10, 4)}, None),
+    (BOXES, "N=2,B=10", {"x": (2, 3, 224, 224), "boxes": (2, 10, 4)}, 2),
+    ({"boxes": ("B", 4), "more": ("N", "B", 4)}, "B=10", {"boxes": (10, 4), "more": (None, 10, 4)}, None),
+    ({"x": ("n", "b")}, "b=7", {"x": (None, 7)}, None),
+    ({"x": ("batch", "B", 80)}, "B=7", {"x": (None, 7, 80)}, None),
+    ({"x": (None, "B", 80)}, "B=7", {"x": (None, 7, 80)}, None),
+    ({"x": ("images", 3, 8, 8), "boxes": ("n", 4)}, "n=10", {"x": (None, 3, 8, 8), "boxes": (10, 4)}, None),
+    ({"mask": ("T",), "x": ("T", "B", 80)}, "T=50", {"mask": (50,), "x": (50, None, 80)}, None),
+    ({"x": ("seq_len", "N", 80)}, "seq_len=50", {"x": (50, None, 80)}, None),
+    ({"x": ("seq_len", "bs", 80)}, "seq_len=50,bs=4", {"x": (50, 4, 80)}, 4),
+    # a name with more in it says something else: a table of statistics, a count, a beam
+    ({"x": ("n", 4), "s": ("batch_norm", 4)}, "batch_norm=7", {"x": (None, 4), "s": (7, 4)}, None),
+    ({"x": ("n", 4), "s": ("batch-norm", 4)}, "batch-norm=7", {"x": (None, 4), "s": (7, 4)}, None),
+    ({"x": ("n", 4), "s": ("num_batches", 4)}, "num_batches=7", {"x": (None, 4), "s": (7, 4)}, None),
+    ({"x": ("n", "num_batches_seen")}, "num_batches_seen=7", {"x": (None, 7)}, None),
+    ({"x": ("n", "batch_beam")}, "batch_beam=7", {"x": (None, 7)}, None),
+    # two that begin with different sizes: neither is a batch
+    ({"h": (2, 1, 4), "x": (3, 8)}, "", {"h": (2, 1, 4), "x": (3, 8)}, 1),
+]
+
+
+@pytest.mark.parametrize(("inputs", "shape", "expected", "fixed"), BOUND)
 def test_axes_are_bound(inputs: Inputs, shape: str, expected: Inputs, fixed: int | None) -> None:
     bound = bind(inputs, shape, "m.onnx")
     assert dict(bound.shapes) == expected
     assert bound.fixed == fixed
+
+
+def arrays_of(sizes: Inputs) -> Arrays:
+    """Six samples, whose number no other axis has, where the batch is None."""
+    shapes = {name: tuple(one if isinstance(one, int) else 6 for one in axes) for name, axes in sizes.items()}
+    return Arrays("v.npz", shapes)
+
+
+@pytest.mark.parametrize(("inputs", "shape", "expected", "fixed"), BOUND)
+def test_arrays_move_nothing_that_shape_says(inputs: Inputs, shape: str, expected: Inputs, fixed: int | None) -> None:
+    bound = bind(inputs, shape, "m.onnx", arrays_of(expected))
+    assert (dict(bound.shapes), bound.fixed) == (expected, fixed)
+    assert bound == bind(inputs, shape, "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [(inputs, expected) for inputs, shape, expected, fixed in BOUND if fixed is None and "N" not in words_of(shape)],
+)
+def test_arrays_say_what_shape_would(inputs: Inputs, expected: Inputs) -> None:
+    """The batch is where it is without them, and every other axis has their size."""
+    bound = bind(inputs, "", "m.onnx", arrays_of(expected))
+    assert (dict(bound.shapes), bound.fixed) == (expected, None)
+    assert not any(bound.open_axes.values()), "no other size of --shape would do"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sizes", "part"),
+    [
+        # whose axis 0 may be the batch as well: it is asked, with a line to copy
+        ({"x": (None, 4), "y": ("batch", 6)}, {"x": (3, 4), "y": (3, 6)}, "--shape 'x=N,4'"),
+        ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, {"x": (3, 4), "y": (3, 6)}, "--shape 'y=N,6'"),
+        ({"x": ("b", 4), "y": ("rows", 6)}, {"x": (3, 4), "y": (3, 6)}, "--shape 'rows=3'"),
+        (
+            {"x": ("b", "seq"), "y": ("b", "seq")},
+            {"x": (3, 4), "y": (3, 6)},
+            "v.npz: axis 'seq' is 4 in 'x' and 6 in 'y'",
+        ),
+    ],
+)
+def test_what_arrays_do_not_tell_is_one_line(inputs: Inputs, sizes: dict[str, tuple[int, ...]], part: str) -> None:
+    with pytest.raises(UserError) as raised:
+        bind(inputs, "", "m.onnx", Arrays("v.npz", sizes))
+    assert "\n" not in str(raised.value)
+    assert part in str(raised.value)
 
 
 def test_open_axes_that_were_bound_are_known() -> None:
@@ -113,7 +186,14 @@ def test_open_axes_that_were_bound_are_known() -> None:
         ({"x": (None, "batch", 80)}, "batch=4", ["axis 0 of input 'x'", "--shape 'x=128,4,80'"]),
         ({"x": ("batch", 4), "y": ("unk__2", 6)}, "batch=3", ["'unk__2'", "--shape 'y=3,6'"]),
         ({"x": ("batch", 4), "y": ("T", 6)}, "batch=3", ["axis 0 ('T') of input 'y'", "--shape 'T=128'"]),
-        ({"x": ("T", 80), "h": (2, "batch", 8)}, "", ["axis 1 ('batch')", "--shape 'batch=N'"]),
+        ({"x": ("T", 80), "h": (2, "batch", 8)}, "", ["axis 0 ('T')", "--shape 'T=128'"]),
+        ({"x": ("T", 80), "h": (2, "batch", 8)}, "batch=N", ["axis 0 ('T')", "--shape 'T=128'"]),
+        ({"x": ("batch", 4), "y": ("decoder_batch", 6)}, "", ["'decoder_batch'", "--shape 'y=N,6'"]),
+        (BOXES, "", ["axis 1 ('B') of input 'boxes'", "--shape 'B=128'"]),
+        (BOXES, "N=224", ["axis 1 ('B') of input 'boxes'", "--shape 'B=128'"]),
+        ({"x": ("batch", "B", 80)}, "", ["axis 1 ('B')", "--shape 'B=128'"]),
+        ({"x": (50, "B", 80), "h": (2, "B", 8)}, "", ["axis 1 ('B')", "--shape 'B=N'"]),
+        ({"x": (None, "w", 80), "y": ("batch", 4)}, "w=7", ["axis 0 of input 'x'", "--shape 'x=N,7,80'"]),
         # a name that --shape cannot say
         ({"x": ("b", "max(1, h)")}, "", ["'max(1, h)'", "--shape 'x=N,128'"]),
     ],
@@ -126,13 +206,69 @@ def test_what_is_not_bound_or_wrong_is_one_line(inputs: Inputs, shape: str, part
         assert part in str(raised.value)
 
 
+def every_shape(inputs: Inputs) -> list[str]:
+    """None, and one for each name, as a size and as the batch."""
+    names = sorted({axis for axes in inputs.values() for axis in axes if isinstance(axis, str)})
+    return ["", *(f"{name}={word}" for name in names for word in ("5", "N"))]
+
+
+AXES: tuple[Axis, ...] = (3, None, "batch", "their_batch", "B", "T", "rows", "unk__1")
+#: any three axes of one input, and any two of each of two
+ANY: list[Inputs] = [
+    *({"x": axes} for axes in itertools.product(AXES, repeat=3)),
+    *({"x": axes[:2], "y": axes[2:]} for axes in itertools.product(AXES, repeat=4)),
+]
+
+
 def test_the_line_to_copy_binds_what_it_was_reported_for() -> None:
-    more: list[Inputs] = [{"x": ("b", 4), "table": ("rows", 4)}, {"x": ("n", "n")}, {"x": ("T", "batch", 80)}]
-    for inputs in (PICTURE, STATE, *more, {"x": ("T", 80), "h": (2, "batch", 8)}):
-        with pytest.raises(UserError) as raised:
-            bind(inputs, "", "m.onnx")
-        proposed = str(raised.value).rsplit("--shape '", 1)[1].rstrip("'")
-        assert bind(inputs, proposed, "m.onnx").fixed is None
+    """Added to what was asked: it ends in no other line, and in no input with two batches."""
+    seen = 0
+    for inputs in (PICTURE, STATE, BOXES, *ANY):
+        for shape in every_shape(inputs):
+            try:
+                bind(inputs, shape, "m.onnx")
+            except UserError as error:
+                proposed = str(error).rsplit("--shape '", 1)[1].rstrip("'")
+                bound = bind(inputs, f"{shape},{proposed}".lstrip(","), "m.onnx")
+                assert all(sizes.count(None) <= 1 for sizes in bound.shapes.values()), (inputs, shape)
+                seen += 1
+    assert seen > 10_000
+
+
+def test_the_line_to_copy_fits_the_arrays() -> None:
+    sizes = {3: 3, None: 6, "batch": 4, "their_batch": 4, "B": 5, "T": 7, "rows": 9, "unk__1": 4}
+    seen = 0
+    for inputs in ANY:
+        arrays = Arrays("v.npz", {name: tuple(sizes[axis] for axis in axes) for name, axes in inputs.items()})
+        try:
+            bound = bind(inputs, "", "m.onnx", arrays)
+        except UserError as error:
+            proposed = str(error).rsplit("--shape '", 1)[1].rstrip("'")
+            bound = bind(inputs, proposed, "m.onnx", arrays)
+            seen += 1
+        for name, shape in bound.shapes.items():
+            assert all(size in (None, own) for size, own in zip(shape, arrays.shapes[name], strict=True)), (
+                inputs,
+                shape,
+            )
+    assert seen > 100
+
+
+def test_a_name_that_says_batch_is_the_batch_whatever_the_order_of_the_inputs() -> None:
+    for inputs in ANY:
+        names = {axis for axes in inputs.values() for axis in axes}
+        if "batch" in names and "their_batch" not in names:
+            bound = bind_or_none(inputs), bind_or_none(dict(reversed(inputs.items())))
+            assert bound[0] == bound[1]
+            for name, axes in inputs.items() if bound[0] is not None else ():
+                assert [size is None for size in bound[0].shapes[name]] == [axis == "batch" for axis in axes]
+
+
+def bind_or_none(inputs: Inputs) -> Bound | None:
+    try:
+        return bind(inputs, "", "m.onnx")
+    except UserError:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -165,6 +301,42 @@ def test_axes_that_the_file_calls_the_batch_are_known_where_a_number_fixes_them(
     assert (bound.named, dict(bound.fixed_axes)) == ({"batch"}, {"x": 1, "h": 1, "x_len": 0})
     assert bound.open_axes == {"x": (0,), "h": (), "x_len": (), "sr": ()}
     assert not bind(inputs, "batch=N,T=50", "m.onnx").fixed_axes
+
+
+def test_of_a_batch_that_has_a_size_by_name_nothing_else_is_the_batch() -> None:
+    """It once was whatever began with 4: a table that all samples share was cut into samples."""
+    inputs: Inputs = {
+        "x": ("T", "batch", 80),
+        "table": (4, 80),
+        "mask": ("T", 80),
+        "y": ("unk__1", 6),
+        "z": ("rows", 6),
+    }
+    bound = bind(inputs, "T=4,batch=4,y=4,6,rows=4", "m.onnx")
+    assert dict(bound.fixed_axes) == {"x": 1, "y": 0}, "of y the file tells nothing, and --shape says it"
+    assert dict(bind(inputs, "T=4,batch=4,y=5,6,rows=4", "m.onnx").fixed_axes) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("declared", "shape", "axis"),
+    [
+        (("T", "batch", 80), (4, 4, 80), 1),
+        (("batch", 80), (4, 80), 0),
+        ((4, 80), (4, 80), None),
+        (("T", 80), (4, 80), None),
+        (("Gemm_dim_0", 5), (4, 5), 0),
+        (("Add_dim_0", "Add_dim_1", 80), (50, 4, 80), 1),
+        (("Add_dim_0", "Add_dim_1", 80), (4, 4, 80), None),
+        ((), (4, 80), 0),
+        ((), (), None),
+        (("batch",), (12,), None),
+    ],
+)
+def test_where_an_output_has_a_batch_that_has_a_size_by_name(
+    declared: tuple[Axis, ...], shape: tuple[int, ...], axis: int | None
+) -> None:
+    bound = bind({"x": ("T", "batch", 80)}, "T=4,batch=4", "m.onnx")
+    assert output_axis(declared, shape, bound) == axis
 
 
 @pytest.mark.parametrize("text", ["8", "a", "a=", "a=x", "a=-1", "a=0", "a=1,,b=2", "a=1,a=2", "a=99999999999", "=3"])

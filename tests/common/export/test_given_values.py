@@ -75,12 +75,18 @@ def test_what_shape_names_is_left_to_it() -> None:
     """Else an axis that the arrays have bound already would be unknown to --shape."""
     inputs: dict[str, tuple[int | str | None, ...]] = {"ids": ("batch", "length"), "more": ("batch", "width")}
     arrays = {"ids": np.zeros((2, 9)), "more": np.zeros((2, 4))}
-    assert given_values.named_axes(Path("v.npz"), inputs, arrays) == {"ids": ("batch", 9), "more": ("batch", 4)}
-    assert given_values.named_axes(Path("v.npz"), inputs, arrays, ["length"]) == {
-        "ids": ("batch", "length"),
-        "more": ("batch", 4),
-    }
-    assert given_values.named_axes(Path("v.npz"), inputs, arrays, ["more"]) == {
-        "ids": ("batch", 9),
-        "more": ("batch", "width"),
-    }
+    for shape, ids, more in (("", 9, 4), ("length=5", 5, 4), ("more=N,3", 9, 3)):
+        bound = given_values.bind(Path("v.npz"), inputs, arrays, shape, "m.onnx")
+        assert dict(bound.shapes) == {"ids": (None, ids), "more": (None, more)}
+
+
+def test_arrays_that_are_not_those_of_the_inputs_are_one_line() -> None:
+    inputs: dict[str, tuple[int | str | None, ...]] = {"ids": ("batch", "length"), "mask": ("batch", "length")}
+    for arrays, part in (
+        ({"ids": np.zeros((2, 9))}, "v.npz has no 'mask'"),
+        ({"ids": np.zeros((2, 9)), "mask": np.zeros(9)}, "'mask' has the shape (9,), the model takes (batch, length)"),
+        ({"ids": np.zeros((2, 9)), "mask": np.zeros((2, 8))}, "v.npz: axis 'length' is 9 in 'ids' and 8 in 'mask'"),
+    ):
+        with pytest.raises(UserError) as raised:
+            given_values.bind(Path("v.npz"), inputs, arrays, "", "m.onnx")
+        assert part in str(raised.value)

@@ -165,6 +165,22 @@ def test_a_batch_of_a_fixed_size_lies_where_the_file_says(
     assert len(Reference.read(model).inputs) == 2, "eight samples"
 
 
+def test_what_is_as_large_as_the_batch_is_not_the_batch(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    """A table of 4 rows, and 4 steps of time, with batches of 4: they once were cut into samples, and joined."""
+    file = tiny_models / "time-first-table.onnx"
+    model = export(file, tmp_path / "models", onnxrt_python, shape="batch=4,T=4")
+    assert model.fixed_batch == 4
+    assert [(one.shape, one.batch_axis) for one in model.inputs] == [((4, 4, 6), 1), ((4, 6), None), ((4, 6), None)]
+    assert [(one.shape, one.batch_axis) for one in model.outputs] == [((4, 4, 6), 1), ((4, 6), None), ((4, 6), None)]
+    rng = np.random.default_rng(2)
+    values = {"x": rng.random((4, 8, 6), np.float32), "table": np.ones((4, 6), np.float32)}
+    np.savez(tmp_path / "values.npz", **values, mask=np.ones((4, 6), np.float32))  # type: ignore[arg-type]
+    model = export(file, tmp_path / "models", onnxrt_python, shape="batch=4", inputs=tmp_path / "values.npz")
+    reference = Reference.read(model)
+    assert [unit["table"].shape for unit in reference.inputs] == [(4, 6), (4, 6)]
+    np.testing.assert_array_equal(reference.inputs[1]["x"], values["x"][:, 4:])
+
+
 def test_the_users_own_values_of_a_sequence_time_first(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
     values = {"x": np.ones((7, 3, 6), np.float32), "state": np.zeros((2, 3, 6), np.float32)}
     np.savez(tmp_path / "values.npz", **values)  # type: ignore[arg-type]

@@ -209,6 +209,21 @@ def of_sequences_time_first():
     return model(nodes, inputs, [value("y", ["T", "batch", 6]), value("pooled", ["batch", 6])])
 
 
+def of_sequences_with_a_table():
+    """Time, batch, bands; and beside them a table and a mask that all samples share, which come out too."""
+    nodes = [
+        helper.make_node("ReduceSum", ["table"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["moved"]),
+        constant("middle", np.array([1], np.int64)),
+        helper.make_node("Unsqueeze", ["mask", "middle"], ["over_batch"]),
+        helper.make_node("Mul", ["moved", "over_batch"], ["y"]),
+        helper.make_node("Relu", ["table"], ["rows"]),
+        helper.make_node("Relu", ["mask"], ["kept"]),
+    ]
+    inputs = [value("x", ["T", "batch", 6]), value("table", [4, 6]), value("mask", ["T", 6])]
+    return model(nodes, inputs, [value("y", ["T", "batch", 6]), value("rows", [4, 6]), value("kept", ["T", 6])])
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -275,6 +290,7 @@ def main(folder: Path) -> None:
         "drawing": drawing(),
         "bands": of_bands(),
         "time-first": of_sequences_time_first(),
+        "time-first-table": of_sequences_with_a_table(),
         "ml": of_ml_operators_alone(False),
         "ml-maps": of_ml_operators_alone(True),
         "boxes": model(

@@ -72,4 +72,6 @@ def look_up(console: Console, file: Path = FILE, client: docker.DockerClient | N
         console.print(escape(f"{base}: {said}"), highlight=False, soft_wrap=True)
     file.write_text(_HEAD + "".join(f"{base} {digest}\n" for base, digest in sorted(known.items())))
     if known != before:
-        console.print(escape(f"written: {file}; invoke compose writes them into compose.yaml"), highlight=False)
+        console.print(
+            escape(f"written: {file}; invoke compose writes them into compose.yaml"), highlight=False, soft_wrap=True
+        )

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
+from common.host.cli.terminal import Terminal
 from common.host.devices import Device
 from common.host.doctor import checks, engine, machine, sidecar_overhead
 from common.host.doctor import command as doctor
@@ -70,6 +71,17 @@ def test_a_check_that_breaks_is_a_line_and_the_others_go_on(
     assert (theirs["shown"], theirs["advice"]) == ("no driver", "install one")
     assert (last["state"], last["figures"]) == ("ok", {"x": 1.5})
     assert document["device"]["device"] == "cpu"
+
+
+def test_what_to_do_is_a_line_of_its_own_that_can_be_copied() -> None:
+    out = io.StringIO()
+    advice = "the governor may lower the clock while a cell is measured: sudo cpupower frequency-set -g performance"
+    doctor.print_findings(
+        CPU,
+        [checks.Finding("CPU governor", "note", "powersave", advice, 0.1)],
+        Terminal(file=out, width=60, force_terminal=True),
+    )
+    assert f"CPU governor: {advice}" in [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.common.host.test_models import make
         ("TIMM:resnet18", environments.TIMM),
         ("Timm: resnet18 ", environments.TIMM),
         ("net.py:build", None),
+        ("of_timm.py:build", environments.TIMM),
         ("MobileNetV3L", None),
     ],
 )
@@ -30,7 +31,8 @@ def test_the_environment_that_measures_a_model_of_timm_gets_timm(
     typed: str, extra: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = make(tmp_path / "data" / "models" / "any-aaaaaaaaaaaa")
-    (tmp_path / "net.py").write_text("")
+    (tmp_path / "net.py").write_text("optimum = 1")
+    (tmp_path / "of_timm.py").write_text("def build():\n    import timm")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "ensure_model", lambda *arguments: exported)
     monkeypatch.setattr(environments, "is_ready", lambda *arguments, **named: True)
