@@ -112,15 +112,16 @@ def of_file(file: Path, function: str) -> Built:
             raise UserError(f"{file.name}:{function}: example input '{name}' {fault}")
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
-    inputs = {name: one.detach().resolve_neg() for name, one in inputs.items()}  # as numpy can have them
+    # as numpy can have them; copies, as the module may hold the same tensors and write to them
+    inputs = {name: one.detach().resolve_neg().clone() for name, one in inputs.items()}
     with users_code(f"the module of {file.name}:{function} cannot be put into evaluation mode"):
         module = module.eval()
     note = f"The module is the user's own, of {file.name}:{function}; its weights are those that it returns."
     return Built(module, inputs, f"{file.name}:{function}", "user", note, {}, isinstance(examples, Mapping))
 
 
-def save(built: Built, text: str, folder: Path, copy: Path) -> None:
-    """Writes `folder`: what `load` needs. text: as typed; copy: the Python file, which stays as it is."""
+def save(built: Built, weights: Mapping[str, Any], text: str, folder: Path, copy: Path) -> None:
+    """Writes `folder`: what `load` needs. weights: a state_dict; text: as typed; copy: the Python file, which stays as it is."""
     import torch
 
     folder.mkdir()
@@ -133,8 +134,6 @@ def save(built: Built, text: str, folder: Path, copy: Path) -> None:
         build["function"] = split(text)[1]
         shutil.copyfile(copy, folder / SOURCE)
     (folder / BUILD).write_text(json.dumps(build) + "\n")
-    with users_code(f"the weights of {built.origin} cannot be had"):
-        weights = built.module.state_dict()
     torch.save(weights, folder / WEIGHTS)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -17,27 +17,35 @@ from common.torch_modules import SEED, Built, fault_of, flat, load, users_code
 TOLERANCE = TOLERANCES["fp32"][1]
 
 
-def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...]]:
-    """The module, with whether it changes its inputs, and what it gives for its example inputs.
+def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...], Dict[str, Any]]:
+    """The module, with whether it changes its inputs, what it gives for its example inputs, and the weights to keep.
 
-    Module and inputs stay as they are, but that a lazy module has its weights afterwards. Raises UserError where it does not run,
-    gives what is no output, or something else when it is called again. To be called before torch's exporter, which would say the
-    same in words of its own.
+    The weights are copies of those before the first call, and of a lazy part those that it made of itself in the calls. The
+    example inputs stay as they are. The module is used up: whatever its calls left in it, in its file's globals or in closures
+    is still there, so what is exported is built again (`torch_modules.load`). Raises UserError where it does not run, gives what
+    is no output, or something else when it is called again. To be called before torch's exporter, which would say the same in
+    words of its own.
     """
     import torch
 
+    weights, lazy = _weights(built)
     shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in built.inputs.items())
-    what = f"{built.origin} does not run with its example inputs {shapes}"
-    with torch.no_grad(), users_code(what), _restored(built.module):
+    with torch.no_grad(), users_code(f"{built.origin} does not run with its example inputs {shapes}"):
         outputs, changed = _forward(built, built.module)
-        _check_outputs(built, outputs)
+        _check_outputs(built.origin, outputs)
         again, _ = _forward(built, built.module)
-    if not _same(again, outputs):
+        _check_outputs(f"{built.origin}, called again", again)
+        is_same = _same(again, outputs)
+    if not is_same:
         raise UserError(
             f"{built.origin} gives other outputs when it is called again with the same inputs, as every worker calls it many times; "
             "forward must not depend on earlier calls, nor draw random numbers that are not torch's"
         )
-    return replace(built, changes_inputs=changed), outputs
+    if lazy:
+        with users_code(f"the weights of {built.origin} cannot be had"):
+            made = built.module.state_dict()
+            weights.update({name: made[name] for name in lazy})
+    return replace(built, changes_inputs=changed), outputs, weights
 
 
 def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:
@@ -51,12 +59,30 @@ def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:
     try:
         with torch.no_grad(), users_code("built a second time the module does not run"):
             again, _ = _forward(built, load(folder), is_flat=True)
+            _check_outputs("the module, built a second time", again)
+            is_same = _same(again, outputs)
     except UserError as error:
         raise UserError(f"{error}{rule}") from error
-    if not _same(again, outputs):
+    if not is_same:
         raise UserError(
             f"built a second time the module gives other outputs{rule}: keep what decides them in its state_dict"
         )
+
+
+def _weights(built: Built) -> Tuple[Dict[str, Any], List[str]]:
+    """A copy of its state_dict, which shares what the original shares, and the names of what lazy parts have yet to make."""
+    from torch.nn.modules.lazy import LazyModuleMixin
+    from torch.nn.parameter import is_lazy
+
+    with users_code(f"the weights of {built.origin} cannot be had"):
+        state = built.module.state_dict()
+        parts = {
+            name
+            for name, part in built.module.named_modules(remove_duplicate=False)
+            if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params()
+        }
+        lazy = [name for name, one in state.items() if is_lazy(one) or name.rpartition(".")[0] in parts]
+        return copy.deepcopy(state, {id(state[name]): state[name] for name in lazy}), lazy
 
 
 def _forward(built: Built, module: Any, is_flat: bool = False) -> Tuple[Tuple[Any, ...], bool]:
@@ -75,13 +101,13 @@ def _forward(built: Built, module: Any, is_flat: bool = False) -> Tuple[Tuple[An
     return tuple(one.detach().clone() for one in (made if isinstance(made, tuple) else (made,))), changed
 
 
-def _check_outputs(built: Built, outputs: Tuple[Any, ...]) -> None:
+def _check_outputs(whose: str, outputs: Tuple[Any, ...]) -> None:
     if not outputs:
-        raise UserError(f"{built.origin} returns no tensor from forward")
+        raise UserError(f"{whose} returns no tensor from forward")
     for number, one in enumerate(outputs):
         fault = fault_of(one, "compared", "forward must leave its outputs on the device of its inputs")
         if fault:
-            raise UserError(f"{built.origin}: output {number} {fault}")
+            raise UserError(f"{whose}: output {number} {fault}")
 
 
 def _same(got: Tuple[Any, ...], wanted: Tuple[Any, ...]) -> bool:
@@ -94,39 +120,3 @@ def _same(got: Tuple[Any, ...], wanted: Tuple[Any, ...]) -> bool:
 def _array(tensor: Any) -> np.ndarray:
     array: np.ndarray = tensor.detach().resolve_neg().numpy()
     return array
-
-
-@contextmanager
-def _restored(module: Any) -> Iterator[None]:
-    """Afterwards attributes and tensors of the module and its parts are as before: counters, buffers, weights.
-
-    What a lazy part made of itself stays. No deep copy: not every module can be copied, and a copy's closures lead to the original.
-    """
-    import torch
-    from torch.nn.modules.lazy import LazyModuleMixin
-
-    def made_of(part: Any) -> List[Any]:
-        return [one for one in (vars(part), part._parameters, part._buffers, part._modules) if isinstance(one, dict)]
-
-    parts = [
-        one for one in module.modules() if not (isinstance(one, LazyModuleMixin) and one.has_uninitialized_params())
-    ]
-    kept = [(one, dict(one)) for part in parts for one in made_of(part)]
-    plain = {
-        id(value): value
-        for _, values in kept
-        for value in values.values()
-        if type(value) in (torch.Tensor, torch.nn.Parameter)
-        and value.layout is torch.strided
-        and value.device.type != "meta"
-    }
-    tensors = [(one, one.detach().clone()) for one in plain.values()]
-    try:
-        yield
-    finally:
-        for one, values in kept:
-            one.clear()
-            one.update(values)
-        for one, before in tensors:
-            if not torch.equal(one.detach(), before):
-                one.data.copy_(before)

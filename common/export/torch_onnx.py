@@ -29,6 +29,8 @@ STEPS = 3
 BORN, ONNX, INPUTS = "born.json", "model.onnx", "inputs.npz"
 #: axis 0 of every input that has as many as the first
 _BATCH = "batch"
+#: of a node, the lines of Python that it comes from: with paths of this machine, by which the same model would differ
+_TRACE = "pkg.torch.onnx.stack_trace"
 
 
 def export(text: str, out: Path, weights: str, progress: Progress) -> str:
@@ -54,11 +56,13 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
 def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
     import torch
 
-    built, outputs = module_checks.check_forward(built)
-    torch_modules.save(built, text, folder / torch_modules.FORM, file)
-    module_checks.check_kept(built, outputs, folder / torch_modules.FORM)
+    form = folder / torch_modules.FORM
+    built, outputs, weights = module_checks.check_forward(built)
+    torch_modules.save(built, weights, text, form, file)
+    del weights  # as large as the model
+    module_checks.check_kept(built, outputs, form)
     progress.step("ONNX by torch.onnx")
-    dynamic = _to_onnx(built, folder / ONNX)
+    dynamic = _to_onnx(built, form, folder / ONNX)
     progress.step("description")
     if not text.startswith(torch_modules.TIMM):
         np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
@@ -76,14 +80,17 @@ def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress)
         path.chmod(0o755 if path.is_dir() else 0o644)  # the second half may be another user's
 
 
-def _to_onnx(built: Built, path: Path) -> bool:
-    """Whether its batch is dynamic: a module that takes its example's batch alone is exported as it is."""
+def _to_onnx(built: Built, form: Path, path: Path) -> bool:
+    """Whether its batch is dynamic: a module that takes its example's batch alone is exported as it is.
+
+    form: what `torch_modules.save` wrote. What is traced is built from it, as by a worker: a module that has been called may hold
+    what the call computed of its weights, which would be traced as a constant, and one of a failed trace holds torch's stand-ins.
+    """
     import torch
 
     os.environ.setdefault("TORCH_LOGS", "-all")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = list(built.inputs)
-    module = torch_modules.flat(built.module, names, built.by_name, built.changes_inputs)
     sizes = [int(one.shape[0]) if one.ndim else None for one in built.inputs.values()]
     batched = [size is not None and size == sizes[0] for size in sizes]
     # an exporter takes an axis of one for a constant
@@ -95,14 +102,14 @@ def _to_onnx(built: Built, path: Path) -> bool:
     try:
         if sizes[0] is None:
             raise ValueError("its first input is a scalar, which has no batch")
-        _save(module, pairs, names, axes, path)
+        _save(torch_modules.load(form), pairs, names, axes, path)
         return True
     except BaseException as error:  # the exporter has many of its own, and it calls the user's code
         if torch_modules.is_of_signal(error):
             raise
         reason = _telling(error)
     try:
-        _save(module, tuple(built.inputs.values()), names, None, path)
+        _save(torch_modules.load(form), tuple(built.inputs.values()), names, None, path)
         return False
     except BaseException as error:
         if torch_modules.is_of_signal(error):
@@ -118,6 +125,9 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
         program = torch.onnx.export(
             module, values, dynamo=True, input_names=names, dynamic_shapes=axes and (axes,), verbose=False
         )
+        for graph in (program.model.graph, *program.model.functions.values()):
+            for node in graph.all_nodes():
+                node.metadata_props.pop(_TRACE, None)
         program.save(str(path), external_data=False)
 
 

@@ -10,7 +10,9 @@ import os
 import sys
 import tempfile
 import threading
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -108,6 +110,48 @@ class Locked(nn.Module):
             return a * 2
 
 
+class Keeping(nn.Module):
+    """Fills a dict with what it computes of its weight, at its first call, and changes what its attributes hold at every one."""
+
+    def __init__(self, cache):
+        super().__init__()
+        self.cache = cache
+        self.past, self.state = deque(maxlen=3), {"steps": [torch.zeros(4)]}
+        self.weight = nn.Parameter(torch.arange(4.0))
+
+    def forward(self, a):
+        if "doubled" not in self.cache:
+            self.cache["doubled"] = self.weight * 2
+        self.past.append(a)
+        self.state["steps"][0] = self.state["steps"][0] + 1
+        return a * self.cache["doubled"]
+
+
+class Retyping(nn.Module):
+    """Gives its weight another type and shape, and only then writes to a buffer."""
+
+    def __init__(self, state=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(4.0))
+        self.register_buffer("count", torch.zeros(()) if state is None else state)
+
+    def forward(self, a):
+        self.weight.data = self.weight.data.double().reshape(2, 2)
+        self.count += 1
+        return a * self.weight.reshape(4).float()
+
+
+class ElsewhereAgain(nn.Module):
+    def forward(self, a):
+        self.was_called = hasattr(self, "was_called") or None
+        return a.to("meta") if self.was_called else a
+
+
+class Sparse(nn.Module):
+    def forward(self, a):
+        return a.to_sparse()
+
+
 class Deaf(nn.Linear):
     def train(self, mode=True):
         raise RuntimeError("it has no modes")
@@ -140,6 +184,38 @@ def lazy_and_counts():
 
 def cannot_be_copied():
     return Locked(), x
+
+
+def fills_a_dict():
+    return Keeping({}), x
+
+
+OF_THE_FILE = {}
+
+
+def fills_a_dict_of_the_file():
+    return Keeping(OF_THE_FILE), x
+
+
+def retypes_its_weight():
+    return Retyping(), x
+
+
+def holds_its_input():
+    held = x.clone()
+    return Retyping(held), held
+
+
+def elsewhere_again():
+    return ElsewhereAgain(), x
+
+
+def elsewhere_when_built_again():
+    return (nn.Identity() if times_built() == 1 else ToMeta()), x
+
+
+def sparse_when_built_again():
+    return (nn.Identity() if times_built() == 1 else Sparse()), x
 
 
 def imaginary_part():
@@ -301,8 +377,8 @@ def tried(file, function, place):
     inputs = {name: one.clone() for name, one in given.inputs.items()}
     is_lazy = any(map(torch.nn.parameter.is_lazy, given.module.parameters()))
     state = {} if is_lazy else {name: one.clone() for name, one in given.module.state_dict().items()}
-    built, outputs = module_checks.check_forward(given)
-    torch_modules.save(built, f"{file}:{function}", kept, file)
+    built, outputs, weights = module_checks.check_forward(given)
+    torch_modules.save(built, weights, f"{file}:{function}", kept, file)
     module_checks.check_kept(built, outputs, kept)
     saved = torch.load(kept / torch_modules.WEIGHTS, weights_only=True)
     if not is_lazy and (
@@ -311,8 +387,6 @@ def tried(file, function, place):
         return "its weights were changed"
     if "steps" in "".join(saved) and any(one.item() for name, one in saved.items() if "steps" in name):
         return "it was saved after a step"
-    if getattr(built.module, "calls", 0):
-        return "its counter was changed"
     worker, same = torch_modules.load(kept), []
     with torch.inference_mode():
         for _ in range(2):
@@ -320,13 +394,48 @@ def tried(file, function, place):
             same.append(worker(*built.inputs.values()))
     if not all(torch.equal(inputs[name], built.inputs[name]) for name in inputs):
         return "its inputs were changed"
-    return "" if isinstance(same[0], tuple) or torch.equal(*same) else "a worker gets other outputs the second time"
+    if not (isinstance(same[0], tuple) or torch.equal(*same)):
+        return "a worker gets other outputs the second time"
+    return exported(f"{file}:{function}", place / "models")
+
+
+def exported(text, out):
+    """What is wrong with what is given to torch.onnx, for which something stands that fails the first time; "" where nothing is."""
+    called, faults = [], []
+    node = SimpleNamespace(metadata_props={torch_onnx._TRACE: __file__, "namespace": "module"})
+    graph = SimpleNamespace(all_nodes=lambda: [node])
+
+    def exporter(flat, values, dynamic_shapes, **_):
+        if any(part in called for part in flat.modules()):
+            faults.append("what is traced has been called before")
+        if dynamic_shapes:
+            flat(*values)
+            raise ValueError("this batch alone")
+        if type(flat.module).__name__ == "Keeping":  # of the file, imported once more
+            nodes = torch.export.export(flat, values, strict=False).graph.nodes
+            if not any(one.op == "placeholder" and "weight" in one.name and one.users for one in nodes):
+                faults.append("its weight is traced as a constant")
+        return SimpleNamespace(
+            model=SimpleNamespace(graph=graph, functions={}), save=lambda path, **_: Path(path).touch()
+        )
+
+    real, torch.onnx.export = torch.onnx.export, exporter
+    hook = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.append(module))
+    os.environ.pop("BUILT", None)
+    try:
+        torch_onnx.export(text, out, "auto", SimpleNamespace(step=lambda text: None))
+    finally:
+        torch.onnx.export = real
+        hook.remove()
+    if list(node.metadata_props) != ["namespace"]:
+        faults.append("paths of this machine are in the ONNX file")
+    return "; ".join(faults)
 
 
 if __name__ == "__main__":
     from common import torch_modules
     from common.errors import UserError
-    from common.export import module_checks
+    from common.export import module_checks, torch_onnx
 
     for function in sys.argv[2:]:
         with tempfile.TemporaryDirectory() as place:

@@ -16,6 +16,7 @@ USERS = Path(__file__).with_name("run_torch_modules.py")
 TAKEN = (
     "trained", "by_keywords", "free", "noise", "lazy", "half", "in_place", "in_place_twice_the_same", "in_place_unseen",
     "counts", "lazy_and_counts", "cannot_be_copied", "imaginary_part", "with_gradients",
+    "fills_a_dict", "fills_a_dict_of_the_file", "retypes_its_weight", "holds_its_input",
 )  # fmt: skip
 RULE = "; run_torch_modules.py:"
 REFUSED = {
@@ -41,6 +42,9 @@ REFUSED = {
     "no_tuple_again": f"but a Linear{RULE}",
     "fails_again": f"built a second time the module does not run: KeyError: 'cache'{RULE}",
     "leaves_again": f"built a second time the module does not run: SystemExit: 0{RULE}",
+    "elsewhere_again": "elsewhere_again, called again: output 0 is on the device 'meta'; forward must leave",
+    "elsewhere_when_built_again": "the module, built a second time: output 0 is on the device 'meta'; forward must leave",
+    "sparse_when_built_again": f"the module, built a second time: output 0 is sparse_coo, no plain tensor{RULE}",
     "refuses": "ValueError: width must be 7",
     "leaves": "SystemExit: 7",
     "scripted": "returns a module of torch.jit; return the module that it was made of",
