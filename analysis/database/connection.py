@@ -148,8 +148,9 @@ class Database:
         """Whether there was something that a statement names and that was not ready."""
         views = [view for view, (named, _) in self._lazy.items() if named(sql)]
         for view in views:
-            _, make_ready = self._lazy.pop(view)
+            _, make_ready = self._lazy[view]
             make_ready(self)
+            del self._lazy[view]  # not before: where it was interrupted, the next question makes it
         return bool(views)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:

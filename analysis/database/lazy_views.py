@@ -61,7 +61,7 @@ class _Created:
 
     def run(self, database: Database) -> None:
         """A view is created on files that are there, those with a header alone. From then on it is an error until it is
-        refreshed: no rows would be a lie."""
+        refreshed: no rows would be a lie. Where this was interrupted, it can be run again."""
         for kind in self.kinds:
             database.set_paths(kind, [])
         database.connection.execute((SQL / self.file).read_text())
@@ -84,7 +84,7 @@ _LISTS = (
 
 @functools.cache
 def _makes(file: str) -> re.Pattern[str]:
-    made = re.findall(r"^CREATE (?:VIEW|MACRO) (\w+)", (SQL / file).read_text(), re.MULTILINE)
+    made = re.findall(r"^CREATE OR REPLACE (?:VIEW|MACRO) (\w+)", (SQL / file).read_text(), re.MULTILINE)
     return re.compile(rf"\b({'|'.join((*made, *_LISTS))})\b", re.IGNORECASE)
 
 

@@ -36,7 +36,7 @@ def _comments() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted(SQL.glob("*.sql")):
         for match in re.finditer(
-            r"((?:^-- .*\n)+)CREATE (?:VIEW|TABLE) (?:\w+\.)?(\w+) (?:AS|\()", path.read_text(), re.M
+            r"((?:^-- .*\n)+)CREATE (?:OR REPLACE )?(?:VIEW|TABLE) (?:\w+\.)?(\w+) (?:AS|\()", path.read_text(), re.M
         ):
             text = " ".join(line.removeprefix("-- ") for line in match[1].splitlines())
             if text.startswith(f"{match[2]}: "):

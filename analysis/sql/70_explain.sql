@@ -1,7 +1,7 @@
 -- What an inference is made of, from the traced windows of `invoke explain`. All times are of the recorded inferences.
 
 -- kernels: every record of every traced window, straight from the files
-CREATE VIEW kernels AS
+CREATE OR REPLACE VIEW kernels AS
 SELECT run_in(filename, 3) AS run, split_part(filename, '/', -2) AS cell_key, file.* EXCLUDE (filename),
   end_ns - start_ns AS duration_ns
 FROM read_csv(
@@ -10,20 +10,20 @@ FROM read_csv(
 ) AS file;
 
 -- rules of analysis/kernel_classes.csv
-CREATE VIEW kernel_rule AS
+CREATE OR REPLACE VIEW kernel_rule AS
 FROM read_csv(getvariable('kernel_class_path'), header = true, auto_detect = false, hive_partitioning = false, quote = '"', escape = '"',
   columns = {'place': 'INTEGER', 'what': 'VARCHAR', 'library': 'VARCHAR', 'pattern': 'VARCHAR', 'class': 'VARCHAR'});
 
 -- class and use of tensor cores of a name: the first rule that matches decides; NULL where none does
-CREATE MACRO class_of(name) AS (
+CREATE OR REPLACE MACRO class_of(name) AS (
   SELECT arg_min(class, place) FROM kernel_rule WHERE what = 'class' AND regexp_matches(lower(name), pattern)
 );
-CREATE MACRO on_tensor_cores(name) AS (
+CREATE OR REPLACE MACRO on_tensor_cores(name) AS (
   SELECT count(*) > 0 FROM kernel_rule WHERE what = 'tensor cores' AND regexp_matches(lower(name), pattern)
 );
 
 -- kernel_names: one row per name that occurs, with what it tells
-CREATE VIEW kernel_names AS
+CREATE OR REPLACE VIEW kernel_names AS
 WITH names AS (SELECT DISTINCT kind, name FROM kernels WHERE kind IN ('kernel', 'memcpy', 'memset', 'operator', 'dispatch'))
 SELECT kind, name,
   CASE kind WHEN 'memcpy' THEN concat('copy ', regexp_extract(name, '(H2D|D2H|D2D|P2P|other)$')) WHEN 'memset' THEN 'other'
@@ -32,11 +32,11 @@ SELECT kind, name,
 FROM names;
 
 -- walls of the recorded inferences
-CREATE VIEW traced_wall AS
+CREATE OR REPLACE VIEW traced_wall AS
 SELECT run, cell_key, i AS inference, start_ns, end_ns FROM traced_row WHERE traced = 1;
 
 -- device_records: what the device did within an inference, cut at the inference's ends
-CREATE VIEW device_records AS
+CREATE OR REPLACE VIEW device_records AS
 SELECT k.run, k.cell_key, k.inference, k.i, k.kind, k.name, k.detail, k.stream, k.bytes, k.graph, k.graph_node, k.correlation,
   k.start_ns, k.end_ns, n.class, n.tensor_cores,
   greatest(k.start_ns, w.start_ns) AS from_ns, greatest(greatest(k.start_ns, w.start_ns), least(k.end_ns, w.end_ns)) AS to_ns,
@@ -47,7 +47,7 @@ JOIN traced_wall AS w ON w.run = k.run AND w.cell_key = k.cell_key AND w.inferen
 WHERE k.end_ns > k.start_ns;
 
 -- host_calls: calls of the host within an inference that launch, copy or wait (GPU only), cut likewise
-CREATE VIEW host_calls AS
+CREATE OR REPLACE VIEW host_calls AS
 SELECT k.run, k.cell_key, k.inference, k.i, k.kind, k.name, k.correlation, k.stream,
   greatest(k.start_ns, w.start_ns) AS from_ns, greatest(greatest(k.start_ns, w.start_ns), least(k.end_ns, w.end_ns)) AS to_ns,
   w.start_ns AS wall_start_ns
@@ -57,7 +57,7 @@ WHERE k.kind IN ('launch', 'graph_launch', 'copy_call', 'sync');
 
 -- the instants at which something begins or ends in an inference, each with how much is under way from then on. What is under
 -- way at once shares the time evenly: shared_ns is the time that each of the records has had since the inference began
-CREATE VIEW instants AS
+CREATE OR REPLACE VIEW instants AS
 WITH changes AS (
   SELECT run, cell_key, inference, from_ns AS t_ns, 1 AS device, 0 AS waiting FROM device_records
   UNION ALL SELECT run, cell_key, inference, to_ns, -1, 0 FROM device_records
@@ -81,7 +81,7 @@ SELECT run, cell_key, inference, t_ns, device, waiting, coalesce(length_ns, 0) A
 FROM levels;
 
 -- record_shares: device_records with the time that is theirs: overlapping records share it evenly, so shares add up to busy time
-CREATE VIEW record_shares AS
+CREATE OR REPLACE VIEW record_shares AS
 SELECT r.*, coalesce(e.shared_ns - b.shared_ns, 0) AS share_ns
 FROM device_records AS r
 LEFT JOIN instants AS b ON b.run = r.run AND b.cell_key = r.cell_key AND b.inference = r.inference AND b.t_ns = r.from_ns
@@ -89,14 +89,14 @@ LEFT JOIN instants AS e ON e.run = r.run AND e.cell_key = r.cell_key AND e.infer
 
 -- idle_shares: per inference, the time in which the device did nothing: while the host was still at work (launch gaps), and
 -- while it waited for the device (gaps within graphs, the way back of the news)
-CREATE VIEW idle_shares AS
+CREATE OR REPLACE VIEW idle_shares AS
 SELECT run, cell_key, inference, sum(length_ns) FILTER (device = 0 AND waiting = 0) AS gap_launch_ns,
   sum(length_ns) FILTER (device = 0 AND waiting > 0) AS gap_wait_ns, sum(length_ns) FILTER (device > 0) AS busy_ns
 FROM instants GROUP BY ALL;
 
 -- time_by_class: per cell and class, ns of an inference (mean over the recorded ones), its share of the wall time and the number of
 -- records; the two kinds of gaps are classes too, so that the shares of a cell add up to 1
-CREATE VIEW time_by_class AS
+CREATE OR REPLACE VIEW time_by_class AS
 WITH walls AS (
   SELECT run, cell_key, count(*) AS inferences, sum(end_ns - start_ns) AS wall_ns FROM traced_wall GROUP BY ALL
 ),
@@ -112,7 +112,7 @@ SELECT run, cell_key, class, ns / inferences AS ns, ns / nullif(wall_ns, 0) AS s
 FROM parts JOIN walls USING (run, cell_key) WHERE ns > 0;
 
 -- time_by_kernel: per cell and name, its calls in an inference, ns of an inference, mean length of a call, share of the busy time
-CREATE VIEW time_by_kernel AS
+CREATE OR REPLACE VIEW time_by_kernel AS
 WITH walls AS (SELECT run, cell_key, count(*) AS inferences FROM traced_wall GROUP BY ALL),
 sums AS (
   SELECT run, cell_key, name, class, any_value(kind) AS kind, bool_or(tensor_cores) AS tensor_cores, sum(share_ns) AS ns,
@@ -126,7 +126,7 @@ FROM sums JOIN walls USING (run, cell_key);
 
 -- explained: one row per traced cell: where the time of an inference goes. wall_ns and all that is not said otherwise is the mean
 -- over the recorded inferences; median_untraced_ns beside median_traced_ns is what recording cost
-CREATE VIEW explained AS
+CREATE OR REPLACE VIEW explained AS
 WITH wall AS (
   SELECT run, cell_key, count(*) AS inferences, avg(end_ns - start_ns) AS wall_ns, median(end_ns - start_ns) AS median_traced_ns
   FROM traced_wall GROUP BY ALL

@@ -1,11 +1,11 @@
 -- Student's t, 97.5 % point, for 1 to 30 degrees of freedom; beyond, that of 30
-CREATE MACRO student_975(freedom) AS [
+CREATE OR REPLACE MACRO student_975(freedom) AS [
   12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
   2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042
 ][least(freedom, 30)];
 
 -- worker_spread: one row per configuration with two or more workers that are ok: relative standard deviation between them, and the mean over them with its 95 % interval (Student's t on their logarithms, of these workers alone; tables and `compare` also use what other cells of the same framework and device tell)
-CREATE VIEW worker_spread AS
+CREATE OR REPLACE VIEW worker_spread AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, variant, precision, batch_size, io, scenario, streams,
     target_rate_per_s, frontend, tuning, version, input, count(*) AS workers,
@@ -29,7 +29,7 @@ SELECT *,
 FROM one;
 
 -- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), cell_key the upper one's first: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
-CREATE VIEW level_steps AS
+CREATE OR REPLACE VIEW level_steps AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, variant, version, precision, batch_size, io, input, scenario,
     streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
@@ -57,7 +57,7 @@ SELECT * EXCLUDE (log_ratio, error, freedom), exp(log_ratio) AS ratio,
 FROM pair;
 
 -- worth: what tuning buys: of level_steps those from stock to tuned with several workers at both levels, under names of their own
-CREATE VIEW worth AS
+CREATE OR REPLACE VIEW worth AS
 SELECT run, model, model_hash, device, device_name, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend,
   below_workers AS stock_workers, workers AS tuned_workers, below_images_per_s AS stock_images_per_s, images_per_s AS tuned_images_per_s,
   ratio AS worth, ratio_low AS worth_low, ratio_high AS worth_high

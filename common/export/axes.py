@@ -1,10 +1,11 @@
 """Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
 
 The batch is the axis whose name says batch, in whichever input and on whichever axis: (T, batch, 80). N, B and bs say so on axis 0,
-and beside an axis 0 that has the name of a sequence. Where none does it is the first axis 0 that is open. Every other axis of the
-same name is the batch too, and an input that has none of that name is not batched. `--shape height=320,width=320` binds axes by name,
-`--shape input=N,3,320,320` the axes of one input, N being the batch; a number for the axis that is the batch by its name fixes the
-batch. The user's arrays bind what is left, where they tell. One axis of an input is the batch, at the most. Nothing is bound silently.
+and beside an axis 0 that has the name of a sequence; of several of these it is bs, else N. Where no name says it, it is the first
+axis 0 that is open. Every other axis of the same name is the batch too, and an input that has none of that name is not batched.
+`--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N being the batch; a number
+for the axis that is the batch by its name fixes the batch. The user's arrays bind what is left, where they tell. One axis of an
+input is the batch, at the most. Nothing is bound silently.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _NAMED_ANEW = re.compile(r"^unk__\d+$", re.IGNORECASE)
 _SAYS_BATCH = re.compile(r"(^|[_.\- ])batch([_-]?(size|dim))?$", re.IGNORECASE)
 #: one that says so on axis 0, and beside an axis 0 that is a sequence; elsewhere it may be a number of boxes
 _MAY_SAY_BATCH = re.compile(r"^(n|bs?)$", re.IGNORECASE)
+#: the surest of them first: n may be a number of anything, b of boxes or bins
+_SUREST = ("bs", "n", "b")
 _SEQUENCE = re.compile(
     r"^[tls]$|(^|[_.\- ])(time(_?steps?)?|steps?|frames?|tokens?|seq(uence)?|(seq(uence)?_?)?len(gth)?)$", re.IGNORECASE
 )
@@ -300,21 +303,20 @@ def _by_name(axes: Sequence[Axis]) -> Optional[str]:
 def _candidates(inputs: Mapping[str, Tuple[Axis, ...]]) -> List[Tuple[str, Any]]:
     """What may be the batch where --shape does not say: inputs and names of axes, _UNNAMED for one without, the likeliest first.
 
-    The first name that says batch and nothing else, if there is one; else of each input that leaves its axis 0 open the axis that
-    its name tells, or axis 0. One that stands beside another such name is none, as the T of a mask (T) beside (T, B, 80).
+    A name that tells, if there is one, and nothing else, whatever input it is in; else each axis 0 that is open. A name that stands
+    beside another that tells comes after it, as the B of boxes (B, 4) beside (N, B, 4).
     """
     by_name = {name: _by_name(axes) for name, axes in inputs.items()}
+    told = [(name, axis) for name, axis in by_name.items() if axis is not None]
+    if not told:
+        return [(name, axes[0] or _UNNAMED) for name, axes in inputs.items() if axes and not isinstance(axes[0], int)]
     beside = {axis for name, axes in inputs.items() for axis in axes if by_name[name] not in (None, axis)}
-    said = [(name, axis) for name, axis in by_name.items() if _says_batch(axis)]
-    said.sort(key=lambda one: one[1] in beside)
-    if said:
-        return said[:1]
-    first = [
-        (name, by_name[name] or axes[0] or _UNNAMED)
-        for name, axes in inputs.items()
-        if axes and not isinstance(axes[0], int)
-    ]
-    return [one for one in first if one[1] not in beside] or first
+    return [min(told, key=lambda one: (not _says_batch(one[1]), one[1] in beside, *_sureness(one[1])))]
+
+
+def _sureness(axis: str) -> Tuple[int, str]:
+    """Sorts the names that may say batch, the surest first; those that say it keep the order of the inputs."""
+    return (0, "") if _says_batch(axis) else (_SUREST.index(axis.casefold()), axis)
 
 
 def _batch_of(

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+from docker.errors import ImageNotFound
 from rich.console import Console
 
 from common.host.bench.command import bench
@@ -87,7 +88,8 @@ def remove_left(client: DockerClient) -> None:
         with lock_of(checkout, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
             for tag in tags if free else []:
                 if tag.startswith(checkout):
-                    client.images.remove(tag)
+                    with contextlib.suppress(ImageNotFound):  # the other process of these tests was first
+                        client.images.remove(tag)
 
 
 def build(client: DockerClient, name: str, notebook: bool = False) -> images.Built:
@@ -107,7 +109,12 @@ def client(engine_images: None) -> DockerClient:
 def containers(client: DockerClient) -> list[str]:
     """Names of the tests' own containers, running or not."""
     found = client.containers.list(all=True, filters={"label": engine.LABEL}, ignore_removed=True)
-    return sorted(str(c.name) for c in found if PREFIX in str(c.attrs["Config"]["Image"]))
+    return sorted(str(c.name) for c in found if is_own(c))
+
+
+def is_own(container: Any) -> bool:
+    """Whether it is of an image of this process's tests: another process's run beside them, with jobs of the same names."""
+    return f"{PREFIX}/" in str(container.attrs["Config"]["Image"])
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +216,7 @@ def by_batch(run: Path) -> dict[int, dict[str, str]]:
 def running(client: DockerClient, words: str) -> Any:
     """The running container of the tests whose name holds these words, or None."""
     for container in client.containers.list(filters={"label": engine.LABEL}, ignore_removed=True):
-        if words in str(container.name):
+        if words in str(container.name) and is_own(container):
             return container
     return None
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import math
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,30 @@ def test_a_view_of_files_is_an_error_until_its_files_are_known(build: Build, ope
     with pytest.raises(duckdb.Error):
         database.connection.execute("FROM samples")
     assert one(database, "SELECT count(*) AS n FROM samples") == {"n": 20}
+
+
+def test_a_question_that_was_interrupted_can_be_asked_again(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a notebook, while the files of a view are looked at or after its statements were run."""
+    run = build()
+    run.cell(durations_ns=[MS] * 20)
+    database = opened(run)
+    set_paths = Database.set_paths
+    for last in range(6):
+        calls = iter(range(last))
+
+        def interrupted(self: Database, kind: str, paths: Sequence[str], calls: Iterator[int] = calls) -> None:
+            set_paths(self, kind, paths)
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Database, "set_paths", interrupted)
+            database.query("SELECT count(*) FROM samples")
+            assert last == 5, "four kinds of files and the view's own"
+    assert one(database, "SELECT count(*) AS n FROM samples") == {"n": 20}
+    assert one(opened(run), "SELECT count(*) AS n FROM samples") == {"n": 20}
 
 
 def test_every_way_to_list_the_tables_lists_them_all(build: Build, opened: Opened) -> None:

@@ -74,7 +74,23 @@ BOUND: list[tuple[Inputs, str, Inputs, int | None]] = [
     ({"x": ("n", "b")}, "b=7", {"x": (None, 7)}, None),
     ({"x": ("batch", "B", 80)}, "B=7", {"x": (None, 7, 80)}, None),
     ({"x": (None, "B", 80)}, "B=7", {"x": (None, 7, 80)}, None),
-    ({"x": ("images", 3, 8, 8), "boxes": ("n", 4)}, "n=10", {"x": (None, 3, 8, 8), "boxes": (10, 4)}, None),
+    # and come before an axis 0 that has another name or none
+    ({"x": ("images", 3, 8, 8), "boxes": ("n", 4)}, "images=5,n=10", {"x": (5, 3, 8, 8), "boxes": (10, 4)}, 10),
+    ({"x": ("images", 3, 8, 8), "boxes": ("n", 4)}, "images=N,n=10", {"x": (None, 3, 8, 8), "boxes": (10, 4)}, None),
+    ({"h": ("layers", "N", 8), "x": ("N", "T")}, "T=5,layers=2", {"h": (2, None, 8), "x": (None, 5)}, None),
+    ({"h": ("layers", "N", 8), "x": ("N", "T")}, "T=5,layers=2,N=4", {"h": (2, 4, 8), "x": (4, 5)}, 4),
+    ({"r": ("rows", 4), "x": ("T", "B", 80)}, "rows=9,T=5,B=3", {"r": (9, 4), "x": (5, 3, 80)}, 3),
+    (
+        {"r": ("rows", 4), "x": ("N", "B"), "y": ("B", "N")},
+        "rows=9,B=3",
+        {"r": (9, 4), "x": (None, 3), "y": (3, None)},
+        None,
+    ),
+    # of two it is the surer one, unless --shape says otherwise
+    ({"boxes": ("B", 4), "x": ("N", 3, 8, 8)}, "B=7", {"boxes": (7, 4), "x": (None, 3, 8, 8)}, None),
+    ({"boxes": ("B", 4), "x": ("N", 3, 8, 8)}, "B=7,N=2", {"boxes": (7, 4), "x": (2, 3, 8, 8)}, 2),
+    ({"nodes": ("N", 8), "x": ("BS", 4)}, "N=7", {"nodes": (7, 8), "x": (None, 4)}, None),
+    ({"nodes": ("N", 8), "x": ("B", 4)}, "N=7,B=N", {"nodes": (7, 8), "x": (None, 4)}, None),
     ({"mask": ("T",), "x": ("T", "B", 80)}, "T=50", {"mask": (50,), "x": (50, None, 80)}, None),
     ({"x": ("seq_len", "N", 80)}, "seq_len=50", {"x": (50, None, 80)}, None),
     ({"x": ("seq_len", "bs", 80)}, "seq_len=50,bs=4", {"x": (50, 4, 80)}, 4),
@@ -194,6 +210,12 @@ def test_open_axes_that_were_bound_are_known() -> None:
         ({"x": ("batch", "B", 80)}, "", ["axis 1 ('B')", "--shape 'B=128'"]),
         ({"x": (50, "B", 80), "h": (2, "B", 8)}, "", ["axis 1 ('B')", "--shape 'B=N'"]),
         ({"x": (None, "w", 80), "y": ("batch", 4)}, "w=7", ["axis 0 of input 'x'", "--shape 'x=N,7,80'"]),
+        # a size for a name that says batch does not make the neighbour's axis 0 the batch
+        ({"boxes": ("boxes", 4), "x": ("N", 3, 8, 8)}, "N=4", ["axis 0 ('boxes')", "--shape 'boxes=128'"]),
+        ({"boxes": (None, 4), "x": ("N", 3, 8, 8)}, "N=4", ["axis 0 of input 'boxes'", "--shape 'boxes=4,4'"]),
+        ({"x": ("images", 3, 8, 8), "boxes": ("n", 4)}, "n=10", ["axis 0 ('images')", "--shape 'images=224'"]),
+        ({"h": ("layers", "N", 8), "x": ("N", "T")}, "T=5,N=4", ["axis 0 ('layers')", "--shape 'layers=128'"]),
+        ({"boxes": ("B", 4), "x": ("N", 3, 8, 8)}, "N=4", ["axis 0 ('B') of input 'boxes'", "--shape 'B=128'"]),
         # a name that --shape cannot say
         ({"x": ("b", "max(1, h)")}, "", ["'max(1, h)'", "--shape 'x=N,128'"]),
     ],
@@ -264,9 +286,49 @@ def test_a_name_that_says_batch_is_the_batch_whatever_the_order_of_the_inputs() 
                 assert [size is None for size in bound[0].shapes[name]] == [axis == "batch" for axis in axes]
 
 
-def bind_or_none(inputs: Inputs) -> Bound | None:
+@pytest.mark.parametrize("batch", ["N", "n", "B", "b", "bs"])
+@pytest.mark.parametrize("other", ["boxes", "T", "unk__1", None])
+def test_what_may_say_batch_comes_before_any_other_axis_0_whatever_the_order_of_the_inputs(
+    batch: str, other: Axis
+) -> None:
+    inputs: Inputs = {"boxes": (other, 4), "x": (batch, 3, 8, 8)}
+    whole: Inputs = {"boxes": (7, 4), "x": (None, 3, 8, 8)}
+    for ordered in (inputs, dict(reversed(inputs.items()))):
+        assert bind(ordered, "boxes=7,4", "m.onnx").shapes == whole
+        if other in ("boxes", "T"):
+            assert bind(ordered, "", "m.onnx", arrays_of(whole)).shapes == whole
+        else:
+            with pytest.raises(UserError, match="--shape 'boxes=N,4'"):
+                bind(ordered, "", "m.onnx", arrays_of({"boxes": (None, 4), "x": (None, 3, 8, 8)}))
+        fixed = bind(ordered, f"boxes=7,4,{batch}=4", "m.onnx")
+        assert (fixed.shapes, fixed.fixed) == ({"boxes": (7, 4), "x": (4, 3, 8, 8)}, 4)
+        assert fixed.fixed_axes == {"x": 0}
+        for shape in ("", f"{batch}=4"):
+            with pytest.raises(UserError, match=r"axis 0 .*of input 'boxes'"):
+                bind(ordered, shape, "m.onnx")
+
+
+def test_no_order_of_the_inputs_moves_a_batch_that_a_name_says() -> None:
+    names: tuple[Axis, ...] = (3, None, "N", "n", "B", "bs", "T", "rows")
+    seen = 0
+    for axes in itertools.product(names, repeat=4):
+        inputs: Inputs = {"x": axes[:2], "y": axes[2:]}
+        if any(one in ("N", "n", "B", "bs") for one in (axes[0], axes[2])):
+            sizes: dict[Axis, int] = {axis: size for size, axis in enumerate(axes, 4)} | {3: 3}
+            shapes = ["", *(f"{axis}={size}" for axis, size in sizes.items() if isinstance(axis, str))]
+            shapes.append(
+                ",".join(f"{name}={','.join(str(sizes[axis]) for axis in own)}" for name, own in inputs.items())
+            )
+            for shape in shapes:
+                bound = bind_or_none(inputs, shape)
+                assert bound == bind_or_none(dict(reversed(inputs.items())), shape), (inputs, shape)
+                seen += bound is not None
+    assert seen > 1_000
+
+
+def bind_or_none(inputs: Inputs, shape: str = "") -> Bound | None:
     try:
-        return bind(inputs, "", "m.onnx")
+        return bind(inputs, shape, "m.onnx")
     except UserError:
         return None
 

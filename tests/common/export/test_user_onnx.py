@@ -190,6 +190,23 @@ def test_the_users_own_values_of_a_sequence_time_first(tiny_models: Path, onnxrt
     assert len(Reference.read(model).inputs) == 3, "three samples of 7 steps"
 
 
+def test_an_input_before_the_batch_is_fed_whole(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    """The boxes once were the samples, and x was fed whole."""
+    file = tiny_models / "boxes-before.onnx"
+    rng = np.random.default_rng(3)
+    values = {"boxes": rng.random((7, 4), np.float32), "x": rng.random((5, 4), np.float32)}
+    np.savez(tmp_path / "values.npz", **values)  # type: ignore[arg-type]
+    reference = Reference.read(export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "values.npz"))
+    assert len(reference.inputs) == 5
+    for number, unit in enumerate(reference.inputs):
+        np.testing.assert_array_equal(unit["boxes"], values["boxes"])
+        np.testing.assert_array_equal(unit["x"], values["x"][number : number + 1])
+    model = export(file, tmp_path / "models", onnxrt_python, shape="boxes=7,N=4")
+    assert model.fixed_batch == 4
+    assert [(one.shape, one.batch_axis) for one in model.inputs] == [((7, 4), None), ((4, 4), 0)]
+    assert [(one.shape, one.batch_axis) for one in model.outputs] == [((4, 7), 0)]
+
+
 def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     good = {"picture": rng.random((3, 3, 12, 16), np.float32), "mask": np.zeros((3, 3), np.float32)}

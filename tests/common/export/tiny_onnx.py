@@ -298,6 +298,11 @@ def main(folder: Path) -> None:
             [value("x", ["b", 7])],
             [value("places", [2, None], 7)],
         ),
+        "boxes-before": model(
+            [helper.make_node("Gemm", ["x", "boxes"], ["y"], transB=1)],
+            [value("boxes", ["boxes", 4]), value("x", ["N", 4])],
+            [value("y", ["N", "boxes"])],
+        ),
         "bytes": classifier(kind=TensorProto.UINT8),
         "half": classifier(kind=TensorProto.FLOAT16),
         "fixed": classifier([1, 3, 12, 16]),

@@ -32,18 +32,20 @@ def remove_container(container: Any) -> None:
 
 def name_of(run: Path, what: str) -> str:
     """Name of a container of the run in that folder: two runs of one second, in two data folders, have containers of their own."""
-    return f"framewatt-{run.name}-{hashlib.blake2b(os.fsencode(run.resolve()), digest_size=3).hexdigest()}-{what}"
+    where = f"{platform.node()}:{run.resolve()}"  # machines that share an engine may have data folders of the same path
+    return f"framewatt-{run.name}-{hashlib.blake2b(os.fsencode(where), digest_size=3).hexdigest()}-{what}"
 
 
 def remove_named(client: docker.DockerClient, name: str) -> None:
     """Removes framewatt's container of that name, where there is one: an engine that died with its removal has kept it.
 
-    One of another process that lives stays.
+    One of another process that lives stays, and so does one of another machine that shares this engine: whether its process
+    lives cannot be known here.
     """
     with suppress(NotFound):
         container = client.containers.get(name)
         labels = container.labels
-        if LABEL in labels and (labels.get(OWNER) == _owner(os.getpid()) or not owner_lives(labels)):
+        if LABEL in labels and (labels.get(OWNER) == _owner(os.getpid()) or _is_orphan(labels)):
             remove_container(container)
 
 
@@ -52,11 +54,16 @@ def remove_orphans(client: docker.DockerClient) -> list[str]:
     removed = []
     with explained("the containers of killed runs cannot be looked for"):
         for container in client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
-            if container.labels.get(f"{LABEL}.host") != platform.node() or owner_lives(container.labels):
-                continue  # another machine that shares this engine, or another run that goes on
+            if not _is_orphan(container.labels):
+                continue
             removed.append(str(container.name))
             remove_container(container)
     return removed
+
+
+def _is_orphan(labels: dict[str, str]) -> bool:
+    """Neither of another machine that shares this engine, nor of another run that goes on."""
+    return labels.get(f"{LABEL}.host") == platform.node() and not owner_lives(labels)
 
 
 def owner_lives(labels: dict[str, str]) -> bool:

@@ -126,7 +126,14 @@ class Named:
 
 
 @pytest.mark.parametrize(
-    ("owner", "removed"), [("this process", True), ("one that is gone", True), ("one that lives", False), ("", False)]
+    ("owner", "removed"),
+    [
+        ("this process", True),
+        ("one that is gone", True),
+        ("one that lives", False),
+        ("another machine's", False),
+        ("", False),
+    ],
 )
 def test_a_container_of_that_name_goes_unless_another_process_has_it(owner: str, removed: bool) -> None:
     labels = owner_labels()
@@ -135,6 +142,8 @@ def test_a_container_of_that_name_goes_unless_another_process_has_it(owner: str,
     elif owner == "one that lives":
         start = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
         labels[OWNER] = f"{os.getppid()}-{start}"
+    elif owner == "another machine's":
+        labels |= {OWNER: f"{os.getpid()}-1", f"{engine.LABEL}.host": "elsewhere"}
     elif not owner:
         labels = {}  # somebody else's
     named = Named(labels)
