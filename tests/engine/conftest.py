@@ -27,6 +27,7 @@ from common.host.bench.execution import Outcome
 from common.host.paths import ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.runners.containers import engine, images
+from common.host.runners.containers.leftovers import listed_images
 
 BASE = "local/framewatt-base:latest"
 #: of images, containers and volumes of these tests; other checkouts may test on the same engine
@@ -83,7 +84,7 @@ def lock_of(name: str, how: int) -> Iterator[bool]:
 
 def remove_left(client: DockerClient) -> None:
     """Removes the images of tests of other checkouts, which may be gone for long; not of those that run now."""
-    tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(FAMILY)]
+    tags = [tag for image in listed_images(client) for tag in image.tags if tag.startswith(FAMILY)]
     for checkout in {tag[: len(CHECKOUT)] for tag in tags} - {CHECKOUT}:
         with lock_of(checkout, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
             for tag in tags if free else []:

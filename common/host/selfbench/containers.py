@@ -37,7 +37,7 @@ from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
-from common.host.runners.containers.leftovers import remove_container
+from common.host.runners.containers.leftovers import listed_images, remove_container
 from common.host.runners.containers.limits import Limits
 from common.host.runners.containers.ownership import container_user, lent
 from common.host.runners.containers.runner import DockerRunner
@@ -211,7 +211,7 @@ def measure(console: Console, rounds: int = ROUNDS, sidecar_pairs: int = SIDECAR
     console.print(table)
     console.print(f"load {os.getloadavg()[0]:.2f} after, this benchmark included", highlight=False)
     prefix = tag_of("", "").partition("/")[0]
-    sizes = {tag: image.attrs["Size"] for image in client.images.list(name=f"{prefix}/*") for tag in image.tags}
+    sizes = {tag: image.size for image in listed_images(client, name=f"{prefix}/*") for tag in image.tags}
     for tag, size in sorted(sizes.items()):
         console.print(escape(f"{tag}: {size / 1e6:,.0f} MB"), highlight=False)
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,26 @@ def _owner(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else f"{pid}-{fields[19]}"
 
 
+@dataclass(frozen=True)
+class ListedImage:
+    """id: sha256:...; tags: none of an image that a newer build has replaced; size: in bytes, with the layers that it shares."""
+
+    id: str
+    tags: tuple[str, ...]
+    size: int
+
+
+def listed_images(client: docker.DockerClient, *, name: str | None = None, label: str = "") -> list[ListedImage]:
+    """The engine's images, of that name or with that label if given.
+
+    The SDK's `images.list` asks for each again and fails when somebody has removed one meanwhile.
+    """
+    return [
+        ListedImage(one["Id"], tuple(tag for tag in one["RepoTags"] or () if tag != "<none>:<none>"), one["Size"])
+        for one in client.api.images(name=name, filters={"label": label} if label else None)
+    ]
+
+
 def remove_all(client: docker.DockerClient, *, images: bool, versions: bool = False) -> tuple[list[str], list[str]]:
     """Removes framewatt's stopped and orphaned containers, its volumes and, if asked, its images, or those of --version alone.
 
@@ -104,7 +125,7 @@ def remove_all(client: docker.DockerClient, *, images: bool, versions: bool = Fa
             except DockerException:
                 left.append(f"volume {volume.name} is in use")
         label = LABEL if images else f"{LABEL}.pin"
-        for image in client.images.list(filters={"label": label}) if images or versions else []:
+        for image in listed_images(client, label=label) if images or versions else []:
             for name in image.tags or [image.id]:
                 try:
                     # Not forced: an image that a container still uses stays.

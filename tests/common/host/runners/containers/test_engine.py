@@ -6,13 +6,22 @@ import http.server
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from common.errors import UserError
 from common.host.runners.containers import engine
-from common.host.runners.containers.leftovers import OWNER, name_of, owner_labels, owner_lives, remove_named
+from common.host.runners.containers.leftovers import (
+    OWNER,
+    ListedImage,
+    listed_images,
+    name_of,
+    owner_labels,
+    owner_lives,
+    remove_named,
+)
 from common.host.runners.containers.limits import Limits, parse_cpu_list
 from common.host.runners.containers.ownership import container_user, lent
 
@@ -149,6 +158,27 @@ def test_a_container_of_that_name_goes_unless_another_process_has_it(owner: str,
     named = Named(labels)
     remove_named(named, "x")  # type: ignore[arg-type]
     assert named.removed == removed
+
+
+def test_images_are_listed_without_asking_for_each_again() -> None:
+    """One that is removed between the list and the question for it once ended `invoke clean`."""
+    asked: list[dict[str, Any]] = []
+
+    def images(**how: Any) -> list[dict[str, Any]]:
+        asked.append(how)
+        return [
+            {"Id": "sha256:a", "RepoTags": ["framewatt/x:cpu", "framewatt/x:local"], "Size": 10},
+            {"Id": "sha256:b", "RepoTags": None, "Size": 20},
+            {"Id": "sha256:c", "RepoTags": ["<none>:<none>"], "Size": 30},
+        ]
+
+    client = SimpleNamespace(api=SimpleNamespace(images=images))
+    assert listed_images(client, label=engine.LABEL) == [  # type: ignore[arg-type]
+        ListedImage("sha256:a", ("framewatt/x:cpu", "framewatt/x:local"), 10),
+        ListedImage("sha256:b", (), 20),
+        ListedImage("sha256:c", (), 30),
+    ]
+    assert asked == [{"name": None, "filters": {"label": engine.LABEL}}]
 
 
 def test_runs_of_one_second_have_containers_of_their_own(tmp_path: Path) -> None:
