@@ -142,7 +142,8 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     if arrays is not None:
         open_axes = _bind_by_arrays(inputs, shapes, open_axes, batch, arrays)
     if open_axes:
-        raise UserError(_unbound(source, inputs, shapes, open_axes, batch, arrays))
+        line = _line_to_copy(inputs, shapes, open_axes, batch, arrays)
+        raise UserError(_unbound(source, inputs, open_axes, line))
     _refuse_two_batches(source, inputs, shapes, arrays)
     dynamic = any(None in sizes for sizes in shapes.values())
     fixed_axes = {} if dynamic else _fixed_axes(inputs, shapes, batch)
@@ -425,19 +426,15 @@ def written(axes: Sequence[Axis]) -> str:
 
 
 def _unbound(
-    source: str,
-    inputs: Mapping[str, Tuple[Axis, ...]],
-    shapes: Mapping[str, Sequence[Optional[int]]],
-    open_axes: Sequence[Tuple[str, int, Axis]],
-    batch: _Batch,
-    arrays: Optional[Arrays],
+    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], line: str
 ) -> str:
+    """line: what to add to --shape."""
     name, number, axis = open_axes[0]
     what = f"('{axis}') " if axis is not None else ""
     more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
     return (
         f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
-        f"add for example --shape '{_line_to_copy(inputs, shapes, open_axes, batch, arrays)}'"
+        f"add for example --shape '{line}'"
     )
 
 
