@@ -199,7 +199,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run.
 
-    Takes the options of bench but --framework, --plan and --dry-run. Exit code 1: no cell is ok.
+    Takes the options of bench but --framework, --plan, --dry-run and --missing. Exit code 1: no cell is ok.
 
     Examples:
         invoke sweep --gpu all
@@ -774,7 +774,8 @@ def recommend(
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
         "out": "file to write, or '-' for standard output; default: the cell's key with .py, in the current folder",
-        "docs": "regenerate docs/recipes from the reference runs: the best cell of each framework and level of tuning; default: off",
+        "docs": "regenerate from the reference runs docs/recipes, docs/results.md, the README's table of worth, and the README of "
+        "each folder of a plan's runs in data/reference; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -806,7 +807,7 @@ def recipe(
         invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
     """
     from analysis.comparisons import recipes
-    from analysis.output.reference_recipes import write_all
+    from analysis.output.reference_docs import write_all
 
     data = DataFolder.default()
     if docs:

@@ -53,8 +53,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Missing:
-    """cells: configurations that the plan asks for. whole: those of them that have every worker, part: that have some. replicates: most
-    workers that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the others."""
+    """cells: configurations that the plan asks for. whole: those of them that have every worker, part: that have some.
+
+    replicates: most workers that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the
+    others.
+    """
 
     cells: int
     whole: int
@@ -83,7 +86,7 @@ def missing(jobs: Iterable[PlannedJob], existing: Collection[str]) -> Missing:
     have = {work_key(key) for key in existing}
     planned = {work_key(cell.key): cell for job in jobs for cell in job.cells}
     workers: dict[str, list[bool]] = {}
-    for key, cell in planned.items():
+    for key in planned:
         workers.setdefault(key.rpartition("_")[0], []).append(key in have)
     return Missing(
         cells=len(workers),
@@ -96,7 +99,7 @@ def missing(jobs: Iterable[PlannedJob], existing: Collection[str]) -> Missing:
 
 def _grouped(cells: Sequence[Cell]) -> list[Group]:
     """Few groups that hold these cells and no others, in the order of a plan."""
-    groups = [tuple((_value(cell, name),) for name in _NAMES) for cell in cells]
+    groups: list[tuple[Values, ...]] = [tuple((_value(cell, name),) for name in _NAMES) for cell in cells]
     for name in _MERGED:
         place = _NAMES.index(name)
         merged: dict[tuple[Values, ...], list[str | int]] = {}
