@@ -157,7 +157,7 @@ def answer(
 def _answer(
     group: str, rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
 ) -> Answer:
-    decision, said = answer(rows, question, intervals, meanings)
+    decision, lines = answer(rows, question, intervals, meanings)
     if decision.winner is None:
-        return Answer(group, False, tuple(said))
-    return Answer(group, True, tuple(said[:2]), tuple(said[2:]), str(decision.winner.row["run"]))
+        return Answer(group, False, tuple(lines))
+    return Answer(group, True, tuple(lines[:2]), tuple(lines[2:]), str(decision.winner.row["run"]))

@@ -394,10 +394,10 @@ def _twice(file_name: str, rows: Sequence[Fields]) -> str | None:
         if name[0] == "":
             continue
         if name in seen:
-            said = ", ".join(
+            repeated = ", ".join(
                 f"{column} {shortened(row[place], 40)}" for column, place in zip(columns, places, strict=True)
             )
-            return f"names {said} twice"
+            return f"names {repeated} twice"
         seen.add(name)
     return None
 

@@ -173,7 +173,7 @@ def _finish_born(folder: Path, out: Path, asked: Any, progress: Progress) -> str
         with holding(folder):
             pictured = (
                 asked.pixels
-                if asked.pixels.said
+                if asked.pixels.given
                 else pixels.parse(mean=values.get("mean", ""), std=values.get("std", ""))
             )
             inputs = folder / "inputs.npz"

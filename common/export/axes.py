@@ -293,9 +293,9 @@ def _is_nameless(axis: Axis) -> bool:
 def _by_name(axes: Sequence[Axis]) -> Optional[str]:
     """The axis of an input that is the batch by its name, None where none is."""
     named = [axis for axis in axes if isinstance(axis, str)]
-    said = [axis for axis in named if _says_batch(axis)]
-    if said or not named or named[0] != axes[0]:
-        return said[0] if said else None
+    of_batch = [axis for axis in named if _says_batch(axis)]
+    if of_batch or not named or named[0] != axes[0]:
+        return of_batch[0] if of_batch else None
     if _MAY_SAY_BATCH.search(named[0]):
         return named[0]
     return next((axis for axis in named if _SEQUENCE.search(named[0]) and _MAY_SAY_BATCH.search(axis)), None)

@@ -123,7 +123,7 @@ def _digest(proto: Any, work: _Work, born: Optional[Born], asked: Asked) -> str:
     for unit in work.inputs:
         for name, array in unit.items():
             digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
-    if asked.pixels.said:  # the same values, but a picture's classes may be claimed
+    if asked.pixels.given:  # the same values, but a picture's classes may be claimed
         digest.text("pixels", json.dumps(asked.pixels.described()))
     return digest.short()
 
@@ -198,14 +198,14 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
 
 def _give_shapes(file: Path, inputs: List[Any], asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
     """Gives an input of which the file tells no shape, not even how many axes, as many open ones as --shape or --inputs has."""
-    said = axes.parse(asked.shape) if asked.shape else {}
+    shapes = axes.parse(asked.shape) if asked.shape else {}
     for value in inputs:
         kind = value.type.tensor_type
         if kind.HasField("shape"):
             continue
         kind.shape.SetInParent()
-        if value.name in said:
-            count = len(said[value.name])
+        if value.name in shapes:
+            count = len(shapes[value.name])
         elif arrays is not None and value.name in arrays:
             count = arrays[value.name].ndim
         else:

@@ -248,17 +248,19 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
 
 def find_module(models_dir: Path, wanted: Source, asked: Asked) -> ModelFiles | None:
     """The export of this model born in PyTorch, of the same Python file where it is of one; None without one."""
-    said = f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
+    exported_from = (
+        f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
+    )
     values = pixels.parse(asked.input_range, asked.mean, asked.std)
     for model in _newest_first(models_dir):
         if model.name != wanted.name or FORM not in (model.forms or {}):
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
         if (
-            extra.get("module") == said
+            extra.get("module") == exported_from
             and (wanted.file is None or extra.get("source_sha256") == _sha256(wanted.file))
             and (wanted.file is not None or model.weights in _ORIGINS[asked.weights])
-            and (not values.said or PixelValues.of_description(extra) == values)
+            and (not values.given or PixelValues.of_description(extra) == values)
         ):
             return model
     return None

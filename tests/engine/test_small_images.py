@@ -66,5 +66,5 @@ def test_each_measures_in_its_container_and_so_does_another_version(
         assert row["image_digest"] == client.images.get(tag).id
     assert found["litert", OTHER]["framework_version"] == OTHER
     assert found["litert", ""]["framework_version"] != OTHER
-    assert "1 image to make" in run_bench.said.getvalue() or "2 images to make" in run_bench.said.getvalue()
+    assert "1 image to make" in run_bench.output.getvalue() or "2 images to make" in run_bench.output.getvalue()
     assert outcome.run.finished

@@ -58,9 +58,9 @@ def _typed_rows(name: str, raw: bytes) -> None:
     path = _FOLDER / name
     path.write_bytes(csv_by_line.header_line(name) + raw)
     if raw.endswith(b"\n") and csv_by_line.has_typed_rows(str(path), name):
-        said = [problem.message for problem in csv_by_line.read(path, name).problems]
-        wrong = [text for text in said if "not a whole number" in text and not _DIGITS.search(text)]
-        assert not wrong and not any("fields, the header" in text for text in said), said
+        messages = [problem.message for problem in csv_by_line.read(path, name).problems]
+        wrong = [text for text in messages if "not a whole number" in text and not _DIGITS.search(text)]
+        assert not wrong and not any("fields, the header" in text for text in messages), messages
 
 
 def _run_json(raw: bytes) -> None:

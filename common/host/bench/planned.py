@@ -49,11 +49,11 @@ def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile
     """The plan with what was typed beside it, which is said. Raises UserError with line and key."""
     plan = plan_file.read(plan_file.find(name))
     for option, value in typed.items():
-        said = " and ".join(plan.says(option))
+        in_plan = " and ".join(plan.values_of(option))
         console.print(
             escape(
                 f"--{option.replace('_', '-')} {value} overrides {plan.file.name}"
-                + (f", which says {said}" if said else "")
+                + (f", which says {in_plan}" if in_plan else "")
             ),
             highlight=False,
             soft_wrap=True,

@@ -104,7 +104,7 @@ class PlanFile:
             sweeps.setdefault(json.dumps(asked_of(options), sort_keys=True), replace(one, options=options, lines=lines))
         return replace(self, sweeps=tuple(sweeps.values()))
 
-    def says(self, option: str) -> list[str]:
+    def values_of(self, option: str) -> list[str]:
         """What the sweeps say of an option, each value once; nothing where they leave it at its default."""
         values = dict.fromkeys(getattr(one.options, option) for one in self.sweeps if option in one.lines)
         return [str(value) for value in values]

@@ -138,9 +138,9 @@ class SideProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it said before it ended is read below
-        said = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
-        self.cpu_ns = said["cpu_ns"]
-        durations: list[int] = said["durations_ns"]
+        answer = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        self.cpu_ns = answer["cpu_ns"]
+        durations: list[int] = answer["durations_ns"]
         return durations
 
     def _answer(self, field: str, patience: float) -> dict[str, Any]:
@@ -150,16 +150,16 @@ class SideProcess:
         watchdog.start()
         try:
             for line in self._process.stdout:
-                said = parse_object(line)
-                if "refusal" in said:
-                    raise SideEnded(f"{self._name}: {said['refusal']}")
-                if field in said:
-                    return said
+                answer = parse_object(line)
+                if "refusal" in answer:
+                    raise SideEnded(f"{self._name}: {answer['refusal']}")
+                if field in answer:
+                    return answer
         finally:
             watchdog.cancel()
         code = self._process.wait()
         words = self._log.read_text(errors="replace").strip().splitlines()
-        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
+        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it answer nothing'}")
 
     def close(self) -> None:
         if self._process.stdin is not None:

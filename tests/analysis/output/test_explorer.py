@@ -193,9 +193,9 @@ def test_the_recommendation_moves(page: Path, tmp_path: Path, ask: Any) -> None:
 
 def test_the_page_without_its_script_says_the_same(metered: RunBuilder, page: Path) -> None:
     text = page.read_text()
-    said = re.search(r'<div class="said"[^>]*>(.*?)</div>', text, re.DOTALL)
-    assert said
-    lines = [re.sub("<[^>]+>", "", line) for line in re.findall(r"<p>(.*?)</p>", said[1])]
+    stated = re.search(r'<div class="said"[^>]*>(.*?)</div>', text, re.DOTALL)
+    assert stated
+    lines = [re.sub("<[^>]+>", "", line) for line in re.findall(r"<p>(.*?)</p>", stated[1])]
     assert [line.strip() for line in lines] == [line.strip() for line in asked(metered.folder, Question())]
     assert '<div class="controls" hidden>' in text, "what needs the script is not shown without it"
 

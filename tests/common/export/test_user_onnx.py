@@ -290,8 +290,8 @@ def test_small_graphs_have_their_reference_in_float64(
 ) -> None:
     """Of half precision and quantized weights the rounding is part of the model: ONNX Runtime computes those."""
     model = export(tiny_models / f"{name}.onnx", tmp_path, onnxrt_python)
-    said = json.loads((model.root / "model.json").read_text())["reference_by"]
-    assert said.endswith("evaluator, float64") if exact else said.startswith("onnxruntime ")
+    evaluated_by = json.loads((model.root / "model.json").read_text())["reference_by"]
+    assert evaluated_by.endswith("evaluator, float64") if exact else evaluated_by.startswith("onnxruntime ")
     kinds = {one.dtype.name for one in Reference.read(model).outputs[0].values() if one.dtype.kind == "f"}
     assert ("float64" in kinds) == exact
     assert "float64" not in {tensor.dtype for tensor in model.outputs}

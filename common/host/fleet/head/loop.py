@@ -94,7 +94,7 @@ class Loop:
         """Asks all hosts to end and takes what they have finished; Ctrl-C then does not wait for them."""
         self._stopped = True
         self._schedule.stop()
-        self._progress.say(f"Stopping: workers end, finished cells are collected ({why})")
+        self._progress.show(f"Stopping: workers end, finished cells are collected ({why})")
         with suppress(KeyboardInterrupt, TransportLost):
             for attempt in self._schedule.withdraw():
                 self._give_up(attempt)
@@ -257,7 +257,7 @@ class Loop:
         uuid, target = message["device"].get("uuid"), self._schedule.target_of(attempt)
         if uuid and self._used.setdefault(uuid, target) != target:
             node = self._schedule.node_of(attempt) or ""
-            self._progress.say(
+            self._progress.show(
                 f"{target.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
             )
 
@@ -269,7 +269,7 @@ class Loop:
         if left and not self._stopped:
             reason = reason or f"it ended with {left} cells missing"
             where = self._schedule.name_of(node) if node else "Ray"
-            self._progress.say(
+            self._progress.show(
                 f"{where}: {self._schedule.target_of(attempt).name}: {reason}; {left} cells go elsewhere", "red"
             )
         self._schedule.ended(attempt, reason)

@@ -142,18 +142,18 @@ def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.Monkey
         agreement.main(["model", "--side", "own"])
 
 
-@pytest.mark.parametrize("said", ["", "no JSON\n", "[1]\n"])
-def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+@pytest.mark.parametrize("message", ["", "no JSON\n", "[1]\n"])
+def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(
-        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, said)
+        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, message)
     )
     with pytest.raises(CannotTrace, match="'own' ended without figures"):
         agreement._measured("own", [])
 
 
 def test_figures_of_a_side_are_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = f"a library prints\n{json.dumps(side(5.0, 2))}\n"
+    message = f"a library prints\n{json.dumps(side(5.0, 2))}\n"
     monkeypatch.setattr(
-        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, said)
+        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, message)
     )
     assert agreement._measured("own", []) == side(5.0, 2)

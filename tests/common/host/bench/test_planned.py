@@ -58,7 +58,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=300)
 
 
-def said(where: Console) -> str:
+def output(where: Console) -> str:
     return str(where.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -103,7 +103,7 @@ def test_a_repeated_command_goes_on_until_all_runs_are_done(
     assert list(first.missing.values()) == ["the machine was taken away"]
     out = console()
     second = run_plan(plan, out, data, images)
-    assert "2 runs, 1 of them done before" in said(out)
+    assert "2 runs, 1 of them done before" in output(out)
     assert [options.batch_sizes for options in calls] == ["1", "8", "8"]
     assert [run.description["plan_file"]["sweep"] for run in second.runs] == [1, 2]
     assert second.runs[0].folder == first.runs[0].folder
@@ -130,8 +130,8 @@ def test_what_was_typed_beside_wins_and_is_said(file: Path) -> None:
     out = console()
     plan = read_plan(str(file), {"batch_sizes": "32", "io": "device"}, out)
     assert [one.options.batch_sizes for one in plan.sweeps] == ["32"]
-    assert "--batch-sizes 32 overrides two.toml, which says 1 and 8" in said(out)
-    assert "--io device overrides two.toml\n" in said(out)
+    assert "--batch-sizes 32 overrides two.toml, which says 1 and 8" in output(out)
+    assert "--io device overrides two.toml\n" in output(out)
 
 
 @pytest.mark.parametrize(

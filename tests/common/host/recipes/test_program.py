@@ -111,7 +111,7 @@ def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_
 
 
 @pytest.mark.parametrize(
-    ("variant", "versions", "said"),
+    ("variant", "versions", "message"),
     [
         ("torch", {"framework": "2.11", "torch": "2.11", "numpy": "2.0"}, "numpy 2.0, torch 2.11"),
         ("torchcompile", {"framework": "2.11", "torch": "2.11"}, "torch 2.11"),
@@ -125,11 +125,11 @@ def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_
     ],
 )
 def test_a_frameworks_version_is_left_out_only_where_its_own_package_has_it(
-    image: Image, variant: str, versions: dict[str, str], said: str
+    image: Image, variant: str, versions: dict[str, str], message: str
 ) -> None:
     real = next(one for one in load_images(IMAGES) if variant in {each.name for each in one.variants})
     text = write(asked(variant=variant, versions=versions), dataclasses.replace(real, folder=image.folder))
-    assert f"\nMeasured with {said}.\n" in text
+    assert f"\nMeasured with {message}.\n" in text
 
 
 def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:
