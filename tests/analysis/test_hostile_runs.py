@@ -37,7 +37,7 @@ def good(build: Build) -> Path:
 
 @pytest.fixture
 def bad(build: Build) -> Path:
-    """A run of two sound cells, of which a test spoils the first."""
+    """A run of two valid cells, of which a test spoils the first."""
     run = build("bad")
     run.cell("onnxrt", 8, durations_ns=[10 * MS] * 30)
     run.cell("torch", 8, durations_ns=[10 * MS] * 30)
@@ -114,7 +114,7 @@ KINDS = (fifo, folder, link_to_a_file, link_to_a_device, link_to_nothing, link_t
 
 @pytest.fixture
 def many(build: Build) -> Callable[[int], Path]:
-    """Makes a run of so many sound cells, which a test spoils."""
+    """Makes a run of so many valid cells, which a test spoils."""
 
     def make(cells: int) -> Path:
         run = build("bad")
@@ -134,7 +134,7 @@ def cells_of(run: Path) -> list[Path]:
 )
 def test_in_place_of_a_file_of_a_cell(good: Path, many: Callable[[int], Path], name: str) -> None:
     run = many(len(KINDS) + 1)
-    *spoiled, sound = cells_of(run)
+    *spoiled, valid = cells_of(run)
     for cell, kind in zip(spoiled, KINDS, strict=True):
         (cell / name).unlink(missing_ok=True)
         kind(cell / name)
@@ -143,7 +143,7 @@ def test_in_place_of_a_file_of_a_cell(good: Path, many: Callable[[int], Path], n
         for cell in spoiled:
             assert [line for line in lines if str(cell) in line and f"{cell / name}: is a" in line], cell
             assert len([line for line in lines if str(cell / name) in line]) == 1
-        assert not any(str(sound) in line for line in lines)
+        assert not any(str(valid) in line for line in lines)
         assert ok_cells(database).count("torch") == (1 if name == "cell.csv" else len(KINDS) + 1)
 
 
@@ -386,13 +386,13 @@ def test_any_name_of_a_folder_in_cells(good: Path, many: Callable[[int], Path]) 
 def test_a_run_that_no_check_has_foreseen_is_left_out(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.database import loading
 
-    sound = loading.insert_lines
+    insert_lines = loading.insert_lines
 
     def failing(database: Any, table: str, columns: Any, lines: Any) -> None:
         lines = list(lines)
         if any(line.startswith(b"bad,") for line in lines):
             raise OverflowError("a sum does not fit")
-        sound(database, table, columns, lines)
+        insert_lines(database, table, columns, lines)
 
     monkeypatch.setattr(loading, "insert_lines", failing)
     with both(good, bad) as database:

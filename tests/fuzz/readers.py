@@ -124,7 +124,7 @@ def one_input(data: bytes) -> None:
 
 
 def seeds() -> dict[str, bytes]:
-    """A sound file for every reader."""
+    """A valid file for every reader."""
     power = ["1", "gpu", "0", "GPU-1", "12.5", "instant", "", "7", "1", "2", "40", "0", "", "", ""]
     job = Job(
         "/run", "/model", "adapter.py", "toy", "cpu", "CPU", "", "/cache", "local", [Cell("m", "v", "fp32", 8)]

@@ -1,4 +1,4 @@
-"""The published layout, sound and damaged, on small files of the same columns."""
+"""The published layout, valid and damaged, on small files of the same columns."""
 
 from __future__ import annotations
 
