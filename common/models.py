@@ -34,16 +34,16 @@ class RegisteredModel:
     axes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
 
-    def sized(self, asked: Mapping[str, int]) -> Dict[str, int]:
+    def sized(self, axis_sizes: Mapping[str, int]) -> Dict[str, int]:
         """The sizes of its axes, those of --shape where it names them. Raises UserError for an axis or a size that it has not."""
-        for name, size in asked.items():
+        for name, size in axis_sizes.items():
             if name not in self.axes:
                 if not self.axes:
                     raise UserError(f"{self.name} has no axis for --shape: its shapes are known")
                 raise unknown("axis in --shape:", name, self.axes)
             if not 1 < size <= self.most[name]:
                 raise UserError(f"--shape {name}={size}: {self.name} takes 2 to {self.most[name]}")
-        return {**self.axes, **asked}
+        return {**self.axes, **axis_sizes}
 
 
 DEFAULT_MODEL = "MobileNetV3L"

@@ -66,13 +66,13 @@ def recommend(
         own = [row for row in rows if device_of(row) == device and row["status"] == "ok"]
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
-        asked = group_rows(own)
-        energies = [row for members in asked.values() for row in metered(members, question)]
+        groups = group_rows(own)
+        energies = [row for members in groups.values() for row in metered(members, question)]
         intervals = all_intervals(database, own, energies)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
         answers = [
-            _answer(_group(key[1:], [other[1:] for other in asked]), members, question, intervals, meanings)
-            for key, members in asked.items()
+            _answer(_group(key[1:], [other[1:] for other in groups]), members, question, intervals, meanings)
+            for key, members in groups.items()
         ]
         for problem in database.problems:
             if problem.loses:

@@ -22,7 +22,7 @@ from common.host.cli.progress import Steps
 from common.host.fleet.transport.install import install as install_ray
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
-from common.host.models import Asked, ensure_model, find_model
+from common.host.models import ExportOptions, ensure_model, find_model
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.models import DEFAULT_MODEL
 
@@ -77,7 +77,7 @@ def _model(console: Console) -> list[str]:
         with Steps(console).show(f"Exporting {DEFAULT_MODEL}") as on_step:
             ensure_model(
                 DEFAULT_MODEL, folder, lambda image: environments.interpreter(image, "cpu"),
-                lambda step, steps, name: on_step(step, steps, name), Asked("seeded"),
+                lambda step, steps, name: on_step(step, steps, name), ExportOptions("seeded"),
             )  # fmt: skip
     except UserError as error:
         return [str(error)]

@@ -19,7 +19,7 @@ from common.host.bench.execution import run_all
 from common.host.bench.opening import open_run
 from common.host.devices import Device
 from common.host.frameworks.registry import Variant, load_images
-from common.host.models import Asked
+from common.host.models import ExportOptions
 from common.host.paths import IMAGES
 from common.host.plan.jobs import make_plan
 from common.host.plan.request import Request, settings_of
@@ -99,7 +99,7 @@ def context_of(run_bench: Bench) -> Iterator[tuple[Context, DockerRunner, list[A
     images = {image.name: image for image in load_images(IMAGES)}
     runner = DockerRunner(images, Limits(), "cdi")
     variant: Variant = next(v for v in images["onnxrt"].variants if v.name == "onnxrt")
-    model = runner.ensure_model(str(run_bench.model), run_bench.data, Asked(), lambda *step: None)
+    model = runner.ensure_model(str(run_bench.model), run_bench.data, ExportOptions(), lambda *step: None)
     runner.prepare([variant], "gpu", lambda *step: None)
     options = run_bench.options()
     request = Request(

@@ -41,7 +41,7 @@ def run_bench(exported_model: ModelFiles, tmp_path: Path) -> Bench:
         pytest.skip("no .envs/tensorflow-cpu to convert the model: ./invoke test makes it")
     model = models.ensure_model(
         exported_model.name, exported_model.root.parent, lambda image: environments.interpreter(image, "cpu"),
-        lambda *step: None, models.Asked(weights=exported_model.weights), wanted_forms=["tflite"],
+        lambda *step: None, models.ExportOptions(weights=exported_model.weights), wanted_forms=["tflite"],
     )  # fmt: skip
     folder = DataFolder(tmp_path / "data")
     shutil.copytree(model.root, folder.models / model.root.name)

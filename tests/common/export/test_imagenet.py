@@ -33,13 +33,13 @@ class Server:
     """Serves the weights, and spoils them in the way that the first part of the path names."""
 
     def __init__(self, content: bytes) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         ended = self._ended = threading.Event()
-        asked = self.asked
+        requested = self.requested
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append(self.path)
+                requested.append(self.path)
                 way, _, name = self.path.lstrip("/").partition("/")
                 body = CLASSES if name == "classes.json" else content
                 if way == "stall":

@@ -65,7 +65,7 @@ class Loop:
         self._results, self._progress = results, progress
         self._model_hash = order.model_hash
         self._receiving: dict[str, Receiving] = {}
-        self._asked: dict[str, frozenset[str]] = {}
+        self._requested: dict[str, frozenset[str]] = {}
         self._accepted: set[str] = set()
         self._writers = ThreadPoolExecutor(WRITERS)
         self._used: dict[str, Target] = {}
@@ -127,7 +127,7 @@ class Loop:
 
     def _start(self, assignment: Assignment) -> None:
         order, target = self._order, assignment.target
-        self._asked[assignment.attempt] = frozenset(assignment.cells)
+        self._requested[assignment.attempt] = frozenset(assignment.cells)
         self._progress.waits(assignment.attempt, target.name, len(assignment.cells))
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{_safe(target.name)}-{assignment.attempt.rpartition('/')[2]}"
         facts = {
@@ -219,7 +219,7 @@ class Loop:
             receiving.take(message["files"])
         elif kind == "cell":
             key = str(message["cell_key"])
-            if work_key(key) not in self._asked[attempt]:
+            if work_key(key) not in self._requested[attempt]:
                 raise Corrupt(f"{key} was not asked for")
             receiving.cell(key, message["whole"], message["files"])
 
@@ -245,7 +245,7 @@ class Loop:
 
     def _begun(self, attempt: str, message: Mapping[str, Any]) -> None:
         """What is known once a host has its model and its GPU."""
-        lacking = self._asked[attempt] - set(message["plan"])
+        lacking = self._requested[attempt] - set(message["plan"])
         if lacking:
             self._fail(attempt, f"it plans other cells than asked for; {min(lacking)} is not among them")
             return
@@ -282,7 +282,7 @@ class Loop:
 
     def _close(self, attempt: str, reason: str) -> None:
         self._progress.ends(attempt)
-        self._asked.pop(attempt, None)
+        self._requested.pop(attempt, None)
         self._accepted.discard(attempt)
         receiving = self._receiving.pop(attempt, None)
         if receiving is not None:

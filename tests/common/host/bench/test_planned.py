@@ -23,7 +23,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
 from common.host.plan.jobs import make_plan
 from common.host.plan.options import Options
-from common.host.plan.plan_file import asked_of
+from common.host.plan.plan_file import options_given
 from common.host.plan.request import Request, request_of
 from common.host.runs.keep import keep
 from tests.common.host.bench.test_command import OPTIONS, data, images
@@ -196,15 +196,15 @@ def test_a_run_of_every_plan_of_the_project_is_asked_for_again_exactly(path: Pat
     def request(options: Options) -> Request:
         return request_of(options, known, [CPU if options.device == "cpu" else GPU], console())
 
-    def again(asked: dict[str, object]) -> Options:
-        (tmp_path / "run.json").write_text(json.dumps({"options": asked}))
+    def again(requested: dict[str, object]) -> Options:
+        (tmp_path / "run.json").write_text(json.dumps({"options": requested}))
         (tmp_path / "again.toml").write_text(plan_of_run(tmp_path, {}))
         (one,) = plan_file.read(tmp_path / "again.toml").sweeps
         return one.options
 
     for sweep in plan_file.read(path).sweeps:
-        asked, wanted = asked_of(sweep.options), request(sweep.options)
-        repeated = again(asked)
+        requested, wanted = options_given(sweep.options), request(sweep.options)
+        repeated = again(requested)
         assert repeated == sweep.options
         assert request(repeated) == wanted
         assert request(repeated).fingerprint() == wanted.fingerprint()
@@ -214,7 +214,7 @@ def test_a_run_of_every_plan_of_the_project_is_asked_for_again_exactly(path: Pat
             {"threads": 7},
             {"io": "device", "input": "uint8"},
         ):
-            assert request(again({**asked, **changed})).fingerprint() != wanted.fingerprint(), "it is no tautology"
+            assert request(again({**requested, **changed})).fingerprint() != wanted.fingerprint(), "it is no tautology"
 
 
 def test_the_reference_plan_has_what_a_reader_is_promised() -> None:

@@ -23,12 +23,12 @@ __all__ = ["data", "images"]
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Pin | None]:
     """Environments of every version but 3.0, all of them this interpreter; returns what was made."""
-    asked: list[Pin | None] = []
+    requested: list[Pin | None] = []
 
     def ensure(
         image: str, flavour: str, on_line: object = None, notebook: bool = False, pin: Pin | None = None
     ) -> Path:
-        asked.append(pin)
+        requested.append(pin)
         if pin is not None and pin.version == "3.0":
             raise UserError("numpy==3.0 in images/abacus/requirements-cpu.txt could not be installed: ERROR: none such")
         return Path(sys.executable)
@@ -36,7 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Pin | None]:
     monkeypatch.setattr(environments, "ensure", ensure)
     monkeypatch.setattr(environments, "is_ready", lambda *arguments, **more: not more.get("pin"))
     monkeypatch.setattr(environments, "interpreter", lambda image, flavour, pin=None: Path(sys.executable))
-    return asked
+    return requested
 
 
 def test_the_same_cells_with_every_version(

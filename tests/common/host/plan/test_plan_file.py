@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from common.host.plan import plan_file
 from common.host.plan.options import Options
-from common.host.plan.plan_file import PlanFile, asked_of, render
+from common.host.plan.plan_file import PlanFile, options_given, render
 
 
 def plan_of(tmp_path: Path, text: str) -> PlanFile:
@@ -163,4 +163,4 @@ def test_settings_of_a_caller_in_python_become_options(tmp_path: Path) -> None:
     options = Options(framework="a", settings={"min_seconds": 0.25, "trace_runs": 20, "min_images": 1})
     (sweep,) = plan_of(tmp_path, render(options)).sweeps
     assert sweep.options == replace(options, min_seconds=0.25, images=1, settings={"trace_runs": 20})
-    assert asked_of(sweep.options)["settings"] == {"trace_runs": 20}
+    assert options_given(sweep.options)["settings"] == {"trace_runs": 20}

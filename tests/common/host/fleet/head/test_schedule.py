@@ -187,19 +187,19 @@ def test_whatever_is_lost_each_cell_is_measured_once_or_reported(seed: int) -> N
         what = chance.random()
         if waiting and what < 0.3:
             attempt = chance.choice(list(waiting))
-            target, asked, avoid = waiting[attempt]
+            target, requested, avoid = waiting[attempt]
             free = [n for n in nodes.values() if n.alive and n.accelerator == target.accelerator and n.id not in avoid
                     and sum(at == n.id for _, at, _ in running.values()) < n.gpus]  # fmt: skip
             if free:
                 del waiting[attempt]
                 node = chance.choice(free).id
-                running[attempt] = (target, node, list(asked))
+                running[attempt] = (target, node, list(requested))
                 assert plan.started(attempt, node)
         elif running and what < 0.9:
             attempt = chance.choice(list(running))
-            target, node, asked = running[attempt]
-            if asked:
-                key = asked.pop(0)
+            target, node, requested = running[attempt]
+            if requested:
+                key = requested.pop(0)
                 assert plan.finished(attempt, key)
                 counted[target].append(key)
             else:
@@ -207,18 +207,18 @@ def test_whatever_is_lost_each_cell_is_measured_once_or_reported(seed: int) -> N
                 del running[attempt]
         elif running and what < 0.93:
             attempt = chance.choice(list(running))
-            target, node, asked = running.pop(attempt)
+            target, node, requested = running.pop(attempt)
             plan.ended(attempt, "it refuses")
-            dead += [(attempt, target, key) for key in asked]
+            dead += [(attempt, target, key) for key in requested]
         elif what < 0.95 and sum(node.alive for node in nodes.values()) > 3:
             victim = chance.choice([node.id for node in nodes.values() if node.alive])
             nodes[victim] = replace(nodes[victim], alive=False)
             gone = plan.update_nodes(nodes.values())
             assert sorted(gone) == sorted(attempt for attempt, (_, at, _) in running.items() if at == victim)
             for attempt in gone:
-                target, _, asked = running.pop(attempt)
+                target, _, requested = running.pop(attempt)
                 plan.ended(attempt, "the host was lost")
-                dead += [(attempt, target, key) for key in asked]
+                dead += [(attempt, target, key) for key in requested]
         elif what < 0.96:
             name = f"late{turn}"
             nodes[name] = Node(name, name, gpus=1, accelerators=(chance.choice(kinds),))

@@ -125,8 +125,8 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Result]
         work = Work({target: tuple(f"M_v_fp32_b000{i}_host_s_script_r0" for i in range(1, 5)) for target in targets})
         transport.at_once = request.param
         console = Console(file=io.StringIO(), width=200)
-        asked = Order("s1", "r", 3, Options(), "gpu", "code", **order)
-        result = run_sweep(asked, work, None, transport, nodes, {}, console, tmp_path)
+        requested = Order("s1", "r", 3, Options(), "gpu", "code", **order)
+        result = run_sweep(requested, work, None, transport, nodes, {}, console, tmp_path)
         result.output = console.file.getvalue()  # type: ignore[attr-defined]
         return result
 
