@@ -68,6 +68,15 @@ _ALL = (
         {"sequence": 128}, {"sequence": 512},
     ),
     RegisteredModel(
+        "BERT-Tiny", "BertBackbone", 0, "", "4.4 M parameters; as BERT-base, with 2 layers of 128",
+        KERAS_HUB,
+        {
+            "vocabulary_size": 30522, "num_layers": 2, "num_heads": 2, "hidden_dim": 128, "intermediate_dim": 512,
+            "max_sequence_length": 512,
+        },
+        {"sequence": 128}, {"sequence": 512},
+    ),
+    RegisteredModel(
         "ViT-B16", "ViTBackbone", 224, "tf", "86 M parameters; a vision transformer of patches of 16 x 16 pixels",
         KERAS_HUB,
         {"patch_size": 16, "num_layers": 12, "num_heads": 12, "hidden_dim": 768, "mlp_dim": 3072},
