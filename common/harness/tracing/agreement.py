@@ -219,12 +219,13 @@ def _without_graph(adapter: Any) -> Any:
 
 def _by_tensorrt(given: Any) -> Dict[str, Any]:
     adapter: Any = _adapter(given)
-    trt = adapter._trt  # not imported here: TensorRT 8.6 has to be loaded in the way that the adapter does it
+    # not imported here: TensorRT 8.6 has to be loaded in the way that the adapter does it
+    base: Any = adapter._trt.IProfiler
     layers: List[Tuple[str, float]] = []
 
-    class Profiler(trt.IProfiler):  # type: ignore[misc]
+    class Profiler(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IProfiler.__init__(self)
+            base.__init__(self)
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             layers.append((layer_name, ms))
