@@ -92,7 +92,8 @@ def lacks(cells: Sequence[Explained]) -> list[str]:
             )
         if cell.on_gpu and f["io"] == "host" and not cell.classes.get("copy H2D"):
             lines.append(
-                f"{name}: {f['source']} told no copy of the input to the GPU (H2D): its time stands among the gaps"
+                f"{name}: {f['source']} told no copy of the input to the GPU (H2D): either none took place, and the cell's time "
+                "lacks it, or its time stands among the gaps"
             )
         if (f["unclassified_share"] or 0) > MOST_UNCLASSIFIED:
             lines.append(
