@@ -300,9 +300,9 @@ def _is_nameless(axis: Axis) -> bool:
 def _by_name(axes: Sequence[Axis]) -> Optional[str]:
     """The axis of an input that is the batch by its name, None where none is."""
     named = [axis for axis in axes if isinstance(axis, str)]
-    said = sorted((axis for axis in named if _says_batch(axis)), key=lambda axis: not _SAYS_ONLY_BATCH.search(axis))
-    if said or not named or named[0] != axes[0]:
-        return said[0] if said else None
+    of_batch = sorted((axis for axis in named if _says_batch(axis)), key=lambda axis: not _SAYS_ONLY_BATCH.search(axis))
+    if of_batch or not named or named[0] != axes[0]:
+        return of_batch[0] if of_batch else None
     if _MAY_SAY_BATCH.search(named[0]):
         return named[0]
     return next((axis for axis in named if _SEQUENCE.search(named[0]) and _MAY_SAY_BATCH.search(axis)), None)
@@ -494,42 +494,70 @@ def _line_to_copy(
     arrays: Optional[Arrays],
 ) -> str:
     """What to add to --shape: it binds all open axes, and one axis of an input is the batch at the most."""
-    word = str(batch.size or BATCH_WORD)
-    names: Set[Any] = {*batch.names, *batch.sized}
-    chosen: Dict[Axis, str] = {
-        axis: str(size)
-        for name, axes in inputs.items()
-        for axis, size in zip(axes, shapes[name])
-        if isinstance(axis, str) and size is not None and axis not in batch.names
-    }
-    lines: List[str] = []
-    one_by_one: Set[Axis] = set()
-    whole = dict.fromkeys(name for name, number, axis in open_axes if _by_input(axis, number, inputs[name]))
-    whole.update(dict.fromkeys(name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1))
-    for name in whole:
-        at = _likely_batch(inputs, shapes, name, names)
-        words = []
-        for number, axis in enumerate(inputs[name]):
-            size = shapes[name][number]
-            proposed = word if number == at else str(size or _guess(inputs, name, number, arrays))
-            # a name that stands there twice is the batch once
-            is_second = at not in (None, number) and axis == inputs[name][at or 0] and BATCH_WORD in words
-            if isinstance(axis, str) and not is_second:
-                proposed = chosen.setdefault(axis, proposed)
-            words.append(proposed)
-        names.update(axis for number, axis in enumerate(inputs[name]) if number == at and isinstance(axis, str))
-        lines.append(f"{name}={','.join(words)}")
+    proposal = _Proposal(inputs, shapes, batch, arrays)
+    of_inputs = [name for name, number, axis in open_axes if _by_input(axis, number, inputs[name])]
+    of_inputs += [name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1]
+    # an axis of the same name as one of these inputs cannot be said by its name
+    of_inputs += [name for name, _, axis in open_axes if axis in of_inputs]
+    items = {name: proposal.of_input(name) for name in dict.fromkeys(of_inputs)}
     for name, number, axis in open_axes:
-        if name in whole or axis in one_by_one or chosen.get(axis) == BATCH_WORD:
-            continue  # said already
-        one_by_one.add(axis)
-        if axis not in chosen:
-            may_be = _says_batch(axis) or (not names and _MAY_SAY_BATCH.search(str(axis)) is not None)
-            is_batch = may_be and not _beside(axis, inputs, names)
-            chosen[axis] = word if is_batch else str(_guess(inputs, name, number, arrays))
-            names.update([axis] if is_batch else [])
-        lines.append(f"{axis}={chosen[axis]}")
-    return ",".join(lines)
+        if isinstance(axis, str) and name not in of_inputs and axis not in items and not proposal.is_batch(axis):
+            items[axis] = proposal.of_axis(name, number, axis)
+    return ",".join(f"{name}={value}" for name, value in items.items())
+
+
+class _Proposal:
+    """Sizes to propose. An axis has one size in all inputs, so the first one that is proposed for a name stays."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Tuple[Axis, ...]],
+        shapes: Mapping[str, Sequence[Optional[int]]],
+        batch: _Batch,
+        arrays: Optional[Arrays],
+    ) -> None:
+        self._inputs, self._shapes, self._arrays = inputs, shapes, arrays
+        self._batch_size = str(batch.size or BATCH_WORD)
+        self._batch_names: Set[Any] = {*batch.names, *batch.sized}
+        self._sizes: Dict[str, str] = {
+            axis: str(size)
+            for name, axes in inputs.items()
+            for axis, size in zip(axes, shapes[name])
+            if isinstance(axis, str) and size is not None and axis not in batch.names
+        }
+
+    def is_batch(self, axis: str) -> bool:
+        return self._sizes.get(axis) == BATCH_WORD
+
+    def of_input(self, name: str) -> str:
+        """All sizes of an input: `N,3,224,224`."""
+        axes = self._inputs[name]
+        batch = _likely_batch(self._inputs, self._shapes, name, self._batch_names)
+        sizes: List[str] = []
+        for number, axis in enumerate(axes):
+            size = self._batch_size if number == batch else self._bound_or_guessed(name, number)
+            # of two axes of the batch's name, (N, N), the first is the batch and the other has a size
+            repeats = batch not in (None, number) and axis == axes[batch or 0] and BATCH_WORD in sizes
+            if isinstance(axis, str) and not repeats:
+                size = self._sizes.setdefault(axis, size)
+            sizes.append(size)
+        if batch is not None and isinstance(axes[batch], str):
+            self._batch_names.add(axes[batch])
+        return ",".join(sizes)
+
+    def of_axis(self, name: str, number: int, axis: str) -> str:
+        """The size of an axis by its name: `N` or `224`."""
+        if axis not in self._sizes:
+            may_be_batch = _says_batch(axis) or (not self._batch_names and _MAY_SAY_BATCH.search(axis) is not None)
+            if may_be_batch and not _beside(axis, self._inputs, self._batch_names):
+                self._sizes[axis] = self._batch_size
+                self._batch_names.add(axis)
+            else:
+                self._sizes[axis] = self._bound_or_guessed(name, number)
+        return self._sizes[axis]
+
+    def _bound_or_guessed(self, name: str, number: int) -> str:
+        return str(self._shapes[name][number] or _guess(self._inputs, name, number, self._arrays))
 
 
 def _beside(axis: Axis, inputs: Mapping[str, Tuple[Axis, ...]], names: Set[Any]) -> bool:

@@ -257,6 +257,15 @@ def test_the_line_to_copy_binds_what_it_was_reported_for() -> None:
     assert seen > 10_000
 
 
+def test_the_line_to_copy_binds_inputs_that_have_the_name_of_an_axis() -> None:
+    for axes in itertools.product((3, None, "batch", "T"), repeat=4):
+        inputs: Inputs = {"x": axes[:2], "T": axes[2:]}
+        try:
+            bind(inputs, "", "m.onnx")
+        except UserError as error:
+            bind(inputs, str(error).rsplit("--shape '", 1)[1].rstrip("'"), "m.onnx")
+
+
 def test_the_line_to_copy_fits_the_arrays() -> None:
     sizes = {3: 3, None: 6, "batch": 4, "their_batch": 4, "my_batch": 4, "B": 5, "T": 7, "rows": 9, "unk__1": 4}
     seen = 0
