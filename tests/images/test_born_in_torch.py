@@ -12,7 +12,7 @@ import pytest
 from common.errors import UserError
 from common.harness.reference import Reference
 from common.host.frameworks import environments
-from common.host.models import Asked, ensure_model, existing_model, source
+from common.host.models import ExportOptions, ensure_model, existing_model, source
 from common.model_files import ModelFiles
 
 DRIVER = Path(__file__).with_name("parity_driver.py")
@@ -67,8 +67,8 @@ def python_for(image: str) -> Path:
         pytest.skip(f"what timm needs cannot be installed: {error}")
 
 
-def export(text: str, out: Path, **asked: str) -> ModelFiles:
-    return ensure_model(text, out, python_for, lambda *step: None, Asked(**asked))  # type: ignore[arg-type]
+def export(text: str, out: Path, **requested: str) -> ModelFiles:
+    return ensure_model(text, out, python_for, lambda *step: None, ExportOptions(**requested))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,8 @@ def test_a_users_own_module(own: Path, models: dict[str, ModelFiles], judged: li
     assert "torch: itself" in model.origin
     assert "torch.onnx" in model.origin
     assert passed(judged, model) == EVERYWHERE
-    assert existing_model(source(f"{own}:build"), out, Asked()) == model
-    assert existing_model(source(f"{own}:raises"), out, Asked()) is None
+    assert existing_model(source(f"{own}:build"), out, ExportOptions()) == model
+    assert existing_model(source(f"{own}:raises"), out, ExportOptions()) is None
     assert not list(out.glob(".tmp-*")), "the first half's folder is gone"
 
 

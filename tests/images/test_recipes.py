@@ -16,7 +16,7 @@ from common.host.frameworks.registry import all_variants, load_images
 from common.host.frameworks.scaffold import new_image
 from common.host.models import find_model
 from common.host.paths import IMAGES, DataFolder
-from common.host.recipes.program import Asked, write
+from common.host.recipes.program import RecipeRequest, write
 from common.host.verify.command import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
 from tests.images.workshop import QUICKLY_COMPILED, python_of
@@ -129,11 +129,11 @@ def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
     for one, told in zip(cases, facts, strict=True):
-        asked = Asked(
+        request = RecipeRequest(
             key=one["name"], variant=one["variant"], tuning=one["tuning"], precision="fp32", batch_size=4, io=one["io"],
             gpu=False, settings=told["settings"], model=model, input=one["input"], versions=told["versions"],
         )  # fmt: skip
-        (tmp_path / f"{one['name']}.py").write_text(write(asked, found))
+        (tmp_path / f"{one['name']}.py").write_text(write(request, found))
     programs = [str(tmp_path / f"{one['name']}.py") for one in cases]
     failures, printed = run(image, interpreter, tmp_path, ["-I"], action="recipes", programs=programs)
     assert failures == [""] * len(cases), "\n".join(failures)
