@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from analysis.output.reference_runs import Folder
 from common.host.frameworks.generated_pages import between_marks
 from common.host.whole_files import write_text
 from common.text import markdown
+from common.typed_json import parse_object
 
 _TEMPLATE = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined,
@@ -120,7 +120,7 @@ def _software(database: Database) -> list[str]:
         "WHERE framework_version IS NOT NULL ORDER BY ALL"
     )
     for row in rows:
-        known = json.loads(row["versions"] or "{}")
+        known = parse_object(row["versions"] or "") or {}
         libraries = [f"{name} {known[name]}" for name in _LIBRARIES if known.get(name)]
         more = [
             f"Python {row['python_version']}",
