@@ -170,6 +170,9 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             if kept.edited:
                 message = "was changed since it was written: all that it held is read anew"
                 database.problems.append(Problem(kept.folder, message, loses=False))
+            if kept.unwritten:
+                message = f"cannot be written ({kept.unwritten}): the next analysis reads all files again"
+                database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)
     except BaseException:

@@ -192,7 +192,8 @@ def supported(adapter, variant, precisions):
 def tftrt_facts(module, model, request):
     adapter = module.create("tftrt")
     refusals = supported(adapter, request["variant"], ("fp32",))
-    return {**refusals, "load": loaded(adapter, model, {**request, "precision": "fp32"})}
+    by_device = {name.rpartition(" ")[2]: refusal for name, refusal in refusals.items()}
+    return {**by_device, "load": loaded(adapter, model, {**request, "precision": "fp32"})}
 
 
 def reference_of(model):
