@@ -33,7 +33,7 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
     """
     database = _open(runs, cache)
     try:
-        model_names.tell_apart(database)
+        model_names.distinguish(database)
     except BaseException:
         database.close()
         raise

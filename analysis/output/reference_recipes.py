@@ -96,11 +96,11 @@ def worth(cache: Path) -> str:
         ends = "" if row["ratio_low"] is None else f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
         name = f"{row['variant']} {row['precision']}"
         found.setdefault(name, []).append(f"{row['ratio']:.2f}{ends} at batch {row['batch_size']}")
-    told = "; ".join(f"{name} {' and '.join(ratios)}" for name, ratios in found.items())
+    listed = "; ".join(f"{name} {' and '.join(ratios)}" for name, ratios in found.items())
     alone = " (one worker at a level, so without an interval)" if any(row["ratio_low"] is None for row in rows) else ""
     device = " and ".join(sorted({str(row["device_name"]) for row in rows}))
     return (
-        f"Speed-up by [tuning](docs/method.md#levels-of-tuning) over the framework's first tutorial on {device}{alone}: {told}. "
+        f"Speed-up by [tuning](docs/method.md#levels-of-tuning) over the framework's first tutorial on {device}{alone}: {listed}. "
         f"[Measured here](data/reference/{LEVELS}/README.md); `invoke recipe CELL` writes any of these cells as a program of its own "
         "([examples](docs/recipes/README.md))."
     )

@@ -50,7 +50,7 @@ def test_what_names_cost_is_by_name_less_without(monkeypatch: pytest.MonkeyPatch
     assert [cost > 0 for cost in costs.values()] == [names_are_dearer] * 2
 
 
-def test_of_two_calls_the_dearer_one_is_told() -> None:
+def test_of_two_calls_the_dearer_one_is_reported() -> None:
     dear = partial(sum, range(20_000))
     least, most = _best_in_turn(int, dear, count=20, rounds=3)
     assert 0 < least < most

@@ -169,7 +169,9 @@ def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Ma
 
 
 @pytest.mark.parametrize("slow", ["side by side", "in turn"])
-def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+def test_the_faster_order_is_taken_and_both_are_reported(
+    load: Make, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
     prepare = slot_module.Slot.serialize_on
 
     def slowed(slot: Any, stream: Any) -> None:
