@@ -100,13 +100,13 @@ def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_belo
     with open_runs([run.folder]) as database:
         rows = tables.load(database, parse_where(None, database))
         throughput, *others = tables.build(database, rows, ["throughput", "latency"])
-    told = [line for line in throughput.footers if line.startswith(("Worth", "Slower"))]
-    assert told[0].startswith("Worth of tuning (tuned over stock, 95 % interval): torch fp32 batch 8 1.999 [1.99")
-    assert told[1] == (
+    reported = [line for line in throughput.footers if line.startswith(("Worth", "Slower"))]
+    assert reported[0].startswith("Worth of tuning (tuned over stock, 95 % interval): torch fp32 batch 8 1.999 [1.99")
+    assert reported[1] == (
         "Worth of tuning (tuned over stock, one worker at a level, so without an interval): torch fp32 batch 1 2.000."
     )
-    assert told[2].startswith("Slower than the level below: torch fp32 rewritten over tuned batch 8 0.900 [0.89")
-    assert told[3].endswith("which decides nothing: torch fp32 rewritten over tuned batch 1 0.900.")
+    assert reported[2].startswith("Slower than the level below: torch fp32 rewritten over tuned batch 8 0.900 [0.89")
+    assert reported[3].endswith("which decides nothing: torch fp32 rewritten over tuned batch 1 0.900.")
     assert not any("Worth" in line for table in others for line in table.footers)
 
 
