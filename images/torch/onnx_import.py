@@ -72,18 +72,9 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imp
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in constants]
-    outputs = [value.name for value in model.graph.output]
     added = _converters_added(model)
-    replaced_converters: Set[str] = set()
-    try:
-        with _operators_named(replaced_converters):
-            module = onnx2torch.convert(model)
-    except Unsupported:
-        raise
-    except Exception as error:
-        raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
+    names = _names(model)
+    module, replaced_converters = _converted(onnx2torch, model)
     replaced = plain_numbers.use_plain_numbers(module)
     rewrites = ", ".join(
         [
@@ -102,7 +93,26 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imp
         settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
     if sizes is not None:
         settings["sizes_fixed"] = json.dumps({name: list(shape) for name, shape in sizes.items()})
-    return Imported(module.eval().requires_grad_(False), settings, inputs, outputs, left)
+    return Imported(module.eval().requires_grad_(False), settings, *names, left)
+
+
+def _names(model: Any) -> Tuple[List[str], List[str]]:
+    """Of what a caller feeds, and of what comes out."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    given = [value.name for value in model.graph.input if value.name not in constants]
+    return given, [value.name for value in model.graph.output]
+
+
+def _converted(onnx2torch: Any, model: Any) -> Tuple[Any, Set[str]]:
+    """The module, and the operators whose converter of onnx2torch could not do it, and ours did. Raises Unsupported."""
+    replaced: Set[str] = set()
+    try:
+        with _operators_named(replaced):
+            return onnx2torch.convert(model), replaced
+    except Unsupported:
+        raise
+    except Exception as error:
+        raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
 
 
 def _read(path: Path) -> Any:
