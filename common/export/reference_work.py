@@ -230,7 +230,7 @@ class Work:
             inputs=inputs,
             outputs=outputs,
             fixed_batch=self.fixed,
-            item=_item(inputs, layout),
+            item=item_of(inputs, layout),
             weights_dtype=onnx_reading.weights_dtype(self._proto),
             born="the user's ONNX file",
             exporters={"onnx": "as it came"},
@@ -251,7 +251,7 @@ class Work:
         return Tensor(name, dtype, shape, self.batch_axes[name], kind)
 
 
-def _item(inputs: Tuple[Tensor, ...], layout: str) -> str:
+def item_of(inputs: Tuple[Tensor, ...], layout: str) -> str:
     """What one sample is called: an image; a sequence where whole numbers come in a row; else a sample."""
     if layout:
         return "image"

@@ -125,6 +125,7 @@ def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
         return "fixed", ""
     except BaseException as error:
         _check_refusal(error)
+        reason = reason if sizes[0] is not None else _telling(error)
     path.unlink(missing_ok=True)
     return "no", f"torch.onnx of {torch.__version__} cannot export {built.origin}: {reason}"
 

@@ -12,14 +12,14 @@ import platform
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime
 
 from common.errors import UserError
-from common.export import axes, batching, double, given_values, onnx_reading
+from common.export import axes, batching, double, foreign, given_values, onnx_reading
 from common.export.born import Born
 from common.export.network import OnnxNetwork
 from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
@@ -50,6 +50,11 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     lift_constants(proto)
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)
+    unknown = foreign.operators(proto)
+    if unknown:
+        return _without_reference(
+            file, out, options, foreign.Unmeasured(file, proto, bound, options, arrays), unknown, proto
+        )
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
         network = OnnxNetwork(file, folder / "model.onnx", bound)
@@ -66,7 +71,7 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
             work.find_batch_axes()
         work.look_at_outputs()
         born = Born.read(options.born) if options.born is not None else None
-        digest = _digest(proto, work, born, options)
+        digest = _digest(proto, work.inputs, born, options)
         title = options.name or stem(file)
         if existing(out, title, digest):
             return f"{title}-{digest}"
@@ -85,13 +90,36 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         return publish(folder, model, extra).name
 
 
-def _digest(proto: Any, work: Work, born: Optional[Born], options: ExportOptions) -> str:
+def _without_reference(
+    file: Path, out: Path, options: ExportOptions, unmeasured: foreign.Unmeasured, unknown: List[str], proto: Any
+) -> str:
+    """The folder of a model whose operators ONNX Runtime does not know (unknown), named as any."""
+    born = Born.read(options.born) if options.born is not None else None
+    digest = _digest(proto, unmeasured.inputs, born, options)
+    title = options.name or stem(file)
+    if existing(out, title, digest):
+        return f"{title}-{digest}"
+    with temporary_folder(out) as folder:
+        onnx_reading.save(proto, folder / "model.onnx")
+        model = unmeasured.model(folder, title, digest, unknown)
+        if born is not None:
+            model = born.given_to(model, folder)
+        np.savez(str(folder / "reference.npz"), **unmeasured.archive(model))  # type: ignore[arg-type]
+        extra = {**_facts(file, proto, options, False), "reference_by": ""}
+        if born is not None:
+            extra.update(born.described())
+        return publish(folder, model, extra).name
+
+
+def _digest(
+    proto: Any, inputs: Sequence[Mapping[str, np.ndarray]], born: Optional[Born], options: ExportOptions
+) -> str:
     """Of the graph with its weights, the reference inputs and what else makes two exports different models."""
     digest = Digest()
     if born is not None:
         digest.text("module", born.digest())
     onnx_reading.add_to_digest(digest, proto)
-    for unit in work.inputs:
+    for unit in inputs:
         for name, array in unit.items():
             digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
     if options.pixels.given:  # the same values, but a picture's classes may be claimed
