@@ -19,7 +19,7 @@ import onnx
 from common import torch_modules
 from common.errors import UserError
 from common.export import axes, values
-from common.export.double import alike
+from common.export.double import is_alike
 from common.export.reference_work import ExportOptions, Network, Work
 from common.harness.reference import archive
 from common.pixels import PixelValues
@@ -172,5 +172,5 @@ def _in_double(built: Built, form: Path, work: Work, took_s: float) -> Optional[
         made = [network.run(unit) for unit in work.inputs]
     except (UserError, MemoryError):  # float32 somewhere in its code
         return None
-    same = all(alike(unit[name], one) for unit, wanted in zip(made, work.outputs) for name, one in wanted.items())
+    same = all(is_alike(unit[name], one) for unit, wanted in zip(made, work.outputs) for name, one in wanted.items())
     return made if same else None
