@@ -30,6 +30,8 @@ from common.torch_modules import Built
 
 STEPS = 3
 BORN, ONNX, INPUTS = "born.json", "model.onnx", "inputs.npz"
+#: of weights: more go into a file beside the ONNX file, whose one message has a limit
+INLINE_BYTES = 2**31 - 2**27
 #: axis 0 of every input that has as many as the first
 _BATCH = "batch"
 #: of a node, the lines of Python that it comes from: with paths of this machine, by which the same model would differ
@@ -149,7 +151,8 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
         for graph in (program.model.graph, *program.model.functions.values()):
             for node in graph.all_nodes():
                 node.metadata_props.pop(_TRACE, None)
-        program.save(str(path), external_data=False)
+        weights = sum(one.numel() * one.element_size() for one in module.state_dict().values())
+        program.save(str(path), external_data=weights >= INLINE_BYTES)
 
 
 def _telling(error: BaseException) -> str:
