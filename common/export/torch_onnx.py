@@ -14,7 +14,7 @@ import shutil
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -134,10 +134,22 @@ def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
 
 def _check_refusal(error: BaseException) -> None:
     """Raises what is no matter of the module: a signal, a full disk, too little memory, a package that is not installed."""
-    if torch_modules.is_of_signal(error) or isinstance(error, (MemoryError, OSError)):
+    if torch_modules.is_of_signal(error):
         raise error
-    if isinstance(error, ImportError):
-        raise UserError(f"torch.onnx cannot be used: {_telling(error)}") from error
+    for cause in _causes(error):
+        # torch raises OSError without a number where it finds no source of a function
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
+            raise cause
+        if isinstance(cause, ImportError) and "onnxscript" in str(cause):
+            raise UserError(f"torch.onnx cannot be used: {_telling(cause)}") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it comes of, down to the innermost."""
+    one: Optional[BaseException] = error
+    while one is not None:
+        yield one
+        one = one.__cause__
 
 
 def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> None:
@@ -157,8 +169,7 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
 
 def _telling(error: BaseException) -> str:
     """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    *_, error = _causes(error)
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
     return f"{line}{means}"
