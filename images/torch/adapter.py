@@ -143,6 +143,7 @@ class TorchAdapter:
             cache = Path(cache_dir) / "torchcompile"
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
             os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
+            self._headers = cache / "inductor" / "precompiled_headers"
         if threads is not None:
             torch.set_num_threads(threads)
         try:
@@ -276,11 +277,23 @@ class TorchAdapter:
         if any(cast):  # bytes of images: the device casts them
             module = Casting(self._torch, module, cast, self._dtype)
         if self._variant == "torchcompile":
+            self._keep_headers()
             if run.plain:
                 module = self._torch.compile(module)
             else:
                 module = self._torch.compile(module, dynamic=False, options=self._compile_options())
         return module, own
+
+    def _keep_headers(self) -> None:
+        """Lets inductor keep the C++ headers that it compiles for its kernels in the cache as well.
+
+        It has them in $TMPDIR, which is another for each worker, and compiles them before it looks for a kernel: 7 s of a CPU,
+        even where all kernels are in the cache. No option of it names another folder.
+        """
+        codecache: Any = importlib.import_module("torch._inductor.codecache")
+        if not self._on_gpu and hasattr(codecache, "_HEADER_DIR"):  # older ones have no such headers
+            codecache._HEADER_DIR = str(self._headers)
+            codecache._HEADER_LOCK_DIR = str(self._headers / "locks")
 
     def _in_layout(self, layout: str) -> Any:
         if layout not in run_options.LAYOUTS:
