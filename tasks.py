@@ -985,13 +985,13 @@ def export(
         print_models(console, DataFolder.default())
         return
     data = DataFolder.default()
-    asked = models.asked_of(
+    export_options = models.export_options_of(
         Options(
             weights=weights, shape=shape, rebatch=rebatch, inputs=inputs, input_range=input_range, mean=mean, std=std
         )
     )
     with Steps(console).show("Exporting") as on_step:
-        files = LocalRunner({}, None).ensure_model(model, data, asked, on_step)
+        files = LocalRunner({}, None).ensure_model(model, data, export_options, on_step)
     console.print(escape(f"{files.name} ({files.hash}) is in {files.root}"), highlight=False, soft_wrap=True)
     console.print(escape(files.weights_note), highlight=False, soft_wrap=True)
     for note in files.notes:
@@ -1259,19 +1259,19 @@ def selfbench(
         from common.host.selfbench import order as selfbench_order
 
         device = "" if gpu else "cpu"
-        asked = Options(
+        options = Options(
             framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
             python=python, threads=threads,
         )  # fmt: skip
-        code = selfbench_order.measure(asked, default_console(), DataFolder.default(), rounds)
+        code = selfbench_order.measure(options, default_console(), DataFolder.default(), rounds)
         if code:
             sys.exit(code)
         return
     if gpu:
         from common.host.selfbench import gpu as selfbench_gpu
 
-        asked = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
-        selfbench_gpu.measure(asked, default_console(), DataFolder.default())
+        options = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
+        selfbench_gpu.measure(options, default_console(), DataFolder.default())
         return
     if docker:
         from common.host.selfbench.containers import measure

@@ -212,8 +212,8 @@ def write_report(
                 browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
         _print_problems(database, rows, console)
-        said = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
-        for sentence in (said or explorer.device_sentences(explored))[:MOST_SENTENCES]:
+        conclusions = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
+        for sentence in (conclusions or explorer.device_sentences(explored))[:MOST_SENTENCES]:
             console.print(Text(sentence, style="bold"), soft_wrap=True)
         console.print(Text(f"Report: {paths[-1]}"), soft_wrap=True)
         return AnalyzeResult(database.exit_code, tuple(paths), page)

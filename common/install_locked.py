@@ -200,8 +200,8 @@ def _this_python() -> str:
 
 def _tags_of(command: List[str], name: str, version: str) -> List[str]:
     """Tags of the wheels that a release has, asked of pip: Pythons, and the machine where that is another one; [] without any."""
-    said = subprocess.run([*command, "--dry-run", "--no-deps", "-vv"], capture_output=True, text=True).stdout
-    skipped = re.findall(r"Skipping link: none of the wheel's tags \([^)]*\) are compatible.*?([^/\s]+)\.whl", said)
+    output = subprocess.run([*command, "--dry-run", "--no-deps", "-vv"], capture_output=True, text=True).stdout
+    skipped = re.findall(r"Skipping link: none of the wheel's tags \([^)]*\) are compatible.*?([^/\s]+)\.whl", output)
     found = [words for words in (file.split("-") for file in skipped) if len(words) >= 5]
     mine = [
         words for words in found if normalised(words[0]) == normalised(name) and words[1].replace("%2B", "+") == version

@@ -34,16 +34,16 @@ class RegisteredModel:
     axes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
 
-    def sized(self, asked: Mapping[str, int]) -> Dict[str, int]:
+    def sized(self, axis_sizes: Mapping[str, int]) -> Dict[str, int]:
         """The sizes of its axes, those of --shape where it names them. Raises UserError for an axis or a size that it has not."""
-        for name, size in asked.items():
+        for name, size in axis_sizes.items():
             if name not in self.axes:
                 if not self.axes:
                     raise UserError(f"{self.name} has no axis for --shape: its shapes are known")
                 raise unknown("axis in --shape:", name, self.axes)
             if not 1 < size <= self.most[name]:
                 raise UserError(f"--shape {name}={size}: {self.name} takes 2 to {self.most[name]}")
-        return {**self.axes, **asked}
+        return {**self.axes, **axis_sizes}
 
 
 DEFAULT_MODEL = "MobileNetV3L"
@@ -63,6 +63,15 @@ _ALL = (
         KERAS_HUB,
         {
             "vocabulary_size": 30522, "num_layers": 12, "num_heads": 12, "hidden_dim": 768, "intermediate_dim": 3072,
+            "max_sequence_length": 512,
+        },
+        {"sequence": 128}, {"sequence": 512},
+    ),
+    RegisteredModel(
+        "BERT-Tiny", "BertBackbone", 0, "", "4.4 M parameters; as BERT-base, with 2 layers of 128",
+        KERAS_HUB,
+        {
+            "vocabulary_size": 30522, "num_layers": 2, "num_heads": 2, "hidden_dim": 128, "intermediate_dim": 512,
             "max_sequence_length": 512,
         },
         {"sequence": 128}, {"sequence": 512},

@@ -19,11 +19,11 @@ _MOST = 1e38
 
 @dataclass(frozen=True)
 class PixelValues:
-    """low, high: one number for all channels, or one a channel. said: whether the user said so; else it is an assumption."""
+    """low, high: one number for all channels, or one a channel. given: whether the user gave them; else it is an assumption."""
 
     low: Channels = (0.0,)
     high: Channels = (255.0,)
-    said: bool = False
+    given: bool = False
 
     def __str__(self) -> str:
         if len(self.low) == 1:
@@ -50,15 +50,15 @@ class PixelValues:
     def described(self) -> Dict[str, Any]:
         """For model.json; `of_description` reads it back."""
         ends = [self.low[0], self.high[0]] if len(self.low) == 1 else [list(self.low), list(self.high)]
-        return {"input_range": ends, "input_range_said": self.said}
+        return {"input_range": ends, "input_range_said": self.given}
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any]) -> PixelValues:
         """Of model.json; one of a registered model says nothing beside the range, and that is known."""
         low, high = description.get("input_range", (0.0, 255.0))
-        said = bool(description.get("input_range_said", description.get("weights") != "user"))
+        given = bool(description.get("input_range_said", description.get("weights") != "user"))
         ends = ((low,), (high,)) if isinstance(low, (int, float)) else (tuple(low), tuple(high))
-        return cls(tuple(map(float, ends[0])), tuple(map(float, ends[1])), said)
+        return cls(tuple(map(float, ends[0])), tuple(map(float, ends[1])), given)
 
 
 def parse(input_range: str = "", mean: str = "", std: str = "") -> PixelValues:

@@ -48,7 +48,7 @@ class RecipeSide:
 
 
 if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text())
-    serve(lambda: RecipeSide(asked))
+    request = json.loads(Path(sys.argv[1]).read_text())
+    serve(lambda: RecipeSide(request))
     sys.stderr.flush()
     os._exit(0)  # pycuda would complain about a context that is still there, loudly

@@ -69,5 +69,5 @@ def exported_model() -> ModelFiles:
             folder,
             lambda image: environments.interpreter(image, "cpu"),
             lambda *step: None,
-            models.Asked("seeded"),
+            models.ExportOptions("seeded"),
         )

@@ -54,9 +54,9 @@ def sentences(
     question: Question,
 ) -> list[str]:
     """The answer in words, one line each."""
-    say = PHRASES
+    phrases = PHRASES
     asked = " and ".join(
-        say["asked"].format(
+        phrases["asked"].format(
             title=limit.quantity.title,
             sign=_sign(limit),
             bound=limit.quantity.bound(limit.bound),
@@ -64,15 +64,15 @@ def sentences(
         )
         for limit in limits
     )
-    under = say["under"].format(asked=asked) if asked else ""
+    under = phrases["under"].format(asked=asked) if asked else ""
     winner = decision.winner
     if winner is None:
         return _nobody(decision, candidates, objective, limits, under)
     best, among = "highest" if objective.better > 0 else "lowest", _among(decision.meets_limits, bool(limits))
-    lines = [say["best"].format(name=winner.name, best=best, title=objective.title, under=under, among=among)]
+    lines = [phrases["best"].format(name=winner.name, best=best, title=objective.title, under=under, among=among)]
     quantities = {one.name: one for one in (*quantities_of(candidates, question), objective)}
     figures = [
-        say["figure"].format(title=one.title, figure=winner.figures[name].text(one.unit))
+        phrases["figure"].format(title=one.title, figure=winner.figures[name].text(one.unit))
         for name, one in quantities.items()
         if name in winner.figures
     ]
@@ -81,7 +81,7 @@ def sentences(
     if decision.rivals:
         lines.append(_unclear(winner, decision.rivals, objective))
     lines += [
-        say["uncertain"].format(option=limit.option, bound=limit.quantity.bound(limit.bound))
+        phrases["uncertain"].format(option=limit.option, bound=limit.quantity.bound(limit.bound))
         for limit in limits
         if not limit.certain(winner)
     ]
@@ -150,16 +150,18 @@ def _change(change: Change, winner: Candidate, objective: Quantity) -> str:
 def _nobody(
     decision: Decision, candidates: Sequence[Candidate], objective: Quantity, limits: Sequence[Limit], under: str
 ) -> list[str]:
-    say, count = PHRASES, len(candidates)
-    lines = [say["nobody"].format(under=under) if limits else say["nothing known"].format(title=objective.title)]
+    phrases, count = PHRASES, len(candidates)
+    lines = [
+        phrases["nobody"].format(under=under) if limits else phrases["nothing known"].format(title=objective.title)
+    ]
     lines += _unknown(candidates, limits)
     lacking = sum(objective.name not in one.figures for one in candidates)
     if lacking and limits:
-        lines.append(say["objective unknown"].format(count=lacking, all=count, Title=_capital(objective.title)))
+        lines.append(phrases["objective unknown"].format(count=lacking, all=count, Title=_capital(objective.title)))
     near = decision.nearest
     if near is not None:
         missed = " and ".join(_missed(limit, near) for limit in limits if not limit.met(near))
-        lines.append(say["nearest"].format(name=near.name, missed=missed))
+        lines.append(phrases["nearest"].format(name=near.name, missed=missed))
     return lines
 
 

@@ -25,7 +25,7 @@ from analysis.results.selection import parse_where
 from common.errors import UserError
 from common.host.frameworks.registry import Image, all_variants, load_images
 from common.host.paths import IMAGES
-from common.host.recipes.program import SIGN, Asked, file_name, write
+from common.host.recipes.program import SIGN, RecipeRequest, file_name, write
 from common.host.runs.run import read_run
 from common.model_files import ModelFiles, is_within
 
@@ -144,14 +144,14 @@ def _made(database: Database, row: Row, models: Path) -> Recipe:
     if row["scenario"] != "single-stream":
         raise UserError(f"{key} is of the scenario {row['scenario']}: a recipe runs one inference after the other")
     about = read_run(database.runs[run]).description
-    asked = Asked(
+    request = RecipeRequest(
         key=key, variant=row["variant"], tuning=row["tuning"], precision=row["precision"], batch_size=row["batch_size"],
         io=row["io"], gpu=row["device"] != "cpu", settings=settings, model=_model(about, models), input=row["input"],
         threads=_threads(about, settings), versions=_texts(row["versions"]), measured=_measured(database, row),
         items_per_sample=row["items_per_sample"], item=row["item"],
     )  # fmt: skip
     try:
-        return Recipe(key, run, write(asked, _image(row["variant"])), row)
+        return Recipe(key, run, write(request, _image(row["variant"])), row)
     except FileNotFoundError as error:
         raise UserError(f"there is no recipe for {key}: {error}") from error
 

@@ -66,13 +66,13 @@ def recommend(
         own = [row for row in rows if device_of(row) == device and row["status"] == "ok"]
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
-        asked = group_rows(own)
-        energies = [row for members in asked.values() for row in metered(members, question)]
+        groups = group_rows(own)
+        energies = [row for members in groups.values() for row in metered(members, question)]
         intervals = all_intervals(database, own, energies)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
         answers = [
-            _answer(_group(key[1:], [other[1:] for other in asked]), members, question, intervals, meanings)
-            for key, members in asked.items()
+            _answer(_group(key[1:], [other[1:] for other in groups]), members, question, intervals, meanings)
+            for key, members in groups.items()
         ]
         for problem in database.problems:
             if problem.loses:
@@ -157,7 +157,7 @@ def answer(
 def _answer(
     group: str, rows: Sequence[Row], question: Question, intervals: Intervals, meanings: Mapping[str, str]
 ) -> Answer:
-    decision, said = answer(rows, question, intervals, meanings)
+    decision, lines = answer(rows, question, intervals, meanings)
     if decision.winner is None:
-        return Answer(group, False, tuple(said))
-    return Answer(group, True, tuple(said[:2]), tuple(said[2:]), str(decision.winner.row["run"]))
+        return Answer(group, False, tuple(lines))
+    return Answer(group, True, tuple(lines[:2]), tuple(lines[2:]), str(decision.winner.row["run"]))

@@ -43,7 +43,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
     built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)))
-    leading = sorted(built, key=lambda one: not_most_asked(one.group))
+    leading = sorted(built, key=lambda one: not_usual(one.group))
     sentences = tuple(
         (table.subtitle, found)
         for table in leading
@@ -52,7 +52,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     return Comparison(sides, tuple(shared for table in leading if (shared := _shared(table)).rows), sentences)
 
 
-def not_most_asked(group: Mapping[str, Any]) -> tuple[bool, bool]:
+def not_usual(group: Mapping[str, Any]) -> tuple[bool, bool]:
     """Sorts what most ask for first: copies included, one inference at a time."""
     return group.get("scenario") != "single-stream", group.get("io") != "host"
 

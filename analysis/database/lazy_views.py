@@ -153,9 +153,9 @@ def _check_device_times(database: Database, rows: Sequence[_Row]) -> list[str]:
         some = [files[number] for number in span]
         lines = csv_of_integers.read([file.path for file in some], [file.size for file in some], header, required)
         place = np.repeat(np.arange(len(some)), lines.counts)
-        sound = lines.sound
-        sound[place[1:][samples.unordered(place, lines.number(0), lines.known(0))]] = False
-        return [number for number, good in zip(span, sound, strict=True) if not good]
+        valid = lines.valid
+        valid[place[1:][samples.unordered(place, lines.number(0), lines.known(0))]] = False
+        return [number for number, good in zip(span, valid, strict=True) if not good]
 
     paths = [path for path, _, _ in rows]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as readers:
@@ -169,10 +169,10 @@ def _check_by_pattern(file_name: str, database: Database, rows: Sequence[_Row]) 
     paths = []
     for path, run, cell_key in rows:
         try:
-            sound = csv_by_pattern.match(file_name, regular_files.read(path, csv_by_line.MOST_BYTES[file_name]))
+            valid = csv_by_pattern.match(file_name, regular_files.read(path, csv_by_line.MOST_BYTES[file_name]))
         except OSError:
-            sound = None
-        paths.append(path if sound else _repaired(database, file_name, path, run, cell_key))
+            valid = None
+        paths.append(path if valid else _repaired(database, file_name, path, run, cell_key))
     return paths
 
 

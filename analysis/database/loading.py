@@ -46,7 +46,7 @@ METERED = (SQL / "20_energy.sql", SQL / "25_energy_choice.sql", SQL / "30_condit
 class Batch:
     """Some runs: their small files' rows, their samples, and what was wrong with them.
 
-    owners: (run, cell key, whether of the server scenario) of each file of samples, by its number. paths: where its sound
+    owners: (run, cell key, whether of the server scenario) of each file of samples, by its number. paths: where its valid
     rows are, which for a repaired one is a copy. power: path -> (run, boot) likewise; untouched_power: those that DuckDB may
     yet refuse. energies: whether an imported source measured energy. repaired: names of runs with files that were.
     """
@@ -123,7 +123,7 @@ def _read(database: Database, runs: list[RunFiles], readers: Executor, times: Sa
         boots = run_json.boots_of(run.document, "power")
         for file in run.power:
             owner = (run.name, boots.get(os.path.basename(file.path)))  # noqa: PTH119 - a name as run_facts has it
-            if _power_is_sound(file):
+            if _power_is_valid(file):
                 batch.untouched_power.append(file.path)
                 batch.power[file.path] = owner
             else:
@@ -131,9 +131,9 @@ def _read(database: Database, runs: list[RunFiles], readers: Executor, times: Sa
     return batch
 
 
-def _power_is_sound(file: BigFile) -> bool:
+def _power_is_valid(file: BigFile) -> bool:
     try:
-        return csv_by_line.head_and_tail_are_sound(file.path, _POWER_HEADER) and csv_by_line.has_typed_rows(
+        return csv_by_line.head_and_tail_are_valid(file.path, _POWER_HEADER) and csv_by_line.has_typed_rows(
             file.path, "power.csv"
         )
     except OSError:

@@ -163,10 +163,10 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
                 kept.prepare(connection, cached)
             except (OSError, duckdb.Error):
                 cached = {}
-        sound = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
+        valid = loading.load(database, {name: folder for name, folder in names.items() if name not in cached})
         _execute(database, _DERIVED)
         if kept is not None:
-            kept.keep(connection, sound)
+            kept.keep(connection, valid)
             if kept.edited:
                 message = "was changed since it was written: all that it held is read anew"
                 database.problems.append(Problem(kept.folder, message, loses=False))

@@ -75,9 +75,9 @@ def import_results(
     hashes = {_name(path, source): _hash(path, source) for source in imported.sources}
     # what was said and what came of it: the same files with another option are another run, and so they are after the
     # importer has learned more; which GPU ran, said or found, is in what came of it
-    said = {**asdict(facts), "gpu_ordinal": None}
+    options = {**asdict(facts), "gpu_ordinal": None}
     came = [[one.cell.to_dict(), one.columns, one.files] for one in imported.cells]
-    identity = json.dumps([hashes, said, imported.devices, came, schema.SCHEMA_VERSION], sort_keys=True)
+    identity = json.dumps([hashes, options, imported.devices, came, schema.SCHEMA_VERSION], sort_keys=True)
     gpu = _word(str(imported.devices[0].get("name") or "gpu")) if imported.devices else "cpu"
     ending = f"{chosen.name}_{gpu}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     for there in results.glob(f"*_{ending}/run.json"):

@@ -49,12 +49,12 @@ def sections(cells: Sequence[Explained], links: Mapping[str, float | None]) -> l
     """links: run -> bytes/s of the copies' link, where it is known."""
     found = []
     for heading, some in explained.groups(cells).items():
-        said = []
+        lines = []
         for cell in some:
             texts = [sentence.text for sentence in sentences(cell, links.get(cell.run))]
             texts = texts or ["no rule finds a single cause: the table by class says where the time goes"]
-            said += [f"{name_of(cell)}: {text}." for text in texts]
-        found.append(Section(heading, some, said, [summary(some), by_class(some), *map(longest_kernels, some)]))
+            lines += [f"{name_of(cell)}: {text}." for text in texts]
+        found.append(Section(heading, some, lines, [summary(some), by_class(some), *map(longest_kernels, some)]))
     return found
 
 
@@ -63,10 +63,10 @@ def conclusion(cells: Sequence[Explained], links: Mapping[str, float | None]) ->
     recorded = [cell for cell in cells if cell.recorded]
     if not recorded:
         return "Nothing was recorded, so nothing can be explained."
-    said = [(one.cost, cell, one.text) for cell in recorded for one in sentences(cell, links.get(cell.run))]
-    if not said:
+    causes = [(one.cost, cell, one.text) for cell in recorded for one in sentences(cell, links.get(cell.run))]
+    if not causes:
         return "No rule finds a single cause: the table by class says where the time goes."
-    _, cell, text = max(said, key=lambda one: one[0])
+    _, cell, text = max(causes, key=lambda one: one[0])
     return f"{'' if len(recorded) == 1 else 'Most: '}{name_of(cell)}: {text}."
 
 
@@ -92,7 +92,8 @@ def lacks(cells: Sequence[Explained]) -> list[str]:
             )
         if cell.on_gpu and f["io"] == "host" and not cell.classes.get("copy H2D"):
             lines.append(
-                f"{name}: {f['source']} told no copy of the input to the GPU (H2D): its time stands among the gaps"
+                f"{name}: {f['source']} told no copy of the input to the GPU (H2D): either none took place, and the cell's time "
+                "lacks it, or its time stands among the gaps"
             )
         if (f["unclassified_share"] or 0) > MOST_UNCLASSIFIED:
             lines.append(

@@ -127,6 +127,6 @@ def section(found: FrontEnds) -> Mapping[str, Any]:
 
 def _sortable(pair: Pair) -> tuple[Any, ...]:
     """What a column is sorted by: numbers where it shows numbers."""
-    said, known = texts(pair), values(pair)
+    words, known = texts(pair), values(pair)
     numbers = (known["batch_size"], known["script_median_ms"], known["notebook_median_ms"], known["ratio"])
-    return (*said[:2], *("" if number is None else number for number in numbers), said[-1])
+    return (*words[:2], *("" if number is None else number for number in numbers), words[-1])

@@ -76,7 +76,7 @@ def print_to_pdf(page: Path, pdf: Path) -> None:
         except OSError as error:
             raise UserError(f"{browser} does not start: {error.strerror}") from None
         if not unfinished.is_file() or not unfinished.stat().st_size:
-            said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-            raise UserError(f"{Path(browser).name} printed nothing: {said.strip()[:200]}")
+            reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+            raise UserError(f"{Path(browser).name} printed nothing: {reason.strip()[:200]}")
         with whole(pdf) as part:
             shutil.copyfile(unfinished, part)

@@ -205,7 +205,7 @@ def _comes_first(table: Table, first: set[str]) -> bool:
 
 def _leading_first(tables: Sequence[Table]) -> list[Table]:
     """What most ask for first: copies included, one inference at a time."""
-    return sorted(tables, key=lambda table: side_by_side.not_most_asked(table.group))
+    return sorted(tables, key=lambda table: side_by_side.not_usual(table.group))
 
 
 def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:

@@ -29,7 +29,7 @@ MOST_OF_PANEL = 0.5
 FONT, PANEL_WIDTH, PANEL_HEIGHT = 7.5, 0.75, 0.68
 
 #: Phases that the legend says under the name of another: both sides of a window are idle.
-SAID = {"idle_before": "idle"}
+LABELS = {"idle_before": "idle"}
 
 _READINGS = """
 WITH bounds AS (SELECT min(t_ns) AS low, max(t_ns) - min(t_ns) + 1 AS length FROM power WHERE run = $1 AND boot IS NULL)
@@ -116,8 +116,8 @@ def _strip(axes: Axes, phases: Sequence[Row], zero: int) -> list[Patch]:
     axes.set_yticks([])
     axes.set_ylim(0, 1)
     axes.grid(visible=False)
-    said = dict.fromkeys(SAID.get(name, name) for name in used)
-    return [Patch(color=style.PHASES[name], label=name) for name in said]
+    labels = dict.fromkeys(LABELS.get(name, name) for name in used)
+    return [Patch(color=style.PHASES[name], label=name) for name in labels]
 
 
 def _legend(axes: Axes, windows: Sequence[Row]) -> None:

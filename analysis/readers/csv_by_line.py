@@ -1,6 +1,6 @@
 """Reads one CSV file of a run line by line and says exactly which lines cannot be trusted.
 
-DuckDB reads sound files, and reads them fast. A file that it refuses, or whose head or tail looks wrong, comes
+DuckDB reads valid files, and reads them fast. A file that it refuses, or whose head or tail looks wrong, comes
 here: every good line is kept, every other is named. What a line may hold is decided by `common.schema` alone.
 """
 
@@ -394,10 +394,10 @@ def _twice(file_name: str, rows: Sequence[Fields]) -> str | None:
         if name[0] == "":
             continue
         if name in seen:
-            said = ", ".join(
+            repeated = ", ".join(
                 f"{column} {shortened(row[place], 40)}" for column, place in zip(columns, places, strict=True)
             )
-            return f"names {said} twice"
+            return f"names {repeated} twice"
         seen.add(name)
     return None
 
@@ -439,7 +439,7 @@ def _wrong(
     return check(values)
 
 
-def head_and_tail_are_sound(path: str, expected_header: bytes) -> bool:
+def head_and_tail_are_valid(path: str, expected_header: bytes) -> bool:
     """Whether a file begins with exactly this header line and ends with a line end: cheap enough for 100,000 files.
 
     A file cut in the middle of a line can still parse, with a number that lost its last digits; this is what sees it.
@@ -466,7 +466,7 @@ def has_typed_rows(path: str, file_name: str) -> bool:
         return all(_are_typed(part, file_name) for part in _whole_lines(file))
 
 
-#: Bytes of a file that are looked at together, and of one line, beyond which it is not sound.
+#: Bytes of a file that are looked at together, and of one line, beyond which it is not valid.
 _PART_BYTES = 32 * 2**20
 _LINE_BYTES = 2**20
 

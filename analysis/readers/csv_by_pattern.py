@@ -87,5 +87,5 @@ _INTERVAL = re.compile(rb",([0-9]+),([0-9]+)\n")
 
 
 def intervals_rise(phases: bytes) -> bool:
-    """Whether no phase of a sound phases.csv ends before it begins."""
+    """Whether no phase of a valid phases.csv ends before it begins."""
     return all(int(start) <= int(end) for start, end in _INTERVAL.findall(phases))

@@ -47,12 +47,12 @@ Lengths = Integers | int
 class Lines:
     """The lines of some files that hold nothing but whole numbers.
 
-    counts: (files,) lines of each file, in the order that was asked for; 0 for one that is not sound. sound: (files,).
+    counts: (files,) lines of each file, in the order that was asked for; 0 for one that is not valid. valid: (files,).
     raw: the files' bytes. ends, lengths: for each field (lines,) where it ends in raw, and its digits.
     """
 
     counts: Integers
-    sound: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
     raw: Bytes
     ends: tuple[Integers, ...]
     lengths: tuple[Lengths, ...]
@@ -95,25 +95,25 @@ def _eight_digits(raw: Bytes, ends: Integers, lengths: Lengths) -> Words:
 
 
 def read(paths: Sequence[str], sizes: Sequence[int], header: bytes, required: Sequence[int]) -> Lines:
-    """The lines of the sound ones among these files.
+    """The lines of the valid ones among these files.
 
-    sizes: bytes of each file; one that has shrunk is not sound, of one that has grown the first bytes count.
+    sizes: bytes of each file; one that has shrunk is not valid, of one that has grown the first bytes count.
     header: the first line, line end included. required: fields that must not be empty. Never raises for what a file holds,
-    nor for one that cannot be read: it is not sound.
+    nor for one that cannot be read: it is not valid.
     """
     raw = np.empty(_FRONT + sum(sizes) + 1, np.uint8)
     raw[:_FRONT] = _ZERO
-    bounds, sound = _gather(paths, sizes, header, raw)
-    whole = _lines(raw[: bounds[-1]], bounds, sound, required)
+    bounds, valid = _gather(paths, sizes, header, raw)
+    whole = _lines(raw[: bounds[-1]], bounds, valid, required)
     if whole is None:  # something is wrong somewhere: each by itself
-        for place in np.flatnonzero(sound):
+        for place in np.flatnonzero(valid):
             alone = np.concatenate([raw[:_FRONT], raw[bounds[place] : bounds[place + 1]]])
             edges = np.array([_FRONT, len(alone)])
-            sound[place] = _lines(alone, edges, np.ones(1, np.bool_), required) is not None
-        kept = [raw[bounds[place] : bounds[place + 1]] for place in np.flatnonzero(sound)]
-        bounds = np.concatenate([[0], np.cumsum(np.where(sound, np.diff(bounds), 0))]) + _FRONT
-        whole = _lines(np.concatenate([raw[:_FRONT], *kept]), bounds, sound, required)
-        assert whole is not None, "files that are sound by themselves are sound together"
+            valid[place] = _lines(alone, edges, np.ones(1, np.bool_), required) is not None
+        kept = [raw[bounds[place] : bounds[place + 1]] for place in np.flatnonzero(valid)]
+        bounds = np.concatenate([[0], np.cumsum(np.where(valid, np.diff(bounds), 0))]) + _FRONT
+        whole = _lines(np.concatenate([raw[:_FRONT], *kept]), bounds, valid, required)
+        assert whole is not None, "files that are valid by themselves are valid together"
     return whole
 
 
@@ -125,7 +125,7 @@ def _gather(
     view = raw.data
     head = bytearray(len(header))
     at = _FRONT
-    bounds, sound = [at], []
+    bounds, valid = [at], []
     for path, size in zip(paths, sizes, strict=True):
         body = size - len(header)
         good = False
@@ -146,11 +146,11 @@ def _gather(
         if good:
             at += body
         bounds.append(at)
-        sound.append(good)
-    return np.array(bounds), np.array(sound, np.bool_)
+        valid.append(good)
+    return np.array(bounds), np.array(valid, np.bool_)
 
 
-def _lines(raw: Bytes, bounds: Integers, sound: npt.NDArray[np.bool_], required: Sequence[int]) -> Lines | None:
+def _lines(raw: Bytes, bounds: Integers, valid: npt.NDArray[np.bool_], required: Sequence[int]) -> Lines | None:
     """None where something stands in `raw` that is not FIELDS whole numbers a line."""
     if raw.max() > _NINE:
         return None
@@ -158,7 +158,7 @@ def _lines(raw: Bytes, bounds: Integers, sound: npt.NDArray[np.bool_], required:
     if found is None:
         return None
     ends, lengths = found
-    return Lines(np.diff(np.searchsorted(ends[-1], bounds)), sound, raw, ends, lengths)
+    return Lines(np.diff(np.searchsorted(ends[-1], bounds)), valid, raw, ends, lengths)
 
 
 _Fields = tuple[tuple[Integers, ...], tuple[Lengths, ...]]
@@ -191,7 +191,7 @@ def _fields_of_one_width(raw: Bytes, required: Sequence[int]) -> _Fields | None:
 
 
 def _fields_of_any_width(raw: Bytes, required: Sequence[int]) -> _Fields | None:
-    """Ends and lengths of the fields; None where the lines are not sound. raw: no byte above `9`."""
+    """Ends and lengths of the fields; None where the lines are not valid. raw: no byte above `9`."""
     places = np.flatnonzero(raw < _ZERO)
     if len(places) % FIELDS:
         return None

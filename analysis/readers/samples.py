@@ -66,7 +66,7 @@ class SampleTimes:
 
 
 def read(files: Sequence[BigFile], times: SampleTimes, readers: Executor) -> list[int]:
-    """Fills `times` with the rows of all sound files and returns the numbers of the others.
+    """Fills `times` with the rows of all valid files and returns the numbers of the others.
 
     A file's number is its position in `files`.
     """
@@ -104,15 +104,15 @@ def _read_together(files: Sequence[BigFile], span: range, times: SampleTimes) ->
     start, end = lines.number(_START), lines.number(_END)
     queued = lines.known(_DUE)
     due = np.where(queued, lines.number(_DUE), start) if queued.any() else start
-    sound = lines.sound
+    valid = lines.valid
     wrong = (end < start) | (due > start)
     wrong[1:] |= unordered(place, lines.number(_NUMBER), lines.known(_NUMBER))
     if wrong.any():
-        sound[place[wrong]] = False
-        kept = sound[place]
+        valid[place[wrong]] = False
+        kept = valid[place]
         place, start, end, due, queued = place[kept], start[kept], end[kept], due[kept], queued[kept]
     times.add(file=place + np.int32(span.start), start_ns=start, end_ns=end, due_ns=due, queued=queued)
-    return [span[place] for place in np.flatnonzero(~sound)]
+    return [span[place] for place in np.flatnonzero(~valid)]
 
 
 def unordered(file: npt.NDArray[Any], i: npt.NDArray[Any], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

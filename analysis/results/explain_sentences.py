@@ -44,8 +44,8 @@ Rule = Callable[[Explained, float | None], Sentence | None]
 
 def sentences(cell: Explained, link: float | None = None) -> list[Sentence]:
     """What the rules say of a recorded cell, most costly first."""
-    said = [sentence for rule in RULES if (sentence := rule(cell, link)) is not None]
-    return sorted(said, key=lambda sentence: -sentence.cost)
+    found = [sentence for rule in RULES if (sentence := rule(cell, link)) is not None]
+    return sorted(found, key=lambda sentence: -sentence.cost)
 
 
 def name_of(cell: Explained) -> str:

@@ -22,8 +22,8 @@ def tell_versions(rows: Iterable[dict[str, Any]]) -> None:
     A cell that asked for none beside others that did says which version the lock has.
     """
     rows = list(rows)
-    asked = {row["variant"] for row in rows if row["version"]}
+    requested = {row["variant"] for row in rows if row["version"]}
     for row in rows:
         if not row["version"]:
             known = row["framework_version"] or "unknown"
-            row["version"] = f"{known}{LOCKED}" if row["variant"] in asked else ""
+            row["version"] = f"{known}{LOCKED}" if row["variant"] in requested else ""

@@ -131,7 +131,7 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         from common.export import user_onnx
 
         progress = Progress(out, user_onnx.STEPS)
-        asked = user_onnx.Asked(
+        export_options = user_onnx.ExportOptions(
             pixels.parse(options.input_range, options.mean, options.std),
             options.shape,
             options.rebatch,
@@ -139,9 +139,9 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
             options.name,
         )
         if options.born is not None:
-            folder = _finish_born(options.born, options.out, asked, progress)
+            folder = _finish_born(options.born, options.out, export_options, progress)
         else:
-            folder = user_onnx.export(options.onnx, options.out, asked, progress)
+            folder = user_onnx.export(options.onnx, options.out, export_options, progress)
     else:
         entry = models.find(options.model)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
     return folder
 
 
-def _finish_born(folder: Path, out: Path, asked: Any, progress: Progress) -> str:
+def _finish_born(folder: Path, out: Path, export_options: Any, progress: Progress) -> str:
     """The second half of the export of a model born in PyTorch; the folder of the first is gone afterwards."""
     from common.export import user_onnx
     from common.export.born import Born
@@ -172,14 +172,14 @@ def _finish_born(folder: Path, out: Path, asked: Any, progress: Progress) -> str
         values = Born.read(folder).values
         with holding(folder):
             pictured = (
-                asked.pixels
-                if asked.pixels.said
+                export_options.pixels
+                if export_options.pixels.given
                 else pixels.parse(mean=values.get("mean", ""), std=values.get("std", ""))
             )
             inputs = folder / "inputs.npz"
             given = inputs if inputs.is_file() else None
-            asked = dataclasses.replace(asked, born=folder, pixels=pictured, inputs=given)
-            return user_onnx.export(folder / "model.onnx", out, asked, progress)
+            export_options = dataclasses.replace(export_options, born=folder, pixels=pictured, inputs=given)
+            return user_onnx.export(folder / "model.onnx", out, export_options, progress)
     finally:
         if folder.name.startswith(TEMPORARY):
             shutil.rmtree(folder, ignore_errors=True)

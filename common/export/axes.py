@@ -1,8 +1,9 @@
 """Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
 
 The batch is the axis whose name says batch, in whichever input and on whichever axis: (T, batch, 80). N, B and bs say so on axis 0,
-and beside an axis 0 that has the name of a sequence; of several of these it is bs, else N. Where no name says it, it is the first
-axis 0 that is open. Every other axis of the same name is the batch too, and an input that has none of that name is not batched.
+and beside an axis 0 that has the name of a sequence; of several of these it is bs, else N. Of several that say batch it is the one
+that says nothing else (batch, batch_size), and where that does not leave one, `--shape` has to say. Where no name says it, it is the
+first axis 0 that is open. Every other axis of the same name is the batch too, and an input that has none of that name is not batched.
 `--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N being the batch; a number
 for the axis that is the batch by its name fixes the batch. The user's arrays bind what is left, where they tell. One axis of an
 input is the batch, at the most. Nothing is bound silently.
@@ -27,6 +28,8 @@ LENGTH = 128
 _NAMED_ANEW = re.compile(r"^unk__\d+$", re.IGNORECASE)
 #: a name that says batch, whichever axis it is of
 _SAYS_BATCH = re.compile(r"(^|[_.\- ])batch([_-]?(size|dim))?$", re.IGNORECASE)
+#: one that says nothing else
+_SAYS_ONLY_BATCH = re.compile(r"^batch([_\- ]?(size|dim))?$", re.IGNORECASE)
 #: one that says so on axis 0, and beside an axis 0 that is a sequence; elsewhere it may be a number of boxes
 _MAY_SAY_BATCH = re.compile(r"^(n|bs?)$", re.IGNORECASE)
 #: the surest of them first: n may be a number of anything, b of boxes or bins
@@ -143,6 +146,8 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
         open_axes = _bind_by_arrays(inputs, shapes, open_axes, batch, arrays)
     if open_axes:
         line = _line_to_copy(inputs, shapes, open_axes, batch, arrays)
+        if batch.rivals:
+            raise UserError(_undecided(source, batch.rivals, line))
         raise UserError(_unbound(source, inputs, open_axes, line))
     _refuse_two_batches(source, inputs, shapes, arrays)
     dynamic = any(None in sizes for sizes in shapes.values())
@@ -209,7 +214,7 @@ def _bind_by_arrays(
         size = arrays.shapes[name][number]
         is_told = number > 0 or axis in beside or bool(names.intersection(inputs[name]))
         may_be = _is_nameless(axis) or _says_batch(axis) or (size in samples and not _SEQUENCE.search(str(axis)))
-        if may_be and not is_told:
+        if axis in batch.rivals or (may_be and not is_told):
             left.append((name, number, axis))
             continue
         if isinstance(axis, str):
@@ -274,12 +279,14 @@ _UNNAMED = _Unnamed()
 class _Batch:
     """names: of the axes that are the batch, _UNNAMED among them where it has none; empty where --shape gives it its size.
 
-    sized: names that are the batch then; size: that size.
+    sized: names that are the batch then; size: that size. rivals: names that say batch alike, where --shape does not name all of
+    them: none is.
     """
 
     names: FrozenSet[Any] = frozenset()
     sized: FrozenSet[str] = frozenset()
     size: Optional[int] = None
+    rivals: FrozenSet[str] = frozenset()
 
 
 def _says_batch(axis: Axis) -> bool:
@@ -293,9 +300,9 @@ def _is_nameless(axis: Axis) -> bool:
 def _by_name(axes: Sequence[Axis]) -> Optional[str]:
     """The axis of an input that is the batch by its name, None where none is."""
     named = [axis for axis in axes if isinstance(axis, str)]
-    said = [axis for axis in named if _says_batch(axis)]
-    if said or not named or named[0] != axes[0]:
-        return said[0] if said else None
+    of_batch = sorted((axis for axis in named if _says_batch(axis)), key=lambda axis: not _SAYS_ONLY_BATCH.search(axis))
+    if of_batch or not named or named[0] != axes[0]:
+        return of_batch[0] if of_batch else None
     if _MAY_SAY_BATCH.search(named[0]):
         return named[0]
     return next((axis for axis in named if _SEQUENCE.search(named[0]) and _MAY_SAY_BATCH.search(axis)), None)
@@ -312,12 +319,40 @@ def _candidates(inputs: Mapping[str, Tuple[Axis, ...]]) -> List[Tuple[str, Any]]
     if not told:
         return [(name, axes[0] or _UNNAMED) for name, axes in inputs.items() if axes and not isinstance(axes[0], int)]
     beside = {axis for name, axes in inputs.items() for axis in axes if by_name[name] not in (None, axis)}
-    return [min(told, key=lambda one: (not _says_batch(one[1]), one[1] in beside, *_sureness(one[1])))]
+    return [min(told, key=lambda one: (*_sureness(one[1])[:1], one[1] in beside, *_sureness(one[1])[1:]))]
 
 
-def _sureness(axis: str) -> Tuple[int, str]:
-    """Sorts the names that may say batch, the surest first; those that say it keep the order of the inputs."""
-    return (0, "") if _says_batch(axis) else (_SUREST.index(axis.casefold()), axis)
+def _sureness(axis: str) -> Tuple[int, int, str]:
+    """Sorts the names that say batch, or may, the surest first."""
+    if _says_batch(axis):
+        return (0 if _SAYS_ONLY_BATCH.search(axis) else 1), 0, axis
+    return 2, _SUREST.index(axis.casefold()), axis
+
+
+def _rivals(inputs: Mapping[str, Tuple[Axis, ...]]) -> FrozenSet[str]:
+    """The names that say batch, those alone that say nothing else where there are any; the batch is one of them if there is one."""
+    said = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str) and _says_batch(axis)}
+    return frozenset({axis for axis in said if _SAYS_ONLY_BATCH.search(axis)} or said)
+
+
+def _among_rivals(rivals: FrozenSet[str], told: Mapping[str, str], found: Set[Any]) -> Optional[_Batch]:
+    """Of several names that say batch alike: what --shape says. None where it calls an axis the batch and leaves no name open.
+
+    told: axis -> word of --shape. found: those that it calls the batch. Raises UserError where it gives them different sizes.
+    """
+    sizes = {axis: told[axis] for axis in sorted(rivals) if axis in told}
+    if found:
+        return None if len(sizes) == len(rivals) else _Batch(frozenset(found))
+    if len(sizes) < len(rivals):
+        return _Batch(rivals=rivals)
+    if len(set(sizes.values())) > 1:
+        first, second = list(sizes)[:2]
+        words = " and ".join(f"'{axis}' the size {size}" for axis, size in sizes.items())
+        raise UserError(
+            f"--shape gives {words}: these names say batch alike, and a model has one batch; give them one size, or say {BATCH_WORD} "
+            f"for the one that is the batch, as in {first}={BATCH_WORD},{second}={sizes[second]}"
+        )
+    return _Batch(sized=frozenset(sizes), size=int(next(iter(sizes.values()))))
 
 
 def _batch_of(
@@ -339,6 +374,10 @@ def _batch_of(
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
+    rivals = _rivals(inputs)
+    decided = _among_rivals(rivals, told, found) if len(rivals) > 1 else None
+    if decided is not None:
+        return decided
     batched = [axes for axes in inputs.values() if found.intersection(axes)]
     others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
     for name, candidate in _candidates(inputs):
@@ -438,6 +477,15 @@ def _unbound(
     )
 
 
+def _undecided(source: str, rivals: FrozenSet[str], line: str) -> str:
+    """line: what to add to --shape."""
+    names = " and ".join(f"'{axis}'" for axis in sorted(rivals))
+    return (
+        f"{source}: the axes {names} all say batch, and no order of the inputs decides: name each of them in --shape, "
+        f"{BATCH_WORD} for the batch, else a size; add for example --shape '{line}'"
+    )
+
+
 def _line_to_copy(
     inputs: Mapping[str, Tuple[Axis, ...]],
     shapes: Mapping[str, Sequence[Optional[int]]],
@@ -446,42 +494,70 @@ def _line_to_copy(
     arrays: Optional[Arrays],
 ) -> str:
     """What to add to --shape: it binds all open axes, and one axis of an input is the batch at the most."""
-    word = str(batch.size or BATCH_WORD)
-    names: Set[Any] = {*batch.names, *batch.sized}
-    chosen: Dict[Axis, str] = {
-        axis: str(size)
-        for name, axes in inputs.items()
-        for axis, size in zip(axes, shapes[name])
-        if isinstance(axis, str) and size is not None and axis not in batch.names
-    }
-    lines: List[str] = []
-    one_by_one: Set[Axis] = set()
-    whole = dict.fromkeys(name for name, number, axis in open_axes if _by_input(axis, number, inputs[name]))
-    whole.update(dict.fromkeys(name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1))
-    for name in whole:
-        at = _likely_batch(inputs, shapes, name, names)
-        words = []
-        for number, axis in enumerate(inputs[name]):
-            size = shapes[name][number]
-            proposed = word if number == at else str(size or _guess(inputs, name, number, arrays))
-            # a name that stands there twice is the batch once
-            is_second = at not in (None, number) and axis == inputs[name][at or 0] and BATCH_WORD in words
-            if isinstance(axis, str) and not is_second:
-                proposed = chosen.setdefault(axis, proposed)
-            words.append(proposed)
-        names.update(axis for number, axis in enumerate(inputs[name]) if number == at and isinstance(axis, str))
-        lines.append(f"{name}={','.join(words)}")
+    proposal = _Proposal(inputs, shapes, batch, arrays)
+    of_inputs = [name for name, number, axis in open_axes if _by_input(axis, number, inputs[name])]
+    of_inputs += [name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1]
+    # an axis of the same name as one of these inputs cannot be said by its name
+    of_inputs += [name for name, _, axis in open_axes if axis in of_inputs]
+    items = {name: proposal.of_input(name) for name in dict.fromkeys(of_inputs)}
     for name, number, axis in open_axes:
-        if name in whole or axis in one_by_one or chosen.get(axis) == BATCH_WORD:
-            continue  # said already
-        one_by_one.add(axis)
-        if axis not in chosen:
-            may_be = _says_batch(axis) or (not names and _MAY_SAY_BATCH.search(str(axis)) is not None)
-            is_batch = may_be and not _beside(axis, inputs, names)
-            chosen[axis] = word if is_batch else str(_guess(inputs, name, number, arrays))
-            names.update([axis] if is_batch else [])
-        lines.append(f"{axis}={chosen[axis]}")
-    return ",".join(lines)
+        if isinstance(axis, str) and name not in of_inputs and axis not in items and not proposal.is_batch(axis):
+            items[axis] = proposal.of_axis(name, number, axis)
+    return ",".join(f"{name}={value}" for name, value in items.items())
+
+
+class _Proposal:
+    """Sizes to propose. An axis has one size in all inputs, so the first one that is proposed for a name stays."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Tuple[Axis, ...]],
+        shapes: Mapping[str, Sequence[Optional[int]]],
+        batch: _Batch,
+        arrays: Optional[Arrays],
+    ) -> None:
+        self._inputs, self._shapes, self._arrays = inputs, shapes, arrays
+        self._batch_size = str(batch.size or BATCH_WORD)
+        self._batch_names: Set[Any] = {*batch.names, *batch.sized}
+        self._sizes: Dict[str, str] = {
+            axis: str(size)
+            for name, axes in inputs.items()
+            for axis, size in zip(axes, shapes[name])
+            if isinstance(axis, str) and size is not None and axis not in batch.names
+        }
+
+    def is_batch(self, axis: str) -> bool:
+        return self._sizes.get(axis) == BATCH_WORD
+
+    def of_input(self, name: str) -> str:
+        """All sizes of an input: `N,3,224,224`."""
+        axes = self._inputs[name]
+        batch = _likely_batch(self._inputs, self._shapes, name, self._batch_names)
+        sizes: List[str] = []
+        for number, axis in enumerate(axes):
+            size = self._batch_size if number == batch else self._bound_or_guessed(name, number)
+            # of two axes of the batch's name, (N, N), the first is the batch and the other has a size
+            repeats = batch not in (None, number) and axis == axes[batch or 0] and BATCH_WORD in sizes
+            if isinstance(axis, str) and not repeats:
+                size = self._sizes.setdefault(axis, size)
+            sizes.append(size)
+        if batch is not None and isinstance(axes[batch], str):
+            self._batch_names.add(axes[batch])
+        return ",".join(sizes)
+
+    def of_axis(self, name: str, number: int, axis: str) -> str:
+        """The size of an axis by its name: `N` or `224`."""
+        if axis not in self._sizes:
+            may_be_batch = _says_batch(axis) or (not self._batch_names and _MAY_SAY_BATCH.search(axis) is not None)
+            if may_be_batch and not _beside(axis, self._inputs, self._batch_names):
+                self._sizes[axis] = self._batch_size
+                self._batch_names.add(axis)
+            else:
+                self._sizes[axis] = self._bound_or_guessed(name, number)
+        return self._sizes[axis]
+
+    def _bound_or_guessed(self, name: str, number: int) -> str:
+        return str(self._shapes[name][number] or _guess(self._inputs, name, number, self._arrays))
 
 
 def _beside(axis: Axis, inputs: Mapping[str, Tuple[Axis, ...]], names: Set[Any]) -> bool:

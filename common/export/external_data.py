@@ -52,8 +52,8 @@ def tensors(graph: Any) -> Iterator[Any]:
 
 def _bytes(file: Path, tensor: Any) -> int:
     """How many bytes of another file the tensor is."""
-    said: Dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
+    entries: Dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
     who = f"{file} keeps weights in another file: '{shortened(tensor.name, 60)}' in '{shortened(location, 80)}'"
     parts = location.replace("\\", "/").split("/")
     if not location or "\0" in location or Path(location).is_absolute() or ".." in parts or ":" in parts[0]:
@@ -71,8 +71,8 @@ def _bytes(file: Path, tensor: Any) -> int:
         raise UserError(f"{who}, which is no file")
     size = os.lstat(place).st_size
     try:
-        offset = int(said.get("offset") or 0)
-        length = int(said.get("length") or size - offset)
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or size - offset)
     except ValueError:
         raise UserError(f"{who}, at a place that is no number") from None
     if offset < 0 or length < 0 or offset + length > size:

@@ -60,7 +60,7 @@ def export(
     weights: str,
     reference_dtype: str,
     progress: Progress,
-    asked: Mapping[str, int] = MappingProxyType({}),
+    axis_sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """Exports to `out/<name>-<hash>/` and returns that folder's name; nothing is written where it exists already.
 
@@ -68,7 +68,7 @@ def export(
     where TensorFlow has no float64 kernel for one of the layers. asked: sizes of axes.
     Raises UserError (weights that cannot be had, an axis that there is not, folder that cannot be written) and ExportFailed.
     """
-    axes = entry.sized(asked)
+    axes = entry.sized(axis_sizes)
     # Keras' bar of a download that breaks off has no end of line: the error would be glued to it
     keras.config.disable_interactive_logging()
     progress.step(f"{entry.name}: build and weights ({weights})")

@@ -46,7 +46,7 @@ _MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExportOptions:
     """What the user asked for beside the file. All of it is kept in model.json, so that another call finds the model."""
 
     pixels: PixelValues = field(default_factory=PixelValues)
@@ -66,7 +66,7 @@ class Asked:
         }
 
 
-def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
+def export(file: Path, out: Path, options: ExportOptions, progress: Progress) -> str:
     """Exports to `out/<name>-<hash>/` and returns that folder's name; nothing is written where it exists already.
 
     Constants become initializers, bound axes numbers, and the batch axis gets a name; the graph is otherwise left as it is.
@@ -74,16 +74,16 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
     fit, or a graph that ONNX Runtime cannot run.
     """
     progress.step(f"{file.name}: read and check")
-    arrays = given_values.read(asked.inputs) if asked.inputs is not None else None
+    arrays = given_values.read(options.inputs) if options.inputs is not None else None
     proto = onnx_reading.read(file)
     lift_constants(proto)
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
-    bound = _bind(file, proto, asked, arrays)
+    bound = _bind(file, proto, options, arrays)
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
         network = Network(file, folder / "model.onnx", bound)
         progress.step("reference outputs")
-        work = _Work(network, proto, asked, arrays)
+        work = _Work(network, proto, options, arrays)
         optimized = network.optimized(folder / "model.onnx", work.inputs[0])
         if optimized is None:
             _open_again(proto, before, bound)
@@ -94,9 +94,9 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         if network.dynamic:
             work.find_batch_axes()
         work.look_at_outputs()
-        born = Born.read(asked.born) if asked.born is not None else None
-        digest = _digest(proto, work, born, asked)
-        title = asked.name or stem(file)
+        born = Born.read(options.born) if options.born is not None else None
+        digest = _digest(proto, work, born, options)
+        title = options.name or stem(file)
         if existing(out, title, digest):
             return f"{title}-{digest}"
         progress.step("ONNX file")
@@ -108,13 +108,13 @@ def export(file: Path, out: Path, asked: Asked, progress: Progress) -> str:
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
-        extra = _facts(file, proto, asked, exact is not None)
+        extra = _facts(file, proto, options, exact is not None)
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
 
 
-def _digest(proto: Any, work: _Work, born: Optional[Born], asked: Asked) -> str:
+def _digest(proto: Any, work: _Work, born: Optional[Born], options: ExportOptions) -> str:
     """Of the graph with its weights, the reference inputs and what else makes two exports different models."""
     digest = Digest()
     if born is not None:
@@ -123,19 +123,19 @@ def _digest(proto: Any, work: _Work, born: Optional[Born], asked: Asked) -> str:
     for unit in work.inputs:
         for name, array in unit.items():
             digest.array(name, np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
-    if asked.pixels.said:  # the same values, but a picture's classes may be claimed
-        digest.text("pixels", json.dumps(asked.pixels.described()))
+    if options.pixels.given:  # the same values, but a picture's classes may be claimed
+        digest.text("pixels", json.dumps(options.pixels.described()))
     return digest.short()
 
 
-def _facts(file: Path, proto: Any, asked: Asked, exact: bool) -> Dict[str, Any]:
+def _facts(file: Path, proto: Any, options: ExportOptions, exact: bool) -> Dict[str, Any]:
     """What model.json says beside the model itself. exact: whether the reference was computed in float64."""
     return {
         "source": file.name,
         "source_sha256": file_sha256(file),
         "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
-        "asked": asked.described(),
-        **asked.pixels.described(),
+        "asked": options.described(),
+        **options.pixels.described(),
         "reference_by": f"onnx {onnx.__version__}'s evaluator, float64" if exact else BY_ONNX_RUNTIME,
         "onnx_opset": opset(proto),
         "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
@@ -157,7 +157,7 @@ def stem(file: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
 
 
-def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> axes.Bound:
+def _bind(file: Path, proto: Any, options: ExportOptions, arrays: Optional[Mapping[str, np.ndarray]]) -> axes.Bound:
     """Binds the axes and writes them into the graph."""
     inputs = real_inputs(proto)
     if not inputs:
@@ -167,18 +167,18 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
             raise UserError(
                 f"{file}: input '{value.name}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
             )
-    _give_shapes(file, inputs, asked, arrays)
+    _give_shapes(file, inputs, options, arrays)
     known = {value.name: axes.axes_of(value) for value in inputs}
-    if asked.rebatch:
+    if options.rebatch:
         sizes = [one[0] for one in known.values() if len(one) > 1]
         if not sizes or not isinstance(sizes[0], int):
             raise UserError(f"--rebatch is for a fixed batch; the batch of {file} is dynamic already")
         batching.make_dynamic(proto, sizes[0])
         known = {value.name: axes.axes_of(value) for value in inputs}
-    if arrays is not None and asked.inputs is not None:
-        bound = given_values.bind(asked.inputs, known, arrays, asked.shape, str(file))
+    if arrays is not None and options.inputs is not None:
+        bound = given_values.bind(options.inputs, known, arrays, options.shape, str(file))
     else:
-        bound = axes.bind(known, asked.shape, str(file))
+        bound = axes.bind(known, options.shape, str(file))
     for name, axis_sizes in bound.shapes.items():
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)
@@ -196,16 +196,18 @@ def _bind(file: Path, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np
     return bound
 
 
-def _give_shapes(file: Path, inputs: List[Any], asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
+def _give_shapes(
+    file: Path, inputs: List[Any], options: ExportOptions, arrays: Optional[Mapping[str, np.ndarray]]
+) -> None:
     """Gives an input of which the file tells no shape, not even how many axes, as many open ones as --shape or --inputs has."""
-    said = axes.parse(asked.shape) if asked.shape else {}
+    shapes = axes.parse(options.shape) if options.shape else {}
     for value in inputs:
         kind = value.type.tensor_type
         if kind.HasField("shape"):
             continue
         kind.shape.SetInParent()
-        if value.name in said:
-            count = len(said[value.name])
+        if value.name in shapes:
+            count = len(shapes[value.name])
         elif arrays is not None and value.name in arrays:
             count = arrays[value.name].ndim
         else:
@@ -234,20 +236,22 @@ def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> Non
 class _Work:
     """Reference inputs and outputs of a network, unit by unit, and what is known of its outputs."""
 
-    def __init__(self, network: Network, proto: Any, asked: Asked, arrays: Optional[Mapping[str, np.ndarray]]) -> None:
-        self._network, self._asked, self._proto = network, asked, proto
+    def __init__(
+        self, network: Network, proto: Any, options: ExportOptions, arrays: Optional[Mapping[str, np.ndarray]]
+    ) -> None:
+        self._network, self._asked, self._proto = network, options, proto
         self.fixed = network.fixed
         self.notes: List[str] = list(network.left_out)
         given = {one.name: one for one in network.inputs}
         unit_size = self.fixed or 1
-        if arrays is not None and asked.inputs is not None:
-            self.inputs = given_values.units_of(asked.inputs, arrays, given, unit_size)
-            self.notes.append(f"inputs: {asked.inputs.name}, {len(self.inputs)} units")
+        if arrays is not None and options.inputs is not None:
+            self.inputs = given_values.units_of(options.inputs, arrays, given, unit_size)
+            self.notes.append(f"inputs: {options.inputs.name}, {len(self.inputs)} units")
         else:
             size = sum(int(np.prod(one.shape)) * 8 for one in network.inputs)
             count = max(1, min(-(-REFERENCE_IMAGES // unit_size), _MOST_BYTES // max(size, 1)))
             candidates = 2 * count if self._is_classifier_of_images() else count
-            self.inputs, words = values.draw(proto, network.inputs, candidates, asked.pixels)
+            self.inputs, words = values.draw(proto, network.inputs, candidates, options.pixels)
             self.notes += words
         self.outputs = [self._run(unit) for unit in self.inputs]
         self.random = self._random_outputs()

@@ -22,7 +22,7 @@ _CANNOT = re.compile(
 _MOST_LINES = 3
 
 
-def said_before(log: Sequence[str], message: str) -> str:
+def reported_before(log: Sequence[str], message: str) -> str:
     """What a log says of why a framework cannot run here, up to the end of its paragraph; "" where the message says it too."""
     lines = [line.strip() for line in log]
     for place, line in enumerate(lines):
@@ -70,7 +70,7 @@ def in_words(message: str, error: BaseException, lines: Sequence[str], phase: st
     """
     if phase not in MAKING_READY:
         return message
-    more = said_before(lines, message)
+    more = reported_before(lines, message)
     silent = next((one for one in (error, error.__cause__) if one is not None and not str(one)), None)
     if not more and silent is not None:
         more = str(silent.__cause__ or silent.__context__ or "") or last_telling_line(lines)

@@ -120,14 +120,14 @@ class Worker:
     def run_cell(self, cell: Cell) -> Outcome:
         """Measures a cell and writes its files. Whatever the adapter does becomes a row; raises only CannotWrite."""
         print(f"{CELL_MARK}{cell.key}", file=sys.stderr, flush=True)
-        said = OwnLog()
+        own_log = OwnLog()
         memory.reset_peak()
         row = begin_row(self._job, cell, self._model, self._name)
         record = Record(row, self._shared, self._send)
         try:
             outcome = self._measure(cell, record)
         except BaseException as error:
-            lines = said.lines()
+            lines = own_log.lines()
             try:
                 traceback.print_exc()
                 sys.stderr.flush()  # a kernel's standard error is not written at once, and this worker is ended soon

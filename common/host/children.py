@@ -105,8 +105,8 @@ def run_guarded(
     """Exit code, and standard output and error together ("" unless captured). Raises OSError as guarded does."""
     out, errors = (subprocess.PIPE, subprocess.STDOUT) if capture else (None, None)
     with guarded(command, limit_s=limit_s, stdout=out, stderr=errors) as child:
-        said = child.process.stdout.read() if child.process.stdout is not None else ""
-        return child.process.wait(), said
+        output = child.process.stdout.read() if child.process.stdout is not None else ""
+        return child.process.wait(), output
 
 
 def dying_with_parent(

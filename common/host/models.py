@@ -48,7 +48,7 @@ _ORIGINS = {"auto": ("imagenet", "seeded"), "imagenet": ("imagenet",), "seeded":
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExportOptions:
     """What the user asked for of a model's export, beside its name; the defaults are a registered model's.
 
     shape, rebatch, inputs, input_range, mean, std: as typed, see `invoke bench --help`; for ONNX files alone.
@@ -185,13 +185,13 @@ class ModelOptions(Protocol):
     def inputs(self) -> str: ...
 
 
-def asked_of(options: ModelOptions) -> Asked:
+def export_options_of(options: ModelOptions) -> ExportOptions:
     """What the options ask for of the model's export. Raises UserError for a range that is none or weights that do not exist."""
     if options.weights not in ("auto", "imagenet", "seeded"):
         raise unknown("weights", options.weights, ["auto", "imagenet", "seeded"])
     pixels.parse(options.input_range, options.mean, options.std)
     inputs = Path(options.inputs).expanduser() if options.inputs else None
-    return Asked(
+    return ExportOptions(
         options.weights, options.shape, options.rebatch, inputs, options.input_range, options.mean, options.std
     )
 
@@ -225,7 +225,9 @@ def _axes_of(model: ModelFiles) -> object:
     return json.loads((model.root / DESCRIPTION).read_text()).get("axes")
 
 
-def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: str = "") -> ModelFiles | None:
+def find_user_model(
+    models_dir: Path, file: Path, export_options: ExportOptions = ExportOptions(), name: str = ""
+) -> ModelFiles | None:
     """The export of exactly this ONNX file, weights beside it included, for what was asked; None without one.
 
     name: that it must have; a copy under another name is a model of its own in tables.
@@ -238,27 +240,30 @@ def find_user_model(models_dir: Path, file: Path, asked: Asked = Asked(), name: 
         digest = digest or _sha256(file)
         if (
             extra.get("source_sha256") == digest
-            and PixelValues.of_description(extra) == pixels.parse(asked.input_range, asked.mean, asked.std)
-            and extra.get("asked") == asked.described()
+            and PixelValues.of_description(extra)
+            == pixels.parse(export_options.input_range, export_options.mean, export_options.std)
+            and extra.get("asked") == export_options.described()
             and _are_beside(file, extra.get("source_files", {}))
         ):
             return model
     return None
 
 
-def find_module(models_dir: Path, wanted: Source, asked: Asked) -> ModelFiles | None:
+def find_module(models_dir: Path, wanted: Source, export_options: ExportOptions) -> ModelFiles | None:
     """The export of this model born in PyTorch, of the same Python file where it is of one; None without one."""
-    said = f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
-    values = pixels.parse(asked.input_range, asked.mean, asked.std)
+    exported_from = (
+        f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
+    )
+    values = pixels.parse(export_options.input_range, export_options.mean, export_options.std)
     for model in _newest_first(models_dir):
         if model.name != wanted.name or FORM not in (model.forms or {}):
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
         if (
-            extra.get("module") == said
+            extra.get("module") == exported_from
             and (wanted.file is None or extra.get("source_sha256") == _sha256(wanted.file))
-            and (wanted.file is not None or model.weights in _ORIGINS[asked.weights])
-            and (not values.said or PixelValues.of_description(extra) == values)
+            and (wanted.file is not None or model.weights in _ORIGINS[export_options.weights])
+            and (not values.given or PixelValues.of_description(extra) == values)
         ):
             return model
     return None
@@ -280,7 +285,7 @@ def ensure_model(
     models_dir: Path,
     python_for: Callable[[str], Path],
     on_step: OnStep,
-    asked: Asked = Asked(),
+    export_options: ExportOptions = ExportOptions(),
     wanted_forms: Iterable[str] = (),
 ) -> ModelFiles:
     """The exported model: an existing one, or a new one by the interpreter of the image that can make it.
@@ -291,12 +296,12 @@ def ensure_model(
     that the error names unless the user's input was to blame.
     """
     wanted = source(name_or_path)
-    model = existing_model(wanted, models_dir, asked)
+    model = existing_model(wanted, models_dir, export_options)
     if model is None:
-        arguments = exporter_arguments(wanted, models_dir.absolute(), asked)
+        arguments = exporter_arguments(wanted, models_dir.absolute(), export_options)
         folder = _export(python_for(wanted.image), arguments, wanted.name, on_step)
         if wanted.module:
-            arguments = second_half_arguments(wanted, models_dir.absolute(), folder, asked)
+            arguments = second_half_arguments(wanted, models_dir.absolute(), folder, export_options)
             folder = _export(python_for("onnxrt"), arguments, wanted.name, on_step)
         model = ModelFiles.read(models_dir / folder)
     for image, lacking in forms_by_image(model, wanted_forms).items():
@@ -321,75 +326,77 @@ def form_arguments(model: ModelFiles, out: Path, names: Iterable[str]) -> list[s
     ]
 
 
-def existing_model(wanted: Source, models_dir: Path, asked: Asked = Asked()) -> ModelFiles | None:
+def existing_model(
+    wanted: Source, models_dir: Path, export_options: ExportOptions = ExportOptions()
+) -> ModelFiles | None:
     """What ensure_model would return without exporting anything, else None. What killed exports left goes."""
-    check(wanted, asked)
+    check(wanted, export_options)
     remove_abandoned(models_dir)
     if wanted.module:
-        return find_module(models_dir, wanted, asked)
+        return find_module(models_dir, wanted, export_options)
     if wanted.onnx is None:
-        return find_model(models_dir, wanted.name, asked.weights, asked.shape)
-    return find_user_model(models_dir, wanted.onnx, asked, wanted.name)
+        return find_model(models_dir, wanted.name, export_options.weights, export_options.shape)
+    return find_user_model(models_dir, wanted.onnx, export_options, wanted.name)
 
 
-def check(wanted: Source, asked: Asked) -> None:
+def check(wanted: Source, export_options: ExportOptions) -> None:
     """Raises UserError for what cannot be asked of this kind of model, or a file of values that is not there."""
     if wanted.onnx is None:
         known = ("shape", "rebatch", "inputs", *(() if wanted.module else ("input_range", "mean", "std")))
-        if not wanted.module and asked.shape and models.find(wanted.name).axes:
-            models.find(wanted.name).sized(axes.sizes(asked.shape))
+        if not wanted.module and export_options.shape and models.find(wanted.name).axes:
+            models.find(wanted.name).sized(axes.sizes(export_options.shape))
             known = known[1:]
         for option in known:
-            if getattr(asked, option) and wanted.module:
+            if getattr(export_options, option) and wanted.module:
                 raise UserError(
                     f"--{option} is for ONNX files; the shapes and values of {wanted.name} are those of its example inputs"
                 )
-            if getattr(asked, option):
+            if getattr(export_options, option):
                 raise UserError(
                     f"--{option.replace('_', '-')} is for ONNX files; {wanted.name} is a registered model, whose shapes "
                     "and values are known"
                 )
-    if asked.inputs is not None and not asked.inputs.is_file():
-        raise UserError(f"the file of inputs {asked.inputs} does not exist")
+    if export_options.inputs is not None and not export_options.inputs.is_file():
+        raise UserError(f"the file of inputs {export_options.inputs} does not exist")
 
 
-def exporter_arguments(wanted: Source, out: Path, asked: Asked = Asked()) -> list[str]:
+def exporter_arguments(wanted: Source, out: Path, export_options: ExportOptions = ExportOptions()) -> list[str]:
     """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx`, `--inputs` and `--out`."""
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.module:
-        return ["common.export", "--module", wanted.module, *always, "--weights", asked.weights]
+        return ["common.export", "--module", wanted.module, *always, "--weights", export_options.weights]
     if wanted.onnx is None:
-        of_shape = [f"--shape={asked.shape}"] if asked.shape else []
-        return ["common.export", "--model", wanted.name, *always, "--weights", asked.weights, *of_shape]
+        of_shape = [f"--shape={export_options.shape}"] if export_options.shape else []
+        return ["common.export", "--model", wanted.name, *always, "--weights", export_options.weights, *of_shape]
     arguments = [
         "common.export",
         "--onnx",
         str(wanted.onnx),
         *always,
-        *_value_arguments(asked),
+        *_value_arguments(export_options),
         f"--name={wanted.name}",
     ]
-    if asked.shape:
-        arguments.append(f"--shape={asked.shape}")
-    if asked.rebatch:
+    if export_options.shape:
+        arguments.append(f"--shape={export_options.shape}")
+    if export_options.rebatch:
         arguments.append("--rebatch")
-    if asked.inputs is not None:
-        arguments += ["--inputs", str(asked.inputs.resolve())]
+    if export_options.inputs is not None:
+        arguments += ["--inputs", str(export_options.inputs.resolve())]
     return arguments
 
 
-def second_half_arguments(wanted: Source, out: Path, folder: str, asked: Asked) -> list[str]:
+def second_half_arguments(wanted: Source, out: Path, folder: str, export_options: ExportOptions) -> list[str]:
     """Arguments after `python -m` that finish a model born in PyTorch; folder: the one within `out` that the first half named."""
     return [
         *("common.export", "--born", str(out / folder), "--out", str(out)),
-        *_value_arguments(asked),
+        *_value_arguments(export_options),
         f"--name={wanted.name}",
     ]
 
 
-def _value_arguments(asked: Asked) -> list[str]:
+def _value_arguments(export_options: ExportOptions) -> list[str]:
     # with "=": a LOW below zero would be taken for an option
-    given = (("input-range", asked.input_range), ("mean", asked.mean), ("std", asked.std))
+    given = (("input-range", export_options.input_range), ("mean", export_options.mean), ("std", export_options.std))
     return [f"--{option}={value}" for option, value in given if value]
 
 

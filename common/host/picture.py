@@ -79,7 +79,7 @@ def why_no_classes(model: ModelFiles) -> str | None:
     """Why a picture's classes are not claimed: nobody said what values the model expects of it; None where that is known."""
     if (
         model.inputs[0].dtype == "uint8"
-        or PixelValues.of_description({"weights": model.weights, **_description(model)}).said
+        or PixelValues.of_description({"weights": model.weights, **_description(model)}).given
     ):
         return None
     return (

@@ -173,16 +173,16 @@ def placement_of(devices: Sequence[Device], cpus: str = "", sys: Path = SYS) -> 
 
     Raises UserError for a value of the variable that it does not have.
     """
-    asked = os.environ.get(VARIABLE, "")
-    if asked not in VALUES:
+    value = os.environ.get(VARIABLE, "")
+    if value not in VALUES:
         raise UserError(
-            f"{VARIABLE} is '{asked}'; it takes 0 (binds nothing) or host (binds a GPU as if all were at work)"
+            f"{VARIABLE} is '{value}'; it takes 0 (binds nothing) or host (binds a GPU as if all were at work)"
         )
-    if asked == "0":
+    if value == "0":
         return NOWHERE
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     usable = frozenset(parse_list(cpus)) & mine if cpus else frozenset(mine)
-    if asked != "host" or any(device.kind != "gpu" for device in devices):
+    if value != "host" or any(device.kind != "gpu" for device in devices):
         return place(devices, usable, sys)
     full = place(usable_gpus(), usable, sys)
     chosen = {device.name: full.workers[device.name] for device in devices if device.name in full.workers}

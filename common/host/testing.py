@@ -22,7 +22,7 @@ from common.host.cli.progress import Steps
 from common.host.fleet.transport.install import install as install_ray
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
-from common.host.models import Asked, ensure_model, find_model
+from common.host.models import ExportOptions, ensure_model, find_model
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.models import DEFAULT_MODEL
 
@@ -77,7 +77,7 @@ def _model(console: Console) -> list[str]:
         with Steps(console).show(f"Exporting {DEFAULT_MODEL}") as on_step:
             ensure_model(
                 DEFAULT_MODEL, folder, lambda image: environments.interpreter(image, "cpu"),
-                lambda step, steps, name: on_step(step, steps, name), Asked("seeded"),
+                lambda step, steps, name: on_step(step, steps, name), ExportOptions("seeded"),
             )  # fmt: skip
     except UserError as error:
         return [str(error)]
@@ -158,14 +158,14 @@ class _Stream:
     """A module of Python that runs beside the others and is heard at its end. failed: what is said where it fails."""
 
     failed: str
-    said: IO[str]
+    output: IO[str]
     process: subprocess.Popen[bytes]
 
     def tell(self, console: Console) -> int:
         """Waits for its end and prints what it said; returns its exit code."""
         code = self.process.wait()
-        self.said.seek(0)
-        sys.stdout.write(self.said.read())
+        self.output.seek(0)
+        sys.stdout.write(self.output.read())
         sys.stdout.flush()
         if code:
             console.print(self.failed, style="red")
@@ -175,11 +175,11 @@ class _Stream:
 @contextmanager
 def _stream(console: Console, failed: str, words: Sequence[str]) -> Iterator[_Stream]:
     """Starts `python -m WORDS`, and ends it where it still runs: Ctrl-C reaches it too, whatever else happens does not."""
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         command = dying_with_parent(_command(console, words), SIGTERM)
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            yield _Stream(failed, said, process)
+            yield _Stream(failed, output, process)
         finally:
             if process.poll() is None:
                 process.terminate()

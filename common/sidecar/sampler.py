@@ -78,7 +78,7 @@ class _Source:
         self.slow = _Clockwork(now + intervals.slow_ns, intervals.slow_ns)
         # Reads of the counter take milliseconds: those of several GPUs are spread over the interval.
         self.energy = _Clockwork(now + intervals.energy_ns * (order + 1) // of, intervals.energy_ns)
-        self._asked_energy_ns = intervals.energy_ns
+        self._requested_energy_ns = intervals.energy_ns
         self._sharing = of
         self._waiting_since: Optional[int] = None
         self._power_mw: Any = None
@@ -109,7 +109,7 @@ class _Source:
         if took:
             typical = sorted(took)[len(took) // 2]
             affordable = min(round(typical * self._sharing / ENERGY_READ_SHARE), LONGEST_ENERGY_INTERVAL_NS)
-            self.energy.stretch(max(self._asked_energy_ns, affordable))
+            self.energy.stretch(max(self._requested_energy_ns, affordable))
 
 
 class Sampler:

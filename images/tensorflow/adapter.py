@@ -17,8 +17,8 @@ fp16 is a cast of the whole graph (tf, tfxla), the policy mixed_float16 (keras, 
 fp32 switches TensorFloat-32 off, tf32 switches it on.
 
 io="host" on a GPU: the input is a tensor in TensorFlow's page-locked host pool (GPUOptions.force_gpu_compatible; TensorFlow
-has no public way to pin one buffer), copied to the device by one op in each run; the output is copied back by
-`.numpy()`, through the same pool. Whether the input really is page-locked is asked of the driver and stands in the settings.
+has no public way to pin one buffer), copied to the device in each run; the output is copied back by `.numpy()`, through the
+same pool. Whether the input really is page-locked is asked of the driver and stands in the settings.
 io="device": the input stays on the device, and run() waits by `SyncDevice` (the stream is idle), which copies nothing.
 On the CPU both begin with a numpy array and end with one that shares the output's memory, but io="host" copies the input.
 
@@ -69,6 +69,8 @@ _OUT_OF_MEMORY = (
     "failed to allocate",
     "Failed to allocate",
     "OOM when",
+    # of a copy to the device that found no room there
+    "Dst tensor is not initialized",
 )
 
 
@@ -132,7 +134,8 @@ class TensorFlowAdapter:
         self._made: List[str] = []
         self._pinned: Optional[bool] = None
         self._fused_convolutions = True
-        self._failures = (tf.errors.OpError, MemoryError)
+        # RuntimeError: what a copy to the device raises, whatever went wrong
+        self._failures = (tf.errors.OpError, MemoryError, RuntimeError)
 
     def tune(self, level: str) -> None:
         known = ("tuned",) if self._variant == "tftrt" else ("stock", "tuned")
@@ -321,8 +324,9 @@ class TensorFlowAdapter:
             return self._inputs
         if not self._gpu:
             return [self._tf.constant(values) for values in self._arrays]
-        with self._tf.device("/GPU:0"):
-            return [self._tf.identity(tensor) for tensor in self._inputs]
+        # Not tf.identity: what an op copies for itself TensorFlow keeps beside the tensor (a mirror) and takes again in the
+        # next run, so that only the first run would copy. This is how tf.constant brings an array to the device.
+        return [tensor._copy_nograd(device_name=self._device.lstrip("/")) for tensor in self._inputs]
 
     def _wait(self) -> None:
         """Until all kernels launched so far are done; copies nothing (one eager op and one wait for the stream)."""

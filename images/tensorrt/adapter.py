@@ -29,7 +29,7 @@ from images.tensorrt.cache import EngineKey, read_blob, read_engine, write_blob,
 from images.tensorrt.calibration import calibration_batches, make_calibrator
 from images.tensorrt.cuda_graph import GraphDriver
 from images.tensorrt.driver import cuda_version, driver_too_old
-from images.tensorrt.log import Complaints, make_logger, say
+from images.tensorrt.log import Complaints, log_line, make_logger
 from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
 from images.tensorrt.slot import IN_TURN, NON_BLOCKING, SIDE_BY_SIDE, Engine, Slot, describe_graph
 
@@ -151,7 +151,7 @@ class TensorRT:
         try:
             self._graphs = GraphDriver()
         except (OSError, AttributeError) as error:
-            say(f"no CUDA graphs: {error}")
+            log_line(f"no CUDA graphs: {error}")
 
     def _open_device(self, ordinal: int) -> None:
         """Makes the primary context current: TensorRT uses CUDA's runtime API, which knows no other."""
@@ -273,7 +273,9 @@ class TensorRT:
         free = self._free()
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None and cached is not None:
-            say(f"cached engine {key.stem}.engine is built again: {self._complaints.reason('TensorRT refuses it')}")
+            log_line(
+                f"cached engine {key.stem}.engine is built again: {self._complaints.reason('TensorRT refuses it')}"
+            )
             cached = None
             plan, facts = self._build(key, profile)
             engine = self._runtime.deserialize_cuda_engine(plan)
@@ -335,7 +337,7 @@ class TensorRT:
         self._runtime_cache_path = self._folder / f"{key.stem}.kernels"
         stored = read_blob(self._runtime_cache_path)
         if stored and not cache.deserialize(stored):
-            say(f"{self._runtime_cache_path.name} does not fit here and is started anew")
+            log_line(f"{self._runtime_cache_path.name} does not fit here and is started anew")
         config.set_runtime_cache(cache)
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         self._runtime_cache = cache
@@ -435,7 +437,7 @@ class TensorRT:
             try:
                 found["cuda_driver_api"] = cuda_version(self._cuda.get_driver_version())
             except self._cuda.Error as error:
-                say(f"the driver does not tell its version: {error}")
+                log_line(f"the driver does not tell its version: {error}")
         return found
 
     def settings(self) -> Dict[str, str]:

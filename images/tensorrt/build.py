@@ -16,7 +16,7 @@ from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 from common.model_files import Tensor
 from images.tensorrt.cache import read_blob, write_blob
-from images.tensorrt.log import Complaints, say
+from images.tensorrt.log import Complaints, log_line
 from images.tensorrt.profile import Profile, shapes_of
 from images.tensorrt.retype import retype
 
@@ -95,7 +95,7 @@ def build(trt: Any, logger: Any, complaints: Complaints, request: Request) -> Tu
         calibrator = _calibrate(builder, config, tensors[0], request)
     cache, read = _attach_timing_cache(config, request.timing_cache)
 
-    say(f"building {request.precision} {request.profile}; this takes minutes the first time")
+    log_line(f"building {request.precision} {request.profile}; this takes minutes the first time")
     plan = builder.build_serialized_network(network, config)
     del calibrator  # kept until here: TensorRT holds a bare pointer
     if plan is None:
@@ -103,7 +103,7 @@ def build(trt: Any, logger: Any, complaints: Complaints, request: Request) -> Tu
     if cache is not None and request.timing_cache is not None:
         write_blob(request.timing_cache, bytes(cache.serialize()))
     seconds = time.monotonic() - started
-    say(f"built {request.precision} {request.profile} in {seconds:.0f} s")
+    log_line(f"built {request.precision} {request.profile} in {seconds:.0f} s")
     facts = {
         "build_seconds": round(seconds, 1),
         "layers": network.num_layers,
@@ -214,7 +214,7 @@ def _attach_timing_cache(config: Any, path: Optional[Path]) -> Tuple[Any, int]:
     stored = read_blob(path)
     cache = config.create_timing_cache(stored)
     if stored and (cache is None or not config.set_timing_cache(cache, False)):
-        say(f"timing cache {path.name} does not fit here and is started anew")
+        log_line(f"timing cache {path.name} does not fit here and is started anew")
         stored = b""
         cache = config.create_timing_cache(stored)
     if not stored and (cache is None or not config.set_timing_cache(cache, False)):

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from images.tensorrt.log import say
+from images.tensorrt.log import log_line
 
 #: Part of every key: raise it when the way an engine is built changes in a manner that the other fields do not show.
 RECIPE = 1
@@ -76,7 +76,7 @@ def read_engine(folder: Path, key: EngineKey) -> Optional[Tuple[bytes, Dict[str,
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = f"its description or the file cannot be read ({type(error).__name__}: {error})"
     if wrong:
-        say(f"cached engine {engine.name} is built again: {wrong}")
+        log_line(f"cached engine {engine.name} is built again: {wrong}")
         return None
     return plan, facts
 
@@ -125,7 +125,7 @@ def write_blob(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        say(f"{path.name} cannot be cached: {error.strerror}")
+        log_line(f"{path.name} cannot be cached: {error.strerror}")
         try:
             temporary.unlink()
         except OSError:

@@ -14,7 +14,7 @@ from typing import Any, List, Optional
 import numpy as np
 
 from images.tensorrt.cache import read_blob, write_blob
-from images.tensorrt.log import say
+from images.tensorrt.log import log_line
 
 BATCHES = 16
 SEED = 20231
@@ -70,7 +70,7 @@ def make_calibrator(trt: Any, cuda: Any, batches: np.ndarray, cache: Path) -> An
         def read_calibration_cache(self) -> Optional[bytes]:
             data = read_blob(cache)
             if data:
-                say(f"int8 ranges from {cache.name}")
+                log_line(f"int8 ranges from {cache.name}")
             return data or None
 
         def write_calibration_cache(self, data: Any) -> None:

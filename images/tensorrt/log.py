@@ -57,7 +57,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:_MAX_REASON]
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """One line in the cell's log (the worker's standard error)."""
     print(f"tensorrt: {_one_line(text)}", file=sys.stderr, flush=True)
 
@@ -77,6 +77,6 @@ def make_logger(trt: Any, complaints: Complaints) -> Any:
             name = severity.name
             complaints.add(name, message)
             if name in _SHOWN:
-                say(f"[{name}] {message}")
+                log_line(f"[{name}] {message}")
 
     return Log()

@@ -19,7 +19,7 @@ import numpy as np
 
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from images.tensorrt.cuda_graph import CudaError, Graph, GraphDriver
-from images.tensorrt.log import Complaints, say
+from images.tensorrt.log import Complaints, log_line
 
 _TYPES = {
     "FLOAT": np.float32,
@@ -176,7 +176,7 @@ class Slot:
             if isinstance(error, self._cuda.MemoryError):
                 raise
             reason = f"capture failed: {error}"
-            say(f"no CUDA graph, {reason}")
+            log_line(f"no CUDA graph, {reason}")
             return None, reason
 
     def _enqueue(self) -> None:

@@ -77,9 +77,9 @@ def test_a_run_json_that_cannot_be_read_is_named_and_what_does_not_need_it_is_sh
         env={**os.environ, "FRAMEWATT_DATA": str(tmp_path), "COLUMNS": "1000"},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
-    said = done.stdout + done.stderr
-    assert f"{tmp_path}/results/one/run.json" in said and "is not JSON" in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert f"{tmp_path}/results/one/run.json" in output and "is not JSON" in output
+    assert "Traceback" not in output
     if code == 2:
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: ")

@@ -106,7 +106,7 @@ def test_steady_windows_of_5_s_are_within_2_percent(tmp_path: Path) -> None:
     rows = _energy(tmp_path, measurements, 12)
     assert {row["basis"] for row in rows} == {"counter"}
     assert np.abs(_relative_errors(rows, measurements, "gross_j")).max() <= 0.02
-    # the second way agrees, so that none of these sound rows is called suspect
+    # the second estimate agrees, so that none of these right rows is called suspect
     assert np.abs(_relative_errors(rows, measurements, "integral_j")).max() <= 0.02
     assert [row["suspect"] for row in rows if row["suspect"]] == []
     within = [abs(row["gross_j"] - m.true_j) <= row["uncertainty_j"] for row, m in zip(rows, measurements, strict=True)]

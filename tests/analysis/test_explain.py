@@ -34,16 +34,16 @@ def traced(build: Callable[..., RunBuilder]) -> Callable[..., Path]:
 
 
 def run_explain(sides, out, **more):
-    said = io.StringIO()
-    code = explain(sides, out, Console(file=said, width=200), **more)
-    return code, said.getvalue()
+    output = io.StringIO()
+    code = explain(sides, out, Console(file=output, width=200), **more)
+    return code, output.getvalue()
 
 
 def test_one_run_is_explained_in_every_form(traced, tmp_path):
     out = tmp_path / "out"
-    code, said = run_explain([Side(traced())], out)
+    code, output = run_explain([Side(traced())], out)
     assert code == 0
-    assert "PyTorch fp32, batch 8: 30 % of the time (3 ms) is spent in sm80_xmma_fprop_implicit_gemm" in said
+    assert "PyTorch fp32, batch 8: 30 % of the time (3 ms) is spent in sm80_xmma_fprop_implicit_gemm" in output
     assert {"explain.md", "explain.html", "explain.xlsx", "plots"} <= {path.name for path in out.iterdir()}
     assert len(list((out / "plots").glob("*.png"))) == 2
     page = (out / "explain.html").read_text()
@@ -65,29 +65,29 @@ def test_the_report_has_the_same_section(undrawn, traced, build, tmp_path):
 
 def test_two_runs_are_compared_by_class_and_kernel(traced, tmp_path):
     before, after = traced("before"), traced("after", add=4.0, more=[kernel(NEW, 8.5, 9.5)])
-    code, said = run_explain([Side(before), Side(after)], tmp_path / "out")
+    code, output = run_explain([Side(before), Side(after)], tmp_path / "out")
     assert code == 0
-    lines = [line.split() for line in said.splitlines()]
+    lines = [line.split() for line in output.splitlines()]
     assert any(line[:2] == ["elementwise", "slower"] for line in lines)
     assert any(line[:2] == [ADD, "slower"] for line in lines)
     assert any(line[:2] == [NEW, "new"] for line in lines)
-    assert "1 new, 1 slower" in said
+    assert "1 new, 1 slower" in output
     assert not any(line[:1] == [CONV] for line in lines)  # as before
 
 
 def test_what_is_gone_is_reported(traced, tmp_path):
     before, after = traced("before", more=[kernel(NEW, 8.5, 9.5)]), traced("after")
-    said = run_explain([Side(before), Side(after)], tmp_path / "out")[1]
-    assert NEW in said
-    assert "1 gone" in said
+    output = run_explain([Side(before), Side(after)], tmp_path / "out")[1]
+    assert NEW in output
+    assert "1 gone" in output
 
 
 def test_two_cells_of_one_run_are_compared(traced, tmp_path):
     run = traced()
     keys = sorted(path.name for path in (run / "cells").iterdir())
-    code, said = run_explain([Side(run, keys[0]), Side(run, keys[1])], tmp_path / "out")
+    code, output = run_explain([Side(run, keys[0]), Side(run, keys[1])], tmp_path / "out")
     assert code == 0
-    assert "kernels: none that matters" in said
+    assert "kernels: none that matters" in output
 
 
 def test_runs_without_a_cell_in_common_are_reported_so(traced, tmp_path):
@@ -112,9 +112,9 @@ def test_a_cell_that_does_not_exist_is_named_with_those_that_do(traced, tmp_path
 def test_nothing_recorded_is_exit_code_1_with_the_cure(build, tmp_path):
     run = build()
     write_trace(run.cell("torch", durations_ns=[MS] * 20), [], walls_ms=(), message="no CUPTI: install it")
-    code, said = run_explain([Side(run.folder)], tmp_path / "out")
+    code, output = run_explain([Side(run.folder)], tmp_path / "out")
     assert code == 1
-    assert "no CUPTI: install it" in said
+    assert "no CUPTI: install it" in output
 
 
 def test_one_cell_without_recording_does_not_stop_the_others(traced, tmp_path, build):
@@ -123,14 +123,14 @@ def test_one_cell_without_recording_does_not_stop_the_others(traced, tmp_path, b
 
     builder = RunBuilder(run, device="gpu0", device_name="Test GPU", uuid="GPU-1")
     write_trace(builder.cell("tensorrt", durations_ns=[MS] * 20), [], walls_ms=(), message="no CUPTI: install it")
-    code, said = run_explain([Side(run)], tmp_path / "out")
+    code, output = run_explain([Side(run)], tmp_path / "out")
     assert code == 0
-    assert "TensorRT fp32, batch 8: not recorded: no CUPTI: install it" in said
+    assert "TensorRT fp32, batch 8: not recorded: no CUPTI: install it" in output
 
 
 def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):
     path = tmp_path / "trace.json"
-    code, said = run_explain([Side(traced(variants=("torch",)))], tmp_path / "out", trace=path)
+    code, output = run_explain([Side(traced(variants=("torch",)))], tmp_path / "out", trace=path)
     assert code == 0
     events = json.loads(path.read_text())["traceEvents"]
     boxes = [event for event in events if event["ph"] == "X"]
@@ -141,7 +141,7 @@ def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):
         "inferences",
         "GPU stream 7",
     }
-    assert f"{len(boxes)} records" in said
+    assert f"{len(boxes)} records" in output
     # 0 is the idle process and thread; what has a name is what has boxes
     assert {(box["pid"], box["tid"]) for box in boxes} == {(1, 1), (1, 2)}
     assert {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"} == {(1, 1), (1, 2)}

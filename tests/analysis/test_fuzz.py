@@ -23,8 +23,8 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 NAMES = sorted(schema.FILES)
 NUMBERS = itertools.count()
 
-#: a sound value of each kind of column that a row's checks look at
-SOUND: dict[str, dict[str, str]] = {
+#: a valid value of each kind of column that a row's checks look at
+VALID: dict[str, dict[str, str]] = {
     "cell.csv": {"batch_size": "8", "status": "ok", "io": "host", "streams": "1", "replicate": "0"},
     "passes.csv": {"images": "512"},
     "samples.csv": {"scheduled_ns": ""},
@@ -35,7 +35,7 @@ SOUND: dict[str, dict[str, str]] = {
 RISING = ("scheduled_ns", "start_ns", "end_ns")
 
 
-def sound_file(name: str, rows: int = 6) -> bytes:
+def valid_file(name: str, rows: int = 6) -> bytes:
     """A file whose every number is different, so that a number in the wrong place would be seen."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -46,7 +46,7 @@ def sound_file(name: str, rows: int = 6) -> bytes:
             number = 100_000_000 * (row + 1) + 1_000_000 * (place + 1) + 4321
             value = {"BIGINT": str(number), "DOUBLE": f"{number}.25"}.get(column.type, f"{column.name}{row}")
             value = f"0.{row + 1}" if column.name == "quantile" else value
-            values.append(SOUND.get(name, {}).get(column.name, value))
+            values.append(VALID.get(name, {}).get(column.name, value))
         writer.writerow(values)
     return out.getvalue().encode()
 
@@ -55,7 +55,7 @@ def rows_of(name: str, raw: bytes) -> list[list[str]]:
     return csv_by_line.read(Path(name), name, raw).rows
 
 
-def assert_sound(name: str, rows: list[list[str]]) -> None:
+def assert_valid(name: str, rows: list[list[str]]) -> None:
     """Every value is empty or of its column's type."""
     for row in rows:
         assert len(row) == len(schema.FILES[name])
@@ -67,15 +67,15 @@ def assert_sound(name: str, rows: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sound_file_is_read_whole(name: str) -> None:
-    content = csv_by_line.read(Path(name), name, sound_file(name))
+def test_a_valid_file_is_read_whole(name: str) -> None:
+    content = csv_by_line.read(Path(name), name, valid_file(name))
     assert content.problems == [] and len(content.rows) == 6
 
 
 @FUZZ
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_a_file_cut_anywhere_keeps_whole_rows_and_invents_none(data: st.DataObject, name: str) -> None:
-    raw = sound_file(name)
+    raw = valid_file(name)
     cut = data.draw(st.integers(0, len(raw) - 1))
     content = csv_by_line.read(Path(name), name, raw[:cut])
     whole = max(0, raw[:cut].count(b"\n") - 1)
@@ -87,26 +87,26 @@ def test_a_file_cut_anywhere_keeps_whole_rows_and_invents_none(data: st.DataObje
 @FUZZ
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_bytes_changed_anywhere(data: st.DataObject, name: str) -> None:
-    raw = bytearray(sound_file(name))
+    raw = bytearray(valid_file(name))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 1))
         junk = data.draw(
             st.binary(max_size=3) | st.sampled_from([b"\n", b",", b'"', b"\0", b"\r\n", b"nan", b"1e400", b"0x1"])
         )
         raw[at : at + data.draw(st.integers(0, 3))] = junk
-    assert_sound(name, rows_of(name, bytes(raw)))
+    assert_valid(name, rows_of(name, bytes(raw)))
 
 
 @FUZZ
 @given(raw=st.binary(max_size=200), name=st.sampled_from(NAMES), headed=st.booleans())
 def test_any_bytes_at_all(raw: bytes, name: str, headed: bool) -> None:
-    assert_sound(name, rows_of(name, (csv_by_line.header_line(name) if headed else b"") + raw))
+    assert_valid(name, rows_of(name, (csv_by_line.header_line(name) if headed else b"") + raw))
 
 
 @FUZZ
 @given(data=st.data(), name=st.sampled_from(NAMES))
 def test_columns_in_any_order_and_some_missing(data: st.DataObject, name: str) -> None:
-    raw = sound_file(name)
+    raw = valid_file(name)
     lines = list(csv.reader(raw.decode().splitlines()))
     order = data.draw(st.permutations(range(len(lines[0]))))
     kept = order[: data.draw(st.integers(1, len(order)))]
@@ -173,12 +173,12 @@ def damaged(build: Build, data: st.DataObject) -> tuple[Path, Path]:
 def test_damaged_runs_are_analyzed_without_a_traceback(build: Build, data: st.DataObject) -> None:
     """Several at a time: to open a run takes longer than to read it."""
     runs = [damaged(build, data) for _ in range(4)]
-    sound = [(whole / "samples.csv").read_text() for _, whole in runs]
+    valid = [(whole / "samples.csv").read_text() for _, whole in runs]
     with open_runs([run for run, _ in runs]) as database:
         results = database.query("SELECT * FROM results WHERE variant = 'torch'")
         database.query("FROM comparison")
         database.query("FROM marks")
-    assert [(whole / "samples.csv").read_text() for _, whole in runs] == sound
+    assert [(whole / "samples.csv").read_text() for _, whole in runs] == valid
     # The cells that nothing happened to have their own figures, whatever their neighbours look like.
     assert [row["n"] for row in results] == [30] * len(runs)
     for row in results:

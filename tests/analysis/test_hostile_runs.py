@@ -37,7 +37,7 @@ def good(build: Build) -> Path:
 
 @pytest.fixture
 def bad(build: Build) -> Path:
-    """A run of two sound cells, of which a test spoils the first."""
+    """A run of two valid cells, of which a test spoils the first."""
     run = build("bad")
     run.cell("onnxrt", 8, durations_ns=[10 * MS] * 30)
     run.cell("torch", 8, durations_ns=[10 * MS] * 30)
@@ -66,7 +66,7 @@ def ok_cells(database: Database) -> list[str]:
     return [row["variant"] for row in rows]
 
 
-def said(database: Database) -> str:
+def problems(database: Database) -> str:
     lines = [str(problem) for problem in database.problems]
     assert all("\n" not in line and len(line) < 1000 for line in lines)
     return "\n".join(lines)
@@ -114,7 +114,7 @@ KINDS = (fifo, folder, link_to_a_file, link_to_a_device, link_to_nothing, link_t
 
 @pytest.fixture
 def many(build: Build) -> Callable[[int], Path]:
-    """Makes a run of so many sound cells, which a test spoils."""
+    """Makes a run of so many valid cells, which a test spoils."""
 
     def make(cells: int) -> Path:
         run = build("bad")
@@ -134,16 +134,16 @@ def cells_of(run: Path) -> list[Path]:
 )
 def test_in_place_of_a_file_of_a_cell(good: Path, many: Callable[[int], Path], name: str) -> None:
     run = many(len(KINDS) + 1)
-    *spoiled, sound = cells_of(run)
+    *spoiled, valid = cells_of(run)
     for cell, kind in zip(spoiled, KINDS, strict=True):
         (cell / name).unlink(missing_ok=True)
         kind(cell / name)
     with both(good, run) as database:
-        lines = said(database).splitlines()
+        lines = problems(database).splitlines()
         for cell in spoiled:
             assert [line for line in lines if str(cell) in line and f"{cell / name}: is a" in line], cell
             assert len([line for line in lines if str(cell / name) in line]) == 1
-        assert not any(str(sound) in line for line in lines)
+        assert not any(str(valid) in line for line in lines)
         assert ok_cells(database).count("torch") == (1 if name == "cell.csv" else len(KINDS) + 1)
 
 
@@ -161,7 +161,9 @@ def test_in_place_of_a_file_of_the_run(good: Path, bad: Path, name: str) -> None
     with both(good, *runs) as database:
         assert len(ok_cells(database)) == (0 if name == "cells" else 2 * len(KINDS))
         for run in runs:
-            assert str(run / name) in said(database) or (name == "cells" and f"{run}: holds no cell" in said(database))
+            assert str(run / name) in problems(database) or (
+                name == "cells" and f"{run}: holds no cell" in problems(database)
+            )
 
 
 def test_a_link_in_place_of_folders(good: Path, bad: Path, tmp_path: Path) -> None:
@@ -169,12 +171,12 @@ def test_a_link_in_place_of_folders(good: Path, bad: Path, tmp_path: Path) -> No
     (bad / "cells" / moved.name).symlink_to(moved)
     with both(good, bad) as database:
         assert ok_cells(database) == ["torch"]
-        assert "is a link, not a folder" in said(database)
+        assert "is a link, not a folder" in problems(database)
     everything = (bad / "cells").rename(tmp_path / "cells")
     (bad / "cells").symlink_to(everything)
     with both(good, bad) as database:
         assert ok_cells(database) == []
-        assert "is a link, not a folder: no cell of it is read" in said(database)
+        assert "is a link, not a folder: no cell of it is read" in problems(database)
 
 
 def test_a_link_that_comes_after_the_run_was_read(good: Path, bad: Path) -> None:
@@ -195,9 +197,9 @@ def test_files_beyond_their_size(good: Path, bad: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(csv_by_line, "MOST_BYTES", {**csv_by_line.MOST_BYTES, "samples.csv": size - 1})
     (first(bad) / "samples.csv").write_bytes((first(bad) / "samples.csv").read_bytes() + b"30,1,2,\n")
     with open_runs([bad]) as database:
-        assert "samples.csv: is larger than 1 KiB: it is not read" in said(database) or "larger than 0 KiB" in said(
+        assert "samples.csv: is larger than 1 KiB: it is not read" in problems(
             database
-        )
+        ) or "larger than 0 KiB" in problems(database)
 
 
 def test_doubtful_files_are_read_with_care_up_to_a_size(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +207,7 @@ def test_doubtful_files_are_read_with_care_up_to_a_size(good: Path, bad: Path, m
         file.write("junk\n")
     monkeypatch.setattr(csv_by_line, "MOST_CAREFUL_BYTES", 500)
     with both(good, bad) as database:
-        assert "samples.csv: cannot be read: it is larger than 0 KiB" in said(database)
+        assert "samples.csv: cannot be read: it is larger than 0 KiB" in problems(database)
         assert "torch" in ok_cells(database)
 
 
@@ -232,7 +234,7 @@ def test_a_cell_that_cannot_be_costs_itself(good: Path, many: Callable[[int], Pa
     with both(good, run) as database:
         assert ok_cells(database) == ["torch"]
         for cell in spoiled:
-            assert str(cell / "cell.csv") in said(database)
+            assert str(cell / "cell.csv") in problems(database)
 
 
 def test_a_field_of_megabytes(good: Path, bad: Path) -> None:
@@ -240,7 +242,7 @@ def test_a_field_of_megabytes(good: Path, bad: Path) -> None:
     path.write_text(path.read_text().replace("onnxrt", "A" * 2_000_000))
     with both(good, bad) as database:
         assert ok_cells(database) == ["torch"]
-        assert "cell.csv: is larger than 1 MiB" in said(database)
+        assert "cell.csv: is larger than 1 MiB" in problems(database)
 
 
 ENDLESS = ("A" * 200_000, '"' * 200_000, "\0" * 10, "," * 100_000, "\n" * 100_000, '"' + "x\n" * 50_000)
@@ -254,7 +256,7 @@ def test_lines_without_end(good: Path, many: Callable[[int], Path], name: str) -
             file.write(text)
     with both(good, run) as database:
         assert "torch" in ok_cells(database)
-        said(database)
+        problems(database)
 
 
 def test_instants_that_cannot_be(good: Path, bad: Path) -> None:
@@ -267,14 +269,14 @@ def test_instants_that_cannot_be(good: Path, bad: Path) -> None:
     with both(good, bad) as database:
         assert ok_cells(database) == ["onnxrt", "torch"]
         assert len(database.query("FROM samples WHERE run = 'bad' AND cell_key LIKE '%onnxrt%'")) == 30 - len(ends)
-        assert f"{path}:6" in said(database)
+        assert f"{path}:6" in problems(database)
 
 
 def test_a_power_reading_at_the_end_of_time(good: Path, bad: Path) -> None:
     rows = [{"t_ns": t, "domain": "gpu", "power_mw": 1e5} for t in (1, 2**62, 2**63 - 1)]
     (bad / "power.csv").write_text(schema.to_csv("power.csv", rows))
     with both(good, bad) as database:
-        assert "power.csv:3" in said(database)
+        assert "power.csv:3" in problems(database)
 
 
 @pytest.mark.parametrize("name", ["samples.csv", "device_times.csv", "passes.csv", "energy.csv", "quantiles.csv"])
@@ -288,8 +290,8 @@ def test_a_row_that_is_there_twice_costs_its_file(good: Path, bad: Path, name: s
     path = first(bad) / name
     path.write_text(schema.to_csv(name, [values[name], {**values[name]}]))
     with both(good, bad) as database:
-        assert "twice: nothing of it can be used" in said(database)
-        assert str(path) in said(database)
+        assert "twice: nothing of it can be used" in problems(database)
+        assert str(path) in problems(database)
 
 
 def test_samples_in_another_order_are_all_read(good: Path, bad: Path) -> None:
@@ -297,7 +299,7 @@ def test_samples_in_another_order_are_all_read(good: Path, bad: Path) -> None:
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *reversed(lines)]) + "\n")
     with both(good, bad) as database:
-        assert database.problems == [] or "samples.csv" not in said(database)
+        assert database.problems == [] or "samples.csv" not in problems(database)
         assert database.query("SELECT samples FROM comparison WHERE run = 'bad' AND variant = 'onnxrt'") == [
             {"samples": 30}
         ]
@@ -324,26 +326,26 @@ def test_any_run_json(good: Path, bad: Path) -> None:
         (run / "run.json").write_text(text)
     with both(good, *runs) as database:
         assert len(ok_cells(database)) == 2 * len(runs)
-        assert "left out (" not in said(database)
+        assert "left out (" not in problems(database)
 
 
 def test_a_run_json_of_megabytes(good: Path, bad: Path) -> None:
     (bad / "run.json").write_text('{"a":"' + "x" * (17 * 2**20) + '"}')
     with both(good, bad) as database:
-        assert "run.json: cannot be read: it is larger than 16 MiB" in said(database)
+        assert "run.json: cannot be read: it is larger than 16 MiB" in problems(database)
         assert ok_cells(database) == ["onnxrt", "torch"]
 
 
 def test_more_cells_and_files_than_any_run_has(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder, "MOST_CELLS", 1)
     with open_runs([bad]) as database:
-        assert "holds 2 entries: the first 1 are read" in said(database)
+        assert "holds 2 entries: the first 1 are read" in problems(database)
     monkeypatch.setattr(run_folder, "MOST_CELLS", 10)
     monkeypatch.setattr(run_folder, "MOST_ENTRIES", 5)
     for number in range(9):
         (first(bad) / f"junk{number}").touch()
     with both(good, bad) as database:
-        assert "holds more than 5 files" in said(database)
+        assert "holds more than 5 files" in problems(database)
 
 
 # --- names --------------------------------------------------------------------------------------------------------------
@@ -378,24 +380,24 @@ def test_any_name_of_a_folder_in_cells(good: Path, many: Callable[[int], Path]) 
         cell.rename(run / "cells" / name)
     with both(good, run) as database:
         assert ok_cells(database) == ["torch"]
-        assert said(database).count("in a folder of another name") == len(NAMES)
+        assert problems(database).count("in a folder of another name") == len(NAMES)
 
 
 def test_a_run_that_no_check_has_foreseen_is_left_out(good: Path, bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.database import loading
 
-    sound = loading.insert_lines
+    insert_lines = loading.insert_lines
 
     def failing(database: Any, table: str, columns: Any, lines: Any) -> None:
         lines = list(lines)
         if any(line.startswith(b"bad,") for line in lines):
             raise OverflowError("a sum does not fit")
-        sound(database, table, columns, lines)
+        insert_lines(database, table, columns, lines)
 
     monkeypatch.setattr(loading, "insert_lines", failing)
     with both(good, bad) as database:
         assert ok_cells(database) == []
-        assert said(database) == f"{bad}: cannot be analyzed and is left out (a sum does not fit)"
+        assert problems(database) == f"{bad}: cannot be analyzed and is left out (a sum does not fit)"
         assert database.exit_code == 1
 
 

@@ -47,11 +47,11 @@ def ends() -> Ends:
     """(the sentence, the path) with which a command ends; fails where the path names nothing."""
 
     def of(command: Callable[[Console], Any]) -> tuple[str, str]:
-        said = io.StringIO()
-        command(Console(file=said, width=100))
-        *_, answer, last = [line for line in said.getvalue().splitlines() if line.strip()]
+        output = io.StringIO()
+        command(Console(file=output, width=100))
+        *_, answer, last = [line for line in output.getvalue().splitlines() if line.strip()]
         if answer.startswith("  throughput "):  # the figures of the sentence before it
-            answer = said.getvalue().splitlines()[-3]
+            answer = output.getvalue().splitlines()[-3]
         assert answer.endswith("."), answer
         name, _, path = last.partition(": ")
         assert re.fullmatch("Report|Table|History|Run", name)

@@ -107,8 +107,8 @@ def test_energy_of_the_cpu_that_is_unknown_is_said_under_the_table(build: Build,
     run.run_json(power={"gpu0": {"recording": True, "reason": "", "no_cpu_energy": reason}})
     database = opened(run)
     (table,) = tables.build(database, tables.load(database, Selection()), ["joules_per_image"])
-    said = [footer for footer in table.footers if footer.startswith("Energy of CPU and DRAM is unknown")]
-    assert said == ([f"Energy of CPU and DRAM is unknown on G: {reason}."] if reason else [])
+    footers = [footer for footer in table.footers if footer.startswith("Energy of CPU and DRAM is unknown")]
+    assert footers == ([f"Energy of CPU and DRAM is unknown on G: {reason}."] if reason else [])
 
 
 def test_marks_are_explained_under_the_table(build: Build, opened: Opened) -> None:

@@ -440,7 +440,7 @@ if __name__ == "__main__":
     for function in sys.argv[2:]:
         with tempfile.TemporaryDirectory() as place:
             try:
-                said = tried(Path(sys.argv[1]), function, Path(place))
+                result = tried(Path(sys.argv[1]), function, Path(place))
             except UserError as error:
-                said = str(error)
-        print(json.dumps(said))
+                result = str(error)
+        print(json.dumps(result))

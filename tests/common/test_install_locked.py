@@ -197,9 +197,9 @@ def test_a_release_whose_wheels_are_for_other_pythons(place: Place) -> None:
     for tag in ("cp38-cp38-any", "cp310-cp310-any", "cp39-cp39-any"):
         wheel(place.wheels, "first", "0.9")
         (place.wheels / "first-0.9-py3-none-any.whl").rename(place.wheels / f"first-0.9-{tag}.whl")
-    said = reason(place.install("--pin=first==0.9"))
-    assert said.startswith("first==0.9 has no wheel for Python 3.")
-    assert "its wheels are for cp38, cp39, cp310; the newest are 1.0" in said
+    output = reason(place.install("--pin=first==0.9"))
+    assert output.startswith("first==0.9 has no wheel for Python 3.")
+    assert "its wheels are for cp38, cp39, cp310; the newest are 1.0" in output
 
 
 def test_packages_that_do_not_go_together_are_named(place: Place) -> None:

@@ -26,12 +26,12 @@ def test_a_range() -> None:
 
 
 def test_what_was_said_and_what_is_assumed() -> None:
-    assert not parse().said
-    assert parse("0,255").said
+    assert not parse().given
+    assert parse("0,255").given
     for one in (parse(), parse("-1,1"), parse(mean=MEAN, std=STD)):
         assert PixelValues.of_description({"weights": "user", **one.described()}) == one
-    assert PixelValues.of_description({"weights": "imagenet", "input_range": [0.0, 255.0]}).said
-    assert not PixelValues.of_description({"weights": "user", "input_range": [0.0, 255.0]}).said, (
+    assert PixelValues.of_description({"weights": "imagenet", "input_range": [0.0, 255.0]}).given
+    assert not PixelValues.of_description({"weights": "user", "input_range": [0.0, 255.0]}).given, (
         "older than the option"
     )
 

@@ -56,7 +56,7 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
+def verdicts() -> dict[str, str]:
     """Of every function, all in one process of PyTorch's environment."""
     if not environments.is_ready("torch", "cpu"):
         pytest.skip("no .envs/torch-cpu: ./invoke test makes it")
@@ -71,12 +71,12 @@ def said() -> dict[str, str]:
 
 @pytest.mark.framework
 @pytest.mark.parametrize("function", TAKEN)
-def test_a_module_that_is_built_the_same_everywhere_is_taken(function: str, said: dict[str, str]) -> None:
-    assert said[function] == ""
+def test_a_module_that_is_built_the_same_everywhere_is_taken(function: str, verdicts: dict[str, str]) -> None:
+    assert verdicts[function] == ""
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize("function", REFUSED)
-def test_one_line_for_what_is_not_taken(function: str, said: dict[str, str]) -> None:
-    assert REFUSED[function] in said[function]
-    assert "\n" not in said[function]
+def test_one_line_for_what_is_not_taken(function: str, verdicts: dict[str, str]) -> None:
+    assert REFUSED[function] in verdicts[function]
+    assert "\n" not in verdicts[function]

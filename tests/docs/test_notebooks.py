@@ -65,10 +65,10 @@ def test_outputs_are_of_one_run_from_top_to_bottom_and_tell_nothing_of_a_machine
 def test_exploring_the_reference_shows_what_is_shown(tmp_path: Path) -> None:
     """And any view that analysis/sql/README.md describes may be asked for, those too that no cell has named."""
     notebook = read("explore-results.ipynb")
-    asked = (
+    requested = (
         "[sql(f'SELECT count(*) FROM {view}').fetchall()[0][0] for view in ('worker_spread', 'explained', 'samples')]"
     )
-    notebook.cells.append(nbformat.v4.new_code_cell(asked))
+    notebook.cells.append(nbformat.v4.new_code_cell(requested))
     again = run(notebook)
     workers, explained, samples = json.loads("".join(texts(again).pop()))
     assert (workers, explained) == (0, 0) and samples > 1000, "one worker a cell, and no traces"

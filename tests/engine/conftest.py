@@ -148,7 +148,7 @@ class Bench:
     def __init__(self, data: DataFolder, model: Path) -> None:
         self.data = data
         self.model = model
-        self.said = io.StringIO()
+        self.output = io.StringIO()
 
     def options(self, **values: Any) -> Options:
         given: dict[str, Any] = {
@@ -159,7 +159,7 @@ class Bench:
         return Options(**given | values)
 
     def __call__(self, **values: Any) -> Outcome:
-        return bench(self.options(**values), Console(file=self.said, width=200), self.data)
+        return bench(self.options(**values), Console(file=self.output, width=200), self.data)
 
     def command(self, **values: Any) -> list[str]:
         """The same as a command line."""

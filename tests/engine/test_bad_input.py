@@ -21,7 +21,7 @@ from tests.engine.conftest import BASE, PREFIX, Bench
 from tests.fake_nvml import build as fake_nvml
 
 
-def said(fresh_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
+def output(fresh_bench: Bench, environment: dict[str, str] | None = None, **values: Any) -> str:
     """The only line on standard error of a command that must fail with exit code 2."""
     done = subprocess.run(
         fresh_bench.command(**values),
@@ -37,7 +37,7 @@ def said(fresh_bench: Bench, environment: dict[str, str] | None = None, **values
 
 
 def test_no_engine(fresh_bench: Bench, tmp_path: Path) -> None:
-    line = said(fresh_bench, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
+    line = output(fresh_bench, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
     assert "no Docker engine answers at unix://" in line
     assert "systemctl start docker" in line and "--runner local" in line
 
@@ -73,7 +73,7 @@ def test_an_engine_that_does_not_let_the_user_in() -> None:
 
 
 def test_an_image_that_is_not_built(fresh_bench: Bench) -> None:
-    line = said(fresh_bench, {"FRAMEWATT_IMAGES": "framewatt-nothing"})
+    line = output(fresh_bench, {"FRAMEWATT_IMAGES": "framewatt-nothing"})
     assert "is not built: invoke build --framework onnxrt --cpu" in line
 
 
@@ -99,7 +99,7 @@ def test_a_gpu_without_a_gpu_runtime(client: DockerClient, fresh_bench: Bench, t
     if fake_nvml.compiler() is None:
         pytest.skip("no C compiler for the NVML stand-in")
     library = fake_nvml.build(tmp_path)
-    line = said(fresh_bench, fake_nvml.library_path(library), device="", gpu="0")
+    line = output(fresh_bench, fake_nvml.library_path(library), device="", gpu="0")
     assert "neither NVIDIA's runtime nor a CDI device" in line
     assert "nvidia-ctk runtime configure --runtime=docker" in line
 

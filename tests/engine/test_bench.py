@@ -53,8 +53,8 @@ def test_ctrl_c_keeps_what_is_whole_and_the_same_command_continues(run_bench: Be
         # Between the first and the second cell's end.
         wait_for(lambda: list(run_bench.data.results.glob("*/cells/*/cell.csv")))
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
     assert containers(client) == []
     (folder,) = run_bench.data.results.iterdir()
     first = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/cell.csv")}
@@ -130,10 +130,10 @@ def test_after_kill_9_of_the_host_the_next_run_removes_and_resumes(run_bench: Be
         wait_for(lambda: (found := running(client, "onnxrt_fp32")) is not None and found.id != first)
         assert first not in [container.id for container in client.containers.list(all=True)]
         again.send_signal(signal.SIGINT)
-        said, _ = again.communicate(timeout=60)
-    assert "Continuing the unfinished run" in said
-    assert again.returncode == 130, said
-    assert containers(client) == [], said
+        output, _ = again.communicate(timeout=60)
+    assert "Continuing the unfinished run" in output
+    assert again.returncode == 130, output
+    assert containers(client) == [], output
     assert len(list(run_bench.data.results.iterdir())) == 1
     with next(run_bench.data.results.glob("*/attempts.csv")).open(newline="") as file:
         attempts = list(csv.DictReader(file))

@@ -55,7 +55,7 @@ def own(tmp_path: Path) -> Path:
 def check(bench: Bench, born: str) -> None:
     outcome = bench(framework="torch,onnxrt", batch_sizes="1,3", cell_timeout=300.0)
     found = rows(outcome.run.folder)
-    assert len(found) == 4, bench.said.getvalue()
+    assert len(found) == 4, bench.output.getvalue()
     for row in found.values():
         assert (row["status"], row["message"], row["runner"]) == ("ok", "", "docker"), row
         assert float(row["parity_rel_l2"]) <= float(row["parity_tolerance"])

@@ -70,8 +70,8 @@ def world(make_world: Callable[..., World], own_engine: OwnEngine) -> Iterator[W
         own_engine.start()
 
 
-def errors(said: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith("error: ")]
+def errors(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
 def about_the_engine(line: str) -> bool:
@@ -85,21 +85,21 @@ def test_an_engine_that_dies_is_one_line_and_the_same_command_goes_on(
     sweep = world.start()
     world.wait_for_cells(2)
     getattr(own_engine, how)()
-    said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 2 and "Traceback" not in said, said
-    (line,) = errors(said)
-    assert about_the_engine(line) and "same command" in line, said
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 2 and "Traceback" not in output, output
+    (line,) = errors(output)
+    assert about_the_engine(line) and "same command" in line, output
 
-    code, said = world.run()  # and with no engine there is nothing to go on with
-    assert code == 2, said
-    (line,) = errors(said)
+    code, output = world.run()  # and with no engine there is nothing to go on with
+    assert code == 2, output
+    (line,) = errors(output)
     assert "no Docker engine answers" in line
     kept = {path: path.stat().st_mtime_ns for path in world.cells()}
     assert len(kept) >= 2
 
     own_engine.start()
-    code, said = world.run()
-    assert code == 0 and "Continuing the unfinished run" in said, said
+    code, output = world.run()
+    assert code == 0 and "Continuing the unfinished run" in output, output
     (folder,) = world.folders()
     assert check_run(folder) == {"ok": CELLS}, "an engine that dies costs no cell"
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -131,12 +131,12 @@ class Striker:
             return ""
         return victim
 
-    def may_end(self, code: int, said: str) -> bool:
+    def may_end(self, code: int, output: str) -> bool:
         """Before the next sweep there is an engine again."""
         if not self._engine.runs:
             self._engine.start()
         if code == 2:
-            return len(errors(said)) == 1 and about_the_engine(errors(said)[0])
+            return len(errors(output)) == 1 and about_the_engine(errors(output)[0])
         return code in (0, -signal.SIGKILL)
 
 

@@ -93,7 +93,7 @@ def test_bench_measures_every_framework(all_images: None, data: DataFolder, clie
         check_row(row, client)
         image = client.images.get(tag_of(VARIANTS[row["variant"]].image, "cpu"))
         assert row["image_digest"] == image.id
-    assert outcome.run.finished, run_bench.said.getvalue()
+    assert outcome.run.finished, run_bench.output.getvalue()
 
 
 def test_compose_measures_every_framework_and_goes_on_after_one_that_dies(

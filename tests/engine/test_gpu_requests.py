@@ -19,7 +19,7 @@ from common.host.bench.execution import run_all
 from common.host.bench.opening import open_run
 from common.host.devices import Device
 from common.host.frameworks.registry import Variant, load_images
-from common.host.models import Asked
+from common.host.models import ExportOptions
 from common.host.paths import IMAGES
 from common.host.plan.jobs import make_plan
 from common.host.plan.request import Request, settings_of
@@ -99,7 +99,7 @@ def context_of(run_bench: Bench) -> Iterator[tuple[Context, DockerRunner, list[A
     images = {image.name: image for image in load_images(IMAGES)}
     runner = DockerRunner(images, Limits(), "cdi")
     variant: Variant = next(v for v in images["onnxrt"].variants if v.name == "onnxrt")
-    model = runner.ensure_model(str(run_bench.model), run_bench.data, Asked(), lambda *step: None)
+    model = runner.ensure_model(str(run_bench.model), run_bench.data, ExportOptions(), lambda *step: None)
     runner.prepare([variant], "gpu", lambda *step: None)
     options = run_bench.options()
     request = Request(
@@ -107,7 +107,7 @@ def context_of(run_bench: Bench) -> Iterator[tuple[Context, DockerRunner, list[A
         model_hash=model.hash, devices=tuple(g.name for g in GPUS), device_uuids=tuple(g.uuid for g in GPUS),
         replicates=1, runner="docker", settings=settings_of(options),
     )  # fmt: skip
-    console = Console(file=run_bench.said, width=200)
+    console = Console(file=run_bench.output, width=200)
     run, seed = open_run(run_bench.data, request, options, GPUS, runner, model, console)
     context = Context(run, request, model, run_bench.data, images, {g.name: g for g in GPUS}, None, seed)
     yield context, runner, make_plan(request, seed)
@@ -120,9 +120,9 @@ def readings(path: Path) -> list[dict[str, str]]:
 
 def test_two_gpus_have_a_stream_and_a_sidecar_each(run_bench: Bench, fake_gpus: None) -> None:
     with context_of(run_bench) as (context, runner, plan):
-        outcome = run_all(context, runner, plan, Console(file=run_bench.said, width=200))
+        outcome = run_all(context, runner, plan, Console(file=run_bench.output, width=200))
     folder = outcome.run.folder
-    assert outcome.run.finished, run_bench.said.getvalue()
+    assert outcome.run.finished, run_bench.output.getvalue()
     cells = [readings(path)[0] for path in folder.glob("cells/*/cell.csv")]
     # ONNX Runtime's CPU wheel cannot use the stand-in: what counts here is that each device has its own rows.
     assert sorted((row["device"], row["device_uuid"], row["batch_size"]) for row in cells) == sorted(
@@ -173,7 +173,7 @@ def test_a_sidecar_that_died_is_started_again(run_bench: Bench, client: DockerCl
             client.containers.get(name).kill()
             assert sidecar.take() == ""
             before = power.read_bytes()
-            assert "gpu0 ended with exit code 137" in (said := sidecar.revive()) and "is started again" in said
+            assert "gpu0 ended with exit code 137" in (output := sidecar.revive()) and "is started again" in output
             assert power.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
             client.containers.get(name).remove(force=True)
             assert "was removed" in sidecar.revive()

@@ -107,7 +107,7 @@ def test_bench_refuses_what_a_hostile_image_left_and_goes_on(
         run_bench.data.framework_caches / PREFIX,
     ]
     was = [everything(folder) for folder in kept]
-    said_before = len(run_bench.said.getvalue())
+    length_before = len(run_bench.output.getvalue())
 
     outcome = run_bench(batch_sizes=",".join(map(str, SIZES)), replicates=2)
     run = outcome.run.folder
@@ -134,15 +134,15 @@ def test_bench_refuses_what_a_hostile_image_left_and_goes_on(
     assert f"SEES models {json.dumps([path.name for path in run_bench.data.models.iterdir()])}" in log
     assert "SEES cache []" in log
 
-    said = run_bench.said.getvalue()[said_before:].splitlines()
+    output = run_bench.output.getvalue()[length_before:].splitlines()
     for size, words in REFUSED.items():
         assert (
-            len([line for line in said if f"onnxrt fp32 batch {size} host: crashed" in line and words in line]) == 1
-        ), said
-    others = [line for line in said if "not taken from its container" in line]
-    assert any("_r1, which is none of its cells" in line for line in others), said
-    assert any(".container.log is no log of a worker" in line for line in others), said
-    assert len(others) <= 10 and "\x1b" not in "".join(said)
+            len([line for line in output if f"onnxrt fp32 batch {size} host: crashed" in line and words in line]) == 1
+        ), output
+    others = [line for line in output if "not taken from its container" in line]
+    assert any("_r1, which is none of its cells" in line for line in others), output
+    assert any(".container.log is no log of a worker" in line for line in others), output
+    assert len(others) <= 10 and "\x1b" not in "".join(output)
 
 
 def test_an_image_that_gives_up_costs_its_own_cells(run_bench: Bench, client: DockerClient) -> None:
@@ -152,9 +152,9 @@ def test_an_image_that_gives_up_costs_its_own_cells(run_bench: Bench, client: Do
         made = [f"{PREFIX}-gives-up/{name}:cpu" for name in ("onnxrt", "sidecar")]
         for name, source in zip(made, ("onnxrt", "sidecar"), strict=True):
             client.images.get(f"{PREFIX}/{source}:cpu").tag(name.rpartition(":")[0], "cpu")
-        said = '{"event": "error", "message": "all is lost \\u001b[31m"}'
+        output = '{"event": "error", "message": "all is lost \\u001b[31m"}'
         try:
-            outcome = run_bench_with(run_bench, patch, ["sh", "-c", f"echo '{said}'; exit 2"])
+            outcome = run_bench_with(run_bench, patch, ["sh", "-c", f"echo '{output}'; exit 2"])
         finally:
             for name in made:
                 client.images.remove(name)
@@ -243,5 +243,5 @@ def test_an_exporter_sees_no_other_model_and_leaves_none_that_does_not_hold(
         fresh_bench(model=str(folder / "evil.onnx"))
     assert everything(models) == was and [path.name for path in models.iterdir()] == ["other"]
     assert victim.read_text() == "as it was" and list(victim.parent.iterdir()) == [victim]
-    said = fresh_bench.said.getvalue()
-    assert 'SEES [".keras"]' in said and 'SEES ["evil.onnx", "weights.bin"]' in said and "\x1b" not in said
+    output = fresh_bench.output.getvalue()
+    assert 'SEES [".keras"]' in output and 'SEES ["evil.onnx", "weights.bin"]' in output and "\x1b" not in output

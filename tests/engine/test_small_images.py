@@ -41,7 +41,7 @@ def run_bench(exported_model: ModelFiles, tmp_path: Path) -> Bench:
         pytest.skip("no .envs/tensorflow-cpu to convert the model: ./invoke test makes it")
     model = models.ensure_model(
         exported_model.name, exported_model.root.parent, lambda image: environments.interpreter(image, "cpu"),
-        lambda *step: None, models.Asked(weights=exported_model.weights), wanted_forms=["tflite"],
+        lambda *step: None, models.ExportOptions(weights=exported_model.weights), wanted_forms=["tflite"],
     )  # fmt: skip
     folder = DataFolder(tmp_path / "data")
     shutil.copytree(model.root, folder.models / model.root.name)
@@ -66,5 +66,5 @@ def test_each_measures_in_its_container_and_so_does_another_version(
         assert row["image_digest"] == client.images.get(tag).id
     assert found["litert", OTHER]["framework_version"] == OTHER
     assert found["litert", ""]["framework_version"] != OTHER
-    assert "1 image to make" in run_bench.said.getvalue() or "2 images to make" in run_bench.said.getvalue()
+    assert "1 image to make" in run_bench.output.getvalue() or "2 images to make" in run_bench.output.getvalue()
     assert outcome.run.finished

@@ -58,9 +58,9 @@ def _typed_rows(name: str, raw: bytes) -> None:
     path = _FOLDER / name
     path.write_bytes(csv_by_line.header_line(name) + raw)
     if raw.endswith(b"\n") and csv_by_line.has_typed_rows(str(path), name):
-        said = [problem.message for problem in csv_by_line.read(path, name).problems]
-        wrong = [text for text in said if "not a whole number" in text and not _DIGITS.search(text)]
-        assert not wrong and not any("fields, the header" in text for text in said), said
+        messages = [problem.message for problem in csv_by_line.read(path, name).problems]
+        wrong = [text for text in messages if "not a whole number" in text and not _DIGITS.search(text)]
+        assert not wrong and not any("fields, the header" in text for text in messages), messages
 
 
 def _run_json(raw: bytes) -> None:
@@ -124,7 +124,7 @@ def one_input(data: bytes) -> None:
 
 
 def seeds() -> dict[str, bytes]:
-    """A sound file for every reader."""
+    """A valid file for every reader."""
     power = ["1", "gpu", "0", "GPU-1", "12.5", "instant", "", "7", "1", "2", "40", "0", "", "", ""]
     job = Job(
         "/run", "/model", "adapter.py", "toy", "cpu", "CPU", "", "/cache", "local", [Cell("m", "v", "fp32", 8)]

@@ -81,14 +81,14 @@ def small_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = folder / "Miniature-0123456789ab"
     with one_at_a_time(folder):
         if not answer.exists():
-            asked = {
+            requested = {
                 "action": "export",
                 "root": str(root),
                 "all_forms": True,
                 "repository": str(ROOT),
                 "answer": str(answer),
             }
-            request.write_text(json.dumps(asked))
+            request.write_text(json.dumps(requested))
             done = subprocess.run(
                 [python, Path(__file__).with_name("tensorflow_driver.py"), request],
                 capture_output=True, text=True, cwd=ROOT, timeout=280, check=False,

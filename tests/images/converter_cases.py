@@ -1,27 +1,43 @@
 """Run by two interpreters: `converter_cases.py make FOLDER` in ONNX Runtime's writes small graphs with inputs and outputs,
 `converter_cases.py check FOLDER` in PyTorch's converts each and prints, as JSON,
-how far its output is off or why it is refused, and where a converter of ours replaced onnx2torch's."""
+how far its output is off or why it is refused, where a converter of ours replaced onnx2torch's, and what gave way to
+plain numbers."""
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SHAPE = (2, 4, 6, 6)
 
 
-def cases():
-    """name -> (opset, operator, input arrays, constants by position, attributes, number of outputs)"""
+#: opset, operator, input arrays, constants by position, attributes, number of outputs
+Case = tuple[int, str, list[np.ndarray], dict[int, Any], dict[str, Any], int]
+#: draws an array of a shape, SHAPE where none is given
+Draw = Callable[..., np.ndarray]
+
+
+def cases() -> dict[str, Case]:
+    """By name."""
     rng = np.random.default_rng(5)
 
-    def x(*shape):
+    def x(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape or SHAPE).astype(np.float32)
 
-    def ints(*values):
-        return np.array(values, dtype=np.int64)
+    groups = (reductions_and_shapes, layers, indexing_and_attention, recurrent, older_opsets, quantized, refused)
+    return {name: case for group in groups for name, case in group(x).items()}
 
-    made = {}
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+def reductions_and_shapes(x: Draw) -> dict[str, Case]:
+    """Reductions, padding, splitting, and what changes shapes alone."""
+    made: dict[str, Case] = {}
     for kind in ("Mean", "Max", "Min", "Prod", "L1", "L2", "LogSumExp", "SumSquare"):
         made[f"Reduce{kind}-18"] = (18, f"Reduce{kind}", [x()], {1: ints(2, 3)}, {"keepdims": 0}, 1)
     made["ReduceLogSum-18"] = (18, "ReduceLogSum", [np.abs(x()) + 1], {1: ints(1)}, {"keepdims": 1}, 1)
@@ -43,6 +59,12 @@ def cases():
     made["Squeeze-23"] = (23, "Squeeze", [x(2, 1, 3)], {1: ints(1)}, {}, 1)
     made["Cast-19"] = (19, "Cast", [x()], {}, {"to": 7}, 1)
     made["Equal-19"] = (19, "Equal", [np.round(x()), np.round(x())], {}, {}, 1)
+    return made
+
+
+def layers(x: Draw) -> dict[str, Case]:
+    """Convolutions, pooling, activations, normalizations."""
+    made: dict[str, Case] = {}
     made["Conv-22"] = (22, "Conv", [x()], {1: x(3, 4, 3, 3), 2: x(3)}, {"pads": [1, 1, 1, 1]}, 1)
     made["ConvTranspose-22"] = (22, "ConvTranspose", [x()], {1: x(4, 3, 2, 2)}, {"strides": [2, 2]}, 1)
     made["MaxPool-22"] = (22, "MaxPool", [x()], {}, {"kernel_shape": [2, 2], "strides": [2, 2]}, 1)
@@ -53,6 +75,20 @@ def cases():
         19, "Resize", [x()], {2: np.array([1, 1, 2, 2], np.float32)},
         {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}, 1,
     )  # fmt: skip
+    for name, sizes in (("", ints(2, 4, 6, 6)), (" of ones", ints(1, 1, 6)), (" in front", ints(3, 1, 1, 1, 1))):
+        made[f"Expand-13{name}"] = (13, "Expand", [x(2, 4, 1, 6)], {1: sizes}, {}, 1)
+    made["Tile-13"] = (13, "Tile", [x(2, 3)], {1: ints(3, 2)}, {}, 1)
+    made["Squeeze-13 several"] = (13, "Squeeze", [x(1, 2, 1, 3, 1)], {1: ints(-1, 0)}, {}, 1)
+    made["Squeeze-13 computed"] = (13, "Squeeze", [x(1, 2, 1, 3), ints(2)], {}, {}, 1)
+    plain = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    half = {"coordinate_transformation_mode": "half_pixel"}
+    for name, rank, mode in (("nearest", 4, plain), ("nearest rank 3", 3, plain), ("linear", 4, {"mode": "linear", **half}),
+                             ("linear rank 3", 3, {"mode": "linear", **half}), ("cubic", 4, {"mode": "cubic", **half})):  # fmt: skip
+        made[f"Resize-13 {name}"] = (
+            13, "Resize", [x(*SHAPE[:rank])], {2: np.array([1, 1, 2, 2][:rank], np.float32)}, mode, 1,
+        )  # fmt: skip
+        made[f"Resize-13 {name} to sizes"] = (13, "Resize", [x(*SHAPE[:rank])], {3: ints(2, 4, 9, 12)[:rank]}, mode, 1)
+    made["Resize-10"] = (10, "Resize", [x()], {1: np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}, 1)
     for name in ("HardSigmoid", "HardSwish", "Softplus", "Softsign", "Elu", "Selu", "Sin", "Cos", "Atan", "Mish"):
         made[f"{name}-22"] = (22, name, [x()], {}, {}, 1)
     made["Gelu-20"] = (20, "Gelu", [x()], {}, {}, 1)
@@ -60,6 +96,11 @@ def cases():
     made["InstanceNormalization-22"] = (22, "InstanceNormalization", [x()], {1: x(4), 2: x(4)}, {}, 1)
     made["GroupNormalization-21"] = (21, "GroupNormalization", [x()], {1: x(4), 2: x(4)}, {"num_groups": 2}, 1)
     made["RMSNormalization-23"] = (23, "RMSNormalization", [x()], {1: x(6)}, {}, 1)
+    return made
+
+
+def indexing_and_attention(x: Draw) -> dict[str, Case]:
+    made: dict[str, Case] = {}
     made["Trilu-14"] = (17, "Trilu", [x(5, 5)], {1: np.int64(1)}, {"upper": 0}, 1)
     made["Size-13"] = (17, "Size", [x()], {}, {}, 1)
     made["OneHot-11"] = (17, "OneHot", [ints(0, 3, -1)], {1: ints(4), 2: np.array([0, 2], np.float32)}, {}, 1)
@@ -73,16 +114,27 @@ def cases():
     made["Round-22"] = (22, "Round", [3 * x()], {}, {}, 1)
     made["Dropout-22"] = (22, "Dropout", [x()], {}, {}, 1)
     made["Gemm-7"] = (8, "Gemm", [x(2, 3)], {1: x(3, 4), 2: x(4)}, {}, 1)
+    return made
+
+
+def recurrent(x: Draw) -> dict[str, Case]:
+    made: dict[str, Case] = {}
     for kind, gates, states in (("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)):
         extra = {"linear_before_reset": 1} if kind == "GRU" else {}
         outputs = 1 + states
         for version, direction in ((14, "forward"), (17, "reverse"), (22, "bidirectional")):
-            ways = 2 if direction == "bidirectional" else 1
-            weights = {1: x(ways, gates * 5, 3), 2: x(ways, gates * 5, 5), 3: x(ways, gates * 10)}
+            directions = 2 if direction == "bidirectional" else 1
+            weights = {1: x(directions, gates * 5, 3), 2: x(directions, gates * 5, 5), 3: x(directions, gates * 10)}
             attributes = {"hidden_size": 5, "direction": direction, **extra}
             made[f"{kind}-{version}"] = (version, kind, [x(7, 2, 3)], weights, attributes, outputs)
-            begun = [x(7, 2, 3), *[x(ways, 2, 5)] * states]
+            begun = [x(7, 2, 3), *[x(directions, 2, 5)] * states]
             made[f"{kind}-{version} begun"] = (version, kind, begun, {**weights, 4: None}, attributes, 1)
+    return made
+
+
+def older_opsets(x: Draw) -> dict[str, Case]:
+    """What our converters do for opsets that onnx2torch knows: modes and computed values that it does not."""
+    made: dict[str, Case] = {}
     made["Slice-9"] = (9, "Slice", [x()], {}, {"axes": [1, -1], "starts": [1, -4], "ends": [3, 2**31 - 1]}, 1)
     made["Reshape-14 allowzero"] = (17, "Reshape", [x()], {1: ints(2, -1)}, {"allowzero": 1}, 1)
     made["Reshape-14 computed"] = (17, "Reshape", [x(), ints(8, -1)], {}, {"allowzero": 1}, 1)
@@ -114,13 +166,23 @@ def cases():
     made["MaxPool-8 SAME_UPPER"] = (9, "MaxPool", [x() - 5], {}, below, 1)
     made["Conv-1 SAME_UPPER"] = (9, "Conv", [x()], {1: x(3, 4, 3, 3)}, below, 1)
     made["Split-13 of one"] = (17, "Split", [x()], {}, {"axis": 1}, 1)
+    return made
+
+
+def quantized(x: Draw) -> dict[str, Case]:
+    made: dict[str, Case] = {}
     scale, zero = np.float32([0.1, 0.2, 0.3, 0.4]), np.uint8([3, 128, 250, 0])
     made["QuantizeLinear-13"] = (17, "QuantizeLinear", [x()], {1: scale, 2: zero}, {"axis": 1}, 1)
     made["QuantizeLinear-19 int8"] = (19, "QuantizeLinear", [x()], {1: np.float32(0.01), 2: np.int8(5)}, {}, 1)
     eights = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     made["DequantizeLinear-13"] = (17, "DequantizeLinear", [eights], {1: scale, 2: zero}, {"axis": 1}, 1)
     made["DequantizeLinear-21"] = (21, "DequantizeLinear", [eights.astype(np.int8)], {1: np.float32(0.5)}, {}, 1)
-    # what must be refused, by name
+    return made
+
+
+def refused(x: Draw) -> dict[str, Case]:
+    """What must be refused, by name; their names begin with !."""
+    made: dict[str, Case] = {}
     made["!Resize-18 antialias"] = (
         18, "Resize", [x()], {2: np.array([1, 1, 0.5, 0.5], np.float32)}, {"mode": "linear", "antialias": 1}, 1,
     )  # fmt: skip
@@ -131,7 +193,7 @@ def cases():
     return made
 
 
-def make(folder):
+def make(folder: Path) -> None:
     import onnx
     import onnxruntime
     from onnx import helper, numpy_helper
@@ -171,14 +233,14 @@ def make(folder):
         )  # fmt: skip
 
 
-def check(folder):
+def check(folder: Path) -> None:
     import torch
 
     from common.harness.adapter import Unsupported
     from images.torch import onnx_import
     from images.torch.tensors import listed
 
-    found, replaced = {}, {}
+    found, replaced, plain = {}, {}, {}
     for file in sorted(folder.glob("*.onnx")):
         with np.load(file.with_suffix(".npz")) as arrays:
             held = dict(arrays)
@@ -188,6 +250,7 @@ def check(folder):
             module = imported.module
             if "converters_replaced" in imported.settings:
                 replaced[name] = imported.settings["converters_replaced"]
+            plain[name] = imported.settings["plain_numbers"]
             given = [torch.from_numpy(held[f"x{i}"]) for i in range(sum(one.startswith("x") for one in held))]
             made = [tensor.numpy() for tensor in listed(module(*given))]
             wanted = [held[f"y{i}"] for i in range(sum(one.startswith("y") for one in held))]
@@ -201,7 +264,7 @@ def check(folder):
             found[name] = f"refused: {error}"
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps([found, replaced]))
+    print(json.dumps([found, replaced, plain]))
 
 
 if __name__ == "__main__":

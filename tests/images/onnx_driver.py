@@ -22,66 +22,10 @@ def rel_l2(output, reference):
 
 def make(request):
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
     random = np.random.default_rng(5)
-    nodes, initializers = [], []
-
-    def constant(name, value, as_node=False):
-        tensor = numpy_helper.from_array(np.asarray(value), name)
-        if as_node:
-            nodes.append(helper.make_node("Constant", [], [name], value=tensor))
-        else:
-            initializers.append(tensor)
-        return name
-
-    def node(kind, inputs, output, **attributes):
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def weights(*shape):
-        return random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
-
-    half_way = node("Mul", ["images", constant("scale", np.float32(1 / 127.5), as_node=True)], "scaled")
-    half_way = node("Sub", [half_way, constant("one", np.float32(1))], "centred")
-    x = node("Transpose", [half_way], "nchw", perm=[0, 3, 1, 2])
-    x = node("Conv", [x, constant("w0", weights(16, 3, 3, 3))], "c0", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-    x = node("Mul", [x, constant("gamma", random.uniform(0.8, 1.2, (1, 16, 1, 1)).astype(np.float32))], "normal")
-    x = node("Add", [x, constant("beta", random.normal(0, 0.2, (1, 16, 1, 1)).astype(np.float32))], "shifted")
-    gate = node("Add", [x, constant("three", np.float32(3), as_node=True)], "plus3")
-    gate = node("Clip", [gate, constant("zero", np.float32(0)), constant("six", np.float32(6))], "relu6")
-    gate = node("Mul", [gate, constant("sixth", np.float32(1 / 6))], "gate")
-    x = node("Mul", [x, gate], "swish")
-    pads = constant("pads", np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=np.int64), as_node=True)
-    x = node("Pad", [x, pads, constant("filler", np.float32(0))], "padded", mode="constant")
-    x = node("Conv", [x, constant("w1", weights(16, 1, 3, 3))], "c1", kernel_shape=[3, 3], strides=[2, 2], group=16)
-    pooled = node("GlobalAveragePool", [x], "pooled")
-    pooled = node("Conv", [pooled, constant("w2", weights(16, 16, 1, 1))], "c2", kernel_shape=[1, 1])
-    pooled = node("Add", [pooled, "three"], "plus3b")
-    pooled = node("Clip", [pooled, "zero", "six"], "relu6b")
-    pooled = node("Mul", [pooled, "sixth"], "excitation")
-    x = node("Mul", [x, pooled], "excited")
-    shape = constant("shape", np.array([0, -1], dtype=np.int64), as_node=True)
-    x = node("Reshape", [x, shape], "flat")
-    features = 16 * (SIZE // 2) ** 2
-    x = node(
-        "Gemm",
-        [x, constant("w3", 3 * weights(CLASSES, features)), constant("b3", weights(CLASSES))],
-        "logits",
-        transB=1,
-    )
-    node("Softmax", [x], "probabilities", axis=1)
-
-    graph = helper.make_graph(
-        nodes, "small",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", CLASSES])],
-        initializers,
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", request["opset"])], ir_version=8)
-    onnx.checker.check_model(model)
-
+    model = small_network(random, request["opset"])
     root = Path(request["model"])
     root.mkdir(parents=True)
     onnx.save(model, str(root / "model.onnx"))
@@ -98,6 +42,87 @@ def make(request):
     }  # fmt: skip
     (root / "model.json").write_text(json.dumps(description))
     return {"spread": float(np.ptp(outputs, axis=0).max())}
+
+
+def small_network(random, opset):
+    """images (n, SIZE, SIZE, 3) -> probabilities (n, CLASSES), an onnx.ModelProto that the checker accepts."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = Graph()
+    x = swish_of_convolution(graph, random)
+    x = excited_depthwise(graph, random, x)
+    shape = graph.constant("shape", np.array([0, -1], dtype=np.int64), as_node=True)
+    x = graph.node("Reshape", [x, shape], "flat")
+    matrix = graph.constant("w3", 3 * weights(random, CLASSES, 16 * (SIZE // 2) ** 2))
+    x = graph.node("Gemm", [x, matrix, graph.constant("b3", weights(random, CLASSES))], "logits", transB=1)
+    graph.node("Softmax", [x], "probabilities", axis=1)
+    made = helper.make_graph(
+        graph.nodes, "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", CLASSES])],
+        graph.initializers,
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+class Graph:
+    """Nodes and initializers in the order of the calls; each call returns the name of what it made."""
+
+    def __init__(self):
+        self.nodes, self.initializers = [], []
+
+    def constant(self, name, value, as_node=False):
+        from onnx import helper, numpy_helper
+
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        if as_node:
+            self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        else:
+            self.initializers.append(tensor)
+        return name
+
+    def node(self, kind, inputs, output, **attributes):
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+
+def weights(random, *shape):
+    return random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+
+
+def swish_of_convolution(graph, random):
+    """Pixels to -1..1, a convolution, a batch normalization and a hard-swish spelt out; returns its output's name."""
+    constant, node = graph.constant, graph.node
+    centred = node("Mul", ["images", constant("scale", np.float32(1 / 127.5), as_node=True)], "scaled")
+    centred = node("Sub", [centred, constant("one", np.float32(1))], "centred")
+    x = node("Transpose", [centred], "nchw", perm=[0, 3, 1, 2])
+    x = node("Conv", [x, constant("w0", weights(random, 16, 3, 3, 3))], "c0", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    x = node("Mul", [x, constant("gamma", random.uniform(0.8, 1.2, (1, 16, 1, 1)).astype(np.float32))], "normal")
+    x = node("Add", [x, constant("beta", random.normal(0, 0.2, (1, 16, 1, 1)).astype(np.float32))], "shifted")
+    gate = node("Add", [x, constant("three", np.float32(3), as_node=True)], "plus3")
+    gate = node("Clip", [gate, constant("zero", np.float32(0)), constant("six", np.float32(6))], "relu6")
+    gate = node("Mul", [gate, constant("sixth", np.float32(1 / 6))], "gate")
+    return node("Mul", [x, gate], "swish")
+
+
+def excited_depthwise(graph, random, x):
+    """A Pad, a depthwise convolution of stride 2, squeeze and excitation with the constants of the hard-swish."""
+    constant, node = graph.constant, graph.node
+    pads = constant("pads", np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=np.int64), as_node=True)
+    x = node("Pad", [x, pads, constant("filler", np.float32(0))], "padded", mode="constant")
+    kernel = constant("w1", weights(random, 16, 1, 3, 3))
+    x = node("Conv", [x, kernel], "c1", kernel_shape=[3, 3], strides=[2, 2], group=16)
+    pooled = node("GlobalAveragePool", [x], "pooled")
+    pooled = node("Conv", [pooled, constant("w2", weights(random, 16, 16, 1, 1))], "c2", kernel_shape=[1, 1])
+    pooled = node("Add", [pooled, "three"], "plus3b")
+    pooled = node("Clip", [pooled, "zero", "six"], "relu6b")
+    pooled = node("Mul", [pooled, "sixth"], "excitation")
+    return node("Mul", [x, pooled], "excited")
 
 
 def make_adapter(request):

@@ -63,6 +63,6 @@ def recipes(request):
 
 
 if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text())
-    answer = {"adapters": adapters, "recipes": recipes}[asked["action"]](asked)
-    Path(asked["answer"]).write_text(json.dumps(answer))
+    requested = json.loads(Path(sys.argv[1]).read_text())
+    answer = {"adapters": adapters, "recipes": recipes}[requested["action"]](requested)
+    Path(requested["answer"]).write_text(json.dumps(answer))

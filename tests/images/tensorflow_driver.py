@@ -2,9 +2,10 @@
 
 Actions: `export` makes a miniature of a mobile network (depthwise convolutions, batch normalization, squeeze and
 excitation, hard swish) in the forms that the adapter reads, with all_forms in every form that there is; `exercise` puts
-one variant through the contract; `several` answers a list of requests.
+one variant through the contract; `several` answers a list of requests; `copies` brings an input to another device.
 """
 
+import ctypes
 import json
 import sys
 from pathlib import Path
@@ -88,6 +89,33 @@ def export(request):
     return {"spread": float(outputs.max(-1).std())}
 
 
+def write_in_place(adapter, values):
+    """Other values in the memory that the adapter reads its input from, unknown to TensorFlow."""
+    place = np.asarray(adapter._inputs[0]) if adapter._gpu else adapter._arrays[0]
+    ctypes.memmove(place.__array_interface__["data"][0], values.ctypes.data, values.nbytes)
+
+
+def copies(request):
+    """What the adapter makes of an input in memory that goes to another device: here the second half of the CPU."""
+    from images.tensorflow import adapter as module
+
+    adapter = module.create("tf")
+    tf = sys.modules["tensorflow"]
+    half = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
+    adapter._gpu, adapter._device, adapter._io = True, "/CPU:1", "host"
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    adapter._inputs = [adapter._place(values, "host")]
+    (copied,) = adapter._on_device()
+    facts = {"from": adapter._inputs[0].device, "to": copied.device, "same": bool((copied.numpy() == values).all())}
+    adapter._device = "/GPU:7"
+    try:
+        adapter._on_device()
+    except adapter._failures as error:
+        facts["failed"] = str(error)
+    return facts
+
+
 def exercise(request):
     from common.cell import Cell
     from common.harness.adapter import DeviceOutOfMemory, Unsupported
@@ -139,7 +167,7 @@ def exercise(request):
             adapter.run()
             first = adapter.output()[made]
             before = adapter.traces()
-            swapped = np.ascontiguousarray(batch[::-1]) if size > 1 else np.ascontiguousarray(inputs[3:4])
+            swapped = (batch[::-1] if size > 1 else inputs[3:4]).copy()  # written to below
             adapter.prepare({given: swapped}, io)
             for _ in range(5):
                 adapter.run()
@@ -148,6 +176,12 @@ def exercise(request):
                 adapter.enqueue()
             adapter.synchronize()
             queued = adapter.output()[made]
+            if io == "host":
+                write_in_place(adapter, np.ascontiguousarray(batch))
+                adapter.run()
+                written = adapter.output()[made]
+            else:
+                written = first
             expected = outputs[picked][::-1] if size > 1 else outputs[3:4]
             facts["cells"].append(
                 {
@@ -155,6 +189,7 @@ def exercise(request):
                     "rel_l2": rel_l2_of_logits(first, outputs[picked]),
                     "swapped_rel_l2": rel_l2_of_logits(second, expected),
                     "queued_rel_l2": rel_l2_of_logits(queued, expected),
+                    "written_rel_l2": rel_l2_of_logits(written, outputs[picked]),
                     "traces": [before, adapter.traces()], "settings": adapter.settings(),
                     "device_peak_bytes": adapter.device_peak_bytes(), "run_timed": adapter.run_timed(),
                 }
@@ -210,5 +245,5 @@ def several(request):
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, asked["repository"])
-    answer = {"export": export, "exercise": exercise, "several": several}[asked["action"]](asked)
+    answer = {"export": export, "exercise": exercise, "several": several, "copies": copies}[asked["action"]](asked)
     Path(asked["answer"]).write_text(json.dumps(answer))

@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.harness.reference import Reference
 from common.host.frameworks import environments
 from common.host.models import (
-    Asked,
+    ExportOptions,
     ensure_model,
     existing_model,
     exporter_arguments,
@@ -75,8 +75,8 @@ def python_for(image: str) -> Path:
         pytest.skip(f"what timm needs cannot be installed: {error}")
 
 
-def export(text: str, out: Path, **asked: str) -> ModelFiles:
-    return ensure_model(text, out, python_for, lambda *step: None, Asked(**asked))  # type: ignore[arg-type]
+def export(text: str, out: Path, **requested: str) -> ModelFiles:
+    return ensure_model(text, out, python_for, lambda *step: None, ExportOptions(**requested))  # type: ignore[arg-type]
 
 
 def by_one_process(image: str, commands: list[list[str]], folder: Path) -> list[str]:
@@ -99,17 +99,20 @@ def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mod
     models take to export.
     """
     out = tmp_path_factory.mktemp("born")
-    asked = {f"{own}:in_place": Asked(), **{f"timm:{name}": Asked("seeded") for name in TIMM}}
-    wanted = {text: source(text) for text in asked}
+    options = {f"{own}:in_place": ExportOptions(), **{f"timm:{name}": ExportOptions("seeded") for name in TIMM}}
+    wanted = {text: source(text) for text in options}
     halves = by_one_process(
-        "torch", [exporter_arguments(one, out, asked[text]) for text, one in wanted.items()], out.parent
+        "torch", [exporter_arguments(one, out, options[text]) for text, one in wanted.items()], out.parent
     )
     folders = by_one_process(
         "onnxrt",
-        [second_half_arguments(wanted[text], out, half, asked[text]) for text, half in zip(asked, halves, strict=True)],
+        [
+            second_half_arguments(wanted[text], out, half, options[text])
+            for text, half in zip(options, halves, strict=True)
+        ],
         out.parent,
     )
-    found = {text: existing_model(wanted[text], out, asked[text]) for text in asked}
+    found = {text: existing_model(wanted[text], out, options[text]) for text in options}
     assert [one and one.root.name for one in found.values()] == folders
     made = {text.rpartition(":")[2]: one for text, one in found.items() if one is not None}
     return {**made, "build": export(f"{own}:build", out)}
@@ -156,8 +159,8 @@ def test_a_users_own_module(own: Path, models: dict[str, ModelFiles], judged: li
     assert "torch: itself" in model.origin
     assert "torch.onnx" in model.origin
     assert passed(judged, model) == EVERYWHERE
-    assert existing_model(source(f"{own}:build"), out, Asked()) == model
-    assert existing_model(source(f"{own}:raises"), out, Asked()) is None
+    assert existing_model(source(f"{own}:build"), out, ExportOptions()) == model
+    assert existing_model(source(f"{own}:raises"), out, ExportOptions()) is None
     assert not list(out.glob(".tmp-*")), "the first half's folder is gone"
 
 

@@ -155,10 +155,10 @@ def test_one_wrong_image_of_those_compared_is_more_than_any_precision_may_be_off
     from images.onnxrt.trial import LIMITS, Expected
 
     right = np.random.default_rng(1).uniform(size=(batch_size, 10))
-    asked = []
+    requested = []
 
     def on_cpu(inputs):
-        asked.append(inputs["number"])
+        requested.append(inputs["number"])
         return {"scores": right[inputs["number"]]}
 
     model = types.SimpleNamespace(
@@ -174,8 +174,8 @@ def test_one_wrong_image_of_those_compared_is_more_than_any_precision_may_be_off
     assert expected.error_of(one) > least >= max(LIMITS.values())
     outputs[wrong] = np.nan
     assert not expected.error_of(one) <= 0.1
-    assert len(asked) == 1, "the CPU is asked once"
-    assert len(asked[0]) <= 64
+    assert len(requested) == 1, "the CPU is asked once"
+    assert len(requested[0]) <= 64
 
 
 def test_a_choice_from_before_outputs_were_compared_does_not_count(tmp_path):
@@ -295,10 +295,10 @@ class Built:
     """Stands for an inference: what was asked of it."""
 
     def __init__(self):
-        self.asked = []
+        self.requested = []
 
     def __getattr__(self, name):
-        return lambda *arguments: self.asked.append(name)
+        return lambda *arguments: self.requested.append(name)
 
 
 def test_what_was_built_for_one_io_serves_the_other_and_only_the_same_way():
@@ -314,7 +314,7 @@ def test_what_was_built_for_one_io_serves_the_other_and_only_the_same_way():
     adapter._earlier = (("tuned", "NHWC"), first)
     assert adapter._reused("tuned", "NCHW", build, {}, "device") is made[0]
     assert adapter._reused("tuned", "NHWC", build, {}, "device") is first
-    assert first.asked == ["use", "place", "run"]
+    assert first.requested == ["use", "place", "run"]
     assert adapter._earlier is None, "it is given away once"
     assert adapter._reused("tuned", "NHWC", build, {}, "device") is made[1]
 
@@ -339,8 +339,8 @@ def test_prepare_keeps_a_session_from_host_to_device_and_closes_it_with_its_shap
     one = adapter._inference
     adapter.prepare(small, "device")
     assert seen == [("host", None), ("device", one)]
-    assert one.asked == ["close"], "nobody took it"
+    assert one.requested == ["close"], "nobody took it"
     other = adapter._inference
     adapter.prepare(large, "device")
     assert seen[-1] == ("device", None)
-    assert other.asked == ["close"]
+    assert other.requested == ["close"]

@@ -81,7 +81,7 @@ def test_dynamic_int8_computes_the_model_that_users_measure_in_int8(tmp_path, ex
         pytest.skip("no .envs/tensorflow-cpu: ./invoke test makes it")
     exported = models.ensure_model(
         exported_model.name, exported_model.root.parent, lambda image: environments.interpreter(image, "cpu"),
-        lambda *step: None, models.Asked(weights=exported_model.weights), wanted_forms=["tflite", "tflite-int8-dynamic"],
+        lambda *step: None, models.ExportOptions(weights=exported_model.weights), wanted_forms=["tflite", "tflite-int8-dynamic"],
     )  # fmt: skip
     assert exported.hash == exported_model.hash
     sizes = [exported.form(name).stat().st_size for name in ("tflite-int8-dynamic", "tflite")]

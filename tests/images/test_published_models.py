@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from common.host.models import Asked, ensure_model
+from common.host.models import ExportOptions, ensure_model
 from common.host.paths import DataFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,8 +78,8 @@ def parity(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
     folder = tmp_path_factory.mktemp("published")
     roots: dict[str, Path] = {}
     for name, (package, file, shape, _) in FILES.items():
-        given, asked = str(fetched(package, file)), Asked(shape=shape)
-        roots[name] = ensure_model(given, folder / name, lambda image: onnxrt, lambda *step: None, asked).root
+        given, options = str(fetched(package, file)), ExportOptions(shape=shape)
+        roots[name] = ensure_model(given, folder / name, lambda image: onnxrt, lambda *step: None, options).root
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in FILES}
     for image, python in (("onnxrt", onnxrt), ("torch", torch)):
         command = [str(python), str(DRIVER), image, image, "1,3", *map(str, roots.values())]

@@ -17,7 +17,7 @@ from common.host.frameworks.registry import all_variants, load_images
 from common.host.frameworks.scaffold import new_image
 from common.host.models import find_model
 from common.host.paths import IMAGES, DataFolder
-from common.host.recipes.program import Asked, write
+from common.host.recipes.program import RecipeRequest, write
 from common.host.verify.command import Case, compare
 from common.model_files import DESCRIPTION, ModelFiles
 from tests.images.workshop import QUICKLY_COMPILED, python_of
@@ -139,11 +139,11 @@ def compute(folder, image, interpreter, models):
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
     for (model, one), told in zip(cases, facts, strict=True):
-        asked = Asked(
+        request = RecipeRequest(
             key=one["name"], variant=one["variant"], tuning=one["tuning"], precision="fp32", batch_size=4, io=one["io"],
             gpu=False, settings=told["settings"], model=model, input=one["input"], versions=told["versions"],
         )  # fmt: skip
-        (folder / f"{one['name']}.py").write_text(write(asked, found))
+        (folder / f"{one['name']}.py").write_text(write(request, found))
     programs = [str(folder / f"{one['name']}.py") for _, one in cases]
     failures, printed = run(image, interpreter, folder, ["-I"], action="recipes", programs=programs)
     assert failures == [""] * len(cases), "\n".join(failures)

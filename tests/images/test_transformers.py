@@ -16,7 +16,7 @@ import pytest
 from common import models
 from common.errors import UserError
 from common.host.frameworks import environments
-from common.host.models import Asked, check, exporter_arguments, find_model, source
+from common.host.models import ExportOptions, check, exporter_arguments, find_model, source
 from common.model_files import ModelFiles
 from tests.images.workshop import QUICKLY_COMPILED, python_of
 
@@ -137,8 +137,8 @@ def test_the_samples_differ_and_their_ends_are_hidden(folder: Path) -> None:
 
 def test_the_shape_of_a_registered_model() -> None:
     bert = source("BERT-base")
-    check(bert, Asked(shape="sequence=64"))
-    assert "--shape=sequence=64" in exporter_arguments(bert, Path("out"), Asked(shape="sequence=64"))
+    check(bert, ExportOptions(shape="sequence=64"))
+    assert "--shape=sequence=64" in exporter_arguments(bert, Path("out"), ExportOptions(shape="sequence=64"))
     for shape, words in (
         ("height=3", "axis in --shape: 'height'|sequence"),
         ("sequence=513", "takes 2 to 512"),
@@ -147,11 +147,11 @@ def test_the_shape_of_a_registered_model() -> None:
         ("sequence=2,3", "has one size"),
     ):
         with pytest.raises(UserError, match=words):
-            check(bert, Asked(shape=shape))
+            check(bert, ExportOptions(shape=shape))
     with pytest.raises(UserError, match="is for ONNX files"):
-        check(source("ViT-B16"), Asked(shape="sequence=64"))
+        check(source("ViT-B16"), ExportOptions(shape="sequence=64"))
     with pytest.raises(UserError, match="is for ONNX files"):
-        check(bert, Asked(inputs=Path("values.npz")))
+        check(bert, ExportOptions(inputs=Path("values.npz")))
     assert models.find("BERT-base").sized({}) == {"sequence": 128}
 
 

@@ -1,13 +1,18 @@
 """Holds the records of CUPTI against the frameworks' own profilers on a GPU: the same cell, each in a process of its own.
 
     python3 -m common.harness.tracing.agreement MODEL_DIR --variant torch --precision fp16 --batch-size 32
-    python3 -m common.harness.tracing.agreement MODEL_DIR --variant tensorrt --precision fp16 --batch-size 32
+    python3 -m common.harness.tracing.agreement MODEL_DIR --variant tensorrt --precision fp16 --batch-size 32 --batch-sizes 1,32
 
 In the interpreter that has the framework and cupti-python, from the project's root. Compared is the time on the GPU of an
 inference: with torch.profiler's kernels and copies, and with the sum that TensorRT's IProfiler tells of its layers (kernels
-alone, without a graph). Each process makes an adapter of its own, which at the level `tuned` may choose other kernels than the
-other's did: then the numbers of pieces differ, which is said, and `--tuning stock`, where nothing is tried, compares the
-instruments. Exit code 1 where they differ by more than 3 %, 2 where a side could not run.
+alone, without a graph). IProfiler times a layer from event to event, so its sum has the pauses between kernels in it and lies
+between the kernels' own time and that from the first kernel to the last, which is printed too: a large batch makes them alike.
+
+--batch-sizes: all of the sweep whose engine is to be taken; without it TensorRT builds one for this size, in minutes.
+
+Each process makes an adapter of its own, which at the level `tuned` may choose other kernels than the other's did: then the
+numbers of pieces differ, which is said, and `--tuning stock`, where nothing is tried, compares the instruments. Exit code 1
+where they differ by more than 3 %, 2 where a side could not run.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -26,7 +31,7 @@ from common.cell import Cell
 from common.harness.adapter import Adapter, DeviceOutOfMemory, Unsupported
 from common.harness.reference import Reference
 from common.harness.rows import one_line
-from common.harness.tracing import CannotTrace
+from common.harness.tracing import CannotTrace, Record, Wall, inference_of
 from common.harness.worker import expect, import_adapter, tune
 from common.model_files import ModelFiles
 from common.typed_json import last_object
@@ -48,6 +53,9 @@ def main(arguments: List[str]) -> int:
     parser.add_argument("--variant", choices=sorted(IMAGES), default="torch")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--batch-sizes", help="comma list of the sweep whose TensorRT engine to take: FRAMEWATT_BATCH_SIZES"
+    )
     parser.add_argument("--io", choices=["host", "device"], default="host")
     parser.add_argument("--tuning", choices=["stock", "tuned"], default="tuned")
     parser.add_argument(
@@ -55,6 +63,8 @@ def main(arguments: List[str]) -> int:
     )
     parser.add_argument("--side", choices=["cupti", "own"], help="for the processes that this one starts")
     given = parser.parse_args(arguments)
+    if given.batch_sizes:
+        os.environ["FRAMEWATT_BATCH_SIZES"] = given.batch_sizes
     try:
         if given.side:
             print(json.dumps(_side(given)))
@@ -101,6 +111,10 @@ def _compare(given: Any, cupti: Dict[str, Any], own: Dict[str, Any]) -> int:
     cell = f"{given.variant} {given.precision} {given.tuning} batch {given.batch_size} io={given.io}"
     print(f"{cell}: CUPTI / own profiler = {ratio:.4f}")
     same = abs(cupti["pieces"] / own["pieces"] - 1) <= SAME_PIECES
+    if IMAGES[given.variant] == "tensorrt" and cupti.get("span_us"):
+        print(
+            f"From the first kernel to the last CUPTI tells {cupti['span_us']:.1f} us; IProfiler's sum has these pauses in it"
+        )
     if IMAGES[given.variant] == "torch" and not same:
         cure = "" if given.tuning == "stock" else "; --tuning stock tries none"
         print(f"The numbers of pieces differ, so the two processes ran other kernels: this compares kernels, too{cure}")
@@ -154,7 +168,18 @@ def _by_cupti(given: Any) -> Dict[str, Any]:
     kinds = ("kernel", "memcpy", "memset") if IMAGES[given.variant] == "torch" else ("kernel",)
     records = [record for record in trace.recording.records if record.kind in kinds]
     what = f"{', '.join(kinds)}; dropped {trace.recording.dropped}; {trace.recording.message or 'nothing amiss'}"
-    return _figures(sum(record.end_ns - record.start_ns for record in records), len(records), len(trace.walls), what)
+    figures = _figures(sum(record.end_ns - record.start_ns for record in records), len(records), len(trace.walls), what)
+    return {**figures, "span_us": _span_us(records, trace.walls, trace.recording.clock_error_ns or 0)}
+
+
+def _span_us(records: Sequence[Record], walls: Sequence[Wall], slack_ns: int) -> float:
+    """From the first record of an inference to its last, on average."""
+    spans: Dict[int, Wall] = {}
+    for record, inference in zip(records, inference_of([one.start_ns for one in records], walls, slack_ns)):
+        if inference is not None:
+            start_ns, end_ns = spans.get(inference, (record.start_ns, record.end_ns))
+            spans[inference] = (min(start_ns, record.start_ns), max(end_ns, record.end_ns))
+    return sum(end_ns - start_ns for start_ns, end_ns in spans.values()) / 1e3 / max(len(spans), 1)
 
 
 def _torch_on_gpu() -> Any:
@@ -186,27 +211,27 @@ def _without_graph(adapter: Any) -> Any:
     slot = adapter._slots[0]
 
     def run() -> None:
-        slot._context.execute_async_v3(slot.stream.handle)
+        slot._execute(slot.stream)
         slot.stream.synchronize()
 
     return run
 
 
 def _by_tensorrt(given: Any) -> Dict[str, Any]:
-    import tensorrt as trt  # type: ignore[import-not-found,unused-ignore]
-
-    adapter = _adapter(given)
+    adapter: Any = _adapter(given)
+    # not imported here: TensorRT 8.6 has to be loaded in the way that the adapter does it
+    base: Any = adapter._trt.IProfiler
     layers: List[Tuple[str, float]] = []
 
-    class Profiler(trt.IProfiler):  # type: ignore[misc,unused-ignore]
+    class Profiler(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IProfiler.__init__(self)
+            base.__init__(self)
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             layers.append((layer_name, ms))
 
     run = _without_graph(adapter)
-    adapter._slots[0]._context.profiler = profiler = Profiler()  # type: ignore[attr-defined]
+    adapter._slots[0]._context.profiler = profiler = Profiler()
     run()
     layers.clear()
     for _ in range(RUNS):

@@ -45,8 +45,8 @@ def instead_of_containers(options: Options, images: Sequence[str], flavour: str)
 
     On the CPU alone: there an environment is made in a minute or two, for a GPU it would be gigabytes. images: their names.
     """
-    asked = options.runner or options.cpus or _of_containers(options)
-    if asked or options.python or flavour != "cpu" or not _engine_answers():
+    given = options.runner or options.cpus or _of_containers(options)
+    if given or options.python or flavour != "cpu" or not _engine_answers():
         return ""
     missing = _not_built(images, flavour, options.frontend)
     if not missing:

@@ -31,7 +31,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.placement import Placement, placement_of
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
 from common.host.plan.options import Options
-from common.host.plan.plan_file import asked_of
+from common.host.plan.plan_file import options_given
 from common.host.plan.request import Request, request_of
 from common.host.plan.subset import Subset
 from common.host.runners.base import Context, Runner, RunnerFacts
@@ -147,7 +147,7 @@ def _prepared(
         runner.prepare(list(draft.variants), flavour, on_step, notebook="notebook" in draft.frontends, pins=pins)
     with steps.show("Exporting the model") as on_step:
         wanted_forms = forms_of(draft.variants, draft.precisions)
-        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step, wanted_forms)
+        model = runner.ensure_model(options.model, data, models.export_options_of(options), on_step, wanted_forms)
     for note in model.notes:
         console.print(escape(f"{model.name}: {note}"), highlight=False)
     return model
@@ -227,7 +227,7 @@ def open_run(
         "source_revision": source_revision(),
         "boot_id": boot_id(),
         "seed": seed,
-        "options": asked_of(options),
+        "options": options_given(options),
         "plan": planned_keys(plan),
         **_described(request),
         "runner": runner.name,

@@ -49,11 +49,11 @@ def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile
     """The plan with what was typed beside it, which is said. Raises UserError with line and key."""
     plan = plan_file.read(plan_file.find(name))
     for option, value in typed.items():
-        said = " and ".join(plan.says(option))
+        in_plan = " and ".join(plan.values_of(option))
         console.print(
             escape(
                 f"--{option.replace('_', '-')} {value} overrides {plan.file.name}"
-                + (f", which says {said}" if said else "")
+                + (f", which says {in_plan}" if in_plan else "")
             ),
             highlight=False,
             soft_wrap=True,
@@ -117,8 +117,8 @@ def _take(outcome: PlanOutcome, one: Outcome, sweep: Sweep) -> None:
 
 def title_of(options: Options) -> str:
     """What tells a sweep from the others of a plan: all that it asks for but how long a window is."""
-    asked = plan_file.asked_of(replace(options, settings={}))
-    words = [f"{name} {value}" for name, value in asked.items() if name not in plan_file.OF_OPTION.values()]
+    given = plan_file.options_given(replace(options, settings={}))
+    words = [f"{name} {value}" for name, value in given.items() if name not in plan_file.OF_OPTION.values()]
     return "; ".join(words) or "everything at its default"
 
 
@@ -208,17 +208,17 @@ def plan_of_options(options: Options) -> str:
 def plan_of_run(folder: Path, typed: Mapping[str, Any]) -> str:
     """The plan that asks for what a run was asked for; typed: options that win. Raises UserError for a run that does not say it."""
     run = read_run(folder)
-    asked = run.description.get("options")
+    given = run.description.get("options")
     known = {one.name: one for one in fields(Options)}
-    if not isinstance(asked, dict):
+    if not isinstance(given, dict):
         raise UserError(
             f"run {run.name} does not say its options; its command was: {run.description.get('command', 'unknown')}"
         )
-    wrong = [name for name in asked if name not in known]
+    wrong = [name for name in given if name not in known]
     if wrong:
         raise UserError(f"run {run.name} was asked for {', '.join(map(str, wrong))}, which is no option here")
     try:
-        options = Options(**check_types(Options, asked))
+        options = Options(**check_types(Options, given))
     except TypeError as error:
         raise UserError(f"run {run.name}: {error}") from error
     return plan_file.render(replace(options, **typed), [f"what run {run.name} was asked for", _USE])

@@ -130,9 +130,9 @@ class FramewattProgram(Program):
 
     def parse_cleanup(self) -> None:
         names = [str(name) for name in self.collection.tasks]
-        for asked in (self.args.help.value, self.args.list.value):
-            if isinstance(asked, str) and asked not in names:
-                raise Exit(f"error: {unknown('task', asked, names)}", code=2)
+        for value in (self.args.help.value, self.args.list.value):
+            if isinstance(value, str) and value not in names:
+                raise Exit(f"error: {unknown('task', value, names)}", code=2)
         super().parse_cleanup()
 
     def print_help(self) -> None:
@@ -147,11 +147,11 @@ class FramewattProgram(Program):
 
     def _join_names(self, contexts: Collection[str]) -> None:
         """Also `invoke --help fleet sweep`, of which invoke has taken the first word for its own."""
-        asked = self.args.help
-        if isinstance(asked.value, str):
-            words = with_joined_names([asked.value, *self.core.unparsed], contexts)
-            if words[0] != asked.value:
-                asked.set_value(words[0], cast=False)
+        help_of = self.args.help
+        if isinstance(help_of.value, str):
+            words = with_joined_names([help_of.value, *self.core.unparsed], contexts)
+            if words[0] != help_of.value:
+                help_of.set_value(words[0], cast=False)
                 self.core.unparsed = words[1:]
         self.core.unparsed = with_joined_names(self.core.unparsed, contexts)
 

@@ -40,7 +40,7 @@ class Steps:
             SpinnerColumn(), TextColumn("{task.description}", table_column=None), BarColumn(bar_width=20),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     @contextmanager
     def show(self, title: str) -> Iterator[Any]:
@@ -58,9 +58,9 @@ class Steps:
                 .split(": processing")[0]
             )
             # each once: two environments that are made side by side take turns
-            if not self._console.is_terminal and headline not in self._said:
+            if not self._console.is_terminal and headline not in self._printed:
                 self._console.print(escape(headline), highlight=False)
-                self._said.add(headline)
+                self._printed.add(headline)
 
         with self._progress:
             yield on_step

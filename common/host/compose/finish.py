@@ -69,10 +69,10 @@ class ServiceReports:
         """Job -> why it could not go on."""
         try:
             with opened_folder(self.folder) as folder, opened_file(ERRORS, folder) as file:
-                said = parse_object(read_part(file, 0, 2**16))
+                contents = parse_object(read_part(file, 0, 2**16))
         except (OSError, Refused):
             return {}
-        return {name: one_line(words) for name, words in said.items() if isinstance(words, str)}
+        return {name: one_line(words) for name, words in contents.items() if isinstance(words, str)}
 
     def oom_killed_ns(self) -> int:
         """When the kernel's out-of-memory killer last struck in its container, by the monotonic clock; 0 for never."""

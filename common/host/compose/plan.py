@@ -55,18 +55,18 @@ class ComposeImages:
         }
 
 
-def the_device(flavour: str, asked: str) -> Device:
+def the_device(flavour: str, requested: str) -> Device:
     """The one device that this container sees, under its name on the host. Raises UserError when there is none."""
     if flavour == "cpu":
         return the_cpu()
     gpus = list_gpus()
     if len(gpus) > 1:  # CDI without a separate driver shows all of them to NVML
-        wanted = gpu_name(asked, "")
-        gpus = [gpu for gpu in gpus if wanted == gpu.name or gpu.uuid == asked]
+        wanted = gpu_name(requested, "")
+        gpus = [gpu for gpu in gpus if wanted == gpu.name or gpu.uuid == requested]
         if not gpus:
-            raise UserError(f"FRAMEWATT_GPU={asked} names no GPU of this machine")
+            raise UserError(f"FRAMEWATT_GPU={requested} names no GPU of this machine")
         return gpus[0]
-    name = gpu_name(asked, gpus[0].name)
+    name = gpu_name(requested, gpus[0].name)
     facts = gpus[0].facts | {"index": int(name.removeprefix("gpu"))}
     return replace(gpus[0], name=name, facts=facts)
 
@@ -128,9 +128,9 @@ def plan(flavour: str, rendezvous: Rendezvous) -> int:
     options = options_from(os.environ)
     images = load_images(IMAGES)
     device = the_device(flavour, os.environ.get("FRAMEWATT_GPU", "0"))
-    wanted, asked = models.source(options.model), models.asked_of(options)
-    take_exported(rendezvous, data, wanted.name, models.existing_model(wanted, data.models, asked))
-    model = models.existing_model(wanted, data.models, asked)
+    wanted, export_options = models.source(options.model), models.export_options_of(options)
+    take_exported(rendezvous, data, wanted.name, models.existing_model(wanted, data.models, export_options))
+    model = models.existing_model(wanted, data.models, export_options)
     if model is None:
         raise UserError(f"the export left no model {options.model} in {data.models}")
     request = request_of(options, images, device, model)

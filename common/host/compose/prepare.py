@@ -37,7 +37,7 @@ def prepare(flavour: str, rendezvous: Rendezvous) -> int:
         for problem in take_over_earlier(rendezvous, data):
             print(problem, flush=True)
         make_folders(rendezvous, data)
-        found = models.existing_model(wanted, data.models, models.asked_of(options))
+        found = models.existing_model(wanted, data.models, models.export_options_of(options))
         if found is not None and not models.forms_by_image(found, forms_for(flavour)):
             rendezvous.model_exists.touch()
         elif found is not None:

@@ -106,9 +106,9 @@ def options_from(environment: Mapping[str, str]) -> Options:
     return Options(**values)  # type: ignore[arg-type]
 
 
-def gpu_name(asked: str, found: str) -> str:
+def gpu_name(requested: str, found: str) -> str:
     """gpu<index> as the host numbers it: in the container the only GPU is always number 0."""
-    index = asked.rpartition("=")[2]  # CDI: nvidia.com/gpu=2
+    index = requested.rpartition("=")[2]  # CDI: nvidia.com/gpu=2
     return f"gpu{index}" if index.isdigit() else found
 
 

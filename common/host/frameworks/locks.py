@@ -74,10 +74,10 @@ def of_folders(locks: Sequence[Lock], names: str) -> list[Lock]:
 
 
 def _lock_of(file: Path) -> Lock:
-    said = directives(file)
+    options = directives(file)
     alone = ("--no-deps",) if "nodeps" in file.stem else ()
-    arguments = (str(file), "--python-version", said.get("python", OLDEST_PYTHON), *alone)
-    without = tuple(filter(None, said.get("without", "").split(",")))
+    arguments = (str(file), "--python-version", options.get("python", OLDEST_PYTHON), *alone)
+    without = tuple(filter(None, options.get("without", "").split(",")))
     head = (
         f"# Made of {file.name} by uv: ./invoke lock renews it. Read by common/install_locked.py.",
         OF + digest_of(file),
@@ -138,9 +138,9 @@ def _uv() -> Path:
             [folder / "bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", UV_LOCK],
         ]
         for words in commands:
-            code, said = run_guarded(words)
+            code, output = run_guarded(words)
             if code:
-                raise UserError(f"uv could not be installed from {UV_LOCK.name}: {(said.splitlines() or [''])[-1]}")
+                raise UserError(f"uv could not be installed from {UV_LOCK.name}: {(output.splitlines() or [''])[-1]}")
         stamp.write_text(UV_LOCK.read_text())
     return folder / "bin/uv"
 

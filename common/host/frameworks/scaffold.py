@@ -70,8 +70,8 @@ def pinned(package: str) -> str:
     if found["version"]:
         return package.strip()
     command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", found["name"]]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    newest = re.match(rf"{re.escape(found['name'])} \((\S+)\)", said, re.IGNORECASE)
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    newest = re.match(rf"{re.escape(found['name'])} \((\S+)\)", output, re.IGNORECASE)
     if newest is None:
         raise UserError(
             f"no version of {found['name']} is found on the package index; look at its name, or give NAME==VERSION"

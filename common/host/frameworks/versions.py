@@ -89,8 +89,8 @@ def pin_of(variant: Variant, version: str, flavour: str, images_folder: Path = I
     if not version:
         return None
     file = images_folder / variant.image / ("requirements-cpu.txt" if flavour == "cpu" else "requirements.txt")
-    asked = {name for name, _ in requirements_of(file)} if file.is_file() else set()
-    package = next((name for name in map(normalised, variant.packages) if name in asked), None)
+    requested = {name for name, _ in requirements_of(file)} if file.is_file() else set()
+    package = next((name for name in map(normalised, variant.packages) if name in requested), None)
     if package is None:
         words = " or ".join(variant.packages) or "package"
         raise UserError(

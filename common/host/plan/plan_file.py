@@ -88,7 +88,7 @@ class PlanFile:
     @property
     def digest(self) -> str:
         """Of all that the sweeps ask for: equal for equal sweeps, whatever the file's comments say."""
-        return hashlib.sha256(json.dumps([asked_of(one.options) for one in self.sweeps]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([options_given(one.options) for one in self.sweeps]).encode()).hexdigest()[:16]
 
     def complaint(self, line: int, key: str, text: str) -> UserError:
         where = f" line {line}" if line else ""
@@ -101,20 +101,22 @@ class PlanFile:
             lines = {name: line for name, line in one.lines.items() if name not in typed}
             options = replace(one.options, **typed)
             # What only the replaced option told apart is one sweep now.
-            sweeps.setdefault(json.dumps(asked_of(options), sort_keys=True), replace(one, options=options, lines=lines))
+            sweeps.setdefault(
+                json.dumps(options_given(options), sort_keys=True), replace(one, options=options, lines=lines)
+            )
         return replace(self, sweeps=tuple(sweeps.values()))
 
-    def says(self, option: str) -> list[str]:
+    def values_of(self, option: str) -> list[str]:
         """What the sweeps say of an option, each value once; nothing where they leave it at its default."""
         values = dict.fromkeys(getattr(one.options, option) for one in self.sweeps if option in one.lines)
         return [str(value) for value in values]
 
 
-def asked_of(options: Options) -> dict[str, Any]:
+def options_given(options: Options) -> dict[str, Any]:
     """The options that are not at their defaults; what run.json keeps."""
     defaults = Options()
-    asked = {name: getattr(options, name) for name in _OPTIONS if getattr(options, name) != getattr(defaults, name)}
-    return {**asked, "settings": dict(options.settings)} if options.settings else asked
+    given = {name: getattr(options, name) for name in _OPTIONS if getattr(options, name) != getattr(defaults, name)}
+    return {**given, "settings": dict(options.settings)} if options.settings else given
 
 
 def find(name: str) -> Path:
@@ -293,13 +295,13 @@ def _shown(value: Any) -> str:
 
 def render(options: Options, head: Sequence[str] = ()) -> str:
     """A plan of one sweep that asks for these options. head: lines of its comment."""
-    asked = asked_of(options)
-    settings = asked.pop("settings", {})
+    given = options_given(options)
+    settings = given.pop("settings", {})
     for name, option in OF_OPTION.items():
         if settings.get(name) is not None:
-            asked[option] = settings[name]
+            given[option] = settings[name]
     lines = [f"# {line}".rstrip() for line in head]
-    lines += [f"{name} = {_toml(name, asked[name])}" for name in _OPTIONS if name in asked]
+    lines += [f"{name} = {_toml(name, given[name])}" for name in _OPTIONS if name in given]
     rest = {name: value for name, value in settings.items() if name not in OF_OPTION}
     if rest:
         lines += ["", "[settings]", *(f"{name} = {_scalar(value)}" for name, value in rest.items())]

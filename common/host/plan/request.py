@@ -213,7 +213,7 @@ def request_of(
     inputs = opt.choose("input", options.input, INPUTS)
     replicates = workers_of(options)
     wanted = models.source(options.model)  # a name that does not exist is said before anything is made
-    models.check(wanted, models.asked_of(options))
+    models.check(wanted, models.export_options_of(options))
     model = wanted.name
     if settings.cool_to_c is not None and devices[0].kind == "cpu":
         raise UserError("--cool-to is for a GPU, whose temperature the sidecar reads; leave it out for the CPU")

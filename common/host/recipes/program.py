@@ -39,7 +39,7 @@ class Code(str):
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecipeRequest:
     """The cell whose recipe is wanted. settings: as its row has them. measured: sentences on what came out, and on which machine.
 
     model.root: the folder that the recipe names by default. threads: of the CPU, None for the framework's own choice.
@@ -89,25 +89,25 @@ def has_recipe(image: Image) -> bool:
     return (image.folder / TEMPLATE).is_file()
 
 
-def packages(asked: Asked, image: Image) -> dict[str, str]:
+def packages(request: RecipeRequest, image: Image) -> dict[str, str]:
     """Name -> version of what it was measured with, by the names that people know.
 
     The framework's own version stands under the variant's name, unless the variant's package, or the module that its image
     imports (Keras on PyTorch tells PyTorch's version), has it already. Another package may have the same number by chance.
     """
-    named = {name: version for name, version in asked.versions.items() if name != "framework"}
-    own = asked.versions.get("framework")
-    names = {image.imports, *(name for one in image.variants if one.name == asked.variant for name in one.packages)}
-    return named if own is None or own in {named.get(name) for name in names} else {asked.variant: own, **named}
+    named = {name: version for name, version in request.versions.items() if name != "framework"}
+    own = request.versions.get("framework")
+    names = {image.imports, *(name for one in image.variants if one.name == request.variant for name in one.packages)}
+    return named if own is None or own in {named.get(name) for name in names} else {request.variant: own, **named}
 
 
-def write(asked: Asked, image: Image) -> str:
+def write(request: RecipeRequest, image: Image) -> str:
     """The program. Raises UserError, in one line, where this cell has none: no template, or what the template refuses."""
     if not has_recipe(image):
-        raise UserError(f"{asked.variant} has no recipe: images/{image.name} has no {TEMPLATE}")
+        raise UserError(f"{request.variant} has no recipe: images/{image.name} has no {TEMPLATE}")
 
     def refuse(reason: str) -> NoReturn:
-        raise UserError(f"there is no recipe for {asked.key}: {reason}")
+        raise UserError(f"there is no recipe for {request.key}: {reason}")
 
     folders = [str(image.folder), str(Path(__file__).with_name("templates"))]
     environment = jinja2.Environment(
@@ -125,7 +125,7 @@ def write(asked: Asked, image: Image) -> str:
     environment.globals.update(refuse=refuse, needed=sources.needed)
     try:
         text = environment.get_template(TEMPLATE).render(
-            asked=asked, settings=asked.settings, file=file_name(asked.key), packages=packages(asked, image)
+            asked=request, settings=request.settings, file=file_name(request.key), packages=packages(request, image)
         )
     except jinja2.UndefinedError as error:
         refuse(f"its settings do not say enough ({error.message})")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from common.host.devices import Device
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin
-from common.host.models import Asked, OnStep
+from common.host.models import ExportOptions, OnStep
 from common.host.paths import DataFolder
 from common.host.placement import NOWHERE, Placement
 from common.host.plan.jobs import PlannedJob
@@ -64,7 +64,12 @@ class Runner(Protocol):
         """What these versions will take of the disk, in a sentence; "" when all are there."""
 
     def ensure_model(
-        self, name_or_path: str, data: DataFolder, asked: Asked, on_step: OnStep, wanted_forms: Sequence[str] = ()
+        self,
+        name_or_path: str,
+        data: DataFolder,
+        export_options: ExportOptions,
+        on_step: OnStep,
+        wanted_forms: Sequence[str] = (),
     ) -> ModelFiles:
         """The exported model, made now if it is missing, in the wanted forms too where they can be made of it."""
 

@@ -129,7 +129,7 @@ class LocalRunner:
         self,
         name_or_path: str,
         data: DataFolder,
-        asked: models.Asked,
+        export_options: models.ExportOptions,
         on_step: OnStep,
         wanted_forms: Sequence[str] = (),
     ) -> ModelFiles:
@@ -151,7 +151,7 @@ class LocalRunner:
             data.models,
             python_for,
             lambda step, steps, name: on_step(step, steps, name),
-            asked,
+            export_options,
             wanted_forms,
         )
         if self._python is None:

@@ -124,7 +124,7 @@ def looked_after(sidecar: Sidecar, on_event: OnEvent, tell: Callable[[str], None
         ended = event["event"] == "cell_finish"
         words = sidecar.take() if ended else ""  # first, so that whoever is told of the cell finds its readings
         on_event(event)
-        for said in filter(None, (words, sidecar.revive() if ended else "")):
-            tell(said)
+        for message in filter(None, (words, sidecar.revive() if ended else "")):
+            tell(message)
 
     return watch

@@ -18,12 +18,12 @@ from common.text import visible
 MOST_NAMES = 10
 
 
-def _say(words: str) -> None:
+def _print_error(words: str) -> None:
     """To standard error, since the answer may be for another program."""
     print(visible(words, keep=""), file=sys.stderr)
 
 
-def run_folders(words: Sequence[str], data: DataFolder, on_odd: Callable[[str], None] = _say) -> list[Path]:
+def run_folders(words: Sequence[str], data: DataFolder, on_odd: Callable[[str], None] = _print_error) -> list[Path]:
     """Run folders in the order of the words; without words the newest run. Raises UserError for what is none.
 
     on_odd: told of sealed runs beside others that cannot be unpacked and are left out.

@@ -69,7 +69,9 @@ class Bench:
         self.runner = DockerRunner(by_name, Limits())
         self.runner.prepare([variant], "cpu", lambda *step: None)
         self.data = data
-        self.model: ModelFiles = self.runner.ensure_model("MobileNetV3L", data, models.Asked(), lambda *step: None)
+        self.model: ModelFiles = self.runner.ensure_model(
+            "MobileNetV3L", data, models.ExportOptions(), lambda *step: None
+        )
         self.case = Case(
             variant, image, "tuned", "fp32", BATCH_SIZE, "host", interpreter, self.model, the_cpu(),
             data.framework_cache(image.name), threads, str(BATCH_SIZE),

@@ -160,7 +160,7 @@ def measure(
     with steps.show("Setting up") as on_step:
         runner.prepare(chosen, "cpu", on_step, notebook=True)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model("MobileNetV3L", data, models.Asked(), on_step)
+        model = runner.ensure_model("MobileNetV3L", data, models.ExportOptions(), on_step)
     cpu = the_cpu()
     cases = [
         Case(

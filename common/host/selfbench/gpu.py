@@ -67,7 +67,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     precisions = precisions_for(options, variants, device.kind)
     runner = LocalRunner(by_name, options.python or None)
     runner.prepare(variants, device.kind, lambda *step: None)
-    model = runner.ensure_model(options.model, data, models.asked_of(options), lambda *step: None)
+    model = runner.ensure_model(options.model, data, models.export_options_of(options), lambda *step: None)
     return [
         Case(
             variant, by_name[variant.image], "tuned", precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,

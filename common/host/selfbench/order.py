@@ -90,7 +90,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, device.kind, on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, models.asked_of(options), on_step)
+        model = runner.ensure_model(options.model, data, models.export_options_of(options), on_step)
     io = "host" if device.kind == "cpu" else "device"
     sizes = ",".join(str(size) for size in sorted({size for pair in ORDERS[device.kind] for size in pair}))
     return [

@@ -83,11 +83,11 @@ def _run(groups: Sequence[Sequence[str]], seconds: float) -> _Reported:
                 if parse_object(process.stdout.readline()).get("event") != "ready":
                     raise UserError("a sidecar did not begin; invoke doctor says what it can read")
             time.sleep(seconds)
-            said = [process.communicate(timeout=30)[0] for process in processes]
+            outputs = [process.communicate(timeout=30)[0] for process in processes]
         finally:
             for process in processes:
                 process.kill()
-        ends = [last_object(words) for words in said]
+        ends = [last_object(words) for words in outputs]
         if not all(ends):
             raise UserError("a sidecar ended without saying what it cost")
         rows: list[dict[str, str]] = []

@@ -45,7 +45,7 @@ from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
-from common.host.recipes.program import TEMPLATE, Asked, has_recipe, write
+from common.host.recipes.program import TEMPLATE, RecipeRequest, has_recipe, write
 from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
@@ -138,9 +138,9 @@ class SideProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it said before it ended is read below
-        said = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
-        self.cpu_ns = said["cpu_ns"]
-        durations: list[int] = said["durations_ns"]
+        answer = self._answer("durations_ns", seconds + BLOCK_GRACE_SECONDS)
+        self.cpu_ns = answer["cpu_ns"]
+        durations: list[int] = answer["durations_ns"]
         return durations
 
     def _answer(self, field: str, patience: float) -> dict[str, Any]:
@@ -150,16 +150,16 @@ class SideProcess:
         watchdog.start()
         try:
             for line in self._process.stdout:
-                said = parse_object(line)
-                if "refusal" in said:
-                    raise SideEnded(f"{self._name}: {said['refusal']}")
-                if field in said:
-                    return said
+                answer = parse_object(line)
+                if "refusal" in answer:
+                    raise SideEnded(f"{self._name}: {answer['refusal']}")
+                if field in answer:
+                    return answer
         finally:
             watchdog.cancel()
         code = self._process.wait()
         words = self._log.read_text(errors="replace").strip().splitlines()
-        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
+        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it answer nothing'}")
 
     def close(self) -> None:
         if self._process.stdin is not None:
@@ -220,12 +220,12 @@ class Case:
 
     def recipe(self, settings: Mapping[str, str]) -> str:
         """The program. settings: those that the adapter chose for this shape. Raises UserError where there is none."""
-        asked = Asked(
+        request = RecipeRequest(
             key=self.cell.key, variant=self.variant.name, tuning=self.tuning, precision=self.precision,
             batch_size=self.batch_size, io=self.io, gpu=self.device.kind == "gpu", settings=settings, model=self.model,
             threads=self.threads, input=self.input,
         )  # fmt: skip
-        return write(asked, self.image)
+        return write(request, self.image)
 
     def request(self, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
         """What the recipe's side is told. An engine that takes minutes to build is the adapter's."""
@@ -344,15 +344,15 @@ def verify(
     # on a CPU the device is the host: both ways are one, but for a copy in memory
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "host,device"), IO_MODES)
     inputs = opt.choose("input", options.input, INPUTS)
-    asked = models.asked_of(options)
-    models.check(models.source(options.model), asked)
+    export_options = models.export_options_of(options)
+    models.check(models.source(options.model), export_options)
     by_name = {image.name: image for image in images}
     runner = LocalRunner(by_name, options.python or None)
     steps = Steps(console)
     with steps.show("Setting up") as on_step:
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, asked, on_step, forms_of(variants, precisions))
+        model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

@@ -145,8 +145,8 @@ def load(path, inputs):
 
     def infer():
         nonlocal made
-        with tf.device("/GPU:0"):
-            fed = [tf.identity(one) for one in held]
+        # tf.identity would copy in the first run alone: TensorFlow keeps what an op copied beside the tensor
+        fed = [one._copy_nograd(device_name="GPU:0") for one in held]
         made = [one if isinstance(one, np.ndarray) else one.numpy() for one in call(fed)]
 
     def outputs():

@@ -47,9 +47,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunBuilder:
 @pytest.fixture(scope="module")
 def analyzed(run: RunBuilder) -> tuple[AnalyzeResult, str, Path]:
     """(result, what was printed, folder) of one analysis."""
-    said, out = io.StringIO(), run.folder.parent / "out"
-    result = analyze([run.folder], out, Console(file=said, width=140), formats=("md", "csv", "xlsx"))
-    return result, said.getvalue(), out
+    output, out = io.StringIO(), run.folder.parent / "out"
+    result = analyze([run.folder], out, Console(file=output, width=140), formats=("md", "csv", "xlsx"))
+    return result, output.getvalue(), out
 
 
 def found(opened: Opened, *runs: Any, where: str | None = None) -> front_ends.FrontEnds | None:
@@ -83,9 +83,9 @@ def test_every_pair_has_its_verdict(run: Any, opened: Opened) -> None:
 
 def test_no_pairs_no_section(undrawn: None, run: Any, opened: Opened, tmp_path: Path) -> None:
     assert found(opened, run, where="frontend=script") is None
-    said = io.StringIO()
-    result = analyze([run.folder], tmp_path / "out", Console(file=said, width=120), where="frontend=script")
-    assert front_ends.TITLE not in said.getvalue()
+    output = io.StringIO()
+    result = analyze([run.folder], tmp_path / "out", Console(file=output, width=120), where="frontend=script")
+    assert front_ends.TITLE not in output.getvalue()
     assert front_ends.TITLE not in result.report.read_text()
     assert not (tmp_path / "out" / "frontends.csv").exists()
     assert found(opened, run, where="framework=onnxrt").pairs[0].script["variant"] == "onnxrt"  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ def test_runs_are_not_mixed_and_what_differs_stands_in_the_heading(build: Build,
 
 
 def test_the_same_figures_in_every_output(analyzed: tuple[AnalyzeResult, str, Path]) -> None:
-    result, said, out = analyzed
+    result, output, out = analyzed
     with (out / "frontends.csv").open(newline="") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     torch = rows["torch"]
@@ -119,7 +119,7 @@ def test_the_same_figures_in_every_output(analyzed: tuple[AnalyzeResult, str, Pa
     assert torch["notebook_cell_keys"].count("_notebook_") == 3
     assert (rows["tf"]["ratio"], rows["tf"]["verdict"], rows["tf"]["notebook_median_ms"]) == ("", "", "")
     page, markdown = result.report.read_text(), (out / "comparison.md").read_text()
-    for text in (said, page, markdown):
+    for text in (output, page, markdown):
         assert ratio in html.unescape(text)
         assert front_ends.TITLE in text
         assert "1 SLOWER, 1 SAME, 1 UNCLEAR" in text

@@ -141,7 +141,7 @@ def test_unknown_and_ambiguous_gpus() -> None:
     assert choose_device(DEVICES[:1], None) == "NVIDIA A2"
 
 
-def asked(runs: list[Path], question: Question, where: str | None = None) -> tuple[int, str]:
+def requested(runs: list[Path], question: Question, where: str | None = None) -> tuple[int, str]:
     console = Console(width=300, record=True, quiet=False)
     with console.capture() as captured:
         code = recommend(runs, question, console, where=where)
@@ -160,7 +160,7 @@ def run(build: Build) -> RunBuilder:
 
 
 def test_in_words(run: Any) -> None:
-    code, text = asked([run.folder], Question(max_latency_ms=30))
+    code, text = requested([run.folder], Question(max_latency_ms=30))
     assert code == 0
     assert (
         "Best: ONNX Runtime fp32 at batch 8: the highest throughput with median latency of a batch at most 30 ms"
@@ -173,19 +173,19 @@ def test_in_words(run: Any) -> None:
 
 def test_conditions_that_no_cell_meets_are_named(run: Any) -> None:
     with pytest.raises(UserError, match="no cell meets 'framework=onnxrt,batch_size>=64'"):
-        asked([run.folder], Question(), where="framework=onnxrt,batch_size>=64")
+        requested([run.folder], Question(), where="framework=onnxrt,batch_size>=64")
 
 
 def test_nobody_meets_it(run: Any) -> None:
-    code, text = asked([run.folder], Question(max_latency_ms=5))
+    code, text = requested([run.folder], Question(max_latency_ms=5))
     assert code == 1
     assert "No cell with median latency of a batch at most 5 ms." in text
     assert "Nearest miss: ONNX Runtime fp32 at batch 8: median latency of a batch 10.10 ms" in text
-    code, text = asked([run.folder], Question(max_power_w=50))
+    code, text = requested([run.folder], Question(max_power_w=50))
     assert code == 1
     assert "Power is unknown for 3 of 3 cells; they are left out." in text
     assert "Nearest miss" not in text
-    code, text = asked([run.folder], Question(objective="joules"))
+    code, text = requested([run.folder], Question(objective="joules"))
     assert (code, "No cell has a known energy per image." in text) == (1, True)
 
 
@@ -193,17 +193,17 @@ def test_cells_that_a_limit_leaves_out_unknown_are_counted(build: Build) -> None
     run = build()
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(80)])
     run.cell("kerasxla", 8, durations_ns=[400 * MS] * 3)
-    code, text = asked([run.folder], Question(max_latency_ms=500))
+    code, text = requested([run.folder], Question(max_latency_ms=500))
     assert code == 0
     assert "Median latency of a batch is unknown for 1 of 2 cells; they are left out." in text
-    assert "left out" not in asked([run.folder], Question())[1]
+    assert "left out" not in requested([run.folder], Question())[1]
 
 
 def test_only_failures(build: Build) -> None:
     run = build()
     run.cell("tf", 8, status="oom")
     with pytest.raises(UserError, match="no cell on Test CPU is ok"):
-        asked([run.folder], Question())
+        requested([run.folder], Question())
 
 
 def test_equal_cells_are_unclear(build: Build) -> None:
@@ -212,7 +212,7 @@ def test_equal_cells_are_unclear(build: Build) -> None:
         for worker in range(3):
             durations = [10 * MS + worker * 1000 + (i * 7919 % 97) * 10_000 for i in range(300)]
             run.cell(variant, 8, durations_ns=durations, replicate=worker)
-    _, text = asked([run.folder], Question())
+    _, text = requested([run.folder], Question())
     assert "UNCLEAR against " in text and ": intervals overlap; --replicates 5 or more would tell." in text
 
 
@@ -220,7 +220,7 @@ def test_one_worker_recommends_but_is_never_clear(build: Build) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[10 * MS + i for i in range(300)])
     run.cell("torch", 8, durations_ns=[30 * MS + i for i in range(300)])
-    code, text = asked([run.folder], Question())
+    code, text = requested([run.folder], Question())
     assert code == 0 and "Best: ONNX Runtime" in text
     assert (
         "UNCLEAR against PyTorch fp32 at batch 8: a single worker tells nothing of the next one; --replicates 3 or more"
@@ -234,7 +234,7 @@ def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: 
     run.cell("torch", 8, [7_000_000] * 100)
     for scenario in ("offline", "server"):
         run.cell("onnxrt", 8, [90_000_000] * 100, scenario=scenario, streams=1, target_rate_per_s=None)
-    code, text = asked([run.folder], Question(max_latency_ms=6.0))
+    code, text = requested([run.folder], Question(max_latency_ms=6.0))
     lines = text.splitlines()
     assert code == 0, "one group has an answer"
     (nobody,) = [line for line in lines if "No cell meets the limits" in line]
@@ -242,7 +242,7 @@ def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: 
     assert lines[-3].startswith("Best: ONNX Runtime fp32 at batch 8: the highest throughput")
     assert lines[-2].startswith("  throughput 1,600 images/s")
     assert lines[-1] == f"Run: {run.folder}"
-    assert asked([run.folder], Question(max_latency_ms=0.1))[0] == 1
+    assert requested([run.folder], Question(max_latency_ms=0.1))[0] == 1
 
 
 def test_inputs_are_never_mixed_and_front_ends_have_names(build: Build) -> None:

@@ -31,7 +31,7 @@ def by_version(run: Any, **times: float) -> None:
         three(run, "onnxrt", 8, ms, seed, **columns)
 
 
-def said(function: Any, *arguments: Any, **more: Any) -> tuple[int, str]:
+def output(function: Any, *arguments: Any, **more: Any) -> tuple[int, str]:
     console = Console(width=300)
     with console.capture() as captured:
         code = function(*arguments, console, **more)
@@ -82,7 +82,7 @@ def test_conditions_mean_a_version_whether_it_was_asked_for_or_not(build: Build,
 def test_two_versions_of_one_run_are_compared(build: Build, after: float, verdict: str) -> None:
     run = build("a")
     by_version(run, v1_30_0=10, locked=after)
-    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=1.31.1", console))
+    code, text = output(lambda console: compare_cells([run.folder], "version=1.30.0", "version=1.31.1", console))
     assert f"1 {verdict}" in text
     assert "1.30.0" in text
     assert "1.31.1" in text
@@ -94,7 +94,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Build) -> None:
     by_version(run, v1_30_0=10)
     run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
     out = io.StringIO()
-    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
+    code, text = output(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
     assert code == GOT_SLOWER
     assert "batch 8 host: ok in A, crashed in B: no such function" in text
     assert "No cell ran on both sides" in text
@@ -104,7 +104,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop(build: Build) -> None:
     # one of several cells
     three(run, "onnxrt", 1, 10, 5, version="1.30.0", framework_version="1.30.0")
     three(run, "onnxrt", 1, 10, 6, version="2.0", framework_version="2.0")
-    code, text = said(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
+    code, text = output(lambda console: compare_cells([run.folder], "version=1.30.0", "version=2.0", console))
     assert code == GOT_SLOWER
     assert "ok in A, crashed in B" in text
     assert "1 cell compared" in text
@@ -119,7 +119,7 @@ def test_a_version_that_breaks_is_a_reason_to_stop_also_where_its_framework_is_n
     by_version(run, v1_30_0=10)
     run.cell("onnxrt", 8, version="2.0", status="crashed", message="no such function")
     a, b = "framework=onnxrt,version=1.30.0", "framework=onnxrt,version=2.0"
-    code, text = said(lambda console: compare_cells([run.folder], a, b, console))
+    code, text = output(lambda console: compare_cells([run.folder], a, b, console))
     assert code == GOT_SLOWER
     assert "B cannot be judged: 1 cell that ran in A does not run in B." in text
 
@@ -130,7 +130,7 @@ def test_a_framework_that_cannot_is_no_regression_of_another(build: Build) -> No
     run.cell("tf", 8, status="unsupported", message="needs a Keras model")
     three(run, "onnxrt", 1, 10, 2)
     three(run, "tf", 1, 10, 3)
-    code, text = said(lambda console: compare_cells([run.folder], "framework=onnxrt", "framework=tf", console))
+    code, text = output(lambda console: compare_cells([run.folder], "framework=onnxrt", "framework=tf", console))
     assert code == 0, text
     assert "batch 8 host: ok in A, unsupported in B: needs a Keras model" in text
 
@@ -139,7 +139,7 @@ def test_two_runs_pair_by_the_version_that_was_asked_for(build: Build) -> None:
     a, b = build("a"), build("b")
     by_version(a, v1_30_0=10, locked=10)
     by_version(b, v1_30_0=10, locked=12)
-    code, text = said(lambda console: compare_folders(a.folder, b.folder, console))
+    code, text = output(lambda console: compare_folders(a.folder, b.folder, console))
     assert code == GOT_SLOWER
     assert "1 SLOWER, 1 SAME" in text
 
@@ -150,7 +150,7 @@ def test_a_history_goes_by_date_then_version_with_a_verdict_at_each_step(build: 
     by_version(first, v1_9_0=20, v1_30_0=10)
     three(later, "onnxrt", 8, 15, 7, framework_version="1.31.1")
     later.cell("torch", 8, durations_ns=noisy(30, 9))
-    code, text = said(
+    code, text = output(
         lambda console: show_history([later.folder, first.folder], tmp_path / "out", console, framework="onnxrt")
     )
     assert code == GOT_SLOWER, "the newest step is slower"
@@ -176,10 +176,10 @@ def test_a_version_that_does_not_run_is_a_point_with_its_reason_and_the_next_ste
     run = build("a")
     by_version(run, v1_0=10, v3_0=20)
     run.cell("onnxrt", 8, version="2.0", status="unsupported", message="no such release")
-    code, text = said(lambda console: show_history([run.folder], tmp_path, console, of="throughput"))
+    code, text = output(lambda console: show_history([run.folder], tmp_path, console, of="throughput"))
     assert code == GOT_SLOWER
     run.cell("onnxrt", 8, version="4.0", status="crashed", message="no such function")
-    again, _ = said(lambda console: show_history([run.folder], tmp_path, console, where="version=1.0|4.0"))
+    again, _ = output(lambda console: show_history([run.folder], tmp_path, console, where="version=1.0|4.0"))
     assert again == GOT_SLOWER, "the newest no longer runs"
     lines = [line for line in text.splitlines() if line.startswith("2026-")]
     assert ["1.0" in lines[0], "no such release" in lines[1], lines[2].rstrip().endswith("SLOWER")] == [True] * 3
@@ -191,7 +191,7 @@ def test_machines_and_frameworks_are_no_steps_of_each_other(build: Build, tmp_pa
     three(a, "onnxrt", 8, 10, 1)
     three(b, "onnxrt", 8, 20, 2)
     three(b, "torch", 8, 20, 3)
-    code, text = said(lambda console: show_history([a.folder, b.folder], tmp_path, console))
+    code, text = output(lambda console: show_history([a.folder, b.folder], tmp_path, console))
     assert code == 0
     assert not any(word in text for word in ("SLOWER.", "FASTER ", "UNCLEAR "))
     with pytest.raises(UserError, match="tf"):
@@ -278,7 +278,7 @@ def test_lines_of_a_history_tell_level_and_input(build: Build, tmp_path: Any) ->
     for seed, more in enumerate(({"tuning": "stock"}, {"tuning": "tuned"}, {"input": "uint8"})):
         for worker, version in enumerate(("1.0", "2.0")):
             three(run, "onnxrt", 8, 10, 10 * seed + worker, version=version, **more)
-    _, text = said(lambda console: show_history([run.folder], tmp_path, console))
+    _, text = output(lambda console: show_history([run.folder], tmp_path, console))
     titles = [line for line in text.splitlines() if line.startswith("ONNX Runtime fp32")]
     assert len(set(titles)) == 3
     assert sum("stock" in line for line in titles) == sum("uint8 input" in line for line in titles) == 1

@@ -279,9 +279,9 @@ def test_an_edited_figure_is_noticed_reported_and_read_anew(
     runs = [run("one")]
     before, _ = figures(runs, folder)
     edit_figures(folder, keep_size)
-    after, said = figures(runs, folder)
+    after, problems = figures(runs, folder)
     assert after == before and reads == ["one"] * 2
-    assert said == [f"{folder}: was changed since it was written: all that it held is read anew"]
+    assert problems == [f"{folder}: was changed since it was written: all that it held is read anew"]
     assert figures(runs, folder) == (before, []) and reads == ["one"] * 2, "what was read anew is kept anew"
 
 
@@ -316,8 +316,8 @@ def test_an_edited_index_is_not_believed(run: Any, folder: Path, reads: list[str
     document = json.loads((folder / "index.json").read_text())
     change(document)
     (folder / "index.json").write_text(json.dumps(document))
-    after, said = figures(runs, folder)
-    assert after == before and reads == ["one"] * 2 and len(said) == 1
+    after, problems = figures(runs, folder)
+    assert after == before and reads == ["one"] * 2 and len(problems) == 1
     assert not Path("PWNED").exists()
 
 

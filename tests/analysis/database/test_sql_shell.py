@@ -73,8 +73,8 @@ def test_device_times(run: Any) -> None:
 
 
 def test_damaged_device_times_cost_their_lines_and_only_who_asks(run: Any) -> None:
-    sound = device_times(run, "onnxrt")
-    path = device_times(run, "torch", sound.read_text().replace("900001", "900001.5"))
+    valid = device_times(run, "onnxrt")
+    path = device_times(run, "torch", valid.read_text().replace("900001", "900001.5"))
     query = "SELECT variant, count(*) AS n FROM device_times JOIN cells USING (run, cell_key) GROUP BY ALL ORDER BY ALL"
     code, lines = ask(run, query)
     assert code == 1

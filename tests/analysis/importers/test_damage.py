@@ -74,9 +74,9 @@ def test_damage_is_never_a_traceback(tmp_path: Path, import_this: Any, make: Any
             assert "\n" not in str(error)
             outcomes.add("refused")
             continue
-        outcomes.add("problems" if result.exit_code else "sound")
+        outcomes.add("problems" if result.exit_code else "valid")
         made.add(result.folder)
     with open_runs(sorted(made)) as database:
         assert [str(problem) for problem in database.problems] == []
         assert all(row["images_per_s"] is None or row["images_per_s"] > 0 for row in database.query("FROM comparison"))
-    assert {"refused", "problems", "sound"} <= outcomes | ({"problems"} if format == "trtexec" else set())
+    assert {"refused", "problems", "valid"} <= outcomes | ({"problems"} if format == "trtexec" else set())

@@ -17,13 +17,13 @@ HEADER = (
 GPU_HEADER = HEADER + ",Avg latency,Avg GPU Utilization,Avg GPU Power Usage,Max GPU Memory Usage,Total GPU Memory"
 ONE = "1,80,200,2000,60,200,11000,20,0,14000,19000,20000,21000"
 FOUR = "4,100,280,1600,33000,230,11700,18,1,47000,56000,59000,65000"
-SAID = {"batch_size": 8, "framework": "onnxrt", "precision": "fp32", "model": "ResNet50"}
+GIVEN = {"batch_size": 8, "framework": "onnxrt", "precision": "fp32", "model": "ResNet50"}
 
 
 def test_rates_and_quantiles(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "perf.csv"
     path.write_text(f"{HEADER}\n{ONE}\n{FOUR}\n")
-    result, _ = import_this(path, **SAID)
+    result, _ = import_this(path, **GIVEN)
     assert result.exit_code == 0
     with open_runs([result.folder]) as database:
         assert database.problems == []
@@ -45,17 +45,17 @@ def test_gpu_metrics_of_the_gpu_that_ran(tmp_path: Path, import_this: Any) -> No
     path = tmp_path / "perf.csv"
     metrics = ",14100,GPU-a:0.3;GPU-b:0.5;,GPU-a:40;GPU-b:60;,GPU-a:10000;GPU-b:20000;,GPU-a:50000;GPU-b:50000;"
     path.write_text(f"{GPU_HEADER}\n{ONE}{metrics}\n")
-    result, _ = import_this(path, gpu_ordinal=1, **SAID)
+    result, _ = import_this(path, gpu_ordinal=1, **GIVEN)
     with open_runs([result.folder]) as database:
         (row,) = database.query("FROM comparison")
         assert row["power_gross_w"] == pytest.approx(60)
         assert row["joules_per_image"] == pytest.approx(60 / 80)
         assert row["device_memory_peak_bytes"] == 20000
-    nobody_said, reported = import_this(path, **SAID)
-    assert nobody_said.folder != result.folder
+    found, reported = import_this(path, **GIVEN)
+    assert found.folder != result.folder
     assert "power and memory of 2 GPUs (0: GPU-a, 1: GPU-b)" in reported
     assert "--gpu-ordinal N takes one" in reported
-    with open_runs([nobody_said.folder]) as database:
+    with open_runs([found.folder]) as database:
         assert database.query("SELECT power_gross_w FROM comparison") == [{"power_gross_w": None}]
         (row,) = database.query("SELECT settings FROM cells")
         assert "GPU-a:40;GPU-b:60;" in row["settings"], "kept as it was written"
@@ -64,7 +64,7 @@ def test_gpu_metrics_of_the_gpu_that_ran(tmp_path: Path, import_this: Any) -> No
 def test_the_option_that_was_missing_makes_another_run(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "perf.csv"
     path.write_text(f"{GPU_HEADER}\n{ONE},14100,GPU-a:0.3;GPU-b:0.5;,GPU-a:40;GPU-b:60;,,\n")
-    runs = {import_this(path, gpu_ordinal=ordinal, **SAID)[0].folder: ordinal for ordinal in (None, 0, 1, 0)}
+    runs = {import_this(path, gpu_ordinal=ordinal, **GIVEN)[0].folder: ordinal for ordinal in (None, 0, 1, 0)}
     assert len(runs) == 3
     with open_runs(sorted(runs)) as database:
         watts = database.query("SELECT power_gross_w AS w, device_uuid AS uuid FROM comparison ORDER BY w NULLS FIRST")
@@ -72,14 +72,14 @@ def test_the_option_that_was_missing_makes_another_run(tmp_path: Path, import_th
         (None, None), (pytest.approx(40), "GPU-a"), (pytest.approx(60), "GPU-b"),
     ]  # fmt: skip
     with pytest.raises(UserError, match="nothing in"):
-        import_this(path, gpu_ordinal=2, **SAID)
+        import_this(path, gpu_ordinal=2, **GIVEN)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_encodings(tmp_path: Path, import_this: Any, encoding: str) -> None:
     path = tmp_path / "perf.csv"
     path.write_bytes(f"{HEADER}\r\n{ONE}\r\n{FOUR}\r\n".encode(encoding))
-    result, _ = import_this(path, **SAID)
+    result, _ = import_this(path, **GIVEN)
     with open_runs([result.folder]) as database:
         assert [row["images_per_s"] for row in database.query("FROM comparison ORDER BY streams")] == [80, 100]
 
@@ -88,7 +88,7 @@ def test_an_encoding_that_is_none_is_named(tmp_path: Path, import_this: Any) -> 
     path = tmp_path / "perf.csv"
     path.write_bytes(f"{HEADER},Käse\n{ONE},1\n".encode("latin-1"))
     with pytest.raises(UserError, match="nothing in"):
-        import_this(path, **SAID)
+        import_this(path, **GIVEN)
 
 
 @pytest.mark.parametrize("first", ["", "sep=;\r\n", '"sep=;"\n'])
@@ -99,7 +99,7 @@ def test_a_spreadsheet_of_a_country_with_decimal_commas(
     text = f"{HEADER}\n{ONE}\n{FOUR}\n".replace(",", delimiter).replace("80", "80,5", 1).replace("12000", "12,5")
     path = tmp_path / "perf.csv"
     path.write_text((first if delimiter == ";" else "") + text)
-    result, _ = import_this(path, **SAID)
+    result, _ = import_this(path, **GIVEN)
     assert result.exit_code == 0
     with open_runs([result.folder]) as database:
         one, four = database.query("FROM comparison ORDER BY streams")
@@ -109,7 +109,7 @@ def test_a_spreadsheet_of_a_country_with_decimal_commas(
 def test_a_point_that_may_be_of_thousands_is_refused(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "perf.csv"
     path.write_text(f"{HEADER}\n{ONE}\n{FOUR}\n".replace(",", ";").replace("80", "80,5", 1).replace("47000", "47.000"))
-    result, reported = import_this(path, **SAID)
+    result, reported = import_this(path, **GIVEN)
     assert result.exit_code == 1
     assert "p50 latency is '47.000', whose point may be of thousands" in reported
 
@@ -117,7 +117,7 @@ def test_a_point_that_may_be_of_thousands_is_refused(tmp_path: Path, import_this
 def test_a_request_rate_is_the_server_scenario(tmp_path: Path, import_this: Any) -> None:
     path = tmp_path / "perf.csv"
     path.write_text("Request Rate,Inferences/Second,p50 latency\n10,80,9000\n")
-    result, _ = import_this(path, **SAID)
+    result, _ = import_this(path, **GIVEN)
     with open_runs([result.folder]) as database:
         (row,) = database.query("FROM comparison")
         assert (row["scenario"], row["target_rate_per_s"], row["median_ms"]) == ("server", 10.0, 9.0)
@@ -129,7 +129,7 @@ def test_bad_lines_cost_themselves(tmp_path: Path, import_this: Any) -> None:
         ONE, ONE, FOUR.replace("100", "nan", 1), FOUR.replace("4,", "-4,", 1), FOUR.replace("65000", "1"), "1,2",
     ]  # fmt: skip
     path.write_text("\n".join([HEADER, *rows]) + "\n")
-    result, reported = import_this(path, **SAID)
+    result, reported = import_this(path, **GIVEN)
     assert result.exit_code == 1
     assert "perf.csv:3: measures the same load a second time" in reported
     assert "perf.csv:4: Inferences/Second is 'nan', not a finite number" in reported
@@ -155,6 +155,6 @@ def test_a_gpu_that_the_file_does_not_have_is_refused_whatever_columns_it_has(
 ) -> None:
     path = tmp_path / "perf.csv"
     path.write_text(f"{HEADER},Avg GPU Utilization\n{ONE},GPU-a:0.3;GPU-b:0.5;\n")
-    assert import_this(path, gpu_ordinal=ordinal, **SAID)[0].exit_code == 0
+    assert import_this(path, gpu_ordinal=ordinal, **GIVEN)[0].exit_code == 0
     with pytest.raises(UserError, match="nothing in"):
-        import_this(path, gpu_ordinal=2, **SAID)
+        import_this(path, gpu_ordinal=2, **GIVEN)

@@ -1,4 +1,4 @@
-"""The published layout, sound and damaged, on small files of the same columns."""
+"""The published layout, valid and damaged, on small files of the same columns."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_a_fact_that_was_found_counts_as_said(folder: Path, import_this: Any) ->
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for i, line in enumerate(lines) if i == 0 or i % 4 == 2))
     found, _ = import_this(folder)
-    said, reported = import_this(folder, gpu_ordinal=0)
-    assert found.folder == said.folder
+    given, reported = import_this(folder, gpu_ordinal=0)
+    assert found.folder == given.folder
     assert "is there already" in reported
 
 

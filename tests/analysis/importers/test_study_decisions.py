@@ -17,7 +17,7 @@ from analysis.results import published_intervals, tables
 from analysis.results.selection import Selection
 
 
-def asked(runs: Mapping[str, Path], question: Question, where: str | None = None) -> tuple[int, str]:
+def requested(runs: Mapping[str, Path], question: Question, where: str | None = None) -> tuple[int, str]:
     console = Console(width=300)
     with console.capture() as captured:
         code = recommend(list(runs.values()), question, console, where=where)
@@ -25,7 +25,7 @@ def asked(runs: Mapping[str, Path], question: Question, where: str | None = None
 
 
 def test_batch_256_on_the_a2_belongs_to_onnx_runtime(imported_runs: Mapping[str, Path]) -> None:
-    code, text = asked(imported_runs, Question(gpu="A2"), where="batch_size=256")
+    code, text = requested(imported_runs, Question(gpu="A2"), where="batch_size=256")
     assert code == 0
     assert "NVIDIA A2" in text
     assert "Best: ONNX Runtime fp32 at batch 256: the highest throughput" in text
@@ -33,7 +33,7 @@ def test_batch_256_on_the_a2_belongs_to_onnx_runtime(imported_runs: Mapping[str,
 
 
 def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> None:
-    code, text = asked(imported_runs, Question(gpu="A2", max_latency_ms=20, max_power_w=50))
+    code, text = requested(imported_runs, Question(gpu="A2", max_latency_ms=20, max_power_w=50))
     assert code == 0
     assert "Best: TF-TRT fp16 at batch 16" in text
     assert "mean latency of a batch at most 20 ms and power at most 50 W" in text
@@ -42,7 +42,7 @@ def test_under_20_ms_and_50_w_on_the_a2(imported_runs: Mapping[str, Path]) -> No
 
 
 def test_the_cost_is_that_of_the_energy(imported_runs: Mapping[str, Path]) -> None:
-    _, text = asked(imported_runs, Question(gpu="V100S", objective="cost", price_per_kwh=0.3))
+    _, text = requested(imported_runs, Question(gpu="V100S", objective="cost", price_per_kwh=0.3))
     assert "energy cost of a million images at 0.3 per kWh 0.00" in text
 
 

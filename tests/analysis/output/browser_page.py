@@ -15,24 +15,24 @@ from analysis.output import pdf
 
 #: Goes first into the page: every error and warning that the console would show.
 _WATCH = """<script>
-window.said = [];
-addEventListener("error", (event) => said.push(String(event.message)));
-addEventListener("unhandledrejection", (event) => said.push(String(event.reason)));
-for (const level of ["error", "warn"]) console[level] = (...words) => said.push(words.join(" "));
+window.messages = [];
+addEventListener("error", (event) => messages.push(String(event.message)));
+addEventListener("unhandledrejection", (event) => messages.push(String(event.reason)));
+for (const level of ["error", "warn"]) console[level] = (...words) => messages.push(words.join(" "));
 </script>"""
 _ASK = """<script>
 addEventListener("load", () => {
   const found = document.createElement("pre");
   found.id = "found";
-  try { found.textContent = JSON.stringify({ result: (() => { %s })(), said }); }
-  catch (error) { found.textContent = JSON.stringify({ result: null, said: [...said, String(error)] }); }
+  try { found.textContent = JSON.stringify({ result: (() => { %s })(), messages }); }
+  catch (error) { found.textContent = JSON.stringify({ result: null, messages: [...messages, String(error)] }); }
   document.body.append(found);
 });
 </script>"""
 
 
 def ask(page: Path, script: str, folder: Path, width: int = 1400) -> Any:
-    """What `script` (the body of a function) returns once the page has loaded; fails where the console said anything."""
+    """What `script` (the body of a function) returns once the page has loaded; fails where the console has a message."""
     chromium = pdf.find()
     if chromium is None:
         pytest.skip(f"no browser on PATH ({', '.join(pdf.NAMES[:3])}): the report is not opened in one")
@@ -55,5 +55,5 @@ def ask(page: Path, script: str, folder: Path, width: int = 1400) -> Any:
     match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert match, "the page never finished loading"
     found = json.loads(html.unescape(match[1]))
-    assert found["said"] == []
+    assert found["messages"] == []
     return found["result"]

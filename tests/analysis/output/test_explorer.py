@@ -86,7 +86,7 @@ def table_of(page: Path) -> Any:
     return json.loads(match[1])
 
 
-def asked(run: Path, question: Question) -> list[str]:
+def requested(run: Path, question: Question) -> list[str]:
     """What `invoke recommend` prints of its one group, the answer first: it prints that last."""
     console = Console(width=2000, no_color=True)
     with console.capture() as captured:
@@ -166,7 +166,7 @@ def test_sliders_say_what_recommend_says(
         assert [line.rstrip() for line in found["lines"]] == lines, (objective, chosen)
         if (command := found["command"]) not in commands and len(commands) < 6:
             commands.add(command)
-            assert asked(metered.folder, question) == lines
+            assert requested(metered.folder, question) == lines
         left_out |= any(line.endswith("; they are left out.") for line in lines)
         kinds |= {line.split(":")[0].split(" ")[0] for line in lines}
         assert found["bounds"] == [chosen[0][0] is not None, chosen[1][0] is not None] or chosen[1][0] is not None
@@ -193,10 +193,10 @@ def test_the_recommendation_moves(page: Path, tmp_path: Path, ask: Any) -> None:
 
 def test_the_page_without_its_script_says_the_same(metered: RunBuilder, page: Path) -> None:
     text = page.read_text()
-    said = re.search(r'<div class="said"[^>]*>(.*?)</div>', text, re.DOTALL)
-    assert said
-    lines = [re.sub("<[^>]+>", "", line) for line in re.findall(r"<p>(.*?)</p>", said[1])]
-    assert [line.strip() for line in lines] == [line.strip() for line in asked(metered.folder, Question())]
+    stated = re.search(r'<div class="said"[^>]*>(.*?)</div>', text, re.DOTALL)
+    assert stated
+    lines = [re.sub("<[^>]+>", "", line) for line in re.findall(r"<p>(.*?)</p>", stated[1])]
+    assert [line.strip() for line in lines] == [line.strip() for line in requested(metered.folder, Question())]
     assert '<div class="controls" hidden>' in text, "what needs the script is not shown without it"
 
 

@@ -52,7 +52,7 @@ def rows(lines: Lines) -> list[list[int | None]]:
 )
 def test_numbers_of_any_width(tmp_path: Path, body: bytes) -> None:
     lines = read(tmp_path, body)
-    assert lines.sound.tolist() == [True]
+    assert lines.valid.tolist() == [True]
     assert rows(lines) == [[int(x) if x else None for x in line.split(b",")] for line in body.splitlines()]
 
 
@@ -68,7 +68,7 @@ def test_numbers_of_any_width(tmp_path: Path, body: bytes) -> None:
 def test_what_leaves_a_doubt_is_refused_and_its_neighbours_are_read(tmp_path: Path, body: bytes) -> None:
     good = b"7,70,80,\n"
     lines = read(tmp_path, good, body, good + good)
-    assert lines.sound.tolist() == [True, False, True]
+    assert lines.valid.tolist() == [True, False, True]
     assert lines.counts.tolist() == [1, 0, 2]
     assert rows(lines) == [[7, 70, 80, None]] * 3
 
@@ -76,29 +76,29 @@ def test_what_leaves_a_doubt_is_refused_and_its_neighbours_are_read(tmp_path: Pa
 def test_lines_of_different_files_do_not_make_up_for_each_other(tmp_path: Path) -> None:
     """Two commas too many here, two too few there, and all is as it should be on the whole."""
     lines = read(tmp_path, b"0,1,2,\n1,2,3,4\n", b"0,1\n,2,\n", b"1,2,\n3,4,5,6,7\n")
-    assert lines.sound.tolist() == [True, False, False]
+    assert lines.valid.tolist() == [True, False, False]
     assert rows(lines) == [[0, 1, 2, None], [1, 2, 3, 4]]
 
 
-def test_a_header_alone_is_sound_and_has_no_line(tmp_path: Path) -> None:
-    assert read(tmp_path, b"").sound.tolist() == [True]
+def test_a_header_alone_is_valid_and_has_no_line(tmp_path: Path) -> None:
+    assert read(tmp_path, b"").valid.tolist() == [True]
     lines = read(tmp_path, b"", b"0,1,2,\n", b"")
     assert lines.counts.tolist() == [0, 1, 0]
 
 
 def test_another_header(tmp_path: Path) -> None:
-    assert read(tmp_path, b"0,1,2,\n", header=b"i,end_ns,start_ns,scheduled_ns\n").sound.tolist() == [False]
+    assert read(tmp_path, b"0,1,2,\n", header=b"i,end_ns,start_ns,scheduled_ns\n").valid.tolist() == [False]
 
 
 def test_a_file_that_changes_size_or_is_gone(tmp_path: Path) -> None:
     body = b"0,1,2,\n1,3,4,\n"
     whole = len(HEADER + body)
-    assert read(tmp_path, body, sizes=[whole + 1]).sound.tolist() == [False], "it has shrunk"
+    assert read(tmp_path, body, sizes=[whole + 1]).valid.tolist() == [False], "it has shrunk"
     grown = read(tmp_path, body, sizes=[whole - 7])
     assert rows(grown) == [[0, 1, 2, None]], "as it was when it was looked at"
-    assert read(tmp_path, body, sizes=[whole - 3]).sound.tolist() == [False], "it was half a line then"
+    assert read(tmp_path, body, sizes=[whole - 3]).valid.tolist() == [False], "it was half a line then"
     gone = csv_of_integers.read([str(tmp_path / "no"), str(tmp_path)], [90, 4096], HEADER, REQUIRED)
-    assert gone.sound.tolist() == [False, False]
+    assert gone.valid.tolist() == [False, False]
     assert not len(gone.number(1))
 
 
@@ -124,8 +124,8 @@ def bodies(draw: st.DrawFn) -> bytes:
 def test_it_agrees_with_the_careful_reader(tmp_path: Path, several: list[bytes]) -> None:
     lines = read(tmp_path, *several)
     found = iter(rows(lines))
-    for body, sound, count in zip(several, lines.sound, lines.counts, strict=True):
-        if sound:
+    for body, valid, count in zip(several, lines.valid, lines.counts, strict=True):
+        if valid:
             # shape and types are what it vouches for; which instant comes first is asked afterwards
             every = [[int(x) if x else None for x in line.split(b",")] for line in body.splitlines()]
             assert [next(found) for _ in range(count)] == every
@@ -138,10 +138,10 @@ def test_it_agrees_with_the_careful_reader(tmp_path: Path, several: list[bytes])
     assert next(found, None) is None
 
 
-def test_what_the_harness_writes_is_sound(tmp_path: Path) -> None:
+def test_what_the_harness_writes_is_valid(tmp_path: Path) -> None:
     """Else every cell would be read line by line, and nobody would notice but for the time."""
     text = schema.to_csv(
         "samples.csv", [{"i": i, "start_ns": 10**14 + i, "end_ns": 10**14 + i + 9} for i in range(50)]
     ).encode()
     lines = read(tmp_path, text.removeprefix(HEADER))
-    assert lines.sound.all() and np.diff(lines.number(1)).tolist() == [1] * 49
+    assert lines.valid.all() and np.diff(lines.number(1)).tolist() == [1] * 49

@@ -160,8 +160,8 @@ def test_a_device_busy_with_copies_is_not_told_that_kernels_alone_help():
 
 
 def test_the_most_costly_comes_first():
-    said = sentences(cell({LAUNCH_GAP: 0.4, "layout change": 0.2, "copy H2D": 0.3}))
-    assert [sentence.rule for sentence in said] == ["launch gaps", "copies", "layout changes"]
+    found = sentences(cell({LAUNCH_GAP: 0.4, "layout change": 0.2, "copy H2D": 0.3}))
+    assert [sentence.rule for sentence in found] == ["launch gaps", "copies", "layout changes"]
 
 
 def test_nothing_is_said_of_what_has_no_single_cause():

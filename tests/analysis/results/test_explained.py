@@ -152,7 +152,8 @@ def test_a_whole_trace_lacks_nothing(explained):
 def test_a_missing_copy_of_the_input_is_said(explained):
     cell, _, _ = explained([kernel(CONV, 0, 5)])
     assert lacks([cell]) == [
-        "PyTorch fp32, batch 8: cupti told no copy of the input to the GPU (H2D): its time stands among the gaps"
+        "PyTorch fp32, batch 8: cupti told no copy of the input to the GPU (H2D): either none took place, and the cell's time "
+        "lacks it, or its time stands among the gaps"
     ]
 
 

@@ -134,7 +134,7 @@ def classify(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     from analysis.database.open_runs import open_runs
 
     with open_runs([tmp_path_factory.mktemp("empty")]) as database:
-        yield lambda function, name: database.query(f"SELECT {function}($1) AS said", [name])[0]["said"]
+        yield lambda function, name: database.query(f"SELECT {function}($1) AS answer", [name])[0]["answer"]
 
 
 @pytest.mark.parametrize(

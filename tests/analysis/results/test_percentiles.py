@@ -29,7 +29,7 @@ def test_no_other_place_knows_them() -> None:
     for path in others:
         text = path.read_text().replace(",", "")
         for number in numbers:
-            assert not any(said in text for said in (f">= {number}", f"needs={number}", f"{number} for")), path
+            assert not any(phrase in text for phrase in (f">= {number}", f"needs={number}", f"{number} for")), path
 
 
 def test_sql_has_them_as_variables(opened: object, build: object) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.host.models import Asked, ensure_model
+from common.host.models import ExportOptions, ensure_model
 from common.model_files import ModelFiles
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,7 +60,7 @@ def exported(tensorflow_python: Path, tmp_path_factory: pytest.TempPathFactory) 
             folder,
             lambda image: tensorflow_python if image == "tensorflow" else Path("wrong"),
             lambda *step: steps.append(step),
-            Asked("seeded"),
+            ExportOptions("seeded"),
         )
     if steps:  # this process made it
         assert [step for step, _, _ in steps] == list(range(1, steps[0][1] + 1))

@@ -51,7 +51,7 @@ def main(folder: Path, rows: int, limit: int) -> None:
         onnx_reading.INLINE_BYTES = limit
     file = make(folder, rows)
     with (folder / "progress").open("w") as progress:
-        name = user_onnx.export(file, folder / "models", user_onnx.Asked(), Progress(progress, user_onnx.STEPS))
+        name = user_onnx.export(file, folder / "models", user_onnx.ExportOptions(), Progress(progress, user_onnx.STEPS))
     made = folder / "models" / name
     session = onnxruntime.InferenceSession(str(made / "model.onnx"), providers=["CPUExecutionProvider"])
     (taken,) = session.run(None, {"ids": np.array([[0, rows - 1]])})

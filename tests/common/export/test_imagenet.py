@@ -33,13 +33,13 @@ class Server:
     """Serves the weights, and spoils them in the way that the first part of the path names."""
 
     def __init__(self, content: bytes) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         ended = self._ended = threading.Event()
-        asked = self.asked
+        requested = self.requested
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append(self.path)
+                requested.append(self.path)
                 way, _, name = self.path.lstrip("/").partition("/")
                 body = CLASSES if name == "classes.json" else content
                 if way == "stall":
@@ -136,12 +136,12 @@ def test_a_download_that_fails_is_seeded_weights_under_auto_and_an_error_under_i
     *failed, seeded, good = json.loads(done.stdout.splitlines()[-1])
     reasons = ["Connection refused", "404 -- Not Found", "retrieval incomplete", "Incomplete or corrupted", "timed out"]
     for answer, reason in zip(failed, reasons, strict=True):
-        said = answer["error"]
-        assert said.startswith(f"the ImageNet weights of {SMALLEST} cannot be had: "), answer
-        assert reason in said and "\n" not in said, answer
-        assert said.endswith("put the file that Keras asks for into $KERAS_HOME/models, or take seeded weights)")
+        error = answer["error"]
+        assert error.startswith(f"the ImageNet weights of {SMALLEST} cannot be had: "), answer
+        assert reason in error and "\n" not in error, answer
+        assert error.endswith("put the file that Keras asks for into $KERAS_HOME/models, or take seeded weights)")
         # nothing half is left that a later export could take; what has the wrong hash is fetched again
-        assert answer["left"] == ([FILE] if "corrupted" in said else []), answer
+        assert answer["left"] == ([FILE] if "corrupted" in error else []), answer
     assert seeded["origin"] == "seeded"
     assert seeded["note"].startswith("The weights are seeded random numbers, calibrated so that outputs differ")
     assert (good["origin"], good["left"]) == ("imagenet", [FILE])

@@ -67,18 +67,18 @@ def test_a_signal_is_no_error_of_the_users_code(
     while not (tmp_path / "reached").exists() and exporter.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     exporter.send_signal(number)
-    _, said = exporter.communicate(timeout=60)
-    assert (exporter.returncode, said) == (code, "")
+    _, output = exporter.communicate(timeout=60)
+    assert (exporter.returncode, output) == (code, "")
     assert not list(tmp_path.glob("models/*")), "the folder that it was filling is gone"
 
 
 @pytest.mark.framework
 def test_a_keyboard_interrupt_of_the_modules_own_is_one_line(tmp_path: Path) -> None:
     exporter = start(tmp_path, "interrupts")
-    _, said = exporter.communicate(timeout=180)
+    _, output = exporter.communicate(timeout=180)
     assert exporter.returncode == 2
     assert (
-        said
+        output
         == "error: own.py:interrupts does not run with its example inputs 'a' (2, 4): KeyboardInterrupt: of its own\n"
     )
     assert not list(tmp_path.glob("models/*"))

@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import UserError
 from common.harness.reference import Reference
-from common.host.models import Asked, ensure_model, find_model
+from common.host.models import ExportOptions, ensure_model, find_model
 from common.model_files import ModelFiles
 from tests.common.export.conftest import run_python
 
@@ -38,16 +38,16 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 def export(file: Path, out: Path, python: Path, **options: Any) -> ModelFiles:
-    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, Asked(**options))
+    return ensure_model(str(file), out, lambda image: python, lambda step, steps, name: None, ExportOptions(**options))
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_unusable_file_is_one_line_and_leaves_nothing(
     name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
 ) -> None:
-    parts, asked = BAD[name]
+    parts, requested = BAD[name]
     with pytest.raises(UserError) as raised:
-        export(tiny_models / f"{name}.onnx", tmp_path / "models", onnxrt_python, **asked)
+        export(tiny_models / f"{name}.onnx", tmp_path / "models", onnxrt_python, **requested)
     message = str(raised.value)
     assert "\n" not in message
     for part in parts:
@@ -139,8 +139,8 @@ MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, l
 
 @pytest.mark.parametrize("name", MODELS)
 def test_any_inputs_and_outputs(name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
-    asked, batch, inputs, outputs, item, words = MODELS[name]
-    model = export(tiny_models / f"{name.split()[0]}.onnx", tmp_path, onnxrt_python, **asked)
+    requested, batch, inputs, outputs, item, words = MODELS[name]
+    model = export(tiny_models / f"{name.split()[0]}.onnx", tmp_path, onnxrt_python, **requested)
     assert (model.fixed_batch, model.item) == (batch, item)
     assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.inputs] == inputs
     assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.outputs] == outputs
@@ -290,8 +290,8 @@ def test_small_graphs_have_their_reference_in_float64(
 ) -> None:
     """Of half precision and quantized weights the rounding is part of the model: ONNX Runtime computes those."""
     model = export(tiny_models / f"{name}.onnx", tmp_path, onnxrt_python)
-    said = json.loads((model.root / "model.json").read_text())["reference_by"]
-    assert said.endswith("evaluator, float64") if exact else said.startswith("onnxruntime ")
+    evaluated_by = json.loads((model.root / "model.json").read_text())["reference_by"]
+    assert evaluated_by.endswith("evaluator, float64") if exact else evaluated_by.startswith("onnxruntime ")
     kinds = {one.dtype.name for one in Reference.read(model).outputs[0].values() if one.dtype.kind == "f"}
     assert ("float64" in kinds) == exact
     assert "float64" not in {tensor.dtype for tensor in model.outputs}

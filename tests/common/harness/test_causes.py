@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from common.harness.adapter import Unsupported
-from common.harness.causes import in_words, said_before
+from common.harness.causes import in_words, reported_before
 from tests.common.harness.conftest import Bench
 
 ABI = [
@@ -22,12 +22,12 @@ WORDS = (
 
 
 def test_the_paragraph_that_says_what_cannot_be_done() -> None:
-    assert said_before(ABI, "ImportError") == WORDS
-    assert said_before([line for line in ABI if line], "ImportError") == WORDS, "an engine's log has no empty lines"
-    assert said_before(["could not find a GPU", "done"], "ImportError") == ""
+    assert reported_before(ABI, "ImportError") == WORDS
+    assert reported_before([line for line in ABI if line], "ImportError") == WORDS, "an engine's log has no empty lines"
+    assert reported_before(["could not find a GPU", "done"], "ImportError") == ""
     line = "libx.so: undefined symbol: y"
-    assert said_before([line, "Traceback", "more"], "ImportError") == line
-    assert said_before([line], f"ImportError: {line}") == "", "the exception says it"
+    assert reported_before([line, "Traceback", "more"], "ImportError") == line
+    assert reported_before([line], f"ImportError: {line}") == "", "the exception says it"
 
 
 def test_an_exception_without_words_gets_those_of_its_cause_or_of_the_log() -> None:

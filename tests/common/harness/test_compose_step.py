@@ -61,11 +61,11 @@ def test_jobs_run_in_their_turn_and_not_before(bench: Bench) -> None:
     wait_for(lambda: (service.folder / "alive").exists())
     assert process.poll() is None and not service.run.exists()
     service.turn.give()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     assert service.statuses() == {"1": ("ok", ""), "2": ("ok", "")}
     assert json.loads((service.folder / "errors.json").read_text()) == {}
-    assert [line.partition(": ")[2] for line in said.splitlines() if ": " in line] == ["ok", "ok"]
+    assert [line.partition(": ")[2] for line in output.splitlines() if ": " in line] == ["ok", "ok"]
 
 
 def test_a_supervisor_that_is_killed_costs_one_cell(bench: Bench) -> None:
@@ -77,13 +77,13 @@ def test_a_supervisor_that_is_killed_costs_one_cell(bench: Bench) -> None:
     victim = supervisor_of(process)
     assert Path(f"/proc/{victim}/oom_score_adj").read_text().strip() == "300"
     os.kill(victim, signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert sorted(service.statuses().values()) == [
         ("crashed", "the supervisor was ended by SIGKILL"),
         ("ok", ""),
         ("ok", ""),
     ]
-    assert "crashed (the supervisor was ended by SIGKILL)" in said
+    assert "crashed (the supervisor was ended by SIGKILL)" in output
     finishes = [row["status"] for row in read_rows(service.run / "attempts.csv") if row["event"] == "finish"]
     assert sorted(finishes) == ["crashed", "ok", "ok"]
 
@@ -110,8 +110,8 @@ def test_a_job_that_cannot_run_is_reported_and_costs_itself(bench: Bench) -> Non
     service = Service(bench, adapter="/nowhere/adapter.py")
     service.turn.give()
     process = service.start()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 2, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
     reported = json.loads((service.folder / "errors.json").read_text())
     assert reported == {NAME: "there is no adapter at /nowhere/adapter.py"}
     assert service.statuses() == {}
@@ -122,6 +122,6 @@ def test_cells_that_the_run_has_are_left_out(bench: Bench) -> None:
     replace(service.job, done=[service.job.cells[0].key]).write(service.path)
     service.turn.give()
     process = service.start()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     assert service.statuses() == {"2": ("ok", "")}

@@ -80,7 +80,7 @@ class TestMinimaAndBudget:
         rule.add(np.array([5e9]), 10)
         assert rule.finished() == "budget"
 
-    def test_a_budget_that_ends_with_a_sound_median_is_converged(self):
+    def test_a_budget_that_ends_with_a_valid_median_is_converged(self):
         rng = np.random.default_rng(0)
         rule = StoppingRule(min_seconds=5, min_samples=20, max_seconds=5)
         rule.add(synthetic_streams.independent(rng, 5000, 0.01), 5)

@@ -72,11 +72,11 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
     file.write_text("")
     wanted = models.source(str(file))
     assert wanted.image == "onnxrt"
-    assert models.exporter_arguments(wanted, Path("/models"), models.Asked(input_range="-1,1")) == [
+    assert models.exporter_arguments(wanted, Path("/models"), models.ExportOptions(input_range="-1,1")) == [
         "common.export", "--onnx", str(file), "--out", "/models", "--time-limit", "1830", "--input-range=-1,1", "--name=own",
     ]  # fmt: skip
-    asked = models.Asked(shape="h=3,x=N,4", rebatch=True, inputs=tmp_path / "v.npz")
-    assert models.exporter_arguments(wanted, Path("/models"), asked)[-4:] == [
+    export_options = models.ExportOptions(shape="h=3,x=N,4", rebatch=True, inputs=tmp_path / "v.npz")
+    assert models.exporter_arguments(wanted, Path("/models"), export_options)[-4:] == [
         "--shape=h=3,x=N,4", "--rebatch", "--inputs", str(tmp_path / "v.npz"),
     ]  # fmt: skip
 
@@ -112,17 +112,17 @@ def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
 def test_a_range_that_is_none_is_said(text: str) -> None:
     with pytest.raises(UserError, match="--input-range takes LOW,HIGH"):
-        models.asked_of(Options(input_range=text))
+        models.export_options_of(Options(input_range=text))
 
 
 def test_options_of_onnx_files_are_not_for_registered_models(tmp_path: Path) -> None:
     wanted = models.source("ResNet50")
     for options in (Options(shape="h=3"), Options(rebatch=True), Options(inputs="v.npz")):
         with pytest.raises(UserError, match="is for ONNX files"):
-            models.check(wanted, models.asked_of(options))
+            models.check(wanted, models.export_options_of(options))
     (tmp_path / "m.onnx").write_text("")
     with pytest.raises(UserError, match="does not exist"):
-        models.check(models.source(str(tmp_path / "m.onnx")), models.Asked(inputs=tmp_path / "none.npz"))
+        models.check(models.source(str(tmp_path / "m.onnx")), models.ExportOptions(inputs=tmp_path / "none.npz"))
 
 
 def exporter(tmp_path: Path, body: str) -> Path:
@@ -146,7 +146,9 @@ def test_export_reports_steps_and_returns_the_model(tmp_path: Path) -> None:
 
     # imagenet is wanted and seeded exists: an exporter is asked
     assert (
-        models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, on_step, models.Asked("imagenet"))
+        models.ensure_model(
+            "MobileNetV3L", tmp_path / "models", lambda _: python, on_step, models.ExportOptions("imagenet")
+        )
         == ready
     )
     assert steps == [(1, 2, "one")]
@@ -223,12 +225,12 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
     assert (named.name, named.image, named.file) == ("mobilenetv3-large-100", "torch", None)
     own, other = models.source(f"{file}:build"), models.source(f"{file}:other_one")
     assert (own.name, own.file, other.name) == ("my-net", file, "my-net-other-one")
-    assert models.exporter_arguments(own, Path("/m"), models.Asked())[:3] == [
+    assert models.exporter_arguments(own, Path("/m"), models.ExportOptions())[:3] == [
         "common.export",
         "--module",
         f"{file}:build",
     ]
-    second = models.second_half_arguments(named, Path("/m"), ".tmp-born-x", models.Asked(mean="0.5", std="0.5"))
+    second = models.second_half_arguments(named, Path("/m"), ".tmp-born-x", models.ExportOptions(mean="0.5", std="0.5"))
     assert second == [
         "common.export", "--born", "/m/.tmp-born-x", "--out", "/m", "--mean=0.5", "--std=0.5", "--name=mobilenetv3-large-100",
     ]  # fmt: skip
@@ -256,7 +258,7 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
             models.source(typed)
         assert words in str(raised.value)
     with pytest.raises(UserError, match="--shape is for ONNX files"):
-        models.check(named, models.Asked(shape="h=3"))
+        models.check(named, models.ExportOptions(shape="h=3"))
 
 
 def test_an_onnx_file_below_a_folder_that_reads_like_a_function(tmp_path: Path) -> None:

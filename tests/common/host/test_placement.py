@@ -111,7 +111,7 @@ def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "bound", "said"),
+    ("cores", "bound", "message"),
     [
         (17, True, ""),
         (16, True, "8 GPUs at once on 16 cores: 17 would"),
@@ -119,11 +119,11 @@ def test_where_sysfs_hides_the_node(tmp_path: Path, where: str) -> None:
         (8, False, "workers share cores"),
     ],
 )
-def test_a_machine_with_few_cores_says_so(tmp_path: Path, cores: int, bound: bool, said: str) -> None:
+def test_a_machine_with_few_cores_says_so(tmp_path: Path, cores: int, bound: bool, message: str) -> None:
     sys_root = machine(tmp_path, [[[cpu] for cpu in range(cores)]], [0] * 8)
     placed = place(gpus(8), frozenset(range(cores)), sys_root)
     assert bool(placed.workers) == bound
-    assert said in placed.short and bool(placed.short) == bool(said)
+    assert message in placed.short and bool(placed.short) == bool(message)
     if bound:
         assert placed.sidecars
 
@@ -188,7 +188,7 @@ def test_a_process_begins_on_its_cpus() -> None:
     mine = sorted(os.sched_getaffinity(0))
     show = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
     for cpus in (mine[:1], mine[-1:], []):
-        said = subprocess.run(dying_with_parent(show, cpus=cpus), capture_output=True, text=True, check=True).stdout
-        assert said.strip() == str(cpus or mine)
+        message = subprocess.run(dying_with_parent(show, cpus=cpus), capture_output=True, text=True, check=True).stdout
+        assert message.strip() == str(cpus or mine)
     gone = subprocess.run(dying_with_parent(show, cpus=[1_000_000]), capture_output=True, text=True)
     assert gone.returncode == 1 and "error" in gone.stderr

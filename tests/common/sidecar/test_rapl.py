@@ -29,21 +29,21 @@ def test_refused_by_the_kernel(powercap: Powercap, monkeypatch: pytest.MonkeyPat
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    said: list[str] = []
-    rapl = Rapl(powercap.root, said.append)
+    messages: list[str] = []
+    rapl = Rapl(powercap.root, messages.append)
     assert rapl.unavailable == "energy_uj may be read by root only"
-    assert said == ["RAPL intel-rapl:0: energy_uj may be read by root only"]
+    assert messages == ["RAPL intel-rapl:0: energy_uj may be read by root only"]
 
 
 def test_a_domain_that_fails_later_is_named_once(powercap: Powercap) -> None:
     powercap.add("intel-rapl:0", "package-0", 7)
     powercap.add("intel-rapl:1", "package-1", 8000)
-    said: list[str] = []
-    rapl = Rapl(powercap.root, said.append)
+    messages: list[str] = []
+    rapl = Rapl(powercap.root, messages.append)
     (powercap.root / "intel-rapl:0" / "energy_uj").write_text("")
     assert [(row["domain"], row["energy_mj"]) for row in rapl.read()] == [("package-1", 8.0)]
     assert [row["domain"] for row in rapl.read()] == ["package-1"]
-    assert len(said) == 1 and "package-0 is gone" in said[0]
+    assert len(messages) == 1 and "package-0 is gone" in messages[0]
 
 
 def test_multi_die_packages_and_their_memory(powercap: Powercap) -> None:

@@ -501,14 +501,16 @@ def test_a_dear_energy_counter_is_read_more_rarely(start: Start, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("read_ms", "asked_ms", "expected_ms"),
+    ("read_ms", "requested_ms", "expected_ms"),
     [(0.001, 100, 100), (2, 100, 500), (12, 100, 900), (12, 2000, 2000)],
 )
 def test_a_very_dear_counter_is_still_read_often_enough_for_the_edges_of_a_window(
-    read_ms: float, asked_ms: int, expected_ms: int
+    read_ms: float, requested_ms: int, expected_ms: int
 ) -> None:
     gpu: Any = SimpleNamespace(uuid="GPU-1", energy_read_ns=[round(read_ms * MS)] * 9)
-    source = sampler._Source(gpu, 0, 1, sampler.Intervals(fast_ns=20 * MS, energy_ns=asked_ms * MS, slow_ns=100 * MS))
+    source = sampler._Source(
+        gpu, 0, 1, sampler.Intervals(fast_ns=20 * MS, energy_ns=requested_ms * MS, slow_ns=100 * MS)
+    )
     source.pace_energy()
     assert source.energy._interval == expected_ms * MS
 

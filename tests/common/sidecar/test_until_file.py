@@ -23,6 +23,6 @@ def test_it_ends_when_the_file_exists(tmp_path: Path) -> None:
         assert json.loads(process.stdout.readline())["event"] == "ready"
         assert process.poll() is None
         end.touch()
-        said, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert json.loads(said)["ended_by"] == "end exists"
+    assert json.loads(output)["ended_by"] == "end exists"

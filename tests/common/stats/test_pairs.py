@@ -11,14 +11,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_order_is_ab_ba_and_each_pair_keeps_its_sides() -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def side(name: str) -> str:
-        asked.append(name)
+        requested.append(name)
         return name
 
     pairs = alternate(lambda: side("A"), lambda: side("B"), 3)
-    assert "".join(asked) == "ABBAAB"
+    assert "".join(requested) == "ABBAAB"
     assert pairs == [("A", "B")] * 3
 
 

@@ -17,5 +17,5 @@ def test_a_quantile_and_its_probability_are_each_others_inverse() -> None:
 def test_no_command_waits_for_scipy_before_it_is_asked_for_an_interval() -> None:
     """Its special functions take as long to import as all the rest of a command."""
     code = "import sys, tasks; print([name for name in ('scipy', 'matplotlib', 'duckdb') if name in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert said.stdout == "[]\n"
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert output.stdout == "[]\n"

@@ -20,78 +20,8 @@ class Driver:
 
     def __init__(self, library: str) -> None:
         self.library = ctypes.CDLL(library)
-        outer = self
-
-        class Device:
-            def __init__(self, ordinal: int) -> None:
-                handle = ctypes.c_int()
-                outer.check("cuDeviceGet", ctypes.byref(handle), ordinal)
-
-            @staticmethod
-            def count() -> int:
-                return 1
-
-            def name(self) -> str:
-                return "Fake GPU"
-
-            def compute_capability(self) -> tuple[int, int]:
-                return (9, 0)
-
-            def total_memory(self) -> int:
-                return 8 << 30
-
-            def retain_primary_context(self) -> Context:
-                return Context()
-
-        class Context:
-            def push(self) -> None:
-                outer.contexts += 1
-
-            def pop(self) -> None:
-                outer.contexts -= 1
-
-            def detach(self) -> None:
-                assert outer.contexts == 0
-
-        class Allocation:
-            def __init__(self, size: int) -> None:
-                self._address = ctypes.c_void_p()
-                outer.check("cuMemAlloc_v2", ctypes.byref(self._address), ctypes.c_size_t(size))
-
-            def __int__(self) -> int:
-                assert self._address.value is not None
-                return self._address.value
-
-            def free(self) -> None:
-                outer.check("cuMemFree_v2", self._address)
-                self._address = ctypes.c_void_p()
-
-        class Stream:
-            def __init__(self, flags: int = 0) -> None:
-                handle = ctypes.c_void_p()
-                outer.check("cuStreamCreate", ctypes.byref(handle), flags)
-                self.handle = handle.value
-
-            def synchronize(self) -> None:
-                outer.check("cuStreamSynchronize", ctypes.c_void_p(self.handle))
-
-            def wait_for_event(self, event: Event) -> None:
-                outer.log.append(("wait", event, self.handle))
-
-        class Event:
-            def __init__(self, flags: int = 0) -> None:
-                self.flags = flags
-
-            def record(self, stream: Stream) -> None:
-                outer.log.append(("record", self, stream.handle))
-
-            def synchronize(self) -> None:
-                pass
-
-            def time_till(self, other: Event) -> float:
-                return 1.25
-
-        self.Device, self.Stream, self.Event, self.mem_alloc = Device, Stream, Event, Allocation
+        self.Device, self.mem_alloc = _device_class(self), _allocation_class(self)
+        self.Stream, self.Event = _stream_and_event(self)
         self.event_flags = SimpleNamespace(DISABLE_TIMING=2)
         self.contexts = 0
         #: copies, events recorded and waited for, with the stream's handle, in the order of the calls
@@ -130,3 +60,90 @@ class Driver:
         handle = ctypes.c_void_p(stream.handle)
         self.log.append((name, None, stream.handle))
         self.check(name, ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), handle)
+
+
+def _device_class(outer: Driver) -> type:
+    """The driver's class Device, with its contexts."""
+
+    class Device:
+        def __init__(self, ordinal: int) -> None:
+            handle = ctypes.c_int()
+            outer.check("cuDeviceGet", ctypes.byref(handle), ordinal)
+
+        @staticmethod
+        def count() -> int:
+            return 1
+
+        def name(self) -> str:
+            return "Fake GPU"
+
+        def compute_capability(self) -> tuple[int, int]:
+            return (9, 0)
+
+        def total_memory(self) -> int:
+            return 8 << 30
+
+        def retain_primary_context(self) -> Context:
+            return Context()
+
+    class Context:
+        def push(self) -> None:
+            outer.contexts += 1
+
+        def pop(self) -> None:
+            outer.contexts -= 1
+
+        def detach(self) -> None:
+            assert outer.contexts == 0
+
+    return Device
+
+
+def _allocation_class(outer: Driver) -> type:
+    """What mem_alloc returns."""
+
+    class Allocation:
+        def __init__(self, size: int) -> None:
+            self._address = ctypes.c_void_p()
+            outer.check("cuMemAlloc_v2", ctypes.byref(self._address), ctypes.c_size_t(size))
+
+        def __int__(self) -> int:
+            assert self._address.value is not None
+            return self._address.value
+
+        def free(self) -> None:
+            outer.check("cuMemFree_v2", self._address)
+            self._address = ctypes.c_void_p()
+
+    return Allocation
+
+
+def _stream_and_event(outer: Driver) -> tuple[type, type]:
+    """The driver's classes Stream and Event."""
+
+    class Stream:
+        def __init__(self, flags: int = 0) -> None:
+            handle = ctypes.c_void_p()
+            outer.check("cuStreamCreate", ctypes.byref(handle), flags)
+            self.handle = handle.value
+
+        def synchronize(self) -> None:
+            outer.check("cuStreamSynchronize", ctypes.c_void_p(self.handle))
+
+        def wait_for_event(self, event: Event) -> None:
+            outer.log.append(("wait", event, self.handle))
+
+    class Event:
+        def __init__(self, flags: int = 0) -> None:
+            self.flags = flags
+
+        def record(self, stream: Stream) -> None:
+            outer.log.append(("record", self, stream.handle))
+
+        def synchronize(self) -> None:
+            pass
+
+        def time_till(self, other: Event) -> float:
+            return 1.25
+
+    return Stream, Event

@@ -65,7 +65,7 @@ class Loop:
         self._results, self._progress = results, progress
         self._model_hash = order.model_hash
         self._receiving: dict[str, Receiving] = {}
-        self._asked: dict[str, frozenset[str]] = {}
+        self._requested: dict[str, frozenset[str]] = {}
         self._accepted: set[str] = set()
         self._writers = ThreadPoolExecutor(WRITERS)
         self._used: dict[str, Target] = {}
@@ -94,7 +94,7 @@ class Loop:
         """Asks all hosts to end and takes what they have finished; Ctrl-C then does not wait for them."""
         self._stopped = True
         self._schedule.stop()
-        self._progress.say(f"Stopping: workers end, finished cells are collected ({why})")
+        self._progress.show(f"Stopping: workers end, finished cells are collected ({why})")
         with suppress(KeyboardInterrupt, TransportLost):
             for attempt in self._schedule.withdraw():
                 self._give_up(attempt)
@@ -127,7 +127,7 @@ class Loop:
 
     def _start(self, assignment: Assignment) -> None:
         order, target = self._order, assignment.target
-        self._asked[assignment.attempt] = frozenset(assignment.cells)
+        self._requested[assignment.attempt] = frozenset(assignment.cells)
         self._progress.waits(assignment.attempt, target.name, len(assignment.cells))
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{_safe(target.name)}-{assignment.attempt.rpartition('/')[2]}"
         facts = {
@@ -219,7 +219,7 @@ class Loop:
             receiving.take(message["files"])
         elif kind == "cell":
             key = str(message["cell_key"])
-            if work_key(key) not in self._asked[attempt]:
+            if work_key(key) not in self._requested[attempt]:
                 raise Corrupt(f"{key} was not asked for")
             receiving.cell(key, message["whole"], message["files"])
 
@@ -245,7 +245,7 @@ class Loop:
 
     def _begun(self, attempt: str, message: Mapping[str, Any]) -> None:
         """What is known once a host has its model and its GPU."""
-        lacking = self._asked[attempt] - set(message["plan"])
+        lacking = self._requested[attempt] - set(message["plan"])
         if lacking:
             self._fail(attempt, f"it plans other cells than asked for; {min(lacking)} is not among them")
             return
@@ -257,7 +257,7 @@ class Loop:
         uuid, target = message["device"].get("uuid"), self._schedule.target_of(attempt)
         if uuid and self._used.setdefault(uuid, target) != target:
             node = self._schedule.node_of(attempt) or ""
-            self._progress.say(
+            self._progress.show(
                 f"{target.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
             )
 
@@ -269,7 +269,7 @@ class Loop:
         if left and not self._stopped:
             reason = reason or f"it ended with {left} cells missing"
             where = self._schedule.name_of(node) if node else "Ray"
-            self._progress.say(
+            self._progress.show(
                 f"{where}: {self._schedule.target_of(attempt).name}: {reason}; {left} cells go elsewhere", "red"
             )
         self._schedule.ended(attempt, reason)
@@ -282,7 +282,7 @@ class Loop:
 
     def _close(self, attempt: str, reason: str) -> None:
         self._progress.ends(attempt)
-        self._asked.pop(attempt, None)
+        self._requested.pop(attempt, None)
         self._accepted.discard(attempt)
         receiving = self._receiving.pop(attempt, None)
         if receiving is not None:

@@ -85,12 +85,12 @@ class FleetProgress:
             text += f", {images_per_s:,.0f} images/s"
         if message:
             text += f" ({message})"
-        self.say(text, STATUS_STYLE.get(status, ""))
+        self.show(text, STATUS_STYLE.get(status, ""))
 
     def ends(self, attempt: str) -> None:
         self._rows.pop(attempt, None)
 
-    def say(self, text: str, style: str = "yellow") -> None:
+    def show(self, text: str, style: str = "yellow") -> None:
         self._console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
     # -- the screen ----------------------------------------------------------------------------------------------------

@@ -114,9 +114,9 @@ def plan_work(
     """devices: accelerator -> a device of that kind. Raises UserError for options that no such device can meet."""
     requests = {}
     for name, device in devices.items():
-        said = Console(file=io.StringIO(), width=1000)
-        requests[name] = request_of(options, images, [device], said)
-        for line in said.file.getvalue().splitlines():  # type: ignore[attr-defined]
+        captured = Console(file=io.StringIO(), width=1000)
+        requests[name] = request_of(options, images, [device], captured)
+        for line in captured.file.getvalue().splitlines():  # type: ignore[attr-defined]
             console.print(escape(f"{name}: {line.rstrip()}"), style="yellow", highlight=False, soft_wrap=True)
     return Work({
         target: tuple(map(work_key, planned_keys(make_plan(requests[target.accelerator], target.seed(seed)))))

@@ -33,10 +33,10 @@ def install() -> None:
             return
         print("Installing Ray into .venv (about 80 MB from the package index, once) ...", file=sys.stderr, flush=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        code, said = run_guarded([*pip, "-r", LOCK])
+        code, output = run_guarded([*pip, "-r", LOCK])
         if code:
-            errors = [line for line in said.splitlines() if line.lower().startswith("error")]
-            words = (errors or said.strip().splitlines() or [f"exit code {code}"])[0]
+            errors = [line for line in output.splitlines() if line.lower().startswith("error")]
+            words = (errors or output.strip().splitlines() or [f"exit code {code}"])[0]
             raise UserError(f"Ray could not be installed from {LOCK.name}: {words}")
 
 

@@ -116,7 +116,7 @@ def _gpus() -> tuple[list[Device], str]:
 
 def _model(options: Options, data: DataFolder) -> tuple[str, str]:
     try:
-        found = models.existing_model(models.source(options.model), data.models, models.asked_of(options))
+        found = models.existing_model(models.source(options.model), data.models, models.export_options_of(options))
     except UserError as error:
         return "", str(error)
     return (found.hash, "") if found is not None else ("", "not exported yet")

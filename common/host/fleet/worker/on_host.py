@@ -173,7 +173,7 @@ def _watch(agent: subprocess.Popen[str]) -> Iterator[Message]:
             if name == "end":
                 open_ends -= 1
             elif name == "stderr":
-                watch.said(line)
+                watch.handle_line(line)
             elif name == "stdout":
                 yield from watch.event(line)
             yield from watch.due()
@@ -214,7 +214,7 @@ class _Watch:
             return max(0.0, min(0.5, self._waiting[0][0] - time.monotonic()))
         return 0.5
 
-    def said(self, line: str) -> None:
+    def handle_line(self, line: str) -> None:
         """A line of its standard error: what it is setting up, and the reason when it dies."""
         if line.strip():
             self._last_words.append(line.strip())

@@ -65,11 +65,11 @@ def look_up(console: Console, file: Path = FILE, client: docker.DockerClient | N
     for base in sorted({*default_bases(), *known}):
         try:
             known[base] = str(client.api.inspect_distribution(base)["Descriptor"]["digest"])
-            said = known[base]
+            outcome = known[base]
         except (DockerException, KeyError) as error:
             known.setdefault(base, UNKNOWN)
-            said = f"stays {known[base]}: {engine.explain(str(error))}"
-        console.print(escape(f"{base}: {said}"), highlight=False, soft_wrap=True)
+            outcome = f"stays {known[base]}: {engine.explain(str(error))}"
+        console.print(escape(f"{base}: {outcome}"), highlight=False, soft_wrap=True)
     file.write_text(_HEAD + "".join(f"{base} {digest}\n" for base, digest in sorted(known.items())))
     if known != before:
         console.print(

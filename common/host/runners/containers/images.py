@@ -15,7 +15,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from common.errors import UserError
-from common.harness.causes import said_before
+from common.harness.causes import reported_before
 from common.host.frameworks.registry import default_argument
 from common.host.frameworks.versions import Pin
 from common.host.host_info import source_revision
@@ -221,5 +221,5 @@ def _build_error(error: str, words: list[str], base: str) -> str:
     found = [line for line in words if re.search(r"(ERROR|Error|\berror)\b", line)]
     if not found or "non-zero code" not in error:
         return explained_error
-    before = said_before(words, found[-1])
+    before = reported_before(words, found[-1])
     return f"{found[-1].strip()[:300]} ({before or error[:120]})"

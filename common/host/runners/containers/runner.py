@@ -131,14 +131,14 @@ class DockerRunner:
         self,
         name_or_path: str,
         data: DataFolder,
-        asked: models.Asked,
+        export_options: models.ExportOptions,
         on_step: OnStep,
         wanted_forms: Sequence[str] = (),
     ) -> ModelFiles:
         wanted = models.source(name_or_path)
-        model = models.existing_model(wanted, data.models, asked)
+        model = models.existing_model(wanted, data.models, export_options)
         if model is None:
-            arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), asked)
+            arguments = models.exporter_arguments(wanted, Path(INSIDE_MODELS), export_options)
             volumes: dict[str, dict[str, str]] = {}
             if wanted.onnx is not None:
                 for file in (wanted.onnx, *models.files_beside(wanted.onnx)):
@@ -148,14 +148,14 @@ class DockerRunner:
                 volumes[str(wanted.file)] = {"bind": f"/input/{wanted.file.name}", "mode": "ro"}
                 function = wanted.module.rpartition(":")[2]
                 arguments[arguments.index("--module") + 1] = f"/input/{wanted.file.name}:{function}"
-            if asked.inputs is not None:
-                volumes[str(asked.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
+            if export_options.inputs is not None:
+                volumes[str(export_options.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
-            network = wanted.file is None and asked.weights != "seeded"  # published weights are downloaded
+            network = wanted.file is None and export_options.weights != "seeded"  # published weights are downloaded
             with exporters_folder(data.models, None) as folder:
                 name = self._run_exporter(wanted, wanted.image, arguments, folder, data, on_step, volumes, network)
                 if wanted.module:
-                    arguments = models.second_half_arguments(wanted, Path(INSIDE_MODELS), name, asked)
+                    arguments = models.second_half_arguments(wanted, Path(INSIDE_MODELS), name, export_options)
                     name = self._run_exporter(wanted, "onnxrt", arguments, folder, data, on_step, {}, False)
                 model = take_model(folder, name, data.models, None)
         for image, names in models.forms_by_image(model, wanted_forms).items():

@@ -74,7 +74,7 @@ class ContainerSidecar(Sidecar):
         events: list[dict[str, Any]] = []
         with suppress(*_GONE):
             stop(container, 5)
-            text = _said(container)
+            text = _printed(container)
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("a") as file:
                 file.write(text)
@@ -83,7 +83,7 @@ class ContainerSidecar(Sidecar):
         return events[-1] if events else None
 
 
-def _said(container: Container) -> str:
+def _printed(container: Container) -> str:
     """The end of what it printed."""
     return str(container.logs(tail=_LINES).decode(errors="replace"))[-_MOST_CHARACTERS:]
 
@@ -92,15 +92,15 @@ def _wait_until_ready(container: Container) -> SidecarState:
     """Returns when the first readings are on disk, or the sidecar has ended."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        words = _said(container).strip().splitlines()
+        words = _printed(container).strip().splitlines()
         for event in map(sidecar_event, words):
             if event.get("event") == "ready":
                 return SidecarState(True, no_cpu_energy=event.get("rapl_unavailable") or "")
         container.reload()
         if container.status == "exited":
-            said = [line for line in words if not line.startswith("{")]
+            messages = [line for line in words if not line.startswith("{")]
             return SidecarState(
-                False, one_line(said[-1]) if said else f"it {ended_by(container.attrs['State']['ExitCode'])}"
+                False, one_line(messages[-1]) if messages else f"it {ended_by(container.attrs['State']['ExitCode'])}"
             )
         time.sleep(0.1)
     return SidecarState(False, f"no reading within {READY_SECONDS:.0f} s")

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
-from common.harness.tracing import CannotTrace, agreement
+from common.harness.tracing import CannotTrace, Record, agreement
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -43,6 +43,71 @@ def test_other_kernels_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     # TensorRT tells layers, CUPTI kernels: their numbers differ always
     agreement._compare(given(variant="tensorrt"), side(100.0, 119), side(100.0, 90))
     assert "other kernels" not in capsys.readouterr().out
+
+
+def test_the_pauses_that_iprofiler_counts_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    cupti = {**side(90.0, 90), "span_us": 101.0}
+    assert agreement._compare(given(variant="tensorrt"), cupti, side(100.0, 80)) == 1
+    assert "first kernel to the last CUPTI tells 101.0 us" in capsys.readouterr().out
+    agreement._compare(given(), cupti, side(100.0, 80))
+    assert "101.0" not in capsys.readouterr().out
+
+
+def test_a_span_is_of_one_inference() -> None:
+    walls = [(0, 10_000), (20_000, 30_000)]
+    times = [(1_000, 2_000), (1_500, 5_000), (4_000, 4_500), (21_000, 27_000), (15_000, 16_000)]
+    records = [Record("kernel", "k", start, end) for start, end in times]
+    assert agreement._span_us(records, walls, 0) == (4.0 + 6.0) / 2
+    assert agreement._span_us([], walls, 0) == 0.0
+
+
+class Context:
+    """Of TensorRT, as far as a profiler goes: each execution reports three layers."""
+
+    profiler: Any = None
+    executed = 0
+
+    def execute_async_v3(self, _stream: int) -> bool:
+        self.executed += 1
+        # the first one is of a cold GPU
+        for name, ms in (("conv", 0.5), ("pool", 0.25), ("reformat", 0.125)):
+            self.profiler.report_layer_time(name, ms if self.executed > 1 else 100.0)
+        return True
+
+
+def test_iprofiler_is_asked_without_a_graph_and_of_the_adapters_own_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = Context()
+
+    def replay() -> None:
+        raise AssertionError("TensorRT reports no layers of a graph")
+
+    slot = SimpleNamespace(
+        _context=context,
+        _execute=lambda stream: context.execute_async_v3(stream.handle),
+        enqueue=replay,
+        stream=SimpleNamespace(handle=7, synchronize=lambda: None),
+    )
+    adapter = SimpleNamespace(_slots=[slot], _trt=SimpleNamespace(IProfiler=object))
+    monkeypatch.setattr(agreement, "_adapter", lambda _given: adapter)
+    monkeypatch.setitem(
+        sys.modules, "tensorrt", None
+    )  # importing it fails, as TensorRT 8.6 does without the adapter's flags
+    found = agreement._by_tensorrt(given(variant="tensorrt"))
+    assert (found["us"], found["pieces"]) == (875.0, 3)
+    assert context.executed == agreement.RUNS + 1
+
+
+def test_batch_sizes_name_the_engine_of_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FRAMEWATT_BATCH_SIZES", "8")
+    seen: list[str] = []
+
+    def side(_given: object) -> dict[str, Any]:
+        seen.append(os.environ["FRAMEWATT_BATCH_SIZES"])
+        return {}
+
+    monkeypatch.setattr(agreement, "_side", side)
+    assert agreement.main(["model", "--side", "own", "--batch-sizes", "1,32"]) == 0
+    assert seen == ["1,32"]
 
 
 def test_a_side_that_saw_nothing_is_no_agreement(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,18 +207,18 @@ def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.Monkey
         agreement.main(["model", "--side", "own"])
 
 
-@pytest.mark.parametrize("said", ["", "no JSON\n", "[1]\n"])
-def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+@pytest.mark.parametrize("message", ["", "no JSON\n", "[1]\n"])
+def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(
-        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, said)
+        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, message)
     )
     with pytest.raises(CannotTrace, match="'own' ended without figures"):
         agreement._measured("own", [])
 
 
 def test_figures_of_a_side_are_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = f"a library prints\n{json.dumps(side(5.0, 2))}\n"
+    message = f"a library prints\n{json.dumps(side(5.0, 2))}\n"
     monkeypatch.setattr(
-        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, said)
+        agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, message)
     )
     assert agreement._measured("own", []) == side(5.0, 2)

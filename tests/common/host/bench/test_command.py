@@ -184,28 +184,30 @@ def test_on_a_cpu_without_images_processes_take_the_place_of_containers_and_one_
     assert reported.getvalue().splitlines().count(line) == 1
 
 
-@pytest.mark.parametrize("asked", [{"memory": "1g"}, {"shm": "2g"}, {"pids": 9}, {"tmp": "1g"}, {"gpu_driver": "cdi"}])
+@pytest.mark.parametrize(
+    "requested", [{"memory": "1g"}, {"shm": "2g"}, {"pids": 9}, {"tmp": "1g"}, {"gpu_driver": "cdi"}]
+)
 def test_limits_of_containers_are_refused_where_there_are_none(
-    images: Path, data: DataFolder, asked: dict[str, Any]
+    images: Path, data: DataFolder, requested: dict[str, Any]
 ) -> None:
-    (option,) = asked
+    (option,) = requested
     with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is for containers"):
-        bench(replace(OPTIONS, runner="local", **asked), console(), data, images)
+        bench(replace(OPTIONS, runner="local", **requested), console(), data, images)
     assert not list(data.results.glob("*"))
 
 
 @pytest.mark.parametrize(
-    "asked", [{"runner": "docker"}, {"memory": "1g"}, {"shm": "2g"}, {"cpus": "0"}, {"python": sys.executable}]
+    "requested", [{"runner": "docker"}, {"memory": "1g"}, {"shm": "2g"}, {"cpus": "0"}, {"python": sys.executable}]
 )
 def test_who_asks_for_containers_or_an_interpreter_gets_them(
-    monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, requested: dict[str, str]
 ) -> None:
     monkeypatch.setattr(choose_runner, "_engine_answers", lambda: True)
     monkeypatch.setattr(choose_runner, "_not_built", lambda names, flavour, frontend: list(names))
     plain = replace(OPTIONS, python="", runner="")
     assert choose_runner.instead_of_containers(plain, ["abacus"], "cpu")
     assert not choose_runner.instead_of_containers(plain, ["abacus"], "gpu")
-    assert not choose_runner.instead_of_containers(replace(plain, **asked), ["abacus"], "cpu")  # type: ignore[arg-type]
+    assert not choose_runner.instead_of_containers(replace(plain, **requested), ["abacus"], "cpu")  # type: ignore[arg-type]
 
 
 def test_a_finished_run_is_not_continued(images: Path, data: DataFolder) -> None:

@@ -23,7 +23,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def said(where: Console) -> str:
+def output(where: Console) -> str:
     return str(where.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -34,9 +34,9 @@ def test_cells_workers_and_the_least_time_of_a_command(images: Path, console: Co
     )  # fmt: skip
     # 2 batch sizes in 2 kinds of io by 3 workers, each a window of 2 s between two idle spells of 1 s
     assert dry_run(options, console, images) == Size(4, 1, 4 * 3 * (2.0 + 2 * 1.0))
-    assert "framework abacus" in said(console)
-    assert "48 s" in said(console)
-    assert "Nothing was measured" in said(console)
+    assert "framework abacus" in output(console)
+    assert "48 s" in output(console)
+    assert "Nothing was measured" in output(console)
 
 
 def test_a_plan_is_told_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, console: Console) -> None:
@@ -49,7 +49,7 @@ def test_a_plan_is_told_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, 
         dry_run_of_plan(plan_file.read(file), console, images)
     file.write_text(file.read_text().replace("gpu", "cpu"))
     assert dry_run_of_plan(plan_file.read(file), console, images) == Size(3, 2, 30.0)
-    lines = said(console).splitlines()
+    lines = output(console).splitlines()
     assert [line.split()[-2:] for line in lines[1:4]] == [["20", "s"], ["10", "s"], ["30", "s"]]
     assert "2 runs" in lines[3]
 
@@ -61,4 +61,4 @@ def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
         dry_run(Options(version="tensorrt@10.1", device="gpu"), console)
     with pytest.raises(UserError, match="unknown device"):
         dry_run(Options(framework="abacus", device="tpu"), console, images)
-    assert said(console) == ""
+    assert output(console) == ""

@@ -181,7 +181,7 @@ class SimulatedRunner:
     def prepare(self, variants, flavour, on_step, notebook=False, pins=()) -> None:
         pass
 
-    def ensure_model(self, name, data, asked, on_step, wanted_forms=()) -> ModelFiles:
+    def ensure_model(self, name, data, requested, on_step, wanted_forms=()) -> ModelFiles:
         return self.model
 
     def describe_images(self) -> dict[str, object]:

@@ -23,7 +23,7 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
 from common.host.plan.jobs import make_plan
 from common.host.plan.options import Options
-from common.host.plan.plan_file import asked_of
+from common.host.plan.plan_file import options_given
 from common.host.plan.request import Request, request_of
 from common.host.runs.keep import keep
 from tests.common.host.bench.test_command import OPTIONS, data, images
@@ -58,7 +58,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=300)
 
 
-def said(where: Console) -> str:
+def output(where: Console) -> str:
     return str(where.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -103,7 +103,7 @@ def test_a_repeated_command_goes_on_until_all_runs_are_done(
     assert list(first.missing.values()) == ["the machine was taken away"]
     out = console()
     second = run_plan(plan, out, data, images)
-    assert "2 runs, 1 of them done before" in said(out)
+    assert "2 runs, 1 of them done before" in output(out)
     assert [options.batch_sizes for options in calls] == ["1", "8", "8"]
     assert [run.description["plan_file"]["sweep"] for run in second.runs] == [1, 2]
     assert second.runs[0].folder == first.runs[0].folder
@@ -130,8 +130,8 @@ def test_what_was_typed_beside_wins_and_is_said(file: Path) -> None:
     out = console()
     plan = read_plan(str(file), {"batch_sizes": "32", "io": "device"}, out)
     assert [one.options.batch_sizes for one in plan.sweeps] == ["32"]
-    assert "--batch-sizes 32 overrides two.toml, which says 1 and 8" in said(out)
-    assert "--io device overrides two.toml\n" in said(out)
+    assert "--batch-sizes 32 overrides two.toml, which says 1 and 8" in output(out)
+    assert "--io device overrides two.toml\n" in output(out)
 
 
 @pytest.mark.parametrize(
@@ -196,15 +196,15 @@ def test_a_run_of_every_plan_of_the_project_is_asked_for_again_exactly(path: Pat
     def request(options: Options) -> Request:
         return request_of(options, known, [CPU if options.device == "cpu" else GPU], console())
 
-    def again(asked: dict[str, object]) -> Options:
-        (tmp_path / "run.json").write_text(json.dumps({"options": asked}))
+    def again(requested: dict[str, object]) -> Options:
+        (tmp_path / "run.json").write_text(json.dumps({"options": requested}))
         (tmp_path / "again.toml").write_text(plan_of_run(tmp_path, {}))
         (one,) = plan_file.read(tmp_path / "again.toml").sweeps
         return one.options
 
     for sweep in plan_file.read(path).sweeps:
-        asked, wanted = asked_of(sweep.options), request(sweep.options)
-        repeated = again(asked)
+        requested, wanted = options_given(sweep.options), request(sweep.options)
+        repeated = again(requested)
         assert repeated == sweep.options
         assert request(repeated) == wanted
         assert request(repeated).fingerprint() == wanted.fingerprint()
@@ -214,7 +214,7 @@ def test_a_run_of_every_plan_of_the_project_is_asked_for_again_exactly(path: Pat
             {"threads": 7},
             {"io": "device", "input": "uint8"},
         ):
-            assert request(again({**asked, **changed})).fingerprint() != wanted.fingerprint(), "it is no tautology"
+            assert request(again({**requested, **changed})).fingerprint() != wanted.fingerprint(), "it is no tautology"
 
 
 def test_the_reference_plan_has_what_a_reader_is_promised() -> None:

@@ -23,12 +23,12 @@ __all__ = ["data", "images"]
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Pin | None]:
     """Environments of every version but 3.0, all of them this interpreter; returns what was made."""
-    asked: list[Pin | None] = []
+    requested: list[Pin | None] = []
 
     def ensure(
         image: str, flavour: str, on_line: object = None, notebook: bool = False, pin: Pin | None = None
     ) -> Path:
-        asked.append(pin)
+        requested.append(pin)
         if pin is not None and pin.version == "3.0":
             raise UserError("numpy==3.0 in images/abacus/requirements-cpu.txt could not be installed: ERROR: none such")
         return Path(sys.executable)
@@ -36,17 +36,17 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Pin | None]:
     monkeypatch.setattr(environments, "ensure", ensure)
     monkeypatch.setattr(environments, "is_ready", lambda *arguments, **more: not more.get("pin"))
     monkeypatch.setattr(environments, "interpreter", lambda image, flavour, pin=None: Path(sys.executable))
-    return asked
+    return requested
 
 
 def test_the_same_cells_with_every_version(
     images: Path, data: DataFolder, made: list[Pin | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = replace(OPTIONS, python="", framework="", version="abacus@1.0,abacus@3.0,abacus@locked", replicates=2)
-    said = console()
-    run = bench(options, said, data, images).run
+    out = console()
+    run = bench(options, out, data, images).run
     assert made == [Pin("abacus", "numpy", "1.0"), Pin("abacus", "numpy", "3.0")]
-    reported = said.file.getvalue()  # type: ignore[attr-defined]
+    reported = out.file.getvalue()  # type: ignore[attr-defined]
     assert "2 environments to make: numpy==1.0, numpy==3.0" in reported.replace("\n", " ")
     rows = [
         dict(zip(*(line.split(",") for line in path.read_text().splitlines()[:2]), strict=False))
@@ -79,7 +79,7 @@ def test_clean_removes_the_environments_of_versions_alone(
     (tmp_path / "envs" / "onnxrt-cpu.lock").touch()
     for version in ("1.30.0", "9.9"):  # one that was made, and one that could not be
         (tmp_path / "envs" / f"onnxrt-cpu@onnxruntime-{version}.lock").touch()
-    said = console()
-    clean(data, said, models=False, results=False, cache=False, environments=False, yes=False, versions=True)
+    out = console()
+    clean(data, out, models=False, results=False, cache=False, environments=False, yes=False, versions=True)
     assert sorted(path.name for path in (tmp_path / "envs").iterdir()) == ["onnxrt-cpu", "onnxrt-cpu.lock"]
-    assert "1.0 MiB freed" in said.file.getvalue()  # type: ignore[attr-defined]
+    assert "1.0 MiB freed" in out.file.getvalue()  # type: ignore[attr-defined]

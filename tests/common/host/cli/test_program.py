@@ -50,7 +50,7 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["bensh"], "unknown task 'bensh'; there is"),
         (["bench", "--framwork", "x"], "unknown option '--framwork'; there is"),
@@ -86,19 +86,21 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["fleet", "sweep", "--adress", "x"], "unknown option '--adress'; there is"),
     ],
 )
-def test_a_typo_is_one_line_with_exit_code_2(words: list[str], said: str) -> None:
+def test_a_typo_is_one_line_with_exit_code_2(words: list[str], message: str) -> None:
     done = invoke(*words)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [([], "./invoke --list, in this folder, shows the tasks"), (["-S", "-c", "import tasks"], "run ./invoke in this folder")],
     ids=["python tasks.py", "an invoke of another Python"],
 )  # fmt: skip
-def test_tasks_without_this_checkouts_environment_are_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+def test_tasks_without_this_checkouts_environment_are_one_line(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
     (tmp_path / "invoke").mkdir()
     for name in ("__init__", "context", "tasks"):  # of an invoke that is installed where nothing else is
         (tmp_path / "invoke" / f"{name}.py").write_text("Context = task = None\n")
@@ -106,7 +108,7 @@ def test_tasks_without_this_checkouts_environment_are_one_line(tmp_path: Path, o
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -217,5 +219,5 @@ def test_every_help_text_says_what_happens_without_the_option_and_names_no_optio
 
 def test_sweep_says_which_options_of_bench_it_does_not_take() -> None:
     lacking = {one.name for one in arguments_of("bench")} - {one.name for one in arguments_of("sweep")}
-    said = re.findall(r"--([a-z-]+)", (all_tasks()["sweep"].__doc__ or "").split("Examples:")[0])
-    assert lacking == {name.replace("-", "_") for name in said}
+    message = re.findall(r"--([a-z-]+)", (all_tasks()["sweep"].__doc__ or "").split("Examples:")[0])
+    assert lacking == {name.replace("-", "_") for name in message}

@@ -173,8 +173,8 @@ def test_a_job_s_folder_that_is_a_link_is_not_followed(
     sweep.serve("onnxrt", elsewhere)
     sweep.measure(optional={"torch", "tf"})
     assert {row["status"] for row in rows(sweep.run.folder).values()} <= {"crashed", "ok"}
-    said = capsys.readouterr().out
-    assert "onnxrt_fp32_script_cpu_r0 is a link" in said
+    output = capsys.readouterr().out
+    assert "onnxrt_fp32_script_cpu_r0 is a link" in output
 
 
 def test_what_a_stopped_sweep_left_is_taken_by_the_next_one(sweep: Sweep, tmp_path: Path) -> None:

@@ -322,9 +322,9 @@ def test_gpus_at_once_of_the_stand_in(tmp_path: Path) -> None:
         "print(json.dumps(dataclasses.asdict(checks.examine(gpu.CHECKS[0], subject))))"
     )
     environment = {**os.environ, **build.library_path(build.build(tmp_path)), "FAKE_NVML_GPUS": "8"}
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    finding = json.loads(said.stdout)
+    finding = json.loads(output.stdout)
     assert finding["check"] == "GPUs at once" and finding["figures"]["gpus"] == 8
     assert ("cores" in finding["shown"]) == bool(finding["figures"]["placement"]["short"])

@@ -43,9 +43,9 @@ def disturbed_sweeps(
             except subprocess.TimeoutExpired:
                 victim = strike(sweep)
                 struck.update([victim] if victim else [])
-        said, _ = sweep.communicate(timeout=240)
-        assert ends(sweep.returncode, said), f"exit code {sweep.returncode}\n{said}"
-        assert "Traceback" not in said, said
+        output, _ = sweep.communicate(timeout=240)
+        assert ends(sweep.returncode, output), f"exit code {sweep.returncode}\n{output}"
+        assert "Traceback" not in output, output
         if struck.total() >= moments and sweep.returncode == 0:
             return struck
 
@@ -97,8 +97,8 @@ def check_table(world: World, crashed: int) -> None:
     for path in (world.data / "results").glob("[!.]*"):
         assert path in world.folders() or not any(path.iterdir())
 
-    code, said = world.run()
-    assert code == 0, said
+    code, output = world.run()
+    assert code == 0, output
     undisturbed = world.folders()[-1]
     assert check_run(undisturbed) == {"ok": CELLS}
     with open_runs(world.folders()) as database:

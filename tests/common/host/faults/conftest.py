@@ -108,8 +108,8 @@ class World:
     def run(self, device: str = "gpu") -> tuple[int, str]:
         """Exit code and output of a sweep that nobody disturbs."""
         process = self.start(device)
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
 
     def folders(self) -> list[Path]:
         return sorted(path.parent for path in (self.data / "results").glob("*/run.json"))

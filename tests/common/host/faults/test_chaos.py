@@ -41,7 +41,7 @@ def test_no_kill_loses_doubles_or_halves_a_cell(world: World) -> None:
         moments(8),
         chance,
         lambda sweep: kill_someone(sweep, chance),
-        lambda code, said: code in (0, -signal.SIGKILL),
+        lambda code, output: code in (0, -signal.SIGKILL),
     )
     print("killed:", dict(killed))
     statuses: Counter[str] = Counter()
@@ -59,11 +59,11 @@ def test_a_sidecar_that_is_killed_while_it_starts_costs_the_energy_alone(world: 
         assert sweep.poll() is None
         time.sleep(0.002)
     os.kill(sidecars[0], signal.SIGKILL)  # an interpreter takes longer than that to open a file
-    said, _ = sweep.communicate(timeout=240)
-    assert sweep.returncode == 0, said
+    output, _ = sweep.communicate(timeout=240)
+    assert sweep.returncode == 0, output
     (folder,) = world.folders()
     assert set(check_run(folder)) == {"ok"}
-    assert (folder / "power.csv").exists() or "No power readings for gpu0: it was ended by SIGKILL" in said
+    assert (folder / "power.csv").exists() or "No power readings for gpu0: it was ended by SIGKILL" in output
     check_table(world, 0)
 
 
@@ -77,8 +77,8 @@ def test_whoever_is_killed_the_sweep_goes_on_by_itself(world: World, victim: str
         if pids:
             os.kill(pids[0], signal.SIGKILL)
             break
-    said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 0, said
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output
     (folder,) = world.folders()
     assert check_run(folder)["crashed"] <= 1
 

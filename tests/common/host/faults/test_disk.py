@@ -31,8 +31,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def errors(said: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith("error: ")]
+def errors(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
 def test_a_disk_that_fills_up_costs_one_line_and_no_finished_cell(small_disk: Path, make_world: MakeWorld) -> None:
@@ -45,18 +45,18 @@ def test_a_disk_that_fills_up_costs_one_line_and_no_finished_cell(small_disk: Pa
                 filler.write(bytes(4096))
         except OSError:
             pass
-    said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 2, said
-    assert "Traceback" not in said, said
-    assert any("no space left" in line.lower() for line in errors(said)), said
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 2, output
+    assert "Traceback" not in output, output
+    assert any("no space left" in line.lower() for line in errors(output)), output
     finished = {path: path.read_bytes() for path in world.cells()}
     assert len(finished) >= 2
 
-    code, said = world.run()  # still full: said before anything is made
-    assert code == 2 and len(errors(said)) == 1 and "MiB left" in said, said
+    code, output = world.run()  # still full: said before anything is made
+    assert code == 2 and len(errors(output)) == 1 and "MiB left" in output, output
     (small_disk / "filler").unlink()
-    code, said = world.run()
-    assert code == 0, said
+    code, output = world.run()
+    assert code == 0, output
     (folder,) = world.folders()
     assert len(world.cells()) == CELLS
     assert {path: path.read_bytes() for path in finished} == finished
@@ -70,9 +70,9 @@ def test_a_read_only_data_folder_is_one_line(small_disk: Path, make_world: MakeW
     world = make_world(small_disk / "data")
     before = sorted(world.data.rglob("*"))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    code, said = world.run()
-    assert code == 2 and "Traceback" not in said, said
-    (line,) = errors(said)
+    code, output = world.run()
+    assert code == 2 and "Traceback" not in output, output
+    (line,) = errors(output)
     assert "cannot be written" in line and "FRAMEWATT_DATA" in line
     assert sorted(world.data.rglob("*")) == before
 
@@ -80,12 +80,12 @@ def test_a_read_only_data_folder_is_one_line(small_disk: Path, make_world: MakeW
 def test_the_second_sweep_on_a_data_folder_is_reported_who_holds_it(world: World) -> None:
     first = world.start()
     world.wait_for_cells(1)
-    code, said = world.run()
-    assert code == 2, said
-    (line,) = errors(said)
+    code, output = world.run()
+    assert code == 2, output
+    (line,) = errors(output)
     assert f"is in use by process {first.pid}" in line
-    said, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, said
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, output
     (folder,) = world.folders()
     assert len(world.cells()) == CELLS
     assert json.loads((folder / "run.json").read_text())["finished_utc"]
@@ -95,18 +95,18 @@ def test_ctrl_c_and_again(world: World) -> None:
     sweep = world.start()
     world.wait_for_cells(1)
     sweep.send_signal(signal.SIGINT)
-    said, _ = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130 and "Traceback" not in said, said
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130 and "Traceback" not in output, output
     kept = {path: path.stat().st_mtime_ns for path in world.cells()}
     assert 0 < len(kept) < CELLS
-    code, said = world.run()
-    assert code == 0 and len(world.folders()) == 1, said
+    code, output = world.run()
+    assert code == 0 and len(world.folders()) == 1, output
     assert {path: path.stat().st_mtime_ns for path in kept} == kept and len(world.cells()) == CELLS
 
 
 def test_nothing_depends_on_the_wall_clock(world: World, tmp_path: Path) -> None:
-    code, said = world.run()
-    assert code == 0, said
+    code, output = world.run()
+    assert code == 0, output
     (folder,) = world.folders()
     jumped = tmp_path / "elsewhere" / folder.name
     shutil.copytree(folder, jumped)

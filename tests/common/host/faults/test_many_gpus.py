@@ -22,8 +22,8 @@ def test_eight_gpus_each_have_a_worker_and_readings_of_their_own(make_world: Cal
     world = make_world()
     world.environment |= {"FAKE_NVML_GPUS": str(BOARDS), "SWEEP_GPU": "all", "SWEEP_BATCHES": "1"}
     process = world.start()
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
     (folder,) = world.folders()
     document = json.loads((folder / "run.json").read_text())
     assert len(world.cells()) == BOARDS * CELLS // 4
@@ -38,7 +38,7 @@ def test_eight_gpus_each_have_a_worker_and_readings_of_their_own(make_world: Cal
     assert counted["cells"] == BOARDS * CELLS // 4
     assert marked["cells"] == (BOARDS * CELLS // 4 if short else 0)
     if short:
-        assert f"{short}; cells are marked" in " ".join(said.split())
+        assert f"{short}; cells are marked" in " ".join(output.split())
 
 
 @pytest.mark.skipif(

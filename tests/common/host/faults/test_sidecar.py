@@ -27,10 +27,10 @@ def test_a_sidecar_that_is_killed_is_started_again_after_the_cell(world: World) 
     os.kill(first, signal.SIGKILL)
     before = power.read_bytes()
     wait_for(lambda: sweep.poll() is not None or set(sidecars(sweep.pid)) - {first})
-    said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 0, said
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output
     words = "The sidecar of gpu0 was ended by SIGKILL; what was measured meanwhile has no energy; it is started again"
-    assert words in said
+    assert words in output
 
     (folder,) = world.folders()
     whole = before[: before.rfind(b"\n") + 1]
@@ -55,8 +55,8 @@ def last_cell(folder: Path) -> str:
 
 def test_the_device_is_read_before_the_first_worker_opens_a_context(world: World) -> None:
     world.environment["FRAMEWATT_POWERCAP"] = str(world.data / "powercap")
-    code, said = world.run()
-    assert code == 0, said
+    code, output = world.run()
+    assert code == 0, output
     (folder,) = world.folders()
     description = json.loads((folder / "run.json").read_text())
     ((spell,),) = description["idle_without_context"].values()
@@ -85,10 +85,10 @@ def test_a_sidecar_that_cannot_be_started_again_is_left_alone(world: World) -> N
     power.rename(power.with_name("moved"))
     power.mkdir()  # where a folder lies, no file can be opened
     os.kill(first, signal.SIGKILL)
-    said, _ = sweep.communicate(timeout=120)
-    assert sweep.returncode == 0 and "Traceback" not in said, said
-    tries = [line for line in said.splitlines() if "does not start again" in line]
-    assert len(tries) == 3 and "will not be tried again" in tries[-1], said
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0 and "Traceback" not in output, output
+    tries = [line for line in output.splitlines() if "does not start again" in line]
+    assert len(tries) == 3 and "will not be tried again" in tries[-1], output
     assert len(world.cells()) == CELLS
     assert {row["status"] for path in world.cells() for row in read_rows(path)} == {"ok"}
 
@@ -110,10 +110,10 @@ def test_a_sidecar_that_is_killed_while_it_starts_is_tried_again_after_the_first
     world: World, tmp_path: Path, times: int, number: signal.Signals
 ) -> None:
     kill_starts(world, tmp_path, times, number)
-    code, said = world.run()
-    assert code == 0, said
+    code, output = world.run()
+    assert code == 0, output
     reason = f"it was ended by {number.name} while it started, and is tried again after the first cell"
-    assert f"No power readings for gpu0: {reason}" in " ".join(said.split())
+    assert f"No power readings for gpu0: {reason}" in " ".join(output.split())
     (folder,) = world.folders()
     description = json.loads((folder / "run.json").read_text())
     assert description["power"]["gpu0"]["recording"] and description["power"]["gpu0"]["reason"] == ""
@@ -129,9 +129,9 @@ def test_a_sidecar_that_is_killed_while_it_starts_is_tried_again_after_the_first
 
 def test_cells_say_so_where_the_sidecar_is_killed_at_each_start(world: World, tmp_path: Path) -> None:
     kill_starts(world, tmp_path, 99, signal.SIGKILL)
-    code, said = world.run()
-    assert code == 0 and "Traceback" not in said, said
-    assert said.count("does not start again") == 2 and "will not be tried again" in said
+    code, output = world.run()
+    assert code == 0 and "Traceback" not in output, output
+    assert output.count("does not start again") == 2 and "will not be tried again" in output
     assert len((tmp_path / "killer" / "starts").read_text()) == 3
     (folder,) = world.folders()
     state = json.loads((folder / "run.json").read_text())["power"]["gpu0"]

@@ -148,8 +148,8 @@ class Fleet:
         """`invoke fleet sweep` as it is typed, with these variables of the environment."""
         command = ("-m", "common.host.cli.program", "fleet", task, "--address", self.address, *words)
         process = self._start(data, *command, **variables)
-        said, _ = process.communicate(timeout=150)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=150)
+        return process.returncode, output
 
     def _start(self, data: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "FRAMEWATT_DATA": str(data), "PYTHONPATH": str(self.driver), **variables}

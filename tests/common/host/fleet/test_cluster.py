@@ -58,22 +58,22 @@ def agents(fleet: Fleet) -> dict[str, int]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=150)
-    assert "Traceback" not in said, said
-    return process.returncode, said
+    output, _ = process.communicate(timeout=150)
+    assert "Traceback" not in output, output
+    return process.returncode, output
 
 
 def test_a_whole_sweep_as_it_is_typed(fleet: Fleet, data: Path) -> None:
-    code, said = fleet.run(data, *TYPED, task="up-check")
-    assert code == 0, said
-    assert "2 A2, 2 V100; runner local; 3 hosts are fit and alike" in said
-    assert "head: takes no cells (Ray found no GPU there)" in said
+    code, output = fleet.run(data, *TYPED, task="up-check")
+    assert code == 0, output
+    assert "2 A2, 2 V100; runner local; 3 hosts are fit and alike" in output
+    assert "head: takes no cells (Ray found no GPU there)" in output
     assert not (data / "results").exists()
 
-    code, said = fleet.run(data, *TYPED, "--framework", "sleeper", "--batch-sizes", "1,2", "--accelerators", "v100")
-    assert code == 0, said
-    assert "[2/2] v100-north V100-1: sleeper fp32 batch" in said
-    assert "report.html" in said, "table and report come by themselves"
+    code, output = fleet.run(data, *TYPED, "--framework", "sleeper", "--batch-sizes", "1,2", "--accelerators", "v100")
+    assert code == 0, output
+    assert "[2/2] v100-north V100-1: sleeper fp32 batch" in output
+    assert "report.html" in output, "table and report come by themselves"
     assert check_targets(data) == {"V100-1": PLANNED[:2]}
     (run,) = runs_of(data)
     assert run["finished_utc"]
@@ -92,9 +92,9 @@ def test_gpus_of_a_host_are_measured_side_by_side_and_never_shared(fleet: Fleet,
     sweep = fleet.start(data, accelerators="V100", per_accelerator="2", device="gpu", batch_sizes="1,2")
     wait_for(lambda: len(cells(data)) == 2)
     closed_gate.unlink()
-    code, said = ended(sweep)
-    assert code == 0, said
-    assert "is measured on the same GPU as" not in said
+    code, output = ended(sweep)
+    assert code == 0, output
+    assert "is measured on the same GPU as" not in output
     runs = runs_of(data)
     assert {run["devices"][0]["device"] for run in runs} == {"gpu0", "gpu1"}
     for run in runs:
@@ -119,9 +119,9 @@ def test_ctrl_c_and_a_kill_keep_what_is_finished_and_stop_the_hosts(
     sweep = fleet.start(data, accelerators="A2", per_accelerator="2")
     wait_for(lambda: len(cells(data)) == 4)
     sweep.send_signal(signal.SIGINT)
-    code, said = ended(sweep)
-    assert code == 130, said
-    assert f"{2 * len(PLANNED) - 4} cells are left; the same command continues" in said
+    code, output = ended(sweep)
+    assert code == 130, output
+    assert f"{2 * len(PLANNED) - 4} cells are left; the same command continues" in output
     assert not agents(fleet)
     assert runs_of(data)[-1]["finished_utc"] is None
     assert {path: (path / "samples.csv").read_bytes() for path in kept} == kept
@@ -137,9 +137,9 @@ def test_a_host_with_other_code_is_named_and_refused(fleet: Fleet, data: Path) -
     text = changed.read_text()
     changed.write_text(text + "\n# a little faster\n")
     try:
-        code, said = fleet.run(data, *TYPED)
-        assert code == 2, said
-        (line,) = said.strip().splitlines()
+        code, output = fleet.run(data, *TYPED)
+        assert code == 2, output
+        (line,) = output.strip().splitlines()
         assert line.startswith(f"error: {odd.name}: other code than on this machine")
         assert not list((data / "results").glob("*"))
     finally:
@@ -147,9 +147,9 @@ def test_a_host_with_other_code_is_named_and_refused(fleet: Fleet, data: Path) -
 
 
 def test_a_cluster_that_wants_another_token(fleet: Fleet, data: Path) -> None:
-    code, said = fleet.run(data, *TYPED, task="up-check", RAY_AUTH_TOKEN="f" * 64)
+    code, output = fleet.run(data, *TYPED, task="up-check", RAY_AUTH_TOKEN="f" * 64)
     wanted = f"error: Ray at {fleet.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its hosts have them\n"
-    assert (code, said) == (2, wanted)
+    assert (code, output) == (2, wanted)
 
 
 def test_the_simulated_fleet_of_selfbench_is_a_sweep_too(fleet: Fleet, data: Path) -> None:
@@ -175,12 +175,12 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path, closed_gate: Path) ->
     for name in victims.values():
         fleet.hosts[name].kill()
     closed_gate.unlink()
-    code, said = ended(sweep)
-    assert code == 1, said
+    code, output = ended(sweep)
+    assert code == 1, output
     targets = check_targets(data)
     assert targets["A2-1"] == PLANNED, "nothing lost, nothing doubled"
     assert len(targets["V100-1"]) == 1
-    assert f"V100-1: {len(PLANNED) - 1} cells are missing: {victims['V100-1']}: the host was lost" in said
+    assert f"V100-1: {len(PLANNED) - 1} cells are missing: {victims['V100-1']}: the host was lost" in output
     lost, taken = [run for run in runs_of(data) if run["fleet"]["target"] == "A2-1"]
     assert lost["fleet"]["ended"]["reason"] == "the host was lost"
     assert lost["finished_utc"] is None
@@ -192,9 +192,9 @@ def test_lost_hosts_lose_no_cell(fleet: Fleet, data: Path, closed_gate: Path) ->
     for name in victims.values():
         fleet.remove(name)
     fleet.add("v100-south", "V100")
-    code, said = ended(fleet.start(data))
-    assert code == 0, said
-    assert f"{len(before)} of {2 * len(PLANNED)} cells are there" in said
+    code, output = ended(fleet.start(data))
+    assert code == 0, output
+    assert f"{len(before)} of {2 * len(PLANNED)} cells are there" in output
     assert check_targets(data) == {"A2-1": PLANNED, "V100-1": PLANNED}
     assert {path: (path / "samples.csv").read_bytes() for path in before} == before
     assert len({run["fleet"]["sweep"] for run in runs_of(data)}) == 1

@@ -52,7 +52,7 @@ def test_what_cannot_be_made_is_reported_by_name_and_the_others_are_there(monkey
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (
             ["WARNING: Retrying (...) after connection broken by 'NewConnectionError('", "ERROR: No matching distribution"],
@@ -66,11 +66,11 @@ def test_what_cannot_be_made_is_reported_by_name_and_the_others_are_there(monkey
     ],
     ids=["no network", "another reason after a retry", "another error"],
 )  # fmt: skip
-def test_why_an_installation_failed_is_one_line(lines: list[str], said: str) -> None:
+def test_why_an_installation_failed_is_one_line(lines: list[str], message: str) -> None:
     fails = [sys.executable, "-c", f"print({chr(10).join(lines)!r}); raise SystemExit(1)"]
     with pytest.raises(UserError) as caught:
         environments._run(fails, lambda line: None, "images/a")
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 

@@ -62,18 +62,18 @@ def test_the_notebook_is_added_on_demand_and_replaces_nothing(workplace: Path) -
     assert versions() == {"framework": "1.0", "shared": "1.0"}
     assert environments.is_ready("toy", "cpu") and not environments.is_ready("toy", "cpu", notebook=True)
 
-    said: list[str] = []
-    environments.ensure("toy", "cpu", said.append, notebook=True)
-    assert said
+    messages: list[str] = []
+    environments.ensure("toy", "cpu", messages.append, notebook=True)
+    assert messages
     # The newer kernel wants a package that would break the framework.
     assert versions() == {"framework": "1.0", "shared": "1.0", "kernel": "7.0"}
     assert (stamp.read_bytes(), stamp.stat().st_mtime_ns) == before
     assert environments.is_ready("toy", "cpu") and environments.is_ready("toy", "cpu", notebook=True)
 
-    said.clear()
-    environments.ensure("toy", "cpu", said.append, notebook=True)
-    environments.ensure("toy", "cpu", said.append)
-    assert said == [], "both are there"
+    messages.clear()
+    environments.ensure("toy", "cpu", messages.append, notebook=True)
+    environments.ensure("toy", "cpu", messages.append)
+    assert messages == [], "both are there"
 
 
 def test_a_notebook_that_does_not_fit_is_one_line_and_leaves_the_environment_as_it_was(workplace: Path) -> None:

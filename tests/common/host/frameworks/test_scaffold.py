@@ -48,11 +48,11 @@ def test_nothing_given_leaves_the_template_as_it_is(images: Path) -> None:
 
 
 def test_a_package_without_a_version_gets_the_newest(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"fastnet": "fastnet (3.4.1)\nAvailable versions: 3.4.1, 3.4.0\n"}
+    output = {"fastnet": "fastnet (3.4.1)\nAvailable versions: 3.4.1, 3.4.0\n"}
 
     class Done:
         def __init__(self, command: list[str], **_: object) -> None:
-            self.stdout = said.get(command[-1], "")
+            self.stdout = output.get(command[-1], "")
 
     monkeypatch.setattr(scaffold.subprocess, "run", Done)
     assert scaffold.pinned("fastnet") == "fastnet==3.4.1"

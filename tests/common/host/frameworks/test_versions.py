@@ -33,7 +33,7 @@ def test_a_named_version_is_of_a_variant_or_of_all_of_a_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("1.30.0", "version 1.30.0 of which framework\\? write torch@1.30.0"),
         ("trch@2.11", "unknown framework 'trch'; there is torch, onnxrt. Did you mean torch\\?"),
@@ -44,8 +44,8 @@ def test_a_named_version_is_of_a_variant_or_of_all_of_a_package() -> None:
         ("torch@2.0 --index-url=x", "is no version"),
     ],
 )
-def test_what_is_no_version(text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_is_no_version(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         parse_versions(text, [TORCH, ONNXRT])
 
 
@@ -98,10 +98,10 @@ def test_a_pin_has_places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_their_use_of_the_disk_is_said_before_they_are_made(tmp_path: Path) -> None:
     pins = [Pin("onnxrt", "onnxruntime", "1.30.0"), Pin("onnxrt", "onnxruntime", "1.31.1")]
-    said = cost_in_words("environment", pins, [300_000_000, 300_000_000], tmp_path / "not" / "there")
-    assert said.startswith("2 environments to make: onnxruntime==1.30.0, onnxruntime==1.31.1; about 600 MB")
-    assert "GB are free" in said
-    assert "invoke clean --versions removes them" in said
+    message = cost_in_words("environment", pins, [300_000_000, 300_000_000], tmp_path / "not" / "there")
+    assert message.startswith("2 environments to make: onnxruntime==1.30.0, onnxruntime==1.31.1; about 600 MB")
+    assert "GB are free" in message
+    assert "invoke clean --versions removes them" in message
     assert "of unknown size" in cost_in_words("image", pins[:1], [0])
     assert cost_in_words("image", [], []) == ""
 

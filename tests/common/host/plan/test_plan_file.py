@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from common.host.plan import plan_file
 from common.host.plan.options import Options
-from common.host.plan.plan_file import PlanFile, asked_of, render
+from common.host.plan.plan_file import PlanFile, options_given, render
 
 
 def plan_of(tmp_path: Path, text: str) -> PlanFile:
@@ -67,7 +67,7 @@ def test_a_file_beside_the_plan_is_meant_before_one_where_the_command_is_typed(t
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a = [1,\n", r"sweep.toml is no TOML: .*line 1"),
         ("quick = true\nframwork = 'x'\n", r"sweep.toml line 2, framwork: unknown key .* Did you mean framework\?"),
@@ -96,8 +96,8 @@ def test_a_file_beside_the_plan_is_meant_before_one_where_the_command_is_typed(t
         ("run_for_each = 'framework'\n", "line 1, run_for_each: 'framework' is no list of options"),
     ],
 )  # fmt: skip
-def test_complaints_name_line_and_key(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_complaints_name_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         plan_of(tmp_path, text)
 
 
@@ -105,8 +105,8 @@ def test_options_beside_it_win(tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path, "precision = 'fp16'\nbatch_sizes = 1\n[[sweep]]\nframework = 'a'\n[[sweep]]\nframework = 'b'\n"
     )
-    assert plan.says("framework") == ["a", "b"]
-    assert plan.says("io") == []
+    assert plan.values_of("framework") == ["a", "b"]
+    assert plan.values_of("io") == []
     changed = plan.beside({"precision": "fp32", "framework": "c"})
     assert [one.options for one in changed.sweeps] == [Options(batch_sizes="1", framework="c")]
     assert changed.digest != plan.digest
@@ -163,4 +163,4 @@ def test_settings_of_a_caller_in_python_become_options(tmp_path: Path) -> None:
     options = Options(framework="a", settings={"min_seconds": 0.25, "trace_runs": 20, "min_images": 1})
     (sweep,) = plan_of(tmp_path, render(options)).sweeps
     assert sweep.options == replace(options, min_seconds=0.25, images=1, settings={"trace_runs": 20})
-    assert asked_of(sweep.options)["settings"] == {"trace_runs": 20}
+    assert options_given(sweep.options)["settings"] == {"trace_runs": 20}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from common.errors import UserError
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES
 from common.host.recipes import sources
-from common.host.recipes.program import Asked, file_name, literal, write
+from common.host.recipes.program import RecipeRequest, file_name, literal, write
 from common.model_files import ModelFiles, Tensor
 
 TEMPLATE = """{% extends "program.py.j2" %}
@@ -50,12 +51,12 @@ def model(**more: object) -> ModelFiles:
     return ModelFiles(**values)  # type: ignore[arg-type]
 
 
-def asked(**more: object) -> Asked:
+def request(**more: object) -> RecipeRequest:
     values: dict[str, object] = {
         "key": "two_sum_fp32_b0004_host", "variant": "sum", "tuning": "tuned", "precision": "fp32", "batch_size": 4, "io": "host",
         "gpu": False, "settings": {"note": "plain"}, "model": model(), **more,
     }  # fmt: skip
-    return Asked(**values)  # type: ignore[arg-type]
+    return RecipeRequest(**values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_a_strangers_file_says_becomes_text_and_never_code(image: Image, tm
     named = model(
         name=evil, onnx="evil.onnx", inputs=(Tensor("a", "float32", (1, 3)), Tensor(evil, "int64", (2,), None))
     )
-    one = asked(
+    one = request(
         settings={"note": evil, "trial": evil}, measured=[evil], versions={evil: evil}, item=evil, model=named, key=evil
     )
     text = write(one, image)
@@ -87,7 +88,7 @@ def test_what_a_strangers_file_says_becomes_text_and_never_code(image: Image, tm
 
 def test_a_program_with_several_named_inputs_runs_alone(image: Image, tmp_path: Path) -> None:
     program = tmp_path / "recipe.py"
-    program.write_text(write(asked(), image))
+    program.write_text(write(request(), image))
     given = {"a": np.arange(12, dtype=np.float32).reshape(4, 3), "b": np.array([3, 4])}
     np.savez(tmp_path / "in.npz", **given)  # type: ignore[arg-type]
     command = [sys.executable, "-I", str(program), "--seconds", "0.01", "--inputs", "in.npz", "--save", "out.npz"]
@@ -103,15 +104,15 @@ def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_
     (image.folder / "recipe.py.j2").write_text(
         TEMPLATE.replace("numpy{% endblock", 'numpy{{ " and more" }}{% endblock', 1)
     )
-    text = write(asked(versions={"framework": "8.6.0", "numpy": "2.0"}), image)
+    text = write(request(versions={"framework": "8.6.0", "numpy": "2.0"}), image)
     assert text.startswith('"""numpy and more: fp32')
     assert "\nMeasured with numpy 2.0, sum 8.6.0.\n" in text
-    many = write(asked(versions={f"package{number}": "1.2.3" for number in range(40)}), image)
+    many = write(request(versions={f"package{number}": "1.2.3" for number in range(40)}), image)
     assert max(map(len, many.partition('"""')[2].partition('"""')[0].splitlines())) < 120
 
 
 @pytest.mark.parametrize(
-    ("variant", "versions", "said"),
+    ("variant", "versions", "message"),
     [
         ("torch", {"framework": "2.11", "torch": "2.11", "numpy": "2.0"}, "numpy 2.0, torch 2.11"),
         ("torchcompile", {"framework": "2.11", "torch": "2.11"}, "torch 2.11"),
@@ -125,16 +126,16 @@ def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_
     ],
 )
 def test_a_frameworks_version_is_left_out_only_where_its_own_package_has_it(
-    image: Image, variant: str, versions: dict[str, str], said: str
+    image: Image, variant: str, versions: dict[str, str], message: str
 ) -> None:
     real = next(one for one in load_images(IMAGES) if variant in {each.name for each in one.variants})
-    text = write(asked(variant=variant, versions=versions), dataclasses.replace(real, folder=image.folder))
-    assert f"\nMeasured with {said}.\n" in text
+    text = write(request(variant=variant, versions=versions), dataclasses.replace(real, folder=image.folder))
+    assert f"\nMeasured with {message}.\n" in text
 
 
 def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:
     found: dict[str, object] = {}
-    exec(compile(write(asked(input="uint8"), image), "recipe", "exec"), found)
+    exec(compile(write(request(input="uint8"), image), "recipe", "exec"), found)
     made = found["made_up_inputs"]()  # type: ignore[operator]
     assert {name: (values.shape, str(values.dtype)) for name, values in made.items()} == {
         "a": ((4, 3), "uint8"), "b": ((2,), "int64"),
@@ -143,10 +144,10 @@ def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) 
 
 def test_an_image_without_a_template_and_settings_that_say_too_little_are_one_line(image: Image) -> None:
     with pytest.raises(UserError, match="its settings do not say enough"):
-        write(asked(settings={}), image)
+        write(request(settings={}), image)
     (image.folder / "recipe.py.j2").unlink()
     with pytest.raises(UserError, match="sum has no recipe: images/sum has no"):
-        write(asked(), image)
+        write(request(), image)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_what_cannot_be_a_recipe_says_why(image_name: str, variant: str, precisi
     found = next(one for one in load_images(IMAGES) if one.name == image_name)
     settings = {"graph": "TrtGraphConverterV2", "network": "precision flags", "profile": "b8"}
     with pytest.raises(UserError, match=words):
-        write(asked(variant=variant, precision=precision, settings=settings, gpu=True), found)
+        write(request(variant=variant, precision=precision, settings=settings, gpu=True), found)
 
 
 def test_values_as_python_writes_them() -> None:
@@ -194,7 +195,7 @@ def test_of_a_module_a_recipe_takes_what_it_needs_and_no_more() -> None:
 
 def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_reach(tmp_path: Path) -> None:
     taken = sources.needed(
-        {"images/torch/converters.py": ["register_converters"]},
+        {"images/torch/converters.py": ["register_converters"], "images/torch/unsupported_node.py": []},
         {"CONVERTERS": ["Reshape", "Trilu"], "REPLACED": []},
         ["torch"],
     )
@@ -207,7 +208,10 @@ def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_re
     assert taken.others == ""
     assert taken.standard == "from typing import Any, Dict, List, Optional, Sequence, Set, Tuple"
     with pytest.raises(KeyError, match="Nothing"):
-        sources.needed({"images/torch/converters.py": ["register_converters"]}, {"CONVERTERS": ["Nothing"]})
+        sources.needed(
+            {"images/torch/converters.py": ["register_converters"], "images/torch/unsupported_node.py": []},
+            {"CONVERTERS": ["Nothing"]},
+        )
 
 
 def test_what_a_recipe_cannot_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +238,7 @@ TORCH = {
 
 def torch_recipe(**settings: str) -> str:
     found = next(one for one in load_images(IMAGES) if one.name == "torch")
-    return write(asked(variant="torch", settings={**TORCH, **settings}), found)
+    return write(request(variant="torch", settings={**TORCH, **settings}), found)
 
 
 def test_a_recipe_of_torch_carries_what_its_model_needs() -> None:
@@ -254,17 +258,34 @@ def test_a_recipe_of_torch_carries_what_its_model_needs() -> None:
         torch_recipe(converters='x"""-1')
 
 
+def test_a_recipe_of_torch_writes_the_sizes_in_that_the_model_would_compute() -> None:
+    sizes = json.dumps({'it\'s "x"': [2, 3, 8, 8]})
+    program = torch_recipe(model="3 sizes and branches settled", sizes_fixed=sizes)
+    assert "def fix_sizes" in program and "import json" in program
+    read = next(
+        one for one in ast.walk(ast.parse(program)) if isinstance(one, ast.FunctionDef) and one.name == "read_model"
+    )
+    calls = [one for one in ast.walk(read) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    (fixing,) = [one for one in calls if ast.unparse(one.func) == "fix_sizes"]
+    assert ast.literal_eval(fixing.args[1].args[0]) == sizes  # type: ignore[attr-defined]
+    assert [ast.unparse(one.func) for one in calls if ast.unparse(one.func) in ("fix_sizes", "settle")] == [
+        "fix_sizes",
+        "settle",
+    ]
+    assert "fix_sizes" not in torch_recipe()
+
+
 def test_a_recipe_of_torch_of_before_these_were_written_down_has_all_that_a_users_model_could_need() -> None:
     settings = {name: value for name, value in TORCH.items() if name not in ("converters", "plain_numbers")}
     found = next(one for one in load_images(IMAGES) if one.name == "torch")
-    whole = write(asked(variant="torch", settings=settings), found)
+    whole = write(request(variant="torch", settings=settings), found)
     assert "def _attention" in whole and "_plain_slice" in whole and "give_outputs_nodes_of_their_own(model)" in whole
     image_net = model(weights="imagenet", inputs=(Tensor("a", "float32", (1, 3)),))
-    lean = write(asked(variant="torch", settings=settings, model=image_net), found)
+    lean = write(request(variant="torch", settings=settings, model=image_net), found)
     assert "CONVERTERS" not in lean and "_plain_slice" not in lean and "give_outputs" not in lean
 
 
 def test_bytes_are_fed_to_the_first_input_alone() -> None:
-    one = asked(input="uint8")
+    one = request(input="uint8")
     assert one.inputs == {"a": ((4, 3), "uint8"), "b": ((2,), "int64")}
     assert dataclasses.replace(one, input="float32").inputs["a"] == ((4, 3), "float32")

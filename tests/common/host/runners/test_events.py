@@ -50,8 +50,8 @@ def test_a_number_that_nobody_counts_to_makes_it_a_line_of_the_log(number: str) 
 
 
 def test_a_share_beyond_the_whole_is_the_whole() -> None:
-    for said, meant in ((7, 1.0), (-7, 0.0), (0.25, 0.25)):
-        event = job_event(json.dumps({**GOOD[2], "fraction": said}), KEYS)
+    for sent, meant in ((7, 1.0), (-7, 0.0), (0.25, 0.25)):
+        event = job_event(json.dumps({**GOOD[2], "fraction": sent}), KEYS)
         assert event is not None and event["fraction"] == meant
 
 

@@ -138,10 +138,10 @@ def test_more_forms_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_what_an_exporter_prints_is_progress_or_nothing() -> None:
-    said: list[tuple[int, int, str]] = []
+    steps: list[tuple[int, int, str]] = []
     lines = [
         "words", "[]", "7", "{" * 50_000, '{"step": 1}', '{"step": "1", "steps": 2, "name": "x"}', '{"folder": ["a"]}',
         '{"step": ' + "9" * 400 + ', "steps": -1, "name": "a\\u001b[31m\\nb"}', '{"folder": "m"}', '{"folder": null}',
     ]  # fmt: skip
-    assert read_progress(lines, lambda *step: said.append(step)) == "m"
-    assert said == [(1000, 0, "a [31m b")]
+    assert read_progress(lines, lambda *step: steps.append(step)) == "m"
+    assert steps == [(1000, 0, "a [31m b")]

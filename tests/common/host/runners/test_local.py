@@ -42,10 +42,10 @@ def test_the_environment_that_measures_a_model_of_timm_gets_timm(
     variants: list[Variant] = [one for one in images["torch"].variants if one.name == "torch"]
     runner = LocalRunner(images, None)
     runner.prepare(variants, "cuda", lambda *step: None)
-    runner.ensure_model(typed, DataFolder(tmp_path / "data"), models.Asked(), lambda *step: None)
+    runner.ensure_model(typed, DataFolder(tmp_path / "data"), models.ExportOptions(), lambda *step: None)
     assert added == ([("torch", "cuda", extra)] if extra else [])
 
 
 def test_a_model_of_timm_without_a_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="which model of timm"):
-        LocalRunner({}, None).ensure_model("TIMM:", DataFolder(tmp_path), models.Asked(), lambda *step: None)
+        LocalRunner({}, None).ensure_model("TIMM:", DataFolder(tmp_path), models.ExportOptions(), lambda *step: None)

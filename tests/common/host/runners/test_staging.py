@@ -227,8 +227,8 @@ def test_a_place_of_another_job_is_nobodys_business(container: Container) -> Non
     journal.append(container.folder, "finish", stranger.name, "w", "ok")
     container.staging.take_rest()
     assert list(rows(container.run)) == [ONE.key]
-    said = container.staging.problems
-    assert len(said) == 2 and all(stranger.name in line and "none of its cells" in line for line in said)
+    problems = container.staging.problems
+    assert len(problems) == 2 and all(stranger.name in line and "none of its cells" in line for line in problems)
     assert [row["cell_key"] for row in journal_rows(container.run)] == [ONE.key, ONE.key]
 
 

@@ -37,24 +37,24 @@ def test_words_mean_folders_sealed_runs_and_folders_of_both(tmp_path: Path) -> N
 
 def test_a_damaged_archive_costs_itself(tmp_path: Path) -> None:
     """In a folder of runs, or named beside others; alone it is an error. A link that nobody typed is not followed."""
-    data, mixed, said = DataFolder(tmp_path / "data"), tmp_path / "mixed", list[str]()
+    data, mixed, messages = DataFolder(tmp_path / "data"), tmp_path / "mixed", list[str]()
     good = seal(make_run(mixed / "s1"))
     (mixed / "cut.tar.xz").write_bytes(good.read_bytes()[:100])
     (mixed / "link.tar.xz").symlink_to(good)
     os.mkfifo(mixed / "fifo.tar.xz")
-    found = run_folders([str(mixed)], data, said.append)
+    found = run_folders([str(mixed)], data, messages.append)
     assert [folder.name for folder in found] == ["s1"]
-    assert len(said) == 3 and all(line.startswith("left out: ") for line in said)
-    for words, line in zip(("fifo.tar.xz is a FIFO", "link.tar.xz is a link", "cut.tar.xz"), said, strict=True):
+    assert len(messages) == 3 and all(line.startswith("left out: ") for line in messages)
+    for words, line in zip(("fifo.tar.xz is a FIFO", "link.tar.xz is a link", "cut.tar.xz"), messages, strict=True):
         assert words in line and "\n" not in line
-    said.clear()
-    both = run_folders([str(mixed / "cut.tar.xz"), str(good)], data, said.append)
-    assert ([folder.name for folder in both], len(said)) == (["s1"], 1)
+    messages.clear()
+    both = run_folders([str(mixed / "cut.tar.xz"), str(good)], data, messages.append)
+    assert ([folder.name for folder in both], len(messages)) == (["s1"], 1)
     with pytest.raises(UserError, match=r"cut\.tar\.xz"):
-        run_folders([str(mixed / "cut.tar.xz")], data, said.append)
+        run_folders([str(mixed / "cut.tar.xz")], data, messages.append)
     good.unlink()
     with pytest.raises(UserError, match="fifo"):
-        run_folders([str(mixed)], data, said.append)
+        run_folders([str(mixed)], data, messages.append)
 
 
 def test_all_runs_beside_others(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     sealed = seal(make_run(tmp_path / "s1"))
     sealed.write_bytes(sealed.read_bytes()[:-20])
-    for word, said in {
+    for word, messages in {
         "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
         "torn": "torn/run.json cannot be read: it is not JSON", "list": "list/run.json is not a run's description",
         "notes.txt": "is a file, but none that ends in",
         "dangling": "is a link to nowhere, which does not exist",
         "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is cut off", "gone": "gone does not exist",
     }.items():  # fmt: skip
-        with pytest.raises(UserError, match=said) as caught:
+        with pytest.raises(UserError, match=messages) as caught:
             run_folders([str(tmp_path / word)], data)
         assert "unknown run" not in str(caught.value)
     with pytest.raises(UserError, match=r"there is no run or path 'r2'; runs in .*: r1\."):

@@ -95,9 +95,9 @@ def test_the_second_is_reported_who_holds_the_lock(tmp_path: Path) -> None:
     with locked(path, "cpu"):
         child = multiprocessing.get_context("fork").Process(target=_try_lock, args=(path, queue))
         child.start()
-        said = queue.get(timeout=60)
+        messages = queue.get(timeout=60)
         child.join()
-    assert f"cpu is in use by process {os.getpid()}" in said
+    assert f"cpu is in use by process {os.getpid()}" in messages
     with locked(path, "cpu"):
         pass
 
@@ -188,10 +188,10 @@ def test_a_run_that_leads_elsewhere_is_not_continued(tmp_path: Path, place: str)
     victim = tmp_path / "victim"
     victim.mkdir()
     linked(run.folder / place, victim)
-    said: list[str] = []
-    found = find_unfinished(tmp_path / "results", said.append, request="same")
+    messages: list[str] = []
+    found = find_unfinished(tmp_path / "results", messages.append, request="same")
     assert found is not None and found.folder == older.folder
-    assert said == [f"{run.name} is not finished and is not continued: {place} is a link"]
+    assert messages == [f"{run.name} is not finished and is not continued: {place} is a link"]
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_a_run_whose_description_cannot_be_added_to_is_not_continued(tmp_path: P
     run = make_run(tmp_path, "same")
     run.description[name] = value
     run.save()
-    said: list[str] = []
-    assert find_unfinished(tmp_path, said.append, request="same") is None
-    assert said == [f"{run.name} is not finished and is not continued: run.json has no {name} that can be used"]
+    messages: list[str] = []
+    assert find_unfinished(tmp_path, messages.append, request="same") is None
+    assert messages == [f"{run.name} is not finished and is not continued: run.json has no {name} that can be used"]
 
 
 def test_a_fifo_or_a_file_in_place_of_a_folder(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_verdicts_and_their_table(low: float, high: float, p_value: float, verdi
     assert row.verdict(1) is verdict
     # One in fifty of nine comparisons is not good enough for each of them.
     assert replace(row, p_value=0.01).verdict(9) in (Verdict.SAME, Verdict.UNCLEAR)
-    said = io.StringIO()
-    frontends._print(Console(file=said, width=120), [row], {"onnxrt": "ONNX Runtime"})
-    assert f"[{low:.3f}, {high:.3f}]" in said.getvalue()
-    assert "1.001 [0.999, 1.004]" in said.getvalue()
-    assert verdict.value in said.getvalue()
+    output = io.StringIO()
+    frontends._print(Console(file=output, width=120), [row], {"onnxrt": "ONNX Runtime"})
+    assert f"[{low:.3f}, {high:.3f}]" in output.getvalue()
+    assert "1.001 [0.999, 1.004]" in output.getvalue()
+    assert verdict.value in output.getvalue()

@@ -163,74 +163,103 @@ def test_after_a_stop_nothing_starts_but_what_arrives_counts() -> None:
     assert plan.left_out == {}
 
 
+class Chaos:
+    """Random hosts die, refuse, join; messages of dead attempts come late."""
+
+    KINDS = ("A2", "V100", "H100")
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.nodes = {f"n{i}": Node(f"n{i}", f"host{i}", gpus=2, accelerators=(self.KINDS[i % 3],)) for i in range(9)}
+        self.cells = {
+            Target(kind, number): [f"c{i}" for i in range(6)] for kind in self.KINDS for number in range(1, 5)
+        }
+        self.plan = Schedule(self.cells)
+        self.plan.update_nodes(self.nodes.values())
+        self.waiting: dict[str, tuple[Target, tuple[str, ...], tuple[str, ...]]] = {}
+        self.running: dict[str, tuple[Target, str, list[str]]] = {}
+        self.dead: list[tuple[str, Target, str]] = []
+        self.counted: dict[Target, list[str]] = {target: [] for target in self.cells}
+
+    def run(self, most_steps: int = 5000) -> None:
+        for step in range(most_steps):
+            for attempt in self.plan.withdraw():
+                self.waiting.pop(attempt)
+            for one in self.plan.next():
+                self.waiting[one.attempt] = (one.target, one.cells, one.avoid)
+            if self.plan.done:
+                return
+            self._step(step, self.chance.random())
+
+    def _step(self, step: int, what: float) -> None:
+        """what: 0..1, which of the things happens."""
+        if self.waiting and what < 0.3:
+            self._start()
+        elif self.running and what < 0.9:
+            self._finish_a_cell()
+        elif self.running and what < 0.93:
+            attempt = self.chance.choice(list(self.running))
+            self._lose(attempt, "it refuses")
+        elif what < 0.95 and sum(node.alive for node in self.nodes.values()) > 3:
+            victim = self.chance.choice([node.id for node in self.nodes.values() if node.alive])
+            self.nodes[victim] = replace(self.nodes[victim], alive=False)
+            gone = self.plan.update_nodes(self.nodes.values())
+            assert sorted(gone) == sorted(attempt for attempt, (_, at, _) in self.running.items() if at == victim)
+            for attempt in gone:
+                self._lose(attempt, "the host was lost")
+        elif what < 0.96:
+            name = f"late{step}"
+            self.nodes[name] = Node(name, name, gpus=1, accelerators=(self.chance.choice(self.KINDS),))
+            self.plan.update_nodes(self.nodes.values())
+        elif self.dead:
+            attempt, _, key = self.chance.choice(self.dead)
+            assert not self.plan.finished(attempt, key)
+
+    def _start(self) -> None:
+        attempt = self.chance.choice(list(self.waiting))
+        target, requested, avoid = self.waiting[attempt]
+        free = [
+            node.id
+            for node in self.nodes.values()
+            if node.alive
+            and node.accelerator == target.accelerator
+            and node.id not in avoid
+            and sum(at == node.id for _, at, _ in self.running.values()) < node.gpus
+        ]
+        if free:
+            del self.waiting[attempt]
+            at = self.chance.choice(free)
+            self.running[attempt] = (target, at, list(requested))
+            assert self.plan.started(attempt, at)
+
+    def _finish_a_cell(self) -> None:
+        attempt = self.chance.choice(list(self.running))
+        target, _, requested = self.running[attempt]
+        if requested:
+            key = requested.pop(0)
+            assert self.plan.finished(attempt, key)
+            self.counted[target].append(key)
+        else:
+            self.plan.ended(attempt)
+            del self.running[attempt]
+
+    def _lose(self, attempt: str, why: str) -> None:
+        target, _, requested = self.running.pop(attempt)
+        self.plan.ended(attempt, why)
+        self.dead += [(attempt, target, key) for key in requested]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_lost_each_cell_is_measured_once_or_reported(seed: int) -> None:
-    """Random hosts die, refuse, join; messages of dead attempts come late. Every cell counts once, or is said to be missing."""
-    chance = random.Random(seed)
-    kinds = ["A2", "V100", "H100"]
-    nodes = {f"n{i}": Node(f"n{i}", f"host{i}", gpus=2, accelerators=(kinds[i % 3],)) for i in range(9)}
-    cells = {Target(kind, number): [f"c{i}" for i in range(6)] for kind in kinds for number in range(1, 5)}
-    plan = Schedule(cells)
-    plan.update_nodes(nodes.values())
-    waiting: dict[str, tuple[Target, tuple[str, ...], tuple[str, ...]]] = {}
-    running: dict[str, tuple[Target, str, list[str]]] = {}
-    dead: list[tuple[str, Target, str]] = []
-    counted: dict[Target, list[str]] = {target: [] for target in cells}
-
-    for turn in range(5000):
-        for attempt in plan.withdraw():
-            waiting.pop(attempt)
-        for one in plan.next():
-            waiting[one.attempt] = (one.target, one.cells, one.avoid)
-        if plan.done:
-            break
-        what = chance.random()
-        if waiting and what < 0.3:
-            attempt = chance.choice(list(waiting))
-            target, asked, avoid = waiting[attempt]
-            free = [n for n in nodes.values() if n.alive and n.accelerator == target.accelerator and n.id not in avoid
-                    and sum(at == n.id for _, at, _ in running.values()) < n.gpus]  # fmt: skip
-            if free:
-                del waiting[attempt]
-                node = chance.choice(free).id
-                running[attempt] = (target, node, list(asked))
-                assert plan.started(attempt, node)
-        elif running and what < 0.9:
-            attempt = chance.choice(list(running))
-            target, node, asked = running[attempt]
-            if asked:
-                key = asked.pop(0)
-                assert plan.finished(attempt, key)
-                counted[target].append(key)
-            else:
-                plan.ended(attempt)
-                del running[attempt]
-        elif running and what < 0.93:
-            attempt = chance.choice(list(running))
-            target, node, asked = running.pop(attempt)
-            plan.ended(attempt, "it refuses")
-            dead += [(attempt, target, key) for key in asked]
-        elif what < 0.95 and sum(node.alive for node in nodes.values()) > 3:
-            victim = chance.choice([node.id for node in nodes.values() if node.alive])
-            nodes[victim] = replace(nodes[victim], alive=False)
-            gone = plan.update_nodes(nodes.values())
-            assert sorted(gone) == sorted(attempt for attempt, (_, at, _) in running.items() if at == victim)
-            for attempt in gone:
-                target, _, asked = running.pop(attempt)
-                plan.ended(attempt, "the host was lost")
-                dead += [(attempt, target, key) for key in asked]
-        elif what < 0.96:
-            name = f"late{turn}"
-            nodes[name] = Node(name, name, gpus=1, accelerators=(chance.choice(kinds),))
-            plan.update_nodes(nodes.values())
-        elif dead:
-            attempt, target, key = chance.choice(dead)
-            assert not plan.finished(attempt, key)
-    assert plan.done
-    missing = plan.unfinished()
-    for target, keys in cells.items():
-        assert sorted(counted[target] + list(missing.get(target, ((), ()))[0])) == sorted(keys)
-        assert len(set(counted[target])) == len(counted[target])
+    """Every cell counts once, or is reported as missing."""
+    chaos = Chaos(seed)
+    chaos.run()
+    assert chaos.plan.done
+    missing = chaos.plan.unfinished()
+    for target, keys in chaos.cells.items():
+        counted = chaos.counted[target]
+        assert sorted(counted + list(missing.get(target, ((), ()))[0])) == sorted(keys)
+        assert len(set(counted)) == len(counted)
 
 
 def test_the_decisions_of_selfbench_come_to_an_end() -> None:

@@ -53,7 +53,7 @@ class FakeTransport:
         for attempts in by_node.values():
             for attempt in attempts:
                 name = attempt.partition("/")[2]
-                self.say(name, kind="end", interrupted=True, errors=[], refused="")
+                self.send(name, kind="end", interrupted=True, errors=[], refused="")
                 self.coming.append(Over(name))
 
     def cancel(self, attempt: str) -> None:
@@ -70,7 +70,7 @@ class FakeTransport:
             found.append(self.coming.popleft())  # type: ignore[arg-type]
         return found
 
-    def say(self, attempt: str, **message: Any) -> None:
+    def send(self, attempt: str, **message: Any) -> None:
         self.coming.append(Arrived(attempt, message))
 
 
@@ -82,14 +82,14 @@ def cell(transport: FakeTransport, attempt: str, key: str, gpu: str = "gpu0") ->
     rest, replicate = key.rsplit("_", 1)
     name = f"{rest}_{gpu}_{replicate}"
     path = f"cells/{name}/cell.csv"
-    transport.say(
+    transport.send(
         attempt, kind="cell", cell_key=name, status="ok", message="", images_per_s=5.0, files=[piece(path, ROW)],
         whole={path: [len(ROW), hashlib.sha256(ROW).hexdigest()]},
     )  # fmt: skip
 
 
 def begin(transport: FakeTransport, attempt: str, spec: Mapping[str, Any], node: str, **changes: Any) -> None:
-    transport.say(attempt, kind="host", node=node)
+    transport.send(attempt, kind="host", node=node)
     description = json.dumps({"fleet": spec["facts"], "finished_utc": None}).encode()
     run = {
         "plan": spec["cells"],
@@ -97,7 +97,7 @@ def begin(transport: FakeTransport, attempt: str, spec: Mapping[str, Any], node:
         "model_hash": "abc",
         "files": [piece("run.json", description)],
     }
-    transport.say(attempt, kind="run", **{**run, **changes})
+    transport.send(attempt, kind="run", **{**run, **changes})
 
 
 def works(node: str, upto: int = 99, ends: bool = True) -> Reply:
@@ -108,7 +108,7 @@ def works(node: str, upto: int = 99, ends: bool = True) -> Reply:
         for key in spec["cells"][:upto]:
             cell(transport, attempt, key)
         if ends:
-            transport.say(attempt, kind="end", interrupted=False, errors=[], refused="")
+            transport.send(attempt, kind="end", interrupted=False, errors=[], refused="")
             transport.coming.append(Over(attempt))
 
     return reply
@@ -125,9 +125,9 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Result]
         work = Work({target: tuple(f"M_v_fp32_b000{i}_host_s_script_r0" for i in range(1, 5)) for target in targets})
         transport.at_once = request.param
         console = Console(file=io.StringIO(), width=200)
-        asked = Order("s1", "r", 3, Options(), "gpu", "code", **order)
-        result = run_sweep(asked, work, None, transport, nodes, {}, console, tmp_path)
-        result.said = console.file.getvalue()  # type: ignore[attr-defined]
+        requested = Order("s1", "r", 3, Options(), "gpu", "code", **order)
+        result = run_sweep(requested, work, None, transport, nodes, {}, console, tmp_path)
+        result.output = console.file.getvalue()  # type: ignore[attr-defined]
         return result
 
     return go
@@ -162,7 +162,7 @@ def test_the_host_is_lost_when_ray_says_so_of_the_task_or_of_the_host(
     assert len(keys(tmp_path)) == len(set(keys(tmp_path))) == 4
     assert result.statuses == {"ok": 4}
     assert result.moved == again
-    assert f"east: A2-1: the host was lost; {again} cells go elsewhere" in result.said  # type: ignore[attr-defined]
+    assert f"east: A2-1: the host was lost; {again} cells go elsewhere" in result.output  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_host_that_would_measure_something_else_is_left_out(
     assert result.missing == {}
     assert result.statuses == {"ok": 4}
     assert transport.started[1][1:] == (("e",), transport.started[0][2])
-    assert words in result.said  # type: ignore[attr-defined]
+    assert words in result.output  # type: ignore[attr-defined]
 
 
 def test_the_first_host_decides_on_the_model_where_nobody_had_one(run: Callable[..., Result]) -> None:
@@ -201,12 +201,12 @@ def test_the_first_host_decides_on_the_model_where_nobody_had_one(run: Callable[
 def test_bytes_that_changed_on_their_way_do_not_become_a_cell(run: Callable[..., Result], tmp_path: Path) -> None:
     def corrupts(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
         begin(transport, attempt, spec, "e")
-        transport.say(attempt, kind="files", files=[piece("power.csv", b"x") | {"data": b"y"}])
+        transport.send(attempt, kind="files", files=[piece("power.csv", b"x") | {"data": b"y"}])
         cell(transport, attempt, spec["cells"][0])
 
     transport = FakeTransport([corrupts, works("w")])
     result = run(transport)
-    assert "power.csv arrived with another hash" in result.said  # type: ignore[attr-defined]
+    assert "power.csv arrived with another hash" in result.output  # type: ignore[attr-defined]
     assert result.statuses == {"ok": 4}
     assert transport.cancelled == ["A2-1/0"]
 
@@ -223,12 +223,12 @@ def test_a_cell_that_nobody_asked_for_is_not_kept(run: Callable[..., Result], tm
 def test_a_host_whose_disk_is_full_hands_on_what_it_could_not_do(run: Callable[..., Result]) -> None:
     def full(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
         works("e", 1, ends=False)(transport, attempt, spec)
-        transport.say(attempt, kind="end", interrupted=False, errors=["cannot write cell: no space left"], refused="")
+        transport.send(attempt, kind="end", interrupted=False, errors=["cannot write cell: no space left"], refused="")
         transport.coming.append(Over(attempt))
 
     result = run(FakeTransport([full, works("w")]))
     assert result.statuses == {"ok": 4}
-    assert "cannot write cell: no space left; 3 cells go elsewhere" in result.said  # type: ignore[attr-defined]
+    assert "cannot write cell: no space left; 3 cells go elsewhere" in result.output  # type: ignore[attr-defined]
 
 
 def test_our_own_full_disk_stops_the_sweep_and_says_so(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_our_own_full_disk_stops_the_sweep_and_says_so(run: Callable[..., Result
         begin(transport, attempt, spec, "e")
         cell(transport, attempt, spec["cells"][0])
         (tmp_path / spec["run"] / "power.csv").mkdir(parents=True)
-        transport.say(attempt, kind="files", files=[piece("power.csv", b"x")])
+        transport.send(attempt, kind="files", files=[piece("power.csv", b"x")])
 
     transport = FakeTransport([fills])
     result = run(transport)
@@ -301,14 +301,14 @@ def test_two_targets_on_one_gpu_are_reported(run: Callable[..., Result]) -> None
     """More targets than free GPUs: Ray lets the second wait for the first one's."""
     result = run(FakeTransport([works("e")]), targets=(TARGET, Target("A2", 2)))
     assert result.missing == {}
-    assert "A2-2 is measured on the same GPU as A2-1 (east)" in result.said  # type: ignore[attr-defined]
+    assert "A2-2 is measured on the same GPU as A2-1 (east)" in result.output  # type: ignore[attr-defined]
 
 
 def test_nobody_left(run: Callable[..., Result], capsys: pytest.CaptureFixture[str]) -> None:
     def refuses(node: str) -> Reply:
         def reply(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
-            transport.say(attempt, kind="host", node=node)
-            transport.say(attempt, kind="end", interrupted=False, errors=[], refused=f"no disk on {node}")
+            transport.send(attempt, kind="host", node=node)
+            transport.send(attempt, kind="end", interrupted=False, errors=[], refused=f"no disk on {node}")
 
         return reply
 

@@ -68,15 +68,15 @@ def test_hosts_and_findings_as_people_see_them() -> None:
     console = Console(file=io.StringIO(), width=160)
     found = hosts(Finding("west", "fail", "no disk"), Finding("east", "note", "its clock is 60 s ahead"))
     print_hosts(found, "Ray 2.60.0 at h:1", console)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "fail  west" in said
-    assert "ok    east" in said
-    assert "west: no disk" in said
-    assert "head: takes no cells (Ray found no GPU there)" in said
-    assert "unknown: takes no cells (Ray does not know the type of its GPUs: ray start --resources=" in said
-    assert "two: takes no cells (it declares several accelerators: A2, V100)" in said
-    assert "north: takes no cells (its accelerator is not asked for)" in said
-    assert "4 A2; runner local; 1 of 2 hosts fail" in said
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "fail  west" in output
+    assert "ok    east" in output
+    assert "west: no disk" in output
+    assert "head: takes no cells (Ray found no GPU there)" in output
+    assert "unknown: takes no cells (Ray does not know the type of its GPUs: ray start --resources=" in output
+    assert "two: takes no cells (it declares several accelerators: A2, V100)" in output
+    assert "north: takes no cells (its accelerator is not asked for)" in output
+    assert "4 A2; runner local; 1 of 2 hosts fail" in output
     assert found.unfit() == {"w": "no disk"}
 
 

@@ -89,11 +89,11 @@ def test_a_raylet_is_known_by_its_program(tmp_path: Path) -> None:
 
 
 def test_another_version_of_ray_comes_with_what_to_install() -> None:
-    said = (
+    output = (
         "Version mismatch: The cluster was started with: Ray: 2.49.2 Python: 3.12.1 This process on node 10.0.0.1 was "
         "started with: Ray: 2.60.0 Python: 3.11.7"
     )
-    assert with_advice(said) == f"{said}; use Python 3.12.1 here, and .venv/bin/pip install ray==2.49.2"
+    assert with_advice(output) == f"{output}; use Python 3.12.1 here, and .venv/bin/pip install ray==2.49.2"
     assert with_advice("something else") == "something else"
 
 

@@ -191,10 +191,10 @@ def test_packages_are_listed_after_what_an_interpreter_prints_as_it_starts(tmp_p
     assert facts.packages_of(python)["packages"]["rich"]
 
 
-@pytest.mark.parametrize("said", ["", "no JSON\n", "[]\n"])
-def test_an_agent_that_is_told_nothing_refuses(said: str) -> None:
+@pytest.mark.parametrize("message", ["", "no JSON\n", "[]\n"])
+def test_an_agent_that_is_told_nothing_refuses(message: str) -> None:
     command = [sys.executable, "-m", "common.host.fleet.worker.agent", "check", "1"]
-    done = subprocess.run(command, cwd=ROOT, input=said, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, input=message, capture_output=True, text=True, check=False)
     event = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, event["event"]) == (2, "done")
     assert "a line of JSON" in event["refused"]

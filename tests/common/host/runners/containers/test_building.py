@@ -12,7 +12,7 @@ from common.host.runners.containers import building, engine, images
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
     """What was asked of the engine: (image, flavour, notebook)."""
     calls: list[tuple[str, str, bool]] = []
 
@@ -31,19 +31,19 @@ def build(names: str = "", **options: Any) -> list[str]:
     return [built.tag for built in building.build_images(Console(file=io.StringIO()), names, **given)]
 
 
-def test_images_with_ipykernel_are_those_of_frameworks(asked: list[tuple[str, str, bool]]) -> None:
+def test_images_with_ipykernel_are_those_of_frameworks(requested: list[tuple[str, str, bool]]) -> None:
     build()
-    plain = [name for name, _, _ in asked]
+    plain = [name for name, _, _ in requested]
     assert {"sidecar", "analyze", "onnxrt", "torch", "tensorflow"} <= set(plain)
-    assert not any(notebook for _, _, notebook in asked)
-    asked.clear()
+    assert not any(notebook for _, _, notebook in requested)
+    requested.clear()
     tags = build(notebook=True)
-    assert [name for name, _, _ in asked] == [name for name in plain if name not in images.SUPPORT]
-    assert all(notebook for _, _, notebook in asked)
+    assert [name for name, _, _ in requested] == [name for name in plain if name not in images.SUPPORT]
+    assert all(notebook for _, _, notebook in requested)
     assert "framewatt/onnxrt:cpu-notebook" in tags
 
 
-def test_a_support_image_has_no_notebook(asked: list[tuple[str, str, bool]]) -> None:
+def test_a_support_image_has_no_notebook(requested: list[tuple[str, str, bool]]) -> None:
     assert build("sidecar,onnxrt", flavour="gpu", notebook=True) == [
         "framewatt/sidecar:gpu",
         "framewatt/onnxrt:gpu-notebook",

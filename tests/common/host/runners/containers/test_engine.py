@@ -162,10 +162,10 @@ def test_a_container_of_that_name_goes_unless_another_process_has_it(owner: str,
 
 def test_images_are_listed_without_asking_for_each_again() -> None:
     """One that is removed between the list and the question for it once ended `invoke clean`."""
-    asked: list[dict[str, Any]] = []
+    requested: list[dict[str, Any]] = []
 
     def images(**how: Any) -> list[dict[str, Any]]:
-        asked.append(how)
+        requested.append(how)
         return [
             {"Id": "sha256:a", "RepoTags": ["framewatt/x:cpu", "framewatt/x:local"], "Size": 10},
             {"Id": "sha256:b", "RepoTags": None, "Size": 20},
@@ -178,7 +178,7 @@ def test_images_are_listed_without_asking_for_each_again() -> None:
         ListedImage("sha256:b", (), 20),
         ListedImage("sha256:c", (), 30),
     ]
-    assert asked == [{"name": None, "filters": {"label": engine.LABEL}}]
+    assert requested == [{"name": None, "filters": {"label": engine.LABEL}}]
 
 
 def test_runs_of_one_second_have_containers_of_their_own(tmp_path: Path) -> None:

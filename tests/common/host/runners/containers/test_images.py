@@ -11,7 +11,7 @@ NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a n
 
 
 @pytest.mark.parametrize(
-    ("error", "words", "said"),
+    ("error", "words", "message"),
     [
         (
             NON_ZERO,
@@ -27,7 +27,7 @@ NON_ZERO = "The command '/bin/sh -c set -e; python3 -m pip install' returned a n
         ("COPY failed: no source files were specified", ["Step 3/9 : COPY x"], "COPY failed: no source files were specified"),
     ],
 )  # fmt: skip
-def test_the_line_that_tells(error: str, words: list[str], said: str) -> None:
+def test_the_line_that_tells(error: str, words: list[str], message: str) -> None:
     line = _build_error(error, words, "base/image")
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert "\n" not in line
