@@ -22,7 +22,7 @@ Messages to the supervisor, one JSON object a line:
     phase        name, start_ns                  when it begins
     phase_end    name, start_ns, end_ns
     facts        row: columns of cell.csv that are known by now
-    progress     fraction, samples, images_per_s
+    progress     fraction, samples, images_per_s; the last one of a cell: of the whole window, as tables have it
     cell_finish  status, message, spent: whether this worker should be replaced by a fresh one
     write_error  message: the run's folder takes no more
 """
@@ -203,6 +203,7 @@ class Worker:
         record.end_phase("measure", done.begin_ns, done.end_ns)
         self._edge()
         record.measurement = done
+        progress.measured(cell, done)
         record.update(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
         if done.failure and outcome.status == "ok":
             outcome = Outcome("timeout", one_line(done.failure))
@@ -381,6 +382,15 @@ class _Progress:
 
     def measuring(self, images: int, runs: int, share: float, elapsed: float) -> None:
         self._report(images, runs, self._warmup_share + share * (1 - self._warmup_share), elapsed)
+
+    def measured(self, cell: Cell, done: scenarios.Measurement) -> None:
+        """The whole window's throughput, as tables have it: from the begin of its first inference to the end of its last."""
+        samples = len(done.starts_ns)
+        if samples:
+            images = samples * (1 if cell.scenario == "server" else cell.batch_size)
+            seconds = (int(np.max(done.ends_ns)) - int(np.min(done.starts_ns))) / 1e9
+            self._next_ns = 0
+            self._report(images, samples, 1.0, seconds)
 
     def _report(self, images: int, samples: int, fraction: float, elapsed: float) -> None:
         now = time.monotonic_ns()

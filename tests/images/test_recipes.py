@@ -138,10 +138,10 @@ def compute(folder, image, interpreter, models):
         adapter=str(IMAGES / image / "adapter.py"), cases=[{**one, "model": str(model.root)} for model, one in cases],
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
-    for (model, one), told in zip(cases, facts, strict=True):
+    for (model, one), reported in zip(cases, facts, strict=True):
         request = RecipeRequest(
             key=one["name"], variant=one["variant"], tuning=one["tuning"], precision="fp32", batch_size=4, io=one["io"],
-            gpu=False, settings=told["settings"], model=model, input=one["input"], versions=told["versions"],
+            gpu=False, settings=reported["settings"], model=model, input=one["input"], versions=reported["versions"],
         )  # fmt: skip
         (folder / f"{one['name']}.py").write_text(write(request, found))
     programs = [str(folder / f"{one['name']}.py") for _, one in cases]
@@ -169,7 +169,7 @@ def test_a_recipe_computes_what_the_adapter_computes_without_framewatt(computed,
 
 @pytest.mark.framework
 @pytest.mark.parametrize("fed", ["float32", "uint8"])
-def test_harness_and_recipe_take_turns_and_have_the_same_output(tmp_path, miniature, fed):
+def test_harness_and_recipe_alternate_and_have_the_same_output(tmp_path, miniature, fed):
     python = interpreter_of("onnxrt")
     one = case("onnxrt", "rewritten", "fp32", "host", python, miniature, the_cpu(), tmp_path, 1, input=fed)
     row = compare(one, PAIRS, 0.02, tmp_path)

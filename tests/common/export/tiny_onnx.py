@@ -138,7 +138,7 @@ def with_batch_of(kind):
     return model(nodes, [value("x", [batch, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
 
 
-def with_sizes_told():
+def with_given_sizes():
     """A picture with its height, width and a factor, as detectors have it, and a length of an axis that is not the longest."""
     nodes = [
         helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -284,7 +284,7 @@ def main(folder: Path) -> None:
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
         "sequence": with_sequence(),
-        "sizes-told": with_sizes_told(),
+        "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
         "no-rank": without_rank(),
         "drawing": drawing(),

@@ -92,6 +92,10 @@ def test_the_events_tell_the_course_of_a_cell(measured) -> None:
     assert progress
     assert all(set(e) == {"event", "cell_key", "fraction", "samples", "images_per_s"} for e in progress)
     assert all(0 <= e["fraction"] <= 1 for e in progress)
+    samples = bench.file(job.cells[0], "samples.csv")
+    seconds = (int(samples[-1]["end_ns"]) - int(samples[0]["start_ns"])) / 1e9
+    rate = len(samples) * job.cells[0].batch_size / seconds
+    assert progress[-1]["images_per_s"] == pytest.approx(rate, rel=1e-3), "the last one is the table's throughput"
     assert of_first[-1] == {"event": "cell_finish", "cell_key": job.cells[0].key, "status": "ok", "message": ""}
     assert (bench.run_dir / "logs" / f"{worker}.log").is_file()
 
