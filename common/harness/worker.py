@@ -166,6 +166,8 @@ class Worker:
         if scenario is None:
             return Outcome("unsupported", f"this harness has no scenario {cell.scenario}")
         why_not = scenario.unsupported(cell)
+        if why_not is None and self._model.unmeasurable:
+            why_not = self._unmeasurable(cell, record)
         if why_not is None:
             why_not = self._open(cell, record)
         if why_not is not None or self._adapter is None:
@@ -232,6 +234,14 @@ class Worker:
         if fixed is not None and cell.batch_size != fixed:
             return f"the model's batch size is fixed at {fixed}; --rebatch tries to make it dynamic"
         return None
+
+    def _unmeasurable(self, cell: Cell, record: Record) -> str:
+        """Why no framework is measured with this model, and what this one says of it."""
+        try:
+            own = self._open(cell, record)
+        except Exception as error:  # whatever it stumbles over: nothing was going to be measured
+            own = str(error)
+        return f"{self._model.unmeasurable}; {cell.variant}: {own}" if own else self._model.unmeasurable
 
     def _trace(self, cell: Cell, inputs: Arrays) -> Trace:
         """The traced window, of an adapter made anew: a recorder must be there before graphs are captured or models loaded."""

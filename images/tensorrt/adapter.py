@@ -129,7 +129,7 @@ class TensorRT:
         if self._missing is not None:
             raise Unsupported(self._missing)
         try:
-            self._onnx = model.path(model.onnx)
+            self._onnx = model.form("onnx")
         except FileNotFoundError as error:
             raise Unsupported(f"no ONNX file: {error}") from error
         if device == "cpu":

@@ -133,8 +133,8 @@ class TorchAdapter:
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model that onnx2torch cannot convert or a device that does not work."""
         torch = self._torch
-        if self._variant != "keras-torch" and model.onnx is None:
-            raise Unsupported(f"{model.name} has no ONNX form")
+        if self._variant != "keras-torch" and model.onnx is None and torch_modules.FORM not in (model.forms or {}):
+            raise Unsupported(model.lack("onnx"))
         text = [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == "str"]
         if text:
             raise Unsupported(f"PyTorch has no tensors of text, as '{text[0]}' is")
