@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -115,14 +116,19 @@ def cases_of(image, model):
 
 
 @pytest.fixture(scope="module")
-def computed(miniature, small_transformers, torch_compiled, tmp_path_factory):
+def computed(
+    miniature: ModelFiles,
+    small_transformers: Path,
+    torch_compiled: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], dict[str, tuple[ModelFiles, Path, str]]]:
     """computed(image): the folder of what its adapters computed of both models, and its recipes, each in a process of their own."""
     transformer = find_model(small_transformers, TRANSFORMER)
     assert transformer is not None and len(transformer.inputs) == 3 and len(transformer.outputs) == 2
     assert miniature.name == NETWORK
 
     @cache
-    def of(image):
+    def of(image: str) -> dict[str, tuple[ModelFiles, Path, str]]:
         folder = tmp_path_factory.mktemp(image)
         torch_compiled(folder / "cache")
         return compute(folder, image, python_of(image), (miniature, transformer))
