@@ -426,6 +426,8 @@ class TensorFlowAdapter:
             if self._io == "host":
                 memory = {True: "page-locked", False: "pageable", None: "unknown"}[self._pinned]
                 result["host_memory"] = f"{memory} (asked of the driver)"
+                # rows without it are of the time when only the first inference copied: analysis/sql marks them
+                result["input_copy"] = "each inference"
                 result["wait"] = "output read back"
             else:
                 result["wait"] = "SyncDevice"
