@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis import style
@@ -94,7 +95,7 @@ def note_known_wrong(figure: Figure | None, rows: Sequence[Row], sign: str = "k"
         text = "\n".join(lines)
         if figure.legends:  # below the panels already: a text of its own would lie over it
             (legend, *_) = figure.legends
-            legend.set_title(text, prop={"size": 8})
+            legend.set_title(text, prop=FontProperties(size=8))
             legend.get_title().set_color(_WARNING)
         else:
             figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=_WARNING)
