@@ -33,7 +33,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 from common.errors import UserError
 from common.host.bench.again import Again, Marks
 from common.host.bench.command import bench
-from common.host.bench.dry_run import dry_run, dry_run_of_plan
+from common.host.bench.dry_run import dry_run, dry_run_of_plan, print_missing
 from common.host.bench.execution import Outcome
 from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
 from common.host.bench.top_classes import print_top_classes
@@ -107,6 +107,11 @@ MOST_BYTES = 200
 
 PLAN_HELP = "plan to measure, a file (docs/plans.md) or a name in data/plans; options on the command line override it; default: none"
 
+MISSING_HELP = (
+    "only print, in groups, the cells of --plan that these runs lack, a folder of runs such as data/reference/h100, or 'all'; "
+    "default: off"
+)
+
 DRY_RUN_HELP = "only print the runs, the number of cells and the least time they take; default: off"
 
 WHERE_HELP = (
@@ -138,11 +143,12 @@ def _marks_of(folder: Path) -> Marks:
         plan=PLAN_HELP,
         again=AGAIN_HELP,
         dry_run=DRY_RUN_HELP,
+        missing=MISSING_HELP,
     ),
     auto_shortflags=False,
 )
 @for_people
-@takes(Options, plan="", again="", dry_run=False)
+@takes(Options, plan="", again="", dry_run=False, missing="")
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
@@ -158,12 +164,20 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
         invoke bench --framework onnxrt --gpu 0 --scenario server --rate 400
         invoke bench --plan study --gpu 0
         invoke bench --plan reference --dry-run
+        invoke bench --plan reference --missing data/reference/h100
         invoke bench --framework onnxrt,torch --gpu 0 --again marked
     """
     if given["dry_run"] and given["again"]:
         raise UserError("--dry-run measures nothing, and --again measures again; leave one of them out")
+    if given["missing"] and (given["again"] or not given["plan"]):
+        raise UserError("--missing prints what of a --plan is not there; give --plan, and leave --again out")
     if given["plan"]:
         typed = {name: value for name, value in given.items() if name in typed_options(Options)}
+        if given["missing"]:
+            data = DataFolder.default()
+            read = read_plan(given["plan"], typed, default_console())
+            print_missing(read, run_folders(opt.split_list(given["missing"]), data), default_console())
+            return
         if given["dry_run"]:
             dry_run_of_plan(read_plan(given["plan"], typed, default_console()), default_console())
             return
@@ -185,7 +199,7 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
 def sweep(_context: Context, given: dict[str, Any]) -> None:
     """Measures every framework variant that the device can run.
 
-    Takes the options of bench but --framework, --plan and --dry-run. Exit code 1: no cell is ok.
+    Takes the options of bench but --framework, --plan, --dry-run and --missing. Exit code 1: no cell is ok.
 
     Examples:
         invoke sweep --gpu all
@@ -760,7 +774,8 @@ def recommend(
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
         "out": "file to write, or '-' for standard output; default: the cell's key with .py, in the current folder",
-        "docs": "regenerate docs/recipes from the reference runs: the best cell of each framework and level of tuning; default: off",
+        "docs": "regenerate from the reference runs docs/recipes, docs/results.md, the README's table of worth, and the README of "
+        "each folder of a plan's runs in data/reference; default: off",
         "debug": DEBUG_HELP,
     },
 )
@@ -792,7 +807,7 @@ def recipe(
         invoke recipe --best --gpu H100 --max-latency-ms 5 --where io=host data/reference/h100
     """
     from analysis.comparisons import recipes
-    from analysis.output.reference_recipes import write_all
+    from analysis.output.reference_docs import write_all
 
     data = DataFolder.default()
     if docs:

@@ -174,8 +174,8 @@ def _groups(found: History) -> Iterator[tuple[str, History]]:
     for key, points in found.series.items():
         facts = dict(zip(SERIES, key, strict=True))
         facts["variant"] = style.look(facts["variant"]).title
-        told = [part for part in apart if facts[part] is not None and (part, facts[part]) != ("input", "float32")]
-        name = ", ".join(describe(part, facts[part]) for part in told)
+        shown = [part for part in apart if facts[part] is not None and (part, facts[part]) != ("input", "float32")]
+        name = ", ".join(describe(part, facts[part]) for part in shown)
         groups.setdefault(name, {})[key] = points
     yield from ((name, History(series, found.correction)) for name, series in groups.items())
 

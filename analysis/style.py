@@ -74,6 +74,12 @@ def look(variant: str) -> Look:
     return Look(color, marker, labels.title if labels else variant)
 
 
+def tunings(variant: str) -> tuple[str, ...]:
+    """The levels of tuning that a variant's image says it has; empty for one that no image here brings."""
+    labels = _labelled().get(variant)
+    return labels.tunings if labels else ()
+
+
 @dataclass(frozen=True)
 class DeviceLook:
     color: str

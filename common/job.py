@@ -119,7 +119,8 @@ class Job:
 EVENTS = {
     "cell_start": "worker",
     "phase": "name: one of schema.PHASE_NAMES, sent when the phase begins",
-    "progress": "fraction of the time that warm-up and window may take, 0 to 1; samples so far; images_per_s so far",
+    "progress": "fraction of the time that warm-up and window may take, 0 to 1; samples so far; images_per_s so far, "
+    "in the last one of a cell of the whole window, as tables have it",
     "cell_finish": "status, message",
     "cooling": "seconds waited so far; temperature_c now, null where the sidecar tells none; target_c; done: true at the end",
     "job_finish": "nothing; the supervisor exits with 0 after it",

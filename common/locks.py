@@ -33,7 +33,7 @@ def alive(folder: Path) -> Iterator[None]:
         yield
 
 
-class Turn:
+class TurnLock:
     """The turn of a service, for whoever gives it; the file appears locked."""
 
     def __init__(self, path: Path) -> None:

@@ -93,6 +93,10 @@ class ModelFiles:
     born: str = ""
     #: form -> by which exporter the model reached it, in words
     exporters: Optional[Dict[str, str]] = None
+    #: form -> why the model cannot be had in it, in the words of what should have made it
+    refused: Optional[Dict[str, str]] = None
+    #: why no framework can be measured with it, "" where it can: what there is no reference for is not compared
+    unmeasurable: str = ""
     #: what a person should know of it, a line each: which values are fed, which outputs tell nothing
     notes: Tuple[str, ...] = ()
 
@@ -121,7 +125,14 @@ class ModelFiles:
     def origin(self) -> str:
         """Where the model was born and by which exporter it reached each of its forms, in one line; "" where nobody wrote it down."""
         reached = "; ".join(f"{form}: {how}" for form, how in (self.exporters or {}).items())
-        return f"{self.born} ({reached})" if self.born and reached else self.born
+        refused = "".join(f"; no {form}" for form in self.refused or {})
+        return f"{self.born} ({reached}{refused})" if self.born and reached else self.born
+
+    def lack(self, form: str) -> str:
+        """In one line, that the model has not this form, which forms it has, and why where that was written down."""
+        why = (self.refused or {}).get(form, "")
+        reason = f": {why}" if why else ""
+        return f"model {self.name} has no {form} form, only {', '.join(self.forms or {}) or 'none'}{reason}"
 
     def path(self, name: Optional[str]) -> Path:
         """Absolute path of one of the file fields. Raises FileNotFoundError where the model lacks that form."""
@@ -133,7 +144,7 @@ class ModelFiles:
         """Absolute path of a form by its name. Raises FileNotFoundError, naming those that there are, where it is missing."""
         forms = self.forms or {}
         if name not in forms:
-            raise FileNotFoundError(f"model {self.name} has no {name} form, only {', '.join(forms) or 'none'}")
+            raise FileNotFoundError(self.lack(name))
         return self.root / forms[name]
 
     @classmethod

@@ -34,6 +34,11 @@ class RegisteredModel:
     axes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_transformer(self) -> bool:
+        """Those of keras_hub are; Keras' applications are convolutional."""
+        return self.package == KERAS_HUB
+
     def sized(self, axis_sizes: Mapping[str, int]) -> Dict[str, int]:
         """The sizes of its axes, those of --shape where it names them. Raises UserError for an axis or a size that it has not."""
         for name, size in axis_sizes.items():

@@ -21,6 +21,40 @@ _ROUNDS = 8
 Sizes = List[Optional[int]]
 
 
+def fix_sizes(model: Any, shapes: Mapping[str, Iterable[int]]) -> int:
+    """Writes sizes of the graph's inputs, input -> shape, over its open axes; how many these were."""
+    fixed = 0
+    for value in model.graph.input:
+        if value.name not in shapes:
+            continue
+        kind = value.type.tensor_type
+        sizes = list(shapes[value.name])
+        if not kind.HasField("shape"):
+            kind.shape.SetInParent()
+            for _ in sizes:
+                kind.shape.dim.add()
+        for axis, size in zip(kind.shape.dim, sizes):
+            if not axis.HasField("dim_value") or axis.dim_value < 1:
+                axis.dim_value = int(size)
+                fixed += 1
+    return fixed
+
+
+def computes_sizes(model: Any) -> bool:
+    """Whether the graph reads the shape of a tensor while it runs, in its branches and loops too."""
+
+    def any_in(graph: Any) -> bool:
+        for node in graph.node:
+            if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
+                return True
+            for attribute in node.attribute:
+                if any(any_in(one) for one in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)):
+                    return True
+        return False
+
+    return any_in(model.graph)
+
+
 def settle(model: Any) -> int:
     """Changes the model as far as its shapes are known, and computes the constants that come of it; how many sizes and branches."""
     import onnx

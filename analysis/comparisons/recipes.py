@@ -194,8 +194,8 @@ def _threads(about: Mapping[str, Any], settings: Mapping[str, str]) -> int | Non
     given = about.get("threads")
     if isinstance(given, int):
         return given
-    told = settings.get("intra_op_threads", "")
-    return int(told) if told.isdigit() else None
+    threads_given = settings.get("intra_op_threads", "")
+    return int(threads_given) if threads_given.isdigit() else None
 
 
 def _measured(database: Database, row: Row) -> list[str]:

@@ -123,6 +123,8 @@ class Cache:
         self._sums: dict[str, dict[str, str]] = {}
         #: whether something was edited since it was written: for people
         self.edited = False
+        #: why the rows of this analysis could not be kept, "" where they were: for people
+        self.unwritten = ""
         self._checking: threading.Thread | None = None
         self._broken: set[str] = set()
         self._runs: Mapping[str, Path] = {}
@@ -262,9 +264,16 @@ class Cache:
             if same:
                 self._write_index()
             self._remove_unused()
-        except (OSError, duckdb.Error):
-            # no room, no right to write, or segments that another process has merged: the next analysis reads again
+        except OSError as error:  # no room, no right to write, a link that leads nowhere: the next analysis reads again
+            self.unwritten = self._why(error)
+        except duckdb.Error:  # segments that another process has merged
             return
+
+    def _why(self, error: OSError) -> str:
+        for place in (self.folder, *self.folder.parents):
+            if place.is_symlink() and not place.exists():
+                return f"{place} is a link to {place.readlink()}, which does not exist"
+        return error.strerror or str(error)
 
     def _segments(self) -> set[str]:
         return {entry["segment"] for entry in self._entries.values()}

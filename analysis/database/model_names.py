@@ -19,7 +19,7 @@ HASH_DIGITS = 8
 SHOWN = ("results", "comparison")
 
 
-def tell_apart(database: Database) -> None:
+def distinguish(database: Database) -> None:
     """Puts views with unambiguous names before those that all figures are drawn from; nothing happens where no name is ambiguous."""
     rows = database.connection.execute(
         "SELECT model, model_hash, min(model_file) FROM results WHERE model IN "

@@ -33,7 +33,7 @@ def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Databa
     """
     database = _open(runs, cache)
     try:
-        model_names.tell_apart(database)
+        model_names.distinguish(database)
     except BaseException:
         database.close()
         raise
@@ -169,6 +169,9 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
             kept.keep(connection, valid)
             if kept.edited:
                 message = "was changed since it was written: all that it held is read anew"
+                database.problems.append(Problem(kept.folder, message, loses=False))
+            if kept.unwritten:
+                message = f"cannot be written ({kept.unwritten}): the next analysis reads all files again"
                 database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis.comparisons.findings import newest_of_each
+from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
 from analysis.output.table_files import markdown_grid
 from analysis.results import tables
@@ -28,10 +30,19 @@ WHERE = "io=host,scenario=single-stream"
 
 
 def render(folder: Path, data: DataFolder) -> str:
-    """Markdown: a table for each metric, then what the marks mean. Raises UserError where the folder has no runs."""
+    """Markdown: a table for each metric, then what the marks mean; of a cell that several runs measured, the newest.
+
+    Raises UserError where the folder has no runs.
+    """
     with open_runs(run_folders([str(folder)], data), data.host_cache / "analysis") as database:
-        found = tables.build(database, tables.load(database, parse_where(WHERE, database)), METRICS)
-        meanings = {row["sign"]: row["meaning"] for row in database.query("FROM mark_meaning")}
+        return of_database(database)
+
+
+def of_database(database: Database) -> str:
+    """The same of runs that are open; "" where none of their cells is one of WHERE."""
+    rows, _others = newest_of_each(tables.load(database, parse_where(WHERE, database)))
+    found = tables.build(database, rows, METRICS)
+    meanings = {row["sign"]: row["meaning"] for row in database.query("FROM mark_meaning")}
     lines: list[str] = []
     for table in found:
         lines += [f"**{markdown(f'{table.subtitle}: {table.title}')}**", "", *markdown_grid(table), ""]

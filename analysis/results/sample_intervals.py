@@ -49,6 +49,13 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
     return {place: one.interval() for place, one in drawn.items() if one is not None}
 
 
+def throughput_of(database: Database, row: Mapping[str, Any]) -> list[Draws]:
+    """The throughput of each worker of a row; empty where it has no samples."""
+    replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]
+    series = [one for one in replicates if len(one[1]) > 1]
+    return _throughput(series, _images_of_sample(row)) if series else []
+
+
 def parts_of(database: Database, row: Mapping[str, Any]) -> dict[str, list[Draws]]:
     """Metric -> its figure for each worker of a row."""
     replicates = [database.samples(row["run"], key) for key in row["cell_keys"]]

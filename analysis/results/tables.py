@@ -15,7 +15,7 @@ from analysis.database.connection import Database, Row
 from analysis.results import level_steps
 from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, is_wrong, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
-from analysis.results.versions import tell_versions, version_key
+from analysis.results.versions import label_versions, version_key
 from common.schema import SCENARIOS
 
 #: Sign of a cell that beats the same cell on a newer GPU.
@@ -107,7 +107,7 @@ def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
     rows = database.query(
         f"SELECT * FROM comparison WHERE {selection.condition} ORDER BY {order}", selection.parameters
     )
-    tell_versions(rows)
+    label_versions(rows)
     return rows
 
 

@@ -16,7 +16,7 @@ def version_key(version: Any) -> tuple[tuple[int, int | str], ...]:
     return (*((1, int(part)) if part.isdigit() else (-1, part) for part in parts), (0, 0))
 
 
-def tell_versions(rows: Iterable[dict[str, Any]]) -> None:
+def label_versions(rows: Iterable[dict[str, Any]]) -> None:
     """Sets `version` of rows of `comparison` to what a table says: empty where no cell of a framework asked for one.
 
     A cell that asked for none beside others that did says which version the lock has.

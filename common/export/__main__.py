@@ -126,12 +126,13 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
         from common.export import torch_onnx
 
         progress = Progress(out, torch_onnx.STEPS)
-        folder = torch_onnx.export(options.module, options.out, options.weights, progress)
+        values = pixels.parse(options.input_range, options.mean, options.std)
+        folder = torch_onnx.export(options.module, options.out, options.weights, values, progress)
     elif options.onnx is not None or options.born is not None:
-        from common.export import user_onnx
+        from common.export import reference_work, user_onnx
 
         progress = Progress(out, user_onnx.STEPS)
-        export_options = user_onnx.ExportOptions(
+        export_options = reference_work.ExportOptions(
             pixels.parse(options.input_range, options.mean, options.std),
             options.shape,
             options.rebatch,
@@ -165,12 +166,15 @@ def _export(options: argparse.Namespace, out: TextIO) -> str:
 def _finish_born(folder: Path, out: Path, export_options: Any, progress: Progress) -> str:
     """The second half of the export of a model born in PyTorch; the folder of the first is gone afterwards."""
     from common.export import user_onnx
-    from common.export.born import Born
+    from common.export.born import Born, finish_refused
     from common.held_folders import TEMPORARY, holding
 
     try:
-        values = Born.read(folder).values
+        born = Born.read(folder)
+        values = born.values
         with holding(folder):
+            if born.refused:
+                return finish_refused(born, out, export_options.name, progress)
             pictured = (
                 export_options.pixels
                 if export_options.pixels.given

@@ -1,8 +1,9 @@
 """Which axes of a model's inputs are the batch, which are bound by `--shape`, and one line for each that nobody bound.
 
 The batch is the axis whose name says batch, in whichever input and on whichever axis: (T, batch, 80). N, B and bs say so on axis 0,
-and beside an axis 0 that has the name of a sequence; of several of these it is bs, else N. Where no name says it, it is the first
-axis 0 that is open. Every other axis of the same name is the batch too, and an input that has none of that name is not batched.
+and beside an axis 0 that has the name of a sequence; of several of these it is bs, else N. Of several that say batch it is the one
+that says nothing else (batch, batch_size), and where that does not leave one, `--shape` has to say. Where no name says it, it is the
+first axis 0 that is open. Every other axis of the same name is the batch too, and an input that has none of that name is not batched.
 `--shape height=320,width=320` binds axes by name, `--shape input=N,3,320,320` the axes of one input, N being the batch; a number
 for the axis that is the batch by its name fixes the batch. The user's arrays bind what is left, where they tell. One axis of an
 input is the batch, at the most. Nothing is bound silently.
@@ -27,6 +28,8 @@ LENGTH = 128
 _NAMED_ANEW = re.compile(r"^unk__\d+$", re.IGNORECASE)
 #: a name that says batch, whichever axis it is of
 _SAYS_BATCH = re.compile(r"(^|[_.\- ])batch([_-]?(size|dim))?$", re.IGNORECASE)
+#: one that says nothing else
+_SAYS_ONLY_BATCH = re.compile(r"^batch([_\- ]?(size|dim))?$", re.IGNORECASE)
 #: one that says so on axis 0, and beside an axis 0 that is a sequence; elsewhere it may be a number of boxes
 _MAY_SAY_BATCH = re.compile(r"^(n|bs?)$", re.IGNORECASE)
 #: the surest of them first: n may be a number of anything, b of boxes or bins
@@ -143,6 +146,8 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
         open_axes = _bind_by_arrays(inputs, shapes, open_axes, batch, arrays)
     if open_axes:
         line = _line_to_copy(inputs, shapes, open_axes, batch, arrays)
+        if batch.rivals:
+            raise UserError(_undecided(source, batch.rivals, line))
         raise UserError(_unbound(source, inputs, open_axes, line))
     _refuse_two_batches(source, inputs, shapes, arrays)
     dynamic = any(None in sizes for sizes in shapes.values())
@@ -209,7 +214,7 @@ def _bind_by_arrays(
         size = arrays.shapes[name][number]
         is_told = number > 0 or axis in beside or bool(names.intersection(inputs[name]))
         may_be = _is_nameless(axis) or _says_batch(axis) or (size in samples and not _SEQUENCE.search(str(axis)))
-        if may_be and not is_told:
+        if axis in batch.rivals or (may_be and not is_told):
             left.append((name, number, axis))
             continue
         if isinstance(axis, str):
@@ -274,12 +279,14 @@ _UNNAMED = _Unnamed()
 class _Batch:
     """names: of the axes that are the batch, _UNNAMED among them where it has none; empty where --shape gives it its size.
 
-    sized: names that are the batch then; size: that size.
+    sized: names that are the batch then; size: that size. rivals: names that say batch alike, where --shape does not name all of
+    them: none is.
     """
 
     names: FrozenSet[Any] = frozenset()
     sized: FrozenSet[str] = frozenset()
     size: Optional[int] = None
+    rivals: FrozenSet[str] = frozenset()
 
 
 def _says_batch(axis: Axis) -> bool:
@@ -293,7 +300,7 @@ def _is_nameless(axis: Axis) -> bool:
 def _by_name(axes: Sequence[Axis]) -> Optional[str]:
     """The axis of an input that is the batch by its name, None where none is."""
     named = [axis for axis in axes if isinstance(axis, str)]
-    of_batch = [axis for axis in named if _says_batch(axis)]
+    of_batch = sorted((axis for axis in named if _says_batch(axis)), key=lambda axis: not _SAYS_ONLY_BATCH.search(axis))
     if of_batch or not named or named[0] != axes[0]:
         return of_batch[0] if of_batch else None
     if _MAY_SAY_BATCH.search(named[0]):
@@ -312,12 +319,40 @@ def _candidates(inputs: Mapping[str, Tuple[Axis, ...]]) -> List[Tuple[str, Any]]
     if not told:
         return [(name, axes[0] or _UNNAMED) for name, axes in inputs.items() if axes and not isinstance(axes[0], int)]
     beside = {axis for name, axes in inputs.items() for axis in axes if by_name[name] not in (None, axis)}
-    return [min(told, key=lambda one: (not _says_batch(one[1]), one[1] in beside, *_sureness(one[1])))]
+    return [min(told, key=lambda one: (*_sureness(one[1])[:1], one[1] in beside, *_sureness(one[1])[1:]))]
 
 
-def _sureness(axis: str) -> Tuple[int, str]:
-    """Sorts the names that may say batch, the surest first; those that say it keep the order of the inputs."""
-    return (0, "") if _says_batch(axis) else (_SUREST.index(axis.casefold()), axis)
+def _sureness(axis: str) -> Tuple[int, int, str]:
+    """Sorts the names that say batch, or may, the surest first."""
+    if _says_batch(axis):
+        return (0 if _SAYS_ONLY_BATCH.search(axis) else 1), 0, axis
+    return 2, _SUREST.index(axis.casefold()), axis
+
+
+def _rivals(inputs: Mapping[str, Tuple[Axis, ...]]) -> FrozenSet[str]:
+    """The names that say batch, those alone that say nothing else where there are any; the batch is one of them if there is one."""
+    said = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str) and _says_batch(axis)}
+    return frozenset({axis for axis in said if _SAYS_ONLY_BATCH.search(axis)} or said)
+
+
+def _among_rivals(rivals: FrozenSet[str], told: Mapping[str, str], found: Set[Any]) -> Optional[_Batch]:
+    """Of several names that say batch alike: what --shape says. None where it calls an axis the batch and leaves no name open.
+
+    told: axis -> word of --shape. found: those that it calls the batch. Raises UserError where it gives them different sizes.
+    """
+    sizes = {axis: told[axis] for axis in sorted(rivals) if axis in told}
+    if found:
+        return None if len(sizes) == len(rivals) else _Batch(frozenset(found))
+    if len(sizes) < len(rivals):
+        return _Batch(rivals=rivals)
+    if len(set(sizes.values())) > 1:
+        first, second = list(sizes)[:2]
+        words = " and ".join(f"'{axis}' the size {size}" for axis, size in sizes.items())
+        raise UserError(
+            f"--shape gives {words}: these names say batch alike, and a model has one batch; give them one size, or say {BATCH_WORD} "
+            f"for the one that is the batch, as in {first}={BATCH_WORD},{second}={sizes[second]}"
+        )
+    return _Batch(sized=frozenset(sizes), size=int(next(iter(sizes.values()))))
 
 
 def _batch_of(
@@ -339,6 +374,10 @@ def _batch_of(
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
+    rivals = _rivals(inputs)
+    decided = _among_rivals(rivals, told, found) if len(rivals) > 1 else None
+    if decided is not None:
+        return decided
     batched = [axes for axes in inputs.values() if found.intersection(axes)]
     others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
     for name, candidate in _candidates(inputs):
@@ -435,6 +474,15 @@ def _unbound(
     return (
         f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
         f"add for example --shape '{line}'"
+    )
+
+
+def _undecided(source: str, rivals: FrozenSet[str], line: str) -> str:
+    """line: what to add to --shape."""
+    names = " and ".join(f"'{axis}'" for axis in sorted(rivals))
+    return (
+        f"{source}: the axes {names} all say batch, and no order of the inputs decides: name each of them in --shape, "
+        f"{BATCH_WORD} for the batch, else a size; add for example --shape '{line}'"
     )
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
+import numpy as np
+
 from common.errors import UserError
-from common.export.store import file_sha256
+from common.export.progress import Progress
+from common.export.store import Digest, file_sha256, publish, temporary_folder
 from common.model_files import ModelFiles
 
 
@@ -32,16 +35,23 @@ class Born:
         found: Mapping[str, str] = self.facts["values"]
         return found
 
+    @property
+    def refused(self) -> str:
+        """Why torch.onnx could not export it, "" where it could."""
+        return str(self.facts.get("refused", ""))
+
     def digest(self) -> str:
-        """How it is built; its weights are in the ONNX file too."""
-        return f"{file_sha256(self.folder / 'torch' / 'build.json')}{self.facts['source_sha256']}"
+        """How it is built; its weights are in the ONNX file too, where there is one."""
+        weights = file_sha256(self.folder / "torch" / "weights.pt") if self.refused else ""
+        return f"{file_sha256(self.folder / 'torch' / 'build.json')}{self.facts['source_sha256']}{weights}"
 
     def given_to(self, model: ModelFiles, folder: Path) -> ModelFiles:
         shutil.copytree(self.folder / "torch", folder / "torch")
         return replace(
             model,
             born=self.facts["born"],
-            exporters={"torch": "itself", "onnx": self.facts["exporter"]},
+            exporters={"torch": "itself", **({} if self.refused else {"onnx": self.facts["exporter"]})},
+            refused={"onnx": self.refused} if self.refused else None,
             weights=self.facts["weights"],
             weights_note=self.facts["weights_note"],
             forms={**(model.forms or {}), "torch": "torch"},
@@ -54,3 +64,20 @@ class Born:
             "source_sha256": self.facts["source_sha256"],
             "asked": {"shape": "", "rebatch": False, "inputs_sha256": ""},
         }
+
+
+def finish_refused(born: Born, out: Path, name: str, progress: Progress) -> str:
+    """The second half for a module without an ONNX file: its folder within `out`, whose name is returned."""
+    progress.step("description")
+    digest = Digest()
+    digest.text("module", born.digest())
+    reference = born.folder / "reference.npz"
+    with np.load(reference) as arrays:
+        for one in sorted(arrays.files):
+            if one.startswith("input"):
+                digest.array(one, arrays[one])
+    with temporary_folder(out) as folder:
+        model = ModelFiles.of(folder, {**born.facts["model"], "name": name or "model", "hash": digest.short()})
+        shutil.copyfile(reference, folder / model.reference)
+        facts = {fact: born.facts[fact] for fact in ("reference_by", "versions", "input_range", "input_range_said")}
+        return publish(folder, born.given_to(model, folder), {**born.described(), **facts}).name

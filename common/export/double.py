@@ -59,11 +59,12 @@ def outputs(
             made.append({name: found[name] for name in wanted})
     except Exception:  # an operator that the evaluator has not, or has in single precision alone
         return None
-    alike = all(_alike(unit[name], one) for unit, wanted in zip(made, single) for name, one in wanted.items())
+    alike = all(is_alike(unit[name], one) for unit, wanted in zip(made, single) for name, one in wanted.items())
     return made if alike else None
 
 
-def _alike(values: np.ndarray, single: np.ndarray) -> bool:
+def is_alike(values: np.ndarray, single: np.ndarray) -> bool:
+    """Whether values in float64 are those of the same model in float32, whole numbers exactly."""
     if values.shape != single.shape or (values.dtype.kind == "f") != (single.dtype.kind == "f"):
         return False
     return bool(differing(values, single) <= CLOSE if single.dtype.kind == "f" else np.array_equal(values, single))

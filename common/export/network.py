@@ -10,6 +10,7 @@ import onnxruntime
 
 from common.errors import UserError
 from common.export import axes, values
+from common.export.reference_work import Network, first_line
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
@@ -17,12 +18,10 @@ _NUMPY = {
 }  # fmt: skip
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-class Network:
+class OnnxNetwork(Network):
     """The graph in ONNX Runtime on the CPU, optimizations off."""
+
+    by = "ONNX Runtime"
 
     def __init__(self, file: Path, path: Path, bound: axes.Bound) -> None:
         self.file = file

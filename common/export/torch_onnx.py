@@ -1,7 +1,8 @@
 """The first half of the export of a model born in PyTorch, in PyTorch's environment: the module to ONNX by torch.onnx.
 
 What it leaves is a folder for the second half (user_onnx.py, in ONNX Runtime's environment), which computes the reference outputs
-as for any ONNX file: `model.onnx`, `torch/` (common/torch_modules.py), `inputs.npz` of a user's own module, and `born.json`.
+as for any ONNX file: `model.onnx`, `torch/` (common/torch_modules.py), `inputs.npz` of a user's own module, and `born.json`. Of a
+module that torch.onnx cannot export it leaves `reference.npz` instead of the ONNX file (refused_module.py).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 
 from common import torch_modules
 from common.errors import UserError
-from common.export import module_checks
+from common.export import module_checks, refused_module
 from common.export.progress import Progress
 from common.export.store import file_sha256
 from common.held_folders import held_folder, remove_abandoned
+from common.pixels import PixelValues
+from common.pixels import parse as pixel_values
 from common.torch_modules import Built
 
 STEPS = 3
@@ -33,8 +36,11 @@ _BATCH = "batch"
 _TRACE = "pkg.torch.onnx.stack_trace"
 
 
-def export(text: str, out: Path, weights: str, progress: Progress) -> str:
-    """Makes the folder within `out` and returns its name. Raises UserError for what cannot be built or exported."""
+def export(text: str, out: Path, weights: str, pixels: PixelValues, progress: Progress) -> str:
+    """Makes the folder within `out` and returns its name. Raises UserError for what cannot be built.
+
+    pixels: of the pictures of a module that cannot be exported, where the user gave them; else the module's own are.
+    """
     progress.step(f"{text}: build")
     file = Path()
     if text.startswith(torch_modules.TIMM):
@@ -46,14 +52,14 @@ def export(text: str, out: Path, weights: str, progress: Progress) -> str:
     remove_abandoned(out)
     with held_folder(out) as folder:
         try:
-            _fill(folder, built, text, file, progress)
+            _fill(folder, built, text, file, pixels, progress)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return folder.name
 
 
-def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress) -> None:
+def _fill(folder: Path, built: Built, text: str, file: Path, pixels: PixelValues, progress: Progress) -> None:
     import torch
 
     form = folder / torch_modules.FORM
@@ -62,26 +68,33 @@ def _fill(folder: Path, built: Built, text: str, file: Path, progress: Progress)
     del weights  # as large as the model
     module_checks.check_kept(built, outputs, form)
     progress.step("ONNX by torch.onnx")
-    dynamic = _to_onnx(built, form, folder / ONNX)
-    progress.step("description")
+    batch, refusal = _to_onnx(built, form, folder / ONNX)
+    progress.step("reference outputs by the module itself" if refusal else "description")
     if not text.startswith(torch_modules.TIMM):
         np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
     born: Dict[str, Any] = {
         "module": text if text.startswith(torch_modules.TIMM) else f"{file.name}:{text.rpartition(':')[2]}",
         "source_sha256": file_sha256(file) if file.name else "",
         "born": f"PyTorch {torch.__version__}: {built.origin}",
-        "exporter": f"torch.onnx of {torch.__version__}, {'dynamic' if dynamic else 'fixed'} batch",
+        "exporter": f"torch.onnx of {torch.__version__}, {batch} batch",
         "weights": built.weights,
         "weights_note": built.note,
         "values": dict(built.values),
     }
+    if refusal:
+        values = (
+            pixels if pixels.given else pixel_values(mean=built.values.get("mean", ""), std=built.values.get("std", ""))
+        )
+        born.update(refused_module.describe(built, form, folder, refusal, values))
     (folder / BORN).write_text(json.dumps(born) + "\n")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the second half may be another user's
 
 
-def _to_onnx(built: Built, form: Path, path: Path) -> bool:
-    """Whether its batch is dynamic: a module that takes its example's batch alone is exported as it is.
+def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
+    """Whether its batch is `dynamic` or `fixed`: a module that takes its example's batch alone is exported as it is.
+
+    Beside it why torch.onnx cannot export it, in its own words, where nothing was exported; "" where it was.
 
     form: what `torch_modules.save` wrote. What is traced is built from it, as by a worker: a module that has been called may hold
     what the call computed of its weights, which would be traced as a constant, and one of a failed trace holds torch's stand-ins.
@@ -103,18 +116,26 @@ def _to_onnx(built: Built, form: Path, path: Path) -> bool:
         if sizes[0] is None:
             raise ValueError("its first input is a scalar, which has no batch")
         _save(torch_modules.load(form), pairs, names, axes, path)
-        return True
+        return "dynamic", ""
     except BaseException as error:  # the exporter has many of its own, and it calls the user's code
-        if torch_modules.is_of_signal(error):
-            raise
+        _check_refusal(error)
         reason = _telling(error)
     try:
         _save(torch_modules.load(form), tuple(built.inputs.values()), names, None, path)
-        return False
+        return "fixed", ""
     except BaseException as error:
-        if torch_modules.is_of_signal(error):
-            raise
-        raise UserError(f"torch.onnx cannot export {built.origin}: {reason}") from None
+        _check_refusal(error)
+        reason = reason if sizes[0] is not None else _telling(error)
+    path.unlink(missing_ok=True)
+    return "no", f"torch.onnx of {torch.__version__} cannot export {built.origin}: {reason}"
+
+
+def _check_refusal(error: BaseException) -> None:
+    """Raises what is no matter of the module: a signal, a full disk, too little memory, a package that is not installed."""
+    if torch_modules.is_of_signal(error) or isinstance(error, (MemoryError, OSError)):
+        raise error
+    if isinstance(error, ImportError):
+        raise UserError(f"torch.onnx cannot be used: {_telling(error)}") from error
 
 
 def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> None:

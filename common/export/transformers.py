@@ -105,8 +105,8 @@ def _sentences(entry: RegisteredModel, length: int) -> Dict[str, np.ndarray]:
     tokens = generator.integers(0, entry.config["vocabulary_size"], shape)
     ends = generator.integers(max(1, length // 2), length + 1, REFERENCE_IMAGES)
     ends[0] = length
-    turns = generator.integers(1, ends + 1)
+    second_segment_begins = generator.integers(1, ends + 1)
     places = np.arange(length)
     seen = places < ends[:, None]
-    values = (np.where(seen, tokens, 0), seen, (places >= turns[:, None]) & seen)
+    values = (np.where(seen, tokens, 0), seen, (places >= second_segment_begins[:, None]) & seen)
     return {name: one.astype(np.int32) for name, one in zip(BERT_INPUTS, values)}

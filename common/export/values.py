@@ -17,6 +17,11 @@ from common.export.inputs import REFERENCE_SEED, pictures
 from common.export.lookups import tables
 from common.pixels import PixelValues
 
+#: numpy's names of what can be fed
+TYPES = (
+    *("float32", "float64", "float16", "bool", "str"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 IMAGE_CHANNELS = (3, 1)
 #: what a whole number may be whose use nobody can see
 _SMALL = 10

@@ -37,7 +37,7 @@ def watch(path: Path) -> bool:
         return False
     with suppress(OSError, AttributeError):  # without it the page could have to be read again, which takes memory
         ctypes.CDLL(None).mlock(ctypes.byref(ctypes.c_char.from_buffer(page)), ctypes.c_size_t(_BYTES))
-    changes = _told(counts) if file_of_counts.name == "memory.events" else _looked_for()
+    changes = _notified(counts) if file_of_counts.name == "memory.events" else _polled()
     threading.Thread(target=_watch, args=(counts, _kills(counts), changes, page), daemon=True).start()
     return True
 
@@ -55,7 +55,7 @@ def _watch(counts: IO[bytes], known: Optional[bytes], changes: Iterator[None], p
             known = kills
 
 
-def _told(counts: IO[bytes]) -> Iterator[None]:
+def _notified(counts: IO[bytes]) -> Iterator[None]:
     poll = select.poll()
     poll.register(counts, select.POLLPRI)
     while True:
@@ -63,7 +63,7 @@ def _told(counts: IO[bytes]) -> Iterator[None]:
         yield
 
 
-def _looked_for() -> Iterator[None]:
+def _polled() -> Iterator[None]:
     while True:
         time.sleep(_LOOK_SECONDS)
         yield

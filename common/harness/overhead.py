@@ -78,12 +78,14 @@ def measure_named(count: int = 10_000, rounds: int = 100) -> Dict[str, float]:
         ("named_ns", OneArray(1, 1).run, NamedArrays(1, 1).run),
         ("named_five_ns", FiveArrays(3, 2).run, NamedArrays(3, 2).run),
     ):
-        without, by_name = _best_in_turn(plain, named, count, rounds)
+        without, by_name = _best_of_alternating(plain, named, count, rounds)
         costs[key] = by_name - without
     return costs
 
 
-def _best_in_turn(one: Callable[[], None], other: Callable[[], None], count: int, rounds: int) -> Tuple[float, float]:
+def _best_of_alternating(
+    one: Callable[[], None], other: Callable[[], None], count: int, rounds: int
+) -> Tuple[float, float]:
     """The least CPU time of a call, in ns, of either: rounds by turns, so that neither has the quieter machine."""
     clock = time.thread_time_ns  # of this thread alone: a neighbour's load does not show
     best = [math.inf, math.inf]

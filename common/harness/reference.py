@@ -30,7 +30,9 @@ class Reference:
 
     @classmethod
     def read(cls, model: ModelFiles) -> Reference:
-        """Raises OSError or ValueError for a file that is missing or not what the description says."""
+        """Raises OSError or ValueError for a file that is missing or not what the description says, Unsupported without outputs."""
+        if model.unmeasurable:
+            raise Unsupported(model.unmeasurable)
         with np.load(model.path(model.reference)) as arrays:
             try:
                 inputs, outputs = _together(model, arrays) if "inputs" in arrays else _apart(model, arrays)
@@ -101,13 +103,19 @@ def _apart(model: ModelFiles, arrays: Mapping[str, Any]) -> Units:
 
 def archive(model: ModelFiles, inputs: Sequence[Arrays], outputs: Sequence[Arrays]) -> NamedArrays:
     """What a `reference.npz` of these units holds, name -> array; read() is its inverse."""
-    held: NamedArrays = {}
-    for unit, (given, made) in enumerate(zip(inputs, outputs)):
-        for number, tensor in enumerate(model.inputs):
-            name = f"input_{number}" if tensor.batch_axis is None else f"input_{number}_{unit}"
-            held[name] = given[tensor.name]
+    held = input_archive(model, inputs)
+    for unit, made in enumerate(outputs):
         held.update({f"output_{number}_{unit}": made[tensor.name] for number, tensor in enumerate(model.outputs)})
     return held
+
+
+def input_archive(model: ModelFiles, inputs: Sequence[Arrays]) -> NamedArrays:
+    """The part of it that is fed."""
+    return {
+        f"input_{number}" if tensor.batch_axis is None else f"input_{number}_{unit}": given[tensor.name]
+        for unit, given in enumerate(inputs)
+        for number, tensor in enumerate(model.inputs)
+    }
 
 
 def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:

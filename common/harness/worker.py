@@ -22,7 +22,7 @@ Messages to the supervisor, one JSON object a line:
     phase        name, start_ns                  when it begins
     phase_end    name, start_ns, end_ns
     facts        row: columns of cell.csv that are known by now
-    progress     fraction, samples, images_per_s
+    progress     fraction, samples, images_per_s; the last one of a cell: of the whole window, as tables have it
     cell_finish  status, message, spent: whether this worker should be replaced by a fresh one
     write_error  message: the run's folder takes no more
 """
@@ -166,6 +166,8 @@ class Worker:
         if scenario is None:
             return Outcome("unsupported", f"this harness has no scenario {cell.scenario}")
         why_not = scenario.unsupported(cell)
+        if why_not is None and self._model.unmeasurable:
+            why_not = self._unmeasurable(cell, record)
         if why_not is None:
             why_not = self._open(cell, record)
         if why_not is not None or self._adapter is None:
@@ -203,6 +205,7 @@ class Worker:
         record.end_phase("measure", done.begin_ns, done.end_ns)
         self._edge()
         record.measurement = done
+        progress.measured(cell, done)
         record.update(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
         if done.failure and outcome.status == "ok":
             outcome = Outcome("timeout", one_line(done.failure))
@@ -231,6 +234,14 @@ class Worker:
         if fixed is not None and cell.batch_size != fixed:
             return f"the model's batch size is fixed at {fixed}; --rebatch tries to make it dynamic"
         return None
+
+    def _unmeasurable(self, cell: Cell, record: Record) -> str:
+        """Why no framework is measured with this model, and what this one says of it."""
+        try:
+            own = self._open(cell, record)
+        except Exception as error:  # whatever it stumbles over: nothing was going to be measured
+            own = str(error)
+        return f"{self._model.unmeasurable}; {cell.variant}: {own}" if own else self._model.unmeasurable
 
     def _trace(self, cell: Cell, inputs: Arrays) -> Trace:
         """The traced window, of an adapter made anew: a recorder must be there before graphs are captured or models loaded."""
@@ -381,6 +392,15 @@ class _Progress:
 
     def measuring(self, images: int, runs: int, share: float, elapsed: float) -> None:
         self._report(images, runs, self._warmup_share + share * (1 - self._warmup_share), elapsed)
+
+    def measured(self, cell: Cell, done: scenarios.Measurement) -> None:
+        """The whole window's throughput, as tables have it: from the begin of its first inference to the end of its last."""
+        samples = len(done.starts_ns)
+        if samples:
+            images = samples * (1 if cell.scenario == "server" else cell.batch_size)
+            seconds = (int(np.max(done.ends_ns)) - int(np.min(done.starts_ns))) / 1e9
+            self._next_ns = 0
+            self._report(images, samples, 1.0, seconds)
 
     def _report(self, images: int, samples: int, fraction: float, elapsed: float) -> None:
         now = time.monotonic_ns()

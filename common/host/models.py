@@ -364,7 +364,15 @@ def exporter_arguments(wanted: Source, out: Path, export_options: ExportOptions 
     """Arguments after `python -m`; paths are the host's, a runner with other paths replaces `--onnx`, `--inputs` and `--out`."""
     always = ["--out", str(out), "--time-limit", f"{export_limit_s() + EXPORT_LIMIT_SLACK:g}"]
     if wanted.module:
-        return ["common.export", "--module", wanted.module, *always, "--weights", export_options.weights]
+        return [
+            "common.export",
+            "--module",
+            wanted.module,
+            *always,
+            "--weights",
+            export_options.weights,
+            *_value_arguments(export_options),
+        ]
     if wanted.onnx is None:
         of_shape = [f"--shape={export_options.shape}"] if export_options.shape else []
         return ["common.export", "--model", wanted.name, *always, "--weights", export_options.weights, *of_shape]

@@ -125,11 +125,11 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
     with _stream(console, "mypy failed", ["mypy", "--no-error-summary"]) as types:
         code = set_up(console, core)
         if code or types.process.poll():
-            return code or types.tell(console)
+            return code or types.finish(console)
         code = _run_all_tests(
             console, chosen, (COMPUTING, FAULTS, FLEET) if core else (COMPUTING, ENGINE, FAULTS, FLEET)
         )
-        return types.tell(console) or code
+        return types.finish(console) or code
 
 
 def set_up(console: Console, core: bool) -> int:
@@ -161,7 +161,7 @@ class _Stream:
     output: IO[str]
     process: subprocess.Popen[bytes]
 
-    def tell(self, console: Console) -> int:
+    def finish(self, console: Console) -> int:
         """Waits for its end and prints what it said; returns its exit code."""
         code = self.process.wait()
         self.output.seek(0)
@@ -199,7 +199,7 @@ def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Se
                 os.setpriority(os.PRIO_PROCESS, running[-1].process.pid, NICENESS)  # before it starts any other
         code = _run(console, ["pytest", SLOWEST, *chosen, *(f"--ignore={folder}" for folder in aside)])
         for stream in running:
-            code = stream.tell(console) or code
+            code = stream.finish(console) or code
     return code
 
 

@@ -17,16 +17,16 @@ class Unwrapper:
         self._span = span
         self._certain = certain
         self._last: Optional[float] = None
-        self._turns = 0.0
+        self._wraps = 0.0
         self.restarts = 0
 
     def __call__(self, reading: float) -> float:
-        """The reading plus the turns so far; readings must come at least once a turn."""
+        """The reading plus the wraps so far; there must be a reading at least once per wrap."""
         if self._last is not None and reading < self._last:
             if self._certain or (self._last >= 0.99 * self._span and reading <= 0.01 * self._span):
-                self._turns += self._span
+                self._wraps += self._span
             else:
-                self._turns = 0.0
+                self._wraps = 0.0
                 self.restarts += 1
         self._last = reading
-        return self._turns + reading
+        return self._wraps + reading

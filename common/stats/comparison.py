@@ -297,18 +297,24 @@ def _measure(a: _Side, b: _Side, pool_a: Pool | None, pool_b: Pool | None) -> _R
         name = "A" if middle_a.estimate <= 0 else "B"
         return _Raw(a, b, None, (*notes, f"the {'mean' if passes else 'median'} of {name} is 0"))
     workers = [len(side.parts) for side in (a, b)]
+    quotient = quotient_of(middle_b, middle_a, pool_b, pool_a)
+    if min(workers) == 1:
+        notes.append(FROM_OTHERS if quotient.over_workers else ONE_WORKER)
+    elif min(workers) == 2:
+        notes.append(TWO_WORKERS)
+    return _Raw(a, b, quotient, tuple(notes))
+
+
+def quotient_of(b: Uncertain, a: Uncertain, pool_b: Pool | None = None, pool_a: Pool | None = None) -> Ratio:
+    """b / a of two cells' means over workers, with no more degrees of freedom than their workers, and the pools that helped, have."""
+    workers = (a.replicates, b.replicates)
     shared = pool_a is not None and pool_a is pool_b
     most = pool_a.most_freedom(*(count - 1 for count in workers)) if shared and pool_a is not None else math.inf
     if min(workers) == 2 and not all(pool is not None and pool.common.freedom for pool in (pool_a, pool_b)):
         most = min(
             most, 1.0
         )  # two that agree by chance would make Welch's degrees of freedom, or their windows', too many
-    quotient = ratio(middle_b, middle_a, most)
-    if min(workers) == 1:
-        notes.append(FROM_OTHERS if quotient.over_workers else ONE_WORKER)
-    elif min(workers) == 2:
-        notes.append(TWO_WORKERS)
-    return _Raw(a, b, quotient, tuple(notes))
+    return ratio(b, a, most)
 
 
 def _by_identity(run: Sequence[Measured]) -> dict[Hashable, Measured]:

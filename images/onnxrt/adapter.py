@@ -91,7 +91,7 @@ class OnnxRuntimeAdapter:
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model or machine that ONNX Runtime cannot take."""
         if model.onnx is None:
-            raise Unsupported(f"{model.name} has no ONNX form")
+            raise Unsupported(model.lack("onnx"))
         self._model, self._precision, self._threads = model, precision, threads
         self._cache = Path(cache_dir) / self._variant
         self._path, self._rewrite = self._file(self._level == "rewritten")

@@ -31,7 +31,7 @@ from images.tensorrt.cuda_graph import GraphDriver
 from images.tensorrt.driver import cuda_version, driver_too_old
 from images.tensorrt.log import Complaints, log_line, make_logger
 from images.tensorrt.profile import Options, Profile, choose_profile, tactic_mask, workspace_limit
-from images.tensorrt.slot import IN_TURN, NON_BLOCKING, SIDE_BY_SIDE, Engine, Slot, describe_graph
+from images.tensorrt.slot import NON_BLOCKING, SERIAL, SIDE_BY_SIDE, Engine, Slot, describe_graph
 
 _LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 #: inferences in flight of the offline scenario: one copying, one computing, one queued behind them
@@ -76,9 +76,9 @@ class TensorRT:
         self._inputs: Optional[Arrays] = None
         self._wanted = 1
         self._offline = False
-        #: the stream on which all kernels are queued where slots take turns
-        self._turns: Any = None
-        self._in_turn = False
+        #: the stream of all kernels where they run one after another
+        self._kernel_stream: Any = None
+        self._kernels_serial = False
         #: what the trial of both ways found, in words
         self._order = ""
         self._next = 0
@@ -129,7 +129,7 @@ class TensorRT:
         if self._missing is not None:
             raise Unsupported(self._missing)
         try:
-            self._onnx = model.path(model.onnx)
+            self._onnx = model.form("onnx")
         except FileNotFoundError as error:
             raise Unsupported(f"no ONNX file: {error}") from error
         if device == "cpu":
@@ -373,13 +373,13 @@ class TensorRT:
         return Engine(self._trt, self._cuda, engine, self._complaints)
 
     def _choose_order(self) -> None:
-        """Kernels of the slots side by side or in turn (images/tensorrt/slot.py): what is faster for this shape."""
-        self._turns = self._cuda.Stream(NON_BLOCKING)
+        """Kernels of the slots side by side or serial (images/tensorrt/slot.py): what is faster for this shape."""
+        self._kernel_stream = self._cuda.Stream(NON_BLOCKING)
         for slot in self._slots:
-            slot.serialize_on(self._turns)
+            slot.serialize_on(self._kernel_stream)
         tried: Dict[str, float] = {}
-        for word in (SIDE_BY_SIDE, IN_TURN):
-            self._in_turn = word == IN_TURN
+        for word in (SIDE_BY_SIDE, SERIAL):
+            self._kernels_serial = word == SERIAL
             for _ in range(2 * len(self._slots)):
                 self.enqueue()
             self.synchronize()
@@ -390,7 +390,7 @@ class TensorRT:
                 self.synchronize()
                 count += _TRIAL_INFERENCES
             tried[word] = (time.perf_counter() - begin) / count
-        self._in_turn = tried[IN_TURN] < tried[SIDE_BY_SIDE]
+        self._kernels_serial = tried[SERIAL] < tried[SIDE_BY_SIDE]
         self._order = "; ".join(f"{word}: {1000 * seconds:.3f} ms" for word, seconds in tried.items())
         self._next = self._last = 0
 
@@ -407,16 +407,16 @@ class TensorRT:
                 self._add_slot()
         index = self._next
         slot = self._slots[index]
-        if self._in_turn:
-            slot.enqueue_in_turn()
+        if self._kernels_serial:
+            slot.enqueue_serial()
         else:
             slot.enqueue()
         self._last = index
         self._next = (index + 1) % len(self._slots)
 
     def synchronize(self) -> None:
-        if self._turns is not None:
-            self._turns.synchronize()
+        if self._kernel_stream is not None:
+            self._kernel_stream.synchronize()
         for slot in self._slots:
             slot.stream.synchronize()
 
@@ -466,7 +466,7 @@ class TensorRT:
         }
         chosen.update(self._trial)
         if self._order:
-            chosen["kernels"] = IN_TURN if self._in_turn else SIDE_BY_SIDE
+            chosen["kernels"] = SERIAL if self._kernels_serial else SIDE_BY_SIDE
             chosen["kernels_tried"] = self._order
         chosen.update(describe_graph(self._slots[0] if self._slots else None))
         return chosen
@@ -498,7 +498,7 @@ class TensorRT:
     def _drop_slots(self) -> None:
         while self._slots:
             self._slots.pop().close()
-        self._turns, self._in_turn, self._order = None, False, ""
+        self._kernel_stream, self._kernels_serial, self._order = None, False, ""
         self._next = self._last = 0
         self._prepared = None
 

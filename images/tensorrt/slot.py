@@ -32,9 +32,9 @@ _TYPES = {
 }
 #: CU_STREAM_NON_BLOCKING: no implicit waiting on the legacy default stream, which would serialize the slots
 NON_BLOCKING = 1
-#: the two ways to queue the kernels of several slots
+#: the two ways to queue the kernels of several slots, as rows record them
 SIDE_BY_SIDE = "side by side"
-IN_TURN = "in turn"
+SERIAL = "in turn"
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Engine:
 
 
 @dataclass
-class _Turn:
+class _SerialQueue:
     """What a slot needs to queue its kernels behind those of other slots."""
 
     stream: Any
@@ -142,7 +142,7 @@ class Slot:
         self.enqueue = self.graph.launch if self.graph is not None else self._enqueue
         self._start, self._end = cuda.Event(), cuda.Event()
         self._graphs = graphs
-        self._turn: Optional[_Turn] = None
+        self._serial_queue: Optional[_SerialQueue] = None
 
     def _set_shapes(
         self, engine: Engine, shapes: Mapping[str, Tuple[int, ...]], made: Iterable[str]
@@ -201,12 +201,12 @@ class Slot:
             raise failure if isinstance(failure, DeviceOutOfMemory) else RuntimeError(str(failure))
 
     def serialize_on(self, stream: Any) -> None:
-        """Prepares enqueue_in_turn(): the kernels of all slots go onto this stream. The slot and the stream must be idle."""
+        """Prepares enqueue_serial(): the kernels of all slots go onto this stream. The slot and the stream must be idle."""
         self._execute(stream)
         stream.synchronize()
         graph = None if self._plain else self._record(self._graphs, stream, lambda: self._execute(stream))[0]
         no_timing = self._cuda.event_flags.DISABLE_TIMING
-        self._turn = _Turn(
+        self._serial_queue = _SerialQueue(
             stream=stream,
             graph=graph,
             launch=graph.launch if graph is not None else lambda: self._execute(stream),
@@ -214,19 +214,19 @@ class Slot:
             computed=self._cuda.Event(no_timing),
         )
 
-    def enqueue_in_turn(self) -> None:
+    def enqueue_serial(self) -> None:
         """One inference, without waiting: copies on the slot's stream, kernels after those of the slots before."""
-        turn = self._turn
-        assert turn is not None
+        queue = self._serial_queue
+        assert queue is not None
         if self._io != "host":
-            turn.launch()
+            queue.launch()
             return
         self._copy_in()
-        turn.copied.record(self.stream)
-        turn.stream.wait_for_event(turn.copied)
-        turn.launch()
-        turn.computed.record(turn.stream)
-        self.stream.wait_for_event(turn.computed)
+        queue.copied.record(self.stream)
+        queue.stream.wait_for_event(queue.copied)
+        queue.launch()
+        queue.computed.record(queue.stream)
+        self.stream.wait_for_event(queue.computed)
         self._copy_out()
 
     def place(self, inputs: Arrays) -> None:
@@ -263,11 +263,11 @@ class Slot:
         """Waits, then frees graph, context, buffers and stream, in that order."""
         self.stream.synchronize()
         self.enqueue = _closed
-        if self._turn is not None:
-            self._turn.stream.synchronize()
-            if self._turn.graph is not None:
-                self._turn.graph.close()
-        self._turn = None
+        if self._serial_queue is not None:
+            self._serial_queue.stream.synchronize()
+            if self._serial_queue.graph is not None:
+                self._serial_queue.graph.close()
+        self._serial_queue = None
         if self.graph is not None:
             self.graph.close()
         self.graph = None

@@ -29,8 +29,9 @@ from images.torch import failing_node, onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
 from images.torch.cuda_inference import CudaInference
 from images.torch.failures import explain
+from images.torch.fixed_sizes import Sizes
 from images.torch.stock_inference import StockCudaInference
-from images.torch.tensors import Casting, Named
+from images.torch.tensors import Casting, Named, listed, on_host
 
 VARIANTS = ("torch", "torchcompile", "keras-torch")
 LEVELS = {"torch": ("stock", "tuned", "rewritten")}
@@ -70,6 +71,8 @@ class TorchAdapter:
         self._run = run_options.Run()
         #: how it is run -> module in that layout, compiled, with its convolutions; and what these are, as settings
         self._modules: Dict[run_options.Run, Tuple[Any, Dict[str, str]]] = {}
+        #: of a model that computes sizes while it runs
+        self._sizes: Optional[Sizes] = None
 
     def tune(self, level: str) -> None:
         known = LEVELS.get(self._variant, ("stock", "tuned"))
@@ -130,8 +133,8 @@ class TorchAdapter:
     def load(self, model: ModelFiles, precision: str, device: str, cache_dir: str, threads: Optional[int]) -> None:
         """Raises Unsupported for a model that onnx2torch cannot convert or a device that does not work."""
         torch = self._torch
-        if self._variant != "keras-torch" and model.onnx is None:
-            raise Unsupported(f"{model.name} has no ONNX form")
+        if self._variant != "keras-torch" and model.onnx is None and torch_modules.FORM not in (model.forms or {}):
+            raise Unsupported(model.lack("onnx"))
         text = [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == "str"]
         if text:
             raise Unsupported(f"PyTorch has no tensors of text, as '{text[0]}' is")
@@ -154,8 +157,8 @@ class TorchAdapter:
             if self._on_gpu:
                 torch.cuda.set_device(device)
                 self._allow_tf32(precision == "tf32")
-            self._module = module.to(device=device, dtype=self._dtype)
             self._device = torch.device(device)
+            self._module = self._onto_device(module)
         except Unsupported:
             raise
         except Exception as error:
@@ -166,7 +169,9 @@ class TorchAdapter:
         if self._variant != "keras-torch":
             if torch_modules.FORM in (model.forms or {}):
                 return self._native(model)
-            return onnx_import.load(model.path(model.onnx))
+            units = {tensor.name: tensor.shape for tensor in model.inputs}
+            imported, self._sizes = Sizes.read(model.path(model.onnx), units)
+            return imported
         try:
             settings = {"model": "keras on torch, model(images), eager"}
             names = [[tensor.name for tensor in tensors] for tensors in (model.inputs, model.outputs)]
@@ -176,6 +181,24 @@ class TorchAdapter:
             return onnx_import.Imported(module, settings, *names)
         except FileNotFoundError as error:
             raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
+
+    def _onto_device(self, module: Any) -> Any:
+        return module.to(device=self._device, dtype=self._dtype)
+
+    def _fit_sizes(self, inputs: Sequence[np.ndarray]) -> None:
+        """Reads a model that computes sizes while it runs with those of these inputs."""
+        if self._sizes is None:
+            return
+
+        def run(module: Any) -> List[np.ndarray]:
+            with self._torch.inference_mode():
+                return [on_host(one) for one in listed(module(*self._as_fed(inputs)))]
+
+        self._module = None  # it makes room
+        given = dict(zip(self._given, inputs))
+        imported = self._sizes.fit(given, self._onto_device, run, self._precision)
+        self._module, self._settings = imported.module, imported.settings
+        self._given, self._made = imported.inputs, imported.outputs
 
     def _native(self, model: ModelFiles) -> onnx_import.Imported:
         """A model that was born in PyTorch, as it is."""
@@ -205,6 +228,7 @@ class TorchAdapter:
                 self._inference = None
             if self._placed is None or self._placed[0] != fed:
                 self._forget_modules()
+                self._fit_sizes(values)
             self._placed = None
             self._inference = self._fastest(values, io, fed)
             self._placed = (fed, io)

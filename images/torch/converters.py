@@ -2,7 +2,7 @@
 
 Most new versions of an operator only allow more types; those are the older converter under the newer number (_like). Written
 anew are those whose inputs or attributes changed, and some operators that it does not have at all. What a converter cannot
-do it refuses by NotImplementedError, and the importer says of which node. Recipes take from this file what they need.
+do it refuses by UnsupportedNode, and the importer says of which node. Recipes take from this file what they need.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn import functional
 from images.torch.padding import pad_at_the_edges
 from images.torch.quantized import dequantize, quantize
 from images.torch.recurrent import recurrent_layer
+from images.torch.unsupported_node import UnsupportedNode
 
 
 class Call(torch.nn.Module):
@@ -67,7 +68,7 @@ def _like(registered: int, **allowed: Any) -> Any:
             given = node.attributes.get(name)
             given = given if isinstance(given, list) else [given]
             if any(one is not None and one != value for one in given):
-                raise NotImplementedError(f"{name}={node.attributes[name]} has no counterpart here")
+                raise UnsupportedNode(f"{name}={node.attributes[name]} has no counterpart here")
         return known[("", node.operation_type, registered)](node, graph)
 
     return convert
@@ -82,12 +83,12 @@ def _result(node: Any, module: torch.nn.Module, inputs: Optional[Sequence[str]] 
 
 
 def _numbers(node: Any, graph: Any, position: int) -> Optional[List[Any]]:
-    """Values of a constant input, None where the node has no such input. Raises NotImplementedError for a computed one."""
+    """Values of a constant input, None where the node has no such input. Raises UnsupportedNode for a computed one."""
     if len(node.input_values) <= position or not node.input_values[position]:
         return None
     tensor = graph.initializers.get(node.input_values[position])
     if tensor is None:
-        raise NotImplementedError(f"its input {position} is computed by the graph")
+        raise UnsupportedNode(f"its input {position} is computed by the graph")
     return list(tensor.to_torch().reshape(-1).tolist())
 
 
@@ -112,11 +113,11 @@ def _pad(node: Any, graph: Any) -> Any:
     mode = node.attributes.get("mode", "constant")
     pads, value, axes = (_numbers(node, graph, position) for position in (1, 2, 3))
     if pads is None:
-        raise NotImplementedError("no sizes are given")
+        raise UnsupportedNode("no sizes are given")
     if axes is not None:
         shape = graph.value_info.get(node.input_values[0])
         if shape is None or not shape.type.tensor_type.HasField("shape"):
-            raise NotImplementedError("the rank of what it pads is unknown")
+            raise UnsupportedNode("the rank of what it pads is unknown")
         rank, count = len(shape.type.tensor_type.shape.dim), len(axes)
         whole = [0] * (2 * rank)
         for position, axis in enumerate(axes):
@@ -228,7 +229,7 @@ def _hot(indices: torch.Tensor, values: torch.Tensor, depth: int, axis: int) -> 
 def _one_hot(node: Any, graph: Any) -> Any:
     depth = _numbers(node, graph, 1)
     if not depth:
-        raise NotImplementedError("its depth is missing")
+        raise UnsupportedNode("its depth is missing")
     module = Call(_hot, depth=int(depth[0]), axis=node.attributes.get("axis", -1))
     return _result(node, module, (node.input_values[0], node.input_values[2]))
 
@@ -295,11 +296,11 @@ def _attention(node: Any, graph: Any) -> Any:
         if node.attributes.get(name)
     ]
     if odd or len(node.output_values) > 1 or any(node.input_values[4:]):
-        raise NotImplementedError(f"only the plain form is known here{', not ' + odd[0] if odd else ''}")
+        raise UnsupportedNode(f"only the plain form is known here{', not ' + odd[0] if odd else ''}")
     causal = bool(node.attributes.get("is_causal", 0))
     taken = [name for name in node.input_values[:4] if name]
     if causal and len(taken) > 3:
-        raise NotImplementedError("a mask and is_causal together")
+        raise UnsupportedNode("a mask and is_causal together")
     return _result(node, Call(_attend, scale=node.attributes.get("scale"), causal=causal), taken)
 
 

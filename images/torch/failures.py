@@ -6,6 +6,7 @@ import sys
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from images.torch.onnx_import import first_line
+from images.torch.unsupported_node import UnsupportedNode
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
 _UNSUPPORTED = (
@@ -25,7 +26,7 @@ def explain(error: BaseException) -> Exception:
     line = first_line(error)
     if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
         return DeviceOutOfMemory(line)
-    if isinstance(error, NotImplementedError) or any(sign in text for sign in _UNSUPPORTED):
+    if isinstance(error, (NotImplementedError, UnsupportedNode)) or any(sign in text for sign in _UNSUPPORTED):
         return Unsupported(line)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         if "CppCompileError" in line and " " in __file__ + sys.prefix:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
@@ -27,16 +28,22 @@ OPERATOR = "framewatt_operator"
 
 
 class Imported(NamedTuple):
-    """A module with the names of what it takes and of what it returns, in order."""
+    """A module with the names of what it takes and of what it returns, in order.
+
+    computes_sizes: whether it reads shapes of tensors while it runs; with the sizes of its inputs given it may not have to.
+    """
 
     module: Any
     settings: Dict[str, str]
     inputs: List[str]
     outputs: List[str]
+    computes_sizes: bool = False
 
 
-def load(path: Path) -> Imported:
+def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imported:
     """The model as a torch.fx.GraphModule in evaluation mode on the CPU, and what was rewritten.
+
+    sizes: input -> shape, for a module that takes inputs of these shapes alone.
 
     The graph is traced by torch.compile and captured by CUDA graphs, so nothing in it may read a tensor's values on the
     host: shapes and paddings that are constants become plain numbers. Raises Unsupported, naming operator and version,
@@ -47,13 +54,13 @@ def load(path: Path) -> Imported:
 
     from images.torch import plain_numbers  # needs torch, which this module must do without
 
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf raises its own kinds
-        raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
+    model = _read(path)
+    if sizes is not None:
+        onnx_known_values.fix_sizes(model, sizes)
     lifted = onnx_rewrites.lift_constants(model)
     spelt = onnx_spelling.spell_plainly(model)
     settled = onnx_known_values.settle(model)
+    left = onnx_known_values.computes_sizes(model)
     _refuse_unknown_operators(model)
     computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
@@ -65,18 +72,9 @@ def load(path: Path) -> Imported:
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in constants]
-    outputs = [value.name for value in model.graph.output]
     added = _converters_added(model)
-    replaced_converters: Set[str] = set()
-    try:
-        with _operators_named(replaced_converters):
-            module = onnx2torch.convert(model)
-    except Unsupported:
-        raise
-    except Exception as error:
-        raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
+    names = _names(model)
+    module, replaced_converters = _converted(onnx2torch, model)
     replaced = plain_numbers.use_plain_numbers(module)
     rewrites = ", ".join(
         [
@@ -93,7 +91,45 @@ def load(path: Path) -> Imported:
     settings = {"model": rewrites, "converters": ", ".join(added) or NONE, "plain_numbers": ", ".join(replaced) or NONE}
     if replaced_converters:
         settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
-    return Imported(module.eval().requires_grad_(False), settings, inputs, outputs)
+    if sizes is not None:
+        settings["sizes_fixed"] = json.dumps({name: list(shape) for name, shape in sizes.items()})
+    return Imported(module.eval().requires_grad_(False), settings, *names, left)
+
+
+def _names(model: Any) -> Tuple[List[str], List[str]]:
+    """Of what a caller feeds, and of what comes out."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    given = [value.name for value in model.graph.input if value.name not in constants]
+    return given, [value.name for value in model.graph.output]
+
+
+def _converted(onnx2torch: Any, model: Any) -> Tuple[Any, Set[str]]:
+    """The module, and the operators whose converter of onnx2torch could not do it, and ours did. Raises Unsupported."""
+    replaced: Set[str] = set()
+    try:
+        with _operators_named(replaced):
+            return onnx2torch.convert(model), replaced
+    except Unsupported:
+        raise
+    except Exception as error:
+        raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf raises its own kinds
+        raise Unsupported(f"not a readable ONNX file: {first_line(error)}") from error
+
+
+def computes_sizes(path: Path) -> bool:
+    """Whether the model reads shapes of tensors while it runs, as it is without sizes of its inputs."""
+    model = _read(path)
+    onnx_spelling.spell_plainly(model)
+    onnx_known_values.settle(model)
+    return onnx_known_values.computes_sizes(model)
 
 
 def _operators(model: Any) -> Dict[Tuple[str, str, int], str]:

@@ -6,10 +6,13 @@ Recipes take from this file what they need.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from torch.nn import functional
+
+from images.torch.unsupported_node import UnsupportedNode
 
 
 def use_plain_numbers(module: Any) -> List[str]:
@@ -85,6 +88,78 @@ def _cut(tensor: Any, axis: int, start: int, end: int, step: int) -> Any:
     return tensor[tuple(index)]
 
 
+def _plain_expand(module: Any, node: Any, called: Any) -> Any:
+    sizes = _constant(module, node.args[1]) if len(node.args) > 1 else None
+    if sizes is None:
+        return None
+    return module.graph.call_function(_expanded, (node.args[0], [int(size) for size in sizes]))
+
+
+def _expanded(tensor: Any, sizes: List[int]) -> Any:
+    """As ONNX has it: a size of 1 leaves the axis as it is."""
+    return tensor.expand(torch.broadcast_shapes(tensor.shape, sizes))
+
+
+def _plain_tile(module: Any, node: Any, called: Any) -> Any:
+    repeats = _constant(module, node.args[1]) if len(node.args) > 1 else None
+    if repeats is None:
+        return None
+    return module.graph.call_method("repeat", (node.args[0], *(int(count) for count in repeats)))
+
+
+def _plain_squeeze(module: Any, node: Any, called: Any) -> Any:
+    axes = _constant(module, node.args[1]) if len(node.args) > 1 else None
+    if not axes:
+        return None  # without axes onnx2torch reads none
+    return module.graph.call_function(torch.squeeze, (node.args[0], tuple(int(axis) for axis in axes)))
+
+
+def _plain_resize(module: Any, node: Any, called: Any) -> Any:
+    """onnx2torch reads the factors, which are no whole numbers, in a way that torch.compile does not follow."""
+    resize = getattr(called, "_resize", called)  # that of version 10 is around the other
+    given = inspect.signature(called.forward).bind(*node.args, **node.kwargs).arguments
+    numbers = {
+        name: _constant(module, given[name]) for name in ("roi", "scales", "sizes") if given.get(name) is not None
+    }
+    if any(one is None for one in numbers.values()) or (numbers.get("roi") and not resize.ignore_roi):
+        return None
+    scales, sizes = numbers.get("scales") or None, numbers.get("sizes") or None
+    rank = len(scales or sizes or [])
+    mode = _INTERPOLATIONS.get((resize.onnx_mode, rank))
+    if mode is None or (scales is None) == (sizes is None) or (scales is not None and scales[:2] != [1, 1]):
+        return None
+    named = {
+        "sizes": None if sizes is None else [int(size) for size in sizes],
+        "scales": None if scales is None else scales[2:],
+        "whatever_channels": bool(resize.ignore_bs_ch_size),
+        "mode": mode,
+        "align_corners": resize.align_corners,
+    }
+    return module.graph.call_function(_resized, (node.args[0],), named)
+
+
+#: ONNX's mode, and how many axes the tensor has -> torch's
+_INTERPOLATIONS = {
+    **{("nearest", rank): "nearest" for rank in (3, 4, 5)},
+    **{("linear", rank): mode for rank, mode in ((3, "linear"), (4, "bilinear"), (5, "trilinear"))},
+    ("cubic", 4): "bicubic",
+}
+
+
+def _resized(
+    tensor: Any,
+    sizes: Optional[List[int]],
+    scales: Optional[List[float]],
+    whatever_channels: bool,
+    mode: str,
+    align_corners: Optional[bool],
+) -> Any:
+    if sizes is not None and not whatever_channels and list(tensor.shape[:2]) != sizes[:2]:
+        raise UnsupportedNode("a Resize of the batch or of channels")
+    size = None if sizes is None else sizes[2:]
+    return functional.interpolate(tensor, size=size, scale_factor=scales, mode=mode, align_corners=align_corners)
+
+
 def _plain_pad(module: Any, node: Any, called: Any) -> Any:
     """ONNX lists all begins, then all ends; torch lists (begin, end) from the last axis on."""
     pads = _constant(module, node.args[1])
@@ -108,11 +183,16 @@ def _plain_hard_sigmoid(module: Any, node: Any, called: Any) -> Any:
 
 #: class of onnx2torch -> function of the graph's module, the node and the module that it calls; None: it stays
 REPLACEMENTS: Dict[str, Callable[[Any, Any, Any], Any]] = {
+    "OnnxExpand": _plain_expand,
     "OnnxHardSigmoid": _plain_hard_sigmoid,
     "OnnxPadDynamic": _plain_pad,
     "OnnxReshape": _plain_reshape,
+    "OnnxResize": _plain_resize,
+    "OnnxResizeV10": _plain_resize,
     "OnnxSlice": _plain_slice,
     "OnnxSplit13": _plain_split,
+    "OnnxSqueezeDynamicAxes": _plain_squeeze,
+    "OnnxTile": _plain_tile,
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any, Optional
 
 import torch
 
+from images.torch.unsupported_node import UnsupportedNode
+
 #: type of the zero point -> least and largest value
 _RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-(2**15), 2**15 - 1)}
 
@@ -37,17 +39,17 @@ class _Linear(torch.nn.Module):
 
 
 def quantize(node: Any, graph: Any) -> Any:
-    """Raises NotImplementedError for a type that torch does not have, or blocks."""
+    """Raises UnsupportedNode for a type that torch does not have, or blocks."""
     kind = torch.uint8
     if len(node.input_values) > 2 and node.input_values[2]:
         zero = graph.initializers.get(node.input_values[2])
         if zero is None:
-            raise NotImplementedError("its zero point is computed by the graph")
+            raise UnsupportedNode("its zero point is computed by the graph")
         kind = zero.to_torch().dtype
     elif node.attributes.get("output_dtype"):
         kind = {2: torch.uint8, 3: torch.int8, 5: torch.int16}.get(node.attributes["output_dtype"], torch.float32)
     if kind not in _RANGES:
-        raise NotImplementedError("it quantizes to another type than int8, uint8 or int16")
+        raise UnsupportedNode("it quantizes to another type than int8, uint8 or int16")
     return _quantizing(node, kind)
 
 
@@ -59,7 +61,7 @@ def _quantizing(node: Any, kind: Optional[torch.dtype]) -> Any:
     from onnx2torch.utils.common import OnnxMapping, OperationConverterResult  # type: ignore[import-not-found]
 
     if node.attributes.get("block_size"):
-        raise NotImplementedError("scales of blocks")
+        raise UnsupportedNode("scales of blocks")
     taken = tuple(name for name in node.input_values if name)
     module = _Linear(node.attributes.get("axis", 1), kind)
     return OperationConverterResult(module, OnnxMapping(inputs=taken, outputs=node.output_values))

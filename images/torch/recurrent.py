@@ -6,6 +6,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from images.torch.unsupported_node import UnsupportedNode
+
 #: operator -> (torch's layer, ONNX's gates in the order that torch has them in, activations of one direction)
 _RECURRENT: Dict[str, Tuple[Any, Tuple[int, ...], Tuple[str, ...]]] = {
     "LSTM": (torch.nn.LSTM, (0, 2, 3, 1), ("sigmoid", "tanh", "tanh")),  # ONNX: input, output, forget, cell
@@ -37,7 +39,7 @@ class _Recurrent(torch.nn.Module):
 
 
 def recurrent_layer(node: Any, graph: Any) -> Any:
-    """Of an LSTM, GRU or RNN node. Raises NotImplementedError for what torch's layers do not do."""
+    """Of an LSTM, GRU or RNN node. Raises UnsupportedNode for what torch's layers do not do."""
     from onnx2torch.utils.common import OnnxMapping, OperationConverterResult  # type: ignore[import-not-found]
 
     kind, order, activations = _RECURRENT[node.operation_type]
@@ -47,7 +49,7 @@ def recurrent_layer(node: Any, graph: Any) -> Any:
     _plain_recurrence(node, told, activations * directions)
     weights, recurrent = (_constant_tensor(node, graph, position) for position in (1, 2))
     if weights is None or recurrent is None:
-        raise NotImplementedError("its weights are missing")
+        raise UnsupportedNode("its weights are missing")
     bias = _constant_tensor(node, graph, 3)
     hidden = recurrent.shape[2]
     options = {"nonlinearity": told[0]} if node.operation_type == "RNN" else {}
@@ -67,31 +69,31 @@ def recurrent_layer(node: Any, graph: Any) -> Any:
 
 
 def _plain_recurrence(node: Any, told: List[str], usual: Tuple[str, ...]) -> None:
-    """Raises NotImplementedError for what torch's layers cannot do."""
+    """Raises UnsupportedNode for what torch's layers cannot do."""
     given = node.attributes
     kinds = {"RNN": (["tanh"] * len(usual), ["relu"] * len(usual))}.get(node.operation_type, (list(usual),))
     if told not in kinds:
-        raise NotImplementedError(f"activations {', '.join(told)}")
+        raise UnsupportedNode(f"activations {', '.join(told)}")
     for name in ("clip", "layout", "input_forget"):
         if given.get(name):
-            raise NotImplementedError(f"{name}={given[name]:g}")
+            raise UnsupportedNode(f"{name}={given[name]:g}")
     if node.operation_type == "GRU" and not given.get("linear_before_reset", 0):
-        raise NotImplementedError("linear_before_reset=0, PyTorch's GRU resets after the product")
+        raise UnsupportedNode("linear_before_reset=0, PyTorch's GRU resets after the product")
     places = list(node.input_values) + [""] * 8
     if places[4]:
-        raise NotImplementedError("sequence_lens, sequences of several lengths in one batch")
+        raise UnsupportedNode("sequence_lens, sequences of several lengths in one batch")
     if places[7]:
-        raise NotImplementedError("peepholes")
+        raise UnsupportedNode("peepholes")
     if places[6] and not places[5]:
-        raise NotImplementedError("an initial cell without an initial state")
+        raise UnsupportedNode("an initial cell without an initial state")
 
 
 def _constant_tensor(node: Any, graph: Any, position: int) -> Optional[torch.Tensor]:
-    """A constant input, None where the node has no such input. Raises NotImplementedError for a computed one."""
+    """A constant input, None where the node has no such input. Raises UnsupportedNode for a computed one."""
     name = (list(node.input_values) + [""] * (position + 1))[position]
     if not name:
         return None
     tensor = graph.initializers.get(name)
     if tensor is None:
-        raise NotImplementedError(f"its input {position} is computed by the graph")
+        raise UnsupportedNode(f"its input {position} is computed by the graph")
     return tensor.to_torch()

@@ -63,7 +63,7 @@ class RunBuilder:
     ) -> Path:
         """Writes `cells/<key>/` and returns it. The window begins at `now_ns`; columns go to cell.csv as they are."""
         cell = Cell(
-            "ResNet50", variant, precision, batch_size, io=io, replicate=replicate, device=self.device,
+            columns.pop("model", "ResNet50"), variant, precision, batch_size, io=io, replicate=replicate, device=self.device,
             scenario=columns.pop("scenario", "single-stream"), frontend=columns.pop("frontend", "script"),
             version=columns.pop("version", None),
             tuning=columns.pop("tuning", "tuned"), input=columns.pop("input", "float32"),

@@ -423,7 +423,7 @@ def exported(text, out):
     hook = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.append(module))
     os.environ.pop("BUILT", None)
     try:
-        torch_onnx.export(text, out, "auto", SimpleNamespace(step=lambda text: None))
+        torch_onnx.export(text, out, "auto", PixelValues(), SimpleNamespace(step=lambda text: None))
     finally:
         torch.onnx.export = real
         hook.remove()
@@ -436,6 +436,7 @@ if __name__ == "__main__":
     from common import torch_modules
     from common.errors import UserError
     from common.export import module_checks, torch_onnx
+    from common.pixels import PixelValues
 
     for function in sys.argv[2:]:
         with tempfile.TemporaryDirectory() as place:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.host.compose.finish import ServiceReports
-from common.locks import Turn, alive, device_lock, wait_for_turn
+from common.locks import TurnLock, alive, device_lock, wait_for_turn
 from tests.waiting import wait_for
 
 
@@ -30,12 +30,12 @@ def serve(folder: Path, name: str, hold_s: float) -> None:
 
 def give(folder: Path, names: list[str], wait_s: float) -> None:
     """What the last service does."""
-    turns = {name: Turn(folder / "turns" / name) for name in names}
+    locks = {name: TurnLock(folder / "turns" / name) for name in names}
     for name in names:
         reported = ServiceReports(folder / name)
         wait_for(reported.came)
         time.sleep(wait_s)
-        turns[name].give()
+        locks[name].give()
         wait_for(reported.gone)
 
 

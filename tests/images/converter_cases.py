@@ -1,6 +1,7 @@
 """Run by two interpreters: `converter_cases.py make FOLDER` in ONNX Runtime's writes small graphs with inputs and outputs,
 `converter_cases.py check FOLDER` in PyTorch's converts each and prints, as JSON,
-how far its output is off or why it is refused, and where a converter of ours replaced onnx2torch's."""
+how far its output is off or why it is refused, where a converter of ours replaced onnx2torch's, and what gave way to
+plain numbers."""
 
 import json
 import sys
@@ -74,6 +75,20 @@ def layers(x: Draw) -> dict[str, Case]:
         19, "Resize", [x()], {2: np.array([1, 1, 2, 2], np.float32)},
         {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}, 1,
     )  # fmt: skip
+    for name, sizes in (("", ints(2, 4, 6, 6)), (" of ones", ints(1, 1, 6)), (" in front", ints(3, 1, 1, 1, 1))):
+        made[f"Expand-13{name}"] = (13, "Expand", [x(2, 4, 1, 6)], {1: sizes}, {}, 1)
+    made["Tile-13"] = (13, "Tile", [x(2, 3)], {1: ints(3, 2)}, {}, 1)
+    made["Squeeze-13 several"] = (13, "Squeeze", [x(1, 2, 1, 3, 1)], {1: ints(-1, 0)}, {}, 1)
+    made["Squeeze-13 computed"] = (13, "Squeeze", [x(1, 2, 1, 3), ints(2)], {}, {}, 1)
+    plain = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    half = {"coordinate_transformation_mode": "half_pixel"}
+    for name, rank, mode in (("nearest", 4, plain), ("nearest rank 3", 3, plain), ("linear", 4, {"mode": "linear", **half}),
+                             ("linear rank 3", 3, {"mode": "linear", **half}), ("cubic", 4, {"mode": "cubic", **half})):  # fmt: skip
+        made[f"Resize-13 {name}"] = (
+            13, "Resize", [x(*SHAPE[:rank])], {2: np.array([1, 1, 2, 2][:rank], np.float32)}, mode, 1,
+        )  # fmt: skip
+        made[f"Resize-13 {name} to sizes"] = (13, "Resize", [x(*SHAPE[:rank])], {3: ints(2, 4, 9, 12)[:rank]}, mode, 1)
+    made["Resize-10"] = (10, "Resize", [x()], {1: np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}, 1)
     for name in ("HardSigmoid", "HardSwish", "Softplus", "Softsign", "Elu", "Selu", "Sin", "Cos", "Atan", "Mish"):
         made[f"{name}-22"] = (22, name, [x()], {}, {}, 1)
     made["Gelu-20"] = (20, "Gelu", [x()], {}, {}, 1)
@@ -225,7 +240,7 @@ def check(folder: Path) -> None:
     from images.torch import onnx_import
     from images.torch.tensors import listed
 
-    found, replaced = {}, {}
+    found, replaced, plain = {}, {}, {}
     for file in sorted(folder.glob("*.onnx")):
         with np.load(file.with_suffix(".npz")) as arrays:
             held = dict(arrays)
@@ -235,6 +250,7 @@ def check(folder: Path) -> None:
             module = imported.module
             if "converters_replaced" in imported.settings:
                 replaced[name] = imported.settings["converters_replaced"]
+            plain[name] = imported.settings["plain_numbers"]
             given = [torch.from_numpy(held[f"x{i}"]) for i in range(sum(one.startswith("x") for one in held))]
             made = [tensor.numpy() for tensor in listed(module(*given))]
             wanted = [held[f"y{i}"] for i in range(sum(one.startswith("y") for one in held))]
@@ -248,7 +264,7 @@ def check(folder: Path) -> None:
             found[name] = f"refused: {error}"
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps([found, replaced]))
+    print(json.dumps([found, replaced, plain]))
 
 
 if __name__ == "__main__":

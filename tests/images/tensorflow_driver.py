@@ -26,6 +26,27 @@ def rel_l2_of_logits(output, reference):
     return float(np.linalg.norm(logits(output) - logits(reference)) / np.linalg.norm(logits(reference)))
 
 
+def network(dtype):
+    """A miniature of a mobile network in Keras: images (SHAPE) to probabilities (CLASSES)."""
+    import keras
+
+    def hard_swish(x):
+        return x * keras.layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)
+
+    keras.backend.set_floatx(dtype)
+    norm = keras.layers.BatchNormalization
+    images = keras.Input(SHAPE, dtype=dtype)
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
+    x = hard_swish(norm()(keras.layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x)))
+    y = keras.layers.ReLU()(norm()(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)))
+    squeezed = keras.layers.GlobalAveragePooling2D(keepdims=True)(y)
+    gate = keras.layers.ReLU(6.0)(keras.layers.Conv2D(16, 1)(squeezed) + 3.0) * (1.0 / 6.0)
+    y = norm()(keras.layers.Conv2D(16, 1, use_bias=False)(keras.layers.Multiply()([y, gate])))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
+    x = keras.layers.Dense(CLASSES)(x)
+    return keras.Model(images, keras.layers.Activation("softmax")(x))
+
+
 def export(request):
     import keras
     import tensorflow as tf
@@ -34,23 +55,6 @@ def export(request):
     tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(7)
     rng = np.random.default_rng(7)
-
-    def hard_swish(x):
-        return x * keras.layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)
-
-    def network(dtype):
-        keras.backend.set_floatx(dtype)
-        norm = keras.layers.BatchNormalization
-        images = keras.Input(SHAPE, dtype=dtype)
-        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-        x = hard_swish(norm()(keras.layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x)))
-        y = keras.layers.ReLU()(norm()(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)))
-        squeezed = keras.layers.GlobalAveragePooling2D(keepdims=True)(y)
-        gate = keras.layers.ReLU(6.0)(keras.layers.Conv2D(16, 1)(squeezed) + 3.0) * (1.0 / 6.0)
-        y = norm()(keras.layers.Conv2D(16, 1, use_bias=False)(keras.layers.Multiply()([y, gate])))
-        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
-        x = keras.layers.Dense(CLASSES)(x)
-        return keras.Model(images, keras.layers.Activation("softmax")(x))
 
     single = network("float32")
     weights = [
@@ -118,125 +122,157 @@ def copies(request):
 
 
 def exercise(request):
-    from common.cell import Cell
-    from common.harness.adapter import DeviceOutOfMemory, Unsupported
+    from common.harness.adapter import Unsupported
     from common.model_files import ModelFiles
     from images.tensorflow import adapter as module
-    from images.tensorflow import frozen_graph, keras_calls
     from tests.images import untimed
 
-    variant, device, precision = request["variant"], request["device"], request["precision"]
-    facts = {"cells": []}
-    untimed.take_the_first_way()
-    adapter = module.create(variant)
+    untimed.take_the_first_that_works()
+    adapter = module.create(request["variant"])
     adapter.tune(request.get("level", "tuned"))
     assert "tensorflow" in sys.modules
-
-    def cell(precision, device):
-        return Cell(model="Miniature", variant=variant, precision=precision, batch_size=8, device=device)
-
-    facts["supports"] = {
-        f"{p} {d}": adapter.supports(cell(p, d)) for p in ("fp32", "tf32", "fp16", "int8") for d in ("cpu", "gpu0")
-    }
+    facts = {"cells": [], "supports": supported(adapter, request["variant"], ("fp32", "tf32", "fp16", "int8"))}
     model = ModelFiles.read(Path(request["model"]))
-    given, made = model.inputs[0].name, model.outputs[0].name
-    if device == "cpu":
-        try:
-            module.create(variant).load(model, "fp16", "cpu", request["cache_dir"], None)
-            facts["fp16_load"] = "went through"
-        except Unsupported as error:
-            facts["fp16_load"] = str(error)
+    if request["device"] == "cpu":
+        facts["fp16_load"] = loaded(module.create(request["variant"]), model, {**request, "precision": "fp16"})
     if request.get("tftrt"):
-        trt = module.create("tftrt")
-        facts["tftrt"] = {d: trt.supports(cell("fp32", d)) for d in ("cpu", "gpu0")}
-        try:
-            trt.load(model, "fp32", device, request["cache_dir"], request.get("threads"))
-        except Unsupported as error:
-            facts["tftrt"]["load"] = str(error)
+        facts["tftrt"] = tftrt_facts(module, model, request)
     try:
-        adapter.load(model, precision, device, request["cache_dir"], request.get("threads"))
+        load(adapter, model, request)
     except Unsupported as error:
         return {**facts, "load": str(error)}
-
-    reference = np.load(model.path(model.reference))
-    inputs, outputs = reference["inputs"].astype(np.float32), reference["outputs"]
+    inputs, outputs = reference_of(model)
     for size in request["batches"]:
         for io in request["ios"]:
-            picked = np.arange(size) % len(inputs)
-            batch = np.ascontiguousarray(inputs[picked])
-            adapter.prepare({given: batch}, io)
-            adapter.run()
-            first = adapter.output()[made]
-            before = adapter.traces()
-            swapped = (batch[::-1] if size > 1 else inputs[3:4]).copy()  # written to below
-            adapter.prepare({given: swapped}, io)
-            for _ in range(5):
-                adapter.run()
-            second = adapter.output()[made]
-            for _ in range(3):
-                adapter.enqueue()
-            adapter.synchronize()
-            queued = adapter.output()[made]
-            if io == "host":
-                write_in_place(adapter, np.ascontiguousarray(batch))
-                adapter.run()
-                written = adapter.output()[made]
-            else:
-                written = first
-            expected = outputs[picked][::-1] if size > 1 else outputs[3:4]
-            facts["cells"].append(
-                {
-                    "batch_size": size, "io": io, "shape": first.shape, "dtype": str(first.dtype),
-                    "rel_l2": rel_l2_of_logits(first, outputs[picked]),
-                    "swapped_rel_l2": rel_l2_of_logits(second, expected),
-                    "queued_rel_l2": rel_l2_of_logits(queued, expected),
-                    "written_rel_l2": rel_l2_of_logits(written, outputs[picked]),
-                    "traces": [before, adapter.traces()], "settings": adapter.settings(),
-                    "device_peak_bytes": adapter.device_peak_bytes(), "run_timed": adapter.run_timed(),
-                }
-            )  # fmt: skip
+            facts["cells"].append(one_shape(adapter, model, inputs, outputs, size, io))
     facts["versions"] = adapter.versions()
-
     if request.get("half"):
-        tf = sys.modules["tensorflow"]
-        images = tf.constant(inputs[:8])
-        if variant == "keras":
-            result = keras_calls.load_model(model, "fp16")(images, training=False)
-        else:
-            network = frozen_graph.FrozenGraph(tf, False, None)
-            network.load(model, "fp16")
-            (result,) = network.infer([images])
-        facts["half"] = {"dtype": result.dtype.name, "rel_l2": rel_l2_of_logits(result.numpy(), outputs[:8])}
-
+        facts["half"] = in_half_precision(request["variant"], model, inputs[:8], outputs[:8])
     if request.get("exhaust"):
-        tf = sys.modules["tensorflow"]
-
-        def infer(inputs):
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nhint")
-
-        adapter._network.infer = adapter._network.to_host = infer
-        try:
-            adapter.run()
-        except DeviceOutOfMemory as error:
-            facts["exhausted"] = str(error)
+        facts["exhausted"] = error_of_exhausted_memory(adapter)
     adapter.close()
     if request.get("stock"):
-        other = module.create(variant)
+        other = module.create(request["variant"])
         other.tune("stock")
-        other.load(model, precision, device, request["cache_dir"], request.get("threads"))
-        other.prepare({given: inputs[:8]}, "host")
-        facts["stock_rel_l2"] = rel_l2_of_logits(other.output()[made], outputs[:8])
-        other.close()
+        load(other, model, request)
+        facts["stock_rel_l2"] = rel_l2_of_all(other, model, inputs[:8], outputs[:8])
     if request.get("exported"):
         exported = ModelFiles.read(Path(request["exported"]))
-        reference = np.load(exported.path(exported.reference))
-        other = module.create(variant)
-        other.load(exported, precision, device, request["cache_dir"], request.get("threads"))
+        other = module.create(request["variant"])
+        load(other, exported, request)
         other._calls = other._calls[:1]  # XLA takes half a minute for a network of this size, in each
-        other.prepare({exported.inputs[0].name: np.ascontiguousarray(reference["inputs"], dtype=np.float32)}, "host")
-        facts["exported_rel_l2"] = rel_l2_of_logits(other.output()[exported.outputs[0].name], reference["outputs"])
-        other.close()
+        facts["exported_rel_l2"] = rel_l2_of_all(other, exported, *reference_of(exported))
     return facts
+
+
+def load(adapter, model, request):
+    adapter.load(model, request["precision"], request["device"], request["cache_dir"], request.get("threads"))
+
+
+def loaded(adapter, model, request):
+    """Why the adapter does not load the model, None where it does."""
+    from common.harness.adapter import Unsupported
+
+    try:
+        load(adapter, model, request)
+    except Unsupported as error:
+        return str(error)
+    return None
+
+
+def supported(adapter, variant, precisions):
+    from common.cell import Cell
+
+    return {
+        f"{p} {d}": adapter.supports(Cell(model="Miniature", variant=variant, precision=p, batch_size=8, device=d))
+        for p in precisions
+        for d in ("cpu", "gpu0")
+    }
+
+
+def tftrt_facts(module, model, request):
+    adapter = module.create("tftrt")
+    refusals = supported(adapter, request["variant"], ("fp32",))
+    by_device = {name.rpartition(" ")[2]: refusal for name, refusal in refusals.items()}
+    return {**by_device, "load": loaded(adapter, model, {**request, "precision": "fp32"})}
+
+
+def reference_of(model):
+    reference = np.load(model.path(model.reference))
+    return np.ascontiguousarray(reference["inputs"], dtype=np.float32), reference["outputs"]
+
+
+def rel_l2_of_all(adapter, model, inputs, outputs):
+    """Of all images in one batch; closes the adapter."""
+    adapter.prepare({model.inputs[0].name: inputs}, "host")
+    error = rel_l2_of_logits(adapter.output()[model.outputs[0].name], outputs)
+    adapter.close()
+    return error
+
+
+def one_shape(adapter, model, inputs, outputs, size, io):
+    """Everything that a harness does with one batch size, with two batches, and one written in place."""
+    given, made = model.inputs[0].name, model.outputs[0].name
+    picked = np.arange(size) % len(inputs)
+    batch = np.ascontiguousarray(inputs[picked])
+    adapter.prepare({given: batch}, io)
+    adapter.run()
+    first = adapter.output()[made]
+    before = adapter.traces()
+    swapped = (batch[::-1] if size > 1 else inputs[3:4]).copy()  # written to below
+    adapter.prepare({given: swapped}, io)
+    for _ in range(5):
+        adapter.run()
+    second = adapter.output()[made]
+    for _ in range(3):
+        adapter.enqueue()
+    adapter.synchronize()
+    queued = adapter.output()[made]
+    written = first
+    if io == "host":
+        write_in_place(adapter, np.ascontiguousarray(batch))
+        adapter.run()
+        written = adapter.output()[made]
+    expected = outputs[picked][::-1] if size > 1 else outputs[3:4]
+    return {
+        "batch_size": size, "io": io, "shape": first.shape, "dtype": str(first.dtype),
+        "rel_l2": rel_l2_of_logits(first, outputs[picked]),
+        "swapped_rel_l2": rel_l2_of_logits(second, expected),
+        "queued_rel_l2": rel_l2_of_logits(queued, expected),
+        "written_rel_l2": rel_l2_of_logits(written, outputs[picked]),
+        "traces": [before, adapter.traces()], "settings": adapter.settings(),
+        "device_peak_bytes": adapter.device_peak_bytes(), "run_timed": adapter.run_timed(),
+    }  # fmt: skip
+
+
+def in_half_precision(variant, model, inputs, outputs):
+    from images.tensorflow import frozen_graph, keras_calls
+
+    tf = sys.modules["tensorflow"]
+    images = tf.constant(inputs)
+    if variant == "keras":
+        result = keras_calls.load_model(model, "fp16")(images, training=False)
+    else:
+        frozen = frozen_graph.FrozenGraph(tf, False, None)
+        frozen.load(model, "fp16")
+        (result,) = frozen.infer([images])
+    return {"dtype": result.dtype.name, "rel_l2": rel_l2_of_logits(result.numpy(), outputs)}
+
+
+def error_of_exhausted_memory(adapter):
+    from common.harness.adapter import DeviceOutOfMemory
+
+    tf = sys.modules["tensorflow"]
+
+    def infer(inputs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nhint")
+
+    adapter._network.infer = adapter._network.to_host = infer
+    try:
+        adapter.run()
+    except DeviceOutOfMemory as error:
+        return str(error)
+    return None
 
 
 def several(request):
@@ -244,7 +280,7 @@ def several(request):
 
 
 if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text())
-    sys.path.insert(0, asked["repository"])
-    answer = {"export": export, "exercise": exercise, "several": several, "copies": copies}[asked["action"]](asked)
-    Path(asked["answer"]).write_text(json.dumps(answer))
+    request = json.loads(Path(sys.argv[1]).read_text())
+    sys.path.insert(0, request["repository"])
+    answer = {"export": export, "exercise": exercise, "several": several, "copies": copies}[request["action"]](request)
+    Path(request["answer"]).write_text(json.dumps(answer))

@@ -46,6 +46,37 @@ class InPlace(torch.nn.Module):
 def in_place():
     return InPlace(), torch.linspace(0, 255, 12).reshape(2, 6)
 
+class Branching(torch.nn.Module):
+    # a branch that depends on values: torch.onnx does not export it
+
+    def __init__(self, rows=None):
+        super().__init__()
+        self.scores = torch.nn.Linear(6, 4)
+        self.rows = rows
+
+    def forward(self, values):
+        if values.abs().max().item() > 1e6:
+            values = values / 2
+        scores = self.scores(values)
+        if self.rows:
+            scores = scores.reshape(self.rows, 4)
+        return {"best": scores.argmax(1), "more": [scores, values > 0]}
+
+def branching():
+    return Branching(), {"values": torch.linspace(-2, 2, 30).reshape(5, 6)}
+
+def branching_at_two():
+    return Branching(2), torch.linspace(-2, 2, 12).reshape(2, 6)
+
+class InSingle(Branching):
+    # its numbers are float32 whatever its weights are
+
+    def forward(self, values):
+        return torch.nn.functional.linear(super().forward(values)["more"][0], torch.ones(3, 4))
+
+def in_single():
+    return InSingle(), torch.linspace(-2, 2, 12).reshape(2, 6)
+
 def raises():
     raise ValueError("no such weights\\nsecond line")
 
@@ -54,6 +85,8 @@ def nothing():
 """
 #: a mobile network, residual blocks, a vision transformer: of each family a member that exports in seconds
 TIMM = ("mobilenetv3_small_050", "test_resnet", "test_vit")
+#: functions of the file whose modules torch.onnx refuses
+REFUSED = ("branching", "branching_at_two", "in_single")
 
 
 def python_for(image: str) -> Path:
@@ -76,7 +109,7 @@ def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mod
     """The user's own module and those of timm, exported each once."""
     out = tmp_path_factory.mktemp("born")
     made = {name: export(f"timm:{name}", out, weights="seeded") for name in TIMM}
-    return {**made, **{name: export(f"{own}:{name}", out) for name in ("build", "in_place")}}
+    return {**made, **{name: export(f"{own}:{name}", out) for name in ("build", "in_place", *REFUSED)}}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +166,55 @@ def test_a_module_that_writes_to_its_input_and_counts_its_calls(
     assert passed(judged, model) == EVERYWHERE, "the second inference has the same input as the first"
     fed = [unit["pictures"] for unit in Reference.read(model).inputs]
     assert max(float(one.max()) for one in fed) == 255, "what the function returned, not what forward made of it"
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("function", "fixed", "precision"),
+    [("branching", None, "float64"), ("branching_at_two", 2, "float64"), ("in_single", None, "float32")],
+)
+def test_what_torch_onnx_refuses_runs_in_torch_and_is_a_row_elsewhere(
+    function: str,
+    fixed: int | None,
+    precision: str,
+    own: Path,
+    models: dict[str, ModelFiles],
+    judged: list[dict[str, Any]],
+) -> None:
+    model = models[function]
+    assert (model.onnx, model.forms, model.fixed_batch) == (None, {"torch": "torch"}, fixed)
+    assert model.lacking() == []
+    assert model.origin.endswith("(torch: itself; no onnx)")
+    described = json.loads((model.root / "model.json").read_text())
+    assert described["reference_by"].startswith("the module itself, eager PyTorch")
+    assert described["reference_by"].endswith(f"on the CPU in {precision}")
+    reason = (model.refused or {})["onnx"]
+    assert f"cannot export my_net.py:{function}: " in reason
+    assert "data-dependent" in reason
+    assert any(reason in note and described["reference_by"] in note for note in model.notes)
+    rows = [row for row in judged if row["model"] == model.root.name]
+    assert {row["variant"]: row.get("passed", row.get("unsupported")) for row in rows} == {
+        "torch": True,
+        "onnxrt": f"model {model.name} has no onnx form, only torch: {reason}",
+    }
+    assert existing_model(source(f"{own}:{function}"), model.root.parent, ExportOptions()) == model
+
+
+@pytest.mark.framework
+def test_the_reference_of_a_refused_module_is_what_it_gives(
+    own: Path, models: dict[str, ModelFiles], tmp_path: Path
+) -> None:
+    model = models["branching"]
+    assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.outputs] == [
+        ("output_0", "int64", (1,), 0), ("output_1", "float32", (1, 4), 0), ("output_2", "bool", (1, 6), 0),
+    ]  # fmt: skip
+    reference = Reference.read(model)
+    assert len(reference.inputs) == 5, "a unit a sample of the example"
+    for given, made in zip(reference.inputs, reference.outputs, strict=True):
+        assert made["output_0"] == made["output_1"].argmax(1)
+        assert made["output_1"].dtype == "float64"
+        assert (made["output_2"] == (given["values"] > 0)).all()
+    assert export(f"{own}:branching", tmp_path).hash == model.hash, "the same in another process"
 
 
 @pytest.mark.framework

@@ -96,7 +96,7 @@ def test_the_trial_begins_nothing_new_after_its_bound():
     assert machine.now == 30
 
 
-def test_without_a_bound_the_first_way_that_works_is_taken_unmeasured():
+def test_without_a_bound_the_first_algorithm_that_works_is_taken_unmeasured():
     machine = Machine(lambda choice: pytest.fail("measured"), broken=lambda choice: choice.graph)
     found = machine.search(0)
     assert not found.choice.graph
@@ -104,7 +104,7 @@ def test_without_a_bound_the_first_way_that_works_is_taken_unmeasured():
     assert machine.now == 20
 
 
-def test_a_way_that_does_not_work_is_passed_over_and_said_and_none_at_all_raises_its_reason():
+def test_an_algorithm_that_does_not_work_is_skipped_and_reported_and_none_at_all_raises_its_reason():
     from images.onnxrt.trial import Choice
 
     found = Machine(slower_unless(nhwc=False, fused_bias=True), broken=lambda choice: not choice.nhwc).search(1000)
@@ -114,7 +114,7 @@ def test_a_way_that_does_not_work_is_passed_over_and_said_and_none_at_all_raises
         Machine(slower_unless(), broken=lambda choice: True).search(1000)
 
 
-def test_a_way_that_computes_something_else_does_not_win_however_fast_it_is():
+def test_an_algorithm_that_computes_something_else_does_not_win_however_fast_it_is():
     from images.onnxrt.trial import Choice
 
     fast = slower_unless(graph=True, fused_bias=True)
@@ -124,14 +124,14 @@ def test_a_way_that_computes_something_else_does_not_win_however_fast_it_is():
     assert list(found.tried.values())[2] == "1000.000 ms, but outputs are off by 0.3"
 
 
-def test_where_the_first_way_computes_something_else_another_is_tried_even_without_a_bound():
+def test_where_the_first_algorithm_computes_something_else_another_is_tried_even_without_a_bound():
     machine = Machine(slower_unless())
     found = machine.search(0, error_of=lambda one: 0.3 if one.choice.graph else 0.02, limit=0.1)
     assert found.choice.graph is False
     assert machine.now == 20
 
 
-def test_a_way_that_fails_when_it_is_compared_gives_its_memory_back():
+def test_an_algorithm_that_fails_when_it_is_compared_gives_its_memory_back():
     def error_of(one):
         if one.choice.nhwc:
             raise RuntimeError("the graph cannot be replayed")
@@ -141,7 +141,7 @@ def test_a_way_that_fails_when_it_is_compared_gives_its_memory_back():
     assert found.choice.nhwc is False
 
 
-def test_where_every_way_computes_something_else_the_least_wrong_is_left_to_the_harness():
+def test_where_every_algorithm_computes_something_else_the_least_wrong_is_left_to_the_harness():
     off = {(True, False): float("nan"), (False, False): 0.5, (False, True): 0.2}
     found = Machine(slower_unless()).search(
         1000, fields=["graph", "fused_bias"], error_of=lambda one: off[one.choice[:2]], limit=0.1
@@ -301,7 +301,7 @@ class Built:
         return lambda *arguments: self.requested.append(name)
 
 
-def test_what_was_built_for_one_io_serves_the_other_and_only_the_same_way():
+def test_what_was_built_for_one_io_serves_the_other_and_only_with_the_same_choice():
     from images.onnxrt.adapter import OnnxRuntimeAdapter
 
     adapter = OnnxRuntimeAdapter("onnxrt", None)

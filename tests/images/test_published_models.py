@@ -85,9 +85,9 @@ def parity(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list
         command = [str(python), str(DRIVER), image, image, "1,3", *map(str, roots.values())]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        told = [json.loads(line) for line in done.stdout.splitlines()]
+        reported = [json.loads(line) for line in done.stdout.splitlines()]
         for name, root in roots.items():
-            rows[name][image] = [row for row in told if row["model"] == root.name]
+            rows[name][image] = [row for row in reported if row["model"] == root.name]
     return rows
 
 

@@ -128,10 +128,10 @@ def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
         adapter=str(IMAGES / image / "adapter.py"), cache=str(cache),
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
-    for one, told in zip(cases, facts, strict=True):
+    for one, reported in zip(cases, facts, strict=True):
         request = RecipeRequest(
             key=one["name"], variant=one["variant"], tuning=one["tuning"], precision="fp32", batch_size=4, io=one["io"],
-            gpu=False, settings=told["settings"], model=model, input=one["input"], versions=told["versions"],
+            gpu=False, settings=reported["settings"], model=model, input=one["input"], versions=reported["versions"],
         )  # fmt: skip
         (tmp_path / f"{one['name']}.py").write_text(write(request, found))
     programs = [str(tmp_path / f"{one['name']}.py") for one in cases]
@@ -149,7 +149,7 @@ def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
 
 @pytest.mark.framework
 @pytest.mark.parametrize("fed", ["float32", "uint8"])
-def test_harness_and_recipe_take_turns_and_have_the_same_output(tmp_path, miniature, fed):
+def test_harness_and_recipe_alternate_and_have_the_same_output(tmp_path, miniature, fed):
     python = interpreter_of("onnxrt")
     one = case("onnxrt", "rewritten", "fp32", "host", python, miniature, the_cpu(), tmp_path, 1, input=fed)
     row = compare(one, PAIRS, 0.02, tmp_path)

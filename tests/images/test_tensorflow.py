@@ -138,20 +138,22 @@ def test_second_prepare_replaces_the_input_and_traces_nothing(facts, variant):
 @pytest.mark.framework
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cpu_runs_fp32_alone_and_says_so(facts, variant):
-    told = facts[variant]
-    assert told["supports"]["fp32 cpu"] is None
-    assert told["supports"]["fp16 cpu"] == told["fp16_load"] == f"{variant} runs in fp32 on the CPU, not in fp16"
-    assert "finds no GPU" in told["supports"]["fp32 gpu0"]
-    assert "not in int8" in told["supports"]["int8 gpu0"]
+    reported = facts[variant]
+    assert reported["supports"]["fp32 cpu"] is None
+    assert (
+        reported["supports"]["fp16 cpu"] == reported["fp16_load"] == f"{variant} runs in fp32 on the CPU, not in fp16"
+    )
+    assert "finds no GPU" in reported["supports"]["fp32 gpu0"]
+    assert "not in int8" in reported["supports"]["int8 gpu0"]
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_row_says_what_ran(facts, variant):
-    told = facts[variant]
+    reported = facts[variant]
     own = "keras" if variant.startswith("keras") else "tensorflow"
-    assert told["versions"]["framework"] == told["versions"][own]
-    cell = told["cells"][-1]
+    assert reported["versions"]["framework"] == reported["versions"][own]
+    cell = reported["cells"][-1]
     assert cell["settings"]["intra_op_threads"] == "2"
     assert cell["settings"]["xla"] == ("jit_compile=True" if "xla" in variant else "off")
     assert cell["settings"].get("xla_persistent_cache") == ("on" if "xla" in variant else None)
@@ -162,12 +164,12 @@ def test_row_says_what_ran(facts, variant):
 
 @pytest.mark.framework
 def test_an_input_is_copied_to_the_device_and_a_copy_that_fails_is_caught(on_cpu):
-    told = on_cpu.ask(action="copies")
-    assert told["from"].endswith("CPU:0")
-    assert told["to"].endswith("CPU:1")
-    assert told["same"]
-    assert told["settings"]["input_copy"] == "each inference", "analysis/sql/40_cells.sql tells earlier rows by it"
-    assert "unknown device" in told["failed"]
+    reported = on_cpu.ask(action="copies")
+    assert reported["from"].endswith("CPU:0")
+    assert reported["to"].endswith("CPU:1")
+    assert reported["same"]
+    assert reported["settings"]["input_copy"] == "each inference", "analysis/sql/40_cells.sql tells earlier rows by it"
+    assert "unknown device" in reported["failed"]
 
 
 def test_no_room_for_the_input_is_out_of_memory():

@@ -1,4 +1,4 @@
-"""For the drivers: no time decides a test. Of a level's ways the first one that works is taken, or one that the test names."""
+"""For the drivers: no time decides a test. Of a level's algorithms the first that works is taken, or one that the test names."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from common.harness import choices
 _FASTEST = choices.fastest
 
 
-def take_the_first_way():
+def take_the_first_that_works():
     rank = itertools.count()
 
     def once(run):
@@ -17,8 +17,8 @@ def take_the_first_way():
     choices.median_seconds = once
 
 
-def build_one_way(number):
-    """Of a level's ways only this one is built, which may not fail: for networks that a compiler takes long for."""
+def build_only(number):
+    """Of a level's algorithms only this one is built, which may not fail: for networks that a compiler takes long for."""
 
     def alone(algorithms, *more, **named):
         return _FASTEST([algorithms[number]], *more, **named)

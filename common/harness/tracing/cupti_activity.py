@@ -137,14 +137,14 @@ class CuptiRecorder:
 
     def start(self) -> None:
         if self._choosing is None:
-            self._choosing = self._tells_chosen_calls()
+            self._choosing = self._reports_chosen_calls()
         self._rows.clear()
         self._strange.clear()
         self._dropped()  # reading it sets it back
         self._begin = clocks.read(self._cupti.get_timestamp)
         self.enable()
 
-    def _tells_chosen_calls(self) -> bool:
+    def _reports_chosen_calls(self) -> bool:
         """Tried by one inference: CUPTI 13.0 took the choice on an H200 and reported not one call, only all or none of them."""
         self._rows.clear()
         self.enable()

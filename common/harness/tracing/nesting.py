@@ -32,12 +32,12 @@ def innermost(events: Iterable[Event], thread: int, first: int = 0) -> List[Reco
         # the callers on the way up have worked until here
         parent = parents[number]
         if parent >= 0:
-            _tell(records, ordered[parent], "dispatch", own[parent], event.start_ns, thread, first + parent)
+            _add(records, ordered[parent], "dispatch", own[parent], event.start_ns, thread, first + parent)
             own[parent] = max(own[parent], min(event.end_ns, ordered[parent].end_ns))
     for number, event in enumerate(ordered):
         kind = "dispatch" if number in calls else "operator"
         end_ns = event.end_ns if parents[number] < 0 else min(event.end_ns, ordered[parents[number]].end_ns)
-        _tell(records, event, kind, own[number], end_ns, thread, first + number)
+        _add(records, event, kind, own[number], end_ns, thread, first + number)
     return sorted(records, key=lambda record: record.start_ns)
 
 
@@ -53,7 +53,7 @@ def _parents(ordered: Sequence[Event]) -> List[int]:
     return parents
 
 
-def _tell(
+def _add(
     records: List[Record], event: Event, kind: str, start_ns: int, end_ns: int, thread: int, correlation: int
 ) -> None:
     if end_ns > start_ns and not event.ignored:

@@ -16,10 +16,12 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.versions import pins_of
 from common.host.paths import IMAGES
-from common.host.plan.jobs import Size, in_words, size_of
+from common.host.plan.jobs import PlannedJob, Size, in_words, make_plan, size_of
+from common.host.plan.missing import Missing, missing
 from common.host.plan.options import Options
 from common.host.plan.plan_file import PlanFile, Sweep
-from common.host.plan.request import request_of
+from common.host.plan.request import Request, request_of
+from common.host.runs.run import Run
 
 
 def dry_run(options: Options, console: Console, images_folder: Path = IMAGES) -> Size:
@@ -40,13 +42,37 @@ def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
         raise plan.complaint(sweep.line, "", str(error)) from error
 
 
+def missing_of_plan(plan: PlanFile, runs: Sequence[Path], images_folder: Path = IMAGES) -> Missing:
+    """What of a plan the run folders lack, cells of every status counting as there. Raises UserError with the sweep's line."""
+    jobs: list[PlannedJob] = []
+    for sweep in plan.sweeps:
+        try:
+            jobs += make_plan(_request(sweep.options, images_folder), seed=0)
+        except UserError as error:
+            raise plan.complaint(sweep.line, "", str(error)) from error
+    return missing(jobs, {key for run in runs for key in Run(run, {}).existing_cells()})
+
+
+def print_missing(plan: PlanFile, runs: Sequence[Path], console: Console, images_folder: Path = IMAGES) -> Missing:
+    """Prints what of a plan the run folders lack, grouped; returns it."""
+    found = missing_of_plan(plan, runs, images_folder)
+    for line in found.lines():
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(escape(found.sentence()), style="bold", highlight=False, soft_wrap=True)
+    return found
+
+
 def _size(options: Options, images_folder: Path) -> Size:
+    return size_of(_request(options, images_folder))
+
+
+def _request(options: Options, images_folder: Path) -> Request:
     devices = _devices(options)
     request = request_of(options, load_images(images_folder), devices, Console(file=io.StringIO()))
     pins_of(
         request.variants, request.versions, devices[0].kind, images_folder
     )  # whether there are versions to choose from
-    return size_of(request)
+    return request
 
 
 def _devices(options: Options) -> list[Device]:

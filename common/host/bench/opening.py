@@ -99,7 +99,7 @@ def opened(
         context = Context(
             run=run, request=request, model=model, data=data, images=by_name,
             devices={device.name: device for device in devices}, picture=picture, seed=seed,
-            placement=_told(run, devices, placement, console),
+            placement=_record_placement(run, devices, placement, console),
         )  # fmt: skip
         plan = make_plan(request, seed)
         if subset is None and not search:
@@ -153,7 +153,7 @@ def _prepared(
     return model
 
 
-def _told(run: Run, devices: Sequence[Device], placement: Placement, console: Console) -> Placement:
+def _record_placement(run: Run, devices: Sequence[Device], placement: Placement, console: Console) -> Placement:
     """Where workers and sidecars of several GPUs run: run.json tells it, too, and people where cores are too few."""
     if len(devices) > 1 or placement.workers:
         run.description["placement"] = placement.describe()
@@ -200,10 +200,10 @@ def open_run(
     again: goes on with the newest run of the request in any case, without the cells that are to be measured again.
     """
 
-    def tell(words: str) -> None:
+    def warn(words: str) -> None:
         console.print(escape(words), style="yellow", highlight=False, soft_wrap=True)
 
-    unfinished = find_unfinished(data.results, tell, request=request.fingerprint()) if subset is None else None
+    unfinished = find_unfinished(data.results, warn, request=request.fingerprint()) if subset is None else None
     if again is not None:
         unfinished = run_to_repeat(data.results, request.fingerprint(), options.seed)
         set_marked_aside(unfinished, again, console)

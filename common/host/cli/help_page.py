@@ -23,7 +23,7 @@ TASKS = {
 VALUES = {
     "framework": "NAMES", "batch-sizes": "SIZES", "precision": "NAMES", "tuning": "NAMES", "input": "NAMES", "io": "NAMES",
     "frontend": "NAMES", "network": "NAME", "only": "TESTS", "command": "COMMAND",
-    "model": "MODEL", "plan": "FILE", "again": "MARKS", "metric": "METRIC", "version": "VERSIONS",
+    "model": "MODEL", "plan": "FILE", "again": "MARKS", "missing": "RUNS", "metric": "METRIC", "version": "VERSIONS",
     "shape": "SIZES", "inputs": "FILE", "input-range": "LOW,HIGH", "mean": "NUMBERS", "std": "NUMBERS", "item": "NAME",
     "image": "FILE", "device": "cpu|gpu", "gpu": "GPU", "runner": "local|docker", "python": "FILE", "scenario": "NAMES",
     "streams": "NUMBERS", "rate": "RATES", "gpu-driver": "nvidia|cdi", "cpus": "LIST", "memory": "SIZE", "shm": "SIZE",

@@ -31,7 +31,7 @@ from common.host.runners.staging import JobStaging
 from common.host.runs.run import Run, read_run
 from common.host.runs.untrusted import Refused, opened_file, opened_folder, read_part
 from common.job import Job
-from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, Turn, device_lock
+from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, TurnLock, device_lock
 from common.model_files import ModelFiles
 from common.typed_json import parse_object
 
@@ -129,7 +129,7 @@ class Service:
         return JobEnd(None, oom_killed=bool(begun) and 0 < begun[-1] <= self.reports.oom_killed_ns())
 
 
-def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optional: set[str]) -> Iterator[Service]:
+def services_in_order(services: list[Service], locks: Mapping[str, TurnLock], optional: set[str]) -> Iterator[Service]:
     """Each service that has come, in order; its turn begins when it is taken and has ended when the next one is.
 
     optional: those of a profile that may not be switched on; they count if they have come by then.
@@ -139,15 +139,15 @@ def services_in_turn(services: list[Service], turns: Mapping[str, Turn], optiona
         while not one.reports.came() and one.variant not in optional and time.monotonic() < deadline:
             time.sleep(0.2)
         if one.reports.came():
-            turns[one.variant].give()
+            locks[one.variant].give()
             yield one
 
 
 def measure(services: list[Service], rendezvous: Rendezvous, intake: PowerIntake, optional: set[str]) -> list[str]:
     """Lets all services measure, one after another; returns the keys of the cells that were asked for."""
-    turns = {one.variant: Turn(rendezvous.turns / one.variant) for one in services}
+    locks = {one.variant: TurnLock(rendezvous.turn_locks / one.variant) for one in services}
     planned: list[str] = []
-    for one in services_in_turn(services, turns, optional):
+    for one in services_in_order(services, locks, optional):
         while not one.reports.gone():
             time.sleep(_LOOK_SECONDS)
             if one.take():

@@ -99,7 +99,7 @@ def make_folders(rendezvous: Rendezvous, data: DataFolder) -> None:
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
         remove_folder(folder)
-    for folder in (rendezvous.jobs, rendezvous.turns, rendezvous.sidecar, rendezvous.models):
+    for folder in (rendezvous.jobs, rendezvous.turn_locks, rendezvous.sidecar, rendezvous.models):
         folder.mkdir(parents=True, exist_ok=True)
     for variant in all_variants(images):
         (rendezvous.services / variant).mkdir(parents=True, exist_ok=True)

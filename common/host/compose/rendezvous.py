@@ -64,7 +64,7 @@ class Rendezvous:
         return self.board / "jobs"
 
     @property
-    def turns(self) -> Path:
+    def turn_locks(self) -> Path:
         """A file for each variant, which is locked until its turn (common/locks.py)."""
         return self.board / "turns"
 

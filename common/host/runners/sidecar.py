@@ -117,7 +117,7 @@ class Sidecar(ABC):
         """Its `done` event, None where it came to say none."""
 
 
-def looked_after(sidecar: Sidecar, on_event: OnEvent, tell: Callable[[str], None]) -> OnEvent:
+def looked_after(sidecar: Sidecar, on_event: OnEvent, report: Callable[[str], None]) -> OnEvent:
     """on_event, and after each cell a look whether the sidecar still lives."""
 
     def watch(event: Mapping[str, Any]) -> None:
@@ -125,6 +125,6 @@ def looked_after(sidecar: Sidecar, on_event: OnEvent, tell: Callable[[str], None
         words = sidecar.take() if ended else ""  # first, so that whoever is told of the cell finds its readings
         on_event(event)
         for message in filter(None, (words, sidecar.revive() if ended else "")):
-            tell(message)
+            report(message)
 
     return watch

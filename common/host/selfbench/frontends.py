@@ -105,7 +105,7 @@ def cost_of(case: Case, rounds: int, pairs: int, block_s: float) -> Cost:
         with tempfile.TemporaryDirectory(prefix="framewatt-") as name, both_front_ends(case, Path(name)) as sides:
             for side in sides:  # both warm on the machine as it is with both of them
                 side.block(block_s)
-            found, cpu = _turns(*sides, pairs, block_s)
+            found, cpu = _alternating_pairs(*sides, pairs, block_s)
         ratios.append(latency_ratios(found))
         cpu_ratios.append(cpu)
         for one, other in found:
@@ -120,7 +120,7 @@ def cost_of(case: Case, rounds: int, pairs: int, block_s: float) -> Cost:
     )  # fmt: skip
 
 
-def _turns(
+def _alternating_pairs(
     script: SideProcess, notebook: SideProcess, pairs: int, block_s: float
 ) -> tuple[list[tuple[list[int], list[int]]], list[float]]:
     """(durations of notebook and script, ratio of their CPU times of an inference) of each pair of blocks."""

@@ -283,8 +283,8 @@ def test_lines_of_a_history_tell_level_and_input(build: Build, tmp_path: Any) ->
     assert len(set(titles)) == 3
     assert sum("stock" in line for line in titles) == sum("uint8 input" in line for line in titles) == 1
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
-    told = {(row["model"], row["tuning"], row["input"], row["io"], row["scenario"]) for row in rows}
-    assert len(told) == 3
+    reported = {(row["model"], row["tuning"], row["input"], row["io"], row["scenario"]) for row in rows}
+    assert len(reported) == 3
     assert len(list((tmp_path / "plots").glob("*.svg"))) == 2, "what is fed is never mixed in one picture"
 
 

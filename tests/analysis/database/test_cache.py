@@ -353,3 +353,23 @@ def test_something_else_in_place_of_a_file_of_the_cache_is_not_opened(
     path.unlink()
     make(path)
     assert everything([one], folder, KEPT) == before
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_and_costs_no_answer(
+    run: Any, tmp_path: Path, reads: list[str]
+) -> None:
+    link = tmp_path / "host-cache"
+    link.symlink_to(tmp_path / "unmounted")
+    one = run("one")
+    expected = everything([one], None, KEPT)
+    folder = link / "analysis"
+    assert everything([one], folder, KEPT) == expected
+    _, problems = figures([one], folder)
+    assert problems == [
+        f"{folder}: cannot be written ({link} is a link to {tmp_path}/unmounted, which does not exist): "
+        "the next analysis reads all files again"
+    ]
+    (tmp_path / "unmounted").mkdir()
+    assert figures([one], folder)[1] == []
+    reads.clear()
+    assert figures([one], folder)[1] == [] and reads == []

@@ -365,7 +365,7 @@ def test_a_question_that_was_interrupted_can_be_asked_again(
     assert one(opened(run), "SELECT count(*) AS n FROM samples") == {"n": 20}
 
 
-def test_every_way_to_list_the_tables_lists_them_all(build: Build, opened: Opened) -> None:
+def test_every_statement_that_lists_the_tables_lists_them_all(build: Build, opened: Opened) -> None:
     run = build()
     run.cell(durations_ns=[MS] * 20)
     for statement in ("PRAGMA show_tables", "SHOW TABLES", "SHOW ALL TABLES", "DESCRIBE"):

@@ -100,13 +100,13 @@ def test_tables_tell_what_tuning_is_worth_and_what_is_slower_than_the_level_belo
     with open_runs([run.folder]) as database:
         rows = tables.load(database, parse_where(None, database))
         throughput, *others = tables.build(database, rows, ["throughput", "latency"])
-    told = [line for line in throughput.footers if line.startswith(("Worth", "Slower"))]
-    assert told[0].startswith("Worth of tuning (tuned over stock, 95 % interval): torch fp32 batch 8 1.999 [1.99")
-    assert told[1] == (
+    reported = [line for line in throughput.footers if line.startswith(("Worth", "Slower"))]
+    assert reported[0].startswith("Worth of tuning (tuned over stock, 95 % interval): torch fp32 batch 8 1.999 [1.99")
+    assert reported[1] == (
         "Worth of tuning (tuned over stock, one worker at a level, so without an interval): torch fp32 batch 1 2.000."
     )
-    assert told[2].startswith("Slower than the level below: torch fp32 rewritten over tuned batch 8 0.900 [0.89")
-    assert told[3].endswith("which decides nothing: torch fp32 rewritten over tuned batch 1 0.900.")
+    assert reported[2].startswith("Slower than the level below: torch fp32 rewritten over tuned batch 8 0.900 [0.89")
+    assert reported[3].endswith("which decides nothing: torch fp32 rewritten over tuned batch 1 0.900.")
     assert not any("Worth" in line for table in others for line in table.footers)
 
 
@@ -157,3 +157,31 @@ def test_one_worker_at_a_level_tells_no_worth(build: Build, workers: dict[str, i
         assert database.query("FROM worth") == []
     assert len(rows) == 2
     assert {row[name] for row in rows for name in level_steps.WORTH} == {None}
+
+
+def test_levels_of_two_runs_on_one_gpu_are_paired(build: Build) -> None:
+    """A plan has a run for each level. What ran on another GPU or with another version tells nothing of tuning."""
+    stock = build("20260101-stock", device="gpu0", uuid="GPU-1")
+    newer = build("20260102-stock", device="gpu1", uuid="GPU-1")
+    tuned = build("20260103-tuned", device="gpu0", uuid="GPU-1")
+    other_gpu = build("20260104-tuned", device="gpu0", uuid="GPU-2")
+    other_version = build("20260105-tuned", device="gpu0", uuid="GPU-1")
+    for replicate in range(3):
+        common = {"replicate": replicate, "framework_version": "1.0"}
+        stock.cell("torch", 8, [9_000_000 + replicate] * 60, tuning="stock", **common)
+        newer.cell("torch", 8, [8_000_000 + replicate] * 60, tuning="stock", **common)
+        tuned.cell("torch", 8, [4_000_000 + replicate] * 60, **common)
+        other_gpu.cell("torch", 8, [4_000_000 + replicate] * 60, **common)
+        other_version.cell("torch", 8, [4_000_000] * 60, **{**common, "framework_version": "2.0"})
+    runs = [one.folder for one in (stock, newer, tuned, other_gpu, other_version)]
+    (row,) = open_runs(runs).query("FROM level_steps")
+    assert (row["run"], row["below_run"], row["workers"], row["below_workers"]) == (
+        tuned.folder.name,
+        newer.folder.name,
+        3,
+        3,
+    )
+    assert math.isclose(row["ratio"], 2.0, rel_tol=1e-3)
+    tuned.cell("torch", 8, [6_000_000] * 60, tuning="stock", framework_version="1.0")
+    (row,) = open_runs(runs).query("FROM level_steps")
+    assert row["below_run"] == tuned.folder.name, "its own run's level comes first"

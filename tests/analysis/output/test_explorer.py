@@ -29,7 +29,7 @@ from tests.analysis.conftest import Build, Opened, RunBuilder, nothing_drawn
 MS = 10**6
 SECOND = 10**9
 #: (variant, precision, workers, speed): near enough to each other that some are unclear, and one of a single worker
-WAYS = (
+VARIANTS = (
     ("tensorrt", "fp16", 3, 1.0),
     ("torch", "fp16", 3, 1.01),
     ("torch", "tf32", 1, 1.5),
@@ -42,7 +42,7 @@ WAYS = (
 def fill(run: RunBuilder) -> RunBuilder:
     """Six variants at four batch sizes and one at a single one; the board draws more for larger batches and less precision."""
     readings: list[dict[str, Any]] = []
-    for place, (variant, precision, workers, speed) in enumerate(WAYS):
+    for place, (variant, precision, workers, speed) in enumerate(VARIANTS):
         for size, worker in itertools.product((1, 8, 32, 128), range(workers)):
             run.now_ns += SECOND
             begin = run.now_ns

@@ -223,12 +223,12 @@ def test_builds_of_other_models_and_inputs_are_no_cold_start_of_this_one(build: 
         named = {"cell_key": "VGG_torch_fp32_b0008_host_single-stream_script_cpu_r0"} if "model" in more else {}
         run.cell("torch", 8, durations_ns=[MS + i for i in range(20)], phases=phases, **more, **named)
     plots, _ = drawn(opened(run))
-    told = {
+    reported = {
         tuple(text.get_text() for text in plot.figure.axes[0].texts)
         for name, plot in plots.items()
         if name.startswith("cold-start")
     }
-    assert told == {("7 s",), ("63 s",), ("33 s",)}, "of workers that all built it the mean"
+    assert reported == {("7 s",), ("63 s",), ("33 s",)}, "of workers that all built it the mean"
 
 
 def figure_of(plots: dict[str, Plot], kind: str) -> Figure:

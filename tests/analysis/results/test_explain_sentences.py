@@ -76,7 +76,7 @@ def test_a_long_copy_is_said_once():
     assert spoken(one, "one kernel") is None
 
 
-def test_what_is_compiled_already_is_not_told_to_compile():
+def test_what_is_compiled_already_gets_no_advice_to_compile():
     text = spoken(cell({LAUNCH_GAP: 0.5}, variant="tfxla"), "launch gaps")
     assert text is not None
     assert text.endswith("a CUDA graph removes this")
@@ -145,14 +145,14 @@ def test_a_busy_device_is_reported_so():
         ({"convolution": 0.6, "elementwise": 0.3}, "there are no gaps to remove"),
     ],
 )
-def test_a_busy_device_is_not_told_that_kernels_alone_help_where_passes_could_go(
+def test_a_busy_device_gets_no_advice_on_kernels_alone_where_passes_could_go(
     times: dict[str, float], cure: str
 ) -> None:
     text = spoken(cell(times), "busy")
     assert text is not None and text.endswith(cure)
 
 
-def test_a_device_busy_with_copies_is_not_told_that_kernels_alone_help():
+def test_a_device_busy_with_copies_gets_no_advice_on_kernels_alone():
     text = spoken(cell({"copy H2D": 0.14, "elementwise": 0.5}, h2d_bytes_per_s=55e9), "busy")
     assert text is not None
     assert "in elementwise" in text

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from common.export import onnx_reading, user_onnx
 from common.export.progress import Progress
+from common.export.reference_work import ExportOptions
 
 WIDTH = 256
 
@@ -51,7 +52,7 @@ def main(folder: Path, rows: int, limit: int) -> None:
         onnx_reading.INLINE_BYTES = limit
     file = make(folder, rows)
     with (folder / "progress").open("w") as progress:
-        name = user_onnx.export(file, folder / "models", user_onnx.ExportOptions(), Progress(progress, user_onnx.STEPS))
+        name = user_onnx.export(file, folder / "models", ExportOptions(), Progress(progress, user_onnx.STEPS))
     made = folder / "models" / name
     session = onnxruntime.InferenceSession(str(made / "model.onnx"), providers=["CPUExecutionProvider"])
     (taken,) = session.run(None, {"ids": np.array([[0, rows - 1]])})

@@ -234,7 +234,7 @@ def every_shape(inputs: Inputs) -> list[str]:
     return ["", *(f"{name}={word}" for name in names for word in ("5", "N"))]
 
 
-AXES: tuple[Axis, ...] = (3, None, "batch", "their_batch", "B", "T", "rows", "unk__1")
+AXES: tuple[Axis, ...] = (3, None, "batch", "their_batch", "my_batch", "B", "T", "rows", "unk__1")
 #: any three axes of one input, and any two of each of two
 ANY: list[Inputs] = [
     *({"x": axes} for axes in itertools.product(AXES, repeat=3)),
@@ -267,7 +267,7 @@ def test_the_line_to_copy_binds_inputs_that_have_the_name_of_an_axis() -> None:
 
 
 def test_the_line_to_copy_fits_the_arrays() -> None:
-    sizes = {3: 3, None: 6, "batch": 4, "their_batch": 4, "B": 5, "T": 7, "rows": 9, "unk__1": 4}
+    sizes = {3: 3, None: 6, "batch": 4, "their_batch": 4, "my_batch": 4, "B": 5, "T": 7, "rows": 9, "unk__1": 4}
     seen = 0
     for inputs in ANY:
         arrays = Arrays("v.npz", {name: tuple(sizes[axis] for axis in axes) for name, axes in inputs.items()})
@@ -288,11 +288,67 @@ def test_the_line_to_copy_fits_the_arrays() -> None:
 def test_a_name_that_says_batch_is_the_batch_whatever_the_order_of_the_inputs() -> None:
     for inputs in ANY:
         names = {axis for axes in inputs.values() for axis in axes}
-        if "batch" in names and "their_batch" not in names:
+        if "batch" in names and names.isdisjoint({"their_batch", "my_batch"}):
             bound = bind_or_none(inputs), bind_or_none(dict(reversed(inputs.items())))
             assert bound[0] == bound[1]
             for name, axes in inputs.items() if bound[0] is not None else ():
                 assert [size is None for size in bound[0].shapes[name]] == [axis == "batch" for axis in axes]
+
+
+#: two names that say batch alike, in two inputs, in one, and behind a sequence
+RIVALS: list[Inputs] = [
+    {"x": ("encoder_batch", 4), "y": ("decoder_batch", 6)},
+    {"x": ("batch_size", 4), "y": ("batch", 6), "z": ("decoder_batch", 6)},
+    {"x": ("encoder_batch", "decoder_batch")},
+    {"x": ("T", "encoder_batch", 80), "y": ("S", "decoder_batch")},
+]
+
+
+@pytest.mark.parametrize("known", ["batch", "batch_size", "BatchSize", "batch-dim"])
+def test_a_name_that_says_batch_and_nothing_else_comes_first_whatever_the_order(known: str) -> None:
+    inputs: Inputs = {"y": ("decoder_batch", 6), "x": (known, 4), "z": ("encoder_batch", "their_batch")}
+    others = "decoder_batch=2,encoder_batch=3,their_batch=5"
+    for ordered in itertools.permutations(inputs.items()):
+        bound = bind(dict(ordered), others, "m.onnx")
+        assert bound.shapes == {"y": (2, 6), "x": (None, 4), "z": (3, 5)}
+        assert bind(dict(ordered), f"{others},{known}=7", "m.onnx").fixed == 7
+        with pytest.raises(UserError, match=r"'(de|en)coder_batch'\) of input .* is dynamic and not bound"):
+            bind(dict(ordered), "", "m.onnx")
+
+
+@pytest.mark.parametrize("inputs", RIVALS)
+def test_of_names_that_say_batch_alike_none_is_the_batch_unless_shape_says(inputs: Inputs) -> None:
+    whole = {name: tuple(one if isinstance(one, int) else 6 for one in axes) for name, axes in inputs.items()}
+    lines = set()
+    for ordered in itertools.permutations(inputs.items()):
+        for arrays in (None, Arrays("v.npz", whole)):
+            with pytest.raises(UserError, match="all say batch, and no order of the inputs decides") as raised:
+                bind(dict(ordered), "", "m.onnx", arrays)
+            lines.add(str(raised.value).split(": name each")[0])
+            proposed = str(raised.value).rsplit("--shape '", 1)[1].rstrip("'")
+            bound = bind(dict(ordered), proposed, "m.onnx", arrays)
+            assert bound.fixed is None
+            assert all(sizes.count(None) <= 1 for sizes in bound.shapes.values())
+    assert len(lines) == 1
+
+
+def test_what_shape_says_of_names_that_say_batch_alike() -> None:
+    inputs = RIVALS[0]
+    for ordered in (inputs, dict(reversed(inputs.items()))):
+        assert bind(ordered, "encoder_batch=N,decoder_batch=5", "m").shapes == {"x": (None, 4), "y": (5, 6)}
+        assert bind(ordered, "encoder_batch=5,decoder_batch=N", "m").shapes == {"x": (5, 4), "y": (None, 6)}
+        assert bind(ordered, "encoder_batch=N,decoder_batch=N", "m").shapes == {"x": (None, 4), "y": (None, 6)}
+        fixed = bind(ordered, "encoder_batch=5,decoder_batch=5", "m")
+        assert (fixed.fixed, fixed.fixed_axes) == (5, {"x": 0, "y": 0})
+        with pytest.raises(UserError, match="'decoder_batch' the size 7 and 'encoder_batch' the size 5"):
+            bind(ordered, "encoder_batch=5,decoder_batch=7", "m")
+        with pytest.raises(
+            UserError, match=r"'decoder_batch'.* is dynamic and not bound; add for example --shape 'y=N,6'"
+        ):
+            bind(ordered, "encoder_batch=N", "m")
+        for said in ("encoder_batch=5", "x=5,4"):
+            with pytest.raises(UserError, match=r"name each of them in --shape, .*; add for example --shape 'y=N,6'"):
+                bind(ordered, said, "m")
 
 
 @pytest.mark.parametrize("batch", ["N", "n", "B", "b", "bs"])

@@ -40,20 +40,20 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 requested.append(self.path)
-                way, _, name = self.path.lstrip("/").partition("/")
+                fault, _, name = self.path.lstrip("/").partition("/")
                 body = CLASSES if name == "classes.json" else content
-                if way == "stall":
+                if fault == "stall":
                     ended.wait(60)
                     return
-                if way == "missing" or name not in (FILE, "classes.json"):
+                if fault == "missing" or name not in (FILE, "classes.json"):
                     self.send_error(404, "Not Found")
                     return
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if way == "cut":
+                if fault == "cut":
                     body = body[: len(body) // 2]
-                if way == "corrupt":
+                if fault == "corrupt":
                     body = body[:-1000] + bytes(1000)
                 self.wfile.write(body)
 
@@ -128,8 +128,8 @@ def test_a_download_that_fails_is_seeded_weights_under_auto_and_an_error_under_i
 ) -> None:
     server, request = published
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    ways = ("missing", "cut", "corrupt", "stall")
-    tries = [[NOBODY, "imagenet"], *[[f"{server.url}{way}/", "imagenet"] for way in ways]]
+    faults = ("missing", "cut", "corrupt", "stall")
+    tries = [[NOBODY, "imagenet"], *[[f"{server.url}{fault}/", "imagenet"] for fault in faults]]
     tries += [[f"{server.url}cut/", "auto"], [f"{server.url}good/", "auto"]]
     done = run(tensorflow_python, "attempts", {**request, "attempts": tries}, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

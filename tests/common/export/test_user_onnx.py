@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.harness.adapter import Unsupported
 from common.harness.reference import Reference
 from common.host.models import ExportOptions, ensure_model, find_model
 from common.model_files import ModelFiles
@@ -305,3 +306,29 @@ def test_a_float64_reference_that_is_late_or_of_another_model_is_not_taken(
     assert 0 < facts["apart"] < 1e-5
     assert facts["late"] is None
     assert facts["another"] is None
+
+
+@pytest.mark.parametrize("kind", ["node", "branch", "function"])
+def test_operators_that_onnx_runtime_does_not_know_are_named_and_leave_a_model_without_a_reference(
+    kind: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    file = tiny_models / f"foreign-{kind}.onnx"
+    model = export(file, tmp_path, onnxrt_python)
+    assert model.unmeasurable == (
+        "ONNX Runtime does not know far.away::Operator, so that there is no reference to compare with"
+    )
+    assert any(model.unmeasurable in note for note in model.notes)
+    assert [(one.name, one.shape, one.batch_axis) for one in model.inputs] == [("picture", (1, 3, 12, 16), 0)]
+    assert (model.layout, model.fixed_batch, model.lacking()) == ("NCHW", None, [])
+    assert json.loads((model.root / "model.json").read_text())["reference_by"] == ""
+    with pytest.raises(Unsupported, match=r"far\.away::Operator"):
+        Reference.read(model)
+    assert export(file, tmp_path, tmp_path / "no-python") == model, "found again"
+
+
+def test_functions_of_the_file_are_no_foreign_operators(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    model = export(tiny_models / "foreign-told.onnx", tmp_path, onnxrt_python)
+    assert model.unmeasurable == ""
+    reference = Reference.read(model)
+    for given, made in zip(reference.inputs, reference.outputs, strict=True):
+        assert np.array_equal(made["y"], np.maximum(given["picture"], 0))

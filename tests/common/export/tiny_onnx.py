@@ -138,7 +138,7 @@ def with_batch_of(kind):
     return model(nodes, [value("x", [batch, 7])], [value("y", [1, 7] if kind == "mixing" else [7, 1])])
 
 
-def with_sizes_told():
+def with_given_sizes():
     """A picture with its height, width and a factor, as detectors have it, and a length of an axis that is not the longest."""
     nodes = [
         helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -224,6 +224,32 @@ def of_sequences_with_a_table():
     return model(nodes, inputs, [value("y", ["T", "batch", 6]), value("rows", [4, 6]), value("kept", ["T", 6])])
 
 
+def foreign(kind):
+    """An operator of a domain that nobody knows: a node, in both branches, in a function of the file; `told`: none."""
+    called = helper.make_node("Told", ["picture"], ["y"], domain="own")
+    far = helper.make_node("Operator", ["a"], ["b"], domain="far.away")
+    plain = helper.make_node("Relu", ["a"], ["b"])
+    opsets = [helper.make_opsetid(domain, version) for domain, version in (("", 17), ("far.away", 1), ("own", 1))]
+    told = helper.make_function("own", "Told", ["a"], ["b"], [plain if kind == "told" else far], opsets)
+    nodes = (
+        [called]
+        if kind in ("told", "function")
+        else [helper.make_node("Operator", ["picture"], ["y"], domain="far.away")]
+    )
+    if kind == "branch":
+        branches = [
+            helper.make_graph(
+                [helper.make_node("Operator", ["picture"], [name], domain="far.away")], name, [], [value(name, None)]
+            )
+            for name in ("yes", "no")
+        ]
+        flag = helper.make_node("Constant", [], ["flag"], value=numpy_helper.from_array(np.array(True), "flag"))
+        nodes = [flag, helper.make_node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1])]
+    graph = helper.make_graph(nodes, "foreign", [value("picture", CHANNELS_FIRST)], [value("y", CHANNELS_FIRST)])
+    functions = [told] if nodes == [called] else []
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -284,7 +310,7 @@ def main(folder: Path) -> None:
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
         "sequence": with_sequence(),
-        "sizes-told": with_sizes_told(),
+        "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
         "no-rank": without_rank(),
         "drawing": drawing(),
@@ -314,6 +340,7 @@ def main(folder: Path) -> None:
         "reshape": with_fixed_reshape(),
         "picture": with_picture_output(),
         "overflow": classifier(softmax=False, scale=1e38),
+        **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
         "unknown": model(
             [helper.make_node("NoSuchOperator", ["picture"], ["y"])],
             [value("picture", CHANNELS_FIRST)],

@@ -15,7 +15,7 @@ import pytest
 
 from common.harness import compose_step, memory
 from common.harness.job_end import JobEnd
-from common.locks import Turn
+from common.locks import TurnLock
 from tests.common.harness.conftest import REPOSITORY, Bench, read_rows
 from tests.waiting import wait_for
 
@@ -33,7 +33,7 @@ class Service:
         self.job = replace(bench.job(**changes), run_dir=str(self.run))
         self.path = self.board / "jobs" / f"{NAME}.json"
         self.job.write(self.path)
-        self.turn = Turn(self.board / "turns" / "good")
+        self.turn = TurnLock(self.board / "turns" / "good")
 
     def start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "common.harness.compose_step", "good"]

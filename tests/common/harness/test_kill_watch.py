@@ -23,18 +23,18 @@ class Poll:
 
 @pytest.mark.parametrize("name", ["memory.events", "memory.oom_control"], ids=["version 2", "version 1"])
 def test_a_kill_is_in_the_file_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    counts, told = tmp_path / name, tmp_path / "told"
+    counts, reported = tmp_path / name, tmp_path / "told"
     counts.write_text("max 7\noom_kill 3\n")
     monkeypatch.setattr(memory, "group_files", lambda: [tmp_path / "elsewhere" / name, counts])
     monkeypatch.setattr(kill_watch.select, "poll", Poll)
     monkeypatch.setattr(kill_watch, "_LOOK_SECONDS", 0.01)
-    assert kill_watch.watch(told)
+    assert kill_watch.watch(reported)
     counts.write_text("max 9\noom_kill 3\n")
     time.sleep(0.1)
-    assert kill_watch.struck_ns(told.read_bytes()) == 0, "the limit was reached, and nobody was killed"
+    assert kill_watch.struck_ns(reported.read_bytes()) == 0, "the limit was reached, and nobody was killed"
     before = time.monotonic_ns()
     counts.write_text("max 9\noom_kill 4\n")
-    wait_for(lambda: kill_watch.struck_ns(told.read_bytes()) > before)
+    wait_for(lambda: kill_watch.struck_ns(reported.read_bytes()) > before)
 
 
 def test_where_nothing_is_counted_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

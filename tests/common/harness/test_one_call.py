@@ -10,7 +10,7 @@ import pytest
 
 from common.harness import overhead
 from common.harness.one_call import one_call
-from common.harness.overhead import _best_in_turn, measure_named
+from common.harness.overhead import _best_of_alternating, measure_named
 
 
 def test_all_are_called_in_order_with_what_they_were_given() -> None:
@@ -50,9 +50,9 @@ def test_what_names_cost_is_by_name_less_without(monkeypatch: pytest.MonkeyPatch
     assert [cost > 0 for cost in costs.values()] == [names_are_dearer] * 2
 
 
-def test_of_two_calls_the_dearer_one_is_told() -> None:
+def test_of_two_calls_the_dearer_one_is_reported() -> None:
     dear = partial(sum, range(20_000))
-    least, most = _best_in_turn(int, dear, count=20, rounds=3)
+    least, most = _best_of_alternating(int, dear, count=20, rounds=3)
     assert 0 < least < most
-    most, least = _best_in_turn(dear, int, count=20, rounds=3)
+    most, least = _best_of_alternating(dear, int, count=20, rounds=3)
     assert 0 < least < most

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from common import schema
+from common.harness.adapter import Unsupported
+from common.harness.reference import Reference
 from common.job import Job
+from common.model_files import DESCRIPTION
 from tests.common.harness.conftest import ADAPTERS, QUICK, Bench
 
 
@@ -92,6 +95,10 @@ def test_the_events_tell_the_course_of_a_cell(measured) -> None:
     assert progress
     assert all(set(e) == {"event", "cell_key", "fraction", "samples", "images_per_s"} for e in progress)
     assert all(0 <= e["fraction"] <= 1 for e in progress)
+    samples = bench.file(job.cells[0], "samples.csv")
+    seconds = (int(samples[-1]["end_ns"]) - int(samples[0]["start_ns"])) / 1e9
+    rate = len(samples) * job.cells[0].batch_size / seconds
+    assert progress[-1]["images_per_s"] == pytest.approx(rate, rel=1e-3), "the last one is the table's throughput"
     assert of_first[-1] == {"event": "cell_finish", "cell_key": job.cells[0].key, "status": "ok", "message": ""}
     assert (bench.run_dir / "logs" / f"{worker}.log").is_file()
 
@@ -146,3 +153,20 @@ def test_a_picture_of_another_size_is_named(bench: Bench) -> None:
     assert bench.cell(job.cells[0])["message"] == (
         "ValueError: the picture has shape (1, 5, 5, 3), the model takes (1, 4, 4, 3)"
     )
+
+
+@pytest.mark.parametrize("variant", ["good", "absent"])
+def test_a_model_without_a_reference_is_a_row_that_says_why(bench: Bench, variant: str) -> None:
+    why = "ONNX Runtime does not know far.away::Operator, so that there is no reference to compare with"
+    model = replace(bench.model, unmeasurable=why)
+    (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    np.savez(model.path(model.reference))
+    job = bench.job(variant, (1, 2))
+    bench.run(job)
+    for cell in job.cells:
+        row = bench.cell(cell)
+        assert row["status"] == "unsupported"
+        assert row["message"] == (why if variant == "good" else f"{why}; absent: this version has no GPU support")
+        assert bench.file(cell, "samples.csv") == []
+    with pytest.raises(Unsupported, match=r"far\.away::Operator"):
+        Reference.read(model)

@@ -69,7 +69,7 @@ def test_gpus_by_index_by_uuid_and_all_of_them(library: Path) -> None:
         ("2", "cpu", "", [("cpu", "")]),
     ],
 )
-def test_every_way_stays_within_what_is_visible(
+def test_every_option_stays_within_what_is_visible(
     library: Path, allowed: str, device: str, gpu: str, taken: list[tuple[str, str]]
 ) -> None:
     assert chosen(library, device, gpu, FAKE_NVML_GPUS="3", CUDA_VISIBLE_DEVICES=allowed) == taken

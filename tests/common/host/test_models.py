@@ -112,14 +112,14 @@ def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
 def test_a_range_that_is_none_is_said(text: str) -> None:
     with pytest.raises(UserError, match="--input-range takes LOW,HIGH"):
-        models.export_options(Options(input_range=text))
+        models.export_options_of(Options(input_range=text))
 
 
 def test_options_of_onnx_files_are_not_for_registered_models(tmp_path: Path) -> None:
     wanted = models.source("ResNet50")
     for options in (Options(shape="h=3"), Options(rebatch=True), Options(inputs="v.npz")):
         with pytest.raises(UserError, match="is for ONNX files"):
-            models.check(wanted, models.export_options(options))
+            models.check(wanted, models.export_options_of(options))
     (tmp_path / "m.onnx").write_text("")
     with pytest.raises(UserError, match="does not exist"):
         models.check(models.source(str(tmp_path / "m.onnx")), models.ExportOptions(inputs=tmp_path / "none.npz"))

@@ -252,7 +252,7 @@ def test_cpu_energy_goes_on_without_the_gpu(start: Start, tmp_path: Path, powerc
     assert sidecar.end() == 0
 
 
-def test_rapl_turns_are_added_up(start: Start, powercap: Powercap) -> None:
+def test_rapl_wrap_arounds_are_added_up(start: Start, powercap: Powercap) -> None:
     powercap.add("intel-rapl:0", "package-0", 999_000, span_uj=1_000_000)
     powercap.add("intel-rapl:0:0", "dram", 10_000)
     powercap.add("intel-rapl:0:1", "core", 10_000)

@@ -129,34 +129,37 @@ def test_offline_keeps_three_inferences_in_flight_with_buffers_of_their_own(
 
 @pytest.mark.parametrize("io", ["host", "device"])
 @pytest.mark.parametrize("graphs", [True, False])
-def test_kernels_side_by_side_and_in_turn_compute_the_same(load: Make, io: str, graphs: bool) -> None:
+def test_kernels_side_by_side_and_serial_compute_the_same(load: Make, io: str, graphs: bool) -> None:
     adapter = load(scenario="offline").adapter
     if not graphs:
         adapter._graphs = None
     batch = images(4)
     adapter.prepare({"images": batch}, io)
-    for in_turn in (False, True):
-        adapter._in_turn = in_turn
+    for serial in (False, True):
+        adapter._kernels_serial = serial
         for _ in range(4):
             adapter.enqueue()
             adapter.synchronize()
             np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
 
 
-def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Make) -> None:
+def test_serial_kernels_wait_for_their_copy_and_the_copy_back_for_them(load: Make) -> None:
     state = load(scenario="offline")
     adapter, log = state.adapter, state.cuda.log
     adapter.prepare({"images": images(4)}, "host")
-    adapter._in_turn = True
+    adapter._kernels_serial = True
     for slot in adapter._slots:
-        launch = slot._turn.launch
-        slot._turn.launch = lambda launch=launch: (log.append(("kernels", None, adapter._turns.handle)), launch())
+        launch = slot._serial_queue.launch
+        slot._serial_queue.launch = lambda launch=launch: (
+            log.append(("kernels", None, adapter._kernel_stream.handle)),
+            launch(),
+        )
     log.clear()
     for _ in adapter._slots:
         adapter.enqueue()
-    kernels = adapter._turns.handle
+    kernels = adapter._kernel_stream.handle
     for slot in adapter._slots:
-        copied, computed, own = slot._turn.copied, slot._turn.computed, slot.stream.handle
+        copied, computed, own = slot._serial_queue.copied, slot._serial_queue.computed, slot.stream.handle
         steps, log[:] = log[:7], log[7:]
         assert steps == [
             ("cuMemcpyHtoDAsync_v2", None, own), ("record", copied, own), ("wait", copied, kernels),
@@ -165,16 +168,18 @@ def test_kernels_in_turn_wait_for_their_copy_and_the_copy_back_for_them(load: Ma
         ]  # fmt: skip
         assert copied.flags == computed.flags == state.cuda.event_flags.DISABLE_TIMING
     assert log == []
-    assert len({slot._turn.copied for slot in adapter._slots}) == 3
+    assert len({slot._serial_queue.copied for slot in adapter._slots}) == 3
 
 
 @pytest.mark.parametrize("slow", ["side by side", "in turn"])
-def test_the_faster_way_is_taken_and_both_are_reported(load: Make, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+def test_the_faster_order_is_taken_and_both_are_reported(
+    load: Make, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
     prepare = slot_module.Slot.serialize_on
 
     def slowed(slot: Any, stream: Any) -> None:
         prepare(slot, stream)
-        name = "enqueue" if slow == "side by side" else "enqueue_in_turn"
+        name = "enqueue" if slow == "side by side" else "enqueue_serial"
         usual = getattr(slot, name)
         setattr(slot, name, lambda: (time.sleep(0.002), usual()))
 

@@ -78,7 +78,7 @@ class Loop:
         self._schedule.update_nodes(nodes)
         try:
             while not self._schedule.done:
-                self._turn(1.0)
+                self._step(1.0)
                 if self.errors:
                     self.stop("this machine cannot store what comes")
         except KeyboardInterrupt:
@@ -104,12 +104,12 @@ class Loop:
             self._transport.stop(by_node)
             deadline = time.monotonic() + GRACE_SECONDS
             while self._schedule.running and time.monotonic() < deadline:
-                self._turn(0.5)
+                self._step(0.5)
         for attempt in list(self._schedule.running):
             with suppress(TransportLost):
                 self._fail(attempt, "it did not end when it was asked to")
 
-    def _turn(self, seconds: float) -> None:
+    def _step(self, seconds: float) -> None:
         for attempt in self._schedule.withdraw():
             self._give_up(attempt)
         for assignment in self._schedule.next():

@@ -208,7 +208,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("message", ["", "no JSON\n", "[1]\n"])
-def test_a_side_without_figures_is_told(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+def test_a_side_without_figures_is_reported(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(
         agreement.subprocess, "run", lambda *arguments, **more: subprocess.CompletedProcess(arguments, 0, message)
     )

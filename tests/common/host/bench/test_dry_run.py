@@ -39,7 +39,7 @@ def test_cells_workers_and_the_least_time_of_a_command(images: Path, console: Co
     assert "Nothing was measured" in output(console)
 
 
-def test_a_plan_is_told_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, console: Console) -> None:
+def test_a_plan_is_reported_run_by_run_and_as_a_whole(images: Path, tmp_path: Path, console: Console) -> None:
     file = tmp_path / "two.toml"
     file.write_text(
         'device = "gpu"\nframework = "abacus"\nmin_seconds = 10\nidle_seconds = 0\nreplicates = 1\n'

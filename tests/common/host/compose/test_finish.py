@@ -39,7 +39,7 @@ class Sweep:
         self.rendezvous = Rendezvous(folder / "compose" / "cpu")
         self.run = Run(folder / "results" / "run", {"model": {"folder": "m"}})
         self.model = model(folder)
-        for place in (self.rendezvous.turns, self.rendezvous.sidecar, self.run.folder / "jobs"):
+        for place in (self.rendezvous.turn_locks, self.rendezvous.sidecar, self.run.folder / "jobs"):
             place.mkdir(parents=True)
         self.jobs: dict[str, Job] = {}
         self.order: list[str] = []
@@ -61,7 +61,7 @@ class Sweep:
     def serve(self, variant: str, work: Callable[[str], None]) -> None:
         def body() -> None:
             with alive(self.rendezvous.services / variant):
-                assert wait_for_turn(self.rendezvous.turns / variant, 30)
+                assert wait_for_turn(self.rendezvous.turn_locks / variant, 30)
                 self.order.append(variant)
                 self.folder(variant).mkdir()
                 work(variant)

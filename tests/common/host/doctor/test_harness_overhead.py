@@ -22,7 +22,7 @@ def test_figures_are_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a library prints\n"])
-def test_no_figures_are_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_no_figures_are_reported(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     printing(monkeypatch, text)
     with pytest.raises(UserError, match=f"common.harness.overhead printed no figures but '{text.strip()}'"):
         harness_overhead.harness_overhead()

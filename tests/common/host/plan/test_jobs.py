@@ -113,7 +113,7 @@ def test_the_plan_says_what_it_costs() -> None:
     assert "no verdicts" in cost(replace(REQUEST, replicates=1))
 
 
-def test_versions_are_measured_in_turns_and_stand_in_the_keys() -> None:
+def test_versions_are_measured_interleaved_and_stand_in_the_keys() -> None:
     request = replace(REQUEST, versions={"a": ("1.30.0", "1.31.1+cpu", "")}, devices=("cpu",), replicates=3)
     jobs = make_plan(request, seed=4)
     assert len({job.name for job in jobs}) == len(jobs) == 3 * 2 * (3 + 1 + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -194,7 +195,7 @@ def test_of_a_module_a_recipe_takes_what_it_needs_and_no_more() -> None:
 
 def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_reach(tmp_path: Path) -> None:
     taken = sources.needed(
-        {"images/torch/converters.py": ["register_converters"]},
+        {"images/torch/converters.py": ["register_converters"], "images/torch/unsupported_node.py": []},
         {"CONVERTERS": ["Reshape", "Trilu"], "REPLACED": []},
         ["torch"],
     )
@@ -207,7 +208,10 @@ def test_rows_of_a_table_that_are_not_wanted_stay_behind_with_what_they_alone_re
     assert taken.others == ""
     assert taken.standard == "from typing import Any, Dict, List, Optional, Sequence, Set, Tuple"
     with pytest.raises(KeyError, match="Nothing"):
-        sources.needed({"images/torch/converters.py": ["register_converters"]}, {"CONVERTERS": ["Nothing"]})
+        sources.needed(
+            {"images/torch/converters.py": ["register_converters"], "images/torch/unsupported_node.py": []},
+            {"CONVERTERS": ["Nothing"]},
+        )
 
 
 def test_what_a_recipe_cannot_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +256,23 @@ def test_a_recipe_of_torch_carries_what_its_model_needs() -> None:
     assert '"matrix product": _product' in more and "_shifted" not in more and "_fused" not in more
     with pytest.raises(UserError, match="name what framewatt does not know"):
         torch_recipe(converters='x"""-1')
+
+
+def test_a_recipe_of_torch_writes_the_sizes_in_that_the_model_would_compute() -> None:
+    sizes = json.dumps({'it\'s "x"': [2, 3, 8, 8]})
+    program = torch_recipe(model="3 sizes and branches settled", sizes_fixed=sizes)
+    assert "def fix_sizes" in program and "import json" in program
+    read = next(
+        one for one in ast.walk(ast.parse(program)) if isinstance(one, ast.FunctionDef) and one.name == "read_model"
+    )
+    calls = [one for one in ast.walk(read) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    (fixing,) = [one for one in calls if ast.unparse(one.func) == "fix_sizes"]
+    assert ast.literal_eval(fixing.args[1].args[0]) == sizes  # type: ignore[attr-defined]
+    assert [ast.unparse(one.func) for one in calls if ast.unparse(one.func) in ("fix_sizes", "settle")] == [
+        "fix_sizes",
+        "settle",
+    ]
+    assert "fix_sizes" not in torch_recipe()
 
 
 def test_a_recipe_of_torch_of_before_these_were_written_down_has_all_that_a_users_model_could_need() -> None:

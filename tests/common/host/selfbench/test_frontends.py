@@ -26,7 +26,7 @@ def as_outside_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
 
 
-def test_both_run_the_same_and_answer_in_turns(make_case: Make, tmp_path: Path) -> None:
+def test_both_run_the_same_and_answer_alternately(make_case: Make, tmp_path: Path) -> None:
     folder = tmp_path / "round"
     folder.mkdir()
     with both_front_ends(make_case(), folder) as (script, notebook):

@@ -182,7 +182,9 @@ def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) 
     assert largest_difference(tmp_path, [False, True]) == 0
 
 
-def test_each_row_is_told_when_it_is_there(make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_is_reported_when_it_is_there(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A call of many rows may be cut short: what was measured by then is on the screen."""
     model = make_case(2).model
     monkeypatch.setattr("common.host.verify.command.LocalRunner.prepare", lambda *arguments: None)
@@ -197,11 +199,11 @@ def test_each_row_is_told_when_it_is_there(make_case: Make, tmp_path: Path, monk
         return one
 
     monkeypatch.setattr("common.host.verify.command.compare", compare_one)
-    told: list[LoopComparison] = []
+    reported: list[LoopComparison] = []
     options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="1,32")
     with pytest.raises(KeyboardInterrupt):
-        verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data"), on_row=told.append)
-    assert [line(row) for row in told] == ["tf tuned fp32 batch 1 host: 1.0000 (0.9900 to 1.0100), OK"]
+        verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data"), on_row=reported.append)
+    assert [line(row) for row in reported] == ["tf tuned fp32 batch 1 host: 1.0000 (0.9900 to 1.0100), OK"]
     as_bytes = LoopComparison("tf", "tuned", "fp32", 1, "host", reason="why", input="uint8")
     assert line(as_bytes) == "tf tuned fp32 batch 1 host, uint8: why"
     lacking = LoopComparison("tensorrt", "tuned", "fp16", 8, "device", reason="the harness: no GPU")

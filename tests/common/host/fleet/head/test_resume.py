@@ -24,7 +24,7 @@ def run(results: Path, name: str, fleet: dict[str, Any] | None, cells: list[str]
     (folder / "run.json").write_text(json.dumps(description))
 
 
-def test_cells_of_all_runs_of_a_seat_are_done_whichever_gpu_they_ran_on(tmp_path: Path) -> None:
+def test_cells_of_all_runs_of_a_target_are_done_whichever_gpu_they_ran_on(tmp_path: Path) -> None:
     of = {"sweep": "20261125-1", "request": "r", "seed": 5}
     run(tmp_path, "a", {**of, "target": "A2-1"}, [CELL.format(1, 0)])
     run(tmp_path, "b", {**of, "target": "A2-1"}, [CELL.format(2, 3)])

@@ -23,7 +23,7 @@ def schedule(*nodes: Node, cells: dict[Target, list[str]] | None = None) -> Sche
     return found
 
 
-def test_a_seat_gets_one_task_with_all_its_cells_in_order() -> None:
+def test_a_target_gets_one_task_with_all_its_cells_in_order() -> None:
     plan = schedule(EAST, NORTH, cells={A2: ["b", "a"], V100: ["c"]})
     first, second = plan.next()
     assert (first.target, first.cells, first.avoid) == (A2, ("b", "a"), ())

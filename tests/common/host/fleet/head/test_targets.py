@@ -48,7 +48,7 @@ def test_an_accelerator_that_is_not_there_is_one_line(nodes: list[Node], named: 
     assert words in str(caught.value)
 
 
-def test_seats_by_number_and_all() -> None:
+def test_targets_by_number_and_all() -> None:
     assert make_targets(Wanted(), ["A2", "V100"], NODES) == [Target("A2", 1), Target("V100", 1)]
     assert make_targets(Wanted(per_accelerator="3"), ["A2"], NODES) == [Target("A2", n) for n in (1, 2, 3)]
     assert [target.name for target in make_targets(Wanted(per_accelerator="all"), ["A2", "V100"], NODES)] == [
@@ -69,7 +69,7 @@ def test_more_gpus_than_there_are_is_one_line(count: str, words: str) -> None:
         make_targets(Wanted(per_accelerator=count), ["A2"], NODES)
 
 
-def test_each_seat_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tmp_path: Path) -> None:
+def test_each_target_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "Dockerfile").write_text(DOCKERFILE)
     images = load_images(tmp_path)

@@ -177,7 +177,7 @@ def test_environments_that_do_not_work_say_why(tmp_path: Path) -> None:
         ("exit 3", "exit code 3"),
     ],
 )
-def test_an_interpreter_that_lists_no_packages_is_told(tmp_path: Path, script: str, why: str) -> None:
+def test_an_interpreter_that_lists_no_packages_is_reported(tmp_path: Path, script: str, why: str) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
@@ -192,7 +192,7 @@ def test_packages_are_listed_after_what_an_interpreter_prints_as_it_starts(tmp_p
 
 
 @pytest.mark.parametrize("message", ["", "no JSON\n", "[]\n"])
-def test_an_agent_that_is_told_nothing_refuses(message: str) -> None:
+def test_an_agent_without_a_specification_refuses(message: str) -> None:
     command = [sys.executable, "-m", "common.host.fleet.worker.agent", "check", "1"]
     done = subprocess.run(command, cwd=ROOT, input=message, capture_output=True, text=True, check=False)
     event = json.loads(done.stdout.splitlines()[-1])

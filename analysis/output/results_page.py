@@ -1,0 +1,498 @@
+"""docs/results.md, its generated part: what the reference runs say, in sentences and grids; and the cells behind each figure.
+
+`invoke recipe --docs` writes both. A number in brackets is that of a cell in docs/results-cells.md: run, cell key, date and GPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+
+from analysis import style
+from analysis.comparisons.findings import (
+    BYTES,
+    OFFLINE,
+    REWRITING,
+    TUNING,
+    Findings,
+    Step,
+    first_of,
+    in_order,
+    is_transformer,
+    ranking,
+)
+from analysis.comparisons.ratios import Place, Said, count_of, place_of
+from analysis.database.connection import Row
+from analysis.results.metrics import shown
+from common.schema import IO_MODES, PRECISIONS
+from common.stats.comparison import ERROR_RATE, MARGIN, Verdict
+from common.text import markdown
+
+CELLS_PAGE = "results-cells.md"
+#: places of one list in a sentence; the grid below it has them all
+MOST_NAMED = 6
+#: between neighbours of a ranking
+_BETWEEN = {Verdict.FASTER: ">", Verdict.SAME: "=", Verdict.UNCLEAR: "~", Verdict.SLOWER: "~"}
+#: step -> (title, meaning) of its section
+_STEP_WORDS = (
+    (TUNING, ("What tuning is worth", "Tuned over stock: what the framework's public interface offers over its first tutorial.")),
+    (REWRITING, ("What rewriting is worth", "Rewritten over tuned: the model changed, or kernels replaced, from outside.")),
+    (BYTES, ("What bytes in are worth", "uint8 input over float32: a quarter of the bytes to copy.")),
+    (OFFLINE, ("What a device kept busy is worth", "Offline over single-stream: one batch is copied while another is computed.")),
+)  # fmt: skip
+_IO = {"host": "copies included (io=host)", "device": "device-resident (io=device)"}
+_TEMPLATE = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+).get_template("results.md.j2")  # fmt: skip
+
+
+@dataclass
+class Cells:
+    """The rows that a page uses, numbered as it first names them."""
+
+    rows: dict[Place, Row] = field(default_factory=dict)
+    _numbers: dict[Place, int] = field(default_factory=dict)
+
+    def number(self, *rows: Row) -> str:
+        """`[12]`, or `[12, 3]`."""
+        for row in rows:
+            self.rows.setdefault(place_of(row), row)
+            self._numbers.setdefault(place_of(row), len(self.rows))
+        return f"[{', '.join(str(self._numbers[place_of(row)]) for row in rows)}]"
+
+
+@dataclass(frozen=True)
+class Grid:
+    title: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    meaning: str
+    sentences: Sequence[str]
+    grids: Sequence[Grid] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    title: str
+    about: str
+    sections: Sequence[Section]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a page needs of a device beside its rows. drivers, folders: in words, folders with links. others: rows of configurations
+    that another run measured too. missing: what of their plans the runs lack, in sentences."""
+
+    name: str
+    drivers: Sequence[str]
+    folders: Sequence[str]
+    others: int
+    missing: Sequence[str]
+
+
+def render(devices: Sequence[tuple[Given, Findings]], cells: Cells) -> str:
+    """Markdown; the rows that it uses are then in `cells`."""
+    return _TEMPLATE.render(devices=[_device(given, found, cells) for given, found in devices]).strip("\n")
+
+
+def _device(given: Given, found: Findings, cells: Cells) -> Device:
+    sections = [
+        _fastest(found, cells),
+        *(_step(found, cells, step, *words) for step, words in _STEP_WORDS),
+        _transformers(found, cells),
+        _energy(found, cells),
+        _lacking(found, given),
+    ]
+    return Device(given.name, _about(given, found), sections)
+
+
+def _about(given: Given, found: Findings) -> str:
+    dates = sorted({str(row["created_utc"])[:10] for row in found.rows})
+    workers = Counter(row["replicates"] for row in found.ok)
+    held = ", ".join(f"{count} of {number} worker{'s' * (number > 1)}" for number, count in sorted(workers.items()))
+    verdicts = ", ".join(f"{count} {word.value}" for word, count in count_of(found.said).items()) or "none"
+    other = sum(one.other_gpu for one in found.said.values())
+    lines = [
+        f"Runs of {' and '.join(given.folders)}, {_span(dates)}; driver {' and '.join(given.drivers) or 'unknown'}. "
+        f"{len(found.ok):,} cells have figures ({held or 'none'}).",
+        "A ratio is one of throughputs, with its 95 % interval over workers, where these tell one. "
+        f"FASTER or SLOWER: by more than {100 * MARGIN:g} %, with a chance of at most {100 * ERROR_RATE:g} % that any such verdict "
+        f"here is false (Holm's method); SAME: surely within {100 * MARGIN:g} %; UNCLEAR: anything else, and whatever has one worker "
+        "a side and no other cells that tell the spread between workers.",
+        f"Of the comparisons behind this page: {verdicts}.",
+        f"Numbers in brackets are cells of [{CELLS_PAGE}]({CELLS_PAGE}), with their marks.",
+    ]
+    lines += found.left_out
+    if other:
+        lines.append(f"{other} comparisons, marked †, are between two GPUs of this kind.")
+    if given.others:
+        lines.append(
+            f"{given.others} rows are of configurations that a later run, or one of more workers, measured again; they are left out."
+        )
+    return "\n".join(lines)
+
+
+def _span(dates: Sequence[str]) -> str:
+    if not dates:
+        return "undated"
+    return dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+
+
+def _title(row: Row) -> str:
+    return style.look(row["variant"]).title
+
+
+def _name(row: Row) -> str:
+    """`PyTorch fp16 stock`; tuned is said too."""
+    return f"{_title(row)} {row['precision']} {row['tuning']}"
+
+
+def _plain(row: Row) -> str:
+    """As `_name`, where the level is what is compared."""
+    return f"{_title(row)} {row['precision']}"
+
+
+def _throughput(found: Findings, row: Row) -> str:
+    interval = found.throughputs.interval(row)
+    ends = f" [{shown(interval.low)}, {shown(interval.high)}]" if interval else ""
+    return f"{shown(row['images_per_s'])}{ends} {row['item'] or 'image'}s/s"
+
+
+def _verdict(said: Said) -> str:
+    return f"{said.verdict.value}{' †' if said.other_gpu else ''}"
+
+
+# --- fastest ----------------------------------------------------------------------------------------------------------
+
+
+def _fastest(found: Findings, cells: Cells) -> Section:
+    sentences, grids = [], []
+    for model in in_order(found.ordinary(), "model"):
+        for io in in_order(found.ordinary(model=model), "io"):
+            rows = found.ordinary(model=model, io=io)
+            if io == "host" or not found.ordinary(model=model, io="host"):
+                sentences += [_fastest_sentence(found, cells, f"{model}, batch {size}", [r for r in rows if r["batch_size"] == size])
+                              for size in in_order(rows, "batch_size")]  # fmt: skip
+            grids.append(_fastest_grid(found, cells, rows, f"{model}, {_IO.get(io, io)}", io != "host"))
+    if not sentences:
+        sentences = ["No cell of one inference at a time has a figure."]
+    meaning = (
+        "The fastest row with copies included, of any framework, precision and level; in the tables at each level and precision, "
+        "against the next framework."
+    )
+    return Section("Which framework is fastest", meaning, sentences, grids)
+
+
+def _fastest_sentence(found: Findings, cells: Cells, where: str, rows: Sequence[Row]) -> str:
+    first = first_of(rows)
+    if first is None:
+        return f"{where}: not measured."
+    told = f"{where}: {_name(first.row)}, {_throughput(found, first.row)}"
+    if first.second is None:
+        return f"{told} {cells.number(first.row)}; no other framework was measured."
+    said = found.of(first.row, first.second)
+    return f"{told}, {said.text} times {_name(first.second)}: {_verdict(said)} {cells.number(first.row, first.second)}."
+
+
+def _fastest_grid(found: Findings, cells: Cells, rows: Sequence[Row], title: str, folded: bool) -> Grid:
+    sizes = in_order(rows, "batch_size")
+    lines = []
+    for tuning in in_order(rows, "tuning"):
+        for precision in in_order(rows, "precision"):
+            own = [row for row in rows if (row["tuning"], row["precision"]) == (tuning, precision)]
+            if own:
+                entries = [
+                    _fastest_entry(found, cells, [row for row in own if row["batch_size"] == size]) for size in sizes
+                ]
+                lines.append([f"{tuning} {precision}", *entries])
+    return Grid(title, ["", *(f"batch {size}" for size in sizes)], lines, folded)
+
+
+def _fastest_entry(found: Findings, cells: Cells, rows: Sequence[Row]) -> str:
+    first = first_of(rows)
+    if first is None:
+        return "not measured"
+    title = _title(first.row)
+    if first.second is None:
+        return f"{title} alone {cells.number(first.row)}"
+    said = found.of(first.row, first.second)
+    return f"{title} {said.text} × {_title(first.second)} {_verdict(said)} {cells.number(first.row, first.second)}"
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _step(found: Findings, cells: Cells, step: Step, title: str, meaning: str) -> Section:
+    sentences, grids = [], []
+    for model in in_order(found.rows, "model"):
+        for io in IO_MODES:
+            pairs = found.pairs_of(step, model=model, io=io)
+            where = f"{model}, {_IO[io]}"
+            if pairs:
+                sentences += _step_sentences(found, cells, pairs, where, step)
+                grids.append(_step_grid(found, cells, pairs, where, io != "host"))
+            if lacking := found.unpaired(step, model=model, io=io):
+                sentences.append(_unpaired(lacking, where, step, bool(pairs)))
+    if not grids:
+        sentences.insert(0, f"Not measured: there is no cell both {step.lower} and {step.upper}.")
+        sentences = sentences[:1]
+    return Section(title, meaning, sentences, grids)
+
+
+def _step_sentences(
+    found: Findings, cells: Cells, pairs: Sequence[tuple[Row, Row]], where: str, step: Step
+) -> list[str]:
+    said = [(found.of(*pair), pair) for pair in pairs]
+    counts = Counter(one.verdict for one, _ in said)
+    told = ", ".join(f"{word.value} in {counts[word]}" for word in Verdict if counts[word])
+    known = [one for one in said if one[0].verdict is Verdict.FASTER] or said
+    most, pair = max(known, key=lambda one: one[0].times)
+    end = (
+        ""
+        if most.verdict is Verdict.FASTER
+        else ", UNCLEAR"
+        if most.verdict is Verdict.UNCLEAR
+        else f", {most.verdict.value}"
+    )
+    lines = [
+        f"{where}: {step.upper} is {told} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in {_plain(pair[0])} at "
+        f"batch {pair[0]['batch_size']}, {most.text} times{end} {cells.number(*pair)}."
+    ]
+    for word, words in ((Verdict.SLOWER, "Lost"), (Verdict.SAME, "Gained nothing"), (Verdict.UNCLEAR, "Undecided")):
+        own = sorted((one for one in said if one[0].verdict is word), key=lambda one: one[0].times)
+        if own:
+            listed = [
+                f"{_plain(pair[0])} batch {pair[0]['batch_size']} {one.text} {cells.number(*pair)}"
+                for one, pair in own[:MOST_NAMED]
+            ]
+            more = f" and {len(own) - MOST_NAMED} more below" if len(own) > MOST_NAMED else ""
+            lines.append(f"{words} ({word.value}), {where}: {'; '.join(listed)}{more}.")
+    return lines
+
+
+def _step_grid(found: Findings, cells: Cells, pairs: Sequence[tuple[Row, Row]], title: str, folded: bool) -> Grid:
+    uppers = [upper for upper, _ in pairs]
+    sizes = in_order(uppers, "batch_size")
+    entries: dict[tuple[str, str], dict[int, str]] = {}
+    for upper, lower in sorted(pairs, key=lambda pair: (pair[0]["variant"], PRECISIONS.index(pair[0]["precision"]))):
+        said = found.of(upper, lower)
+        text = f"{said.text} {_verdict(said)} {cells.number(upper, lower)}"
+        entries.setdefault((_title(upper), upper["precision"]), {})[upper["batch_size"]] = text
+    rows = [[*name, *(row.get(size, "–") for size in sizes)] for name, row in entries.items()]
+    return Grid(title, ["framework", "precision", *(f"batch {size}" for size in sizes)], rows, folded)
+
+
+def _unpaired(lacking: Sequence[tuple[Row, str]], where: str, step: Step, some: bool) -> str:
+    """What has one side alone: `No pair, ...: torch fp16 batch 1, 8 (stock not measured); ...`."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, why in lacking:
+        groups.setdefault((f"{_title(row)} {row['precision']}", why), []).append(row["batch_size"])
+    merged: dict[tuple[str, str], list[str]] = {}
+    for (name, why), sizes in groups.items():
+        merged.setdefault((why, ", ".join(map(str, sorted(set(sizes))))), []).append(name)
+    listed = [f"{', '.join(names)} batch {sizes} ({why})" for (why, sizes), names in merged.items()]
+    return f"{'Without a' if some else 'No'} pair of {step.lower} and {step.upper}, {where}: {'; '.join(listed)}."
+
+
+# --- transformers -----------------------------------------------------------------------------------------------------
+
+
+def _transformers(found: Findings, cells: Cells) -> Section:
+    rows = found.ordinary(io="host", tuning="tuned")
+    models = in_order(rows, "model")
+    attention = [model for model in models if is_transformer(model)]
+    others = [model for model in models if model not in attention]
+    title, meaning = "What a transformer changes", (
+        "Frameworks by speed, tuned, copies included; > is FASTER, = is SAME and ~ is UNCLEAR of the one before against the next."
+    )  # fmt: skip
+    if not attention or not others:
+        lacks = "a transformer" if not attention else "a convolutional model"
+        return Section(title, meaning, [f"Not measured: no cell of {lacks}, tuned and with copies, has a figure."])
+    lines: list[list[str]] = []
+    places: dict[str, list[str]] = {"changed": [], "same": [], "open": []}
+    for precision in in_order(rows, "precision"):
+        for size in in_order(rows, "batch_size"):
+            at = [row for row in rows if (row["precision"], row["batch_size"]) == (precision, size)]
+            own = {model: ranking([row for row in at if row["model"] == model]) for model in models}
+            if not any(own[model] for model in attention) or not any(own[model] for model in others):
+                continue
+            lines.append([precision, str(size), *(_ranked(found, cells, own[m]) for m in (*others, *attention))])
+            for one, two in itertools.product(others, attention):
+                kind, more = _change(found, own[one], own[two])
+                places.setdefault(kind, []).append(f"{precision} batch {size}, {one} and {two}{more}")
+    if not lines:
+        sentences = ["Nothing to compare: a transformer and a convolutional model share no precision and batch size."]
+        return Section(title, meaning, sentences)
+    words = {
+        "changed": "Another framework is fastest, surely for both models, in {}: {}.",
+        "same": "The same framework is surely fastest for both models in {}: {}.",
+        "open": "Undecided in {}, as the fastest is not surely so for one of the two: {}.",
+        "alone": "Nothing to tell in {}, as one of the two models has fewer than two frameworks there: {}.",
+    }
+    told = [words[kind].format(len(found_in), "; ".join(found_in)) for kind, found_in in places.items() if found_in]
+    return Section(title, meaning, told, [Grid("Ranking", ["precision", "batch", *others, *attention], lines)])
+
+
+def _ranked(found: Findings, cells: Cells, rows: Sequence[Row]) -> str:
+    if not rows:
+        return "not measured"
+    words = [_title(rows[0])]
+    for before, after in itertools.pairwise(rows):
+        words += [_BETWEEN[found.of(before, after).verdict], _title(after)]
+    return f"{' '.join(words)} {cells.number(*rows)}"
+
+
+def _change(found: Findings, one: Sequence[Row], two: Sequence[Row]) -> tuple[str, str]:
+    """What becomes of the first place from one ranking to another: its kind, and the frameworks, ready to stand behind a name."""
+    if len(one) < 2 or len(two) < 2:
+        return "alone", ""
+    if any(found.of(rows[0], rows[1]).verdict is not Verdict.FASTER for rows in (one, two)):
+        return "open", ""
+    if one[0]["variant"] == two[0]["variant"]:
+        return "same", f" ({_title(one[0])})"
+    return "changed", f" ({_title(one[0])}, {_title(two[0])})"
+
+
+# --- energy -----------------------------------------------------------------------------------------------------------
+
+
+def _energy(found: Findings, cells: Cells) -> Section:
+    rows = found.ordinary(io="host")
+    sentences: list[str] = []
+    lines = []
+    sizes = in_order(rows, "batch_size")
+    counts: Counter[str] = Counter()
+    for model in in_order(rows, "model"):
+        for precision in in_order([row for row in rows if row["model"] == model], "precision"):
+            entries = []
+            for size in sizes:
+                own = [
+                    row
+                    for row in rows
+                    if (row["model"], row["precision"], row["batch_size"]) == (model, precision, size)
+                ]
+                text, kind = _energy_entry(found, cells, own)
+                counts[kind] += 1
+                entries.append(text)
+                if kind == "differ":
+                    sentences.append(f"{model}, {precision}, batch {size}: {text}.")
+            if any(entry != "–" for entry in entries):
+                lines.append([model, precision, *entries])
+    places = counts.total() - counts["nothing"]
+    head = (
+        f"The fastest row is not the most economical, beyond doubt, in {counts['differ']} of {places} places; "
+        f"it is in {counts['agree']}, and {counts['unclear']} are undecided."
+    )
+    if not lines:
+        head = "Not measured: no two rows of one model, precision and batch size have an energy."
+    thrifty, several = found.thriftier_batches()
+    if several:
+        head += " " + _batches(cells, thrifty, several)
+    grid = Grid(
+        "The most economical row against the fastest",
+        ["model", "precision", *(f"batch {size}" for size in sizes)],
+        lines,
+        True,
+    )
+    meaning = (
+        "Of all frameworks and levels at one precision, copies included: the row of the fewest joules an item against the fastest. "
+        "Beyond doubt: their 95 % intervals, or the meter's errors where these are wider, do not overlap."
+    )
+    return Section("Where joules disagree with speed", meaning, [head, *sentences], [grid] if lines else [])
+
+
+def _energy_entry(found: Findings, cells: Cells, rows: Sequence[Row]) -> tuple[str, str]:
+    """(what a place says, agree, differ, unclear or nothing)."""
+    energy = found.energy_of(rows)
+    if energy is None:
+        return "–", "nothing"
+    fast, least = energy.fastest, energy.thriftiest
+    if energy.agree:
+        return f"{_name(fast)} is both {cells.number(fast)}", "agree"
+    said = found.of(least, fast)
+    saved = 1 - least["joules_per_image"] / fast["joules_per_image"]
+    text = (
+        f"{_name(least)} takes {1e3 * least['joules_per_image']:.4g} mJ, {100 * saved:.1f} % less than {_name(fast)}, at {said.text} "
+        f"times its speed ({said.verdict.value}) {cells.number(least, fast)}"
+    )
+    return (text, "differ") if energy.certain and said.verdict is Verdict.SLOWER else (f"{text}, UNCLEAR", "unclear")
+
+
+def _batches(cells: Cells, thrifty: Sequence[tuple[Row, Row]], several: int) -> str:
+    if not thrifty:
+        return f"Of {several} rows with several batch sizes none is surely more economical at a smaller batch than at its fastest."
+    best = sorted(thrifty, key=lambda pair: pair[1]["joules_per_image"] / pair[0]["joules_per_image"])[:MOST_NAMED]
+    listed = [
+        f"{least['model']} {_name(least)} at {least['batch_size']}, "
+        f"{100 * (1 - least['joules_per_image'] / fast['joules_per_image']):.1f} % less than at {fast['batch_size']} "
+        f"{cells.number(least, fast)}"
+        for fast, least in best
+    ]
+    more = f" and {len(thrifty) - len(best)} more" if len(thrifty) > len(best) else ""
+    head = f"{len(thrifty)} of {several} rows take surely fewer joules at a smaller batch than at their fastest"
+    return f"{head}: {'; '.join(listed)}{more}."
+
+
+# --- what is not there ------------------------------------------------------------------------------------------------
+
+
+def _lacking(found: Findings, given: Given) -> Section:
+    failed: dict[str, list[Row]] = {}
+    for row in found.rows:
+        if row["status"] != "ok":
+            failed.setdefault(row["status"], []).append(row)
+    sentences = list(given.missing)
+    for status, rows in sorted(failed.items()):
+        names = Counter(f"{_title(row)} {style.kind(row)}" for row in rows)
+        count = "1 cell is" if len(rows) == 1 else f"{len(rows)} cells are"
+        sentences.append(f"{count} {status}: {', '.join(f'{name} ({count})' for name, count in names.items())}.")
+    return Section(
+        "What is missing", "Cells that failed, and those that no run has.", sentences or ["Every cell has a figure."]
+    )
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+_CELLS_HEAD = """# Cells behind the results
+
+Generated by `invoke recipe --docs` with [results.md](results.md), which cites these numbers. A run is a file in
+[data/reference](../data/reference), and each key a folder in it; behind the first worker's key stand the others' numbers.
+[analysis/sql/README.md](../analysis/sql/README.md) says what the marks mean.
+
+| | run | cell | workers | throughput per s | mJ per item | marks | GPU | date |
+|---:|---|---|---:|---:|---:|---|---|---|
+"""
+
+
+def cells_page(cells: Cells, found: Mapping[str, Findings], folders: Mapping[str, str]) -> str:
+    """Markdown. found: device -> its findings, for intervals. folders: run -> folder of data/reference that it lies in."""
+    lines = []
+    for number, row in enumerate(cells.rows.values(), 1):
+        interval = found[row["device_name"]].throughputs.interval(row)
+        ends = f" [{shown(interval.low)}, {shown(interval.high)}]" if interval else ""
+        joules = shown(1e3 * row["joules_per_image"]) if row["joules_per_image"] is not None else "–"
+        words = [
+            number, f"{folders[row['run']]}/{row['run']}", _without_worker(row["cell_keys"]), row["replicates"],
+            f"{shown(row['images_per_s'])}{ends}", joules, ", ".join(row["marks"] or ()) or "none",
+            f"{row['device_name']} {str(row['device_uuid'] or '')[:12]}", str(row["created_utc"])[:10],
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(markdown, words)) + " |")
+    return _CELLS_HEAD + "\n".join(lines) + "\n"
+
+
+def _without_worker(keys: Iterable[str]) -> str:
+    """The key that the workers share, with their numbers: `..._gpu0_r0, r1, r2`."""
+    first, *others = sorted(keys)
+    return ", ".join([first, *(key.rpartition("_")[2] for key in others)])

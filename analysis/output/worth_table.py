@@ -1,0 +1,97 @@
+"""The README's table of what tuning is worth: MobileNetV3L and one transformer, a line for each framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis import style
+from analysis.comparisons.findings import REWRITING, TUNING, Findings, in_order, is_transformer
+from analysis.comparisons.ratios import Said
+from analysis.database.connection import Row
+from analysis.results.metrics import shown
+from common.models import DEFAULT_MODEL
+
+#: lines of the convolutional model, and of the transformer: the front page is one screen
+MOST_ROWS, MOST_OF_TRANSFORMER = 4, 3
+BATCH_SIZES = (1, 32, 512)
+Pairs = dict[int, tuple[Row, Row]]
+
+
+def render(found: Findings, device: str, links: str) -> str:
+    """Markdown: a sentence on what the table shows, the table, and links. found: of the device; links: a sentence behind it."""
+    models = _models(found)
+    lines = [line for model, most in models for line in _lines(found, model, most)]
+    if not lines:
+        return f"On {device} no framework was measured both stock and tuned with copies included. {links}"
+    pairs = [pair for model, _ in models for pair in found.pairs_of(TUNING, model=model, io="host")]
+    dates = sorted({str(row["created_utc"])[:10] for pair in pairs for row in pair})
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    alone = all(found.of(*pair).low is None for pair in pairs)
+    how = "one worker at a level, so without an interval" if alone else "with its 95 % interval over workers"
+    head = (
+        f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
+        f"first tutorial, tuned, and how many times that is ({how}); *rewritten*: over tuned, at the largest batch."
+    )
+    sizes = [f"batch {size}" for size in BATCH_SIZES]
+    table = [
+        "| model | framework | " + " | ".join(sizes) + " | rewritten |", "|---|---|" + "---|" * (len(sizes) + 1), *lines
+    ]  # fmt: skip
+    return "\n".join([head, "", *table, "", links])
+
+
+def _models(found: Findings) -> list[tuple[str, int]]:
+    """The study's model, or the first that there is, and the transformer of most pairs; how many lines each has."""
+    measured = in_order([upper for upper, _ in found.pairs_of(TUNING, io="host")], "model")
+    ordinary = sorted(
+        (model for model in measured if not is_transformer(model)), key=lambda model: model != DEFAULT_MODEL
+    )
+    attention = sorted(
+        (model for model in measured if is_transformer(model)),
+        key=lambda model: -len(found.pairs_of(TUNING, model=model, io="host")),
+    )
+    return [*((model, MOST_ROWS) for model in ordinary[:1]), *((model, MOST_OF_TRANSFORMER) for model in attention[:1])]
+
+
+def _lines(found: Findings, model: str, most: int) -> list[str]:
+    """Of each framework the precision that is fastest tuned; of the frameworks the fastest ones."""
+    best: dict[str, tuple[float, str]] = {}
+    for upper, _ in found.pairs_of(TUNING, model=model, io="host"):
+        best[upper["variant"]] = max(best.get(upper["variant"], (0.0, "")), (upper["images_per_s"], upper["precision"]))
+    ranked = sorted(best, key=lambda variant: -best[variant][0])[:most]
+    return [_line(found, model, variant, best[variant][1]) for variant in ranked]
+
+
+def _line(found: Findings, model: str, variant: str, precision: str) -> str:
+    where: dict[str, Any] = {"model": model, "io": "host", "variant": variant, "precision": precision}
+    pairs = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(TUNING, **where)}
+    words = [model, f"{style.look(variant).title} {precision}"]
+    words += [_entry(found, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
+    above = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(REWRITING, **where)}
+    words.append(_ratio(found.of(*above[max(above)])) if above else "–")
+    return "| " + " | ".join(words) + " |"
+
+
+def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
+    """`7,322 to 17,389: 2.37 [2.31, 2.43]`; in the column of the largest batch that of a smaller one, where a model ends there."""
+    at = ""
+    if largest and size not in pairs and pairs and max(pairs) > max(BATCH_SIZES[:-1]):
+        size = max(pairs)
+        at = f"at {size}: "
+    if size not in pairs:
+        return "–"
+    upper, lower = pairs[size]
+    return f"{at}{shown(lower['images_per_s'])} to {shown(upper['images_per_s'])}: {_ratio(found.of(upper, lower))}"
+
+
+def _ratio(said: Said) -> str:
+    return f"**{said.times:.2f}**" + (
+        "" if said.low is None or said.high is None else f" [{said.low:.2f}, {said.high:.2f}]"
+    )
+
+
+def most_intervals(found: Sequence[Findings]) -> int:
+    """The place of the findings that have most pairs of levels with an interval; of equals the first."""
+    counts = [sum(one.of(*pair).low is not None for pair in one.pairs_of(TUNING)) for one in found]
+    pairs = [len(one.pairs_of(TUNING)) for one in found]
+    return max(range(len(found)), key=lambda place: (counts[place], pairs[place], -place))

@@ -1,0 +1,132 @@
+"""Which cells of a plan a set of runs lacks, named in a few lines: cells that differ in one thing stand together.
+
+A cell that failed is there: its row says why. The device does not count: a plan may have been measured on any GPU of a kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from common.cell import Cell
+from common.host.plan.jobs import PlannedJob
+from common.host.plan.subset import work_key
+from common.schema import INPUTS, IO_MODES, PRECISIONS, TUNINGS
+
+#: what stands together first: a reader asks for a framework and a level before he asks for a worker
+_MERGED = ("replicate", "batch_size", "precision", "input", "io", "variant", "tuning", "model")
+_NAMES = ("model", "scenario", "tuning", "variant", "precision", "io", "input", "batch_size", "replicate")
+#: a plan's cells are in random order; these have one for people
+_ORDER = (*PRECISIONS, *IO_MODES, *TUNINGS, *INPUTS)
+Values = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All combinations of some values, one tuple of them for each of _NAMES."""
+
+    values: tuple[Values, ...]
+
+    @property
+    def cells(self) -> int:
+        """Configurations of the group; workers do not count."""
+        count = 1
+        for name, values in zip(_NAMES, self.values, strict=True):
+            count *= 1 if name == "replicate" else len(values)
+        return count
+
+    def of(self, name: str) -> Values:
+        return self.values[_NAMES.index(name)]
+
+    def line(self, replicates: int) -> str:
+        """`MobileNetV3L tuned: tf, tfxla; fp32, tf32; io host; batch 1, 8: 8 cells`. replicates: workers that the plan asks for."""
+        words = [f"{_listed(self.of('model'))} {_listed(self.of('tuning'))}: {_listed(self.of('variant'))}"]
+        words += [_listed(self.of("precision")), f"io {_listed(self.of('io'))}"]
+        words += [f"{_listed(self.of('input'))} input"] if self.of("input") != ("float32",) else []
+        words += [_listed(self.of("scenario"))] if self.of("scenario") != ("single-stream",) else []
+        words += [f"batch {_listed(self.of('batch_size'))}"]
+        workers = self.of("replicate")
+        if len(workers) < replicates:
+            words += [f"{len(workers)} of {replicates} workers lacking"]
+        return f"{'; '.join(words)}: {self.cells:,} {'cell' if self.cells == 1 else 'cells'}"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """cells: configurations that the plan asks for. whole: those of them that have every worker, part: that have some.
+
+    replicates: most workers that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the
+    others.
+    """
+
+    cells: int
+    whole: int
+    part: int
+    replicates: int
+    groups: tuple[Group, ...]
+
+    @property
+    def lacking(self) -> int:
+        """Configurations of which no worker is there."""
+        return self.cells - self.whole - self.part
+
+    def sentence(self) -> str:
+        workers = f", {self.replicates} workers each" if self.replicates > 1 else ""
+        if not self.groups:
+            return f"All {self.cells:,} cells of the plan are there{workers}."
+        part = f", {self.part:,} with some of their workers" if self.part else ""
+        return f"Of the plan's {self.cells:,} cells{workers}, {self.whole:,} are whole{part}; {self.lacking:,} are missing."
+
+    def lines(self) -> list[str]:
+        return [group.line(self.replicates) for group in self.groups]
+
+
+def missing(jobs: Iterable[PlannedJob], existing: Collection[str]) -> Missing:
+    """What of these jobs is not among the keys of existing cells, of whatever device."""
+    have = {work_key(key) for key in existing}
+    planned = {work_key(cell.key): cell for job in jobs for cell in job.cells}
+    workers: dict[str, list[bool]] = {}
+    for key in planned:
+        workers.setdefault(key.rpartition("_")[0], []).append(key in have)
+    return Missing(
+        cells=len(workers),
+        whole=sum(all(found) for found in workers.values()),
+        part=sum(any(found) and not all(found) for found in workers.values()),
+        replicates=max((cell.replicate + 1 for cell in planned.values()), default=0),
+        groups=tuple(_grouped([cell for key, cell in planned.items() if key not in have])),
+    )
+
+
+def _grouped(cells: Sequence[Cell]) -> list[Group]:
+    """Few groups that hold these cells and no others, in the order of a plan."""
+    groups: list[tuple[Values, ...]] = [tuple((_value(cell, name),) for name in _NAMES) for cell in cells]
+    for name in _MERGED:
+        place = _NAMES.index(name)
+        merged: dict[tuple[Values, ...], list[str | int]] = {}
+        for values in groups:
+            merged.setdefault(values[:place] + values[place + 1 :], []).extend(values[place])
+        groups = [(*rest[:place], _in_order(found), *rest[place:]) for rest, found in merged.items()]
+    return [Group(values) for values in groups]
+
+
+def _value(cell: Cell, name: str) -> str | int:
+    """Of a scenario also how much of it, and of a framework its version: neither is merged with others."""
+    if name == "scenario":
+        more = f" x{cell.streams}" if cell.streams != 1 else ""
+        return cell.scenario + more + (f" {cell.target_rate_per_s:g}/s" if cell.target_rate_per_s is not None else "")
+    if name == "variant":
+        version = f"@{cell.version}" if cell.version else ""
+        return cell.variant + version + (f" in a {cell.frontend}" if cell.frontend != "script" else "")
+    value: str | int = getattr(cell, name)
+    return value
+
+
+def _in_order(values: Sequence[str | int]) -> Values:
+    """Numbers by size, names in the order that people know, frameworks and models in the plan's."""
+    numbers = sorted({value for value in values if isinstance(value, int)})
+    words = dict.fromkeys(value for value in values if isinstance(value, str))
+    return (*numbers, *sorted(words, key=lambda word: _ORDER.index(word) if word in _ORDER else 0))
+
+
+def _listed(values: Values) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,121 @@
+"""Pages that are made of reference runs, from runs whose figures are known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.output import reference_docs, reference_page, reference_runs
+from common.host.runs.archive import seal
+from tests.analysis.comparisons.test_findings import measured
+from tests.analysis.conftest import RunBuilder
+
+
+def run_in(folder: Path, name: str, model: str = "MobileNetV3L", **changes: Any) -> RunBuilder:
+    run = RunBuilder(folder / name, device="gpu0", device_name="NVIDIA H200", uuid="GPU-1")
+    gpu = {"device": "gpu0", "uuid": "GPU-1", "name": "NVIDIA H200", "driver": "580.1", "cuda": "13.0", "processes": []}
+    return run.run_json(devices=[gpu], **changes)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """One run a level: torch is twice as fast tuned, Keras loses, onnxrt gains nothing; of the transformer onnxrt is ahead."""
+    folder = tmp_path / "reference" / "h200-new"
+    plan = {"plan_file": {"name": "reference", "round": 1, "sweep": 1}}
+    took = {"torch": (4.0, 2.0), "onnxrt": (3.0, 3.0), "keras": (5.0, 6.0)}
+    for level, name in enumerate(("stock", "tuned")):
+        run = run_in(folder, f"2026010{level + 1}-000000_gpu0", **plan)
+        for variant, times in took.items():
+            for size in (1, 32):
+                measured(run, variant, times[level], size, model="MobileNetV3L", tuning=name)
+        if name == "tuned":
+            measured(run, "torch", 1.5, 32, model="MobileNetV3L", input="uint8")
+            measured(run, "torch", 5.0, 32, model="ViT-B16")
+            measured(run, "onnxrt", 4.0, 32, model="ViT-B16")
+            run.cell("jax", 32, (), model="MobileNetV3L", status="oom", message="out of memory")
+        seal(run.folder)
+    return folder.parent
+
+
+def test_the_results_say_what_was_gained_lost_and_not_measured(reference: Path, tmp_path: Path) -> None:
+    results, _, worth = reference_docs.parts(tmp_path / "cache", reference)
+    for pattern in (
+        r"MobileNetV3L, batch 32: PyTorch fp32 tuned, 16,\d+ \[.*\] images/s, 1\.50\d \[.*\] times ONNX Runtime fp32 \w+: FASTER \[",
+        r"tuned is FASTER in 2, SLOWER in 2, SAME in 2 of 6 pairs; most in PyTorch fp32 at batch \d+, 2\.00\d \[",
+        r"Lost \(SLOWER\), MobileNetV3L, .*: Keras fp32 batch \d+ 0\.83\d \[",
+        r"Gained nothing \(SAME\), MobileNetV3L, .*: ONNX Runtime fp32 batch \d+ (1\.00|0\.99)\d \[",
+        r"uint8 is FASTER in 1 of 1 pair; most in PyTorch fp32 at batch 32, 1\.33\d \[",
+        r"Without a pair of float32 and uint8, Mobile.*PyTorch fp32 batch 1 \(uint8 not measured\)",
+        r"Another framework is fastest, .* in 1: fp32 batch 32, MobileNetV3L and ViT-B16 \(PyTorch, ONNX Runtime\)",
+        r"Not measured: there is no cell both tuned and rewritten",
+        r"Not measured: there is no cell both single-stream and offline",
+        r"Not measured: no two rows of one model, precision and batch size have an energy",
+        r"1 cell is oom: Keras on JAX fp32",
+        r"Plan `reference`: Of the plan's 2,448 cells, 3 workers each, \d+ are whole, 1 with some.*; 2,4\d\d are missing",
+        r"driver 580\.1",
+    ):
+        assert re.search(pattern, results), pattern
+    assert re.search(r"\| MobileNetV3L \| PyTorch fp32 \| \d+.* to \d+.*: \*\*2\.00\*\* \[\d", worth)
+
+
+def test_every_cell_that_is_cited_is_in_the_list(reference: Path, tmp_path: Path) -> None:
+    results, cells, _ = reference_docs.parts(tmp_path / "cache", reference)
+    cited = {
+        int(number)
+        for found in re.findall(r"\[([\d, ]+)\](?!\()", _without_intervals(results))
+        for number in found.split(",")
+    }
+    listed = [int(line.split("|")[1]) for line in cells.splitlines() if re.match(r"\| \d", line)]
+    assert listed == list(range(1, len(listed) + 1))
+    assert cited == set(listed)
+    assert "h200-new/20260102-000000\\_gpu0" in cells or "h200-new/20260102-000000_gpu0" in cells
+    assert "MobileNetV3L_torch_fp32_b0032_host_single-stream_script_gpu0_r0, r1, r2" in cells
+
+
+def _without_intervals(text: str) -> str:
+    """An interval stands behind the figure that it is of."""
+    return re.sub(r"(?<=\d) \[[^\]]*\](?= (?:times|images/s|×|FASTER|SLOWER|SAME|UNCLEAR|\[))", "", text)
+
+
+def test_the_page_of_the_folder_names_machine_runs_failures_and_what_is_missing(
+    reference: Path, tmp_path: Path
+) -> None:
+    (folder,) = reference_runs.folders(tmp_path / "cache", reference)
+    assert folder.generated
+    page = reference_page.write(folder, tmp_path / "cache")
+    text = page.read_text()
+    for words in (
+        "# Reference runs on NVIDIA H200", "driver 580.1 (CUDA 13.0)", "2026-01-02", "oom, 1 cell:",
+        "out of memory", "Plan `reference`. Of the plan's 2,448 cells", "MobileNetV3L rewritten: onnxrt, torch;",
+        "| torch | fp32 | tuned |",
+    ):  # fmt: skip
+        assert words in text, words
+    assert reference_runs.is_generated(folder.path)
+    page.write_text(f"# Ours\n\n{text}")
+    assert reference_page.updated(folder, tmp_path / "cache") == page.read_text(), "what people wrote stays"
+    page.write_text("# Ours\n")
+    assert not reference_runs.is_generated(folder.path)
+
+
+def test_an_older_folder_counts_only_for_gpus_that_no_plan_has_measured(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_runs, "OLDER", ("old",))
+    same = run_in(reference / "old", "20250101-000000_gpu0")
+    measured(same, "tf", 1.0, 32, model="MobileNetV3L")
+    seal(same.folder)
+    other = RunBuilder(
+        reference / "old" / "20250102-000000_gpu0", device="gpu0", device_name="NVIDIA A2", uuid="GPU-9"
+    ).run_json()
+    measured(other, "tf", 9.0, 32, model="MobileNetV3L")
+    seal(other.folder)
+    (reference / "old" / "README.md").write_text("# By hand\n")
+    cache = tmp_path / "cache"
+    with reference_runs.opened(reference_runs.folders(cache, reference), cache) as (_, devices):
+        names = {device.name: [one.name for one in device.folders] for device in devices}
+        variants = {device.name: {row["variant"] for row in device.rows} for device in devices}
+    assert names == {"NVIDIA H200": ["h200-new"], "NVIDIA A2": ["old"]}
+    assert "tf" not in variants["NVIDIA H200"]
