@@ -79,20 +79,12 @@ def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault((row["device_name"], *(row[name] for name in CONFIGURATION)), []).append(row)
-    best = [
-        max(
-            members,
-            key=lambda row: (
-                row["status"] == "ok",
-                not is_wrong(row),
-                row["replicates"],
-                str(row["created_utc"]),
-                row["run"],
-            ),
-        )
-        for members in found.values()
-    ]
+    best = [max(members, key=_standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
+
+
+def _standing(row: Row) -> tuple[Any, ...]:
+    return row["status"] == "ok", not is_wrong(row), row["replicates"], str(row["created_utc"]), row["run"]
 
 
 class Findings:
