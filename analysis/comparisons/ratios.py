@@ -74,9 +74,9 @@ class Throughputs:
         once = {frozenset(pair): pair for pair in asked if quotients[pair] is not None}
         p_values = holm([self._p_value(quotients[pair]) for pair in once.values()])
         corrected = dict(zip(once, p_values, strict=True))
-        told = sum(not math.isnan(p) for p in p_values)
+        tested = sum(not math.isnan(p) for p in p_values)
         apart = sum(p < ERROR_RATE for p in p_values)
-        confidence = 1 - ERROR_RATE / max(1, told - apart)
+        confidence = 1 - ERROR_RATE / max(1, tested - apart)
         return {
             pair: _said(b, a, quotients[pair], corrected.get(frozenset(pair), math.nan), confidence)
             for pair, (b, a) in asked.items()

@@ -58,8 +58,9 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
 
 def _missing(folder: reference_runs.Folder) -> list[str]:
     """What of its plans a folder lacks, in a sentence each; nothing of one whose runs are of no plan."""
+    link = f"[{folder.name}](../data/reference/{folder.name}/README.md#what-is-missing)"
     return [
-        f"Plan `{name}`: {found.sentence()} [{folder.name}](../data/reference/{folder.name}/README.md#what-is-missing) names them."
+        f"Plan `{name}`: {found.sentence()}{f' {link} names them.' if found.groups else ''}"
         for name, found in reference_runs.of_plans(folder).items()
     ]
 

@@ -199,11 +199,11 @@ def _fastest_sentence(found: Findings, cells: Cells, where: str, rows: Sequence[
     first = first_of(rows)
     if first is None:
         return f"{where}: not measured."
-    told = f"{where}: {_name(first.row)}, {_throughput(found, first.row)}"
+    text = f"{where}: {_name(first.row)}, {_throughput(found, first.row)}"
     if first.second is None:
-        return f"{told} {cells.number(first.row)}; no other framework was measured."
+        return f"{text} {cells.number(first.row)}; no other framework was measured."
     said = found.of(first.row, first.second)
-    return f"{told}, {said.text} times {_name(first.second)}: {_verdict(said)} {cells.number(first.row, first.second)}."
+    return f"{text}, {said.text} times {_name(first.second)}: {_verdict(said)} {cells.number(first.row, first.second)}."
 
 
 def _fastest_grid(found: Findings, cells: Cells, rows: Sequence[Row], title: str, folded: bool) -> Grid:
@@ -256,7 +256,7 @@ def _step_sentences(
 ) -> list[str]:
     said = [(found.of(*pair), pair) for pair in pairs]
     counts = Counter(one.verdict for one, _ in said)
-    told = ", ".join(f"{word.value} in {counts[word]}" for word in Verdict if counts[word])
+    shares = ", ".join(f"{word.value} in {counts[word]}" for word in Verdict if counts[word])
     known = [one for one in said if one[0].verdict is Verdict.FASTER] or said
     most, pair = max(known, key=lambda one: one[0].times)
     end = (
@@ -267,7 +267,7 @@ def _step_sentences(
         else f", {most.verdict.value}"
     )
     lines = [
-        f"{where}: {step.upper} is {told} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in {_plain(pair[0])} at "
+        f"{where}: {step.upper} is {shares} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in {_plain(pair[0])} at "
         f"batch {pair[0]['batch_size']}, {most.text} times{end} {cells.number(*pair)}."
     ]
     for word, words in ((Verdict.SLOWER, "Lost"), (Verdict.SAME, "Gained nothing"), (Verdict.UNCLEAR, "Undecided")):
@@ -341,8 +341,10 @@ def _transformers(found: Findings, cells: Cells) -> Section:
         "open": "Undecided in {}, as the fastest is not surely so for one of the two: {}.",
         "alone": "Nothing to tell in {}, as one of the two models has fewer than two frameworks there: {}.",
     }
-    told = [words[kind].format(len(found_in), "; ".join(found_in)) for kind, found_in in places.items() if found_in]
-    return Section(title, meaning, told, [Grid("Ranking", ["precision", "batch", *others, *attention], lines)])
+    sentences = [
+        words[kind].format(len(found_in), "; ".join(found_in)) for kind, found_in in places.items() if found_in
+    ]
+    return Section(title, meaning, sentences, [Grid("Ranking", ["precision", "batch", *others, *attention], lines)])
 
 
 def _ranked(found: Findings, cells: Cells, rows: Sequence[Row]) -> str:

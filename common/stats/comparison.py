@@ -187,9 +187,9 @@ def compare_runs(
     }
     corrected = dict(zip(shared, holm([raw[identity].p_value for identity in shared]), strict=True))
     tested = sum(not math.isnan(p) for p in corrected.values())
-    told_apart = sum(p < error_rate for p in corrected.values())
-    # One level for the table: of the first cell that Holm's method did not tell apart, which those that it did satisfy too.
-    confidence = 1 - error_rate / max(1, tested - told_apart)
+    rejected = sum(p < error_rate for p in corrected.values())
+    # One level for the table: of the first cell that Holm's method does not reject, which those that it rejects satisfy too.
+    confidence = 1 - error_rate / max(1, tested - rejected)
     judged = {
         identity: raw[identity].judged(corrected[identity], margin, error_rate, confidence) for identity in shared
     }
