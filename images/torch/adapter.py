@@ -139,7 +139,7 @@ class TorchAdapter:
         if text:
             raise Unsupported(f"PyTorch has no tensors of text, as '{text[0]}' is")
         self._precision, self._hash = precision, model.hash
-        self._memory = choices.Memory(Path(cache_dir) / "torch" / "choices.json")
+        self._memory = choices.AlgorithmCache(Path(cache_dir) / "torch" / "choices.json")
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
         self._on_gpu = device != "cpu"
         if self._variant == "torchcompile":
