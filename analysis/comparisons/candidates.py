@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from analysis import style
 from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Figure, Limit, Quantity, decide, ranked
 from analysis.comparisons.question import Question, rank_of
 from analysis.database.connection import Row
 from analysis.results import tables
 from analysis.results.latency import response_ms
+from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
 from common.errors import UserError, unknown
 
@@ -24,11 +26,28 @@ Group = tuple[Any, ...]
 
 
 def group_rows(rows: Sequence[Row]) -> dict[Group, list[Row]]:
-    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once."""
+    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once.
+
+    Rows whose figures are known to be wrong are never recommended: `left_out` says so.
+    """
     found: dict[Group, list[Row]] = {}
     for row in rows:
-        found.setdefault((device_of(row), *(row[name] for name in APART)), []).append(row)
+        if not is_wrong(row):
+            found.setdefault((device_of(row), *(row[name] for name in APART)), []).append(row)
     return {key: _newest(members) for key, members in found.items()}
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each reason why cells among these are never recommended: which, and why."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if is_wrong(row):
+            found.setdefault(str(row["known_wrong"]), []).append(row)
+    return [
+        f"Left out: {'1 cell' if len(members) == 1 else f'{len(members)} cells'} of "
+        f"{', '.join(dict.fromkeys(style.look(row['variant']).title for row in members))}: {why}."
+        for why, members in found.items()
+    ]
 
 
 def heading(group: Group) -> str:

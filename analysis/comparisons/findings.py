@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
+from analysis.comparisons.candidates import left_out
 from analysis.comparisons.decision import Figure, apart
 from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals
+from analysis.results.metrics import is_wrong
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
 
@@ -77,11 +79,12 @@ def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault((row["device_name"], *(row[name] for name in CONFIGURATION)), []).append(row)
-    best = [
-        max(members, key=lambda row: (row["status"] == "ok", row["replicates"], str(row["created_utc"]), row["run"]))
-        for members in found.values()
-    ]
+    best = [max(members, key=_standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
+
+
+def _standing(row: Row) -> tuple[Any, ...]:
+    return row["status"] == "ok", not is_wrong(row), row["replicates"], str(row["created_utc"]), row["run"]
 
 
 class Findings:
@@ -89,7 +92,9 @@ class Findings:
 
     def __init__(self, database: Database, rows: Sequence[Row]) -> None:
         self.rows = [row for row in rows if row["frontend"] == "script" and not row["version"]]
-        self.ok = [row for row in self.rows if row["status"] == "ok" and row["images_per_s"]]
+        # nothing is said of figures that are known to be wrong, but which they are: `left_out`
+        self.ok = [row for row in self.rows if row["status"] == "ok" and row["images_per_s"] and not is_wrong(row)]
+        self.left_out = left_out([row for row in self.rows if row["status"] == "ok"])
         self._by_key = {self._key(row): row for row in self.rows}
         self.throughputs = Throughputs(database, self.ok)
         self._joules = _energy_figures(database, self.ok)

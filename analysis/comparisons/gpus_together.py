@@ -22,6 +22,7 @@ from analysis.comparisons.run_tables import full_name
 from analysis.comparisons.runs import IDENTITY
 from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
+from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import group_of, parts_of
 from common.errors import UserError
 from common.stats.intervals import Ratio, over_workers, ratio
@@ -73,7 +74,9 @@ def measure(alone: Sequence[Path], together: Path) -> Together:
     with open_runs([*alone, together]) as database:
         name = list(database.runs)[-1]
         rows = [
-            row for row in database.query("FROM comparison ORDER BY ALL") if row["status"] == "ok" and row["samples"]
+            row
+            for row in database.query("FROM comparison ORDER BY ALL")
+            if row["status"] == "ok" and row["samples"] and not is_wrong(row)
         ]
         busy = {_key(row): row for row in rows if row["run"] == name}
         free = {_key(row): row for row in rows if row["run"] != name}

@@ -92,6 +92,6 @@ def _steps(
     return before, after
 
 
-def _measured(database: Database, row: Row) -> tuple[Sequence[durations.Durations], bool, Hashable]:
-    """Durations, whether they are of published passes, and the group, as Measured takes them."""
-    return durations.of_row(database, row), not row["samples"], group_of(row)
+def _measured(database: Database, row: Row) -> tuple[Sequence[durations.Durations], bool, Hashable, str | None]:
+    """Durations, whether they are of published passes, the group and why they are wrong, as Measured takes them."""
+    return durations.of_row(database, row), not row["samples"], group_of(row), row["known_wrong"]

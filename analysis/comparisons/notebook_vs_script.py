@@ -118,7 +118,7 @@ def build(database: Database, rows: Sequence[Row]) -> FrontEnds | None:
 
 def _measured(script: Row, row: Row, series: Mapping[tuple[Any, ...], Sequence[durations.Durations]]) -> Measured:
     """A side of a pair, which is known by its script. Workers of both front ends tell their spread together."""
-    return Measured(_identity(script), series[_key(row)], not row["samples"], group_of(row))
+    return Measured(_identity(script), series[_key(row)], not row["samples"], group_of(row), row["known_wrong"])
 
 
 def _matched(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:

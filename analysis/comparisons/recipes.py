@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import style
-from analysis.comparisons.candidates import candidate, choose_device, group_rows, heading
+from analysis.comparisons.candidates import candidate, choose_device, device_of, group_rows, heading, left_out
 from analysis.comparisons.decision import decide
 from analysis.comparisons.question import Question
 from analysis.database.connection import Database, Row
@@ -79,7 +79,10 @@ def best(
         own = [row for row in rows if row["status"] == "ok" and row["scenario"] == "single-stream"]
         groups = {key: members for key, members in group_rows(own).items() if key[0] == device}
         if not groups:
-            raise UserError(f"no cell on {device} is ok and of the scenario single-stream: there is no best one")
+            reason = " ".join(["", *left_out([row for row in own if device_of(row) == device])])
+            raise UserError(
+                f"no cell on {device} is ok and of the scenario single-stream: there is no best one.{reason}"
+            )
         if len(groups) > 1:
             names = "; ".join(heading(key) for key in groups)
             raise UserError(f"which of these? say it with --where, such as io=host or model=NAME: {names}")

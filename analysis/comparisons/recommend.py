@@ -22,6 +22,7 @@ from analysis.comparisons.candidates import (
     choose_device,
     device_of,
     group_rows,
+    left_out,
     marks_of,
     metered,
     unusual,
@@ -67,6 +68,8 @@ def recommend(
         if not own:
             raise UserError(f"no cell on {device} is ok: there is nothing to recommend")
         groups = group_rows(own)
+        if not groups:
+            raise UserError(f"no cell on {device} can be recommended. {' '.join(left_out(own))} Measure them again")
         energies = [row for members in groups.values() for row in metered(members, question)]
         intervals = all_intervals(database, own, energies)
         meanings = {row["mark"]: row["meaning"] for row in database.query("FROM mark_meaning")}
@@ -78,6 +81,8 @@ def recommend(
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
         _print_answers(device, answers, console)
+        for line in left_out(own):
+            console.print(Text(line, style="yellow"), soft_wrap=True)
         for one in answers:
             if one.found:
                 console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)

@@ -270,6 +270,7 @@ def _measured(
             [series / (images(row) if per_image else 1) for series in durations.of_row(database, row)],
             not row["samples"],
             group_of(row),
+            row["known_wrong"],
         )
         for key, row in rows.items()
     ]

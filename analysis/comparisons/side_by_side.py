@@ -99,7 +99,7 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
         best: list[tuple[Any, Any, Any]] = []
         for column in table.columns:
             known = [(row, table.entry(row, column)) for row in table.rows if row[place] == size]
-            known = [(row, entry) for row, entry in known if entry.value is not None]
+            known = [(row, entry) for row, entry in known if entry.value is not None and not entry.wrong]
             if known:
                 row, entry = max(known, key=lambda pair: pair[1].value or 0.0)
                 best.append((column, row, entry))

@@ -22,6 +22,8 @@ SUMMARIES = (
 WIDE = 20.0
 #: Why the order of two figures is open although their intervals may be apart.
 ONE_WORKER = f"UNCLEAR, one worker tells nothing of the next one (--replicates {WORKERS} would)"
+#: Rows with figures known to be wrong that a sentence names.
+MOST_LEFT_OUT = 4
 #: Metrics whose interval is shown as a half width.
 PLUS_MINUS = ("joules_per_image", "power")
 
@@ -93,6 +95,11 @@ def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
             column for column, places in pairs.items() if clear(table, places[0][1], places[1][1], intervals) is False
         ]
         doubts += [f"UNCLEAR at {_columns(table, unclear)}, where intervals overlap"] if unclear else []
+    wrong = [row for row in table.rows if any(table.entry(row, column).wrong for column in table.columns)]
+    if wrong:
+        names = ", ".join(short_name(table, row) for row in wrong[:MOST_LEFT_OUT])
+        more = f" and {len(wrong) - MOST_LEFT_OUT} more" if len(wrong) > MOST_LEFT_OUT else ""
+        doubts.append(f"figures of {names}{more} are known to be wrong (k) and left out")
     return "".join(f"; {doubt}" for doubt in doubts)
 
 
@@ -107,7 +114,11 @@ def _fastest(table: Table, ranked: _Ranked) -> str:
     (leader,) = set(leaders.values())
     seconds = [places[1][0][0] for places in ranked.values()]
     second = max(dict.fromkeys(seconds), key=seconds.count)
-    pairs = [(table.entry(leader, column).value, table.entry(second, column).value) for column in ranked]
+    pairs = [
+        (table.entry(leader, column).value, other.value)
+        for column in ranked
+        if not (other := table.entry(second, column)).wrong
+    ]
     ratios = [one / other for one, other in pairs if one and other]
     low, high = (rounded(ratio, 3 if ratio < 1.2 else 2) for ratio in (min(ratios), max(ratios)))
     factor = low if low == high else f"{low} to {high}"
@@ -151,8 +162,9 @@ def _best_of_all(table: Table, intervals: Intervals) -> str | None:
 
 
 def _ranked(table: Table, places: Sequence[tuple[Any, Any]]) -> list[tuple[tuple[Any, Any], Entry]]:
-    """(row, column) and entry of the places that have a figure, the best first."""
+    """(row, column) and entry of the places that have a figure which is not known to be wrong, the best first."""
     known = [((row, column), entry) for row, column in places if (entry := table.entry(row, column)).value is not None]
+    known = [place for place in known if not place[1].wrong]
     return sorted(known, key=lambda place: -table.metric.better * (place[1].value or 0.0))
 
 
@@ -220,7 +232,10 @@ def of_one_worker(table: Table, entry: Entry, intervals: Intervals) -> bool:
 
 
 def clear(table: Table, first: Entry, second: Entry, intervals: Intervals) -> bool | None:
-    """Whether the intervals of two places are over workers and apart; None where one has none."""
+    """Whether the intervals of two places are over workers and apart, and neither figure known to be wrong; None where one
+    has no interval."""
+    if first.wrong or second.wrong:
+        return False
     one, other = ends(table, first, intervals), ends(table, second, intervals)
     if one is None or other is None:
         return None

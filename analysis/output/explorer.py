@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 from analysis import style
 from analysis.comparisons import decision_table
 from analysis.comparisons.answer_words import front
-from analysis.comparisons.candidates import APART, Group, candidate, group_rows, heading
+from analysis.comparisons.candidates import APART, Group, candidate, device_of, group_rows, heading, left_out
 from analysis.comparisons.decision import Candidate, Figure, Quantity, apart, decide
 from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, latency
 from analysis.comparisons.recommend import answer
@@ -101,6 +101,7 @@ def groups(
         decision, lines = answer(members, question, intervals, meanings)
         if decision.winner is None:
             continue
+        lines += left_out([row for row in ok if device_of(row) == key[0]])
         candidates = [candidate(row, question, intervals) for row in members]
         table = decision_table.build(members, intervals, meanings)
         found.append(

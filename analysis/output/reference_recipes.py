@@ -23,7 +23,8 @@ MODELS = Path("data/models")
 #: of each framework and level of tuning the cell of the highest throughput, copies included; of all workers of a
 #: configuration together, the first one's key
 _BEST = """
-SELECT run, cell_keys[1] AS cell_key, variant, tuning, precision, batch_size, images_per_s, replicates, device_name, created_utc
+SELECT run, cell_keys[1] AS cell_key, variant, tuning, precision, batch_size, images_per_s, replicates, device_name, created_utc,
+  known_wrong
 FROM comparison
 WHERE status = 'ok' AND scenario = 'single-stream' AND io = 'host' AND input = 'float32' AND frontend = 'script'
 QUALIFY row_number() OVER (PARTITION BY variant, tuning ORDER BY images_per_s DESC, cell_keys[1], run) = 1
@@ -47,7 +48,7 @@ The figures are those that framewatt measured in that run, in items/s as the mea
 def pages(cache: Path) -> dict[Path, str]:
     """Path below docs/recipes -> text. cache: the host's, where sealed runs are unpacked and their figures kept."""
     found: dict[Path, str] = {}
-    lines, without = [], []
+    lines, without, wrong = [], [], set()
     given = reference_runs.folders(cache)
     with reference_runs.opened(given, cache) as (_database, devices):
         used = {folder.path for device in devices for folder in device.folders}
@@ -64,13 +65,16 @@ def pages(cache: Path) -> dict[Path, str]:
             path = Path(source.name) / file_name(made.key)
             found[path] = made.text
             lines.append(_line(path, row))
+            wrong.update([row["known_wrong"]] if row["known_wrong"] else [])
+    marked = "".join(f"\nk: {why}. The recipes copy in each inference.\n" for why in sorted(wrong))
     rest = "\nWithout a recipe:\n\n" + "\n".join(without) + "\n" if without else ""
-    return {Path("README.md"): _HEAD + "\n".join(lines) + "\n" + rest, **found}
+    return {Path("README.md"): _HEAD + "\n".join(lines) + "\n" + marked + rest, **found}
 
 
 def _line(path: Path, row: Mapping[str, Any]) -> str:
     cells = [
-        f"[{path.stem}]({path})", row["variant"], row["tuning"], row["precision"], row["batch_size"], f"{row['images_per_s']:,.0f}",
+        f"[{path.stem}]({path})", row["variant"], row["tuning"], row["precision"], row["batch_size"],
+        f"{row['images_per_s']:,.0f}{' k' if row['known_wrong'] else ''}",
         row["replicates"], row["device_name"], row["run"], str(row["created_utc"])[:10],
     ]  # fmt: skip
     return "| " + " | ".join(str(cell) for cell in cells) + " |"

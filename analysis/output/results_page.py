@@ -134,6 +134,7 @@ def _about(given: Given, found: Findings) -> str:
         f"Of the comparisons behind this page: {verdicts}.",
         f"Numbers in brackets are cells of [{CELLS_PAGE}]({CELLS_PAGE}), with their marks.",
     ]
+    lines += found.left_out
     if other:
         lines.append(f"{other} comparisons, marked †, are between two GPUs of this kind.")
     if given.others:

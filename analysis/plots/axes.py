@@ -8,10 +8,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis import style
 from analysis.database.connection import Row
+from analysis.results.metrics import is_wrong
 
 #: (variant, precision and what else is not usual: `style.kind`)
 Series = tuple[str, str]
@@ -72,6 +74,31 @@ def title(figure: Figure, heading: str, note: str = "") -> None:
     """Above all panels, at the left; the note in a line of its own."""
     text = f"{heading}\n{note}" if note else heading
     figure.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold", linespacing=1.4, wrap=True)
+
+
+_WARNING = "#8a3b00"
+
+
+def note_known_wrong(figure: Figure | None, rows: Sequence[Row], sign: str = "k") -> None:
+    """Below the figure: whose curves are known to be wrong, and why, in one line for each reason. sign: of the mark in tables."""
+    several = len({row["device_name"] or row["device"] for row in rows}) > 1
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if is_wrong(row):
+            found.setdefault(str(row["known_wrong"]), []).append(row)
+    if figure is not None and found:
+        lines = []
+        for why, members in found.items():
+            names = ", ".join(dict.fromkeys(style.look(row["variant"]).title for row in members))
+            devices = " and ".join(dict.fromkeys(str(row["device_name"] or row["device"]) for row in members))
+            lines += [f"{sign}  {names}{f' on {devices}' if several else ''}:", why]
+        text = "\n".join(lines)
+        if figure.legends:  # below the panels already: a text of its own would lie over it
+            (legend, *_) = figure.legends
+            legend.set_title(text, prop=FontProperties(size=8))
+            legend.get_title().set_color(_WARNING)
+        else:
+            figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=_WARNING)
 
 
 #: of a logarithmic axis

@@ -23,7 +23,7 @@ from analysis.plots import (
     speedup,
 )
 from analysis.plots import notebook_vs_script as front_ends
-from analysis.plots.axes import with_kind
+from analysis.plots.axes import note_known_wrong, with_kind
 from analysis.results import tables
 from analysis.results.metrics import METRICS
 from analysis.results.sample_intervals import Intervals
@@ -41,6 +41,8 @@ OF_ENERGY = (
     "power, gross", "energy per image", "images per joule", "images per joule-second", "power against throughput", "best efficiency",
     "power over time",
 )  # fmt: skip
+#: It is of times before the measured window, which no known fault concerns.
+COLD_START = "cold start"
 #: Groups and runs beyond these are not drawn: a thousand runs have tables, not ten thousand pictures.
 MOST_GROUPS = 12
 MOST_RUNS = 6
@@ -112,6 +114,7 @@ class Gallery:
         where = f"({shown})"
         for name in AGAINST_BATCH_SIZE:
             figure = against_batch_size.draw(rows, METRICS[name], shown, self.intervals)
+            note_known_wrong(figure, rows)
             what = f"{METRICS[name].label} against batch size"
             if figure is None:
                 self._lacking(METRICS[name].title, "no cell has it")
@@ -126,15 +129,18 @@ class Gallery:
             ),
             (pareto_front.draw(rows, shown), "Pareto front", "no throughput with energy or latency"),
             (latency_distribution.draw(self.database, rows, shown), "latency distribution", "no cell has 11 samples"),
-            (cold_start.draw(self.database, rows, shown), "cold start", "no phases are known"),
+            (cold_start.draw(self.database, rows, shown), COLD_START, "no phases are known"),
             (power_throughput.draw(rows, shown), "power against throughput", "no power is known"),
             (efficiency.draw(rows, shown), "best efficiency", "no energy is known"),
         ):
+            if what != COLD_START:
+                note_known_wrong(figure, rows)
             yield from self._plot(figure, what, parts, where, lacks, heading)
         known, missing = roofline.limits(
             self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
         )
         figure = roofline.draw(rows, shown, known, missing)
+        note_known_wrong(figure, rows)
         yield from self._plot(
             figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else "", heading
         )
@@ -152,6 +158,7 @@ class Gallery:
             heading = with_kind(tables.heading(group), members)
             for name in ACROSS_GPUS:
                 figure = across_gpus.draw(members, METRICS[name], heading)
+                note_known_wrong(figure, members)
                 what = f"{METRICS[name].title} across GPUs"
                 yield from self._plot(
                     figure, what, list(group.values()), f"({heading})", "no framework has it on two devices"

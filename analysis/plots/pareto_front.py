@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from analysis.database.connection import Row
 from analysis.plots.axes import Series, by_series, log_axis, namer, title
 from analysis.results import pareto
 from analysis.results.latency import response_ms
-from analysis.results.metrics import worded
+from analysis.results.metrics import is_wrong, worded
 
 Value = Callable[[Row], float | None]
 #: (x, y, row, series)
@@ -69,7 +70,8 @@ def _latency_label(rows: Sequence[Row]) -> str:
 def _panel(axes: Axes, series: dict[Series, list[Row]], value: Value) -> None:
     placed = [(row["images_per_s"], value(row), row, one) for one, rows in series.items() for row in rows]
     points: list[Point] = [(x, y, row, one) for x, y, row, one in placed if y is not None and x > 0 and y > 0]
-    on_front = pareto.front([(x, y) for x, y, _, _ in points], (1, -1))
+    # what is known to be wrong is drawn, neither on the front nor in the way of others
+    on_front = pareto.front([(math.nan if is_wrong(row) else x, y) for x, y, row, _ in points], (1, -1))
     best = sorted((x, y, row["batch_size"]) for (x, y, row, _), on in zip(points, on_front, strict=True) if on)
     axes.plot([x for x, _, _ in best], [y for _, y, _ in best], color="#333333", linewidth=1.0, zorder=1)
     for (x, y, _, one), on in zip(points, on_front, strict=True):

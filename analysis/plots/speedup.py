@@ -13,6 +13,7 @@ from analysis.database.connection import Row
 from analysis.plots import one_batch_size
 from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
 from analysis.plots.one_batch_size import Bar
+from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
 
 #: The level of tuning that others are held against where it was measured.
@@ -97,15 +98,20 @@ def _stock(one: Series) -> Series:
 
 def _common(series: Mapping[Series, Sequence[Row]], name: str | None) -> Series | None:
     """Of those with the most batch sizes the median one, the slower of two, by the median over these of its share of the fastest."""
-    fitting = [one for one in series if name is None or one[0] == name]
+    fitting = [one for one in series if (one[0] == name if name else not any(map(is_wrong, series[one])))]
     most = max((len(series[one]) for one in fitting), default=0)
     best: dict[int, float] = {}
     for rows in series.values():
         for row in rows:
+            if is_wrong(row):
+                continue
             best[row["batch_size"]] = max(best.get(row["batch_size"], 0.0), row["images_per_s"])
     ranked = sorted(
         (one for one in fitting if len(series[one]) == most),
-        key=lambda one: (median(row["images_per_s"] / best[row["batch_size"]] for row in series[one]), one),
+        key=lambda one: (
+            median(row["images_per_s"] / best.get(row["batch_size"], row["images_per_s"]) for row in series[one]),
+            one,
+        ),
     )
     return ranked[(len(ranked) - 1) // 2] if ranked else None
 

@@ -110,6 +110,24 @@ _ENERGY = frozenset(
         *_NET,
     }
 )
+#: metrics that say nothing of the inferences of the window
+_NOT_OF_THE_WINDOW = frozenset(
+    {
+        "idle_power",
+        "idle_power_without_context",
+        "device_memory",
+        "host_memory",
+        "import_time",
+        "convert",
+        "load",
+        "compile",
+        "first",
+        "cold_start",
+        "parity",
+    }
+)
+#: the mark of rows whose figures of the window are known to be wrong: the column `known_wrong` says why
+KNOWN_WRONG = "input_kept"
 #: marks that say nothing of a figure without energy
 ENERGY_MARKS = frozenset({"energy_suspect", "energy_integral", "energy_coarse"})
 
@@ -117,11 +135,18 @@ ENERGY_MARKS = frozenset({"energy_suspect", "energy_integral", "energy_coarse"})
 def concerns(mark: str, one: Metric, row: Mapping[str, Any]) -> bool:
     """Whether a mark of a row of `comparison` says something of this figure: energy's only of energy, and that it is coarse
     only where the gross or the net figure, whichever this is, is uncertain by more than 2 %."""
+    if mark == KNOWN_WRONG:
+        return one.name not in _NOT_OF_THE_WINDOW
     if mark not in ENERGY_MARKS:
         return True
     if mark == "energy_coarse":
         return one.name in _ENERGY and bool(row["net_coarse" if one.name in _NET else "gross_coarse"])
     return one.name in _ENERGY
+
+
+def is_wrong(row: Mapping[str, Any], one: Metric | None = None) -> bool:
+    """Whether this figure of a row of `comparison`, or without a metric any, is known to be wrong: it is shown and best of nothing."""
+    return bool(row.get("known_wrong")) and (one is None or one.name not in _NOT_OF_THE_WINDOW)
 
 
 def item_of(rows: Iterable[Mapping[str, Any]]) -> str:

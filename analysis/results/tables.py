@@ -13,7 +13,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import level_steps
-from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, metric, shown
+from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, is_wrong, metric, shown
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
 from analysis.results.versions import label_versions, version_key
 from common.schema import SCENARIOS
@@ -33,7 +33,7 @@ class Entry:
 
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
-    signs: of its marks. keys: the cells of `run` that it comes from.
+    signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
     """
 
     text: str
@@ -43,6 +43,7 @@ class Entry:
     signs: str = ""
     keys: tuple[str, ...] = ()
     run: str = ""
+    wrong: bool = False
 
     @property
     def marked(self) -> str:
@@ -267,7 +268,7 @@ def _scales(one: Metric, members: Sequence[Row], pivot: Pivot) -> dict[Key, list
     scales: dict[Key, list[float]] = {}
     for row in members:
         values = scales.setdefault(_scale_of(row, pivot), [])
-        if row[one.column] is not None:
+        if row[one.column] is not None and not is_wrong(row, one):
             values.append(float(row[one.column]))
     return scales
 
@@ -280,6 +281,8 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
     if value is None:
         too_few = row["samples"] is not None and one.needs > row["samples"] / row["replicates"]
         return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
+    if is_wrong(row, one):
+        return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, wrong=True)
     low, high = min(against), max(against)
     rank = _rank(value, low, high, one.better) if one.better and high > low else None
     best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low)
@@ -304,7 +307,7 @@ _DEVICE = ("device_name", "device")
 def _figures_by_age(one: Metric, everything: Sequence[Row]) -> _FiguresByAge:
     found: dict[Key, list[tuple[float, float]]] = {}
     for row in everything if one.better else ():
-        if row["compute_capability"] and row[one.column] is not None:
+        if row["compute_capability"] and row[one.column] is not None and not is_wrong(row, one):
             found.setdefault(_configuration(row, _DEVICE), []).append((_age(row), one.better * row[one.column]))
     return found
 
@@ -314,7 +317,7 @@ def _beats_newer(one: Metric, members: Sequence[Row], figures: _FiguresByAge) ->
     return {
         _configuration(row)
         for row in members
-        if row["compute_capability"] and row[one.column] is not None and one.better
+        if row["compute_capability"] and row[one.column] is not None and one.better and not is_wrong(row, one)
         and any(
             age > _age(row) and figure < one.better * row[one.column]
             for age, figure in figures[_configuration(row, _DEVICE)]

@@ -4,6 +4,15 @@ CREATE MACRO tuning_by_settings(settings) AS CASE
   WHEN regexp_matches(coalesce(settings, ''), '"convolutions": "[^"]*(matrix product|fused convolution|shifted convolution)')
     OR regexp_matches(coalesce(settings, ''), '"model": "[1-9][0-9]* hard-swish') THEN 'rewritten' ELSE 'tuned' END;
 
+-- Why the times of a row are known to be wrong, and with them its throughput and energy; else NULL. Until 29 November 2026 the
+-- adapter of TensorFlow and Keras copied its input with tf.identity, whose copy on the GPU TensorFlow keeps beside the tensor and takes
+-- again: only the first inference copied. Rows of the adapter that copies in each inference say so in their settings.
+CREATE MACRO known_wrong(variant, device, io, status, origin, settings) AS CASE
+  WHEN variant IN ('tf', 'tfxla', 'keras', 'kerasxla', 'tftrt') AND device <> 'cpu' AND io = 'host' AND status = 'ok'
+    AND coalesce(origin, 'framewatt') = 'framewatt'
+    AND NOT regexp_matches(coalesce(settings, ''), '"input_copy": *"each inference"')
+  THEN 'input copied once, not in each inference: too fast (framewatt until 29 November 2026)' END;
+
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
 SELECT
@@ -17,6 +26,7 @@ SELECT
   coalesce(cell.item, 'image') AS item, coalesce(cell.items_per_sample, 1) AS items_per_sample,
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
+  known_wrong(cell.variant, cell.device, cell.io, cell.status, coalesce(cell.origin, run.origin), cell.settings) AS known_wrong,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
   run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,

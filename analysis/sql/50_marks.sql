@@ -58,4 +58,6 @@ SELECT m.run, m.cell_key, 'outside', 'window and measure phase do not agree'
 FROM measured AS m JOIN phases AS p USING (run, cell_key)
 WHERE m.window_start_ns < p.measure_start_ns OR m.window_end_ns > p.measure_end_ns
 UNION ALL
+SELECT run, cell_key, 'input_kept', known_wrong FROM cell WHERE known_wrong IS NOT NULL
+UNION ALL
 SELECT run, cell_key, 'parity_failed', message FROM cell WHERE status = 'parity_failed';

@@ -58,7 +58,7 @@ SELECT
   any_value(weights) AS weights, any_value(weights_note) AS weights_note, any_value(created_utc) AS created_utc,
   any_value(compute_capability) AS compute_capability, any_value(framework_version) AS framework_version,
   any_value(no_cpu_energy) AS no_cpu_energy,
-  any_value(status) AS status, any_value(message) AS message,
+  any_value(status) AS status, any_value(message) AS message, any_value(known_wrong) AS known_wrong,
   list_sort(list_distinct(flatten(list(coalesce(marks, []))))) AS marks,
   list(cell_key ORDER BY cell_key) AS cell_keys,
   count(*) AS replicates,

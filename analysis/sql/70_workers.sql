@@ -34,7 +34,7 @@ WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid,
     any_value(framework_version) AS framework_version, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
     var_samp(ln(images_per_s)) / count(*) AS error
-  FROM results WHERE status = 'ok' AND images_per_s > 0
+  FROM results WHERE status = 'ok' AND images_per_s > 0 AND known_wrong IS NULL
   GROUP BY run, model, model_hash, device, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning
 ),
 pair AS (

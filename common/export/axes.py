@@ -212,9 +212,9 @@ def _bind_by_arrays(
     left: List[Tuple[str, int, Axis]] = []
     for name, number, axis in open_axes:
         size = arrays.shapes[name][number]
-        is_told = number > 0 or axis in beside or bool(names.intersection(inputs[name]))
+        is_settled = number > 0 or axis in beside or bool(names.intersection(inputs[name]))
         may_be = _is_nameless(axis) or _says_batch(axis) or (size in samples and not _SEQUENCE.search(str(axis)))
-        if axis in batch.rivals or (may_be and not is_told):
+        if axis in batch.rivals or (may_be and not is_settled):
             left.append((name, number, axis))
             continue
         if isinstance(axis, str):
@@ -315,11 +315,11 @@ def _candidates(inputs: Mapping[str, Tuple[Axis, ...]]) -> List[Tuple[str, Any]]
     beside another that tells comes after it, as the B of boxes (B, 4) beside (N, B, 4).
     """
     by_name = {name: _by_name(axes) for name, axes in inputs.items()}
-    told = [(name, axis) for name, axis in by_name.items() if axis is not None]
-    if not told:
+    sure = [(name, axis) for name, axis in by_name.items() if axis is not None]
+    if not sure:
         return [(name, axes[0] or _UNNAMED) for name, axes in inputs.items() if axes and not isinstance(axes[0], int)]
     beside = {axis for name, axes in inputs.items() for axis in axes if by_name[name] not in (None, axis)}
-    return [min(told, key=lambda one: (*_sureness(one[1])[:1], one[1] in beside, *_sureness(one[1])[1:]))]
+    return [min(sure, key=lambda one: (*_sureness(one[1])[:1], one[1] in beside, *_sureness(one[1])[1:]))]
 
 
 def _sureness(axis: str) -> Tuple[int, int, str]:
@@ -335,12 +335,12 @@ def _rivals(inputs: Mapping[str, Tuple[Axis, ...]]) -> FrozenSet[str]:
     return frozenset({axis for axis in said if _SAYS_ONLY_BATCH.search(axis)} or said)
 
 
-def _among_rivals(rivals: FrozenSet[str], told: Mapping[str, str], found: Set[Any]) -> Optional[_Batch]:
+def _among_rivals(rivals: FrozenSet[str], given: Mapping[str, str], found: Set[Any]) -> Optional[_Batch]:
     """Of several names that say batch alike: what --shape says. None where it calls an axis the batch and leaves no name open.
 
-    told: axis -> word of --shape. found: those that it calls the batch. Raises UserError where it gives them different sizes.
+    given: axis -> word of --shape. found: those that it calls the batch. Raises UserError where it gives them different sizes.
     """
-    sizes = {axis: told[axis] for axis in sorted(rivals) if axis in told}
+    sizes = {axis: given[axis] for axis in sorted(rivals) if axis in given}
     if found:
         return None if len(sizes) == len(rivals) else _Batch(frozenset(found))
     if len(sizes) < len(rivals):
@@ -362,34 +362,34 @@ def _batch_of(
 
     The latter is none where it stands beside the former. A number for a name that says batch is the size of the batch.
     """
-    told = {
+    given = {
         axis: size
         for name, sizes in by_input.items()
         for axis, size in zip(inputs[name], sizes)
         if isinstance(axis, str)
     }
-    told.update(by_symbol)
+    given.update(by_symbol)
     found: Set[Any] = {name for name, size in by_symbol.items() if size == BATCH_WORD}
     for name, axes in inputs.items():
         sizes = by_input.get(name, ())
         if BATCH_WORD in sizes:
             found.add(axes[sizes.index(BATCH_WORD)] or _UNNAMED)
     rivals = _rivals(inputs)
-    decided = _among_rivals(rivals, told, found) if len(rivals) > 1 else None
+    decided = _among_rivals(rivals, given, found) if len(rivals) > 1 else None
     if decided is not None:
         return decided
     batched = [axes for axes in inputs.values() if found.intersection(axes)]
     others = {axis for axes in batched for axis in axes if isinstance(axis, str)} - found
     for name, candidate in _candidates(inputs):
-        is_told = candidate in told or (candidate is _UNNAMED and name in by_input)
-        if not is_told and candidate not in others and not found.intersection(inputs[name]):
+        is_bound = candidate in given or (candidate is _UNNAMED and name in by_input)
+        if not is_bound and candidate not in others and not found.intersection(inputs[name]):
             return _Batch(frozenset({*found, candidate}))
         if found:
             break
-        if is_told and candidate == _by_name(inputs[name]):
-            more = {axis for axis, size in told.items() if size == told[candidate] and _says_batch(axis)}
+        if is_bound and candidate == _by_name(inputs[name]):
+            more = {axis for axis, size in given.items() if size == given[candidate] and _says_batch(axis)}
             sized = {axis for axis in more if not _beside(axis, inputs, {candidate})}
-            return _Batch(sized=frozenset({*sized, candidate}), size=int(told[candidate]))
+            return _Batch(sized=frozenset({*sized, candidate}), size=int(given[candidate]))
     return _Batch(frozenset(found))
 
 

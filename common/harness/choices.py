@@ -55,7 +55,7 @@ class Chosen(NamedTuple):
 
 def fastest(
     algorithms: Sequence[Algorithm],
-    memory: Optional[Memory] = None,
+    memory: Optional[AlgorithmCache] = None,
     key: str = "",
     seconds_per_run: Optional[Callable[[Callable[[], None]], float]] = None,
 ) -> Chosen:
@@ -119,14 +119,14 @@ def median_seconds(run: Callable[[], None]) -> float:
             return sorted(taken)[len(taken) // 2]
 
 
-class Kept(NamedTuple):
+class EarlierTrial(NamedTuple):
     """What the cache folder knows of an earlier trial."""
 
     name: str
     tried: Dict[str, str]
 
 
-class KeptFile:
+class CacheFile:
     """What won, key by key, in one small JSON file; one that cannot be read or written is no reason to stop."""
 
     def __init__(self, path: Path) -> None:
@@ -155,18 +155,18 @@ class KeptFile:
         return values if isinstance(values, dict) else {}
 
 
-class Memory:
+class AlgorithmCache:
     """Which algorithm won for a key."""
 
     def __init__(self, path: Path) -> None:
-        self._file = KeptFile(path)
+        self._file = CacheFile(path)
 
-    def get(self, key: str) -> Optional[Kept]:
+    def get(self, key: str) -> Optional[EarlierTrial]:
         value = self._file.get(key)
         chosen, tried = value.get("chosen"), value.get("tried")
         if not isinstance(chosen, str) or not isinstance(tried, dict):
             return None
-        return Kept(chosen, tried) if all(isinstance(one, str) for one in tried.values()) else None
+        return EarlierTrial(chosen, tried) if all(isinstance(one, str) for one in tried.values()) else None
 
     def put(self, key: str, name: str, tried: Dict[str, str]) -> None:
         self._file.put(key, {"chosen": name, "tried": tried})

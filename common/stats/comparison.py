@@ -117,12 +117,14 @@ class Measured:
 
     passes: they are not of single inferences but of passes that somebody published, a handful, each a mean already.
     group: cells of one group (framework and device) tell the spread between workers together; None is by itself.
+    wrong: why the durations are known to be wrong; a comparison with them is UNCLEAR, and says this.
     """
 
     identity: Hashable
     replicates: Sequence[ArrayLike]
     passes: bool = False
     group: Hashable = None
+    wrong: str | None = None
 
 
 def compare_samples(
@@ -185,9 +187,9 @@ def compare_runs(
     }
     corrected = dict(zip(shared, holm([raw[identity].p_value for identity in shared]), strict=True))
     tested = sum(not math.isnan(p) for p in corrected.values())
-    told_apart = sum(p < error_rate for p in corrected.values())
-    # One level for the table: of the first cell that Holm's method did not tell apart, which those that it did satisfy too.
-    confidence = 1 - error_rate / max(1, tested - told_apart)
+    rejected = sum(p < error_rate for p in corrected.values())
+    # One level for the table: of the first cell that Holm's method does not reject, which those that it rejects satisfy too.
+    confidence = 1 - error_rate / max(1, tested - rejected)
     judged = {
         identity: raw[identity].judged(corrected[identity], margin, error_rate, confidence) for identity in shared
     }
@@ -285,6 +287,9 @@ class _Raw:
 def _measure(a: _Side, b: _Side, pool_a: Pool | None, pool_b: Pool | None) -> _Raw:
     passes = a.cell.passes
     notes = ["published passes: their means are compared"] if passes else []
+    wrong = [f"{name}: {side.cell.wrong}" for name, side in (("A", a), ("B", b)) if side.cell.wrong]
+    if wrong:
+        return _Raw(a, b, None, (*notes, f"UNCLEAR, durations known to be wrong: {'; '.join(wrong)}"))
     middle_a, middle_b = a.middle(pool_a), b.middle(pool_b)
     if middle_a is None or middle_b is None:
         return _Raw(a, b, None, (*notes, f"n too small for a {'mean' if passes else 'median'}"))

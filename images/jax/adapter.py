@@ -96,7 +96,7 @@ class JaxAdapter:
         """Raises Unsupported for a model without a .keras file, or a device that is not there."""
         self._made = [tensor.name for tensor in model.outputs]
         self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
-        self._memory = choices.Memory(Path(cache_dir) / "jax" / "choices.json")
+        self._memory = choices.AlgorithmCache(Path(cache_dir) / "jax" / "choices.json")
         self._about = f"{model.hash} {precision} {device} jax {self._jax.__version__} {threads}"
         jax = self._jax
         if device == "cpu":

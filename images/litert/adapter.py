@@ -74,7 +74,7 @@ class LiteRtAdapter:
         self._file, self._content = path.name, content
         self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
         self._candidates = [1] if self._level == "stock" else list(dict.fromkeys([most, 1]))
-        self._memory = choices.Memory(Path(cache_dir) / "litert" / "choices.json")
+        self._memory = choices.AlgorithmCache(Path(cache_dir) / "litert" / "choices.json")
         self._about = f"{model.hash} {precision} of {most} threads, litert {version('ai-edge-litert')}"
         self._open(self._candidates[0])
 

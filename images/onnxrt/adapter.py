@@ -182,7 +182,9 @@ class OnnxRuntimeAdapter:
         if self._level == "rewritten" and not self._file(True)[1].startswith("as exported"):
             names.insert(0, REWRITTEN)
         key = " ".join([self._level, io, self._trial_key(inputs), str(self._threads or "")])
-        chosen = choices.fastest([algorithm(name) for name in names], choices.Memory(self._cache / "ways.json"), key)
+        chosen = choices.fastest(
+            [algorithm(name) for name in names], choices.AlgorithmCache(self._cache / "ways.json"), key
+        )
         tried = {"way": chosen.name} if chosen.tried else {}
         if chosen.tried:
             tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
@@ -259,7 +261,7 @@ class OnnxRuntimeAdapter:
             limit=trial.LIMITS[self._precision],
             start=start,
         )
-        memory.put(key, trial.Kept(found.choice, found.tried))
+        memory.put(key, trial.EarlierTrial(found.choice, found.tried))
         self._identities[algorithm] = (algorithm, found.choice)
         return found.choice, found.inference, found.tried
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 import numpy as np
 
 from common.harness.adapter import Arrays, batch_size_of
-from common.harness.choices import KeptFile
+from common.harness.choices import CacheFile
 from common.harness.parity import differing
 from common.model_files import ModelFiles
 from images.onnxrt import sessions
@@ -183,7 +183,7 @@ class Expected:
         return float(np.max(errors))  # NaN, too, unlike max()
 
 
-class Kept(NamedTuple):
+class EarlierTrial(NamedTuple):
     """What the cache folder knows of an earlier trial."""
 
     choice: Choice
@@ -194,16 +194,16 @@ class ChoiceCache:
     """What won for a key. Entries from before outputs were compared lack the mark `checked` and do not count."""
 
     def __init__(self, path: Path) -> None:
-        self._file = KeptFile(path)
+        self._file = CacheFile(path)
 
-    def get(self, key: str) -> Optional[Kept]:
+    def get(self, key: str) -> Optional[EarlierTrial]:
         value = self._file.get(key)
         choice, tried = value.get("choice"), value.get("tried")
         if value.get("checked") is not True or not isinstance(choice, dict) or not isinstance(tried, dict):
             return None
         if set(choice) != set(Choice._fields):
             return None
-        return Kept(Choice(**{name: bool(flag) for name, flag in choice.items()}), tried)
+        return EarlierTrial(Choice(**{name: bool(flag) for name, flag in choice.items()}), tried)
 
-    def put(self, key: str, kept: Kept) -> None:
+    def put(self, key: str, kept: EarlierTrial) -> None:
         self._file.put(key, {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True})

@@ -90,7 +90,7 @@ class OpenVinoAdapter:
             raise Unsupported(f"'{text[0]}' is of text, which OpenVINO does not take")
         self._outputs = [tensor.name for tensor in model.outputs]
         self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
-        self._memory = choices.Memory(Path(cache_dir) / "openvino" / "choices.json")
+        self._memory = choices.AlgorithmCache(Path(cache_dir) / "openvino" / "choices.json")
 
     def prepare(self, inputs: Arrays, io: str) -> None:
         batch = dict(inputs)

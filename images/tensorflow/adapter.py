@@ -184,7 +184,7 @@ class TensorFlowAdapter:
             caches.tftrt.mkdir(parents=True, exist_ok=True)
         self._model, self._graph_caches = model, caches
         folder = Path(cache_dir) if cache_dir else None
-        self._memory = choices.Memory(folder / "tensorflow" / "choices.json") if folder is not None else None
+        self._memory = choices.AlgorithmCache(folder / "tensorflow" / "choices.json") if folder is not None else None
         names = CALLS[self._variant]
         # a graph in half precision is made by the adapter: the signature has none
         whole = len(names) > 1 and not (precision == "fp16" and self._variant in ("tf", "tfxla"))
@@ -426,6 +426,8 @@ class TensorFlowAdapter:
             if self._io == "host":
                 memory = {True: "page-locked", False: "pageable", None: "unknown"}[self._pinned]
                 result["host_memory"] = f"{memory} (asked of the driver)"
+                # rows without it are of the time when only the first inference copied: analysis/sql marks them
+                result["input_copy"] = "each inference"
                 result["wait"] = "output read back"
             else:
                 result["wait"] = "SyncDevice"

@@ -232,7 +232,7 @@ class TensorRT:
         profiles = {str(one): one for one in (shared, alone)}
         chosen = choices.fastest(
             [choices.Algorithm(name, lambda one=one: _OneOf(self, one)) for name, one in profiles.items()],  # type: ignore[misc]
-            choices.Memory(self._folder / "choices.json"),
+            choices.AlgorithmCache(self._folder / "choices.json"),
             f"{self._key(shared).stem} b{batch_size} {self._io}",
         )
         chosen.inference.close()

@@ -139,13 +139,14 @@ class TorchAdapter:
         if text:
             raise Unsupported(f"PyTorch has no tensors of text, as '{text[0]}' is")
         self._precision, self._hash = precision, model.hash
-        self._memory = choices.Memory(Path(cache_dir) / "torch" / "choices.json")
+        self._memory = choices.AlgorithmCache(Path(cache_dir) / "torch" / "choices.json")
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
         self._on_gpu = device != "cpu"
         if self._variant == "torchcompile":
             cache = Path(cache_dir) / "torchcompile"
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
             os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
+            self._headers = cache / "inductor" / "precompiled_headers"
         if threads is not None:
             torch.set_num_threads(threads)
         try:
@@ -300,11 +301,25 @@ class TorchAdapter:
         if any(cast):  # bytes of images: the device casts them
             module = Casting(self._torch, module, cast, self._dtype)
         if self._variant == "torchcompile":
+            self._keep_headers()
             if run.plain:
                 module = self._torch.compile(module)
             else:
                 module = self._torch.compile(module, dynamic=False, options=self._compile_options())
         return module, own
+
+    def _keep_headers(self) -> None:
+        """Lets inductor keep the C++ headers that it compiles for its kernels in the cache as well.
+
+        It has them in $TMPDIR, which is another for each worker, and compiles them before it looks for a kernel: 7 s of a CPU,
+        even where all kernels are in the cache. No option of it names another folder.
+        """
+        if self._on_gpu:
+            return
+        codecache: Any = importlib.import_module("torch._inductor.codecache")
+        if hasattr(codecache, "_HEADER_DIR"):  # older ones have no such headers
+            codecache._HEADER_DIR = str(self._headers)
+            codecache._HEADER_LOCK_DIR = str(self._headers / "locks")
 
     def _in_layout(self, layout: str) -> Any:
         if layout not in run_options.LAYOUTS:

@@ -45,14 +45,14 @@ def recurrent_layer(node: Any, graph: Any) -> Any:
     kind, order, activations = _RECURRENT[node.operation_type]
     direction = node.attributes.get("direction", "forward")
     directions = 2 if direction == "bidirectional" else 1
-    told = [one.lower() for one in node.attributes.get("activations") or activations * directions]
-    _plain_recurrence(node, told, activations * directions)
+    activations_of_node = [one.lower() for one in node.attributes.get("activations") or activations * directions]
+    _plain_recurrence(node, activations_of_node, activations * directions)
     weights, recurrent = (_constant_tensor(node, graph, position) for position in (1, 2))
     if weights is None or recurrent is None:
         raise UnsupportedNode("its weights are missing")
     bias = _constant_tensor(node, graph, 3)
     hidden = recurrent.shape[2]
-    options = {"nonlinearity": told[0]} if node.operation_type == "RNN" else {}
+    options = {"nonlinearity": activations_of_node[0]} if node.operation_type == "RNN" else {}
     layer = kind(weights.shape[2], hidden, bias=bias is not None, bidirectional=directions == 2, **options)
     for number in range(directions):
         ending = "_reverse" if number else ""
@@ -68,12 +68,12 @@ def recurrent_layer(node: Any, graph: Any) -> Any:
     return OperationConverterResult(module, OnnxMapping(inputs=tuple(taken), outputs=node.output_values))
 
 
-def _plain_recurrence(node: Any, told: List[str], usual: Tuple[str, ...]) -> None:
+def _plain_recurrence(node: Any, activations_of_node: List[str], usual: Tuple[str, ...]) -> None:
     """Raises UnsupportedNode for what torch's layers cannot do."""
     given = node.attributes
     kinds = {"RNN": (["tanh"] * len(usual), ["relu"] * len(usual))}.get(node.operation_type, (list(usual),))
-    if told not in kinds:
-        raise UnsupportedNode(f"activations {', '.join(told)}")
+    if activations_of_node not in kinds:
+        raise UnsupportedNode(f"activations {', '.join(activations_of_node)}")
     for name in ("clip", "layout", "input_forget"):
         if given.get(name):
             raise UnsupportedNode(f"{name}={given[name]:g}")

@@ -23,10 +23,10 @@ def adapters(request):
     from common.harness.worker import expect, import_adapter, tune
     from common.model_files import ModelFiles
 
-    model = ModelFiles.read(Path(request["model"]))
     create = import_adapter(Path(request["adapter"]))
     facts = []
     for case in request["cases"]:
+        model = ModelFiles.read(Path(case["model"]))
         cell = Cell(
             model=model.name, variant=case["variant"], precision=case["precision"], batch_size=4, io=case["io"],
             tuning=case["tuning"], input=case["input"],

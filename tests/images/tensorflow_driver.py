@@ -112,6 +112,7 @@ def copies(request):
     adapter._inputs = [adapter._place(values, "host")]
     (copied,) = adapter._on_device()
     facts = {"from": adapter._inputs[0].device, "to": copied.device, "same": bool((copied.numpy() == values).all())}
+    facts["settings"] = adapter.settings()
     adapter._device = "/GPU:7"
     try:
         adapter._on_device()

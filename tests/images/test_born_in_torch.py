@@ -12,10 +12,18 @@ import pytest
 from common.errors import UserError
 from common.harness.reference import Reference
 from common.host.frameworks import environments
-from common.host.models import ExportOptions, ensure_model, existing_model, source
+from common.host.models import (
+    ExportOptions,
+    ensure_model,
+    existing_model,
+    exporter_arguments,
+    second_half_arguments,
+    source,
+)
 from common.model_files import ModelFiles
 
 DRIVER = Path(__file__).with_name("parity_driver.py")
+EXPORTER = Path(__file__).with_name("export_driver.py")
 OWN = """
 import torch
 
@@ -113,12 +121,44 @@ def export(text: str, out: Path, **requested: str) -> ModelFiles:
     return ensure_model(text, out, python_for, lambda *step: None, ExportOptions(**requested))  # type: ignore[arg-type]
 
 
+def by_one_process(image: str, commands: list[list[str]], folder: Path) -> list[str]:
+    """Runs what the host would start a process each for; the names of the folders that the exporter made."""
+    request = folder / f"{image}.json"
+    request.write_text(json.dumps([arguments[1:] for arguments in commands]))
+    done = subprocess.run(
+        [str(python_for(image)), str(EXPORTER), str(request)], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    folders: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return folders
+
+
 @pytest.fixture(scope="module")
 def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFiles]:
-    """The user's own module and those of timm, exported each once."""
+    """The user's own module and those of timm, exported each once.
+
+    `build` as users do it; the others by one process of each image: PyTorch and its exporter take as long to import as these
+    models take to export.
+    """
     out = tmp_path_factory.mktemp("born")
-    made = {name: export(f"timm:{name}", out, weights="seeded") for name in TIMM}
-    return {**made, **{name: export(f"{own}:{name}", out) for name in ("build", "in_place", *REFUSED)}}
+    options = {f"{own}:{name}": ExportOptions() for name in ("in_place", *REFUSED)}
+    options |= {f"timm:{name}": ExportOptions("seeded") for name in TIMM}
+    wanted = {text: source(text) for text in options}
+    halves = by_one_process(
+        "torch", [exporter_arguments(one, out, options[text]) for text, one in wanted.items()], out.parent
+    )
+    folders = by_one_process(
+        "onnxrt",
+        [
+            second_half_arguments(wanted[text], out, half, options[text])
+            for text, half in zip(options, halves, strict=True)
+        ],
+        out.parent,
+    )
+    found = {text: existing_model(wanted[text], out, options[text]) for text in options}
+    assert [one and one.root.name for one in found.values()] == folders
+    made = {text.rpartition(":")[2]: one for text, one in found.items() if one is not None}
+    return {**made, "build": export(f"{own}:build", out)}
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +274,10 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
         ("nothing", "returns no torch.nn.Module"),
         ("full", "cannot write models to "),
         ("full", ": No space left on device"),
-        ("missing", "has no function missing; it has build, in_place, branching"),
+        (
+            "missing",
+            "has no function missing; it has build, in_place, branching, branching_at_two, in_single, full, raises",
+        ),
     ],
 )
 def test_a_file_that_gives_no_module_is_one_line(own: Path, tmp_path: Path, function: str, words: str) -> None:

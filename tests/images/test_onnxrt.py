@@ -30,9 +30,9 @@ def test_the_tensorrt_provider_is_refused_on_a_cpu(on_cpu):
 
 
 def kept(graph, bias):
-    from images.onnxrt.trial import Choice, Kept
+    from images.onnxrt.trial import Choice, EarlierTrial
 
-    return Kept(Choice(graph=graph, fused_bias=bias), {"one way": "1.000 ms"})
+    return EarlierTrial(Choice(graph=graph, fused_bias=bias), {"one choice": "1.000 ms"})
 
 
 def test_choices_of_a_shape_survive_the_process_and_a_damaged_file_does_not_matter(tmp_path):

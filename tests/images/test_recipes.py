@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,15 @@ def interpreter_of(image):
     return python
 
 
+def headers_of_the_adapter(there):
+    """The environment in which inductor finds the headers that the adapter compiled, in its own folder below $TMPDIR."""
+    theirs = there / "tmp/torchinductor_somebody/precompiled_headers"
+    if not theirs.parent.exists():
+        theirs.parent.mkdir(parents=True)
+        theirs.symlink_to(there / "cache/torchcompile/inductor/precompiled_headers")
+    return {"TMPDIR": str(there / "tmp"), "LOGNAME": "somebody"}
+
+
 def run(image, interpreter, there, options=(), **request):
     request.update(repository=str(REPOSITORY), answer=str(there / "answer.json"))
     (there / "request.json").write_text(json.dumps(request))
@@ -62,7 +73,7 @@ def run(image, interpreter, there, options=(), **request):
         # where the adapter has it too: a recipe compiles what the adapter compiled; on one thread, as in test_scenarios.py,
         # which then finds its kernels
         env={**os.environ, "HOME": str(there), "TORCHINDUCTOR_CACHE_DIR": str(there / "cache/torchcompile/inductor"),
-             "OMP_NUM_THREADS": "1", **QUICKLY_COMPILED.get(image, {})},
+             "OMP_NUM_THREADS": "1", **headers_of_the_adapter(there), **QUICKLY_COMPILED.get(image, {})},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((there / "answer.json").read_text()), done.stdout
@@ -74,72 +85,87 @@ def miniature(small_keras: Path) -> ModelFiles:
     return ModelFiles.read(small_keras)
 
 
-#: image -> variants, in the processes that they may share: Keras has one backend in each
-GROUPS = [("onnxrt", ("onnxrt",)), ("torch", ("torch",)), ("torch", ("torchcompile",)), ("torch", ("keras-torch",)),
-          ("tensorflow", ("tf", "tfxla", "keras", "kerasxla")), ("jax", ("jax",)), ("litert", ("litert",)),
-          ("openvino", ("openvino",))]  # fmt: skip
+#: image -> variants: one process of an image computes all of its adapters, one all of its recipes; importing a framework takes longest
+VARIANTS = {"onnxrt": ("onnxrt",), "torch": ("torch", "torchcompile", "keras-torch"),
+            "tensorflow": ("tf", "tfxla", "keras", "kerasxla"), "jax": ("jax",), "litert": ("litert",),
+            "openvino": ("openvino",)}  # fmt: skip
+#: what is computed: the small network, at every level; and a transformer, which has several named inputs and outputs, and layers
+#: of keras-hub in the .keras file
+NETWORK, TRANSFORMER = "Miniature", "BERT-base"
+KEYS = ("variant", "tuning", "io", "input")
 
 
-def cases_of(variants):
-    """Every level of each variant, io=host at the highest; bytes where the variant takes them."""
+def cases_of(image, model):
+    """Of the small network every level of each variant, io=host at the highest; bytes where the variant takes them.
+
+    Of the transformer one level, which will do: none has another conversion.
+    """
     known = all_variants(load_images(IMAGES))
     found = []
-    for name in variants:
+    for name in VARIANTS[image]:
+        if model == TRANSFORMER:
+            found += [(name, "tuned", "host", "float32")] if name != "torchcompile" else []
+            continue
         for tuning in known[name].tunings:
             found += [(name, tuning, io, "float32") for io in (("host", "device") if name == "onnxrt" else ("host",))]
         if name != "litert":  # its files take what they were made for
             found.append((name, "tuned", "device", "uint8"))
-    keys = ("variant", "tuning", "io", "input")
-    return [{**dict(zip(keys, one, strict=True)), "precision": "fp32", "name": "-".join(one)} for one in found]
+    return [
+        {**dict(zip(KEYS, one, strict=True)), "precision": "fp32", "name": "-".join((model, *one))} for one in found
+    ]
 
 
-@pytest.mark.framework
-@pytest.mark.timeout(1200)  # compilers, on a machine that does other things too
-@pytest.mark.parametrize(("image", "variants"), GROUPS, ids=["+".join(variants) for _, variants in GROUPS])
-def test_a_recipe_of_every_level_computes_what_the_adapter_computes_without_framewatt(
-    tmp_path, miniature, torch_compiled, image, variants
-):
-    cache = torch_compiled(tmp_path / "cache")
-    compute_the_same(tmp_path, miniature, cache, image, interpreter_of(image), cases_of(variants))
+@pytest.fixture(scope="module")
+def computed(
+    miniature: ModelFiles,
+    small_transformers: Path,
+    torch_compiled: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], dict[str, tuple[ModelFiles, Path, str]]]:
+    """computed(image): the folder of what its adapters computed of both models, and its recipes, each in a process of their own."""
+    transformer = find_model(small_transformers, TRANSFORMER)
+    assert transformer is not None and len(transformer.inputs) == 3 and len(transformer.outputs) == 2
+    assert miniature.name == NETWORK
+
+    @cache
+    def of(image: str) -> dict[str, tuple[ModelFiles, Path, str]]:
+        folder = tmp_path_factory.mktemp(image)
+        torch_compiled(folder / "cache")
+        return compute(folder, image, python_of(image), (miniature, transformer))
+
+    return of
 
 
-#: several named inputs and outputs, layers of keras-hub in the .keras file; one level will do: none has another conversion
-HARD_GROUPS = [(image, tuple(name for name in variants if name != "torchcompile")) for image, variants in GROUPS]
-HARD_GROUPS = [(image, variants) for image, variants in HARD_GROUPS if variants]
-
-
-@pytest.mark.framework
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("image", "variants"), HARD_GROUPS, ids=["+".join(variants) for _, variants in HARD_GROUPS])
-def test_a_recipe_of_a_transformer_computes_what_the_adapter_computes(
-    tmp_path, small_transformers, torch_compiled, image, variants
-):
-    model = find_model(small_transformers, "BERT-base")
-    assert model is not None and len(model.inputs) == 3 and len(model.outputs) == 2
-    keys = ("variant", "tuning", "io", "input", "precision", "name")
-    cases = [dict(zip(keys, (name, "tuned", "host", "float32", "fp32", name), strict=True)) for name in variants]
-    compute_the_same(tmp_path, model, torch_compiled(tmp_path / "cache"), image, python_of(image), cases)
-
-
-def compute_the_same(tmp_path, model, cache, image, interpreter, cases):
-    """Adapter and recipe of each case, each in processes of its own."""
+def compute(folder, image, interpreter, models):
+    """Runs adapters and recipes of all models' cases; returns model name -> (model, folder, lines that the recipes printed of it)."""
+    cases = [(model, one) for model in models for one in cases_of(image, model.name)]
     facts, _ = run(
-        image, interpreter, tmp_path, action="adapters", cases=cases, model=str(model.root), folder=str(tmp_path),
-        adapter=str(IMAGES / image / "adapter.py"), cache=str(cache),
+        image, interpreter, folder, action="adapters", folder=str(folder), cache=str(folder / "cache"),
+        adapter=str(IMAGES / image / "adapter.py"), cases=[{**one, "model": str(model.root)} for model, one in cases],
     )  # fmt: skip
     found = next(one for one in load_images(IMAGES) if one.name == image)
-    for one, reported in zip(cases, facts, strict=True):
+    for (model, one), reported in zip(cases, facts, strict=True):
         request = RecipeRequest(
             key=one["name"], variant=one["variant"], tuning=one["tuning"], precision="fp32", batch_size=4, io=one["io"],
             gpu=False, settings=reported["settings"], model=model, input=one["input"], versions=reported["versions"],
         )  # fmt: skip
-        (tmp_path / f"{one['name']}.py").write_text(write(request, found))
-    programs = [str(tmp_path / f"{one['name']}.py") for one in cases]
-    failures, printed = run(image, interpreter, tmp_path, ["-I"], action="recipes", programs=programs)
+        (folder / f"{one['name']}.py").write_text(write(request, found))
+    programs = [str(folder / f"{one['name']}.py") for _, one in cases]
+    failures, printed = run(image, interpreter, folder, ["-I"], action="recipes", programs=programs)
     assert failures == [""] * len(cases), "\n".join(failures)
+    return {model.name: (model, folder, printed) for model in models}
+
+
+@pytest.mark.framework
+@pytest.mark.timeout(1200)  # compilers, on a machine that does other things too
+@pytest.mark.parametrize("image", VARIANTS)
+@pytest.mark.parametrize("name", [NETWORK, TRANSFORMER])
+def test_a_recipe_computes_what_the_adapter_computes_without_framewatt(computed, image, name):
+    model, folder, printed = computed(image)[name]
+    cases = cases_of(image, name)
     assert printed.count(f" {model.item}s/s, median latency ") == len(cases)
     for one in cases:
-        stem = tmp_path / one["name"]
+        stem = folder / one["name"]
         with np.load(f"{stem}.adapter.npz") as ours, np.load(f"{stem}.outputs.npz") as theirs:
             assert list(theirs) == [tensor.name for tensor in model.outputs]
             for number, tensor in enumerate(model.outputs):

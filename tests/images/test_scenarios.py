@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.cell import Cell
+from common.harness.environment import worker_environment
 from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, ROOT
 from common.job import Job, Settings
@@ -51,19 +52,17 @@ LEVELS = [
 ]
 
 
-@pytest.mark.framework
-@pytest.mark.parametrize(
-    ("image", "variant", "level"), LEVELS, ids=[f"{variant.name}-{level}" for _, variant, level in LEVELS]
-)
-def test_every_scenario_on_the_cpu(
-    tmp_path: Path,
-    small_keras: Path,
-    torch_compiled: Callable[[Path], Path],
-    image: Image,
-    variant: Variant,
-    level: str,
-) -> None:
-    python, cache = interpreter(image.name), torch_compiled(tmp_path / "cache")
+#: image -> the variant of it that has a process of its own, as users have it; its other levels share one: a framework takes longer
+#: to import than to run these cells. Other images have one variant, and each level of it such a process.
+ALONE = {"torch": ("torchcompile", "tuned"), "tensorflow": ("tfxla", "tuned")}
+
+
+def is_alone(image: str, variant: str, level: str) -> bool:
+    return ALONE.get(image, (variant, level)) == (variant, level)
+
+
+def job_of(folder: Path, model: Path, cache: Path, image: Image, variant: Variant, level: str) -> Job:
+    """Writes FOLDER/job.json: a cell of each scenario, and one of a rate that nothing can serve."""
     base = {"model": "Small", "variant": variant.name, "precision": "fp32", "tuning": level}
     cells = [
         Cell(**base, batch_size=BATCH_SIZE),
@@ -73,19 +72,65 @@ def test_every_scenario_on_the_cpu(
         Cell(**base, batch_size=BATCH_SIZE, scenario="server", target_rate_per_s=1e9),
     ]
     job = Job(
-        run_dir=str(tmp_path / "run"), model_dir=str(small_keras), adapter=str(image.adapter), image=image.name, device="cpu",
+        run_dir=str(folder / "run"), model_dir=str(model), adapter=str(image.adapter), image=image.name, device="cpu",
         device_name="a CPU", device_uuid="", cache_dir=str(cache), runner="local", cells=cells, settings=QUICK,
         threads=1,
     )  # fmt: skip
-    job.write(tmp_path / "job.json")
+    folder.mkdir()
+    job.write(folder / "job.json")
+    return job
+
+
+@pytest.fixture(scope="module")
+def measured(
+    small_keras: Path, torch_compiled: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Image, Variant, str], Job]:
+    """measured(image, variant, level): the job of these, after it has been run."""
+    jobs: dict[tuple[str, str, str], Job] = {}
+
+    def run(image: Image, variant: Variant, level: str) -> Job:
+        if (image.name, variant.name, level) not in jobs:
+            alone = is_alone(image.name, variant.name, level)
+            group = [
+                (one, its) for of, one, its in LEVELS if of.name == image.name and not is_alone(of.name, one.name, its)
+            ]
+            folder = tmp_path_factory.mktemp(image.name)
+            cache = torch_compiled(folder / "cache")
+            made = {
+                (image.name, one.name, its): job_of(folder / f"{one.name}-{its}", small_keras, cache, image, one, its)
+                for one, its in ([(variant, level)] if alone else group)
+            }
+            measure(list(made.values()), alone)
+            jobs.update(made)
+        return jobs[image.name, variant.name, level]
+
+    return run
+
+
+def measure(jobs: list[Job], alone: bool) -> None:
+    """By the harness as it is, or by one process of the image for all jobs."""
+    files = [str(Path(job.run_dir).with_name("job.json")) for job in jobs]
+    program = ["-m", "common.harness"] if alone else [str(Path(__file__).with_name("workers_driver.py"))]
+    environment = dict(os.environ) if alone else worker_environment(jobs[0])
     done = subprocess.run(
-        [python, "-m", "common.harness", tmp_path / "job.json"],
-        capture_output=True, text=True, cwd=ROOT, timeout=280, check=False, env={**os.environ, "HOME": str(tmp_path)},
+        [interpreter(jobs[0].image), *program, *files], capture_output=True, text=True, cwd=ROOT, timeout=500,
+        check=False, env={**environment, "HOME": str(Path(files[0]).parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("image", "variant", "level"), LEVELS, ids=[f"{variant.name}-{level}" for _, variant, level in LEVELS]
+)
+def test_every_scenario_on_the_cpu(
+    measured: Callable[[Image, Variant, str], Job], image: Image, variant: Variant, level: str
+) -> None:
+    interpreter(image.name)
+    job = measured(image, variant, level)
     rows = []
-    for cell in cells:
-        with (tmp_path / "run/cells" / cell.key / "cell.csv").open(newline="") as file:
+    for cell in job.cells:
+        with (Path(job.run_dir) / "cells" / cell.key / "cell.csv").open(newline="") as file:
             rows += list(csv.DictReader(file))
     assert [(row["status"], row["message"]) for row in rows[:4]] == [("ok", "")] * 4
     assert all(int(row["samples"]) > 0 for row in rows[:4])

@@ -168,6 +168,7 @@ def test_an_input_is_copied_to_the_device_and_a_copy_that_fails_is_caught(on_cpu
     assert reported["from"].endswith("CPU:0")
     assert reported["to"].endswith("CPU:1")
     assert reported["same"]
+    assert reported["settings"]["input_copy"] == "each inference", "analysis/sql/40_cells.sql tells earlier rows by it"
     assert "unknown device" in reported["failed"]
 
 
@@ -363,6 +364,7 @@ def test_gpu_outputs_and_settings(on_gpu, variant, precision):
         assert cell["traces"][0] == cell["traces"][1]
         assert cell["device_peak_bytes"] > 0
         assert cell["settings"]["tf32"] == str(precision == "tf32").lower()
+        assert cell["settings"].get("input_copy") == ("each inference" if cell["settings"]["io"] == "host" else None)
         if variant in ("tfxla", "kerasxla"):
             # of TensorFlow 2.21 on; older ones keep them in every precision
             assert (cell["settings"]["xla_fused_convolutions"] == "on") == (

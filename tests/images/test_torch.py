@@ -34,11 +34,13 @@ def answers(on_cpu: Workshop) -> dict[str, Any]:
 
 
 @pytest.mark.framework
-def test_compiled_by_inductor_on_the_cpu(answers):
+def test_compiled_by_inductor_on_the_cpu(answers, on_cpu):
     facts = answers["compiled"]
     if "compiler" in (facts["refusal"] or ""):
         pytest.skip(facts["refusal"])
     check(facts, FP32_TOLERANCE)
+    headers = on_cpu.folder / "cache/torchcompile/inductor/precompiled_headers"
+    assert list(headers.glob("*.gch")), "each worker compiles them anew"
     assert all(cell["device_ns"] is None for cell in facts["cells"]), "the CPU has no events of its own"
     assert facts["settings"]["intra_op_threads"] == "2"
 

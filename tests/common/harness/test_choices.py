@@ -9,7 +9,7 @@ import pytest
 
 from common.harness import choices
 from common.harness.adapter import DeviceOutOfMemory
-from common.harness.choices import Algorithm, Memory, fastest
+from common.harness.choices import Algorithm, AlgorithmCache, fastest
 
 
 class Fake:
@@ -59,7 +59,7 @@ def test_one_algorithm_alone_is_not_timed() -> None:
 
 
 def test_what_won_is_built_alone_the_next_time(tmp_path: Path) -> None:
-    memory, log = Memory(tmp_path / "deep" / "choices.json"), []  # type: ignore[var-annotated]
+    memory, log = AlgorithmCache(tmp_path / "deep" / "choices.json"), []  # type: ignore[var-annotated]
     first = fastest(algorithms(log, "a", "b"), memory, "key", taking(a=2, b=1))
     log.clear()
     again = fastest(algorithms(log, "a", "b"), memory, "key", taking(a=1, b=2))
@@ -68,7 +68,7 @@ def test_what_won_is_built_alone_the_next_time(tmp_path: Path) -> None:
 
 
 def test_what_won_and_no_longer_works_is_tried_anew(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "choices.json")
+    memory = AlgorithmCache(tmp_path / "choices.json")
     memory.put("key", "broken", {"broken": "1 ms"})
 
     def fails() -> None:
@@ -91,7 +91,7 @@ def test_a_choice_made_without_room_for_the_others_is_not_remembered(tmp_path: P
     def full() -> None:
         raise DeviceOutOfMemory("full")
 
-    memory = Memory(tmp_path / "choices.json")
+    memory = AlgorithmCache(tmp_path / "choices.json")
     assert fastest([Algorithm("big", full), *algorithms([], "a")], memory, "key", taking(a=1)).name == "a"
     assert memory.get("key") is None
 
@@ -102,6 +102,6 @@ def test_a_choice_made_without_room_for_the_others_is_not_remembered(tmp_path: P
 def test_a_file_that_is_no_memory_is_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "choices.json"
     path.write_text(text)
-    assert Memory(path).get("key") is None
-    assert fastest(algorithms([], "a", "b"), Memory(path), "key", taking(a=2, b=1)).name == "b"
-    assert Memory(path).get("key") is not None
+    assert AlgorithmCache(path).get("key") is None
+    assert fastest(algorithms([], "a", "b"), AlgorithmCache(path), "key", taking(a=2, b=1)).name == "b"
+    assert AlgorithmCache(path).get("key") is not None

@@ -1,0 +1,205 @@
+"""Rows whose figures are known to be wrong (mark k) are shown, are best of nothing and get no verdict; all others as ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from rich.console import Console
+
+from analysis import style
+from analysis.comparisons import summary
+from analysis.comparisons.question import Question
+from analysis.comparisons.recommend import recommend
+from analysis.comparisons.runs import GOT_SLOWER, compare_folders
+from analysis.plots.catalogue import COLD_START, Gallery
+from analysis.results import sample_intervals, tables
+from analysis.results.selection import Selection
+from common.errors import UserError
+from tests.analysis.conftest import Build, Opened, RunBuilder
+
+MS = 10**6
+COPIED_ONCE = '{"host_memory": "page-locked (asked of the driver)", "io": "host"}'
+COPIED_EACH_TIME = '{"host_memory": "page-locked (asked of the driver)", "input_copy": "each inference", "io": "host"}'
+WHY = "input copied once, not in each inference: too fast (framewatt until 29 November 2026)"
+
+
+def gpu_run(build: Build, name: str = "run") -> RunBuilder:
+    return build(name, device="gpu0", device_name="GPU Z", uuid="GPU-1")
+
+
+def three(run: RunBuilder, variant: str, ms: float, batch_size: int = 8, **columns: Any) -> None:
+    """Three workers that differ by 0.1 %, their inferences by less."""
+    for replicate in range(3):
+        durations = [round(ms * MS * (1 + 0.001 * replicate)) + i * 7919 % 200 for i in range(200)]
+        run.cell(variant, batch_size, durations_ns=durations, replicate=replicate, **columns)
+
+
+@pytest.mark.parametrize("variant", ["tf", "tfxla", "keras", "kerasxla", "tftrt"])
+@pytest.mark.parametrize("scenario", ["single-stream", "offline", "server"])
+def test_an_old_row_on_a_gpu_with_copies_is_marked_with_why(
+    build: Build, opened: Opened, variant: str, scenario: str
+) -> None:
+    run = gpu_run(build)
+    run.cell(variant, 8, durations_ns=[MS] * 50, settings=COPIED_ONCE, scenario=scenario)
+    run.cell(variant, 32, durations_ns=[MS] * 50, scenario=scenario)
+    rows = opened(run).query("SELECT mark, why FROM marks WHERE mark = 'input_kept'")
+    assert [dict(row) for row in rows] == [{"mark": "input_kept", "why": WHY}] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": COPIED_EACH_TIME},
+        {"io": "device"},
+        {"variant": "torch"},
+        {"variant": "jax"},
+        {"variant": "keras-torch"},
+        {"origin": "PERFACCT study"},
+        {"status": "crashed", "message": "it fell"},
+    ],
+    ids=str,
+)
+def test_other_rows_are_not(build: Build, opened: Opened, changes: dict[str, Any]) -> None:
+    run = gpu_run(build)
+    run.cell(**{"variant": "tf", "batch_size": 8, "durations_ns": [MS] * 50, "settings": COPIED_ONCE, **changes})
+    database = opened(run)
+    assert database.query("FROM marks WHERE mark = 'input_kept'") == []
+    assert [row["known_wrong"] for row in database.query("FROM comparison")] == [None]
+
+
+def test_nor_is_a_run_of_others_or_the_cpu(build: Build, opened: Opened) -> None:
+    imported, on_cpu = gpu_run(build, "a").run_json(origin="a study"), build("b")
+    imported.cell("tf", 8, durations_ns=[MS] * 50, origin=None)
+    on_cpu.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE)
+    assert opened(imported, on_cpu).query("FROM marks WHERE mark = 'input_kept'") == []
+
+
+def throughput(run: RunBuilder, opened: Opened) -> tuple[tables.Table, str]:
+    """The table and its sentence."""
+    database = opened(run)
+    rows = tables.load(database, Selection())
+    (table,) = tables.build(database, rows, ["throughput"])
+    return table, summary.conclusion(table, sample_intervals.of_rows(database, rows)) or ""
+
+
+@pytest.mark.parametrize(("settings", "wrong"), [(COPIED_ONCE, True), (COPIED_EACH_TIME, False)])
+def test_the_best_and_the_sentence(build: Build, opened: Opened, settings: str, wrong: bool) -> None:
+    run = gpu_run(build)
+    three(run, "tfxla", 1, settings=settings)
+    three(run, "torch", 2)
+    three(run, "onnxrt", 4)
+    table, sentence = throughput(run, opened)
+    found = {row[0]: table.entry(row, 8) for row in table.rows}
+    assert found["tfxla"].value == pytest.approx(8000, rel=0.01), "shown all the same"
+    assert (found["tfxla"].signs, found["tfxla"].best, found["tfxla"].rank is None) == (
+        "k" if wrong else "",
+        not wrong,
+        wrong,
+    )
+    assert found["torch"].best is wrong
+    if wrong:
+        assert sentence == (
+            "PyTorch is fastest: 2 times ONNX Runtime, the next; "
+            "figures of TensorFlow + XLA are known to be wrong (k) and left out."
+        )
+        assert any(line.startswith("k  too fast") for line in table.footers)
+    else:
+        assert sentence == "TensorFlow + XLA is fastest: 2 times PyTorch, the next."
+
+
+def test_what_the_fault_does_not_concern_is_ranked_and_not_marked(build: Build, opened: Opened) -> None:
+    run = gpu_run(build)
+    phases = {"import": 10**9, "load": 10**9, "first": 10**9}
+    run.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE, phases=phases)
+    run.cell("torch", 8, durations_ns=[MS] * 50, phases={name: 2 * length for name, length in phases.items()})
+    database = opened(run)
+    (table,) = tables.build(database, tables.load(database, Selection()), ["cold_start"])
+    entry = table.entry(next(row for row in table.rows if row[0] == "tf"), 8)
+    assert (entry.best, entry.signs, entry.wrong) == (True, "", False)
+
+
+def recommended(run: RunBuilder) -> str:
+    console = Console(width=300)
+    with console.capture() as captured:
+        recommend([run.folder], Question(), console)
+    return captured.get()
+
+
+def test_recommend_leaves_it_out_and_says_so(build: Build) -> None:
+    run = gpu_run(build)
+    three(run, "tf", 1, settings=COPIED_ONCE)
+    three(run, "torch", 2)
+    text = recommended(run)
+    assert "Best: PyTorch fp32 at batch 8" in text
+    assert f"Left out: 1 cell of TensorFlow: {WHY}." in text
+
+
+def test_recommend_takes_a_row_that_copied_each_time(build: Build) -> None:
+    run = gpu_run(build)
+    three(run, "tf", 1, settings=COPIED_EACH_TIME)
+    three(run, "torch", 2)
+    text = recommended(run)
+    assert "Best: TensorFlow fp32 at batch 8" in text
+    assert "Left out" not in text
+
+
+def test_recommend_with_nothing_else_is_an_error_that_says_why(build: Build) -> None:
+    run = gpu_run(build)
+    three(run, "tf", 1, settings=COPIED_ONCE)
+    with pytest.raises(UserError, match=r"can be recommended\. Left out: 1 cell of TensorFlow: input copied once"):
+        recommended(run)
+
+
+def compared(a: RunBuilder, b: RunBuilder) -> tuple[int, str]:
+    console = Console(width=300)
+    with console.capture() as captured:
+        code = compare_folders(a.folder, b.folder, console)
+    return code, captured.get()
+
+
+def test_an_old_run_against_a_new_one_has_no_verdict_on_it(build: Build) -> None:
+    old, new = gpu_run(build, "old"), gpu_run(build, "new")
+    three(old, "tf", 1, settings=COPIED_ONCE)
+    three(new, "tf", 2, settings=COPIED_EACH_TIME)
+    for run, ms in ((old, 4), (new, 3)):
+        three(run, "torch", ms)
+    code, text = compared(old, new)
+    assert code == 0, "that the copies are there now is no alarm"
+    assert "1 FASTER, 1 UNCLEAR" in text
+    assert f"UNCLEAR, durations known to be wrong: A: {WHY}" in text
+    assert "TensorFlow  fp32" in text and "UNCLEAR k" in text
+
+
+def test_two_new_runs_have_one(build: Build) -> None:
+    a, b = gpu_run(build, "a"), gpu_run(build, "b")
+    three(a, "tf", 1, settings=COPIED_EACH_TIME)
+    three(b, "tf", 2, settings=COPIED_EACH_TIME)
+    code, text = compared(a, b)
+    assert code == GOT_SLOWER
+    assert "known to be wrong" not in text
+
+
+@pytest.mark.parametrize(("settings", "steps"), [(COPIED_ONCE, 0), (COPIED_EACH_TIME, 1)])
+def test_what_tuning_buys_is_not_told_by_it(build: Build, opened: Opened, settings: str, steps: int) -> None:
+    run = gpu_run(build)
+    three(run, "tf", 2, settings=settings, tuning="stock")
+    three(run, "tf", 1, settings=settings)
+    assert len(opened(run).query("FROM level_steps")) == steps
+
+
+@pytest.mark.parametrize("settings", [COPIED_ONCE, COPIED_EACH_TIME])
+def test_plots_that_draw_it_say_so(build: Build, opened: Opened, settings: str) -> None:
+    run = gpu_run(build)
+    for size in (8, 32):
+        run.cell("tf", size, durations_ns=[MS] * 50, settings=settings, phases={"import": MS, "load": MS, "first": MS})
+        run.cell("torch", size, durations_ns=[2 * MS] * 50, phases={"import": MS, "load": MS, "first": MS})
+    database = opened(run)
+    said = {}
+    with mpl.rc_context(style.RC):
+        for plot in Gallery(database, tables.load(database, Selection()), {}):
+            texts = [plot.figure.get_supxlabel(), *(one.get_title().get_text() for one in plot.figure.legends)]
+            said[plot.name.split("-resnet50")[0]] = any(f"k  TensorFlow:\n{WHY}" in text for text in texts)
+    assert said["throughput"] is said["pareto-front"] is said["latency-distribution"] is (settings == COPIED_ONCE)
+    assert said[COLD_START.replace(" ", "-")] is False
