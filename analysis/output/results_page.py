@@ -41,7 +41,9 @@ MOST_NAMED = 6
 _BETWEEN = {Verdict.FASTER: ">", Verdict.SAME: "=", Verdict.UNCLEAR: "~", Verdict.SLOWER: "~"}
 #: step -> (title, meaning) of its section
 _MARGIN = f"{100 * MARGIN:g} %"
-_RULE = f"""How to read what follows:
+_RULE = f"""## What the reference runs say
+
+How to read the sections of each device:
 
 - A ratio is one of throughputs. It has its 95 % interval over workers where these tell one: several of a side, or other cells of
   the same framework and kind of GPU that have several; else it stands alone and has no verdict.
