@@ -74,11 +74,16 @@ class Energy:
         return self.fastest is self.thriftiest
 
 
+def configuration_of(row: Row) -> Key:
+    """What was measured, on what kind of device: of two rows that agree in it, one counts."""
+    return (row["device_name"], *(row[name] for name in CONFIGURATION))
+
+
 def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """(one row for each configuration, how many others there were): of several runs those that are ok, with most workers, newest."""
     found: dict[Key, list[Row]] = {}
     for row in rows:
-        found.setdefault((row["device_name"], *(row[name] for name in CONFIGURATION)), []).append(row)
+        found.setdefault(configuration_of(row), []).append(row)
     best = [max(members, key=_standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
 

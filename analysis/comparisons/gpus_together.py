@@ -25,6 +25,8 @@ from analysis.database.open_runs import open_runs
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import group_of, parts_of
 from common.errors import UserError
+from common.host.paths import DataFolder
+from common.host.runs.find import run_folders
 from common.stats.intervals import Ratio, over_workers, ratio
 from common.stats.student_t import two_sided_quantile
 from common.stats.workers import pools_of
@@ -60,13 +62,17 @@ class Shared:
 class Together:
     """configurations: in the order of the table. unpaired: GPUs without a run alone.
 
-    wall_s: of the run with all GPUs; alone_s: of the runs alone together; None is unknown.
+    wall_s: of the run with all GPUs; alone_s: of the runs alone together, whatever GPUs have one; None is unknown.
     """
 
     configurations: Sequence[Shared]
     unpaired: Sequence[str]
     wall_s: float | None
     alone_s: float | None
+
+    @property
+    def paired(self) -> list[str]:
+        return sorted({device for one in self.configurations for device in one.gpus})
 
 
 def measure(alone: Sequence[Path], together: Path) -> Together:
@@ -88,7 +94,7 @@ def measure(alone: Sequence[Path], together: Path) -> Together:
             )
         devices = {row["device"] for row in busy.values()} - {busy[key]["device"] for key in ratios}
         walls = {row["run"]: _seconds(row) for row in database.query("SELECT run, created_utc, finished_utc FROM run")}
-        others = [walls[run] for run in walls if run != name]
+        others = [walls[run] for run in {free[key]["run"] for key in ratios}]
         known = [wall for wall in others if wall is not None]
         return Together(
             _by_configuration(busy, ratios),
@@ -173,23 +179,37 @@ def lines(found: Together) -> list[str]:
         )
     if found.unpaired:
         lines.append(f"No run alone of {', '.join(found.unpaired)}: left out.")
-    if found.wall_s and found.alone_s:
-        lines.append(
-            f"Wall time: {found.wall_s:.0f} s with all at once, {found.alone_s:.0f} s one after the other: "
-            f"{found.alone_s / found.wall_s:.2f} times as long."
-        )
-    return lines
+    return [*lines, *_wall_time(found)]
+
+
+def _wall_time(found: Together) -> list[str]:
+    """One after the other against all at once: a quotient only where every GPU has a run alone."""
+    if not found.wall_s or not found.alone_s:
+        return []
+    if found.unpaired:
+        return [
+            f"Wall time: {found.wall_s:.0f} s with all at once; {found.alone_s:.0f} s for {', '.join(found.paired)} alone. How long "
+            f"the GPUs take one after the other is not known without {', '.join(found.unpaired)}."
+        ]
+    return [
+        f"Wall time: {found.wall_s:.0f} s with all at once, {found.alone_s:.0f} s one after the other: "
+        f"{found.alone_s / found.wall_s:.2f} times as long."
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.comparisons.gpus_together", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("alone", type=Path, nargs="+", metavar="RUN", help="runs of one GPU each, the others idle")
-    parser.add_argument("--together", type=Path, required=True, metavar="RUN", help="the run of all of them at once")
+    parser.add_argument(
+        "alone", nargs="+", metavar="RUN", help="runs of one GPU each, the others idle; sealed ones too"
+    )
+    parser.add_argument("--together", required=True, metavar="RUN", help="the run of all of them at once")
     given = parser.parse_args(arguments)
+    data = DataFolder.default()
     try:
-        print("\n".join(lines(measure(given.alone, given.together))))
+        (together,) = run_folders([given.together], data)
+        print("\n".join(lines(measure(run_folders(given.alone, data), together))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -268,13 +268,13 @@ def _step_sentences(
     )
     lines = [
         f"{where}: {step.upper} is {shares} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in {_plain(pair[0])} at "
-        f"batch {pair[0]['batch_size']}, {most.text} times{end} {cells.number(*pair)}."
+        f"batch {pair[0]['batch_size']}, {most.text} times{end}{' †' if most.other_gpu else ''} {cells.number(*pair)}."
     ]
     for word, words in ((Verdict.SLOWER, "Lost"), (Verdict.SAME, "Gained nothing"), (Verdict.UNCLEAR, "Undecided")):
         own = sorted((one for one in said if one[0].verdict is word), key=lambda one: one[0].times)
         if own:
             listed = [
-                f"{_plain(pair[0])} batch {pair[0]['batch_size']} {one.text} {cells.number(*pair)}"
+                f"{_plain(pair[0])} batch {pair[0]['batch_size']} {one.text}{' †' if one.other_gpu else ''} {cells.number(*pair)}"
                 for one, pair in own[:MOST_NAMED]
             ]
             more = f" and {len(own) - MOST_NAMED} more below" if len(own) > MOST_NAMED else ""

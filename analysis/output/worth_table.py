@@ -27,17 +27,30 @@ def render(found: Findings, device: str, links: str) -> str:
     pairs = [pair for model, _ in models for pair in found.pairs_of(TUNING, model=model, io="host")]
     dates = sorted({str(row["created_utc"])[:10] for pair in pairs for row in pair})
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    alone = all(found.of(*pair).low is None for pair in pairs)
-    how = "one worker at a level, so without an interval" if alone else "with its 95 % interval over workers"
+    said = [
+        found.of(*pair)
+        for step in (TUNING, REWRITING)
+        for model, _ in models
+        for pair in found.pairs_of(step, model=model, io="host")
+    ]
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
-        f"first tutorial, tuned, and how many times that is ({how}); *rewritten*: over tuned, at the largest batch."
+        f"first tutorial, tuned, and how many times that is ({_intervals(said)}); *rewritten*: over tuned, at the largest batch."
+        + (" †: measured on two GPUs of this kind." if any(one.other_gpu for one in said) else "")
     )
     sizes = [f"batch {size}" for size in BATCH_SIZES]
     table = [
         "| model | framework | " + " | ".join(sizes) + " | rewritten |", "|---|---|" + "---|" * (len(sizes) + 1), *lines
     ]  # fmt: skip
     return "\n".join([head, "", *table, "", links])
+
+
+def _intervals(said: Sequence[Said]) -> str:
+    """Which of the ratios have one, in words."""
+    known = [one.low is not None for one in said]
+    if not any(known):
+        return "one worker at a level, so without an interval"
+    return "with its 95 % interval over workers" + ("" if all(known) else ", where there is one")
 
 
 def _models(found: Findings) -> list[tuple[str, int]]:
@@ -85,9 +98,8 @@ def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
 
 
 def _ratio(said: Said) -> str:
-    return f"**{said.times:.2f}**" + (
-        "" if said.low is None or said.high is None else f" [{said.low:.2f}, {said.high:.2f}]"
-    )
+    ends = "" if said.low is None or said.high is None else f" [{said.low:.2f}, {said.high:.2f}]"
+    return f"**{said.times:.2f}**{ends}{' †' if said.other_gpu else ''}"
 
 
 def most_intervals(found: Sequence[Findings]) -> int:

@@ -14,7 +14,7 @@ import shutil
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from common.torch_modules import Built
 
 STEPS = 3
 BORN, ONNX, INPUTS = "born.json", "model.onnx", "inputs.npz"
+#: of weights: more go into a file beside the ONNX file, whose one message has a limit
+INLINE_BYTES = 2**31 - 2**27
 #: axis 0 of every input that has as many as the first
 _BATCH = "batch"
 #: of a node, the lines of Python that it comes from: with paths of this machine, by which the same model would differ
@@ -132,10 +134,22 @@ def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
 
 def _check_refusal(error: BaseException) -> None:
     """Raises what is no matter of the module: a signal, a full disk, too little memory, a package that is not installed."""
-    if torch_modules.is_of_signal(error) or isinstance(error, (MemoryError, OSError)):
+    if torch_modules.is_of_signal(error):
         raise error
-    if isinstance(error, ImportError):
-        raise UserError(f"torch.onnx cannot be used: {_telling(error)}") from error
+    for cause in _causes(error):
+        # torch raises OSError without a number where it finds no source of a function
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
+            raise cause
+        if isinstance(cause, ImportError) and "onnxscript" in str(cause):
+            raise UserError(f"torch.onnx cannot be used: {_telling(cause)}") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it comes of, down to the innermost."""
+    one: Optional[BaseException] = error
+    while one is not None:
+        yield one
+        one = one.__cause__
 
 
 def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> None:
@@ -149,13 +163,13 @@ def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, pat
         for graph in (program.model.graph, *program.model.functions.values()):
             for node in graph.all_nodes():
                 node.metadata_props.pop(_TRACE, None)
-        program.save(str(path), external_data=False)
+        weights = sum(one.numel() * one.element_size() for one in module.state_dict().values())
+        program.save(str(path), external_data=weights >= INLINE_BYTES)
 
 
 def _telling(error: BaseException) -> str:
     """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    *_, error = _causes(error)
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
     return f"{line}{means}"

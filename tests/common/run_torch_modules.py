@@ -401,7 +401,7 @@ def tried(file, function, place):
 
 def exported(text, out):
     """What is wrong with what is given to torch.onnx, for which something stands that fails the first time; "" where nothing is."""
-    called, faults = [], []
+    called, faults, beside = [], [], []
     node = SimpleNamespace(metadata_props={torch_onnx._TRACE: __file__, "namespace": "module"})
     graph = SimpleNamespace(all_nodes=lambda: [node])
 
@@ -415,18 +415,25 @@ def exported(text, out):
             nodes = torch.export.export(flat, values, strict=False).graph.nodes
             if not any(one.op == "placeholder" and "weight" in one.name and one.users for one in nodes):
                 faults.append("its weight is traced as a constant")
-        return SimpleNamespace(
-            model=SimpleNamespace(graph=graph, functions={}), save=lambda path, **_: Path(path).touch()
-        )
+        return SimpleNamespace(model=SimpleNamespace(graph=graph, functions={}), save=save)
+
+    def save(path, external_data):
+        beside.append(external_data)
+        Path(path).touch()
 
     real, torch.onnx.export = torch.onnx.export, exporter
     hook = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.append(module))
     os.environ.pop("BUILT", None)
     try:
-        torch_onnx.export(text, out, "auto", PixelValues(), SimpleNamespace(step=lambda text: None))
+        for limit in (torch_onnx.INLINE_BYTES, 0):
+            torch_onnx.INLINE_BYTES = limit
+            torch_onnx.export(text, out, "auto", PixelValues(), SimpleNamespace(step=lambda text: None))
     finally:
+        torch_onnx.INLINE_BYTES = INLINE_BYTES
         torch.onnx.export = real
         hook.remove()
+    if beside != [False, True]:
+        faults.append(f"weights beside the ONNX file, below the limit and above: {beside}")
     if list(node.metadata_props) != ["namespace"]:
         faults.append("paths of this machine are in the ONNX file")
     return "; ".join(faults)
@@ -438,6 +445,7 @@ if __name__ == "__main__":
     from common.export import module_checks, torch_onnx
     from common.pixels import PixelValues
 
+    INLINE_BYTES = torch_onnx.INLINE_BYTES
     for function in sys.argv[2:]:
         with tempfile.TemporaryDirectory() as place:
             try:

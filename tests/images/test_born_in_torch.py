@@ -85,6 +85,15 @@ class InSingle(Branching):
 def in_single():
     return InSingle(), torch.linspace(-2, 2, 12).reshape(2, 6)
 
+class Full(torch.nn.Linear):
+    def forward(self, values):
+        if torch.compiler.is_compiling():
+            raise OSError(28, "No space left on device")
+        return super().forward(values)
+
+def full():
+    return Full(6, 4), torch.linspace(-2, 2, 12).reshape(2, 6)
+
 def raises():
     raise ValueError("no such weights\\nsecond line")
 
@@ -263,7 +272,12 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
     [
         ("raises", "my_net.py:raises fails: ValueError: no such weights"),
         ("nothing", "returns no torch.nn.Module"),
-        ("missing", "has no function missing; it has build, in_place, branching, branching_at_two, in_single, raises"),
+        ("full", "cannot write models to "),
+        ("full", ": No space left on device"),
+        (
+            "missing",
+            "has no function missing; it has build, in_place, branching, branching_at_two, in_single, full, raises",
+        ),
     ],
 )
 def test_a_file_that_gives_no_module_is_one_line(own: Path, tmp_path: Path, function: str, words: str) -> None:

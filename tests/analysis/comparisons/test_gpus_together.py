@@ -11,6 +11,7 @@ import pytest
 from analysis.comparisons.gpus_together import lines, main, measure
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
+from common.host.runs.archive import seal
 from tests.analysis.conftest import Build
 
 MS = 10**6
@@ -59,7 +60,21 @@ def test_a_gpu_without_a_run_alone_is_named_and_left_out(runs: tuple[list[Path],
     found = measure(runs[0][:6], runs[1])
     assert found.unpaired == ["gpu6", "gpu7"]
     assert all(len(one.gpus) == 6 for one in found.configurations)
-    assert "No run alone of gpu6, gpu7" in "\n".join(lines(found))
+    text = "\n".join(lines(found))
+    assert "No run alone of gpu6, gpu7" in text
+    assert "times as long" not in text, "six runs alone are not eight GPUs one after the other"
+    assert "360 s for gpu0, gpu1, gpu2, gpu3, gpu4, gpu5 alone" in text and "not known without gpu6, gpu7" in text
+
+
+def test_a_run_of_a_gpu_that_is_not_among_them_adds_no_time(runs: tuple[list[Path], Path], build: Build) -> None:
+    elsewhere = run_of(build, "elsewhere", range(9, 10), {"device": 1.0, "host": 1.0}, 50)
+    assert measure([*runs[0], elsewhere], runs[1]).alone_s == 480
+
+
+def test_sealed_runs_are_taken_too(runs: tuple[list[Path], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    alone, together = seal(runs[0][0]), seal(runs[1])
+    assert main([str(alone), "--together", str(together)]) == 0
+    assert "No run alone of gpu1, gpu2" in capsys.readouterr().out
 
 
 def test_one_worker_a_side_has_no_interval(build: Build) -> None:

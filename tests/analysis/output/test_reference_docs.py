@@ -100,12 +100,17 @@ def test_the_page_of_the_folder_names_machine_runs_failures_and_what_is_missing(
     assert not reference_runs.is_generated(folder.path)
 
 
-def test_an_older_folder_counts_only_for_gpus_that_no_plan_has_measured(
+def test_an_older_folder_counts_for_what_no_other_folder_has_measured(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference_runs, "OLDER", ("old",))
-    same = run_in(reference / "old", "20250101-000000_gpu0")
+    same = RunBuilder(
+        reference / "old" / "20270101-000000_gpu0", device="gpu0", device_name="NVIDIA H200", uuid="GPU-8"
+    ).run_json()
     measured(same, "tf", 1.0, 32, model="MobileNetV3L")
+    measured(same, "torch", 9.0, 32, model="MobileNetV3L")  # newer, but the other folder has it
+    measured(same, "jax", 9.0, 32, model="MobileNetV3L")  # failed in the other folder: that is what it says
+    measured(same, "onnxrt", 9.0, 32, model="MobileNetV3L", tuning="rewritten")
     seal(same.folder)
     other = RunBuilder(
         reference / "old" / "20250102-000000_gpu0", device="gpu0", device_name="NVIDIA A2", uuid="GPU-9"
@@ -116,6 +121,14 @@ def test_an_older_folder_counts_only_for_gpus_that_no_plan_has_measured(
     cache = tmp_path / "cache"
     with reference_runs.opened(reference_runs.folders(cache, reference), cache) as (_, devices):
         names = {device.name: [one.name for one in device.folders] for device in devices}
-        variants = {device.name: {row["variant"] for row in device.rows} for device in devices}
-    assert names == {"NVIDIA H200": ["h200-new"], "NVIDIA A2": ["old"]}
-    assert "tf" not in variants["NVIDIA H200"]
+        (h200,) = (device for device in devices if device.name == "NVIDIA H200")
+        older = {(row["variant"], row["tuning"]) for row in h200.rows if h200.home[row["run"]].name == "old"}
+        (jax,) = (row for row in h200.rows if row["variant"] == "jax")
+    assert names == {"NVIDIA H200": ["h200-new", "old"], "NVIDIA A2": ["old"]}
+    assert older == {("tf", "tuned"), ("onnxrt", "rewritten")}
+    assert jax["status"] == "oom" and h200.others == 2
+    _, _, worth = reference_docs.parts(cache, reference)
+    assert "†: measured on two GPUs of this kind." in worth
+    (line,) = (line for line in worth.splitlines() if "ONNX Runtime" in line)
+    assert re.search(r"\*\*0\.33\*\*( \[.*\])? † \|$", line), "rewritten on another GPU"
+    assert "†" not in line.rpartition("| **")[0], "tuned and stock on one GPU"

@@ -1,0 +1,422 @@
+"""PyTorch, torch.compile: fp16, stock, batch size 512, io=host, on a GPU.
+
+A recipe of framewatt, which it does not need to run; it is that of the cell
+MobileNetV3L_torchcompile_fp16-stock_b0512_host_single-stream_script_gpu0_r0.
+Measured by framewatt: 9,620.7 images/s, median latency 51.1271 ms, on NVIDIA H200, run 20261129-130910_gpu0 of
+  2026-11-29.
+Mean of 3 workers 9,364.5 images/s, 95 % interval 8,545.2 to 10,262.3.
+
+Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
+Measured with cuda_runtime 13.0, cudnn 91900, keras 3.15.1, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch
+  2.11.0+cu130, triton 3.6.0.
+
+    python MobileNetV3L_torchcompile_fp16-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from unittest.mock import MagicMock
+
+import numpy as np
+import onnx
+import torch
+from torch.nn import functional
+
+#: an .onnx file
+MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.onnx"
+#: name -> shape and type of what is fed, and of what comes out
+INPUTS = {"input": ((512, 224, 224, 3), "float32")}
+OUTPUTS = {"probabilities": ((512, 1000), "float32")}
+ITEM = "image"
+ITEMS_PER_INFERENCE = 512
+WARM_UP_SECONDS = 2.0
+
+
+def import_onnx2torch():
+    """onnx2torch imports torchvision for two operators of detection; for all others anything of that name will do."""
+    missing = [] if importlib.util.find_spec("torchvision") else ["torchvision", "torchvision.ops"]
+    sys.modules.update({name: MagicMock() for name in missing})
+    import onnx2torch
+
+    for name in missing:
+        del sys.modules[name]
+    return onnx2torch
+
+
+def read_model(path):
+    """The ONNX file as a torch.nn.Module, and the names of its inputs and outputs in its order."""
+    onnx2torch = import_onnx2torch()
+    model = onnx.load(path)
+    fuse_hard_swish(model)
+    fold_scale_and_shift(model)
+    with suppress(Exception):  # some converters must know the rank of what comes in
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    module = onnx2torch.convert(model)
+    use_plain_numbers(module)
+    taking, giving = list(INPUTS), list(OUTPUTS)
+    return module.eval().requires_grad_(False), taking, giving
+
+
+def tensors(made):
+    """What the module returned, as a list."""
+    if isinstance(made, torch.Tensor):
+        return [made]
+    values = made.values() if hasattr(made, "values") else made
+    return [tensor for value in values for tensor in tensors(value)]
+
+
+def prepared(path, device):
+    """The module as this cell ran it, and the names of its inputs and outputs in its order."""
+    module, given, made = read_model(path)
+    module = module.to(device=device, dtype=torch.float16)
+    module = torch.compile(module)
+    return module, given, made
+
+
+def as_fed(inputs, names):
+    """Arrays in the order of the module's inputs, numbers in float32."""
+    arrays = [np.array(inputs[name]) for name in names]
+    return [values.astype(np.float32) if values.dtype.kind == "f" else values for values in arrays]
+
+
+def on_host(made):
+    made = [one.detach() for one in made]
+    return [(one.float() if one.is_floating_point() else one).cpu().numpy() for one in made]
+
+
+def named(names, values):
+    made = dict(zip(names, values))
+    return {name: made[name] for name in OUTPUTS}
+
+
+def use_gpu():
+    torch.cuda.set_device(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def in_precision(given):
+    return [one.to(torch.float16) if one.is_floating_point() else one for one in given]
+
+
+def load(path, inputs):
+    """(infer, outputs): as PyTorch's first tutorial has it."""
+    use_gpu()
+    module, taking, giving = prepared(path, "cuda:0")
+    host = [torch.from_numpy(values) for values in as_fed(inputs, taking)]
+    made = None
+
+    def infer():
+        nonlocal made
+        given = [one.to("cuda:0") for one in host]
+        with torch.inference_mode():
+            made = tensors(module(*in_precision(given)))
+        made = [one.cpu() for one in made]
+
+    for _ in range(2):  # libraries load their kernels, the compiler compiles
+        infer()
+    return infer, lambda: named(giving, on_host(made))
+
+
+# ---- What is done to the model, as framewatt does it ----
+
+
+class _Graph:
+    """Who makes and who reads each tensor of the top-level graph, and the values of constants."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self._to_array = numpy_helper.to_array
+        self._from_array = numpy_helper.from_array
+        self.proto = model.graph
+        self.initializers: Dict[str, Any] = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.makers: Dict[str, Any] = {name: node for node in self.proto.node for name in node.output}
+        self.readers: Dict[str, List[Any]] = {}
+        for node in self.proto.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs: Set[str] = {value.name for value in self.proto.output}
+        # an initializer that is also an input may be overridden by the caller: it is no constant
+        self._overridable: Set[str] = {value.name for value in self.proto.input}
+
+    def constant(self, name: str) -> Optional[np.ndarray]:
+        """Value of an initializer, None for anything else."""
+        tensor = self.initializers.get(name)
+        return None if tensor is None or name in self._overridable else self._to_array(tensor)
+
+    def scalar(self, name: str) -> Optional[float]:
+        """The one value of a constant that is the same everywhere, else None."""
+        value = self.constant(name)
+        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+    def only_reader(self, name: str) -> Any:
+        """The single node that reads a tensor that is no output of the graph, else None."""
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def split(self, node: Any) -> Optional[Tuple[str, np.ndarray]]:
+        """(variable input, constant value) of a commutative node with one of each, else None."""
+        if node is None or len(node.input) != 2:
+            return None
+        values = [self.constant(name) for name in node.input]
+        for variable, value, other in ((node.input[0], values[1], values[0]), (node.input[1], values[0], values[1])):
+            if value is not None and other is None:
+                return variable, value
+        return None
+
+    def add_initializer(self, base: str, value: np.ndarray) -> str:
+        name = base
+        while name in self.initializers or name in self.makers:
+            name += "_"
+        tensor = self._from_array(np.ascontiguousarray(value), name)
+        self.proto.initializer.append(tensor)
+        self.initializers[name] = self.proto.initializer[-1]
+        return name
+
+    def remove(self, nodes: List[Any]) -> None:
+        """Takes nodes out, and initializers that nobody reads any more."""
+        gone = {id(node) for node in nodes}
+        kept = [node for node in self.proto.node if id(node) not in gone]
+        # a nested graph may read an outer initializer by name: with subgraphs present all initializers stay
+        nested = any(a.HasField("g") or len(a.graphs) for node in kept for a in node.attribute)
+        kept_copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del self.proto.node[:]
+        self.proto.node.extend(kept_copies)
+        if nested:
+            return
+        read = {name for node in self.proto.node for name in node.input} | self.outputs
+        tensors = [tensor for tensor in self.proto.initializer if tensor.name not in read]
+        for tensor in tensors:
+            self.proto.initializer.remove(tensor)
+
+
+def fold_scale_and_shift(model: Any) -> int:
+    """Folds `Conv -> Mul(per channel)` and `Conv -> Add(per channel)`, a batch normalisation spelt out, into the Conv.
+
+    Method: conv(x, W) * s + b == conv(x, W * s) + b, s and b of shape (1, C, 1, ...), (C, 1, ...) or one value.
+    """
+    folded: List[Any] = []
+    graph = _Graph(model)
+    for conv in graph.proto.node:
+        if conv.op_type != "Conv":
+            continue
+        weight = graph.constant(conv.input[1])
+        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
+        if weight is None or (len(conv.input) > 2 and conv.input[2] and bias is None):
+            continue
+        channels, rank = weight.shape[0], weight.ndim
+        changed = False
+        while True:
+            follower = graph.only_reader(conv.output[0])
+            if follower is None or follower.op_type not in ("Mul", "Add"):
+                break
+            parts = graph.split(follower)
+            vector = None if parts is None else _per_channel(parts[1], channels, rank)
+            if vector is None:
+                break
+            if follower.op_type == "Mul":
+                weight = weight * vector.reshape((channels,) + (1,) * (rank - 1))
+                bias = None if bias is None else bias * vector
+            else:
+                bias = vector if bias is None else bias + vector
+            conv.output[0] = follower.output[0]
+            folded.append(follower)
+            changed = True
+        if changed:
+            conv.input[1] = graph.add_initializer(conv.input[1] + "_folded", weight)
+            if bias is not None:
+                name = graph.add_initializer(conv.output[0] + "_bias", bias)
+                del conv.input[2:]
+                conv.input.append(name)
+    if folded:
+        graph.remove(folded)
+    return len(folded)
+
+
+def _per_channel(value: np.ndarray, channels: int, rank: int) -> Optional[np.ndarray]:
+    """The (channels,) vector that a broadcast constant is, None where it is none. rank: axes of the convolution's output."""
+    if value.size == 1 and value.ndim <= rank:
+        return np.full(channels, value.reshape(-1)[0], dtype=value.dtype)
+    aligned = (1,) * (rank - value.ndim) + value.shape
+    if len(aligned) == rank and aligned == (1, channels) + (1,) * (rank - 2):
+        return value.reshape(channels)
+    return None
+
+
+def fuse_hard_swish(model: Any) -> int:
+    """Writes `x * (clip(x + 3, 0, 6) / 6)` as HardSwish(x) and `clip(x + 3, 0, 6) / 6` alone as HardSigmoid(x).
+
+    One kernel and one pass over memory instead of four and two. HardSwish exists from opset 14 on; older models stay.
+    Method: the definitions of HardSwish-14 and HardSigmoid-6 in ONNX's operator list.
+    """
+    from onnx import helper
+
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset < 14:
+        return 0
+    graph = _Graph(model)
+    removed: List[Any] = []
+    fused = 0
+    for clip in list(graph.proto.node):
+        if clip.op_type != "Clip" or len(clip.input) != 3:
+            continue
+        limits = (graph.scalar(clip.input[1]), graph.scalar(clip.input[2]))
+        add = graph.makers.get(clip.input[0])
+        shifted = graph.split(add) if add is not None and add.op_type == "Add" else None
+        scale = graph.only_reader(clip.output[0])
+        scaled = graph.split(scale) if scale is not None and scale.op_type in ("Mul", "Div") else None
+        if limits != (0.0, 6.0) or add is None or scale is None or shifted is None or scaled is None:
+            continue
+        if graph.only_reader(add.output[0]) is not clip:
+            continue
+        if scale.op_type == "Div" and scale.input[0] != clip.output[0]:
+            continue
+        factor = scaled[1].astype(np.float64)
+        factor = 1.0 / factor if scale.op_type == "Div" else factor
+        if shifted[1].size != 1 or float(shifted[1].reshape(-1)[0]) != 3.0 or factor.size != 1:
+            continue
+        if abs(float(factor.reshape(-1)[0]) - 1.0 / 6.0) > 1e-7:
+            continue
+        x = shifted[0]
+        gate = graph.only_reader(scale.output[0])
+        if gate is not None and gate.op_type == "Mul" and sorted(gate.input) == sorted([x, scale.output[0]]):
+            replacement = helper.make_node("HardSwish", [x], [gate.output[0]], name=clip.name + "_HardSwish")
+            last = gate
+            removed += [add, clip, scale]
+        else:
+            replacement = helper.make_node(
+                "HardSigmoid", [x], [scale.output[0]], name=clip.name + "_HardSigmoid", alpha=1.0 / 6.0, beta=0.5
+            )
+            last = scale
+            removed += [add, clip]
+        last.CopyFrom(replacement)  # in the last node's place, so that the order of nodes stays topological
+        fused += 1
+    if fused:
+        graph.remove(removed)
+    return fused
+
+
+def use_plain_numbers(module: Any) -> List[str]:
+    """Changes a torch.fx.GraphModule in place and drops what is unused; names of the classes of modules that were replaced."""
+    graph = module.graph
+    replaced = set()
+    for node in list(graph.nodes):
+        if node.op != "call_module":
+            continue
+        called = module.get_submodule(node.target)
+        kind = type(called).__name__
+        if kind not in REPLACEMENTS:
+            continue
+        with graph.inserting_before(node):
+            replacement = REPLACEMENTS[kind](module, node, called)
+        if replacement is not None:
+            node.replace_all_uses_with(replacement)
+            graph.erase_node(node)
+            replaced.add(kind)
+    graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return sorted(replaced)
+
+
+def _constant(module: Any, node: Any) -> Optional[List[float]]:
+    """Numbers of a tensor that the graph reads from the initializers, None for anything computed."""
+    if getattr(node, "op", "") != "get_attr":
+        return None
+    owner, _, name = node.target.rpartition(".")
+    return list(getattr(module.get_submodule(owner), name).reshape(-1).tolist())
+
+
+def _plain_reshape(module: Any, node: Any, called: Any) -> Any:
+    shape = _constant(module, node.args[1])
+    if shape is None:
+        return None
+    given = node.args[0]
+    # 0 means "as it was" in ONNX
+    sizes = [
+        module.graph.call_method("size", (given, axis)) if size == 0 else int(size) for axis, size in enumerate(shape)
+    ]
+    return module.graph.call_function(torch.reshape, (given, tuple(sizes)))
+
+
+def _plain_pad(module: Any, node: Any, called: Any) -> Any:
+    """ONNX lists all begins, then all ends; torch lists (begin, end) from the last axis on."""
+    pads = _constant(module, node.args[1])
+    extra = [*node.args[2:], *node.kwargs.values()]
+    # a fourth input names axes, which onnx2torch's module does not know either
+    value = _constant(module, extra[0]) if extra else [0.0]
+    if pads is None or not value or called.mode != "constant" or len(extra) > 1:
+        return None
+    axes = len(pads) // 2
+    flat = [int(pads[axis + end * axes]) for axis in reversed(range(axes)) for end in (0, 1)]
+    while len(flat) > 2 and flat[-2:] == [0, 0]:
+        flat = flat[:-2]  # leading axes that are not padded
+    return module.graph.call_function(functional.pad, (node.args[0], tuple(flat), "constant", float(value[0])))
+
+
+def _plain_hard_sigmoid(module: Any, node: Any, called: Any) -> Any:
+    if abs(called.alpha * 6 - 1) > 1e-6 or called.beta != 0.5:
+        return None  # not that of PyTorch
+    return module.graph.call_function(functional.hardsigmoid, (node.args[0],))
+
+
+#: class of onnx2torch -> function of the graph's module, the node and the module that it calls; None: it stays
+REPLACEMENTS: Dict[str, Callable[[Any, Any, Any], Any]] = {
+    "OnnxHardSigmoid": _plain_hard_sigmoid,
+    "OnnxPadDynamic": _plain_pad,
+    "OnnxReshape": _plain_reshape,
+}
+
+
+def made_up_inputs():
+    """Random numbers in the place of real ones: the values do not matter for the time."""
+    random = np.random.default_rng(0)
+    inputs = {}
+    for name, (shape, kind) in INPUTS.items():
+        if np.dtype(kind).kind == "f":
+            inputs[name] = random.random(shape).astype(kind)
+        elif kind == "uint8":
+            inputs[name] = random.integers(0, 256, shape, dtype=kind)
+        else:
+            inputs[name] = np.zeros(shape, kind)
+    return inputs
+
+
+def measure(infer, seconds):
+    """Durations in ns of inferences, one after the other, for about so long."""
+    durations = []
+    until = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < until:
+        start = time.perf_counter_ns()
+        infer()
+        durations.append(time.perf_counter_ns() - start)
+    return durations
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure, in s; default: 10")
+    parser.add_argument("--inputs", help="an .npz file with one array for each input; default: random numbers")
+    parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
+    given = parser.parse_args()
+    inputs = dict(np.load(given.inputs)) if given.inputs else made_up_inputs()
+    infer, outputs = load(given.model, inputs)
+    measure(infer, min(WARM_UP_SECONDS, given.seconds))
+    durations = np.array(measure(infer, given.seconds))
+    if given.save:
+        np.savez(given.save, **outputs())
+    rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
+    median_ms = np.median(durations) / 1e6
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences")
+
+
+if __name__ == "__main__":
+    main()
