@@ -30,27 +30,28 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
     print("error: run ./invoke in this folder: it has all that the tasks need", file=sys.stderr)
     sys.exit(2)
 
+# Only what the tasks' options and helps are made of: the rest, numpy and Docker's client among it, is imported by the task that
+# needs it, so that --help, a typo and --dry-run do not wait for it.
 from common.errors import UserError
-from common.host.bench.again import Again, Marks
-from common.host.bench.command import bench
-from common.host.bench.dry_run import dry_run, dry_run_of_plan, print_missing
-from common.host.bench.execution import Outcome
-from common.host.bench.planned import PlanOutcome, plan_of_options, plan_of_run, read_plan, run_plan
-from common.host.bench.top_classes import print_top_classes
 from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
 from common.host.cli.console import default_console
-from common.host.frameworks.versions import names_in
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
-from common.host.runs import early_marks
-from common.host.runs.early_marks import LOAD
-from common.host.runs.find import is_a_run, run_folders, run_or_cell
-from common.host.runs.run import Run, has_ok_cell
 from common.text import visible
 
 if TYPE_CHECKING:
     from analysis.comparisons.question import Question
+    from common.host.bench.again import Again, Marks
+    from common.host.bench.execution import Outcome
+    from common.host.bench.planned import PlanOutcome
+    from common.host.runs.run import Run
+
+
+def _run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
+    from common.host.runs.find import run_folders
+
+    return run_folders(words, data)
 
 
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
@@ -75,6 +76,9 @@ def _recipe_task() -> str | None:
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     """What exists, and the exit code: 130 after Ctrl-C, 2 when results could not be stored, 1 when no cell is ok."""
+    from common.host.bench.top_classes import print_top_classes
+    from common.host.runs.run import has_ok_cell
+
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     if outcome.run.existing_cells():
@@ -93,7 +97,9 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
 
 def _offer_again(runs: Sequence[Run], console: Console) -> None:
     """One line where other load was beside cells."""
-    loaded = sum(early_marks.of_run(run)[LOAD] for run in runs)
+    from common.host.runs import early_marks
+
+    loaded = sum(early_marks.of_run(run)[early_marks.LOAD] for run in runs)
     if loaded:
         count = "1 cell ran" if loaded == 1 else f"{loaded} cells ran"
         typed = sys.argv[1 : sys.argv.index("--again")] if "--again" in sys.argv else sys.argv[1:]
@@ -126,11 +132,14 @@ AGAIN_HELP = (
 
 
 def _again(words: str) -> Again | None:
+    from common.host.bench.again import Again
+
     return Again(words, _marks_of) if words else None
 
 
 def _marks_of(folder: Path) -> Marks:
     from analysis.results.marked import marks_of
+    from common.host.bench.again import Marks
 
     return Marks(*marks_of(folder))
 
@@ -173,21 +182,15 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
         raise UserError("--missing prints what of a --plan is not there; give --plan, and leave --again out")
     if given["plan"]:
         typed = {name: value for name, value in given.items() if name in typed_options(Options)}
-        if given["missing"]:
-            data = DataFolder.default()
-            read = read_plan(given["plan"], typed, default_console())
-            print_missing(read, run_folders(opt.split_list(given["missing"]), data), default_console())
-            return
-        if given["dry_run"]:
-            dry_run_of_plan(read_plan(given["plan"], typed, default_console()), default_console())
-            return
-        _run_plan(given["plan"], typed, given["again"])
+        if given["missing"] or given["dry_run"]:
+            _foresee_plan(given["plan"], typed, given["missing"])
+        else:
+            _run_plan(given["plan"], typed, given["again"])
         return
-    if not given["framework"] and not names_in(given["version"]):
-        raise UserError(
-            "which framework? give --framework NAME[,NAME]; invoke frameworks lists them, invoke sweep runs them all"
-        )
+    _named(given["framework"], given["version"], "; invoke frameworks lists them, invoke sweep runs them all")
     if given["dry_run"]:
+        from common.host.bench.dry_run import dry_run
+
         dry_run(Options.of(given), default_console())
         return
     _bench(Options.of(given), given["again"])
@@ -208,7 +211,30 @@ def sweep(_context: Context, given: dict[str, Any]) -> None:
     _bench(Options.of(given), given["again"])
 
 
+def _named(framework: str, version: str, otherwise: str) -> None:
+    """Raises UserError where no framework is named, by itself or with a version."""
+    from common.host.frameworks.versions import names_in
+
+    if not framework and not names_in(version):
+        raise UserError(f"which framework? give --framework NAME[,NAME]{otherwise}")
+
+
+def _foresee_plan(name: str, typed: dict[str, Any], missing: str) -> None:
+    """Prints what a plan would measure, or what of it these runs (comma list) lack."""
+    from common.host.bench.dry_run import dry_run_of_plan, print_missing
+    from common.host.plan.plan_file import read_plan
+
+    console = default_console()
+    read = read_plan(name, typed, console)
+    if missing:
+        print_missing(read, _run_folders(opt.split_list(missing), DataFolder.default()), console)
+    else:
+        dry_run_of_plan(read, console)
+
+
 def _bench(options: Options, again: str = "") -> None:
+    from common.host.bench.command import bench
+
     console = default_console()
     data = DataFolder.default()
     _finish(bench(options, console, data, again=_again(again)), console, data)
@@ -351,7 +377,9 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     """
     from analysis.explain import Side, is_traced
     from analysis.explain import explain as explain_runs
+    from common.host.bench.command import bench
     from common.host.bench.traced import options_of_run, traced
+    from common.host.runs.find import run_or_cell
 
     console, data = default_console(), DataFolder.default()
     options = Options.of(given)
@@ -360,10 +388,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     if len(sides) == 1 and not is_traced(sides[0].run):
         options, sides = options_of_run(sides[0].run, options), []
     if not sides:
-        if not options.framework and not names_in(options.version):
-            raise UserError(
-                "which framework? give --framework NAME[,NAME], or the name of a run; invoke frameworks lists them"
-            )
+        _named(options.framework, options.version, ", or the name of a run; invoke frameworks lists them")
         outcome = bench(traced(options), console, data)
         for message in outcome.errors:
             print(f"error: {message}", file=sys.stderr)
@@ -453,6 +478,9 @@ def demo(_context: Context, debug: bool = False) -> None:
 
 
 def _run_plan(name: str, typed: dict[str, Any], again: str = "") -> None:
+    from common.host.bench.planned import run_plan
+    from common.host.plan.plan_file import read_plan
+
     console, data = default_console(), DataFolder.default()
     outcome = run_plan(read_plan(name, typed, console), console, data, again=_again(again))
     _finish_plan(outcome, console, data)
@@ -460,6 +488,9 @@ def _run_plan(name: str, typed: dict[str, Any], again: str = "") -> None:
 
 def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> None:
     """As _finish, for all runs of a plan; exit code 2 also when some of them are missing."""
+    from common.host.bench.top_classes import print_top_classes
+    from common.host.runs.run import has_ok_cell
+
     for message in outcome.errors:
         print(f"error: {visible(message)}", file=sys.stderr)
     measured = [run for run in outcome.runs if run.existing_cells()]
@@ -494,10 +525,12 @@ def plan(_context: Context, given: dict[str, Any]) -> None:
         invoke plan --framework onnxrt,torch --gpu 0 > sweep.toml
         invoke plan RUN > again.toml
     """
+    from common.host.bench.planned import plan_of_options, plan_of_run
+
     typed = {name: value for name, value in given.items() if name in typed_options(Options)}
     if len(given["run"]) > 1:
         raise UserError(f"plan takes one run, not {len(given['run'])}")
-    folder = run_folders(given["run"], DataFolder.default())[0] if given["run"] else None
+    folder = _run_folders(given["run"], DataFolder.default())[0] if given["run"] else None
     print(plan_of_run(folder, typed) if folder else plan_of_options(Options.of(typed)), end="")
 
 
@@ -550,7 +583,7 @@ def analyze(
     copies = opt.optional_number("--copy-gb-s", copy_gb_s)
     limits = Limits(copies and copies * 1e9, arithmetic and arithmetic * 1e12, operations and operations * 1e9)
     code = _analyze(
-        run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
+        _run_folders(run, data), default_console(), data, where=where or None, pivot=pivot or None, sort=sort or None,
         baseline=baseline or None, limits=limits, shown=tables or None, words=run,
     )  # fmt: skip
     if code:
@@ -582,7 +615,7 @@ def report(
     from analysis.analyze import write_report
 
     data = DataFolder.default()
-    folders = run_folders(run, data)
+    folders = _run_folders(run, data)
     name = _name_of(folders, run)
     out = data.report / (f"{name}-compared" if compare else name)
     result = write_report(
@@ -619,13 +652,14 @@ def sql(_context: Context, query: str, run: list[str], debug: bool = False) -> N
         invoke sql "SELECT * FROM marks" data/reference/h100
     """
     from analysis.database.sql_shell import EXAMPLE, sql_shell
+    from common.host.runs.find import is_a_run
 
     data = DataFolder.default()
     if not query.strip():
         raise UserError(f"the query is empty; {EXAMPLE}")
     if is_a_run(query, data) or ("/" in query and len(query.split()) == 1):
         raise UserError(f"{query} is a run or a path, not a query; the query comes first, {EXAMPLE} {query}")
-    code = sql_shell(run_folders(run or ["all"], data), query, default_console(), data.host_cache / "analysis")
+    code = sql_shell(_run_folders(run or ["all"], data), query, default_console(), data.host_cache / "analysis")
     if code:
         sys.exit(code)
 
@@ -759,7 +793,7 @@ def recommend(
         gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
     )
     data = DataFolder.default()
-    folders = run_folders(run or ["all"], data)
+    folders = _run_folders(run or ["all"], data)
     code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
     if code:
         sys.exit(code)
@@ -818,13 +852,13 @@ def recipe(
         question = _question(
             gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
-        folders = run_folders(run or ["all"], data)
+        folders = _run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
         if not run:
             raise UserError("which cell? give its key as tables and the report name it, or --best with limits")
         runs, _, key = run[0].rpartition("/")
-        folders = run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
+        folders = _run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
         made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis")
     if out == "-":
         print(made.text, end="")
@@ -894,7 +928,7 @@ def compare(
             raise UserError(
                 "--cell-a and --cell-b belong together: the cells to compare, and those that they are held against"
             )
-        chosen = run_folders(run, data)
+        chosen = _run_folders(run, data)
         if len(chosen) > 2:
             raise UserError(f"compare takes one or two runs, not {len(chosen)}")
         folder = folder_for(chosen)
@@ -904,7 +938,7 @@ def compare(
         return
     if len(run) != 2:
         raise UserError(f"compare takes two runs, not {len(run)}: invoke compare RUN_A RUN_B")
-    folders = run_folders(run, data)
+    folders = _run_folders(run, data)
     if len(folders) != 2:
         raise UserError(
             f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
@@ -948,7 +982,7 @@ def history(
     from analysis.history import show_history
 
     data = DataFolder.default()
-    folders = run_folders(run or ["all"], data)
+    folders = _run_folders(run or ["all"], data)
     code = show_history(
         folders, Path(out) if out else data.report / "history", default_console(), framework=framework, where=where,
         of=metric, cache=data.host_cache / "analysis",
@@ -1104,7 +1138,7 @@ def keep(
 
     data = DataFolder.default()
     target = Path(out) if out else data.root / "reference"
-    for kept in keep_runs(run_folders(run, data), target, command, sealed=seal):
+    for kept in keep_runs(_run_folders(run, data), target, command, sealed=seal):
         print(kept)
 
 

@@ -8,13 +8,14 @@ import os
 import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator
 
 from common.errors import UserError
 from common.held_folders import held_folder, remove_abandoned
 from common.model_files import DESCRIPTION, ModelFiles
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: part of every model's hash: raise it when the exporter makes other files of the same weights
 EXPORT_VERSION = 1
@@ -36,6 +37,8 @@ class Digest:
         self.data(label, content.encode())
 
     def array(self, label: str, values: np.ndarray) -> None:
+        import numpy as np  # here: the host takes file_sha256 from this module before it needs any array
+
         little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         self.text(label, f"{little.dtype.str}{little.shape}")
         self.data(label, little.tobytes())

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import UserError
-from common.host.bench.planned import title_of
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.versions import pins_of
@@ -19,7 +18,7 @@ from common.host.paths import IMAGES
 from common.host.plan.jobs import PlannedJob, Size, in_words, make_plan, size_of
 from common.host.plan.missing import Missing, missing
 from common.host.plan.options import Options
-from common.host.plan.plan_file import PlanFile, Sweep
+from common.host.plan.plan_file import PlanFile, Sweep, title_of
 from common.host.plan.request import Request, request_of
 from common.host.runs.run import Run
 

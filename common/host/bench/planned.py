@@ -25,7 +25,7 @@ from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
 from common.host.plan.options import Options
-from common.host.plan.plan_file import PlanFile, Sweep
+from common.host.plan.plan_file import PlanFile, Sweep, title_of
 from common.host.plan.request import request_of
 from common.host.runs.run import DESCRIPTION, Run, read_run, typed_command
 from common.typed_json import check as check_types
@@ -43,22 +43,6 @@ class PlanOutcome:
     errors: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
-
-
-def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile:
-    """The plan with what was typed beside it, which is said. Raises UserError with line and key."""
-    plan = plan_file.read(plan_file.find(name))
-    for option, value in typed.items():
-        in_plan = " and ".join(plan.values_of(option))
-        console.print(
-            escape(
-                f"--{option.replace('_', '-')} {value} overrides {plan.file.name}"
-                + (f", which says {in_plan}" if in_plan else "")
-            ),
-            highlight=False,
-            soft_wrap=True,
-        )
-    return plan.beside(typed)
 
 
 def run_plan(
@@ -113,13 +97,6 @@ def _take(outcome: PlanOutcome, one: Outcome, sweep: Sweep) -> None:
     outcome.interrupted = one.interrupted
     if not one.run.finished:
         outcome.missing[title_of(sweep.options)] = f"run {one.run.name} has not come to its end"
-
-
-def title_of(options: Options) -> str:
-    """What tells a sweep from the others of a plan: all that it asks for but how long a window is."""
-    given = plan_file.options_given(replace(options, settings={}))
-    words = [f"{name} {value}" for name, value in given.items() if name not in plan_file.OF_OPTION.values()]
-    return "; ".join(words) or "everything at its default"
 
 
 def newest_round(plan: PlanFile, data: DataFolder) -> tuple[dict[int, Run], int]:

@@ -16,14 +16,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.host.devices import Device, choose_devices
-from common.host.doctor import engine, machine
 from common.host.doctor import gpu as gpu_checks
+from common.host.doctor import machine
 from common.host.doctor.checks import Check, Finding, Subject, describe, examine
 from common.host.paths import DataFolder
 
 
 def all_checks() -> list[Check]:
     """Every check, in the order of the table."""
+    from common.host.doctor import engine  # here: the cheap checks of a local run need no client of an engine
 
     return [*engine.CHECKS, *machine.CHECKS, *gpu_checks.CHECKS]
 

@@ -31,6 +31,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
 from common.errors import UserError, unknown
 from common.host.cli.parsing import split_list
 from common.host.paths import ROOT
@@ -333,3 +336,26 @@ def _scalar(value: Any) -> str:
     if isinstance(value, str):  # JSON's escapes are TOML's but for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
+
+
+def read_plan(name: str, typed: Mapping[str, Any], console: Console) -> PlanFile:
+    """The plan with what was typed beside it, which is said. Raises UserError with line and key."""
+    plan = read(find(name))
+    for option, value in typed.items():
+        in_plan = " and ".join(plan.values_of(option))
+        console.print(
+            escape(
+                f"--{option.replace('_', '-')} {value} overrides {plan.file.name}"
+                + (f", which says {in_plan}" if in_plan else "")
+            ),
+            highlight=False,
+            soft_wrap=True,
+        )
+    return plan.beside(typed)
+
+
+def title_of(options: Options) -> str:
+    """What tells a sweep from the others of a plan: all that it asks for but how long a window is."""
+    given = options_given(replace(options, settings={}))
+    words = [f"{name} {value}" for name, value in given.items() if name not in OF_OPTION.values()]
+    return "; ".join(words) or "everything at its default"

@@ -13,8 +13,9 @@ from rich.console import Console
 from common.errors import UserError
 from common.host.bench.again import DISTURBED, Again, Marks, NothingMarked, wanted_marks
 from common.host.bench.command import bench
-from common.host.bench.planned import read_plan, run_plan
+from common.host.bench.planned import run_plan
 from common.host.paths import DataFolder
+from common.host.plan.plan_file import read_plan
 from common.host.runs.run import Run, read_run, set_boots_apart
 from tests.common.host.bench.test_command import OPTIONS, console, data, images
 from tests.common.host.bench.test_planned import PLAN, TWO

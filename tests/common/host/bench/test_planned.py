@@ -16,14 +16,14 @@ from rich.console import Console
 from common.errors import UserError
 from common.host.bench import planned
 from common.host.bench.command import bench
-from common.host.bench.planned import plan_of_run, read_plan, run_plan, title_of
+from common.host.bench.planned import plan_of_run, run_plan
 from common.host.devices import Device
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan import plan_file
 from common.host.plan.jobs import make_plan
 from common.host.plan.options import Options
-from common.host.plan.plan_file import options_given
+from common.host.plan.plan_file import options_given, read_plan, title_of
 from common.host.plan.request import Request, request_of
 from common.host.runs.keep import keep
 from tests.common.host.bench.test_command import OPTIONS, data, images
