@@ -137,8 +137,8 @@ def _about(given: Given, found: Findings) -> str:
     lines += found.left_out
     if other:
         lines.append(
-            f"{other} comparisons, marked †, are between two GPUs of this kind: their intervals and verdicts leave out how far the GPUs, "
-            "and their hosts, differ."
+            f"{other} comparisons, marked †, are between two GPUs of this kind: their intervals and verdicts leave out "
+            "how far the GPUs, and their hosts, differ."
         )
     if given.others:
         lines.append(
