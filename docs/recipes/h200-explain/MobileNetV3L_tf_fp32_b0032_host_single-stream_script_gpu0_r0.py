@@ -2,7 +2,7 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_tf_fp32_b0032_host_single-stream_script_gpu0_r0.
-Measured by framewatt: 6,341.2 images/s, median latency 5.0196 ms, on NVIDIA H200, run 20261129-024433_gpu0 of
+Measured by framewatt: 5,851.1 images/s, median latency 5.4381 ms, on NVIDIA H200, run 20261129-133652_gpu0 of
   2026-11-29.
 
 Needs numpy and tensorflow.
@@ -36,8 +36,8 @@ ITEMS_PER_INFERENCE = 32
 WARM_UP_SECONDS = 2.0
 
 # Time of one inference by each configuration that was tried, on the device on which this cell was measured:
-#   frozen and folded: 5.109 ms
-#   SavedModel's signature: 9.372 ms
+#   frozen and folded: 5.461 ms
+#   SavedModel's signature: 9.644 ms
 
 
 def use_device():
