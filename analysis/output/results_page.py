@@ -136,7 +136,10 @@ def _about(given: Given, found: Findings) -> str:
     ]
     lines += found.left_out
     if other:
-        lines.append(f"{other} comparisons, marked †, are between two GPUs of this kind.")
+        lines.append(
+            f"{other} comparisons, marked †, are between two GPUs of this kind: their intervals and verdicts leave out "
+            "how far the GPUs, and their hosts, differ."
+        )
     if given.others:
         lines.append(
             f"{given.others} rows are of configurations that a later run, or one of more workers, measured again; they are left out."

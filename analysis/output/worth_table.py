@@ -36,7 +36,11 @@ def render(found: Findings, device: str, links: str) -> str:
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
         f"first tutorial, tuned, and how many times that is ({_intervals(said)}); *rewritten*: over tuned, at the largest batch."
-        + (" †: measured on two GPUs of this kind." if any(one.other_gpu for one in said) else "")
+        + (
+            " †: measured on two GPUs of this kind; how far these differ is not in the interval."
+            if any(one.other_gpu for one in said)
+            else ""
+        )
     )
     sizes = [f"batch {size}" for size in BATCH_SIZES]
     table = [
