@@ -21,7 +21,7 @@ from common.text import storable
 #: from 10 to 30 are run by `loading`, some views are created when somebody names one (`lazy_views`).
 _TABLES = ("05_measured.sql",)
 _VIEWS = ("01_macros.sql", "40_cells.sql", "45_mark_meaning.sql")
-_DERIVED = ("50_marks.sql", "60_comparison.sql")
+_DERIVED = ("47_results.sql", "50_marks.sql", "60_comparison.sql")
 
 
 def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
