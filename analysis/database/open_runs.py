@@ -134,6 +134,7 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
     """None where the cache cannot be used."""
     database = _new_database(names)
     try:
+        database.use_all_threads()
         kept.open(database.connection, names)
         lazy_views.declare(database)
         _execute(database, _VIEWS)
@@ -175,6 +176,7 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
                 database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)
+        database.use_all_threads()  # for the questions, of which nothing is known here
     except BaseException:
         database.close()
         raise
