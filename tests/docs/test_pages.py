@@ -30,7 +30,7 @@ PAGES = [
     ).stdout.splitlines()
 ]  # fmt: skip
 #: of a screen; a line is at most about two of a terminal's
-MOST_LINES = 80
+MOST_LINES = 75
 
 
 @cache

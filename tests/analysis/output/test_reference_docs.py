@@ -43,15 +43,15 @@ def reference(tmp_path: Path) -> Path:
 def test_the_results_say_what_was_gained_lost_and_not_measured(reference: Path, tmp_path: Path) -> None:
     results, _, worth = reference_docs.parts(tmp_path / "cache", reference)
     for pattern in (
-        r"MobileNetV3L, batch 32: PyTorch fp32 tuned, 16,\d+ \[.*\] images/s, 1\.50\d \[.*\] times ONNX Runtime fp32 \w+: FASTER \[",
-        r"tuned is FASTER in 2, SLOWER in 2, SAME in 2 of 6 pairs; most in PyTorch fp32 at batch \d+, 2\.00\d \[",
+        r"MobileNetV3L, batch 32: PyTorch fp32 tuned, 16,\d+ \[.*\] images/s, 1\.50\d \[.*\] times ONNX Runtime .*: FASTER( ‡)? \[",
+        r"tuned is FASTER in 2, SLOWER in 2, SAME in 2 of 6 pairs; most in PyTorch fp32 at batch \d+, 2\.00\d \[.*\] times ‡ \[",
         r"Lost \(SLOWER\), MobileNetV3L, .*: Keras fp32 batch \d+ 0\.83\d \[",
         r"Gained nothing \(SAME\), MobileNetV3L, .*: ONNX Runtime fp32 batch \d+ (1\.00|0\.99)\d \[",
         r"uint8 is FASTER in 1 of 1 pair; most in PyTorch fp32 at batch 32, 1\.33\d \[",
         r"Without a pair of float32 and uint8, Mobile.*PyTorch fp32 batch 1 \(uint8 not measured\)",
         r"Another framework is fastest, .* in 1: fp32 batch 32, MobileNetV3L and ViT-B16 \(PyTorch, ONNX Runtime\)",
-        r"Not measured: there is no cell both tuned and rewritten",
-        r"Not measured: there is no cell both single-stream and offline",
+        r"No cell has a pair of tuned and rewritten\.\n- No pair of tuned and rewritten, MobileNetV3L, .*PyTorch",
+        r"No cell has a pair of single-stream and offline",
         r"Not measured: no two rows of one model, precision and batch size have an energy",
         r"1 cell is oom: Keras on JAX fp32",
         r"Plan `reference`: Of the plan's 2,448 cells, 3 workers each, \d+ are whole, 1 with some.*; 2,4\d\d are missing",
@@ -100,23 +100,19 @@ def test_the_page_of_the_folder_names_machine_runs_failures_and_what_is_missing(
     assert not reference_runs.is_generated(folder.path)
 
 
-def test_an_older_folder_counts_for_what_no_other_folder_has_measured(
-    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reference_runs, "OLDER", ("old",))
-    same = RunBuilder(
-        reference / "old" / "20270101-000000_gpu0", device="gpu0", device_name="NVIDIA H200", uuid="GPU-8"
-    ).run_json()
+def other_run(folder: Path, name: str, uuid: str = "GPU-8", device_name: str = "NVIDIA H200") -> RunBuilder:
+    return RunBuilder(folder / name, device="gpu0", device_name=device_name, uuid=uuid).run_json()
+
+
+def test_an_older_folder_counts_for_what_no_other_folder_has_measured(reference: Path, tmp_path: Path) -> None:
+    same = other_run(reference / "old", "20270101-000000_gpu0")
     measured(same, "tf", 1.0, 32, model="MobileNetV3L")
     measured(same, "torch", 9.0, 32, model="MobileNetV3L")  # newer, but the other folder has it
     measured(same, "jax", 9.0, 32, model="MobileNetV3L")  # failed in the other folder: that is what it says
     measured(same, "onnxrt", 9.0, 32, model="MobileNetV3L", tuning="rewritten")
-    seal(same.folder)
-    other = RunBuilder(
-        reference / "old" / "20250102-000000_gpu0", device="gpu0", device_name="NVIDIA A2", uuid="GPU-9"
-    ).run_json()
+    other = other_run(reference / "old", "20250102-000000_gpu0", "GPU-9", "NVIDIA A2")
     measured(other, "tf", 9.0, 32, model="MobileNetV3L")
-    seal(other.folder)
+    seal(other.folder)  # the other run lies there as a folder, and is read as well
     (reference / "old" / "README.md").write_text("# By hand\n")
     cache = tmp_path / "cache"
     with reference_runs.opened(reference_runs.folders(cache, reference), cache) as (_, devices):
@@ -126,9 +122,47 @@ def test_an_older_folder_counts_for_what_no_other_folder_has_measured(
         (jax,) = (row for row in h200.rows if row["variant"] == "jax")
     assert names == {"NVIDIA H200": ["h200-new", "old"], "NVIDIA A2": ["old"]}
     assert older == {("tf", "tuned"), ("onnxrt", "rewritten")}
-    assert jax["status"] == "oom" and h200.others == 2
-    _, _, worth = reference_docs.parts(cache, reference)
-    assert "†: measured on two GPUs of this kind; how far these differ is not in the interval." in worth
-    (line,) = (line for line in worth.splitlines() if "ONNX Runtime" in line)
-    assert re.search(r"\*\*0\.33\*\*( \[.*\])? † \|$", line), "rewritten on another GPU"
-    assert "†" not in line.rpartition("| **")[0], "tuned and stock on one GPU"
+    assert jax["status"] == "oom" and len(h200.others) == 2
+    results, _, worth = reference_docs.parts(cache, reference)
+    assert re.search(r"MobileNetV3L, batch 32: TensorFlow fp32 tuned, 32,\d+ .* times PyTorch fp32 tuned † \[", results)
+    assert re.search(r"\| tuned fp32 \| .* \| TensorFlow 2\.00\d × PyTorch † \[", results), (
+        "two GPUs: no verdict, no interval"
+    )
+    assert re.search(r"ONNX Runtime fp32 batch 32 \(tuned on another GPU\)", results)
+    alone = re.search(r"have an interval: .*; (\d+) are ratios alone \((\d+) are between two GPUs, †\)", results)
+    below = results.partition("## NVIDIA H200")[2].partition("\n## ")[0]
+    assert alone is not None and alone[1] == alone[2] == str(below.count("†") - 1 - below.count("fp32 tuned † ["))
+    assert "rewritten |" not in worth.splitlines()[2], "a step across two GPUs is none"
+    assert re.search(r"\| Keras .*: \*\*0\.83\*\* \[[\d., ]+\] ‡ \|", worth)
+    assert "‡: of two runs" in worth and "old/README.md" not in worth
+    assert "The runs of old belong to no plan, so that nothing of them can be called missing." in results
+
+
+def test_folders_that_no_page_uses_are_named_with_the_reason(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_runs, "NOT_USED", {"both": "two at once"})
+    measured(other_run(reference / "both", "20270101-000000_gpu0", "GPU-1"), "torch", 1.0, 32, model="MobileNetV3L")
+    cache = tmp_path / "cache"
+    assert [folder.name for folder in reference_runs.folders(cache, reference)] == ["h200-new"]
+    results, cells, _ = reference_docs.parts(cache, reference)
+    assert "- Not used: [both](../data/reference/both/README.md) (two at once)." in results
+    assert "20270101" not in cells
+
+
+def test_one_worker_a_side_says_once_that_there_is_no_verdict(tmp_path: Path) -> None:
+    run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0")
+    for tuning, ms in (("stock", 4.0), ("tuned", 2.0)):
+        measured(run, "torch", ms, 32, workers=1, model="MobileNetV3L", tuning=tuning)
+    run.cell("tf", 32, [10**6] * 60, model="MobileNetV3L", settings="{}", framework_version="1.0")
+    results, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    below = results.partition("## NVIDIA H200")[2]
+    assert "None of the 1 comparison has an interval, so that there is no verdict: ratios alone." in below
+    assert "UNCLEAR" not in below.replace("~ is UNCLEAR", "")
+    assert "tuned is without a verdict in 1 of 1 pair; most in PyTorch fp32 at batch 32, 2.00" in below
+    assert "no other framework has a figure that counts (left out, k: TensorFlow)" in below
+    assert re.search(r"\| tuned fp32 \| PyTorch alone \[\d+\], 1 left out \(k\) \|", below)
+    assert "Left out: 1 cell of TensorFlow: input copied once" in below
+    (line,) = (line for line in worth.splitlines() if "PyTorch" in line)
+    assert "**" not in line and "one worker at a level: without an interval" in worth
+    assert line.count("|") == 4, "columns of batch sizes that nobody measured are left out"
