@@ -268,6 +268,13 @@ def odd(kind):
     return made
 
 
+def with_unknown_operators():
+    return {
+        **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
+        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names")},
+    }
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -358,8 +365,7 @@ def main(folder: Path) -> None:
         "reshape": with_fixed_reshape(),
         "picture": with_picture_output(),
         "overflow": classifier(softmax=False, scale=1e38),
-        **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
-        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names")},
+        **with_unknown_operators(),
         "unknown": model(
             [helper.make_node("NoSuchOperator", ["picture"], ["y"])],
             [value("picture", CHANNELS_FIRST)],
