@@ -147,12 +147,13 @@ class Findings:
     def _pairs(self) -> list[tuple[Row, Row]]:
         """What a page prints, and no more: each further pair would widen the intervals of all verdicts."""
         pairs = [pair for step in STEPS for pair in self.pairs_of(step)]
-        models = {row["model"] for row in self.ordinary(io="host", tuning="tuned")}
-        both_kinds = len({is_transformer(model) for model in models}) == 2
         with_copies = {row["model"] for row in self.ordinary(io="host")}
-        for (_, io, tuning, _, _), group in self._groups("model", "io", "tuning", "precision", "batch_size").items():
+        kinds: dict[Key, set[bool]] = {}
+        for row in self.ordinary(io="host", tuning="tuned"):
+            kinds.setdefault((row["precision"], row["batch_size"]), set()).add(is_transformer(row["model"]))
+        for (_, io, tuning, *place), group in self._groups("model", "io", "tuning", "precision", "batch_size").items():
             pairs += _first_pair(group)
-            if both_kinds and (io, tuning) == ("host", "tuned"):
+            if (io, tuning) == ("host", "tuned") and len(kinds[tuple(place)]) == 2:
                 pairs += itertools.pairwise(ranking(group))
         for (model, io, _), group in self._groups("model", "io", "batch_size").items():
             if io == "host" or model not in with_copies:

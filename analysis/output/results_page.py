@@ -471,7 +471,9 @@ def _energy_entry(found: Findings, cells: Cells, energy: Energy) -> tuple[str, s
         sure = said is not None and said.verdict is Verdict.FASTER
         return f"{_name(fast)}{'' if sure else ', undecided'} {cells.number(fast)}", "agree" if sure else "unclear"
     saved = 1 - least["joules_per_image"] / fast["joules_per_image"]
-    text = f"{_name(least)} takes {1e3 * least['joules_per_image']:.4g} mJ, {100 * saved:.1f} % less than {_name(fast)}"
+    text = (
+        f"{_name(least)} takes {shown(1e3 * least['joules_per_image'])} mJ, {100 * saved:.1f} % less than {_name(fast)}"
+    )
     if said is not None and said.verdict is Verdict.SLOWER:
         return f"{text}, at {said.text} times its speed{_verdict(said)} {cells.number(least, fast)}", "differ"
     return f"{text}, undecided {cells.number(least, fast)}", "unclear"

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from analysis.comparisons.findings import Findings
+from analysis.comparisons.ratios import Said, place_of
+from analysis.database.connection import Row
 from analysis.output import reference_docs, reference_page, reference_runs
 from common.host.runs.archive import seal
-from tests.analysis.comparisons.test_findings import measured
+from tests.analysis.comparisons.test_findings import measured, metered
 from tests.analysis.conftest import RunBuilder
 
 
@@ -130,8 +133,9 @@ def test_an_older_folder_counts_for_what_no_other_folder_has_measured(reference:
     )
     assert re.search(r"ONNX Runtime fp32 batch 32 \(tuned on another GPU\)", results)
     alone = re.search(r"have an interval: .*; (\d+) are ratios alone \((\d+) are between two GPUs, †\)", results)
-    below = results.partition("## NVIDIA H200")[2].partition("\n## ")[0]
-    assert alone is not None and alone[1] == alone[2] == str(below.count("†") - 1 - below.count("fp32 tuned † ["))
+    assert alone is not None and alone[1] == alone[2], (
+        "what has no interval is what is of two GPUs: all else has three workers"
+    )
     assert "rewritten |" not in worth.splitlines()[2], "a step across two GPUs is none"
     assert re.search(r"\| Keras .*: \*\*0\.83\*\* \[[\d., ]+\] ‡ \|", worth)
     assert "‡: of two runs" in worth and "old/README.md" not in worth
@@ -166,3 +170,58 @@ def test_one_worker_a_side_says_once_that_there_is_no_verdict(tmp_path: Path) ->
     (line,) = (line for line in worth.splitlines() if "PyTorch" in line)
     assert "**" not in line and "one worker at a level: without an interval" in worth
     assert line.count("|") == 4, "columns of batch sizes that nobody measured are left out"
+
+
+def test_only_pairs_that_a_page_prints_are_judged(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further pair would make the intervals of all verdicts wider (Holm's method)."""
+    printed, judged = set(), set()
+    find = Findings.of
+
+    def of(self: Findings, b: Row, a: Row) -> Said:
+        printed.add(frozenset((place_of(b), place_of(a))))
+        judged.update(map(frozenset, self.said))
+        return find(self, b, a)
+
+    monkeypatch.setattr(Findings, "of", of)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", reference)
+    assert printed == judged and len(judged) > 10
+    assert f"Of {len(judged)} comparisons {len(judged)} have an interval: " in results
+
+
+def test_where_joules_disagree_with_speed_is_said_with_both_conditions(tmp_path: Path) -> None:
+    """At batch 8 torch is the slower and the more economical one; at batch 32 onnxrt is both. torch takes least at batch 8."""
+
+    def build(name: str, **fields: Any) -> RunBuilder:
+        return other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+
+    cells = [("onnxrt", 8, 0.4, 400.0), ("torch", 8, 0.6, 200.0), ("onnxrt", 32, 1.0, 200.0), ("torch", 32, 2.0, 500.0)]
+    metered(build, cells)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    section = results.partition("### Where joules disagree")[2].partition("### What is missing")[0]
+    head, differs, batches = (line for line in section.splitlines() if line.startswith("- "))
+    assert "Surely another row in 1 of 2 places, surely the same in 1, undecided in 0." in head
+    assert "one row is both in 1 of 2 places" in head
+    assert re.match(
+        r"- ResNet50, fp32, 8: PyTorch fp32 tuned takes 15,0\d\d mJ, 25.0 % less than ONNX Runtime fp32 tuned, "
+        r"at 0\.66\d \[.*\] times its speed SLOWER \[",
+        differs,
+    )
+    assert re.match(
+        r"- 1 of 2 rows take surely fewer joules .*: ResNet50 PyTorch fp32 tuned at 8, 5\d\.\d % less than at 32 \[",
+        batches,
+    )
+    assert "| ResNet50 | fp32 | PyTorch fp32 tuned takes" in section
+
+
+def test_the_table_of_worth_is_of_the_device_with_most_intervals(tmp_path: Path) -> None:
+    """The first has more pairs, the second has several workers."""
+    names = {"NVIDIA A2": ("GPU-1", 1, (8, 16, 32)), "NVIDIA H200": ("GPU-2", 3, (8, 32))}
+    for number, (name, (uuid, workers, sizes)) in enumerate(names.items()):
+        run = other_run(tmp_path / "reference" / "old", f"2027010{number + 1}-000000_gpu0", uuid, name)
+        for size in sizes:
+            measured(run, "torch", 4.0, size, workers, tuning="stock")
+            measured(run, "torch", 2.0, size, workers)
+    _, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    assert "is worth on NVIDIA H200" in worth and "NVIDIA A2" not in worth
