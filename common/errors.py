@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from typing import Dict, Iterable, List, Optional
 
 
 class UserError(Exception):
@@ -25,3 +25,13 @@ def meant(given: str, existing: Iterable[str]) -> str:
     """ " Did you mean X?" for the nearest name, "" where none is near."""
     near = difflib.get_close_matches(given, list(existing), n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def causes(error: BaseException) -> List[BaseException]:
+    """The error and what it was raised from, down to the innermost; each once, as `raise error from error` has no end."""
+    found: Dict[int, BaseException] = {}
+    one: Optional[BaseException] = error
+    while one is not None and id(one) not in found:
+        found[id(one)] = one
+        one = one.__cause__
+    return list(found.values())

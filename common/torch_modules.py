@@ -25,6 +25,8 @@ from common.without_torchvision import import_timm
 FORM = "torch"
 BUILD, WEIGHTS, SOURCE = "build.json", "weights.pt", "module.py"
 TIMM = "timm:"
+#: packages that make up the exporter: what one version of them refuses another may take
+EXPORTER = ("torch", "onnx", "onnxscript")
 #: random weights are drawn with it
 SEED = 20260101
 #: of inputs and outputs, by torch's names: those that ONNX Runtime and numpy have too

@@ -82,13 +82,15 @@ _OTHER_JSON = {
     "common/host/fleet/head/collect.py": "a file out of an archive",
     "common/host/runners/cell_check.py": "the text of a file, for whether it is JSON at all",
     "common/interleaving.py": "lines of the host, on such a pipe",
+    "images/_shared/keras_file.py": "a file out of an archive",
 }
-_A_FILE = re.compile(r"\b(read|read_text|_content)\(")
+#: a file by its path; `.read(` alone may be a pipe's
+_A_FILE = re.compile(r"\.read_text\(|\bregular_files\.read\(|\b_content\(")
 
 
-def _parses_other_json(file: Path) -> bool:
+def _parses_other_json(source: str) -> bool:
     """Whether a module calls json.loads on anything but what the same expression reads of a file."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "json":
             return True
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.load", "json.loads"):
@@ -100,4 +102,25 @@ def _parses_other_json(file: Path) -> bool:
 
 def test_json_that_another_program_printed_is_parsed_in_one_place() -> None:
     """`common/typed_json`: text that is no JSON, no object, or too deep is none, for every reader (parse_object, last_object)."""
-    assert {_name(file) for file in FILES if _parses_other_json(file)} == {"common/typed_json.py", *_OTHER_JSON}
+    found = {_name(file) for file in FILES if _parses_other_json(file.read_text())}
+    assert found == {"common/typed_json.py", *_OTHER_JSON}
+
+
+@pytest.mark.parametrize(
+    ("source", "other"),
+    [
+        ("json.loads(path.read_text())", False),
+        ("json.loads((folder / 'index.json').read_text())['files']", False),
+        ("json.loads(regular_files.read(path, MOST))", False),
+        ("json.loads(process.read())", True),
+        ("json.loads(process.stdout.read())", True),
+        ("json.loads(sys.stdin.read_text())", True),
+        ("json.load(file)", True),
+        ("for line in process.stdout:\n    json.loads(line)", True),
+        ("text = subprocess.run(command, capture_output=True).stdout\njson.loads(text)", True),
+        ("from json import loads\nloads(text)", True),
+        ("parse_object(process.read())", False),
+    ],
+)
+def test_what_counts_as_parsing_what_another_program_printed(source: str, other: bool) -> None:
+    assert _parses_other_json(source) is other

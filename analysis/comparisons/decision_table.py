@@ -23,13 +23,16 @@ LIMITS = {"latency": "--max-latency-ms", "power": "--max-power-w", "precision": 
 #: Positions of a limit within one decade, and most positions in all.
 _WITHIN = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 MOST_STEPS = 60
+#: Digits of a figure: a page of thousands of cells holds several of each, and nobody measures as exactly.
+_DIGITS = 9
 
 
 def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
     """JSON of one group of rows (see `candidates.group_rows`).
 
     cells: name, configuration (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
-    `Quantity.reached` tells them, marks. order: objective -> places of cells, the best first. steps: what a limit can be.
+    `Quantity.reached` tells them, marks (places in the list of all). order: objective -> places of cells, the best first. steps: what
+    a limit can be.
     """
     question = Question()
     candidates = [candidate(row, question, intervals) for row in rows]
@@ -37,8 +40,17 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
     configurations = list(dict.fromkeys(one.configuration for one in candidates))
     known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
     place = {id(one): number for number, one in enumerate(candidates)}
+    marks = [marks_of(one, meanings) for one in candidates]
+    sentences = list(dict.fromkeys(sentence for own in marks for sentence in own))
     return {
-        "cells": [_cell(one, quantities, configurations.index(one.configuration), meanings) for one in candidates],
+        "cells": [
+            {
+                **_cell(one, quantities, configurations.index(one.configuration)),
+                "marks": [sentences.index(sentence) for sentence in own],
+            }
+            for one, own in zip(candidates, marks, strict=True)
+        ],
+        "marks": sentences,
         "order": {
             name: [place[id(one)] for one in ranked(found, quantities[name])] for name, found in known.items() if found
         },
@@ -60,9 +72,11 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
     }
 
 
-def _cell(
-    one: Candidate, quantities: Mapping[str, Quantity], configuration: int, meanings: Mapping[str, str]
-) -> dict[str, Any]:
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{_DIGITS}g}")
+
+
+def _cell(one: Candidate, quantities: Mapping[str, Quantity], configuration: int) -> dict[str, Any]:
     return {
         "name": one.name,
         "configuration": configuration,
@@ -70,16 +84,13 @@ def _cell(
         "workers": one.workers,
         "figures": {
             name: [
-                figure.value,
-                figure.low,
-                figure.high,
+                *(_rounded(value) for value in (figure.value, figure.low, figure.high)),
                 figure.over_workers,
                 worded(figure.text(quantities[name].unit)),
             ]
             for name, figure in one.figures.items()
         },
         "reached": {name: quantities[name].reached(one.figures[name].value) for name in LIMITS if name in one.figures},
-        "marks": marks_of(one, meanings),
     }
 
 

@@ -1,7 +1,7 @@
 """What reference runs say, as data: which framework is fastest, what a level, bytes or offline is worth, where joules disagree.
 
-All comparisons of a device are asked for first and judged together (ratios.py), so that verdicts hold for a page as a whole. What is
-not there is said by name: a pair without one side, a level that nobody measured.
+All comparisons that a page prints of a device are asked for first and judged together (ratios.py), so that verdicts hold for it as a
+whole. What is not there is said by name: a pair without one side, a level that nobody measured, rows that cannot be paired.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from analysis.comparisons.decision import Figure, apart
 from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals
-from analysis.results.metrics import is_wrong
+from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
+from common.typed_json import parse_object
 
 #: what tells one configuration of a device from another
 CONFIGURATION = (
@@ -35,6 +36,11 @@ _ORDER: Mapping[str, Sequence[str]] = {
 }
 
 
+#: settings that name the algorithm that a row computes by, as its trial chose it: of two scenarios only rows are paired that have
+#: the same ones, else their ratio is one of engines or convolutions
+ALGORITHM = ("chosen", "compile", "convolutions", "convolutions_in_order", "engine_file", "model", "profile")
+
+
 @dataclass(frozen=True)
 class Step:
     """Two configurations that differ in one column alone."""
@@ -44,12 +50,14 @@ class Step:
     upper: str
     #: of everything that is not the column
     where: Mapping[str, str]
+    #: whether both sides must compute by the same algorithm
+    one_algorithm: bool = False
 
 
 TUNING = Step("tuning", "stock", "tuned", {"input": "float32", "scenario": "single-stream"})
 REWRITING = Step("tuning", "tuned", "rewritten", {"input": "float32", "scenario": "single-stream"})
 BYTES = Step("input", "float32", "uint8", {"scenario": "single-stream"})
-OFFLINE = Step("scenario", "single-stream", "offline", {"input": "float32"})
+OFFLINE = Step("scenario", "single-stream", "offline", {"input": "float32"}, one_algorithm=True)
 STEPS = (TUNING, REWRITING, BYTES, OFFLINE)
 
 
@@ -63,15 +71,27 @@ class First:
 
 @dataclass(frozen=True)
 class Energy:
-    """The fastest row of some and the one of the fewest joules per image. certain: whether their energies differ for sure."""
+    """The fastest row of some and the one of the fewest joules per image.
+
+    second: the next fastest one. certain: whether the two energies, or where one row is both those of it and of every other row,
+    differ for sure. decidable: whether these are of one GPU and have intervals over workers; else nothing can be certain.
+    """
 
     fastest: Row
+    second: Row
     thriftiest: Row
     certain: bool
+    decidable: bool
 
     @property
     def agree(self) -> bool:
         return self.fastest is self.thriftiest
+
+    @property
+    def pair(self) -> tuple[Row, Row]:
+        """The throughputs that must differ too: the thriftiest row against the fastest, or that one, where it is both, against the
+        next."""
+        return (self.fastest, self.second) if self.agree else (self.thriftiest, self.fastest)
 
 
 def configuration_of(row: Row) -> Key:
@@ -93,16 +113,30 @@ def _standing(row: Row) -> tuple[Any, ...]:
 
 
 class Findings:
-    """What the rows of one device say. rows: of `comparison`, one for each configuration (newest_of_each)."""
+    """What the rows of one device say.
 
-    def __init__(self, database: Database, rows: Sequence[Row]) -> None:
-        self.rows = [row for row in rows if row["frontend"] == "script" and not row["version"]]
+    rows: of `comparison`, one for each configuration (newest_of_each). others: further rows of these configurations: a step takes
+    them where they make a better pair, such as both levels of one run.
+    """
+
+    def __init__(self, database: Database, rows: Sequence[Row], others: Sequence[Row] = ()) -> None:
+        self.rows = [row for row in rows if _is_usual(row)]
         # nothing is said of figures that are known to be wrong, but which they are: `left_out`
-        self.ok = [row for row in self.rows if row["status"] == "ok" and row["images_per_s"] and not is_wrong(row)]
-        self.left_out = left_out([row for row in self.rows if row["status"] == "ok"])
+        self.ok = [row for row in self.rows if _counts(row)]
+        self.wrong = [row for row in self.rows if row["status"] == "ok" and is_wrong(row)]
+        self.left_out = [*left_out(self.wrong), *_unusual_words(rows)]
         self._by_key = {self._key(row): row for row in self.rows}
-        self.throughputs = Throughputs(database, self.ok)
+        candidates = {
+            place_of(row): row for row in (*self.ok, *(row for row in others if _is_usual(row) and _counts(row)))
+        }
+        self._candidates: dict[Key, list[Row]] = {}
+        for row in candidates.values():
+            self._candidates.setdefault(self._key(row), []).append(row)
+        self._facts = _facts(database)
+        self._signs = {row["mark"]: row["sign"] for row in database.query("FROM mark_meaning")}
+        self.throughputs = Throughputs(database, candidates.values())
         self._joules = _energy_figures(database, self.ok)
+        self._steps = {(step.column, step.upper): self._pairs_of(step) for step in STEPS}
         self.said: Mapping[Pair, Said] = self.throughputs.judge(self._pairs())
 
     def _key(self, row: Row, **other: Any) -> Key:
@@ -111,16 +145,22 @@ class Findings:
     # --- what is compared ---------------------------------------------------------------------------------------------
 
     def _pairs(self) -> list[tuple[Row, Row]]:
+        """What a page prints, and no more: each further pair would widen the intervals of all verdicts."""
         pairs = [pair for step in STEPS for pair in self.pairs_of(step)]
-        for group in self._groups("model", "io", "tuning", "precision", "batch_size").values():
-            ranked = ranking(group)
-            pairs += itertools.pairwise(ranked)
-            pairs += [(one.row, one.second) for one in [first_of(group)] if one is not None and one.second is not None]
-        for group in self._groups("model", "io", "batch_size").values():
-            pairs += [(one.row, one.second) for one in [first_of(group)] if one is not None and one.second is not None]
-        for group in self._groups("model", "io", "precision", "batch_size").values():
-            energy = self.energy_of(group)
-            pairs += [(energy.thriftiest, energy.fastest)] if energy is not None and not energy.agree else []
+        with_copies = {row["model"] for row in self.ordinary(io="host")}
+        kinds: dict[Key, set[bool]] = {}
+        for row in self.ordinary(io="host", tuning="tuned"):
+            kinds.setdefault((row["precision"], row["batch_size"]), set()).add(is_transformer(row["model"]))
+        for (_, io, tuning, *place), group in self._groups("model", "io", "tuning", "precision", "batch_size").items():
+            pairs += _first_pair(group)
+            if (io, tuning) == ("host", "tuned") and len(kinds[tuple(place)]) == 2:
+                pairs += itertools.pairwise(ranking(group))
+        for (model, io, _), group in self._groups("model", "io", "batch_size").items():
+            if io == "host" or model not in with_copies:
+                pairs += _first_pair(group)
+        for (_, io, _, _), group in self._groups("model", "io", "precision", "batch_size").items():
+            energy = self.energy_of(group) if io == "host" else None
+            pairs += [energy.pair] if energy is not None and energy.certain else []
         return pairs
 
     def _groups(self, *names: str) -> dict[Key, list[Row]]:
@@ -136,39 +176,71 @@ class Findings:
         return [row for row in self.ok if all(row[name] == value for name, value in asked.items())]
 
     def pairs_of(self, step: Step, **where: Any) -> list[tuple[Row, Row]]:
-        """(upper, lower) of a step, both ok."""
-        asked = {**step.where, **where, step.column: step.upper}
+        """(upper, lower) of a step, both ok, of one GPU and one version of the framework: of each configuration one pair."""
+        return [
+            pair
+            for pair in self._steps[step.column, step.upper]
+            if all(pair[0][name] == value for name, value in where.items())
+        ]
+
+    def _pairs_of(self, step: Step) -> list[tuple[Row, Row]]:
+        asked = {**step.where, step.column: step.upper}
         found = []
-        for row in self.ok:
-            below = self._by_key.get(self._key(row, **{step.column: step.lower}))
-            if (
-                below
-                and below["status"] == "ok"
-                and below["images_per_s"]
-                and all(row[name] == value for name, value in asked.items())
-            ):
-                found.append((row, below))
+        for key, uppers in self._candidates.items():
+            lowers = self._candidates.get(self._key(uppers[0], **{step.column: step.lower}), [])
+            if lowers and all(uppers[0][name] == value for name, value in asked.items()):
+                pairs = [pair for pair in itertools.product(uppers, lowers) if self._hinders(step, *pair) is None]
+                found += [max(pairs, key=_fitness)] if pairs and key in self._by_key else []
         return found
 
+    def _hinders(self, step: Step, one: Row, other: Row) -> str | None:
+        """Why two rows are no pair of a step, though they differ in its column alone; None where they are one."""
+        versions = one["framework_version"], other["framework_version"]
+        if versions[0] != versions[1] or (versions[0] is None and one["run"] != other["run"]):
+            return f"of version {versions[1] or 'unknown'}"
+        if one["device_uuid"] != other["device_uuid"]:
+            return "on another GPU"
+        facts = [[self._facts[row["run"], key] for key in row["cell_keys"]] for row in (one, other)]
+        if one["run"] != other["run"] and len({fact.conditions for side in facts for fact in side}) > 1:
+            return "with another driver, power limit or runner"
+        algorithms = [{fact.algorithm for fact in side} for side in facts]
+        return "by another algorithm" if step.one_algorithm and algorithms[0] != algorithms[1] else None
+
+    def signs_of(self, row: Row) -> str:
+        """Of the marks of a row that say something of its throughput: ` dh`, or nothing."""
+        marks = [
+            mark for mark in row["marks"] or () if mark in self._signs and concerns(mark, metric("throughput"), row)
+        ]
+        signs = "".join(sorted(self._signs[mark] for mark in marks))
+        return f" {signs}" if signs else ""
+
     def unpaired(self, step: Step, **where: Any) -> list[tuple[Row, str]]:
-        """ok rows on one side of a step whose other side is not ok, with what became of that: `stock oom`, `tuned not measured`.
+        """ok rows on one side of a step that are in no pair, with what became of the other side: `stock oom`, `tuned not measured`.
 
         The upper side is missed only where it can be: a level that the framework has, bytes where images are copied; that not every
-        cell was measured offline says nothing.
+        cell was measured offline says nothing. A pair that two versions or algorithms forbid is told of once, of its upper side.
         """
         asked = {**step.where, **where}
+        paired = {self._key(row) for pair in self.pairs_of(step, **where) for row in pair}
         found = []
         for row in self.ok:
             if row[step.column] not in (step.lower, step.upper) or any(
                 row[name] != value for name, value in asked.items()
             ):
                 continue
+            if self._key(row) in paired:
+                continue
             wanted = step.upper if row[step.column] == step.lower else step.lower
             other = self._by_key.get(self._key(row, **{step.column: wanted}))
-            if other is not None and other["status"] != "ok":
+            if other is None:
+                if wanted == step.lower or _can_be(step, row):
+                    found.append((row, f"{wanted} not measured"))
+            elif other["status"] != "ok":
                 found.append((row, f"{wanted} {other['status']}"))
-            elif other is None and (wanted == step.lower or _can_be(step, row)):
-                found.append((row, f"{wanted} not measured"))
+            elif is_wrong(other):
+                found.append((row, f"{wanted} known to be wrong"))
+            elif wanted == step.lower and (why := self._hinders(step, row, other)) is not None:
+                found.append((row, f"{wanted} {why}"))
         return found
 
     # --- what came out ------------------------------------------------------------------------------------------------
@@ -177,12 +249,20 @@ class Findings:
         return self.said[place_of(b), place_of(a)]
 
     def energy_of(self, rows: Sequence[Row]) -> Energy | None:
-        known = [row for row in rows if place_of(row) in self._joules]
+        known = sorted((row for row in rows if place_of(row) in self._joules), key=lambda row: -row["images_per_s"])
         if len(known) < 2:
             return None
-        fastest = max(known, key=lambda row: row["images_per_s"])
+        fastest, second = known[:2]
         least = min(known, key=lambda row: row["joules_per_image"])
-        return Energy(fastest, least, apart(self._joules[place_of(fastest)], self._joules[place_of(least)]))
+        rivals = [row for row in known if row is not least] if least is fastest else [fastest]
+        # no interval knows how another card would do
+        decidable = len({row["device_uuid"] for row in (least, *rivals)}) == 1 and all(
+            self._joules[place_of(row)].over_workers for row in (least, *rivals)
+        )
+        certain = decidable and all(
+            apart(self._joules[place_of(rival)], self._joules[place_of(least)]) for rival in rivals
+        )
+        return Energy(fastest, second, least, certain, decidable)
 
     def thriftier_batches(self, io: str = "host") -> tuple[list[tuple[Row, Row]], int]:
         """((row of the most images per second, row of the fewest joules at a smaller batch), each of one framework, model, level and
@@ -192,8 +272,60 @@ class Findings:
             if place_of(row) in self._joules:
                 groups.setdefault(self._key(row, batch_size=None), []).append(row)
         found = [energy for group in groups.values() if (energy := self.energy_of(group)) is not None]
-        sure = [one for one in found if one.thriftiest["batch_size"] < one.fastest["batch_size"] and one.certain]
+        smaller = [one for one in found if one.thriftiest["batch_size"] < one.fastest["batch_size"]]
+        sure = [one for one in smaller if one.certain]
         return [(one.fastest, one.thriftiest) for one in sure], len(found)
+
+
+def _is_usual(row: Row) -> bool:
+    return bool(row["frontend"] == "script" and not row["version"])
+
+
+def _counts(row: Row) -> bool:
+    return bool(row["status"] == "ok" and row["images_per_s"]) and not is_wrong(row)
+
+
+def _unusual_words(rows: Sequence[Row]) -> list[str]:
+    """What is not spoken of though it is no fault: versions that were asked for beside the pinned one, and notebooks."""
+    kinds = (
+        ("of versions that were asked for by name", [row for row in rows if row["version"]]),
+        ("measured in a notebook", [row for row in rows if row["frontend"] != "script" and not row["version"]]),
+    )
+    return [f"Left out: {len(own)} {'cell' if len(own) == 1 else 'cells'} {words}." for words, own in kinds if own]
+
+
+def _fitness(pair: tuple[Row, Row]) -> tuple[Any, ...]:
+    """Of several pairs of one configuration the largest counts: workers enough for an interval, then one run, the newest."""
+    upper, lower = pair
+    return (
+        min(upper["replicates"], lower["replicates"]) > 1,
+        upper["run"] == lower["run"],
+        min(upper["replicates"], lower["replicates"]),
+        *((str(row["created_utc"]), row["run"]) for row in pair),
+    )
+
+
+def _first_pair(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    first = first_of(rows)
+    return [(first.row, first.second)] if first is not None and first.second is not None else []
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of a cell. conditions: driver, power limit and runner. algorithm: the settings of ALGORITHM that it has."""
+
+    conditions: tuple[Any, ...]
+    algorithm: tuple[str, ...]
+
+
+def _facts(database: Database) -> dict[tuple[str, str], _Facts]:
+    """By run and cell key."""
+    found = {}
+    for row in database.query("SELECT run, cell_key, settings, driver, power_limit_mw, runner FROM cells"):
+        settings = parse_object(row["settings"] or "") or {}
+        conditions = row["driver"], row["power_limit_mw"], row["runner"]
+        found[row["run"], row["cell_key"]] = _Facts(conditions, tuple(str(settings.get(name)) for name in ALGORITHM))
+    return found
 
 
 def _can_be(step: Step, row: Row) -> bool:

@@ -28,13 +28,20 @@ def place_of(row: Row) -> Place:
 @dataclass(frozen=True)
 class Said:
     """B against A. times: throughput of B over that of A, with its 95 % interval; ends are None where nothing tells the spread
-    between workers. other_gpu: the two were measured on two GPUs of one kind."""
+    between workers. other_gpu: the two were measured on two GPUs of one kind; an interval over workers knows nothing of the difference
+    between cards, so there is none, and no verdict. other_run: they are of two runs, whose spread the interval lacks."""
 
     times: float
     low: float | None
     high: float | None
     verdict: Verdict
     other_gpu: bool = False
+    other_run: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval, and with it a verdict."""
+        return self.low is not None
 
     @property
     def text(self) -> str:
@@ -70,7 +77,10 @@ class Throughputs:
         """(B, A) of each pair -> what is said of B. Each pair counts once, whichever way round and however often it was asked."""
         asked = {(place_of(b), place_of(a)): (b, a) for b, a in pairs if b["images_per_s"] and a["images_per_s"]}
         # of durations, as verdicts have it: of B over A
-        quotients = {pair: self._time_ratio(*pair) for pair in asked}
+        quotients = {
+            pair: self._time_ratio(*pair) if b["device_uuid"] == a["device_uuid"] else None
+            for pair, (b, a) in asked.items()
+        }
         once = {frozenset(pair): pair for pair in asked if quotients[pair] is not None}
         p_values = holm([self._p_value(quotients[pair]) for pair in once.values()])
         corrected = dict(zip(once, p_values, strict=True))
@@ -97,17 +107,18 @@ class Throughputs:
 
 
 def _said(b: Row, a: Row, quotient: Ratio | None, p_value: float, confidence: float) -> Said:
-    times, other = b["images_per_s"] / a["images_per_s"], b["device_uuid"] != a["device_uuid"]
+    times = b["images_per_s"] / a["images_per_s"]
+    others = b["device_uuid"] != a["device_uuid"], b["run"] != a["run"]
     if quotient is None or not quotient.over_workers:
-        return Said(times, None, None, Verdict.UNCLEAR, other)
+        return Said(times, None, None, Verdict.UNCLEAR, *others)
     shown = quotient.interval()
     judged = verdict(quotient.interval(confidence), p_value, MARGIN, ERROR_RATE)
     if not (shown.low > 0 and math.isfinite(shown.high)):
-        return Said(1 / shown.estimate, None, None, judged, other)
-    return Said(1 / shown.estimate, 1 / shown.high, 1 / shown.low, judged, other)
+        return Said(1 / shown.estimate, None, None, judged, *others)
+    return Said(1 / shown.estimate, 1 / shown.high, 1 / shown.low, judged, *others)
 
 
 def count_of(said: Mapping[Pair, Said]) -> dict[Verdict, int]:
-    """How many pairs have each verdict, each pair once."""
-    once = {frozenset(pair): one.verdict for pair, one in said.items()}
+    """How many pairs that have an interval have each verdict, each pair once; with which side first does not matter."""
+    once = {frozenset(pair): one.verdict for pair, one in said.items() if one.known}
     return {word: list(once.values()).count(word) for word in Verdict if word in once.values()}

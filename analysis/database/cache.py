@@ -55,8 +55,8 @@ DERIVED = ("results", "marks", "comparison")
 #: Every table with rows of runs (a test holds this against the database).
 TABLES = (
     "attempt_source", "cell_boot", "cell_row", "conditions", "cooling", "device_time_source", "energy", "energy_row",
-    "idle_spell", "kernel_source", "measured", "pass_row", "phase_row", "power_source", "quantile_row", "run", "run_device",
-    "sample_source", "trace_row", "traced_row", "unmetered", *DERIVED,
+    "idle_spell", "input_copied", "kernel_source", "measured", "pass_row", "phase_row", "power_source", "quantile_row", "run",
+    "run_device", "sample_source", "trace_row", "traced_row", "unmetered", *DERIVED,
 )  # fmt: skip
 _SEGMENT = re.compile(r"[0-9a-f]{8,20}-[0-9a-f]{8}")
 #: A change within this time of reading may be one that a fingerprint cannot see.

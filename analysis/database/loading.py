@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from analysis.readers.csv_by_line import Problem
 from analysis.readers.run_folder import ROW_TABLES, BigFile, RunFiles, scan
 from analysis.readers.samples import SampleTimes
 from common import schema
+from common.host import regular_files
 
 #: Runs are taken together until their samples come to about this many bytes, so that memory does not grow with the number
 #: of runs.
@@ -41,6 +43,7 @@ SOURCES = {
 
 #: what is run on the rows of some runs at a time: on their samples, on their power files, and on the readings in these
 SAMPLES, READINGS = SQL / "10_samples.sql", SQL / "15_readings.sql"
+INPUT_COPY = SQL / "35_input_copy.sql"
 METERED = (SQL / "20_energy.sql", SQL / "25_energy_choice.sql", SQL / "30_conditions.sql")
 
 
@@ -82,6 +85,7 @@ def load(database: Database, runs: Mapping[str, Path]) -> list[ReadRun]:
             _measure(database, batch)
             idle.append(batch.samples)
             _meter(database, batch)
+            _find_copies(database, batch)
             done += [
                 ReadRun(run.name, str(run.folder), run.fingerprint, run.names, run.files)
                 for run in batch.runs
@@ -297,3 +301,25 @@ def _read_power(database: Database, batch: Batch) -> list[str]:
             raise
         return batch.untouched_power
     return [row[0] for row in connection.execute("SELECT DISTINCT path FROM batch.reading WHERE faulty").fetchall()]
+
+
+def _find_copies(database: Database, batch: Batch) -> None:
+    """Looks into the traced windows of cells that are wrong unless these show copies of the input.
+
+    A file that DuckDB cannot read proves nothing; its faults are reported by those who ask for the view `kernels`.
+    """
+    explained = {run.name for run in batch.runs if run.kernels}
+    if not explained:
+        return
+    files = database.connection.execute(
+        "SELECT path, run, cell_key FROM kernel_source JOIN cells USING (run, cell_key) "
+        "WHERE known_wrong IS NOT NULL AND list_contains($1, run)",
+        [sorted(explained)],
+    ).fetchall()
+    for file in files:
+        if regular_files.kind_of(file[0]) is not None:  # a link that has come since would be followed
+            continue
+        _of_batch(database, "kernel_file", source_columns("kernel_source"), [file])
+        database.set_paths("input_copy", [file[0]])
+        with suppress(duckdb.Error):
+            database.connection.execute(INPUT_COPY.read_text())

@@ -60,8 +60,17 @@ _SHOWS = {
 }  # fmt: skip
 
 
+#: columns that SQL derives and whose names do not say enough
+_DERIVED = {
+    "known_wrong": "why the figures of the window are known to be wrong; NULL: nothing is known against them",
+    "below_run": "run that the lower level is of, which may be another than `run`",
+}
+
+
 def meaning(view: str, column: str) -> str:
-    """What the schema says of a view's column, by the view's file; "" for one that SQL derives."""
+    """What the schema says of a view's column, by the view's file; of one that SQL derives a sentence where its name is not enough."""
+    if column in _DERIVED:
+        return _DERIVED[column]
     columns = (*schema.FILES.get(_SHOWS.get(view, ""), ()), *schema.CELL[:1])  # the cell's key is one everywhere
     return next((c.meaning for c in columns if c.name == column), "")
 

@@ -32,6 +32,7 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 44
 #: Groups and cells beyond these have tables, but no chart: the page stays small.
 MOST_GROUPS = 16
 MOST_CELLS = 400
+MOST_BYTES = 1_900_000
 #: At most so many of the cells that a panel does not draw are named below it.
 MOST_NAMED = 8
 #: An interval that reaches farther than this factor is drawn to there.
@@ -94,6 +95,7 @@ def groups(
     """
     question = Question()
     found: list[dict[str, Any]] = []
+    room = MOST_BYTES
     ok = [row for row in rows if row["status"] == "ok"]
     for key, members in _in_order(group_rows(ok)):
         if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
@@ -104,6 +106,13 @@ def groups(
         lines += left_out([row for row in ok if device_of(row) == key[0]])
         candidates = [candidate(row, question, intervals) for row in members]
         table = decision_table.build(members, intervals, meanings)
+        panels = _panels(candidates, question, decision.winner, f"x{len(found)}")
+        # a page must not be left by what stands in a name
+        data = json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
+        size = len(data) + sum(len(panel["svg"]) for panel in panels)
+        if size > room:
+            continue
+        room -= size
         found.append(
             {
                 "heading": heading(key),
@@ -111,15 +120,21 @@ def groups(
                 "candidates": candidates,
                 "command": _command(members[0], runs, where),
                 "lines": lines,
-                "panels": _panels(candidates, question, decision.winner, f"x{len(found)}"),
+                "panels": panels,
                 "legend": list(_legend(candidates, f"x{len(found)}")),
-                # a page must not be left by what stands in a name
-                "data": json.dumps(table, separators=(",", ":")).replace("<", "\\u003c"),
+                "data": data,
                 "steps": table["steps"],
                 "objectives": [name for name in decision_table.OBJECTIVES if name in table["order"]],
             }
         )
     return found
+
+
+def uncharted(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Headings of the groups of two cells or more that have no chart. found: of `groups` of these rows."""
+    drawn = {group["heading"] for group in found}
+    every = _in_order(group_rows([row for row in rows if row["status"] == "ok"]))
+    return [heading(key) for key, members in every if len(members) > 1 and heading(key) not in drawn]
 
 
 def _in_order(found: Mapping[Group, list[Row]]) -> list[tuple[Group, list[Row]]]:

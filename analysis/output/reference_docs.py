@@ -26,7 +26,7 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
     """(the generated part of docs/results.md, docs/results-cells.md, the README's table of worth). cache: the host's."""
     folders = reference_runs.folders(cache, reference)
     with reference_runs.opened(folders, cache) as (database, devices):
-        found = [Findings(database, device.rows) for device in devices]
+        found = [Findings(database, device.rows, device.others) for device in devices]
         # the device that was measured with a plan comes first
         order = sorted(range(len(found)), key=lambda place: not any(one.generated for one in devices[place].folders))
         cells = Cells()
@@ -35,20 +35,28 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
                 name=devices[place].name,
                 drivers=devices[place].drivers,
                 folders=[f"[{one.name}](../data/reference/{one.name}/README.md)" for one in devices[place].folders],
-                others=devices[place].others,
-                missing=[line for one in devices[place].folders for line in _missing(one)],
+                versions=devices[place].versions,
+                others=len(devices[place].others),
+                missing=_missing(devices[place], cache),
             )
             for place in order
         ]
-        results = results_page.render([(one, found[place]) for one, place in zip(given, order, strict=True)], cells)
+        unused = [
+            f"Not used: [{name}](../data/reference/{name}/README.md) ({why})."
+            for name, why in reference_runs.unused(reference)
+        ]
+        shown = [(one, found[place]) for one, place in zip(given, order, strict=True)]
+        results = results_page.render(shown, cells, unused)
         page = results_page.cells_page(
             cells,
             {devices[place].name: found[place] for place in order},
             {run: folder.name for device in devices for run, folder in device.home.items()},
+            {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")},
         )
         place = worth_table.most_intervals([found[place] for place in order])
         device, best = devices[order[place]], found[order[place]]
-        sources = ", ".join(f"[{one.name}](data/reference/{one.name}/README.md)" for one in device.folders)
+        used = {device.home[run].name for run in worth_table.runs_of(best)} or {one.name for one in device.folders}
+        sources = ", ".join(f"[{name}](data/reference/{name}/README.md)" for name in sorted(used))
         links = (
             f"Measured in {sources}; [docs/results.md](docs/results.md) has all of it, with verdicts. `invoke recipe CELL` "
             "writes any of these cells as a program of its own ([examples](docs/recipes/README.md))."
@@ -56,13 +64,22 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
         return results, page, worth_table.render(best, device.name, links)
 
 
-def _missing(folder: reference_runs.Folder) -> list[str]:
-    """What of its plans a folder lacks, in a sentence each; nothing of one whose runs are of no plan."""
-    link = f"[{folder.name}](../data/reference/{folder.name}/README.md#what-is-missing)"
-    return [
-        f"Plan `{name}`: {found.sentence()}{f' {link} names them.' if found.groups else ''}"
-        for name, found in reference_runs.of_plans(folder).items()
-    ]
+def _missing(device: reference_runs.Device, cache: Path) -> list[str]:
+    """What of their plans the folders lack that have runs of this device, in a sentence each; and which are of no plan."""
+    lines, of_none = [], []
+    for folder in device.folders:
+        link = f"[{folder.name}](../data/reference/{folder.name}/README.md#what-is-missing)"
+        plans = reference_runs.of_plans(folder, cache)
+        lines += [
+            f"Plan `{name}`: {found.sentence()}{f' {link} names them.' if found.groups else ''}"
+            for name, found in plans.items()
+        ]
+        of_none += [] if plans else [folder.name]
+    if of_none:
+        lines.append(
+            f"The runs of {', '.join(of_none)} belong to no plan, so that nothing of them can be called missing."
+        )
+    return lines
 
 
 def with_worth(text: str, table: str) -> str:

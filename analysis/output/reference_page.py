@@ -43,7 +43,7 @@ def render(folder: Folder, cache: Path) -> str:
             failed=_failed(rows),
             plans=[
                 {"name": name, "sentence": found.sentence(), "lines": [markdown(line) for line in found.lines()]}
-                for name, found in reference_runs.of_plans(folder).items()
+                for name, found in reference_runs.of_plans(folder, cache).items()
             ],
         ).strip("\n")  # fmt: skip
 
@@ -128,7 +128,9 @@ def _software(database: Database) -> list[str]:
             "processes" if row["runner"] == "local" else f"{row['runner']}",
         ]
         titles = found.setdefault((row["framework_version"], "; ".join(more)), [])
-        titles += [title for title in [style.look(row["variant"]).title] if title not in titles]
+        title = style.look(row["variant"]).title
+        if title not in titles:
+            titles.append(title)
     return [
         f"{markdown(', '.join(titles))} {markdown(f'{version} ({more})')}" for (version, more), titles in found.items()
     ]

@@ -37,6 +37,8 @@ MOST_PROBLEMS = 200
 MOST_PLACES = 7_000
 MOST_PLOT_BYTES = 2_600_000
 MOST_PAGE_BYTES = 4_900_000
+#: Of MOST_PLACES, one after the other until the page fits.
+_SHARES = (1.0, 0.5, 0.25, 0.0)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -83,8 +85,6 @@ def render(
     """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
-    shown, left_out = _fitting([table for table in tables if table.metric.name not in SAME_AS_ANOTHER])
-    first = _first_groups(shown, explored)
     compared_tables = [_compared(table, intervals) for table in _leading_first(comparison.tables if comparison else ())]
     page = functools.partial(
         _ENVIRONMENT.get_template("report.html.j2").render,
@@ -95,6 +95,7 @@ def render(
         machines=machines(rows),
         runs=len({row["run"] for row in rows}),
         explored=explored,
+        uncharted=explorer.uncharted(rows, explored) if explored else (),
         devices=explorer.device_sentences(explored),
         recipe=recipe,
         undrawn=undrawn,
@@ -104,10 +105,6 @@ def render(
         comparison=comparison,
         comparison_tables=compared_tables[:1],
         compared_further=_by_group(compared_tables[1:]),
-        headlines=[_table(table, intervals) for table in shown if _comes_first(table, first)],
-        further=_by_group([_table(table, intervals) for table in shown if not _comes_first(table, first)]),
-        metrics=list(dict.fromkeys(table.metric.title for table in (*(comparison.tables if comparison else ()), *shown))),
-        left_out=left_out,
         intervals=bool(intervals),
         command=command,
         fewest=", ".join(
@@ -118,7 +115,34 @@ def render(
         **_doubts(database, rows),
         **_provenance(database, rows),
     )  # fmt: skip
-    return _with_plots(page, plots, first)
+    own = [table for table in tables if table.metric.name not in SAME_AS_ANOTHER]
+    return _fitted(page, own, comparison.tables if comparison else (), plots, intervals, explored)
+
+
+def _fitted(
+    page: Callable[..., str],
+    tables: Sequence[Table],
+    compared: Sequence[Table],
+    plots: Sequence[Drawing],
+    intervals: Intervals,
+    explored: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page with as many of the tables as fit into MOST_PAGE_BYTES, then as many plots. compared: tables that it has anyway."""
+    text = ""
+    for share in _SHARES:
+        shown, left_out = _fitting(tables, int(share * MOST_PLACES))
+        first = _first_groups(shown, explored)
+        filled = functools.partial(
+            page,
+            headlines=[_table(table, intervals) for table in shown if _comes_first(table, first)],
+            further=_by_group([_table(table, intervals) for table in shown if not _comes_first(table, first)]),
+            metrics=list(dict.fromkeys(table.metric.title for table in (*compared, *shown))),
+            left_out=left_out,
+        )
+        text = _with_plots(filled, plots, first)
+        if len(text.encode()) <= MOST_PAGE_BYTES:
+            break
+    return text
 
 
 def _limited(name: str, more: str, values: Sequence[Any], most: int) -> dict[str, Any]:
@@ -216,9 +240,8 @@ def _by_group(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     return list(found.items())
 
 
-def _fitting(tables: Sequence[Table]) -> tuple[list[Table], int]:
-    """The tables that fit into a page, headlines first, and how many do not."""
-    room = MOST_PLACES
+def _fitting(tables: Sequence[Table], room: int) -> tuple[list[Table], int]:
+    """The tables that fit into so many places, headlines first, and how many do not."""
     kept: set[int] = set()
     for headline in (True, False):
         for table in tables:

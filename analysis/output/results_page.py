@@ -19,6 +19,7 @@ from analysis.comparisons.findings import (
     OFFLINE,
     REWRITING,
     TUNING,
+    Energy,
     Findings,
     Step,
     first_of,
@@ -39,11 +40,30 @@ MOST_NAMED = 6
 #: between neighbours of a ranking
 _BETWEEN = {Verdict.FASTER: ">", Verdict.SAME: "=", Verdict.UNCLEAR: "~", Verdict.SLOWER: "~"}
 #: step -> (title, meaning) of its section
+_MARGIN = f"{100 * MARGIN:g} %"
+_RULE = f"""## What the reference runs say
+
+How to read the sections of each device:
+
+- A ratio is one of throughputs. It has its 95 % interval over workers where these tell one: several of a side, or other cells of
+  the same framework and kind of GPU that have several; else it stands alone and has no verdict.
+- FASTER or SLOWER: the ratio differs from 1 for sure, and is itself more than {_MARGIN} from it. The chance of any false FASTER or
+  SLOWER among a device's comparisons, for rows that are equal, is at most {100 * ERROR_RATE:g} % (Holm's method). SAME: surely
+  within {_MARGIN} of 1. UNCLEAR: anything else.
+- †: the two sides were measured on two GPUs of this kind. An interval over workers says nothing of how cards differ, so there is
+  none, and no verdict. ‡: on one GPU in two runs; an interval lacks what differs from run to run. (Where frameworks are compared
+  without an interval ‡ is left out: each has a run of its own.)
+- A step, such as that from stock to tuned, pairs cells of one GPU and one version of the framework: first such as have several
+  workers, then such as are of one run.
+- Numbers in brackets are cells of [{CELLS_PAGE}]({CELLS_PAGE}), with their marks; letters behind a figure are
+  [the signs of these]({CELLS_PAGE}#marks).
+"""
 _STEP_WORDS = (
     (TUNING, ("What tuning is worth", "Tuned over stock: what the framework's public interface offers over its first tutorial.")),
     (REWRITING, ("What rewriting is worth", "Rewritten over tuned: the model changed, or kernels replaced, from outside.")),
     (BYTES, ("What bytes in are worth", "uint8 input over float32: a quarter of the bytes to copy.")),
-    (OFFLINE, ("What a device kept busy is worth", "Offline over single-stream: one batch is copied while another is computed.")),
+    (OFFLINE, ("What a device kept busy is worth", "Offline over single-stream: one batch is copied while another is computed. Only "
+        "cells that compute by the same algorithms; [scenarios.md](scenarios.md) has more.")),
 )  # fmt: skip
 _IO = {"host": "copies included (io=host)", "device": "device-resident (io=device)"}
 _TEMPLATE = jinja2.Environment(
@@ -86,25 +106,27 @@ class Section:
 @dataclass(frozen=True)
 class Device:
     title: str
-    about: str
+    about: Sequence[str]
     sections: Sequence[Section]
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a page needs of a device beside its rows. drivers, folders: in words, folders with links. others: rows of configurations
-    that another run measured too. missing: what of their plans the runs lack, in sentences."""
+    """What a page needs of a device beside its rows. drivers, folders: in words, folders with links. versions: of the frameworks, in
+    words. others: rows of configurations that another run measured too. missing: what of their plans the runs lack, in sentences."""
 
     name: str
     drivers: Sequence[str]
     folders: Sequence[str]
+    versions: Sequence[str]
     others: int
     missing: Sequence[str]
 
 
-def render(devices: Sequence[tuple[Given, Findings]], cells: Cells) -> str:
-    """Markdown; the rows that it uses are then in `cells`."""
-    return _TEMPLATE.render(devices=[_device(given, found, cells) for given, found in devices]).strip("\n")
+def render(devices: Sequence[tuple[Given, Findings]], cells: Cells, unused: Sequence[str] = ()) -> str:
+    """Markdown; the rows that it uses are then in `cells`. unused: on folders of runs that no row is taken from."""
+    shown = [_device(given, found, cells) for given, found in devices]
+    return _TEMPLATE.render(rule=_RULE, unused=unused, devices=shown).strip("\n")
 
 
 def _device(given: Given, found: Findings, cells: Cells) -> Device:
@@ -118,30 +140,35 @@ def _device(given: Given, found: Findings, cells: Cells) -> Device:
     return Device(given.name, _about(given, found), sections)
 
 
-def _about(given: Given, found: Findings) -> str:
+def _about(given: Given, found: Findings) -> Sequence[str]:
     dates = sorted({str(row["created_utc"])[:10] for row in found.rows})
     workers = Counter(row["replicates"] for row in found.ok)
     held = ", ".join(f"{count} of {number} worker{'s' * (number > 1)}" for number, count in sorted(workers.items()))
-    verdicts = ", ".join(f"{count} {word.value}" for word, count in count_of(found.said).items()) or "none"
-    other = sum(one.other_gpu for one in found.said.values())
     lines = [
-        f"Runs of {' and '.join(given.folders)}, {_span(dates)}; driver {' and '.join(given.drivers) or 'unknown'}. "
-        f"{len(found.ok):,} cells have figures ({held or 'none'}).",
-        "A ratio is one of throughputs, with its 95 % interval over workers, where these tell one. "
-        f"FASTER or SLOWER: by more than {100 * MARGIN:g} %, with a chance of at most {100 * ERROR_RATE:g} % that any such verdict "
-        f"here is false (Holm's method); SAME: surely within {100 * MARGIN:g} %; UNCLEAR: anything else, and whatever has one worker "
-        "a side and no other cells that tell the spread between workers.",
-        f"Of the comparisons behind this page: {verdicts}.",
-        f"Numbers in brackets are cells of [{CELLS_PAGE}]({CELLS_PAGE}), with their marks.",
+        f"Runs of {' and '.join(given.folders)}, {_span(dates)}; driver {' and '.join(given.drivers) or 'unknown'}.",
+        f"Versions: {', '.join(given.versions) or 'unknown'}.",
+        f"{len(found.ok):,} cells have figures that count ({held or 'none'}).",
+        *found.left_out,
     ]
-    lines += found.left_out
-    if other:
-        lines.append(f"{other} comparisons, marked †, are between two GPUs of this kind.")
     if given.others:
         lines.append(
-            f"{given.others} rows are of configurations that a later run, or one of more workers, measured again; they are left out."
+            f"{given.others} rows are of configurations that a later run, or one of more workers, measured too: they count only where "
+            "they make a pair of one run or one GPU."
         )
-    return "\n".join(lines)
+    return [*lines, _comparisons(found)]
+
+
+def _comparisons(found: Findings) -> str:
+    once = {frozenset(pair): one for pair, one in found.said.items()}
+    known = sum(one.known for one in once.values())
+    other = sum(one.other_gpu for one in once.values())
+    count = f"{len(once)} comparison{'s' * (len(once) != 1)}"
+    between = f" ({other} are between two GPUs, †)" if other else ""
+    if not known:
+        return f"None of the {count} has an interval, so that there is no verdict: ratios alone{between}."
+    verdicts = ", ".join(f"{number} {word.value}" for word, number in count_of(found.said).items())
+    rest = f"; {len(once) - known} are ratios alone{between}" if known < len(once) else ""
+    return f"Of {count} {known} have an interval: {verdicts}{rest}."
 
 
 def _span(dates: Sequence[str]) -> str:
@@ -167,11 +194,16 @@ def _plain(row: Row) -> str:
 def _throughput(found: Findings, row: Row) -> str:
     interval = found.throughputs.interval(row)
     ends = f" [{shown(interval.low)}, {shown(interval.high)}]" if interval else ""
-    return f"{shown(row['images_per_s'])}{ends} {row['item'] or 'image'}s/s"
+    return f"{shown(row['images_per_s'])}{found.signs_of(row)}{ends} {row['item'] or 'image'}s/s"
 
 
-def _verdict(said: Said) -> str:
-    return f"{said.verdict.value}{' †' if said.other_gpu else ''}"
+def _sign(said: Said, of_step: bool = False) -> str:
+    return " †" if said.other_gpu else " ‡" if said.other_run and (of_step or said.known) else ""
+
+
+def _verdict(said: Said, before: str = " ", of_step: bool = False) -> str:
+    """` FASTER †`; of a ratio without an interval its sign alone, as there is no verdict."""
+    return f"{f'{before}{said.verdict.value}' if said.known else ''}{_sign(said, of_step)}"
 
 
 # --- fastest ----------------------------------------------------------------------------------------------------------
@@ -189,8 +221,8 @@ def _fastest(found: Findings, cells: Cells) -> Section:
     if not sentences:
         sentences = ["No cell of one inference at a time has a figure."]
     meaning = (
-        "The fastest row with copies included, of any framework, precision and level; in the tables at each level and precision, "
-        "against the next framework."
+        "The fastest row with copies included, of any framework, precision and level that these runs have; in the tables at each "
+        "level and precision, against the next framework."
     )
     return Section("Which framework is fastest", meaning, sentences, grids)
 
@@ -201,9 +233,12 @@ def _fastest_sentence(found: Findings, cells: Cells, where: str, rows: Sequence[
         return f"{where}: not measured."
     text = f"{where}: {_name(first.row)}, {_throughput(found, first.row)}"
     if first.second is None:
-        return f"{text} {cells.number(first.row)}; no other framework was measured."
+        left = ", ".join(_wrong_beside(found, rows))
+        other = f"no other framework has a figure that counts{f' (left out, k: {left})' if left else ''}"
+        return f"{text} {cells.number(first.row)}; {other}."
     said = found.of(first.row, first.second)
-    return f"{text}, {said.text} times {_name(first.second)}: {_verdict(said)} {cells.number(first.row, first.second)}."
+    words = f"{text}, {said.text} times {_name(first.second)}{_verdict(said, ': ')}"
+    return f"{words} {cells.number(first.row, first.second)}."
 
 
 def _fastest_grid(found: Findings, cells: Cells, rows: Sequence[Row], title: str, folded: bool) -> Grid:
@@ -226,9 +261,17 @@ def _fastest_entry(found: Findings, cells: Cells, rows: Sequence[Row]) -> str:
         return "not measured"
     title = _title(first.row)
     if first.second is None:
-        return f"{title} alone {cells.number(first.row)}"
+        left = _wrong_beside(found, rows)
+        return f"{title} alone {cells.number(first.row)}{f', {len(left)} left out (k)' if left else ''}"
     said = found.of(first.row, first.second)
-    return f"{title} {said.text} × {_title(first.second)} {_verdict(said)} {cells.number(first.row, first.second)}"
+    return f"{title} {said.text} × {_title(first.second)}{_verdict(said)} {cells.number(first.row, first.second)}"
+
+
+def _wrong_beside(found: Findings, rows: Sequence[Row]) -> list[str]:
+    """Frameworks that were measured where these rows were, at the same levels and precisions, but wrongly."""
+    columns = ("model", "io", "batch_size", "scenario", "input", "tuning", "precision")
+    places = {tuple(row[name] for name in columns) for row in rows}
+    return sorted({_title(row) for row in found.wrong if tuple(row[name] for name in columns) in places})
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -246,8 +289,7 @@ def _step(found: Findings, cells: Cells, step: Step, title: str, meaning: str) -
             if lacking := found.unpaired(step, model=model, io=io):
                 sentences.append(_unpaired(lacking, where, step, bool(pairs)))
     if not grids:
-        sentences.insert(0, f"Not measured: there is no cell both {step.lower} and {step.upper}.")
-        sentences = sentences[:1]
+        sentences.insert(0, f"No cell has a pair of {step.lower} and {step.upper}.")
     return Section(title, meaning, sentences, grids)
 
 
@@ -255,26 +297,22 @@ def _step_sentences(
     found: Findings, cells: Cells, pairs: Sequence[tuple[Row, Row]], where: str, step: Step
 ) -> list[str]:
     said = [(found.of(*pair), pair) for pair in pairs]
-    counts = Counter(one.verdict for one, _ in said)
-    shares = ", ".join(f"{word.value} in {counts[word]}" for word in Verdict if counts[word])
+    counts = Counter(one.verdict for one, _ in said if one.known)
+    shares = [f"{word.value} in {counts[word]}" for word in Verdict if counts[word]]
+    alone = sum(not one.known for one, _ in said)
+    shares += [f"without a verdict in {alone}"] if alone else []
     known = [one for one in said if one[0].verdict is Verdict.FASTER] or said
     most, pair = max(known, key=lambda one: one[0].times)
-    end = (
-        ""
-        if most.verdict is Verdict.FASTER
-        else ", UNCLEAR"
-        if most.verdict is Verdict.UNCLEAR
-        else f", {most.verdict.value}"
-    )
+    end = "" if most.verdict is Verdict.FASTER else f", {most.verdict.value}" if most.known else ""
     lines = [
-        f"{where}: {step.upper} is {shares} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in {_plain(pair[0])} at "
-        f"batch {pair[0]['batch_size']}, {most.text} times{end}{' †' if most.other_gpu else ''} {cells.number(*pair)}."
+        f"{where}: {step.upper} is {', '.join(shares)} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}; most in "
+        f"{_plain(pair[0])} at batch {pair[0]['batch_size']}, {most.text} times{end}{_sign(most, of_step=True)} {cells.number(*pair)}."
     ]
-    for word, words in ((Verdict.SLOWER, "Lost"), (Verdict.SAME, "Gained nothing"), (Verdict.UNCLEAR, "Undecided")):
+    for word, words in ((Verdict.SLOWER, "Lost"), (Verdict.SAME, "Gained nothing")):
         own = sorted((one for one in said if one[0].verdict is word), key=lambda one: one[0].times)
         if own:
             listed = [
-                f"{_plain(pair[0])} batch {pair[0]['batch_size']} {one.text}{' †' if one.other_gpu else ''} {cells.number(*pair)}"
+                f"{_plain(pair[0])} batch {pair[0]['batch_size']} {one.text}{_sign(one, of_step=True)} {cells.number(*pair)}"
                 for one, pair in own[:MOST_NAMED]
             ]
             more = f" and {len(own) - MOST_NAMED} more below" if len(own) > MOST_NAMED else ""
@@ -288,7 +326,7 @@ def _step_grid(found: Findings, cells: Cells, pairs: Sequence[tuple[Row, Row]], 
     entries: dict[tuple[str, str], dict[int, str]] = {}
     for upper, lower in sorted(pairs, key=lambda pair: (pair[0]["variant"], PRECISIONS.index(pair[0]["precision"]))):
         said = found.of(upper, lower)
-        text = f"{said.text} {_verdict(said)} {cells.number(upper, lower)}"
+        text = f"{said.text}{_verdict(said, of_step=True)} {cells.number(upper, lower)}"
         entries.setdefault((_title(upper), upper["precision"]), {})[upper["batch_size"]] = text
     rows = [[*name, *(row.get(size, "–") for size in sizes)] for name, row in entries.items()]
     return Grid(title, ["framework", "precision", *(f"batch {size}" for size in sizes)], rows, folded)
@@ -297,7 +335,7 @@ def _step_grid(found: Findings, cells: Cells, pairs: Sequence[tuple[Row, Row]], 
 def _unpaired(lacking: Sequence[tuple[Row, str]], where: str, step: Step, some: bool) -> str:
     """What has one side alone: `No pair, ...: torch fp16 batch 1, 8 (stock not measured); ...`."""
     groups: dict[tuple[str, str], list[int]] = {}
-    for row, why in lacking:
+    for row, why in sorted(lacking, key=lambda one: (_title(one[0]), PRECISIONS.index(one[0]["precision"]))):
         groups.setdefault((f"{_title(row)} {row['precision']}", why), []).append(row["batch_size"])
     merged: dict[tuple[str, str], list[str]] = {}
     for (name, why), sizes in groups.items():
@@ -371,65 +409,74 @@ def _change(found: Findings, one: Sequence[Row], two: Sequence[Row]) -> tuple[st
 
 
 def _energy(found: Findings, cells: Cells) -> Section:
-    rows = found.ordinary(io="host")
-    sentences: list[str] = []
-    lines = []
-    sizes = in_order(rows, "batch_size")
-    counts: Counter[str] = Counter()
-    for model in in_order(rows, "model"):
-        for precision in in_order([row for row in rows if row["model"] == model], "precision"):
-            entries = []
-            for size in sizes:
-                own = [
-                    row
-                    for row in rows
-                    if (row["model"], row["precision"], row["batch_size"]) == (model, precision, size)
-                ]
-                text, kind = _energy_entry(found, cells, own)
-                counts[kind] += 1
-                entries.append(text)
-                if kind == "differ":
-                    sentences.append(f"{model}, {precision}, batch {size}: {text}.")
-            if any(entry != "–" for entry in entries):
-                lines.append([model, precision, *entries])
-    places = counts.total() - counts["nothing"]
-    head = (
-        f"The fastest row is not the most economical, beyond doubt, in {counts['differ']} of {places} places; "
-        f"it is in {counts['agree']}, and {counts['unclear']} are undecided."
-    )
-    if not lines:
-        head = "Not measured: no two rows of one model, precision and batch size have an energy."
-    thrifty, several = found.thriftier_batches()
-    if several:
-        head += " " + _batches(cells, thrifty, several)
-    grid = Grid(
-        "The most economical row against the fastest",
-        ["model", "precision", *(f"batch {size}" for size in sizes)],
-        lines,
-        True,
-    )
-    meaning = (
+    places = _energies(found)
+    title, meaning = "Where joules disagree with speed", (
         "Of all frameworks and levels at one precision, copies included: the row of the fewest joules an item against the fastest. "
-        "Beyond doubt: their 95 % intervals, or the meter's errors where these are wider, do not overlap."
+        "They disagree for sure where their energies' 95 % intervals over workers, or the meter's errors where these are wider, do "
+        "not overlap and the thrifty row is SLOWER; one row is both for sure where no other's energy overlaps with its own and it is "
+        "FASTER than the next."
+    )  # fmt: skip
+    if not places:
+        return Section(
+            title, meaning, ["Not measured: no two rows of one model, precision and batch size have an energy."]
+        )
+    same = sum(energy.agree for energy in places.values())
+    figures = f"By the figures alone one row is both in {same} of {len(places)} places"
+    thrifty, several = found.thriftier_batches()
+    more = [_batches(cells, thrifty, several)] if several else []
+    if not any(energy.decidable for energy in places.values()):
+        alone = (
+            "One worker each"
+            if all(row["replicates"] == 1 for row in found.ordinary(io="host"))
+            else "Too few workers on one GPU"
+        )
+        head = f"{alone}: nowhere have the energies to compare intervals over workers on one GPU, so that nothing can be decided."
+        return Section(title, meaning, [f"{head} {figures}."])
+    said = {place: _energy_entry(found, cells, energy) for place, energy in places.items()}
+    counts = Counter(kind for _, kind in said.values())
+    head = (
+        f"Surely another row in {counts['differ']} of {len(places)} places, surely the same in {counts['agree']}, undecided in "
+        f"{counts['unclear']}. {figures}."
     )
-    return Section("Where joules disagree with speed", meaning, [head, *sentences], [grid] if lines else [])
+    differ = [f"{', '.join(map(str, place))}: {text}." for place, (text, kind) in said.items() if kind == "differ"]
+    return Section(title, meaning, [head, *differ, *more], [_energy_grid(said)])
 
 
-def _energy_entry(found: Findings, cells: Cells, rows: Sequence[Row]) -> tuple[str, str]:
-    """(what a place says, agree, differ, unclear or nothing)."""
-    energy = found.energy_of(rows)
-    if energy is None:
-        return "–", "nothing"
+def _energies(found: Findings) -> dict[tuple[str, str, int], Energy]:
+    """(model, precision, batch size) -> the energies there, with copies, in the order that people know."""
+    rows = found.ordinary(io="host")
+    groups: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["precision"], row["batch_size"]), []).append(row)
+    orders = [in_order(rows, name) for name in ("model", "precision", "batch_size")]
+    known = {place: found.energy_of(groups[place]) for place in itertools.product(*orders) if place in groups}
+    return {place: energy for place, energy in known.items() if energy is not None}
+
+
+def _energy_grid(said: Mapping[tuple[str, str, int], tuple[str, str]]) -> Grid:
+    sizes = sorted({size for _, _, size in said})
+    lines = [
+        [model, precision, *(said.get((model, precision, size), ("–", ""))[0] for size in sizes)]
+        for model, precision in dict.fromkeys((model, precision) for model, precision, _ in said)
+    ]
+    heading = ["model", "precision", *(f"batch {size}" for size in sizes)]
+    return Grid("The most economical row against the fastest", heading, lines, folded=True)
+
+
+def _energy_entry(found: Findings, cells: Cells, energy: Energy) -> tuple[str, str]:
+    """(what a place says, agree, differ or unclear)."""
     fast, least = energy.fastest, energy.thriftiest
+    said = found.of(*energy.pair) if energy.certain else None
     if energy.agree:
-        return f"{_name(fast)} is both {cells.number(fast)}", "agree"
-    said = found.of(least, fast)
+        sure = said is not None and said.verdict is Verdict.FASTER
+        return f"{_name(fast)}{'' if sure else ', undecided'} {cells.number(fast)}", "agree" if sure else "unclear"
     saved = 1 - least["joules_per_image"] / fast["joules_per_image"]
     text = (
-        f"{_name(least)} takes {1e3 * least['joules_per_image']:.4g} mJ, {100 * saved:.1f} % less than {_name(fast)}, at {said.text} "
-        f"times its speed ({said.verdict.value}) {cells.number(least, fast)}"
+        f"{_name(least)} takes {shown(1e3 * least['joules_per_image'])} mJ, {100 * saved:.1f} % less than {_name(fast)}"
     )
-    return (text, "differ") if energy.certain and said.verdict is Verdict.SLOWER else (f"{text}, UNCLEAR", "unclear")
+    if said is not None and said.verdict is Verdict.SLOWER:
+        return f"{text}, at {said.text} times its speed{_verdict(said)} {cells.number(least, fast)}", "differ"
+    return f"{text}, undecided {cells.number(least, fast)}", "unclear"
 
 
 def _batches(cells: Cells, thrifty: Sequence[tuple[Row, Row]], several: int) -> str:
@@ -460,26 +507,28 @@ def _lacking(found: Findings, given: Given) -> Section:
         names = Counter(f"{_title(row)} {style.kind(row)}" for row in rows)
         count = "1 cell is" if len(rows) == 1 else f"{len(rows)} cells are"
         sentences.append(f"{count} {status}: {', '.join(f'{name} ({count})' for name, count in names.items())}.")
-    return Section(
-        "What is missing", "Cells that failed, and those that no run has.", sentences or ["Every cell has a figure."]
-    )
+    return Section("What is missing", "Cells that failed, and those of a plan that no run has.", sentences)
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 _CELLS_HEAD = """# Cells behind the results
 
-Generated by `invoke recipe --docs` with [results.md](results.md), which cites these numbers. A run is a file in
-[data/reference](../data/reference), and each key a folder in it; behind the first worker's key stand the others' numbers.
-[analysis/sql/README.md](../analysis/sql/README.md) says what the marks mean.
+Generated by `invoke recipe --docs` with [results.md](results.md), which cites these numbers. A run is a file
+`RUN.tar.xz` in [data/reference](../data/reference), and each key a folder in it; behind the first worker's key stand the others'
+numbers.
+[Below](#marks) stands what the marks mean.
 
 | | run | cell | workers | throughput per s | mJ per item | marks | GPU | date |
 |---:|---|---|---:|---:|---:|---|---|---|
 """
 
 
-def cells_page(cells: Cells, found: Mapping[str, Findings], folders: Mapping[str, str]) -> str:
-    """Markdown. found: device -> its findings, for intervals. folders: run -> folder of data/reference that it lies in."""
+def cells_page(
+    cells: Cells, found: Mapping[str, Findings], folders: Mapping[str, str], marks: Mapping[str, tuple[str, str]]
+) -> str:
+    """Markdown. found: device -> its findings, for intervals. folders: run -> folder of data/reference that it lies in. marks: mark ->
+    its sign, and what it means."""
     lines = []
     for number, row in enumerate(cells.rows.values(), 1):
         interval = found[row["device_name"]].throughputs.interval(row)
@@ -491,7 +540,13 @@ def cells_page(cells: Cells, found: Mapping[str, Findings], folders: Mapping[str
             f"{row['device_name']} {str(row['device_uuid'] or '')[:12]}", str(row["created_utc"])[:10],
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(markdown, words)) + " |")
-    return _CELLS_HEAD + "\n".join(lines) + "\n"
+    used = {mark for row in cells.rows.values() for mark in row["marks"] or ()}
+    legend = [
+        f"- {sign} `{mark}`: {markdown(meaning)}"
+        for mark, (sign, meaning) in sorted(marks.items(), key=lambda one: one[1])
+        if mark in used
+    ]
+    return _CELLS_HEAD + "\n".join([*lines, "", "## Marks", "", *legend]) + "\n"
 
 
 def _without_worker(keys: Iterable[str]) -> str:

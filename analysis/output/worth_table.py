@@ -13,43 +13,48 @@ from analysis.results.metrics import shown
 from common.models import DEFAULT_MODEL
 
 #: lines of the convolutional model, and of the transformer: the front page is one screen
-MOST_ROWS, MOST_OF_TRANSFORMER = 4, 3
+MOST_ROWS, MOST_OF_TRANSFORMER = 4, 2
 BATCH_SIZES = (1, 32, 512)
 Pairs = dict[int, tuple[Row, Row]]
 
 
 def render(found: Findings, device: str, links: str) -> str:
-    """Markdown: a sentence on what the table shows, the table, and links. found: of the device; links: a sentence behind it."""
+    """Markdown: what the table shows and where it is from, and the table. found: of the device; links: a sentence on its sources."""
     models = _models(found)
     lines = [line for model, most in models for line in _lines(found, model, most)]
     if not lines:
         return f"On {device} no framework was measured both stock and tuned with copies included. {links}"
-    pairs = [pair for model, _ in models for pair in found.pairs_of(TUNING, model=model, io="host")]
+    pairs = _pairs(found)
     dates = sorted({str(row["created_utc"])[:10] for pair in pairs for row in pair})
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    said = [
-        found.of(*pair)
-        for step in (TUNING, REWRITING)
-        for model, _ in models
-        for pair in found.pairs_of(step, model=model, io="host")
-    ]
+    said = [found.of(*pair) for pair in pairs]
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
-        f"first tutorial, tuned, and how many times that is ({_intervals(said)}); *rewritten*: over tuned, at the largest batch."
-        + (" †: measured on two GPUs of this kind." if any(one.other_gpu for one in said) else "")
+        f"first tutorial, tuned, and how many times that is ({_intervals(said)}); *rewritten*: over tuned, at the largest batch. "
+        f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in said) else ''}. {links}"
     )
-    sizes = [f"batch {size}" for size in BATCH_SIZES]
-    table = [
-        "| model | framework | " + " | ".join(sizes) + " | rewritten |", "|---|---|" + "---|" * (len(sizes) + 1), *lines
-    ]  # fmt: skip
-    return "\n".join([head, "", *table, "", links])
+    heading = ["model", "framework", *(f"batch {size}" for size in BATCH_SIZES), "rewritten"]
+    # a column that nothing stands in says nothing
+    used = [place for place in range(len(heading)) if any(line[place] != "–" for line in lines)]
+    table = ["| " + " | ".join(line[place] for place in used) + " |" for line in (heading, *lines)]
+    return "\n".join([head, "", table[0], "|" + "---|" * len(used), *table[1:]])
+
+
+def runs_of(found: Findings) -> set[str]:
+    """Names of the runs that the table's figures are of."""
+    return {row["run"] for pair in _pairs(found) for row in pair}
+
+
+def _pairs(found: Findings) -> list[tuple[Row, Row]]:
+    steps = [(step, model) for step in (TUNING, REWRITING) for model, _ in _models(found)]
+    return [pair for step, model in steps for pair in found.pairs_of(step, model=model, io="host")]
 
 
 def _intervals(said: Sequence[Said]) -> str:
     """Which of the ratios have one, in words."""
     known = [one.low is not None for one in said]
     if not any(known):
-        return "one worker at a level, so without an interval"
+        return "one worker at a level: without an interval"
     return "with its 95 % interval over workers" + ("" if all(known) else ", where there is one")
 
 
@@ -66,7 +71,7 @@ def _models(found: Findings) -> list[tuple[str, int]]:
     return [*((model, MOST_ROWS) for model in ordinary[:1]), *((model, MOST_OF_TRANSFORMER) for model in attention[:1])]
 
 
-def _lines(found: Findings, model: str, most: int) -> list[str]:
+def _lines(found: Findings, model: str, most: int) -> list[list[str]]:
     """Of each framework the precision that is fastest tuned; of the frameworks the fastest ones."""
     best: dict[str, tuple[float, str]] = {}
     for upper, _ in found.pairs_of(TUNING, model=model, io="host"):
@@ -75,14 +80,14 @@ def _lines(found: Findings, model: str, most: int) -> list[str]:
     return [_line(found, model, variant, best[variant][1]) for variant in ranked]
 
 
-def _line(found: Findings, model: str, variant: str, precision: str) -> str:
+def _line(found: Findings, model: str, variant: str, precision: str) -> list[str]:
     where: dict[str, Any] = {"model": model, "io": "host", "variant": variant, "precision": precision}
     pairs = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(TUNING, **where)}
     words = [model, f"{style.look(variant).title} {precision}"]
     words += [_entry(found, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
     above = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(REWRITING, **where)}
     words.append(_ratio(found.of(*above[max(above)])) if above else "–")
-    return "| " + " | ".join(words) + " |"
+    return words
 
 
 def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
@@ -94,12 +99,15 @@ def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
     if size not in pairs:
         return "–"
     upper, lower = pairs[size]
-    return f"{at}{shown(lower['images_per_s'])} to {shown(upper['images_per_s'])}: {_ratio(found.of(upper, lower))}"
+    figures = [f"{shown(row['images_per_s'])}{found.signs_of(row)}" for row in (lower, upper)]
+    return f"{at}{' to '.join(figures)}: {_ratio(found.of(upper, lower))}"
 
 
 def _ratio(said: Said) -> str:
-    ends = "" if said.low is None or said.high is None else f" [{said.low:.2f}, {said.high:.2f}]"
-    return f"**{said.times:.2f}**{ends}{' †' if said.other_gpu else ''}"
+    """Bold where it has an interval; ‡ where the two are of two runs."""
+    if said.low is None or said.high is None:
+        return f"{said.times:.2f}{' ‡' if said.other_run else ''}"
+    return f"**{said.times:.2f}** [{said.low:.2f}, {said.high:.2f}]{' ‡' if said.other_run else ''}"
 
 
 def most_intervals(found: Sequence[Findings]) -> int:

@@ -74,10 +74,11 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
     launches, graphs = cell.facts["launches"], cell.facts["graph_launches"]
     if launches is None:
         why = "; CUPTI reported no calls of the host, so not what it does meanwhile"
-    elif not launches and graphs:
+    elif graphs and launches < MANY_PIECES and 2 * launches < cell.pieces:
         # there is nothing to launch any faster
         noun = "graphs" if round(graphs) > 1 else "graph"
-        why = f", though its kernels start as {graphs:,.0f} CUDA {noun}: the work of an inference is small"
+        most = f"all but {launches:,.0f} of its {cell.pieces:,.0f} kernels" if launches else "its kernels"
+        why = f", though {most} start as {graphs:,.0f} CUDA {noun}: the work of an inference is small"
     else:
         compiled = cell.facts["variant"] in _COMPILED
         graph = "a CUDA graph removes this" if compiled else "a CUDA graph or a compiled variant removes this"

@@ -41,7 +41,8 @@ def is_slower(row: Row) -> bool:
 
 def sentences(members: Sequence[Row], known: Steps) -> list[str]:
     """Of the rows of a table (view `comparison`): worth of tuning, with its interval where several workers tell one; then what is
-    slower than the level below it, those of one worker apart, which tell nothing of the next one."""
+    slower than the level below it, those of one worker apart, which tell nothing of the next one. A level below that is of another run
+    is said with that run's name, and once that no interval knows how runs differ."""
     keys = [(row["run"], row["cell_keys"][0]) for row in members if row["cell_keys"]]
     own = [known[key] for key in keys if key in known]
     tuned = [row for row in own if row["level"] == "tuned"]
@@ -62,6 +63,8 @@ def sentences(members: Sequence[Row], known: Steps) -> list[str]:
         lines.append(
             f"Slower than the level below in one worker each, which decides nothing: {_listed(doubtful, levels=True)}."
         )
+    if any(row["below_run"] != row["run"] and row["ratio_low"] is not None for row in own):
+        lines.append("An interval of levels of two runs is over workers and lacks what differs from run to run.")
     return lines
 
 
@@ -72,5 +75,6 @@ def _listed(rows: Sequence[Row], levels: bool = False) -> str:
         level = f" {row['level']} over {row['below']}" if levels else ""
         ends = "" if row["ratio_low"] is None else f" [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]"
         name = f"{row['variant']} {row['precision']}{level}"
-        found.setdefault(name, []).append(f"batch {row['batch_size']} {row['ratio']:.3f}{ends}")
+        other = f" ({row['below']} of run {row['below_run']})" if row["below_run"] != row["run"] else ""
+        found.setdefault(name, []).append(f"batch {row['batch_size']} {row['ratio']:.3f}{ends}{other}")
     return "; ".join(f"{name} {', '.join(figures)}" for name, figures in found.items())

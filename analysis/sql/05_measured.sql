@@ -29,3 +29,7 @@ CREATE TABLE conditions (
   temperature_start_c BIGINT, temperature_end_c BIGINT, temperature_max_c BIGINT, memory_used_max_bytes BIGINT,
   gpu_utilization_median_percent DOUBLE
 );
+
+-- input_copied: one row per cell whose traced window shows that each inference copied the input to the GPU; looked for where it
+-- decides whether the cell is known to be wrong (40_cells.sql)
+CREATE TABLE input_copied (run VARCHAR, cell_key VARCHAR);

@@ -6,11 +6,12 @@ CREATE MACRO tuning_by_settings(settings) AS CASE
 
 -- Why the times of a row are known to be wrong, and with them its throughput and energy; else NULL. Until 29 November 2026 the
 -- adapter of TensorFlow and Keras copied its input with tf.identity, whose copy on the GPU TensorFlow keeps beside the tensor and takes
--- again: only the first inference copied. Rows of the adapter that copies in each inference say so in their settings.
-CREATE MACRO known_wrong(variant, device, io, status, origin, settings) AS CASE
+-- again: only the first inference copied. Rows of the adapter that copies in each inference say so in their settings; of those
+-- from before that was recorded, the explained ones prove it by their own records (input_copied).
+CREATE MACRO known_wrong(variant, device, io, status, origin, settings, copied) AS CASE
   WHEN variant IN ('tf', 'tfxla', 'keras', 'kerasxla', 'tftrt') AND device <> 'cpu' AND io = 'host' AND status = 'ok'
     AND coalesce(origin, 'framewatt') = 'framewatt'
-    AND NOT regexp_matches(coalesce(settings, ''), '"input_copy": *"each inference"')
+    AND NOT regexp_matches(coalesce(settings, ''), '"input_copy": *"each inference"') AND NOT copied
   THEN 'input copied once, not in each inference: too fast (framewatt until 29 November 2026)' END;
 
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
@@ -26,7 +27,8 @@ SELECT
   coalesce(cell.item, 'image') AS item, coalesce(cell.items_per_sample, 1) AS items_per_sample,
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
-  known_wrong(cell.variant, cell.device, cell.io, cell.status, coalesce(cell.origin, run.origin), cell.settings) AS known_wrong,
+  known_wrong(cell.variant, cell.device, cell.io, cell.status, coalesce(cell.origin, run.origin), cell.settings,
+    copied.run IS NOT NULL) AS known_wrong,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
   run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,
@@ -36,6 +38,7 @@ SELECT
   dev.no_power
 FROM cell_row AS cell
 LEFT JOIN run USING (run)
+LEFT JOIN input_copied AS copied ON copied.run = cell.run AND copied.cell_key = cell.cell_key
 LEFT JOIN run_device AS dev ON dev.run = cell.run
   AND (dev.uuid = cell.device_uuid OR (cell.device_uuid IS NULL AND dev.device = cell.device));
 

@@ -28,17 +28,18 @@ SELECT *,
   joules_per_image * exp(student_975(workers - 1) * joules_per_image_spread / sqrt(workers)) AS joules_per_image_high
 FROM one;
 
--- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), of one run or, where that has no lower level, of two runs of one version on the same GPU (below_run, the newest), cell_key the upper one's first: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
+-- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), of one run or, where that has no lower level, of two runs of one known version on the same GPU with the same driver, power limit and runner (below_run, the newest by created_utc; the interval lacks what differs from run to run), cell_key the upper one's first: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
 CREATE OR REPLACE VIEW level_steps AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid,
-    any_value(framework_version) AS framework_version, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
+    any_value(framework_version) AS framework_version, any_value(created_utc) AS created_utc, any_value(driver) AS driver,
+    any_value(power_limit_mw) AS power_limit_mw, any_value(runner) AS runner, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
     var_samp(ln(images_per_s)) / count(*) AS error
   FROM results WHERE status = 'ok' AND images_per_s > 0 AND known_wrong IS NULL
   GROUP BY run, model, model_hash, device, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning
 ),
 pair AS (
-  SELECT upper.* EXCLUDE (device_uuid, framework_version, tuning, n, mean_log, error), lower.run AS below_run, upper.tuning AS level,
+  SELECT upper.* EXCLUDE (device_uuid, framework_version, created_utc, driver, power_limit_mw, runner, tuning, n, mean_log, error), lower.run AS below_run, upper.tuning AS level,
     lower.tuning AS below, lower.n AS below_workers, upper.n AS workers,
     exp(lower.mean_log) AS below_images_per_s, exp(upper.mean_log) AS images_per_s, upper.mean_log - lower.mean_log AS log_ratio,
     upper.error + lower.error AS error,
@@ -47,14 +48,15 @@ pair AS (
       / nullif(upper.error ** 2 / (upper.n - 1) + lower.error ** 2 / (lower.n - 1), 0)), 1))::BIGINT AS freedom
   FROM one AS upper JOIN one AS lower ON (lower.tuning, upper.tuning) IN (('stock', 'tuned'), ('tuned', 'rewritten'))
     AND (lower.run = upper.run AND lower.device = upper.device OR lower.run <> upper.run AND lower.device_uuid = upper.device_uuid
-      AND lower.framework_version IS NOT DISTINCT FROM upper.framework_version)
+      AND lower.framework_version = upper.framework_version AND lower.driver IS NOT DISTINCT FROM upper.driver
+      AND lower.power_limit_mw IS NOT DISTINCT FROM upper.power_limit_mw AND lower.runner IS NOT DISTINCT FROM upper.runner)
     AND lower.model = upper.model AND lower.model_hash IS NOT DISTINCT FROM upper.model_hash
     AND lower.variant = upper.variant AND lower.version IS NOT DISTINCT FROM upper.version AND lower.precision = upper.precision
     AND lower.batch_size = upper.batch_size AND lower.io = upper.io AND lower.input = upper.input AND lower.scenario = upper.scenario
     AND lower.streams IS NOT DISTINCT FROM upper.streams AND lower.target_rate_per_s IS NOT DISTINCT FROM upper.target_rate_per_s
     AND lower.frontend IS NOT DISTINCT FROM upper.frontend
   -- of several runs with the lower level its own, else the newest
-  QUALIFY row_number() OVER (PARTITION BY upper.run, upper.cell_key ORDER BY lower.run = upper.run DESC, lower.run DESC) = 1
+  QUALIFY row_number() OVER (PARTITION BY upper.run, upper.cell_key ORDER BY lower.run = upper.run DESC, lower.created_utc DESC, lower.run DESC) = 1
 )
 SELECT * EXCLUDE (log_ratio, error, freedom), exp(log_ratio) AS ratio,
   CASE WHEN workers > 1 AND below_workers > 1 THEN exp(log_ratio - student_975(freedom) * sqrt(error)) END AS ratio_low,

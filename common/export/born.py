@@ -14,6 +14,8 @@ from common.errors import UserError
 from common.export.progress import Progress
 from common.export.store import Digest, file_sha256, publish, temporary_folder
 from common.model_files import ModelFiles
+from common.pixels import PixelValues
+from common.torch_modules import EXPORTER
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ def finish_refused(born: Born, out: Path, name: str, progress: Progress) -> str:
         for one in sorted(arrays.files):
             if one.startswith("input"):
                 digest.array(one, arrays[one])
+    values = PixelValues.of_description(born.facts)
+    if (
+        values.given
+    ):  # the same inputs, where the user's own function gave them, but another model to whoever gives pictures
+        digest.text("pixels", json.dumps(values.described()))
+    digest.text("refused by", json.dumps({name: born.facts["versions"].get(name) for name in EXPORTER}))
     with temporary_folder(out) as folder:
         model = ModelFiles.of(folder, {**born.facts["model"], "name": name or "model", "hash": digest.short()})
         shutil.copyfile(reference, folder / model.reference)

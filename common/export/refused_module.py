@@ -9,7 +9,9 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -23,7 +25,7 @@ from common.export.double import is_alike
 from common.export.reference_work import ExportOptions, Network, Work
 from common.harness.reference import archive
 from common.pixels import PixelValues
-from common.torch_modules import Built, users_code
+from common.torch_modules import EXPORTER, Built, users_code
 
 REFERENCE = "reference.npz"
 #: for all samples together, in s
@@ -112,7 +114,7 @@ def describe(built: Built, form: Path, folder: Path, reason: str, pixels: PixelV
         weights_dtype=_weights(built)[0],
     )
     np.savez(str(folder / REFERENCE), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {"python": platform.python_version(), "numpy": np.__version__, **exporter_versions()}
     return {
         "refused": reason,
         "model": model.describe(),
@@ -120,6 +122,15 @@ def describe(built: Built, form: Path, folder: Path, reason: str, pixels: PixelV
         "versions": versions,
         **pixels.described(),
     }
+
+
+def exporter_versions() -> Dict[str, str]:
+    """Of what refuses a module, which another may not: package -> version, as the environment has it."""
+    found = {}
+    for name in EXPORTER:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _is_batched(one: np.ndarray, first: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ module that torch.onnx cannot export it leaves `reference.npz` instead of the ON
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,15 +15,16 @@ import shutil
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
 from common import torch_modules
-from common.errors import UserError
+from common.errors import UserError, causes
 from common.export import module_checks, refused_module
 from common.export.progress import Progress
 from common.export.store import file_sha256
+from common.harness.memory import names_out_of_memory
 from common.held_folders import held_folder, remove_abandoned
 from common.pixels import PixelValues
 from common.pixels import parse as pixel_values
@@ -36,6 +38,8 @@ INLINE_BYTES = 2**31 - 2**27
 _BATCH = "batch"
 #: of a node, the lines of Python that it comes from: with paths of this machine, by which the same model would differ
 _TRACE = "pkg.torch.onnx.stack_trace"
+#: errors of files that say nothing about whose file it was: the disk is full or read-only, too many files are open
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
 def export(text: str, out: Path, weights: str, pixels: PixelValues, progress: Progress) -> str:
@@ -114,62 +118,79 @@ def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
         for one, together in zip(built.inputs.values(), batched)
     )
     axes = tuple({0: torch.export.Dim(_BATCH)} if together else None for together in batched)
-    try:
-        if sizes[0] is None:
-            raise ValueError("its first input is a scalar, which has no batch")
-        _save(torch_modules.load(form), pairs, names, axes, path)
-        return "dynamic", ""
-    except BaseException as error:  # the exporter has many of its own, and it calls the user's code
-        _check_refusal(error)
-        reason = _telling(error)
-    try:
-        _save(torch_modules.load(form), tuple(built.inputs.values()), names, None, path)
+    reason = ""
+    if sizes[0] is not None:
+        reason = _save(form, pairs, names, axes, path)
+        if not reason:
+            return "dynamic", ""
+    fixed = _save(form, tuple(built.inputs.values()), names, None, path)
+    if not fixed:
         return "fixed", ""
-    except BaseException as error:
-        _check_refusal(error)
-        reason = reason if sizes[0] is not None else _telling(error)
     path.unlink(missing_ok=True)
-    return "no", f"torch.onnx of {torch.__version__} cannot export {built.origin}: {reason}"
+    return "no", f"torch.onnx of {torch.__version__} cannot export {built.origin}: {reason or fixed}"
 
 
-def _check_refusal(error: BaseException) -> None:
-    """Raises what is no matter of the module: a signal, a full disk, too little memory, a package that is not installed."""
+def _save(form: Path, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> str:
+    """Writes the ONNX file, its weights beside it where they are large; "", or why torch.onnx cannot."""
+    import torch
+
+    module = torch_modules.load(form)
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        program, refusal = _judged(
+            lambda: torch.onnx.export(
+                module, values, dynamo=True, input_names=names, dynamic_shapes=axes and (axes,), verbose=False
+            ),
+            path.parent,
+        )
+        if refusal:
+            return refusal
+        for graph in (program.model.graph, *program.model.functions.values()):
+            for node in graph.all_nodes():
+                node.metadata_props.pop(_TRACE, None)
+        beside = _weight_bytes(program.model.graph) >= INLINE_BYTES
+        return _judged(lambda: program.save(str(path), external_data=beside), path.parent)[1]
+
+
+def _weight_bytes(graph: Any) -> int:
+    """Of what goes into the ONNX file: beside parameters and buffers also constants that the exporter made of tensors."""
+    return sum(one.const_value.nbytes for one in graph.initializers.values() if one.const_value is not None)
+
+
+def _judged(exporter: Callable[[], Any], folder: Path) -> Tuple[Any, str]:
+    """What a call of torch.onnx returns, and "" or why it refuses. Nothing of ours is called in it: a fault there is no refusal."""
+    try:
+        return exporter(), ""
+    except BaseException as error:  # the exporter has many of its own, and it calls the user's code
+        _check_refusal(error, folder)
+        return None, _telling(error)
+
+
+def _check_refusal(error: BaseException, folder: Path) -> None:
+    """Raises what is no matter of the module: a signal, a full disk, too little memory, no onnxscript, which torch.onnx needs.
+
+    folder: that is being written. What the user's code meets elsewhere, a file that it misses, is a matter of the module.
+    """
     if torch_modules.is_of_signal(error):
         raise error
-    for cause in _causes(error):
-        # torch raises OSError without a number where it finds no source of a function
-        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
+    for cause in causes(error):
+        if isinstance(cause, OSError) and (cause.errno in _OF_THE_MACHINE or _is_within(cause.filename, folder)):
+            raise cause
+        if isinstance(cause, MemoryError) or names_out_of_memory(str(cause)):
             raise cause
         if isinstance(cause, ImportError) and "onnxscript" in str(cause):
             raise UserError(f"torch.onnx cannot be used: {_telling(cause)}") from error
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it comes of, down to the innermost."""
-    one: Optional[BaseException] = error
-    while one is not None:
-        yield one
-        one = one.__cause__
-
-
-def _save(module: Any, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> None:
-    import torch
-
-    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(None):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module, values, dynamo=True, input_names=names, dynamic_shapes=axes and (axes,), verbose=False
-        )
-        for graph in (program.model.graph, *program.model.functions.values()):
-            for node in graph.all_nodes():
-                node.metadata_props.pop(_TRACE, None)
-        weights = sum(one.numel() * one.element_size() for one in module.state_dict().values())
-        program.save(str(path), external_data=weights >= INLINE_BYTES)
+def _is_within(file: Any, folder: Path) -> bool:
+    if not isinstance(file, (str, bytes, os.PathLike)):
+        return False
+    return folder.resolve() in Path(os.fsdecode(file)).resolve().parents
 
 
 def _telling(error: BaseException) -> str:
     """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
-    *_, error = _causes(error)
+    *_, error = causes(error)
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
     return f"{line}{means}"

@@ -9,7 +9,8 @@ from typing import Optional
 
 #: what frameworks, drivers and allocators say when memory runs out
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|outofmemory|std::bad_alloc|bad allocation|\bMemoryError\b|cannot allocate memory"
+    r"out of memory|outofmemory|std::bad_alloc|bad allocation|\bMemoryError\b|can(?:not|'t) allocate memory"
+    r"|not enough memory"
     r"|RESOURCE_EXHAUSTED|ResourceExhausted|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|failed to allocate memory",
     re.IGNORECASE,
 )

@@ -14,9 +14,11 @@ import re
 import subprocess
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from common import models, names, pixels
@@ -30,7 +32,7 @@ from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles, is_within
 from common.pixels import PixelValues
-from common.torch_modules import EXAMPLES, FORM, TIMM
+from common.torch_modules import EXAMPLES, EXPORTER, FORM, TIMM
 from common.typed_json import parse_object
 
 #: (steps done, steps in all or None, what is being done)
@@ -249,8 +251,13 @@ def find_user_model(
     return None
 
 
-def find_module(models_dir: Path, wanted: Source, export_options: ExportOptions) -> ModelFiles | None:
-    """The export of this model born in PyTorch, of the same Python file where it is of one; None without one."""
+def find_module(
+    models_dir: Path, wanted: Source, export_options: ExportOptions, exporter: Mapping[str, str] = MappingProxyType({})
+) -> ModelFiles | None:
+    """The export of this model born in PyTorch, of the same Python file where it is of one; None without one.
+
+    exporter: versions of torch.onnx. Of a module that other versions refused there is none: these may take it.
+    """
     exported_from = (
         f"{wanted.file.name}:{wanted.module.rpartition(':')[2]}" if wanted.file is not None else wanted.module
     )
@@ -264,9 +271,20 @@ def find_module(models_dir: Path, wanted: Source, export_options: ExportOptions)
             and (wanted.file is None or extra.get("source_sha256") == _sha256(wanted.file))
             and (wanted.file is not None or model.weights in _ORIGINS[export_options.weights])
             and (not values.given or PixelValues.of_description(extra) == values)
+            and (not model.refused or all(extra.get("versions", {}).get(name) == one for name, one in exporter.items()))
         ):
             return model
     return None
+
+
+def _exporters_versions(python: Path) -> dict[str, str]:
+    """Of torch.onnx as this interpreter has it: package -> version; empty where it lacks one."""
+    names = ", ".join(map(repr, EXPORTER))
+    done = subprocess.run(
+        [str(python), "-c", f"from importlib.metadata import version as v; print(*(v(one) for one in ({names})))"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return dict(zip(EXPORTER, done.stdout.split(), strict=True)) if done.returncode == 0 else {}
 
 
 def _are_beside(file: Path, sums: object) -> bool:
@@ -290,13 +308,17 @@ def ensure_model(
 ) -> ModelFiles:
     """The exported model: an existing one, or a new one by the interpreter of the image that can make it.
 
-    python_for: folder under images/ -> interpreter of its environment; called only when something has to be exported.
+    python_for: folder under images/ -> interpreter of its environment; called only when something has to be exported,
+        and for a module that torch.onnx has refused, whose refusal holds for these versions alone.
     wanted_forms: names of forms (common/export/forms.py) that it shall have where they can be made of it.
     Raises UserError with the exporter's one line when it fails; its whole output then stays in a log file
     that the error names unless the user's input was to blame.
     """
     wanted = source(name_or_path)
     model = existing_model(wanted, models_dir, export_options)
+    if model is not None and model.refused:
+        with suppress(UserError):  # without that environment nothing could be exported anew
+            model = find_module(models_dir, wanted, export_options, _exporters_versions(python_for(wanted.image)))
     if model is None:
         arguments = exporter_arguments(wanted, models_dir.absolute(), export_options)
         folder = _export(python_for(wanted.image), arguments, wanted.name, on_step)

@@ -117,7 +117,8 @@ class Measured:
 
     passes: they are not of single inferences but of passes that somebody published, a handful, each a mean already.
     group: cells of one group (framework and device) tell the spread between workers together; None is by itself.
-    wrong: why the durations are known to be wrong; a comparison with them is UNCLEAR, and says this.
+    wrong: why the durations are known to be wrong; a comparison with them is UNCLEAR, and says this, and other cells learn nothing
+    from them.
     """
 
     identity: Hashable
@@ -178,7 +179,7 @@ def compare_runs(
         (side.cell.group, [part.estimate for part in side.parts])
         for cells in sides
         for side in cells.values()
-        if side.cell.group is not None
+        if side.cell.group is not None and side.cell.wrong is None
     )
     pools = {**(floors or {}), **pools_of(spreads)}
     raw = {

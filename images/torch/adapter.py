@@ -8,7 +8,10 @@ The model of the first two comes from its ONNX form through onnx2torch. Helper m
 from __future__ import annotations
 
 import copy
+import gc
+import hashlib
 import importlib
+import json
 import os
 import shutil
 import warnings
@@ -195,11 +198,14 @@ class TorchAdapter:
             with self._torch.inference_mode():
                 return [on_host(one) for one in listed(module(*self._as_fed(inputs)))]
 
-        self._module = None  # it makes room
+        self._module = None
+        gc.collect()  # a graph's module refers to itself: until then its weights stay on the device
         given = dict(zip(self._given, inputs))
         imported = self._sizes.fit(given, self._onto_device, run, self._precision)
         self._module, self._settings = imported.module, imported.settings
         self._given, self._made = imported.inputs, imported.outputs
+        if self._on_gpu:
+            self._torch.cuda.empty_cache()  # what was compared is no part of the cell's peak
 
     def _native(self, model: ModelFiles) -> onnx_import.Imported:
         """A model that was born in PyTorch, as it is."""
@@ -227,10 +233,10 @@ class TorchAdapter:
             if self._inference is not None:
                 self._inference.close()
                 self._inference = None
-            if self._placed is None or self._placed[0] != fed:
+            before, self._placed = self._placed, None  # what fails below leaves nothing in place
+            if before is None or before[0] != fed:
                 self._forget_modules()
                 self._fit_sizes(values)
-            self._placed = None
             self._inference = self._fastest(values, io, fed)
             self._placed = (fed, io)
         except Unsupported:
@@ -265,11 +271,12 @@ class TorchAdapter:
         return chosen
 
     def _key_of(self, fed: Any, io: str) -> str:
-        """Of what was tried: all that decides which run is the fastest."""
+        """Of what was tried: all that decides which run is the fastest, also what the importer made of the file."""
         torch = self._torch
         device = torch.cuda.get_device_name(self._device) if self._on_gpu else f"cpu-{torch.get_num_threads()}"
         io = io if self._on_gpu else "host"  # on the CPU both run the same: what was tried for one is not tried again
-        return f"{self._hash} {self._variant} {self._level} {self._precision} {fed} {io} torch {torch.__version__} {device}"
+        made = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self._hash} {self._variant} {self._level} {self._precision} {fed} {io} torch {torch.__version__} {device} {made}"
 
     def _search_algorithms(self, run: run_options.Run) -> None:
         """cuDNN's exhaustive search of algorithms for each shape: a switch of the process, off as it comes."""

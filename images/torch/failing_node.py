@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Optional, Sequence
 
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
-from images.torch.failures import explain
+from common.harness.adapter import Unsupported
+from images.torch.failures import explain, is_of_device
 from images.torch.onnx_import import OPERATOR, first_line
 
 
@@ -19,9 +19,8 @@ def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], erro
     traced = _traced(module, str(error)) if isinstance(known, Unsupported) else ""
     if traced:
         return Unsupported(f"{known}, at {traced}")
-    known_to_harness = isinstance(known, (DeviceOutOfMemory, Unsupported))
-    # after an error of CUDA itself the whole context is lost, and any node would fail
-    if known_to_harness or not hasattr(module, "graph") or "cuda error" in str(error).lower():
+    # after an error of the device any node would fail
+    if isinstance(known, Unsupported) or not hasattr(module, "graph") or is_of_device(error):
         return known
     operator = _failing(torch, module, inputs)
     if operator is None:

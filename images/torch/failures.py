@@ -20,6 +20,11 @@ _UNSUPPORTED = (
 )
 
 
+def is_of_device(error: BaseException) -> bool:
+    """Whether memory ran out or CUDA itself failed, after which its whole context is lost: no matter of what was being run."""
+    return isinstance(explain(error), DeviceOutOfMemory) or "cuda error" in str(error).lower()
+
+
 def explain(error: BaseException) -> Exception:
     """DeviceOutOfMemory, Unsupported, or the exception itself where it is neither."""
     text = str(error).lower()

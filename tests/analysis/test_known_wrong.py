@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -13,11 +16,13 @@ from analysis.comparisons import summary
 from analysis.comparisons.question import Question
 from analysis.comparisons.recommend import recommend
 from analysis.comparisons.runs import GOT_SLOWER, compare_folders
+from analysis.database.open_runs import open_runs
 from analysis.plots.catalogue import COLD_START, Gallery
 from analysis.results import sample_intervals, tables
 from analysis.results.selection import Selection
 from common.errors import UserError
 from tests.analysis.conftest import Build, Opened, RunBuilder
+from tests.analysis.tracing import T0, kernel, write_trace
 
 MS = 10**6
 COPIED_ONCE = '{"host_memory": "page-locked (asked of the driver)", "io": "host"}'
@@ -74,6 +79,70 @@ def test_nor_is_a_run_of_others_or_the_cpu(build: Build, opened: Opened) -> None
     imported.cell("tf", 8, durations_ns=[MS] * 50, origin=None)
     on_cpu.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE)
     assert opened(imported, on_cpu).query("FROM marks WHERE mark = 'input_kept'") == []
+
+
+IMAGE_BYTES = 224 * 224 * 3 * 4
+
+
+def copies(*of_inferences: list[int], to: str = "H2D") -> list[dict[str, Any]]:
+    """Records of copies of these sizes in bytes, for each inference."""
+    return [
+        kernel(f"memcpy {to}", i, i + 0.5, inference, kind="memcpy", detail=to, bytes=size)
+        for inference, sizes in enumerate(of_inferences)
+        for i, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "wrong"),
+    [
+        (copies([8 * IMAGE_BYTES]) + copies([], [8 * IMAGE_BYTES]), False),
+        (copies([12, 8 * IMAGE_BYTES], [8 * IMAGE_BYTES // 4, 788]), False),
+        ([], True),
+        (copies([8 * IMAGE_BYTES], []), True),
+        (copies([8 * IMAGE_BYTES], [12]), True),
+        (copies([IMAGE_BYTES], [IMAGE_BYTES]), True),
+        (copies([788, 788, 197], [788, 788, 197]), True),
+        (copies([8 * IMAGE_BYTES], [8 * IMAGE_BYTES], to="D2H"), True),
+    ],
+    ids=["each", "beside constants, as bytes too", "none", "first alone", "constant later", "one image of eight", "constants", "back"],
+)  # fmt: skip
+def test_an_explained_row_that_shows_its_copies_is_not_wrong(
+    build: Build, opened: Opened, records: list[dict[str, Any]], wrong: bool
+) -> None:
+    run = gpu_run(build)
+    cell = run.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE)
+    write_trace(cell, [kernel("gemm", 1, 2, 0), *records], walls_ms=(10, 10))
+    run.cell("tf", 16, durations_ns=[MS] * 50, settings=COPIED_ONCE)
+    database = opened(run)
+    expected = {8, 16} if wrong else {16}
+    assert {row["batch_size"] for row in database.query("FROM comparison") if row["known_wrong"]} == expected
+    marked = database.query(
+        "SELECT DISTINCT batch_size FROM marks JOIN cells USING (cell_key) WHERE mark = 'input_kept'"
+    )
+    assert {row["batch_size"] for row in marked} == expected
+
+
+def test_a_damaged_trace_proves_nothing(build: Build, opened: Opened) -> None:
+    run = gpu_run(build)
+    cell = run.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE)
+    write_trace(cell, copies([8 * IMAGE_BYTES]))
+    assert [row["known_wrong"] for row in opened(run).query("FROM comparison")] == [None]
+    with (cell / "kernels.csv").open("a") as file:
+        file.write("no,record\n")
+    assert [row["known_wrong"] for row in opened(run).query("FROM comparison")] == [WHY]
+
+
+def test_proof_is_kept_with_the_aggregates(build: Build, tmp_path: Path) -> None:
+    run = gpu_run(build)
+    write_trace(run.cell("tf", 8, durations_ns=[MS] * 50, settings=COPIED_ONCE), copies([8 * IMAGE_BYTES]))
+    run.cell("tf", 16, durations_ns=[MS] * 50, settings=COPIED_ONCE)
+    for path in run.folder.rglob("*"):
+        os.utime(path, ns=(T0, T0))
+    for _ in range(2):
+        with open_runs([run.folder], tmp_path / "cache") as database:
+            assert {row["batch_size"] for row in database.query("FROM cells") if row["known_wrong"]} == {16}
+        assert str(run.folder) in json.loads((tmp_path / "cache/index.json").read_text())["runs"]
 
 
 def throughput(run: RunBuilder, opened: Opened) -> tuple[tables.Table, str]:

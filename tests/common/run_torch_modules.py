@@ -5,6 +5,7 @@ What stands below is also the file of the user's: the functions named build modu
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -152,6 +153,16 @@ class Sparse(nn.Module):
         return a.to_sparse()
 
 
+class Extra(nn.Linear):
+    """Keeps in its state_dict what is no tensor, too."""
+
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state):
+        self.version = state["version"]
+
+
 class Deaf(nn.Linear):
     def train(self, mode=True):
         raise RuntimeError("it has no modes")
@@ -199,6 +210,10 @@ def fills_a_dict_of_the_file():
 
 def retypes_its_weight():
     return Retyping(), x
+
+
+def with_extra_state():
+    return Extra(4, 2), x
 
 
 def holds_its_input():
@@ -376,13 +391,13 @@ def tried(file, function, place):
     given = torch_modules.of_file(file, function)
     inputs = {name: one.clone() for name, one in given.inputs.items()}
     is_lazy = any(map(torch.nn.parameter.is_lazy, given.module.parameters()))
-    state = {} if is_lazy else {name: one.clone() for name, one in given.module.state_dict().items()}
+    state = {} if is_lazy else copy.deepcopy(given.module.state_dict())
     built, outputs, weights = module_checks.check_forward(given)
     torch_modules.save(built, weights, f"{file}:{function}", kept, file)
     module_checks.check_kept(built, outputs, kept)
     saved = torch.load(kept / torch_modules.WEIGHTS, weights_only=True)
     if not is_lazy and (
-        saved.keys() != state.keys() or not all(torch.equal(saved[name], state[name]) for name in state)
+        saved.keys() != state.keys() or not all(same_value(saved[name], state[name]) for name in state)
     ):
         return "its weights were changed"
     if "steps" in "".join(saved) and any(one.item() for name, one in saved.items() if "steps" in name):
@@ -399,11 +414,15 @@ def tried(file, function, place):
     return exported(f"{file}:{function}", place / "models")
 
 
+def same_value(one, other):
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
 def exported(text, out):
     """What is wrong with what is given to torch.onnx, for which something stands that fails the first time; "" where nothing is."""
     called, faults, beside = [], [], []
     node = SimpleNamespace(metadata_props={torch_onnx._TRACE: __file__, "namespace": "module"})
-    graph = SimpleNamespace(all_nodes=lambda: [node])
+    graph = SimpleNamespace(all_nodes=lambda: [node], initializers={})
 
     def exporter(flat, values, dynamic_shapes, **_):
         if any(part in called for part in flat.modules()):

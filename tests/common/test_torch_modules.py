@@ -16,7 +16,7 @@ USERS = Path(__file__).with_name("run_torch_modules.py")
 TAKEN = (
     "trained", "by_keywords", "free", "noise", "lazy", "half", "in_place", "in_place_twice_the_same", "in_place_unseen",
     "counts", "lazy_and_counts", "cannot_be_copied", "imaginary_part", "with_gradients",
-    "fills_a_dict", "fills_a_dict_of_the_file", "retypes_its_weight", "holds_its_input",
+    "fills_a_dict", "fills_a_dict_of_the_file", "retypes_its_weight", "holds_its_input", "with_extra_state",
 )  # fmt: skip
 RULE = "; run_torch_modules.py:"
 REFUSED = {

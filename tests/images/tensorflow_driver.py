@@ -9,6 +9,7 @@ import ctypes
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def copies(request):
     """What the adapter makes of an input in memory that goes to another device: here the second half of the CPU."""
     from images.tensorflow import adapter as module
 
-    adapter = module.create("tf")
+    adapter: Any = module.create("tf")
     tf = sys.modules["tensorflow"]
     half = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
@@ -128,7 +129,7 @@ def exercise(request):
     from tests.images import untimed
 
     untimed.take_the_first_that_works()
-    adapter = module.create(request["variant"])
+    adapter: Any = module.create(request["variant"])
     adapter.tune(request.get("level", "tuned"))
     assert "tensorflow" in sys.modules
     facts = {"cells": [], "supports": supported(adapter, request["variant"], ("fp32", "tf32", "fp16", "int8"))}
@@ -152,7 +153,7 @@ def exercise(request):
         facts["exhausted"] = error_of_exhausted_memory(adapter)
     adapter.close()
     if request.get("stock"):
-        other = module.create(request["variant"])
+        other: Any = module.create(request["variant"])
         other.tune("stock")
         load(other, model, request)
         facts["stock_rel_l2"] = rel_l2_of_all(other, model, inputs[:8], outputs[:8])

@@ -314,6 +314,46 @@ def test_older_xla_keeps_its_fused_convolutions(clean_environment):
     assert not os.environ.get("XLA_FLAGS")
 
 
+@pytest.mark.parametrize(
+    ("variant", "apart"),
+    [
+        ("tfxla", {"fp32", "tf32", "fp16"}),
+        ("kerasxla", {"fp32", "tf32"}),
+        ("tf", set()),
+        ("keras", set()),
+        ("tftrt", set()),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+def test_convolution_and_bias_stay_apart_where_joining_them_fails_or_takes_minutes(
+    clean_environment: pytest.MonkeyPatch, variant: str, apart: set[str], precision: str
+) -> None:
+    clean_environment.setattr(environment, "installed_version", lambda: "2.21.0")
+    clean_environment.setattr(
+        adapter.importlib, "import_module", lambda _name: SimpleNamespace(context=SimpleNamespace)
+    )
+    made = adapter.TensorFlowAdapter(variant, tensorflow_with_a_gpu(), None)
+    made._precision = precision
+    made._use_gpu(0)
+    assert (environment.flag_value("XLA_FLAGS", "xla_disable_hlo_passes") is not None) == (precision in apart)
+    assert made._fused_convolutions == (precision not in apart)
+
+
+def tensorflow_with_a_gpu() -> Any:
+    """As much of TensorFlow as chooses a GPU."""
+
+    def nothing(*_given: object) -> None:
+        return None
+
+    experimental = SimpleNamespace(set_memory_growth=nothing, enable_tensor_float_32_execution=nothing)
+    tf = tensorflow_with_errors()
+    tf.config = SimpleNamespace(
+        list_physical_devices=lambda _kind: ["gpu"], set_visible_devices=nothing, experimental=experimental
+    )
+    tf.compat = SimpleNamespace(v1=SimpleNamespace(GPUOptions=dict, ConfigProto=dict))
+    return tf
+
+
 @pytest.mark.framework
 @pytest.mark.skipif(not INTERPRETER.exists(), reason="no .envs/tensorflow-cpu: ./invoke test makes it")
 def test_xla_still_reads_flags_that_are_set_after_the_import():
@@ -368,7 +408,8 @@ def test_gpu_outputs_and_settings(on_gpu, variant, precision):
         if variant in ("tfxla", "kerasxla"):
             # of TensorFlow 2.21 on; older ones keep them in every precision
             assert (cell["settings"]["xla_fused_convolutions"] == "on") == (
-                precision == "fp16" or environment.release(facts["versions"]["tensorflow"]) < (2, 21)
+                (variant, precision) == ("kerasxla", "fp16")
+                or environment.release(facts["versions"]["tensorflow"]) < (2, 21)
             )
         if cell["io"] == "host":
             assert cell["settings"]["host_memory"].startswith("page-locked")

@@ -54,7 +54,7 @@ const decisions = (() => {
     }
     lines.push(...unknown());
     for (const limit of limits) lines.push(...changes(limit));
-    lines.push(table.front, ...winner.marks);
+    lines.push(table.front, ...winner.marks.map((place) => table.marks[place]));
     return { winner, meetsLimits, rivals, lines: lines.filter(Boolean) };
 
     function runnerUp(other) {

@@ -22,8 +22,9 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -133,11 +134,26 @@ def cache_of(given: Any) -> Path:
     return Path(given.cache or data / "framework-cache" / "processes" / IMAGES[given.variant]).resolve()
 
 
-def _adapter(given: Any) -> Adapter:
-    """Loaded and prepared, and warm."""
-    cache = cache_of(given)
-    os.environ.setdefault("FRAMEWATT_CACHE_DIR", str(cache))
+@contextmanager
+def _adapter(given: Any) -> Iterator[Any]:
+    """Loaded and prepared, and warm; closed at the end, whatever happens: PyCUDA aborts a process that ends with a context open.
+
+    The error of a failure is kept, although closing fails too, as it may on a GPU that has failed.
+    """
+    cache = str(cache_of(given))
+    os.environ.setdefault("FRAMEWATT_CACHE_DIR", cache)  # read while a framework is imported
     adapter = import_adapter(Path(f"images/{IMAGES[given.variant]}/adapter.py"))(given.variant)
+    try:
+        _prepare(adapter, given, cache)
+        yield adapter
+    except BaseException:
+        with suppress(Exception):
+            adapter.close()
+        raise
+    adapter.close()
+
+
+def _prepare(adapter: Adapter, given: Any, cache: str) -> None:
     model = ModelFiles.read(Path(given.model_dir))
     cell = Cell(
         model=model.name, variant=given.variant, precision=given.precision, batch_size=given.batch_size, io=given.io,
@@ -147,12 +163,11 @@ def _adapter(given: Any) -> Adapter:
     why_not = adapter.supports(cell)
     if why_not is not None:
         raise Unsupported(why_not)
-    adapter.load(model, given.precision, "cuda:0", str(cache), None)
+    adapter.load(model, given.precision, "cuda:0", cache, None)
     expect(adapter, cell)
     adapter.prepare(Reference.read(model).batches(given.batch_size)[0], given.io)
     for _ in range(RUNS):
         adapter.run()
-    return adapter
 
 
 def _by_cupti(given: Any) -> Dict[str, Any]:
@@ -162,9 +177,9 @@ def _by_cupti(given: Any) -> Dict[str, Any]:
     if IMAGES[given.variant] == "torch":
         _torch_on_gpu().cuda.init()
     recorder = cupti_activity.attach()
-    adapter = _adapter(given)
-    recorder.run = adapter.run if IMAGES[given.variant] == "torch" else _without_graph(adapter)
-    trace = tracing.trace(adapter.run, recorder, RUNS, 30.0)
+    with _adapter(given) as adapter:
+        recorder.run = adapter.run if IMAGES[given.variant] == "torch" else _without_graph(adapter)
+        trace = tracing.trace(adapter.run, recorder, RUNS, 30.0)
     kinds = ("kernel", "memcpy", "memset") if IMAGES[given.variant] == "torch" else ("kernel",)
     records = [record for record in trace.recording.records if record.kind in kinds]
     what = f"{', '.join(kinds)}; dropped {trace.recording.dropped}; {trace.recording.message or 'nothing amiss'}"
@@ -196,8 +211,7 @@ def _by_torch(given: Any) -> Dict[str, Any]:
 
     with profile(activities=[ProfilerActivity.CUDA]):  # Kineto must have been there before a graph is captured
         torch.cuda.init()
-    adapter = _adapter(given)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+    with _adapter(given) as adapter, profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         for _ in range(RUNS):
             adapter.run()
         adapter.synchronize()
@@ -218,24 +232,24 @@ def _without_graph(adapter: Any) -> Any:
 
 
 def _by_tensorrt(given: Any) -> Dict[str, Any]:
-    adapter: Any = _adapter(given)
-    # not imported here: TensorRT 8.6 has to be loaded in the way that the adapter does it
-    base: Any = adapter._trt.IProfiler
     layers: List[Tuple[str, float]] = []
+    with _adapter(given) as adapter:
+        # not imported here: TensorRT 8.6 has to be loaded in the way that the adapter does it
+        base: Any = adapter._trt.IProfiler
 
-    class Profiler(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            base.__init__(self)
+        class Profiler(base):  # type: ignore[misc]
+            def __init__(self) -> None:
+                base.__init__(self)
 
-        def report_layer_time(self, layer_name: str, ms: float) -> None:
-            layers.append((layer_name, ms))
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                layers.append((layer_name, ms))
 
-    run = _without_graph(adapter)
-    adapter._slots[0]._context.profiler = profiler = Profiler()
-    run()
-    layers.clear()
-    for _ in range(RUNS):
+        run = _without_graph(adapter)
+        adapter._slots[0]._context.profiler = profiler = Profiler()
         run()
+        layers.clear()
+        for _ in range(RUNS):
+            run()
     assert profiler is not None  # TensorRT holds no reference of its own
     return _figures(float(np.sum([ms for _, ms in layers])) * 1e6, len(layers), RUNS, "TensorRT's IProfiler, layers")
 

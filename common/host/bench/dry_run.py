@@ -16,11 +16,10 @@ from common.host.frameworks.registry import load_images
 from common.host.frameworks.versions import pins_of
 from common.host.paths import IMAGES
 from common.host.plan.jobs import PlannedJob, Size, in_words, make_plan, size_of
-from common.host.plan.missing import Missing, missing
+from common.host.plan.missing import Missing, There, missing
 from common.host.plan.options import Options
 from common.host.plan.plan_file import PlanFile, Sweep, title_of
 from common.host.plan.request import Request, request_of
-from common.host.runs.run import Run
 
 
 def dry_run(options: Options, console: Console, images_folder: Path = IMAGES) -> Size:
@@ -41,20 +40,20 @@ def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
         raise plan.complaint(sweep.line, "", str(error)) from error
 
 
-def missing_of_plan(plan: PlanFile, runs: Sequence[Path], images_folder: Path = IMAGES) -> Missing:
-    """What of a plan the run folders lack, cells of every status counting as there. Raises UserError with the sweep's line."""
+def missing_of_plan(plan: PlanFile, there: There, images_folder: Path = IMAGES) -> Missing:
+    """What of a plan is not there, cells that failed counting as there. Raises UserError with the sweep's line."""
     jobs: list[PlannedJob] = []
     for sweep in plan.sweeps:
         try:
             jobs += make_plan(_request(sweep.options, images_folder), seed=0)
         except UserError as error:
             raise plan.complaint(sweep.line, "", str(error)) from error
-    return missing(jobs, {key for run in runs for key in Run(run, {}).existing_cells()})
+    return missing(jobs, there)
 
 
-def print_missing(plan: PlanFile, runs: Sequence[Path], console: Console, images_folder: Path = IMAGES) -> Missing:
-    """Prints what of a plan the run folders lack, grouped; returns it."""
-    found = missing_of_plan(plan, runs, images_folder)
+def print_missing(plan: PlanFile, there: There, console: Console, images_folder: Path = IMAGES) -> Missing:
+    """Prints what of a plan is not there, grouped; returns it."""
+    found = missing_of_plan(plan, there, images_folder)
     for line in found.lines():
         console.print(escape(line), highlight=False, soft_wrap=True)
     console.print(escape(found.sentence()), style="bold", highlight=False, soft_wrap=True)

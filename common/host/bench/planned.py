@@ -1,7 +1,7 @@
 """`invoke bench --plan FILE`: the runs of a plan one after another; repeated, the command goes on until all are done.
 
 A *round* is each run of the plan once. A repeated command continues the newest round of a plan that asks for the same, and
-begins another when that one is whole; so a plan outlasts bookings of a machine, and "repeat this" is one command.
+begins another when that one is whole; so a plan outlasts reservations of a machine, and "repeat this" is one command.
 """
 
 from __future__ import annotations

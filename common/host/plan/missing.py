@@ -1,11 +1,12 @@
 """Which cells of a plan a set of runs lacks, named in a few lines: cells that differ in one thing stand together.
 
-A cell that failed is there: its row says why. The device does not count: a plan may have been measured on any GPU of a kind.
+A cell that failed is there: its row says why. One whose figures are known to be wrong is not. The device does not count: a plan may
+have been measured on any GPU of a kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.cell import Cell
@@ -52,11 +53,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class There:
+    """Keys of the cells that runs have; wrong: of those whose figures are known to be wrong."""
+
+    keys: frozenset[str] = frozenset()
+    wrong: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Missing:
     """cells: configurations that the plan asks for. whole: those of them that have every worker, part: that have some.
 
     replicates: most workers that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the
-    others.
+    others. wrong: configurations among the missing that were measured, but whose figures are known to be wrong.
     """
 
     cells: int
@@ -64,6 +73,7 @@ class Missing:
     part: int
     replicates: int
     groups: tuple[Group, ...]
+    wrong: int = 0
 
     @property
     def lacking(self) -> int:
@@ -74,27 +84,34 @@ class Missing:
         workers = f", {self.replicates} workers each" if self.replicates > 1 else ""
         if not self.groups:
             return f"All {self.cells:,} cells of the plan are there{workers}."
+        wrong = f", {self.wrong:,} of them measured, but known to be wrong" if self.wrong else ""
         part = f", {self.part:,} with some of their workers" if self.part else ""
-        return f"Of the plan's {self.cells:,} cells{workers}, {self.whole:,} are whole{part}; {self.lacking:,} are missing."
+        return f"Of the plan's {self.cells:,} cells{workers}, {self.whole:,} are whole{part}; {self.lacking:,} are missing{wrong}."
 
     def lines(self) -> list[str]:
         return [group.line(self.replicates) for group in self.groups]
 
 
-def missing(jobs: Iterable[PlannedJob], existing: Collection[str]) -> Missing:
-    """What of these jobs is not among the keys of existing cells, of whatever device."""
-    have = {work_key(key) for key in existing}
+def missing(jobs: Iterable[PlannedJob], there: There) -> Missing:
+    """What of these jobs is not among the cells that are there, of whatever device."""
+    have = {work_key(key) for key in there.keys - there.wrong}
     planned = {work_key(cell.key): cell for job in jobs for cell in job.cells}
     workers: dict[str, list[bool]] = {}
     for key in planned:
-        workers.setdefault(key.rpartition("_")[0], []).append(key in have)
+        workers.setdefault(_without_worker(key), []).append(key in have)
+    wrong = {_without_worker(work_key(key)) for key in there.wrong}
     return Missing(
         cells=len(workers),
         whole=sum(all(found) for found in workers.values()),
         part=sum(any(found) and not all(found) for found in workers.values()),
         replicates=max((cell.replicate + 1 for cell in planned.values()), default=0),
         groups=tuple(_grouped([cell for key, cell in planned.items() if key not in have])),
+        wrong=sum(name in wrong and not any(found) for name, found in workers.items()),
     )
+
+
+def _without_worker(key: str) -> str:
+    return key.rpartition("_")[0]
 
 
 def _grouped(cells: Sequence[Cell]) -> list[Group]:

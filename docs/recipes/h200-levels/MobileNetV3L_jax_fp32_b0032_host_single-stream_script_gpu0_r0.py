@@ -2,7 +2,7 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_jax_fp32_b0032_host_single-stream_script_gpu0_r0.
-Measured by framewatt: 5,807.6 images/s, median latency 5.4789 ms, on NVIDIA H200, run 20261128-192344_gpu0 of
+Measured by framewatt: 5,598.9 images/s, median latency 5.6341 ms, on NVIDIA H200, run 20261128-192641_gpu0 of
   2026-11-28.
 
 Needs numpy and jax and keras.

@@ -220,7 +220,7 @@ def two(build: Build) -> tuple[RunBuilder, RunBuilder]:
     return a, b
 
 
-def test_json_has_every_figure(two: Any) -> None:
+def test_json_has_every_figure(two: tuple[Any, Any]) -> None:
     code, text = formatted(*two, "json")
     assert code == GOT_SLOWER
     document = json.loads(text)
@@ -236,7 +236,7 @@ def test_json_has_every_figure(two: Any) -> None:
     assert failed.endswith(": ok in A, oom in B: no | room")
 
 
-def test_github_action_benchmark_gets_a_list_of_its_keys(two: Any) -> None:
+def test_github_action_benchmark_gets_a_list_of_its_keys(two: tuple[Any, Any]) -> None:
     _, text = formatted(*two, "customSmallerIsBetter")
     entries = json.loads(text)
     assert [set(entry) for entry in entries] == [{"name", "unit", "value", "extra"}] * 2
@@ -261,7 +261,7 @@ def test_releases_are_one_series_of_a_dashboard(build: Build) -> None:
     assert names == {"ONNX Runtime fp32 batch 8 host ResNet50 Test CPU"}
 
 
-def test_markdown_is_one_table_with_what_no_longer_runs(two: Any) -> None:
+def test_markdown_is_one_table_with_what_no_longer_runs(two: tuple[Any, Any]) -> None:
     _, text = formatted(*two, "markdown")
     assert text.startswith("# a (A) and b (B)")
     assert "| ONNX Runtime | fp32 | 8 | host |" in text

@@ -6,8 +6,10 @@ import csv
 import html
 import io
 import math
+import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -185,3 +187,56 @@ def test_levels_of_two_runs_on_one_gpu_are_paired(build: Build) -> None:
     tuned.cell("torch", 8, [6_000_000] * 60, tuning="stock", framework_version="1.0")
     (row,) = open_runs(runs).query("FROM level_steps")
     assert row["below_run"] == tuned.folder.name, "its own run's level comes first"
+
+
+@pytest.mark.parametrize(
+    ("change", "pairs"),
+    [
+        ({}, 1),
+        ({"driver": "2.0"}, 0),
+        ({"power_limit_mw": 500_000}, 0),
+        ({"runner": "docker"}, 0),
+        ({"version": None}, 0),
+    ],
+)
+def test_levels_of_two_runs_are_paired_under_equal_conditions_alone(
+    build: Build, change: dict[str, Any], pairs: int
+) -> None:
+    """Two unknown versions are not one version."""
+    runs = []
+    for name, level, facts in (("a", "stock", {}), ("b", "tuned", change)):
+        run = build(name, device="gpu0", uuid="GPU-1")
+        gpu = {
+            "device": "gpu0",
+            "uuid": "GPU-1",
+            "name": "GPU Z",
+            "driver": "1.0",
+            "power_limit_mw": 700_000,
+            "processes": [],
+        }
+        run.run_json(devices=[{**gpu, **{key: value for key, value in facts.items() if key in gpu}}])
+        version = None if "version" in change else "1.0"
+        run.cell(
+            "torch", 8, [4_000_000] * 60, tuning=level, framework_version=version, runner=facts.get("runner", "local")
+        )
+        runs.append(run.folder)
+    assert len(open_runs(runs).query("FROM level_steps")) == pairs
+
+
+def test_the_lower_level_is_of_the_newest_run_by_its_date_and_is_named(build: Build) -> None:
+    """A folder's name may say anything."""
+    runs = []
+    for name, utc, level, ms in (
+        ("z", "2026-01-01T00:00:00Z", "stock", 9), ("b", "2026-01-02T00:00:00Z", "stock", 8), ("a", "2026-01-03T00:00:00Z", "tuned", 4)
+    ):  # fmt: skip
+        run = build(name, device="gpu0", uuid="GPU-1").run_json(created_utc=utc)
+        for replicate in range(3):
+            durations = [ms * 1_000_000 + 2000 * replicate] * 60
+            run.cell("torch", 8, durations, tuning=level, framework_version="1.0", replicate=replicate)
+        runs.append(run.folder)
+    with open_runs(runs) as database:
+        known = level_steps.steps(database)
+        assert [(row["run"], row["below_run"]) for row in known.values()] == [("a", "b")]
+        lines = level_steps.sentences(database.query("FROM comparison WHERE run = 'a'"), known)
+    assert re.search(r"torch fp32 batch 8 2\.00\d \[.*\] \(stock of run b\)\.$", lines[0])
+    assert lines[-1] == "An interval of levels of two runs is over workers and lacks what differs from run to run."

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from analysis.comparisons.findings import Findings
+from analysis.comparisons.ratios import Said, place_of
+from analysis.database.connection import Row
 from analysis.output import reference_docs, reference_page, reference_runs
 from common.host.runs.archive import seal
-from tests.analysis.comparisons.test_findings import measured
+from tests.analysis.comparisons.test_findings import measured, metered
 from tests.analysis.conftest import RunBuilder
 
 
@@ -43,15 +46,15 @@ def reference(tmp_path: Path) -> Path:
 def test_the_results_say_what_was_gained_lost_and_not_measured(reference: Path, tmp_path: Path) -> None:
     results, _, worth = reference_docs.parts(tmp_path / "cache", reference)
     for pattern in (
-        r"MobileNetV3L, batch 32: PyTorch fp32 tuned, 16,\d+ \[.*\] images/s, 1\.50\d \[.*\] times ONNX Runtime fp32 \w+: FASTER \[",
-        r"tuned is FASTER in 2, SLOWER in 2, SAME in 2 of 6 pairs; most in PyTorch fp32 at batch \d+, 2\.00\d \[",
+        r"MobileNetV3L, batch 32: PyTorch fp32 tuned, 16,\d+ \[.*\] images/s, 1\.50\d \[.*\] times ONNX Runtime .*: FASTER( ‡)? \[",
+        r"tuned is FASTER in 2, SLOWER in 2, SAME in 2 of 6 pairs; most in PyTorch fp32 at batch \d+, 2\.00\d \[.*\] times ‡ \[",
         r"Lost \(SLOWER\), MobileNetV3L, .*: Keras fp32 batch \d+ 0\.83\d \[",
         r"Gained nothing \(SAME\), MobileNetV3L, .*: ONNX Runtime fp32 batch \d+ (1\.00|0\.99)\d \[",
         r"uint8 is FASTER in 1 of 1 pair; most in PyTorch fp32 at batch 32, 1\.33\d \[",
         r"Without a pair of float32 and uint8, Mobile.*PyTorch fp32 batch 1 \(uint8 not measured\)",
         r"Another framework is fastest, .* in 1: fp32 batch 32, MobileNetV3L and ViT-B16 \(PyTorch, ONNX Runtime\)",
-        r"Not measured: there is no cell both tuned and rewritten",
-        r"Not measured: there is no cell both single-stream and offline",
+        r"No cell has a pair of tuned and rewritten\.\n- No pair of tuned and rewritten, MobileNetV3L, .*PyTorch",
+        r"No cell has a pair of single-stream and offline",
         r"Not measured: no two rows of one model, precision and batch size have an energy",
         r"1 cell is oom: Keras on JAX fp32",
         r"Plan `reference`: Of the plan's 2,448 cells, 3 workers each, \d+ are whole, 1 with some.*; 2,4\d\d are missing",
@@ -100,23 +103,19 @@ def test_the_page_of_the_folder_names_machine_runs_failures_and_what_is_missing(
     assert not reference_runs.is_generated(folder.path)
 
 
-def test_an_older_folder_counts_for_what_no_other_folder_has_measured(
-    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reference_runs, "OLDER", ("old",))
-    same = RunBuilder(
-        reference / "old" / "20270101-000000_gpu0", device="gpu0", device_name="NVIDIA H200", uuid="GPU-8"
-    ).run_json()
+def other_run(folder: Path, name: str, uuid: str = "GPU-8", device_name: str = "NVIDIA H200") -> RunBuilder:
+    return RunBuilder(folder / name, device="gpu0", device_name=device_name, uuid=uuid).run_json()
+
+
+def test_an_older_folder_counts_for_what_no_other_folder_has_measured(reference: Path, tmp_path: Path) -> None:
+    same = other_run(reference / "old", "20270101-000000_gpu0")
     measured(same, "tf", 1.0, 32, model="MobileNetV3L")
     measured(same, "torch", 9.0, 32, model="MobileNetV3L")  # newer, but the other folder has it
     measured(same, "jax", 9.0, 32, model="MobileNetV3L")  # failed in the other folder: that is what it says
     measured(same, "onnxrt", 9.0, 32, model="MobileNetV3L", tuning="rewritten")
-    seal(same.folder)
-    other = RunBuilder(
-        reference / "old" / "20250102-000000_gpu0", device="gpu0", device_name="NVIDIA A2", uuid="GPU-9"
-    ).run_json()
+    other = other_run(reference / "old", "20250102-000000_gpu0", "GPU-9", "NVIDIA A2")
     measured(other, "tf", 9.0, 32, model="MobileNetV3L")
-    seal(other.folder)
+    seal(other.folder)  # the other run lies there as a folder, and is read as well
     (reference / "old" / "README.md").write_text("# By hand\n")
     cache = tmp_path / "cache"
     with reference_runs.opened(reference_runs.folders(cache, reference), cache) as (_, devices):
@@ -126,9 +125,103 @@ def test_an_older_folder_counts_for_what_no_other_folder_has_measured(
         (jax,) = (row for row in h200.rows if row["variant"] == "jax")
     assert names == {"NVIDIA H200": ["h200-new", "old"], "NVIDIA A2": ["old"]}
     assert older == {("tf", "tuned"), ("onnxrt", "rewritten")}
-    assert jax["status"] == "oom" and h200.others == 2
-    _, _, worth = reference_docs.parts(cache, reference)
-    assert "†: measured on two GPUs of this kind." in worth
-    (line,) = (line for line in worth.splitlines() if "ONNX Runtime" in line)
-    assert re.search(r"\*\*0\.33\*\*( \[.*\])? † \|$", line), "rewritten on another GPU"
-    assert "†" not in line.rpartition("| **")[0], "tuned and stock on one GPU"
+    assert jax["status"] == "oom" and len(h200.others) == 2
+    results, _, worth = reference_docs.parts(cache, reference)
+    assert re.search(r"MobileNetV3L, batch 32: TensorFlow fp32 tuned, 32,\d+ .* times PyTorch fp32 tuned † \[", results)
+    assert re.search(r"\| tuned fp32 \| .* \| TensorFlow 2\.00\d × PyTorch † \[", results), (
+        "two GPUs: no verdict, no interval"
+    )
+    assert re.search(r"ONNX Runtime fp32 batch 32 \(tuned on another GPU\)", results)
+    alone = re.search(r"have an interval: .*; (\d+) are ratios alone \((\d+) are between two GPUs, †\)", results)
+    assert alone is not None and alone[1] == alone[2], (
+        "what has no interval is what is of two GPUs: all else has three workers"
+    )
+    assert "rewritten |" not in worth.splitlines()[2], "a step across two GPUs is none"
+    assert re.search(r"\| Keras .*: \*\*0\.83\*\* \[[\d., ]+\] ‡ \|", worth)
+    assert "‡: of two runs" in worth and "old/README.md" not in worth
+    assert "The runs of old belong to no plan, so that nothing of them can be called missing." in results
+
+
+def test_folders_that_no_page_uses_are_named_with_the_reason(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_runs, "NOT_USED", {"both": "two at once"})
+    measured(other_run(reference / "both", "20270101-000000_gpu0", "GPU-1"), "torch", 1.0, 32, model="MobileNetV3L")
+    cache = tmp_path / "cache"
+    assert [folder.name for folder in reference_runs.folders(cache, reference)] == ["h200-new"]
+    results, cells, _ = reference_docs.parts(cache, reference)
+    assert "- Not used: [both](../data/reference/both/README.md) (two at once)." in results
+    assert "20270101" not in cells
+
+
+def test_one_worker_a_side_says_once_that_there_is_no_verdict(tmp_path: Path) -> None:
+    run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0")
+    for tuning, ms in (("stock", 4.0), ("tuned", 2.0)):
+        measured(run, "torch", ms, 32, workers=1, model="MobileNetV3L", tuning=tuning)
+    run.cell("tf", 32, [10**6] * 60, model="MobileNetV3L", settings="{}", framework_version="1.0")
+    results, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    below = results.partition("## NVIDIA H200")[2]
+    assert "None of the 1 comparison has an interval, so that there is no verdict: ratios alone." in below
+    assert "UNCLEAR" not in below.replace("~ is UNCLEAR", "")
+    assert "tuned is without a verdict in 1 of 1 pair; most in PyTorch fp32 at batch 32, 2.00" in below
+    assert "no other framework has a figure that counts (left out, k: TensorFlow)" in below
+    assert re.search(r"\| tuned fp32 \| PyTorch alone \[\d+\], 1 left out \(k\) \|", below)
+    assert "Left out: 1 cell of TensorFlow: input copied once" in below
+    (line,) = (line for line in worth.splitlines() if "PyTorch" in line)
+    assert "**" not in line and "one worker at a level: without an interval" in worth
+    assert line.count("|") == 4, "columns of batch sizes that nobody measured are left out"
+
+
+def test_only_pairs_that_a_page_prints_are_judged(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further pair would make the intervals of all verdicts wider (Holm's method)."""
+    printed, judged = set(), set()
+    find = Findings.of
+
+    def of(self: Findings, b: Row, a: Row) -> Said:
+        printed.add(frozenset((place_of(b), place_of(a))))
+        judged.update(map(frozenset, self.said))
+        return find(self, b, a)
+
+    monkeypatch.setattr(Findings, "of", of)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", reference)
+    assert printed == judged and len(judged) > 10
+    assert f"Of {len(judged)} comparisons {len(judged)} have an interval: " in results
+
+
+def test_where_joules_disagree_with_speed_is_said_with_both_conditions(tmp_path: Path) -> None:
+    """At batch 8 torch is the slower and the more economical one; at batch 32 onnxrt is both. torch takes least at batch 8."""
+
+    def build(name: str, **fields: Any) -> RunBuilder:
+        return other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+
+    cells = [("onnxrt", 8, 0.4, 400.0), ("torch", 8, 0.6, 200.0), ("onnxrt", 32, 1.0, 200.0), ("torch", 32, 2.0, 500.0)]
+    metered(build, cells)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    section = results.partition("### Where joules disagree")[2].partition("### What is missing")[0]
+    head, differs, batches = (line for line in section.splitlines() if line.startswith("- "))
+    assert "Surely another row in 1 of 2 places, surely the same in 1, undecided in 0." in head
+    assert "one row is both in 1 of 2 places" in head
+    assert re.match(
+        r"- ResNet50, fp32, 8: PyTorch fp32 tuned takes 15,0\d\d mJ, 25.0 % less than ONNX Runtime fp32 tuned, "
+        r"at 0\.66\d \[.*\] times its speed SLOWER \[",
+        differs,
+    )
+    assert re.match(
+        r"- 1 of 2 rows take surely fewer joules .*: ResNet50 PyTorch fp32 tuned at 8, 5\d\.\d % less than at 32 \[",
+        batches,
+    )
+    assert "| ResNet50 | fp32 | PyTorch fp32 tuned takes" in section
+
+
+def test_the_table_of_worth_is_of_the_device_with_most_intervals(tmp_path: Path) -> None:
+    """The first has more pairs, the second has several workers."""
+    names = {"NVIDIA A2": ("GPU-1", 1, (8, 16, 32)), "NVIDIA H200": ("GPU-2", 3, (8, 32))}
+    for number, (name, (uuid, workers, sizes)) in enumerate(names.items()):
+        run = other_run(tmp_path / "reference" / "old", f"2027010{number + 1}-000000_gpu0", uuid, name)
+        for size in sizes:
+            measured(run, "torch", 4.0, size, workers, tuning="stock")
+            measured(run, "torch", 2.0, size, workers)
+    _, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    assert "is worth on NVIDIA H200" in worth and "NVIDIA A2" not in worth

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from analysis.analyze import write_report
 from analysis.comparisons.summary import answers, uncertainty
+from analysis.output import explorer, report, tooltips
 from analysis.output import pdf as browser
-from analysis.output import report, tooltips
+from analysis.results import sample_intervals
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS
 from analysis.results.selection import Selection
@@ -20,7 +21,7 @@ from analysis.results.tables import build as build_tables
 from analysis.results.tables import load
 from common.errors import UserError
 from common.stats.intervals import Interval
-from tests.analysis.conftest import Build, Opened, RunBuilder
+from tests.analysis.conftest import SECOND, Build, Opened, RunBuilder
 
 MS = 10**6
 
@@ -319,6 +320,74 @@ def test_what_does_not_fit_is_counted(build: Build, opened: Opened, monkeypatch:
     text = report.render(database, rows, every, drawings, {})
     assert f"{len(every) - 2} more tables do not fit" in text
     assert "1 more plots do not fit" in text
+    assert "throughput (images/s), more is better" in text, "headlines come first"
+
+
+#: Of a complete plan of reference runs (2,448 configurations), for a test that takes seconds.
+SCALE = 24
+
+
+def a_plan(run: RunBuilder) -> RunBuilder:
+    """2,448 / SCALE configurations: 2 models, both io modes, levels that several frameworks have, three workers each, with power."""
+    begin, durations = run.now_ns, [4 * MS + i % 9 * 20_000 for i in range(30)]
+    for model in ("MobileNetV3L", "ResNet50"):
+        for io_mode, variant in ((i, v) for i in ("host", "device") for v in ("torch", "onnxrt", "torchcompile")):
+            for tuning, batch_size, worker in (
+                (t, b, w) for t in ("stock", "tuned") for b in (1, 8, 32, 128) for w in range(3)
+            ):
+                slower = [length * (worker + 50) // 50 for length in durations]
+                run.cell(variant, batch_size, slower, model=model, io=io_mode, tuning=tuning, replicate=worker)
+    times = range(begin - SECOND, run.now_ns + SECOND, SECOND // 10)
+    run.power(
+        {
+            "t_ns": at,
+            "domain": "gpu",
+            "device": 0,
+            "uuid": "GPU-1",
+            "power_mw": 200_000,
+            "energy_mj": (at - begin + SECOND) // 5_000_000,
+        }
+        for at in times
+    )
+    return run
+
+
+def test_a_page_of_thousands_of_cells_keeps_its_intervals_and_fits(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(a_plan(build(device="gpu0", device_name="Test GPU", uuid="GPU-1")))
+    rows = load(database, Selection())
+    assert 2_448 / SCALE * 0.9 < len(rows) < sample_intervals.MOST_ROWS / SCALE, "intervals are told of a whole plan"
+    intervals = all_intervals(database, rows)
+    every = build_tables(database, rows, list(METRICS))
+    plots = [report.Drawing("<svg>" + "x" * 4_000 + "</svg>", f"plot {number}") for number in range(60)]
+    bare = len(report.render(database, [], [], [], {}).encode())
+    monkeypatch.setattr(explorer, "MOST_BYTES", explorer.MOST_BYTES // SCALE)
+    monkeypatch.setattr(report, "MOST_PLACES", report.MOST_PLACES // SCALE)
+    monkeypatch.setattr(report, "MOST_PLOT_BYTES", report.MOST_PLOT_BYTES // SCALE)
+    monkeypatch.setattr(report, "MOST_PAGE_BYTES", bare + (report.MOST_PAGE_BYTES - bare) // SCALE)
+    explored = report.explore(database, rows, intervals, ["run"])
+    text = report.render(database, rows, every, plots, intervals, explored=explored)
+    assert len(text.encode()) <= report.MOST_PAGE_BYTES
+    assert 0 < len(explored) < 4 and "Without a chart, as this page has room for no more: " in text
+    assert len(explored) + len(explorer.uncharted(rows, explored)) == 4
+    assert text.count("<small>") > 20, "intervals"
+    assert "more tables do not fit" in text and text.count('<div class="block"') >= 2
+    assert "<svg>xxx" in text, "there is room for plots"
+
+
+def test_tables_give_way_before_a_page_grows_too_big(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(fill(build(), workers=3))
+    rows = load(database, Selection())
+    every = build_tables(database, rows, list(METRICS))
+    whole = report.render(database, rows, every, [], {})
+    monkeypatch.setattr(report, "MOST_PLACES", sum(len(table.rows) * (len(table.columns) + 1) for table in every))
+    monkeypatch.setattr(report, "MOST_PAGE_BYTES", len(whole.encode()) - 1)
+    text = report.render(database, rows, every, [], {})
+    assert len(text.encode()) <= report.MOST_PAGE_BYTES
+    assert "more tables do not fit" in text and "more tables do not fit" not in whole
     assert "throughput (images/s), more is better" in text, "headlines come first"
 
 

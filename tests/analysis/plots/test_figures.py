@@ -210,6 +210,7 @@ def test_headings_stay_within_their_figure() -> None:
 def test_marks_of_a_single_batch_size_are_whole() -> None:
     figure = plots_of_one_batch()["against batch size"]
     assert figure is not None
+    axes: Any
     (axes,) = figure.axes
     assert axes.get_xlim()[1] >= 1.05 * 20_700
     assert [bar.get_width() for bar in axes.patches] == [18_400, 20_700], "bars, the longest on top"

@@ -34,7 +34,7 @@ def by_duckdb(path: Path, file_name: str) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-def values(file_name: str, rows: list[csv_by_line.Row]) -> list[tuple[Any, ...]]:
+def values(file_name: str, rows: list[Any]) -> list[tuple[Any, ...]]:
     kinds = {"VARCHAR": str, "BIGINT": int, "DOUBLE": float}
     types = [kinds[column.type] for column in schema.FILES[file_name]]
     return [tuple(kind(text) if text else None for kind, text in zip(types, row, strict=True)) for row in rows]

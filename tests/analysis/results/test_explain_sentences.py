@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,25 @@ def test_launch_gaps_of_a_graph_name_the_graph():
     assert text is not None
     assert "its kernels start as 1 CUDA graph:" in text
     assert "one by one" not in text
+
+
+def test_kernels_beside_a_graph_are_counted():
+    text = spoken(beside_graphs(launches=2, kernels=272, graphs=1), "launch gaps")
+    assert text is not None
+    assert "though all but 2 of its 272 kernels start as 1 CUDA graph:" in text
+    assert "one by one" not in text
+
+
+@pytest.mark.parametrize(("launches", "kernels"), [(183, 234), (183, 2000), (40, 60)])
+def test_many_kernels_beside_graphs_are_launched_one_by_one(launches: float, kernels: float) -> None:
+    text = spoken(beside_graphs(launches, kernels, graphs=9), "launch gaps")
+    assert text is not None
+    assert f"which launches {launches:,.0f} kernels one by one" in text
+
+
+def beside_graphs(launches: float, kernels: float, graphs: float) -> Explained:
+    one = cell({LAUNCH_GAP: 0.8}, launches=launches, graph_launches=graphs)
+    return replace(one, facts={**one.facts, "kernels": kernels})
 
 
 def test_launch_gaps_say_how_much_of_the_time_the_gpu_works():

@@ -33,7 +33,7 @@ def write_weights(folder: Path, file: Path) -> None:
 
 
 def patch(request: dict[str, Any], url: str) -> None:
-    application = importlib.import_module(f"keras.src.applications.{request['module']}")
+    application: Any = importlib.import_module(f"keras.src.applications.{request['module']}")
     application.BASE_WEIGHT_PATH = url
     application.WEIGHTS_HASHES = dict.fromkeys(application.WEIGHTS_HASHES, (request["md5"], ""))
 
@@ -69,7 +69,7 @@ def main() -> None:
     def progress(*arguments: Any) -> Any:
         # the command is about to export: only now has it said where Keras keeps its files, and imported it
         patch(request, request["url"])
-        registered = importlib.import_module("common.export.registered")
+        registered: Any = importlib.import_module("common.export.registered")
         registered.CLASS_INDEX_URL = request["class_index_url"]
         registered.CLASS_INDEX_MD5 = request.get("class_index_md5", registered.CLASS_INDEX_MD5)
         return Progress(*arguments)

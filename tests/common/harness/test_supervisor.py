@@ -181,8 +181,8 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_half_written(bench: Ben
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        for cell in (bench.run_dir / "cells").glob("*"):
-            assert {"cell.csv", "phases.csv", "samples.csv"} <= {p.name for p in cell.iterdir()}
+        for folder in (bench.run_dir / "cells").glob("*"):
+            assert {"cell.csv", "phases.csv", "samples.csv"} <= {p.name for p in folder.iterdir()}
     code, _ = bench.run(job)
     assert code == 0
     assert sorted(p.name for p in (bench.run_dir / "cells").iterdir()) == sorted(cell.key for cell in job.cells)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from common import pixels
 from common.errors import UserError
+from common.export.born import Born, finish_refused
+from common.export.progress import Progress
 from common.host import children, models
 from common.host.paths import ROOT
 from common.host.plan.options import Options
@@ -271,3 +278,62 @@ def test_an_onnx_file_below_a_folder_that_reads_like_a_function(tmp_path: Path) 
     assert models.source(f"{folder}/net.py:build") == models.Source("net", None, f"{folder}/net.py:build")
     (tmp_path / "exp.py").write_text("")
     assert models.source(str(folder / "model.onnx")).onnx == folder / "model.onnx", "a file that exists is meant"
+
+
+def born(tmp_path: Path, input_range: str = "", torch: str = "2.13.0+cpu") -> ModelFiles:
+    """What the second half makes of a module that torch.onnx refused, whose function gave the inputs."""
+    folder = tmp_path / "half"
+    (folder / "torch").mkdir(parents=True, exist_ok=True)
+    for name in ("build.json", "weights.pt", "module.py"):
+        (folder / "torch" / name).write_text("")
+    np.savez(folder / "reference.npz", input_0_x=np.zeros((1, 3)), output_0_y=np.zeros((1, 2)))
+    model = replace(
+        make(tmp_path / "other" / torch / f"x{input_range}-aaaaaaaaaaaa"), onnx=None, onnx_input=None,
+        forms={"torch": "torch"},
+    )  # fmt: skip
+    facts = {
+        "module": "my_net.py:build", "source_sha256": hashlib.sha256(b"").hexdigest(), "born": "PyTorch", "exporter": "",
+        "weights": "user", "weights_note": "", "values": {}, "refused": "torch.onnx cannot", "model": model.describe(),
+        "reference_by": "itself", "versions": {"torch": torch, "onnx": "1.23.2", "onnxscript": "0.7.2"},
+        **pixels.parse(input_range).described(),
+    }  # fmt: skip
+    (folder / "born.json").write_text(json.dumps(facts))
+    name = finish_refused(Born.read(folder), tmp_path / "models", "my-net", Progress(io.StringIO(), 1))
+    return ModelFiles.read(tmp_path / "models" / name)
+
+
+def test_a_refused_module_with_other_pixel_values_is_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "my_net.py"
+    file.write_text("")
+    wanted, out = models.source(f"{file}:build"), tmp_path / "models"
+    made = {values: born(tmp_path, values) for values in ("0,1", "-1,1")}
+    for values, model in made.items():
+        assert models.find_module(out, wanted, models.ExportOptions(input_range=values)) == model
+    assert models.find_module(out, wanted, models.ExportOptions(input_range="0,255")) is None
+    assert len({model.hash for model in made.values()} | {born(tmp_path).hash}) == 3
+
+
+def test_a_refusal_holds_for_the_exporter_that_refused(tmp_path: Path) -> None:
+    file = tmp_path / "my_net.py"
+    file.write_text("")
+    wanted, out, options = models.source(f"{file}:build"), tmp_path / "models", models.ExportOptions()
+    newer, older = born(tmp_path, torch="2.14.0"), born(tmp_path)
+    environment = tmp_path / "python"
+
+    def with_torch(version: str) -> Path:
+        body = f"import sys\nif sys.argv[1] != '-c': sys.exit(9)\nprint({version!r})\n"
+        return scripts.put(environment, body)
+
+    def ensured(version: str) -> ModelFiles:
+        return models.ensure_model(str(wanted.module), out, lambda _: with_torch(version), lambda *step: None, options)
+
+    assert ensured("2.13.0+cpu 1.23.2 0.7.2") == older
+    assert ensured("2.14.0 1.23.2 0.7.2") == newer
+    for other in ("2.15.0 1.23.2 0.7.2", "2.14.0 1.24.0 0.7.2", "2.14.0 1.23.2 0.8.0"):
+        with pytest.raises(UserError, match="exit code 9"):
+            ensured(other)
+
+    def nothing(image: str) -> Path:
+        raise UserError("there is no environment, and none can be made")
+
+    assert models.ensure_model(str(wanted.module), out, nothing, lambda *step: None, options) in (older, newer)

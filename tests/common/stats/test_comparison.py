@@ -174,6 +174,18 @@ class TestOneWorker:
         assert compare_runs(a, b, floors={"onnxrt": floor}).slower == ()
         assert compare_runs(a, b).slower == ()
 
+    def test_what_is_known_to_be_wrong_tells_other_cells_nothing(self):
+        """Of cell 1 each side has one worker; the several workers of cell 2 tell how far they lie apart, unless they are wrong."""
+        for wrong, slower in ((None, (1,)), ("copied once", ())):
+            sides = [
+                [
+                    Measured(1, [factor * series(seed)], group="tf"),
+                    Measured(2, workers(seed, between=0.002), group="tf", wrong=wrong),
+                ]
+                for seed, factor in ((1, 1.0), (2, 1.5))
+            ]
+            assert compare_runs(*sides).slower == slower, wrong
+
     def test_two_workers_are_noted(self):
         assert "two workers" in compare_samples(workers(1, number=2), workers(2)).notes[0]
         assert compare_samples(workers(1), workers(2)).notes == ()

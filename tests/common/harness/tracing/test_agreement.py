@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from common.harness import tracing
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
-from common.harness.tracing import CannotTrace, Record, agreement
+from common.harness.tracing import CannotTrace, Record, agreement, cupti_activity
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -61,10 +64,14 @@ def test_a_span_is_of_one_inference() -> None:
     assert agreement._span_us([], walls, 0) == 0.0
 
 
+class OfTheDriver(Exception):
+    """As PyCUDA's: no RuntimeError."""
+
+
 class Context:
     """Of TensorRT, as far as a profiler goes: each execution reports three layers."""
 
-    profiler: Any = None
+    profiler: Any = SimpleNamespace(report_layer_time=lambda _name, _ms: None)
     executed = 0
 
     def execute_async_v3(self, _stream: int) -> bool:
@@ -88,7 +95,7 @@ def test_iprofiler_is_asked_without_a_graph_and_of_the_adapters_own_library(monk
         stream=SimpleNamespace(handle=7, synchronize=lambda: None),
     )
     adapter = SimpleNamespace(_slots=[slot], _trt=SimpleNamespace(IProfiler=object))
-    monkeypatch.setattr(agreement, "_adapter", lambda _given: adapter)
+    monkeypatch.setattr(agreement, "_adapter", lambda _given: nullcontext(adapter))
     monkeypatch.setitem(
         sys.modules, "tensorrt", None
     )  # importing it fails, as TensorRT 8.6 does without the adapter's flags
@@ -167,12 +174,122 @@ def test_an_adapter_of_no_model_names_the_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FRAMEWATT_CACHE_DIR", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        agreement._adapter(given(model_dir=str(tmp_path / "nowhere"), cache=str(tmp_path)))
+    nowhere = given(model_dir=str(tmp_path / "nowhere"), cache=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="nowhere"), agreement._adapter(nowhere):
+        raise AssertionError("there was no model to prepare")
 
 
-class OfTheDriver(Exception):
-    """As PyCUDA's: no RuntimeError."""
+class Closed:
+    """An adapter, with all that a side asks of one; `fails` is the call that raises."""
+
+    def __init__(self, fails: str = "", closing_fails: bool = False) -> None:
+        self.calls: list[str] = []
+        self._fails, self._closing_fails = fails, closing_fails
+        context = Context()
+        self._trt = SimpleNamespace(IProfiler=object)
+        self._slots = [
+            SimpleNamespace(
+                _context=context,
+                _execute=lambda stream: self._note("execute") or context.execute_async_v3(stream.handle),
+                stream=SimpleNamespace(handle=7, synchronize=lambda: None),
+            )
+        ]
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self._fails:
+            raise OfTheDriver(f"{call} failed")
+
+    def supports(self, _cell: object) -> None:
+        self._note("supports")
+
+    def load(self, *_given: object) -> None:
+        self._note("load")
+
+    def prepare(self, *_given: object) -> None:
+        self._note("prepare")
+
+    def run(self) -> None:
+        self._note("run")
+
+    def synchronize(self) -> None:
+        self._note("synchronize")
+
+    def close(self) -> None:
+        self.calls.append("close")
+        if self._closing_fails:
+            raise RuntimeError("the context is destroyed")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Closed]:
+    """Has each side make this adapter, of a model that needs no files, with a recorder that sees nothing."""
+
+    def make(fails: str = "", closing_fails: bool = False) -> Closed:
+        adapter = Closed(fails, closing_fails)
+        monkeypatch.setattr(agreement, "import_adapter", lambda _path: lambda _variant: adapter)
+        monkeypatch.setattr(agreement, "tune", lambda *_given: None)
+        monkeypatch.setattr(agreement, "expect", lambda *_given: None)
+        monkeypatch.setattr(agreement, "ModelFiles", SimpleNamespace(read=lambda _path: SimpleNamespace(name="m")))
+        reference = SimpleNamespace(batches=lambda _size: [{}])
+        monkeypatch.setattr(agreement, "Reference", SimpleNamespace(read=lambda _model: reference))
+        monkeypatch.setattr(cupti_activity, "attach", SimpleNamespace)
+        monkeypatch.setattr(tracing, "trace", lambda run, recorder, *_given: _traced(recorder))
+        monkeypatch.setenv("FRAMEWATT_CACHE_DIR", str(tmp_path))
+        return adapter
+
+    return make
+
+
+def _traced(recorder: Any) -> Any:
+    recorder.run()
+    recording = SimpleNamespace(records=[Record("kernel", "k", 1_000, 2_000)], dropped=0, message="", clock_error_ns=0)
+    return SimpleNamespace(recording=recording, walls=[(0, 10_000)])
+
+
+SIDES = [("tensorrt", "cupti"), ("tensorrt", "own")]
+
+
+@pytest.mark.parametrize(("variant", "name"), SIDES)
+def test_a_side_closes_its_adapter_before_it_ends(
+    made: Callable[..., Closed], capsys: pytest.CaptureFixture[str], variant: str, name: str
+) -> None:
+    adapter = made()
+    assert agreement.main(["model", "--variant", variant, "--side", name]) == 0
+    assert json.loads(capsys.readouterr().out)["pieces"]
+    assert "execute" in adapter.calls, "it was measured"
+    assert adapter.calls[-1] == "close" and adapter.calls.count("close") == 1
+
+
+@pytest.mark.parametrize(("variant", "name"), SIDES)
+@pytest.mark.parametrize("fails", ["supports", "load", "prepare", "run", "execute"])
+@pytest.mark.parametrize("closing_fails", [False, True])
+def test_a_side_that_fails_closes_it_too_and_says_why_it_failed(
+    made: Callable[..., Closed],
+    capsys: pytest.CaptureFixture[str],
+    variant: str,
+    name: str,
+    fails: str,
+    closing_fails: bool,
+) -> None:
+    adapter = made(fails, closing_fails)
+    assert agreement.main(["model", "--variant", variant, "--side", name]) == 2
+    assert capsys.readouterr().err == f"error: OfTheDriver: {fails} failed\n"
+    assert adapter.calls[-2:] == [fails, "close"]
+
+
+def test_a_side_of_torch_closes_it(made: Callable[..., Closed], monkeypatch: pytest.MonkeyPatch) -> None:
+    profiled = SimpleNamespace(profiler=SimpleNamespace(kineto_results=SimpleNamespace(events=list)))
+    profiler = ModuleType("torch.profiler")
+    profiler.ProfilerActivity = SimpleNamespace(CPU=0, CUDA=1)  # type: ignore[attr-defined]
+    profiler.profile = lambda activities: nullcontext(profiled)  # type: ignore[attr-defined]
+    torch = SimpleNamespace(cuda=SimpleNamespace(init=lambda: None, is_available=lambda: True))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch.profiler", profiler)
+    for name in ("cupti", "own"):
+        adapter = made()
+        assert agreement.main(["model", "--variant", "torch", "--side", name]) == 0
+        assert adapter.calls[-1] == "close" and adapter.calls.count("close") == 1
 
 
 @pytest.mark.parametrize(

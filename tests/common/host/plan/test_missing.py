@@ -7,13 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.results import planned_cells
 from common.host.bench.dry_run import print_missing
 from common.host.plan import plan_file
-from common.host.plan.missing import Missing, missing
+from common.host.plan.missing import Missing, There, missing
 from common.host.plan.plan_file import PlanFile
+from common.host.runs.run import Run
+from tests.analysis.conftest import Build, build
 from tests.common.host.bench.test_command import images
 
-__all__ = ["images"]
+__all__ = ["build", "images"]
 
 KEY = "MobileNetV3L_abacus_fp32_b{:04d}_{}_single-stream_script_{}_r{}"
 
@@ -36,7 +39,8 @@ def run_with(folder: Path, *keys: str) -> Path:
 
 def found_in(plan: PlanFile, runs: list[Path], images: Path) -> tuple[Missing, str]:
     console = Console(file=io.StringIO(), width=300)
-    found = print_missing(plan, runs, console, images)
+    there = planned_cells.of_runs(runs) if runs else There()
+    found = print_missing(plan, there, console, images)
     return found, console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -69,4 +73,44 @@ def test_nothing_is_missing_of_a_plan_that_ran(images: Path, tmp_path: Path) -> 
 
 
 def test_no_plan_lacks_nothing() -> None:
-    assert missing([], []).sentence() == "All 0 cells of the plan are there."
+    assert missing([], There()).sentence() == "All 0 cells of the plan are there."
+
+
+def test_a_row_from_before_there_were_levels_is_of_the_level_that_its_settings_tell(
+    images: Path, tmp_path: Path, build: Build
+) -> None:
+    """Its key names none, and the plan asks for `rewritten` by name."""
+    old = build("old")
+    rewritten = '{"convolutions": "3 convolution, 2 matrix product"}'
+    old.cell("abacus", 1, [10**6] * 40, model="MobileNetV3L", settings=rewritten, tuning=None)
+    old.cell("abacus", 8, [10**6] * 40, model="MobileNetV3L", settings="{}", tuning=None)
+    assert not any("rewritten" in key for key in Run(old.folder, {}).existing_cells())
+    there = planned_cells.of_runs([old.folder])
+    assert there.keys == {
+        KEY.format(1, "host", "cpu", 0).replace("fp32", "fp32-rewritten"),
+        KEY.format(8, "host", "cpu", 0),
+    }
+    found, _ = found_in(plan_of(tmp_path, replicates=1), [old.folder], images)
+    assert [line for line in found.lines() if "io host" in line] == [
+        "MobileNetV3L tuned: abacus; fp32; io host; batch 1: 1 cell"
+    ]
+
+
+def test_what_is_known_to_be_wrong_is_missing_and_said_to_be_there(images: Path, tmp_path: Path) -> None:
+    """One of four configurations has a worker that counts and one that does not, one has none that counts."""
+    keys = [KEY.format(1, "host", "cpu", 0), KEY.format(1, "host", "cpu", 1), KEY.format(8, "host", "cpu", 0)]
+    there = There(frozenset(keys), frozenset(keys[1:]))
+    found = print_missing(plan_of(tmp_path), there, Console(file=io.StringIO()), images)
+    assert (found.cells, found.whole, found.part, found.lacking, found.wrong) == (4, 0, 1, 3, 1)
+    assert found.sentence().endswith(
+        "0 are whole, 1 with some of their workers; 3 are missing, 1 of them measured, but known to be wrong."
+    )
+
+
+def test_cells_that_copied_their_input_once_are_known_to_be_wrong(build: Build) -> None:
+    run = build("k", device="gpu0", uuid="GPU-1")
+    run.cell("tf", 8, [10**6] * 40, settings="{}")
+    run.cell("torch", 8, [10**6] * 40, settings="{}")
+    there = planned_cells.of_runs([run.folder])
+    assert {key.split("_")[1] for key in there.keys} == {"tf", "torch"}
+    assert {key.split("_")[1] for key in there.wrong} == {"tf"}
