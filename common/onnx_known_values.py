@@ -1,8 +1,9 @@
-"""What a graph computes from sizes that are known, settled before a framework sees it: Shape nodes, and which branch an If takes.
+"""What a graph computes from known sizes, settled before a framework sees it: Shape nodes, and which branch an If takes.
 
 Exporters of PyTorch write `if x.size(1) == 1` and every `squeeze` as an If over computed shapes. With the model's axes bound most of
-these sizes are numbers, and importers that know no If can take the graph. Both functions change the model in place and return how
-many nodes they changed; what it computes stays the same. They need the package `onnx`, which they import when called.
+these sizes are numbers, and importers that know no If can take the graph. With the sizes of one cell written in (`fix_sizes`), after
+which the graph takes no others, all of them are. `fix_sizes` and `settle` change the model in place and return how much they changed;
+what it computes for inputs of these sizes stays the same. They need the package `onnx`, which they import when called.
 """
 
 from __future__ import annotations

@@ -16,9 +16,12 @@ from common.export import axes, given_values, onnx_reading, values
 from common.export.reference_work import NOTE, ExportOptions, item_of
 from common.harness.reference import input_archive
 from common.model_files import ModelFiles, Tensor
+from common.text import shortened, visible
 
 #: of drawn inputs: they are kept to tell what would be fed
 _UNITS = 2
+#: operators that a message lists, and characters of each
+_MOST, _LONGEST = 5, 60
 
 
 def operators(proto: Any) -> List[str]:
@@ -38,6 +41,13 @@ def operators(proto: Any) -> List[str]:
         elif node.domain not in ("", "ai.onnx") and key not in known:
             found[f"{node.domain}::{node.op_type}"] = None
     return list(found)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, each in one line and not endless, whatever characters are in it; and how many more there are."""
+    first = [shortened(visible(name, ""), _LONGEST) for name in names[:_MOST]]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def _of_onnx_runtime() -> Set[Tuple[str, str]]:
@@ -78,7 +88,7 @@ class Unmeasured:
     def model(self, folder: Path, title: str, digest: str, foreign: Sequence[str]) -> ModelFiles:
         inputs = tuple(Tensor(one.name, one.dtype, one.shape, one.batch_axis) for one in self._given)
         first, layout = inputs[0], values.image_layout(self._given[0])
-        why = f"ONNX Runtime does not know {', '.join(foreign)}, so that there is no reference to compare with"
+        why = f"ONNX Runtime does not know {listed(foreign)}, so that there is no reference to compare with"
         return ModelFiles(
             root=folder,
             name=title,

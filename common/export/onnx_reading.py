@@ -12,6 +12,7 @@ import onnx
 from common.errors import UserError
 from common.export import external_data
 from common.export.store import Digest
+from common.text import visible
 
 #: protobuf's limit of one message, less room for the graph
 INLINE_BYTES = 2**31 - 2**27
@@ -29,6 +30,7 @@ def read(file: Path) -> Any:
         raise UserError(f"{file} does not exist" if not file.exists() else f"{file} is not a file")
     try:
         proto = onnx.load(str(file), load_external_data=False)
+        _check_types(file, proto.graph)
         external_data.check(file, proto, MOST_EXTERNAL_BYTES)
         onnx.load_external_data_for_model(proto, str(file.parent))
     except UserError:
@@ -41,7 +43,19 @@ def read(file: Path) -> Any:
         raise UserError(f"{file} is not an ONNX file: {error}") from error
     if not proto.graph.node or not proto.opset_import:
         raise UserError(f"{file} is not an ONNX file: it has no graph")
+    if not proto.graph.output:
+        raise UserError(f"{file} has no output: nothing is computed that could be measured")
     return proto
+
+
+def _check_types(file: Path, graph: Any) -> None:
+    """Raises UserError for a tensor of a type that ONNX, as it is installed here, does not have."""
+    values = [(value.name, value.type.tensor_type.elem_type) for value in (*graph.input, *graph.output)]
+    for name, kind in (*values, *((tensor.name, tensor.data_type) for tensor in external_data.tensors(graph))):
+        if kind not in onnx.TensorProto.DataType.values():
+            raise UserError(
+                f"{file}: tensor '{visible(name, '')}' is of type {kind}, which onnx {onnx.__version__} does not know"
+            )
 
 
 def external_files(file: Path) -> List[str]:

@@ -65,7 +65,7 @@ def export(
     """Exports to `out/<name>-<hash>/` and returns that folder's name; nothing is written where it exists already.
 
     weights: auto, imagenet or seeded. reference_dtype: float64 or float32, of the reference outputs; float32 also
-    where TensorFlow has no float64 kernel for one of the layers. asked: sizes of axes.
+    where TensorFlow has no float64 kernel for one of the layers. axis_sizes: of axes that it leaves open.
     Raises UserError (weights that cannot be had, an axis that there is not, folder that cannot be written) and ExportFailed.
     """
     axes = entry.sized(axis_sizes)
@@ -73,7 +73,7 @@ def export(
     keras.config.disable_interactive_logging()
     progress.step(f"{entry.name}: build and weights ({weights})")
     tf.config.experimental.enable_op_determinism()
-    if entry.package == KERAS_HUB:
+    if entry.is_transformer:
         made = _transformer(entry, weights, axes, reference_dtype, progress)
     else:
         made = _application(entry, weights, reference_dtype, progress)
@@ -125,7 +125,7 @@ def _facts(
             "numpy": np.__version__,
         },
     }
-    if entry.package == KERAS_HUB:
+    if entry.is_transformer:
         found["config"] = dict(entry.config)
         found["versions"]["keras-hub"] = metadata.version("keras-hub")
     if entry.size:
@@ -139,7 +139,7 @@ def _facts(
 def _described(entry: RegisteredModel, made: Made, folder: Path) -> ModelFiles:
     inputs = tuple(Tensor(name, one.dtype.name, (1, *one.shape[1:])) for name, one in made.inputs.items())
     outputs = tuple(Tensor(name, "float32", (1, *one.shape[1:]), kind=made.kind) for name, one in made.outputs.items())
-    is_transformer = entry.package == KERAS_HUB
+    is_transformer = entry.is_transformer
     package = f"keras-hub {metadata.version('keras-hub')}" if is_transformer else "keras.applications"
     return ModelFiles(
         root=folder,

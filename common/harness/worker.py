@@ -53,6 +53,7 @@ from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
 from common.model_files import ModelFiles
+from common.torch_modules import FORM
 from common.window_edges import EDGE_SECONDS, mark_edge
 
 Send = Callable[..., None]
@@ -167,7 +168,7 @@ class Worker:
             return Outcome("unsupported", f"this harness has no scenario {cell.scenario}")
         why_not = scenario.unsupported(cell)
         if why_not is None and self._model.unmeasurable:
-            why_not = self._unmeasurable(cell, record)
+            return self._unmeasurable(cell, record)
         if why_not is None:
             why_not = self._open(cell, record)
         if why_not is not None or self._adapter is None:
@@ -232,16 +233,23 @@ class Worker:
         """None, or why the model itself cannot be run at this batch size."""
         fixed = self._model.fixed_batch
         if fixed is not None and cell.batch_size != fixed:
-            return f"the model's batch size is fixed at {fixed}; --rebatch tries to make it dynamic"
+            # --rebatch is for a user's ONNX file: of a module its own code decides
+            is_module = FORM in (self._model.forms or {})
+            advice = ", the module takes no other" if is_module else "; --rebatch tries to make it dynamic"
+            return f"the model's batch size is fixed at {fixed}{advice}"
         return None
 
-    def _unmeasurable(self, cell: Cell, record: Record) -> str:
-        """Why no framework is measured with this model, and what this one says of it."""
+    def _unmeasurable(self, cell: Cell, record: Record) -> Outcome:
+        """Why no framework is measured with this model, and what this one says of it, whatever it stumbles over."""
+        failure = Outcome("unsupported")
         try:
-            own = self._open(cell, record)
-        except Exception as error:  # whatever it stumbles over: nothing was going to be measured
-            own = str(error)
-        return f"{self._model.unmeasurable}; {cell.variant}: {own}" if own else self._model.unmeasurable
+            failure = failure._replace(message=self._open(cell, record) or "")
+        except Exception as error:
+            failure = _failure(error)
+            if failure.spent:
+                traceback.print_exc()
+        own = f"; {cell.variant}: {failure.message}" if failure.message else ""
+        return Outcome("unsupported", one_line(f"{self._model.unmeasurable}{own}"), failure.spent)
 
     def _trace(self, cell: Cell, inputs: Arrays) -> Trace:
         """The traced window, of an adapter made anew: a recorder must be there before graphs are captured or models loaded."""

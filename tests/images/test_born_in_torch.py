@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,18 @@ def judged(models: dict[str, ModelFiles]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def compiled(models: dict[str, ModelFiles], torch_compiled: Callable[[Path], Path]) -> list[dict[str, Any]]:
+    """Parity in torch.compile of those that torch.onnx refuses."""
+    for name in REFUSED:
+        torch_compiled(models[name].root / "cache")
+    folders = [str(models[name].root) for name in REFUSED]
+    command = [str(python_for("torch")), str(DRIVER), "torch", "torchcompile", "3", *folders]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("own") / "my_net.py"
     file.write_text(OWN)
@@ -247,6 +260,15 @@ def test_what_torch_onnx_refuses_runs_in_torch_and_is_a_row_elsewhere(
         "onnxrt": f"model {model.name} has no onnx form, only torch: {reason}",
     }
     assert existing_model(source(f"{own}:{function}"), model.root.parent, ExportOptions()) == model
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("function", REFUSED)
+def test_what_torch_onnx_refuses_runs_in_torch_compile(
+    function: str, models: dict[str, ModelFiles], compiled: list[dict[str, Any]]
+) -> None:
+    (row,) = [row for row in compiled if row["model"] == models[function].root.name]
+    assert row.get("passed"), row
 
 
 @pytest.mark.framework

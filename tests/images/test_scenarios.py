@@ -15,6 +15,7 @@ from common.harness.environment import worker_environment
 from common.host.frameworks.registry import Image, Variant, load_images
 from common.host.paths import IMAGES, ROOT
 from common.job import Job, Settings
+from tests.images.workshop import Once
 
 CPU_VARIANTS = [
     (image, variant) for image in load_images(IMAGES) for variant in image.variants if variant.precisions_cpu
@@ -86,25 +87,49 @@ def measured(
     small_keras: Path, torch_compiled: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Image, Variant, str], Job]:
     """measured(image, variant, level): the job of these, after it has been run."""
-    jobs: dict[tuple[str, str, str], Job] = {}
+    once = Once()
+
+    def measured_group(image: Image, group: list[tuple[Variant, str]], alone: bool) -> dict[tuple[str, str], Job]:
+        folder = tmp_path_factory.mktemp(image.name)
+        cache = torch_compiled(folder / "cache")
+        made = {
+            (one.name, its): job_of(folder / f"{one.name}-{its}", small_keras, cache, image, one, its)
+            for one, its in group
+        }
+        measure(list(made.values()), alone)
+        return made
 
     def run(image: Image, variant: Variant, level: str) -> Job:
-        if (image.name, variant.name, level) not in jobs:
-            alone = is_alone(image.name, variant.name, level)
-            group = [
-                (one, its) for of, one, its in LEVELS if of.name == image.name and not is_alone(of.name, one.name, its)
-            ]
-            folder = tmp_path_factory.mktemp(image.name)
-            cache = torch_compiled(folder / "cache")
-            made = {
-                (image.name, one.name, its): job_of(folder / f"{one.name}-{its}", small_keras, cache, image, one, its)
-                for one, its in ([(variant, level)] if alone else group)
-            }
-            measure(list(made.values()), alone)
-            jobs.update(made)
-        return jobs[image.name, variant.name, level]
+        alone = is_alone(image.name, variant.name, level)
+        group = [
+            (one, its) for of, one, its in LEVELS if of.name == image.name and not is_alone(of.name, one.name, its)
+        ]
+        if alone:
+            group = [(variant, level)]
+        key = (image.name, *((one.name, its) for one, its in group))
+        job: Job = once(key, lambda: measured_group(image, group, alone))[variant.name, level]
+        return job
 
     return run
+
+
+def test_what_failed_once_is_not_made_again() -> None:
+    once, calls = Once(), []
+
+    def fails() -> None:
+        calls.append("fails")
+        raise subprocess.TimeoutExpired("a driver", 500)
+
+    def works() -> int:
+        calls.append("works")
+        return 7
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        once("torch", fails)
+    with pytest.raises(AssertionError, match=r"as before: .*a driver.* timed out after 500"):
+        once("torch", fails)
+    assert [once("jax", works), once("jax", works)] == [7, 7]
+    assert calls == ["fails", "works"]
 
 
 def measure(jobs: list[Job], alone: bool) -> None:
@@ -128,11 +153,14 @@ def test_every_scenario_on_the_cpu(
 ) -> None:
     interpreter(image.name)
     job = measured(image, variant, level)
-    rows = []
+    rows, imports = [], set()
     for cell in job.cells:
-        with (Path(job.run_dir) / "cells" / cell.key / "cell.csv").open(newline="") as file:
+        folder = Path(job.run_dir) / "cells" / cell.key
+        with (folder / "cell.csv").open(newline="") as file:
             rows += list(csv.DictReader(file))
+        with (folder / "phases.csv").open(newline="") as file:
+            imports |= {phase["start_ns"] for phase in csv.DictReader(file) if phase["phase"] == "import"}
     assert [(row["status"], row["message"]) for row in rows[:4]] == [("ok", "")] * 4
     assert all(int(row["samples"]) > 0 for row in rows[:4])
     assert rows[4]["status"] == "timeout" and "more than it can serve" in rows[4]["message"]
-    assert len({row["worker"] for row in rows}) == 1
+    assert len(imports) == 1, "a cell has imported the framework anew"

@@ -60,16 +60,16 @@ def test_an_error_is_not_its_own_cause() -> None:
     assert other.value.__cause__ is full
 
 
-@pytest.mark.parametrize(("prefix", "message"), [("/a folder/.envs", True), ("/folder/.envs", False)])
+@pytest.mark.parametrize(("prefix", "is_named"), [("/a folder/.envs", True), ("/folder/.envs", False)])
 def test_a_path_with_a_space_is_named_where_inductor_links_nothing(
-    monkeypatch: pytest.MonkeyPatch, prefix: str, message: bool
+    monkeypatch: pytest.MonkeyPatch, prefix: str, is_named: bool
 ) -> None:
     monkeypatch.setattr("images.torch.failures.__file__", "/folder/failures.py")
     monkeypatch.setattr("sys.prefix", prefix)
     error = type("InductorError", (Exception,), {"__module__": "torch._inductor.exc"})(
         "CppCompileError: C++ compile error"
     )
-    assert ("takes no path with a space" in str(explain(error))) == message
+    assert ("takes no path with a space" in str(explain(error))) == is_named
 
 
 @pytest.mark.parametrize("call", ['getattr(self, "a/Expand")(reshape, sizes)', "self.Expand_1(reshape, sizes)"])

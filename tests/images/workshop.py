@@ -6,9 +6,10 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,25 @@ def python_of(image: str) -> Path:
         return environments.ensure_extra(image, "cpu", environments.KERAS_HUB)
     except UserError as error:
         pytest.skip(f"keras-hub cannot be installed: {error}")
+
+
+class Once:
+    """once(key, make): what `make` returned, or raised, when it was called first for that key; it is not called again."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+        self._failures: dict[Hashable, BaseException] = {}
+
+    def __call__(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key in self._failures:
+            raise AssertionError(f"as before: {self._failures[key]}")
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except (Exception, pytest.fail.Exception) as error:
+                self._failures[key] = error
+                raise
+        return self._made[key]
 
 
 class Workshop:

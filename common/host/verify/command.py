@@ -159,7 +159,7 @@ class SideProcess:
             watchdog.cancel()
         code = self._process.wait()
         words = self._log.read_text(errors="replace").strip().splitlines()
-        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it answer nothing'}")
+        raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
 
     def close(self) -> None:
         if self._process.stdin is not None:

@@ -51,9 +51,9 @@ def test_where_weights_may_lie(onnxrt_python: Path, tmp_path: Path) -> None:
         input=json.dumps(list(PLACES)), capture_output=True, text=True, cwd=ROOT, timeout=120, check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    for place, expected, reasons in zip(PLACES, PLACES.values(), json.loads(done.stdout), strict=True):
-        assert "\n" not in reasons
-        assert (expected in reasons) if expected else reasons == "", place
+    for place, expected, reason in zip(PLACES, PLACES.values(), json.loads(done.stdout), strict=True):
+        assert "\n" not in reason
+        assert (expected in reason) if expected else reason == "", place
 
 
 def test_weights_too_large_for_one_message(onnxrt_python: Path, tmp_path: Path) -> None:

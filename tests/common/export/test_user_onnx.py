@@ -32,6 +32,9 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "stuck": (["cannot be made dynamic", "a batch of 2 fails"], {"rebatch": True}),
     "mixing": (["cannot be made dynamic", "differs from that of single runs"], {"rebatch": True}),
     "unknown": (["ONNX Runtime does not accept it", "NoSuchOperator"], {}),
+    "odd-output": (["odd-output.onnx has no output"], {}),
+    "odd-input": (["odd-input.onnx: tensor 'picture' is of type 99, which onnx "], {}),
+    "odd-weight": (["odd-weight.onnx: tensor 'w' is of type 99, which onnx "], {}),
     "external": (["external.onnx", "weights in another file"], {}),
     "sequence": (["'picture' is sequence_type", "no tensor"], {}),
     "no-rank": (["does not tell the shape of input 'x'", "--shape 'x=N,3,224,224'"], {}),
@@ -324,6 +327,16 @@ def test_operators_that_onnx_runtime_does_not_know_are_named_and_leave_a_model_w
     with pytest.raises(Unsupported, match=r"far\.away::Operator"):
         Reference.read(model)
     assert export(file, tmp_path, tmp_path / "no-python") == model, "found again"
+
+
+def test_names_of_operators_are_words_whatever_characters_they_have(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    why = export(tiny_models / "odd-names.onnx", tmp_path, onnxrt_python).unmeasurable
+    assert why.isprintable()
+    assert why.startswith("ONNX Runtime does not know far.away::Odd\\x0a\\x1b[31mlonglong")
+    assert "..., far.away::Operator0, far.away::Operator1, far.away::Operator2, far.away::Operator3 and 5 more" in why
+    assert len(why) < 300
 
 
 def test_functions_of_the_file_are_no_foreign_operators(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:

@@ -250,6 +250,31 @@ def foreign(kind):
     return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
 
 
+def odd(kind):
+    """An operator of a domain that nobody knows, and what else is odd: no output, types that there are not, names to be looked at."""
+    names = [f"Odd\n\x1b[31m{'long' * 50}", *map("Operator{}".format, range(9))] if kind == "names" else ["Operator"]
+    wires = ["picture", *map("between{}".format, range(len(names) - 1)), "y"]
+    nodes = [
+        helper.make_node(name, [a], [b], domain="far.away") for name, a, b in zip(names, wires, wires[1:], strict=False)
+    ]
+    made = model(nodes, [value("picture", CHANNELS_FIRST)], [value("y", CHANNELS_FIRST)])
+    made.opset_import.append(helper.make_opsetid("far.away", 1))
+    if kind == "output":
+        del made.graph.output[:]
+    if kind == "input":
+        made.graph.input[0].type.tensor_type.elem_type = 99
+    if kind == "weight":
+        made.graph.initializer.append(TensorProto(name="w", data_type=99, dims=[1], raw_data=b"1"))
+    return made
+
+
+def with_unknown_operators():
+    return {
+        **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
+        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names")},
+    }
+
+
 def with_sequence():
     return model(
         [helper.make_node("ConcatFromSequence", ["picture"], ["y"], axis=0)],
@@ -340,7 +365,7 @@ def main(folder: Path) -> None:
         "reshape": with_fixed_reshape(),
         "picture": with_picture_output(),
         "overflow": classifier(softmax=False, scale=1e38),
-        **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
+        **with_unknown_operators(),
         "unknown": model(
             [helper.make_node("NoSuchOperator", ["picture"], ["y"])],
             [value("picture", CHANNELS_FIRST)],

@@ -40,6 +40,11 @@ def test_the_last_telling_line(log: list[str], words: str) -> None:
         ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes", True),
         ("terminate called after throwing an instance of 'std::bad_alloc'", True),
         ("OSError: [Errno 12] Cannot allocate memory", True),
+        (
+            "[enforce fail at alloc_cpu.cpp:132] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+            True,
+        ),
+        ("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.", True),
         ("CUDA error: an illegal memory access was encountered", False),
         ("Segmentation fault", False),
     ],

@@ -155,8 +155,15 @@ def test_a_picture_of_another_size_is_named(bench: Bench) -> None:
     )
 
 
-@pytest.mark.parametrize("variant", ["good", "absent"])
-def test_a_model_without_a_reference_is_a_row_that_says_why(bench: Bench, variant: str) -> None:
+@pytest.mark.parametrize(
+    ("variant", "own", "workers"),
+    [
+        ("good", "", 1),
+        ("absent", "; absent: this version has no GPU support", 1),
+        ("none-fits", "; none-fits: DeviceOutOfMemory: no room for this one", 2),
+    ],
+)
+def test_a_model_without_a_reference_is_a_row_that_says_why(bench: Bench, variant: str, own: str, workers: int) -> None:
     why = "ONNX Runtime does not know far.away::Operator, so that there is no reference to compare with"
     model = replace(bench.model, unmeasurable=why)
     (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
@@ -166,7 +173,23 @@ def test_a_model_without_a_reference_is_a_row_that_says_why(bench: Bench, varian
     for cell in job.cells:
         row = bench.cell(cell)
         assert row["status"] == "unsupported"
-        assert row["message"] == (why if variant == "good" else f"{why}; absent: this version has no GPU support")
+        assert row["message"] == f"{why}{own}"
         assert bench.file(cell, "samples.csv") == []
+    assert len({bench.cell(cell)["worker"] for cell in job.cells}) == workers, "one that ran out of memory is replaced"
     with pytest.raises(Unsupported, match=r"far\.away::Operator"):
         Reference.read(model)
+
+
+@pytest.mark.parametrize(
+    ("forms", "advice"),
+    [(None, "; --rebatch tries to make it dynamic"), ({"torch": "torch"}, ", the module takes no other")],
+)
+def test_a_fixed_batch_comes_with_advice_that_can_be_followed(
+    bench: Bench, forms: dict[str, str] | None, advice: str
+) -> None:
+    model = replace(bench.model, fixed_batch=1, forms=forms)
+    (bench.folder / "model" / "torch").mkdir()
+    (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    job = bench.job("good", (2,))
+    bench.run(job)
+    assert bench.cell(job.cells[0])["message"] == f"the model's batch size is fixed at 1{advice}"

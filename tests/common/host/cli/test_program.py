@@ -219,5 +219,5 @@ def test_every_help_text_says_what_happens_without_the_option_and_names_no_optio
 
 def test_sweep_says_which_options_of_bench_it_does_not_take() -> None:
     lacking = {one.name for one in arguments_of("bench")} - {one.name for one in arguments_of("sweep")}
-    message = re.findall(r"--([a-z-]+)", (all_tasks()["sweep"].__doc__ or "").split("Examples:")[0])
-    assert lacking == {name.replace("-", "_") for name in message}
+    named = re.findall(r"--([a-z-]+)", (all_tasks()["sweep"].__doc__ or "").split("Examples:")[0])
+    assert lacking == {name.replace("-", "_") for name in named}

@@ -86,14 +86,14 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     sealed = seal(make_run(tmp_path / "s1"))
     sealed.write_bytes(sealed.read_bytes()[:-20])
-    for word, messages in {
+    for word, pattern in {
         "half": "has cells, but no run.json", "empty": "is a folder without a run.json",
         "torn": "torn/run.json cannot be read: it is not JSON", "list": "list/run.json is not a run's description",
         "notes.txt": "is a file, but none that ends in",
         "dangling": "is a link to nowhere, which does not exist",
         "fifo.tar.xz": "is a FIFO", "s1.tar.xz": "s1.tar.xz is cut off", "gone": "gone does not exist",
     }.items():  # fmt: skip
-        with pytest.raises(UserError, match=messages) as caught:
+        with pytest.raises(UserError, match=pattern) as caught:
             run_folders([str(tmp_path / word)], data)
         assert "unknown run" not in str(caught.value)
     with pytest.raises(UserError, match=r"there is no run or path 'r2'; runs in .*: r1\."):

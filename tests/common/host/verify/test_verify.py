@@ -77,6 +77,7 @@ def test_a_recipe_with_another_output_is_off_however_equal_its_times(make_case: 
             "print('out of luck', file=sys.stderr, flush=True); os._exit(7)",
             "the recipe ended with exit code 7: out of luck",
         ),
+        (2, "os._exit(1)", "the recipe ended with exit code 1: it said nothing"),
     ],
 )
 def test_a_side_that_cannot_is_the_rows_reason(
