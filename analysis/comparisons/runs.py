@@ -172,7 +172,9 @@ def floors_for(rows: Sequence[Mapping[str, Any]], earlier: Sequence[Path]) -> di
     if not wanted or not earlier:
         return {}
     with open_runs(earlier) as database:
-        known = database.query("SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread")
+        known = database.query(
+            "SELECT variant, device, device_name, median_ms_spread, workers FROM worker_spread WHERE known_wrong IS NULL"
+        )
     spreads: dict[Hashable, list[Spread]] = {}
     for row in known:
         if group_of(row) in wanted and row["median_ms_spread"] is not None:

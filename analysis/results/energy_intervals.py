@@ -140,7 +140,8 @@ def _between_workers(
             if values and all(value is not None and value > 0 for value in values):
                 place = tuple(row["cell_keys"]), row["run"], name
                 figures[place], groups[place] = values, (*group_of(row), name)
-    pools = pools_of((groups[place], values) for place, values in figures.items())
+    wrong = {(tuple(row["cell_keys"]), row["run"]) for row in measured if row.get("known_wrong")}
+    pools = pools_of((groups[place], values) for place, values in figures.items() if place[:2] not in wrong)
     drawn = {place: of_figures(values, pools.get(groups[place])) for place, values in figures.items()}
     return {place: one.interval() for place, one in drawn.items() if one is not None}
 

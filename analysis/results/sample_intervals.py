@@ -45,7 +45,10 @@ def of_rows(database: Database, rows: Sequence[Mapping[str, Any]]) -> Intervals:
             if parts:
                 place = tuple(row["cell_keys"]), row["run"], name
                 found[place], groups[place] = parts, (*group_of(row), name)
-    pools = pools_of((groups[place], [part.estimate for part in parts]) for place, parts in found.items())
+    wrong = {(tuple(row["cell_keys"]), row["run"]) for row in measured if row.get("known_wrong")}
+    pools = pools_of(  # what is known to be wrong tells nothing of the others
+        (groups[place], [part.estimate for part in parts]) for place, parts in found.items() if place[:2] not in wrong
+    )
     drawn = {place: over_workers(parts, pools.get(groups[place])) for place, parts in found.items()}
     return {place: one.interval() for place, one in drawn.items() if one is not None}
 

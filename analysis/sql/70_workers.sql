@@ -8,7 +8,7 @@ CREATE OR REPLACE MACRO student_975(freedom) AS [
 CREATE OR REPLACE VIEW worker_spread AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, variant, precision, batch_size, io, scenario, streams,
-    target_rate_per_s, frontend, tuning, version, input, count(*) AS workers,
+    target_rate_per_s, frontend, tuning, version, input, any_value(known_wrong) AS known_wrong, count(*) AS workers,
     avg(images_per_s) AS images_per_s, stddev_samp(ln(images_per_s)) AS images_per_s_spread,
     CASE WHEN count(median_ms) = count(*) THEN avg(median_ms) END AS median_ms,
     CASE WHEN count(median_ms) = count(*) THEN stddev_samp(ln(median_ms)) END AS median_ms_spread,

@@ -15,7 +15,7 @@ from analysis import style
 from analysis.comparisons import summary
 from analysis.comparisons.question import Question
 from analysis.comparisons.recommend import recommend
-from analysis.comparisons.runs import GOT_SLOWER, compare_folders
+from analysis.comparisons.runs import GOT_SLOWER, compare_folders, floors_for
 from analysis.database.open_runs import open_runs
 from analysis.plots.catalogue import COLD_START, Gallery
 from analysis.results import sample_intervals, tables
@@ -272,3 +272,20 @@ def test_plots_that_draw_it_say_so(build: Build, opened: Opened, settings: str) 
             said[plot.name.split("-resnet50")[0]] = any(f"k  TensorFlow:\n{WHY}" in text for text in texts)
     assert said["throughput"] is said["pareto-front"] is said["latency-distribution"] is (settings == COPIED_ONCE)
     assert said[COLD_START.replace(" ", "-")] is False
+
+
+@pytest.mark.parametrize(("settings", "known"), [(COPIED_ONCE, False), (COPIED_EACH_TIME, True)])
+def test_its_workers_tell_nothing_of_how_far_those_of_others_lie_apart(
+    build: Build, opened: Opened, settings: str, known: bool
+) -> None:
+    """TensorFlow at batch 8 has three workers, at batch 32 one: its interval over workers comes from batch 8, unless that is wrong."""
+    run = gpu_run(build)
+    three(run, "tf", 4.0, settings=settings)
+    run.cell("tf", 32, durations_ns=[8 * MS + i * 7919 % 200 for i in range(200)], settings=COPIED_EACH_TIME)
+    database = opened(run)
+    rows = database.query("SELECT * FROM comparison ORDER BY batch_size")
+    found = sample_intervals.of_rows(database, rows)
+    (one,) = (interval for (keys, _, name), interval in found.items() if name == "throughput" and len(keys) == 1)
+    assert one.over_workers is known
+    wanted = [row for row in rows if row["replicates"] == 1]
+    assert bool(floors_for(wanted, [run.folder])) is known
