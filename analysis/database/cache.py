@@ -51,7 +51,7 @@ SOURCES = (
     ),
 )
 #: Tables made of the others (open_runs), kept too: computing them for 100,000 cells takes seconds. Each builds on those before it.
-DERIVED = ("marks", "results", "comparison")
+DERIVED = ("results", "marks", "comparison")
 #: Every table with rows of runs (a test holds this against the database).
 TABLES = (
     "attempt_source", "cell_boot", "cell_row", "conditions", "cooling", "device_time_source", "energy", "energy_row",

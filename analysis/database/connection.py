@@ -79,6 +79,9 @@ class Database:
         self._lazy = dict(lazy_views)
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
+        # Until there is much to read (use_all_threads): for a small run a second thread costs more than it gives, and the rows that
+        # a sum adds come in another order from time to time, which changes its last digits.
+        self.connection.execute("SET threads = 1")
         # In a notebook without ipywidgets there is neither a bar nor a setting for it.
         with suppress(duckdb.InvalidInputException):
             self.connection.execute("SET enable_progress_bar = false")
@@ -108,6 +111,10 @@ class Database:
 
     def remove_when_closed(self, folder: tempfile.TemporaryDirectory[str]) -> None:
         self._removed_too.append(folder)
+
+    def use_all_threads(self) -> None:
+        """As many as there are CPUs; from the start it is one."""
+        self.connection.execute("RESET threads")
 
     @property
     def exit_code(self) -> int:

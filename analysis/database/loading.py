@@ -29,6 +29,8 @@ from common.host import regular_files
 #: Runs are taken together until their samples come to about this many bytes, so that memory does not grow with the number
 #: of runs.
 BATCH_BYTES = 64 * 2**20
+#: Runs whose samples and power readings come to more than this are worth several threads of DuckDB.
+MUCH_BYTES = 8 * 2**20
 
 #: Tables that say where the rows of a view of analysis/sql/00_files.sql are: table -> what a file of it belongs to.
 SOURCES = {
@@ -77,6 +79,8 @@ def load(database: Database, runs: Mapping[str, Path]) -> list[ReadRun]:
         while (batch := coming.result()) is not None:
             coming = ahead.submit(next, batches, None)
             database.problems.extend(batch.problems)
+            if sum(file.size for run in batch.runs for file in (*run.samples, *run.power)) > MUCH_BYTES:
+                database.use_all_threads()
             _insert(database, batch)
             _measure(database, batch)
             idle.append(batch.samples)

@@ -21,7 +21,7 @@ from common.text import storable
 #: from 10 to 30 are run by `loading`, some views are created when somebody names one (`lazy_views`).
 _TABLES = ("05_measured.sql",)
 _VIEWS = ("01_macros.sql", "40_cells.sql", "45_mark_meaning.sql")
-_DERIVED = ("50_marks.sql", "60_comparison.sql")
+_DERIVED = ("47_results.sql", "50_marks.sql", "60_comparison.sql")
 
 
 def open_runs(runs: Sequence[Path], cache: Path | Cache | None = None) -> Database:
@@ -134,6 +134,7 @@ def _from_cache_alone(kept: Cache, names: Mapping[str, Path]) -> Database | None
     """None where the cache cannot be used."""
     database = _new_database(names)
     try:
+        database.use_all_threads()
         kept.open(database.connection, names)
         lazy_views.declare(database)
         _execute(database, _VIEWS)
@@ -175,6 +176,7 @@ def _from_files(kept: Cache | None, names: Mapping[str, Path], fresh: Sequence[s
                 database.problems.append(Problem(kept.folder, message, loses=False))
             if cached:
                 kept.join(connection)
+        database.use_all_threads()  # for the questions, of which nothing is known here
     except BaseException:
         database.close()
         raise

@@ -46,15 +46,15 @@ LEFT JOIN run_device AS dev ON dev.run = cell.run
 CREATE VIEW phases AS
 WITH wide AS (
   SELECT run, cell_key,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'import') AS own_import_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'convert') AS own_convert_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'load') AS own_load_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'compile') AS compile_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'first') AS first_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'warmup') AS warmup_s,
-    sum((end_ns - start_ns) / 1e9) FILTER (phase = 'measure') AS measure_s,
-    min(start_ns) FILTER (phase = 'measure') AS measure_start_ns,
-    max(end_ns) FILTER (phase = 'measure') AS measure_end_ns
+    sum(CASE WHEN phase = 'import' THEN (end_ns - start_ns) / 1e9 END) AS own_import_s,
+    sum(CASE WHEN phase = 'convert' THEN (end_ns - start_ns) / 1e9 END) AS own_convert_s,
+    sum(CASE WHEN phase = 'load' THEN (end_ns - start_ns) / 1e9 END) AS own_load_s,
+    sum(CASE WHEN phase = 'compile' THEN (end_ns - start_ns) / 1e9 END) AS compile_s,
+    sum(CASE WHEN phase = 'first' THEN (end_ns - start_ns) / 1e9 END) AS first_s,
+    sum(CASE WHEN phase = 'warmup' THEN (end_ns - start_ns) / 1e9 END) AS warmup_s,
+    sum(CASE WHEN phase = 'measure' THEN (end_ns - start_ns) / 1e9 END) AS measure_s,
+    min(CASE WHEN phase = 'measure' THEN start_ns END) AS measure_start_ns,
+    max(CASE WHEN phase = 'measure' THEN end_ns END) AS measure_end_ns
   FROM phase_row GROUP BY ALL
 ),
 shared AS (

@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from analysis.database import loading
 from analysis.database.connection import SQL, Database
 from analysis.database.open_runs import open_runs
 from common.errors import UserError
@@ -407,3 +408,24 @@ def test_a_relation_of_any_view_and_of_what_the_caller_has(build: Build, opened:
     mine = {"run": np.array([1, 2])}
     assert database.sql("SELECT sum(run) FROM mine").fetchall() == [(3,)]
     assert len(mine) == 1
+
+
+@pytest.mark.parametrize(("much_bytes", "times"), [(loading.MUCH_BYTES, 1), (0, 2)], ids=["a small run", "a large one"])
+def test_a_small_run_is_read_by_one_thread_and_questions_have_all(
+    build: Build, monkeypatch: pytest.MonkeyPatch, much_bytes: int, times: int
+) -> None:
+    run = build()
+    run.cell(durations_ns=[MS] * 100)
+    called: list[int] = []
+
+    def use_all_threads(database: Database) -> None:
+        called.extend(row[0] for row in database.connection.execute("SELECT current_setting('threads')").fetchall())
+        original(database)
+
+    original = Database.use_all_threads
+    monkeypatch.setattr(Database, "use_all_threads", use_all_threads)
+    monkeypatch.setattr(loading, "MUCH_BYTES", much_bytes)
+    with open_runs([run.folder]) as database:
+        cpus = duckdb.connect().execute("SELECT current_setting('threads')").fetchall()
+        assert database.execute("SELECT current_setting('threads')").fetchall() == cpus
+    assert called == [1, cpus[0][0]][:times]
