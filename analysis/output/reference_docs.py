@@ -30,6 +30,7 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
         # the device that was measured with a plan comes first
         order = sorted(range(len(found)), key=lambda place: not any(one.generated for one in devices[place].folders))
         cells = Cells()
+        told: set[str] = set()
         given = [
             Given(
                 name=devices[place].name,
@@ -37,7 +38,7 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
                 folders=[f"[{one.name}](../data/reference/{one.name}/README.md)" for one in devices[place].folders],
                 versions=devices[place].versions,
                 others=len(devices[place].others),
-                missing=_missing(devices[place], cache),
+                missing=_missing(devices[place], cache, told),
             )
             for place in order
         ]
@@ -64,10 +65,14 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
         return results, page, worth_table.render(best, device.name, links)
 
 
-def _missing(device: reference_runs.Device, cache: Path) -> list[str]:
-    """What of their plans the folders lack that have runs of this device, in a sentence each; and which are of no plan."""
+def _missing(device: reference_runs.Device, cache: Path, told: set[str]) -> list[str]:
+    """What of their plans the folders lack that have runs of this device, in a sentence each; and which are of no plan.
+
+    told: folders of which another device's section has said it; this one's are added.
+    """
     lines, of_none = [], []
-    for folder in device.folders:
+    for folder in (one for one in device.folders if one.name not in told):
+        told.add(folder.name)
         link = f"[{folder.name}](../data/reference/{folder.name}/README.md#what-is-missing)"
         plans = reference_runs.of_plans(folder, cache)
         lines += [

@@ -101,6 +101,8 @@ class Section:
     meaning: str
     sentences: Sequence[str]
     grids: Sequence[Grid] = ()
+    #: sentences on what is in no pair, folded where there are pairs to read first
+    unpaired: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ def _wrong_beside(found: Findings, rows: Sequence[Row]) -> list[str]:
 
 
 def _step(found: Findings, cells: Cells, step: Step, title: str, meaning: str) -> Section:
-    sentences, grids = [], []
+    sentences, grids, unpaired = [], [], []
     for model in in_order(found.rows, "model"):
         for io in IO_MODES:
             pairs = found.pairs_of(step, model=model, io=io)
@@ -287,10 +289,10 @@ def _step(found: Findings, cells: Cells, step: Step, title: str, meaning: str) -
                 sentences += _step_sentences(found, cells, pairs, where, step)
                 grids.append(_step_grid(found, cells, pairs, where, io != "host"))
             if lacking := found.unpaired(step, model=model, io=io):
-                sentences.append(_unpaired(lacking, where, step, bool(pairs)))
+                unpaired.append(_unpaired(lacking, where, step, bool(pairs)))
     if not grids:
-        sentences.insert(0, f"No cell has a pair of {step.lower} and {step.upper}.")
-    return Section(title, meaning, sentences, grids)
+        return Section(title, meaning, [f"No cell has a pair of {step.lower} and {step.upper}.", *unpaired])
+    return Section(title, meaning, sentences, grids, unpaired)
 
 
 def _step_sentences(

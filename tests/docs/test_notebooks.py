@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 from common.host.frameworks import environments
 from common.host.paths import ROOT
+from common.host.runs.archive import unpacked
 
 FOLDER = ROOT / "docs" / "notebooks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -78,7 +79,8 @@ def test_exploring_the_reference_shows_what_is_shown(tmp_path: Path) -> None:
 
 
 def test_exploring_a_run_of_ones_own_which_has_no_power(tmp_path: Path) -> None:
-    (own,) = sorted((ROOT / "data/reference/h200").glob("*_gpu0"))[:1]
+    sealed = min((ROOT / "data/reference/h200").glob("*_gpu0.tar.xz"))
+    own = unpacked(sealed, tmp_path / "cache")
     folder = tmp_path / "mine"
     folder.mkdir()
     for path in [path for path in own.rglob("*") if path.is_file() and not path.name.startswith("power")]:
