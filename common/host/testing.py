@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from signal import SIGTERM
@@ -122,9 +124,9 @@ def run_tests(console: Console, *, core: bool, only: str, engine_all: bool = Fal
         if code:
             return code
     # mypy runs beside what is downloaded and unpacked, and beside the first tests
-    with _stream(console, "mypy failed", ["mypy", "--no-error-summary"]) as types:
+    with _stream(console, "mypy", ["mypy", "--no-error-summary"]) as types:
         code = set_up(console, core)
-        if code or types.process.poll():
+        if code or types.has_failed():
             return code or types.finish(console)
         code = _run_all_tests(
             console, chosen, (COMPUTING, FAULTS, FLEET) if core else (COMPUTING, ENGINE, FAULTS, FLEET)
@@ -147,39 +149,64 @@ def _command(console: Console, words: Sequence[str]) -> list[str]:
 
 def _run(console: Console, words: Sequence[str]) -> int:
     """Runs `python -m WORDS` and says where it failed; returns its exit code."""
-    code = subprocess.run(dying_with_parent(_command(console, words), SIGTERM), cwd=ROOT).returncode
+    command, begin = dying_with_parent(_command(console, words), SIGTERM), time.time()
+    code, cpu_s = _with_cpu_seconds(lambda: subprocess.run(command, cwd=ROOT).returncode)
+    _print_times(console, words[0], cpu_s, time.time() - begin)
     if code:
         console.print(f"{words[0]} failed", style="red")
     return code
 
 
+def _with_cpu_seconds(wait: Callable[[], int]) -> tuple[int, float]:
+    """What `wait` returns, and the CPU time, in s, of the process that it waits for, with those that this one has waited for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return code, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _print_times(console: Console, what: str, cpu_s: float, wall_s: float) -> None:
+    """Where the suite's time goes: on few cores the sum of the CPU times decides, whatever runs beside what."""
+    text = f"{what}: {cpu_s:.0f} s of CPU time in {wall_s:.0f} s"
+    console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+
+
 @dataclass(frozen=True)
 class _Stream:
-    """A module of Python that runs beside the others and is heard at its end. failed: what is said where it fails."""
+    """A module of Python that runs beside the others and is heard at its end. name: for people. begin: as time.time()."""
 
-    failed: str
+    name: str
     output: IO[str]
     process: subprocess.Popen[bytes]
+    begin: float
+
+    def has_failed(self) -> bool:
+        """Whether it has ended so by now; its end, with its CPU time, is left to `finish`."""
+        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and (ended.si_code != os.CLD_EXITED or ended.si_status != 0)
 
     def finish(self, console: Console) -> int:
         """Waits for its end and prints what it said; returns its exit code."""
-        code = self.process.wait()
+        code, cpu_s = _with_cpu_seconds(self.process.wait)
+        end = os.fstat(self.output.fileno()).st_mtime  # when it said its last: it may have waited long to be heard
         self.output.seek(0)
         sys.stdout.write(self.output.read())
         sys.stdout.flush()
+        _print_times(console, self.name, cpu_s, max(0.0, end - self.begin))
         if code:
-            console.print(self.failed, style="red")
+            console.print(escape(f"{self.name} failed"), style="red")
         return code
 
 
 @contextmanager
-def _stream(console: Console, failed: str, words: Sequence[str]) -> Iterator[_Stream]:
+def _stream(console: Console, name: str, words: Sequence[str]) -> Iterator[_Stream]:
     """Starts `python -m WORDS`, and ends it where it still runs: Ctrl-C reaches it too, whatever else happens does not."""
     with tempfile.TemporaryFile("w+") as output:
         command = dying_with_parent(_command(console, words), SIGTERM)
+        begin = time.time()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            yield _Stream(failed, output, process)
+            yield _Stream(name, output, process, begin)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -194,7 +221,7 @@ def _run_all_tests(console: Console, chosen: Sequence[str], streams: Sequence[Se
         for folders in streams:
             there = [folder for folder in folders if (ROOT / folder).is_dir()]
             words = ["pytest", SLOWEST, *_processes(folders), *chosen, *there]
-            running.append(stack.enter_context(_stream(console, f"pytest failed in {', '.join(folders)}", words)))
+            running.append(stack.enter_context(_stream(console, f"pytest {' '.join(folders)}", words)))
             if folders is COMPUTING:
                 os.setpriority(os.PRIO_PROCESS, running[-1].process.pid, NICENESS)  # before it starts any other
         code = _run(console, ["pytest", SLOWEST, *chosen, *(f"--ignore={folder}" for folder in aside)])

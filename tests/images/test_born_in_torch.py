@@ -55,6 +55,26 @@ class InPlace(torch.nn.Module):
 def in_place():
     return InPlace(), torch.linspace(0, 255, 12).reshape(2, 6)
 
+class Tables(torch.nn.Linear):
+    # values that no state_dict has, and one that is no tensor
+
+    def __init__(self):
+        super().__init__(6, 4)
+        self.register_buffer("table", torch.linspace(-1, 1, 6 * 2000).reshape(2000, 6), persistent=False)
+        self.rows = torch.linspace(0, 1, 4)
+
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state):
+        self.version = state["version"]
+
+    def forward(self, values):
+        return super().forward(values + self.table.mean(0)) * self.rows
+
+def tables():
+    return Tables(), torch.linspace(-2, 2, 12).reshape(2, 6)
+
 class Branching(torch.nn.Module):
     # a branch that depends on values: torch.onnx does not export it
 
@@ -142,7 +162,7 @@ def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mod
     models take to export.
     """
     out = tmp_path_factory.mktemp("born")
-    options = {f"{own}:{name}": ExportOptions() for name in ("in_place", *REFUSED)}
+    options = {f"{own}:{name}": ExportOptions() for name in ("in_place", "tables", *REFUSED)}
     options |= {f"timm:{name}": ExportOptions("seeded") for name in TIMM}
     wanted = {text: source(text) for text in options}
     halves = by_one_process(
@@ -231,6 +251,15 @@ def test_a_module_that_writes_to_its_input_and_counts_its_calls(
 
 
 @pytest.mark.framework
+def test_a_module_with_more_than_its_state_dict_tells(
+    models: dict[str, ModelFiles], judged: list[dict[str, Any]]
+) -> None:
+    model = models["tables"]
+    assert model.refused is None
+    assert passed(judged, model) == EVERYWHERE
+
+
+@pytest.mark.framework
 @pytest.mark.parametrize(
     ("function", "fixed", "precision"),
     [("branching", None, "float64"), ("branching_at_two", 2, "float64"), ("in_single", None, "float32")],
@@ -298,7 +327,7 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
         ("full", ": No space left on device"),
         (
             "missing",
-            "has no function missing; it has build, in_place, branching, branching_at_two, in_single, full, raises",
+            "has no function missing; it has build, in_place, tables, branching, branching_at_two, in_single, full, raises",
         ),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,35 @@ def test_a_failure_in_any_stream_fails_and_is_shown(
 def test_core_and_every_image_exclude_each_other() -> None:
     with pytest.raises(UserError, match="--core leaves out all tests on an engine, --engine-all adds some"):
         testing.run_tests(console(), core=True, only="", engine_all=True)
+
+
+def test_each_stream_says_its_cpu_time_and_how_long_it_took(project: Path) -> None:
+    with (project / FILES[5]).open("a") as file:  # one that only waits, and one that works, in other streams
+        file.write("\ndef test_waits():\n    import time\n    time.sleep(1)\n")
+    with (project / FILES[6]).open("a") as file:
+        file.write(
+            "\ndef test_works():\n    import time\n    while time.process_time() < 1.5:\n        sum(range(10**5))\n"
+        )
+    shown = console()
+    assert testing._run_all_tests(shown, [], STREAMS) == 0
+    assert isinstance(shown.file, io.StringIO)
+    found = re.findall(r"^(pytest.*): (\d+) s of CPU time in (\d+) s$", shown.file.getvalue(), re.MULTILINE)
+    assert [name for name, _, _ in found] == ["pytest", *(f"pytest {' '.join(folders)}" for folders in STREAMS)]
+    times = {name: (int(cpu), int(wall)) for name, cpu, wall in found}
+    assert times["pytest tests/common/host/faults"][1] >= 1
+    assert times["pytest tests/common/host/fleet"][0] >= 1
+
+
+@pytest.mark.parametrize(("module", "fails"), [("json.tool", True), ("this", False)])
+def test_a_stream_that_has_failed_is_seen_before_it_is_heard(project: Path, module: str, fails: bool) -> None:
+    words = [module, "no-such-file"] if fails else [module]
+    with testing._stream(console(), module, words) as stream:
+        os.waitid(os.P_PID, stream.process.pid, os.WEXITED | os.WNOWAIT)
+        assert stream.has_failed() is fails
+        assert bool(stream.finish(console())) is fails
+
+
+def test_a_stream_that_still_runs_has_not_failed(project: Path) -> None:
+    (project / "waits.py").write_text("import time\ntime.sleep(600)\n")
+    with testing._stream(console(), "waits", ["waits"]) as stream:
+        assert not stream.has_failed()
