@@ -157,7 +157,7 @@ def _marks_of(folder: Path) -> Marks:
     auto_shortflags=False,
 )
 @for_people
-@takes(Options, plan="", again="", dry_run=False, missing="")
+@takes(Options, plan="", again="", dry_run=False, missing=None)
 def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """Measures the named frameworks on one device or several, and prints the table.
 
@@ -178,8 +178,12 @@ def bench_task(_context: Context, given: dict[str, Any]) -> None:
     """
     if given["dry_run"] and given["again"]:
         raise UserError("--dry-run measures nothing, and --again measures again; leave one of them out")
-    if given["missing"] and (given["again"] or not given["plan"]):
+    if given["missing"] is not None and (given["again"] or not given["plan"]):
         raise UserError("--missing prints what of a --plan is not there; give --plan, and leave --again out")
+    if given["missing"] is not None and not opt.split_list(given["missing"]):
+        raise UserError(
+            "--missing names no runs; give names, run folders or sealed runs, comma list, or a folder of them"
+        )
     if given["plan"]:
         typed = {name: value for name, value in given.items() if name in typed_options(Options)}
         if given["missing"] or given["dry_run"]:
@@ -219,7 +223,7 @@ def _named(framework: str, version: str, otherwise: str) -> None:
         raise UserError(f"which framework? give --framework NAME[,NAME]{otherwise}")
 
 
-def _foresee_plan(name: str, typed: dict[str, Any], missing: str) -> None:
+def _foresee_plan(name: str, typed: dict[str, Any], missing: str | None) -> None:
     """Prints what a plan would measure, or what of it these runs (comma list) lack."""
     from analysis.results import planned_cells
     from common.host.bench.dry_run import dry_run_of_plan, print_missing

@@ -213,7 +213,7 @@ def write_report(
             paths.append(out / "report.pdf")
         _print_problems(database, rows, console)
         conclusions = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
-        for sentence in (conclusions or explorer.device_sentences(explored))[:MOST_SENTENCES]:
+        for sentence in (conclusions or explorer.device_sentences(explored.groups))[:MOST_SENTENCES]:
             console.print(Text(sentence, style="bold"), soft_wrap=True)
         console.print(Text(f"Report: {paths[-1]}"), soft_wrap=True)
         return AnalyzeResult(database.exit_code, tuple(paths), page)

@@ -85,23 +85,37 @@ class Scale:
         return [value for value in every if self.low <= value <= self.high]
 
 
-def groups(
-    rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str], runs: Sequence[str] = (), where: str = ""
-) -> list[dict[str, Any]]:
-    """One for each device, model, io and scenario with two cells or more, the largest of each device first.
+@dataclass(frozen=True)
+class Explored:
+    """groups: those that have a chart. uncharted: (heading, why) of the other ones of two cells or more."""
 
-    heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON), command
-    (that asks the same). runs, where: the words that chose these rows on a command line; without runs all are meant.
+    groups: Sequence[Mapping[str, Any]] = ()
+    uncharted: Sequence[tuple[str, str]] = ()
+
+
+def explore(
+    rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str], runs: Sequence[str] = (), where: str = ""
+) -> Explored:
+    """One group for each device, model, io and scenario with two cells or more, the largest of each device first.
+
+    Of a group: heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON),
+    command (that asks the same). runs, where: the words that chose these rows on a command line; without runs all are meant.
     """
     question = Question()
     found: list[dict[str, Any]] = []
+    uncharted: list[tuple[str, str]] = []
     room = MOST_BYTES
     ok = [row for row in rows if row["status"] == "ok"]
-    for key, members in _in_order(group_rows(ok)):
-        if len(found) == MOST_GROUPS or not 2 <= len(members) <= MOST_CELLS:
+    for key, members in ((key, members) for key, members in _in_order(group_rows(ok)) if len(members) > 1):
+        if len(members) > MOST_CELLS:
+            uncharted.append((heading(key), f"{len(members):,} cells, and a chart shows at most {MOST_CELLS:,}"))
+            continue
+        if len(found) == MOST_GROUPS:
+            uncharted.append((heading(key), f"this page has {MOST_GROUPS} charts already"))
             continue
         decision, lines = answer(members, question, intervals, meanings)
         if decision.winner is None:
+            uncharted.append((heading(key), "none of its cells has a throughput"))
             continue
         lines += left_out([row for row in ok if device_of(row) == key[0]])
         candidates = [candidate(row, question, intervals) for row in members]
@@ -111,6 +125,7 @@ def groups(
         data = json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
         size = len(data) + sum(len(panel["svg"]) for panel in panels)
         if size > room:
+            uncharted.append((heading(key), "no room left on this page"))
             continue
         room -= size
         found.append(
@@ -127,14 +142,7 @@ def groups(
                 "objectives": [name for name in decision_table.OBJECTIVES if name in table["order"]],
             }
         )
-    return found
-
-
-def uncharted(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Headings of the groups of two cells or more that have no chart. found: of `groups` of these rows."""
-    drawn = {group["heading"] for group in found}
-    every = _in_order(group_rows([row for row in rows if row["status"] == "ok"]))
-    return [heading(key) for key, members in every if len(members) > 1 and heading(key) not in drawn]
+    return Explored(found, uncharted)
 
 
 def _in_order(found: Mapping[Group, list[Row]]) -> list[tuple[Group, list[Row]]]:

@@ -40,6 +40,7 @@ MOST_PAGE_BYTES = 4_900_000
 #: Of MOST_PLACES, one after the other until the page fits.
 _SHARES = (1.0, 0.5, 0.25, 0.0)
 
+_UNEXPLORED = explorer.Explored()
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -73,7 +74,7 @@ def render(
     explained: Mapping[str, Any] | None = None,
     undrawn: Sequence[str] = (),
     recipe: str | None = None,
-    explored: Sequence[Mapping[str, Any]] = (),
+    explored: explorer.Explored = _UNEXPLORED,
 ) -> str:
     """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
 
@@ -94,9 +95,9 @@ def render(
         explorer_script=(_TEMPLATES / "explorer.js").read_text(encoding="utf-8"),
         machines=machines(rows),
         runs=len({row["run"] for row in rows}),
-        explored=explored,
-        uncharted=explorer.uncharted(rows, explored) if explored else (),
-        devices=explorer.device_sentences(explored),
+        explored=explored.groups,
+        uncharted=explored.uncharted,
+        devices=explorer.device_sentences(explored.groups),
         recipe=recipe,
         undrawn=undrawn,
         answers=summary.answers(tables, intervals),
@@ -116,7 +117,7 @@ def render(
         **_provenance(database, rows),
     )  # fmt: skip
     own = [table for table in tables if table.metric.name not in SAME_AS_ANOTHER]
-    return _fitted(page, own, comparison.tables if comparison else (), plots, intervals, explored)
+    return _fitted(page, own, comparison.tables if comparison else (), plots, intervals, explored.groups)
 
 
 def _fitted(
@@ -177,12 +178,12 @@ def _provenance(database: Database, rows: Sequence[Row]) -> dict[str, Any]:
 
 def explore(
     database: Database, rows: Sequence[Row], intervals: Intervals, runs: Sequence[str], where: str = ""
-) -> list[dict[str, Any]]:
-    """Of the first screen: see `explorer.groups`."""
+) -> explorer.Explored:
+    """Of the first screen: see `explorer.explore`."""
     meanings = {one["mark"]: one["meaning"] for one in database.query("FROM mark_meaning")}
     given = list(database.runs)  # devices stand in the order in which their runs were named
     in_order = sorted(rows, key=lambda row: given.index(row["run"]))
-    return explorer.groups(in_order, intervals, meanings, runs, where)
+    return explorer.explore(in_order, intervals, meanings, runs, where)
 
 
 def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:

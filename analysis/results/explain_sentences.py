@@ -74,7 +74,7 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
     launches, graphs = cell.facts["launches"], cell.facts["graph_launches"]
     if launches is None:
         why = "; CUPTI reported no calls of the host, so not what it does meanwhile"
-    elif graphs and launches < MANY_PIECES and 2 * launches < cell.pieces:
+    elif graphs and (not launches or (launches < MANY_PIECES and 2 * launches < cell.pieces)):
         # there is nothing to launch any faster
         noun = "graphs" if round(graphs) > 1 else "graph"
         most = f"all but {launches:,.0f} of its {cell.pieces:,.0f} kernels" if launches else "its kernels"

@@ -18,18 +18,17 @@ _COLUMNS = tuple(field.name for field in fields(Cell))
 def of_runs(runs: Sequence[Path], cache: Path | None = None) -> There:
     """Keys of the cells of these runs; of rows from before there were levels the key that a cell of their level has now.
 
-    A folder whose files tell nothing counts by its name.
+    A folder whose files tell nothing counts by its name. A cell that one run has wrong and another has right is not wrong.
     """
     with open_runs(runs, cache) as database:
         rows = database.query(f"SELECT run, cell_key, known_wrong, {', '.join(_COLUMNS)} FROM cells")
         found = {(row["run"], row["cell_key"]): _key(row) for row in rows}
-        wrong = {found[row["run"], row["cell_key"]] for row in rows if row["known_wrong"]}
-        keys = {
-            found.get((name, key), key)
-            for name, folder in database.runs.items()
-            for key in Run(folder, {}).existing_cells()
-        }
-    return There(frozenset(keys), frozenset(wrong))
+        wrong = {(row["run"], row["cell_key"]) for row in rows if row["known_wrong"]}
+        there = {(name, key) for name, folder in database.runs.items() for key in Run(folder, {}).existing_cells()}
+    right = {found.get(place, place[1]) for place in there - wrong}
+    return There(
+        frozenset(found.get(place, place[1]) for place in there), frozenset(map(found.__getitem__, wrong)) - right
+    )
 
 
 def _key(row: Row) -> str:

@@ -6,6 +6,7 @@ have been measured on any GPU of a kind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,46 +16,43 @@ from common.host.plan.subset import work_key
 from common.schema import INPUTS, IO_MODES, PRECISIONS, TUNINGS
 
 #: what stands together first: a reader asks for a framework and a level before he asks for a worker
-_MERGED = ("replicate", "batch_size", "precision", "input", "io", "variant", "tuning", "model")
-_NAMES = ("model", "scenario", "tuning", "variant", "precision", "io", "input", "batch_size", "replicate")
+_MERGED = ("batch_size", "precision", "input", "io", "variant", "tuning", "model")
+_NAMES = ("model", "scenario", "tuning", "variant", "precision", "io", "input", "batch_size", "workers")
 #: a plan's cells are in random order; these have one for people
 _ORDER = (*PRECISIONS, *IO_MODES, *TUNINGS, *INPUTS)
 Values = tuple[str | int, ...]
+#: workers of a configuration, where none is there
+_ALL = "all"
 
 
 @dataclass(frozen=True)
 class Group:
-    """All combinations of some values, one tuple of them for each of _NAMES."""
+    """All combinations of some values, one tuple of them for each of _NAMES; workers: `1 of 3` that are lacking, or _ALL."""
 
     values: tuple[Values, ...]
 
     @property
     def cells(self) -> int:
         """Configurations of the group; workers do not count."""
-        count = 1
-        for name, values in zip(_NAMES, self.values, strict=True):
-            count *= 1 if name == "replicate" else len(values)
-        return count
+        return math.prod(map(len, self.values))
 
     def of(self, name: str) -> Values:
         return self.values[_NAMES.index(name)]
 
-    def line(self, replicates: int) -> str:
-        """`MobileNetV3L tuned: tf, tfxla; fp32, tf32; io host; batch 1, 8: 8 cells`. replicates: workers that the plan asks for."""
+    def line(self) -> str:
+        """`MobileNetV3L tuned: tf, tfxla; fp32, tf32; io host; batch 1, 8: 8 cells`; before the count `1 of 3 workers lacking`."""
         words = [f"{_listed(self.of('model'))} {_listed(self.of('tuning'))}: {_listed(self.of('variant'))}"]
         words += [_listed(self.of("precision")), f"io {_listed(self.of('io'))}"]
         words += [f"{_listed(self.of('input'))} input"] if self.of("input") != ("float32",) else []
         words += [_listed(self.of("scenario"))] if self.of("scenario") != ("single-stream",) else []
         words += [f"batch {_listed(self.of('batch_size'))}"]
-        workers = self.of("replicate")
-        if len(workers) < replicates:
-            words += [f"{len(workers)} of {replicates} workers lacking"]
+        words += [f"{workers} workers lacking" for workers in self.of("workers") if workers != _ALL]
         return f"{'; '.join(words)}: {self.cells:,} {'cell' if self.cells == 1 else 'cells'}"
 
 
 @dataclass(frozen=True)
 class There:
-    """Keys of the cells that runs have; wrong: of those whose figures are known to be wrong."""
+    """Keys of the cells that runs have; wrong: of those whose figures are known to be wrong in each run that has them."""
 
     keys: frozenset[str] = frozenset()
     wrong: frozenset[str] = frozenset()
@@ -64,14 +62,14 @@ class There:
 class Missing:
     """cells: configurations that the plan asks for. whole: those of them that have every worker, part: that have some.
 
-    replicates: most workers that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the
+    workers: fewest and most that it asks of a cell. groups: what is missing; a configuration of which a worker is there lacks the
     others. wrong: configurations among the missing that were measured, but whose figures are known to be wrong.
     """
 
     cells: int
     whole: int
     part: int
-    replicates: int
+    workers: tuple[int, int]
     groups: tuple[Group, ...]
     wrong: int = 0
 
@@ -81,7 +79,9 @@ class Missing:
         return self.cells - self.whole - self.part
 
     def sentence(self) -> str:
-        workers = f", {self.replicates} workers each" if self.replicates > 1 else ""
+        fewest, most = self.workers
+        each = f"{most}" if fewest == most else f"{fewest} to {most}"
+        workers = f", {each} workers each" if most > 1 else ""
         if not self.groups:
             return f"All {self.cells:,} cells of the plan are there{workers}."
         wrong = f", {self.wrong:,} of them measured, but known to be wrong" if self.wrong else ""
@@ -89,7 +89,7 @@ class Missing:
         return f"Of the plan's {self.cells:,} cells{workers}, {self.whole:,} are whole{part}; {self.lacking:,} are missing{wrong}."
 
     def lines(self) -> list[str]:
-        return [group.line(self.replicates) for group in self.groups]
+        return [group.line() for group in self.groups]
 
 
 def missing(jobs: Iterable[PlannedJob], there: There) -> Missing:
@@ -97,15 +97,18 @@ def missing(jobs: Iterable[PlannedJob], there: There) -> Missing:
     have = {work_key(key) for key in there.keys - there.wrong}
     planned = {work_key(cell.key): cell for job in jobs for cell in job.cells}
     workers: dict[str, list[bool]] = {}
+    # one cell for all of a configuration's workers
+    configurations = {_without_worker(key): cell for key, cell in planned.items()}
     for key in planned:
         workers.setdefault(_without_worker(key), []).append(key in have)
+    asked = [len(found) for found in workers.values()]
     wrong = {_without_worker(work_key(key)) for key in there.wrong}
     return Missing(
         cells=len(workers),
         whole=sum(all(found) for found in workers.values()),
         part=sum(any(found) and not all(found) for found in workers.values()),
-        replicates=max((cell.replicate + 1 for cell in planned.values()), default=0),
-        groups=tuple(_grouped([cell for key, cell in planned.items() if key not in have])),
+        workers=(min(asked, default=0), max(asked, default=0)),
+        groups=tuple(_grouped([(configurations[name], found) for name, found in workers.items() if not all(found)])),
         wrong=sum(name in wrong and not any(found) for name, found in workers.items()),
     )
 
@@ -114,9 +117,11 @@ def _without_worker(key: str) -> str:
     return key.rpartition("_")[0]
 
 
-def _grouped(cells: Sequence[Cell]) -> list[Group]:
-    """Few groups that hold these cells and no others, in the order of a plan."""
-    groups: list[tuple[Values, ...]] = [tuple((_value(cell, name),) for name in _NAMES) for cell in cells]
+def _grouped(cells: Sequence[tuple[Cell, Sequence[bool]]]) -> list[Group]:
+    """Few groups that hold these cells, each with which of its workers are there, and no others, in the order of a plan."""
+    groups: list[tuple[Values, ...]] = [
+        (*((_value(cell, name),) for name in _NAMES[:-1]), (_lacking(found),)) for cell, found in cells
+    ]
     for name in _MERGED:
         place = _NAMES.index(name)
         merged: dict[tuple[Values, ...], list[str | int]] = {}
@@ -124,6 +129,10 @@ def _grouped(cells: Sequence[Cell]) -> list[Group]:
             merged.setdefault(values[:place] + values[place + 1 :], []).extend(values[place])
         groups = [(*rest[:place], _in_order(found), *rest[place:]) for rest, found in merged.items()]
     return [Group(values) for values in groups]
+
+
+def _lacking(found: Sequence[bool]) -> str:
+    return f"{found.count(False)} of {len(found)}" if any(found) else _ALL
 
 
 def _value(cell: Cell, name: str) -> str | int:

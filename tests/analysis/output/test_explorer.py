@@ -252,7 +252,7 @@ def test_a_sentence_for_each_device(build: Build, opened: Opened) -> None:
     database = opened(*runs)
     rows = tables.load(database, Selection())
     intervals = all_intervals(database, rows)
-    found = explorer.device_sentences(explorer.groups(rows, intervals, {}))
+    found = explorer.device_sentences(explorer.explore(rows, intervals, {}).groups)
     assert [sentence.split(",")[0] for sentence in found] == ["On the CPU quick", "On the CPU slow"]
     assert "PyTorch fp32 at batch 8 has the highest throughput, 79" in found[0]
     assert "; also the shortest latency, 10.04 ms" in found[0]
@@ -292,7 +292,7 @@ def test_a_page_speaks_of_the_item_and_its_numbers_are_json(build: Build, opened
         for row in rows
     }
     with spoken_of("token"):
-        (group,) = explorer.groups(rows, endless, {})
+        (group,) = explorer.explore(rows, endless, {}).groups
         assert (
             group["command"]
             == "invoke recommend --gpu cpu --where model=ResNet50,io=host,scenario=single-stream,input=float32"

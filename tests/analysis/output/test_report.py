@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import io
 import re
 import shutil
@@ -369,11 +370,37 @@ def test_a_page_of_thousands_of_cells_keeps_its_intervals_and_fits(
     explored = report.explore(database, rows, intervals, ["run"])
     text = report.render(database, rows, every, plots, intervals, explored=explored)
     assert len(text.encode()) <= report.MOST_PAGE_BYTES
-    assert 0 < len(explored) < 4 and "Without a chart, as this page has room for no more: " in text
-    assert len(explored) + len(explorer.uncharted(rows, explored)) == 4
+    assert 0 < len(explored.groups) < 4 and re.search(r"Without a chart: [^<]* \(no room left on this page\)", text)
+    assert len(explored.groups) + len(explored.uncharted) == 4
     assert text.count("<small>") > 20, "intervals"
     assert "more tables do not fit" in text and text.count('<div class="block"') >= 2
     assert "<svg>xxx" in text, "there is room for plots"
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "why"),
+    [
+        ("MOST_CELLS", 2, "cells, and a chart shows at most 2"),
+        ("MOST_BYTES", 10, "no room left on this page"),
+        ("MOST_GROUPS", 0, "this page has 0 charts already"),
+    ],
+)
+def test_where_nothing_has_a_chart_each_group_is_named_with_the_reason(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, why: str
+) -> None:
+    database = opened(fill(build(), workers=1))
+    rows = load(database, Selection())
+    whole = report.explore(database, rows, {}, ["run"])
+    assert whole.groups and not whole.uncharted
+    assert "Without a chart" not in report.render(database, rows, [], [], {}, explored=whole)
+    monkeypatch.setattr(explorer, limit, most)
+    explored = report.explore(database, rows, {}, ["run"])
+    assert not explored.groups
+    text = report.render(database, rows, [], [], {}, explored=explored)
+    assert 'id="explorer"' not in text
+    (said,) = re.findall(r"Without a chart: ([^<]*)\. <code>--where</code>", text)
+    for group in whole.groups:
+        assert re.search(re.escape(group["heading"]) + r" \([^()]*" + re.escape(why) + r"\)", html.unescape(said))
 
 
 def test_tables_give_way_before_a_page_grows_too_big(

@@ -90,6 +90,13 @@ def test_launch_gaps_of_a_graph_name_the_graph():
     assert "one by one" not in text
 
 
+def test_a_graph_whose_kernels_were_not_recorded_launches_nothing_one_by_one() -> None:
+    text = spoken(beside_graphs(launches=0, kernels=0, graphs=1), "launch gaps")
+    assert text is not None
+    assert "though its kernels start as 1 CUDA graph: the work of an inference is small" in text
+    assert "one by one" not in text
+
+
 def test_kernels_beside_a_graph_are_counted():
     text = spoken(beside_graphs(launches=2, kernels=272, graphs=1), "launch gaps")
     assert text is not None

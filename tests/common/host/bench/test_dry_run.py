@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import tasks
 from common.errors import UserError
 from common.host.bench.dry_run import dry_run, dry_run_of_plan
 from common.host.plan import plan_file
@@ -62,3 +63,14 @@ def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
     with pytest.raises(UserError, match="unknown device"):
         dry_run(Options(framework="abacus", device="tpu"), console, images)
     assert output(console) == ""
+
+
+@pytest.mark.parametrize("runs", ["", ",", " "])
+def test_missing_of_no_runs_is_refused_and_measures_nothing(
+    runs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tasks, "_run_plan", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(SystemExit) as ended:
+        tasks.bench_task.body(None, plan="reference", missing=runs)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --missing names no runs; give names")

@@ -107,6 +107,35 @@ def test_what_is_known_to_be_wrong_is_missing_and_said_to_be_there(images: Path,
     )
 
 
+def test_what_is_wrong_in_one_run_and_right_in_another_is_there(images: Path, tmp_path: Path, build: Build) -> None:
+    """Whichever was measured first: a row counts by the run that it is of."""
+    wrong, right = build("k", device="gpu0", uuid="GPU-1"), build("right", device="gpu0", uuid="GPU-1")
+    for run, settings in ((wrong, "{}"), (right, '{"input_copy": "each inference"}')):
+        run.cell("tf", 8, [10**6] * 40, settings=settings)
+    (key,) = planned_cells.of_runs([wrong.folder]).wrong
+    for runs in ([wrong.folder, right.folder], [right.folder, wrong.folder]):
+        assert planned_cells.of_runs(runs) == There(frozenset({key}), frozenset())
+
+
+def test_workers_are_counted_by_configuration(images: Path, tmp_path: Path) -> None:
+    """A sweep of three workers and one of a single one: what lacks all of its workers is not said to lack some."""
+    file = tmp_path / "two.toml"
+    file.write_text(
+        'device = "cpu"\nframework = "abacus"\nprecision = "fp32"\n'
+        '[[sweep]]\nbatch_sizes = [1, 8]\nreplicates = 3\n[[sweep]]\nio = "device"\nbatch_sizes = [8]\nreplicates = 1\n'
+    )
+    run = run_with(tmp_path / "run", *(KEY.format(size, "host", "cpu", size % 3) for size in (1, 8)))
+    found, said = found_in(plan_file.read(file), [run], images)
+    assert (found.cells, found.whole, found.part, found.lacking, found.workers) == (3, 0, 2, 1, (1, 3))
+    assert found.lines() == [
+        "MobileNetV3L tuned: abacus; fp32; io host; batch 1, 8; 2 of 3 workers lacking: 2 cells",
+        "MobileNetV3L tuned: abacus; fp32; io device; batch 8: 1 cell",
+    ]
+    assert (
+        "Of the plan's 3 cells, 1 to 3 workers each, 0 are whole, 2 with some of their workers; 1 are missing." in said
+    )
+
+
 def test_cells_that_copied_their_input_once_are_known_to_be_wrong(build: Build) -> None:
     run = build("k", device="gpu0", uuid="GPU-1")
     run.cell("tf", 8, [10**6] * 40, settings="{}")
