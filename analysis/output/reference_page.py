@@ -67,7 +67,7 @@ def _facts(database: Database, documents: Sequence[Mapping[str, Any]]) -> list[t
     return [
         ("Machine", "; ".join(_distinct(_machine(one) for one in documents))),
         ("GPUs", ", ".join(_distinct(_gpus(documents)))),
-        ("Date", f"{dates[0]} to {dates[-1]} (UTC)" if dates else "unknown"),
+        ("Date", f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))} (UTC)" if dates else "unknown"),
         ("Software", "; ".join(_software(database))),
         ("Models", "; ".join(f"{row['model']} {row['model_hash']}, {row['weights']} weights" for row in models)),
         ("Windows", "; ".join(_distinct(_windows(one) for one in documents))),

@@ -39,6 +39,10 @@ NOT_USED: Mapping[str, str] = {
     "what containers cost",
     "h200-two-gpus": "both GPUs of a host at work at once: what that costs",
 }
+#: folder -> what a reader of its figures must know and no file of its runs tells
+CONDITIONS: Mapping[str, str] = {
+    "h200-tuning": "stock while the host's other GPU was busy and files were being copied, tuned while it was idle",
+}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
 from analysis.comparisons.findings import REWRITING, TUNING, Findings, in_order, is_transformer
-from analysis.comparisons.ratios import Said
 from analysis.database.connection import Row
+from analysis.results.level_steps import Steps
 from analysis.results.metrics import shown
 from common.models import DEFAULT_MODEL
 
@@ -18,20 +19,40 @@ BATCH_SIZES = (1, 32, 512)
 Pairs = dict[int, tuple[Row, Row]]
 
 
-def render(found: Findings, device: str, links: str) -> str:
+@dataclass(frozen=True)
+class Worth:
+    """Throughput of a level over that of the one below it. low, high: of the 95 % interval over the workers of these two alone, as
+    in the view `level_steps`; None unless both levels have several. other_run: the two are of two runs."""
+
+    times: float
+    low: float | None
+    high: float | None
+    other_run: bool
+
+
+def worth_of(upper: Row, lower: Row, steps: Steps) -> Worth:
+    """Of a pair that the view does not have, as it took another lower level, the ratio alone is known."""
+    other_run = upper["run"] != lower["run"]
+    step = steps.get((upper["run"], upper["cell_keys"][0]))
+    if step is None or step["below_run"] != lower["run"]:
+        return Worth(upper["images_per_s"] / lower["images_per_s"], None, None, other_run)
+    return Worth(step["ratio"], step["ratio_low"], step["ratio_high"], other_run)
+
+
+def render(found: Findings, steps: Steps, device: str, links: str) -> str:
     """Markdown: what the table shows and where it is from, and the table. found: of the device; links: a sentence on its sources."""
     models = _models(found)
-    lines = [line for model, most in models for line in _lines(found, model, most)]
+    lines = [line for model, most in models for line in _lines(found, steps, model, most)]
     if not lines:
         return f"On {device} no framework was measured both stock and tuned with copies included. {links}"
     pairs = _pairs(found)
     dates = sorted({str(row["created_utc"])[:10] for pair in pairs for row in pair})
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    said = [found.of(*pair) for pair in pairs]
+    known = [worth_of(*pair, steps) for pair in pairs]
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
-        f"first tutorial, tuned, and how many times that is ({_intervals(said)}); *rewritten*: over tuned, at the largest batch. "
-        f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in said) else ''}. {links}"
+        f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned, at the largest batch. "
+        f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in known) else ''}. {links}"
     )
     heading = ["model", "framework", *(f"batch {size}" for size in BATCH_SIZES), "rewritten"]
     # a column that nothing stands in says nothing
@@ -50,12 +71,13 @@ def _pairs(found: Findings) -> list[tuple[Row, Row]]:
     return [pair for step, model in steps for pair in found.pairs_of(step, model=model, io="host")]
 
 
-def _intervals(said: Sequence[Said]) -> str:
+def _intervals(known: Sequence[Worth]) -> str:
     """Which of the ratios have one, in words."""
-    known = [one.low is not None for one in said]
-    if not any(known):
+    have = [one.low is not None for one in known]
+    if not any(have):
         return "one worker at a level: without an interval"
-    return "with its 95 % interval over workers" + ("" if all(known) else ", where there is one")
+    where = "" if all(have) else " where both levels have several"
+    return f"with its 95 % interval over workers{where}, of these workers alone; docs/results.md also uses what other cells tell"
 
 
 def _models(found: Findings) -> list[tuple[str, int]]:
@@ -71,26 +93,26 @@ def _models(found: Findings) -> list[tuple[str, int]]:
     return [*((model, MOST_ROWS) for model in ordinary[:1]), *((model, MOST_OF_TRANSFORMER) for model in attention[:1])]
 
 
-def _lines(found: Findings, model: str, most: int) -> list[list[str]]:
+def _lines(found: Findings, steps: Steps, model: str, most: int) -> list[list[str]]:
     """Of each framework the precision that is fastest tuned; of the frameworks the fastest ones."""
     best: dict[str, tuple[float, str]] = {}
     for upper, _ in found.pairs_of(TUNING, model=model, io="host"):
         best[upper["variant"]] = max(best.get(upper["variant"], (0.0, "")), (upper["images_per_s"], upper["precision"]))
     ranked = sorted(best, key=lambda variant: -best[variant][0])[:most]
-    return [_line(found, model, variant, best[variant][1]) for variant in ranked]
+    return [_line(found, steps, model, variant, best[variant][1]) for variant in ranked]
 
 
-def _line(found: Findings, model: str, variant: str, precision: str) -> list[str]:
+def _line(found: Findings, steps: Steps, model: str, variant: str, precision: str) -> list[str]:
     where: dict[str, Any] = {"model": model, "io": "host", "variant": variant, "precision": precision}
     pairs = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(TUNING, **where)}
     words = [model, f"{style.look(variant).title} {precision}"]
-    words += [_entry(found, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
+    words += [_entry(found, steps, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
     above = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(REWRITING, **where)}
-    words.append(_ratio(found.of(*above[max(above)])) if above else "–")
+    words.append(_ratio(worth_of(*above[max(above)], steps)) if above else "–")
     return words
 
 
-def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
+def _entry(found: Findings, steps: Steps, pairs: Pairs, size: int, largest: bool) -> str:
     """`7,322 to 17,389: 2.37 [2.31, 2.43]`; in the column of the largest batch that of a smaller one, where a model ends there."""
     at = ""
     if largest and size not in pairs and pairs and max(pairs) > max(BATCH_SIZES[:-1]):
@@ -100,18 +122,19 @@ def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
         return "–"
     upper, lower = pairs[size]
     figures = [f"{shown(row['images_per_s'])}{found.signs_of(row)}" for row in (lower, upper)]
-    return f"{at}{' to '.join(figures)}: {_ratio(found.of(upper, lower))}"
+    return f"{at}{' to '.join(figures)}: {_ratio(worth_of(upper, lower, steps))}"
 
 
-def _ratio(said: Said) -> str:
+def _ratio(worth: Worth) -> str:
     """Bold where it has an interval; ‡ where the two are of two runs."""
-    if said.low is None or said.high is None:
-        return f"{said.times:.2f}{' ‡' if said.other_run else ''}"
-    return f"**{said.times:.2f}** [{said.low:.2f}, {said.high:.2f}]{' ‡' if said.other_run else ''}"
+    sign = " ‡" if worth.other_run else ""
+    if worth.low is None or worth.high is None:
+        return f"{worth.times:.2f}{sign}"
+    return f"**{worth.times:.2f}** [{worth.low:.2f}, {worth.high:.2f}]{sign}"
 
 
-def most_intervals(found: Sequence[Findings]) -> int:
+def most_intervals(found: Sequence[Findings], steps: Steps) -> int:
     """The place of the findings that have most pairs of levels with an interval; of equals the first."""
-    counts = [sum(one.of(*pair).low is not None for pair in one.pairs_of(TUNING)) for one in found]
+    counts = [sum(worth_of(*pair, steps).low is not None for pair in one.pairs_of(TUNING)) for one in found]
     pairs = [len(one.pairs_of(TUNING)) for one in found]
     return max(range(len(found)), key=lambda place: (counts[place], pairs[place], -place))

@@ -11,6 +11,7 @@ import pytest
 from analysis.comparisons.findings import Findings
 from analysis.comparisons.ratios import Said, place_of
 from analysis.database.connection import Row
+from analysis.database.open_runs import open_runs
 from analysis.output import reference_docs, reference_page, reference_runs
 from common.host.runs.archive import seal
 from tests.analysis.comparisons.test_findings import measured, metered
@@ -227,3 +228,29 @@ def test_the_table_of_worth_is_of_the_device_with_most_intervals(tmp_path: Path)
             measured(run, "torch", 2.0, size, workers)
     _, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
     assert "is worth on NVIDIA H200" in worth and "NVIDIA A2" not in worth
+
+
+def test_the_intervals_of_the_table_of_worth_are_those_of_the_view(tmp_path: Path) -> None:
+    """Batch 1 has several workers at both levels, batch 32 at one: what cells at batch 1 tell gives that no interval."""
+    run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+    for size, workers in ((1, 3), (32, 1)):
+        for tuning, ms, several in (("stock", 4.0, 3), ("tuned", 2.0, workers)):
+            for worker in range(several):
+                slower = [int(ms * 10**6 * (1 + worker * worker / 50)) + i % 7 * 100 for i in range(60)]
+                run.cell("torch", size, slower, model="MobileNetV3L", tuning=tuning, replicate=worker)
+    _, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    (line,) = (line for line in worth.splitlines() if "PyTorch" in line)
+    with open_runs([run.folder]) as database:
+        (step,) = database.query("FROM worth")
+    assert step["batch_size"] == 1 and step["worth_low"] < 1.95 < 2.05 < step["worth_high"]
+    shown = f"**{step['worth']:.2f}** [{step['worth_low']:.2f}, {step['worth_high']:.2f}] |"
+    assert shown in line and line.count("**") == 2, "batch 32 has a ratio alone"
+    assert "where both levels have several" in worth
+
+
+def test_conditions_that_no_run_tells_stand_beside_the_folder(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_runs, "CONDITIONS", {"h200-new": "in a heat wave", "elsewhere": "at night"})
+    _, _, worth = reference_docs.parts(tmp_path / "cache", reference)
+    assert "[h200-new](data/reference/h200-new/README.md) (in a heat wave)" in worth and "at night" not in worth
