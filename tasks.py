@@ -225,13 +225,14 @@ def _named(framework: str, version: str, otherwise: str) -> None:
 
 def _foresee_plan(name: str, typed: dict[str, Any], missing: str | None) -> None:
     """Prints what a plan would measure, or what of it these runs (comma list) lack."""
-    from analysis.results import planned_cells
     from common.host.bench.dry_run import dry_run_of_plan, print_missing
     from common.host.plan.plan_file import read_plan
 
     console = default_console()
     read = read_plan(name, typed, console)
     if missing:
+        from analysis.results import planned_cells  # DuckDB: only runs need it
+
         print_missing(read, planned_cells.of_runs(_run_folders(opt.split_list(missing), DataFolder.default())), console)
     else:
         dry_run_of_plan(read, console)
