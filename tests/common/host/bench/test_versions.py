@@ -73,6 +73,8 @@ def test_clean_removes_the_environments_of_versions_alone(
 ) -> None:
     for module in (environments, cleaning):
         monkeypatch.setattr(module, "ENVIRONMENTS", tmp_path / "envs")
+    # No engine: images of versions that are on this machine's are somebody's, or those of the engine's tests beside this one.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     for name in ("onnxrt-cpu", "onnxrt-cpu@onnxruntime-1.30.0"):
         (tmp_path / "envs" / name).mkdir(parents=True)
         (tmp_path / "envs" / name / "file").write_bytes(b"x" * 2**20)
