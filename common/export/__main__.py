@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, List, Optional, TextIO
 
 from common import models, pixels
-from common.errors import EndedBySignal, UserError
+from common.errors import EndedBySignal, UserError, causes
 from common.export.progress import Progress, claim_stdout
+from common.harness.memory import names_out_of_memory
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -104,6 +105,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"error: cannot write models to {options.out}: {error.strerror}", file=sys.stderr)
         return 2
     except Exception as error:
+        if any(isinstance(one, MemoryError) or names_out_of_memory(str(one)) for one in causes(error)):
+            print(
+                f"error: too little memory for this export ({_words(error)}); free some, or export on a larger machine",
+                file=sys.stderr,
+            )
+            return 2
         return _failed(error)
     print(f"exported {options.out / folder}", file=sys.stderr)
     return 0
@@ -115,8 +122,13 @@ def _end(number: int, frame: Any) -> None:
 
 def _failed(error: Exception) -> int:
     traceback.print_exc()
-    print(f"error: the export failed: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: the export failed: {_words(error)}", file=sys.stderr)
     return 1
+
+
+def _words(error: Exception) -> str:
+    """In one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _export(options: argparse.Namespace, out: TextIO) -> str:

@@ -79,9 +79,8 @@ def finish_refused(born: Born, out: Path, name: str, progress: Progress) -> str:
             if one.startswith("input"):
                 digest.array(one, arrays[one])
     values = PixelValues.of_description(born.facts)
-    if (
-        values.given
-    ):  # the same inputs, where the user's own function gave them, but another model to whoever gives pictures
+    # the same inputs, where the user's own function gave them, but another model to whoever gives pictures
+    if values.given:
         digest.text("pixels", json.dumps(values.described()))
     digest.text("refused by", json.dumps({name: born.facts["versions"].get(name) for name in EXPORTER}))
     with temporary_folder(out) as folder:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from common.export import __main__ as exporter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,3 +41,43 @@ def test_neither_or_both_sources(arguments: tuple[str, ...]) -> None:
     done = export(*arguments)
     assert done.returncode == 2
     assert "error: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            MemoryError(),
+            2,
+            "error: too little memory for this export (MemoryError:); free some, or export on a larger machine\n",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            2,
+            "error: too little memory for this export (",
+        ),
+        (RuntimeError("a fault of ours"), 1, "Traceback "),
+    ],
+)
+def test_too_little_memory_is_one_line_and_a_fault_of_ours_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    error: Exception,
+    code: int,
+    words: str,
+) -> None:
+    def fails(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(exporter, "_export", fails)
+    monkeypatch.setattr(exporter, "claim_stdout", lambda: sys.stdout)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert exporter.main(["--model", "MobileNetV3L", "--out", str(tmp_path)]) == code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    printed = capsys.readouterr().err
+    assert printed.startswith(words)
+    assert code == 1 or printed.count("\n") == 1
