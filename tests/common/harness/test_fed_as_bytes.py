@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from common.cell import Cell
 from common.harness.adapter import Unsupported
+from common.harness.interleaved_side import HarnessSide
 from common.harness.reference import as_fed
+from tests.common.harness.conftest import ADAPTERS, Bench
 
 
 def model(layout: str = "NHWC") -> Any:
@@ -47,3 +50,12 @@ def test_keys_of_the_usual_level_and_type_are_what_they_were() -> None:
     other = Cell("m", "torch", "fp16", 8, tuning="stock", input="uint8")
     assert other.key == "m_torch_fp16-stock_b0008_host-uint8_single-stream_script_cpu_r0"
     assert Cell.from_dict(other.to_dict()) == other
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_the_side_that_verify_times_feeds_the_type_of_its_cell(bench: Bench, kind: str) -> None:
+    """Its output does not tell: images that hold whole numbers give the same one."""
+    job = bench.job("keeps-types", (3,), adapter=str(ADAPTERS / "keeps_types.py"))
+    bench.run_dir.mkdir()
+    side = HarnessSide(replace(job, cells=[replace(job.cells[0], input=kind)]))
+    assert side.facts["settings"] == {"given": kind}

@@ -135,6 +135,24 @@ def test_an_adapter_that_converts_does_so_once_a_worker_before_it_loads_and_is_r
     assert [json.loads(row["settings"])["prepared_for"] for row in rows] == ["single-stream x1", "multi-stream x2"]
 
 
+@pytest.mark.parametrize(("scenario", "streams"), [("single-stream", 1), ("offline", 1), ("multi-stream", 2)])
+def test_a_cell_feeds_the_type_that_its_row_names(bench: Bench, scenario: str, streams: int) -> None:
+    """Rows of uint8 were once measured with float32: the adapters took bytes, but none were given to them."""
+    picture = bench.folder / "picture.npy"
+    with np.load(bench.model.path(bench.model.reference)) as arrays:
+        np.save(picture, arrays["inputs"][:1])
+    job = bench.job("keeps-types", (3,), adapter=str(ADAPTERS / "keeps_types.py"), picture=str(picture))
+    (usual,) = job.cells
+    # the later cell has the shape of the one before, and another type
+    cells = [replace(usual, scenario=scenario, streams=streams, input=one) for one in ("float32", "uint8")]
+    bench.run(replace(job, cells=cells))
+    given = [json.loads(bench.cell(cell)["settings"])["given"].split() for cell in cells]
+    later = given[1][len(given[0]) :]
+    assert len(given[0]) >= 5, "three batches of the parity check, the picture, and the first batch again"
+    assert set(given[0]) == {"float32"}
+    assert len(later) >= 5 and set(later) == {"uint8"}
+
+
 @pytest.mark.parametrize("variant", ["wrong", "nan"])
 def test_wrong_output_is_measured_and_marked(bench: Bench, variant: str) -> None:
     job = bench.job(variant, (16,))
