@@ -171,10 +171,11 @@ class CudaInference:
         return {name: values.copy() for name, values in slot.host_outputs.items()}
 
     def settings(self) -> Dict[str, str]:
+        types = ", ".join(sorted({held.dtype.name for held in self._host_inputs.values()}))
         return {
             **self._notes,
             "cuda_graph": "yes" if self._graph else "no",
-            "host_memory": "pinned, inputs and outputs of the model's own types",
+            "host_memory": f"pinned, {types} inputs, outputs of the model's own types",
             "in_flight": "two slots, copies on streams of their own" if self._io == "host" else "one stream",
         }
 

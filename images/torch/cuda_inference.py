@@ -175,9 +175,10 @@ class CudaInference:
 
     def settings(self) -> Dict[str, str]:
         reason = self._slots[0].why_no_graph
+        types = ", ".join(sorted({str(tensor.dtype).rpartition(".")[2] for tensor in self._host_inputs}))
         return {
             "cuda_graph": f"no: {reason}" if reason else "yes",
-            "host_memory": "pinned, inputs of the model's own types, float32 outputs",
+            "host_memory": f"pinned, {types} inputs, float32 outputs",
             "in_flight": "two slots, copies on streams of their own" if self._io == "host" else "one stream",
         }
 
