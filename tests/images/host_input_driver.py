@@ -104,6 +104,36 @@ def kept(output):
     return {name: np.array(values) for name, values in output.items()}
 
 
+def prepared_with(adapter, given):
+    """The output for these inputs, of which the adapter gets copies: it may keep the arrays, which are written over later."""
+    adapter.prepare({name: values.copy() for name, values in given.items()}, "host")
+    adapter.run()
+    return kept(adapter.output())
+
+
+def as_bytes(adapter, cell, model, one, other, expected):
+    """The same with images of bytes, right after those of numbers: places are of bytes, outputs are compared with the numbers'."""
+    from dataclasses import replace
+
+    from common.harness.adapter import Unsupported
+    from common.harness.reference import as_fed
+
+    one, other = (as_fed(given, "uint8", model) for given in (one, other))
+    if hasattr(adapter, "expect"):
+        adapter.expect(replace(cell, input="uint8"))
+    try:
+        before = prepared_with(adapter, one)
+    except Unsupported as error:
+        return {"refusal": str(error)}
+    places = write_over(adapter, one, other)
+    adapter.run()
+    after = kept(adapter.output())
+    return {
+        "refusal": None, "places": places, "before": far(before, expected[1]), "after_is_new": far(after, expected[0]),
+        "after_is_old": far(after, expected[1]),
+    }  # fmt: skip
+
+
 def written(request):
     """Of each scenario and way to run: places written, and how far the output is from those of both inputs."""
     from common.cell import Cell
@@ -133,12 +163,7 @@ def written(request):
                 adapter.load(model, request["precision"], request["device"], request["cache_dir"], 1)
             except Unsupported as error:
                 return {"refusal": str(error)}
-        expected = []
-        for given in (other, one):
-            # an adapter may keep the arrays themselves, which are written over below
-            adapter.prepare({name: values.copy() for name, values in given.items()}, "host")
-            adapter.run()
-            expected.append(kept(adapter.output()))
+        expected = [prepared_with(adapter, given) for given in (other, one)]
         for way, run in WAYS.items():
             run(adapter)
             before = far(kept(adapter.output()), expected[1])
@@ -155,6 +180,8 @@ def written(request):
                 }
             )  # fmt: skip
     facts["settings"] = adapter.settings()
+    if request["bytes_too"]:
+        facts["as_bytes"] = as_bytes(adapter, cell, model, one, other, expected)
     adapter.close()
     return facts
 

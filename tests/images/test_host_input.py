@@ -79,6 +79,15 @@ class Fake:
 pytestmark = pytest.mark.timeout(600)
 
 
+def test_an_adapter_that_casts_bytes_on_the_host_is_found() -> None:
+    right = {"refusal": None, "places": 1, "before": 0.0, "after_is_new": 0.0, "after_is_old": 0.5}
+    check_bytes(right, SAME)
+    check_bytes({"refusal": "the file takes float32"}, SAME)
+    for wrong in ({"places": 0}, {"after_is_new": 0.5, "after_is_old": 0.0}, {"before": 0.5}):
+        with pytest.raises(AssertionError):
+            check_bytes({**right, **wrong}, SAME)
+
+
 @pytest.mark.framework
 @pytest.mark.parametrize("variant", ["copies-each-time", "copies-once"])
 def test_an_adapter_that_copies_once_is_found(tmp_path: Path, small_keras: Path, variant: str) -> None:
@@ -101,6 +110,7 @@ def named(cases: list[tuple[Image, Variant, str]]) -> list[str]:
 def ask(python: Path, folder: Path, adapter: Path, **request: Any) -> dict[str, Any]:
     paths = [folder / f"{name}.json" for name in ("request", "answer")]
     request.update(repository=str(ROOT), answer=str(paths[1]), adapter=str(adapter), cache_dir=str(folder / "cache"))
+    request["bytes_too"] = request["level"] == "tuned"
     (folder / "cache").mkdir(exist_ok=True)
     paths[0].write_text(json.dumps(request, default=str))
     done = subprocess.run(
@@ -124,6 +134,15 @@ def check(facts: dict[str, Any], same: float) -> None:
             f"an input was taken from an earlier inference: {cell}"
         )
         assert cell["restored"] < same, cell
+    check_bytes(facts.get("as_bytes", {"refusal": "of no interest"}), same)
+
+
+def check_bytes(cell: dict[str, Any], same: float) -> None:
+    """Images of bytes lie in host memory as bytes, and that is what the inference takes: nobody cast them on the way there."""
+    if cell["refusal"] is None:
+        assert cell["before"] < same, cell
+        assert cell["places"] >= 1, "the adapter was given bytes and holds none in host memory"
+        assert cell["after_is_new"] < same < cell["after_is_old"], f"bytes were taken from an earlier inference: {cell}"
 
 
 #: torch.compile takes a minute to compile stock, and runs it on the CPU as it does the level tuned
