@@ -8,11 +8,15 @@ CREATE MACRO tuning_by_settings(settings) AS CASE
 -- adapter of TensorFlow and Keras copied its input with tf.identity, whose copy on the GPU TensorFlow keeps beside the tensor and takes
 -- again: only the first inference copied. Rows of the adapter that copies in each inference say so in their settings; of those
 -- from before that was recorded, the explained ones prove it by their own records (input_copied).
-CREATE MACRO known_wrong(variant, device, io, status, origin, settings, copied) AS CASE
+-- Rows of uint8 input of the hour in which there was the option, but the harness still fed float32 (until 19:51 UTC on 28 November
+-- 2026): their copies are four times what the row says.
+CREATE MACRO known_wrong(variant, device, io, status, origin, settings, copied, fed, started_utc) AS CASE
   WHEN variant IN ('tf', 'tfxla', 'keras', 'kerasxla', 'tftrt') AND device <> 'cpu' AND io = 'host' AND status = 'ok'
     AND coalesce(origin, 'framewatt') = 'framewatt'
     AND NOT regexp_matches(coalesce(settings, ''), '"input_copy": *"each inference"') AND NOT copied
-  THEN 'input copied once, not in each inference: too fast (framewatt until 29 November 2026)' END;
+  THEN 'input copied once, not in each inference: too fast (framewatt until 29 November 2026)'
+  WHEN fed = 'uint8' AND status = 'ok' AND coalesce(origin, 'framewatt') = 'framewatt' AND started_utc < '2026-11-28T19:51'
+  THEN 'fed float32, not uint8: figures of float32 input (framewatt on 28 November 2026)' END;
 
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
@@ -28,7 +32,7 @@ SELECT
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   known_wrong(cell.variant, cell.device, cell.io, cell.status, coalesce(cell.origin, run.origin), cell.settings,
-    copied.run IS NOT NULL) AS known_wrong,
+    copied.run IS NOT NULL, cell.input, cell.started_utc) AS known_wrong,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
   run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,

@@ -81,6 +81,34 @@ def test_nor_is_a_run_of_others_or_the_cpu(build: Build, opened: Opened) -> None
     assert opened(imported, on_cpu).query("FROM marks WHERE mark = 'input_kept'") == []
 
 
+FED_FLOAT32 = "fed float32, not uint8: figures of float32 input (framewatt on 28 November 2026)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, FED_FLOAT32),
+        ({"variant": "torchcompile", "tuning": "stock", "scenario": "offline", "io": "device"}, FED_FLOAT32),
+        ({"started_utc": "2026-11-28T19:51:02.000Z"}, None),
+        ({"input": "float32"}, None),
+        ({"input": None}, None),
+        ({"origin": "a study"}, None),
+        ({"status": "crashed", "message": "it fell"}, None),
+        ({"variant": "tf", "settings": COPIED_ONCE}, WHY),
+    ],
+    ids=str,
+)
+def test_a_row_of_bytes_from_before_bytes_were_fed_is_wrong(
+    build: Build, opened: Opened, changes: dict[str, Any], why: str | None
+) -> None:
+    run = gpu_run(build)
+    usual = {"variant": "onnxrt", "batch_size": 8, "input": "uint8", "started_utc": "2026-11-28T19:25:53.031Z"}
+    run.cell(**{**usual, "durations_ns": [MS] * 50, **changes})
+    database = opened(run)
+    assert [row["known_wrong"] for row in database.query("FROM comparison")] == [why]
+    assert [row["why"] for row in database.query("FROM marks WHERE mark = 'input_kept'")] == ([why] if why else [])
+
+
 IMAGE_BYTES = 224 * 224 * 3 * 4
 
 
@@ -173,7 +201,7 @@ def test_the_best_and_the_sentence(build: Build, opened: Opened, settings: str, 
             "PyTorch is fastest: 2 times ONNX Runtime, the next; "
             "figures of TensorFlow + XLA are known to be wrong (k) and left out."
         )
-        assert any(line.startswith("k  too fast") for line in table.footers)
+        assert any(line.startswith("k  known to be wrong: too fast") for line in table.footers)
     else:
         assert sentence == "TensorFlow + XLA is fastest: 2 times PyTorch, the next."
 
