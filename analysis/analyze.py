@@ -16,7 +16,7 @@ from rich.text import Text
 
 from analysis import explain, style
 from analysis.comparisons import notebook_vs_script as front_ends
-from analysis.comparisons import side_by_side, summary
+from analysis.comparisons import recipes, side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
@@ -108,6 +108,10 @@ def analyze(
                     recipe=recipe, explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
                 )  # fmt: skip
                 write_text(page, text)
+            if recipe is not None and (
+                line := recipes.of_the_fastest(database, rows, f"./{recipe}", () if here else words)
+            ):
+                console.print(Text(f"recipe of the fastest: {line}", style="dim"), soft_wrap=True)
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
