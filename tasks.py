@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from common.host.bench.again import Again, Marks
     from common.host.bench.execution import Outcome
     from common.host.bench.planned import PlanOutcome
+    from common.host.bench.traced_again import Again as TracedAgain
     from common.host.runs.run import Run
 
 
@@ -381,34 +383,53 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
         invoke explain --framework torch,tensorrt --gpu 0
         invoke explain RUN_A RUN_B
     """
-    from analysis.explain import Side, is_traced
+    from analysis.explain import Side, check_options, folder_name, is_traced
     from analysis.explain import explain as explain_runs
-    from common.host.bench.command import bench
-    from common.host.bench.traced import options_of_run, traced
-    from common.host.runs.find import run_or_cell
+    from common.host.bench.traced import runs_to_explain, traced
+    from common.host.bench.traced_again import Again, options_of_run
+    from common.host.whole_files import check_target
 
     console, data = default_console(), DataFolder.default()
-    options = Options.of(given)
+    typed = {name: given[name] for name in typed_options(Options)}
     trace = Path(given["trace"]) if given["trace"] else None
-    sides = [Side(*side) for word in given["run"] for side in run_or_cell(word, data)]
+    if trace is not None:
+        check_target(trace)
+    sides = [Side(*named) for named in runs_to_explain(given["run"], data)]
+    again, only = Again(Options.of(given)), dict[str, str]()
     if len(sides) == 1 and not is_traced(sides[0].run):
-        options, sides = options_of_run(sides[0].run, options), []
+        again, sides = options_of_run(sides[0].run, typed, sides[0].cell_key), []
+    elif sides:
+        check_options(typed)
+        only = typed
     if not sides:
-        _named(options.framework, options.version, ", or the name of a run; invoke frameworks lists them")
-        outcome = bench(traced(options), console, data)
-        for message in outcome.errors:
-            print(f"error: {message}", file=sys.stderr)
-        if outcome.interrupted:
-            console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
-            sys.exit(130)
-        sides = [Side(outcome.run.folder)] if is_traced(outcome.run.folder) else []
-        if not sides:
-            _analyze([outcome.run.folder], console, data)
-            raise UserError("no cell was measured to its end, so none can be explained; the table says why")
-    out = data.report / f"explain-{'-'.join(dict.fromkeys(side.run.name for side in sides))}"
-    code = explain_runs(sides, out, console, trace=trace, cache=data.host_cache / "analysis")
+        sides = [Side(_measured_traced(replace(again, options=traced(again.options)), console, data))]
+    out = data.report / folder_name(sides, only)
+    code = explain_runs(sides, out, console, trace=trace, cache=data.host_cache / "analysis", only=only)
     if code:
         sys.exit(code)
+
+
+def _measured_traced(again: TracedAgain, console: Console, data: DataFolder) -> Path:
+    """The new run of what shall be explained. Raises UserError where nothing was recorded."""
+    from analysis.explain import is_traced
+    from common.host.bench.command import bench
+
+    _named(again.options.framework, again.options.version, ", or the name of a run; invoke frameworks lists them")
+    for note in again.notes:
+        console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
+    outcome = bench(again.options, console, data)
+    note = again.note_on_model(str(outcome.run.description["model"]["hash"]))
+    if note:
+        console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
+    for message in outcome.errors:
+        print(f"error: {message}", file=sys.stderr)
+    if outcome.interrupted:
+        console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
+        sys.exit(130)
+    if not is_traced(outcome.run.folder):
+        _analyze([outcome.run.folder], console, data)
+        raise UserError("no cell was measured to its end, so none can be explained; the table says why")
+    return outcome.run.folder
 
 
 VERIFY_OPTIONS = (

@@ -68,6 +68,8 @@ class Request:
     model_file: str = ""
     item: str = ""
     items_per_sample: int = 0
+    #: keys of the cells that are meant; empty: all
+    only: tuple[str, ...] = ()
 
     def versions_of(self, variant: Variant) -> tuple[str, ...]:
         return self.versions.get(variant.name, ("",))
@@ -76,6 +78,8 @@ class Request:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""
         values = asdict(self)
         values["variants"] = [variant.name for variant in self.variants]
+        if not self.only:
+            del values["only"]  # a request for all is the same as ever
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -244,4 +248,5 @@ def request_of(
         model_file=options.model,
         item=options.item,
         items_per_sample=opt.whole("--items-per-sample", options.items_per_sample),
+        only=options.only,
     )
