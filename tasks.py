@@ -35,7 +35,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 # needs it, so that --help, a typo and --dry-run do not wait for it.
 from common.errors import UserError
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
+from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed, typed_options
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
@@ -1326,12 +1326,15 @@ def selfbench(
         invoke selfbench
         invoke selfbench --gpu 0
     """
-    if fleet:
+    from common.host.selfbench.modes import mode_of
+
+    mode = mode_of(typed)
+    if mode == "fleet":
         from analysis.selfbench.fleet import fleet_selfbench
 
         fleet_selfbench(default_console())
         return
-    if order:
+    if mode == "order":
         from common.host.selfbench import order as selfbench_order
 
         device = "" if gpu else "cpu"
@@ -1343,18 +1346,18 @@ def selfbench(
         if code:
             sys.exit(code)
         return
-    if gpu:
+    if mode == "gpu":
         from common.host.selfbench import gpu as selfbench_gpu
 
         options = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
         selfbench_gpu.measure(options, default_console(), DataFolder.default())
         return
-    if docker:
+    if mode == "docker":
         from common.host.selfbench.containers import measure
 
         measure(default_console())
         return
-    if notebook:
+    if mode == "notebook":
         from common.host.selfbench import frontends
 
         frontends.measure(default_console(), framework)

@@ -93,7 +93,11 @@ def _asked(run: Path, document: Mapping[str, Any]) -> tuple[Options, list[str]]:
         for one in fields(Options)
         if isinstance(given.get(one.name), kinds.get(str(one.type), ()))
     }
-    windows = [f"--{name.replace('_', '-')} {values[name]}" for name in OF_WINDOWS if name in values]
+    windows = [
+        f"--{name.replace('_', '-')}" + ("" if values[name] is True else f" {values[name]}")
+        for name in OF_WINDOWS
+        if name in values
+    ]
     windows += ["settings of its plan"] if given.get("settings") else []
     notes = [f"not taken over: {', '.join(windows)}: one worker records a cell, in a short window"] if windows else []
     return Options(**values), notes

@@ -69,7 +69,7 @@ def test_all_that_the_run_asked_for_is_asked_for_again(tmp_path):
     assert {name: getattr(again.options, name) for name in same} == {name: getattr(asked, name) for name in same}
     assert again.options.runner == "local"
     (note,) = again.notes
-    assert note.startswith("not taken over: --quick True, --replicates 3, --min-seconds 9.0: ")
+    assert note.startswith("not taken over: --quick, --replicates 3, --min-seconds 9.0: ")
     assert again.options.replicates == 0
 
 
