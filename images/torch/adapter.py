@@ -74,6 +74,8 @@ class TorchAdapter:
         self._run = run_options.Run()
         #: how it is run -> module in that layout, compiled, with its convolutions; and what these are, as settings
         self._modules: Dict[run_options.Run, Tuple[Any, Dict[str, str]]] = {}
+        #: what half precision changed in the graph besides its weights
+        self._typed: Dict[str, int] = {}
         #: of a model that computes sizes while it runs
         self._sizes: Optional[Sizes] = None
 
@@ -187,6 +189,11 @@ class TorchAdapter:
             raise Unsupported(f"Keras on PyTorch reads .keras files: {error}") from error
 
     def _onto_device(self, module: Any) -> Any:
+        if self._dtype != self._torch.float32 and hasattr(module, "graph"):
+            from images.torch import compute_type  # needs torch, which this module must do without
+
+            self._typed = compute_type.compute_in(module, self._dtype)
+            return module.to(device=self._device)
         return module.to(device=self._device, dtype=self._dtype)
 
     def _fit_sizes(self, inputs: Sequence[np.ndarray]) -> None:
@@ -431,6 +438,8 @@ class TorchAdapter:
 
     def settings(self) -> Dict[str, str]:
         chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **self._settings}
+        if any(self._typed.values()):
+            chosen["half_precision"] = ", ".join(f"{number} {what}" for what, number in self._typed.items())
         run = self._run
         chosen["layout"] = run.layout or ("as Keras has it" if self._variant == "keras-torch" else "as imported")
         chosen.update(self._modules[run][1] if run in self._modules else {})

@@ -32,7 +32,7 @@ def test_the_tensorrt_provider_is_refused_on_a_cpu(on_cpu):
 def kept(graph, bias):
     from images.onnxrt.trial import Choice, EarlierTrial
 
-    return EarlierTrial(Choice(graph=graph, fused_bias=bias), {"one choice": "1.000 ms"})
+    return EarlierTrial(Choice(graph=graph, fused_bias=bias), {"one choice": "1.000 ms"}, "2026-11-28T10:11:12Z")
 
 
 def test_choices_of_a_shape_survive_the_process_and_a_damaged_file_does_not_matter(tmp_path):
@@ -44,6 +44,10 @@ def test_choices_of_a_shape_survive_the_process_and_a_damaged_file_does_not_matt
     assert ChoiceCache(path).get("a") == kept(True, False)
     assert ChoiceCache(path).get("b") == kept(False, True)
     assert ChoiceCache(path).get("c") is None
+    stored = json.loads(path.read_text())
+    del stored["b"]["utc"]  # as before the time of a trial was kept
+    path.write_text(json.dumps(stored))
+    assert ChoiceCache(path).get("b") == kept(False, True)._replace(utc="")
     path.write_text('{"a": [true, false], "b": {"choice": {"graph": true}, "tried": {}}}')  # of another version
     assert ChoiceCache(path).get("a") is None
     assert ChoiceCache(path).get("b") is None
