@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ FED = {"images": ((1, 4), "float32")}
 
 
 class Built:
-    """An inference that takes `memory` bytes and so many seconds."""
+    """An inference that takes 100 bytes of the device."""
 
     def __init__(self, run: Run, device: Device) -> None:
         self.name, self._device, self.closed = run.name, device, False
@@ -26,7 +27,7 @@ class Built:
         device.peak = max(device.peak, device.reserved)
 
     def run(self) -> None:
-        """Its time is told by `seconds_of` below."""
+        """How long it takes is said where it is tried."""
 
     def peak_bytes(self) -> int:
         return self._device.peak
@@ -53,7 +54,7 @@ class Device:
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[[str], tuple[Any, Any, list[str]]]:
+def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], tuple[Any, Any, list[str]]]:
     """(adapter, its inference, what was built in order) after a trial that the way of this name wins."""
 
     def try_all(winner: str) -> tuple[Any, Any, list[str]]:
