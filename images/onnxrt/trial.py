@@ -187,6 +187,8 @@ class EarlierTrial(NamedTuple):
 
     choice: Choice
     tried: Dict[str, str]
+    #: when, "" where that was not written down
+    utc: str = ""
 
 
 class ChoiceCache:
@@ -202,7 +204,9 @@ class ChoiceCache:
             return None
         if set(choice) != set(Choice._fields):
             return None
-        return EarlierTrial(Choice(**{name: bool(flag) for name, flag in choice.items()}), tried)
+        utc = value.get("utc")
+        known = Choice(**{name: bool(flag) for name, flag in choice.items()})
+        return EarlierTrial(known, tried, utc if isinstance(utc, str) else "")
 
     def put(self, key: str, kept: EarlierTrial) -> None:
-        self._file.put(key, {"choice": kept.choice._asdict(), "tried": kept.tried, "checked": True})
+        self._file.put(key, {"choice": kept.choice._asdict(), "tried": kept.tried, "utc": kept.utc, "checked": True})

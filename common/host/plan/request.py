@@ -240,6 +240,7 @@ def request_of(
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
     inputs = opt.choose("input", options.input, INPUTS)
     replicates = workers_of(options)
+    item, items_per_sample = opt.items(options.item, options.items_per_sample)
     wanted = models.source(options.model)  # a name that does not exist is said before anything is made
     models.check(wanted, models.export_options_of(options))
     model = wanted.name
@@ -270,7 +271,7 @@ def request_of(
         versions=parse_versions(options.version, variants, options.python),
         search=search,
         model_file=options.model,
-        item=options.item,
-        items_per_sample=opt.whole("--items-per-sample", options.items_per_sample),
+        item=item,
+        items_per_sample=items_per_sample,
         only=options.only,
     )

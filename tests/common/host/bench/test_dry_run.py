@@ -63,6 +63,10 @@ def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
         dry_run(Options(version="tensorrt@10.1", device="gpu"), console)
     with pytest.raises(UserError, match="unknown device"):
         dry_run(Options(framework="abacus", device="tpu"), console, images)
+    with pytest.raises(UserError, match="--items-per-sample 4 needs a name"):
+        dry_run(Options(framework="abacus", device="cpu", items_per_sample=4), console, images)
+    with pytest.raises(UserError, match="no name of an item"):
+        dry_run(Options(framework="abacus", device="cpu", item="a,b", items_per_sample=4), console, images)
     assert output(console) == ""
 
 
