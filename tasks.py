@@ -1335,16 +1335,7 @@ def selfbench(
         fleet_selfbench(default_console())
         return
     if mode == "order":
-        from common.host.selfbench import order as selfbench_order
-
-        device = "" if gpu else "cpu"
-        options = Options(
-            framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
-            python=python, threads=threads,
-        )  # fmt: skip
-        code = selfbench_order.measure(options, default_console(), DataFolder.default(), rounds)
-        if code:
-            sys.exit(code)
+        _selfbench_order(framework, gpu, precision, rounds, threads, python)
         return
     if mode == "gpu":
         from common.host.selfbench import gpu as selfbench_gpu
@@ -1365,6 +1356,18 @@ def selfbench(
     from analysis.selfbench.command import selfbench as run_selfbench
 
     run_selfbench(default_console(), statistics=statistics)
+
+
+def _selfbench_order(framework: str, gpu: str, precision: str, rounds: int, threads: int, python: str) -> None:
+    from common.host.selfbench import order
+
+    options = Options(
+        framework=framework or order.VARIANTS, device="" if gpu else "cpu", gpu=gpu, precision=precision or "fp32", python=python,
+        threads=threads,
+    )  # fmt: skip
+    code = order.measure(options, default_console(), DataFolder.default(), rounds)
+    if code:
+        sys.exit(code)
 
 
 @task(
