@@ -233,7 +233,7 @@ class OnnxRuntimeAdapter:
         providers = gpu_options.stock_providers(self._variant, self._cuda is not None, device, self._precision)
         session = sessions.create(self._ort, path, options, providers)
         place = ("cpu", 0) if self._cuda is None else ("cuda", device)
-        return StockInference(self._ort, session, place, [one.name for one in self._model.outputs], inputs, io)
+        return StockInference(self._ort, session, place, self._model, inputs, io)
 
     def _trial_key(self, inputs: Arrays) -> str:
         versions = self.versions()
