@@ -114,6 +114,12 @@ def write(request: RecipeRequest, image: Image) -> str:
     def refuse(reason: str) -> NoReturn:
         raise UserError(f"there is no recipe for {request.key}: {reason}")
 
+    def whole(text: Any) -> int:
+        """The whole number that a setting is, from 1: jinja's own `int` makes 0 of anything else."""
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", str(text)):
+            refuse(f"its settings are damaged: '{visible(str(text))[:40]}' stands where a whole number from 1 belongs")
+        return int(text)
+
     folders = [str(image.folder), str(Path(__file__).with_name("templates"))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -127,15 +133,13 @@ def write(request: RecipeRequest, image: Image) -> str:
         number_before=_number_before,
         import_lines=_import_lines,
         guarded=_guarded,
-        whole=_whole,
+        whole=whole,
     )
     environment.globals.update(refuse=refuse, needed=sources.needed)
     try:
         text = environment.get_template(TEMPLATE).render(
             asked=request, settings=request.settings, file=file_name(request.key), packages=packages(request, image)
         )
-    except _NoWholeNumber as error:
-        refuse(f"its settings are damaged: '{visible(str(error))[:40]}' stands where a whole number from 1 belongs")
     except jinja2.UndefinedError as error:
         refuse(f"its settings do not say enough ({error.message})")
     except KeyError as error:
@@ -185,17 +189,6 @@ def _number_before(text: str, words: str) -> int:
     """The whole number that stands before these words, 0 where they do not."""
     found = re.search(rf"\b(\d+) {re.escape(words)}", text)
     return int(found[1]) if found else 0
-
-
-class _NoWholeNumber(Exception):
-    """The text that stands there instead."""
-
-
-def _whole(text: Any) -> int:
-    """The whole number that a setting is, from 1: jinja's own `int` makes 0 of anything else."""
-    if isinstance(text, jinja2.Undefined) or not re.fullmatch(r"[1-9][0-9]{0,17}", str(text)):
-        raise _NoWholeNumber(text)
-    return int(text)
 
 
 def _import_lines(block: str) -> Code:
