@@ -43,6 +43,7 @@ from common.text import visible
 
 if TYPE_CHECKING:
     from analysis.comparisons.question import Question
+    from analysis.comparisons.recipes import Recipe
     from common.host.bench.again import Again, Marks
     from common.host.bench.execution import Outcome
     from common.host.bench.planned import PlanOutcome
@@ -883,27 +884,14 @@ def recipe(
             print(path)
         return
     if best:
+        objective = objective or "throughput"
         question = _question(
-            gpu,
-            objective or "throughput",
-            max_latency_ms,
-            percentile,
-            max_power_w,
-            min_throughput,
-            min_precision,
-            price_per_kwh,
+            gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
         folders = _run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
-        if not run:
-            raise UserError(
-                'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best with limits'
-            )
-        runs, _, key = run[0].rpartition("/")
-        folders = _run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
-        words = [*([runs] if runs else []), *run[1:]]
-        made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
+        made = _recipe_of_cell(run, data)
     if out == "-":
         print(made.text, end="")
         return
@@ -911,6 +899,20 @@ def recipe(
     console = default_console()
     console.print(escape(made.sentence), style="bold", highlight=False, soft_wrap=True)
     console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
+
+
+def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
+    """run: the cell's key, which may have a folder of runs before it, and then names of runs."""
+    from analysis.comparisons import recipes
+
+    if not run:
+        raise UserError(
+            'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best with limits'
+        )
+    runs, _, key = run[0].rpartition("/")
+    words = [*([runs] if runs else []), *run[1:]]
+    folders = _run_folders(words or ["all"], data)
+    return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
 
 
 def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:
