@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
 
@@ -125,17 +125,7 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     """
     asked = parse(shape) if shape else {}
     symbols = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str)}
-    for name, sizes in asked.items():
-        if name not in inputs and name not in symbols:
-            names = [*sorted(symbols), *inputs]
-            raise unknown("axis or input in --shape:", name, names)
-        if name not in symbols and len(sizes) != len(inputs[name]):
-            raise UserError(
-                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
-                f"{written(inputs[name])}"
-            )
-        if name in symbols and len(sizes) != 1 and name not in inputs:
-            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
+    _check_asked(inputs, asked, symbols)
     by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
     by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
     batch = _batch_of(inputs, by_symbol, by_input)
@@ -179,6 +169,23 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     is_said = any(BATCH_WORD in sizes for sizes in asked.values()) or any(map(_by_name, inputs.values()))
     sized = frozenset(() if dynamic else batch.sized)
     return Bound(whole, fixed, left_open, sized, fixed_axes, frozenset(symbols), is_said)
+
+
+def _check_asked(
+    inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, Sequence[str]], symbols: AbstractSet[str]
+) -> None:
+    """Raises UserError for what --shape names and the model has not, or has with another number of axes."""
+    for name, sizes in asked.items():
+        if name not in inputs and name not in symbols:
+            names = [*sorted(symbols), *inputs]
+            raise unknown("axis or input in --shape:", name, names)
+        if name not in symbols and len(sizes) != len(inputs[name]):
+            raise UserError(
+                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
+                f"{written(inputs[name])}"
+            )
+        if name in symbols and len(sizes) != 1 and name not in inputs:
+            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
 
 
 def _fixed_axes(

@@ -373,6 +373,22 @@ def of_a_batch_at_once():
     )
 
 
+def with_odd_shapes():
+    return {
+        "zero-batch": with_zero_sized(0),
+        "zero-wide": with_zero_sized(1),
+        "expand": with_fixed_expand(),
+        "counted": with_counted_axes(),
+        "kernel": with_kernel(),
+        "table": of_numbers_within_a_table(),
+        "sequence-alone": with_sequence_alone(),
+        "less-mean": of_a_batch_at_once(),
+        "opset-99": model(
+            [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], opset=99
+        ),
+    }
+
+
 def with_external_weights(folder):
     big = numpy_helper.from_array(np.ones((3, 5), np.float32), "matrix")
     made = model(
@@ -393,17 +409,7 @@ def with_external_weights(folder):
 def main(folder: Path) -> None:
     made = {
         "first": classifier(),
-        "zero-batch": with_zero_sized(0),
-        "zero-wide": with_zero_sized(1),
-        "expand": with_fixed_expand(),
-        "counted": with_counted_axes(),
-        "kernel": with_kernel(),
-        "table": of_numbers_within_a_table(),
-        "sequence-alone": with_sequence_alone(),
-        "less-mean": of_a_batch_at_once(),
-        "opset-99": model(
-            [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], opset=99
-        ),
+        **with_odd_shapes(),
         "last": classifier(CHANNELS_LAST),
         "raw": classifier(softmax=False),
         "grey": classifier(["n", 1, 12, 16]),
