@@ -221,6 +221,8 @@ class Options:
     tmp: str = _option(CONTAINER, "4g", "size of a container's /tmp, which is in memory; default: 4g")
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: keys of the cells to plan, of all that the options would give (`invoke explain RUN`); empty: all
+    only: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
