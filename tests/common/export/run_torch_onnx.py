@@ -92,11 +92,11 @@ def named(names):
 def names_of_outputs():
     """What several kinds of output are called."""
     one = torch.zeros(2)
-    fields = namedtuple("Fields", "logits state")
+    Fields = namedtuple("Fields", "logits state")
     return [
         torch_modules.names_of(made)
         for made in (
-            {"a": one, "n": one}, {"a": one, "cache": [one, {"keys": one}], "none": None}, fields(one, one), one, (one, {"a": one}),
+            {"a": one, "n": one}, {"a": one, "cache": [one, {"keys": one}], "none": None}, Fields(one, one), one, (one, {"a": one}),
             {"a": {"b": one}, "a.b": one}, {"\n": one},
         )
     ]  # fmt: skip

@@ -375,6 +375,7 @@ def of_a_batch_at_once():
 
 def with_odd_shapes():
     return {
+        "sequence": with_sequence(),
         "zero-batch": with_zero_sized(0),
         "zero-wide": with_zero_sized(1),
         "expand": with_fixed_expand(),
@@ -422,7 +423,6 @@ def main(folder: Path) -> None:
         "stuck": with_batch_of("stuck"),
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
-        "sequence": with_sequence(),
         "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
         "no-rank": without_rank(),
