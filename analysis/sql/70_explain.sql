@@ -14,12 +14,13 @@ CREATE OR REPLACE VIEW kernel_rule AS
 FROM read_csv(getvariable('kernel_class_path'), header = true, auto_detect = false, hive_partitioning = false, quote = '"', escape = '"',
   columns = {'place': 'INTEGER', 'what': 'VARCHAR', 'library': 'VARCHAR', 'pattern': 'VARCHAR', 'class': 'VARCHAR'});
 
--- class and use of tensor cores of a name: the first rule that matches decides; NULL where none does
+-- class and use of tensor cores of a name: the first rule that matches decides; where none does, the class is NULL and there are none
 CREATE OR REPLACE MACRO class_of(name) AS (
   SELECT arg_min(class, place) FROM kernel_rule WHERE what = 'class' AND regexp_matches(lower(name), pattern)
 );
 CREATE OR REPLACE MACRO on_tensor_cores(name) AS (
-  SELECT count(*) > 0 FROM kernel_rule WHERE what = 'tensor cores' AND regexp_matches(lower(name), pattern)
+  SELECT coalesce(arg_min(class, place) = 'yes', false) FROM kernel_rule
+  WHERE what = 'tensor cores' AND regexp_matches(lower(name), pattern)
 );
 
 -- kernel_names: one row per name that occurs, with what it tells
