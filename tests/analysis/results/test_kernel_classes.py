@@ -154,7 +154,8 @@ COLLECTED_FROM_TRANSFORMERS = {
 TENSORRT_ON_VIT = {
     "attention": ["mha0", "mha11"],
     "normalization": [
-        "__myl_bb0_58_NegAddSqrResTraResDivMulResResTraResMulMulAddAddResTra", "__myl_bb0_5_AddSqrResTraResDivNegMulResResTraResMulMulAddAdd",
+        "__myl_bb0_58_NegAddSqrResTraResDivMulResResTraResMulMulAddAddResTra",
+        "__myl_bb0_5_AddSqrResTraResDivNegMulResResTraResMulMulAddAdd",
         "__myl_bb0_22_AddMeaSubMulMea", "__myl_bb0_94_ResResTraResAddMeaSubMulMea",
         "__myl_bb0_98_AddMeaSubMulMeaAddSqrDivMulMulNegMulAddAdd",
     ],
