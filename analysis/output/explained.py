@@ -96,8 +96,9 @@ def conclusion(cells: Sequence[Explained], links: Mapping[str, float | None]) ->
 def lacks(cells: Sequence[Explained]) -> list[str]:
     """One line for each cell that was not recorded, or not wholly, or at a high cost: never silently short."""
     lines = []
+    several = len({cell.run for cell in cells}) > 1
     for cell in cells:
-        name = name_of(cell)
+        name = _whole_name(cell) if several else name_of(cell)
         if cell.recorded:
             lines += [f"{name}: {text}" for text in (*_lost(cell), *_recording(cell))]
         else:
