@@ -40,17 +40,22 @@ class Algorithm(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """tried: algorithm -> milliseconds of an inference, or why it does not work here; empty where there was one alone."""
+    """tried: algorithm -> milliseconds of an inference, or why it does not work here; empty where there was one alone.
+
+    trial_of: when that was tried and by whom. A trial of an earlier worker may have met another load than this worker does.
+    """
 
     name: str
     inference: Any
     tried: Dict[str, str]
+    trial_of: str = ""
 
     def settings(self) -> Dict[str, str]:
-        """For the row: what was chosen among which."""
+        """For the row: what was chosen among which, and when."""
         if not self.tried:
             return {}
-        return {"chosen": self.name, "trial": "; ".join(f"{name}: {result}" for name, result in self.tried.items())}
+        tried = "; ".join(f"{name}: {result}" for name, result in self.tried.items())
+        return {"chosen": self.name, "trial": tried, "trial_of": self.trial_of}
 
 
 def fastest(
@@ -73,13 +78,14 @@ def fastest(
     for algorithm in algorithms:
         if known is not None and algorithm.name == known.name:
             try:
-                return Chosen(algorithm.name, algorithm.build(), known.tried)
+                return Chosen(algorithm.name, algorithm.build(), known.tried, by_an_earlier_worker(known.utc))
             except Exception:
                 break  # another driver, less memory: tried anew
     best: Optional[Chosen] = None
     best_seconds = 0.0
     failure: Optional[Exception] = None
     tried: Dict[str, str] = {}
+    utc = now_utc()
     for algorithm in algorithms:
         inference: Any = None
         try:
@@ -97,13 +103,26 @@ def fastest(
             continue
         if best is not None:
             best.inference.close()
-        best, best_seconds = Chosen(algorithm.name, inference, tried), seconds
+        best, best_seconds = Chosen(algorithm.name, inference, tried, by_this_worker(utc)), seconds
     if best is None:
         assert failure is not None
         raise failure
     if memory is not None and not isinstance(failure, (MemoryError, DeviceOutOfMemory)):
-        memory.put(key, best.name, tried)
+        memory.put(key, best.name, tried, utc)
     return best
+
+
+def now_utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def by_this_worker(utc: str) -> str:
+    return f"{utc}, by this worker"
+
+
+def by_an_earlier_worker(utc: str) -> str:
+    """utc: "" where the cache folder does not say, as it did not until 29 November 2026."""
+    return f"{utc or 'at an unknown time'}, by an earlier worker"
 
 
 def median_seconds(run: Callable[[], None]) -> float:
@@ -124,6 +143,8 @@ class EarlierTrial(NamedTuple):
 
     name: str
     tried: Dict[str, str]
+    #: when, "" where that was not written down
+    utc: str = ""
 
 
 class CacheFile:
@@ -166,10 +187,12 @@ class AlgorithmCache:
         chosen, tried = value.get("chosen"), value.get("tried")
         if not isinstance(chosen, str) or not isinstance(tried, dict):
             return None
-        return EarlierTrial(chosen, tried) if all(isinstance(one, str) for one in tried.values()) else None
+        utc = value.get("utc")
+        known = EarlierTrial(chosen, tried, utc if isinstance(utc, str) else "")
+        return known if all(isinstance(one, str) for one in tried.values()) else None
 
-    def put(self, key: str, name: str, tried: Dict[str, str]) -> None:
-        self._file.put(key, {"chosen": name, "tried": tried})
+    def put(self, key: str, name: str, tried: Dict[str, str], utc: str = "") -> None:
+        self._file.put(key, {"chosen": name, "tried": tried, "utc": utc})
 
 
 def _first_line(error: BaseException) -> str:

@@ -188,6 +188,7 @@ class OnnxRuntimeAdapter:
         tried = {"way": chosen.name} if chosen.tried else {}
         if chosen.tried:
             tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
+            tried["ways_tried_of"] = chosen.trial_of
         self._notes = {**tried, **notes[chosen.name]}
         inference: Inference = chosen.inference
         self._identity = self._identities[chosen.name]
@@ -215,7 +216,8 @@ class OnnxRuntimeAdapter:
         if self._variant == "onnxrt-trt":
             whole = trial.Choice(fused_activation=False)
             return self._reused(algorithm, whole, lambda: self._build_cuda(inputs, io, whole), inputs, io)
-        choice, inference, tried = self._search(algorithm, trial.Choice(fused_activation=fused), inputs, io)
+        start = trial.Choice(fused_activation=fused)
+        choice, inference, tried, notes["trial_of"] = self._search(algorithm, start, inputs, io)
         notes["chosen"] = str(choice)
         notes["trial"] = "; ".join(f"{name}: {result}" for name, result in tried.items())
         return inference
@@ -231,7 +233,7 @@ class OnnxRuntimeAdapter:
         providers = gpu_options.stock_providers(self._variant, self._cuda is not None, device, self._precision)
         session = sessions.create(self._ort, path, options, providers)
         place = ("cpu", 0) if self._cuda is None else ("cuda", device)
-        return StockInference(self._ort, session, place, [one.name for one in self._model.outputs], inputs, io)
+        return StockInference(self._ort, session, place, self._model, inputs, io)
 
     def _trial_key(self, inputs: Arrays) -> str:
         versions = self.versions()
@@ -241,8 +243,8 @@ class OnnxRuntimeAdapter:
 
     def _search(
         self, algorithm: str, start: trial.Choice, inputs: Arrays, io: str
-    ) -> Tuple[trial.Choice, CudaInference, Dict[str, str]]:
-        """The fastest of the provider's options, from the cache folder where this shape has been tried."""
+    ) -> Tuple[trial.Choice, CudaInference, Dict[str, str], str]:
+        """The fastest of the provider's options, from the cache folder where this shape has been tried; last when it was tried."""
         memory = trial.ChoiceCache(self._cache / "choices.json")
         key = self._trial_key(inputs) + ("" if start.fused_activation else "-unfused")
         known = memory.get(key)
@@ -251,7 +253,8 @@ class OnnxRuntimeAdapter:
             inference = self._reused(
                 algorithm, known_choice, lambda: self._build_cuda(inputs, io, known_choice), inputs, io
             )
-            return known.choice, inference, known.tried
+            return known.choice, inference, known.tried, choices.by_an_earlier_worker(known.utc)
+        utc = choices.now_utc()
         found = trial.search(
             lambda choice: self._build_cuda(inputs, io, choice),
             trial.bound(),
@@ -261,9 +264,9 @@ class OnnxRuntimeAdapter:
             limit=trial.LIMITS[self._precision],
             start=start,
         )
-        memory.put(key, trial.EarlierTrial(found.choice, found.tried))
+        memory.put(key, trial.EarlierTrial(found.choice, found.tried, utc))
         self._identities[algorithm] = (algorithm, found.choice)
-        return found.choice, found.inference, found.tried
+        return found.choice, found.inference, found.tried, choices.by_this_worker(utc)
 
     def _build_cpu(self, path: Path, inputs: Arrays) -> CpuInference:
         size = batch_size_of(self._model, inputs)

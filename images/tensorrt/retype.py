@@ -2,7 +2,8 @@
 
 Those versions have no precision flags: every tensor has the type that the ONNX file gives it. So weights and
 constants become float16 or bfloat16, and a Cast stands behind each float input and before each float output: from
-outside, the model still takes and gives float32.
+outside, the model still takes and gives float32. A constant beyond the type's range, as the -1e9 of a mask, becomes its largest
+number: as infinity it would make 0 times infinity, which is no number.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from common.harness.adapter import Unsupported
 from common.onnx_rewrites import take_bytes
 
 _LARGEST_FLOAT16 = 65504.0
+#: the least one that is not 0
+_LEAST_FLOAT16 = 2.0**-24
+#: of bfloat16, as a float32
+_LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
+#: operators whose constants are weights: one out of range is no mask, and what it computes would be another thing
+_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 #: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
 _FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
 _UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}
@@ -47,12 +54,13 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     if computed:
         raise Unsupported(f"{precision}: {sorted(computed)[0]} must stay float32 but is computed in the graph")
 
+    weights = {name for node in graph.node if node.op_type in _PRODUCTS for name in node.input}
     for name, tensor in initializers.items():
         if name not in keep:
-            _convert(tensor, target)
+            _convert(tensor, target, name in weights)
     for node in graph.node:
         if not keep.intersection(node.output):
-            _convert_attributes(node, target)
+            _convert_attributes(node, target, bool(weights.intersection(node.output)))
     del graph.value_info[:]
     _cast_inputs(graph, set(initializers), target)
     _cast_outputs(graph, target)
@@ -69,8 +77,8 @@ def _float32_names(nodes: Any) -> Set[str]:
     return names
 
 
-def _convert(tensor: Any, target: int) -> None:
-    """Changes a float32 TensorProto in place; other types stay as they are."""
+def _convert(tensor: Any, target: int, is_weight: bool) -> None:
+    """Changes a float32 TensorProto in place; other types stay as they are. Raises Unsupported for a weight out of range."""
     import onnx
 
     if tensor.data_type != onnx.TensorProto.FLOAT:
@@ -78,12 +86,21 @@ def _convert(tensor: Any, target: int) -> None:
     values = onnx.numpy_helper.to_array(tensor)
     if target == onnx.TensorProto.FLOAT16:
         largest = float(np.abs(values).max()) if values.size else 0.0
-        if np.isfinite(largest) and largest > _LARGEST_FLOAT16:
+        if is_weight and np.isfinite(largest) and largest > _LARGEST_FLOAT16:
             raise Unsupported(f"weight {tensor.name or '(constant)'} reaches {largest:.3g}, beyond float16's 65504")
+        values = _within(values, _LARGEST_FLOAT16)
+        if values.size == 1 and 0 < largest < _LEAST_FLOAT16:  # an epsilon, which as 0 would make divisions by 0
+            values = np.copysign(np.float32(_LEAST_FLOAT16), values)
         raw = values.astype(np.float16).tobytes()
     else:
-        raw = bfloat16_bits(values).tobytes()
+        raw = bfloat16_bits(_within(values, _LARGEST_BFLOAT16)).tobytes()
     tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, target, list(values.shape), raw, raw=True))
+
+
+def _within(values: np.ndarray, largest: float) -> np.ndarray:
+    """Finite numbers brought into the range; infinities stay."""
+    limited: np.ndarray = np.where(np.isfinite(values), np.clip(values, -largest, largest), values).astype(np.float32)
+    return limited
 
 
 def bfloat16_bits(values: np.ndarray) -> np.ndarray:
@@ -94,18 +111,22 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
-def _convert_attributes(node: Any, target: int) -> None:
+def _convert_attributes(node: Any, target: int, is_weight: bool) -> None:
     """Tensors in attributes, float scalars of Constant nodes, and the types that a node is told to produce."""
     import onnx
 
+    if node.op_type == "ConstantOfShape" and not node.attribute:  # zeros, float32 unless it says another type
+        node.attribute.append(
+            onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(np.zeros(1, np.float32)))
+        )
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
-            _convert(attribute.t, target)
+            _convert(attribute.t, target, is_weight)
         elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
             scalar = attribute.name == "value_float"
             values = np.float32(attribute.f) if scalar else np.array(attribute.floats, dtype=np.float32)
             tensor = onnx.numpy_helper.from_array(np.asarray(values))
-            _convert(tensor, target)
+            _convert(tensor, target, is_weight)
             attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
         elif attribute.name in ("to", "dtype") and attribute.i == onnx.TensorProto.FLOAT:
             attribute.i = target

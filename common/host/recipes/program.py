@@ -79,10 +79,15 @@ class RecipeRequest:
         return [] if self.input == "float32" else [self.model.inputs[0].name]
 
     @property
-    def tried(self) -> list[str]:
-        """What each way that was tried on that device took, a line each."""
-        texts = [self.settings[name] for name in ("ways_tried", "trial") if self.settings.get(name)]
-        return [line for text in texts for line in text.split("; ")]
+    def trials(self) -> list[tuple[str, list[str]]]:
+        """(what the lines are and when that was, what each way that was tried took, a line each)."""
+        found = []
+        for name in ("ways_tried", "trial"):
+            if self.settings.get(name):
+                when = self.settings.get(f"{name}_of") or "at an unknown time, perhaps by an earlier worker"
+                heading = f"Time of one inference in a short trial, {when}; not the measurement, and perhaps under another load:"
+                found.append((heading, self.settings[name].split("; ")))
+        return found
 
 
 def has_recipe(image: Image) -> bool:
@@ -121,6 +126,7 @@ def write(request: RecipeRequest, image: Image) -> str:
         wrapped=_wrapped,
         number_before=_number_before,
         import_lines=_import_lines,
+        guarded=_guarded,
     )
     environment.globals.update(refuse=refuse, needed=sources.needed)
     try:
@@ -182,6 +188,19 @@ def _import_lines(block: str) -> Code:
     """Each once, modules before names of modules."""
     lines = sorted({line for line in block.splitlines() if line}, key=lambda line: (line.split()[0] != "import", line))
     return Code("\n".join(lines) + "\n")
+
+
+def _guarded(block: str) -> Code:
+    """Imports, of which one that is missing ends the program in one line; whoever imports the program gets the error itself."""
+    import textwrap
+
+    ending = (
+        "except ImportError as error:",
+        '    if __name__ != "__main__":',
+        "        raise",
+        '    stop(f"{error}; {NEEDS}")',
+    )
+    return Code("\n".join(["try:", textwrap.indent(block.strip("\n"), "    "), *ending, ""]))
 
 
 def _wrapped(lines: Sequence[str], begin: str = "# ") -> Code:

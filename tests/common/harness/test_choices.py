@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,9 @@ def test_the_fastest_stays_and_all_others_are_closed() -> None:
     chosen = fastest(algorithms(log, "a", "b", "c"), seconds_per_run=taking(a=2, b=1, c=3))
     assert chosen.name == "b"
     assert [line for line in log if line.startswith("close")] == ["close a", "close c"]
-    assert chosen.settings() == {"chosen": "b", "trial": "a: 2000.000 ms; b: 1000.000 ms; c: 3000.000 ms"}
+    settings = chosen.settings()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, by this worker", settings.pop("trial_of"))
+    assert settings == {"chosen": "b", "trial": "a: 2000.000 ms; b: 1000.000 ms; c: 3000.000 ms"}
 
 
 @pytest.mark.parametrize(("run_s", "runs"), [(0.001, 300), (0.05, 6), (0.1, 5), (0.25, 5), (0.75, 3), (7.0, 1)])
@@ -65,6 +68,26 @@ def test_what_won_is_built_alone_the_next_time(tmp_path: Path) -> None:
     again = fastest(algorithms(log, "a", "b"), memory, "key", taking(a=1, b=2))
     assert (again.name, again.tried, log) == ("b", first.tried, ["build b"])
     assert fastest(algorithms(log, "a", "b"), memory, "another key", taking(a=1, b=2)).name == "a"
+
+
+def test_a_trial_of_an_earlier_worker_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of a trial under load once stood beside a measurement of another day as if they were of it."""
+    memory = AlgorithmCache(tmp_path / "choices.json")
+    monkeypatch.setattr(choices, "now_utc", lambda: "2026-11-28T10:11:12Z")
+    first = fastest(algorithms([], "a", "b"), memory, "key", taking(a=2, b=1))
+    assert first.settings()["trial_of"] == "2026-11-28T10:11:12Z, by this worker"
+    monkeypatch.setattr(choices, "now_utc", lambda: "2026-11-29T00:00:00Z")
+    again = fastest(algorithms([], "a", "b"), memory, "key", taking(a=2, b=1))
+    assert again.settings()["trial_of"] == "2026-11-28T10:11:12Z, by an earlier worker"
+    assert again.settings()["trial"] == first.settings()["trial"]
+
+
+@pytest.mark.parametrize("more", [{}, {"utc": 3}])
+def test_of_a_trial_from_before_its_time_was_kept_it_is_unknown(tmp_path: Path, more: dict[str, int]) -> None:
+    path = tmp_path / "choices.json"
+    path.write_text(json.dumps({"key": {"chosen": "b", "tried": {"a": "2.000 ms", "b": "1.000 ms"}, **more}}))
+    again = fastest(algorithms([], "a", "b"), AlgorithmCache(path), "key", taking(a=1, b=2))
+    assert (again.name, again.settings()["trial_of"]) == ("b", "at an unknown time, by an earlier worker")
 
 
 def test_what_won_and_no_longer_works_is_tried_anew(tmp_path: Path) -> None:

@@ -95,6 +95,51 @@ def probe_toy(folder: str) -> dict[str, Any]:
     return {}
 
 
+def probe_masked(folder: str, precision: str) -> dict[str, Any]:
+    """A mask's -1e9, an epsilon and zeros of no named type, retyped: the outputs of both, and what becomes of a weight of 1e9."""
+    import onnx
+    from onnx import helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    def value(name: str, number: float) -> Any:
+        return numpy_helper.from_array(np.array(number, np.float32), name)
+
+    nodes = [
+        helper.make_node("Cast", ["keep"], ["kept"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "kept"], ["dropped"]),
+        helper.make_node("Mul", ["dropped", "never"], ["far"]),
+        helper.make_node("Shape", ["keep"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "least"], ["root"]),
+        helper.make_node("Div", ["zeros", "root"], ["nothing"]),
+        helper.make_node("Add", ["far", "nothing"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["shares"]),
+        helper.make_node("MatMul", ["shares", "dense"], ["y"]),
+    ]
+    path = Path(folder) / "masked.onnx"
+    found: dict[str, Any] = {}
+    for largest in (1.0, 1e9):
+        dense = numpy_helper.from_array(np.array([[1.0], [2], [largest]], np.float32), "dense")
+        graph = helper.make_graph(
+            nodes, "masked", [helper.make_tensor_value_info("keep", onnx.TensorProto.INT64, ["N", 3])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 1])],
+            [value("one", 1), value("never", -1e9), value("least", 1e-12), dense],
+        )  # fmt: skip
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+        try:
+            typed = onnx.load_from_string(retype(path, precision))
+        except Unsupported as error:
+            found["refused"] = str(error)
+            continue
+        if precision == "fp16":
+            onnx.checker.check_model(typed, full_check=True)
+            keep = {"keep": np.array([[1, 0, 1], [0, 1, 0]], np.int64)}
+            found["y"] = [
+                np.asarray(ReferenceEvaluator(m).run(None, keep)[0]).tolist() for m in (onnx.load(path), typed)
+            ]
+    return found
+
+
 def probe_retype(path: str, precision: str) -> dict[str, Any]:
     import onnx
     from onnx.reference import ReferenceEvaluator
@@ -118,5 +163,5 @@ def probe_retype(path: str, precision: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    probes: dict[str, Any] = {"build": probe_build, "toy": probe_toy, "retype": probe_retype}
+    probes: dict[str, Any] = {"build": probe_build, "toy": probe_toy, "retype": probe_retype, "masked": probe_masked}
     print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

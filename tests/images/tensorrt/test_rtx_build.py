@@ -81,6 +81,18 @@ def test_a_retyped_model_keeps_its_float32_faces_and_computes_the_same(toy: Path
     assert answer["difference"] < 2e-3
 
 
+def test_a_mask_of_1e9_and_an_epsilon_are_brought_into_the_range_of_float16_and_a_weight_is_refused(
+    tmp_path: Path,
+) -> None:
+    """-1e9 would be minus infinity, and 0 times that no number; 1e-12 would be 0, and 0 / 0 no number."""
+    answer = probe("masked", tmp_path, "fp16")
+    whole, half = answer["y"]
+    assert whole == [[1.0], [2.0]]
+    assert half == whole
+    assert answer["refused"] == "weight dense reaches 1e+09, beyond float16's 65504"
+    assert probe("build", tmp_path / "masked.onnx", "y", "bf16")["bytes"] > 0
+
+
 def test_bfloat16_is_rounded_to_nearest_even(toy: Path) -> None:
     answer = probe("retype", toy, "bf16")
     assert answer["initializers"]["dense"] == "BFLOAT16"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,18 +89,179 @@ def test_what_a_strangers_file_says_becomes_text_and_never_code(image: Image, tm
     assert done.stdout == ascii(evil) + "\n"
 
 
+GIVEN = {"a": np.arange(12, dtype=np.float32).reshape(4, 3), "b": np.array([3, 4])}
+
+
+def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """The program, on a model file that is there."""
+    (folder / "recipe.py").write_text(text)
+    (folder / "two.onnx").touch()
+    command = [sys.executable, "-I", "recipe.py", "two.onnx", "--seconds", "0.01", *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
 def test_a_program_with_several_named_inputs_runs_alone(image: Image, tmp_path: Path) -> None:
-    program = tmp_path / "recipe.py"
-    program.write_text(write(request(), image))
-    given = {"a": np.arange(12, dtype=np.float32).reshape(4, 3), "b": np.array([3, 4])}
-    np.savez(tmp_path / "in.npz", **given)  # type: ignore[arg-type]
-    command = [sys.executable, "-I", str(program), "--seconds", "0.01", "--inputs", "in.npz", "--save", "out.npz"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    # an array that is no input stays unread
+    np.savez(tmp_path / "in.npz", **GIVEN, labels=np.zeros(4))  # type: ignore[arg-type]
+    done = run(tmp_path, write(request(), image), "--inputs", "in.npz", "--save", "out.npz")
     assert done.returncode == 0, done.stderr
     assert " samples/s, median latency " in done.stdout
     with np.load(tmp_path / "out.npz") as made:
-        assert np.array_equal(made["sum"], given["a"] + 7)
+        assert np.array_equal(made["sum"], GIVEN["a"] + 7)
         assert str(made["told"]) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            {**GIVEN, "a": np.zeros((8, 3), np.float32)},
+            "array 'a' of in.npz is float32 of shape (8, 3); this program takes float32 of shape (4, 3)",
+        ),
+        (
+            {**GIVEN, "a": GIVEN["a"].astype(np.float64)},
+            "array 'a' of in.npz is float64 of shape (4, 3); this program takes float32 of shape (4, 3)",
+        ),
+        ({"a": GIVEN["a"], "c": GIVEN["b"]}, "in.npz has no array 'b', only: a, c"),
+        ({**GIVEN, "a": np.array([None], object)}, "in.npz cannot be read as an .npz file: Object arrays"),
+        (None, "in.npz cannot be read as an .npz file: "),
+    ],
+)
+def test_inputs_that_do_not_fit_are_one_line(image: Image, tmp_path: Path, arrays: Any, words: str) -> None:
+    """Eight samples fed to a program of four once gave half the rate, and nothing said so."""
+    if arrays is None:
+        (tmp_path / "in.npz").write_text("no zip")
+    else:
+        np.savez(tmp_path / "in.npz", **arrays)
+    done = run(tmp_path, write(request(), image), "--inputs", "in.npz")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {words}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_texts_of_any_length_are_fed(image: Image, tmp_path: Path) -> None:
+    texts = model(inputs=(Tensor("a", "float32", (1, 3)), Tensor("b", "str", (2,), None)))
+    text = write(request(model=texts), image).replace('inputs["b"].sum()', 'len(inputs["b"][1])')
+    np.savez(tmp_path / "in.npz", a=GIVEN["a"], b=np.array(["a", "word"]))
+    done = run(tmp_path, text, "--inputs", "in.npz", "--save", "out.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as made:
+        assert np.array_equal(made["sum"], GIVEN["a"] + 4)
+
+
+@pytest.mark.parametrize("name", ["file", "a/b", "args", "it's", "x.npy", "path"])
+def test_outputs_are_saved_under_any_name(image: Image, tmp_path: Path, name: str) -> None:
+    text = write(request(), image).replace('"told": np.array(told)', f'{name!r}: np.array(["a", "bc"], object)')
+    done = run(tmp_path, text, "--save", "out.npz")
+    assert done.returncode == 0, done.stderr
+    assert " samples/s, median latency " in done.stdout
+    with np.load(tmp_path / "out.npz") as made:
+        assert made[name].tolist() == ["a", "bc"]
+        assert made["sum"].shape == (4, 3)
+
+
+def test_the_rate_is_printed_also_where_the_outputs_cannot_be_written(image: Image, tmp_path: Path) -> None:
+    done = run(tmp_path, write(request(), image), "--save", "no/such/out.npz")
+    assert done.returncode == 2
+    assert " samples/s, median latency " in done.stdout
+    assert done.stderr == "error: the outputs cannot be written to no/such/out.npz: No such file or directory\n"
+
+
+@pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf", "-inf", "soon"])
+def test_a_time_that_is_none_is_one_line(image: Image, tmp_path: Path, seconds: str) -> None:
+    done = run(tmp_path, write(request(), image), f"--seconds={seconds}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: --seconds is a number above 0, not {seconds}\n"
+
+
+def test_a_model_that_is_not_there_is_one_line(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "recipe.py").write_text(write(request(), image))
+    command = [sys.executable, "-I", "recipe.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: there is no data/models/two/two.onnx: give the path of the model as the first argument\n"
+    )
+
+
+@pytest.mark.parametrize("where", ["at the head", "in load"])
+def test_a_package_that_is_not_there_is_one_line(image: Image, tmp_path: Path, where: str) -> None:
+    missing = "import no_such_package"
+    template = TEMPLATE.replace(
+        "{% block model_file", "{% block needs %}no-such-package{% endblock %}\n{% block model_file"
+    )
+    if where == "in load":
+        template = template.replace("    told = ", f"    {missing}\n    told = ")
+    else:
+        template += f"{{% block imports %}}\n{missing}\n{{% endblock %}}\n"
+    (image.folder / "recipe.py.j2").write_text(template)
+    text = write(request(), image)
+    done = run(tmp_path, text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: No module named 'no_such_package'; this program needs numpy and no-such-package\n")
+    # whoever imports the program is not ended by it
+    with pytest.raises(ModuleNotFoundError):
+        found: dict[str, Any] = {"__name__": "recipe"}
+        exec(compile(text, "recipe", "exec"), found)
+        found["load"]("two.onnx", GIVEN)
+
+
+@pytest.mark.parametrize(("gpus", "says"), [(0, "error: the CUDA driver shows no GPU"), (1, "Traceback")])
+def test_without_a_gpu_the_programs_failure_is_one_line(image: Image, tmp_path: Path, gpus: int, says: str) -> None:
+    """With one, the failure is something else, and stays as it is."""
+    text = write(request(gpu=True), image).replace("    told = ", "    raise RuntimeError('no device')\n    told = ")
+    head, begin, rest = text.partition("def gpu_count():")
+    assert begin
+    done = run(tmp_path, head + begin + f"\n    return {gpus}\n\n\ndef asked():" + rest)
+    assert done.returncode == (1 if gpus else 2)
+    assert done.stderr.startswith(says)
+    assert gpus or done.stderr.count("\n") == 1
+    assert "gpu_count" not in write(request(), image)
+
+
+def test_gpus_are_counted_by_the_driver(image: Image) -> None:
+    found: dict[str, Any] = {}
+    exec(compile(write(request(gpu=True), image), "recipe", "exec"), found)
+
+    class Driver:
+        failure = 0
+
+        def cuInit(self, flags: int) -> int:
+            return self.failure
+
+        def cuDeviceGetCount(self, count: Any) -> int:
+            count._obj.value = 3
+            return 0
+
+    def none(name: str) -> Any:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    loaders = [(lambda name: Driver(), 3), (none, 0)]
+    for loader, count in loaders:
+        found["ctypes"] = SimpleNamespace(CDLL=loader, c_int=ctypes.c_int, byref=ctypes.byref)
+        assert found["gpu_count"]() == count
+    Driver.failure = 100
+    found["ctypes"].CDLL = lambda name: Driver()
+    assert found["gpu_count"]() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"trial_of": "2026-11-28T10:11:12Z, by an earlier worker"},
+            "short trial, 2026-11-28T10:11:12Z, by an earlier worker;",
+        ),
+        ({}, "short trial, at an unknown time, perhaps by an earlier worker;"),
+    ],
+)
+def test_times_of_a_trial_say_of_which(image: Image, settings: dict[str, str], words: str) -> None:
+    text = write(request(settings={"note": "plain", "trial": "plain call: 58.743 ms; b: no kernel", **settings}), image)
+    comment = text.partition("# Time of one inference")[2].partition("\n\n")[0]
+    assert words in " ".join(comment.replace("#", "").split())
+    assert "not the measurement" in comment
+    assert comment.endswith("#   plain call: 58.743 ms\n#   b: no kernel")
+    assert "short trial" not in write(request(), image)
 
 
 def test_the_head_says_versions_by_their_packages_names_and_keeps_the_spaces_of_the_template(image: Image) -> None:

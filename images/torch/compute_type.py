@@ -1,0 +1,142 @@
+"""A module of onnx2torch in half precision: as `model.half()`, and also what the graph itself makes in float32.
+
+`module.to(torch.float16)` changes weights and constants. The ONNX graph names types too: a Cast to FLOAT, in a mask for example, stays
+float32 and meets weights in float16, which a matrix product refuses. Recipes take from this file what they need.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Set
+
+import torch
+
+#: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
+_READ_EXACTLY = {"OnnxRange": 0, "OnnxResize": 1, "OnnxResizeV10": 1, "OnnxNonMaxSuppression": 2}
+#: classes that make truth values or positions of numbers
+_NO_FLOATS = {
+    "OnnxCompare",
+    "OnnxArgExtremum",
+    "OnnxArgExtremumOld",
+    "OnnxNonZero",
+    "OnnxIsInf",
+    "OnnxIsNaN",
+    "OnnxShape",
+}
+#: classes that take a float32 beside a float16 and then make float32, or take one tensor alone
+_TAKE_ANY_FLOATS = {
+    "OnnxBinaryMathOperation", "OnnxClip", "OnnxConcat", "OnnxCopyIdentity", "OnnxExpand", "OnnxFunction",
+    "OnnxGather", "OnnxMinMax", "OnnxMod", "OnnxNeg", "OnnxPow", "OnnxReciprocal", "OnnxReduceStaticAxes",
+    "OnnxReduceSumDynamicAxes", "OnnxReduceSumStaticAxes", "OnnxReshape", "OnnxRound", "OnnxSlice", "OnnxSqrt",
+    "OnnxSqueezeDynamicAxes", "OnnxSqueezeStaticAxes", "OnnxTile", "OnnxTranspose", "OnnxUnsqueezeDynamicAxes",
+    "OnnxUnsqueezeStaticAxes", "OnnxWhere", "Identity",
+}  # fmt: skip
+
+
+def compute_in(module: Any, dtype: Any) -> Dict[str, int]:
+    """Changes a converted torch.fx.GraphModule in place so that it computes in `dtype`, float16 or bfloat16; what was changed.
+
+    Casts to a floating-point type become casts to `dtype`, as do numbers that a Range makes. Whole numbers stay, and so does
+    float32 that ends in them (positions counted by division, comparisons) or is only returned. Constants beyond the
+    type's range become its largest number: a mask of -1e9 would be minus infinity, and 0 times that is no number.
+    """
+    done = {"casts changed": 0, "constants limited": 0, "constants kept in float32": 0}
+    graph = module.graph
+    exact = _exact(module)
+    for node in list(graph.nodes):
+        called = module.get_submodule(node.target) if node.op == "call_module" else None
+        if type(called).__name__ == "OnnxCast" and called.torch_dtype.is_floating_point and node not in exact:
+            if not _only_returned(module, node):
+                called.torch_dtype = dtype
+                done["casts changed"] += 1
+        elif _makes_floats_itself(called) and node not in exact:
+            with graph.inserting_after(node):
+                typed = graph.call_function(_floats_in, (node, dtype))
+            node.replace_all_uses_with(typed, delete_user_cb=lambda user, typed=typed: user is not typed)
+            done["casts changed"] += 1
+    kept = _constants(module, exact)
+    done["constants kept in float32"] = len(kept)
+    done["constants limited"] = _limit(module, dtype, set(kept))
+    module.to(dtype=dtype)
+    for name, values in kept.items():
+        owner, _, own = name.rpartition(".")
+        setattr(module.get_submodule(owner), own, values)
+    module.recompile()
+    return done
+
+
+def _makes_floats_itself(called: Any) -> bool:
+    """Whether it makes floats of a type that is not its input's: torch's default, or one that the node names."""
+    kind = type(called).__name__
+    return kind == "OnnxRange" or (kind == "OnnxEyeLike" and called.dtype is not None)
+
+
+def _floats_in(tensor: Any, dtype: Any) -> Any:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _only_returned(module: Any, node: Any) -> bool:
+    """Whether the outputs of the module alone read it, through copies at most."""
+    return bool(node.users) and all(
+        user.op == "output"
+        or (_kind(module, user) in ("OnnxCopyIdentity", "Identity") and _only_returned(module, user))
+        for user in node.users
+    )
+
+
+def _kind(module: Any, node: Any) -> str:
+    return type(module.get_submodule(node.target)).__name__ if node.op == "call_module" else ""
+
+
+def _exact(module: Any) -> Set[Any]:
+    """Nodes whose values end in whole numbers or truth values alone, and pass nothing on the way that wants one type of all."""
+    found: Set[Any] = set()
+    for node in reversed(list(module.graph.nodes)):
+        if node.users and all(_ends_in_whole_numbers(module, user, node, found) for user in node.users):
+            found.add(node)
+    return found
+
+
+def _ends_in_whole_numbers(module: Any, user: Any, node: Any, exact: Set[Any]) -> bool:
+    kind = _kind(module, user)
+    if kind in _NO_FLOATS:
+        return True
+    if kind == "OnnxCast":
+        return user in exact or not module.get_submodule(user.target).torch_dtype.is_floating_point
+    if kind in _READ_EXACTLY and node not in user.args[: _READ_EXACTLY[kind]]:
+        return True
+    return user in exact and (kind in _TAKE_ANY_FLOATS or user.op in ("call_function", "call_method"))
+
+
+def _constants(module: Any, exact: Set[Any]) -> Dict[str, Any]:
+    """Name -> values of the floats that exact nodes alone read; they are kept as they are."""
+    reading: Dict[str, Set[bool]] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            reading.setdefault(node.target, set()).add(node in exact)
+    found = {}
+    for name, kinds in reading.items():
+        owner, _, own = name.rpartition(".")
+        values = getattr(module.get_submodule(owner), own)
+        if kinds == {True} and values.is_floating_point():
+            found[name] = values
+    return found
+
+
+def _limit(module: Any, dtype: Any, kept: Set[str]) -> int:
+    """Brings constants into the type's range, and a single number that would become 0, an epsilon, to the least that it has."""
+    most = torch.finfo(dtype).max
+    # the least number of each type that is not 0: 2 ** -24 and 2 ** -133
+    least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    limited = 0
+    for name, values in module.named_buffers():
+        if name in kept or not values.is_floating_point():
+            continue
+        rounded = values.to(dtype)
+        beyond = rounded.isinf() & values.isfinite()
+        lost = (rounded == 0) & (values != 0) & (values.numel() == 1)
+        if bool(beyond.any()) or bool(lost.any()):
+            brought = torch.where(beyond, values.sign() * most, torch.where(lost, values.sign() * least, values))
+            owner, _, own = name.rpartition(".")
+            setattr(module.get_submodule(owner), own, brought.to(dtype))
+            limited += 1
+    return limited
