@@ -423,3 +423,46 @@ def test_outputs_that_cannot_be_bound_to_fixed_memory_are_right_in_each_run(name
     assert shapes > 1 or name != "boxes", "the sizes do not vary, so that nothing is tested"
     assert len(passed) == 8
     assert all(passed.values()), passed
+
+
+class CountingRuntime:
+    """onnxruntime as far as a model file's signature asks it: how many sessions were made."""
+
+    __version__ = "0"
+    GraphOptimizationLevel = types.SimpleNamespace(ORT_DISABLE_ALL=0)
+    SessionOptions = types.SimpleNamespace
+
+    def __init__(self):
+        self.made = 0
+
+    def InferenceSession(self, path, options, providers):
+        self.made += 1
+        value = types.SimpleNamespace(name="x", type="tensor(float)", shape=["batch", 3])
+        return types.SimpleNamespace(get_inputs=lambda: [value], get_outputs=lambda: [types.SimpleNamespace(name="y")])
+
+
+def test_the_signature_of_a_model_file_is_read_once_and_again_when_the_file_changes(tmp_path):
+    from common.harness.adapter import Unsupported
+    from images.onnxrt.adapter import OnnxRuntimeAdapter
+
+    file, runtime = tmp_path / "model.onnx", CountingRuntime()
+    file.write_bytes(b"one")
+
+    def batch_axes(takes="x"):
+        adapter = OnnxRuntimeAdapter("onnxrt", runtime)
+        adapter._cache, adapter._path = tmp_path / "cache", file
+        tensors = [Tensor(takes, "float32", (3,), 0)], [Tensor("y", "float32", (3,), 0)]
+        adapter._model = types.SimpleNamespace(hash="0", inputs=tensors[0], outputs=tensors[1])
+        return adapter._inspect()
+
+    assert [batch_axes(), batch_axes()] == [["batch"], ["batch"]]
+    assert runtime.made == 1, "each worker reads the file with a session of its own"
+    with pytest.raises(Unsupported, match="takes x, its description says other"):
+        batch_axes("other")
+    file.write_bytes(b"another")
+    assert (batch_axes(), runtime.made) == (["batch"], 2)
+    (tmp_path / "cache" / "signatures.json").write_text('{"damaged": 1')
+    assert (batch_axes(), runtime.made) == (["batch"], 3)
+    file.unlink()
+    with pytest.raises(Unsupported, match="cannot read this model"):
+        batch_axes()

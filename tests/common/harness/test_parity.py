@@ -145,3 +145,14 @@ def test_an_output_of_another_shape_is_named(logits: np.ndarray) -> None:
 
 def test_every_precision_has_a_tolerance() -> None:
     assert set(parity.TOLERANCES) == set(PRECISIONS)
+
+
+def test_the_best_places_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 6, (40, 23)).astype(np.float64)  # full of equals
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[1], values[2], values[3, :20] = np.nan, 0.0, np.nan
+    values[4, 3], values[4, 7], values[5, :4] = np.inf, -np.inf, -np.inf
+    for count in (1, 5, 23):
+        expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        assert np.array_equal(parity.best_places(values, count), expected)
