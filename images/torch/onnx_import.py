@@ -7,7 +7,7 @@ import sys
 import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
@@ -23,6 +23,8 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+#: operators for which onnx2torch calls torchvision
+_OF_TORCHVISION = ("NonMaxSuppression", "RoiAlign")
 #: attribute of an imported operator's module: which operator it is, in words
 OPERATOR = "framewatt_operator"
 
@@ -49,12 +51,12 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imp
     host: shapes and paddings that are constants become plain numbers. Raises Unsupported, naming operator and version,
     for a model that onnx2torch does not know how to convert.
     """
-    onnx2torch = import_onnx2torch()
+    model = _read(path)
+    onnx2torch = import_onnx2torch(any(node.op_type in _OF_TORCHVISION for node in model.graph.node))
     import onnx
 
     from images.torch import plain_numbers  # needs torch, which this module must do without
 
-    model = _read(path)
     if sizes is not None:
         onnx_known_values.fix_sizes(model, sizes)
     lifted = onnx_rewrites.lift_constants(model)
@@ -205,24 +207,40 @@ def _operators_named(replaced: Set[str]) -> Iterator[None]:
         module.get_converter = original
 
 
-def import_onnx2torch() -> Any:
-    """onnx2torch imports torchvision for two detection operators; without it those two raise Unsupported when used."""
+def import_onnx2torch(detects: bool = False) -> Any:
+    """onnx2torch without torchvision, unless the model detects: has an operator that is computed by torchvision.
+
+    onnx2torch imports torchvision for these two operators, and that takes as long as importing torch does (it brings
+    torch._dynamo along). Functions that import it when they are called stand in its place.
+    """
+    if detects:
+        with suppress(ImportError, RuntimeError):  # torchvision of another build than torch's raises the latter
+            import torchvision  # type: ignore[import-not-found]  # noqa: F401
+    if "torchvision" in sys.modules:
+        return _onnx2torch()
+    vision, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+    for name in ("nms", "box_convert", "roi_align"):
+        setattr(ops, name, _of_torchvision(name))
+    vision.ops = ops  # type: ignore[attr-defined]
+    sys.modules.update({"torchvision": vision, "torchvision.ops": ops})
     try:
-        import torchvision  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError:
+        return _onnx2torch()
+    finally:  # nobody else must take this for the real one
+        del sys.modules["torchvision"], sys.modules["torchvision.ops"]
 
-        def missing(*_: Any, **__: Any) -> Any:
-            raise Unsupported("NonMaxSuppression and RoiAlign need torchvision, which is not installed")
 
-        vision, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
-        ops.nms = ops.box_convert = ops.roi_align = missing  # type: ignore[attr-defined]
-        vision.ops = ops  # type: ignore[attr-defined]
-        sys.modules.update({"torchvision": vision, "torchvision.ops": ops})
+def _of_torchvision(name: str) -> Callable[..., Any]:
+    """A function of torchvision.ops, imported when it is called. Raises Unsupported then where that fails."""
+
+    def call(*values: Any, **named: Any) -> Any:
         try:
-            return _onnx2torch()
-        finally:  # nobody else must take this for the real one
-            del sys.modules["torchvision"], sys.modules["torchvision.ops"]
-    return _onnx2torch()
+            from torchvision import ops
+        except (ImportError, RuntimeError) as error:
+            what = f"{' and '.join(_OF_TORCHVISION)} need torchvision"
+            raise Unsupported(f"{what}, which cannot be imported: {first_line(error)}") from error
+        return getattr(ops, name)(*values, **named)
+
+    return call
 
 
 def _onnx2torch() -> Any:
