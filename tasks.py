@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 # needs it, so that --help, a typo and --dry-run do not wait for it.
 from common.errors import UserError
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed_options
+from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed, typed_options
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
@@ -42,9 +43,11 @@ from common.text import visible
 
 if TYPE_CHECKING:
     from analysis.comparisons.question import Question
+    from analysis.comparisons.recipes import Recipe
     from common.host.bench.again import Again, Marks
     from common.host.bench.execution import Outcome
     from common.host.bench.planned import PlanOutcome
+    from common.host.bench.traced_again import Again as TracedAgain
     from common.host.runs.run import Run
 
 
@@ -381,34 +384,53 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
         invoke explain --framework torch,tensorrt --gpu 0
         invoke explain RUN_A RUN_B
     """
-    from analysis.explain import Side, is_traced
+    from analysis.explain import Side, check_options, folder_name, is_traced
     from analysis.explain import explain as explain_runs
-    from common.host.bench.command import bench
-    from common.host.bench.traced import options_of_run, traced
-    from common.host.runs.find import run_or_cell
+    from common.host.bench.traced import runs_to_explain, traced
+    from common.host.bench.traced_again import Again, options_of_run
+    from common.host.whole_files import check_target
 
     console, data = default_console(), DataFolder.default()
-    options = Options.of(given)
+    typed = {name: given[name] for name in typed_options(Options)}
     trace = Path(given["trace"]) if given["trace"] else None
-    sides = [Side(*side) for word in given["run"] for side in run_or_cell(word, data)]
+    if trace is not None:
+        check_target(trace)
+    sides = [Side(*named) for named in runs_to_explain(given["run"], data)]
+    again, only = Again(Options.of(given)), dict[str, str]()
     if len(sides) == 1 and not is_traced(sides[0].run):
-        options, sides = options_of_run(sides[0].run, options), []
+        again, sides = options_of_run(sides[0].run, typed, sides[0].cell_key), []
+    elif sides:
+        check_options(typed)
+        only = typed
     if not sides:
-        _named(options.framework, options.version, ", or the name of a run; invoke frameworks lists them")
-        outcome = bench(traced(options), console, data)
-        for message in outcome.errors:
-            print(f"error: {message}", file=sys.stderr)
-        if outcome.interrupted:
-            console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
-            sys.exit(130)
-        sides = [Side(outcome.run.folder)] if is_traced(outcome.run.folder) else []
-        if not sides:
-            _analyze([outcome.run.folder], console, data)
-            raise UserError("no cell was measured to its end, so none can be explained; the table says why")
-    out = data.report / f"explain-{'-'.join(dict.fromkeys(side.run.name for side in sides))}"
-    code = explain_runs(sides, out, console, trace=trace, cache=data.host_cache / "analysis")
+        sides = [Side(_measured_traced(replace(again, options=traced(again.options)), console, data))]
+    out = data.report / folder_name(sides, only)
+    code = explain_runs(sides, out, console, trace=trace, cache=data.host_cache / "analysis", only=only)
     if code:
         sys.exit(code)
+
+
+def _measured_traced(again: TracedAgain, console: Console, data: DataFolder) -> Path:
+    """The new run of what shall be explained. Raises UserError where nothing was recorded."""
+    from analysis.explain import is_traced
+    from common.host.bench.command import bench
+
+    _named(again.options.framework, again.options.version, ", or the name of a run; invoke frameworks lists them")
+    for note in again.notes:
+        console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
+    outcome = bench(again.options, console, data)
+    note = again.note_on_model(str(outcome.run.description["model"]["hash"]))
+    if note:
+        console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
+    for message in outcome.errors:
+        print(f"error: {message}", file=sys.stderr)
+    if outcome.interrupted:
+        console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
+        sys.exit(130)
+    if not is_traced(outcome.run.folder):
+        _analyze([outcome.run.folder], console, data)
+        raise UserError("no cell was measured to its end, so none can be explained; the table says why")
+    return outcome.run.folder
 
 
 VERIFY_OPTIONS = (
@@ -808,8 +830,8 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only "
-        "the runs); default: all runs",
+        "run": "key of a cell (bench prints that of the fastest; the report has a row's command, and `invoke sql \"SELECT cell_key "
+        'FROM cells"` lists all keys), then names or paths of the runs to search (with --best: only the runs); default: all runs',
         "best": "take the cell that `invoke recommend` recommends under the same limits, instead of a key; default: off",
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
@@ -825,9 +847,9 @@ def recipe(
     run: list[str],
     best: bool = False,
     gpu: str = "",
-    objective: str = "throughput",
+    objective: str = "",
     max_latency_ms: str = "",
-    percentile: str = "50",
+    percentile: str = "",
     max_power_w: str = "",
     min_throughput: str = "",
     min_precision: str = "",
@@ -839,7 +861,8 @@ def recipe(
 ) -> None:
     """Writes a Python program that runs a cell without framewatt.
 
-    The program needs the framework and numpy; it loads the model file, applies the cell's settings, runs and prints items/s.
+    The program needs numpy and the framework, that of PyTorch also onnx and onnx2torch to read the model; its head names all. It
+    loads the model file, applies the cell's settings, runs and prints items/s.
 
     Examples:
         invoke recipe MobileNetV3L_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0
@@ -850,22 +873,25 @@ def recipe(
     from analysis.output.reference_docs import write_all
 
     data = DataFolder.default()
+    limits = {
+        "--gpu": gpu, "--objective": objective, "--max-latency-ms": max_latency_ms, "--percentile": percentile,
+        "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
+        "--price-per-kwh": price_per_kwh, "--where": where,
+    }  # fmt: skip
+    _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
             print(path)
         return
     if best:
+        objective = objective or "throughput"
         question = _question(
             gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
         folders = _run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
-        if not run:
-            raise UserError("which cell? give its key as tables and the report name it, or --best with limits")
-        runs, _, key = run[0].rpartition("/")
-        folders = _run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
-        made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis")
+        made = _recipe_of_cell(run, data)
     if out == "-":
         print(made.text, end="")
         return
@@ -873,6 +899,35 @@ def recipe(
     console = default_console()
     console.print(escape(made.sentence), style="bold", highlight=False, soft_wrap=True)
     console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
+
+
+def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
+    """run: the cell's key, which may have a folder of runs before it, and then names of runs."""
+    from analysis.comparisons import recipes
+
+    if not run:
+        raise UserError(
+            'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best with limits'
+        )
+    runs, _, key = run[0].rpartition("/")
+    words = [*([runs] if runs else []), *run[1:]]
+    folders = _run_folders(words or ["all"], data)
+    return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
+
+
+def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:
+    """Raises UserError for options that say different things, of which one would be ignored. limits: those given."""
+    if docs:
+        others = [*run, *(["--best"] if best else []), *limits, *(["--out"] if out else [])]
+        if others:
+            raise UserError(
+                f"--docs writes the pages of the reference runs and nothing else: leave out {', '.join(others)}"
+            )
+    elif limits and not best:
+        verb = "choose" if len(limits) > 1 else "chooses"
+        raise UserError(
+            f"{', '.join(limits)} {verb} a cell with --best; a key names one already: give one or the other"
+        )
 
 
 def _models(data: DataFolder) -> Path:
@@ -1305,35 +1360,29 @@ def selfbench(
         invoke selfbench
         invoke selfbench --gpu 0
     """
-    if fleet:
+    from common.host.selfbench.modes import mode_of
+
+    mode = mode_of(typed)
+    if mode == "fleet":
         from analysis.selfbench.fleet import fleet_selfbench
 
         fleet_selfbench(default_console())
         return
-    if order:
-        from common.host.selfbench import order as selfbench_order
-
-        device = "" if gpu else "cpu"
-        options = Options(
-            framework=framework or selfbench_order.VARIANTS, device=device, gpu=gpu, precision=precision or "fp32",
-            python=python, threads=threads,
-        )  # fmt: skip
-        code = selfbench_order.measure(options, default_console(), DataFolder.default(), rounds)
-        if code:
-            sys.exit(code)
+    if mode == "order":
+        _selfbench_order(framework, gpu, precision, rounds, threads, python)
         return
-    if gpu:
+    if mode == "gpu":
         from common.host.selfbench import gpu as selfbench_gpu
 
         options = Options(framework=framework or "torch", gpu=gpu, precision=precision, python=python)
         selfbench_gpu.measure(options, default_console(), DataFolder.default())
         return
-    if docker:
+    if mode == "docker":
         from common.host.selfbench.containers import measure
 
         measure(default_console())
         return
-    if notebook:
+    if mode == "notebook":
         from common.host.selfbench import frontends
 
         frontends.measure(default_console(), framework)
@@ -1341,6 +1390,18 @@ def selfbench(
     from analysis.selfbench.command import selfbench as run_selfbench
 
     run_selfbench(default_console(), statistics=statistics)
+
+
+def _selfbench_order(framework: str, gpu: str, precision: str, rounds: int, threads: int, python: str) -> None:
+    from common.host.selfbench import order
+
+    options = Options(
+        framework=framework or order.VARIANTS, device="" if gpu else "cpu", gpu=gpu, precision=precision or "fp32", python=python,
+        threads=threads,
+    )  # fmt: skip
+    code = order.measure(options, default_console(), DataFolder.default(), rounds)
+    if code:
+        sys.exit(code)
 
 
 @task(

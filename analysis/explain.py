@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
@@ -23,37 +26,76 @@ from analysis.plots.roofline import copy_speed
 from analysis.results import explained
 from analysis.results.explained import Explained
 from common.errors import UserError
+from common.host.cli.parsing import choose, split_list
 from common.host.whole_files import check_targets, write_text
 
 
 @dataclass(frozen=True)
 class Side:
-    """Cells to explain: those of a run, or the one of its cells that is named."""
+    """Cells to explain: those of a run, or the one of its cells that is named. words: name it on a command line."""
 
     run: Path
     cell_key: str = ""
+    words: str = ""
+
+
+#: option -> column: what chooses among the cells of recorded runs
+SELECTORS = {
+    "framework": "variant", "batch_sizes": "batch_size", "precision": "precision", "tuning": "tuning", "io": "io",
+}  # fmt: skip
+#: bytes of a report folder's name; file systems take 255
+MOST_BYTES = 200
 
 
 def is_traced(run: Path) -> bool:
     return next(run.glob("cells/*/trace.csv"), None) is not None
 
 
+def check_options(typed: Iterable[str]) -> None:
+    """Raises UserError for an option that means nothing beside runs that are recorded."""
+    idle = [f"--{name.replace('_', '-')}" for name in sorted(typed) if name not in SELECTORS]
+    if idle:
+        chooses = ", ".join(f"--{name.replace('_', '-')}" for name in SELECTORS)
+        raise UserError(
+            f"{', '.join(idle)} would be for measuring, and what is named is recorded: leave it out; {chooses} choose among the cells"
+        )
+
+
+def folder_name(sides: Sequence[Side], only: Mapping[str, str]) -> str:
+    """Of the report of such a request: another one for other cells."""
+    words = [f"{side.run.name}-{side.cell_key}" if side.cell_key else side.run.name for side in sides]
+    words += [f"{name}={','.join(split_list(value))}" for name, value in sorted(only.items())]
+    name = f"explain-{'-'.join(dict.fromkeys(words))}".replace("/", "-")
+    whole = name.encode(errors="surrogateescape")
+    if len(whole) <= MOST_BYTES:
+        return name
+    return f"{whole[: MOST_BYTES - 13].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:12]}"
+
+
 def explain(
-    sides: Sequence[Side], out: Path, console: Console, *, trace: Path | None = None, cache: Path | None = None
+    sides: Sequence[Side],
+    out: Path,
+    console: Console,
+    *,
+    trace: Path | None = None,
+    cache: Path | None = None,
+    only: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Prints and writes `explain.{md,xlsx,html}` and `plots/*`; with two sides, what changed between them.
 
-    trace: also a file in Chrome's trace format. Returns the exit code: 1 where input was lost or nothing was recorded. Raises
+    trace: also a file in Chrome's trace format. only: option of SELECTORS -> comma list of the values that cells may have.
+    Returns the exit code: 1 where input was lost or nothing was recorded. Raises
     UserError for a cell that does not exist, for runs without a trace and for a folder that cannot be written.
     """
     check_targets(out, ("explain.html", "explain.md", "explain.xlsx"))
-    untraced = [side.run.name for side in sides if not is_traced(side.run)]
-    if untraced:
+    untraced = next((side for side in sides if not is_traced(side.run)), None)
+    if untraced is not None:
+        words = shlex.quote(untraced.words or untraced.run.name)
         raise UserError(
-            f"run {untraced[0]} was measured without recording; `invoke explain {untraced[0]}` measures its cells again"
+            f"run {untraced.run.name} was measured without recording; `invoke explain {words}` measures its cells again"
         )
     with open_runs(list(dict.fromkeys(side.run for side in sides)), cache) as database:
-        each = [_cells(database, side) for side in sides]
+        each = _chosen(sides, [_cells(database, side) for side in sides], only)
         cells = list({(cell.run, cell.cell_key): cell for some in each for cell in some}.values())
         missing = shown.lacks(cells)
         sections = shown.sections(cells, _links(database, cells))
@@ -88,6 +130,24 @@ def _cells(database: Database, side: Side) -> list[Explained]:
         keys = [cell.cell_key for cell in explained.load(database) if cell.run == run]
         raise UserError(f"run {run} has no traced cell {side.cell_key}; there is {', '.join(keys) or 'none'}")
     return cells
+
+
+def _chosen(sides: Sequence[Side], each: list[list[Explained]], only: Mapping[str, str]) -> list[list[Explained]]:
+    """The cells with these values. Raises UserError for values that no cell has, and where none is left of a side."""
+    wanted: dict[str, list[str]] = {}
+    for option, text in only.items():
+        existing = list(dict.fromkeys(str(cell.facts[SELECTORS[option]]) for cells in each for cell in cells))
+        everything = text == "all" and option in ("precision", "tuning")
+        wanted[option] = existing if everything else choose(option.removesuffix("s").replace("_", " "), text, existing)
+    chosen = [
+        [cell for cell in cells if all(str(cell.facts[SELECTORS[name]]) in values for name, values in wanted.items())]
+        for cells in each
+    ]
+    for side, cells in zip(sides, chosen, strict=True):
+        if not cells:
+            words = " ".join(f"--{name.replace('_', '-')} {text}" for name, text in only.items())
+            raise UserError(f"run {side.run.name} has no recorded cell of {words}")
+    return chosen
 
 
 def _links(database: Database, cells: Sequence[Explained]) -> dict[str, float | None]:
@@ -144,6 +204,9 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "explain.md", shown.markdown(sections, missing, grids, intro))
     shown.write_excel(out / "explain.xlsx", sections, missing, grids)
+    for old in (out / "plots").glob("*"):
+        if old.suffix in (".svg", ".png"):
+            old.unlink()  # of cells that this folder had before
     pictures = list(drawings(database, sections, out / "plots"))
     section = shown.section_for_report(sections, missing, pictures, grids)
     write_text(out / "explain.html", report.render_explained(section, intro))

@@ -7,12 +7,15 @@ Runs on Python 3.9 with the standard library alone.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from typing import Optional
 
 #: Characters of one name; of a cell's key, which joins nine of them and is a folder's name, bytes of UTF-8.
 MOST_CHARACTERS = 100
 MOST_KEY_BYTES = 240
+#: of a name that is made of a file's: a cell's key holds it beside all others, and the name of a folder beside a hash
+MOST_MADE_BYTES = 80
 #: Beside letters, digits and marks of any script.
 _INNER = frozenset(" _.+-,:=@()[]#%~")
 
@@ -47,3 +50,13 @@ def from_text(text: str) -> str:
     """A name made of any text, such as a file's: what no name may hold becomes '-'."""
     kept = "".join(one if one.isalnum() or one in _INNER else "-" for one in text)
     return kept.lstrip(" .+-,:=@()[]#%~")[:MOST_CHARACTERS].rstrip(" -") or "unnamed"
+
+
+def shortened(name: str) -> str:
+    """The name itself, or its beginning and a digest of it where it has more than MOST_MADE_BYTES: no two become one."""
+    content = name.encode("utf-8", "surrogateescape")
+    if len(content) <= MOST_MADE_BYTES:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    kept = content[: MOST_MADE_BYTES - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{kept.rstrip(' -.')}-{digest}"

@@ -42,7 +42,8 @@ class Built:
     """module: in evaluation mode, on the CPU. inputs: name -> tensor, one batch, of a type that can be fed.
 
     values: mean and std of its pictures, as they would be typed; empty where they are not known. by_name: whether the module
-    takes its inputs as keywords. changes_inputs: whether forward writes to them.
+    takes its inputs as keywords. changes_inputs: whether forward writes to them. outputs: what forward calls its outputs, empty
+    where it gives them no names.
     """
 
     module: Any
@@ -53,6 +54,7 @@ class Built:
     values: Mapping[str, str]
     by_name: bool = False
     changes_inputs: bool = False
+    outputs: Tuple[str, ...] = ()
 
 
 def split(text: str) -> Tuple[Path, str]:
@@ -175,6 +177,25 @@ def flat(module: Any, names: List[str], by_name: bool, changes_inputs: bool = Fa
             return tuple(one for one in _pytree.tree_leaves(made) if isinstance(one, torch.Tensor))
 
     return Flat()
+
+
+def names_of(made: Any) -> Tuple[str, ...]:
+    """What a module that returns a dict, or an object with fields, calls its tensors, in the order of flat(); empty for any other.
+
+    What lies deeper has the way to it as its name, `cache.0.keys`; names that are not told apart are none.
+    """
+    import torch
+    from torch.utils import _pytree
+
+    found = []
+    for path, one in _pytree.tree_flatten_with_path(made)[0]:
+        if isinstance(one, torch.Tensor):
+            steps = [getattr(step, "key", getattr(step, "name", None)) for step in path]
+            if not steps or steps[0] is None:
+                return ()
+            found.append(".".join(str(getattr(path[i], "idx", step)) for i, step in enumerate(steps)))
+    usable = all(name.strip() and name.isprintable() for name in found)
+    return tuple(found) if usable and len(set(found)) == len(found) else ()
 
 
 @contextmanager

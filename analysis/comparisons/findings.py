@@ -7,6 +7,7 @@ whole. What is not there is said by name: a pair without one side, a level that 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,16 +101,21 @@ def configuration_of(row: Row) -> Key:
 
 
 def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """(one row for each configuration, how many others there were): of several runs those that are ok, with most workers, newest."""
+    """(one row for each configuration, how many others there were): of several runs those that are ok, with most workers, newest.
+
+    Of as many workers, if several, the row comes from the run that measured most configurations: a comparison needs its neighbours.
+    """
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault(configuration_of(row), []).append(row)
-    best = [max(members, key=_standing) for members in found.values()]
+    neighbours = Counter(row["run"] for members in found.values() for row in members)
+
+    def standing(row: Row) -> tuple[Any, ...]:
+        beside = neighbours[row["run"]] if row["replicates"] > 1 else 0
+        return row["status"] == "ok", not is_wrong(row), row["replicates"], beside, str(row["created_utc"]), row["run"]
+
+    best = [max(members, key=standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
-
-
-def _standing(row: Row) -> tuple[Any, ...]:
-    return row["status"] == "ok", not is_wrong(row), row["replicates"], str(row["created_utc"]), row["run"]
 
 
 class Findings:

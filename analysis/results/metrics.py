@@ -126,6 +126,8 @@ _NOT_OF_THE_WINDOW = frozenset(
         "parity",
     }
 )
+#: the metrics as they are worded outside the blocks of `spoken_of`
+_OF_IMAGES = dict(METRICS)
 #: the mark of rows whose figures of the window are known to be wrong: the column `known_wrong` says why
 KNOWN_WRONG = "input_kept"
 #: marks that say nothing of a figure without energy
@@ -157,10 +159,9 @@ def item_of(rows: Iterable[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def spoken_of(item: str) -> Iterator[None]:
-    """Within the block the metrics' titles, units and definitions say `item` where they say image."""
+    """Within the block the metrics' titles, units and definitions say `item` where they say image; the innermost block counts."""
     before = dict(METRICS)
-    if item != "image":
-        METRICS.update({name: _worded(one, item) for name, one in before.items()})
+    METRICS.update({name: _worded(one, item) for name, one in _OF_IMAGES.items()} if item != "image" else _OF_IMAGES)
     _spoken.append(item)
     try:
         yield

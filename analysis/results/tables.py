@@ -13,7 +13,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import level_steps
-from analysis.results.metrics import HEADLINES, METRICS, Metric, concerns, is_wrong, metric, shown
+from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
 from analysis.results.versions import label_versions, version_key
 from common.schema import SCENARIOS
@@ -124,23 +124,24 @@ def build(
     rows: from `load`. Raises UserError for an unknown metric.
     """
     pivot = pivot or Pivot()
-    chosen = [metric(name) for name in metrics]
     signs = {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")}
-    newer = {one.name: _figures_by_age(one, rows) for one in chosen}
+    newer = {name: _figures_by_age(metric(name), rows) for name in metrics}
     known = level_steps.steps(database) if len({row["tuning"] for row in rows}) > 1 else {}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
         own = _without_unused(pivot, members)
         row_order = _row_order(members, own, sort)
-        bought = level_steps.sentences(members, known)
-        tables.extend(
-            _table(one, group, members, own, row_order, newer[one.name], signs, bought)
-            for one in chosen
-            if any(
-                row[one.column] is not None or (one is METRICS["throughput"] and row["status"] != "ok")
-                for row in members
+        # models of several kinds in one analysis: each table counts in its own items
+        with spoken_of(item_of(members)):
+            bought = level_steps.sentences(members, known)
+            tables.extend(
+                _table(metric(name), group, members, own, row_order, newer[name], signs, bought)
+                for name in metrics
+                if any(
+                    row[metric(name).column] is not None or (name == "throughput" and row["status"] != "ok")
+                    for row in members
+                )
             )
-        )
     return tables
 
 
@@ -254,7 +255,7 @@ def _table(
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)
         entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
-    footers = _footers(one, members, used, entries.values(), bought if one is METRICS["throughput"] else ())
+    footers = _footers(one, members, used, entries.values(), bought if one.name == "throughput" else ())
     provenance = frozenset([*versions(members), *machines(members)])
     return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers, provenance)
 
@@ -341,7 +342,7 @@ def _footers(
         lines.append(f"n<{one.needs}  n too small: fewer inferences than this percentile needs")
     if "–" in texts:
         lines.append("–  not measured")
-    if one is METRICS["throughput"]:
+    if one.name == "throughput":
         lines += _failures(members)
     if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
         lines += sorted(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
 
@@ -34,6 +34,8 @@ _SAYS_ONLY_BATCH = re.compile(r"^batch([_\- ]?(size|dim))?$", re.IGNORECASE)
 _MAY_SAY_BATCH = re.compile(r"^(n|bs?)$", re.IGNORECASE)
 #: the surest of them first: n may be a number of anything, b of boxes or bins
 _SUREST = ("bs", "n", "b")
+#: a name that counts with another, as torch.onnx writes it: `s + 1`, `s0*2`; `2*s0` is turned round first
+_COUNTED = re.compile(r"^(?:(?P<symbol>[A-Za-z_]\w*)\s*(?P<sign>[-+*])\s*(?P<number>\d{1,9}))$")
 _SEQUENCE = re.compile(
     r"^[tls]$|(^|[_.\- ])(time(_?steps?)?|steps?|frames?|tokens?|seq(uence)?|(seq(uence)?_?)?len(gth)?)$", re.IGNORECASE
 )
@@ -45,7 +47,8 @@ class Bound:
 
     open_axes: input -> numbers of the axes that the file leaves open and --shape bound, the batch not among them. named: the file's
     names of the axes that are the batch where --shape fixes it by such a name; fixed_axes: input -> number of its batch axis then,
-    and an input without one is not batched. symbols: the file's names of all axes of inputs.
+    and an input without one is not batched. symbols: the file's names of all axes of inputs. is_said: whether a name of the file, or
+    --shape, says which axis is the batch.
     """
 
     shapes: Mapping[str, Tuple[Optional[int], ...]]
@@ -54,6 +57,7 @@ class Bound:
     named: FrozenSet[str] = frozenset()
     fixed_axes: Mapping[str, int] = field(default_factory=dict)
     symbols: FrozenSet[str] = frozenset()
+    is_said: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Arrays:
 
 
 def axes_of(value: Any) -> Tuple[Axis, ...]:
-    """The axes of an ONNX ValueInfoProto; sizes below 1 are open ones, as some exporters write them."""
+    """The axes of an ONNX ValueInfoProto; sizes below 1 are open ones, as some exporters write them (see empty_axes)."""
     found: List[Axis] = []
     for axis in value.type.tensor_type.shape.dim:
         if axis.HasField("dim_value"):
@@ -73,6 +77,12 @@ def axes_of(value: Any) -> Tuple[Axis, ...]:
         else:
             found.append(axis.dim_param if axis.dim_param not in ("", "?") else None)
     return tuple(found)
+
+
+def empty_axes(value: Any) -> List[int]:
+    """Numbers of the axes of an ONNX ValueInfoProto whose size is 0: they hold no values, or the exporter meant open ones."""
+    dims = value.type.tensor_type.shape.dim
+    return [number for number, axis in enumerate(dims) if axis.HasField("dim_value") and axis.dim_value == 0]
 
 
 def parse(text: str) -> Dict[str, List[str]]:
@@ -92,7 +102,8 @@ def parse(text: str) -> Dict[str, List[str]]:
                 "input, comma list"
             )
         if value.strip() != BATCH_WORD and not 0 < int(value) < 2**31:
-            raise UserError(f"--shape {name}={value.strip()}: a size is at least 1 and below 2^31")
+            whole = ",".join([*asked[name], value.strip()])
+            raise UserError(f"--shape {name}={whole}: a size is at least 1 and below 2^31")
         asked[name].append(value.strip())
     return asked
 
@@ -114,17 +125,7 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     """
     asked = parse(shape) if shape else {}
     symbols = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str)}
-    for name, sizes in asked.items():
-        if name not in inputs and name not in symbols:
-            names = [*sorted(symbols), *inputs]
-            raise unknown("axis or input in --shape:", name, names)
-        if name not in symbols and len(sizes) != len(inputs[name]):
-            raise UserError(
-                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
-                f"{written(inputs[name])}"
-            )
-        if name in symbols and len(sizes) != 1 and name not in inputs:
-            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
+    _check_asked(inputs, asked, symbols)
     by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
     by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
     batch = _batch_of(inputs, by_symbol, by_input)
@@ -165,7 +166,26 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     }
     whole = {name: tuple(sizes) for name, sizes in shapes.items()}
     fixed = None if dynamic else batch.size or fixed_size(whole)
-    return Bound(whole, fixed, left_open, frozenset(() if dynamic else batch.sized), fixed_axes, frozenset(symbols))
+    is_said = any(BATCH_WORD in sizes for sizes in asked.values()) or any(map(_by_name, inputs.values()))
+    sized = frozenset(() if dynamic else batch.sized)
+    return Bound(whole, fixed, left_open, sized, fixed_axes, frozenset(symbols), is_said)
+
+
+def _check_asked(
+    inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, Sequence[str]], symbols: AbstractSet[str]
+) -> None:
+    """Raises UserError for what --shape names and the model has not, or has with another number of axes."""
+    for name, sizes in asked.items():
+        if name not in inputs and name not in symbols:
+            names = [*sorted(symbols), *inputs]
+            raise unknown("axis or input in --shape:", name, names)
+        if name not in symbols and len(sizes) != len(inputs[name]):
+            raise UserError(
+                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
+                f"{written(inputs[name])}"
+            )
+        if name in symbols and len(sizes) != 1 and name not in inputs:
+            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
 
 
 def _fixed_axes(
@@ -557,7 +577,22 @@ class _Proposal:
         return self._sizes[axis]
 
     def _bound_or_guessed(self, name: str, number: int) -> str:
-        return str(self._shapes[name][number] or _guess(self._inputs, name, number, self._arrays))
+        size = self._shapes[name][number] or self._computed(self._inputs[name][number])
+        return str(size or _guess(self._inputs, name, number, self._arrays))
+
+    def _computed(self, axis: Axis) -> Optional[int]:
+        """The size of an axis whose name counts with another's, as `s + 1` does; None where it does not."""
+        turned = re.sub(r"^(\d+)\s*\*\s*(\w+)$", r"\2*\1", axis) if isinstance(axis, str) else ""
+        found = _COUNTED.match(turned)
+        if found is None:
+            return None
+        symbol, sign, number = found["symbol"], found["sign"], int(found["number"])
+        place = next(((name, axes.index(symbol)) for name, axes in self._inputs.items() if symbol in axes), None)
+        word = self.of_axis(*place, symbol) if place is not None else self._sizes.get(symbol, "")
+        if not word.isdigit():
+            return None
+        size = {"+": int(word) + number, "-": int(word) - number, "*": int(word) * number}[sign]
+        return size if 0 < size < 2**31 else None
 
 
 def _beside(axis: Axis, inputs: Mapping[str, Tuple[Axis, ...]], names: Set[Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from common.export.error_lines import first_line
 from common.export.onnx_graph import BATCH
 from common.export.values import Given
 from common.harness.parity import differing
@@ -69,8 +70,7 @@ def _run(run: Run, inputs: Mapping[str, np.ndarray], count: int) -> Dict[str, np
     try:
         return run(inputs)
     except Exception as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NoBatch(f"a batch of {count} fails: {line}") from error
+        raise NoBatch(f"a batch of {count} fails: {first_line(error)}") from error
 
 
 def make_dynamic(proto: Any, fixed: int) -> List[str]:

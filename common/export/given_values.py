@@ -81,7 +81,9 @@ def units_of(
             else (*given.shape[:axis], values.shape[axis] if values.ndim > axis else 0, *given.shape[axis + 1 :])
         )
         if values.shape != wanted or (axis is not None and (values.shape[axis] < 1 or values.shape[axis] % unit_size)):
-            raise UserError(f"{path}: '{name}' has the shape {values.shape}, the model takes {given.shape}")
+            raise UserError(
+                f"{path}: '{name}' has the shape {values.shape}, the model takes {_taken(given, unit_size)}"
+            )
         if axis is not None:
             counts[name] = values.shape[axis] // unit_size
     if len(set(counts.values())) > 1:
@@ -91,6 +93,15 @@ def units_of(
     return [
         {name: _part(arrays[name], given, unit, unit_size) for name, given in inputs.items()} for unit in range(units)
     ]
+
+
+def _taken(given: Given, unit_size: int) -> str:
+    """The shape with N at the batch."""
+    sizes: List[Any] = list(given.shape)
+    if given.batch_axis is None:
+        return written(sizes)
+    sizes[given.batch_axis] = axes.BATCH_WORD
+    return written(sizes) + (f", {axes.BATCH_WORD} a multiple of {unit_size}" if unit_size > 1 else "")
 
 
 def _part(values: np.ndarray, given: Given, unit: int, unit_size: int) -> np.ndarray:

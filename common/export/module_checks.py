@@ -11,14 +11,14 @@ import numpy as np
 
 from common.errors import UserError
 from common.harness.parity import TOLERANCES, differing
-from common.torch_modules import SEED, Built, fault_of, flat, load, users_code
+from common.torch_modules import SEED, Built, fault_of, flat, load, names_of, users_code
 
 #: relative L2 distance of outputs that count as the same
 TOLERANCE = TOLERANCES["fp32"][1]
 
 
 def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...], Dict[str, Any]]:
-    """The module, with whether it changes its inputs, what it gives for its example inputs, and the weights to keep.
+    """The module, with what its calls tell of it, what it gives for its example inputs, and the weights to keep.
 
     The weights are copies of those before the first call, and of a lazy part those that it made of itself in the calls. The
     example inputs stay as they are. The module is used up: whatever its calls left in it, in its file's globals or in closures
@@ -31,7 +31,8 @@ def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...], Dict[str, Any]]
     weights, lazy = _weights(built)
     shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in built.inputs.items())
     with torch.no_grad(), users_code(f"{built.origin} does not run with its example inputs {shapes}"):
-        outputs, changed = _forward(built, built.module)
+        seen = _Seen(built.module)
+        outputs, changed = _forward(built, seen)
         _check_outputs(built.origin, outputs)
         again, _ = _forward(built, built.module)
         _check_outputs(f"{built.origin}, called again", again)
@@ -45,7 +46,20 @@ def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...], Dict[str, Any]]
         with users_code(f"the weights of {built.origin} cannot be had"):
             made = built.module.state_dict()
             weights.update({name: made[name] for name in lazy})
-    return replace(built, changes_inputs=changed), outputs, weights
+    return replace(built, changes_inputs=changed, outputs=seen.names), outputs, weights
+
+
+class _Seen:
+    """A module, and how what it returned was called."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self.names: Tuple[str, ...] = ()
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        made = self._module(*given, **named)
+        self.names = names_of(made)
+        return made
 
 
 def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:

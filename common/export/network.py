@@ -10,7 +10,8 @@ import onnxruntime
 
 from common.errors import UserError
 from common.export import axes, values
-from common.export.reference_work import Network, first_line
+from common.export.error_lines import first_line
+from common.export.reference_work import Network
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
@@ -44,7 +45,8 @@ class OnnxNetwork(Network):
             if value.type not in _NUMPY
         ]
         if not self.outputs:
-            raise UserError(f"{file} has no output that is a tensor: {'; '.join(self.left_out)}")
+            kinds = ", ".join(f"'{value.name}' is {value.type}" for value in self._session.get_outputs())
+            raise UserError(f"{file} has no output that is a tensor: {kinds}")
 
     def _batch_size(self, bound: axes.Bound) -> Optional[int]:
         """The fixed batch size, by the axes of the outputs too unless --shape says it; None where the batch is dynamic."""

@@ -5,7 +5,6 @@ Of an ONNX file in ONNX Runtime (user_onnx.py), or of a module that torch.onnx r
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from common.errors import UserError
 from common.export import axes, batching, given_values, onnx_reading, values
 from common.export.batching import NoBatch
+from common.export.error_lines import first_line
 from common.export.inputs import REFERENCE_IMAGES, clearest
 from common.export.store import file_sha256
 from common.harness.parity import TOLERANCES, differing, judged_as
@@ -25,10 +25,6 @@ from common.pixels import PixelValues
 NOTE = "The model and its weights are the user's own ONNX file."
 #: values of all units together; larger models get fewer units
 _MOST_BYTES = 256 << 20
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True)
@@ -79,13 +75,25 @@ class Work:
         self, network: Network, proto: Any, options: ExportOptions, arrays: Optional[Mapping[str, np.ndarray]]
     ) -> None:
         self._network, self._options, self._proto = network, options, proto
+        if options.pixels.given and not any(values.image_layout(one) for one in network.inputs):
+            raise UserError(
+                f"{network.file} takes no picture, which --input-range, --mean and --std are for: of four axes, the batch first, with "
+                "1 or 3 channels and at least 8 pixels a side; leave them out"
+            )
         self.fixed = network.fixed
         self.notes: List[str] = list(network.left_out)
         given = {one.name: one for one in network.inputs}
         unit_size = self.fixed or 1
         if arrays is not None and options.inputs is not None:
             self.inputs = given_values.units_of(options.inputs, arrays, given, unit_size)
-            self.notes.append(f"inputs: {options.inputs.name}, {len(self.inputs)} units")
+            what, many = (
+                ("sample", "samples") if unit_size == 1 else (f"batch of {unit_size}", f"batches of {unit_size}")
+            )
+            count = len(self.inputs)
+            of_module = options.born is not None
+            self.notes.append(
+                f"inputs: the {count} {what if count == 1 else many} of {'its example inputs' if of_module else options.inputs.name}"
+            )
         else:
             size = sum(int(np.prod(one.shape)) * 8 for one in network.inputs)
             count = max(1, min(-(-REFERENCE_IMAGES // unit_size), _MOST_BYTES // max(size, 1)))
@@ -102,9 +110,17 @@ class Work:
         try:
             return self._network.run(unit)
         except Exception as error:
-            shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in unit.items())
+            words = first_line(error)
+            if self._options.rebatch:
+                raise UserError(
+                    f"{self._network.file} cannot be made dynamic: a batch of 1 fails: {words}; leave --rebatch out to measure it at "
+                    "its own batch"
+                ) from error
+            given = self._options.inputs if self._options.born is None else None
+            shapes = ", ".join(f"'{name}' {_told(one, given is not None)}" for name, one in unit.items())
+            source, advice = (f" of {given}", "") if given is not None else ("", self._other_sizes())
             raise UserError(
-                f"{self._network.file}: {self._network.by} cannot run it with {shapes}: {first_line(error)}{self._other_sizes()}"
+                f"{self._network.file}: {self._network.by} cannot run it with {shapes}{source}: {words}{advice}"
             ) from error
 
     def _random_outputs(self) -> Set[str]:
@@ -122,7 +138,7 @@ class Work:
         """What to try where a graph does not run at these sizes; an axis 0 that was taken for the batch may be a length of audio."""
         words = "; another size of --shape may do" if any(one.open_axes for one in self._network.inputs) else ""
         batched = next((one for one in self._network.inputs if one.batch_axis == 0 and self.fixed is None), None)
-        if batched is None or axes.BATCH_WORD in re.split("[=,]", self._options.shape):
+        if batched is None or self._network.bound.is_said or values.image_layout(batched) or len(batched.shape) == 4:
             return words
         sizes = ",".join(str(size) for size in (axes.LENGTH, *batched.shape[1:]))
         return (
@@ -167,7 +183,8 @@ class Work:
             return
         for name, distance in distances.items():
             if not distance <= batching.CLOSE and name not in self.random:
-                words = f"output '{name}' of a batch differs from that of single runs by {distance:.2g}"
+                by = f"by {distance:.2g}" if np.isfinite(distance) else "altogether"
+                words = f"output '{name}' of a batch differs from that of single runs {by}"
                 if self._options.rebatch:
                     raise UserError(f"{network.file} cannot be made dynamic: {words}")
                 self.notes.append(f"{words}: larger batches will not pass parity")
@@ -259,6 +276,15 @@ def item_of(inputs: Tuple[Tensor, ...], layout: str) -> str:
     if first.dtype in ("int32", "int64") and len(first.shape) == 2:
         return "sequence"
     return "sample"
+
+
+def _told(one: np.ndarray, with_values: bool) -> str:
+    """Shape of an input, and of the user's own whole numbers the range: an index may lie beyond a table."""
+    shape = str(tuple(one.shape))
+    if not with_values or one.dtype.kind not in "iu" or not one.size:
+        return shape
+    least, most = one.min(), one.max()
+    return f"{shape}, {'all' if least == most else f'{least} to'} {most},"
 
 
 def _is_float(values: np.ndarray) -> bool:

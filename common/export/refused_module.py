@@ -52,7 +52,7 @@ class _ModuleNetwork(Network):
         self.fixed = None if is_dynamic else int(first.shape[0]) if first.ndim else 1
         self.bound = axes.Bound({}, self.fixed, {})
         self.inputs = [self._given(name, one, _is_batched(one, first)) for name, one in arrays.items()]
-        self.outputs = []
+        self.outputs = list(built.outputs)
 
     def _given(self, name: str, one: np.ndarray, is_batched: bool) -> values.Given:
         shape = (1, *one.shape[1:]) if is_batched and self.fixed is None else one.shape
@@ -67,7 +67,7 @@ class _ModuleNetwork(Network):
         with torch.no_grad(), users_code("it fails"):
             made = self._module(*(torch.from_numpy(one) for one in fed))
             arrays = [one.detach().resolve_neg().numpy() for one in (made if isinstance(made, tuple) else (made,))]
-        if not self.outputs:
+        if len(self.outputs) != len(arrays):
             self.outputs = ["output"] if len(arrays) == 1 else [f"output_{number}" for number in range(len(arrays))]
         return dict(zip(self.outputs, (np.array(one) for one in arrays)))
 
@@ -91,7 +91,7 @@ def describe(built: Built, form: Path, folder: Path, reason: str, pixels: PixelV
 
     network = _ModuleNetwork(built, form, _takes_batches(built, form))
     arrays = None if built.weights != "user" else {name: one.numpy() for name, one in built.inputs.items()}
-    options = ExportOptions(pixels, inputs=None if arrays is None else folder / "inputs.npz")
+    options = ExportOptions(pixels, inputs=None if arrays is None else folder / "inputs.npz", born=folder)
     example = network.run({name: one.numpy() for name, one in built.inputs.items()})
     begin = time.monotonic()
     work = _ModuleWork(network, _stand_in(list(example)), options, arrays)

@@ -15,7 +15,7 @@ import shutil
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -120,18 +120,23 @@ def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:
     axes = tuple({0: torch.export.Dim(_BATCH)} if together else None for together in batched)
     reason = ""
     if sizes[0] is not None:
-        reason = _save(form, pairs, names, axes, path)
+        reason = _save(form, pairs, names, axes, path, built.outputs)
         if not reason:
             return "dynamic", ""
-    fixed = _save(form, tuple(built.inputs.values()), names, None, path)
+    fixed = _save(form, tuple(built.inputs.values()), names, None, path, built.outputs)
     if not fixed:
         return "fixed", ""
     path.unlink(missing_ok=True)
     return "no", f"torch.onnx of {torch.__version__} cannot export {built.origin}: {reason or fixed}"
 
 
-def _save(form: Path, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path) -> str:
-    """Writes the ONNX file, its weights beside it where they are large; "", or why torch.onnx cannot."""
+def _save(
+    form: Path, values: Tuple[Any, ...], names: List[str], axes: Any, path: Path, outputs: Sequence[str] = ()
+) -> str:
+    """Writes the ONNX file, its weights beside it where they are large; "", or why torch.onnx cannot.
+
+    outputs: what the module calls them, () for what the exporter does.
+    """
     import torch
 
     module = torch_modules.load(form)
@@ -148,8 +153,24 @@ def _save(form: Path, values: Tuple[Any, ...], names: List[str], axes: Any, path
         for graph in (program.model.graph, *program.model.functions.values()):
             for node in graph.all_nodes():
                 node.metadata_props.pop(_TRACE, None)
+        _name_outputs(program.model.graph, outputs)
         beside = _weight_bytes(program.model.graph) >= INLINE_BYTES
         return _judged(lambda: program.save(str(path), external_data=beside), path.parent)[1]
+
+
+def _name_outputs(graph: Any, names: Sequence[str]) -> None:
+    """Gives the outputs of the graph these names; each that another value has stays with the exporter's."""
+    if not names or len(names) != len(graph.outputs):
+        return
+    taken = {one.name for one in (*graph.inputs, *graph.initializers.values())}
+    taken.update(one.name for node in graph.all_nodes() for one in node.outputs)
+    named = set()
+    for value, name in zip(graph.outputs, names):
+        # an input or weight that is handed on keeps its name, and one value that is two outputs its first
+        if value.producer() is not None and id(value) not in named and (name not in taken or name == value.name):
+            value.name = name
+            named.add(id(value))
+            taken.add(name)
 
 
 def _weight_bytes(graph: Any) -> int:

@@ -167,6 +167,7 @@ def _bind(file: Path, proto: Any, options: ExportOptions, arrays: Optional[Mappi
                 f"{file}: input '{value.name}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
             )
     _give_shapes(file, inputs, options, arrays)
+    _refuse_empty(file, inputs, options.shape)
     known = {value.name: axes.axes_of(value) for value in inputs}
     if options.rebatch:
         sizes = [one[0] for one in known.values() if len(one) > 1]
@@ -193,6 +194,25 @@ def _bind(file: Path, proto: Any, options: ExportOptions, arrays: Optional[Mappi
                 dim.dim_value = size
     del proto.graph.value_info[:]  # it tells of the axes as they were
     return bound
+
+
+def _refuse_empty(file: Path, inputs: List[Any], shape: str) -> None:
+    """Raises UserError for an axis of size 0, which some exporters write for an open one, unless --shape tells the input's sizes."""
+    told = axes.parse(shape) if shape else {}
+    for value in inputs:
+        empty = axes.empty_axes(value)
+        if empty and value.name not in told:
+            dims = value.type.tensor_type.shape.dim
+            written = axes.written([axis.dim_param or axis.dim_value for axis in dims])
+            sizes = [
+                axes.BATCH_WORD if number == 0 else str(axis.dim_value) if axis.dim_value > 0 else str(axes.LENGTH)
+                for number, axis in enumerate(dims)
+            ]
+            raise UserError(
+                f"{file}: axis {empty[0]} of input '{value.name}' {written} has the size 0, so that it holds no values and nothing "
+                f"can be measured; if its exporter wrote 0 for an open axis say its size, such as --shape "
+                f"'{value.name}={','.join(sizes)}'"
+            )
 
 
 def _give_shapes(

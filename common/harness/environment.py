@@ -15,8 +15,10 @@ _CACHES = {
     "XDG_CACHE_HOME": "xdg",
     "KERAS_HOME": "keras",
     "TORCH_HOME": "torch",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
+    # those of the torch adapter, so that a recipe beside it (`invoke verify`) has the same kernels: of each that is fused, inductor
+    # times a few forms when it is first compiled, and keeps the fastest in this folder
+    "TORCHINDUCTOR_CACHE_DIR": "torchcompile/inductor",
+    "TRITON_CACHE_DIR": "torchcompile/triton",
     "CUDA_CACHE_PATH": "cuda",
     "MPLCONFIGDIR": "matplotlib",
 }

@@ -13,15 +13,17 @@ Reduced precisions underflow in unlikely classes, so they are judged on the prob
 Models that do not end in a softmax (`raw`) have the same tolerances on their output as it is; no class is looked for,
 because it need not be a classifier. Whole numbers, truth values and texts are compared one by one: their error is the
 share that differs. Of several outputs the worst decides, measured against its tolerance. Where the reference is NaN or
-infinite the output must be the same; the rest is judged as always. An output of a graph that draws random numbers (kind
+infinite the output must be the same; the rest is judged as always. An error that is infinite or NaN itself is no figure: the
+column stays empty and the message says what is wrong. An output of a graph that draws random numbers (kind
 `random`) is another in every run, and is not compared.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -50,7 +52,8 @@ class Parity:
     """Figures of `cell.csv`. Each reference image counts with its worst occurrence in the batch.
 
     top1, top5: None for an output that is not (batch, classes). output: the one that these figures are of.
-    by_output: error of every output that was compared. shapes: what is wrong with the output's shape, "" where nothing is.
+    by_output: error of every output that was compared. wrong: what no figure says of the output, as that it has another
+    shape or holds NaN; "" where the figures say it.
     """
 
     metric: str
@@ -62,7 +65,7 @@ class Parity:
     top1_least: float
     output: str = ""
     by_output: Dict[str, float] = field(default_factory=dict)
-    shapes: str = ""
+    wrong: str = ""
     compared: bool = True
 
     @property
@@ -82,16 +85,34 @@ class Parity:
     @property
     def reason(self) -> str:
         """Why it failed, in one line."""
-        where = f" of output '{self.output}'" if len(self.by_output) > 1 else ""
-        if self.shapes:
-            return f"output '{self.output}' {self.shapes}"
+        if self.wrong:
+            return f"output '{self.output}' {self.wrong}" if self.output else f"the output {self.wrong}"
+        where = f" of output '{self.output}'" if self.output else ""
         if self.metric == EQUALITY and not self.rel_l2 <= self.tolerance:
             return f"{self.rel_l2:.3g} of the values{where} differ, at most {self.tolerance:g} may"
         if not self.rel_l2 <= self.tolerance:
-            return (
-                f"relative L2 error of {self.metric}{where} is {self.rel_l2:.3g}, at most {self.tolerance:g} is allowed"
-            )
-        return f"top class agrees for {self.top1:.3f} of the reference images, {self.top1_least:g} is required"
+            of_what = "" if self.metric == "raw" and where else f" of {self.metric}"
+            return f"relative L2 error{of_what}{where} is {self.rel_l2:.3g}, at most {self.tolerance:g} is allowed"
+        return f"top class{where} agrees for {self.top1:.3f} of the reference images, {self.top1_least:g} is required"
+
+    @property
+    def columns(self) -> Dict[str, Any]:
+        """Figures for `cell.csv`. An error that is infinite or NaN is no figure: its column is empty, and the message says why."""
+
+        def figure(value: float) -> Optional[float]:
+            return value if self.compared and math.isfinite(value) else None
+
+        by_output = {name: figure(error) for name, error in self.by_output.items()}
+        return {
+            "parity_output": self.output,
+            "parity_by_output": json.dumps(by_output) if len(by_output) > 1 else None,
+            "parity_metric": self.metric,
+            "parity_tolerance": self.tolerance,
+            "parity_rel_l2": figure(self.rel_l2),
+            "parity_prob_rel_l2": figure(self.prob_rel_l2),
+            "parity_top1": self.top1,
+            "parity_top5": self.top5,
+        }
 
 
 def compare_all(batches: Sequence[Arrays], reference: Reference, batch_size: int, precision: str) -> Parity:
@@ -156,7 +177,7 @@ def _compare_output(rows: Sequence[np.ndarray], units: Sequence[np.ndarray], ten
         wanted = units[number % len(units)]
         if row.size != wanted.size:
             words = f"has the shape {tuple(row.shape)}, the reference {tuple(wanted.shape)}"
-            return Parity("shape", TOLERANCES[precision][1], math.inf, math.inf, None, None, 0.0, shapes=words)
+            return Parity("shape", TOLERANCES[precision][1], math.inf, math.inf, None, None, 0.0, wrong=words)
     if units[0].dtype.kind != "f":
         return _equality(rows, units, precision)
     # of probabilities each line is a sample; of anything else a unit is compared as a whole
@@ -209,7 +230,29 @@ def compare(output: np.ndarray, reference: np.ndarray, output_kind: str, precisi
     as_is = relative_l2(got, wanted)
     error = relative_l2(centred_logits(got), centred_logits(wanted)) if metric == "logits" else as_is
     top1, top5 = top_agreement(got, wanted, 1), top_agreement(got, wanted, 5)
-    return Parity(metric, tolerance, error, as_is, top1, top5, top1_least)
+    wrong = "" if math.isfinite(error) else beyond_figures(got, wanted)
+    return Parity(metric, tolerance, error, as_is, top1, top5, top1_least, wrong=wrong)
+
+
+def beyond_figures(got: np.ndarray, wanted: np.ndarray) -> str:
+    """Why the distance of two arrays is infinite or NaN, in words that follow "the output".
+
+    got: (rows, n); wanted: (images, n); row r belongs to image r modulo images.
+    """
+    expected = np.resize(wanted, got.shape)
+    of_all = f"of {got.size:,} values"
+    nan = int(np.sum(np.isnan(got) & ~np.isnan(expected)))
+    if nan:
+        return f"holds NaN in {nan:,} {of_all}, where the reference holds none"
+    infinite = int(np.sum(np.isinf(got) & (got != expected)))
+    if infinite:
+        return f"is infinite in {infinite:,} {of_all}, where the reference is not"
+    finite = int(np.sum(np.isfinite(got) & ~np.isfinite(expected)))
+    if finite:
+        return f"holds numbers in {finite:,} {of_all}, where the reference is NaN or infinite"
+    if not wanted.any():
+        return f"is not 0 (at most {float(np.max(np.abs(got))):.3g}), where the reference is 0 everywhere"
+    return "is so far from the reference that the distance is no number"
 
 
 def relative_l2(got: np.ndarray, wanted: np.ndarray) -> float:
@@ -249,11 +292,26 @@ def top_agreement(got: np.ndarray, wanted: np.ndarray, count: int) -> float:
     Each image counts with its worst row; a row with NaN finds none.
     """
     images, classes = wanted.shape
+    if classes == 0:
+        return 1.0
     count = min(count, classes)
-    best_wanted = np.argsort(-wanted, axis=1, kind="stable")[:, :count]
-    best_got = np.argsort(-got, axis=1, kind="stable")[:, :count]
+    best_wanted, best_got = best_places(wanted, count), best_places(got, count)
     found = np.array(
         [len(set(best_got[r]) & set(best_wanted[r % images])) / count for r in range(len(got))], dtype=np.float64
     )
     found[np.isnan(got).any(axis=1)] = 0.0
     return float(np.mean([found[i::images].min() for i in range(images)]))
+
+
+def best_places(values: np.ndarray, count: int) -> np.ndarray:
+    """Places of the `count` greatest values of each row, the first of equals first and NaN last; (rows, count).
+
+    np.argsort(-values, axis=1, kind="stable")[:, :count], without sorting what comes after: a row of BERT has 98,304 values.
+    """
+    negated = -values
+    limits = np.partition(negated, count - 1, axis=1)[:, count - 1]
+    best = np.empty((len(values), count), dtype=np.intp)
+    for place, (row, limit) in enumerate(zip(negated, limits)):
+        candidates = np.arange(len(row)) if np.isnan(limit) else np.flatnonzero(row <= limit)
+        best[place] = candidates[np.argsort(row[candidates], kind="stable")[:count]]
+    return best

@@ -352,16 +352,7 @@ class Worker:
                 adapter.run()
             outputs.append(scenarios.held(adapter.output()))
         verdict = parity.compare_all(outputs, reference, cell.batch_size, cell.precision)
-        record.update(
-            parity_output=verdict.output,
-            parity_by_output=json.dumps(verdict.by_output) if len(verdict.by_output) > 1 else None,
-            parity_metric=verdict.metric,
-            parity_tolerance=verdict.tolerance,
-            parity_rel_l2=verdict.rel_l2 if verdict.compared else None,
-            parity_prob_rel_l2=verdict.prob_rel_l2 if verdict.compared else None,
-            parity_top1=verdict.top1,
-            parity_top5=verdict.top5,
-        )
+        record.update(**verdict.columns)
         if self._job.picture is not None:
             picture = picture_batch(Path(self._job.picture), cell.batch_size, self._model)
             adapter.prepare(as_fed(picture, cell.input, self._model), cell.io)

@@ -26,7 +26,7 @@ from common.errors import UserError, unknown
 from common.export import axes, forms
 from common.harness.job_end import ended_by
 from common.harness.rows import one_line
-from common.held_folders import remove_abandoned
+from common.held_folders import OWNER, nothing_left, remove_abandoned
 from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
@@ -113,10 +113,8 @@ def source(name_or_path: str) -> Source:
     if name_or_path.lower().startswith(TIMM):
         named = name_or_path[len(TIMM) :].strip()
         if not named:
-            raise UserError(
-                f"--model {name_or_path}: which model of timm? write {TIMM}NAME, such as {TIMM}{EXAMPLES[0]}"
-            )
-        return Source(names.from_text(named.replace("_", "-")), None, f"{TIMM}{named}")
+            raise UserError(f"--model {TIMM} names no model of timm; write {TIMM}NAME, such as {TIMM}{EXAMPLES[0]}")
+        return Source(_made_name(named.replace("_", "-")), None, f"{TIMM}{named}")
     path = Path(name_or_path).expanduser()
     ends = [found.end() for found in re.finditer(r"\.py(?=:|$)", name_or_path, re.IGNORECASE)]
     suffix = path.suffix.lower()
@@ -158,7 +156,7 @@ def _python_source(text: str, end: int) -> Source:
         )
     if path.suffix != ".py":
         raise UserError(f"--model {text}: a Python file's name ends with .py")
-    name = stem(path) if function == "build" else names.from_text(f"{stem(path)}-{function.replace('_', '-')}")
+    name = stem(path) if function == "build" else _made_name(f"{stem(path)}-{function.replace('_', '-')}")
     return Source(name, None, f"{path.resolve()}:{function}")
 
 
@@ -199,9 +197,16 @@ def export_options_of(options: ModelOptions) -> ExportOptions:
 
 
 def stem(file: Path) -> str:
-    """The model's name: the file's stem as typed, safe in folder names and cell keys; letters of any script stay."""
+    """The model's name: the file's stem as typed, safe in folder names and cell keys; letters of any script stay.
+
+    A long one is its beginning and a digest.
+    """
     plain = unicodedata.normalize("NFC", file.stem).replace("_", "-")
-    return re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
+    return names.shortened(re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model")
+
+
+def _made_name(text: str) -> str:
+    return names.from_text(names.shortened(text))
 
 
 def find_model(models_dir: Path, name: str, weights: str = "auto", shape: str = "") -> ModelFiles | None:
@@ -320,11 +325,12 @@ def ensure_model(
         with suppress(UserError):  # without that environment nothing could be exported anew
             model = find_module(models_dir, wanted, export_options, _exporters_versions(python_for(wanted.image)))
     if model is None:
-        arguments = exporter_arguments(wanted, models_dir.absolute(), export_options)
-        folder = _export(python_for(wanted.image), arguments, wanted.name, on_step)
-        if wanted.module:
-            arguments = second_half_arguments(wanted, models_dir.absolute(), folder, export_options)
-            folder = _export(python_for("onnxrt"), arguments, wanted.name, on_step)
+        with nothing_left(models_dir) as owner:
+            arguments = exporter_arguments(wanted, models_dir.absolute(), export_options)
+            folder = _export(python_for(wanted.image), arguments, wanted.name, on_step, owner)
+            if wanted.module:
+                arguments = second_half_arguments(wanted, models_dir.absolute(), folder, export_options)
+                folder = _export(python_for("onnxrt"), arguments, wanted.name, on_step, owner)
         model = ModelFiles.read(models_dir / folder)
     for image, lacking in forms_by_image(model, wanted_forms).items():
         _export(python_for(image), form_arguments(model, models_dir.absolute(), lacking), wanted.name, on_step)
@@ -474,9 +480,9 @@ def error_line(stderr: str) -> str | None:
     return words[-1] if words else None
 
 
-def _export(python: Path, arguments: list[str], name: str, on_step: OnStep) -> str:
+def _export(python: Path, arguments: list[str], name: str, on_step: OnStep, owner: str = "") -> str:
     # -P, 3.11's safe path, is not in 3.9: PYTHONPATH names the checkout, and nothing else of the host's is inherited
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", OWNER: owner}
     return _run([str(python), "-m", *arguments], environment, name, on_step)
 
 

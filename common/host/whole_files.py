@@ -49,6 +49,16 @@ def check_targets(folder: Path, names: Sequence[str] = ()) -> None:
         raise UserError(f"cannot write to {folder}: you may not write to {existing}")
 
 
+def check_target(path: Path) -> None:
+    """Raises UserError, before any work is done, where a file that a user named cannot be written."""
+    folder = path.absolute().parent
+    if not _is_folder(folder):
+        raise UserError(f"cannot write {path}: there is no folder {folder}")
+    if os.path.lexists(path) and not _is_folder(path) and not path.is_file() and os.access(path, os.W_OK):
+        return  # such as /dev/stdout: nothing comes to be in its folder
+    check_targets(folder, (path.name,))
+
+
 def _is_folder(path: Path) -> bool:
     """As Path.is_dir, but False where that raises: in a folder that may not be searched, for a name that is too long."""
     try:

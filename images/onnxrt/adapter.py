@@ -54,6 +54,8 @@ class OnnxRuntimeAdapter:
         self._identities: Dict[str, Tuple[str, Any]] = {}
         self._identity: Tuple[str, Any] = ("", None)
         self._earlier: Optional[Tuple[Tuple[str, Any], Inference]] = None
+        #: of the trial that is under way
+        self._comparison: Optional[trial.Expected] = None
         #: inputs that the model has as floats and that are fed as bytes
         self._cast: Tuple[str, ...] = ()
         self._cuda: Optional[CudaRuntime] = None
@@ -101,15 +103,7 @@ class OnnxRuntimeAdapter:
 
     def _inspect(self) -> List[str]:
         """Names of the batch axis, none where the batch is fixed. Raises Unsupported for a model that is not as described."""
-        plain = self._ort.SessionOptions()
-        plain.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        plain.log_severity_level = 4
-        try:
-            session = self._ort.InferenceSession(str(self._path), plain, providers=[sessions.CPU])
-        except Exception as error:
-            raise Unsupported(f"ONNX Runtime cannot read this model: {sessions.first_line(error)}") from error
-        inputs = {value.name: value for value in session.get_inputs()}
-        outputs = {value.name for value in session.get_outputs()}
+        inputs, outputs = self._signature()
         names = {tensor.name for tensor in self._model.inputs}
         if set(inputs) != names:
             described, has = ", ".join(sorted(names)), ", ".join(sorted(inputs))
@@ -118,15 +112,40 @@ class OnnxRuntimeAdapter:
             if tensor.name not in outputs:
                 raise Unsupported(f"the model has no tensor '{tensor.name}' as output")
         for tensor in self._model.inputs:
-            wanted = sessions.TYPES.get(tensor.dtype)
-            if inputs[tensor.name].type != wanted:
-                raise Unsupported(f"'{tensor.name}' is {inputs[tensor.name].type}, not {wanted or tensor.dtype}")
+            wanted, kind = sessions.TYPES.get(tensor.dtype), inputs[tensor.name][0]
+            if kind != wanted:
+                raise Unsupported(f"'{tensor.name}' is {kind}, not {wanted or tensor.dtype}")
         axes = [
-            inputs[tensor.name].shape[tensor.batch_axis]
-            for tensor in self._model.inputs
-            if tensor.batch_axis is not None
+            inputs[tensor.name][1][tensor.batch_axis] for tensor in self._model.inputs if tensor.batch_axis is not None
         ]
         return sorted({axis for axis in axes if isinstance(axis, str)})
+
+    def _signature(self) -> Tuple[Dict[str, Tuple[str, List[Any]]], List[str]]:
+        """(name of an input -> type and axes, names of outputs) of the model file.
+
+        Read by a session on the CPU, which takes a second or two for 400 MB of weights; so the cache folder keeps it for this file.
+        """
+        memory = choices.CacheFile(self._cache / "signatures.json")
+        try:
+            file = self._path.stat()
+        except OSError as error:
+            raise Unsupported(f"ONNX Runtime cannot read this model: {error}") from error
+        key = f"{self._model.hash} {self._path.name} {file.st_size} {file.st_mtime_ns} onnxruntime {self._ort.__version__}"
+        known = memory.get(key)
+        if set(known) != {"inputs", "outputs"}:
+            plain = self._ort.SessionOptions()
+            plain.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            plain.log_severity_level = 4
+            try:
+                session = self._ort.InferenceSession(str(self._path), plain, providers=[sessions.CPU])
+            except Exception as error:
+                raise Unsupported(f"ONNX Runtime cannot read this model: {sessions.first_line(error)}") from error
+            known = {
+                "inputs": {value.name: [value.type, list(value.shape)] for value in session.get_inputs()},
+                "outputs": [value.name for value in session.get_outputs()],
+            }
+            memory.put(key, known)
+        return {name: (kind, axes) for name, (kind, axes) in known["inputs"].items()}, known["outputs"]
 
     def _open_device(self, ordinal: int) -> None:
         if self._precision == "fp32":
@@ -174,6 +193,7 @@ class OnnxRuntimeAdapter:
         """The fastest of the algorithms that the level of tuning has, those of the level below included."""
         #: algorithm -> what it is, for the row
         notes: Dict[str, Dict[str, str]] = {}
+        self._comparison = None
 
         def algorithm(name: str) -> choices.Algorithm:
             return choices.Algorithm(name, lambda: self._build_algorithm(name, inputs, io, notes.setdefault(name, {})))
@@ -192,6 +212,7 @@ class OnnxRuntimeAdapter:
         self._notes = {**tried, **notes[chosen.name]}
         inference: Inference = chosen.inference
         self._identity = self._identities[chosen.name]
+        self._comparison = None
         return inference
 
     def _reused(self, algorithm: str, choice: Any, build: Callable[[], Any], inputs: Arrays, io: str) -> Any:
@@ -233,7 +254,7 @@ class OnnxRuntimeAdapter:
         providers = gpu_options.stock_providers(self._variant, self._cuda is not None, device, self._precision)
         session = sessions.create(self._ort, path, options, providers)
         place = ("cpu", 0) if self._cuda is None else ("cuda", device)
-        return StockInference(self._ort, session, place, [one.name for one in self._model.outputs], inputs, io)
+        return StockInference(self._ort, session, place, self._model, inputs, io)
 
     def _trial_key(self, inputs: Arrays) -> str:
         versions = self.versions()
@@ -273,6 +294,9 @@ class OnnxRuntimeAdapter:
         return cpu_inference.build(self._ort, path, self._model, self._batch_axes, size, inputs, self._threads)
 
     def _expected(self, inputs: Arrays) -> trial.Expected:
+        """What the choices of this shape are compared with, those of the way with rewritten operators and of the one without."""
+        if self._comparison is not None:
+            return self._comparison
         kinds = {one.name: one.dtype for one in self._model.inputs}
 
         def on_cpu(some: Arrays) -> Arrays:
@@ -282,7 +306,8 @@ class OnnxRuntimeAdapter:
             reference.close()
             return outputs
 
-        return trial.Expected(self._model, inputs, on_cpu)
+        self._comparison = trial.Expected(self._model, inputs, on_cpu)
+        return self._comparison
 
     def _file(self, fused: bool) -> Tuple[Path, str]:
         """The model file with or without its hard-swish fused, made on first use, and what was done to it."""

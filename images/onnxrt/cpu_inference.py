@@ -25,8 +25,9 @@ class CpuInference:
             self._binding.bind_output(name, "cpu")
         session.run_with_iobinding(self._binding)
         first = dict(zip(self._names, self._binding.copy_outputs_to_cpu()))
-        # what depends on the values in its size, and texts, ONNX Runtime allocates anew in each run
-        self._loose = {one.name for one in model.outputs if -1 in one.shape or first[one.name].dtype.kind in "OUS"}
+        texts = {name for name, values in first.items() if values.dtype.kind in "OUS"}
+        #: bound to no memory of ours: ONNX Runtime allocates them anew in each run
+        self._loose = sessions.loose_outputs(model) | texts
         self._binding.clear_binding_outputs()
         for name in self._names:
             self._bind_output(name, first[name])
@@ -62,6 +63,8 @@ class CpuInference:
         """Both kinds of io are one: memory of the host."""
 
     def run(self) -> None:
+        for name in self._loose:  # else it stays bound to what the last run made, which may have another size
+            self._binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(self._binding)
 
     enqueue = run

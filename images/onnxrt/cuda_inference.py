@@ -29,7 +29,11 @@ class _Slot:
         self, ort: Any, cuda: CudaRuntime, session: Any, given: Shapes, made: Shapes, host: Arrays, graph_id: str
     ) -> None:
         self.inputs = {name: cuda.device_buffer(*one) for name, one in given.items()}
-        self.outputs = {name: cuda.device_buffer(*one) for name, one in made.items()}
+        # an output that is an input of the graph too is never written to the address that it is bound to: it lies there already
+        self.handed_on = handed_on = [name for name in made if name in given]
+        self.outputs = {
+            name: self.inputs[name] if name in handed_on else cuda.device_buffer(*one) for name, one in made.items()
+        }
         self.host_outputs = {name: cuda.pinned_array(*one) for name, one in made.items()}
         self.filled, self.computed, self.drained = cuda.event(), cuda.event(), cuda.event()
         device = cuda.device
@@ -37,6 +41,8 @@ class _Slot:
         for name, (shape, kind) in given.items():
             self.binding.bind_input(name, "cuda", device, kind.type, shape, self.inputs[name].pointer)
         for name, (shape, kind) in made.items():
+            if name in handed_on:
+                continue
             self.binding.bind_output(name, "cuda", device, kind.type, shape, self.outputs[name].pointer)
         #: target, source and bytes of each copy, ready for the call
         self.copies_in = [(self.inputs[name].pointer, host[name].ctypes.data, self.inputs[name].size) for name in given]
@@ -148,7 +154,8 @@ class CudaInference:
             self._warm_up(self._add_slot())
         cuda, slot = self._cuda, self._slots[self._next]
         self._slot, self._next = slot, 1 - self._next
-        cuda.wait(self._copy_in, slot.computed)  # the slot's last inference has read its input
+        # the slot's last inference has read its input, and what is an output too has left the device
+        cuda.wait(self._copy_in, slot.drained if slot.handed_on else slot.computed)
         self._fill(slot, self._copy_in)
         cuda.record(slot.filled, self._copy_in)
         cuda.wait(self._stream, slot.filled)

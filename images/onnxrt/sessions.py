@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.model_files import ModelFiles
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -99,6 +100,16 @@ def outputs(session: Any) -> List[Tuple[str, Tuple[Any, ...], Any]]:
     """Name, shape (numbers, names or None) and numpy type of every output that is a tensor of numbers."""
     kinds = {text: np.dtype(name) for name, text in TYPES.items() if name != "str"}
     return [(one.name, tuple(one.shape), kinds[one.type]) for one in session.get_outputs() if one.type in kinds]
+
+
+def loose_outputs(model: ModelFiles) -> Set[str]:
+    """Outputs that cannot be bound to memory of a known size and filled there.
+
+    One has a size that depends on the values (-1 in model.json); another is an input of the graph too, which ONNX Runtime
+    hands on and never writes to the address that it was bound to.
+    """
+    given = {one.name for one in model.inputs}
+    return {one.name for one in model.outputs if -1 in one.shape or one.name in given}
 
 
 def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optional[int] = None) -> Any:

@@ -11,13 +11,17 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from common.harness.adapter import Arrays
+from common.model_files import ModelFiles
+from images.onnxrt import sessions
 
 
 class StockInference:
-    """place: ("cpu", 0) or ("cuda", ordinal). names: of the outputs. enqueue() computes at once."""
+    """place: ("cpu", 0) or ("cuda", ordinal). enqueue() computes at once."""
 
-    def __init__(self, ort: Any, session: Any, place: Any, names: List[str], inputs: Arrays, io: str) -> None:
-        self._ort, self._session, self._place, self._names, self._io = ort, session, place, names, io
+    def __init__(self, ort: Any, session: Any, place: Any, model: ModelFiles, inputs: Arrays, io: str) -> None:
+        self._ort, self._session, self._place, self._io = ort, session, place, io
+        self._names = [one.name for one in model.outputs]
+        self._loose = sessions.loose_outputs(model)
         self._made: List[Any] = []
         self._binding: Any = None
         self.place(inputs)
@@ -53,6 +57,8 @@ class StockInference:
         if self._io == "host":
             self._made = self._session.run(self._names, self._inputs)
         else:
+            for name in self._loose:  # else it stays bound to what the last run made, which may have another size
+                self._binding.bind_output(name, *self._place)
             self._session.run_with_iobinding(self._binding)
 
     enqueue = run

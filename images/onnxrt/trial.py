@@ -21,9 +21,8 @@ from common.harness.choices import CacheFile
 from common.harness.parity import differing
 from common.model_files import ModelFiles
 from images.onnxrt import sessions
+from images.onnxrt.host_check import trial_seconds
 
-#: no further choice is begun after so long; FRAMEWATT_ONNXRT_TRIAL_SECONDS sets another bound, 0 takes the first that works
-BOUND_SECONDS = 60.0
 _MEASURE_SECONDS = 0.3
 #: relative L2 distance from the CPU provider's outputs beyond which a choice does not compute the model: ten times (fp32) and
 #: twice what the harness allows (common/harness/parity.py), which judges what won
@@ -133,8 +132,8 @@ def search(
 
 
 def bound() -> float:
-    """Seconds that the trial of a shape may take. Raises ValueError for an environment variable that is no number."""
-    return float(os.environ.get("FRAMEWATT_ONNXRT_TRIAL_SECONDS") or BOUND_SECONDS)
+    """Seconds that the trial of a shape may take. Raises ValueError for an environment variable that is no number from 0."""
+    return trial_seconds(os.environ)
 
 
 def seconds_per_run(run: Callable[[], None]) -> float:

@@ -8,8 +8,8 @@ Environment:
                                 every worker of a run, finished cells included, or a resumed run would build again
   FRAMEWATT_TRT_PROFILES        best (default): for each batch size the faster one of an engine of range and one of each;
                                 range: one engine from the smallest to the largest batch size;
-                                each: one engine per batch size, of static shape; or bands, MIN-MAX or MIN-MAX@OPT:
-                                "1-16@8,17-512@512" (a batch size outside all bands gets its own engine)
+                                each: one engine per batch size, of static shape; or bands, MIN-MAX, MIN-MAX@OPT or one size:
+                                "1-16@8,17-511,512" (a batch size outside all bands gets its own engine)
   FRAMEWATT_TRT_TACTIC_SOURCES  names of trt.TacticSource ("EDGE_MASK_CONVOLUTIONS,JIT_CONVOLUTIONS");
                                 unset leaves TensorRT's own choice
   FRAMEWATT_TRT_BUILDER_LEVEL   builder optimization level, 0 to 5; unset leaves TensorRT's own (3)
@@ -118,17 +118,19 @@ def shapes_of(shape: Sequence[int], profile: Profile, tensor: Optional[Tensor] =
 
 
 def parse_bands(text: str) -> List[Profile]:
-    """`1-16@8,17-512` as profiles; a band without `@` is tuned for its largest batch size."""
+    """`1-16@8,17-511,512` as profiles; a band without `@` is tuned for its largest batch size, a single size is a band."""
+    name = "FRAMEWATT_TRT_PROFILES"
     bands = []
     for word in text.split(","):
-        limits, _, tuned = word.strip().partition("@")
+        limits, at, tuned = word.strip().partition("@")
         low, dash, high = limits.partition("-")
-        if not dash:
-            raise Unsupported(
-                f"FRAMEWATT_TRT_PROFILES has '{word}'; it takes best, range, each, or bands like 1-16@8,17-512"
-            )
-        numbers = [_positive("FRAMEWATT_TRT_PROFILES", part) for part in (low, tuned or high, high)]
-        bands.append(Profile(*numbers))
+        high = high if dash else low
+        if not low.strip().isdecimal():
+            raise Unsupported(f"{name} has '{word}'; it takes best, range, each, or bands like 1-16@8,17-511,512")
+        try:
+            bands.append(Profile(*(_positive(name, part) for part in (low, tuned if at else high, high))))
+        except Unsupported as error:
+            raise Unsupported(f"{name} has '{word}': {str(error).replace(f'{name} has ', '')}") from error
     return bands
 
 

@@ -79,6 +79,8 @@ class TorchAdapter:
         #: whether something is folded into convolutions; and the module without that, with its settings, where it was asked for
         self._folds = False
         self._unfolded: Optional[Tuple[Any, Dict[str, str]]] = None
+        #: what was built for this shape, in order, and the device memory that it took by then
+        self._built: Dict[run_options.Run, int] = {}
         #: of a model that computes sizes while it runs
         self._sizes: Optional[Sizes] = None
 
@@ -288,6 +290,7 @@ class TorchAdapter:
         if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
             runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
+        self._built.clear()
         try:
             self._chosen = choices.fastest(
                 [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
@@ -298,8 +301,31 @@ class TorchAdapter:
             raise_as(failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error), error)
         self._run = runs[self._chosen.name]
         self._search_algorithms(self._run)
+        if list(self._built) == [self._run]:
+            chosen: Inference = self._chosen.inference
+            return chosen
+        return self._as_without_trial(inputs, io)
+
+    def _as_without_trial(self, inputs: Sequence[np.ndarray], io: str) -> Inference:
+        """The chosen inference as in the next worker, which finds the choice in the cache folder and builds nothing else.
+
+        On a GPU one that was built after others is built anew: they were in its memory, and in its peak.
+        """
+        assert self._chosen is not None
         chosen: Inference = self._chosen.inference
-        return chosen
+        anew = self._on_gpu and next(iter(self._built)) != self._run
+        self._chosen = self._chosen._replace(inference=None)
+        if anew:
+            chosen.close()
+            self._forget_modules()
+        self._modules = {run: kept for run, kept in self._modules.items() if run == self._run}
+        if self._run.folded:
+            self._unfolded = None
+        gc.collect()
+        if self._on_gpu:
+            self._torch.cuda.empty_cache()
+            self._torch.cuda.reset_peak_memory_stats(self._device)
+        return self._build(self._run, inputs, io) if anew else chosen
 
     def _key_of(self, fed: Any, io: str) -> str:
         """Of what was tried: all that decides which run is the fastest, also what the importer made of the file."""
@@ -318,7 +344,11 @@ class TorchAdapter:
         self._search_algorithms(run)
         if run not in self._modules:
             self._modules[run] = self._module_for(run, inputs)
-        module = self._modules[run][0]
+        inference = self._inference_of(run, self._modules[run][0], inputs, io)
+        self._built[run] = inference.peak_bytes() or 0
+        return inference
+
+    def _inference_of(self, run: run_options.Run, module: Any, inputs: Sequence[np.ndarray], io: str) -> Inference:
         if not self._on_gpu:
             # a tutorial of Keras' calls the model as it is, gradients and all
             gradients = self._variant == "keras-torch" and run.plain
@@ -482,7 +512,10 @@ class TorchAdapter:
         return {**chosen, **(self._inference.settings() if self._inference is not None else {})}
 
     def device_peak_bytes(self) -> Optional[int]:
-        return self._inference.peak_bytes() if self._inference is not None else None
+        since = self._inference.peak_bytes() if self._inference is not None else None
+        return (
+            None if since is None else max(since, self._built.get(self._run, 0))
+        )  # a trial of others began to count anew
 
     def close(self) -> None:
         if self._inference is not None:

@@ -7,7 +7,7 @@ import sys
 import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
@@ -17,15 +17,14 @@ from images.torch import padding
 NONE = "none"
 #: operators and versions whose converters are those of converters.py
 _ADDED: Set[Tuple[str, int]] = set()
-#: operators that onnx2torch leaves to torchvision; and an attribute of the module that stands in its place where it is missing
-_OF_TORCHVISION = ("NonMaxSuppression", "RoiAlign")
-_STAND_IN = "framewatt_stand_in"
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+#: operators for which onnx2torch calls torchvision
+_OF_TORCHVISION = ("NonMaxSuppression", "RoiAlign")
 #: attribute of an imported operator's module: which operator it is, in words
 OPERATOR = "framewatt_operator"
 
@@ -55,12 +54,12 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None, fold: 
     host: shapes and paddings that are constants become plain numbers. Raises Unsupported, naming operator and version,
     for a model that onnx2torch does not know how to convert.
     """
-    onnx2torch = import_onnx2torch()
+    model = _read(path)
+    onnx2torch = import_onnx2torch(any(node.op_type in _OF_TORCHVISION for node in model.graph.node))
     import onnx
 
     from images.torch import plain_numbers  # needs torch, which this module must do without
 
-    model = _read(path)
     if sizes is not None:
         onnx_known_values.fix_sizes(model, sizes)
     lifted = onnx_rewrites.lift_constants(model)
@@ -161,7 +160,6 @@ def _operators(model: Any) -> Dict[Tuple[str, str, int], str]:
 
 def _refuse_unknown_operators(model: Any) -> None:
     """Raises Unsupported that names every operator, with its version, for which there is no converter, or no torchvision."""
-    from onnx2torch.node_converters import nms  # type: ignore[import-not-found]
     from onnx2torch.node_converters.registry import get_converter  # type: ignore[import-not-found]
 
     unknown, waiting = [], []
@@ -170,13 +168,15 @@ def _refuse_unknown_operators(model: Any) -> None:
             get_converter(operation_type=operator, version=version, domain=domain)
         except NotImplementedError:
             unknown.append(name)
-        if operator in _OF_TORCHVISION and not domain and hasattr(nms.torchvision, _STAND_IN):
+        if (
+            operator in _OF_TORCHVISION and not domain and "torchvision" not in sys.modules
+        ):  # imported before, where it can be
             waiting.append(name)
     if unknown:
         raise Unsupported(f"onnx2torch has no converter for {', '.join(unknown)}")
     if waiting:
         needs = "needs" if len(waiting) == 1 else "need"
-        raise Unsupported(f"{' and '.join(sorted(waiting))} {needs} torchvision, which is not installed")
+        raise Unsupported(f"{' and '.join(sorted(waiting))} {needs} torchvision, which cannot be imported")
 
 
 def _converters_added(model: Any) -> List[str]:
@@ -221,25 +221,39 @@ def _operators_named(replaced: Set[str]) -> Iterator[None]:
         module.get_converter = original
 
 
-def import_onnx2torch() -> Any:
-    """onnx2torch imports torchvision for two operators of detection; without it a model that has one of them is refused."""
+def import_onnx2torch(detects: bool = False) -> Any:
+    """onnx2torch without torchvision, unless the model detects: has an operator that is computed by torchvision.
+
+    onnx2torch imports torchvision for these two operators, and that takes as long as importing torch does (it brings
+    torch._dynamo along). Functions that import it when they are called stand in its place.
+    """
+    if detects:
+        with suppress(ImportError, RuntimeError):  # torchvision of another build than torch's raises the latter
+            import torchvision  # type: ignore[import-not-found]  # noqa: F401
+    if "torchvision" in sys.modules:
+        return _onnx2torch()
+    vision, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+    for name in ("nms", "box_convert", "roi_align"):
+        setattr(ops, name, _of_torchvision(name))
+    vision.ops = ops  # type: ignore[attr-defined]
+    sys.modules.update({"torchvision": vision, "torchvision.ops": ops})
     try:
-        import torchvision  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError:
+        return _onnx2torch()
+    finally:  # nobody else must take this for the real one
+        del sys.modules["torchvision"], sys.modules["torchvision.ops"]
 
-        def missing(*_: Any, **__: Any) -> Any:
-            raise Unsupported("an operator of detection needs torchvision, which is not installed")
 
-        vision, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
-        ops.nms = ops.box_convert = ops.roi_align = missing  # type: ignore[attr-defined]
-        vision.ops = ops  # type: ignore[attr-defined]
-        setattr(vision, _STAND_IN, True)
-        sys.modules.update({"torchvision": vision, "torchvision.ops": ops})
+def _of_torchvision(name: str) -> Callable[..., Any]:
+    """A function of torchvision.ops, imported when it is called. Raises Unsupported then where that fails."""
+
+    def call(*values: Any, **named: Any) -> Any:
         try:
-            return _onnx2torch()
-        finally:  # nobody else must take this for the real one
-            del sys.modules["torchvision"], sys.modules["torchvision.ops"]
-    return _onnx2torch()
+            from torchvision import ops
+        except (ImportError, RuntimeError) as error:
+            raise Unsupported(f"{name} of torchvision cannot be imported: {first_line(error)}") from error
+        return getattr(ops, name)(*values, **named)
+
+    return call
 
 
 def _onnx2torch() -> Any:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from analysis.analyze import write_report
-from analysis.explain import Side, explain, is_traced
+from analysis.explain import Side, check_options, explain, folder_name, is_traced
 from common.errors import UserError
 from tests.analysis.conftest import RunBuilder
 from tests.analysis.tracing import MS, kernel, write_trace
@@ -176,3 +176,53 @@ def test_names_from_the_data_are_text_in_every_form(build, tmp_path):
     write_trace(run.cell("torch", durations_ns=[9 * MS] * 20), [kernel("=1+1 <script>alert(1)</script>", 0, 5)])
     run_explain([Side(run.folder)], tmp_path / "out")
     assert "<script>alert" not in (tmp_path / "out" / "explain.html").read_text()
+
+
+def test_options_choose_among_the_cells_of_a_run(traced, tmp_path):
+    run = traced()
+    output = run_explain([Side(run)], tmp_path / "out", only={"framework": "torch", "precision": "all"})[1]
+    assert "PyTorch fp32" in output and "ONNX Runtime" not in output
+    with pytest.raises(UserError, match="unknown framework 'nonsense'; there is "):
+        run_explain([Side(run)], tmp_path / "out", only={"framework": "nonsense"})
+    with pytest.raises(UserError, match="unknown batch size '9'; there is 8"):
+        run_explain([Side(run)], tmp_path / "out", only={"batch_sizes": "8,9"})
+    sides = [Side(traced("a", variants=("torch",))), Side(traced("b", variants=("onnxrt",)))]
+    with pytest.raises(UserError, match="run b has no recorded cell of --framework torch"):
+        run_explain(sides, tmp_path / "out", only={"framework": "torch"})
+
+
+def test_options_that_mean_nothing_beside_a_recorded_run_are_refused():
+    check_options(["framework", "batch_sizes", "precision", "tuning", "io"])
+    with pytest.raises(
+        UserError, match=r"^--min-seconds, --threads would be for measuring, .* is recorded: leave it out"
+    ):
+        check_options(["threads", "io", "min_seconds"])
+
+
+def test_each_request_has_a_folder_of_its_own_without_plots_of_another(traced, tmp_path):
+    run = traced("run")
+    keys = sorted(path.name for path in (run / "cells").iterdir())
+    names = [
+        folder_name(sides, only)
+        for sides, only in (
+            ([Side(run)], {}), ([Side(run, keys[0])], {}), ([Side(run, keys[0]), Side(run, keys[1])], {}),
+            ([Side(run)], {"io": "host"}), ([Side(run)], {"framework": "torch," * 60 + "a"}),
+            ([Side(run)], {"framework": "torch," * 60 + "b"}),
+        )
+    ]  # fmt: skip
+    assert names[0] == "explain-run"
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 200
+    plots = tmp_path / "out" / "plots"
+    plots.mkdir(parents=True)
+    (plots / "of-another-cell.svg").touch()
+    run_explain([Side(run)], tmp_path / "out")
+    assert len(list(plots.glob("*.svg"))) == 2
+    assert not (plots / "of-another-cell.svg").exists()
+
+
+def test_a_sealed_run_without_recording_is_named_by_its_path(build, tmp_path):
+    run = build()
+    run.cell("torch", durations_ns=[MS] * 20)
+    with pytest.raises(UserError, match=r"`invoke explain 'data/my runs/run\.tar\.xz'` measures its cells again"):
+        run_explain([Side(run.folder, "", "data/my runs/run.tar.xz")], tmp_path / "out")

@@ -422,7 +422,7 @@ def exported(text, out):
     """What is wrong with what is given to torch.onnx, for which something stands that fails the first time; "" where nothing is."""
     called, faults, beside = [], [], []
     node = SimpleNamespace(metadata_props={torch_onnx._TRACE: __file__, "namespace": "module"})
-    graph = SimpleNamespace(all_nodes=lambda: [node], initializers={})
+    graph = SimpleNamespace(all_nodes=lambda: [node], initializers={}, inputs=[], outputs=[])
 
     def exporter(flat, values, dynamic_shapes, **_):
         if any(part in called for part in flat.modules()):

@@ -198,6 +198,30 @@ def two_adapters(request):
     }
 
 
+def operators(request):
+    """The operators of small inferences by the adapter's own profiler, after slow ones of the same compiled model."""
+    from common.harness import tracing
+    from common.model_files import ModelFiles
+
+    adapter = make_adapter(request)
+    adapter.tune(request["level"])
+    recorder = adapter.operator_profiler()
+    model = ModelFiles.read(Path(request["model"]))
+    adapter.load(model, "fp32", "cpu", request["cache_dir"], 2)
+    with np.load(model.path(model.reference)) as reference:
+        inputs = reference["inputs"]
+    adapter.prepare({model.inputs[0].name: inputs[:1]}, "host")
+    if request["slow_first"]:
+        held = adapter._inference
+        held._input, small = np.concatenate([inputs] * 64), held._input
+        for _ in range(3):
+            adapter.run()
+        held._input = small
+    traced = tracing.trace(adapter.run, recorder, 5, 60.0)
+    inferences = tracing.inference_of([one.start_ns for one in traced.recording.records], traced.walls)
+    return {"inferences": sorted(set(inferences)), "message": traced.recording.message}
+
+
 def one_shape(adapter, model, io, inputs, outputs, batch_size, held_name):
     """Everything that a harness does with one batch size. held_name: the attribute that holds what prepare() builds."""
     order = np.arange(batch_size) % len(inputs)
@@ -236,7 +260,8 @@ def several(request):
 
 
 ACTIONS = {
-    "make": make, "exercise": exercise, "refusals": refusals, "two_adapters": two_adapters, "several": several,
+    "make": make, "exercise": exercise, "refusals": refusals, "two_adapters": two_adapters, "operators": operators,
+    "several": several,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -230,7 +230,8 @@ def test_a_users_own_module(own: Path, models: dict[str, ModelFiles], judged: li
     model, out = models["build"], models["build"].root.parent
     assert (model.name, model.weights, model.fixed_batch) == ("my-net", "user", None)
     assert [(one.name, one.dtype) for one in model.inputs] == [("words", "int64"), ("weights", "float32")]
-    assert len(model.outputs) == 2
+    assert [one.name for one in model.outputs] == ["scores", "size"], "what its dict calls them"
+    assert "inputs: the 3 samples of its example inputs" in model.notes
     assert "my_net.py:build" in model.born
     assert "torch: itself" in model.origin
     assert "torch.onnx" in model.origin

@@ -75,3 +75,13 @@ def test_a_file_that_is_no_onnx_is_unsupported(on_cpu, model, tmp_path):
     facts = on_cpu.exercise("openvino", tmp_path)
     assert facts["unsupported"].startswith("OpenVINO cannot read this model")
     assert "\n" not in facts["unsupported"]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(("level", "slow_first"), [("stock", True), ("tuned", False)])
+def test_operators_are_those_of_the_recorded_inferences_alone(on_cpu, model, level, slow_first):
+    """OpenVINO's counters are means since the compilation; the slow inferences before the window are none of its."""
+    facts = on_cpu.ask(action="operators", model=str(model), variant="openvino", level=level, slow_first=slow_first)
+    assert facts["inferences"] == [0, 1, 2, 3, 4]
+    assert "not when" in facts["message"]
+    assert "did not fit" not in facts["message"]

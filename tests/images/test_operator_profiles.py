@@ -72,13 +72,17 @@ def test_a_profile_without_the_inferences_is_refused(recording):
         recording([], WALLS, "1")
 
 
+def openvino_node(duration_ns, kind="Convolution", name="c", kernel="brgconv_avx512_f32"):
+    return openvino.Node(kind, name, kernel, duration_ns)
+
+
 def test_openvino_s_counters_stand_in_a_row_within_their_inference():
     nodes = [
-        openvino.Node("GroupConvolution", "a", "brgconv_avx512_dw_f32", 300_000),
-        openvino.Node("Reshape", "b", "unknown_f32", 0),
-        openvino.Node("Convolution", "c", "brgconv_avx512_f32", 400_000),
+        openvino_node(300_000, "GroupConvolution", "a", "brgconv_avx512_dw_f32"),
+        openvino_node(0, "Reshape", "b", "unknown_f32"),
+        openvino_node(400_000),
     ]
-    recording = openvino.recording([(*wall, nodes) for wall in WALLS], "2026.1")
+    recording = openvino.recording(WALLS, nodes, "2026.1")
     assert [(one.name, one.detail, one.start_ns, one.end_ns) for one in recording.records] == [
         ("GroupConvolution [depthwise]", "a", 1_000_000, 1_300_000), ("Convolution", "c", 1_300_000, 1_700_000),
         ("GroupConvolution [depthwise]", "a", 3_000_000, 3_300_000), ("Convolution", "c", 3_300_000, 3_700_000),
@@ -87,12 +91,26 @@ def test_openvino_s_counters_stand_in_a_row_within_their_inference():
     assert "did not fit" not in recording.message
 
 
+def test_openvino_s_mean_is_shared_out_by_what_each_inference_took():
+    walls = [(0, 500_000), (1_000_000, 2_500_000)]
+    records = openvino.recording(walls, [openvino_node(900_000)], "2026.1").records
+    assert [one.end_ns - one.start_ns for one in records] == [450_000, 1_350_000]
+
+
 def test_openvino_s_counters_that_tell_more_than_the_inference_took_are_cut_off_and_said():
-    recording = openvino.recording([(*WALLS[0], [openvino.Node("MatMul", "a", "x", 1_250_000)])], "2026.1")
+    recording = openvino.recording(WALLS[:1], [openvino_node(1_250_000, "MatMul")], "2026.1")
     assert recording.records[0].end_ns == WALLS[0][1]
     assert "250 us of operators an inference did not fit" in recording.message
 
 
+def test_openvino_s_means_since_the_compilation_become_those_of_the_recorded_inferences():
+    before = [openvino_node(20_000_000), openvino_node(7_000_000, name="once")]
+    after = [openvino_node(4_000_000), openvino_node(1_000_000, name="once"), openvino_node(40_000, name="new")]
+    # 4 inferences of 20 ms in the mean, 24 of 4 ms: 20 of 0.8 ms; what rounding down makes negative is zero
+    nodes = openvino.between(before, 4, after, 24)
+    assert [(one.name, one.duration_ns) for one in nodes] == [("c", 800_000), ("once", 0), ("new", 48_000)]
+
+
 def test_openvino_s_counters_without_an_operator_are_refused():
     with pytest.raises(CannotTrace, match="no operator"):
-        openvino.recording([(*WALLS[0], [])], "2026.1")
+        openvino.recording(WALLS[:1], [], "2026.1")

@@ -292,3 +292,45 @@ def test_zeros_around_height_and_width_join_the_convolution_that_alone_reads_the
     )
     assert paddings["pads_left"] == 4, "one has another reader, one cuts, two are computed"
     assert paddings["network"] < 1e-5
+
+
+#: a torchvision that tells when it is imported, and two models: one that has an operator of it and one that has not
+VISION = """
+import json, sys, types
+from pathlib import Path
+import numpy, onnx
+from onnx import TensorProto, helper
+folder = Path({folder!r})
+(folder / "torchvision").mkdir()
+(folder / "torchvision/__init__.py").write_text("from torchvision import ops")
+(folder / "torchvision/ops.py").write_text("nms = box_convert = roi_align = lambda *values, **named: ('roi_align', len(values))")
+sys.path.insert(0, str(folder))
+def save(name, nodes, inputs):
+    given = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one, shape in inputs.items()]
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    constant = helper.make_tensor("rows", TensorProto.INT64, [1], [0])
+    graph = helper.make_graph(nodes, name, given, [made], [constant])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8), folder / name)
+    return folder / name
+plain = save("plain.onnx", [helper.make_node("Relu", ["x"], ["y"])], {{"x": [1, 1, 4, 4]}})
+nodes = [helper.make_node("RoiAlign", ["x", "boxes", "rows"], ["y"])]
+detecting = save("detecting.onnx", nodes, {{"x": [1, 1, 4, 4], "boxes": [1, 4]}})
+from images.torch import onnx_import
+facts = {{}}
+onnx_import.load(plain)
+facts["plain"] = "torchvision" in sys.modules
+from onnx2torch.node_converters import roialign
+facts["called"] = roialign.roi_align(1, 2)
+facts["then"] = "torchvision" in sys.modules
+for name in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "onnx2torch")]:
+    del sys.modules[name]
+onnx_import.load(detecting)
+facts["detecting"] = "torchvision" in sys.modules
+print(json.dumps(facts))
+"""
+
+
+@pytest.mark.framework
+def test_torchvision_is_imported_for_models_that_detect_alone(on_cpu, tmp_path):
+    facts = facts_of(on_cpu, VISION.format(folder=str(tmp_path)))
+    assert facts == {"plain": False, "called": ["roi_align", 2], "then": True, "detecting": True}

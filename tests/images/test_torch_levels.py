@@ -152,4 +152,4 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.mark.framework
 def test_an_operator_that_needs_torchvision_is_named_with_its_version(tmp_path: Path) -> None:
-    assert run("refused", tmp_path)["said"] == "NonMaxSuppression-11 needs torchvision, which is not installed"
+    assert run("refused", tmp_path)["said"] == "NonMaxSuppression-11 needs torchvision, which cannot be imported"

@@ -24,18 +24,22 @@ from common.host.plan.request import Request, request_of
 
 def dry_run(options: Options, console: Console, images_folder: Path = IMAGES) -> Size:
     """Prints what one command would measure; returns it. Raises UserError for what no run can take."""
-    return _print([title_of(options)], [_size(options, images_folder)], console)
+    return _print([title_of(options)], [size_of(_request(options, images_folder, console))], console)
 
 
 def dry_run_of_plan(plan: PlanFile, console: Console, images_folder: Path = IMAGES) -> Size:
     """The same for each run of a plan. Raises UserError with the sweep's line."""
-    sizes = [_size_in_plan(plan, sweep, images_folder) for sweep in plan.sweeps]
+    said = io.StringIO()
+    heard = Console(file=said, width=10_000)
+    sizes = [_size_in_plan(plan, sweep, images_folder, heard) for sweep in plan.sweeps]
+    for line in dict.fromkeys(said.getvalue().splitlines()):
+        console.print(escape(line), style="yellow", highlight=False, soft_wrap=True)
     return _print([title_of(sweep.options) for sweep in plan.sweeps], sizes, console)
 
 
-def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path) -> Size:
+def _size_in_plan(plan: PlanFile, sweep: Sweep, images_folder: Path, console: Console) -> Size:
     try:
-        return _size(sweep.options, images_folder)
+        return size_of(_request(sweep.options, images_folder, console))
     except UserError as error:
         raise plan.complaint(sweep.line, "", str(error)) from error
 
@@ -45,7 +49,7 @@ def missing_of_plan(plan: PlanFile, there: There, images_folder: Path = IMAGES) 
     jobs: list[PlannedJob] = []
     for sweep in plan.sweeps:
         try:
-            jobs += make_plan(_request(sweep.options, images_folder), seed=0)
+            jobs += make_plan(_request(sweep.options, images_folder, Console(file=io.StringIO())), seed=0)
         except UserError as error:
             raise plan.complaint(sweep.line, "", str(error)) from error
     return missing(jobs, there)
@@ -60,13 +64,10 @@ def print_missing(plan: PlanFile, there: There, console: Console, images_folder:
     return found
 
 
-def _size(options: Options, images_folder: Path) -> Size:
-    return size_of(_request(options, images_folder))
-
-
-def _request(options: Options, images_folder: Path) -> Request:
+def _request(options: Options, images_folder: Path, console: Console) -> Request:
+    """console: gets what the real run says of variants that are left out."""
     devices = _devices(options)
-    request = request_of(options, load_images(images_folder), devices, Console(file=io.StringIO()))
+    request = request_of(options, load_images(images_folder), devices, console)
     pins_of(
         request.variants, request.versions, devices[0].kind, images_folder
     )  # whether there are versions to choose from

@@ -205,7 +205,9 @@ def peak(
         (device,) = context.devices.values()
         run = context.run
         with (
-            CellProgress(console, 0, 0, context.request.item or context.model.item) as progress,
+            CellProgress(
+                console, 0, 0, context.request.item or context.model.item, context.request.items_per_sample or 1
+            ) as progress,
             runner.sidecar(context, device) as sidecar,
         ):
             run.description.setdefault("power", {})[device.name] = asdict(sidecar.state)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from common.errors import UserError, unknown
+from common.text import shortened, visible
 
 
 def split_list(text: str) -> list[str]:
@@ -55,6 +57,33 @@ def whole(what: str, value: int | str, smallest: int = 1) -> int:
     if number < smallest:
         raise UserError(f"{what} must be at least {smallest}, not {number}")
     return number
+
+
+#: what rates count by themselves: one of them is a sample
+SAMPLES = ("image", "sequence", "sample")
+#: longest name of an item, and most items in a sample: far more than any model has, and figures stay exact
+_LONGEST_ITEM, _MOST_ITEMS = 30, 10**9
+
+
+def items(item: str, per_sample: int) -> tuple[str, int]:
+    """What rates count and how many of them are in a sample; "" and 1 where neither was given.
+
+    per_sample: -1 where it was not given. A number counts something that has to be named, and a name that is none of SAMPLES
+    is no sample, so that its number has to be said, even if it is 1. Raises UserError.
+    """
+    count = 1 if per_sample == -1 else whole("--items-per-sample", per_sample)
+    if count > _MOST_ITEMS:
+        raise UserError(f"--items-per-sample {count} is more than framewatt handles ({_MOST_ITEMS:,})")
+    if item and (len(item) > _LONGEST_ITEM or not re.fullmatch(r"[^\W_](?:[\w -]*\w)?", item)):
+        raise UserError(
+            f"--item '{shortened(visible(item, keep=''), 60)}' is no name of an item: letters, digits, spaces, - and _, at most "
+            f"{_LONGEST_ITEM} of them, such as token"
+        )
+    if count > 1 and not item:
+        raise UserError(f"--items-per-sample {count} needs a name of what is counted, such as --item token")
+    if item and per_sample == -1 and item not in SAMPLES:
+        raise UserError(f"--item {item} needs the number of them in a sample, such as --items-per-sample 128 (or 1)")
+    return item, count
 
 
 def optional_number(what: str, text: str) -> float | None:

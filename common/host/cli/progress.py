@@ -37,7 +37,7 @@ class Steps:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}", table_column=None), BarColumn(bar_width=20),
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
         self._printed: set[str] = set()
@@ -45,12 +45,12 @@ class Steps:
     @contextmanager
     def show(self, title: str) -> Iterator[Any]:
         """Yields on_step(done, total, what)."""
-        task = self._progress.add_task(escape(title), total=None)
+        task = self._progress.add_task(title, total=None)
 
         def on_step(done: int, total: int | None, what: str) -> None:
             text = f"{title}: {what}"
             width = max(20, self._console.width - 46)
-            self._progress.update(task, completed=done, total=total, description=escape(text[:width]))
+            self._progress.update(task, completed=done, total=total, description=text[:width])
             headline = (
                 text.split(": downloading")[0]
                 .split(": collecting")[0]
@@ -84,7 +84,7 @@ class CellProgress:
         self.errors: list[str] = []
         self._progress = Progress(
             SpinnerColumn(), TextColumn("cells"), MofNCompleteColumn(), BarColumn(bar_width=None), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[now]}"),
+            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[now]}", markup=False),
             console=console, transient=True, expand=True,
         )  # fmt: skip
         self._task = self._progress.add_task("cells", total=total, completed=done, now="")
@@ -131,7 +131,7 @@ class CellProgress:
 
     def _now(self, key: str, phase: str) -> None:
         width = max(12, self._console.width - 52)
-        self._progress.update(self._task, now=escape(f"{short_name(key)}: {phase}"[:width]))
+        self._progress.update(self._task, now=f"{short_name(key)}: {phase}"[:width])
 
     def _cooling(self, key: str, event: Mapping[str, Any]) -> None:
         degrees, target = event["temperature_c"], event["target_c"]

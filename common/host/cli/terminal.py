@@ -60,6 +60,9 @@ class Terminal(Console):
     in a file or pipe it stays one line.
     """
 
+    def __init__(self, **how: Any) -> None:
+        super().__init__(emoji=False, **how)  # else an input named :cat: is printed as a picture of one
+
     def print(self, *objects: Any, soft_wrap: bool | None = None, **how: Any) -> None:
         if soft_wrap and self.is_terminal:
             texts = [

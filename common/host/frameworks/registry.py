@@ -1,10 +1,11 @@
 """What can be measured: read from the `LABEL framewatt.*` lines of images/*/Dockerfile, so that a new folder is all it takes.
 
-No adapter is imported here. docs/add-a-framework.md lists the labels.
+No adapter is imported here, at most an image's host_check.py. docs/add-a-framework.md lists the labels.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -71,6 +72,18 @@ class Image:
     @property
     def adapter(self) -> Path:
         return self.folder / "adapter.py"
+
+    def fault_of(self, environment: Mapping[str, str]) -> str | None:
+        """What is wrong with the environment variables of this image, as far as its host_check.py can tell; None for nothing."""
+        file = self.folder / "host_check.py"
+        if not file.is_file():
+            return None
+        spec = importlib.util.spec_from_file_location(f"host_check_of_{self.name.replace('-', '_')}", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        fault: str | None = module.fault(environment)
+        return fault
 
 
 def read_labels(dockerfile: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from common.cell import Cell
@@ -57,7 +57,14 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
         ]
         order.shuffle(round_)
         jobs.extend(round_)
-    return jobs
+    return [job for one in jobs if (job := _those_of(request, one)).cells]
+
+
+def _those_of(request: Request, job: PlannedJob) -> PlannedJob:
+    """The job with the cells that are meant alone."""
+    if not request.only:
+        return job
+    return replace(job, cells=tuple(cell for cell in job.cells if cell.key in request.only))
 
 
 def levels_of(request: Request, variant: Variant) -> tuple[str, ...]:
@@ -75,10 +82,15 @@ class Size(NamedTuple):
 
 
 def size_of(request: Request) -> Size:
+    each = request.settings.min_seconds + 2 * request.settings.idle_seconds
+    if request.only:
+        first = [job for job in make_plan(request, seed=0) if job.replicate == 0]
+        jobs = max(([job for job in first if job.device == device] for device in request.devices), key=len)
+        cells = sum(len(job.cells) for job in jobs)
+        return Size(cells, len(jobs), cells * request.replicates * each)
     workers_of_each = sum(len(request.versions_of(v)) * len(levels_of(request, v)) for v in request.variants)
     workers = workers_of_each * len(request.precisions) * len(request.frontends)
     cells = workers * len(request.batch_sizes) * len(request.io_modes) * len(request.loads) * len(request.inputs)
-    each = request.settings.min_seconds + 2 * request.settings.idle_seconds
     return Size(cells, workers, cells * request.replicates * each)
 
 

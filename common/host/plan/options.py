@@ -104,10 +104,11 @@ class Options:
     item: str = _option(
         MODEL,
         "",
-        "unit that rates count, such as token; default: image, sequence or sample, by the model's input",
+        "unit that rates count, such as token, with --items-per-sample; default: image, sequence or sample, by the model's input",
     )
+    #: -1, so that 0 can be refused
     items_per_sample: int = _option(
-        MODEL, 1, "number of items in one sample of a batch, such as 128 tokens in a sequence; default: 1"
+        MODEL, -1, "number of items in one sample of a batch, with --item, such as 128 tokens in a sequence; default: 1"
     )
     image: str = _option(
         MODEL, "", "picture, file or URL, of which to print each framework's 3 most probable classes; default: none"
@@ -220,6 +221,8 @@ class Options:
     tmp: str = _option(CONTAINER, "4g", "size of a container's /tmp, which is in memory; default: 4g")
     #: overrides of the settings that a caller in Python may give (`invoke demo`)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: keys of the cells to plan, of all that the options would give (`invoke explain RUN`); empty: all
+    only: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -68,6 +69,8 @@ class Request:
     model_file: str = ""
     item: str = ""
     items_per_sample: int = 0
+    #: keys of the cells that are meant; empty: all
+    only: tuple[str, ...] = ()
 
     def versions_of(self, variant: Variant) -> tuple[str, ...]:
         return self.versions.get(variant.name, ("",))
@@ -76,6 +79,8 @@ class Request:
         """Identifies the same request in a later call, so that an unfinished run of it is continued."""
         values = asdict(self)
         values["variants"] = [variant.name for variant in self.variants]
+        if not self.only:
+            del values["only"]  # a request for all is the same as ever
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -144,7 +149,20 @@ def default_batch_sizes(quick: bool, loads: Sequence[Load]) -> str:
 def variants_for(
     options: Options, images: Sequence[Image], devices: Sequence[Device], console: Console
 ) -> list[Variant]:
-    """Named variants must all be able to run; without names it is every variant that can, and the others are said."""
+    """Named variants must all be able to run; without names it is every variant that can, and the others are said.
+
+    Raises UserError for an environment variable of their images that has no meaning, too.
+    """
+    chosen = _able(options, images, devices, console)
+    for image in images:
+        if any(variant.image == image.name for variant in chosen):
+            fault = image.fault_of(os.environ)
+            if fault is not None:
+                raise UserError(fault)
+    return chosen
+
+
+def _able(options: Options, images: Sequence[Image], devices: Sequence[Device], console: Console) -> list[Variant]:
     kind = devices[0].kind
     capability = devices[0].compute_capability
     named = options.framework or ",".join(names_in(options.version))
@@ -165,8 +183,17 @@ def variants_for(
     return chosen
 
 
+def _alone(option: str, text: str) -> None:
+    """Raises UserError for `all` beside names."""
+    if "all" in (words := opt.split_list(text)) and len(words) > 1:
+        raise UserError(
+            f"{option} all means every one: it stands alone, not beside {', '.join(w for w in words if w != 'all')}"
+        )
+
+
 def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> tuple[str, ...]:
     """The named precisions; "all" is every one that a chosen variant has on this kind of device."""
+    _alone("--precision", options.precision)
     if options.precision == "all":
         return tuple(p for p in PRECISIONS if any(p in v.precisions(kind) for v in variants))
     chosen = opt.choose("precision", options.precision, PRECISIONS)
@@ -183,6 +210,7 @@ def precisions_for(options: Options, variants: Sequence[Variant], kind: str) -> 
 def tunings_for(options: Options, variants: Sequence[Variant], console: Console) -> tuple[str, ...]:
     """The named levels of tuning; "all" is every one that a chosen variant has. A variant without one of them is said."""
     able = [level for level in TUNINGS if any(level in variant.tunings for variant in variants)]
+    _alone("--tuning", options.tuning)
     if options.tuning == "all":
         return tuple(able)
     chosen = opt.choose("tuning", options.tuning, TUNINGS)
@@ -201,7 +229,7 @@ def request_of(
 ) -> Request:
     """What the options ask for on these devices; hash of the model and runner are still empty. Raises UserError.
 
-    Makes nothing, looks at nothing but the options, images/ and the devices as described.
+    Makes nothing, looks at nothing but the options, images/, its environment variables and the devices as described.
     """
     settings = settings_of(options, devices[0].kind)
     loads = parse_loads(options.scenario, options.streams, options.rate)
@@ -212,6 +240,7 @@ def request_of(
     frontends = opt.choose("frontend", options.frontend, FRONTENDS)
     inputs = opt.choose("input", options.input, INPUTS)
     replicates = workers_of(options)
+    item, items_per_sample = opt.items(options.item, options.items_per_sample)
     wanted = models.source(options.model)  # a name that does not exist is said before anything is made
     models.check(wanted, models.export_options_of(options))
     model = wanted.name
@@ -242,6 +271,7 @@ def request_of(
         versions=parse_versions(options.version, variants, options.python),
         search=search,
         model_file=options.model,
-        item=options.item,
-        items_per_sample=opt.whole("--items-per-sample", options.items_per_sample),
+        item=item,
+        items_per_sample=items_per_sample,
+        only=options.only,
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 from common import names
 from common.errors import UserError
-from common.held_folders import held_folder
+from common.held_folders import held_folder, owner
 from common.host.runs.untrusted import Refused, names_in, opened_file, opened_folder, remove_folder, shown
 from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
@@ -38,7 +38,7 @@ def exporters_folder(models_dir: Path, before: ModelFiles | None = None) -> Iter
     with ExitStack() as held:
         try:
             models_dir.mkdir(parents=True, exist_ok=True)
-            folder = held.enter_context(held_folder(models_dir))
+            folder = held.enter_context(held_folder(models_dir, owner()))
         except OSError as error:
             raise UserError(f"{models_dir} cannot be written: {error.strerror}") from error
         try:

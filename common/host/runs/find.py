@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from common.errors import UserError, meant
 from common.host import regular_files
@@ -44,20 +45,47 @@ def run_folders(words: Sequence[str], data: DataFolder, on_odd: Callable[[str], 
     return folders
 
 
-def run_or_cell(word: str, data: DataFolder) -> list[tuple[Path, str]]:
-    """(run folder, cell key) of RUN, RUN/CELL or the path of a cell's folder; the key is "" where a whole run is meant.
+class Named(NamedTuple):
+    """A run, or one of its cells. cell_key: "" where the whole run is meant. words: name it on a command line."""
 
-    Raises UserError for what is neither.
-    """
+    folder: Path
+    cell_key: str
+    words: str
+
+
+def run_or_cell(word: str, data: DataFolder) -> list[Named]:
+    """What RUN, RUN/CELL, the path of a cell's folder or a folder of runs names. Raises UserError for what is none of them."""
     place = Path(word)
     if (place / "cell.csv").is_file():
-        return [(place.resolve().parents[1], place.resolve().name)]
+        return [Named(place.resolve().parents[1], place.resolve().name, word)]
     head, _, key = word.rpartition("/")
     if head and is_a_run(head, data) and not os.path.lexists(word):
         found = _meant(head, data, [], [])
         if len(found) == 1 and (found[0] / "cells" / key / "cell.csv").is_file():
-            return [(found[0], key)]
-    return [(folder, "") for folder in run_folders([word], data)]
+            return [Named(found[0], key, word)]
+    folders = run_folders([word], data)
+    return [Named(folder, "", word if len(folders) == 1 else _words_of(folder, word, data)) for folder in folders]
+
+
+def _words_of(folder: Path, word: str, data: DataFolder) -> str:
+    """What names one of the runs that a word means."""
+    if word == "all":
+        return folder.name
+    for place in _places(word, data):
+        for path in (place / folder.name, place / f"{folder.name}{SUFFIX}"):
+            if os.path.lexists(path):
+                return str(path)
+    return str(folder)
+
+
+def how_many(word: str, data: DataFolder) -> int:
+    """How many runs a word means, without unpacking any; 1 for a cell, and for what is no run, of which run_or_cell says why."""
+    if word == "all":
+        return len(list(data.results.glob("*/run.json")))
+    for place in _places(word, data):
+        if place.is_dir() and not os.path.lexists(place / DESCRIPTION) and not (place / "cell.csv").is_file():
+            return max(1, sum(map(len, _runs_in(place))))
+    return 1
 
 
 def is_a_run(word: str, data: DataFolder) -> bool:
@@ -114,12 +142,7 @@ def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[
         if not _has_cells(place):
             read_run(place)  # without cells its description is all there is: it must say something
         return [place]
-    try:
-        names = sorted(child.name for child in place.iterdir() if not child.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"{place} cannot be read: {error.strerror}") from error
-    nested = [place / name for name in names if os.path.lexists(place / name / "run.json")]
-    sealed = [place / name for name in names if name.endswith(SUFFIX)]
+    nested, sealed = _runs_in(place)
     for path in sealed:  # nobody has typed it: no link is followed
         what = regular_files.kind_of(path)
         if what not in (None, "a folder"):
@@ -127,6 +150,16 @@ def _in_folder(place: Path, data: DataFolder, damaged: list[UserError]) -> list[
     sealed = [path for path in sealed if regular_files.kind_of(path) is None]
     nested += _unpacked(sealed, data, damaged)
     return sorted(nested, key=lambda folder: folder.name)
+
+
+def _runs_in(place: Path) -> tuple[list[Path], list[Path]]:
+    """Folders of runs in a folder, and what is named as sealed runs are. Raises UserError where it cannot be read."""
+    try:
+        names = sorted(child.name for child in place.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror}") from error
+    nested = [place / name for name in names if os.path.lexists(place / name / DESCRIPTION)]
+    return nested, [place / name for name in names if name.endswith(SUFFIX)]
 
 
 def _has_cells(place: Path) -> bool:

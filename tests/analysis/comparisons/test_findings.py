@@ -162,13 +162,14 @@ def test_two_gpus_of_a_kind_give_a_ratio_and_no_verdict(build: Build, opened: Op
 
 
 def test_a_step_takes_both_sides_of_one_run_where_it_can(build: Build, opened: Opened) -> None:
-    """A later run has the upper level alone, of as many workers; its figure is the row's, and not the pair's."""
+    """A later and larger run has the upper level alone, of as many workers; its figure is the row's, and not the pair's."""
     both, later = gpu_run(build, "a"), gpu_run(build, "b")
     gpu = {"device": "gpu0", "uuid": "GPU-1", "name": "GPU Z", "processes": []}
     later.run_json(created_utc="2026-02-01T00:00:00Z", devices=[gpu])
     measured(both, "torch", 4.0, tuning="stock")
     measured(both, "torch", 2.0)
-    measured(later, "torch", 1.0)
+    for variant in ("torch", "onnxrt", "tf"):
+        measured(later, variant, 1.0)
     database = opened(both, later)
     every = database.query("SELECT * FROM comparison ORDER BY ALL")
     rows, _ = newest_of_each(every)
@@ -178,6 +179,18 @@ def test_a_step_takes_both_sides_of_one_run_where_it_can(build: Build, opened: O
     found = Findings(database, rows)
     (pair,) = found.pairs_of(TUNING)
     assert [row["run"] for row in pair] == ["b", "a"] and found.of(*pair).other_run
+
+
+def test_a_row_comes_from_the_run_that_has_its_neighbours(build: Build, opened: Opened) -> None:
+    """A later run repeats one configuration, with as many workers: the earlier has what it is compared with."""
+    both, later = gpu_run(build, "a"), gpu_run(build, "b")
+    later.run_json(created_utc="2026-02-01T00:00:00Z")
+    measured(both, "torch", 4.0, tuning="stock")
+    measured(both, "torch", 2.0)
+    measured(later, "torch", 1.0)
+    rows, others = newest_of_each(opened(both, later).query("SELECT * FROM comparison ORDER BY ALL"))
+    assert {(row["tuning"], row["run"]) for row in rows} == {("stock", "a"), ("tuned", "a")}
+    assert others == 1
 
 
 @pytest.mark.parametrize(("engine", "pairs"), [("b1-32@32", 1), ("b1-512@512", 0)])

@@ -9,7 +9,10 @@ from rich.console import Console
 from analysis.comparisons.question import Question
 from analysis.comparisons.recommend import recommend
 from analysis.comparisons.runs import compare_cells
+from analysis.database.open_runs import open_runs
+from analysis.results import tables
 from analysis.results.metrics import METRICS, item_of, spoken_of, worded
+from analysis.results.selection import Selection
 from tests.analysis.conftest import Build
 
 
@@ -68,3 +71,22 @@ def test_a_comparison_of_batch_sizes_is_of_an_item_also_where_a_sample_holds_sev
     assert "A, ms a token" in heading
     assert " 0.5000 " in line, "64 ms / (8 samples of 16 tokens)"
     assert " 1.000 " in line
+
+
+def test_the_innermost_block_counts() -> None:
+    with spoken_of("item"), spoken_of("sequence"):
+        assert METRICS["throughput"].unit == "sequences/s"
+    with spoken_of("item"), spoken_of("image"):
+        assert METRICS["throughput"].unit == "images/s"
+
+
+def test_each_table_of_several_models_counts_in_its_own_items(build: Build) -> None:
+    run = build("both")
+    run.cell("onnxrt", 8, [10**6] * 60, model="BERT-base", item="sequence")
+    run.cell("onnxrt", 8, [10**6] * 60)
+    with open_runs([run.folder]) as database:
+        rows = tables.load(database, Selection())
+        with spoken_of(item_of(rows)):
+            found = tables.build(database, rows, ["throughput"])
+    units = {str(table.group["model"]): table.metric.unit for table in found}
+    assert units == {"BERT-base": "sequences/s", "ResNet50": "images/s"}

@@ -9,6 +9,7 @@ import errno
 import json
 import sys
 import tempfile
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,36 @@ def outcome(exporter, form, folder, built):
         return type(error).__name__
 
 
+class Value(SimpleNamespace):
+    def producer(self):
+        return self.node
+
+
+def named(names):
+    """Names that the outputs of a small graph have after all: two of a node, one an input, one a node's output twice."""
+    own = [Value(name=name, node=None if name == "x" else "node") for name in ("add_16", "argmax", "x")]
+    outputs = [*own, own[0]]
+    graph = SimpleNamespace(
+        inputs=[own[2]], outputs=outputs, initializers={"w": Value(name="w", node=None)},
+        all_nodes=lambda: [SimpleNamespace(outputs=[*own[:2], Value(name="between", node="node")])],
+    )  # fmt: skip
+    torch_onnx._name_outputs(graph, names)
+    return [one.name for one in outputs]
+
+
+def names_of_outputs():
+    """What several kinds of output are called."""
+    one = torch.zeros(2)
+    Fields = namedtuple("Fields", "logits state")
+    return [
+        torch_modules.names_of(made)
+        for made in (
+            {"a": one, "n": one}, {"a": one, "cache": [one, {"keys": one}], "none": None}, Fields(one, one), one, (one, {"a": one}),
+            {"a": {"b": one}, "a.b": one}, {"\n": one},
+        )
+    ]  # fmt: skip
+
+
 def main(place):
     (place / "own.py").write_text(OWN)
     built = torch_modules.of_file(place / "own.py", "build")
@@ -93,6 +124,8 @@ def main(place):
     for constants in ((), (None, 60), (60, 41)):
         outcome(lambda *given, constants=constants, **named: program(save, *constants), form, folder, built)
     facts["beside"] = beside
+    facts["names"] = names_of_outputs()
+    facts["named"] = [named(names) for names in (["a", "n", "c", "d"], ["w", "between", "c", "d"], ["a"], [])]
     facts["a fault of ours"] = outcome(lambda *given, **named: SimpleNamespace(), form, folder, built)
     print(json.dumps(facts))
 

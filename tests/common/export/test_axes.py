@@ -477,3 +477,18 @@ def test_a_shape_that_is_none_is_said(text: str) -> None:
 
 def test_names_may_hold_an_equals_sign() -> None:
     assert parse("a=b=3,c=1,2") == {"a=b": ["3"], "c": ["1", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "line"),
+    [
+        ({"x": ("N", "s + 1"), "z": ("N", "s")}, "s=1", "'s + 1=2'"),  # was 's + 1=128', which contradicts s=1
+        ({"x": ("N", "s + 1"), "z": ("N", "s")}, "", "'s + 1=129,s=128'"),
+        ({"x": ("N", "2*s0"), "z": ("N", "s0")}, "s0=7", "'2*s0=14'"),
+        ({"x": ("N", "s - 9"), "z": ("N", "s")}, "s=3", "'s - 9=128'"),  # no size is right
+    ],
+)
+def test_a_proposal_counts_with_the_sizes_that_are_known(inputs: dict, shape: str, line: str) -> None:
+    with pytest.raises(UserError) as raised:
+        bind(inputs, shape, "m")
+    assert f"--shape {line}" in str(raised.value)

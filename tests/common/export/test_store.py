@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,16 @@ import pytest
 
 from common.errors import UserError
 from common.export.store import Digest, existing, publish, temporary_folder
-from common.held_folders import STALE_AFTER_S, YOUNG_S, held_folder, is_held, remove_abandoned
+from common.held_folders import (
+    STALE_AFTER_S,
+    TEMPORARY,
+    YOUNG_S,
+    held_folder,
+    holding,
+    is_held,
+    owner,
+    remove_abandoned,
+)
 from common.model_files import ModelFiles
 
 
@@ -129,6 +140,26 @@ def test_what_killed_exporters_left_is_removed(tmp_path: Path) -> None:
             assert not (tmp_path / ".tmp-left").exists()
         assert is_held(busy)
     assert not is_held(busy)
+
+
+def test_what_the_exporter_of_a_dead_process_left_is_removed_at_once(tmp_path: Path) -> None:
+    def names(parent: Path) -> set[str]:
+        return {path.name for path in parent.iterdir()}
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = owner()
+    place = alive.rsplit("-", 2)[0]
+    left = tmp_path / f"{TEMPORARY}{place}-{ended.pid}-0123abcd-xyz"
+    other_boot = tmp_path / f"{TEMPORARY}00000000-1-{ended.pid}-0123abcd-xyz"  # of another machine, or a container
+    handed_over = tmp_path / f"{TEMPORARY}{alive}0123abcd-xyz"
+    for folder in (left, other_boot, handed_over):
+        folder.mkdir()
+    with holding(left):
+        remove_abandoned(tmp_path)
+        assert names(tmp_path) == {left.name, other_boot.name, handed_over.name}
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == {other_boot.name, handed_over.name}
 
 
 def test_where_locks_are_unknown_only_old_folders_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

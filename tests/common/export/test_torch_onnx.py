@@ -71,3 +71,11 @@ def test_a_fault_of_ours_is_no_refusal(facts: dict[str, Any]) -> None:
 @pytest.mark.framework
 def test_weights_lie_beside_the_file_by_what_is_in_it(facts: dict[str, Any]) -> None:
     assert facts["beside"] == [False, False, True], "also what no state_dict has: constants and non-persistent buffers"
+
+
+@pytest.mark.framework
+def test_outputs_are_called_what_the_module_calls_them(facts: dict[str, Any]) -> None:
+    """Rows and notes said `add_16` and `argmax` of a module that returns {"a": ..., "n": ...}."""
+    assert facts["names"] == [["a", "n"], ["a", "cache.0", "cache.1.keys"], ["logits", "state"], [], [], [], []]
+    was = ["add_16", "argmax", "x", "add_16"]
+    assert facts["named"] == [["a", "n", "x", "a"], ["d", "argmax", "x", "d"], was, was]

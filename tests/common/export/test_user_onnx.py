@@ -37,6 +37,13 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "odd-weight": (["odd-weight.onnx: tensor 'w' is of type 99, which onnx "], {}),
     "external": (["external.onnx", "weights in another file"], {}),
     "sequence": (["'picture' is sequence_type", "no tensor"], {}),
+    "sequence-alone": (["has no output that is a tensor: 'parts' is seq(tensor(float))"], {}),
+    "opset-99": (["does not accept it", "ONNX Runtime only *guarantees* support"], {}),
+    "zero-batch": (["axis 0 of input 'x' (0, 4) has the size 0", "--shape 'x=N,4'"], {}),
+    "zero-wide": (["axis 1 of input 'e' (N, 0) has the size 0"], {"shape": "N=N"}),
+    "expand": (["expand.onnx cannot be made dynamic: a batch of 1 fails"], {"rebatch": True}),
+    "counted": (["'s + 1'", "--shape 's + 1=2'"], {"shape": "s=1"}),
+    "less-mean": (["takes no picture, which --input-range, --mean and --std are for"], {"mean": "0.5", "std": "0.5"}),
     "no-rank": (["does not tell the shape of input 'x'", "--shape 'x=N,3,224,224'"], {}),
 }
 
@@ -233,6 +240,36 @@ def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: 
             with_values(**arrays)
         assert part in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+def test_the_users_own_values_that_do_not_run_are_named(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
+    """It advised to say the size of the batch axis."""
+    np.savez(tmp_path / "own.npz", ids=np.array([[1, 2], [3, 77]]))
+    with pytest.raises(UserError, match=r"'ids' \(1, 2\), 3 to 77, of .*own.npz: .*idx=77") as raised:
+        export(tiny_models / "table.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+    assert "--shape" not in str(raised.value)
+    np.savez(tmp_path / "own.npz", ids=np.array([[1.0, 2.0]]))
+    with pytest.raises(UserError, match="'ids' is float64"):
+        export(tiny_models / "table.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", x=np.zeros((2, 5), np.float32))
+    with pytest.raises(UserError, match=r"'x' has the shape \(2, 5\), the model takes \(N, 4\)"):
+        export(tiny_models / "less-mean.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+
+
+def test_a_size_that_is_too_small_is_no_matter_of_the_batch(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """`--shape height=2,width=2` was answered by `--shape 'picture=128,3,2,2'`."""
+    with pytest.raises(UserError, match="another size of --shape may do") as raised:
+        export(tiny_models / "kernel.onnx", tmp_path / "models", onnxrt_python, shape="height=2,width=2")
+    assert "is taken for the batch" not in str(raised.value)
+
+
+def test_a_batch_of_which_nothing_is_like_a_single_run_is_said(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    model = export(tiny_models / "less-mean.onnx", tmp_path / "models", onnxrt_python)
+    assert any("differs from that of single runs altogether" in note for note in model.notes)
 
 
 def test_second_call_exports_nothing_and_other_range_exports_anew(

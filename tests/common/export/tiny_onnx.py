@@ -302,6 +302,94 @@ def of_ml_operators_alone(maps):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8)
 
 
+def with_zero_sized(axis):
+    """x (0, 4), or beside x (N, 4) an input without values."""
+    if axis == 0:
+        return model([helper.make_node("Relu", ["x"], ["y"])], [value("x", [0, 4])], [value("y", [0, 4])])
+    return model(
+        [helper.make_node("Concat", ["x", "e"], ["y"], axis=1)], [value("x", ["N", 4]), value("e", ["N", 0])],
+        [value("y", ["N", 4])],
+    )  # fmt: skip
+
+
+def with_fixed_expand():
+    """Its batch of 2 is in a constant that is no shape of a Reshape."""
+    return model(
+        [
+            constant("c", np.ones((1, 4), np.float32)),
+            constant("two", np.array([2, 4])),
+            helper.make_node("Expand", ["c", "two"], ["wide"]),
+            helper.make_node("Add", ["x", "wide"], ["sum"]),
+            helper.make_node("Concat", ["sum", "z"], ["y"], axis=1),
+        ],
+        [value("x", [2, 4]), value("z", [2, 3])],
+        [value("y", [2, 7])],
+    )
+
+
+def with_counted_axes():
+    return model(
+        [
+            constant("one", np.array([1])),
+            constant("end", np.array([2**31])),
+            helper.make_node("Slice", ["x", "one", "end", "one"], ["cut"]),
+            helper.make_node("Add", ["cut", "z"], ["y"]),
+        ],
+        [value("x", ["N", "s + 1"]), value("z", ["N", "s"])],
+        [value("y", ["N", "s"])],
+    )
+
+
+def of_numbers_within_a_table():
+    return model(
+        [constant("table", np.ones((10, 8), np.float32)), helper.make_node("Gather", ["table", "ids"], ["y"])],
+        [value("ids", ["batch", "seq"], TensorProto.INT64)],
+        [value("y", ["batch", "seq", 8])],
+    )
+
+
+def with_kernel():
+    return model(
+        [constant("w", np.ones((5, 3, 3, 3), np.float32)), helper.make_node("Conv", ["picture", "w"], ["y"])],
+        [value("picture", ["N", 3, "height", "width"])],
+        [value("y", ["N", 5, None, None])],
+    )
+
+
+def with_sequence_alone():
+    return model(
+        [helper.make_node("SequenceConstruct", ["picture"], ["parts"])],
+        [value("picture", CHANNELS_FIRST)],
+        [helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None)],
+    )
+
+
+def of_a_batch_at_once():
+    """Of a single run nothing is left: x less the mean over the batch."""
+    return model(
+        [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        [value("x", ["N", 4])],
+        [value("y", ["N", 4])],
+    )
+
+
+def with_odd_shapes():
+    return {
+        "sequence": with_sequence(),
+        "zero-batch": with_zero_sized(0),
+        "zero-wide": with_zero_sized(1),
+        "expand": with_fixed_expand(),
+        "counted": with_counted_axes(),
+        "kernel": with_kernel(),
+        "table": of_numbers_within_a_table(),
+        "sequence-alone": with_sequence_alone(),
+        "less-mean": of_a_batch_at_once(),
+        "opset-99": model(
+            [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], opset=99
+        ),
+    }
+
+
 def with_external_weights(folder):
     big = numpy_helper.from_array(np.ones((3, 5), np.float32), "matrix")
     made = model(
@@ -322,6 +410,7 @@ def with_external_weights(folder):
 def main(folder: Path) -> None:
     made = {
         "first": classifier(),
+        **with_odd_shapes(),
         "last": classifier(CHANNELS_LAST),
         "raw": classifier(softmax=False),
         "grey": classifier(["n", 1, 12, 16]),
@@ -334,7 +423,6 @@ def main(folder: Path) -> None:
         "stuck": with_batch_of("stuck"),
         "mixing": with_batch_of("mixing"),
         "refusing": with_batch_of("refusing"),
-        "sequence": with_sequence(),
         "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
         "no-rank": without_rank(),

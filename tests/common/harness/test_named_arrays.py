@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,16 @@ def test_a_wrong_number_of_values_is_reported_with_shapes(tmp_path: Path) -> Non
     verdict = parity.compare_all(outputs, ours, 1, "fp32")
     assert not verdict.passed
     assert "'y' has the shape (1, 5), the reference (1, 4)" in verdict.reason
+    assert verdict.columns["parity_rel_l2"] is None
+    assert json.loads(verdict.columns["parity_by_output"])["y"] is None
+
+
+def test_an_error_names_its_output_even_where_there_is_one(tmp_path: Path) -> None:
+    ours = reference(tmp_path)
+    one = replace(ours, model=replace(ours.model, outputs=ours.model.outputs[:1]))
+    name = one.model.outputs[0].name
+    outputs = [{name: compute(batch)[name] * 2} for batch in ours.batches(1)]
+    assert f"of output '{name}' is 1," in parity.compare_all(outputs, one, 1, "fp32").reason
 
 
 def test_where_the_reference_is_not_finite_the_output_must_be_the_same() -> None:

@@ -86,7 +86,29 @@ def test_raw_outputs_are_judged_as_they_are(logits: np.ndarray) -> None:
 def test_nan_and_infinity_never_pass(logits: np.ndarray, precision: str, kind: str, bad: float) -> None:
     output = softmax(np.tile(logits, (3, 1)))
     output[20, 7] = bad
-    assert not parity.compare(output, softmax(logits), kind, precision).passed
+    verdict = parity.compare(output, softmax(logits), kind, precision)
+    assert not verdict.passed
+    assert verdict.columns["parity_rel_l2"] is None, "no CSV of ours holds NaN or infinity"
+    words = "holds NaN" if np.isnan(bad) else "is infinite"
+    assert verdict.reason.startswith(f"the output {words} in 1 of 2,400 values, where the reference")
+
+
+@pytest.mark.parametrize(("got", "wanted", "words"), [
+    ([[0.0, 3.5]], [[0.0, 0.0]], "is not 0 (at most 3.5), where the reference is 0 everywhere"),
+    ([[1.0, 3.5]], [[1.0, np.nan]], "holds numbers in 1 of 2 values, where the reference is NaN or infinite"),
+    ([[1.0, np.inf]], [[1.0, -np.inf]], "is infinite in 1 of 2 values, where the reference is not"),
+    ([[1e200, 1.0]], [[1.0, 1.0]], "is so far from the reference that the distance is no number"),
+])  # fmt: skip
+def test_what_no_figure_can_say_is_said_in_words(got: list, wanted: list, words: str) -> None:
+    verdict = parity.compare(np.array(got), np.array(wanted), "raw", "fp32")
+    assert not verdict.passed
+    assert verdict.reason == f"the output {words}"
+    assert verdict.columns["parity_rel_l2"] is None
+
+
+def test_an_output_without_values_agrees() -> None:
+    nothing = np.empty((3, 0))
+    assert parity.compare(nothing, nothing, "raw", "fp32").passed
 
 
 def test_one_wrong_row_in_a_large_batch_is_not_averaged_away(logits: np.ndarray) -> None:
@@ -123,3 +145,14 @@ def test_an_output_of_another_shape_is_named(logits: np.ndarray) -> None:
 
 def test_every_precision_has_a_tolerance() -> None:
     assert set(parity.TOLERANCES) == set(PRECISIONS)
+
+
+def test_the_best_places_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 6, (40, 23)).astype(np.float64)  # full of equals
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[1], values[2], values[3, :20] = np.nan, 0.0, np.nan
+    values[4, 3], values[4, 7], values[5, :4] = np.inf, -np.inf, -np.inf
+    for count in (1, 5, 23):
+        expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        assert np.array_equal(parity.best_places(values, count), expected)

@@ -13,6 +13,7 @@ import pytest
 from common import schema
 from common.harness.adapter import Unsupported
 from common.harness.reference import Reference
+from common.host.runners.cell_check import checked_row
 from common.job import Job
 from common.model_files import DESCRIPTION
 from tests.common.harness.conftest import ADAPTERS, QUICK, Bench
@@ -159,8 +160,12 @@ def test_wrong_output_is_measured_and_marked(bench: Bench, variant: str) -> None
     bench.run(job)
     row = bench.cell(job.cells[0])
     assert row["status"] == "parity_failed"
-    assert "relative L2 error of logits" in row["message"]
+    words = {"wrong": "relative L2 error of logits of output", "nan": "holds NaN in "}
+    assert words[variant] in row["message"]
+    assert (row["parity_rel_l2"] == "") is (variant == "nan")
     assert int(row["samples"]) > 0
+    # the host takes the files: an infinite error was refused there, and the row said "crashed"
+    assert checked_row(bench.run_dir / "cells" / row["cell_key"], job.cells[0], job, bench.model) == row
 
 
 def test_a_picture_of_another_size_is_named(bench: Bench) -> None:

@@ -95,6 +95,8 @@ def test_arguments_for_other_runners(tmp_path: Path) -> None:
         ("my model_v1 (final).onnx", "my-model-v1-final"),
         ("a:b.onnx", "a-b"),
         ("---.onnx", "model"),
+        # was exported under 200 letters, which then no cell could be named by
+        ("n" * 200 + ".onnx", "n" * 71 + "-1be63cc0"),
     ],
 )
 def test_a_model_is_called_what_its_file_is(tmp_path: Path, typed: str, name: str) -> None:
@@ -194,6 +196,38 @@ def test_an_export_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyt
         models.ensure_model("MobileNetV3L", tmp_path / "models", lambda _: python, lambda *step: None)
 
 
+DEAF = """
+import signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from common.held_folders import held_folder
+signal.signal(15, signal.SIG_IGN)
+with held_folder(Path({out!r})) as folder:
+    (folder / "model.onnx").write_text("half")
+    print('{{"step": 1, "steps": 3, "name": "ONNX by torch.onnx"}}', flush=True)
+    time.sleep(600)
+"""
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter within a library hears of no signal, and is killed: its folder stayed for 10 minutes."""
+    monkeypatch.setattr(children, "GRACE_SECONDS", 0.2)
+    out = tmp_path / "models"
+    out.mkdir()
+    (out / ".tmp-anothers").mkdir()
+    python = exporter(tmp_path, DEAF.format(root=str(ROOT), out=str(out)))
+    seen: list[str] = []
+
+    def interrupt(*step: object) -> None:
+        seen.extend(path.name for path in out.glob(".tmp-*/model.onnx"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        models.ensure_model("MobileNetV3L", out, lambda _: python, interrupt)
+    assert seen == ["model.onnx"]
+    assert [path.name for path in out.iterdir()] == [".tmp-anothers"]
+
+
 def test_a_limit_that_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("soon", "-1", "nan", "0"):
         monkeypatch.setenv(models.EXPORT_LIMIT, text)
@@ -258,7 +292,7 @@ def test_models_born_in_torch(tmp_path: Path) -> None:
         (f"{file}:v1/model.onnx", "the ONNX file"),
         (f"{tmp_path}/folder.py:build", "is a folder"),
         (f"{tmp_path}/loud.PY:build", "ends with .py"),
-        ("timm:", "which model of timm"),
+        ("timm:", "--model timm: names no model of timm; write timm:NAME"),
         ("resnet.pt", "timm:NAME, and FILE.py:FUNCTION"),
     ):
         with pytest.raises(UserError) as raised:

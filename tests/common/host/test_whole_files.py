@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.whole_files import check_targets, whole, write_text
+from common.host.whole_files import check_target, check_targets, whole, write_text
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -63,3 +63,12 @@ def test_places_that_cannot_be_written_are_named_before_any_work(tmp_path: Path)
     with pytest.raises(UserError, match=r"report.html: it is a folder, and has to be a file; move it away"):
         check_targets(tmp_path, ("report.html",))
     check_targets(tmp_path / ("x" * 300), ("report.html",))  # what makes the folder says that the name is too long
+
+
+def test_a_file_that_cannot_come_to_be_is_told_before_any_work(tmp_path: Path) -> None:
+    check_target(tmp_path / "new.json")
+    check_target(Path("/dev/stdout"))
+    with pytest.raises(UserError, match="there is no folder"):
+        check_target(tmp_path / "none" / "new.json")
+    with pytest.raises(UserError, match="it is a folder"):
+        check_target(tmp_path)

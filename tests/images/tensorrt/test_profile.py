@@ -33,9 +33,16 @@ def test_bands() -> None:
     assert choose_profile(600, options) == Profile(600, 600, 600)
 
 
-@pytest.mark.parametrize("text", ["every", "8", "0-4", "8-4", "1-8@9", "1-8@x", "1-8,"])
+def test_a_single_size_is_a_band() -> None:
+    for text in ("1-32@32,512", "1-32,512@512", "1-32 , 512-512@512"):
+        options = Options.read({"FRAMEWATT_TRT_PROFILES": text})
+        assert choose_profile(512, options) == Profile(512, 512, 512)
+        assert choose_profile(8, options) == Profile(1, 32, 32)
+
+
+@pytest.mark.parametrize("text", ["every", "8@9", "8@", "-8", "0", "0-4", "8-4", "1-8@9", "1-8@x", "1-8,"])
 def test_bands_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(Unsupported):
+    with pytest.raises(Unsupported, match=r"^FRAMEWATT_TRT_PROFILES has '"):
         Options.read({"FRAMEWATT_TRT_PROFILES": text})
 
 

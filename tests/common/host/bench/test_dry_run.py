@@ -11,6 +11,7 @@ from rich.console import Console
 import tasks
 from common.errors import UserError
 from common.host.bench.dry_run import dry_run, dry_run_of_plan
+from common.host.frameworks.scaffold import new_image
 from common.host.plan import plan_file
 from common.host.plan.jobs import Size
 from common.host.plan.options import Options
@@ -62,6 +63,10 @@ def test_what_cannot_run_is_said(images: Path, console: Console) -> None:
         dry_run(Options(version="tensorrt@10.1", device="gpu"), console)
     with pytest.raises(UserError, match="unknown device"):
         dry_run(Options(framework="abacus", device="tpu"), console, images)
+    with pytest.raises(UserError, match="--items-per-sample 4 needs a name"):
+        dry_run(Options(framework="abacus", device="cpu", items_per_sample=4), console, images)
+    with pytest.raises(UserError, match="no name of an item"):
+        dry_run(Options(framework="abacus", device="cpu", item="a,b", items_per_sample=4), console, images)
     assert output(console) == ""
 
 
@@ -74,3 +79,27 @@ def test_missing_of_no_runs_is_refused_and_measures_nothing(
         tasks.bench_task.body(None, plan="reference", missing=runs)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: --missing names no runs; give names")
+
+
+def test_what_the_real_run_leaves_out_is_said_once(images: Path, tmp_path: Path, console: Console) -> None:
+    new_image("bare", images)
+    dockerfile = images / "bare" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + 'LABEL framewatt.variant.bare.tuning="tuned"\n')
+    with (images / "abacus" / "Dockerfile").open("a") as other:
+        other.write('LABEL framewatt.variant.abacus.tuning="stock tuned"\n')
+    options = Options(framework="abacus,bare", device="cpu", tuning="stock", batch_sizes="1")
+    assert dry_run(options, console, images).cells == 1
+    assert "not measured stock: bare" in output(console)
+    plan = tmp_path / "two.toml"
+    plan.write_text(
+        'device = "cpu"\ntuning = "stock"\nframework = ["abacus", "bare"]\n[[sweep]]\nbatch_sizes = 1\n[[sweep]]\n'
+    )
+    of_plan = Console(file=io.StringIO(), width=200)
+    dry_run_of_plan(plan_file.read(plan), of_plan, images)
+    assert output(of_plan).count("not measured stock: bare") == 1
+
+
+@pytest.mark.parametrize("option", ["tuning", "precision"])
+def test_all_stands_alone(images: Path, console: Console, option: str) -> None:
+    with pytest.raises(UserError, match=f"^--{option} all means every one: it stands alone, not beside x$"):
+        dry_run(Options(framework="abacus", device="cpu", **{option: "all,x"}), console, images)

@@ -44,3 +44,34 @@ def test_whole_numbers_have_a_smallest() -> None:
     assert opt.whole("--replicates", "3") == 3
     with pytest.raises(UserError, match="--replicates must be at least 1, not 0"):
         opt.whole("--replicates", 0)
+
+
+def test_what_rates_count_comes_with_its_number() -> None:
+    assert opt.items("", -1) == ("", 1)
+    assert opt.items("token", 128) == ("token", 128)
+    assert opt.items("Wörter_2 x-y", 1) == ("Wörter_2 x-y", 1)
+    assert opt.items("sequence", -1) == ("sequence", 1)
+    assert opt.items("", 1) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("item", "per_sample", "words"),
+    [
+        ("", 4, "--items-per-sample 4 needs a name of what is counted"),  # was 4 times as many sequences as there were
+        ("token", -1, "--item token needs the number of them in a sample"),
+        ("token", 0, "--items-per-sample must be at least 1, not 0"),
+        ("token", 10**9 + 1, r"more than framewatt handles \(1,000,000,000\)"),
+        ("a,b", 2, "'a,b' is no name of an item"),
+        ('a"b', 2, "is no name of an item"),
+        ("a\x1b[31mb", 2, r"'a\\x1b\[31mb' is no name of an item"),
+        ("a\nb", 2, r"'a\\x0ab' is no name"),
+        (" ", 2, "is no name of an item"),
+        ("-x", 2, "is no name of an item"),
+        ("x" * 31, 2, "at most 30 of them"),
+        ("x" * 5000, 2, r"xxx\.\.\.' is no name"),
+    ],
+)
+def test_items_that_cannot_be(item: str, per_sample: int, words: str) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        opt.items(item, per_sample)
+    assert len(str(raised.value)) < 200 and "\n" not in str(raised.value)

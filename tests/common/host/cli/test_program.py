@@ -72,7 +72,12 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
             ["compare", "data/reference/h100", "data/reference/h200"],
             "invoke report --compare data/reference/h100 data/",
         ),
-        (["explain", "data/reference/h200"], "was measured without recording"),
+        (["explain", "data/reference/h200"], "name one of them, or two; invoke report data/reference/h200 shows"),
+        (
+            ["explain", "data/reference/h200", "--trace", "/no/such/t.json"],
+            "cannot write /no/such/t.json: there is no folder",
+        ),
+        (["explain", "data/reference/h200", "--trace", "tests"], "/tests: it is a folder, and has to be a file"),
         (["bench"], "which framework?"),
         (["sql", ""], "the query is empty"),
         (["sql", "tests"], "tests is a run or a path, not a query"),

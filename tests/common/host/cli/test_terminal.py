@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from common.host.cli.progress import CellProgress, Steps
 from common.host.cli.terminal import Terminal
 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\r\u202eX"
@@ -28,6 +29,27 @@ def test_control_characters_are_spelled_out(terminal: bool) -> None:
     assert not any(one in text for one in ("\x1b]0", "\x1b[2J", "\x07", "\x9b", "\r", "\u202e"))
     assert text.count("\\x1b]0;PWNED") >= 4  # a title is folded
     assert ("\x1b[" in text) is terminal  # rich's own colours remain
+
+
+def test_names_are_neither_pictures_nor_markup() -> None:
+    """`um3.py:two: build` became an emoji of the number 2, on the terminal and in the bars."""
+    name = "um3.py:two: build of [red]:cat:[/]"
+    out = io.StringIO()
+    console = Terminal(file=out, width=200, force_terminal=True, color_system=None)
+    table = Table()
+    table.add_column(escape(name))
+    table.add_row(escape(name))
+    console.print(table)
+    console.print(escape(name), soft_wrap=True)
+    with Steps(console).show(name) as on_step:
+        on_step(1, 2, name)
+        assert out.getvalue().count(name) >= 3
+    progress = CellProgress(console, 1, 0)
+    with progress:
+        progress.on_event({"event": "phase", "cell_key": "key", "name": name})
+    text = out.getvalue()
+    assert text.count(name) >= 5
+    assert "2️⃣" not in text and "🐱" not in text
 
 
 def printed(text: str, terminal: bool = True) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from common.host.frameworks.registry import Variant
-from common.host.plan.jobs import cost, make_plan, planned_keys
+from common.host.plan.jobs import cost, make_plan, planned_keys, size_of
 from common.host.plan.options import Options
 from common.host.plan.request import Request, settings_of, workers_of
 from common.job import Settings
@@ -152,3 +152,12 @@ def test_cells_of_one_shape_follow_each_other() -> None:
             assert sum(one != following for one, following in pairwise(shapes)) == 7, shapes
             orders.add(tuple(shapes))
     assert len(orders) > 1
+
+
+def test_only_the_cells_that_are_meant_are_planned_and_counted():
+    every = planned_keys(make_plan(REQUEST, seed=1))
+    first = next(key for key in every if key.endswith("_gpu1_r0"))
+    meant = replace(REQUEST, only=(first, every[-1]))
+    assert sorted(planned_keys(make_plan(meant, seed=2))) == sorted({first, every[-1]})
+    assert size_of(replace(REQUEST, only=(first,)))[:2] == (1, 1)
+    assert meant.fingerprint() != REQUEST.fingerprint()

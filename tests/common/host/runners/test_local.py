@@ -47,5 +47,5 @@ def test_the_environment_that_measures_a_model_of_timm_gets_timm(
 
 
 def test_a_model_of_timm_without_a_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="which model of timm"):
+    with pytest.raises(UserError, match="names no model of timm"):
         LocalRunner({}, None).ensure_model("TIMM:", DataFolder(tmp_path), models.ExportOptions(), lambda *step: None)

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.host.cleaning import leftovers
 from common.host.paths import DataFolder
 from common.host.runs.archive import seal
-from common.host.runs.find import run_folders
+from common.host.runs.find import how_many, run_folders, run_or_cell
 from tests.common.host.runs.test_archive import make_run
 
 
@@ -112,3 +112,24 @@ def test_old_caches_of_the_host_are_removed_where_containers_could_write(tmp_pat
     ):
         folder.mkdir(parents=True)
     assert leftovers(data) == [data.cache / "analysis", data.cache / "unsealed"]
+
+
+def test_a_run_of_a_folder_has_words_that_name_it_again(tmp_path: Path) -> None:
+    data, mixed = DataFolder(tmp_path / "data"), tmp_path / "mixed"
+    make_run(data.results / "r1")
+    seal(make_run(mixed / "s1"))
+    make_run(mixed / "s2")
+    found = [one for word in ("r1", str(mixed)) for one in run_or_cell(word, data)]
+    assert [one.words for one in found] == ["r1", str(mixed / "s1.tar.xz"), str(mixed / "s2")]
+    assert [run_or_cell(one.words, data)[0].folder for one in found] == [one.folder for one in found]
+
+
+def test_runs_are_counted_without_unpacking_any(tmp_path: Path) -> None:
+    data, mixed = DataFolder(tmp_path / "data"), tmp_path / "mixed"
+    for name in ("r1", "r2"):
+        make_run(data.results / name)
+    make_run(mixed / "s1")
+    (mixed / "no archive at all.tar.xz").write_bytes(b"")
+    words = ("r1", "all", str(mixed), str(mixed / "s1"), "nothing")
+    assert [how_many(word, data) for word in words] == [1, 2, 2, 1, 1]
+    assert not data.host_cache.exists()

@@ -2,11 +2,12 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_onnxrt_fp16-stock_b0512_host_single-stream_script_gpu0_r0.
-Measured by framewatt: 7,073.4 images/s, median latency 71.2900 ms, on NVIDIA H200, run 20261128-191829_gpu0 of
-  2026-11-28.
+Measured by framewatt: 6,335.7 images/s, median latency 79.0995 ms, on NVIDIA H200, run 20261129-170349_gpu0 of
+  2026-11-29.
+Mean of 3 workers 6,185.0 images/s, 95 % interval 4,836.2 to 7,910.0.
 
 Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
-Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
+Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.2, onnxruntime 1.31.1.
 
     python MobileNetV3L_onnxrt_fp16-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
 """

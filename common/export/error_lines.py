@@ -1,0 +1,34 @@
+"""The words of a library's error, in one line that a user can read."""
+
+from __future__ import annotations
+
+import re
+
+from common.text import shortened
+
+#: where in ONNX Runtime's C++ an error was raised: a file with a line, then the signature of the function
+_PLACE = re.compile(r"/?[\w.-]+(?:/[\w.-]+)*\.(?:h|hpp|cc|cpp):\d+ ")
+_MOST = 400
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, without the place in a library's C++ source that it names."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found = _PLACE.search(line)
+    if found is not None:
+        before, after = line[: found.start()], line[found.end() :]
+        line = f"{before.rstrip()} {_without_signature(after)}"
+    return shortened(line, _MOST)
+
+
+def _without_signature(text: str) -> str:
+    """What follows `type name(parameters)`, its brackets balanced, or a bare name of a function."""
+    opening = re.match(r"[^(]*?[\w>~](\()", text)
+    if opening is None or "::" not in opening.group():
+        return text.partition(" ")[2] or text
+    depth = 0
+    for place in range(opening.start(1), len(text)):
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if depth == 0:
+            return re.sub(r"^ ?(const )?", "", text[place + 1 :]) or text
+    return text

@@ -1,0 +1,177 @@
+"""Options that measure a run again, to be explained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.cell import Cell
+from common.errors import UserError
+from common.host.bench import traced_again
+from common.host.bench.traced_again import OF_CELLS, OF_WINDOWS, TAKEN_OVER, options_of_run
+from common.host.devices import Device
+from common.host.plan.options import Options
+from common.host.plan.plan_file import options_given
+
+CPU = Cell("MobileNetV3L", "torch", "fp32", 1, "host", device="cpu")
+
+
+def run_of(folder, *cells, options=None, **facts):
+    document = {"model": {"name": "MobileNetV3L", "hash": "abc"}, "runner": "local", **facts}
+    if options is not None:
+        document["options"] = options_given(options)
+    (folder / "run.json").write_text(json.dumps(document))
+    for cell in cells:
+        (folder / "cells" / cell.key).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs."""
+    here = [Device(f"gpu{i}", "gpu", "Test GPU", f"GPU-{i}") for i in (0, 1)]
+    monkeypatch.setattr(traced_again, "usable_gpus", lambda: here)
+    monkeypatch.setattr("common.host.devices.usable_gpus", lambda: here)
+
+
+def test_levels_inputs_and_versions_of_the_run_are_asked_for_again(tmp_path, gpus):
+    run = run_of(
+        tmp_path,
+        replace(CPU, device="gpu0", tuning="stock", input="uint8", version="2.11.0"),
+        replace(CPU, variant="onnxrt", precision="fp16", batch_size=32, device="gpu1", tuning="stock", input="uint8"),
+    )
+    options = options_of_run(run, {}).options
+    assert set(options.framework.split(",")) == {"torch", "onnxrt"}
+    assert (options.tuning, options.input, options.version) == ("stock", "uint8", "torch@2.11.0")
+    assert set(options.precision.split(",")) == {"fp32", "fp16"}
+    assert (options.io, options.device, options.gpu) == ("host", "gpu", "0,1")
+    assert set(options.batch_sizes.split(",")) == {"1", "32"}
+
+
+def test_a_run_of_before_the_levels_is_tuned_and_float32(tmp_path):
+    options = options_of_run(run_of(tmp_path, CPU), {}).options
+    assert (options.tuning, options.input, options.version) == ("tuned", "float32", "")
+    assert options.device == "cpu"
+
+
+def test_all_that_the_run_asked_for_is_asked_for_again(tmp_path):
+    picture, python = tmp_path / "cat.jpg", tmp_path / "python"
+    picture.touch(), python.touch()
+    asked = Options(
+        model="BERT-base", shape="sequence=64", threads=3, python=str(python), image=str(picture), cpus="0-1", cell_timeout=77.0,
+        item="token", items_per_sample=64, gpu_driver="cdi", memory="8g", seed=5, replicates=3, min_seconds=9.0, quick=True,
+    )  # fmt: skip
+    again = options_of_run(run_of(tmp_path, replace(CPU, model="BERT-base"), options=asked), {})
+    same = [name for name in TAKEN_OVER if name != "runner"]
+    assert {name: getattr(again.options, name) for name in same} == {name: getattr(asked, name) for name in same}
+    assert again.options.runner == "local"
+    (note,) = again.notes
+    assert note.startswith("not taken over: --quick, --replicates 3, --min-seconds 9.0: ")
+    assert again.options.replicates == 0
+
+
+def test_every_option_is_taken_over_or_of_the_cells_or_said(tmp_path):
+    scenarios = {
+        "scenario",
+        "streams",
+        "rate",
+        "batch_window_ms",
+        "frontend",
+    }  # cells of another one are left out, and said
+    known = {*TAKEN_OVER, *OF_CELLS, *OF_WINDOWS, *scenarios, "settings", "only"}
+    assert known == set(Options.__dataclass_fields__)
+
+
+def test_what_auto_found_is_asked_for_by_name(tmp_path):
+    facts = {"model": {"name": "MobileNetV3L", "weights": "seeded"}}
+    assert options_of_run(run_of(tmp_path, CPU, options=Options(), **facts), {}).options.weights == "seeded"
+
+
+def test_the_cells_of_the_run_alone_are_planned(tmp_path):
+    other = replace(CPU, variant="onnxrt", batch_size=32)
+    run = run_of(tmp_path, CPU, replace(CPU, replicate=1), other)
+    assert options_of_run(run, {}).options.only == (other.key, CPU.key)
+    alone = options_of_run(run, {}, replace(CPU, replicate=1).key).options
+    assert (alone.framework, alone.batch_sizes, alone.only) == ("torch", "1", (CPU.key,))
+
+
+def test_what_is_typed_beside_the_run_holds(tmp_path):
+    run = run_of(tmp_path, replace(CPU, tuning="stock"))
+    options = options_of_run(run, {"tuning": "rewritten", "threads": 2}).options
+    assert (options.tuning, options.threads, options.only) == ("rewritten", 2, ())
+
+
+def test_the_version_of_the_lock_beside_others_is_asked_for_again_too(tmp_path):
+    cells = [replace(CPU, variant="onnxrt", version=version) for version in (None, "1.30.0")]
+    assert options_of_run(run_of(tmp_path, *cells, CPU), {}).options.version == "onnxrt@1.30.0,onnxrt@locked"
+
+
+def test_a_precision_with_a_dash_is_no_level(tmp_path):
+    run = run_of(tmp_path, replace(CPU, variant="litert", precision="int8-dynamic", tuning="stock"))
+    options = options_of_run(run, {}).options
+    assert (options.precision, options.tuning) == ("int8-dynamic", "stock")
+
+
+def test_cells_that_are_never_recorded_are_counted(tmp_path):
+    run = run_of(tmp_path, CPU, replace(CPU, frontend="notebook"), replace(CPU, scenario="offline"), options=Options())
+    again = options_of_run(run, {})
+    assert again.notes == ("2 of 3 cells are of another scenario or front end and are left out",)
+    with pytest.raises(UserError, match=r"_offline_.* is of the scenario"):
+        options_of_run(run, {}, replace(CPU, scenario="offline").key)
+
+
+def test_a_user_s_own_model_is_found_by_its_path(tmp_path):
+    file = tmp_path / "my net.onnx"
+    run = run_of(tmp_path, replace(CPU, model="my-net"), options=Options(model=str(file)))
+    with pytest.raises(UserError, match=r"my net\.onnx does not exist; --model says where it is now"):
+        options_of_run(run, {})
+    file.touch()
+    again = options_of_run(run, {})
+    assert again.options.model == str(file)
+    assert again.note_on_model("abc") == ""
+    assert "def was measured now, abc then" in again.note_on_model("def")
+
+
+def test_a_user_s_own_model_of_before_options_were_kept_is_asked_for(tmp_path):
+    run = run_of(tmp_path, CPU, model={"name": "my-net", "weights": "user"})
+    with pytest.raises(UserError, match="does not say which file its model my-net was; --model FILE does"):
+        options_of_run(run, {})
+
+
+def test_files_that_are_gone_are_said(tmp_path):
+    asked = Options(python="/gone/python", image="/gone/cat.jpg")
+    again = options_of_run(run_of(tmp_path, CPU, options=asked), {})
+    assert (again.options.python, again.options.image) == ("", "")
+    assert [note.split(" is ")[0] for note in again.notes] == ["--python /gone/python", "--image /gone/cat.jpg"]
+
+
+@pytest.mark.parametrize("typed", [{}, {"device": "cpu"}])
+def test_a_run_of_a_gpu_where_none_is_here_says_so(tmp_path, monkeypatch, typed):
+    def none():
+        raise UserError("no NVIDIA GPU can be used here; --device cpu runs on the processor")
+
+    monkeypatch.setattr(traced_again, "usable_gpus", none)
+    devices = [{"device": "gpu0", "name": "NVIDIA H200"}]
+    run = run_of(tmp_path, replace(CPU, device="gpu0"), devices=devices)
+    with pytest.raises(
+        UserError, match=r"was measured on gpu0 \(NVIDIA H200\), a GPU, and none can be used here"
+    ) as caught:
+        options_of_run(run, typed)
+    assert "--device" not in str(caught.value)
+
+
+def test_the_other_kind_of_device_is_refused_and_another_gpu_is_said(tmp_path, gpus):
+    (tmp_path / "cpu").mkdir()
+    with pytest.raises(UserError, match="leave --gpu and --device out"):
+        options_of_run(run_of(tmp_path / "cpu", CPU), {"gpu": "0"})
+    run = run_of(tmp_path, replace(CPU, device="gpu5"), options=Options(), devices=[{"device": "gpu5", "name": "A2"}])
+    with pytest.raises(UserError, match="leave --device out"):
+        options_of_run(run, {"device": "cpu"})
+    with pytest.raises(UserError, match=r"no GPU '5'.*--gpu says which one else"):
+        options_of_run(run, {})
+    again = options_of_run(run, {"gpu": "1"})
+    assert again.options.gpu == "1"
+    assert again.notes == (f"run {Path(run).name} was measured on gpu5 (A2); now it is Test GPU",)
