@@ -135,7 +135,7 @@ def test_a_way_has_one_name_and_a_model_without_folding_has_no_folded_way(varian
     {"constout": ("y", "w"), "dupout": ("y", "x"), "inputfirst": ("x", "y"), "constalone": ("w",), "taken": ("x_", "x")}.items(),
 )  # fmt: skip
 def test_an_output_that_no_node_makes_keeps_its_name(
-    odd: tuple[Path, Any], name: str, outputs: tuple[str, ...]
+    odd: tuple[Path, dict[str, Any]], name: str, outputs: tuple[str, ...]
 ) -> None:
     """An initializer as an output, and an input: `KeyError: 'w'` once."""
     folder, facts = odd
@@ -145,7 +145,7 @@ def test_an_output_that_no_node_makes_keeps_its_name(
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("odd")
     return folder, run("outputs", folder)
 
