@@ -204,7 +204,7 @@ class TorchAdapter:
 
     def _take(self, imported: onnx_import.Imported) -> None:
         """What is known of the module on the device, which was just placed there."""
-        self._folds, self._unfolded = imported.folded > 0, None
+        self._folds, self._unfolded, self._fixed = imported.folded > 0, None, imported.sizes
         self._settings = {**imported.settings, **self._half_precision()}
 
     def _half_precision(self) -> Dict[str, str]:
@@ -214,8 +214,7 @@ class TorchAdapter:
     def _without_folding(self) -> Tuple[Any, Dict[str, str]]:
         """The module that the level stock has, and its settings; read when it is first asked for."""
         if self._unfolded is None:
-            sizes = json.loads(self._settings.get("sizes_fixed", "null"))
-            imported = onnx_import.load(self._path, sizes, False)
+            imported = onnx_import.load(self._path, self._fixed, False)
             module = self._onto_device(imported.module)
             self._unfolded = module, {**imported.settings, **self._half_precision()}
         return self._unfolded

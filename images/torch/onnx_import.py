@@ -33,7 +33,7 @@ class Imported(NamedTuple):
     """A module with the names of what it takes and of what it returns, in order.
 
     computes_sizes: whether it reads shapes of tensors while it runs; with the sizes of its inputs given it may not have to.
-    folded: how many operators of the file are in the weights of a convolution now.
+    folded: how many operators of the file are in the weights of a convolution now. sizes: of its inputs, where they are fixed.
     """
 
     module: Any
@@ -42,6 +42,7 @@ class Imported(NamedTuple):
     outputs: List[str]
     computes_sizes: bool = False
     folded: int = 0
+    sizes: Optional[Mapping[str, Sequence[int]]] = None
 
 
 def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None, fold: bool = True) -> Imported:
@@ -102,7 +103,7 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None, fold: 
         settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
     if sizes is not None:
         settings["sizes_fixed"] = json.dumps({name: list(shape) for name, shape in sizes.items()})
-    return Imported(module.eval().requires_grad_(False), settings, *names, left, folded + normalised)
+    return Imported(module.eval().requires_grad_(False), settings, *names, left, folded + normalised, sizes)
 
 
 def _names(model: Any) -> Tuple[List[str], List[str]]:
