@@ -43,6 +43,7 @@ from common.text import visible
 
 if TYPE_CHECKING:
     from analysis.comparisons.question import Question
+    from analysis.comparisons.recipes import Recipe
     from common.host.bench.again import Again, Marks
     from common.host.bench.execution import Outcome
     from common.host.bench.planned import PlanOutcome
@@ -829,8 +830,8 @@ def recommend(
 @task(
     iterable=["run"],
     help={
-        "run": "key of a cell, as in tables, report and CSV files, then names or paths of the runs to search (with --best: only "
-        "the runs); default: all runs",
+        "run": "key of a cell (bench prints that of the fastest; the report has a row's command, and `invoke sql \"SELECT cell_key "
+        'FROM cells"` lists all keys), then names or paths of the runs to search (with --best: only the runs); default: all runs',
         "best": "take the cell that `invoke recommend` recommends under the same limits, instead of a key; default: off",
         **LIMITS_HELP,
         "objective": "what --best optimizes: throughput, joules (per image), latency or cost (of energy); default: throughput",
@@ -846,9 +847,9 @@ def recipe(
     run: list[str],
     best: bool = False,
     gpu: str = "",
-    objective: str = "throughput",
+    objective: str = "",
     max_latency_ms: str = "",
-    percentile: str = "50",
+    percentile: str = "",
     max_power_w: str = "",
     min_throughput: str = "",
     min_precision: str = "",
@@ -860,7 +861,8 @@ def recipe(
 ) -> None:
     """Writes a Python program that runs a cell without framewatt.
 
-    The program needs the framework and numpy; it loads the model file, applies the cell's settings, runs and prints items/s.
+    The program needs numpy and the framework, that of PyTorch also onnx and onnx2torch to read the model; its head names all. It
+    loads the model file, applies the cell's settings, runs and prints items/s.
 
     Examples:
         invoke recipe MobileNetV3L_onnxrt_fp32_b0008_host_single-stream_script_cpu_r0
@@ -871,22 +873,25 @@ def recipe(
     from analysis.output.reference_docs import write_all
 
     data = DataFolder.default()
+    limits = {
+        "--gpu": gpu, "--objective": objective, "--max-latency-ms": max_latency_ms, "--percentile": percentile,
+        "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
+        "--price-per-kwh": price_per_kwh, "--where": where,
+    }  # fmt: skip
+    _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
             print(path)
         return
     if best:
+        objective = objective or "throughput"
         question = _question(
             gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
         folders = _run_folders(run or ["all"], data)
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
-        if not run:
-            raise UserError("which cell? give its key as tables and the report name it, or --best with limits")
-        runs, _, key = run[0].rpartition("/")
-        folders = _run_folders([*([runs] if runs else []), *run[1:]] or ["all"], data)
-        made = recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis")
+        made = _recipe_of_cell(run, data)
     if out == "-":
         print(made.text, end="")
         return
@@ -894,6 +899,35 @@ def recipe(
     console = default_console()
     console.print(escape(made.sentence), style="bold", highlight=False, soft_wrap=True)
     console.print(escape(f"Recipe: {path}"), highlight=False, soft_wrap=True)
+
+
+def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
+    """run: the cell's key, which may have a folder of runs before it, and then names of runs."""
+    from analysis.comparisons import recipes
+
+    if not run:
+        raise UserError(
+            'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best with limits'
+        )
+    runs, _, key = run[0].rpartition("/")
+    words = [*([runs] if runs else []), *run[1:]]
+    folders = _run_folders(words or ["all"], data)
+    return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
+
+
+def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:
+    """Raises UserError for options that say different things, of which one would be ignored. limits: those given."""
+    if docs:
+        others = [*run, *(["--best"] if best else []), *limits, *(["--out"] if out else [])]
+        if others:
+            raise UserError(
+                f"--docs writes the pages of the reference runs and nothing else: leave out {', '.join(others)}"
+            )
+    elif limits and not best:
+        verb = "choose" if len(limits) > 1 else "chooses"
+        raise UserError(
+            f"{', '.join(limits)} {verb} a cell with --best; a key names one already: give one or the other"
+        )
 
 
 def _models(data: DataFolder) -> Path:

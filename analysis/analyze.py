@@ -16,9 +16,9 @@ from rich.text import Text
 
 from analysis import explain, style
 from analysis.comparisons import notebook_vs_script as front_ends
-from analysis.comparisons import side_by_side, summary
+from analysis.comparisons import recipes, side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
-from analysis.database.connection import Database
+from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.output import explorer, report, table_files, terminal, tooltips
 from analysis.output import notebook_vs_script as render_front_ends
@@ -108,6 +108,7 @@ def analyze(
                     recipe=recipe, explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
                 )  # fmt: skip
                 write_text(page, text)
+            _offer_recipe(database, rows, recipe, () if here else words, console)
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
@@ -149,6 +150,14 @@ def _show(printed: Sequence[Table], compared: FrontEnds | None, console: Console
     terminal.show(printed, console)
     if compared is not None:
         render_front_ends.show(compared, console)
+
+
+def _offer_recipe(
+    database: Database, rows: Sequence[Row], recipe: str | None, words: Sequence[str], console: Console
+) -> None:
+    line = recipes.of_the_fastest(database, rows, f"./{recipe}", words) if recipe is not None else None
+    if line is not None:
+        console.print(Text(f"recipe of the fastest: {line}", style="dim"), soft_wrap=True)
 
 
 def _conclude(

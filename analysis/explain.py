@@ -120,7 +120,8 @@ def explain(
         for line in intro or [shown.conclusion(cells, _links(database, cells))]:
             console.print(Text(line, style="bold"), soft_wrap=True)
         console.print(Text(f"Report: {out / 'explain.html'}"), soft_wrap=True)
-        return database.exit_code or int(not any(cell.recorded for cell in cells))
+        whole = any(cell.recorded for cell in cells) and not any(cell.lost for cell in cells)
+        return database.exit_code or int(not whole)
 
 
 def _cells(database: Database, side: Side) -> list[Explained]:

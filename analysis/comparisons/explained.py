@@ -23,7 +23,7 @@ class Change:
     after_calls: float = 0.0
 
 
-ABOUT = ("version", "tuning", "input")
+ABOUT = ("version", "tuning", "input", "device")
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ class Difference:
 
 
 def pairs(before: Sequence[Explained], after: Sequence[Explained]) -> list[tuple[Explained, Explained]]:
-    """Recorded cells of the same configuration; where each side has one cell alone, those two, whatever they are."""
+    """Recorded cells of the same configuration; where each side has one cell alone, those two, whatever they are.
+
+    Which GPU of its machine a cell ran on is no part of this, unless a side has several.
+    """
     left, right = [c for c in before if c.recorded], [c for c in after if c.recorded]
     if len(left) == len(right) == 1:
         return [(left[0], right[0])]
-    names = ["model", "variant", "precision", "batch_size", "io", "device"]
+    names = ["model", "variant", "precision", "batch_size", "io"]
     # What a comparison may be about: where each side has one value of it, cells of different values are a pair.
     names += [name for name in ABOUT if any(len({cell.facts.get(name) for cell in side}) > 1 for side in (left, right))]
     known = {tuple(cell.facts.get(name) for name in names): cell for cell in left}

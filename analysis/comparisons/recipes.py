@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from analysis.comparisons.question import Question
 from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
-from analysis.results.metrics import shown
+from analysis.results.metrics import is_wrong, shown
 from analysis.results.selection import parse_where
 from common.errors import UserError
 from common.host.frameworks.registry import Image, all_variants, load_images
@@ -28,19 +29,32 @@ from common.host.paths import IMAGES
 from common.host.recipes.program import SIGN, RecipeRequest, file_name, write
 from common.host.runs.run import read_run
 from common.model_files import ModelFiles, is_within
+from common.schema import FRONTENDS, INPUTS, PRECISIONS, TUNINGS
+from common.text import shortened
 
 #: near names that an error lists
 _MOST_NAMES = 3
+_REPLICATE = re.compile(r"_r\d+$")
+#: columns that a recipe goes by -> the words that may stand there; `io` and `status` are checked where a row is read
+_WORDS = {"tuning": TUNINGS, "precision": PRECISIONS, "input": INPUTS, "frontend": FRONTENDS}
+#: how the file of a recipe begins
+_HEAD = re.compile(rf'"""[^\n]* on (a GPU|the CPU)\.\n\n{SIGN}, ')
+_HEAD_CHARACTERS = 8192
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """key: of the cell. run: in which it was measured. text: the program. row: of the view `results`."""
+    """key: of the cell. run: in which it was measured. text: the program. row: of the view `results`, of one worker.
+
+    workers: that measured the cell in that run. mean: of their throughputs, None where there is one worker.
+    """
 
     key: str
     run: str
     text: str
     row: Row
+    workers: int = 1
+    mean: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -48,17 +62,42 @@ class Recipe:
         row = self.row
         name = f"{style.look(row['variant']).title} {style.kind(row)} at batch {row['batch_size']}"
         rate = f": {shown(row['images_per_s'])} {row['item']}s/s" if row["images_per_s"] else ""
+        if rate and self.mean is not None:
+            rate += f", by one worker of {self.workers}; the cell's mean is {shown(self.mean)}"
         return f"{name} as a program of its own, as measured in run {self.run} on {row['device_name'] or row['device']}{rate}."
 
 
-def of_cell(key: str, runs: Sequence[Path], models: Path, cache: Path | None = None) -> Recipe:
+def of_cell(
+    key: str, runs: Sequence[Path], models: Path, cache: Path | None = None, words: Sequence[str] = ()
+) -> Recipe:
     """The recipe of a cell by its key, with or without the replicate at its end; of several runs that have it, the newest.
 
-    models: the folder in which exported models lie. Raises UserError for an unknown cell, one without settings, one that was
-    not measured to its end, and one that has no recipe.
+    models: the folder in which exported models lie. words: that name the runs on a command line. Raises UserError for an
+    unknown cell, one whose row is damaged, one without settings, one that was not measured to its end, and one that has no recipe.
     """
     with open_runs(runs, cache) as database:
-        return _made(database, _found(database, key), models)
+        return _made(database, _found(database, key, words), models)
+
+
+def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Sequence[str] = ()) -> str | None:
+    """The command line that writes the recipe of the fastest of these rows of `comparison`; None where that has no recipe.
+
+    task: as it is called. words: that name the runs. Of cells that run one inference after the other, without those whose
+    figures are known to be wrong.
+    """
+    own = [row for row in rows if row["status"] == "ok" and row["scenario"] == "single-stream" and row["images_per_s"]]
+    best = max((row for row in own if not is_wrong(row)), key=lambda row: row["images_per_s"], default=None)
+    if best is None:
+        return None
+    run, key = str(best["run"]), str(best["cell_keys"][0])
+    try:
+        write(_request(database, _row(database, run, key), Path(), ()), _image(best["variant"]))
+    except Exception:  # whatever a stranger's row holds: an offer ends no analysis
+        return None
+    short = _REPLICATE.sub("", key)
+    if words and words[0] != "all" and _found(database, short)["run"] != run:  # a newer run has that cell too
+        words = [str(database.runs[run])]
+    return f"{task} {shlex.join([short, *(word for word in words if word != 'all')])}"
 
 
 def best(
@@ -103,7 +142,7 @@ def store(recipe: Recipe, path: Path | None = None) -> Path:
     """
     path = path or Path(file_name(recipe.key))
     try:
-        if path.exists() and SIGN not in path.read_text(errors="replace"):
+        if path.exists() and not _is_recipe(path):
             raise UserError(f"{path} exists and is no recipe: give another file with --out")
         path.write_text(recipe.text)
     except OSError as error:
@@ -111,18 +150,29 @@ def store(recipe: Recipe, path: Path | None = None) -> Path:
     return path
 
 
-def _found(database: Database, key: str) -> Row:
+def _is_recipe(path: Path) -> bool:
+    """By its head, which no other file has: that the words stand somewhere says nothing."""
+    if not path.is_file():
+        return False
+    with path.open(errors="replace") as file:
+        return _HEAD.match(file.read(_HEAD_CHARACTERS)) is not None
+
+
+def _found(database: Database, key: str, words: Sequence[str] = ()) -> Row:
     known = database.query(
         "SELECT run, cell_key, status, created_utc FROM cells ORDER BY created_utc DESC NULLS LAST, run, cell_key"
     )
-    own = [one for one in known if one["cell_key"] == key or re.sub(r"_r\d+$", "", one["cell_key"]) == key]
+    own = [one for one in known if key in (one["cell_key"], _REPLICATE.sub("", one["cell_key"]))]
     if not own:
-        near = difflib.get_close_matches(key, list(dict.fromkeys(one["cell_key"] for one in known)), _MOST_NAMES, 0.5)
-        meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(
-            f"there is no cell {key} in {_count(database)}; tables and the report name cells by their keys, and so does "
-            f'invoke sql "SELECT cell_key FROM cells".{meant}'
-        )
+        for problem in database.problems:
+            folder = problem.path.parent.name
+            if problem.path.name == "cell.csv" and key in (folder, _REPLICATE.sub("", folder)):
+                raise UserError(f"the row of {key} is damaged, so that it has no recipe: {problem}")
+        cells = list(dict.fromkeys(_REPLICATE.sub("", one["cell_key"]) for one in known))
+        near = difflib.get_close_matches(_REPLICATE.sub("", key), cells, _MOST_NAMES, 0.5)
+        meant = f"; near it: {', '.join(near)}" if near else ""
+        listing = shlex.join(["sql", "SELECT cell_key FROM cells", *words])
+        raise UserError(f"there is no cell {key} in {_count(database)}{meant}. All keys: ./invoke {listing}")
     chosen = next((one for one in own if one["status"] == "ok"), own[0])
     return _row(database, chosen["run"], chosen["cell_key"])
 
@@ -137,9 +187,22 @@ def _row(database: Database, run: str, key: str) -> Row:
 
 def _made(database: Database, row: Row, models: Path) -> Recipe:
     key, run = str(row["cell_key"]), str(row["run"])
+    request = _request(database, row, models, _measured(database, row))
+    spread = _spread(database, row)
+    workers, mean = (spread["workers"], spread["images_per_s"]) if spread else (1, None)
+    try:
+        return Recipe(key, run, write(request, _image(row["variant"])), row, workers, mean)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no recipe for {key}: {error}") from error
+
+
+def _request(database: Database, row: Row, models: Path, measured: Sequence[str]) -> RecipeRequest:
+    """Raises UserError where the row is not one of a cell that a recipe can repeat."""
+    key, run = str(row["cell_key"]), str(row["run"])
     if row["status"] != "ok":
         raise UserError(f"{key} was not measured to its end ({row['status']}): there is nothing to repeat")
-    settings = _texts(row["settings"])
+    _check_words(row)
+    settings = _texts(row, "settings")
     if not settings:
         raise UserError(
             f"run {run} has no settings of {key}, as imported ones have none: measure it with invoke bench first"
@@ -147,16 +210,12 @@ def _made(database: Database, row: Row, models: Path) -> Recipe:
     if row["scenario"] != "single-stream":
         raise UserError(f"{key} is of the scenario {row['scenario']}: a recipe runs one inference after the other")
     about = read_run(database.runs[run]).description
-    request = RecipeRequest(
+    return RecipeRequest(
         key=key, variant=row["variant"], tuning=row["tuning"], precision=row["precision"], batch_size=row["batch_size"],
         io=row["io"], gpu=row["device"] != "cpu", settings=settings, model=_model(about, models), input=row["input"],
-        threads=_threads(about, settings), versions=_texts(row["versions"]), measured=_measured(database, row),
+        threads=_threads(about, settings), versions=_texts(row, "versions"), measured=measured,
         items_per_sample=row["items_per_sample"], item=row["item"],
     )  # fmt: skip
-    try:
-        return Recipe(key, run, write(request, _image(row["variant"])), row)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no recipe for {key}: {error}") from error
 
 
 def _image(variant: str) -> Image:
@@ -167,13 +226,30 @@ def _image(variant: str) -> Image:
     return next(image for image in images if image.name == known[variant].image)
 
 
-def _texts(cell: Any) -> dict[str, str]:
-    """A column of JSON, name -> text; empty where it is none."""
+def _damaged(row: Row, why: str) -> UserError:
+    return UserError(f"the row of {row['cell_key']} in run {row['run']} is damaged, so that it has no recipe: {why}")
+
+
+def _check_words(row: Row) -> None:
+    for column, words in _WORDS.items():
+        if row[column] is not None and row[column] not in words:
+            raise _damaged(row, f"{column} '{shortened(str(row[column]), 40)}' is none of {', '.join(words)}")
+
+
+def _texts(row: Row, column: str) -> dict[str, str]:
+    """A column of JSON, name -> text; empty where nothing stands there. Raises UserError where that is no such thing."""
     try:
-        values = json.loads(cell or "{}")
+        values = json.loads(row[column] or "{}")
     except (ValueError, RecursionError):
-        return {}
-    return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else {}
+        raise _damaged(row, f"its {column} are not JSON") from None
+    if not isinstance(values, dict):
+        raise _damaged(row, f"its {column} are no object of names and texts")
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise _damaged(
+                row, f"of its {column} {shortened(name, 40)} is {shortened(json.dumps(value), 40)}, not a text"
+            )
+    return values
 
 
 def _model(about: Mapping[str, Any], models: Path) -> ModelFiles:
@@ -192,7 +268,11 @@ def _model(about: Mapping[str, Any], models: Path) -> ModelFiles:
 def _threads(about: Mapping[str, Any], settings: Mapping[str, str]) -> int | None:
     """What the run was given, or what the adapter took."""
     given = about.get("threads")
-    if isinstance(given, int):
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise UserError(
+                f"the run's threads are {shortened(str(given), 40)}, not a whole number from 1: there is no recipe"
+            )
         return given
     threads_given = settings.get("intra_op_threads", "")
     return int(threads_given) if threads_given.isdigit() else None
@@ -204,16 +284,16 @@ def _measured(database: Database, row: Row) -> list[str]:
     rate = f"{row['images_per_s']:,.1f} {item}s/s" if row["images_per_s"] else "no rate"
     latency = f", median latency {row['median_ms']:.4f} ms" if row["median_ms"] else ""
     when = str(row["created_utc"] or "")[:10]
+    spread = _spread(database, row)
+    worker = f" by one worker of {spread['workers']}" if spread else ""
     lines = [
-        f"Measured by framewatt: {rate}{latency}, on {row['device_name']}, run {row['run']}{f' of {when}' if when else ''}."
+        f"Measured by framewatt{worker}: {rate}{latency}, on {row['device_name']}, run {row['run']}{f' of {when}' if when else ''}."
     ]
-    spread = database.query(f"SELECT * FROM worker_spread WHERE {_SAME}", _same(row))
-    for one in spread:
-        if one["tuning"] == row["tuning"]:
-            ends = f"{one['images_per_s_low']:,.1f} to {one['images_per_s_high']:,.1f}"
-            lines.append(
-                f"Mean of {one['workers']} workers {one['images_per_s']:,.1f} {item}s/s, 95 % interval {ends}."
-            )
+    if spread:
+        ends = f"{spread['images_per_s_low']:,.1f} to {spread['images_per_s_high']:,.1f}"
+        lines.append(
+            f"Mean of {spread['workers']} workers {spread['images_per_s']:,.1f} {item}s/s, 95 % interval {ends}."
+        )
     if row["tuning"] != "stock":
         for one in database.query(f"SELECT * FROM worth WHERE {_SAME}", _same(row)):
             ends = f"{one['worth_low']:.3f} to {one['worth_high']:.3f}"
@@ -223,6 +303,13 @@ def _measured(database: Database, row: Row) -> list[str]:
 
 _COLUMNS = ("run", "model", "device", "variant", "precision", "batch_size", "io", "scenario", "input", "frontend")
 _SAME = " AND ".join(f"{name} IS NOT DISTINCT FROM ${number}" for number, name in enumerate(_COLUMNS, 1))
+
+
+def _spread(database: Database, row: Row) -> Row | None:
+    """The row of `worker_spread` of the cell's configuration, None where one worker measured it."""
+    found = database.query(f"SELECT * FROM worker_spread WHERE {_SAME}", _same(row))
+    own = [one for one in found if (one["tuning"], one["version"]) == (row["tuning"], row["version"])]
+    return own[0] if own else None
 
 
 def _same(row: Row) -> list[Any]:

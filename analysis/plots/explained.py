@@ -34,6 +34,13 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     WAIT_GAP: ("#cfcfcf", "..."),
 }
 _UNKNOWN = ("#aa88aa", "xx")
+
+
+def look(class_name: str) -> tuple[str, str]:
+    """Colour and hatch of a class."""
+    return LOOKS.get(class_name, _UNKNOWN)
+
+
 #: Records that one timeline draws; beyond them the shortest are left out, which the title says.
 MOST_RECORDS = 4000
 
@@ -57,14 +64,14 @@ def bars(cells: Sequence[Explained], heading: str) -> Figure:
     names = _names(cells)
     left = [0.0] * len(cells)
     for name in used:
-        color, hatch = LOOKS.get(name, _UNKNOWN)
+        color, hatch = look(name)
         widths = [cell.classes.get(name, 0.0) / 1e6 for cell in cells]
         axes.barh(
             names, widths, left=left, label=name, color=color, hatch=hatch, edgecolor="white", linewidth=0.4, height=0.7
         )
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for place, cell in enumerate(cells):
-        untraced = cell.facts["median_untraced_ns"]
+        untraced = cell.facts["mean_untraced_ns"]
         if untraced:
             axes.plot([untraced / 1e6] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.4)
         end = max(left[place], (untraced or 0) / 1e6)
@@ -73,8 +80,8 @@ def bars(cells: Sequence[Explained], heading: str) -> Figure:
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
         )  # fmt: skip
     axes.set_ylim(len(cells) - 0.5, -0.5)
-    axes.set_xlim(0, max([*left, *((cell.facts["median_untraced_ns"] or 0) / 1e6 for cell in cells)]) * 1.25)
-    axes.set_xlabel("time of one inference while recorded (ms); black line: median without recording")
+    axes.set_xlim(0, max([*left, *((cell.facts["mean_untraced_ns"] or 0) / 1e6 for cell in cells)]) * 1.25)
+    axes.set_xlabel("time of one inference while recorded (ms, mean); black line: mean without recording")
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(PLAIN)
     title(figure, "Where the time of an inference goes", heading)
@@ -101,7 +108,7 @@ def timeline(database: Database, cells: Sequence[Explained], heading: str) -> Fi
             corners = [(a, place - 0.32), (b, place - 0.32), (b, place + 0.32), (a, place + 0.32)]
             by_class.setdefault(row["class"], []).append(corners)
         for name, boxes in by_class.items():
-            axes.add_collection(PolyCollection(boxes, facecolors=LOOKS.get(name, _UNKNOWN)[0], linewidths=0))
+            axes.add_collection(PolyCollection(boxes, facecolors=look(name)[0], linewidths=0))
             used[name] = None
         wall = (records[0]["wall_end_ns"] - records[0]["wall_start_ns"]) / 1e6
         axes.plot([0, wall], [place + 0.4] * 2, color="#444444", linewidth=1.0)
@@ -115,7 +122,7 @@ def timeline(database: Database, cells: Sequence[Explained], heading: str) -> Fi
     axes.xaxis.set_major_formatter(PLAIN)
     note = f"; the {left_out:,} shortest records are not drawn" if left_out else ""
     title(figure, "One inference, record by record", heading + note)
-    patches = [Patch(facecolor=LOOKS.get(name, _UNKNOWN)[0], label=name) for name in LOOKS if name in used]
+    patches = [Patch(facecolor=look(name)[0], label=name) for name in LOOKS if name in used]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(5, len(patches) or 1), fontsize=8)
     return figure
 

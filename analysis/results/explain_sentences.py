@@ -1,19 +1,20 @@
 """Why a framework takes the time that it takes, as sentences: rules with numbers, the most costly first.
 
-Each rule speaks only above its threshold, and says the figures that it spoke for. cost is the share of the wall time that the
-sentence is about, by which they are ordered.
+Each rule speaks only above its threshold, and says the figures that it spoke for. cost is the share of the time that the
+sentence is about, by which they are ordered. The time is that of a recorded inference without what recording costs, which is
+taken off the gaps (Explained.time_of); a sentence on a share of the time says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis import style
 from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained, short_name
 from analysis.results.metrics import rounded
 
-#: Thresholds, as shares of the wall time unless said otherwise.
+#: Thresholds, as shares of the time of an inference unless said otherwise.
 LAUNCH_BOUND = 0.30
 WAITING = 0.20
 LAYOUT = 0.10
@@ -33,9 +34,12 @@ _COMPILED = ("tfxla", "kerasxla", "torchcompile", "jax", "tensorrt", "tensorrt-r
 
 @dataclass(frozen=True)
 class Sentence:
+    """of_time: whether its shares are of the time of an inference, and not of the device's work alone."""
+
     rule: str
     cost: float
     text: str
+    of_time: bool = True
 
 
 #: None where the rule has nothing to say. link: bytes/s of the copies' link, None where it is unknown.
@@ -44,8 +48,14 @@ Rule = Callable[[Explained, float | None], Sentence | None]
 
 def sentences(cell: Explained, link: float | None = None) -> list[Sentence]:
     """What the rules say of a recorded cell, most costly first."""
-    found = [sentence for rule in RULES if (sentence := rule(cell, link)) is not None]
+    found = [_whole(cell, sentence) for rule in RULES if (sentence := rule(cell, link)) is not None]
     return sorted(found, key=lambda sentence: -sentence.cost)
+
+
+def _whole(cell: Explained, sentence: Sentence) -> Sentence:
+    if not sentence.of_time or not cell.taken_off_ns:
+        return sentence
+    return replace(sentence, text=f"after the recorder's {ms(cell.taken_off_ns)} is taken off, {sentence.text}")
 
 
 def name_of(cell: Explained) -> str:
@@ -86,8 +96,8 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
     return Sentence(
         "launch gaps", gap,
-        f"the GPU works {percent(cell.facts['busy_share'])} of the time; {ms(cell.classes[LAUNCH_GAP])} of {ms(cell.wall_ns)} it "
-        f"stands idle while the host works{why}",
+        f"the GPU works {percent(cell.busy_share)} of the time; {ms(cell.time_of(LAUNCH_GAP))} of "
+        f"{ms(cell.time_ns)} it stands idle while the host works{why}",
     )  # fmt: skip
 
 
@@ -97,8 +107,9 @@ def _waits(cell: Explained, link: float | None) -> Sentence | None:
         return None
     return Sentence(
         "gaps on the GPU", gap,
-        f"{percent(gap)} of the time ({ms(cell.classes[WAIT_GAP])}) the GPU stands idle although the host has handed over everything: "
-        f"{cell.pieces:,.0f} short kernels follow each other with pauses; fusing them or a larger batch removes this",
+        f"{percent(gap)} of the time ({ms(cell.time_of(WAIT_GAP))}) the GPU stands idle although the host has "
+        f"handed over everything: {cell.pieces:,.0f} short kernels follow each other with pauses; fusing them or a larger batch "
+        "removes this",
     )  # fmt: skip
 
 
@@ -108,7 +119,7 @@ def _outside_operators(cell: Explained, link: float | None) -> Sentence | None:
         return None
     return Sentence(
         "outside operators", gap,
-        f"{percent(gap)} of the time ({ms(cell.classes[LAUNCH_GAP])}) no operator computes: the framework's own work between "
+        f"{percent(gap)} of the time ({ms(cell.time_of(LAUNCH_GAP))}) no operator computes: the framework's own work between "
         f"{cell.pieces:,.0f} operators; a compiled graph or a larger batch lessens it",
     )  # fmt: skip
 
@@ -121,6 +132,7 @@ def _layout(cell: Explained, link: float | None) -> Sentence | None:
         "layout changes", share,
         f"{percent(cell.share_of_work('layout change'))} of {_device(cell)} time ({ms(cell.classes['layout change'])}) goes to layout "
         "changes, casts and copies between operators: a layout that the kernels want from the start removes this",
+        of_time=False,
     )  # fmt: skip
 
 
@@ -133,6 +145,7 @@ def _elementwise(cell: Explained, link: float | None) -> Sentence | None:
         "elementwise passes", share,
         f"{percent(cell.share_of_work('elementwise'))} of {_device(cell)} time ({ms(cell.classes['elementwise'])}) is {passes:,.0f} "
         "elementwise passes that a compiler would fuse into the operators beside them",
+        of_time=False,
     )  # fmt: skip
 
 
@@ -158,7 +171,7 @@ def _one_kernel(cell: Explained, link: float | None) -> Sentence | None:
     longest = next((kernel for kernel in cell.kernels if kernel["class"] not in _COPIES), None)
     if longest is None:
         return None
-    share = longest["ns"] / cell.wall_ns
+    share = longest["ns"] / cell.time_ns
     if share < ONE_KERNEL:
         return None
     return Sentence(
@@ -174,32 +187,37 @@ def _tensor_cores(cell: Explained, link: float | None) -> Sentence | None:
     products = [kernel for kernel in cell.kernels if kernel["class"] in ("convolution", "matrix product", "attention")]
     total = sum(kernel["ns"] for kernel in products)
     used = sum(kernel["ns"] for kernel in products if kernel["tensor_cores"])
-    without = (total - used) / cell.wall_ns
+    without = (total - used) / cell.time_ns
     if not total or used / total >= TENSOR_CORES or without < 0.05:
         return None
     return Sentence(
         "tensor cores", without,
         f"{percent(1 - used / total)} of the time in convolutions and products ({ms(total - used)}) is in kernels whose names do "
         f"not tell tensor cores, though {cell.facts['precision']} could use them",
+        of_time=False,
     )  # fmt: skip
 
 
 def _full(cell: Explained, link: float | None) -> Sentence | None:
-    busy = cell.facts["busy_share"]
+    busy = cell.busy_share
     if busy < FULL or not cell.classes:
         return None
     work = {name: ns for name, ns in cell.classes.items() if name not in (LAUNCH_GAP, WAIT_GAP, *_COPIES)}
-    if not work or sum(cell.share(name) for name in _COPIES) >= COPIES:
-        return None  # copies that overlap the work make it faster, too
+    copies = sum(cell.share(name) for name in _COPIES)
+    if not work or copies >= COPIES:
+        return None  # that copies cost most is told by a rule of its own
     first = max(work, key=lambda name: work[name])
-    pieces = "kernels" if cell.on_gpu else "operators"
-    # passes that could be fused or left out are told by rules of their own, which this one must not deny
-    removable = cell.share("layout change") >= LAYOUT or cell.share("elementwise") >= ELEMENTWISE
-    cure = "there are no gaps to remove" if removable else f"only faster {pieces} make it faster"
+    pieces = f"fewer or faster {'kernels' if cell.on_gpu else 'operators'}{' and copies' if copies else ''}"
+    idle = 1 - busy
+    cure = (
+        f"without any gaps it would take {percent(idle)} less, and more than that takes {pieces}"
+        if idle >= 0.005
+        else f"to be faster it takes {pieces}"
+    )
     return Sentence(
         "busy", 0.0,
-        f"the {_device(cell)} works {percent(busy)} of the time, its largest part ({percent(cell.share_of_work(first))}) in {first}: "
-        f"{cure}",
+        f"the {_device(cell)} works {percent(busy)} of the time, its largest part "
+        f"({percent(cell.share_of_work(first))}) in {first}: {cure}",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,10 @@ CLASSES = (
 _READY = ("kernel_names", "device_records", "host_calls", "instants", "record_shares", "idle_shares")
 #: Above this share of busy time without a class the table says that the rules lack something.
 MOST_UNCLASSIFIED = 0.03
+#: What recording costs below this share of an inference is not told from noise, and nothing is taken off for it.
+LEAST_RECORDING = 0.01
+#: Above this share of an inference, the table says what recording costs.
+MUCH_RECORDING = 0.10
 #: Kernels that a table lists.
 MOST_KERNELS = 10
 
@@ -36,7 +41,37 @@ class Explained:
 
     @property
     def recorded(self) -> bool:
-        return self.facts["wall_ns"] is not None
+        return self.why_not == ""
+
+    @property
+    def why_not(self) -> str:
+        """Why the cell has no times, in a line; empty where it has."""
+        f = self.facts
+        if f.get("has_trace") is False:
+            failed = f["status"] != "ok"
+            return f"{f['status']}: {f['cell_message'] or 'no reason given'}" if failed else "trace.csv is missing"
+        if f["wall_ns"] is None:
+            return str(f["message"] or "traced.csv is missing, or has no recorded inference")
+        if self.records_lost:
+            return (
+                f"kernels.csv has {f['records_read']:,} of the {f['records']:,} records that trace.csv counts; the cell is left "
+                "out, since its times would be too small"
+            )
+        return ""
+
+    @property
+    def records_lost(self) -> int:
+        """Records that the recorder wrote and kernels.csv lacks."""
+        written, read = self.facts.get("records"), self.facts.get("records_read")
+        return 0 if written is None or read is None else max(0, int(written - read))
+
+    @property
+    def lost(self) -> bool:
+        """Whether facts that were written are not there any more, so that the cell has no times or some of its times are lost."""
+        f = self.facts
+        if f.get("has_trace") is False:
+            return bool(f["status"] == "ok")
+        return bool(self.records_lost or f.get("records_backwards") or (f["wall_ns"] is None and not f["message"]))
 
     @property
     def on_gpu(self) -> bool:
@@ -47,9 +82,42 @@ class Explained:
         """Mean of the recorded inferences; the classes add up to it."""
         return float(self.facts["wall_ns"])
 
+    @property
+    def recording_ns(self) -> float:
+        """By how much longer an inference takes while recorded (medians); negative where it takes less, 0 where unknown."""
+        recorded, without = self.facts.get("median_traced_ns"), self.facts.get("median_untraced_ns")
+        return 0.0 if recorded is None or without is None else float(recorded - without)
+
+    @property
+    def taken_off_ns(self) -> float:
+        """What recording costs, as far as it fits into the gaps: the recorder works while the device is idle."""
+        cost = self.recording_ns
+        if cost < LEAST_RECORDING * self.wall_ns:
+            return 0.0
+        return min(cost, self.classes.get(LAUNCH_GAP, 0.0) + self.classes.get(WAIT_GAP, 0.0))
+
+    @property
+    def time_ns(self) -> float:
+        """An inference without what recording costs; the times by `time_of` add up to it."""
+        return self.wall_ns - self.taken_off_ns
+
+    def time_of(self, class_name: str) -> float:
+        """ns of a class without what recording costs: that is taken off the gaps while the host works, and then off the others."""
+        ns = self.classes.get(class_name, 0.0)
+        if class_name == LAUNCH_GAP:
+            return max(0.0, ns - self.taken_off_ns)
+        if class_name == WAIT_GAP:
+            return max(0.0, ns - max(0.0, self.taken_off_ns - self.classes.get(LAUNCH_GAP, 0.0)))
+        return ns
+
     def share(self, class_name: str) -> float:
-        """Of the wall time."""
-        return self.classes.get(class_name, 0.0) / self.wall_ns
+        """Of the time without what recording costs."""
+        return self.time_of(class_name) / self.time_ns
+
+    @property
+    def busy_share(self) -> float:
+        """Of the time without what recording costs."""
+        return float(self.facts["busy_ns"]) / self.time_ns
 
     def share_of_work(self, class_name: str) -> float:
         """Of the time in which the device works."""
@@ -74,12 +142,14 @@ def make_ready(database: Database) -> None:
 
 
 def load(database: Database, keys: Sequence[tuple[str, str]] = ()) -> list[Explained]:
-    """All traced cells, or those of (run, cell key), by model, device, precision, io, batch size and latency."""
+    """All cells of traced runs, or those of (run, cell key), by model, device, precision, io, batch size and latency."""
     make_ready(database)
     rows = database.query(
-        "SELECT e.*, r.variant, r.precision, r.tuning, r.input, r.version, r.batch_size, r.io, r.model, "
-        "r.device, r.device_name, r.framework_version, r.status, "
-        "r.median_ms, r.joules_per_image, r.power_gross_w, r.idle_w FROM explained AS e JOIN results AS r USING (run, cell_key) "
+        "SELECT r.run, r.cell_key, e.* EXCLUDE (run, cell_key), e.run IS NOT NULL AS has_trace, r.message AS cell_message, "
+        "r.variant, r.precision, r.tuning, r.input, r.version, r.batch_size, r.io, r.model, r.device, r.device_name, "
+        "r.device_uuid, r.framework_version, r.status, r.median_ms, r.joules_per_image, r.power_gross_w, r.idle_w "
+        "FROM results AS r LEFT JOIN explained AS e ON e.run = r.run AND e.cell_key = r.cell_key "
+        "WHERE r.run IN (SELECT run FROM trace_row) "
         "ORDER BY r.model, r.device_name, r.precision, r.io, r.batch_size, e.wall_ns NULLS LAST, r.variant"
     )
     classes = _by_cell(database.query("SELECT run, cell_key, class, ns FROM time_by_class"))
@@ -113,15 +183,68 @@ def groups(cells: Sequence[Explained]) -> dict[str, list[Explained]]:
     return found
 
 
+#: What tells one instance of a template from another: functors and operations, of PyTorch, Eigen and ONNX Runtime; CUTLASS's names.
+_TELLING = re.compile(
+    r"CUDAFunctor_\w+|\w+Functor(?:_\w+)?\b|\w+Ops\b|\bOP_\w+|\bscalar_\w+_op\b|\bTensor\w+Op\b|\w+_kernel_cuda\b"
+    r"|\w+_kernel(?=\()|\blaunch_\w+(?=\()|\w+_cuda_out\b|\w+pooling_func\b|\bcutlass_\w+"
+)
+_GENERIC = re.compile(r"(?:[AB]?Unary|Binary|Opaque\w*)Functor|TensorAssignOp|TensorCwise\w+Op|TensorEvalToOp")
+#: arguments of a template that tell nothing by themselves
+_SILENT = re.compile(r"true|false|\(.*\)-?\d+|")
+
+
+#: namespaces before a name that tells enough without them
+_NAMESPACES = re.compile(r"\b(?:\w+::)+(?=\w{9})")
+
+
 def short_name(name: str, most: int = 60) -> str:
-    """A kernel's name without template arguments and parameters, where that leaves something that tells it."""
-    if "elementwise_kernel" in name and "::" in name:  # its functor is what tells it
-        inner = [
-            part
-            for part in name.replace("<", " ").replace("(", " ").split()
-            if "at::native::" in part or "Functor" in part
-        ]
-        name = " ".join(dict.fromkeys(part.rpartition("::")[2].strip(",>)") for part in inner[:3])) or name
-    else:
-        name = name.split("<")[0].split("(")[0].removeprefix("void ").strip() or name
-    return name if len(name) <= most else name[: most - 3] + "..."
+    """A kernel's name with as much of its template's arguments as tells it from others, without its parameters."""
+    name = name.replace("(anonymous namespace)::", "").removeprefix("void ").strip()
+    # of a return type that is a template, only what it belongs to tells anything
+    name = re.sub(r"^std::enable_if<.*?>::type ", "", name)
+    base, arguments = _parts(name)
+    if base != name:
+        base = _NAMESPACES.sub("", base)
+    telling = [part for part in dict.fromkeys(_TELLING.findall(arguments)) if not _GENERIC.fullmatch(part)]
+    if telling:
+        return _cut(telling[0] if telling[0].startswith("cutlass_") else " ".join([base, *telling[:2]]), most)
+    kept: list[str] = []
+    for argument in _top_level(arguments):
+        if not _SILENT.fullmatch(argument) and argument not in kept[-1:]:
+            kept.append(argument)
+    shown = re.sub(r"\b(?:\w+::)+", "", ", ".join(kept))
+    return _cut(f"{base}<{shown}>" if shown else base or name, most)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """A C++ name without template arguments and parameters, and the arguments; of other names all, and nothing."""
+    start = next((place for place, letter in enumerate(name) if letter in "<("), len(name))
+    if name[start:].startswith("<"):
+        depth = 0
+        for place in range(start, len(name)):
+            depth += {"<": 1, ">": -1}.get(name[place], 0)
+            if not depth:
+                return name[:start], name[start + 1 : place]
+        return name[:start], name[start + 1 :]
+    return name[:start].strip(), ""
+
+
+def _top_level(arguments: str) -> list[str]:
+    """Arguments of a template, split at the commas between them and not at those within one."""
+    found, depth = [""], 0
+    for letter in arguments:
+        depth += {"<": 1, "(": 1, "{": 1, ">": -1, ")": -1, "}": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [argument.strip() for argument in found]
+
+
+def _cut(name: str, most: int) -> str:
+    """What tells generated kernels and those of one template apart stays: the number at the end, the size of a tile."""
+    if len(name) <= most:
+        return name
+    end = re.search(r"_[\dx]*tilesize[\dx]+|\w{12}_\d+$|_\d+x\d+_\w{1,16}$", name)
+    kept = end.group() if end else ""
+    return name[: most - 3 - len(kept)] + "..." + kept

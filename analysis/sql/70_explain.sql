@@ -14,12 +14,13 @@ CREATE OR REPLACE VIEW kernel_rule AS
 FROM read_csv(getvariable('kernel_class_path'), header = true, auto_detect = false, hive_partitioning = false, quote = '"', escape = '"',
   columns = {'place': 'INTEGER', 'what': 'VARCHAR', 'library': 'VARCHAR', 'pattern': 'VARCHAR', 'class': 'VARCHAR'});
 
--- class and use of tensor cores of a name: the first rule that matches decides; NULL where none does
+-- class and use of tensor cores of a name: the first rule that matches decides; where none does, the class is NULL and there are none
 CREATE OR REPLACE MACRO class_of(name) AS (
   SELECT arg_min(class, place) FROM kernel_rule WHERE what = 'class' AND regexp_matches(lower(name), pattern)
 );
 CREATE OR REPLACE MACRO on_tensor_cores(name) AS (
-  SELECT count(*) > 0 FROM kernel_rule WHERE what = 'tensor cores' AND regexp_matches(lower(name), pattern)
+  SELECT coalesce(arg_min(class, place) = 'yes', false) FROM kernel_rule
+  WHERE what = 'tensor cores' AND regexp_matches(lower(name), pattern)
 );
 
 -- kernel_names: one row per name that occurs, with what it tells
@@ -111,28 +112,33 @@ parts AS (
 SELECT run, cell_key, class, ns / inferences AS ns, ns / nullif(wall_ns, 0) AS share, records / inferences AS records
 FROM parts JOIN walls USING (run, cell_key) WHERE ns > 0;
 
--- time_by_kernel: per cell and name, its calls in an inference, ns of an inference, mean length of a call, share of the busy time
+-- time_by_kernel: per cell and name, its calls in an inference, ns of an inference, ns of a call, share of the busy time. Where
+-- records overlap, ns counts a share of that time, so that ns = calls x ns_per_call and all ns add up to the busy time; length_ns
+-- is how long a call lasted, whatever else was under way
 CREATE OR REPLACE VIEW time_by_kernel AS
 WITH walls AS (SELECT run, cell_key, count(*) AS inferences FROM traced_wall GROUP BY ALL),
 sums AS (
   SELECT run, cell_key, name, class, any_value(kind) AS kind, bool_or(tensor_cores) AS tensor_cores, sum(share_ns) AS ns,
     count(DISTINCT (inference, coalesce(correlation, i), coalesce(graph_node, -1))) AS calls,
-    sum(end_ns - start_ns) AS length_ns
+    sum(to_ns - from_ns) AS length_ns
   FROM record_shares GROUP BY run, cell_key, name, class
 )
 SELECT run, cell_key, name, class, kind, tensor_cores, calls / inferences AS calls, ns / inferences AS ns,
-  length_ns / calls AS ns_per_call, ns / nullif(sum(ns) OVER (PARTITION BY run, cell_key), 0) AS share_of_busy
+  ns / calls AS ns_per_call, length_ns / calls AS length_ns, ns / nullif(sum(ns) OVER (PARTITION BY run, cell_key), 0) AS share_of_busy
 FROM sums JOIN walls USING (run, cell_key);
 
 -- explained: one row per traced cell: where the time of an inference goes. wall_ns and all that is not said otherwise is the mean
--- over the recorded inferences; median_untraced_ns beside median_traced_ns is what recording cost
+-- over the recorded inferences; median_untraced_ns beside median_traced_ns is what recording cost. records is what the recorder
+-- wrote, records_read what kernels.csv has: fewer of these are a loss, and the times are too small. Records that end before they
+-- begin (records_backwards) are in no sum, nor are those of inferences that traced.csv lacks (inferences_read over inferences)
 CREATE OR REPLACE VIEW explained AS
 WITH wall AS (
   SELECT run, cell_key, count(*) AS inferences, avg(end_ns - start_ns) AS wall_ns, median(end_ns - start_ns) AS median_traced_ns
   FROM traced_wall GROUP BY ALL
 ),
 untraced AS (
-  SELECT run, cell_key, median(end_ns - start_ns) AS median_untraced_ns FROM traced_row WHERE traced = 0 GROUP BY ALL
+  SELECT run, cell_key, median(end_ns - start_ns) AS median_untraced_ns, avg(end_ns - start_ns) AS mean_untraced_ns
+  FROM traced_row WHERE traced = 0 GROUP BY ALL
 ),
 idle AS (
   SELECT run, cell_key, avg(coalesce(gap_launch_ns, 0)) AS gap_launch_ns, avg(coalesce(gap_wait_ns, 0)) AS gap_wait_ns,
@@ -155,12 +161,15 @@ host AS (
     sum(to_ns - from_ns) FILTER (kind <> 'sync') AS launch_ns, sum(to_ns - from_ns) FILTER (kind = 'sync') AS sync_ns
   FROM host_calls GROUP BY ALL
 ),
-outside AS (
-  SELECT run, cell_key, count(*) AS outside FROM kernels
-  WHERE inference IS NULL AND kind IN ('kernel', 'memcpy', 'memset') GROUP BY ALL
+counts AS (
+  SELECT run, cell_key, count(*) AS records_read, count(*) FILTER (end_ns < start_ns) AS records_backwards,
+    count(*) FILTER (inference IS NULL AND kind IN ('kernel', 'memcpy', 'memset')) AS outside,
+    count(DISTINCT inference) AS inferences_read
+  FROM kernels GROUP BY ALL
 )
-SELECT run, cell_key, t.source, t.source_version, t.message, t.records, t.dropped, t.clock_error_ns, w.inferences,
-  w.wall_ns, w.median_traced_ns, u.median_untraced_ns,
+SELECT run, cell_key, t.source, t.source_version, t.message, t.records, coalesce(c.records_read, 0) AS records_read,
+  coalesce(c.records_backwards, 0) AS records_backwards, coalesce(c.inferences_read, 0) AS inferences_read, t.dropped, t.clock_error_ns, w.inferences,
+  w.wall_ns, w.median_traced_ns, u.median_untraced_ns, u.mean_untraced_ns,
   (w.median_traced_ns - u.median_untraced_ns) / nullif((coalesce(d.kernels, 0) + coalesce(d.operators, 0)) / w.inferences, 0)
     AS trace_cost_ns_per_record,
   coalesce(i.busy_ns, 0) AS busy_ns, coalesce(i.busy_ns, 0) / w.wall_ns AS busy_share,
@@ -174,11 +183,11 @@ SELECT run, cell_key, t.source, t.source_version, t.message, t.records, t.droppe
   h.launches / w.inferences AS launches, h.graph_launches / w.inferences AS graph_launches,
   h.launch_ns / w.inferences AS host_launch_ns, h.sync_ns / w.inferences AS host_wait_ns,
   w.wall_ns - coalesce(h.launch_ns + coalesce(h.sync_ns, 0), 0) / w.inferences AS host_other_ns,
-  coalesce(o.outside, 0) AS records_outside
+  coalesce(c.outside, 0) AS records_outside
 FROM trace_row AS t
 LEFT JOIN wall AS w USING (run, cell_key)
 LEFT JOIN untraced AS u USING (run, cell_key)
 LEFT JOIN idle AS i USING (run, cell_key)
 LEFT JOIN device AS d USING (run, cell_key)
 LEFT JOIN host AS h USING (run, cell_key)
-LEFT JOIN outside AS o USING (run, cell_key);
+LEFT JOIN counts AS c USING (run, cell_key);

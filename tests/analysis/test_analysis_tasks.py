@@ -37,6 +37,22 @@ def test_bare_words(words: str, understood: str) -> None:
         (["compare", "alone"], "compare takes two runs, not 1"),
         (["import", "/nowhere/at/all"], "there is no /nowhere/at/all"),
         (["import", ".", "--gpu-ordinal", "-1"], "--gpu-ordinal must be at least 0, not -1"),
+        (["recipe"], 'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best'),
+        (["recipe", "CELL", "--gpu", "H100"], "--gpu chooses a cell with --best; a key names one already"),
+        (["recipe", "CELL", "--objective", "throughput"], "--objective chooses a cell with --best"),
+        (["recipe", "CELL", "--percentile", "50"], "--percentile chooses a cell with --best"),
+        (
+            ["recipe", "CELL", "--where", "io=host", "--max-latency-ms", "5"],
+            "--max-latency-ms, --where choose a cell with --best",
+        ),
+        (
+            ["recipe", "CELL", "--docs", "--out", "z.py"],
+            "--docs writes the pages of the reference runs and nothing else: leave out CELL, --out",
+        ),
+        (
+            ["recipe", "--docs", "--best", "--gpu", "0"],
+            "--docs writes the pages of the reference runs and nothing else",
+        ),
     ],
 )
 def test_one_line_and_exit_code_2(words: list[str], message: str) -> None:

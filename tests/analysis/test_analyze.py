@@ -63,6 +63,33 @@ def test_damage_is_reported_and_the_exit_code_is_1(undrawn: None, run: Any, tmp_
     assert "samples.csv:31" in (tmp_path / "out" / "comparison.md").read_text()
 
 
+def test_below_the_tables_stands_the_command_of_the_fastest_cells_recipe(
+    undrawn: None, build: Build, tmp_path: Path
+) -> None:
+    """A user could not find the key that `invoke recipe` takes: no table of the terminal has it."""
+    model = {
+        "name": "ResNet50", "hash": "0123456789ab", "onnx": "model.onnx", "keras": None, "saved_model": None,
+        "reference": "reference.npz", "input_shape": [224, 224, 3], "layout": "NHWC", "onnx_input": "a", "onnx_output": "b",
+        "output_kind": "raw", "classes": 9, "weights": "seeded", "weights_note": "",
+    }  # fmt: skip
+    run = build().run_json(model=model)
+    settings = '{"model": "as exported", "intra_op_threads": "2"}'
+    for replicate in (0, 1):
+        run.cell("onnxrt", 8, durations_ns=[MS] * 40, replicate=replicate, settings=settings)
+    run.cell("torch", 8, durations_ns=[2 * MS] * 40)
+    offer = "recipe of the fastest: ./invoke recipe ResNet50_onnxrt_fp32_b0008_host_single-stream_script_cpu"
+
+    def printed(**more: Any) -> list[str]:
+        screen, text = console()
+        analyze([run.folder], tmp_path / "out", screen, **more)
+        return [line for line in text.getvalue().splitlines() if "recipe" in line]
+
+    assert printed(recipe="invoke recipe", here=True) == [offer]
+    assert printed(recipe="invoke recipe") == [f"{offer} run"]
+    assert printed(recipe="invoke recipe", where="framework=torch") == [], "it has no settings, so no recipe"
+    assert printed() == [], "there is no such task"
+
+
 def test_one_cell_one_batch_size(build: Build, tmp_path: Path) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 12)

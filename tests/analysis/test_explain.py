@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +25,8 @@ CONV, ADD, NEW = "sm80_xmma_fprop_implicit_gemm", "triton_poi_fused_add_0", "nvj
 def traced(build: Callable[..., RunBuilder]) -> Callable[..., Path]:
     """A run of two frameworks on a GPU; add: ms that the elementwise kernel of torch takes."""
 
-    def make(name="run", add=2.0, more=(), variants=("torch", "onnxrt")):
-        run = build(name, device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    def make(name="run", add=2.0, more=(), variants=("torch", "onnxrt"), device="gpu0", device_name="Test GPU"):
+        run = build(name, device=device, device_name=device_name, uuid=f"GPU-of-{device}")
         for variant in variants:
             records = [kernel(CONV, 1, 4, stream=7), kernel(ADD, 4, 4 + add, stream=7), *more]
             write_trace(run.cell(variant, durations_ns=[9 * MS] * 20), records)
@@ -52,6 +54,79 @@ def test_one_run_is_explained_in_every_form(traced, tmp_path):
     markdown = (out / "explain.md").read_text()
     assert "| PyTorch |" in markdown
     assert "10 ms" in markdown  # the sum of the classes
+
+
+def test_a_bar_of_characters_shows_each_framework(traced, tmp_path):
+    output = run_explain([Side(traced())], tmp_path / "out")[1]
+    # of 10 ms: 3 convolution, 2 elementwise, 5 gaps
+    assert f"PyTorch      |{'c' * 15}{'e' * 10}{'.' * 25}| 10 ms" in output
+    assert "(a character is 0.2 ms)" in output
+    assert "c convolution  e elementwise  . gap: host at work" in output
+
+
+def test_bars_are_as_long_as_their_inferences(build, tmp_path):
+    run = build(device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    write_trace(run.cell("torch", durations_ns=[9 * MS] * 20), [kernel(CONV, 0, 10)], untraced_ms=())
+    write_trace(run.cell("onnxrt", durations_ns=[9 * MS] * 20), [kernel(CONV, 0, 5)], walls_ms=(5.0,), untraced_ms=())
+    output = run_explain([Side(run.folder)], tmp_path / "out")[1]
+    assert f"|{'c' * 25}| 5 ms" in output
+    assert f"|{'c' * 50}| 10 ms" in output
+
+
+def test_the_pictures_of_a_page_are_beside_it(traced, build, tmp_path):
+    out = tmp_path / "out"
+    run_explain([Side(traced())], out)
+    links = re.findall(r"!\[.*?\]\((.*?)\)", (out / "explain.md").read_text())
+    assert len(links) == 2
+    assert all((out / link).is_file() for link in links)
+    idle = build("idle", device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    write_trace(idle.cell("torch", durations_ns=[9 * MS] * 20), [])
+    run_explain([Side(idle.folder)], tmp_path / "idle-out")
+    links = re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "idle-out" / "explain.md").read_text())
+    assert len(links) == 1
+    assert (tmp_path / "idle-out" / links[0]).is_file()
+
+
+def test_the_workbook_has_units_in_its_headings_and_a_chart_of_stacked_bars(traced, tmp_path):
+    out = tmp_path / "out"
+    run_explain(
+        [Side(traced(more=[{**kernel("memcpy H2D", 0, 1), "kind": "memcpy", "detail": "H2D", "bytes": 2_000_000}]))],
+        out,
+    )
+    with zipfile.ZipFile(out / "explain.xlsx") as book:
+        texts = re.findall(r"<t[^>]*>(.*?)</t>", book.read("xl/sharedStrings.xml").decode())
+        summary = book.read("xl/worksheets/sheet2.xml").decode()
+        chart = book.read("xl/charts/chart1.xml").decode()
+        charts = [name for name in book.namelist() if "charts/chart" in name]
+    assert {"latency (ms)", "recorded (ms)", "busy (%)", "H2D (GB/s)", "convolution (ms)", "time / calls (ms)"} <= set(
+        texts
+    )
+    assert not {"latency", "H2D"} & set(texts)
+    cells = dict(re.findall(r'<c r="([A-Z]+5)"[^>]*><v>(.*?)</v>', summary))
+    headings = [texts[int(place)] for place in re.findall(r'<c r="[A-Z]+4"[^>]*><v>(.*?)</v>', summary)]
+    row = dict(zip(headings, cells.values(), strict=True))
+    assert (float(row["recorded (ms)"]), float(row["busy (%)"]), float(row["H2D (GB/s)"])) == (10.0, 60.0, 2.0)
+    assert len(charts) == 1
+    assert '<c:grouping val="stacked"/>' in chart
+    assert chart.count("<c:ser>") == 4  # the classes, and not the sum
+
+
+def test_two_kernels_of_one_short_name_are_told_apart(traced, tmp_path):
+    twins = [
+        kernel(f"void onnxruntime::cuda::_Mul<{flag}, OP_Mul<float>>(int)", 6 + n, 6.5 + n)
+        for n, flag in enumerate(("true", "false"))
+    ]
+    output = run_explain([Side(traced(variants=("torch",), more=twins))], tmp_path / "out")[1]
+    assert "OP_Mul (1)" in output
+    assert "OP_Mul (2)" in output
+    assert f"{CONV} (1)" not in output
+
+
+@pytest.mark.parametrize(("streams", "noted"), [((7, 8), True), ((7, 7), False)])
+def test_shared_time_is_explained_where_kernels_overlap(traced, tmp_path, streams, noted):
+    more = [kernel(NEW, 6 + n * (not noted), 7 + n * (not noted), stream=stream) for n, stream in enumerate(streams)]
+    output = run_explain([Side(traced(variants=("torch",), more=more))], tmp_path / "out")[1]
+    assert ("Kernels that overlap share the time evenly" in output) == noted
 
 
 def test_the_report_has_the_same_section(undrawn, traced, build, tmp_path):
@@ -87,7 +162,40 @@ def test_two_cells_of_one_run_are_compared(traced, tmp_path):
     keys = sorted(path.name for path in (run / "cells").iterdir())
     code, output = run_explain([Side(run, keys[0]), Side(run, keys[1])], tmp_path / "out")
     assert code == 0
+    assert "Nothing differs: a recorded inference takes 10 ms in both" in output
+
+
+def test_a_run_beside_itself_differs_in_nothing(traced, tmp_path):
+    run = traced()
+    output = run_explain([Side(run), Side(run)], tmp_path / "out")[1]
+    assert output.count("Nothing differs") == 2
+    assert "times as long" not in output
+
+
+def test_what_differs_a_little_is_not_called_equal(traced, tmp_path):
+    before, after = traced("before"), traced("after", add=2.01)
+    output = run_explain([Side(before), Side(after)], tmp_path / "out")[1]
+    assert "Nothing differs" not in output
     assert "kernels: none that matters" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("Test GPU", "instead of 10 ms (1 times"), ("Other GPU", "10 ms on Other GPU instead of Test GPU (")],
+)
+def test_cells_of_two_gpus_are_pairs_and_another_kind_is_said(traced, tmp_path, name, says):
+    before, after = traced("before"), traced("after", add=2.01, device="gpu1", device_name=name)
+    code, output = run_explain([Side(before), Side(after)], tmp_path / "out")
+    assert code == 0
+    assert output.count(says) == 2
+
+
+def test_where_a_run_has_several_gpus_cells_of_the_same_are_pairs(traced, tmp_path):
+    before, after = traced("before"), traced("after", add=2.01)
+    for run in (before, after):
+        traced(run.name, add=4.0, device="gpu1")
+    output = run_explain([Side(before), Side(after)], tmp_path / "out")[1]
+    assert output.count("A recorded inference takes") + output.count("Nothing differs") == 4
 
 
 def test_runs_without_a_cell_in_common_are_reported_so(traced, tmp_path):
@@ -126,6 +234,28 @@ def test_one_cell_without_recording_does_not_stop_the_others(traced, tmp_path, b
     code, output = run_explain([Side(run)], tmp_path / "out")
     assert code == 0
     assert "TensorRT fp32, batch 8: not recorded: no CUPTI: install it" in output
+
+
+@pytest.mark.parametrize(("lost", "code"), [("kernels.csv", 1), ("traced.csv", 1), ("trace.csv", 1), (None, 0)])
+def test_lost_records_are_a_line_and_exit_code_1(traced, tmp_path, lost, code):
+    run = traced()
+    if lost:
+        next(run.glob(f"cells/*torch*/{lost}")).unlink()
+    found, output = run_explain([Side(run)], tmp_path / "out")
+    assert found == code
+    assert output.count("PyTorch fp32, batch 8: not recorded: ") == (1 if lost else 0)
+    assert "works 0.0 %" not in output
+    assert "ONNX Runtime fp32, batch 8: 30 % of the time" in output
+
+
+def test_a_cell_that_timed_out_is_a_line_with_its_reason(traced, tmp_path):
+    run = traced()
+    builder = RunBuilder(run, device="gpu0", device_name="Test GPU", uuid="GPU-1")
+    builder.cell("tensorrt", status="timeout", message="the engine took more than 600 s")
+    code, output = run_explain([Side(run)], tmp_path / "out")
+    assert code == 0
+    assert "TensorRT fp32, batch 8: not recorded: timeout: the engine took more than 600 s" in output
+    assert "TensorRT" in (tmp_path / "out" / "explain.md").read_text()
 
 
 def test_chrome_s_trace_holds_every_record_on_its_stream(traced, tmp_path):

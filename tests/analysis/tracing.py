@@ -19,10 +19,13 @@ def kernel(name: str, start: float, end: float, inference: int | None = 0, **mor
 
 
 def write_trace(
-    cell: Path, records: Sequence[Mapping[str, Any]], walls_ms: Sequence[float] = (10.0,), untraced_ms: Sequence[float] = (9.0,),
+    cell: Path, records: Sequence[Mapping[str, Any]], walls_ms: Sequence[float] = (10.0,), untraced_ms: Sequence[float] = (10.0,),
     **facts: Any,
 ) -> None:  # fmt: skip
-    """Adds trace.csv, traced.csv and kernels.csv to a cell's folder; the recorded inferences follow each other, 1 ms apart."""
+    """Adds trace.csv, traced.csv and kernels.csv to a cell's folder; the recorded inferences follow each other, 1 ms apart.
+
+    Recording costs nothing unless the times without it are given.
+    """
     starts, at = [], T0
     for wall in walls_ms:
         starts.append(at)

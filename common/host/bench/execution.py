@@ -62,9 +62,9 @@ def run_all(
     failures = [stream.failure for stream in streams if stream.failure is not None]
     _close(context.run, progress, complete=not failures)
     made = [cell.key for job in plan for cell in job.cells if cell.key not in existing]
-    window_s = time_share.windows_s(context.run.folder / "cells", made)
-    if window_s > 0:
-        text = time_share.sentence(window_s, time.monotonic() - begin, len(context.devices))
+    phases = time_share.phases_s(context.run.folder / "cells", made)
+    if phases.get(time_share.WINDOW, 0.0) > 0:
+        text = time_share.sentence(phases, time.monotonic() - begin, len(context.devices))
         console.print(text, style="dim", highlight=False, soft_wrap=True)
     if failures and not interrupted:
         raise failures[0]

@@ -115,6 +115,12 @@ def write(request: RecipeRequest, image: Image) -> str:
     def refuse(reason: str) -> NoReturn:
         raise UserError(f"there is no recipe for {request.key}: {reason}")
 
+    def whole(text: Any) -> int:
+        """The whole number that a setting is, from 1: jinja's own `int` makes 0 of anything else."""
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", str(text)):
+            refuse(f"its settings are damaged: '{visible(str(text))[:40]}' stands where a whole number from 1 belongs")
+        return int(text)
+
     folders = [str(image.folder), str(Path(__file__).with_name("templates"))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -128,6 +134,7 @@ def write(request: RecipeRequest, image: Image) -> str:
         number_before=_number_before,
         import_lines=_import_lines,
         guarded=_guarded,
+        whole=whole,
     )
     environment.globals.update(refuse=refuse, needed=sources.needed)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,13 @@ import pytest
 
 from analysis.comparisons import recipes
 from analysis.comparisons.question import Question
+from analysis.database.open_runs import open_runs
+from analysis.results import tables
+from analysis.results.selection import Selection
+from common import schema
 from common.errors import UserError
+from common.host.paths import ROOT
+from common.host.recipes.program import SIGN
 from tests.analysis.conftest import Build
 
 SETTINGS = json.dumps(
@@ -27,7 +34,7 @@ MODEL = {
 
 def measured(build: Build, name: str = "one", **more: Any) -> Any:
     """Four cells of two levels, two workers each; tuned is 1.25 times stock."""
-    run = build(name).run_json(model=MODEL)
+    run = build(name).run_json(model={**MODEL, **more.pop("run_json", {})})
     for batch_size in (1, 8):
         for replicate in (0, 1):
             for level, slower in (("stock", 1.25), ("tuned", 1.0)):
@@ -52,6 +59,7 @@ def test_a_cells_recipe_says_what_was_measured_and_what_tuning_is_worth(build: C
     assert "images/s, median latency" in head
     assert "on Test CPU, run one of 2026-01-02." in head
     assert "Worth of tuning there: tuned is 1.250 times stock, 95 % interval 1.2" in head
+    assert "Measured by framewatt by one worker of 2: " in head
     assert "Mean of 2 workers" in head
     assert 'MODEL = "data/models/ResNet50-0123456789ab/model.onnx"' in made.text
     assert "#   session and provider options: 4.000 ms\n#   as in the tutorial: 5.000 ms" in made.text
@@ -80,10 +88,44 @@ def test_the_best_cell_is_the_one_that_recommend_names(build: Callable[..., Any]
 @pytest.mark.parametrize(
     ("wanted", "columns", "words"),
     [
-        (key().replace("onnxrt", "onxrt"), {}, f"there is no cell .* in 1 run; .* Did you mean {key()} or "),
-        ("nonsense", {}, "there is no cell nonsense in 1 run"),
+        (
+            key().replace("onnxrt", "onxrt"),
+            {},
+            f"there is no cell .* in 1 run; near it: {key(replicate='')}, .*[. ]All keys: ./invoke sql 'SELECT cell_key FROM cells'$",
+        ),
+        ("nonsense", {}, r"there is no cell nonsense in 1 run\. All keys: "),
         (key(), {"settings": ""}, "run one has no settings of "),
-        (key(), {"settings": "[1"}, "run one has no settings of "),
+        (
+            key(),
+            {"settings": "[1"},
+            f"the row of {key()} in run one is damaged, so that it has no recipe: its settings are not J",
+        ),
+        (key(), {"settings": "[1]"}, "is damaged, .*: its settings are no object of names and texts"),
+        (key(), {"settings": '{"graph": 3}'}, "is damaged, .*: of its settings graph is 3, not a text"),
+        (
+            key(),
+            {"settings": '{"graph": {"a": "b"}}'},
+            'is damaged, .*: of its settings graph is {"a": "b"}, not a text',
+        ),
+        (
+            key(),
+            {"settings": SETTINGS, "versions": '{"numpy": 2.0}'},
+            "is damaged, .*: of its versions numpy is 2.0, not a text",
+        ),
+        (
+            key().replace("fp32", "fp33"),
+            {"precision": "fp33"},
+            "is damaged, .*: precision 'fp33' is none of fp32, tf32, ",
+        ),
+        (
+            key().replace("onnxrt", "litert"),
+            {
+                "variant": "litert",
+                "settings": '{"threads": "-7"}',
+                "run_json": {"onnx": None, "forms": {"tflite": "a.tflite"}},
+            },
+            "its settings are damaged: '-7' stands where a whole number from 1 belongs",
+        ),
         (key(), {"status": "oom"}, r"was not measured to its end \(oom\)"),
         (key().replace("single-stream", "offline"), {"scenario": "offline"}, "is of the scenario offline"),
         (key().replace("onnxrt", "homemade"), {"variant": "homemade"}, "there is no recipe for homemade: no folder"),
@@ -128,3 +170,121 @@ def test_a_file_that_is_no_recipe_is_not_overwritten(build: Callable[..., Any], 
         assert recipes.store(made, tmp_path / "new.py").read_text() == made.text
     with pytest.raises(UserError, match="cannot be written"):
         recipes.store(made, tmp_path / "no" / "such.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "common/host/recipes/program.py",
+        "common/host/recipes/templates/program.py.j2",
+        "analysis/comparisons/recipes.py",
+    ],
+)
+def test_a_file_that_only_speaks_of_recipes_is_not_overwritten(
+    build: Callable[..., Any], tmp_path: Path, path: str
+) -> None:
+    """Whatever contained the words was once taken for a recipe, framewatt's own files among them."""
+    made = recipes.of_cell(key(), [measured(build).folder], Path("data/models"))
+    mine = tmp_path / "mine.py"
+    text = (ROOT / path).read_text()
+    for kept in (text, f"# {SIGN}\n{made.text}", made.text.replace(SIGN, "No recipe")):
+        mine.write_text(kept)
+        with pytest.raises(UserError, match="exists and is no recipe"):
+            recipes.store(made, mine)
+        assert mine.read_text() == kept
+    with pytest.raises(UserError, match="exists and is no recipe"):
+        recipes.store(made, tmp_path)
+
+
+def test_recipes_of_before_may_be_written_anew(build: Callable[..., Any], tmp_path: Path) -> None:
+    made = recipes.of_cell(key(), [measured(build).folder], Path("data/models"))
+    for number, old in enumerate(sorted((ROOT / "docs" / "recipes").glob("*/*.py"))[::8]):
+        copy = tmp_path / f"{number}.py"
+        copy.write_text(old.read_text())
+        assert recipes.store(made, copy).read_text() == made.text
+
+
+def edited(folder: Path, wanted: str, column: str, text: str) -> None:
+    path = folder / "cells" / wanted / "cell.csv"
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    path.write_text(schema.to_csv("cell.csv", [{**{name: one for name, one in row.items() if one}, column: text}]))
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "words"),
+    [
+        (
+            "tuning",
+            "foo",
+            "in run one is damaged, so that it has no recipe: tuning 'foo' is none of stock, tuned, rewritten",
+        ),
+        ("input", "bits", "input 'bits' is none of float32, uint8"),
+        ("frontend", "telepathy", "frontend 'telepathy' is none of script, notebook"),
+        ("batch_size", "-3", f"the row of {key()} is damaged, .*/cell.csv:2: .*batch_size is -3"),
+        ("io", "disk", f"the row of {key()} is damaged, .*/cell.csv:2: io 'disk' is none of host, device"),
+    ],
+)
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_damaged_row_is_said_to_be_one(
+    build: Callable[..., Any], tmp_path: Path, column: str, text: str, words: str, cached: bool
+) -> None:
+    run = measured(build)
+    cache = tmp_path / "cache" if cached else None
+    assert recipes.of_cell(key(), [run.folder], Path("data/models"), cache).key == key()
+    edited(run.folder, key(), column, text)
+    with pytest.raises(UserError, match=words) as raised:
+        recipes.of_cell(key(), [run.folder], Path("data/models"), cache)
+    assert "\n" not in str(raised.value)
+    assert recipes.of_cell(key(1), [run.folder], Path("data/models"), cache).key == key(1), (
+        "the others are as they were"
+    )
+
+
+@pytest.mark.parametrize("threads", [-7, 0, "2", True, 1.5])
+def test_threads_of_a_run_that_are_no_number_are_one_line(build: Callable[..., Any], threads: Any) -> None:
+    run = measured(build)
+    run.run_json(model=MODEL, threads=threads)
+    with pytest.raises(UserError, match=r"the run's threads are .*, not a whole number from 1"):
+        recipes.of_cell(key(), [run.folder], Path("data/models"))
+    run.run_json(model=MODEL, threads=3)
+    assert "intra_op_num_threads = 3" in recipes.of_cell(key(), [run.folder], Path("data/models")).text
+
+
+def test_one_workers_figure_is_not_said_to_be_the_cells(build: Callable[..., Any]) -> None:
+    made = recipes.of_cell(key(replicate=""), [measured(build).folder], Path("data/models"))
+    assert made.sentence.endswith("on Test CPU: 378.9 images/s, by one worker of 2; the cell's mean is 378.5.")
+    alone = build("alone").run_json(model=MODEL)
+    alone.cell(settings=SETTINGS, durations_ns=[8_000_000] * 40)
+    made = recipes.of_cell(key(), [alone.folder], Path("data/models"))
+    assert made.sentence.endswith("as measured in run alone on Test CPU: 1,000 images/s.")
+    assert "worker" not in made.text.partition("from __future__")[0]
+
+
+def test_the_fastest_cells_recipe_is_offered_by_a_command_that_writes_it(build: Callable[..., Any]) -> None:
+    run = measured(build)
+
+    def offer(*folders: Path, words: tuple[str, ...] = ()) -> str | None:
+        with open_runs(folders) as database:
+            return recipes.of_the_fastest(database, tables.load(database, Selection()), "./invoke recipe", words)
+
+    line = offer(run.folder)
+    assert line == f"./invoke recipe {key(8, replicate='')}"
+    assert recipes.of_cell(line.split()[-1], [run.folder], Path("data/models")).key == key(8)
+    assert offer(run.folder, words=("all",)) == line
+    assert offer(run.folder, words=("data/my runs",)) == f"{line} 'data/my runs'"
+    # a newer and slower run has that cell too: the command names the run
+    newer = build("newer").run_json(model=MODEL, created_utc="2026-02-02T03:04:05Z")
+    newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40)
+    assert offer(run.folder, newer.folder, words=("one", "newer")) == f"{line} {run.folder}"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"settings": ""}, {"variant": "tftrt", "settings": '{"graph": "x"}'}, {"scenario": "offline"}, {"status": "oom"},
+     {"settings": '{"a": 1}'}, {"variant": "homemade"}],
+)  # fmt: skip
+def test_no_recipe_is_offered_where_the_fastest_has_none(build: Callable[..., Any], columns: dict[str, Any]) -> None:
+    run = measured(build, **columns)
+    with open_runs([run.folder]) as database:
+        assert recipes.of_the_fastest(database, tables.load(database, Selection()), "./invoke recipe") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from analysis.comparisons.findings import Findings
 from analysis.comparisons.ratios import Said, place_of
 from analysis.database.connection import Row
 from analysis.database.open_runs import open_runs
-from analysis.output import reference_docs, reference_page, reference_runs
+from analysis.output import reference_docs, reference_page, reference_recipes, reference_runs
 from common.host.runs.archive import seal
 from tests.analysis.comparisons.test_findings import measured, metered
 from tests.analysis.conftest import RunBuilder
@@ -246,6 +247,44 @@ def test_the_intervals_of_the_table_of_worth_are_those_of_the_view(tmp_path: Pat
     shown = f"**{step['worth']:.2f}** [{step['worth_low']:.2f}, {step['worth_high']:.2f}] |"
     assert shown in line and line.count("**") == 2, "batch 32 has a ratio alone"
     assert "where both levels have several" in worth
+
+
+MODEL = {
+    "name": "MobileNetV3L", "hash": "0123456789ab", "onnx": "model.onnx", "keras": None, "saved_model": None,
+    "reference": "reference.npz", "input_shape": [224, 224, 3], "layout": "NHWC", "onnx_input": "a", "onnx_output": "b",
+    "output_kind": "raw", "classes": 9, "weights": "seeded", "weights_note": "",
+}  # fmt: skip
+
+
+def test_where_recipes_and_the_table_of_worth_choose_another_run_both_say_by_which_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pages once had two figures of one cell, and neither said why."""
+    settings, folder = '{"model": "as exported"}', tmp_path / "reference" / "h200-new"
+    for name, levels, workers in (
+        ("20260101-000000_gpu0", ("stock", "tuned"), 1),
+        ("20260102-000000_gpu0", ("tuned",), 3),
+    ):
+        run = run_in(folder, name)
+        run.run_json(model=MODEL, devices=json.loads((run.folder / "run.json").read_text())["devices"])
+        for tuning in levels:
+            ms = {"stock": 64.0, "tuned": 32.0}[tuning] / workers
+            measured(run, "onnxrt", ms, 32, workers, model="MobileNetV3L", tuning=tuning, settings=settings)
+        seal(run.folder)
+    _, _, worth = reference_docs.parts(tmp_path / "cache", folder.parent)
+    found = reference_runs.folders(tmp_path / "cache", folder.parent)
+    monkeypatch.setattr(reference_runs, "folders", lambda cache: found)
+    pages = reference_recipes.pages(tmp_path / "cache")
+    (line,) = (line for line in pages[Path("README.md")].splitlines() if "| tuned |" in line)
+    assert re.search(r"\| 500\.\d to 1,00\d: 2\.00 \|", worth), "of one run"
+    assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of most workers"
+    assert (
+        "a ratio takes the row that makes the better pair" in worth
+        and "](docs/recipes/README.md) the row with most" in worth
+    )
+    head = " ".join(pages[Path("README.md")].split())
+    assert "Of a cell that several runs measured, the figure is of the run with most workers" in head
+    assert "takes the row that makes the better pair" in head
 
 
 def test_conditions_that_no_run_tells_stand_beside_the_folder(

@@ -150,6 +150,63 @@ COLLECTED_FROM_TRANSFORMERS = {
     "convolution": ["void convolve_common_engine_float_NHWC<__half, __half, 128, 5, 5, 3, 3, 3, true, false, false, false, false>"],
     "other": ["ReadVariableOp", "_EagerConst", "aten::resolve_conj", "aten::empty_strided"],
 }  # fmt: skip
+#: What TensorRT ran of ViT-Ti16 (fp16, batch 32, NVIDIA H200): attention, and its Myelin kernels by what they fuse.
+TENSORRT_ON_VIT = {
+    "attention": ["mha0", "mha11"],
+    "normalization": [
+        "__myl_bb0_58_NegAddSqrResTraResDivMulResResTraResMulMulAddAddResTra",
+        "__myl_bb0_5_AddSqrResTraResDivNegMulResResTraResMulMulAddAdd",
+        "__myl_bb0_22_AddMeaSubMulMea", "__myl_bb0_94_ResResTraResAddMeaSubMulMea",
+        "__myl_bb0_98_AddMeaSubMulMeaAddSqrDivMulMulNegMulAddAdd",
+    ],
+    "elementwise": ["__myl_bb0_97_MovResAddResTraResMov", "__myl_bb0_99_RepAddMov", "__myl_bb0_7_MulErfAddMul"],
+    "layout change": ["__myl_bb0_100_TraResMov", "__myl_bb0_4_CasMov"],
+    "reduction and pooling": ["__myl_bb0_3_MaxrSubExpSumDivMul", "__myl_bb0_3_Mea"],
+}  # fmt: skip
+_TILING = "sm90_xmma_depthwise_convolution_fprop_tiling_f16f16_f32f32_f32_nhwckrsc_nhwc_tilesize"
+#: Depthwise kernels of an inference of MobileNetV3-Large on an NVIDIA H200, with their calls: the model has 15 depthwise layers.
+#: cuDNN's helpers of its tiling kernels are left out: they belong to a layer that is counted.
+DEPTHWISE_OF_MOBILENET = {
+    "torchcompile fp32, batch 32": {"conv2d_c1_k1_nhwc": 15},
+    "torch fp16, batch 1": {
+        "conv2d_c1_k1_nhwc": 5,
+        "void cudnn::cnn::conv2d_grouped_direct_kernel<false, true, false, true, false, false, 0, 0, int, float, __half>(int)": 10,
+    },
+    "torchcompile fp16, batch 32": {
+        "conv2d_c1_k1_nhwc_specialized": 10, f"{_TILING}1x8x8_1x3x3": 4, f"{_TILING}1x4x8_1x3x3": 1,
+    },
+    "onnxrt fp32, batch 1": {
+        "conv2d_c1_k1_nchw_hw_packed": 3,
+        "void cudnn::cnn::conv2d_grouped_direct_kernel<false, true, false, false, false, false, 1, 0, int, float>(int)": 6,
+        "void cudnn::cnn::conv2d_grouped_direct_kernel<false, true, false, false, false, false, 1, 3, int, float>(int)": 6,
+    },
+    "kerasxla fp16, batch 32": {
+        "void conv2d_c1_k1_nhwc_kernel_specialized<__half, __half, __half, float, float, 3, 1, 8, 3, true>(float)": 7,
+        "void conv2d_c1_k1_nhwc_kernel_specialized<__half, __half, __half, float, float, 5, 1, 8, 3, true>(float)": 4,
+        "void conv2d_c1_k1_nhwc_kernel_specialized<__half, __half, __half, float, float, 3, 2, 8, 2, true>(float)": 2,
+        "void conv2d_c1_k1_nhwc_kernel_specialized<__half, __half, __half, float, float, 5, 2, 8, 2, true>(float)": 2,
+    },
+    "tensorrt fp16, batch 32": {
+        "sm50_xmma_fprop_conv3d_c1_k1_f16f16_f16_f16_ndhwcktrsc_ndhwc_tilesize64x16_threadsize64x2_general_alignC8_trt": 4,
+        "sm50_xmma_convolution_depthwiseHMMA_FP16NHWCx8_TR3_TS3_STRIDEH1_STRIDEW1_execute_kernel_trt": 7,
+        "sm50_xmma_convolution_depthwiseHMMA_FP16NHWCx8_TR5_TS5_STRIDEH1_STRIDEW1_execute_kernel_trt": 2,
+        "sm50_xmma_convolution_depthwiseHMMA_FP16NHWCx8_TR3_TS3_STRIDEH2_STRIDEW2_execute_kernel_trt": 2,
+    },
+    "tensorrt fp32, batch 32": {
+        "sm50_xmma_convolution_trt_depthwiseFP32NHWC4_fp32nhwcx4_fp32nhwcx4_fp32kcrs_execute_kernel_trt": 11,
+        "sm50_xmma_fprop_conv3d_c1_k1_f32f32_f32_f32_ndhwcktrsc_ndhwc_tilesize64x8_threadsize64x2_general_alignC4_trt": 2,
+        "sm50_xmma_fprop_conv2d_c1_k1_f32f32_f32_f32_nchwkcrs_nchw_tilesize10x40x8_threadsize4x4_r5s5_u1v1_execute_kernel_trt": 2,
+    },
+    # of its 16 calls one is the model's first layer, which is not depthwise: the name is the same
+    "onnxrt fp16, batch 32": {"cudnn_generated_convFwd_pointwise_fort_ffma_grouped_sm50_kernel0_0": 16},
+}  # fmt: skip
+#: what the same inferences ran beside them
+NOT_DEPTHWISE = [
+    "sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nchwkcrs_nchw_tilesize32x32x8_stage3_warpsize1x2x1_g1_ffma_aligna4_alignc4",
+    "void implicit_convolve_sgemm<__half, __half, 1024, 5, 5, 3, 3, 3, 1, false, true, true>(int)",
+    "cudnn_generated_fort_native_sm80_convFwd_pointwise_knob_28_128x32x64_1_0",
+    "void convolve_common_engine_float_NHWC<float, float, 1024, 5, 5, 3, 3, 3, true, false, false, false, false>(int)",
+]
 #: names that another rule's words are part of
 NEIGHBOURS = {
     "aten::index_select": "layout change", "aten::gather": "layout change", "aten::index_put_": "layout change",
@@ -161,8 +218,15 @@ ON_TENSOR_CORES = [
     "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc", "sm80_xmma_gemm_tf32f32_tf32f32_f32_tn_n",
     "void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128>", "nvjet_hsh_128x256_64x4", "turing_h1688cudnn_256x128_ldg8_relu",
     "void pytorch_flash::flash_fwd_kernel<64>",
+    "sm50_xmma_convolution_depthwiseHMMA_FP16NHWCx8_TR3_TS3_STRIDEH1_STRIDEW1_execute_kernel_trt",
+    "sm90_xmma_fprop_image_first_layer_f16f16_f32_f16_nhwckrsc_nhwc_hmma_k16c4r3s3_stride2x2_tile16x64x16_tensor1688_execute",
 ]  # fmt: skip
 NOT_ON_THEM = [
+    "sm50_xmma_fprop_conv3d_c1_k1_f16f16_f16_f16_ndhwcktrsc_ndhwc_tilesize64x16_threadsize64x2_general_alignC8_trt",
+    "sm60_xmma_gemm_f16f16_f16f16_f16_nn_n_tilesize64x32x64", "cudnn_generated_convFwd_pointwise_fort_ffma_grouped_sm50_kernel0_0",
+    "sm80_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize32x32x8_stage3_warpsize1x2x1_ffma_aligna4", "maxwell_hfma_f16f16_xmma_1x1",
+    "sm90_xmma_depthwise_convolution_fprop_tiling_f16f16_f32f32_f32_nhwckrsc_nhwc_tilesize1x8x8_1x3x3_stage4_warpsize4x1x1_g32",
+    "mha0",
     "ampere_sgemm_128x64_tn", "sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nhwckrsc_nhwc", "ampere_scudnn_128x64_relu",
     "void at::native::vectorized_elementwise_kernel<4, add>", "void implicit_convolve_sgemm<float>",
 ]  # fmt: skip
@@ -180,13 +244,24 @@ def classify(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     ("class_name", "name"),
     [
         (key, name)
-        for one in (NAMES, NAMES_OF_TRANSFORMERS, COLLECTED_FROM_TRANSFORMERS)
+        for one in (NAMES, NAMES_OF_TRANSFORMERS, COLLECTED_FROM_TRANSFORMERS, TENSORRT_ON_VIT)
         for key, names in one.items()
         for name in names
     ],
 )
 def test_a_name_has_its_class(classify, class_name, name):
     assert classify("class_of", name) == class_name
+
+
+@pytest.mark.parametrize(("cell", "calls"), DEPTHWISE_OF_MOBILENET.items(), ids=list(DEPTHWISE_OF_MOBILENET))
+def test_the_depthwise_layers_of_mobilenet_are_counted(classify, cell, calls):
+    counted = sum(count for name, count in calls.items() if classify("class_of", name) == "depthwise")
+    assert counted == (16 if cell.startswith("onnxrt fp16") else 15)
+
+
+@pytest.mark.parametrize("name", NOT_DEPTHWISE)
+def test_other_convolutions_are_not_depthwise(classify, name):
+    assert classify("class_of", name) == "convolution"
 
 
 @pytest.mark.parametrize(("name", "class_name"), NEIGHBOURS.items())
@@ -216,4 +291,4 @@ def test_every_rule_is_a_pattern_and_names_a_class():
         duckdb.execute("SELECT regexp_matches('x', $1)", [rule["pattern"]]).fetchall()
         plain = rule["pattern"].replace("\\W", "")
         assert plain == plain.lower(), "names are compared in lower case"
-        assert rule["what"] == "tensor cores" or rule["class"] in CLASSES
+        assert rule["class"] in (("yes", "no") if rule["what"] == "tensor cores" else CLASSES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.host.bench.time_share import sentence, windows_s
+from common.host.bench.time_share import phases_s, sentence
 from common.schema import to_csv
 
 
@@ -23,10 +23,33 @@ def test_windows_of_the_cells_that_were_made(tmp_path: Path) -> None:
     cell(tmp_path, "of an earlier call", ("measure", 0, 99_000_000_000))
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "phases.csv").write_text("phase,start_ns,end_ns\nmeasure,x,y\n")
-    assert windows_s(tmp_path, ["a", "b", "died", "junk", "not there"]) == pytest.approx(4.5)
+    assert phases_s(tmp_path, ["a", "b", "died", "junk", "not there"]) == pytest.approx(
+        {"compile": 9.0, "measure": 4.5}
+    )
 
 
-def test_several_devices_have_the_wall_time_each() -> None:
-    assert sentence(48.0, 240.0, 1).startswith("Measured windows: 48 s of 240 s (20 %)")
-    assert sentence(48.0, 120.0, 2).startswith("Measured windows: 48 s of 240 s (20 %)")
-    assert "%" not in sentence(1.0, 0.0, 1)
+def test_what_a_worker_did_once_counts_once(tmp_path: Path) -> None:
+    cell(tmp_path, "a", ("import", 0, 3_000_000_000), ("load", 3_000_000_000, 4_000_000_000))
+    cell(tmp_path, "b", ("import", 0, 3_000_000_000), ("load", 3_000_000_000, 4_000_000_000))
+    cell(tmp_path, "of another worker", ("import", 9_000_000_000, 11_000_000_000))
+    assert phases_s(tmp_path, ["a", "b", "of another worker"]) == pytest.approx({"import": 5.0, "load": 1.0})
+
+
+def test_the_rest_is_told_by_what_took_it() -> None:
+    phases = {
+        "measure": 48.0,
+        "compile": 60.0,
+        "first": 2.4,
+        "import": 24.0,
+        "warmup": 7.2,
+        "parity": 2.4,
+        "idle": 4.0,
+        "idle_before": 4.0,
+    }
+    assert sentence(phases, 240.0, 1) == (
+        "Measured windows: 48 s of 240 s (20 %); "
+        "compilation and trials 26 %, imports 10 %, idle phases 3 %, warm-up 3 %, other 38 %"
+    )
+    # several devices have the wall time each
+    assert sentence(phases, 120.0, 2) == sentence(phases, 240.0, 1)
+    assert "%" not in sentence({"measure": 1.0}, 0.0, 1)
