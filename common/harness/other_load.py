@@ -25,12 +25,12 @@ class Reading(NamedTuple):
     wall_s: float
     #: all CPUs of the host
     busy_s: float
-    #: this process, all its threads
+    #: the process that is measured, all its threads
     own_s: float
 
 
-def read(stat: Path = STAT) -> Optional[Reading]:
-    """Now, None where the kernel does not tell."""
+def read(stat: Path = STAT, own_s: Optional[float] = None) -> Optional[Reading]:
+    """Now, None where the kernel does not tell. own_s: CPU time of what is measured, where that is not this process."""
     try:
         with stat.open() as file:
             name, *fields = file.readline().split()
@@ -40,7 +40,14 @@ def read(stat: Path = STAT) -> Optional[Reading]:
     if name != "cpu" or len(ticks) <= max(_BUSY):
         return None
     per_second = os.sysconf("SC_CLK_TCK")
-    return Reading(time.monotonic(), sum(ticks[i] for i in _BUSY) / per_second, time.process_time())
+    return Reading(
+        time.monotonic(), sum(ticks[i] for i in _BUSY) / per_second, time.process_time() if own_s is None else own_s
+    )
+
+
+def disturbed(own: float, other: float, cpus: int) -> bool:
+    """Whether others took something from a window. own, other: cpus_own and cpus_other; cpus: of the host."""
+    return other > OTHER_CPUS and own + other > BUSY_SHARE * cpus
 
 
 def between(begin: Optional[Reading], end: Optional[Reading]) -> Dict[str, float]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.harness.other_load import BUSY_SHARE, OTHER_CPUS
+from common.harness.other_load import disturbed
 from common.host.runs.run import Run
 
 #: stop reason -> the mark and its sign
@@ -41,7 +41,7 @@ def _of_row(row: Mapping[str, str], logical_cores: object) -> dict[str, str]:
         found[STOPS[stop]] = stop
     own, other = _number(row.get("cpus_own")), _number(row.get("cpus_other"))
     if row.get("cpus_other"):
-        if isinstance(logical_cores, int) and other > OTHER_CPUS and own + other > BUSY_SHARE * logical_cores:
+        if isinstance(logical_cores, int) and disturbed(own, other, logical_cores):
             found[LOAD] = f"others kept {other:.1f} and the worker {own:.1f} of {logical_cores} CPUs busy"
         return found
     load = max((_number(row.get(name)) for name in ("load_average_start", "load_average_end")), default=0.0)

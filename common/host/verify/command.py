@@ -33,7 +33,7 @@ from rich.console import Console
 from common.cell import Cell
 from common.cpu_limits import default_threads
 from common.errors import UserError
-from common.harness import parity
+from common.harness import other_load, parity
 from common.harness.environment import worker_environment
 from common.host import models
 from common.host.children import dying_with_parent
@@ -85,17 +85,21 @@ class LoopComparison:
     reason: str = ""
     #: type that is fed
     input: str = "float32"
+    #: what else the CPUs did during the pairs, "" where that took nothing from either side: as mark l of a cell
+    load: str = ""
 
     @property
     def word(self) -> str:
-        """OK: the whole interval is within the target. OFF: none of it is. UNCLEAR: it reaches over an end."""
+        """OK: the whole interval is within the target. OFF: none of it is. UNCLEAR: it reaches over an end, or none of it is within
+        the target while other work wanted the CPUs, which need not meet both sides alike."""
         if self.ratio is None:
             return "-"
         if self.reason:
             return "OFF"
         if TARGET[0] <= self.ratio.low and self.ratio.high <= TARGET[1]:
             return "OK"
-        return "OFF" if self.ratio.high < TARGET[0] or self.ratio.low > TARGET[1] else "UNCLEAR"
+        outside = self.ratio.high < TARGET[0] or self.ratio.low > TARGET[1]
+        return "OFF" if outside and not self.load else "UNCLEAR"
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,15 @@ class SideProcess:
         code = self._process.wait()
         words = self._log.read_text(errors="replace").strip().splitlines()
         raise SideEnded(f"{self._name} ended with exit code {code}: {words[-1] if words else 'it said nothing'}")
+
+    def cpu_s(self) -> float | None:
+        """CPU time of the process so far, all its threads; None where the kernel does not tell."""
+        try:
+            # the name, in brackets, may hold blanks; after it utime and stime are the 12th and 13th (proc(5))
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
 
     def close(self) -> None:
         if self._process.stdin is not None:
@@ -275,7 +288,9 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
         with both_sides(case, folder) as (harness, recipe):
             for side in (harness, recipe):  # both warm on the machine as it is with both of them
                 side.block(block_seconds)
+            begin = load_of(harness, recipe)
             blocks = alternate(partial(harness.block, block_seconds), partial(recipe.block, block_seconds), pairs)
+            load = other_work(begin, load_of(harness, recipe), os.cpu_count() or 1)
     except SideEnded as ended:
         return LoopComparison(**row, reason=str(ended))  # type: ignore[arg-type]
     difference = largest_difference(folder, [tensor.kind == "random" for tensor in case.model.outputs])
@@ -288,7 +303,23 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
         ratio=interval_of([latency_ratios(blocks)]),
         difference=difference,
         reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
+        load=load,
     )
+
+
+def load_of(*sides: SideProcess) -> other_load.Reading | None:
+    """How much the CPUs have worked so far, for the sides and in all; None where the kernel does not tell."""
+    times = [side.cpu_s() for side in sides]
+    own = [one for one in times if one is not None]
+    return other_load.read(own_s=sum(own)) if len(own) == len(times) else None
+
+
+def other_work(begin: other_load.Reading | None, end: other_load.Reading | None, cpus: int) -> str:
+    """What else the CPUs did between two readings, in words, where it took something from the sides; "" else."""
+    found = other_load.between(begin, end)
+    if not found or not other_load.disturbed(found["cpus_own"], found["cpus_other"], cpus):
+        return ""
+    return f"others kept {found['cpus_other']:.1f} and the two sides {found['cpus_own']:.1f} of {cpus} CPUs busy"
 
 
 def largest_difference(folder: Path, drawn: Sequence[bool] = ()) -> float:

@@ -27,7 +27,8 @@ HEADINGS = (
 )
 EXPLANATION = (
     f"ratio: harness/recipe of the median latency, target {TARGET[0]:g} to {TARGET[1]:g}; OK: the whole interval is within it, OFF: "
-    "none of it, UNCLEAR: it reaches over an end. differ by: relative L2 distance of the two outputs."
+    "none of it, UNCLEAR: it reaches over an end, or is outside while other work wanted the CPUs (l). differ by: relative L2 "
+    "distance of the two outputs."
 )
 _STYLES = {"OK": "green", "OFF": "bold red", "UNCLEAR": "yellow"}
 
@@ -49,8 +50,15 @@ def cells_of(row: LoopComparison) -> tuple[str, ...]:
         "" if row.ratio is None else f"{row.ratio.estimate:.4f}",
         "" if row.ratio is None else f"{row.ratio.low:.4f} to {row.ratio.high:.4f}",
         number(row.difference, ".1e"),
-        row.word if not row.reason else f"{row.word}: {row.reason}" if row.ratio else row.reason,
+        _verdict(row),
     )
+
+
+def _verdict(row: LoopComparison) -> str:
+    if row.ratio is None:
+        return row.reason
+    words = f"{row.word}: {row.reason}" if row.reason else row.word
+    return f"{words} (l: {row.load})" if row.load else words
 
 
 def line(row: LoopComparison) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.harness import other_load
-from common.harness.other_load import Reading, between, read
+from common.harness.other_load import Reading, between, disturbed, read
 
 
 def test_the_worker_is_taken_off_and_the_rest_is_others() -> None:
@@ -17,6 +17,18 @@ def test_the_worker_is_taken_off_and_the_rest_is_others() -> None:
 
 def test_counters_that_lag_give_no_negative_load() -> None:
     assert between(Reading(0.0, 0.0, 0.0), Reading(1.0, 1.99, 2.0)) == {"cpus_own": 2.0, "cpus_other": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "disturbs"), [(1.0, 0.9, True), (1.0, 0.75, False), (1.9, 0.2, False), (0.0, 1.9, True)]
+)
+def test_others_disturb_where_no_cpu_stays_free(own: float, other: float, disturbs: bool) -> None:
+    assert disturbed(own, other, 2) is disturbs
+
+
+def test_the_time_of_another_process_may_be_given() -> None:
+    reading = read(own_s=7.5)
+    assert reading is None or reading.own_s == 7.5
 
 
 def test_idle_and_iowait_are_not_load_and_a_hypervisors_share_is(tmp_path: Path) -> None:

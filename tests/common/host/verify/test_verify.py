@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +13,21 @@ import pytest
 from rich.console import Console
 
 from common.errors import UserError
+from common.harness.other_load import Reading
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
-from common.host.verify.command import Case, LoopComparison, Result, compare, largest_difference, verify
+from common.host.verify.command import (
+    Case,
+    LoopComparison,
+    Result,
+    SideProcess,
+    compare,
+    largest_difference,
+    load_of,
+    other_work,
+    verify,
+)  # fmt: skip
 from common.host.verify.report import HEADINGS, line, markdown, print_result, write_markdown
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
@@ -131,6 +145,77 @@ def test_too_few_pairs_for_an_interval_are_refused() -> None:
 )
 def test_the_verdict_is_about_the_whole_interval(low: float, high: float, word: str) -> None:
     assert verdict(low, high).word == word
+
+
+LOAD = "others kept 1.2 and the two sides 0.8 of 2 CPUs busy"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reason", "word"),
+    [
+        (0.9, 0.97, "", "UNCLEAR"),
+        (1.03, 1.05, "", "UNCLEAR"),
+        (0.97, 1.0, "", "UNCLEAR"),
+        (0.99, 1.01, "", "OK"),
+        (0.99, 1.01, "the outputs differ by 0.5, more than 0.01", "OFF"),
+    ],
+)
+def test_under_other_load_a_ratio_outside_the_target_proves_nothing(
+    low: float, high: float, reason: str, word: str
+) -> None:
+    """On a loaded machine `verify` once said OFF where `bench` marked the same cell `l`. Load makes no outputs differ."""
+    row = dataclasses.replace(verdict(low, high, reason), load=LOAD)
+    assert row.word == word
+    assert line(row).endswith(f"{word}{f': {reason}' if reason else ''} (l: {LOAD})")
+    assert f"(l: {LOAD}) |" in markdown(Result([row], Device("cpu", "cpu", "a CPU"), []))
+
+
+@pytest.mark.parametrize(
+    ("end", "cpus", "words"),
+    [
+        (Reading(10.0, 20.0, 8.0), 2, LOAD),
+        (Reading(10.0, 20.0, 8.0), 4, ""),  # CPUs stayed free
+        (Reading(10.0, 20.0, 18.0), 2, ""),  # the sides alone kept both busy
+        (None, 2, ""),
+    ],
+)
+def test_other_work_is_what_took_something_from_the_sides(end: Reading | None, cpus: int, words: str) -> None:
+    assert other_work(Reading(0.0, 0.0, 0.0), end, cpus) == words
+    assert other_work(None, end, cpus) == ""
+
+
+@pytest.mark.parametrize(("others_s", "loaded"), [(20.0, True), (0.0, False)])
+def test_the_load_during_the_pairs_stands_in_the_row(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others_s: float, loaded: bool
+) -> None:
+    readings = []
+
+    def reading(own_s: float) -> Reading:
+        readings.append(own_s)
+        return Reading(10.0 * len(readings), own_s + others_s * len(readings), own_s)
+
+    monkeypatch.setattr("common.host.verify.command.other_load.read", reading)
+    monkeypatch.setattr("common.host.verify.command.os.cpu_count", lambda: 2)
+    row = compare(make_case(), 11, 0.01, tmp_path)
+    assert row.reason == ""
+    assert len(readings) == 2 and readings[1] > readings[0] > 0, "CPU time of both sides, which grows"
+    assert row.load.startswith("others kept 2.0 and the two sides 0.") == loaded
+    assert loaded or row.load == ""
+
+
+def test_the_cpu_time_of_a_side_is_that_of_its_process(tmp_path: Path) -> None:
+    program = "import time\nwhile time.process_time() < 0.3: pass\nprint('{\"facts\": {}}', flush=True)\ninput()"
+    side = SideProcess("a side", [sys.executable, "-c", program], dict(os.environ), tmp_path / "log")
+    try:
+        side.facts()
+        took = side.cpu_s()
+        assert took is not None and took >= 0.28
+        found = load_of(side, side)
+        assert found is not None and found.own_s >= 2 * took
+    finally:
+        side.close()
+    assert side.cpu_s() is None
+    assert load_of(side) is None
 
 
 @pytest.mark.parametrize(
