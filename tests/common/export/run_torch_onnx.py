@@ -95,17 +95,22 @@ def swapped(names):
 
     class Watched:
         def __init__(self, name):
-            self.__dict__["name"] = name
+            self._name = name
             taken.add(name)
 
         def producer(self):
             return "node"
 
-        def __setattr__(self, key, name):
-            taken.discard(self.name)
+        @property
+        def name(self):
+            return self._name
+
+        @name.setter
+        def name(self, name):
+            taken.discard(self._name)
             clashes.extend({name} & taken)
             taken.add(name)
-            self.__dict__[key] = name
+            self._name = name
 
     own = [Watched(name) for name in ("relu", "linear", "inner", "last")]
     graph = SimpleNamespace(
