@@ -181,6 +181,7 @@ def give_outputs_nodes_of_their_own(model: Any) -> int:
     """Puts an Identity before every output of the graph, each with a name of its own, where they could be mistaken.
 
     onnx2torch returns what nodes return: two outputs of one node, or an output that is an input too, it cannot tell apart.
+    An output that no node makes, an input or a constant, gets another name: their order stays.
     """
     from onnx import helper
 
@@ -192,22 +193,21 @@ def give_outputs_nodes_of_their_own(model: Any) -> int:
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.initializer)}
     renamed: Dict[str, str] = {}
+    copies: Dict[str, str] = {}
     made_here = {name for node in graph.node for name in node.output}
     for value in graph.output:
         inner = value.name
         while inner in taken:
             inner += "_"
         taken.add(inner)
-        if value.name in made_here:
-            renamed[value.name] = inner
+        (renamed if value.name in made_here else copies)[value.name] = inner
     for node in graph.node:
         for names in (node.input, node.output):
             for position, name in enumerate(names):
                 names[position] = renamed.get(name, name)
     for number, value in enumerate(graph.output):
-        # an output that no node makes is an input or a constant as it is
         source = renamed.get(value.name, value.name)
-        target = value.name if source != value.name else f"{value.name}_"
+        target = copies.get(value.name, value.name)
         graph.node.append(helper.make_node("Identity", [source], [target], name=f"framewatt_output_{number}"))
         value.name = target
     return len(graph.output)

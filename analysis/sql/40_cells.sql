@@ -10,13 +10,18 @@ CREATE MACRO tuning_by_settings(settings) AS CASE
 -- from before that was recorded, the explained ones prove it by their own records (input_copied).
 -- Rows of uint8 input of the hour in which there was the option, but the harness still fed float32 (until 19:51 UTC on 28 November
 -- 2026): their copies are four times what the row says.
-CREATE MACRO known_wrong(variant, device, io, status, origin, settings, copied, fed, started_utc) AS CASE
+-- Rows of PyTorch at the level stock by whose settings something was folded into convolutions, which no tutorial does: until
+-- 29 November 2026 the conversion did so at every level.
+CREATE MACRO known_wrong(variant, device, io, status, origin, settings, copied, fed, started_utc, tuning) AS CASE
   WHEN variant IN ('tf', 'tfxla', 'keras', 'kerasxla', 'tftrt') AND device <> 'cpu' AND io = 'host' AND status = 'ok'
     AND coalesce(origin, 'framewatt') = 'framewatt'
     AND NOT regexp_matches(coalesce(settings, ''), '"input_copy": *"each inference"') AND NOT copied
   THEN 'input copied once, not in each inference: too fast (framewatt until 29 November 2026)'
   WHEN fed = 'uint8' AND status = 'ok' AND coalesce(origin, 'framewatt') = 'framewatt' AND started_utc < '2026-11-28T19:51'
-  THEN 'fed float32, not uint8: figures of float32 input (framewatt on 28 November 2026)' END;
+  THEN 'fed float32, not uint8: figures of float32 input (framewatt on 28 November 2026)'
+  WHEN variant IN ('torch', 'torchcompile') AND tuning = 'stock' AND status = 'ok' AND coalesce(origin, 'framewatt') = 'framewatt'
+    AND regexp_matches(coalesce(settings, ''), '"model": *"[^"]*\b[1-9][0-9]* (scales and shifts|batch normalisations)[^,"]* folded')
+  THEN 'scales and shifts folded into convolutions, which is not stock: too fast (framewatt until 29 November 2026)' END;
 
 -- cells: one row per cell: its row of cell.csv with what run.json knows of the machine
 CREATE VIEW cells AS
@@ -32,7 +37,7 @@ SELECT
   coalesce(cell.device_name, dev.name, CASE WHEN cell.device = 'cpu' THEN run.cpu_model END) AS device_name,
   coalesce(cell.origin, run.origin, 'framewatt') AS origin,
   known_wrong(cell.variant, cell.device, cell.io, cell.status, coalesce(cell.origin, run.origin), cell.settings,
-    copied.run IS NOT NULL, cell.input, cell.started_utc) AS known_wrong,
+    copied.run IS NOT NULL, cell.input, cell.started_utc, coalesce(cell.tuning, tuning_by_settings(cell.settings))) AS known_wrong,
   run.command, run.created_utc, run.seed, run.cpu_model, run.logical_cores, run.memory_bytes, run.kernel, run.os,
   run.governor, run.turbo, run.clock_source, run.usable_cores, run.cpu_quota, run.cores_short, run.virtualization, run.source_revision, run.cool_to_c,
   run.weights_note,

@@ -121,12 +121,15 @@ def input_archive(model: ModelFiles, inputs: Sequence[Arrays]) -> NamedArrays:
 def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
     """The arrays of a batch as a cell feeds them: kind "uint8" rounds the images to bytes, "float32" leaves all as it is.
 
-    Raises Unsupported for a model whose first input is no image of numbers from 0 to 255.
+    The images are the model's first input; of a model that takes bytes itself both kinds leave all as it is. Raises Unsupported for
+    a model whose first input is no image of numbers from 0 to 255.
     """
     if kind == "float32":
         return arrays
     images = model.inputs[0]
     values = arrays[images.name]
+    if model.layout and values.dtype == kind:
+        return arrays
     if not model.layout or values.dtype.kind != "f":
         raise Unsupported(f"{model.name} takes no images as numbers, so that none can be fed as {kind}")
     if values.min() < 0 or values.max() > 255:

@@ -76,8 +76,13 @@ class TorchAdapter:
         self._modules: Dict[run_options.Run, Tuple[Any, Dict[str, str]]] = {}
         #: what half precision changed in the graph besides its weights
         self._typed: Dict[str, int] = {}
+        #: whether something is folded into convolutions; and the module without that, with its settings, where it was asked for
+        self._folds = False
+        self._unfolded: Optional[Tuple[Any, Dict[str, str]]] = None
         #: what was built for this shape, in order, and the device memory that it took by then
         self._built: Dict[run_options.Run, int] = {}
+        #: what was begun to be built for this shape, in order: one that fails halfway has taken memory too
+        self._begun: List[run_options.Run] = []
         #: of a model that computes sizes while it runs
         self._sizes: Optional[Sizes] = None
 
@@ -158,7 +163,6 @@ class TorchAdapter:
             torch.set_num_threads(threads)
         try:
             imported = self._read(model, precision)
-            module, self._settings = imported.module, imported.settings
             self._given, self._made = imported.inputs, imported.outputs
             self._wanted = [tensor.name for tensor in model.outputs]
             self._kinds = {tensor.name: tensor.dtype for tensor in model.inputs}
@@ -166,7 +170,8 @@ class TorchAdapter:
                 torch.cuda.set_device(device)
                 self._allow_tf32(precision == "tf32")
             self._device = torch.device(device)
-            self._module = self._onto_device(module)
+            self._module = self._onto_device(imported.module)
+            self._take(imported)
         except Unsupported:
             raise
         except Exception as error:
@@ -178,7 +183,8 @@ class TorchAdapter:
             if torch_modules.FORM in (model.forms or {}):
                 return self._native(model)
             units = {tensor.name: tensor.shape for tensor in model.inputs}
-            imported, self._sizes = Sizes.read(model.path(model.onnx), units)
+            self._path = model.path(model.onnx)
+            imported, self._sizes = Sizes.read(self._path, units, self._level != "stock")
             return imported
         try:
             settings = {"model": "keras on torch, model(images), eager"}
@@ -198,6 +204,23 @@ class TorchAdapter:
             return module.to(device=self._device)
         return module.to(device=self._device, dtype=self._dtype)
 
+    def _take(self, imported: onnx_import.Imported) -> None:
+        """What is known of the module on the device, which was just placed there."""
+        self._folds, self._unfolded, self._fixed = imported.folded > 0, None, imported.sizes
+        self._settings = {**imported.settings, **self._half_precision()}
+
+    def _half_precision(self) -> Dict[str, str]:
+        told = ", ".join(f"{number} {what}" for what, number in self._typed.items())
+        return {"half_precision": told} if any(self._typed.values()) else {}
+
+    def _without_folding(self) -> Tuple[Any, Dict[str, str]]:
+        """The module that the level stock has, and its settings; read when it is first asked for."""
+        if self._unfolded is None:
+            imported = onnx_import.load(self._path, self._fixed, False)
+            module = self._onto_device(imported.module)
+            self._unfolded = module, {**imported.settings, **self._half_precision()}
+        return self._unfolded
+
     def _fit_sizes(self, inputs: Sequence[np.ndarray]) -> None:
         """Reads a model that computes sizes while it runs with those of these inputs."""
         if self._sizes is None:
@@ -207,11 +230,12 @@ class TorchAdapter:
             with self._torch.inference_mode():
                 return [on_host(one) for one in listed(module(*self._as_fed(inputs)))]
 
-        self._module = None
+        self._module = self._unfolded = None
         gc.collect()  # a graph's module refers to itself: until then its weights stay on the device
         given = dict(zip(self._given, inputs))
         imported = self._sizes.fit(given, self._onto_device, run, self._precision)
-        self._module, self._settings = imported.module, imported.settings
+        self._module = imported.module
+        self._take(imported)
         self._given, self._made = imported.inputs, imported.outputs
         if self._on_gpu:
             self._torch.cuda.empty_cache()  # what was compared is no part of the cell's peak
@@ -262,11 +286,13 @@ class TorchAdapter:
 
     def _fastest(self, inputs: Sequence[np.ndarray], io: str, fed: Any) -> Inference:
         single = self._dtype == self._torch.float32
-        runs = {one.name: one for one in run_options.possible(self._variant, self._level, self._on_gpu, single)}
+        ways = run_options.possible(self._variant, self._level, self._on_gpu, single, self._folds)
+        runs = {one.name: one for one in ways}
         if not hasattr(self._module, "graph"):  # a module of PyTorch's own, whose convolutions stay what they are
             runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
         self._built.clear()
+        self._begun.clear()
         try:
             self._chosen = choices.fastest(
                 [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
@@ -277,7 +303,7 @@ class TorchAdapter:
             raise_as(failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error), error)
         self._run = runs[self._chosen.name]
         self._search_algorithms(self._run)
-        if list(self._built) == [self._run]:
+        if self._begun == [self._run]:
             chosen: Inference = self._chosen.inference
             return chosen
         return self._as_without_trial(inputs, io)
@@ -289,12 +315,14 @@ class TorchAdapter:
         """
         assert self._chosen is not None
         chosen: Inference = self._chosen.inference
-        anew = self._on_gpu and next(iter(self._built)) != self._run
+        anew = self._on_gpu and (self._begun[0] != self._run or self._begun.count(self._run) > 1)
         self._chosen = self._chosen._replace(inference=None)
         if anew:
             chosen.close()
             self._forget_modules()
         self._modules = {run: kept for run, kept in self._modules.items() if run == self._run}
+        if self._run.folded:
+            self._unfolded = None
         gc.collect()
         if self._on_gpu:
             self._torch.cuda.empty_cache()
@@ -315,6 +343,7 @@ class TorchAdapter:
             self._torch.backends.cudnn.benchmark = not run.plain
 
     def _build(self, run: run_options.Run, inputs: Sequence[np.ndarray], io: str) -> Inference:
+        self._begun.append(run)
         self._search_algorithms(run)
         if run not in self._modules:
             self._modules[run] = self._module_for(run, inputs)
@@ -333,7 +362,8 @@ class TorchAdapter:
 
     def _module_for(self, run: run_options.Run, inputs: Sequence[np.ndarray]) -> Tuple[Any, Dict[str, str]]:
         """The module as this run has it, and how its convolutions are computed, as settings."""
-        module, own = self._in_layout(run.layout), {}  # type: Any, Dict[str, str]
+        base = self._without_folding()[0] if self._folds and not run.folded else self._module
+        module, own = self._in_layout(base, run.layout), {}  # type: Any, Dict[str, str]
         if run.own_convolutions:
             own = self._own_convolutions(module, run, inputs)
         cast = [
@@ -363,10 +393,10 @@ class TorchAdapter:
             codecache._HEADER_DIR = str(self._headers)
             codecache._HEADER_LOCK_DIR = str(self._headers / "locks")
 
-    def _in_layout(self, layout: str) -> Any:
+    def _in_layout(self, base: Any, layout: str) -> Any:
         if layout not in run_options.LAYOUTS:
-            return self._module
-        module = copy.deepcopy(self._module)
+            return base
+        module = copy.deepcopy(base)
         if layout == "channels-last":
             return module.to(memory_format=self._torch.channels_last)
         if not hasattr(module, "graph"):
@@ -465,10 +495,9 @@ class TorchAdapter:
         return found
 
     def settings(self) -> Dict[str, str]:
-        chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **self._settings}
-        if any(self._typed.values()):
-            chosen["half_precision"] = ", ".join(f"{number} {what}" for what, number in self._typed.items())
         run = self._run
+        of_model = self._unfolded[1] if self._unfolded is not None and not run.folded else self._settings
+        chosen = {"mode": "inference", "dtype": str(self._dtype).rpartition(".")[2], **of_model}
         chosen["layout"] = run.layout or ("as Keras has it" if self._variant == "keras-torch" else "as imported")
         chosen.update(self._modules[run][1] if run in self._modules else {})
         if self._variant == "torchcompile":
@@ -478,6 +507,8 @@ class TorchAdapter:
             )
         if self._chosen is not None:
             chosen.update(self._chosen.settings())
+        if self._level == "rewritten" and not set(chosen.get("convolutions_in_order", "")) - {"c"}:
+            chosen["rewritten"] = run_options.NOT_REWRITTEN[run.own_convolutions]
         if self._on_gpu:
             chosen["cudnn_benchmark"] = "no" if run.plain else "yes"
             chosen["tf32"] = "yes" if self._precision == "tf32" else "no"
@@ -494,7 +525,7 @@ class TorchAdapter:
             self._inference.close()
             self._inference = None
         self._modules.clear()
-        self._module = None
+        self._module = self._unfolded = None
 
 
 def covered(capability: Tuple[int, int], built_for: List[str]) -> bool:

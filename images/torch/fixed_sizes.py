@@ -28,28 +28,30 @@ _REASON_LENGTH = 160
 class Sizes:
     """The ONNX file of a loaded model, and how it is read for the shapes of a cell.
 
-    is_refused: as it is, with open sizes, onnx2torch cannot convert it.
+    is_refused: as it is, with open sizes, onnx2torch cannot convert it. fold: of onnx_import.load().
     """
 
-    def __init__(self, path: Path, is_refused: bool) -> None:
-        self._path, self._is_refused = path, is_refused
+    def __init__(self, path: Path, is_refused: bool, fold: bool = True) -> None:
+        self._path, self._is_refused, self._fold = path, is_refused, fold
 
     @classmethod
-    def read(cls, path: Path, units: Mapping[str, Sequence[int]]) -> Tuple[Imported, Optional[Sizes]]:
+    def read(
+        cls, path: Path, units: Mapping[str, Sequence[int]], fold: bool = True
+    ) -> Tuple[Imported, Optional[Sizes]]:
         """The model with its axes as open as they are in the file; and how to fix them, None where nothing is computed of sizes.
 
         One that is refused so is read with the sizes of its reference's samples (units). Raises Unsupported for one that is so, too.
         """
         try:
-            imported = onnx_import.load(path)
+            imported = onnx_import.load(path, None, fold)
         except Unsupported as error:
             if not onnx_import.computes_sizes(path):
                 raise
             try:
-                return onnx_import.load(path, units), cls(path, True)
+                return onnx_import.load(path, units, fold), cls(path, True, fold)
             except Unsupported:
                 raise error from None
-        return imported, cls(path, False) if imported.computes_sizes else None
+        return imported, cls(path, False, fold) if imported.computes_sizes else None
 
     def fit(
         self, inputs: Mapping[str, np.ndarray], place: Callable[[Any], Any], run: Callable[[Any], Any], precision: str
@@ -63,10 +65,11 @@ class Sizes:
         """
         shapes = {name: tuple(values.shape) for name, values in inputs.items()}
         if self._is_refused:
-            return _placed(onnx_import.load(self._path, shapes), place)
+            return _placed(onnx_import.load(self._path, shapes, self._fold), place)
         fixed = self._tried(shapes, place, run)
         if fixed.imported is None:
-            return _placed(_said(onnx_import.load(self._path), f"as in the file ({fixed.why})"), place)
+            as_is_alone = onnx_import.load(self._path, None, self._fold)
+            return _placed(_said(as_is_alone, f"as in the file ({fixed.why})"), place)
         as_is = self._tried(None, place, run)
         if as_is.imported is None:  # nothing to compare with but the reference, which parity does
             chosen = _said(fixed.imported, f"of the cell, not compared: as in the file it fails ({as_is.why})")
@@ -84,7 +87,7 @@ class Sizes:
         """The model as read with these sizes, off the device again. Raises what says nothing of the module."""
         imported: Optional[Imported] = None
         try:
-            imported = onnx_import.load(self._path, sizes)
+            imported = onnx_import.load(self._path, sizes, self._fold)
             made = run(place(imported.module))
             imported.module.to("cpu")
             return _Tried(imported, made, "")

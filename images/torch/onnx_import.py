@@ -33,6 +33,7 @@ class Imported(NamedTuple):
     """A module with the names of what it takes and of what it returns, in order.
 
     computes_sizes: whether it reads shapes of tensors while it runs; with the sizes of its inputs given it may not have to.
+    folded: how many operators of the file are in the weights of a convolution now. sizes: of its inputs, where they are fixed.
     """
 
     module: Any
@@ -40,12 +41,15 @@ class Imported(NamedTuple):
     inputs: List[str]
     outputs: List[str]
     computes_sizes: bool = False
+    folded: int = 0
+    sizes: Optional[Mapping[str, Sequence[int]]] = None
 
 
-def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imported:
+def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None, fold: bool = True) -> Imported:
     """The model as a torch.fx.GraphModule in evaluation mode on the CPU, and what was rewritten.
 
-    sizes: input -> shape, for a module that takes inputs of these shapes alone.
+    sizes: input -> shape, for a module that takes inputs of these shapes alone. fold: whether scales, shifts and batch
+    normalisations go into the convolutions before them, as torch.nn.utils.fusion does it; a tutorial does not.
 
     The graph is traced by torch.compile and captured by CUDA graphs, so nothing in it may read a tensor's values on the
     host: shapes and paddings that are constants become plain numbers. Raises Unsupported, naming operator and version,
@@ -67,23 +71,27 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imp
     computed = onnx_rewrites.fold_constants(model)
     # in this order: a hard-swish begins with an addition that could be folded into the convolution before it
     fused = onnx_rewrites.fuse_hard_swish(model)
-    folded = onnx_rewrites.fold_scale_and_shift(model)
-    normalised = onnx_rewrites.fold_batch_normalisation(model)
+    folded = onnx_rewrites.fold_scale_and_shift(model) if fold else 0
+    normalised = onnx_rewrites.fold_batch_normalisation(model) if fold else 0
     padded = padding.spell_out_padding(model)
+    names = _names(model)  # before an output that no node makes gets another name inside
     apart = onnx_rewrites.give_outputs_nodes_of_their_own(model)
     # some converters must know the rank of what comes in, which onnx2torch's own inference of shapes does not always find
     with suppress(Exception):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     added = _converters_added(model)
-    names = _names(model)
     module, replaced_converters = _converted(onnx2torch, model)
     replaced = plain_numbers.use_plain_numbers(module)
     rewrites = ", ".join(
         [
             f"{lifted} constants lifted",
             f"{computed} computed in advance",
-            f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions",
-            f"{fused} hard-swish and hard-sigmoid fused",
+            *(
+                [f"{folded} scales and shifts and {normalised} batch normalisations folded into convolutions"]
+                if fold
+                else []
+            ),
+            f"{fused} hard-swish and hard-sigmoid as PyTorch has them",
             f"{apart} outputs told apart",
             f"{spelt} nodes spelt plainly",
             f"{settled} sizes and branches settled",
@@ -95,7 +103,7 @@ def load(path: Path, sizes: Optional[Mapping[str, Sequence[int]]] = None) -> Imp
         settings["converters_replaced"] = ", ".join(sorted(replaced_converters))
     if sizes is not None:
         settings["sizes_fixed"] = json.dumps({name: list(shape) for name, shape in sizes.items()})
-    return Imported(module.eval().requires_grad_(False), settings, *names, left)
+    return Imported(module.eval().requires_grad_(False), settings, *names, left, folded + normalised, sizes)
 
 
 def _names(model: Any) -> Tuple[List[str], List[str]]:
@@ -152,17 +160,24 @@ def _operators(model: Any) -> Dict[Tuple[str, str, int], str]:
 
 
 def _refuse_unknown_operators(model: Any) -> None:
-    """Raises Unsupported that names every operator, with its version, for which there is no converter."""
+    """Raises Unsupported that names every operator, with its version, for which there is no converter, or no torchvision."""
     from onnx2torch.node_converters.registry import get_converter  # type: ignore[import-not-found]
 
-    unknown = []
+    unknown, waiting = [], []
     for (domain, operator, version), name in _operators(model).items():
         try:
             get_converter(operation_type=operator, version=version, domain=domain)
-        except NotImplementedError:  # noqa: PERF203
+        except NotImplementedError:
             unknown.append(name)
+        if (
+            operator in _OF_TORCHVISION and not domain and "torchvision" not in sys.modules
+        ):  # imported before, where it can be
+            waiting.append(name)
     if unknown:
         raise Unsupported(f"onnx2torch has no converter for {', '.join(unknown)}")
+    if waiting:
+        needs = "needs" if len(waiting) == 1 else "need"
+        raise Unsupported(f"{' and '.join(sorted(waiting))} {needs} torchvision, which cannot be imported")
 
 
 def _converters_added(model: Any) -> List[str]:
@@ -236,8 +251,7 @@ def _of_torchvision(name: str) -> Callable[..., Any]:
         try:
             from torchvision import ops
         except (ImportError, RuntimeError) as error:
-            what = f"{' and '.join(_OF_TORCHVISION)} need torchvision"
-            raise Unsupported(f"{what}, which cannot be imported: {first_line(error)}") from error
+            raise Unsupported(f"{name} of torchvision cannot be imported: {first_line(error)}") from error
         return getattr(ops, name)(*values, **named)
 
     return call

@@ -109,6 +109,72 @@ def test_a_row_of_bytes_from_before_bytes_were_fed_is_wrong(
     assert [row["why"] for row in database.query("FROM marks WHERE mark = 'input_kept'")] == ([why] if why else [])
 
 
+FOLDED = "scales and shifts folded into convolutions, which is not stock: too fast (framewatt until 29 November 2026)"
+
+
+def of_model(told: str) -> str:
+    return json.dumps(
+        {"model": f"2 constants lifted, {told}, 29 hard-swish and hard-sigmoid fused", "layout": "as imported"}
+    )
+
+
+OLD = "30 scales and shifts folded into convolutions"
+LATER = "30 scales and shifts and 0 batch normalisations folded into convolutions"
+NORMALISED = "0 scales and shifts and 4 batch normalisations folded into convolutions"
+NOTHING = "0 scales and shifts and 0 batch normalisations folded into convolutions"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, FOLDED),
+        ({"variant": "torchcompile", "io": "device", "scenario": "offline"}, FOLDED),
+        ({"device": "cpu", "device_uuid": None}, FOLDED),
+        ({"settings": of_model(LATER)}, FOLDED),
+        ({"settings": of_model(NORMALISED)}, FOLDED),
+        ({"settings": of_model(NOTHING)}, None),
+        ({"settings": of_model("0 scales and shifts folded into convolutions")}, None),
+        ({"settings": of_model("2 outputs told apart")}, None),
+        ({"settings": None}, None),
+        ({"tuning": "tuned"}, None),
+        ({"tuning": "rewritten"}, None),
+        ({"tuning": None}, None),
+        ({"variant": "onnxrt"}, None),
+        ({"variant": "keras-torch"}, None),
+        ({"origin": "a study"}, None),
+        ({"status": "crashed", "message": "it fell"}, None),
+    ],
+    ids=str,
+)
+def test_a_row_of_stock_with_scales_folded_is_wrong(
+    build: Build, opened: Opened, changes: dict[str, Any], why: str | None
+) -> None:
+    run = gpu_run(build)
+    usual = {"variant": "torch", "batch_size": 8, "tuning": "stock", "settings": of_model(OLD)}
+    run.cell(**{**usual, "durations_ns": [MS] * 50, **changes})
+    database = opened(run)
+    assert [row["known_wrong"] for row in database.query("FROM comparison")] == [why]
+    assert [row["why"] for row in database.query("FROM marks WHERE mark = 'input_kept'")] == ([why] if why else [])
+
+
+@pytest.mark.parametrize(("told", "steps"), [(OLD, 0), (LATER, 0), (NOTHING, 1)])
+def test_no_pair_no_worth_and_no_verdict_comes_of_a_stock_that_folded(
+    build: Build, opened: Opened, told: str, steps: int
+) -> None:
+    run, other = gpu_run(build, "a"), gpu_run(build, "b")
+    for one, ms in ((run, 2.0), (other, 3.0)):
+        three(one, "torch", ms, settings=of_model(told), tuning="stock")
+        three(one, "torch", 1, settings=of_model(LATER), tuning="tuned")
+    database = opened(run)
+    assert len(database.query("FROM level_steps")) == steps
+    assert len(database.query("FROM worth")) == steps
+    assert {row["known_wrong"] for row in database.query("FROM comparison WHERE tuning = 'tuned'")} == {None}
+    code, text = compared(run, other)
+    assert (code == GOT_SLOWER) is bool(steps)
+    assert (f"UNCLEAR, durations known to be wrong: A: {FOLDED}" in text) is (steps == 0)
+    assert "1 SAME" in text
+
+
 IMAGE_BYTES = 224 * 224 * 3 * 4
 
 

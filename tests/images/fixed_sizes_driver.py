@@ -166,8 +166,8 @@ def fitted(folder, failing, error):
 def wrong(load):
     """An importer whose modules with fixed sizes compute something else."""
 
-    def loaded(path, sizes=None):
-        imported = load(path, sizes)
+    def loaded(path, sizes=None, fold=True):
+        imported = load(path, sizes, fold)
         if sizes is not None:
             imported.module.register_forward_hook(lambda module, given, made: made + 1)
         return imported

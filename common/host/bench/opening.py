@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.export.values import Given, image_layout
 from common.harness.cell_folder import CannotWrite
 from common.host import models
 from common.host.bench.again import Again, run_to_repeat, set_marked_aside
@@ -84,6 +85,8 @@ def opened(
     if model.fixed_batch is not None and not options.batch_sizes:
         console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
         request = replace(request, batch_sizes=(model.fixed_batch,))
+    if subset is None:
+        request = replace(request, inputs=inputs_of(request.inputs, model, console))
     with ExitStack() as held:
         picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:
@@ -105,6 +108,22 @@ def opened(
         if subset is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if subset is None else subset.of(plan)
+
+
+def inputs_of(asked: tuple[str, ...], model: ModelFiles, console: Console) -> tuple[str, ...]:
+    """Types in which images are fed: a model that takes bytes itself is fed bytes, and its rows say so. What is not fed is said."""
+    pictures = [one for one in model.inputs if image_layout(Given(one.name, one.dtype, one.shape, one.batch_axis))]
+    if model.layout and model.inputs[0].dtype == "uint8":
+        if asked != ("uint8",):
+            console.print(
+                escape(f"{model.name} takes pictures of bytes: it is fed uint8"), highlight=False, soft_wrap=True
+            )
+        return ("uint8",)
+    others = [f"'{one.name}'" for one in pictures if one.name != model.inputs[0].name and one.dtype != "uint8"]
+    if "uint8" in asked and model.layout and others:
+        text = f"--input uint8 feeds '{model.inputs[0].name}' as bytes; {', '.join(others)} as the numbers that the model takes"
+        console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
+    return asked
 
 
 def _chosen_runner(

@@ -76,7 +76,8 @@ class RecipeRequest:
     @property
     def casts(self) -> list[str]:
         """Inputs that are fed as bytes where the model takes numbers: the first, which is the image."""
-        return [] if self.input == "float32" else [self.model.inputs[0].name]
+        first = self.model.inputs[0]
+        return [] if self.input in ("float32", first.dtype) else [first.name]
 
     @property
     def trials(self) -> list[tuple[str, list[str]]]:

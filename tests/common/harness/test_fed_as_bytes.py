@@ -35,6 +35,13 @@ def test_images_are_rounded_and_nothing_else_changes() -> None:
     assert as_fed(given, "float32", model()) is given
 
 
+def test_a_model_that_takes_bytes_itself_is_fed_them() -> None:
+    """It was refused: "takes no images as numbers"."""
+    given = {"images": np.array([0, 255], np.uint8)}
+    assert as_fed(given, "uint8", model()) is given
+    assert as_fed(given, "float32", model()) is given
+
+
 @pytest.mark.parametrize(
     ("values", "layout", "words"),
     [((-1.0, 1.0), "NHWC", "normalised"), ((0.0, 256.0), "NHWC", "normalised"), ((0.0,), "", "no images")],
