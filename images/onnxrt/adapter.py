@@ -111,6 +111,8 @@ class OnnxRuntimeAdapter:
         for tensor in self._model.outputs:
             if tensor.name not in outputs:
                 raise Unsupported(f"the model has no tensor '{tensor.name}' as output")
+        if {tensor.name for tensor in self._model.outputs} <= names:
+            raise Unsupported("every output of the model is an input of it, so there is nothing to compute")
         for tensor in self._model.inputs:
             wanted, kind = sessions.TYPES.get(tensor.dtype), inputs[tensor.name][0]
             if kind != wanted:
@@ -132,7 +134,7 @@ class OnnxRuntimeAdapter:
             raise Unsupported(f"ONNX Runtime cannot read this model: {error}") from error
         key = f"{self._model.hash} {self._path.name} {file.st_size} {file.st_mtime_ns} onnxruntime {self._ort.__version__}"
         known = memory.get(key)
-        if set(known) != {"inputs", "outputs"}:
+        if not sessions.is_signature(known):
             plain = self._ort.SessionOptions()
             plain.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             plain.log_severity_level = 4
@@ -178,6 +180,7 @@ class OnnxRuntimeAdapter:
             if inputs[one.name].dtype == np.uint8 and np.dtype(one.dtype).kind == "f"
         )
         try:
+            self._refuse_bytes_that_come_out()
             self._inference = self._build(inputs, io)
         except (Unsupported, DeviceOutOfMemory):
             raise
@@ -188,6 +191,12 @@ class OnnxRuntimeAdapter:
                 self._earlier[1].close()
                 self._earlier = None
         self._placed = wanted
+
+    def _refuse_bytes_that_come_out(self) -> None:
+        """Raises Unsupported where an input that is fed as bytes is an output too: the model's numbers would come out as bytes."""
+        for one in self._model.outputs:
+            if one.name in self._cast:
+                raise Unsupported(f"'{one.name}' is an input and an output of the model, so it cannot be fed as bytes")
 
     def _build(self, inputs: Arrays, io: str) -> Inference:
         """The fastest of the algorithms that the level of tuning has, those of the level below included."""

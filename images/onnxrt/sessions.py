@@ -112,6 +112,24 @@ def loose_outputs(model: ModelFiles) -> Set[str]:
     return {one.name for one in model.outputs if -1 in one.shape or one.name in given}
 
 
+def is_signature(known: Any) -> bool:
+    """Whether what a cache folder holds has the shape of a model file's signature: {inputs: {name: [type, axes]}, outputs: [name]}."""
+    if not isinstance(known, dict) or set(known) != {"inputs", "outputs"}:
+        return False
+    inputs, outputs = known["inputs"], known["outputs"]
+    if not isinstance(inputs, dict) or not isinstance(outputs, list):
+        return False
+    described = all(
+        isinstance(one, list)
+        and len(one) == 2
+        and isinstance(one[0], str)
+        and isinstance(one[1], list)
+        and all(axis is None or isinstance(axis, (int, str)) for axis in one[1])
+        for one in inputs.values()
+    )
+    return described and all(isinstance(name, str) for name in outputs)
+
+
 def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optional[int] = None) -> Any:
     """Session options: all graph optimisations, the batch axis fixed, one inference at a time."""
     chosen = ort.SessionOptions()

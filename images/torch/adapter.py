@@ -81,6 +81,8 @@ class TorchAdapter:
         self._unfolded: Optional[Tuple[Any, Dict[str, str]]] = None
         #: what was built for this shape, in order, and the device memory that it took by then
         self._built: Dict[run_options.Run, int] = {}
+        #: what was begun to be built for this shape, in order: one that fails halfway has taken memory too
+        self._begun: List[run_options.Run] = []
         #: of a model that computes sizes while it runs
         self._sizes: Optional[Sizes] = None
 
@@ -290,6 +292,7 @@ class TorchAdapter:
             runs = {name: one for name, one in runs.items() if not one.own_convolutions}
         self._key = self._key_of(fed, io)
         self._built.clear()
+        self._begun.clear()
         try:
             self._chosen = choices.fastest(
                 [choices.Algorithm(name, lambda run=run: self._build(run, inputs, io)) for name, run in runs.items()],
@@ -300,7 +303,7 @@ class TorchAdapter:
             raise_as(failing_node.explained(self._torch, self._module, lambda: self._as_fed(inputs), error), error)
         self._run = runs[self._chosen.name]
         self._search_algorithms(self._run)
-        if list(self._built) == [self._run]:
+        if self._begun == [self._run]:
             chosen: Inference = self._chosen.inference
             return chosen
         return self._as_without_trial(inputs, io)
@@ -312,7 +315,7 @@ class TorchAdapter:
         """
         assert self._chosen is not None
         chosen: Inference = self._chosen.inference
-        anew = self._on_gpu and next(iter(self._built)) != self._run
+        anew = self._on_gpu and (self._begun[0] != self._run or self._begun.count(self._run) > 1)
         self._chosen = self._chosen._replace(inference=None)
         if anew:
             chosen.close()
@@ -340,6 +343,7 @@ class TorchAdapter:
             self._torch.backends.cudnn.benchmark = not run.plain
 
     def _build(self, run: run_options.Run, inputs: Sequence[np.ndarray], io: str) -> Inference:
+        self._begun.append(run)
         self._search_algorithms(run)
         if run not in self._modules:
             self._modules[run] = self._module_for(run, inputs)

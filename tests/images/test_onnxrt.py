@@ -330,7 +330,7 @@ def test_prepare_keeps_a_session_from_host_to_device_and_closes_it_with_its_shap
     from images.onnxrt.adapter import OnnxRuntimeAdapter
 
     adapter = OnnxRuntimeAdapter("onnxrt", None)
-    adapter._model = SimpleNamespace(inputs=[])
+    adapter._model = SimpleNamespace(inputs=[], outputs=[])
     seen = []
 
     def build(inputs, io):
@@ -463,6 +463,51 @@ def test_the_signature_of_a_model_file_is_read_once_and_again_when_the_file_chan
     assert (batch_axes(), runtime.made) == (["batch"], 2)
     (tmp_path / "cache" / "signatures.json").write_text('{"damaged": 1')
     assert (batch_axes(), runtime.made) == (["batch"], 3)
+    stored = json.loads((tmp_path / "cache" / "signatures.json").read_text())
+    for damaged in (
+        {"inputs": {"x": ["tensor(float)"]}, "outputs": ["y"]},
+        {"inputs": {"x": ["tensor(float)", 3]}, "outputs": ["y"]},
+        {"inputs": {"x": ["tensor(float)", [{}]]}, "outputs": ["y"]},
+        {"inputs": {"x": None}, "outputs": ["y"]},
+        {"inputs": [], "outputs": ["y"]},
+        {"inputs": {"x": ["tensor(float)", ["batch", 3]]}, "outputs": None},
+        {"inputs": {"x": ["tensor(float)", ["batch", 3]]}, "outputs": [["y"]]},
+    ):
+        before = runtime.made
+        (tmp_path / "cache" / "signatures.json").write_text(json.dumps(dict.fromkeys(stored, damaged)))
+        assert [batch_axes(), batch_axes()] == [["batch"], ["batch"]], damaged
+        assert runtime.made == before + 1, "it is read anew, once"
     file.unlink()
     with pytest.raises(Unsupported, match="cannot read this model"):
         batch_axes()
+
+
+def handing_on(*outputs):
+    """An adapter for a model of the input x with these outputs, whose signature is known."""
+    from images.onnxrt.adapter import OnnxRuntimeAdapter
+
+    adapter = OnnxRuntimeAdapter("onnxrt", None)
+    adapter._signature = lambda: ({"x": ("tensor(float)", ["batch", 3])}, list(outputs))
+    tensors = [[Tensor(name, "float32", (3,), 0) for name in names] for names in (["x"], outputs)]
+    adapter._model = types.SimpleNamespace(hash="0", inputs=tensors[0], outputs=tensors[1])
+    return adapter
+
+
+def test_a_model_that_only_hands_its_inputs_on_is_unsupported():
+    from common.harness.adapter import Unsupported
+
+    assert handing_on("y", "x")._inspect() == ["batch"]
+    with pytest.raises(Unsupported, match="nothing to compute"):
+        handing_on("x")._inspect()
+
+
+def test_an_input_that_is_an_output_too_is_not_fed_as_bytes():
+    """The graph's input is bytes then, and so would the output be, which model.json describes as float32."""
+    from common.harness.adapter import Unsupported
+
+    adapter, built = handing_on("y", "x"), []
+    adapter._build = lambda inputs, io: built.append(io) or Built()
+    adapter.prepare({"x": np.zeros((1, 3), np.float32)}, "host")
+    with pytest.raises(Unsupported, match="'x' is an input and an output of the model"):
+        adapter.prepare({"x": np.zeros((1, 3), np.uint8)}, "host")
+    assert built == ["host"]

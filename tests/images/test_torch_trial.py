@@ -55,9 +55,12 @@ class Device:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], tuple[Any, Any, list[str]]]:
-    """(adapter, its inference, what was built in order) after a trial that the way of this name wins."""
+    """(adapter, its inference, what was built in order) after a trial that the way of this name wins.
 
-    def try_all(winner: str) -> tuple[Any, Any, list[str]]:
+    failing: names of ways that fail when they have taken 100 bytes; "once NAME" fails the first time alone.
+    """
+
+    def try_all(winner: str, *failing: str) -> tuple[Any, Any, list[str]]:
         device, made = Device(), []
         torch = SimpleNamespace(cuda=device, float32="float32", __version__="0")
         adapter = adapter_module.TorchAdapter("torch", torch)
@@ -70,7 +73,11 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], tu
 
         def inference_of(run: Run, *_: Any) -> Built:
             made.append(run.name)
-            return Built(run, device)
+            built = Built(run, device)
+            if run.name in failing or (f"once {run.name}" in failing and made.count(run.name) == 1):
+                built.close()
+                raise RuntimeError("out of memory")
+            return built
 
         monkeypatch.setattr(adapter, "_inference_of", inference_of)
         monkeypatch.setattr(choices, "median_seconds", lambda run: 1.0 if run.__self__.name == winner else 2.0)
@@ -100,4 +107,26 @@ def test_a_choice_that_is_known_is_built_alone(tried):
     tried(SECOND.name)
     adapter, _, made = tried(SECOND.name)
     assert made == [SECOND.name]
+    assert adapter.device_peak_bytes() == 100
+
+
+def test_one_that_was_built_after_a_failed_one_is_built_anew(tried):
+    adapter, inference, made = tried(SECOND.name, FIRST.name)
+    assert made == [FIRST.name, SECOND.name, SECOND.name], "the failed one was in its memory: it is built anew"
+    assert (inference.name, list(adapter._modules)) == (SECOND.name, [SECOND])
+    assert adapter.device_peak_bytes() == 100
+
+
+def test_one_that_failed_after_the_chosen_leaves_no_peak(tried):
+    adapter, inference, made = tried(FIRST.name, SECOND.name)
+    assert made == [FIRST.name, SECOND.name]
+    assert (inference.name, inference.closed, list(adapter._modules)) == (FIRST.name, False, [FIRST])
+    assert adapter.device_peak_bytes() == 100
+
+
+def test_a_known_choice_that_fails_and_then_works_is_built_anew(tried):
+    tried(FIRST.name)
+    adapter, inference, made = tried(FIRST.name, f"once {FIRST.name}")
+    assert made == [FIRST.name, FIRST.name, SECOND.name, FIRST.name]
+    assert (inference.name, inference.closed) == (FIRST.name, False)
     assert adapter.device_peak_bytes() == 100
