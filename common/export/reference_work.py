@@ -284,7 +284,7 @@ def _told(one: np.ndarray, with_values: bool) -> str:
     if not with_values or one.dtype.kind not in "iu" or not one.size:
         return shape
     least, most = one.min(), one.max()
-    return f"{shape}, {'all' if least == most else f'{least} to'} {most},"
+    return f"{shape} [{'all' if least == most else f'{least} to'} {most}]"
 
 
 def _is_float(values: np.ndarray) -> bool:

@@ -64,6 +64,12 @@ def typed_options(options: type) -> set[str]:
     return {field.name for field in _chosen(options, (), ()) if field.name in typed}
 
 
+def _refuse_not_given(name: str, default: Any, value: Any) -> None:
+    """A negative default means that an option was not given (common/host/plan/options.py), so nobody may type it."""
+    if isinstance(default, (int, float)) and default < 0 and value == default:
+        raise UserError(f"--{name.replace('_', '-')} must not be negative, and {value} is")
+
+
 def help_of(
     options: type, *, only: Collection[str] = (), leave_out: Collection[str] = (), **more: str
 ) -> dict[str, str]:
@@ -94,6 +100,8 @@ def takes(
 
         @functools.wraps(body)
         def wrapper(context: Any, **given: Any) -> Any:
+            for name in defaults.keys() & typed & given.keys():
+                _refuse_not_given(name, defaults[name], given[name])
             return body(context, every | given)
 
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -85,10 +85,21 @@ class RecipeRequest:
         found = []
         for name in ("ways_tried", "trial"):
             if self.settings.get(name):
-                when = self.settings.get(f"{name}_of") or "at an unknown time, perhaps by an earlier worker"
+                when = _in_a_program(
+                    self.settings.get(f"{name}_of") or "at an unknown time, perhaps by an earlier worker"
+                )
                 heading = f"Time of one inference in a short trial, {when}; not the measurement, and perhaps under another load:"
                 found.append((heading, self.settings[name].split("; ")))
         return found
+
+
+def _in_a_program(when: str) -> str:
+    """What a row's settings say of the worker that made a trial (common/harness/choices.py), where no worker is at hand."""
+    stem = when.removesuffix("by this worker")
+    if stem != when:
+        return f"{stem}by the worker that measured this cell"
+    stem = when.removesuffix(", by an earlier worker")
+    return when if stem == when else f"{stem}, by an earlier worker than the one that measured this cell"
 
 
 def has_recipe(image: Image) -> bool:

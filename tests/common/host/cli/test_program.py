@@ -56,6 +56,8 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
         (["bench", "--framwork", "x"], "unknown option '--framwork'; there is"),
         (["bench", "--replicates", "many"], "--replicates 'many' is not a whole number"),
         (["bench", "--min-seconds", "soon"], "--min-seconds 'soon' is not a number"),
+        (["bench", "--items-per-sample", "-1", "--dry-run"], "--items-per-sample must not be negative, and -1 is"),
+        (["bench", "--idle-seconds=-1", "--dry-run"], "--idle-seconds must not be negative, and -1.0 is"),
         (["bench", "--framework"], "--framework"),
         (["analyze", "no-such-run", "nor-this"], "there is no run or path 'no-such-run'; runs in "),
         (["analyze", "no-such.tar.xz"], "no-such.tar.xz does not exist; a run is a folder"),

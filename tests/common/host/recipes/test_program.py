@@ -250,7 +250,11 @@ def test_gpus_are_counted_by_the_driver(image: Image) -> None:
     [
         (
             {"trial_of": "2026-11-28T10:11:12Z, by an earlier worker"},
-            "short trial, 2026-11-28T10:11:12Z, by an earlier worker;",
+            "short trial, 2026-11-28T10:11:12Z, by an earlier worker than the one that measured this cell;",
+        ),
+        (
+            {"trial_of": "2026-11-28T10:11:12Z, by this worker"},
+            "short trial, 2026-11-28T10:11:12Z, by the worker that measured this cell;",
         ),
         ({}, "short trial, at an unknown time, perhaps by an earlier worker;"),
     ],
@@ -258,8 +262,9 @@ def test_gpus_are_counted_by_the_driver(image: Image) -> None:
 def test_times_of_a_trial_say_of_which(image: Image, settings: dict[str, str], words: str) -> None:
     text = write(request(settings={"note": "plain", "trial": "plain call: 58.743 ms; b: no kernel", **settings}), image)
     comment = text.partition("# Time of one inference")[2].partition("\n\n")[0]
-    assert words in " ".join(comment.replace("#", "").split())
-    assert "not the measurement" in comment
+    sentence = " ".join(comment.replace("#", "").split())
+    assert words in sentence
+    assert "not the measurement" in sentence
     assert comment.endswith("#   plain call: 58.743 ms\n#   b: no kernel")
     assert "short trial" not in write(request(), image)
 

@@ -157,13 +157,17 @@ LOAD = "others kept 1.2 and the two sides 0.8 of 2 CPUs busy"
         (1.03, 1.05, "", "UNCLEAR"),
         (0.97, 1.0, "", "UNCLEAR"),
         (0.99, 1.01, "", "OK"),
+        (1.08, 1.6, "", "UNCLEAR"),
+        (1.45, 1.55, "", "OFF"),
+        (0.6, 0.89, "", "OFF"),
         (0.99, 1.01, "the outputs differ by 0.5, more than 0.01", "OFF"),
     ],
 )
-def test_under_other_load_a_ratio_outside_the_target_proves_nothing(
+def test_under_other_load_a_ratio_slightly_outside_the_target_proves_nothing(
     low: float, high: float, reason: str, word: str
 ) -> None:
-    """On a loaded machine `verify` once said OFF where `bench` marked the same cell `l`. Load makes no outputs differ."""
+    """On a loaded machine `verify` once said OFF where `bench` marked the same cell `l`. Load makes no outputs differ, and nothing
+    half as slow again: a ratio of 1.5 once ended with exit code 0 on a busy machine."""
     row = dataclasses.replace(verdict(low, high, reason), load=LOAD)
     assert row.word == word
     assert line(row).endswith(f"{word}{f': {reason}' if reason else ''} (l: {LOAD})")
