@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from common.text import shortened
+from common.text import first_line, shortened
 
 #: where in ONNX Runtime's C++ an error was raised: a file with a line, then the signature of the function
 _PLACE = re.compile(r"(?<![\w./-])/?[\w.-]+(?:/[\w.-]+)*\.(?:h|hpp|cc|cpp):\d+ ")
@@ -12,9 +12,9 @@ _PLACE = re.compile(r"(?<![\w./-])/?[\w.-]+(?:/[\w.-]+)*\.(?:h|hpp|cc|cpp):\d+ "
 _MOST_READ, _MOST = 2000, 400
 
 
-def first_line(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """The first line of an error, without the place in a library's C++ source that it names."""
-    line = shortened((str(error).strip().splitlines() or [type(error).__name__])[0], _MOST_READ)
+    line = shortened(first_line(error), _MOST_READ)
     found = _PLACE.search(line)
     if found is not None:
         before, after = line[: found.start()], line[found.end() :]

@@ -28,6 +28,7 @@ from common.harness.memory import names_out_of_memory
 from common.held_folders import held_folder, remove_abandoned
 from common.pixels import PixelValues
 from common.pixels import parse as pixel_values
+from common.text import first_line
 from common.torch_modules import Built
 
 STEPS = 3
@@ -223,6 +224,6 @@ def _is_within(file: Any, folder: Path) -> bool:
 def _telling(error: BaseException) -> str:
     """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
     *_, error = causes(error)
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
     return f"{line}{means}"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common.export import error_lines
-from common.export.error_lines import first_line
+from common.export.error_lines import words_of
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ from common.export.error_lines import first_line
         ("x" * 1000, "x" * 397 + "..."),
     ],
 )
-def test_first_line(text: str, line: str) -> None:
-    assert first_line(RuntimeError(text)) == line
+def test_the_words_of_an_error(text: str, line: str) -> None:
+    assert words_of(RuntimeError(text)) == line
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "a/" * 100_000, "a.h:" * 50_000, "a.h:1" * 40_000, "(" * 200_000])
 def test_a_long_line_is_cut_before_it_is_searched(text: str) -> None:
     """The names in a user's file may be of any length; the pattern alone took 3 s for 8,000 letters."""
     began_s = time.process_time()
-    assert len(first_line(RuntimeError(text))) == 400
+    assert len(words_of(RuntimeError(text))) == 400
     assert time.process_time() - began_s < 1.0
 
 
