@@ -16,11 +16,6 @@ from common.models import DEFAULT_MODEL
 #: lines of the convolutional model, and of the transformer: the front page is one screen
 MOST_ROWS, MOST_OF_TRANSFORMER = 4, 2
 BATCH_SIZES = (1, 32, 512)
-#: how a row is chosen, where other pages choose otherwise (findings.py, reference_recipes.py)
-_CHOICE = (
-    "Of a cell measured in several runs, a ratio takes the row that makes the better pair (several workers on both sides, else both "
-    "levels of one run), [docs/recipes](docs/recipes/README.md) the row with most workers."
-)
 Pairs = dict[int, tuple[Row, Row]]
 
 
@@ -58,7 +53,7 @@ def render(found: Findings, steps: Steps, device: str, links: str) -> str:
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
         f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned, at the largest batch. "
         f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in known) else ''}. "
-        f"{_CHOICE} {links}"
+        f"{links}"
     )
     heading = ["model", "framework", *(f"batch {size}" for size in BATCH_SIZES), "rewritten"]
     # a column that nothing stands in says nothing
@@ -83,7 +78,7 @@ def _intervals(known: Sequence[Worth]) -> str:
     if not any(have):
         return "one worker at a level: without an interval"
     where = "" if all(have) else " where both levels have several"
-    return f"with its 95 % interval over workers{where}, of these workers alone; docs/results.md also uses what other cells tell"
+    return f"with its 95 % interval over workers{where}; docs/results.md also uses the spread of other cells"
 
 
 def _models(found: Findings) -> list[tuple[str, int]]:
