@@ -44,7 +44,15 @@ def _place() -> str:
 def _owner_is_gone(folder: Path) -> bool:
     """Whether the folder names an owner that ran here and is no more; one of another machine may still be there."""
     match = re.match(re.escape(TEMPORARY) + r"([0-9a-f]{8}-[0-9]+)-([0-9]+)-", folder.name)
-    return match is not None and match[1] == _place() and not Path("/proc", match[2]).exists()
+    if match is None or match[1] != _place():
+        return False
+    try:
+        os.kill(int(match[2]), 0)  # not /proc: it may hide the processes of other users
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass  # another user's, or no process id
+    return False
 
 
 @contextmanager

@@ -52,8 +52,8 @@ def from_text(text: str) -> str:
     return kept.lstrip(" .+-,:=@()[]#%~")[:MOST_CHARACTERS].rstrip(" -") or "unnamed"
 
 
-def shortened(name: str) -> str:
-    """The name itself, or its beginning and a digest of it where it has more than MOST_MADE_BYTES: no two become one."""
+def with_digest(name: str) -> str:
+    """The name itself where it has at most MOST_MADE_BYTES, else its beginning and a digest of it: no two become one."""
     content = name.encode("utf-8", "surrogateescape")
     if len(content) <= MOST_MADE_BYTES:
         return name

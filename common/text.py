@@ -45,6 +45,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's words, the name of its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 # --- Markdown and spreadsheets --------------------------------------------------------------------------------------
 
 _MARKDOWN = {

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from common.errors import EndedBySignal, UserError
+from common.text import first_line
 from common.without_torchvision import import_timm
 
 FORM = "torch"
@@ -81,7 +82,7 @@ def of_timm(name: str, weights: str) -> Built:
             note = f"Weights that timm publishes for {name}."
         except Exception as error:  # whatever the hub's client raises
             if weights == "imagenet":
-                raise UserError(f"the weights of {name} cannot be had: {_first_line(error)}") from error
+                raise UserError(f"the weights of {name} cannot be had: {first_line(error)}") from error
     if module is None:
         module = _untrained(name)
         note = "Seeded random weights: speed and energy are those of the model, its outputs mean nothing."
@@ -211,7 +212,7 @@ def users_code(what: str, whole: bool = False) -> Iterator[None]:
     except BaseException as error:
         if is_of_signal(error):
             raise
-        words = " ".join(str(error).split())[:300] if whole else f"{type(error).__name__}: {_first_line(error)}"
+        words = " ".join(str(error).split())[:300] if whole else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{what}: {words}") from error
 
 
@@ -268,7 +269,7 @@ def _untrained(name: str) -> Any:
     try:
         return timm.create_model(name, pretrained=False)
     except Exception as error:  # whatever a model's own code raises
-        raise UserError(f"timm cannot build {name}: {type(error).__name__}: {_first_line(error)}") from error
+        raise UserError(f"timm cannot build {name}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _timm() -> Any:
@@ -276,7 +277,7 @@ def _timm() -> Any:
         return import_timm()
     except ImportError as error:
         raise UserError(
-            f"timm cannot be imported ({_first_line(error)}); images/torch/requirements-timm.txt says what it needs"
+            f"timm cannot be imported ({first_line(error)}); images/torch/requirements-timm.txt says what it needs"
         ) from error
 
 
@@ -323,7 +324,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple of {', '.join(type(one).__name__ for one in value[:4]) or 'nothing'}{', ...' if len(value) > 4 else ''}"
     return "nothing" if value is None else f"a {type(value).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

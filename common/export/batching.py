@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from common.export.error_lines import first_line
+from common.export.error_lines import words_of
 from common.export.onnx_graph import BATCH
 from common.export.values import Given
 from common.harness.parity import differing
@@ -70,7 +70,7 @@ def _run(run: Run, inputs: Mapping[str, np.ndarray], count: int) -> Dict[str, np
     try:
         return run(inputs)
     except Exception as error:
-        raise NoBatch(f"a batch of {count} fails: {first_line(error)}") from error
+        raise NoBatch(f"a batch of {count} fails: {words_of(error)}") from error
 
 
 def make_dynamic(proto: Any, fixed: int) -> List[str]:

@@ -104,7 +104,9 @@ def _add(folder: Path, name: str, form: Form) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all: a process that is killed leaves what was there."""
+    """Whole or not at all: a process that is killed leaves what was there, and a part that the next one removes."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)  # one process at a time is here
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         part.write_bytes(content)

@@ -10,7 +10,7 @@ import onnxruntime
 
 from common.errors import UserError
 from common.export import axes, values
-from common.export.error_lines import first_line
+from common.export.error_lines import words_of
 from common.export.reference_work import Network
 
 _NUMPY = {
@@ -32,7 +32,7 @@ class OnnxNetwork(Network):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class of its own for every status
-            words = first_line(error).replace(str(path), file.name)  # not our copy's place
+            words = words_of(error).replace(str(path), file.name)  # not our copy's place
             raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
         self.dynamic = bound.fixed is None
         self.bound = bound

@@ -15,7 +15,7 @@ import numpy as np
 from common.errors import UserError
 from common.export import axes, batching, given_values, onnx_reading, values
 from common.export.batching import NoBatch
-from common.export.error_lines import first_line
+from common.export.error_lines import words_of
 from common.export.inputs import REFERENCE_IMAGES, clearest
 from common.export.store import file_sha256
 from common.harness.parity import TOLERANCES, differing, judged_as
@@ -110,7 +110,7 @@ class Work:
         try:
             return self._network.run(unit)
         except Exception as error:
-            words = first_line(error)
+            words = words_of(error)
             if self._options.rebatch:
                 raise UserError(
                     f"{self._network.file} cannot be made dynamic: a batch of 1 fails: {words}; leave --rebatch out to measure it at "
@@ -284,7 +284,7 @@ def _told(one: np.ndarray, with_values: bool) -> str:
     if not with_values or one.dtype.kind not in "iu" or not one.size:
         return shape
     least, most = one.min(), one.max()
-    return f"{shape}, {'all' if least == most else f'{least} to'} {most},"
+    return f"{shape} [{'all' if least == most else f'{least} to'} {most}]"
 
 
 def _is_float(values: np.ndarray) -> bool:

@@ -28,6 +28,7 @@ from common.harness.memory import names_out_of_memory
 from common.held_folders import held_folder, remove_abandoned
 from common.pixels import PixelValues
 from common.pixels import parse as pixel_values
+from common.text import first_line
 from common.torch_modules import Built
 
 STEPS = 3
@@ -159,18 +160,29 @@ def _save(
 
 
 def _name_outputs(graph: Any, names: Sequence[str]) -> None:
-    """Gives the outputs of the graph these names; each that another value has stays with the exporter's."""
+    """Gives the outputs of the graph these names; each that a value keeps which is not renamed stays with the exporter's."""
     if not names or len(names) != len(graph.outputs):
         return
-    taken = {one.name for one in (*graph.inputs, *graph.initializers.values())}
-    taken.update(one.name for node in graph.all_nodes() for one in node.outputs)
-    named = set()
+    values = [*graph.inputs, *graph.initializers.values(), *(one for node in graph.all_nodes() for one in node.outputs)]
+    outputs = {id(one) for one in graph.outputs if one.producer() is not None}
+    taken = {one.name for one in values if id(one) not in outputs}
+    renamed: Dict[int, Tuple[Any, str]] = {}
     for value, name in zip(graph.outputs, names):
-        # an input or weight that is handed on keeps its name, and one value that is two outputs its first
-        if value.producer() is not None and id(value) not in named and (name not in taken or name == value.name):
-            value.name = name
-            named.add(id(value))
-            taken.add(name)
+        # an input or weight that is handed on keeps its name, and one value that is two outputs gets the first that is free
+        if id(value) in outputs and name not in taken:
+            renamed.setdefault(id(value), (value, name))
+    blocked = [0]
+    while blocked:  # what is left out keeps its name, which may be the one that another was to have
+        taken = {one.name for one in values if id(one) not in renamed}
+        blocked = [key for key, (_, name) in renamed.items() if name in taken]
+        for key in blocked:
+            del renamed[key]
+    # the exporter may call one output what another is to be called: no two values ever have one name
+    unused = max((*names, *(one.name or "" for one in values)), key=len) + "_"
+    for number, (value, _) in enumerate(renamed.values()):
+        value.name = f"{unused}{number}"
+    for value, name in renamed.values():
+        value.name = name
 
 
 def _weight_bytes(graph: Any) -> int:
@@ -212,6 +224,6 @@ def _is_within(file: Any, folder: Path) -> bool:
 def _telling(error: BaseException) -> str:
     """The first line of the innermost cause, which names the operator or line, and what it means where it names neither."""
     *_, error = causes(error)
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     means = "; a branch, loop or .item() that depends on values is not exported" if "data-dependent" in line else ""
     return f"{line}{means}"

@@ -205,7 +205,7 @@ def _refuse_empty(file: Path, inputs: List[Any], shape: str) -> None:
             dims = value.type.tensor_type.shape.dim
             written = axes.written([axis.dim_param or axis.dim_value for axis in dims])
             sizes = [
-                axes.BATCH_WORD if number == 0 else str(axis.dim_value) if axis.dim_value > 0 else str(axes.LENGTH)
+                str(axis.dim_value) if axis.dim_value > 0 else axes.BATCH_WORD if number == 0 else str(axes.LENGTH)
                 for number, axis in enumerate(dims)
             ]
             raise UserError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence
 
 from common.harness.adapter import DeviceOutOfMemory
+from common.text import first_line
 
 #: an algorithm is timed for so long, and with at least so many runs
 SECONDS, RUNS = 0.3, 5
@@ -93,7 +94,7 @@ def fastest(
             seconds = measure(inference.run)
         except Exception as raised:
             failure = raised
-            tried[algorithm.name] = _first_line(raised)
+            tried[algorithm.name] = first_line(raised)[:_REASON_LENGTH]
             if inference is not None:
                 inference.close()
             continue
@@ -193,7 +194,3 @@ class AlgorithmCache:
 
     def put(self, key: str, name: str, tried: Dict[str, str], utc: str = "") -> None:
         self._file.put(key, {"chosen": name, "tried": tried, "utc": utc})
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_REASON_LENGTH]

@@ -230,14 +230,15 @@ def compare(output: np.ndarray, reference: np.ndarray, output_kind: str, precisi
     as_is = relative_l2(got, wanted)
     error = relative_l2(centred_logits(got), centred_logits(wanted)) if metric == "logits" else as_is
     top1, top5 = top_agreement(got, wanted, 1), top_agreement(got, wanted, 5)
-    wrong = "" if math.isfinite(error) else beyond_figures(got, wanted)
+    wrong = "" if math.isfinite(error) else beyond_figures(got, wanted, metric == "logits")
     return Parity(metric, tolerance, error, as_is, top1, top5, top1_least, wrong=wrong)
 
 
-def beyond_figures(got: np.ndarray, wanted: np.ndarray) -> str:
+def beyond_figures(got: np.ndarray, wanted: np.ndarray, of_logits: bool = False) -> str:
     """Why the distance of two arrays is infinite or NaN, in words that follow "the output".
 
-    got: (rows, n); wanted: (images, n); row r belongs to image r modulo images.
+    got: (rows, n); wanted: (images, n); row r belongs to image r modulo images. of_logits: whether the distance is that of
+    their centred logits.
     """
     expected = np.resize(wanted, got.shape)
     of_all = f"of {got.size:,} values"
@@ -252,6 +253,8 @@ def beyond_figures(got: np.ndarray, wanted: np.ndarray) -> str:
         return f"holds numbers in {finite:,} {of_all}, where the reference is NaN or infinite"
     if not wanted.any():
         return f"is not 0 (at most {float(np.max(np.abs(got))):.3g}), where the reference is 0 everywhere"
+    if of_logits and not centred_logits(wanted).any():
+        return "tells the classes apart, where the logits of the reference are all equal"
     return "is so far from the reference that the distance is no number"
 
 

@@ -202,11 +202,11 @@ def stem(file: Path) -> str:
     A long one is its beginning and a digest.
     """
     plain = unicodedata.normalize("NFC", file.stem).replace("_", "-")
-    return names.shortened(re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model")
+    return names.with_digest(re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model")
 
 
 def _made_name(text: str) -> str:
-    return names.from_text(names.shortened(text))
+    return names.from_text(names.with_digest(text))
 
 
 def find_model(models_dir: Path, name: str, weights: str = "auto", shape: str = "") -> ModelFiles | None:

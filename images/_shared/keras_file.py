@@ -11,6 +11,7 @@ from typing import Any
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
 from common.models import KERAS_HUB
+from common.text import first_line
 
 #: precision -> Keras' policy for it; others are left to the backend's own switches
 POLICIES = {"fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
@@ -51,8 +52,9 @@ def _import_keras_hub() -> None:
     try:
         importlib.import_module(KERAS_HUB)
     except Exception as error:  # with an older Keras it fails at whatever name that lacks
-        words = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Unsupported(f"layers of this .keras file are of keras-hub, which cannot be imported: {words}") from error
+        raise Unsupported(
+            f"layers of this .keras file are of keras-hub, which cannot be imported: {first_line(error)}"
+        ) from error
 
 
 def _without_drawing(keras: Any, file: Path) -> Any:

@@ -30,6 +30,7 @@ from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.causes import raise_as
 from common.model_files import ModelFiles
+from common.text import first_line
 from images._shared.keras_file import load_model
 
 _MATMUL = {"fp32": "highest", "tf32": "tensorfloat32"}
@@ -55,7 +56,7 @@ def create(variant: str) -> JaxAdapter:
 
         importlib.import_module("keras")
     except (ImportError, OSError) as error:
-        raise Unsupported(f"JAX and Keras cannot be imported: {_first_line(error)}") from error
+        raise Unsupported(f"JAX and Keras cannot be imported: {first_line(error)}") from error
     return JaxAdapter(jax)
 
 
@@ -86,7 +87,7 @@ class JaxAdapter:
         try:
             gpus = self._jax.devices("cuda")
         except RuntimeError as error:
-            return f"JAX {self._jax.__version__} finds no GPU that it can use: {_first_line(error)}"
+            return f"JAX {self._jax.__version__} finds no GPU that it can use: {first_line(error)}"
         capability = float(getattr(gpus[0], "compute_capability", "0"))
         if cell.precision in ("tf32", "bf16") and capability < 8.0:
             return f"{cell.precision} needs compute capability 8.0 or newer, this GPU has {capability}"
@@ -277,9 +278,5 @@ class _Call:
 def _explained(error: BaseException) -> Exception:
     text = str(error)
     if isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
-        return DeviceOutOfMemory(_first_line(error))
+        return DeviceOutOfMemory(first_line(error))
     return error if isinstance(error, Exception) else RuntimeError(text)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

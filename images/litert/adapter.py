@@ -24,6 +24,7 @@ from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
 from common.harness.causes import raise_as
 from common.harness.one_call import one_call
 from common.model_files import ModelFiles
+from common.text import first_line
 
 FORMS = {"fp32": "tflite", "int8-dynamic": "tflite-int8-dynamic"}
 
@@ -35,7 +36,7 @@ def create(variant: str) -> LiteRtAdapter:
     try:
         from ai_edge_litert import interpreter
     except (ImportError, OSError) as error:
-        raise Unsupported(f"ai_edge_litert cannot be imported: {_first_line(error)}") from error
+        raise Unsupported(f"ai_edge_litert cannot be imported: {first_line(error)}") from error
     return LiteRtAdapter(interpreter)
 
 
@@ -85,7 +86,7 @@ class LiteRtAdapter:
         try:
             self._interpreter = self._litert.Interpreter(model_content=self._content, **given)
         except (RuntimeError, ValueError) as error:
-            raise Unsupported(f"LiteRT cannot read this model: {_first_line(error)}") from error
+            raise Unsupported(f"LiteRT cannot read this model: {first_line(error)}") from error
         self._inputs, self._outputs = self._indices()
 
     def _indices(self) -> List[Dict[str, int]]:
@@ -213,11 +214,7 @@ def _words(threads: int) -> str:
 
 
 def _explained(error: BaseException) -> Exception:
-    text = _first_line(error)
+    text = first_line(error)
     if isinstance(error, MemoryError) or "allocate" in text.lower():
         return DeviceOutOfMemory(text)
     return Unsupported(f"LiteRT cannot run this model with this batch size: {text}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

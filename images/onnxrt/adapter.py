@@ -16,6 +16,7 @@ from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
 from common.harness.causes import raise_as
 from common.model_files import ModelFiles
+from common.text import first_line
 from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
 from images.onnxrt.cuda_inference import CudaInference
@@ -37,7 +38,7 @@ def create(variant: str) -> OnnxRuntimeAdapter:
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
-        raise Unsupported(f"onnxruntime cannot be imported: {sessions.first_line(error)}") from error
+        raise Unsupported(f"onnxruntime cannot be imported: {first_line(error)}") from error
     return OnnxRuntimeAdapter(variant, onnxruntime)
 
 
@@ -141,7 +142,7 @@ class OnnxRuntimeAdapter:
             try:
                 session = self._ort.InferenceSession(str(self._path), plain, providers=[sessions.CPU])
             except Exception as error:
-                raise Unsupported(f"ONNX Runtime cannot read this model: {sessions.first_line(error)}") from error
+                raise Unsupported(f"ONNX Runtime cannot read this model: {first_line(error)}") from error
             known = {
                 "inputs": {value.name: [value.type, list(value.shape)] for value in session.get_inputs()},
                 "outputs": [value.name for value in session.get_outputs()],
@@ -160,7 +161,7 @@ class OnnxRuntimeAdapter:
         try:
             self._cuda = CudaRuntime(ordinal, [f"libcudart.so.{major}", "libcudart.so"])
         except (OSError, CudaError) as error:
-            raise Unsupported(f"no usable GPU for CUDA {major}: {sessions.first_line(error)}") from error
+            raise Unsupported(f"no usable GPU for CUDA {major}: {first_line(error)}") from error
         self._stream = self._cuda.stream()
         self._free_before = self._cuda.memory()[0]
 

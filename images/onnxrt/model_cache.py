@@ -11,6 +11,7 @@ from typing import Sequence, Tuple
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
+from common.text import first_line
 
 
 def rewritten(
@@ -51,8 +52,8 @@ def rewritten(
     except Exception as error:  # the converter and protobuf raise whatever they meet in a user's model
         if half or cast:
             what = "to float16" if half else "to take bytes"
-            raise Unsupported(f"the model cannot be converted {what}: {_line(error)}") from error
-        return source, f"as exported: {_line(error)}"
+            raise Unsupported(f"the model cannot be converted {what}: {first_line(error)}") from error
+        return source, f"as exported: {first_line(error)}"
     parts = [f"{fused} hard-swish and hard-sigmoid fused"] if fused else ["as exported"]
     parts += ["float16 inside, float32 input and output"] if half else []
     parts += ["bytes cast to float32 first"] if cast else []
@@ -72,7 +73,3 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

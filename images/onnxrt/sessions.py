@@ -14,6 +14,7 @@ import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
 from common.model_files import ModelFiles
+from common.text import first_line
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -45,10 +46,6 @@ def explain(error: BaseException) -> Exception:
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
         return DeviceOutOfMemory(first_line(error))
     return error if isinstance(error, Exception) else RuntimeError(text)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cuda_major(ort: Any) -> str:

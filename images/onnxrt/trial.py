@@ -20,7 +20,7 @@ from common.harness.adapter import Arrays, batch_size_of
 from common.harness.choices import CacheFile
 from common.harness.parity import differing
 from common.model_files import ModelFiles
-from images.onnxrt import sessions
+from common.text import first_line
 from images.onnxrt.host_check import trial_seconds
 
 _MEASURE_SECONDS = 0.3
@@ -110,7 +110,7 @@ def search(
             seconds = seconds_per_run(trial.run) if bound_seconds > 0 else 0.0
         except Exception as raised:  # a model that cannot be captured, an engine that cuDNN does not have, no memory
             failure = raised
-            tried[str(candidate)] = sessions.first_line(raised)[:_REASON_LENGTH]
+            tried[str(candidate)] = first_line(raised)[:_REASON_LENGTH]
             if trial is not None:
                 trial.close()
             continue

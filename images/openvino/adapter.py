@@ -45,7 +45,7 @@ def create(variant: str) -> OpenVinoAdapter:
     try:
         import openvino
     except (ImportError, OSError) as error:
-        raise Unsupported(f"openvino cannot be imported: {_first_line(error)}") from error
+        raise Unsupported(f"openvino cannot be imported: {_last_line(error)}") from error
     return OpenVinoAdapter(openvino)
 
 
@@ -86,7 +86,7 @@ class OpenVinoAdapter:
             path = model.form("onnx")
             self._model = self._core.read_model(str(path))
         except (FileNotFoundError, RuntimeError) as error:
-            raise Unsupported(f"OpenVINO cannot read this model: {_first_line(error)}") from error
+            raise Unsupported(f"OpenVINO cannot read this model: {_last_line(error)}") from error
         text = [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == "str"]
         if text:
             raise Unsupported(f"'{text[0]}' is of text, which OpenVINO does not take")
@@ -159,7 +159,7 @@ class OpenVinoAdapter:
         try:
             return self._core.compile_model(self._network(batch), "CPU", options)
         except RuntimeError as error:
-            raise Unsupported(f"OpenVINO cannot compile this model: {_first_line(error)}") from error
+            raise Unsupported(f"OpenVINO cannot compile this model: {_last_line(error)}") from error
 
     def _compile(self, batch: Arrays, streams: int) -> Compiled:
         model = self._network(batch)
@@ -171,7 +171,7 @@ class OpenVinoAdapter:
             return Compiled(self._core.compile_model(model, "CPU", options))
         except RuntimeError as error:
             shapes = ", ".join(f"'{name}' {values.shape}" for name, values in batch.items())
-            raise Unsupported(f"OpenVINO cannot compile this model for {shapes}: {_first_line(error)}") from error
+            raise Unsupported(f"OpenVINO cannot compile this model for {shapes}: {_last_line(error)}") from error
 
     def run(self) -> None:
         self._inference.run()  # type: ignore[union-attr]  # prepare() came first
@@ -225,7 +225,7 @@ def _shapes(batch: Arrays) -> Tuple[Any, ...]:
     return tuple((name, values.shape, values.dtype.name) for name, values in batch.items())
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     """The last line that says something: OpenVINO puts places in its own sources before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -27,6 +27,7 @@ from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.harness.causes import raise_as
 from common.model_files import ModelFiles
+from common.text import first_line
 from images._shared.keras_file import load_model
 from images.torch import failing_node, onnx_import, run_options
 from images.torch.cpu_inference import CpuInference
@@ -56,7 +57,7 @@ def create(variant: str) -> TorchAdapter:
                 os.environ.setdefault("KERAS_HOME", str(Path(os.environ["FRAMEWATT_CACHE_DIR"]) / "torch" / "keras"))
             importlib.import_module("keras")
     except (ImportError, OSError) as error:
-        raise Unsupported(f"{variant} cannot be imported: {onnx_import.first_line(error)}") from error
+        raise Unsupported(f"{variant} cannot be imported: {first_line(error)}") from error
     return TorchAdapter(variant, torch)
 
 
@@ -117,7 +118,7 @@ class TorchAdapter:
                 cuda.init()
                 capability = cuda.get_device_capability()
         except Exception as error:
-            return f"CUDA {self._torch.version.cuda} finds no usable GPU: {onnx_import.first_line(error)}"
+            return f"CUDA {self._torch.version.cuda} finds no usable GPU: {first_line(error)}"
         if not covered(capability, cuda.get_arch_list()):
             built, wanted = ", ".join(cuda.get_arch_list()), f"{capability[0]}.{capability[1]}"
             return f"torch {self._torch.__version__} has no kernels for compute capability {wanted}, only {built}"
@@ -137,7 +138,7 @@ class TorchAdapter:
             try:
                 import triton  # type: ignore[import-not-found]  # noqa: F401
             except ImportError as error:
-                return f"torch.compile needs triton: {onnx_import.first_line(error)}"
+                return f"torch.compile needs triton: {first_line(error)}"
         return None
 
     # --- model and shape --------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory
+from common.text import first_line
 from images.torch.failures import explain
-from images.torch.onnx_import import first_line
 from images.torch.tensors import in_precision, listed, on_host
 
 _WARM_UP_RUNS = 3

@@ -6,8 +6,9 @@ import re
 from typing import Any, Callable, Optional, Sequence
 
 from common.harness.adapter import Unsupported
+from common.text import first_line
 from images.torch.failures import explain, is_of_device
-from images.torch.onnx_import import OPERATOR, first_line
+from images.torch.onnx_import import OPERATOR
 
 
 def explained(torch: Any, module: Any, inputs: Callable[[], Sequence[Any]], error: BaseException) -> Exception:

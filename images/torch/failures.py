@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
-from images.torch.onnx_import import first_line
+from common.text import first_line
 from images.torch.unsupported_node import UnsupportedNode
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")

@@ -14,7 +14,7 @@ import numpy as np
 
 from common.harness.adapter import Unsupported
 from common.harness.parity import differing
-from common.text import shortened
+from common.text import first_line, shortened
 from images.torch import onnx_import
 from images.torch.failures import is_of_device
 from images.torch.onnx_import import Imported
@@ -94,7 +94,7 @@ class Sizes:
         except Exception as error:  # whatever a graph with fixed sizes runs into
             if is_of_device(error):
                 raise
-            why = shortened(onnx_import.first_line(error), _REASON_LENGTH)
+            why = shortened(first_line(error), _REASON_LENGTH)
         imported = None
         gc.collect()  # of the module that failed nothing stays on the device
         return _Tried(None, [], why)

@@ -11,16 +11,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from common import onnx_known_values, onnx_rewrites, onnx_spelling
 from common.harness.adapter import Unsupported
+from common.text import first_line
 from images.torch import padding
 
 #: of a setting: onnx2torch alone does it
 NONE = "none"
 #: operators and versions whose converters are those of converters.py
 _ADDED: Set[Tuple[str, int]] = set()
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 #: operators for which onnx2torch calls torchvision

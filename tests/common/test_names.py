@@ -37,11 +37,11 @@ def test_a_name_can_be_made_of_any_text(text: str) -> None:
 @given(st.text(max_size=200))
 def test_a_long_name_keeps_its_beginning_and_gets_a_digest(text: str) -> None:
     name = names.from_text(text)
-    short = names.shortened(name)
+    short = names.with_digest(name)
     assert names.fault(short) is None
     assert len(short.encode()) <= names.MOST_MADE_BYTES
     assert (short == name) is (len(name.encode()) <= names.MOST_MADE_BYTES)
-    assert names.shortened(name + "x" * 80) != names.shortened(name + "x" * 81)
+    assert names.with_digest(name + "x" * 80) != names.with_digest(name + "x" * 81)
 
 
 GOOD: dict[str, Any] = {"model": "m", "variant": "v", "precision": "fp32", "batch_size": 8}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import schema
-from common.text import markdown, spreadsheet, storable, visible
+from common.text import first_line, markdown, spreadsheet, storable, visible
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
 
@@ -49,6 +49,13 @@ def test_what_is_stored_is_utf8_without_zeros(text: str) -> None:
 def test_any_message_can_be_written_to_a_csv(text: str) -> None:
     row = schema.to_csv("attempts.csv", [{"event": "finish", "cell_key": "k", "message": text}])
     assert b"\0" not in row.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("\n one\n two", "one"), ("one\r\ntwo", "one"), ("", "ValueError"), (" \n ", "ValueError")]
+)
+def test_an_error_has_a_first_line(text: str, line: str) -> None:
+    assert first_line(ValueError(text)) == line
 
 
 def test_a_message_without_end_is_cut() -> None:

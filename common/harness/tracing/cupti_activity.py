@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional
 
 from common.harness.tracing import CannotTrace, Record, Recording, clocks
 from common.harness.tracing.demangling import demangle
+from common.text import first_line
 
 #: bytes of one buffer of records: large, so that none is handed over in the middle of the window
 BUFFER_BYTES = 16 * 2**20
@@ -39,7 +40,7 @@ def attach() -> CuptiRecorder:
         from cupti import cupti  # type: ignore[import-not-found]
     except (ImportError, OSError) as error:
         raise CannotTrace(
-            f"no CUPTI in the worker's Python ({_line(error)}): python3 -m pip install cupti-python, of the CUDA version that "
+            f"no CUPTI in the worker's Python ({first_line(error)}): python3 -m pip install cupti-python, of the CUDA version that "
             "the framework was built for"
         ) from error
     recorder = CuptiRecorder(cupti)
@@ -53,7 +54,7 @@ def attach() -> CuptiRecorder:
 
 def cure(error: BaseException) -> str:
     """What CUPTI refused, in one line that says what to do about it."""
-    text = _line(error)
+    text = first_line(error)
     upper = text.upper()
     if "PRIVILEGES" in upper or "PERMISSION" in upper:
         return (
@@ -68,10 +69,6 @@ def cure(error: BaseException) -> str:
             "newer driver"
         )
     return f"CUPTI cannot be used: {text}"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def call_kind(name: str) -> Optional[str]:
@@ -188,7 +185,7 @@ class CuptiRecorder:
             try:
                 row = self._row(activity)
             except Exception as error:
-                name = f"{type(error).__name__}: {_line(error)}"
+                name = f"{type(error).__name__}: {first_line(error)}"
                 self._strange[name] = self._strange.get(name, 0) + 1
                 continue
             if row is not None:

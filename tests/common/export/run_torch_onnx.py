@@ -89,6 +89,37 @@ def named(names):
     return [one.name for one in outputs]
 
 
+def swapped(names):
+    """Of three outputs, which each value is called after all, and whether two ever had one name."""
+    taken, clashes = set(), []
+
+    class Watched:
+        def __init__(self, name):
+            self._name = name
+            taken.add(name)
+
+        def producer(self):
+            return "node"
+
+        @property
+        def name(self):
+            return self._name
+
+        @name.setter
+        def name(self, name):
+            taken.discard(self._name)
+            clashes.extend({name} & taken)
+            taken.add(name)
+            self._name = name
+
+    own = [Watched(name) for name in ("relu", "linear", "inner", "last")]
+    graph = SimpleNamespace(
+        inputs=[], outputs=[own[0], own[1], own[3]], initializers={}, all_nodes=lambda: [SimpleNamespace(outputs=own)]
+    )
+    torch_onnx._name_outputs(graph, names)
+    return [*(one.name for one in own), *clashes]
+
+
 def names_of_outputs():
     """What several kinds of output are called."""
     one = torch.zeros(2)
@@ -126,6 +157,7 @@ def main(place):
     facts["beside"] = beside
     facts["names"] = names_of_outputs()
     facts["named"] = [named(names) for names in (["a", "n", "c", "d"], ["w", "between", "c", "d"], ["a"], [])]
+    facts["swapped"] = [swapped(names) for names in (["linear", "relu", "z"], ["linear", "last", "inner"])]
     facts["a fault of ours"] = outcome(lambda *given, **named: SimpleNamespace(), form, folder, built)
     print(json.dumps(facts))
 

@@ -162,6 +162,27 @@ def test_what_the_exporter_of_a_dead_process_left_is_removed_at_once(tmp_path: P
     assert names(tmp_path) == {other_boot.name, handed_over.name}
 
 
+def test_an_owner_whose_process_belongs_to_another_user_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With /proc mounted `hidepid` it is not seen there; a signal to it is refused."""
+    place = owner().rsplit("-", 2)[0]
+    folder = tmp_path / f"{TEMPORARY}{place}-1234-0123abcd-xyz"
+    folder.mkdir()
+    (tmp_path / f"{TEMPORARY}{place}-{10**20}-0123abcd-xyz").mkdir()  # no number of a process
+
+    def refuse(pid: int, number: int) -> None:
+        assert number == 0
+        raise PermissionError(errno.EPERM, "Operation not permitted") if pid == 1234 else OverflowError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    remove_abandoned(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(os, "kill", lambda pid, number: (_ for _ in ()).throw(ProcessLookupError))
+    remove_abandoned(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_locks_are_unknown_only_old_folders_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

@@ -79,3 +79,17 @@ def test_outputs_are_called_what_the_module_calls_them(facts: dict[str, Any]) ->
     assert facts["names"] == [["a", "n"], ["a", "cache.0", "cache.1.keys"], ["logits", "state"], [], [], [], []]
     was = ["add_16", "argmax", "x", "add_16"]
     assert facts["named"] == [["a", "n", "x", "a"], ["d", "argmax", "x", "d"], was, was]
+
+
+@pytest.mark.framework
+def test_outputs_may_be_called_what_the_exporter_calls_others(facts: dict[str, Any]) -> None:
+    """The module's ("linear", "relu") are the exporter's ("relu", "linear"): each output kept the name of the other."""
+    assert facts["swapped"] == [
+        ["linear", "relu", "inner", "z"],
+        [
+            "relu",
+            "linear",
+            "inner",
+            "last",
+        ],  # none of it: "inner" is another value's, so "last" stays, and "linear" with it
+    ]

@@ -40,6 +40,7 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "sequence-alone": (["has no output that is a tensor: 'parts' is seq(tensor(float))"], {}),
     "opset-99": (["does not accept it", "ONNX Runtime only *guarantees* support"], {}),
     "zero-batch": (["axis 0 of input 'x' (0, 4) has the size 0", "--shape 'x=N,4'"], {}),
+    "zero-inner": (["axis 1 of input 'x' (4, 0) has the size 0", "--shape 'x=4,128'"], {}),
     "zero-wide": (["axis 1 of input 'e' (N, 0) has the size 0"], {"shape": "N=N"}),
     "expand": (["expand.onnx cannot be made dynamic: a batch of 1 fails"], {"rebatch": True}),
     "counted": (["'s + 1'", "--shape 's + 1=2'"], {"shape": "s=1"}),
@@ -245,9 +246,12 @@ def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: 
 def test_the_users_own_values_that_do_not_run_are_named(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
     """It advised to say the size of the batch axis."""
     np.savez(tmp_path / "own.npz", ids=np.array([[1, 2], [3, 77]]))
-    with pytest.raises(UserError, match=r"'ids' \(1, 2\), 3 to 77, of .*own.npz: .*idx=77") as raised:
+    with pytest.raises(UserError, match=r"'ids' \(1, 2\) \[3 to 77\] of .*own.npz: .*idx=77") as raised:
         export(tiny_models / "table.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
     assert "--shape" not in str(raised.value)
+    np.savez(tmp_path / "own.npz", ids=np.array([[1, 2], [3, 77]]), more=np.ones((2, 2), np.int64))
+    with pytest.raises(UserError, match=r"with 'ids' \(1, 2\) \[3 to 77\], 'more' \(1, 2\) \[all 1\] of .*own.npz: "):
+        export(tiny_models / "two-tables.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
     np.savez(tmp_path / "own.npz", ids=np.array([[1.0, 2.0]]))
     with pytest.raises(UserError, match="'ids' is float64"):
         export(tiny_models / "table.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")

@@ -348,6 +348,15 @@ def of_numbers_within_a_table():
     )
 
 
+def of_numbers_within_two_tables():
+    made = of_numbers_within_a_table()
+    made.graph.input.append(value("more", ["batch", "seq"], TensorProto.INT64))
+    made.graph.node[-1].output[0] = "first"
+    made.graph.node.append(helper.make_node("Gather", ["table", "more"], ["second"]))
+    made.graph.node.append(helper.make_node("Add", ["first", "second"], ["y"]))
+    return made
+
+
 def with_kernel():
     return model(
         [constant("w", np.ones((5, 3, 3, 3), np.float32)), helper.make_node("Conv", ["picture", "w"], ["y"])],
@@ -378,10 +387,12 @@ def with_odd_shapes():
         "sequence": with_sequence(),
         "zero-batch": with_zero_sized(0),
         "zero-wide": with_zero_sized(1),
+        "zero-inner": model([helper.make_node("Relu", ["x"], ["y"])], [value("x", [4, 0])], [value("y", [4, 0])]),
         "expand": with_fixed_expand(),
         "counted": with_counted_axes(),
         "kernel": with_kernel(),
         "table": of_numbers_within_a_table(),
+        "two-tables": of_numbers_within_two_tables(),
         "sequence-alone": with_sequence_alone(),
         "less-mean": of_a_batch_at_once(),
         "opset-99": model(

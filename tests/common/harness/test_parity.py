@@ -106,6 +106,16 @@ def test_what_no_figure_can_say_is_said_in_words(got: list, wanted: list, words:
     assert verdict.columns["parity_rel_l2"] is None
 
 
+def test_a_reference_without_a_difference_between_classes_is_said_in_words() -> None:
+    """Centred its logits are all 0: the distance from them is infinite, however near the output is."""
+    verdict = parity.compare(np.array([[0.3, 0.7]]), np.array([[0.5, 0.5]]), "probabilities", "fp32")
+    assert not verdict.passed
+    assert verdict.reason == "the output tells the classes apart, where the logits of the reference are all equal"
+    assert verdict.columns["parity_rel_l2"] is None
+    same = parity.compare(np.array([[0.5, 0.5]]), np.array([[0.5, 0.5]]), "probabilities", "fp32")
+    assert same.passed
+
+
 def test_an_output_without_values_agrees() -> None:
     nothing = np.empty((3, 0))
     assert parity.compare(nothing, nothing, "raw", "fp32").passed
