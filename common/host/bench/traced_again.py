@@ -228,7 +228,7 @@ def _device(
 
 def _key_now(cell: Cell) -> str:
     """Of its first worker, as a run of today names it: long names of models were once kept whole."""
-    return replace(cell, replicate=0, model=names.shortened(cell.model)).key
+    return replace(cell, replicate=0, model=names.with_digest(cell.model)).key
 
 
 def _cell(key: str) -> Cell | None:
