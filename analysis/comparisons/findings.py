@@ -103,19 +103,24 @@ def configuration_of(row: Row) -> Key:
 def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """(one row for each configuration, how many others there were): of several runs those that are ok, with most workers, newest.
 
-    Of as many workers, if several, the row comes from the run that measured most configurations: a comparison needs its neighbours.
+    Of as many workers, if several, the row comes from the GPU on which most configurations were measured: those are what it can be
+    compared with.
     """
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault(configuration_of(row), []).append(row)
-    neighbours = Counter(row["run"] for members in found.values() for row in members)
+    neighbours = Counter(_card(row) for members in found.values() for row in members if row["replicates"] > 1)
 
     def standing(row: Row) -> tuple[Any, ...]:
-        beside = neighbours[row["run"]] if row["replicates"] > 1 else 0
+        beside = neighbours[_card(row)] if row["replicates"] > 1 else 0
         return row["status"] == "ok", not is_wrong(row), row["replicates"], beside, str(row["created_utc"]), row["run"]
 
     best = [max(members, key=standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
+
+
+def _card(row: Row) -> str:
+    return str(row.get("device_uuid") or row["run"])
 
 
 class Findings:

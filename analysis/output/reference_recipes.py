@@ -61,7 +61,7 @@ def pages(cache: Path) -> dict[Path, str]:
     head = _HEAD.format(folders=", ".join(f"[{name}](../../data/reference/{name}/README.md)" for name in folders))
     marked = "".join(
         f"\nk: {why}. Of these frameworks and levels there is no other cell on this GPU, so that the choice of batch size and "
-        "precision goes by these figures. The recipes copy in each inference.\n"
+        "precision goes by these figures. The recipes do not have this fault.\n"
         for why in sorted(wrong)
     )
     rest = "\nWithout a recipe:\n\n" + "\n".join(without) + "\n" if without else ""

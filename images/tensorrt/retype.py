@@ -2,8 +2,9 @@
 
 Those versions have no precision flags: every tensor has the type that the ONNX file gives it. So weights and
 constants become float16 or bfloat16, and a Cast stands behind each float input and before each float output: from
-outside, the model still takes and gives float32. A constant beyond the type's range, as the -1e9 of a mask, becomes its largest
-number: as infinity it would make 0 times infinity, which is no number.
+outside, the model still takes and gives float32. A mask's constant beyond the type's range, as -1e9, becomes its largest
+number: as infinity it would make 0 times infinity, which is no number. A model with any other constant beyond it, a weight, is
+refused.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ _LARGEST_FLOAT16 = 65504.0
 _LEAST_FLOAT16 = 2.0**-24
 #: of bfloat16, as a float32
 _LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
-#: operators whose constants are weights: one out of range is no mask, and what it computes would be another thing
-_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+#: operators that take masks and bounds: a constant out of range that they alone read becomes the type's largest number
+#: (images/torch/compute_type.py has the same rule)
+_TAKE_LIMITED = {"Add", "Sub", "Mul", "Where", "Concat", "Clip", "Max", "Min"}
+#: operators that hand values on as they are: what reads their output counts
+_HAND_ON = {"Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 #: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
 _FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
 _UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}
@@ -54,13 +58,14 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     if computed:
         raise Unsupported(f"{precision}: {sorted(computed)[0]} must stay float32 but is computed in the graph")
 
-    weights = {name for node in graph.node if node.op_type in _PRODUCTS for name in node.input}
+    weights = _weights(graph)
     for name, tensor in initializers.items():
         if name not in keep:
             _convert(tensor, target, name in weights)
     for node in graph.node:
         if not keep.intersection(node.output):
-            _convert_attributes(node, target, bool(weights.intersection(node.output)))
+            filled = node.op_type == "ConstantOfShape" or (node.op_type == "Constant" and node.output[0] not in weights)
+            _convert_attributes(node, target, not filled)
     del graph.value_info[:]
     _cast_inputs(graph, set(initializers), target)
     _cast_outputs(graph, target)
@@ -77,6 +82,15 @@ def _float32_names(nodes: Any) -> Set[str]:
     return names
 
 
+def _weights(graph: Any) -> Set[str]:
+    """Names of tensors that something reads, itself or handed on, which takes no masks; those that are returned count too."""
+    found = {value.name for value in graph.output}
+    for node in reversed(graph.node):  # readers come first: ONNX has its nodes in order
+        if node.op_type not in _TAKE_LIMITED and (node.op_type not in _HAND_ON or found.intersection(node.output)):
+            found.update(node.input)
+    return found
+
+
 def _convert(tensor: Any, target: int, is_weight: bool) -> None:
     """Changes a float32 TensorProto in place; other types stay as they are. Raises Unsupported for a weight out of range."""
     import onnx
@@ -85,8 +99,9 @@ def _convert(tensor: Any, target: int, is_weight: bool) -> None:
         return
     values = onnx.numpy_helper.to_array(tensor)
     if target == onnx.TensorProto.FLOAT16:
-        largest = float(np.abs(values).max()) if values.size else 0.0
-        if is_weight and np.isfinite(largest) and largest > _LARGEST_FLOAT16:
+        finite = np.abs(values[np.isfinite(values)])
+        largest = float(finite.max()) if finite.size else 0.0
+        if is_weight and largest > _LARGEST_FLOAT16:
             raise Unsupported(f"weight {tensor.name or '(constant)'} reaches {largest:.3g}, beyond float16's 65504")
         values = _within(values, _LARGEST_FLOAT16)
         if values.size == 1 and 0 < largest < _LEAST_FLOAT16:  # an epsilon, which as 0 would make divisions by 0

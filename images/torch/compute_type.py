@@ -6,9 +6,11 @@ float32 and meets weights in float16, which a matrix product refuses. Recipes ta
 
 from __future__ import annotations
 
-from typing import Any, Dict, Set
+from typing import Any, Dict, List, Set
 
 import torch
+
+from images.torch.unsupported_node import UnsupportedNode
 
 #: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
 _READ_EXACTLY = {"OnnxRange": 0, "OnnxResize": 1, "OnnxResizeV10": 1, "OnnxNonMaxSuppression": 2}
@@ -31,13 +33,24 @@ _TAKE_ANY_FLOATS = {
     "OnnxUnsqueezeStaticAxes", "OnnxWhere", "Identity",
 }  # fmt: skip
 
+#: classes and functions that take masks and bounds: Add, Sub, Mul, Where, Concat, Clip, Max and Min. A constant out of range that they
+#: alone read becomes the type's largest number (images/tensorrt/retype.py has the same rule)
+_TAKE_LIMITED = {"add", "sub", "mul", "OnnxWhere", "OnnxConcat", "OnnxClip", "OnnxMinMax", "_within"}
+#: classes and functions that hand values on as they are: what reads their output counts
+_HAND_ON = {
+    "OnnxExpand", "OnnxFlatten", "OnnxCopyIdentity", "Identity", "OnnxReshape", "OnnxSlice", "OnnxSliceV9",
+    "OnnxSqueezeDynamicAxes", "OnnxSqueezeStaticAxes", "OnnxTile", "OnnxTranspose", "OnnxUnsqueezeDynamicAxes",
+    "OnnxUnsqueezeStaticAxes", "_cut", "_cut_axes", "_expanded", "repeat", "reshape", "squeeze",
+}  # fmt: skip
+
 
 def compute_in(module: Any, dtype: Any) -> Dict[str, int]:
     """Changes a converted torch.fx.GraphModule in place so that it computes in `dtype`, float16 or bfloat16; what was changed.
 
     Casts to a floating-point type become casts to `dtype`, as do numbers that a Range makes. Whole numbers stay, and so does
-    float32 that ends in them (positions counted by division, comparisons) or is only returned. Constants beyond the
-    type's range become its largest number: a mask of -1e9 would be minus infinity, and 0 times that is no number.
+    float32 that ends in them (positions counted by division, comparisons) or is only returned. Constants of masks beyond the
+    type's range become its largest number: -1e9 would be minus infinity, and 0 times that is no number. Raises
+    UnsupportedNode for any other constant beyond float16's range, a weight.
     """
     done = {"casts changed": 0, "constants limited": 0, "constants kept in float32": 0}
     graph = module.graph
@@ -123,20 +136,57 @@ def _constants(module: Any, exact: Set[Any]) -> Dict[str, Any]:
 
 
 def _limit(module: Any, dtype: Any, kept: Set[str]) -> int:
-    """Brings constants into the type's range, and a single number that would become 0, an epsilon, to the least that it has."""
+    """Brings masks into the type's range, and a single number that would become 0, an epsilon, to the least that it has."""
     most = torch.finfo(dtype).max
     # the least number of each type that is not 0: 2 ** -24 and 2 ** -133
     least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    readers: Dict[str, List[Any]] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            readers.setdefault(node.target, []).append(node)
+    if dtype == torch.float16:  # bfloat16 has float32's range, but for a rounding at its end
+        for name, values in [*module.named_parameters(), *module.named_buffers()]:
+            if name not in kept and values.is_floating_point():
+                _refuse_weight(module, name, values, readers.get(name, []))
     limited = 0
     for name, values in module.named_buffers():
         if name in kept or not values.is_floating_point():
             continue
-        rounded = values.to(dtype)
-        beyond = rounded.isinf() & values.isfinite()
-        lost = (rounded == 0) & (values != 0) & (values.numel() == 1)
+        beyond = (values.abs() > most) & values.isfinite()
+        lost = (values.to(dtype) == 0) & (values != 0) & (values.numel() == 1)
         if bool(beyond.any()) or bool(lost.any()):
             brought = torch.where(beyond, values.sign() * most, torch.where(lost, values.sign() * least, values))
             owner, _, own = name.rpartition(".")
             setattr(module.get_submodule(owner), own, brought.to(dtype))
             limited += 1
     return limited
+
+
+def _refuse_weight(module: Any, name: str, values: Any, readers: List[Any]) -> None:
+    """Raises UnsupportedNode for a tensor beyond float16's range that is no mask. readers: nodes that fetch it for others."""
+    largest = float(values[values.isfinite()].abs().max()) if bool(values.isfinite().any()) else 0.0
+    filled = type(module.get_submodule(name.rpartition(".")[0])).__name__ == "OnnxConstantOfShape"
+    if largest <= torch.finfo(torch.float16).max or filled:
+        return
+    if readers and all(_is_mask(module, node) for node in readers):
+        return
+    names = ", ".join(sorted({str(user.target) for node in readers for user in node.users}))
+    what = f"{name}, which {names} reads," if names else name
+    raise UnsupportedNode(f"weight {what} reaches {largest:.3g}, beyond float16's 65504")
+
+
+def _is_mask(module: Any, node: Any) -> bool:
+    """Whether only operators that take masks and bounds read it, itself or handed on."""
+    return all(
+        _called_by(module, user) in _TAKE_LIMITED or (_called_by(module, user) in _HAND_ON and _is_mask(module, user))
+        for user in node.users
+    )
+
+
+def _called_by(module: Any, node: Any) -> str:
+    """Name of a node's class or function; of a module for arithmetic, and of one that calls a function, of that function."""
+    if node.op != "call_module":
+        return str(getattr(node.target, "__name__", node.target))
+    called = module.get_submodule(node.target)
+    function = getattr(called, "math_op_function", None) or getattr(called, "_function", None)
+    return str(getattr(function, "__name__", type(called).__name__))

@@ -1,6 +1,7 @@
 """Run by PyTorch's interpreter: models in half precision, the module on the CPU as the adapter makes it for a GPU, as facts in JSON.
 
-`half_driver.py graphs FOLDER`: small graphs that make float32 themselves. `half_driver.py model FOLDER`: a folder of an exported
+`half_driver.py graphs FOLDER`: small graphs that make float32 themselves. `half_driver.py refusals FOLDER`: graphs with weights out
+of range. `half_driver.py model FOLDER`: a folder of an exported
 model. `half_driver.py recipe FOLDER PROGRAM`: what the program's module computes of the same model.
 """
 
@@ -18,6 +19,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from common.harness.adapter import Unsupported
 from common.harness.reference import Reference
 from common.model_files import ModelFiles, Tensor
 from images.torch import adapter as torch_adapter
@@ -86,6 +88,29 @@ def graphs():
     }  # fmt: skip
 
 
+def too_far():
+    """Graphs with a constant of 1e9 that is no mask, by what reads it."""
+    far = np.eye(6, dtype=np.float32)
+    far[1, 2] = 1e9
+    ones, x = np.ones(6, np.float32), {"x": (FLOAT, ["n", 6])}
+    picture, filters = {"x": (FLOAT, ["n", 6, 1, 1])}, far[:4, :, None, None]
+    flat = node("Flatten", "pixels", "y")
+    return {
+        "MatMul": graph("product", [node("MatMul", "x far", "y")], x, far=far),
+        "Add and MatMul": graph("both", [node("Add", "x far", "z"), node("MatMul", "z far", "y")], x, far=far),
+        "expanded to MatMul": graph("expanded", [
+            node("Shape", "x", "shape"), node("Concat", "shape six", "sizes", axis=0), node("Expand", "far sizes", "many"),
+            node("Unsqueeze", "x axis", "row"), node("MatMul", "row many", "rows"), node("ReduceSum", "rows axis", "y", keepdims=0),
+        ], {"x": (FLOAT, [1, 6])}, far=far, six=np.array([6]), axis=np.array([1])),
+        "Conv": graph("convolution", [node("Conv", "x far", "pixels"), flat], picture, far=filters),
+        "Gemm": graph("dense", [node("Gemm", "x far", "y")], x, far=far),
+        "variance": graph("variance", [
+            node("BatchNormalization", "x ones ones ones far", "pixels"), flat,
+        ], picture, ones=ones, far=far[1]),
+        "Div": graph("quotient", [node("Div", "x far", "y")], x, far=far[1] + 1),
+    }  # fmt: skip
+
+
 def loaded(model, precision, folder):
     one = torch_adapter.create("torch")
     one.load(model, precision, "cpu", str(folder / "cache"), 1)
@@ -102,17 +127,37 @@ def distance(made, wanted):
     return float(np.linalg.norm(made - wanted) / np.linalg.norm(wanted))
 
 
-def of_graph(folder, name, proto, inputs):
+def files_of(folder, proto, inputs):
+    """The ModelFiles of a graph, with the model; inputs: name -> array of a batch."""
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, str(folder / f"{proto.name}.onnx"))
-    (wanted,) = ReferenceEvaluator(model).run(None, inputs)
     files = ModelFiles(
         root=folder, name=proto.name, hash=proto.name, onnx=f"{proto.name}.onnx", keras=None, saved_model=None, reference="none",
         input_shape=(6,), layout="", onnx_input="x", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
         inputs=tuple(Tensor(one, values.dtype.name, (1, *values.shape[1:])) for one, values in inputs.items()),
         outputs=(Tensor("y", "float32", (1, 4)),),
     )  # fmt: skip
+    return files, model
+
+
+def refusals(folder):
+    found = {}
+    for name, proto in too_far().items():
+        shape = [one.dim_value or 1 for one in proto.input[0].type.tensor_type.shape.dim]
+        files, _ = files_of(folder, proto, {"x": np.ones(shape, np.float32)})
+        found[name] = {}
+        for precision in ("fp16", "bf16"):
+            try:
+                found[name][precision] = loaded(files, precision, folder).settings().get("half_precision", "")
+            except Unsupported as error:
+                found[name][precision] = f"refused: {error}"
+    return found
+
+
+def of_graph(folder, name, proto, inputs):
+    files, model = files_of(folder, proto, inputs)
+    (wanted,) = ReferenceEvaluator(model).run(None, inputs)
     facts = {}
     for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)):
         one = loaded(files, precision, folder)
@@ -147,7 +192,9 @@ def of_recipe(folder, program):
 
 if __name__ == "__main__":
     where = Path(sys.argv[2])
-    if sys.argv[1] == "graphs":
+    if sys.argv[1] == "refusals":
+        print(json.dumps(refusals(where)))
+    elif sys.argv[1] == "graphs":
         print(json.dumps({name: of_graph(where, name, *one) for name, one in graphs().items()}))
     else:
         print(json.dumps(of_model(where) if sys.argv[1] == "model" else of_recipe(where, sys.argv[3])))

@@ -14,17 +14,33 @@ Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
+import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, List, Sequence
 
-import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def stop(reason):
+    """Ends the program with one line on standard error and exit code 2."""
+    print("error:", " ".join(str(reason).split()), file=sys.stderr)
+    sys.exit(2)
 
-import tensorflow as tf
+
+NEEDS = "this program needs numpy and tensorflow"
+try:
+    import numpy as np
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    import tensorflow as tf
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    stop(f"{error}; {NEEDS}")
 
 #: the folder of a SavedModel
 MODEL = "data/models/MobileNetV3L-824fd5aedd14/saved_model"
@@ -182,22 +198,83 @@ def measure(infer, seconds):
     return durations
 
 
+def read_inputs(path):
+    """The arrays of an .npz file that are named in INPUTS; one that is missing, or of another shape or type, ends the program."""
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in INPUTS}
+            names = ", ".join(archive.files)
+    except (AttributeError, EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        stop(f"{path} cannot be read as an .npz file: {error}")
+    for name, (shape, kind) in INPUTS.items():
+        if name not in arrays:
+            stop(f"{path} has no array {name!r}, only: {names}")
+        came, wanted = arrays[name], np.dtype(kind)
+        if came.shape != tuple(shape) or (came.dtype != wanted and (came.dtype.kind != "U" or wanted.kind != "U")):
+            stop(f"array {name!r} of {path} is {came.dtype} of shape {came.shape}; this program takes {kind} of shape {tuple(shape)}")
+    return arrays
+
+
+def save(path, arrays):
+    """Writes an .npz file; numpy's own function takes no array that is called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            values = np.asarray(values)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values.astype(str) if values.dtype.kind == "O" else values)
+
+
+def seconds_of(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        stop(f"--seconds is a number above 0, not {text}")
+    return seconds
+
+
+def gpu_count():
+    """GPUs that the CUDA driver shows to this process."""
+    count = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", default=MODEL, help=f"default: {MODEL}")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure, in s; default: 10")
-    parser.add_argument("--inputs", help="an .npz file with one array for each input; default: random numbers")
+    parser.add_argument("--seconds", type=seconds_of, default=10.0, help="how long to measure, in s; default: 10")
+    parser.add_argument(
+        "--inputs",
+        help="an .npz file with an array for each input, of the shapes and types in INPUTS; default: random numbers",
+    )
     parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
     given = parser.parse_args()
-    inputs = dict(np.load(given.inputs)) if given.inputs else made_up_inputs()
-    infer, outputs = load(given.model, inputs)
+    if not os.path.exists(given.model):
+        stop(f"there is no {given.model}: give the path of the model as the first argument")
+    inputs = read_inputs(given.inputs) if given.inputs else made_up_inputs()
+    try:
+        infer, outputs = load(given.model, inputs)
+    except ImportError as error:
+        stop(f"{error}; {NEEDS}")
+    except Exception:
+        if not gpu_count():
+            stop("the CUDA driver shows no GPU to this process, and this program runs on one")
+        raise
     measure(infer, min(WARM_UP_SECONDS, given.seconds))
     durations = np.array(measure(infer, given.seconds))
-    if given.save:
-        np.savez(given.save, **outputs())
     rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
     median_ms = np.median(durations) / 1e6
-    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences")
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences", flush=True)
+    if given.save:
+        try:
+            save(given.save, outputs())
+        except OSError as error:
+            stop(f"the outputs cannot be written to {given.save}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -181,10 +181,11 @@ def test_a_step_takes_both_sides_of_one_run_where_it_can(build: Build, opened: O
     assert [row["run"] for row in pair] == ["b", "a"] and found.of(*pair).other_run
 
 
-def test_a_row_comes_from_the_run_that_has_its_neighbours(build: Build, opened: Opened) -> None:
-    """A later run repeats one configuration, with as many workers: the earlier has what it is compared with."""
-    both, later = gpu_run(build, "a"), gpu_run(build, "b")
-    later.run_json(created_utc="2026-02-01T00:00:00Z")
+def test_a_row_comes_from_the_gpu_that_has_its_neighbours(build: Build, opened: Opened) -> None:
+    """A later run repeats one configuration on another GPU, with as many workers: the earlier has what it is compared with."""
+    both, later = gpu_run(build, "a"), gpu_run(build, "b", "GPU-2")
+    gpu = {"device": "gpu0", "uuid": "GPU-2", "name": "GPU Z", "processes": []}
+    later.run_json(created_utc="2026-02-01T00:00:00Z", devices=[gpu])
     measured(both, "torch", 4.0, tuning="stock")
     measured(both, "torch", 2.0)
     measured(later, "torch", 1.0)
