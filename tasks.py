@@ -398,7 +398,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
     sides = [Side(*named) for named in runs_to_explain(given["run"], data)]
     again, only = Again(Options.of(given)), dict[str, str]()
     if len(sides) == 1 and not is_traced(sides[0].run):
-        again, sides = options_of_run(sides[0].run, typed, sides[0].cell_key), []
+        again, sides = options_of_run(sides[0].run, typed, data.results, sides[0].cell_key), []
     elif sides:
         check_options(typed)
         only = typed

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from common.cell import Cell
+from common.errors import UserError
 from common.host.frameworks.registry import Variant
 from common.host.plan.request import Request
 
@@ -57,7 +58,14 @@ def make_plan(request: Request, seed: int) -> list[PlannedJob]:
         ]
         order.shuffle(round_)
         jobs.extend(round_)
-    return [job for one in jobs if (job := _those_of(request, one)).cells]
+    meant = [job for one in jobs if (job := _those_of(request, one)).cells]
+    if request.only and jobs and not meant:
+        raise UserError(
+            f"none of the cells that are meant ({request.only[0]}, ...) is among those that the options give now "
+            f"({jobs[0].cells[0].key}, ...): a name may have changed since; --model or --framework, typed beside the run, measures "
+            "what the options give"
+        )
+    return meant
 
 
 def _those_of(request: Request, job: PlannedJob) -> PlannedJob:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
+from common.errors import UserError
 from common.host.frameworks.registry import Variant
 from common.host.plan.jobs import cost, make_plan, planned_keys, size_of
 from common.host.plan.options import Options
@@ -161,3 +164,11 @@ def test_only_the_cells_that_are_meant_are_planned_and_counted():
     assert sorted(planned_keys(make_plan(meant, seed=2))) == sorted({first, every[-1]})
     assert size_of(replace(REQUEST, only=(first,)))[:2] == (1, 1)
     assert meant.fingerprint() != REQUEST.fingerprint()
+
+
+def test_a_plan_without_any_of_the_cells_that_are_meant_is_refused():
+    """Its run once ended with "no cell was measured to its end"."""
+    with pytest.raises(
+        UserError, match=r"none of the cells that are meant \(renamed, \.\.\.\).*--model or --framework"
+    ):
+        make_plan(replace(REQUEST, only=("renamed",)), seed=1)
