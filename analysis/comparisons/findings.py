@@ -109,7 +109,13 @@ def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault(configuration_of(row), []).append(row)
-    neighbours = Counter(_card(row) for members in found.values() for row in members if row["replicates"] > 1)
+    counting = {
+        (_card(row), key)
+        for key, members in found.items()
+        for row in members
+        if row["replicates"] > 1 and row["status"] == "ok" and not is_wrong(row)
+    }
+    neighbours = Counter(card for card, _ in counting)
 
     def standing(row: Row) -> tuple[Any, ...]:
         beside = neighbours[_card(row)] if row["replicates"] > 1 else 0

@@ -95,9 +95,11 @@ def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Se
     except Exception:  # whatever a stranger's row holds: an offer ends no analysis
         return None
     short = _REPLICATE.sub("", key)
-    if words and words[0] != "all" and _found(database, short)["run"] != run:  # a newer run has that cell too
+    if list(words) == ["all"]:  # what a CELL is looked for in without any
+        words = []
+    if _found(database, short)["run"] != run:  # a newer run has that cell too
         words = [str(database.runs[run])]
-    return f"{task} {shlex.join([short, *(word for word in words if word != 'all')])}"
+    return f"{task} {shlex.join([short, *words])}"
 
 
 def best(

@@ -17,6 +17,6 @@ FROM (VALUES
   ('gaps', 'g', 'more than 5 % of the window passed between inferences'),
   ('stalled', 'h', 'held up: nothing was finished for more than 3 % of the window, once or several times'),
   ('outside', 'o', 'inferences lie outside the measure phase: the clock or the units of the files are in doubt'),
-  ('input_kept', 'k', 'known to be wrong: too fast, the input was copied to the GPU once and not in each inference (framewatt until 29 November 2026), or of uint8 input but fed float32 (28 November 2026), or of stock of PyTorch but with scales and shifts folded into convolutions (until 29 November 2026); never counted as the best; no verdict'),
+  ('input_kept', 'k', 'known to be wrong, so never the best and without a verdict: TensorFlow and Keras whose input was copied to the GPU once (until 29 November 2026), uint8 input that was fed float32 (28 November 2026), or stock of PyTorch and torch.compile with scales folded into convolutions (until 29 November 2026)'),
   ('parity_failed', 'x', 'the output differs from the reference by more than the precision allows: left out of speed tables')
 ) AS catalogue (mark, sign, meaning);
