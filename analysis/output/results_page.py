@@ -154,8 +154,8 @@ def _about(given: Given, found: Findings) -> Sequence[str]:
     ]
     if given.others:
         lines.append(
-            f"{given.others} rows are of configurations that another run measured too, with more workers or on a GPU with more neighbours, or "
-            "later: they count only where they make a pair of one run or one GPU."
+            f"{given.others} rows are of configurations that another run measured too, with more workers or on a GPU with more "
+            "neighbours, or later: they count only where they make a pair of one run or one GPU."
         )
     return [*lines, _comparisons(found)]
 
