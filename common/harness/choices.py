@@ -11,10 +11,12 @@ import contextlib
 import json
 import os
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence
 
 from common.harness.adapter import DeviceOutOfMemory
+from common.harness.memory import names_out_of_memory
 from common.text import first_line
 
 #: an algorithm is timed for so long, and with at least so many runs
@@ -85,6 +87,7 @@ def fastest(
     best: Optional[Chosen] = None
     best_seconds = 0.0
     failure: Optional[Exception] = None
+    exhausted = False
     tried: Dict[str, str] = {}
     utc = now_utc()
     for algorithm in algorithms:
@@ -94,9 +97,11 @@ def fastest(
             seconds = measure(inference.run)
         except Exception as raised:
             failure = raised
+            exhausted |= ran_out(raised)
             tried[algorithm.name] = first_line(raised)[:_REASON_LENGTH]
             if inference is not None:
                 inference.close()
+            forget_frames(raised)
             continue
         tried[algorithm.name] = f"{1000 * seconds:.3f} ms"
         if best is not None and seconds >= best_seconds:
@@ -108,9 +113,26 @@ def fastest(
     if best is None:
         assert failure is not None
         raise failure
-    if memory is not None and not isinstance(failure, (MemoryError, DeviceOutOfMemory)):
+    if memory is not None and not exhausted:
         memory.put(key, best.name, tried, utc)
     return best
+
+
+def ran_out(raised: BaseException) -> bool:
+    """Whether it says that memory ran out, be it by a framework's own class of error."""
+    if isinstance(raised, (MemoryError, DeviceOutOfMemory)):
+        return True
+    return names_out_of_memory(f"{type(raised).__name__}: {raised}")
+
+
+def forget_frames(raised: BaseException) -> None:
+    """Lets go of what the functions held that raised it, a session or buffers on the device: the next way needs their memory."""
+    seen: List[BaseException] = []
+    one: Optional[BaseException] = raised
+    while one is not None and one not in seen:
+        seen.append(one)
+        traceback.clear_frames(one.__traceback__)
+        one = one.__cause__ or one.__context__
 
 
 def now_utc() -> str:

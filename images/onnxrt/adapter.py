@@ -295,7 +295,8 @@ class OnnxRuntimeAdapter:
             limit=trial.LIMITS[self._precision],
             start=start,
         )
-        memory.put(key, trial.EarlierTrial(found.choice, found.tried, utc))
+        if trial.bound() > 0:  # without a trial nothing is known that a later run with one could use
+            memory.put(key, trial.EarlierTrial(found.choice, found.tried, utc))
         self._identities[algorithm] = (algorithm, found.choice)
         return found.choice, found.inference, found.tried, choices.by_this_worker(utc)
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 import numpy as np
 
 from common.harness.adapter import Arrays, batch_size_of
-from common.harness.choices import CacheFile
+from common.harness.choices import CacheFile, forget_frames
 from common.harness.parity import differing
 from common.model_files import ModelFiles
 from common.text import first_line
@@ -113,6 +113,7 @@ def search(
             tried[str(candidate)] = first_line(raised)[:_REASON_LENGTH]
             if trial is not None:
                 trial.close()
+            forget_frames(raised)
             continue
         wrong = not error <= limit  # NaN is wrong, too
         tried[str(candidate)] = (f"{1000 * seconds:.3f} ms" if bound_seconds > 0 else "not measured") + (

@@ -24,9 +24,14 @@ _LEAST_FLOAT16 = 2.0**-24
 _LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
 #: operators that take masks and bounds: a constant out of range that they alone read becomes the type's largest number
 #: (images/torch/compute_type.py has the same rule)
-_TAKE_LIMITED = {"Add", "Sub", "Mul", "Where", "Concat", "Clip", "Max", "Min"}
+_TAKE_LIMITED = {
+    "Add", "Sub", "Mul", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+}  # fmt: skip
 #: operators that hand values on as they are: what reads their output counts
-_HAND_ON = {"Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+_HAND_ON = {
+    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze",
+    "Tile", "Transpose", "Trilu", "Unsqueeze",
+}  # fmt: skip
 #: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
 _FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
 _UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}

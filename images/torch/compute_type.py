@@ -33,12 +33,13 @@ _TAKE_ANY_FLOATS = {
     "OnnxUnsqueezeStaticAxes", "OnnxWhere", "Identity",
 }  # fmt: skip
 
-#: classes and functions that take masks and bounds: Add, Sub, Mul, Where, Concat, Clip, Max and Min. A constant out of range that they
-#: alone read becomes the type's largest number (images/tensorrt/retype.py has the same rule)
-_TAKE_LIMITED = {"add", "sub", "mul", "OnnxWhere", "OnnxConcat", "OnnxClip", "OnnxMinMax", "_within"}
+#: classes and functions that take masks and bounds: Add, Sub, Mul, Where, Clip, Max, Min and comparisons. A constant out of range that
+#: they alone read becomes the type's largest number (images/tensorrt/retype.py has the same rule)
+_TAKE_LIMITED = {"add", "sub", "mul", "OnnxWhere", "OnnxClip", "OnnxCompare", "OnnxMinMax", "_within"}
 #: classes and functions that hand values on as they are: what reads their output counts
 _HAND_ON = {
-    "OnnxExpand", "OnnxFlatten", "OnnxCopyIdentity", "Identity", "OnnxReshape", "OnnxSlice", "OnnxSliceV9",
+    "OnnxConcat", "OnnxExpand", "OnnxFlatten", "OnnxGather", "OnnxGatherElements", "OnnxGatherND", "OnnxSplit", "OnnxSplit13",
+    "split", "_parts", "tril", "triu", "OnnxCopyIdentity", "Identity", "OnnxReshape", "OnnxSlice", "OnnxSliceV9",
     "OnnxSqueezeDynamicAxes", "OnnxSqueezeStaticAxes", "OnnxTile", "OnnxTranspose", "OnnxUnsqueezeDynamicAxes",
     "OnnxUnsqueezeStaticAxes", "_cut", "_cut_axes", "_expanded", "repeat", "reshape", "squeeze",
 }  # fmt: skip

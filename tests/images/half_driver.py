@@ -102,6 +102,9 @@ def too_far():
             node("Shape", "x", "shape"), node("Concat", "shape six", "sizes", axis=0), node("Expand", "far sizes", "many"),
             node("Unsqueeze", "x axis", "row"), node("MatMul", "row many", "rows"), node("ReduceSum", "rows axis", "y", keepdims=0),
         ], {"x": (FLOAT, [1, 6])}, far=far, six=np.array([6]), axis=np.array([1])),
+        "concatenated to MatMul": graph("concatenated", [
+            node("Concat", "far small", "both", axis=0), node("MatMul", "x both", "y"),
+        ], {"x": (FLOAT, ["n", 6])}, far=far[:3], small=np.eye(6, dtype=np.float32)[:3]),
         "Conv": graph("convolution", [node("Conv", "x far", "pixels"), flat], picture, far=filters),
         "Gemm": graph("dense", [node("Gemm", "x far", "y")], x, far=far),
         "variance": graph("variance", [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import weakref
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,46 @@ def test_a_file_that_is_no_memory_is_as_none(tmp_path: Path, text: str) -> None:
     assert AlgorithmCache(path).get("key") is None
     assert fastest(algorithms([], "a", "b"), AlgorithmCache(path), "key", taking(a=2, b=1)).name == "b"
     assert AlgorithmCache(path).get("key") is not None
+
+
+class Held:
+    """What a way holds while it is built, such as buffers on a device."""
+
+
+def test_what_a_failed_way_held_is_free_before_the_next_is_built() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def fails() -> Fake:
+        buffers = Held()
+        held.append(weakref.ref(buffers))
+        try:
+            raise ValueError("no such engine")
+        except ValueError as error:
+            raise RuntimeError("not built") from error
+
+    def follows() -> Fake:
+        gc.collect()
+        assert held[0]() is None
+        return Fake("b", [])
+
+    chosen = fastest([Algorithm("a", fails), Algorithm("b", follows)], seconds_per_run=taking(b=1))
+    assert chosen.name == "b"
+    assert chosen.tried["a"] == "not built"
+
+
+def test_what_won_for_want_of_memory_is_not_remembered(tmp_path: Path) -> None:
+    """A framework's own class of error, and not of the last way."""
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    def too_big() -> Fake:
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    def fails() -> Fake:
+        raise RuntimeError("cannot be captured")
+
+    cache = AlgorithmCache(tmp_path / "choices.json")
+    ways = [Algorithm("a", too_big), Algorithm("b", lambda: Fake("b", [])), Algorithm("c", fails)]
+    assert fastest(ways, cache, "key", seconds_per_run=taking(b=1)).name == "b"
+    assert cache.get("key") is None
