@@ -73,7 +73,16 @@ def test_what_is_only_returned_stays_float32(graphs: dict[str, Any]) -> None:
 def test_a_constant_beyond_float16_that_is_no_mask_is_refused_with_what_reads_it(tmp_path: Path) -> None:
     """As in TensorRT's strongly typed networks: 1e9 as 65504 would be another model. bfloat16 has such numbers."""
     found = run("refusals", tmp_path)
-    assert set(found) == {"MatMul", "Add and MatMul", "expanded to MatMul", "Conv", "Gemm", "variance", "Div"}
+    assert set(found) == {
+        "MatMul",
+        "Add and MatMul",
+        "expanded to MatMul",
+        "concatenated to MatMul",
+        "Conv",
+        "Gemm",
+        "variance",
+        "Div",
+    }
     for name, facts in found.items():
         assert facts["fp16"].startswith("refused: weight "), (name, facts)
         assert "reaches 1e+09, beyond float16's 65504" in facts["fp16"], (name, facts)
