@@ -307,14 +307,14 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
 ) -> None:
     model = models["branching"]
     assert [(one.name, one.dtype, one.shape, one.batch_axis) for one in model.outputs] == [
-        ("output_0", "int64", (1,), 0), ("output_1", "float32", (1, 4), 0), ("output_2", "bool", (1, 6), 0),
+        ("best", "int64", (1,), 0), ("more.0", "float32", (1, 4), 0), ("more.1", "bool", (1, 6), 0),
     ]  # fmt: skip
     reference = Reference.read(model)
     assert len(reference.inputs) == 5, "a unit a sample of the example"
     for given, made in zip(reference.inputs, reference.outputs, strict=True):
-        assert made["output_0"] == made["output_1"].argmax(1)
-        assert made["output_1"].dtype == "float64"
-        assert (made["output_2"] == (given["values"] > 0)).all()
+        assert made["best"] == made["more.0"].argmax(1)
+        assert made["more.0"].dtype == "float64"
+        assert (made["more.1"] == (given["values"] > 0)).all()
     assert export(f"{own}:branching", tmp_path).hash == model.hash, "the same in another process"
 
 
