@@ -223,6 +223,14 @@ def of_two_ranks():
     return model(nodes, [value("x", ["b", 4])], [value("y", None)], tensors)
 
 
+def with_unknown_ranks():
+    return {
+        "no-rank": without_rank(),
+        "no-rank-in-branches": without_rank_in_branches(),
+        "two-ranks": of_two_ranks(),
+    }
+
+
 def drawing():
     """Noise, as speech synthesis adds it, and an output without."""
     nodes = [
@@ -478,9 +486,7 @@ def main(folder: Path) -> None:
         "refusing": with_batch_of("refusing"),
         "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
-        "no-rank": without_rank(),
-        "no-rank-in-branches": without_rank_in_branches(),
-        "two-ranks": of_two_ranks(),
+        **with_unknown_ranks(),
         "drawing": drawing(),
         "bands": of_bands(),
         "time-first": of_sequences_time_first(),
