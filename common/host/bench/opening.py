@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.export.values import Given, image_layout
 from common.harness.cell_folder import CannotWrite
 from common.host import models
 from common.host.bench.again import Again, run_to_repeat, set_marked_aside
@@ -30,6 +29,7 @@ from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.placement import Placement, placement_of
+from common.host.plan.feeding import inputs_of
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
 from common.host.plan.options import Options
 from common.host.plan.plan_file import options_given
@@ -108,22 +108,6 @@ def opened(
         if subset is None and not search:
             console.print(escape(cost(request)), highlight=False)
         yield context, runner, plan if subset is None else subset.of(plan)
-
-
-def inputs_of(asked: tuple[str, ...], model: ModelFiles, console: Console) -> tuple[str, ...]:
-    """Types in which images are fed: a model that takes bytes itself is fed bytes, and its rows say so. What is not fed is said."""
-    pictures = [one for one in model.inputs if image_layout(Given(one.name, one.dtype, one.shape, one.batch_axis))]
-    if model.layout and model.inputs[0].dtype == "uint8":
-        if asked != ("uint8",):
-            console.print(
-                escape(f"{model.name} takes pictures of bytes: it is fed uint8"), highlight=False, soft_wrap=True
-            )
-        return ("uint8",)
-    others = [f"'{one.name}'" for one in pictures if one.name != model.inputs[0].name and one.dtype != "uint8"]
-    if "uint8" in asked and model.layout and others:
-        text = f"--input uint8 feeds '{model.inputs[0].name}' as bytes; {', '.join(others)} as the numbers that the model takes"
-        console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
-    return asked
 
 
 def _chosen_runner(

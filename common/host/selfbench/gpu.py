@@ -22,6 +22,7 @@ from common.host.devices import Device, choose_devices
 from common.host.doctor.harness_overhead import harness_overhead
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
+from common.host.plan.feeding import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
@@ -68,10 +69,11 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
     runner = LocalRunner(by_name, options.python or None)
     runner.prepare(variants, device.kind, lambda *step: None)
     model = runner.ensure_model(options.model, data, models.export_options_of(options), lambda *step: None)
+    (fed,) = inputs_of(("float32",), model, console)
     return [
         Case(
             variant, by_name[variant.image], "tuned", precision, BATCH_SIZE, "device", runner.interpreter(variant.image), model,
-            device, data.framework_cache(variant.image), None, str(BATCH_SIZE),
+            device, data.framework_cache(variant.image), None, str(BATCH_SIZE), fed,
         )
         for variant in variants
         for precision in precisions

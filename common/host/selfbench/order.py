@@ -26,6 +26,7 @@ from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
+from common.host.plan.feeding import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner
@@ -91,13 +92,14 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
         runner.prepare(variants, device.kind, on_step)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, models.export_options_of(options), on_step)
+    (fed,) = inputs_of(("float32",), model, console)
     io = "host" if device.kind == "cpu" else "device"
     sizes = ",".join(str(size) for size in sorted({size for pair in ORDERS[device.kind] for size in pair}))
     return [
         (
             Case(
                 variant, by_name[variant.image], "tuned", precision, batch_size, io, runner.interpreter(variant.image), model,
-                device, data.framework_cache(variant.image), thread_count(options, device), sizes,
+                device, data.framework_cache(variant.image), thread_count(options, device), sizes, fed,
             ),
             before,
         )

@@ -43,6 +43,7 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.plan.feeding import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, tunings_for, variants_for
 from common.host.recipes.program import TEMPLATE, RecipeRequest, has_recipe, write
@@ -376,7 +377,7 @@ def verify(
     tunings = tunings_for(options, variants, console)
     # on a CPU the device is the host: both ways are one, but for a copy in memory
     io_modes = opt.choose("io", options.io or ("host" if device.kind == "cpu" else "host,device"), IO_MODES)
-    inputs = opt.choose("input", options.input, INPUTS)
+    asked = tuple(opt.choose("input", options.input, INPUTS))
     export_options = models.export_options_of(options)
     models.check(models.source(options.model), export_options)
     by_name = {image.name: image for image in images}
@@ -386,6 +387,7 @@ def verify(
         runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
+    inputs = inputs_of(asked, model, console)
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(

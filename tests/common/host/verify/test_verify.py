@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.verify.command import (
+    RECIPE,
     Case,
     LoopComparison,
     Result,
@@ -29,6 +32,7 @@ from common.host.verify.command import (
     verify,
 )  # fmt: skip
 from common.host.verify.report import HEADINGS, line, markdown, print_result, write_markdown
+from common.model_files import DESCRIPTION
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
 
@@ -298,3 +302,40 @@ def test_each_row_is_reported_when_it_is_there(
     assert line(as_bytes) == "tf tuned fp32 batch 1 host, uint8: why"
     lacking = LoopComparison("tensorrt", "tuned", "fp16", 8, "device", reason="the harness: no GPU")
     assert line(lacking) == "tensorrt tuned fp16 batch 8 device: the harness: no GPU"
+
+
+@pytest.mark.parametrize("asked", ["float32", "uint8", "float32,uint8"])
+def test_a_model_that_takes_bytes_is_said_to_be_fed_bytes(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Table, key and recipe once said float32 of a model whose own input is of bytes."""
+    toy = make_case(2)
+    with np.load(toy.model.root / "reference.npz") as arrays:
+        inputs, outputs = arrays["inputs"].astype(np.uint8), arrays["outputs"]
+    np.savez(toy.model.root / "reference.npz", inputs=inputs, outputs=outputs)
+    (given,) = toy.model.inputs
+    model = dataclasses.replace(toy.model, inputs=(dataclasses.replace(given, dtype="uint8"),))
+    (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.prepare", lambda *arguments: None)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.ensure_model", lambda *arguments: model)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.interpreter", lambda *arguments: toy.interpreter)
+    recipes: list[str] = []
+
+    def compare_one(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopComparison:
+        assert "_host-uint8_" in case.cell.key
+        row = compare(dataclasses.replace(case, variant=toy.variant, image=toy.image), pairs, block_seconds, folder)
+        recipes.append((folder / RECIPE).read_text())
+        return row
+
+    monkeypatch.setattr("common.host.verify.command.compare", compare_one)
+    console = Console(file=io.StringIO(), width=200)
+    options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="2", input=asked)
+    result = verify(options, 11, 0.005, console, DataFolder(tmp_path / "data"))
+    (row,) = result.verdicts
+    assert row.reason == ""
+    assert row.input == "uint8"
+    assert line(row).startswith("product tuned fp32 batch 2 host, uint8: ")
+    assert "| host, uint8 |" in markdown(result)
+    assert '"uint8"' in recipes[0] and "float32" not in recipes[0].partition("INPUTS")[2].splitlines()[0]
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("toy takes pictures of bytes: it is fed uint8" in said) is (asked != "uint8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from common.host.bench.opening import inputs_of
+from common.host.plan.feeding import inputs_of
 from common.model_files import ModelFiles, Tensor
 
 
