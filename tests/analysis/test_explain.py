@@ -255,7 +255,7 @@ def test_a_run_that_was_cut_short_before_its_first_cell_ended_says_so(build, tmp
         run_explain([Side(run.folder)], tmp_path / "out")
 
 
-@pytest.mark.parametrize("settings", [{"trace_runs": 0}, {"trace_runs": True}, {"trace_runs": "20"}, {"trace_runs": None}, {}, [], None])
+@pytest.mark.parametrize("settings", [*({"trace_runs": odd} for odd in (0, -1, True, "20", None)), {}, [], None])
 def test_a_run_that_was_not_to_be_recorded_is_told_from_one_that_was(build, settings):
     assert not was_to_be_traced(build("run").run_json(settings=settings).folder)
 
