@@ -91,6 +91,8 @@ class Job:
     power_dir: Optional[str] = None
     #: keys of cells that the run has already: they are not run again
     done: List[str] = field(default_factory=list)
+    #: environment variables of the caller that the adapter reads, the same in every placement; rows say them in their settings
+    environment: Dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")

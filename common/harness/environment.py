@@ -28,7 +28,8 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def worker_environment(job: Job) -> Dict[str, str]:
     """Variables for the worker process; makes the cache folders. Raises OSError when it cannot."""
-    environment = dict(os.environ)
+    # A container has none of the caller's variables but those that travel with the job; what follows here comes before them.
+    environment = {**os.environ, **job.environment}
     for variable, folder in _CACHES.items():
         path = Path(job.cache_dir).resolve() / folder
         path.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,7 @@ class Worker:
         expect(adapter, cell)
         with record.phase("compile"):
             adapter.prepare(batches[0], cell.io)
-        record.update(settings=json.dumps(adapter.settings(), sort_keys=True))
+        record.update(settings=self._settings(adapter, {}))
         with record.phase("first"):
             adapter.run()
         with record.phase("parity"):
@@ -207,7 +207,7 @@ class Worker:
         self._edge()
         record.measurement = done
         progress.measured(cell, done)
-        record.update(settings=json.dumps({**adapter.settings(), **done.notes}, sort_keys=True))
+        record.update(settings=self._settings(adapter, done.notes))
         if done.failure and outcome.status == "ok":
             outcome = Outcome("timeout", one_line(done.failure))
         record.update(stop_reason=done.stop_reason, device_peak_bytes=adapter.device_peak_bytes())
@@ -219,6 +219,10 @@ class Worker:
                 record.trace = self._trace(cell, batches[0])
             outcome = outcome._replace(spent=True)  # what a recorder leaves in a process cannot be known
         return outcome
+
+    def _settings(self, adapter: Adapter, notes: Mapping[str, str]) -> str:
+        """For the row: what the adapter chose, and by what variables the caller chose for it."""
+        return json.dumps({**self._job.environment, **adapter.settings(), **notes}, sort_keys=True)
 
     def _edge(self, busy: Callable[[], None] = lambda: time.sleep(EDGE_SECONDS)) -> None:
         """Lets the sidecar read the energy counter here, outside of the window: before it under the load, after it at rest."""

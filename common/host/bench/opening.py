@@ -275,6 +275,7 @@ def _described(request: Request) -> dict[str, Any]:
         "frontends": list(request.frontends),
         "tunings": list(request.tunings),
         "inputs": list(request.inputs),
+        "environment": dict(request.environment),
         **({"versions": dict(request.versions)} if request.versions else {}),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from common.cell import Cell
 from common.errors import UserError
 from common.host import models
 from common.host.devices import choose_devices, usable_gpus
+from common.host.frameworks.registry import all_variants, load_images, variables_set
 from common.host.frameworks.versions import LOCKED
+from common.host.paths import IMAGES
 from common.host.plan.options import Options
 from common.host.plan.plan_file import OF_OPTION
 from common.host.runs.run import read_run
@@ -87,12 +90,29 @@ def options_of_run(run: Path, typed: Mapping[str, Any], results: Path, cell_key:
     taken.update(_model(run, document, taken, typed))
     if own:
         taken.update(_runner(document, taken, typed, notes))
+    notes += _on_variables(document, cells)
     if taken.get("image") and "://" not in taken["image"] and not Path(taken["image"]).expanduser().is_file():
         notes.append(f"--image {taken.pop('image')} is not there any more: no classes are shown")
     values = {**_of_cells(cells), **_device(run, document, cells, typed, notes), **taken, **typed}
     whole = any(name in typed for name in (*OF_CELLS, "model"))  # what is typed may give cells that the run has not
     only = () if whole else tuple(dict.fromkeys(_key_now(cell) for cell in cells))
     return Again(Options(**values, only=only), tuple(notes), str(_part(document, "model").get("hash", "")))
+
+
+def _on_variables(document: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    """What the frameworks' variables say now that they did not say then: they are the caller's, and never taken from a run."""
+    then = document.get("environment")
+    if not isinstance(then, Mapping):  # of before it was kept
+        return []
+    measured = {cell.variant for cell in cells}
+    variants = [variant for name, variant in all_variants(load_images(IMAGES)).items() if name in measured]
+    now = variables_set(variants, os.environ)
+    declared = sorted({name for variant in variants for name in variant.variables})
+    return [
+        f"{name} was {shortened(str(then.get(name) or 'not set'), 80)} then and is {now.get(name, 'not set')} now"
+        for name in declared
+        if str(then.get(name) or "") != now.get(name, "")
+    ]
 
 
 def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -22,6 +22,8 @@ FILE = ROOT / "compose.yaml"
 ENV = ROOT / ".env"
 #: line of .env before which the base images of frameworks stand
 _AFTER_BASES = "FRAMEWATT_BASE_SIDECAR="
+#: and the one before which the variables of frameworks' adapters stand
+_AFTER_VARIABLES = "# Limits of a container."
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
 #: what .env says where it says nothing
@@ -121,18 +123,31 @@ def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour
 
 
 def updated_env(text: str, images: list[Image]) -> str:
-    """The text of .env with a line for the base image of every framework that runs on a GPU; what is there stays.
+    """The text of .env with a line for the base image of every framework that runs on a GPU, and for every variable of an adapter.
 
-    Raises UserError when the line that these come before is gone.
+    What is there stays. Raises UserError when a line that these come before is gone.
     """
     on_gpu = [image for image in images if any(variant.precisions("gpu") for variant in image.variants)]
-    names = [f"FRAMEWATT_BASE_{image.name.upper().replace('-', '_')}=" for image in on_gpu]
+    names = [f"FRAMEWATT_BASE_{image.name.upper().replace('-', '_')}" for image in on_gpu]
+    text = _with_lines(text, names, _AFTER_BASES, "base images stand")
+    return _with_lines(text, variables_of(images), _AFTER_VARIABLES, "the variables of frameworks stand")
+
+
+def variables_of(images: list[Image]) -> list[str]:
+    """Variables that the images' adapters read, each once."""
+    return list(dict.fromkeys(name for image in images for variant in image.variants for name in variant.variables))
+
+
+def _with_lines(text: str, names: list[str], before: str, what: str) -> str:
+    """With an empty setting of each name that has none, above the line that begins with `before` and the blank ones over it."""
     lines = text.splitlines(keepends=True)
-    missing = [name for name in names if not any(line.startswith(name) for line in lines)]
-    at = next((i for i, line in enumerate(lines) if line.startswith(_AFTER_BASES)), None)
+    missing = [name for name in names if not any(line.startswith(f"{name}=") for line in lines)]
+    at = next((i for i, line in enumerate(lines) if line.startswith(before)), None)
     if at is None:
-        raise UserError(f".env has lost its line {_AFTER_BASES}, before which base images stand; put it back")
-    return "".join([*lines[:at], *(f"{name}\n" for name in missing), *lines[at:]])
+        raise UserError(f".env has lost its line {before}, before which {what}; put it back")
+    while at and not lines[at - 1].strip():
+        at -= 1
+    return "".join([*lines[:at], *(f"{name}=\n" for name in missing), *lines[at:]])
 
 
 def render(images_folder: Path = IMAGES) -> str:
@@ -148,6 +163,7 @@ def render(images_folder: Path = IMAGES) -> str:
         flavours=flavours,
         option_variables=list(OPTIONS),
         defaults=DEFAULTS,
+        framework_variables=variables_of(images),
         host_folders=HOST_FOLDERS,
         bases={name: bases.pinned(default_argument(IMAGES / name / "Dockerfile", "BASE_IMAGE")) for name in SUPPORT},
     )

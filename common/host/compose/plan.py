@@ -14,7 +14,7 @@ from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
 from common.host.compose.rendezvous import Rendezvous, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
-from common.host.frameworks.registry import Image, load_images
+from common.host.frameworks.registry import Image, load_images, variables_set
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, make_plan
 from common.host.plan.options import Options
@@ -93,6 +93,7 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         frontends=tuple(opt.choose("frontend", options.frontend, FRONTENDS)),
         tunings=tunings_for(options, variants, default_console()),
         inputs=tuple(opt.choose("input", options.input, INPUTS)),
+        environment=variables_set(variants, os.environ),
     )
 
 

@@ -12,8 +12,17 @@ from pathlib import Path
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
 from common.host import models
+from common.host.cli import parsing
 from common.host.compose.rendezvous import Rendezvous, options_from, service
-from common.host.frameworks.registry import all_variants, forms_of, load_images
+from common.host.frameworks.registry import (
+    Image,
+    Variant,
+    all_variants,
+    check_variables,
+    choose_variants,
+    forms_of,
+    load_images,
+)
 from common.host.paths import IMAGES, DataFolder
 from common.host.runners.containers.images import prefix
 from common.host.runners.containers.ownership import give
@@ -33,6 +42,10 @@ def prepare(flavour: str, rendezvous: Rendezvous) -> int:
     wanted = models.source(options.model)
     if wanted.onnx is not None or wanted.module:
         raise UserError("compose runs registered models; invoke bench takes files, and models of timm, too")
+    images = load_images(IMAGES)
+    check_variables(
+        images, chosen_of(options.framework, images, flavour), os.environ
+    )  # before hours of export and turns
     try:
         for problem in take_over_earlier(rendezvous, data):
             print(problem, flush=True)
@@ -47,6 +60,14 @@ def prepare(flavour: str, rendezvous: Rendezvous) -> int:
         raise UserError(f"the data folder cannot be written: {error.strerror}: {error.filename}") from error
     print(f"{wanted.name} is there" if found else f"{wanted.name} will be exported", flush=True)
     return 0
+
+
+def chosen_of(framework: str, images: list[Image], flavour: str) -> list[Variant]:
+    """The variants that are named, else all of the flavour. Raises UserError for an unknown name."""
+    known = all_variants(images)
+    if framework:
+        return choose_variants(images, parsing.choose("framework", framework, known))
+    return [variant for variant in known.values() if variant.precisions(flavour)]
 
 
 def forms_for(flavour: str) -> list[str]:

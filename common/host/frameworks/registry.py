@@ -16,6 +16,8 @@ from common.errors import UserError, unknown
 from common.schema import PRECISIONS, TUNINGS
 
 PREFIX = "framewatt."
+#: a variable that may be declared: framewatt's own alone, so that no label lets a key or a path of the caller into a container
+_VARIABLE = re.compile("FRAMEWATT_[A-Z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Variant:
     tunings: tuple[str, ...] = ("tuned",)
     #: names of the framework's package, of which each flavour's requirements file asks for one
     packages: tuple[str, ...] = ()
+    #: environment variables that its adapter reads: they reach it in every placement, and nothing else of the caller's does
+    variables: tuple[str, ...] = ()
 
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
@@ -125,6 +129,12 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
         found = re.fullmatch(rf"{re.escape(PREFIX)}variant\.([a-z0-9][a-z0-9-]*)\..+", key)
         if found and found.group(1) not in names:
             names.append(found.group(1))
+    variables = tuple(labels.get(PREFIX + "variables", "").split())
+    for variable in variables:
+        if not _VARIABLE.fullmatch(variable):
+            raise UserError(
+                f"{dockerfile}: '{variable}' cannot be declared as a variable; it takes names like FRAMEWATT_NAME"
+            )
     for name in names:
 
         def label(key: str, name: str = name) -> str:
@@ -158,6 +168,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             forms=forms,
             tunings=tunings,
             packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
+            variables=variables,
         )
 
 
@@ -204,6 +215,20 @@ def forms_of(variants: Iterable[Variant], precisions: Iterable[str]) -> list[str
 
 def all_variants(images: Iterable[Image]) -> dict[str, Variant]:
     return {variant.name: variant for image in images for variant in image.variants}
+
+
+def variables_set(variants: Iterable[Variant], environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that these variants read and that are set, by name; one that says nothing is as one that is not there."""
+    declared = {name for variant in variants for name in variant.variables}
+    return {name: environment[name] for name in sorted(declared) if environment.get(name, "").strip()}
+
+
+def check_variables(images: Iterable[Image], variants: Iterable[Variant], environment: Mapping[str, str]) -> None:
+    """Raises UserError for a value without a meaning to an image of these variants."""
+    needed = {variant.image for variant in variants}
+    for image in images:
+        if image.name in needed and (fault := image.fault_of(environment)) is not None:
+            raise UserError(fault)
 
 
 def choose_variants(images: list[Image], names: Iterable[str]) -> list[Variant]:

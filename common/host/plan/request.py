@@ -17,7 +17,14 @@ from common.errors import UserError
 from common.host import models
 from common.host.cli import parsing as opt
 from common.host.devices import Device
-from common.host.frameworks.registry import Image, Variant, all_variants, choose_variants
+from common.host.frameworks.registry import (
+    Image,
+    Variant,
+    all_variants,
+    check_variables,
+    choose_variants,
+    variables_set,
+)
 from common.host.frameworks.versions import names_in, parse_versions
 from common.host.plan.loads import Load, parse_loads
 from common.host.plan.options import Options
@@ -71,6 +78,8 @@ class Request:
     items_per_sample: int = 0
     #: keys of the cells that are meant; empty: all
     only: tuple[str, ...] = ()
+    #: variables that the frameworks' adapters read (Variant.variables) and that are set: other values, another measurement
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def versions_of(self, variant: Variant) -> tuple[str, ...]:
         return self.versions.get(variant.name, ("",))
@@ -81,6 +90,8 @@ class Request:
         values["variants"] = [variant.name for variant in self.variants]
         if not self.only:
             del values["only"]  # a request for all is the same as ever
+        if not self.environment:
+            del values["environment"]  # likewise
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -154,11 +165,7 @@ def variants_for(
     Raises UserError for an environment variable of their images that has no meaning, too.
     """
     chosen = _able(options, images, devices, console)
-    for image in images:
-        if any(variant.image == image.name for variant in chosen):
-            fault = image.fault_of(os.environ)
-            if fault is not None:
-                raise UserError(fault)
+    check_variables(images, chosen, os.environ)
     return chosen
 
 
@@ -274,4 +281,5 @@ def request_of(
         item=item,
         items_per_sample=items_per_sample,
         only=options.only,
+        environment=variables_set(variants, os.environ),
     )

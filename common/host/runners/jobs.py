@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from common.cell import Cell
 from common.host.devices import Device
+from common.host.frameworks.registry import variables_set
 from common.host.plan.jobs import PlannedJob
 from common.host.plan.request import Request
 from common.job import Job, Settings
@@ -67,4 +68,10 @@ def job_of(
 def planned_job(planned: PlannedJob, request: Request, device: Device, places: Places, runner: str) -> Job:
     """The job that a run's plan asks for; what differs from start to start (seed, digest, cells done) is yet to be filled in."""
     job = job_of(planned.cells, planned.variant.image, device, places, runner, request.settings, request.threads)
-    return replace(job, model_file=request.model_file, item=request.item, items_per_sample=request.items_per_sample)
+    return replace(
+        job,
+        model_file=request.model_file,
+        item=request.item,
+        items_per_sample=request.items_per_sample,
+        environment=variables_set([planned.variant], request.environment),
+    )

@@ -34,7 +34,7 @@ from common.host import models
 from common.host.children import dying_with_parent
 from common.host.devices import the_cpu
 from common.host.frameworks import environments
-from common.host.frameworks.registry import Image, Variant, load_images
+from common.host.frameworks.registry import Image, Variant, load_images, variables_set
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers import engine
 from common.host.runners.containers.images import tag_of
@@ -100,6 +100,7 @@ class Bench:
         job.write(folder / "job.json")
         # What a supervisor gives its worker, as far as the sides could differ by it.
         environment = {key: value for key, value in worker_environment(local).items() if key.endswith("_NUM_THREADS")}
+        environment |= variables_set([self.case.variant], os.environ)
         client = engine.connect()
         with lent(container_user(client.info()), folder, self.runner.cache(self.data, local.image)):
             made = self.runner.conversation(

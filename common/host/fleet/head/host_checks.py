@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.host.fleet.worker.facts import Facts
+from common.text import shortened
 
 #: below this a run and an image's caches hardly fit
 LEAST_DISK_BYTES = 2**30
@@ -124,6 +125,8 @@ def _notes(facts: Facts, runner: str) -> Iterable[str]:
         for environment in facts.environments.values():
             if environment.get("will_be_made"):
                 yield f"{environment['why']}: the first run makes it"
+    for name, value in facts.own_variables.items():
+        yield f"its own {name}={shortened(value, 80)} does not count: the variables of this machine are measured with everywhere"
     if not facts.model_hash:
         yield f"the model is {facts.model_why or 'not exported yet'}: the first run makes it"
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,8 @@ class Order:
     model_hash: str = ""
     checkout: str = ""
     command: str = ""
+    #: this machine's variables of frameworks' adapters
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Loop:
@@ -137,7 +139,7 @@ class Loop:
         spec: dict[str, Any] = {
             "attempt": self._full(assignment.attempt), "device": order.device, "code": order.code,
             "checkout": order.checkout, "options": asdict(order.options), "run": self._unused(run),
-            "cells": list(assignment.cells), "command": order.command, "facts": facts,
+            "environment": dict(order.environment), "cells": list(assignment.cells), "command": order.command, "facts": facts,
             "model_hash": self._model_hash, "seed": target.seed(order.seed),
         }  # fmt: skip
         self._receiving[assignment.attempt] = Receiving(self._results / spec["run"])

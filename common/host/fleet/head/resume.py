@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from common.errors import UserError
@@ -23,12 +24,17 @@ from common.host.runs.run import DESCRIPTION, Run, read_run
 
 
 def request_digest(
-    options: Options, code: str, targets: Sequence[Target], inputs: Mapping[str, tuple[str, bytes]]
+    options: Options,
+    code: str,
+    targets: Sequence[Target],
+    inputs: Mapping[str, tuple[str, bytes]],
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Equal for equal requests: all options but the seed, the code's digest, the targets, and the content of files given."""
+    """Equal for equal requests: options but the seed, the code's digest, targets, content of files given, variables of frameworks."""
     values: dict[str, Any] = asdict(options)
     del values["seed"]
     values |= {"code": code, "targets": sorted(target.name for target in targets)}
+    values |= {f"variable {name}": value for name, value in environment.items()}
     values |= {f"content of {name}": hashlib.sha256(content).hexdigest() for name, (_, content) in inputs.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

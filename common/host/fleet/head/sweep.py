@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import sys
@@ -25,6 +26,7 @@ from common.host.fleet.head.up_check import Hosts, check_options, connected, loo
 from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.connection import TransportLost
 from common.host.fleet.worker.code_digest import code_digest
+from common.host.fleet.worker.variables import declared_of
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.options import Options
@@ -68,7 +70,8 @@ def sweep(address: str, options: Options, wanted: Wanted, console: Console, data
         fit = [node for node in hosts.nodes if node.id not in left_out]
         accelerators = sorted({node.accelerator for node in hosts.nodes})
         targets = make_targets(wanted, accelerators, fit)
-        request = request_digest(options, code_digest(), targets, read_inputs(options))
+        environment = declared_of(os.environ)
+        request = request_digest(options, code_digest(), targets, read_inputs(options), environment)
         with locked(data.locks / f"fleet-{request}.lock", "this sweep"):
             earlier = find_earlier(data.results, request)
             seed, work, earlier = _plan(options, targets, hosts, earlier, console)
@@ -76,7 +79,7 @@ def sweep(address: str, options: Options, wanted: Wanted, console: Console, data
                 sweep=earlier.sweep if earlier else f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
                 request=request, seed=seed, options=replace(options, seed=-1), device="cpu" if options.device == "cpu" else "gpu",
                 code=code_digest(), model_hash=_model_hash(hosts, earlier), checkout=wanted.checkout,
-                command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), environment=environment,
             )  # fmt: skip
             return run_sweep(order, work, earlier, transport, hosts.nodes, left_out, console, data.results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.connection import Arrived, Changed, Over, Transport, need_ray
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.facts import Facts
+from common.host.fleet.worker.variables import declared_of
 from common.host.frameworks.registry import load_images
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, DataFolder
@@ -114,9 +116,10 @@ def look_at(transport: Transport, nodes: Sequence[Node], options: Options, wante
     others = tuple(node for node in nodes if node not in chosen)
     transport.share(read_inputs(options))
     device = "cpu" if options.device == "cpu" else "gpu"
-    answers = _ask(
-        transport, chosen, {"device": device, "code": code_digest(), "options": asdict(options)}, wanted, console
-    )
+    spec = {
+        "device": device, "code": code_digest(), "options": asdict(options), "environment": declared_of(os.environ),
+    }  # fmt: skip
+    answers = _ask(transport, chosen, spec, wanted, console)
     facts = {node.name: answers.facts.get(node.id, Facts(why="it did not answer")) for node in chosen}
     answering = {name: one for name, one in facts.items() if not one.why}
     runner, findings = choose_runner(options.runner, options.python, answering)

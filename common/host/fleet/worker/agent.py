@@ -8,8 +8,9 @@ and the agent ends as after Ctrl-C. Prints events, one JSON object a line: those
     done      interrupted, errors, refused: one line where it could not even begin, else ""
 
 A spec holds: attempt, device (cpu or gpu), gpus (as Ray numbers them), raylet (its process id), code (digest of the
-sender's checkout), options (those of `invoke bench`), and for `run` also run, cells, command, facts, model_hash, seed (see
-subset.Subset). The run itself is that of `invoke bench`: its runner, its sidecar, its locks.
+sender's checkout), options (those of `invoke bench`), environment (the sender's variables of frameworks' adapters), and for
+`run` also run, cells, command, facts, model_hash, seed (see subset.Subset). The run itself is that of `invoke bench`: its
+runner, its sidecar, its locks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from common.errors import UserError
@@ -34,6 +35,7 @@ from common.host.devices import Device, list_gpus, the_cpu
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.priority import lost_priority, undo_ray
 from common.host.fleet.worker.scratch import scratch_folder
+from common.host.fleet.worker.variables import replace_own
 from common.host.paths import DataFolder
 from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
@@ -163,11 +165,12 @@ def main() -> int:
         if not spec:
             raise UserError("the agent reads what to do as a line of JSON; on_host.py writes it")
         undo_ray(spec["raylet"])
+        own = replace_own(os.environ, spec.get("environment", {}))
         threading.Thread(target=_mind_the_input, daemon=True).start()
         if task == "check":
             from common.host.fleet.worker.facts import collect
 
-            emit({"event": "facts", "facts": asdict(collect(spec))})
+            emit({"event": "facts", "facts": asdict(replace(collect(spec), own_variables=own))})
         else:
             done = run(spec)
     except UserError as error:

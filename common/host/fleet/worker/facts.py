@@ -59,6 +59,8 @@ class Facts:
     #: by how much Ray's tasks are nicer than Ray itself, and cannot be made less so
     lost_priority: int = 0
     load_average: float = 0.0
+    #: variables of frameworks' adapters in its own environment that the sender's are not, and that do not count
+    own_variables: dict[str, str] = field(default_factory=dict)
     #: why nothing at all is known
     why: str = ""
 

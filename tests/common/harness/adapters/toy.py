@@ -152,7 +152,9 @@ class Toy:
         return {"framework": "1.2.3"}
 
     def settings(self):
-        return {"loads": str(self.loads), "keras_home": os.environ["KERAS_HOME"]}
+        settings = {"loads": str(self.loads), "keras_home": os.environ["KERAS_HOME"]}
+        level = os.environ.get("FRAMEWATT_TOY_LEVEL")
+        return settings if level is None else {**settings, "level": level}
 
     def device_peak_bytes(self):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -117,6 +118,27 @@ def test_a_run_that_was_cut_short_is_continued_by_the_same_command(images: Path,
     assert len(again.run.existing_cells()) == 2
     other = next(key for key in again.run.existing_cells() if key != lost)
     assert (run.folder / "cells" / other / "samples.csv").read_bytes() == kept
+
+
+def test_variables_of_a_framework_are_in_the_run_and_its_rows_and_others_are_another_run(
+    images: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dockerfile = images / "abacus" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + 'LABEL framewatt.variables="FRAMEWATT_ABACUS_BEADS"\n')
+    monkeypatch.setenv("FRAMEWATT_ABACUS_BEADS", "10")
+    run = bench(OPTIONS, console(), data, images).run
+    assert run.description["environment"] == {"FRAMEWATT_ABACUS_BEADS": "10"}
+    for path in run.folder.glob("cells/*/cell.csv"):
+        (row,) = csv.DictReader(path.open())
+        assert json.loads(row["settings"])["FRAMEWATT_ABACUS_BEADS"] == "10"
+    run.description["finished_utc"] = None
+    run.save()
+    assert bench(OPTIONS, console(), data, images).run.folder == run.folder
+    run.description["finished_utc"] = None
+    run.save()
+    monkeypatch.delenv("FRAMEWATT_ABACUS_BEADS")
+    other = bench(OPTIONS, console(), data, images).run
+    assert other.folder != run.folder and other.description["environment"] == {}
 
 
 def test_both_front_ends_in_one_run_and_the_one_that_was_lost_is_continued(images: Path, data: DataFolder) -> None:

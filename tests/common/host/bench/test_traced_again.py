@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from common.host.models import stem
 from common.host.plan.options import Options
 from common.host.plan.plan_file import options_given
 
+TRIAL = "FRAMEWATT_ONNXRT_TRIAL_SECONDS"
 CPU = Cell("MobileNetV3L", "torch", "fp32", 1, "host", device="cpu")
 
 
@@ -55,6 +57,23 @@ def test_levels_inputs_and_versions_of_the_run_are_asked_for_again(tmp_path, gpu
     assert set(options.precision.split(",")) == {"fp32", "fp16"}
     assert (options.io, options.device, options.gpu) == ("host", "gpu", "0,1")
     assert set(options.batch_sizes.split(",")) == {"1", "32"}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "says"),
+    [({TRIAL: "15"}, None, [f"{TRIAL} was 15 then and is not set now"]),
+     ({}, "0", [f"{TRIAL} was not set then and is 0 now"]),
+     ({TRIAL: "15", "LD_PRELOAD": "/x.so", "FRAMEWATT_TRT_PROFILES": "each"}, "15", []), (None, "0", []), ([], "0", [])],
+)  # fmt: skip
+def test_variables_that_are_other_ones_now_are_a_line_and_never_taken_over(tmp_path, monkeypatch, then, now, says):
+    monkeypatch.delenv(TRIAL, raising=False)
+    if now is not None:
+        monkeypatch.setenv(TRIAL, now)
+    facts = {} if then is None else {"environment": then}
+    run = run_of(tmp_path, replace(CPU, variant="onnxrt"), options=Options(), **facts)
+    before = dict(os.environ)
+    assert list(again_of(run, {}).notes) == says
+    assert dict(os.environ) == before
 
 
 def test_a_run_of_before_the_levels_is_tuned_and_float32(tmp_path):

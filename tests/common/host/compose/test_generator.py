@@ -50,6 +50,22 @@ def test_env_gets_a_line_for_each_new_framework_of_a_gpu_and_keeps_what_is_there
         generator.updated_env("FRAMEWATT_TMP=4g\n", images)
 
 
+def test_env_and_compose_yaml_have_the_variables_of_frameworks(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(IMAGES, images, ignore=shutil.ignore_patterns("__pycache__"))
+    dockerfile = images / "torch" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + 'LABEL framewatt.variables="FRAMEWATT_TORCH_LEVEL"\n')
+    assert generator.render(images).count("FRAMEWATT_TORCH_LEVEL: ${FRAMEWATT_TORCH_LEVEL:-}\n") == 1, "for the plan"
+    before = generator.ENV.read_text().replace("FRAMEWATT_TRT_PROFILES=", "FRAMEWATT_TRT_PROFILES=each")
+    after = generator.updated_env(before, load_images(images))
+    assert after.replace("FRAMEWATT_TORCH_LEVEL=\n", "") == before
+    assert re.search(
+        r"^FRAMEWATT_ONNXRT_TRIAL_SECONDS=\nFRAMEWATT_TORCH_LEVEL=\n\n# Limits of a container", after, re.MULTILINE
+    )
+    with pytest.raises(UserError, match=r"before which the variables of frameworks stand; put it back"):
+        generator.updated_env(before.replace("# Limits of a container.", "#"), load_images(images))
+
+
 def test_forms_that_a_framework_reads_are_asked_of_the_export() -> None:
     commands = re.findall(r"exec python3 -m common.export (.*)", generator.render())
     assert [re.findall(r"--form (\S+)", command) for command in commands] == [[], ["tflite", "tflite-int8-dynamic"]]

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.host.frameworks.registry import choose_variants, default_argument, load_images, read_labels
+from common.host.frameworks.registry import (
+    choose_variants,
+    default_argument,
+    load_images,
+    read_labels,
+    variables_set,
+)
 from common.host.paths import IMAGES
 
 DOCKERFILE = """\
@@ -71,6 +77,23 @@ def test_a_wrong_precision_and_a_malformed_label_are_named(tmp_path: Path) -> No
     (tmp_path / "Dockerfile").write_text('LABEL framewatt.order="1\n')
     with pytest.raises(UserError, match="LABEL line cannot be read"):
         read_labels(tmp_path / "Dockerfile")
+
+
+def test_declared_variables_are_those_of_all_variants_and_nothing_else_is_taken(tmp_path: Path) -> None:
+    label = 'LABEL framewatt.variables="FRAMEWATT_FAST_LEVEL \\\n  FRAMEWATT_FAST_BLANK"\n'
+    (image,) = load_images(folder(tmp_path, "fast", DOCKERFILE + label))
+    assert {variant.variables for variant in image.variants} == {("FRAMEWATT_FAST_LEVEL", "FRAMEWATT_FAST_BLANK")}
+    caller = {"FRAMEWATT_FAST_LEVEL": "3", "FRAMEWATT_FAST_BLANK": " ", "FRAMEWATT_DATA": "/data", "HOME": "/home/user"}
+    assert variables_set(image.variants, caller) == {"FRAMEWATT_FAST_LEVEL": "3"}
+    assert variables_set([], caller) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "AWS_SECRET_ACCESS_KEY", "FRAMEWATT_", "*", "framewatt_level", "FRAMEWATT_A=1"]
+)
+def test_only_variables_of_framewatts_own_can_be_declared(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be declared as a variable"):
+        load_images(folder(tmp_path, "fast", f'{DOCKERFILE}LABEL framewatt.variables="{name}"\n'))
 
 
 def test_unknown_framework_names_the_nearest(tmp_path: Path) -> None:

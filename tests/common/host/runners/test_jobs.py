@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.cell import Cell
 from common.host.devices import Device
-from common.host.runners.jobs import Places, inside_container, job_of
-from common.job import Settings
+from common.host.plan.jobs import make_plan
+from common.host.runners.jobs import Places, inside_container, job_of, planned_job
+from common.job import Job, Settings
+from tests.common.host.plan.test_jobs import REQUEST
 
 ROOT = Path(__file__).resolve().parents[4]
 CELL = Cell("m", "onnxrt", "fp32", 1, "host")
@@ -29,6 +32,22 @@ def test_containers_see_the_same_places_whoever_starts_them() -> None:
     assert (alone.run_dir, of_compose.run_dir) == ("/data/run", "/data/run/job")
     assert alone.adapter == of_compose.adapter == "/opt/framewatt/images/onnxrt/adapter.py"
     assert (alone.picture, of_compose.picture) == (None, "/data/picture.npy")
+
+
+def test_a_job_has_the_variables_of_its_framework_alone(tmp_path: Path) -> None:
+    a, b, c = REQUEST.variants
+    variants = (
+        replace(a, variables=("FRAMEWATT_A", "FRAMEWATT_BOTH", "FRAMEWATT_UNSET")),
+        b,
+        replace(c, variables=("FRAMEWATT_BOTH",)),
+    )
+    values = {"FRAMEWATT_A": "1-8", "FRAMEWATT_BOTH": "2", "FRAMEWATT_OTHERS": "3", "AWS_SECRET_ACCESS_KEY": "x"}
+    request = replace(REQUEST, variants=variants, environment=values)
+    for planned in make_plan(request, 1):
+        job = planned_job(planned, request, Device("gpu0", "gpu", "a GPU"), inside_container("image", "m"), "docker")
+        job.write(tmp_path / "job.json")
+        wanted = {"a": {"FRAMEWATT_A": "1-8", "FRAMEWATT_BOTH": "2"}, "b": {}, "c": {"FRAMEWATT_BOTH": "2"}}
+        assert Job.read(tmp_path / "job.json").environment == job.environment == wanted[planned.variant.name]
 
 
 def test_a_job_is_made_in_one_place() -> None:

@@ -83,6 +83,7 @@ def test_a_host_that_is_not_fit_is_one_line(runner: str, odd: dict[str, Any], wo
         ("docker", {"model_hash": "", "model_why": "not exported yet"}, "the model is not exported yet: the first run makes it"),
         ("docker", {"images": {"onnxrt": {**IMAGE, "id": "sha256:c"}, "sidecar": IMAGE}},
          "image onnxrt was built apart (c) from the same recipe and base"),
+        ("local", {"own_variables": {"FRAMEWATT_TRT_PROFILES": "each"}}, "its own FRAMEWATT_TRT_PROFILES=each does not count"),
     ],
 )  # fmt: skip
 def test_what_mends_itself_is_a_note(runner: str, odd: dict[str, Any], words: str) -> None:

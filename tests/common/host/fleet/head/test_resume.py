@@ -58,13 +58,17 @@ def test_equal_requests_are_equal_but_for_the_seed() -> None:
     options = Options(framework="onnxrt")
 
     def digest(
-        options: Options = options, code: str = "c", targets: list[Target] = targets, content: bytes = b"x"
+        options: Options = options,
+        code: str = "c",
+        targets: list[Target] = targets,
+        content: bytes = b"x",
+        **variables: str,
     ) -> str:
-        return request_digest(options, code, targets, {"image": ("cat.png", content)})
+        return request_digest(options, code, targets, {"image": ("cat.png", content)}, variables)
 
     assert digest(replace(options, seed=5)) == digest(targets=targets[::-1]) == digest()
     others = [
         digest(replace(options, batch_sizes="1")), digest(code="d"), digest(targets=targets[:1]), digest(content=b"y"),
-        digest(replace(options, runner="local")),
+        digest(replace(options, runner="local")), digest(FRAMEWATT_TRT_PROFILES="each"), digest(FRAMEWATT_TRT_PROFILES="best"),
     ]  # fmt: skip
-    assert len({digest(), *others}) == 6
+    assert len({digest(), *others}) == 8

@@ -144,6 +144,17 @@ def test_all_is_well(run: Callable[..., Result], tmp_path: Path) -> None:
     assert finish(result, Console(file=io.StringIO())) == 0
 
 
+def test_every_task_is_told_the_variables_of_this_machine(run: Callable[..., Result]) -> None:
+    told: list[Any] = []
+
+    def notes(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
+        told.append(spec["environment"])
+        works("e")(transport, attempt, spec)
+
+    run(FakeTransport([notes]), environment={"FRAMEWATT_TRT_PROFILES": "each"})
+    assert told and all(environment == {"FRAMEWATT_TRT_PROFILES": "each"} for environment in told)
+
+
 def test_the_host_is_lost_when_ray_says_so_of_the_task_or_of_the_host(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:

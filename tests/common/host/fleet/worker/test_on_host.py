@@ -20,6 +20,7 @@ from common.host.fleet.worker import on_host, shipper
 from common.host.fleet.worker.code_digest import code_digest
 from common.host.plan.options import Options
 from tests.common.host.faults.conftest import ROOT, descendants, make_model, read_rows
+from tests.common.host.fleet.conftest import make_checkout
 from tests.fake_nvml import build
 from tests.waiting import wait_for
 
@@ -151,6 +152,26 @@ def test_a_file_of_the_senders_machine_is_there_for_the_agent(host: Path, spec: 
     messages = everything(spec(options=options, cells=KEYS[:1]), inputs={"image": ("cat.png", b"no picture")})
     assert "cat.png" in messages[-1]["refused"]
     assert "/only/on/the/sender" not in messages[-1]["refused"]
+
+
+@pytest.mark.parametrize(("sent", "counts"), [({"FRAMEWATT_GOOD_LEVEL": "3"}, {"FRAMEWATT_GOOD_LEVEL": "3"}), ({}, {})])
+def test_the_senders_variables_are_measured_with_and_not_the_hosts(
+    host: Path, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: Any, counts: Any
+) -> None:
+    own = make_checkout(tmp_path / "framewatt")
+    dockerfile = own / "images" / "toy" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + 'LABEL framewatt.variables="FRAMEWATT_GOOD_LEVEL"\n')
+    there = {"checkout": str(own), "code": code_digest((own / "common", own / "images"))}
+    monkeypatch.setenv("FRAMEWATT_GOOD_LEVEL", "7")
+    messages = everything(spec(environment={**sent, "LD_PRELOAD": "/nowhere.so"}, cells=KEYS[:1], **there))
+    folder = rebuilt(messages, tmp_path / "run")
+    assert json.loads((folder / "run.json").read_text())["environment"] == counts
+    (row,) = read_rows(next(folder.glob("cells/*/cell.csv")))
+    said = {name: value for name, value in json.loads(row["settings"]).items() if name.startswith("FRAMEWATT_")}
+    assert (row["status"], said) == ("ok", counts)
+    checked = everything(spec(environment=sent, **there), "check")
+    (facts,) = (message["facts"] for message in checked if message["kind"] == "facts")
+    assert facts["own_variables"] == {"FRAMEWATT_GOOD_LEVEL": "7"}
 
 
 def test_what_ray_sets_for_its_workers_does_not_reach_the_benchmark(
