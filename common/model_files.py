@@ -38,10 +38,13 @@ class Tensor:
 
     @classmethod
     def of(cls, values: Any) -> Tensor:
-        """Raises TypeError or ValueError for values that are no tensor's."""
+        """Raises TypeError or ValueError for values that are no tensor's, and for a batch axis that the shape has not."""
         fields = check(cls, values)
         fields["shape"] = tuple(fields["shape"])
-        return cls(**fields)
+        tensor = cls(**fields)
+        if tensor.batch_axis is not None and not 0 <= tensor.batch_axis < len(tensor.shape):
+            raise ValueError(f"'{tensor.name}' {list(tensor.shape)} has no axis {tensor.batch_axis} to be the batch")
+        return tensor
 
     def sized(self, batch_size: int) -> Tuple[int, ...]:
         """The shape at this batch size."""

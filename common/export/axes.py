@@ -179,7 +179,8 @@ def _check_asked(
         if name not in inputs and name not in symbols:
             names = [*sorted(symbols), *inputs]
             raise unknown("axis or input in --shape:", name, names)
-        if name not in symbols and len(sizes) != len(inputs[name]):
+        of_axis = name in symbols and len(sizes) == 1
+        if name in inputs and not of_axis and len(sizes) != len(inputs[name]):
             raise UserError(
                 f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
                 f"{written(inputs[name])}"

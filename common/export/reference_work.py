@@ -256,16 +256,16 @@ class Work:
 
     def output(self, name: str) -> Tensor:
         units = [unit[name] for unit in self.outputs]
-        shape = units[0].shape
+        shape, axis = units[0].shape, self.batch_axes[name]
         if any(one.ndim != units[0].ndim for one in units):
-            shape = (-1,)
+            shape, axis = (-1,), 0 if axis == 0 else None  # another one lies elsewhere among more or fewer axes
         else:
             shape = tuple(
                 size if all(one.shape[axis] == size for one in units) else -1 for axis, size in enumerate(shape)
             )
         dtype = "str" if units[0].dtype.kind == "U" else units[0].dtype.name
         kind = "random" if name in self.random else "probabilities" if _are_probabilities(units) else "raw"
-        return Tensor(name, dtype, shape, self.batch_axes[name], kind)
+        return Tensor(name, dtype, shape, axis, kind)
 
 
 def item_of(inputs: Tuple[Tensor, ...], layout: str) -> str:

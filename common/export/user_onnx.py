@@ -246,7 +246,12 @@ def _open_again(proto: Any, before: Mapping[str, Any], bound: axes.Bound) -> Non
     for value in proto.graph.input:
         if value.name in bound.shapes:
             value.CopyFrom(before[value.name])
-            for dim, size in zip(value.type.tensor_type.shape.dim, bound.shapes[value.name]):
+            shape, sizes = value.type.tensor_type.shape, bound.shapes[value.name]
+            if not value.type.tensor_type.HasField("shape"):  # the file told not even how many axes there are
+                shape.SetInParent()
+                for _ in sizes:
+                    shape.dim.add()
+            for dim, size in zip(shape.dim, sizes):
                 if size is None:
                     dim.Clear()
                     dim.dim_param = BATCH

@@ -164,7 +164,7 @@ def _units(
     if tensor.batch_axis is not None:
         # what an adapter flattened has its batch axis in front, whatever axis that was
         axes = [tensor.batch_axis if one.ndim == len(tensor.shape) else 0 for one in whole]
-        if any(one.shape[axis] % count for one, axis in zip(whole, axes)):
+        if any(not one.ndim or one.shape[axis] % count for one, axis in zip(whole, axes)):  # a scalar has no batch
             return [np.empty((0, *one.shape[1:]), one.dtype) for one in whole]
         return [part for one, axis in zip(whole, axes) for part in np.split(one, count, axis=axis)]
     first = reference.outputs[0][tensor.name]

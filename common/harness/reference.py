@@ -74,7 +74,7 @@ def _together(model: ModelFiles, arrays: Mapping[str, Any]) -> Units:
         raise ValueError(f"{model.reference} has one input and one output, {model.name} more")
     given, made = model.inputs[0], model.outputs[0]
     inputs, outputs = np.asarray(arrays["inputs"], dtype=given.dtype), np.asarray(arrays["outputs"])
-    if len(inputs) != len(outputs) or outputs.shape[1:] != made.shape[1:]:
+    if not inputs.ndim or not outputs.ndim or len(inputs) != len(outputs) or outputs.shape[1:] != made.shape[1:]:
         raise ValueError(
             f"{model.reference}: inputs {inputs.shape} and outputs {outputs.shape} do not fit {given.shape} and {made.shape}"
         )

@@ -115,11 +115,17 @@ class OnnxRuntimeAdapter:
         if {tensor.name for tensor in self._model.outputs} <= names:
             raise Unsupported("every output of the model is an input of it, so there is nothing to compute")
         for tensor in self._model.inputs:
-            wanted, kind = sessions.TYPES.get(tensor.dtype), inputs[tensor.name][0]
+            wanted, (kind, told) = sessions.TYPES.get(tensor.dtype), inputs[tensor.name]
             if kind != wanted:
                 raise Unsupported(f"'{tensor.name}' is {kind}, not {wanted or tensor.dtype}")
+            if not sessions.has_batch(tensor, told):
+                raise Unsupported(
+                    f"'{tensor.name}' {told} of the model file has no axis {tensor.batch_axis}, which is the batch by its description"
+                )
         axes = [
-            inputs[tensor.name][1][tensor.batch_axis] for tensor in self._model.inputs if tensor.batch_axis is not None
+            inputs[tensor.name][1][tensor.batch_axis]
+            for tensor in self._model.inputs
+            if tensor.batch_axis is not None and inputs[tensor.name][1]
         ]
         return sorted({axis for axis in axes if isinstance(axis, str)})
 
@@ -135,7 +141,7 @@ class OnnxRuntimeAdapter:
             raise Unsupported(f"ONNX Runtime cannot read this model: {error}") from error
         key = f"{self._model.hash} {self._path.name} {file.st_size} {file.st_mtime_ns} onnxruntime {self._ort.__version__}"
         known = memory.get(key)
-        if not sessions.is_signature(known):
+        if not sessions.is_signature(known, self._model.inputs):
             plain = self._ort.SessionOptions()
             plain.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             plain.log_severity_level = 4

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 import numpy as np
 
 from common.harness.adapter import DeviceOutOfMemory, Unsupported
-from common.model_files import ModelFiles
+from common.model_files import ModelFiles, Tensor
 from common.text import first_line
 
 CPU = "CPUExecutionProvider"
@@ -109,14 +109,22 @@ def loose_outputs(model: ModelFiles) -> Set[str]:
     return {one.name for one in model.outputs if -1 in one.shape or one.name in given}
 
 
-def is_signature(known: Any) -> bool:
-    """Whether what a cache folder holds has the shape of a model file's signature: {inputs: {name: [type, axes]}, outputs: [name]}."""
+def has_batch(tensor: Tensor, axes: Sequence[Any]) -> bool:
+    """Whether the batch's axis of the description can be among these, as a session tells them: none where they are unknown."""
+    return tensor.batch_axis is None or not axes or tensor.batch_axis < len(axes)
+
+
+def is_signature(known: Any, described: Sequence[Tensor]) -> bool:
+    """Whether what a cache folder holds has the shape of a model file's signature: {inputs: {name: [type, axes]}, outputs: [name]}.
+
+    described: the model's inputs, whose batch axes it has.
+    """
     if not isinstance(known, dict) or set(known) != {"inputs", "outputs"}:
         return False
     inputs, outputs = known["inputs"], known["outputs"]
     if not isinstance(inputs, dict) or not isinstance(outputs, list):
         return False
-    described = all(
+    is_told = all(
         isinstance(one, list)
         and len(one) == 2
         and isinstance(one[0], str)
@@ -124,7 +132,9 @@ def is_signature(known: Any) -> bool:
         and all(axis is None or isinstance(axis, (int, str)) for axis in one[1])
         for one in inputs.values()
     )
-    return described and all(isinstance(name, str) for name in outputs)
+    if not is_told or not all(isinstance(name, str) for name in outputs):
+        return False
+    return all(has_batch(tensor, inputs[tensor.name][1]) for tensor in described if tensor.name in inputs)
 
 
 def options(ort: Any, batch_axes: Sequence[str], batch_size: int, threads: Optional[int] = None) -> Any:

@@ -103,9 +103,12 @@ def shapes_of(shape: Sequence[int], profile: Profile, tensor: Optional[Tensor] =
 
     shape: as the network has it, -1 for an open axis. tensor: the same input in the model's description: where its batch
     is, and the size of every other axis, which all cells share, so that open ones have no range at all. Without it the
-    batch is axis 0. Raises Unsupported for a batch that is fixed at another size, and an open axis of unknown size.
+    batch is axis 0. Raises Unsupported for a batch that is fixed at another size, for one on an axis that the network's input
+    has not, and for an open axis of unknown size.
     """
-    axis = tensor.batch_axis if tensor is not None else 0
+    axis = tensor.batch_axis if tensor is not None else 0 if len(shape) else None
+    if axis is not None and axis >= len(shape):
+        raise Unsupported(f"the model's input shape {tuple(shape)} has no axis {axis}, which should be the batch")
     known = tensor.shape if tensor is not None and len(tensor.shape) == len(shape) else tuple(shape)
     sizes = [of_model if size == -1 else size for size, of_model in zip(shape, known)]
     if any(size < 0 for number, size in enumerate(sizes) if number != axis):

@@ -437,7 +437,7 @@ class CountingRuntime:
 
     def InferenceSession(self, path, options, providers):
         self.made += 1
-        value = types.SimpleNamespace(name="x", type="tensor(float)", shape=["batch", 3])
+        value = types.SimpleNamespace(name="x", type="tensor(float)", shape=[3, "batch"])
         return types.SimpleNamespace(get_inputs=lambda: [value], get_outputs=lambda: [types.SimpleNamespace(name="y")])
 
 
@@ -451,7 +451,7 @@ def test_the_signature_of_a_model_file_is_read_once_and_again_when_the_file_chan
     def batch_axes(takes="x"):
         adapter = OnnxRuntimeAdapter("onnxrt", runtime)
         adapter._cache, adapter._path = tmp_path / "cache", file
-        tensors = [Tensor(takes, "float32", (3,), 0)], [Tensor("y", "float32", (3,), 0)]
+        tensors = [Tensor(takes, "float32", (3, 1), 1)], [Tensor("y", "float32", (3,), 0)]
         adapter._model = types.SimpleNamespace(hash="0", inputs=tensors[0], outputs=tensors[1])
         return adapter._inspect()
 
@@ -468,6 +468,7 @@ def test_the_signature_of_a_model_file_is_read_once_and_again_when_the_file_chan
         {"inputs": {"x": ["tensor(float)"]}, "outputs": ["y"]},
         {"inputs": {"x": ["tensor(float)", 3]}, "outputs": ["y"]},
         {"inputs": {"x": ["tensor(float)", [{}]]}, "outputs": ["y"]},
+        {"inputs": {"x": ["tensor(float)", ["rows"]], "h": ["tensor(float)", [2]]}, "outputs": ["y"]},
         {"inputs": {"x": None}, "outputs": ["y"]},
         {"inputs": [], "outputs": ["y"]},
         {"inputs": {"x": ["tensor(float)", ["batch", 3]]}, "outputs": None},
@@ -491,6 +492,30 @@ def handing_on(*outputs):
     tensors = [[Tensor(name, "float32", (3,), 0) for name in names] for names in (["x"], outputs)]
     adapter._model = types.SimpleNamespace(hash="0", inputs=tensors[0], outputs=tensors[1])
     return adapter
+
+
+@pytest.mark.parametrize(
+    ("told", "batch_axis", "found"),
+    [
+        (["batch", 3], 0, ["batch"]),
+        ([], 0, []),  # what ONNX Runtime says of an input of which the file does not tell how many axes it has
+        ([], None, []),
+        ([7], None, []),
+        (["rows"], 1, "'x' ['rows'] of the model file has no axis 1, which is the batch by its description"),
+    ],
+)
+def test_an_input_with_fewer_axes_in_the_file_than_in_the_description(told, batch_axis, found):
+    from common.harness.adapter import Unsupported
+
+    adapter = handing_on("y")
+    adapter._model.inputs = [Tensor("x", "float32", (1, 1), batch_axis)]
+    adapter._signature = lambda: ({"x": ("tensor(float)", told)}, ["y"])
+    if isinstance(found, list):
+        assert adapter._inspect() == found
+        return
+    with pytest.raises(Unsupported) as raised:
+        adapter._inspect()
+    assert str(raised.value) == found
 
 
 def test_a_model_that_only_hands_its_inputs_on_is_unsupported():

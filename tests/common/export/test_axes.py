@@ -34,6 +34,9 @@ BOUND: list[tuple[Inputs, str, Inputs, int | None]] = [
     # an input that does not share the batch is bound by --shape and fed once
     ({"x": ("b", 4), "table": ("rows", 4)}, "rows=9", {"x": (None, 4), "table": (9, 4)}, None),
     ({"x": (5,)}, "", {"x": (5,)}, 1),
+    # an input that is called as one of its axes: one size is the axis'
+    ({"x": ("x", 3)}, "x=5", {"x": (5, 3)}, 5),
+    ({"x": ("x", 3)}, "x=N,3", {"x": (None, 3)}, None),
     # the one that is said to be the batch, and the first
     ({"x": ("unk__1", 4), "y": ("unk__2", 6)}, "y=N,6", {"x": (None, 4), "y": (None, 6)}, None),
     # the batch is where --shape says, with a size in front of it
@@ -170,6 +173,9 @@ def test_open_axes_that_were_bound_are_known() -> None:
         (STATE, "", ["axis 1", "'input'", "--shape 'input=N,128,state=2,N,128'"]),
         (PICTURE, "hight=8", ["'hight'", "height, width, images", "Did you mean height?"]),
         (PICTURE, "images=N,3,8", ["3 axes", "has 4"]),
+        # of an input that is called as one of its axes
+        ({"x": ("x", 3, 4)}, "x=2,3", ["has 2 axes, input 'x' has 3"]),
+        ({"x": ("x", 3)}, "x=1,3,N", ["has 3 axes, input 'x' has 2"]),
         (PICTURE, "images=N,1,8,8", ["axis 1", "fixed at 3", "says 1"]),
         ({"x": (1, 4)}, "x=N,4", ["axis 0", "fixed at 1", "--rebatch"]),
         ({"x": ("b", 4), "table": ("rows", 4)}, "", ["'rows'", "'table'", "--shape 'rows=128'"]),

@@ -140,6 +140,8 @@ MODELS: dict[str, tuple[dict[str, Any], int | None, list[Any], list[Any], str, l
     "branch": ({}, None, [("token", "int64", (1, 4), 0)], [("rows", "float32", (1, 4, 3), 0)], "sequence",
                ["'token': whole numbers within the table of 5"]),
     "no-rank": ({"shape": "x=N,4"}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0)], "sample", []),
+    "no-rank-in-branches": ({"shape": "x=1,5"}, 1, [("x", "float32", (1, 5), 0)], [("y", "float32", (1, 5), 0)], "sample",
+                            ["its axes stay open in the file"]),
     "drawing": ({}, None, [("x", "float32", (1, 4), 0)], [("y", "float32", (1, 4), 0), ("still", "float32", (1, 4), 0)], "sample",
                 ["output 'y' is another one in every run"]),
     "time-first": ({"shape": "T=5"}, None,
@@ -164,6 +166,19 @@ def test_any_inputs_and_outputs(name: str, tiny_models: Path, onnxrt_python: Pat
     assert {one.name: one.shape for one in model.inputs} == {
         name: one.shape for name, one in reference.batch(1).items()
     }
+
+
+def test_an_input_whose_axes_stay_open_has_as_many_as_shape_says(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """The file did not tell how many: then no framework would know which of them is the batch."""
+    model = export(tiny_models / "no-rank-in-branches.onnx", tmp_path, onnxrt_python, shape="x=1,5")
+    code = (
+        "import sys, onnx; print([axis.dim_param or axis.dim_value or None "
+        "for axis in onnx.load(sys.argv[1]).graph.input[0].type.tensor_type.shape.dim])"
+    )
+    done = run_python(onnxrt_python, "-c", code, model.path(model.onnx))
+    assert (done.stdout.strip(), done.stderr) == ("[None, None]", "")
 
 
 def test_a_batch_of_a_fixed_size_lies_where_the_file_says(
@@ -241,6 +256,17 @@ def test_the_users_own_values(tiny_models: Path, onnxrt_python: Path, tmp_path: 
             with_values(**arrays)
         assert part in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+def test_an_output_of_more_or_fewer_axes_has_no_batch_beyond_the_first(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    values = np.ones((4, 4), np.float32)
+    values[3] = -1
+    np.savez(tmp_path / "values.npz", x=values)
+    model = export(tiny_models / "two-ranks.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "values.npz")
+    assert [(one.name, one.shape, one.batch_axis) for one in model.outputs] == [("y", (-1,), None)]
+    assert [unit["y"].shape for unit in Reference.read(model).outputs] == [(4, 1)] * 3 + [(1, 4, 1)]
 
 
 def test_the_users_own_values_that_do_not_run_are_named(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:

@@ -181,6 +181,56 @@ def without_rank():
     return model([helper.make_node("Relu", ["x"], ["y"])], [value("x", None)], [value("y", None)])
 
 
+def without_rank_in_branches():
+    """A branch that is never taken has no valid shape where the length is 5, so that ONNX Runtime cannot optimize it then."""
+    branches = {
+        "then_branch": helper.make_graph(
+            [helper.make_node("Expand", ["three", "half"], ["t"])], "then", [], [value("t", None)]
+        ),
+        "else_branch": helper.make_graph([helper.make_node("Relu", ["x"], ["e"])], "else", [], [value("e", None)]),
+    }
+    nodes = [
+        helper.make_node("Shape", ["x"], ["length"], start=1),
+        helper.make_node("Div", ["length", "two"], ["half"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "far"], ["never"]),
+        helper.make_node("If", ["never"], ["y"], **branches),
+    ]
+    constants = {"two": np.array([2]), "far": np.float32(1e9), "three": np.ones((1, 3), np.float32)}
+    tensors = [numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items()]
+    return model(nodes, [value("x", None)], [value("y", None)], tensors)
+
+
+def of_two_ranks():
+    """The sum over a batch decides whether (4, batch) or (1, 4, batch) comes out."""
+    turned, wide = (
+        helper.make_graph(nodes, name, [], [value(f"{name}_y", None)])
+        for name, nodes in {
+            "turned": [helper.make_node("Transpose", ["x"], ["turned_y"])],
+            "wide": [
+                helper.make_node("Transpose", ["x"], ["t"]),
+                helper.make_node("Unsqueeze", ["t", "front"], ["wide_y"]),
+            ],
+        }.items()
+    )
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "nothing"], ["some"]),
+        helper.make_node("If", ["some"], ["y"], then_branch=turned, else_branch=wide),
+    ]
+    constants = {"nothing": np.float32(0), "front": np.array([0])}
+    tensors = [numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items()]
+    return model(nodes, [value("x", ["b", 4])], [value("y", None)], tensors)
+
+
+def with_unknown_ranks():
+    return {
+        "no-rank": without_rank(),
+        "no-rank-in-branches": without_rank_in_branches(),
+        "two-ranks": of_two_ranks(),
+    }
+
+
 def drawing():
     """Noise, as speech synthesis adds it, and an output without."""
     nodes = [
@@ -436,7 +486,7 @@ def main(folder: Path) -> None:
         "refusing": with_batch_of("refusing"),
         "sizes-told": with_given_sizes(),
         "branch": with_table_in_a_branch(),
-        "no-rank": without_rank(),
+        **with_unknown_ranks(),
         "drawing": drawing(),
         "bands": of_bands(),
         "time-first": of_sequences_time_first(),

@@ -119,6 +119,41 @@ def test_an_output_without_a_batch_axis_is_compared_one_by_one_only(tmp_path: Pa
         parity.compare_all(sums[:2], alone, 2, "fp32")
 
 
+@pytest.mark.parametrize("made", [np.float32(3), np.zeros((), np.float32)])
+def test_a_scalar_where_a_batch_should_come_out_fails_in_words(tmp_path: Path, made: np.ndarray) -> None:
+    ours = reference(tmp_path)
+    outputs = [{**compute(one), "y": np.asarray(made)} for one in ours.batches(2)]
+    verdict = parity.compare_all(outputs, ours, 2, "fp32")
+    assert not verdict.passed
+    assert "'y'" in verdict.reason
+    assert "shape" in verdict.reason
+
+
+def test_a_reference_of_single_numbers_does_not_fit(tmp_path: Path) -> None:
+    one = replace(model(tmp_path), inputs=(Tensor("x", "float32", (1, 4)),), outputs=(Tensor("y", "float32", (1, 4)),))
+    for inputs, outputs in ((np.float32(1), np.zeros((1, 4))), (np.zeros((1, 4)), np.float32(1))):
+        np.savez(tmp_path / "reference.npz", inputs=inputs, outputs=outputs)
+        with pytest.raises(ValueError, match="do not fit"):
+            Reference.read(one)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "fits"),
+    [([1, 4], 0, True), ([2, 1], 1, True), ([], None, True), ([], 0, False), ([4], 1, False), ([1, 4], -1, False)],
+)
+def test_a_description_has_its_batch_on_an_axis_that_there_is(
+    tmp_path: Path, shape: list[int], axis: int | None, fits: bool
+) -> None:
+    described = model(tmp_path).describe()
+    described["inputs"] = [{"name": "x", "dtype": "float32", "shape": shape, "batch_axis": axis, "kind": "raw"}]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    if fits:
+        assert ModelFiles.read(tmp_path).inputs[0].shape == tuple(shape)
+        return
+    with pytest.raises(ValueError, match=rf"not a model description: .*has no axis {axis} to be the batch"):
+        ModelFiles.read(tmp_path)
+
+
 def test_a_description_from_before_there_could_be_several_has_one_of_each(tmp_path: Path) -> None:
     old = ModelFiles(
         root=tmp_path, name="m", hash="0", onnx=None, keras=None, saved_model=None, reference="r.npz", input_shape=(4, 4, 3),

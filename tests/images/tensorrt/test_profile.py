@@ -117,3 +117,10 @@ def test_inputs_that_no_range_can_be_given_to() -> None:
     with pytest.raises(Unsupported, match="fixed at 4"):
         shapes_of((4, 3), MANY, Tensor("x", "float32", (4, 3)))
     assert shapes_of((4, 3), Profile(4, 4, 4), Tensor("x", "float32", (4, 3))) == [(4, 3)] * 3
+
+
+def test_an_input_with_fewer_axes_in_the_network_than_in_the_description() -> None:
+    assert shapes_of((), MANY) == [()] * 3, "a scalar that the description does not name has no batch"
+    for shape, axis in (((), 0), ((-1,), 1)):
+        with pytest.raises(Unsupported, match=f"has no axis {axis}, which should be the batch"):
+            shapes_of(shape, MANY, Tensor("x", "float32", (1, 1), axis))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -207,7 +208,7 @@ class DockerRunner:
         with lent(self._user, written, downloads), explained(f"{wanted.name} cannot be exported"):
             container = self._create(
                 tag,
-                f"framewatt-export-{os.getpid()}",
+                f"framewatt-export-{uuid.uuid4().hex[:8]}",
                 ["-m", *arguments],
                 volumes=volumes,
                 entrypoint=["python3"],
