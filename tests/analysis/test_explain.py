@@ -213,7 +213,7 @@ def test_a_run_without_recording_says_how_to_get_one(build, tmp_path):
 
 
 @pytest.fixture
-def timed_out(build):
+def timed_out(build: Callable[..., RunBuilder]) -> Callable[..., Path]:
     """A run that was to be recorded and whose every cell timed out."""
 
     def make(name="run"):
