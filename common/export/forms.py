@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterable, List
 from common.errors import UserError, unknown
 from common.export.store import file_sha256
 from common.model_files import DESCRIPTION, ModelFiles
+from common.whole_writes import write_whole
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,9 @@ def add(folder: Path, wanted: Iterable[str], on_form: Callable[[str], None] = la
 def _add(folder: Path, name: str, form: Form) -> None:
     model = ModelFiles.read(folder)
     content = form.make(model.form(form.source))
-    _replace(folder / form.file, content)
+    write_whole(folder / form.file, content)
     description: Dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
     description["forms"] = {**(model.forms or {}), name: form.file}
     files = description.setdefault("files", {})
     files[form.file] = {"sha256": file_sha256(folder / form.file), "bytes": len(content)}
-    _replace(folder / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all: a process that is killed leaves what was there, and a part that the next one removes."""
-    for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink(missing_ok=True)  # one process at a time is here
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(folder / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())

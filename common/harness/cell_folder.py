@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
@@ -56,7 +57,7 @@ def staged(run_dir: Path, key: str) -> Iterator[Path]:
     Raises CannotWrite.
     """
     target = cell_path(run_dir, key)
-    folder = run_dir / UNFINISHED / f"{key}-{os.getpid()}"
+    folder = run_dir / UNFINISHED / _unique(key)
     with writing(f"cell {key}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _make_locked(folder)
@@ -82,7 +83,7 @@ def scratch(run_dir: Path, name: str) -> Iterator[Path]:
 
     Raises CannotWrite.
     """
-    folder = run_dir / UNFINISHED / name
+    folder = run_dir / UNFINISHED / _unique(name)
     with writing(f"the files of {name}"):
         lock = _make_locked(folder)
     try:
@@ -110,6 +111,11 @@ def remove_stale(run_dir: Path) -> int:
         finally:
             os.close(lock)
     return removed
+
+
+def _unique(name: str) -> str:
+    """A name that nobody else uses: containers that share a run have processes of the same id."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
 def _make_locked(folder: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 import traceback
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 from common.harness.adapter import DeviceOutOfMemory
 from common.harness.memory import names_out_of_memory
 from common.text import first_line
+from common.whole_writes import write_whole
 
 #: an algorithm is timed for so long, and with at least so many runs
 SECONDS, RUNS = 0.3, 5
@@ -183,13 +183,8 @@ class CacheFile:
 
     def put(self, key: str, value: Dict[str, Any]) -> None:
         values = {**self._read(), key: value}
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-            temporary.replace(self._path)  # two workers may write at once: the last one's stays, whole
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        with contextlib.suppress(OSError):  # two workers may write at once: the last one's stays, whole
+            write_whole(self._path, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
 
     def _read(self) -> Dict[str, Any]:
         try:

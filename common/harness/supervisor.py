@@ -170,7 +170,7 @@ class Supervisor:
         if self._job.runner != "local":
             yield
             return
-        with cell_folder.scratch(self._run_dir, f"tmp-{os.getpid()}") as folder:
+        with cell_folder.scratch(self._run_dir, "tmp") as folder:
             self._environment["TMPDIR"] = str(folder.resolve())
             yield
 

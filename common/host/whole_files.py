@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ def whole(path: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield path
         return
-    part = target.with_name(f".{target.stem[:150]}.{os.getpid()}.part{target.suffix}")
+    part = target.with_name(f".{target.stem[:150]}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
     try:
         yield part
         if target.exists():

@@ -5,13 +5,13 @@ Made once per model, precision and onnxruntime version, and kept in the cache fo
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Sequence, Tuple
 
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 from common.text import first_line
+from common.whole_writes import write_whole
 
 
 def rewritten(
@@ -58,18 +58,6 @@ def rewritten(
     parts += ["float16 inside, float32 input and output"] if half else []
     parts += ["bytes cast to float32 first"] if cast else []
     text = ", ".join(parts)
-    cache.mkdir(parents=True, exist_ok=True)
     for path, content in ((target, data), (note, text.encode())):
         write_whole(path, content)
     return target, text
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a name of this process and renames it: two workers may make it at once. Nothing half stays."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

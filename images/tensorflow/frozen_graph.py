@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
+from common.whole_writes import write_whole
 from images.tensorflow.function_names import stable_function_names
 
 OUTPUT = "framewatt_output"
@@ -99,13 +99,7 @@ def inference_graph(tf: Any, model: ModelFiles, cache: Optional[Path]) -> Any:
     names = [tensor.name for tensor in model.outputs]
     graph_def = _fold(tf, _freeze(tf, model.path(model.saved_model), names), _outputs(len(names)))
     if stored is not None:
-        part = stored.with_name(f"{stored.name}.{os.getpid()}")
-        try:
-            part.write_bytes(graph_def.SerializeToString())
-            part.replace(stored)
-        except BaseException:  # a full disk, say
-            part.unlink(missing_ok=True)
-            raise
+        write_whole(stored, graph_def.SerializeToString())
     return graph_def
 
 

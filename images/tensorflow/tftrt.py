@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
+from common.whole_writes import whole
 from images.tensorflow import cuda_driver
 from images.tensorflow.environment import release
 
@@ -83,9 +83,9 @@ class TfTrt:
         try:
             self._open(folder)
         except Exception:
-            # nothing there yet, or a folder that a killed worker or a person left broken: build it again
-            shutil.rmtree(folder, ignore_errors=True)
-            self._build(images, folder)
+            # nothing there yet, or a folder that a person or an earlier version left broken: build it, in that one's place
+            with whole(folder) as part:
+                self._build(images, part)
             self._open(folder)
         self._shape = tuple(images.shape)
         if not self._engine_count:
@@ -109,9 +109,7 @@ class TfTrt:
         )
         converter.convert()
         converter.build(input_fn=lambda: iter([(images,)]))
-        part = folder.with_name(f"{folder.name}.{os.getpid()}")
-        converter.save(str(part))
-        part.rename(folder)
+        converter.save(str(folder))
 
     def recompile(self) -> None:
         self._shape = None

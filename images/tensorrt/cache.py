@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from common.whole_writes import write_whole
 from images.tensorrt.log import log_line
 
 #: Part of every key: raise it when the way an engine is built changes in a manner that the other fields do not show.
@@ -115,18 +115,8 @@ def read_blob(path: Path) -> bytes:
 
 
 def write_blob(path: Path, data: bytes) -> None:
-    """Writes atomically (temporary file, sync, rename); a failure is one line in the log."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Writes the file whole; a failure is one line in the log."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
         log_line(f"{path.name} cannot be cached: {error.strerror}")
-        try:
-            temporary.unlink()
-        except OSError:
-            pass

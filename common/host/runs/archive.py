@@ -14,12 +14,14 @@ import re
 import shutil
 import tarfile
 import tempfile
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from common import names, schema
 from common.errors import UserError
 from common.host import regular_files
+from common.whole_writes import write_whole
 
 SUFFIX = ".tar.xz"
 #: An archive itself; what it holds in all, and for each byte of it (those of the reference hold 4 to 11); files in it.
@@ -44,7 +46,7 @@ def is_archive(path: Path) -> bool:
 def seal(folder: Path) -> Path:
     """Replaces a run folder by the archive beside it; the same files give the same bytes. Returns the archive."""
     target = folder.with_name(folder.name + SUFFIX)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         with tarfile.open(part, "w:xz", preset=9) as archive:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -104,9 +106,7 @@ def _put_in_place(part: Path, place: Path, note: Path) -> None:
         if not _is_as_unpacked(place, note):  # else another process was first
             raise
         return
-    written = note.with_name(f".{note.name}.{os.getpid()}")
-    written.write_text(_looks(place))
-    written.replace(note)
+    write_whole(note, _looks(place).encode("ascii"))
 
 
 def _remove(path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -277,7 +278,7 @@ def check_writable(folder: Path, needed_bytes: int = 50 * 2**20) -> None:
     """Raises UserError when results could not be stored there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
         try:
             probe.write_bytes(b"x")
         finally:  # a full disk takes the name, not the byte

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -124,7 +125,7 @@ def container_rounds(bench: Bench, folder: Path, rounds: int, on_round: Callable
         places = [folder / f"{number}-{kind}" for kind in ("container", "local")]
         for place in places:
             place.mkdir()
-        name = f"framewatt-selfbench-{os.getpid()}-{number}"
+        name = f"framewatt-selfbench-{uuid.uuid4().hex[:8]}-{number}"
         with bench.container(places[0], name) as container, bench.local(places[1]) as local:
             for side in (container, local):  # both warm on the machine as it is with both of them
                 side.block(BLOCK_S)

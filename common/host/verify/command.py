@@ -45,6 +45,7 @@ from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.feeding import inputs_of
 from common.host.plan.options import Options
+from common.host.plan.refusals import refusal
 from common.host.plan.request import precisions_for, tunings_for, variants_for
 from common.host.recipes.program import TEMPLATE, RecipeRequest, has_recipe, write
 from common.host.runners.jobs import Places, job_of
@@ -438,7 +439,10 @@ def _compare_all(
     for done, case in enumerate(cases):
         row = (case.variant.name, case.tuning, case.precision, case.batch_size, case.io)
         on_step(done, len(cases), f"{row[0]} {row[1]} {row[2]} batch {row[3]} {row[4]} {case.input}")
-        if not has_recipe(case.image):  # before minutes are spent on an engine
+        reason = refusal(case.cell, case.variant, case.model)
+        if reason is not None:
+            found.append(LoopComparison(*row, reason=reason, input=case.input))
+        elif not has_recipe(case.image):  # before minutes are spent on an engine
             found.append(LoopComparison(*row, reason=f"images/{case.image.name} has no {TEMPLATE}", input=case.input))
         else:
             with tempfile.TemporaryDirectory(prefix="framewatt-verify-") as folder:

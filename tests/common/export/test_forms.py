@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from common.export import forms
 from common.export.store import publish, temporary_folder
+from common.held_folders import TEMPORARY, YOUNG_S
 from common.model_files import ModelFiles
 
 
@@ -29,8 +32,10 @@ def folder(tmp_path: Path) -> Path:
 def test_what_a_killed_process_left_of_a_form_is_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name for path in folder.iterdir()}
     monkeypatch.setitem(forms.FORMS, "tflite", replace(forms.FORMS["tflite"], make=lambda path: b"made"))
-    (folder / ".model.tflite.4711").write_bytes(b"ha")
-    (folder / ".model.json.4711").write_bytes(b"{")
+    (folder / f"{TEMPORARY}abc").mkdir()
+    (folder / f"{TEMPORARY}abc" / "model.tflite").write_bytes(b"ha")
+    long_ago = time.time() - 2 * YOUNG_S
+    os.utime(folder / f"{TEMPORARY}abc", (long_ago, long_ago))
     forms.add(folder, ["tflite"])
     assert {path.name for path in folder.iterdir()} == {*before, "model.tflite"}
     assert (folder / "model.tflite").read_bytes() == b"made"

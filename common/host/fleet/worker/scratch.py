@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +28,7 @@ def scratch_folder(data: DataFolder, name: str) -> Iterator[Path]:
             fcntl.flock(guard, fcntl.LOCK_EX)
             for left in leftovers(data):
                 shutil.rmtree(left, ignore_errors=True)
-            folder = data.fleet / f"{name}-{os.getpid()}"
+            folder = data.fleet / f"{name}-{uuid.uuid4().hex[:8]}"
             folder.mkdir()
             alive = (folder / ALIVE).open("a")
             fcntl.flock(alive, fcntl.LOCK_EX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -100,6 +101,47 @@ def test_run_json_says_what_was_done_on_what(images: Path, data: DataFolder) -> 
     assert description["host"]["cpu_model"]
     assert len(description["host"]["load_average"]) == 3
     assert description["devices"][0]["device"] == "cpu"
+
+
+def test_no_worker_is_started_for_a_cell_that_its_labels_refuse(images: Path, data: DataFolder, tmp_path: Path) -> None:
+    """Each worker once imported its framework first. All other cells run as ever, those of the same command too."""
+    adapter, dockerfile = images / "abacus" / "adapter.py", images / "abacus" / "Dockerfile"
+    adapter.write_text(
+        adapter.read_text()
+        + f"""
+
+def tune(self, level):
+    with open({str(tmp_path / "levels")!r}, "a") as levels:
+        levels.write(level + "\\n")
+
+
+Adapter.tune = tune
+"""
+    )
+    dockerfile.write_text(
+        dockerfile.read_text()
+        + 'LABEL framewatt.variant.abacus.tuning="stock tuned"\n'
+        + 'LABEL framewatt.variant.abacus.without.fp32.stock="its tutorial is still to be written"\n'
+    )
+    outcome = bench(replace(OPTIONS, tuning="stock,tuned", replicates=2), console(), data, images)
+    assert (outcome.statuses, outcome.errors) == ({"unsupported": 4, "ok": 4}, [])
+    assert (tmp_path / "levels").read_text().split() == ["tuned"] * 2
+    run = outcome.run.folder
+    assert {key for key in outcome.run.existing_cells() if "fp32-stock" in key} == {
+        row["cell_key"]
+        for row in (read_row(path) for path in run.glob("cells/*/cell.csv"))
+        if (row["status"], row["message"]) == ("unsupported", "its tutorial is still to be written")
+    }
+    assert not list((run / "logs").glob("*stock*"))
+    out = console()
+    analyze([run], tmp_path / "report", out)
+    assert "its tutorial is still to be written" in " ".join(out.file.getvalue().split())  # type: ignore[attr-defined]
+
+
+def read_row(path: Path) -> dict[str, str]:
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    return row
 
 
 def test_a_run_that_was_cut_short_is_continued_by_the_same_command(images: Path, data: DataFolder) -> None:

@@ -276,6 +276,19 @@ def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) 
     assert largest_difference(tmp_path, [False, True]) == 0
 
 
+def test_what_labels_refuse_is_a_row_and_starts_nothing(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = dataclasses.replace(make_case(2).model, fixed_batch=2)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.prepare", lambda *arguments: None)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.ensure_model", lambda *arguments: model)
+    monkeypatch.setattr("common.host.verify.command.LocalRunner.interpreter", lambda *arguments: Path("python"))
+    monkeypatch.setattr("common.host.verify.command.compare", lambda *arguments: pytest.fail("it is compared"))
+    options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="1", tuning="tuned")
+    (row,) = verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data")).verdicts
+    assert row.reason == "the model's batch size is fixed at 2; --rebatch tries to make it dynamic"
+
+
 def test_each_row_is_reported_when_it_is_there(
     make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
