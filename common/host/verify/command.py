@@ -43,7 +43,7 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
-from common.host.plan.feeding import inputs_of
+from common.host.plan.model_terms import batch_sizes_of, inputs_of
 from common.host.plan.options import Options
 from common.host.plan.refusals import refusal
 from common.host.plan.request import precisions_for, tunings_for, variants_for
@@ -389,6 +389,7 @@ def verify(
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
     inputs = inputs_of(asked, model, console)
+    batch_sizes = list(batch_sizes_of(batch_sizes, options, model, console))
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(
