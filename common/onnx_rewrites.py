@@ -7,7 +7,7 @@ the rounding of constants. They need the package `onnx`, which only some images 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -356,12 +356,90 @@ def take_bytes(model: Any, names: Sequence[str]) -> None:
     """Turns inputs of numbers, in place, into inputs of bytes (uint8) with a Cast to the old type behind each."""
     from onnx import TensorProto, helper
 
+    taken = names_in(model.graph)
     for value in model.graph.input:
         if value.name not in names:
             continue
         kind = value.type.tensor_type.elem_type
-        inside = f"{value.name}/as_number"
-        for node in model.graph.node:
-            node.input[:] = [inside if one == value.name else one for one in node.input]
+        inside = fresh_name(f"{value.name}/as_number", taken)
+        rename_reads(model.graph, {value.name: inside})
         model.graph.node.insert(0, helper.make_node("Cast", [value.name], [inside], to=kind, name=f"{value.name}/cast"))
         value.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def set_handed_on_aside(model: Any) -> Callable[[Any], int]:
+    """Takes the outputs that no node makes out of the graph, in place: inputs and constants that are handed on as they are.
+
+    What is returned puts them back, into the model or what a converter made of it, and says how many they are: once the types
+    of all else were changed, these keep theirs. Nodes that read such a constant read a copy of it under another name.
+    """
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output}
+    outputs = [(place, _copied(value)) for place, value in enumerate(graph.output) if value.name not in made]
+    for place, _ in reversed(outputs):
+        del graph.output[place]
+    handed_on = {value.name for _, value in outputs}.intersection(tensor.name for tensor in graph.initializer)
+    taken = names_in(graph)
+    renamed = {name: fresh_name(f"{name}/read", taken) for name in sorted(handed_on)}
+    # older files list their constants among the inputs, too
+    kept = [
+        (part, [_copied(one) for one in getattr(graph, part) if one.name in handed_on])
+        for part in ("initializer", "input")
+    ]
+    rename_reads(graph, renamed)
+    read = names_in(graph)
+    for part, _ in kept:
+        copies = getattr(graph, part)
+        for one in [one for one in copies if one.name in handed_on]:
+            one.name = renamed[one.name]
+            if one.name not in read:
+                copies.remove(one)
+
+    def put_back(changed: Any) -> int:
+        for part, constants in kept:
+            getattr(changed.graph, part).extend(constants)
+        for place, value in outputs:
+            changed.graph.output.insert(place, value)
+        return len(outputs)
+
+    return put_back
+
+
+def _copied(message: Any) -> Any:
+    return type(message).FromString(message.SerializeToString())
+
+
+def nested_graphs(node: Any) -> Iterator[Any]:
+    """The branches of an If, the body of a Loop or Scan; their own are not among them."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def names_in(graph: Any) -> Set[str]:
+    """All names of tensors, of nested graphs too."""
+    found = {one.name for one in (*graph.input, *graph.output, *graph.initializer)}
+    for node in graph.node:
+        found.update(node.input, node.output)
+        for nested in nested_graphs(node):
+            found |= names_in(nested)
+    return found
+
+
+def fresh_name(name: str, taken: Set[str]) -> str:
+    """The name, or that with underscores behind it where it is taken; it is taken then."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def rename_reads(graph: Any, renamed: Mapping[str, str]) -> None:
+    """Gives what nodes read another name, in place, in nested graphs too unless they have a tensor of that name themselves."""
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        for nested in nested_graphs(node):
+            own = {one.name for one in (*nested.input, *nested.initializer)}
+            own |= {name for inner in nested.node for name in inner.output}
+            rename_reads(nested, {name: other for name, other in renamed.items() if name not in own})

@@ -24,7 +24,7 @@ last. The adapter bounds its queue: enqueue() waits where all its buffers are in
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Protocol
+from typing import Dict, Mapping, Optional, Protocol, Sequence
 
 import numpy as np
 
@@ -102,6 +102,13 @@ def only(inputs: Arrays) -> np.ndarray:
     if len(inputs) != 1:
         raise Unsupported(f"this adapter feeds models with one input, not {len(inputs)} ({', '.join(inputs)})")
     return next(iter(inputs.values()))
+
+
+def refuse_bytes_that_come_out(model: ModelFiles, fed_as_bytes: Sequence[str]) -> None:
+    """Raises Unsupported where an input that is fed as bytes is an output too: the model's numbers would come out as bytes."""
+    for one in model.outputs:
+        if one.name in fed_as_bytes:
+            raise Unsupported(f"'{one.name}' is an input and an output of the model, so it cannot be fed as bytes")
 
 
 def batch_size_of(model: ModelFiles, inputs: Arrays) -> int:

@@ -13,7 +13,13 @@ import numpy as np
 
 from common.cell import Cell
 from common.harness import choices
-from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
+from common.harness.adapter import (
+    Arrays,
+    DeviceOutOfMemory,
+    Unsupported,
+    batch_size_of,
+    refuse_bytes_that_come_out,
+)
 from common.harness.causes import raise_as
 from common.model_files import ModelFiles
 from common.text import first_line
@@ -187,7 +193,7 @@ class OnnxRuntimeAdapter:
             if inputs[one.name].dtype == np.uint8 and np.dtype(one.dtype).kind == "f"
         )
         try:
-            self._refuse_bytes_that_come_out()
+            refuse_bytes_that_come_out(self._model, self._cast)
             self._inference = self._build(inputs, io)
         except (Unsupported, DeviceOutOfMemory):
             raise
@@ -198,12 +204,6 @@ class OnnxRuntimeAdapter:
                 self._earlier[1].close()
                 self._earlier = None
         self._placed = wanted
-
-    def _refuse_bytes_that_come_out(self) -> None:
-        """Raises Unsupported where an input that is fed as bytes is an output too: the model's numbers would come out as bytes."""
-        for one in self._model.outputs:
-            if one.name in self._cast:
-                raise Unsupported(f"'{one.name}' is an input and an output of the model, so it cannot be fed as bytes")
 
     def _build(self, inputs: Arrays, io: str) -> Inference:
         """The fastest of the algorithms that the level of tuning has, those of the level below included."""

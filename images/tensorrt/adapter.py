@@ -21,7 +21,7 @@ import numpy as np
 
 from common.cell import Cell
 from common.harness import choices
-from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of
+from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of, refuse_bytes_that_come_out
 from common.harness.reference import Reference
 from common.model_files import ModelFiles
 from images.tensorrt.build import Request, build, strongly_typed, unsupported_precision
@@ -193,6 +193,7 @@ class TensorRT:
             for one in self._model.inputs
             if inputs[one.name].dtype == np.uint8 and np.dtype("O" if one.dtype == "str" else one.dtype).kind == "f"
         )
+        refuse_bytes_that_come_out(self._model, cast)
         wanted = (shapes, cast, io, self._wanted, self._offline)
         if wanted == self._prepared:
             for slot in self._slots:

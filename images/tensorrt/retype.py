@@ -2,20 +2,20 @@
 
 Those versions have no precision flags: every tensor has the type that the ONNX file gives it. So weights and
 constants become float16 or bfloat16, and a Cast stands behind each float input and before each float output: from
-outside, the model still takes and gives float32. A mask's constant beyond the type's range, as -1e9, becomes its largest
-number: as infinity it would make 0 times infinity, which is no number. A model with any other constant beyond it, a weight, is
-refused.
+outside, the model still takes and gives float32. An output that is an input or a constant itself stays as it is. A mask's
+constant beyond the type's range, as -1e9, becomes its largest number: as infinity it would make 0 times infinity, which is
+no number. A model with any other constant beyond it, a weight, is refused.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, List, Mapping, Sequence, Set
 
 import numpy as np
 
 from common.harness.adapter import Unsupported
-from common.onnx_rewrites import take_bytes
+from common.onnx_rewrites import fresh_name, names_in, rename_reads, set_handed_on_aside, take_bytes
 
 _LARGEST_FLOAT16 = 65504.0
 #: the least one that is not 0
@@ -55,6 +55,7 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     if found:
         raise Unsupported(f"{precision} for this TensorRT needs a typed ONNX file: cannot retype {', '.join(found)}")
 
+    put_back = set_handed_on_aside(model)
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     keep = _float32_names(graph.node)
     computed = (
@@ -72,8 +73,10 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
             filled = node.op_type == "ConstantOfShape" or (node.op_type == "Constant" and node.output[0] not in weights)
             _convert_attributes(node, target, not filled)
     del graph.value_info[:]
-    _cast_inputs(graph, set(initializers), target)
-    _cast_outputs(graph, target)
+    taken = names_in(graph)
+    _cast_inputs(graph, initializers, target, taken)
+    _cast_outputs(graph, target, taken)
+    put_back(model)
     data: bytes = model.SerializeToString()
     return data
 
@@ -152,36 +155,31 @@ def _convert_attributes(node: Any, target: int, is_weight: bool) -> None:
             attribute.i = target
 
 
-def _cast_inputs(graph: Any, initializers: Set[str], target: int) -> None:
+def _cast_inputs(graph: Any, initializers: Mapping[str, Any], target: int, taken: Set[str]) -> None:
+    """taken: names of tensors, to which new ones are added."""
     import onnx
 
-    renamed: Dict[str, str] = {}
     casts: List[Any] = []
     for value in graph.input:
-        if value.name in initializers or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-            continue
-        renamed[value.name] = f"{value.name}__typed"
-        casts.append(onnx.helper.make_node("Cast", [value.name], [renamed[value.name]], to=target))
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name in renamed:
-                node.input[position] = renamed[name]
+        if value.name in initializers:  # older files list their constants among the inputs
+            value.type.tensor_type.elem_type = initializers[value.name].data_type
+        elif value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            typed = fresh_name(f"{value.name}__typed", taken)
+            rename_reads(graph, {value.name: typed})
+            casts.append(onnx.helper.make_node("Cast", [value.name], [typed], to=target))
     nodes = casts + list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _cast_outputs(graph: Any, target: int) -> None:
+def _cast_outputs(graph: Any, target: int, taken: Set[str]) -> None:
+    """For outputs that nodes make. taken: names of tensors, to which new ones are added."""
     import onnx
 
-    renamed: Dict[str, str] = {}
-    for value in graph.output:
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-            renamed[value.name] = f"{value.name}__typed"
+    names = {value.name for value in graph.output if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    renamed = {name: fresh_name(f"{name}__typed", taken) for name in sorted(names)}
+    rename_reads(graph, renamed)
     for node in graph.node:
-        for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name in renamed:
-                    names[position] = renamed[name]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
     for name, typed in renamed.items():
         graph.node.append(onnx.helper.make_node("Cast", [typed], [name], to=onnx.TensorProto.FLOAT))

@@ -1,8 +1,9 @@
 """Run by the interpreter of .envs/tensorrt-cpu: what TensorRT-RTX makes of a model, as one JSON object.
 
-python rtx_probe.py build MODEL.onnx OUTPUT PRECISION     parse and build for compute capability 8.9
+python rtx_probe.py build MODEL.onnx OUTPUTS PRECISION    parse and build for compute capability 8.9
 python rtx_probe.py toy FOLDER                            write FOLDER/toy.onnx, and FOLDER/broken.onnx
 python rtx_probe.py far FOLDER PRECISION                  retype graphs with a constant of 1e9
+python rtx_probe.py outputs FOLDER PRECISION              retype graphs with outputs of all kinds, evaluate and build them
 python rtx_probe.py retype MODEL.onnx PRECISION           evaluate the retyped model beside the original
 """
 
@@ -26,7 +27,7 @@ from images.tensorrt.profile import Profile  # noqa: E402
 from images.tensorrt.retype import bfloat16_bits, retype  # noqa: E402
 
 
-def probe_build(onnx: str, output: str, precision: str) -> dict[str, Any]:
+def probe_build(onnx: str, outputs: str, precision: str) -> dict[str, Any]:
     trt: Any = importlib.import_module("tensorrt_rtx")
 
     complaints = Complaints()
@@ -35,8 +36,8 @@ def probe_build(onnx: str, output: str, precision: str) -> dict[str, Any]:
     if reason is not None:
         return {"unsupported": reason}
     request = Request(
-        onnx=Path(onnx), outputs=(output,) if output else (), precision=precision, profile=Profile(1, 8, 8), tactic_mask=None,
-        workspace_bytes=1 << 30, builder_level=None, compute_capability=(8, 9), timing_cache=None,
+        onnx=Path(onnx), outputs=tuple(filter(None, outputs.split(","))), precision=precision, profile=Profile(1, 8, 8),
+        tactic_mask=None, workspace_bytes=1 << 30, builder_level=None, compute_capability=(8, 9), timing_cache=None,
     )  # fmt: skip
     try:
         plan, facts = build(trt, logger, complaints, request)
@@ -198,6 +199,80 @@ def probe_far(folder: str, precision: str) -> dict[str, Any]:
     return found
 
 
+def _graphs_by_outputs() -> dict[str, tuple[list[Any], list[str], dict[str, Any], tuple[str, ...], int]]:
+    """Kind of output -> nodes, outputs, constants, those of them that are listed among the inputs, version of ONNX's format."""
+    from onnx import helper
+
+    def node(kind: str, inputs: str, outputs: str, **more: Any) -> Any:
+        return helper.make_node(kind, inputs.split(" ") if inputs else [], outputs.split(), **more)
+
+    relu, product = node("Relu", "x", "y"), node("Mul", "x w", "y")
+    w = {"w": np.array([1.5, 2.1, 0.1, 3], np.float32)}
+    far = {"w": np.array([1e9, 2.1, 0.1, 3], np.float32)}
+    return {
+        "an input": ([relu], ["y", "x"], {}, (), 8),
+        "an input in front": ([relu], ["x", "y"], {}, (), 8),
+        "a constant": ([relu], ["y", "w"], w, (), 8),
+        "a constant that is read": ([product], ["w", "y"], w, (), 8),
+        "a constant out of range": ([relu], ["y", "w"], far, (), 8),
+        "a listed constant that is read": ([product], ["w", "y"], w, ("w",), 3),
+        "beside a listed constant": ([product], ["y"], w, ("w",), 3),
+        "of a Constant node": ([node("Constant", "", "c", value_floats=[1.5, 2.0]), relu], ["c", "y"], {}, (), 8),
+        "read inside": ([relu, node("Mul", "y w", "z")], ["y", "z"], w, (), 8),
+        "several of a node": ([node("Split", "x", "y z", axis=1)], ["z", "y"], {}, (), 13),
+        "twice by Identity": ([relu, node("Identity", "y", "z")], ["z", "y"], {}, (), 8),
+        "names that are taken": ([node("Relu", "x", "x__typed"), node("Neg", "x__typed", "y__typed"), node("Exp", "y__typed", "y")],
+                                 ["x__typed", "y"], {}, (), 8),
+        "what stays float32": ([node("Unsqueeze", "x last", "long"), node("Resize", "long  sizes", "y", mode="nearest")],
+                               ["sizes", "y"], {"sizes": np.array([1, 2, 1], np.float32), "last": np.array([2])}, (), 8),
+        "whole numbers": ([node("Shape", "x", "s"), relu], ["s", "n", "y"], {"n": np.array([3])}, (), 8),
+    }  # fmt: skip
+
+
+def probe_outputs(folder: str, precision: str) -> dict[str, Any]:
+    """By kind of output: whether the outputs are those of the original, and what TensorRT-RTX says of the graph, "" for nothing."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    given = {"x": np.array([[0.25, -2, 3, 0.5]], np.float32)}
+    found: dict[str, Any] = {}
+    for kind, (nodes, outputs, constants, listed, version) in _graphs_by_outputs().items():
+        whole = {"s": TensorProto.INT64, "n": TensorProto.INT64}
+        tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+        graph = helper.make_graph(
+            nodes, "outputs",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4]),
+             *(helper.make_tensor_value_info(name, TensorProto.FLOAT, constants[name].shape) for name in listed)],
+            [helper.make_tensor_value_info(name, whole.get(name, TensorProto.FLOAT), None) for name in outputs],
+            tensors,
+        )  # fmt: skip
+        path = Path(folder) / "outputs.onnx"
+        shapeless = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=version)
+        for value, one in zip(graph.output, ReferenceEvaluator(shapeless).run(None, given), strict=True):
+            shape = [None] * np.ndim(one)
+            value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+        original = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=version)
+        onnx.save(original, str(path))
+        typed = onnx.load_from_string(retype(path, precision))
+        inferred = onnx.shape_inference.infer_shapes(typed, strict_mode=True)
+        onnx.checker.check_model(inferred)
+        facts: dict[str, Any] = {"outputs": [value.name for value in typed.graph.output], "asked": outputs}
+        facts["float32"] = all(
+            value.type.tensor_type.elem_type == whole.get(value.name, TensorProto.FLOAT) for value in typed.graph.output
+        )
+        if precision == "fp16":
+            wanted, made = (ReferenceEvaluator(one).run(None, given) for one in (original, typed))
+            facts["same"] = [
+                one.dtype == two.dtype and np.allclose(one, two, rtol=2e-3)
+                for one, two in zip(wanted, made, strict=True)
+            ]
+            facts["exact"] = [np.array_equal(one, two) for one, two in zip(wanted, made, strict=True)]
+        facts["rtx"] = probe_build(str(path), ",".join(outputs), precision).get("Unsupported", "")
+        found[kind] = facts
+    return found
+
+
 def probe_retype(path: str, precision: str) -> dict[str, Any]:
     import onnx
     from onnx.reference import ReferenceEvaluator
@@ -227,5 +302,6 @@ if __name__ == "__main__":
         "retype": probe_retype,
         "masked": probe_masked,
         "far": probe_far,
+        "outputs": probe_outputs,
     }
     print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

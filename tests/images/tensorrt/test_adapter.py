@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,15 @@ def test_run_gives_the_output_of_the_images_that_were_prepared(load: Make, libra
         np.testing.assert_allclose(adapter.output()["scores"], expected(batch), rtol=1e-5)
     assert adapter.output()["scores"].dtype == np.float32
     assert adapter.settings()["cuda_graph"] == "yes"
+
+
+def test_an_input_that_is_an_output_too_is_not_fed_as_bytes(load: Make) -> None:
+    """The graph's input is bytes then, and so would the output be, which model.json describes as float32."""
+    adapter = load().adapter
+    adapter.prepare({"images": np.zeros((4, 4, 4, 3), np.uint8)}, "host")
+    adapter._model = replace(adapter._model, outputs=adapter._model.inputs)
+    with pytest.raises(Unsupported, match="'images' is an input and an output of the model"):
+        adapter.prepare({"images": np.zeros((4, 4, 4, 3), np.uint8)}, "host")
 
 
 def test_each_inference_is_one_graph_launch_that_holds_the_copies(load: Make, library: ctypes.CDLL) -> None:

@@ -81,6 +81,20 @@ def test_a_retyped_model_keeps_its_float32_faces_and_computes_the_same(toy: Path
     assert answer["difference"] < 2e-3
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_outputs_of_every_kind_keep_their_names_types_and_values(tmp_path: Path, precision: str) -> None:
+    """Outputs that are an input or a constant, are read inside, or come of one node; and constants that are listed as inputs."""
+    answer = probe("outputs", tmp_path, precision)
+    assert len(answer) == 14
+    for kind, facts in answer.items():
+        assert facts["outputs"] == facts["asked"], kind
+        assert facts["float32"], kind
+        assert facts["rtx"] == "", (kind, "TensorRT refuses the graph")
+        assert all(facts.get("same", [True])), kind
+        for name, exact in zip(facts["outputs"], facts.get("exact", []), strict=False):
+            assert exact or name not in ("w", "x", "sizes", "s", "n"), (kind, "what is only handed on is not rounded")
+
+
 def test_a_mask_of_1e9_and_an_epsilon_are_brought_into_the_range_of_float16_and_a_weight_is_refused(
     tmp_path: Path,
 ) -> None:

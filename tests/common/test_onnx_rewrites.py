@@ -1,0 +1,41 @@
+"""Rewrites of ONNX graphs whose branches read what lies around them, and whose outputs are inputs or constants."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.common.export.conftest import environment_python, run_python
+
+pytestmark = pytest.mark.framework
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, Any]:
+    done = run_python(environment_python("onnxrt"), Path(__file__).with_name("run_onnx_rewrites.py"))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_an_input_of_bytes_is_a_number_in_branches_too(facts: dict[str, Any]) -> None:
+    assert facts["bytes"] == [True, True]
+
+
+def test_outputs_that_no_node_makes_keep_their_values_and_places_while_all_else_is_changed(
+    facts: dict[str, Any],
+) -> None:
+    whole, changed, x = [[1, 2, 3, 1e9]], [[1, 2, 3, 4]], [[3, 250, 7, 0]]
+    assert facts["handed on"] == {
+        "left": ["y"],
+        "count": 2,
+        "then": [whole, [[-3, -500, -21, 0]], x],
+        "else": [whole, changed, x],
+    }
+
+
+def test_a_constant_that_is_only_handed_on_leaves_no_copy(facts: dict[str, Any]) -> None:
+    assert facts["not read"] == ["put back", "w"]
