@@ -411,12 +411,20 @@ def verify(
         steps.show("Verifying") as on_step,
     ):
         verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
-    facts = [
+    how = f"{pairs} pairs of blocks of {block_seconds:g} s"
+    return Result(verdicts, device, [*_conditions(device, began, load), f"{how}; {_about(model)}"])
+
+
+def _conditions(device: Device, began: str, load: float) -> list[str]:
+    """load: average before."""
+    return [
         f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
         f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
-        f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
     ]
-    return Result(verdicts, device, facts)
+
+
+def _about(model: ModelFiles) -> str:
+    return f"model {model.name} ({model.hash}); {model.weights_note}"
 
 
 def _one_device(options: Options) -> Device:
