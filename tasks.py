@@ -384,7 +384,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
         invoke explain --framework torch,tensorrt --gpu 0
         invoke explain RUN_A RUN_B
     """
-    from analysis.explain import Side, check_options, folder_name, is_traced
+    from analysis.explain import Side, check_options, folder_name, was_to_be_traced
     from analysis.explain import explain as explain_runs
     from common.host.bench.traced import runs_to_explain, traced
     from common.host.bench.traced_again import Again, options_of_run
@@ -397,7 +397,7 @@ def explain(_context: Context, given: dict[str, Any]) -> None:
         check_target(trace)
     sides = [Side(*named) for named in runs_to_explain(given["run"], data)]
     again, only = Again(Options.of(given)), dict[str, str]()
-    if len(sides) == 1 and not is_traced(sides[0].run):
+    if len(sides) == 1 and not was_to_be_traced(sides[0].run):
         again, sides = options_of_run(sides[0].run, typed, data.results, sides[0].cell_key), []
     elif sides:
         check_options(typed)

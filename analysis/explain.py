@@ -23,6 +23,7 @@ from analysis.output import explained as shown
 from analysis.plots import explained as plots
 from analysis.plots import files
 from analysis.plots.roofline import copy_speed
+from analysis.readers import run_json
 from analysis.results import explained
 from analysis.results.explained import Explained
 from common.errors import UserError
@@ -48,7 +49,13 @@ MOST_BYTES = 200
 
 
 def is_traced(run: Path) -> bool:
+    """Whether its cells have something to be explained by."""
     return next(run.glob("cells/*/trace.csv"), None) is not None
+
+
+def was_to_be_traced(run: Path) -> bool:
+    """Whether recording was asked for: where no cell came so far, the run says why, and is no run without recording."""
+    return is_traced(run) or explained.records(run_json.read(run)[0])
 
 
 def check_options(typed: Iterable[str]) -> None:
@@ -88,7 +95,7 @@ def explain(
     UserError for a cell that does not exist, for runs without a trace and for a folder that cannot be written.
     """
     check_targets(out, ("explain.html", "explain.md", "explain.xlsx"))
-    untraced = next((side for side in sides if not is_traced(side.run)), None)
+    untraced = next((side for side in sides if not was_to_be_traced(side.run)), None)
     if untraced is not None:
         words = shlex.quote(untraced.words or untraced.run.name)
         raise UserError(
@@ -129,7 +136,11 @@ def _cells(database: Database, side: Side) -> list[Explained]:
     cells = [cell for cell in explained.load(database) if cell.run == run and side.cell_key in ("", cell.cell_key)]
     if not cells:
         keys = [cell.cell_key for cell in explained.load(database) if cell.run == run]
-        raise UserError(f"run {run} has no traced cell {side.cell_key}; there is {', '.join(keys) or 'none'}")
+        if not keys:
+            raise UserError(
+                f"run {run} ended before its first cell did, so none can be explained; what began it, typed again, continues it"
+            )
+        raise UserError(f"run {run} has no traced cell {side.cell_key}; there is {', '.join(keys)}")
     return cells
 
 
@@ -162,6 +173,13 @@ def _differences(each: Sequence[Sequence[Explained]]) -> tuple[list[shown.Grid],
     if len(each) > 2:
         raise UserError(f"two runs or cells can be compared, not {len(each)}")
     found = [comparing.difference(*pair) for pair in comparing.pairs(*each)]
+    for cells in each:
+        if not any(cell.recorded for cell in cells):
+            more = f" (and {len(cells) - 1} more)" if len(cells) > 1 else ""
+            raise UserError(
+                f"no cell of run {cells[0].run} was recorded, so nothing can be compared: {cells[0].cell_key}: "
+                f"{cells[0].why_not}{more}; invoke explain {shlex.quote(cells[0].run)} lists all"
+            )
     if not found:
         raise UserError(
             "the two have no recorded cell in common; name one cell of each: invoke explain RUN/CELL RUN/CELL (the cells are the "

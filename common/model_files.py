@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from common.torch_modules import FORM
 from common.typed_json import check
 
 DESCRIPTION = "model.json"
@@ -130,6 +131,15 @@ class ModelFiles:
         reached = "; ".join(f"{form}: {how}" for form, how in (self.exporters or {}).items())
         refused = "".join(f"; no {form}" for form in self.refused or {})
         return f"{self.born} ({reached}{refused})" if self.born and reached else self.born
+
+    def unfit(self, batch_size: int) -> Optional[str]:
+        """None, or why the model itself cannot be run at this batch size."""
+        if self.fixed_batch is None or batch_size == self.fixed_batch:
+            return None
+        # --rebatch is for a user's ONNX file: of a module its own code decides
+        is_module = FORM in (self.forms or {})
+        advice = ", the module takes no other" if is_module else "; --rebatch tries to make it dynamic"
+        return f"the model's batch size is fixed at {self.fixed_batch}{advice}"
 
     def lack(self, form: str) -> str:
         """In one line, that the model has not this form, which forms it has, and why where that was written down."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from analysis.database.connection import Database, Row
 
@@ -141,16 +142,28 @@ def make_ready(database: Database) -> None:
         database.execute(f"ALTER TABLE {view}_ready RENAME TO {view}")
 
 
+def records(document: Mapping[str, Any]) -> bool:
+    """Whether the run of this run.json was asked to record each cell."""
+    settings = document.get("settings")
+    asked = settings.get("trace_runs") if isinstance(settings, Mapping) else None
+    return isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
+
+
 def load(database: Database, keys: Sequence[tuple[str, str]] = ()) -> list[Explained]:
-    """All cells of traced runs, or those of (run, cell key), by model, device, precision, io, batch size and latency."""
+    """All cells of traced runs, or those of (run, cell key), by model, device, precision, io, batch size and latency.
+
+    A run that was to be traced is one, also where no cell came so far: it is the run of which most is to be said.
+    """
     make_ready(database)
+    asked = [run for run, document in database.documents.items() if records(document)]
     rows = database.query(
         "SELECT r.run, r.cell_key, e.* EXCLUDE (run, cell_key), e.run IS NOT NULL AS has_trace, r.message AS cell_message, "
         "r.variant, r.precision, r.tuning, r.input, r.version, r.batch_size, r.io, r.model, r.device, r.device_name, "
         "r.device_uuid, r.framework_version, r.status, r.median_ms, r.joules_per_image, r.power_gross_w, r.idle_w "
         "FROM results AS r LEFT JOIN explained AS e ON e.run = r.run AND e.cell_key = r.cell_key "
-        "WHERE r.run IN (SELECT run FROM trace_row) "
-        "ORDER BY r.model, r.device_name, r.precision, r.io, r.batch_size, e.wall_ns NULLS LAST, r.variant"
+        "WHERE r.run IN (SELECT run FROM trace_row UNION ALL SELECT unnest($1::VARCHAR[])) "
+        "ORDER BY r.model, r.device_name, r.precision, r.io, r.batch_size, e.wall_ns NULLS LAST, r.variant",
+        [asked],
     )
     classes = _by_cell(database.query("SELECT run, cell_key, class, ns FROM time_by_class"))
     kernels = _by_cell(database.query("FROM time_by_kernel ORDER BY run, cell_key, ns DESC, name"))

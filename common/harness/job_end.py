@@ -10,11 +10,11 @@ import csv
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, Mapping, NamedTuple, Optional
 
 from common.cell import Cell
 from common.harness import cell_folder, journal
-from common.harness.rows import begin_row
+from common.harness.rows import begin_row, one_line
 from common.harness.writer import write_cell
 from common.job import Job
 from common.model_files import ModelFiles
@@ -117,6 +117,15 @@ def write_all_left(
             reason = end.reason() if end and cell.key in started else (status, message)
             lost.append(_write(run_dir, job, cell, model, started.get(cell.key, ""), *reason))
     return lost
+
+
+def write_refused(run_dir: Path, job: Job, model: ModelFiles, reasons: Mapping[str, str]) -> List[Lost]:
+    """An `unsupported` row for each of these cells that has none; reasons: by key. Raises CannotWrite."""
+    return [
+        _write(run_dir, job, cell, model, "", "unsupported", one_line(reasons[cell.key]))
+        for cell in job.cells
+        if cell.key in reasons and not cell_folder.exists(run_dir, cell.key)
+    ]
 
 
 def _write(run_dir: Path, job: Job, cell: Cell, model: ModelFiles, worker: str, status: str, message: str) -> Lost:

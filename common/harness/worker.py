@@ -53,7 +53,6 @@ from common.harness.tracing import CannotTrace, Trace, window
 from common.harness.writer import PhaseRow, write_cell
 from common.job import Job
 from common.model_files import ModelFiles
-from common.torch_modules import FORM
 from common.window_edges import EDGE_SECONDS, mark_edge
 
 Send = Callable[..., None]
@@ -175,7 +174,7 @@ class Worker:
             return Outcome("unsupported", one_line(why_not or ""))
         adapter, settings = self._adapter, self._job.settings
 
-        why_not = self._unfit(cell)
+        why_not = self._model.unfit(cell.batch_size)
         if why_not is not None:
             return Outcome("unsupported", why_not)
         reference = Reference.read(self._model)
@@ -228,16 +227,6 @@ class Worker:
             end_ns = time.monotonic_ns() + int(EDGE_SECONDS * 1e9)
             while time.monotonic_ns() < end_ns:
                 busy()
-
-    def _unfit(self, cell: Cell) -> Optional[str]:
-        """None, or why the model itself cannot be run at this batch size."""
-        fixed = self._model.fixed_batch
-        if fixed is not None and cell.batch_size != fixed:
-            # --rebatch is for a user's ONNX file: of a module its own code decides
-            is_module = FORM in (self._model.forms or {})
-            advice = ", the module takes no other" if is_module else "; --rebatch tries to make it dynamic"
-            return f"the model's batch size is fixed at {fixed}{advice}"
-        return None
 
     def _unmeasurable(self, cell: Cell, record: Record) -> Outcome:
         """Why no framework is measured with this model, and what this one says of it, whatever it stumbles over."""

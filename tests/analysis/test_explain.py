@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from analysis.analyze import write_report
-from analysis.explain import Side, check_options, explain, folder_name, is_traced
+from analysis.explain import Side, check_options, explain, folder_name, is_traced, was_to_be_traced
 from common.errors import UserError
 from tests.analysis.conftest import RunBuilder
 from tests.analysis.tracing import MS, kernel, write_trace
@@ -207,9 +207,57 @@ def test_runs_without_a_cell_in_common_are_reported_so(traced, tmp_path):
 def test_a_run_without_recording_says_how_to_get_one(build, tmp_path):
     run = build()
     run.cell("torch", durations_ns=[MS] * 20)
-    assert not is_traced(run.folder)
+    assert not is_traced(run.folder) and not was_to_be_traced(run.folder)
     with pytest.raises(UserError, match="invoke explain run"):
         run_explain([Side(run.folder)], tmp_path / "out")
+
+
+@pytest.fixture
+def timed_out(build: Callable[..., RunBuilder]) -> Callable[..., Path]:
+    """A run that was to be recorded and whose every cell timed out."""
+
+    def make(name="run"):
+        run = build(name, device="gpu0", device_name="Test GPU", uuid="GPU-of-gpu0")
+        run.run_json(settings={"trace_runs": 20, "cell_timeout_s": 150.0})
+        for variant in ("tfxla", "kerasxla"):
+            run.cell(variant, status="timeout", message="the cell took longer than 150 s")
+        return run.folder
+
+    return make
+
+
+def test_a_run_whose_every_cell_timed_out_says_so(timed_out, tmp_path):
+    run = timed_out()
+    assert was_to_be_traced(run) and not is_traced(run)
+    code, output = run_explain([Side(run)], tmp_path / "out")
+    assert code == 1
+    for name in ("TensorFlow + XLA", "Keras + XLA"):
+        assert f"{name} fp32, batch 8: not recorded: timeout: the cell took longer than 150 s" in output
+    assert "Nothing was recorded, so nothing can be explained." in output
+    assert "without recording" not in output
+    assert "timeout: the cell took longer than 150 s" in (tmp_path / "out" / "explain.md").read_text()
+    key = next((run / "cells").iterdir()).name
+    assert run_explain([Side(run, key)], tmp_path / "of-cell")[1].count("not recorded: timeout") == 1
+
+
+def test_beside_a_recorded_run_one_that_timed_out_says_so(traced, timed_out, tmp_path):
+    run = timed_out("other")
+    with pytest.raises(
+        UserError, match=r"no cell of run other was recorded, .*: timeout: the cell took .* \(and 1 more\); "
+    ):
+        run_explain([Side(traced("run", variants=("tfxla", "kerasxla"))), Side(run)], tmp_path / "out")
+
+
+def test_a_run_that_was_cut_short_before_its_first_cell_ended_says_so(build, tmp_path):
+    run = build("run").run_json(settings={"trace_runs": 20})
+    (run.folder / "cells").mkdir()
+    with pytest.raises(UserError, match=r"run run ended before its first cell did"):
+        run_explain([Side(run.folder)], tmp_path / "out")
+
+
+@pytest.mark.parametrize("settings", [*({"trace_runs": odd} for odd in (0, -1, True, "20", None)), {}, [], None])
+def test_a_run_that_was_not_to_be_recorded_is_told_from_one_that_was(build, settings):
+    assert not was_to_be_traced(build("run").run_json(settings=settings).folder)
 
 
 def test_a_cell_that_does_not_exist_is_named_with_those_that_do(traced, tmp_path):

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from common.harness.adapter import DeviceOutOfMemory
+from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.host.frameworks.registry import all_variants, load_images
 from common.model_files import ModelFiles
 from images.tensorflow import adapter, environment
+from images.tensorflow.stock import Signature
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".envs/tensorflow-cpu/bin/python"
@@ -256,6 +258,14 @@ def test_labels_promise_what_the_adapter_runs():
     for variant in adapter.VARIANTS:
         assert tuple(promised[f"{variant}.precisions.gpu"].split()) == adapter._GPU_PRECISIONS[variant]
         assert promised.get(f"{variant}.precisions.cpu") == (None if variant == "tftrt" else "fp32")
+
+
+@pytest.mark.parametrize("variant", ["tf", "tfxla"])
+def test_the_label_gives_the_adapters_reason_why_stock_has_no_half_precision(variant):
+    found = all_variants(load_images(REPOSITORY / "images"))[variant]
+    with pytest.raises(Unsupported) as refused:
+        Signature(None, False).load(None, "fp16")
+    assert found.without == {("fp16", "stock"): str(refused.value)}
 
 
 def test_create_refuses_a_variant_that_it_does_not_have():

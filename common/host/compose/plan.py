@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, make_plan
+from common.host.plan.model_terms import fitted
 from common.host.plan.options import Options
 from common.host.plan.request import (
     QUICK_BATCH_SIZES,
@@ -31,6 +33,7 @@ from common.host.plan.request import (
 from common.host.runners.containers.images import tag_of
 from common.host.runners.exported import take_model
 from common.host.runners.jobs import INSIDE_RUN, inside_container, planned_job
+from common.host.runners.lost_cells import write_refused_cells
 from common.host.runners.sidecar import SidecarState
 from common.host.runs.run import Run
 from common.model_files import ModelFiles
@@ -77,7 +80,7 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
     variants = variants_for(options, images, [device], default_console())
     if not variants:
         raise UserError(f"no framework under images/ runs on {device.product}")
-    return Request(
+    request = Request(
         variants=tuple(variants),
         precisions=precisions_for(options, variants, device.kind),
         batch_sizes=tuple(opt.batch_sizes(batch_sizes)),
@@ -94,6 +97,17 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         tunings=tunings_for(options, variants, default_console()),
         inputs=tuple(opt.choose("input", options.input, INPUTS)),
     )
+    return fitted(request, options, model, default_console())
+
+
+def write_refused_rows(run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles) -> None:
+    """Of the cells that cannot run whatever the machine: no service starts a worker for them."""
+    job = planned_job(planned, request, device, inside_container(planned.variant.image, model.root.name), "docker")
+
+    def tell(event: Mapping[str, Any]) -> None:
+        print(f"{event['cell_key']}: {event['status']}: {event['message']}", flush=True)
+
+    write_refused_cells(run.folder, job, planned, model, tell)
 
 
 def write_job(
@@ -144,6 +158,7 @@ def plan(flavour: str, rendezvous: Rendezvous) -> int:
     (run.folder / "jobs").mkdir(exist_ok=True)
     jobs = make_plan(request, seed)
     for planned in jobs:
+        write_refused_rows(run, planned, request, device, model)
         write_job(run, planned, request, device, model, seed, rendezvous.jobs)
     rapl = Rapl(Path(POWERCAP), lambda sentence: None)
     expected = flavour == "gpu" or bool(rapl.domains)

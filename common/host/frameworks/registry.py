@@ -37,6 +37,8 @@ class Variant:
     forms: Mapping[str, str] = field(default_factory=dict)
     #: levels of tuning that its adapter has
     tunings: tuple[str, ...] = ("tuned",)
+    #: (precision, level of tuning) -> why it has the one and the other, but not both together
+    without: Mapping[tuple[str, str], str] = field(default_factory=dict)
     #: names of the framework's package, of which each flavour's requirements file asks for one
     packages: tuple[str, ...] = ()
 
@@ -142,6 +144,17 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
                 raise UserError(
                     f"{dockerfile}: variant {name} names the level of tuning '{level}'; there is {', '.join(TUNINGS)}"
                 )
+        prefix = f"{PREFIX}variant.{name}.without."
+        without: dict[tuple[str, str], str] = {}
+        for key in labels:
+            if not key.startswith(prefix):
+                continue
+            precision, _, level = key[len(prefix) :].partition(".")
+            without[precision, level] = labels[key]
+            if precision not in (*precisions["cpu"], *precisions["gpu"]) or level not in tunings:
+                raise UserError(
+                    f"{dockerfile}: variant {name} is without '{precision}.{level}', which is no PRECISION.LEVEL of its labels"
+                )
         prefix = f"{PREFIX}variant.{name}.form"
         forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
         yield Variant(
@@ -157,6 +170,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             note=label("note"),
             forms=forms,
             tunings=tunings,
+            without=without,
             packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
         )
 

@@ -28,7 +28,7 @@ from common.host.runners.events import OnEvent
 from common.host.runners.job_start import JobStart
 from common.host.runners.jobs import Places, planned_job
 from common.host.runners.local_sidecar import LocalSidecar
-from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
+from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells, write_refused_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.model_files import ModelFiles
@@ -194,6 +194,7 @@ class LocalRunner:
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
+        write_refused_cells(run, job, planned, context.model, on_event)
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),

@@ -1,4 +1,4 @@
-"""A supervisor that is killed, alone or with its container, leaves a cell without a row: the host writes it here."""
+"""Rows that the host writes: of cells that a killed supervisor left without one, and of those that need no worker to be refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from common.cell import Cell
 from common.errors import UserError
 from common.harness.cell_folder import CannotWrite
-from common.harness.job_end import JobEnd, Lost, write_all_left, write_lost
+from common.harness.job_end import JobEnd, Lost, write_all_left, write_lost, write_refused
+from common.host.plan.jobs import PlannedJob
+from common.host.plan.refusals import refusal
 from common.host.runners.events import OnEvent
 from common.job import Job
 from common.model_files import ModelFiles
@@ -31,6 +33,18 @@ def write_cells_that_cannot_run(
     """Writes a row for each cell of the job that has none. message: why its supervisor cannot go on. Raises UserError."""
     try:
         return _report(write_all_left(run_dir, job, model, message, status=status), on_event)
+    except CannotWrite as error:
+        raise UserError(str(error)) from error
+
+
+def write_refused_cells(
+    run_dir: Path, job: Job, planned: PlannedJob, model: ModelFiles, on_event: OnEvent
+) -> list[Cell]:
+    """Writes the row of each cell of the job that cannot run whatever the machine; returns those. Raises UserError."""
+    reasons = {cell.key: refusal(cell, planned.variant, model) for cell in planned.cells}
+    try:
+        refused = {key: reason for key, reason in reasons.items() if reason is not None}
+        return _report(write_refused(run_dir, job, model, refused), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 

@@ -54,7 +54,7 @@ from common.host.runners.jobs import (
     inside_container,
     planned_job,
 )
-from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells
+from common.host.runners.lost_cells import write_cells_that_cannot_run, write_lost_cells, write_refused_cells
 from common.host.runners.metering import intake_for, jobs_folder, metering_folder
 from common.host.runners.sidecar import Sidecar
 from common.host.runs.run import check_writable
@@ -281,6 +281,7 @@ class DockerRunner:
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
+        write_refused_cells(run, job, planned, context.model, on_event)
         for _ in range(RESTARTS):
             left = [cell for cell in planned.cells if not (run / "cells" / cell.key).is_dir()]
             if not left or self._interrupted.is_set():

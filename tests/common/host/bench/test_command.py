@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -19,11 +20,14 @@ from analysis.analyze import analyze
 from common.errors import UserError
 from common.host.bench import choose_runner
 from common.host.bench.command import bench
+from common.host.bench.opening import opened
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.scaffold import new_image
 from common.host.paths import IMAGES, DataFolder
+from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
+from common.host.plan.subset import Subset
 from common.host.runs.run import typed_command
 from common.model_files import DESCRIPTION, ModelFiles
 
@@ -61,6 +65,16 @@ def data(tmp_path: Path) -> DataFolder:
     )  # fmt: skip
     (folder / DESCRIPTION).write_text(json.dumps(model.describe()))
     return data
+
+
+def bytes_model(data: DataFolder, fixed_batch: int | None = None) -> ModelFiles:
+    """The same model in the data folder, now one that takes pictures of bytes."""
+    (path,) = data.models.glob(f"*/{DESCRIPTION}")
+    model = ModelFiles.read(path.parent)
+    (given,) = model.inputs
+    model = replace(model, inputs=(replace(given, dtype="uint8"),), fixed_batch=fixed_batch)
+    path.write_text(json.dumps(model.describe()))
+    return model
 
 
 OPTIONS = Options(
@@ -102,6 +116,47 @@ def test_run_json_says_what_was_done_on_what(images: Path, data: DataFolder) -> 
     assert description["devices"][0]["device"] == "cpu"
 
 
+def test_no_worker_is_started_for_a_cell_that_its_labels_refuse(images: Path, data: DataFolder, tmp_path: Path) -> None:
+    """Each worker once imported its framework first. All other cells run as ever, those of the same command too."""
+    adapter, dockerfile = images / "abacus" / "adapter.py", images / "abacus" / "Dockerfile"
+    adapter.write_text(
+        adapter.read_text()
+        + f"""
+
+def tune(self, level):
+    with open({str(tmp_path / "levels")!r}, "a") as levels:
+        levels.write(level + "\\n")
+
+
+Adapter.tune = tune
+"""
+    )
+    dockerfile.write_text(
+        dockerfile.read_text()
+        + 'LABEL framewatt.variant.abacus.tuning="stock tuned"\n'
+        + 'LABEL framewatt.variant.abacus.without.fp32.stock="its tutorial is still to be written"\n'
+    )
+    outcome = bench(replace(OPTIONS, tuning="stock,tuned", replicates=2), console(), data, images)
+    assert (outcome.statuses, outcome.errors) == ({"unsupported": 4, "ok": 4}, [])
+    assert (tmp_path / "levels").read_text().split() == ["tuned"] * 2
+    run = outcome.run.folder
+    assert {key for key in outcome.run.existing_cells() if "fp32-stock" in key} == {
+        row["cell_key"]
+        for row in (read_row(path) for path in run.glob("cells/*/cell.csv"))
+        if (row["status"], row["message"]) == ("unsupported", "its tutorial is still to be written")
+    }
+    assert not list((run / "logs").glob("*stock*"))
+    out = console()
+    analyze([run], tmp_path / "report", out)
+    assert "its tutorial is still to be written" in " ".join(out.file.getvalue().split())  # type: ignore[attr-defined]
+
+
+def read_row(path: Path) -> dict[str, str]:
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    return row
+
+
 def test_a_run_that_was_cut_short_is_continued_by_the_same_command(images: Path, data: DataFolder) -> None:
     run = bench(OPTIONS, console(), data, images).run
     # As a kill leaves it: one cell is not there, the run has no end.
@@ -117,6 +172,21 @@ def test_a_run_that_was_cut_short_is_continued_by_the_same_command(images: Path,
     assert len(again.run.existing_cells()) == 2
     other = next(key for key in again.run.existing_cells() if key != lost)
     assert (run.folder / "cells" / other / "samples.csv").read_bytes() == kept
+
+
+@pytest.mark.parametrize("asked", ["float32", "uint8"])
+def test_cells_that_were_planned_elsewhere_without_the_model_are_those_that_it_takes(
+    images: Path, data: DataFolder, asked: str
+) -> None:
+    """A fleet's head that has no host with the model plans what the options say; hosts measured that under a wrong name."""
+    io_mode = "host" if asked == "float32" else "host-uint8"
+    work = f"MobileNetV3L_abacus_fp32_b{{:04d}}_{io_mode}_single-stream_script_r0"
+    options = replace(OPTIONS, batch_sizes="", quick=True)
+    bytes_model(data, fixed_batch=8)
+    part = Subset("part", frozenset(work.format(size) for size in (1, 8)), "", {})
+    with opened(options, console(), data, images, search="fleet part", subset=part) as (context, _, plan):
+        assert planned_keys(plan) == context.run.description["plan"]
+        assert planned_keys(plan) == ["MobileNetV3L_abacus_fp32_b0008_host-uint8_single-stream_script_cpu_r0"]
 
 
 def test_both_front_ends_in_one_run_and_the_one_that_was_lost_is_continued(images: Path, data: DataFolder) -> None:

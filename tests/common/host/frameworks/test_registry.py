@@ -73,6 +73,18 @@ def test_a_wrong_precision_and_a_malformed_label_are_named(tmp_path: Path) -> No
         read_labels(tmp_path / "Dockerfile")
 
 
+def test_a_precision_that_one_level_has_not_is_told_with_its_reason(tmp_path: Path) -> None:
+    labels = 'LABEL framewatt.variant.fast.tuning="stock tuned"\nLABEL framewatt.variant.fast.without.{}="it\'s so"\n'
+    (image,) = load_images(folder(tmp_path, "fast", DOCKERFILE + labels.format("fp16.stock")))
+    assert [variant.without for variant in image.variants] == [{("fp16", "stock"): "it's so"}, {}]
+    for number, wrong in enumerate(("fp16", "fp16.rewritten", "int8.stock", "stock.fp16")):
+        place = folder(tmp_path / str(number), "fast", DOCKERFILE + labels.format(wrong))
+        with pytest.raises(
+            UserError, match=rf"fast is without '{wrong}\.?', which is no PRECISION\.LEVEL of its labels"
+        ):
+            load_images(place)
+
+
 def test_unknown_framework_names_the_nearest(tmp_path: Path) -> None:
     images = load_images(folder(tmp_path, "fast", DOCKERFILE))
     with pytest.raises(UserError, match=r"unknown framework 'fats'; there is fast, fast-lite. Did you mean fast\?"):
