@@ -9,8 +9,10 @@ from pathlib import Path
 from analysis.database.connection import Row
 from analysis.database.open_runs import open_runs
 from common.cell import Cell
+from common.errors import UserError
 from common.host.plan.missing import There
-from common.host.runs.run import Run
+from common.host.plan.model_terms import ModelTerms, common_terms
+from common.host.runs.run import Run, read_run
 
 _COLUMNS = tuple(field.name for field in fields(Cell))
 
@@ -25,10 +27,22 @@ def of_runs(runs: Sequence[Path], cache: Path | None = None) -> There:
         found = {(row["run"], row["cell_key"]): _key(row) for row in rows}
         wrong = {(row["run"], row["cell_key"]) for row in rows if row["known_wrong"]}
         there = {(name, key) for name, folder in database.runs.items() for key in Run(folder, {}).existing_cells()}
+        folders = list(database.runs.values())
     right = {found.get(place, place[1]) for place in there - wrong}
     return There(
-        frozenset(found.get(place, place[1]) for place in there), frozenset(map(found.__getitem__, wrong)) - right
+        frozenset(found.get(place, place[1]) for place in there),
+        frozenset(map(found.__getitem__, wrong)) - right,
+        common_terms([_model(folder) for folder in folders]),
     )
+
+
+def _model(folder: Path) -> tuple[str, ModelTerms | None]:
+    """Name of the run's model, "" for a run that does not say it, and its terms."""
+    try:
+        model = read_run(folder).description.get("model")
+    except UserError:
+        return "", None
+    return str(model.get("name")) if isinstance(model, dict) else "", ModelTerms.of_description(model)
 
 
 def _key(row: Row) -> str:

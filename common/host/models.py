@@ -360,6 +360,11 @@ def existing_model(
     """What ensure_model would return without exporting anything, else None. What killed exports left goes."""
     check(wanted, export_options)
     remove_abandoned(models_dir)
+    return known_model(wanted, models_dir, export_options)
+
+
+def known_model(wanted: Source, models_dir: Path, export_options: ExportOptions = ExportOptions()) -> ModelFiles | None:
+    """The same without a change to the folder."""
     if wanted.module:
         return find_module(models_dir, wanted, export_options)
     if wanted.onnx is None:

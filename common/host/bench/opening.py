@@ -29,8 +29,8 @@ from common.host.frameworks.versions import pins_of
 from common.host.host_info import boot_id, describe_host, source_revision
 from common.host.paths import IMAGES, DataFolder
 from common.host.placement import Placement, placement_of
-from common.host.plan.feeding import inputs_of
 from common.host.plan.jobs import PlannedJob, cost, make_plan, planned_keys
+from common.host.plan.model_terms import ModelTerms, fitted
 from common.host.plan.options import Options
 from common.host.plan.plan_file import options_given
 from common.host.plan.request import Request, request_of
@@ -82,11 +82,10 @@ def opened(
     if subset is not None and subset.model_hash not in ("", model.hash):
         raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
     request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
-    if model.fixed_batch is not None and not options.batch_sizes:
-        console.print(f"{model.name} takes batches of {model.fixed_batch} alone", highlight=False)
-        request = replace(request, batch_sizes=(model.fixed_batch,))
-    if subset is None:
-        request = replace(request, inputs=inputs_of(request.inputs, model, console))
+    request = fitted(request, options, model, console)
+    if subset is not None:  # who planned it may not have known the model
+        terms = ModelTerms.of(model)
+        subset = replace(subset, cells=frozenset(terms.fit_key(key, options) for key in subset.cells))
     with ExitStack() as held:
         picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:

@@ -18,6 +18,7 @@ from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images, variables_set
 from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import PlannedJob, make_plan
+from common.host.plan.model_terms import fitted
 from common.host.plan.options import Options
 from common.host.plan.request import (
     QUICK_BATCH_SIZES,
@@ -79,7 +80,7 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
     variants = variants_for(options, images, [device], default_console())
     if not variants:
         raise UserError(f"no framework under images/ runs on {device.product}")
-    return Request(
+    request = Request(
         variants=tuple(variants),
         precisions=precisions_for(options, variants, device.kind),
         batch_sizes=tuple(opt.batch_sizes(batch_sizes)),
@@ -97,6 +98,7 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
         inputs=tuple(opt.choose("input", options.input, INPUTS)),
         environment=variables_set(variants, os.environ),
     )
+    return fitted(request, options, model, default_console())
 
 
 def write_refused_rows(run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles) -> None:

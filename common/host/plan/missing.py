@@ -7,11 +7,12 @@ have been measured on any GPU of a kind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from common.cell import Cell
 from common.host.plan.jobs import PlannedJob
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.subset import work_key
 from common.schema import INPUTS, IO_MODES, PRECISIONS, TUNINGS
 
@@ -52,10 +53,14 @@ class Group:
 
 @dataclass(frozen=True)
 class There:
-    """Keys of the cells that runs have; wrong: of those whose figures are known to be wrong in each run that has them."""
+    """Keys of the cells that runs have; wrong: of those whose figures are known to be wrong in each run that has them.
+
+    terms: by name, of the models of these runs, where all of a name have the same.
+    """
 
     keys: frozenset[str] = frozenset()
     wrong: frozenset[str] = frozenset()
+    terms: Mapping[str, ModelTerms] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

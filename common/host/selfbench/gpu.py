@@ -22,7 +22,7 @@ from common.host.devices import Device, choose_devices
 from common.host.doctor.harness_overhead import harness_overhead
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan.feeding import inputs_of
+from common.host.plan.model_terms import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner

@@ -26,7 +26,7 @@ from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
-from common.host.plan.feeding import inputs_of
+from common.host.plan.model_terms import inputs_of
 from common.host.plan.options import Options
 from common.host.plan.request import precisions_for, variants_for
 from common.host.runners.local import LocalRunner

@@ -43,7 +43,7 @@ from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import Image, Variant, forms_of, load_images
 from common.host.models import OnStep
 from common.host.paths import IMAGES, ROOT, DataFolder
-from common.host.plan.feeding import inputs_of
+from common.host.plan.model_terms import batch_sizes_of, inputs_of
 from common.host.plan.options import Options
 from common.host.plan.refusals import refusal
 from common.host.plan.request import precisions_for, tunings_for, variants_for
@@ -389,6 +389,7 @@ def verify(
     with steps.show("Exporting the model") as on_step:
         model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
     inputs = inputs_of(asked, model, console)
+    batch_sizes = list(batch_sizes_of(batch_sizes, options, model, console))
     engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
     cases = [
         Case(
@@ -410,12 +411,20 @@ def verify(
         steps.show("Verifying") as on_step,
     ):
         verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
-    facts = [
+    how = f"{pairs} pairs of blocks of {block_seconds:g} s"
+    return Result(verdicts, device, [*_conditions(device, began, load), f"{how}; {_about(model)}"])
+
+
+def _conditions(device: Device, began: str, load: float) -> list[str]:
+    """load: average before."""
+    return [
         f"{device.product} ({device.name}), {os.cpu_count()} CPUs seen; begun {began}",
         f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; both sides of a pair are counted in the latter",
-        f"{pairs} pairs of blocks of {block_seconds:g} s; model {model.name} ({model.hash}); {model.weights_note}",
     ]
-    return Result(verdicts, device, facts)
+
+
+def _about(model: ModelFiles) -> str:
+    return f"model {model.name} ({model.hash}); {model.weights_note}"
 
 
 def _one_device(options: Options) -> Device:

@@ -21,6 +21,7 @@ from common.host.fleet.head.schedule import Assignment, Schedule
 from common.host.fleet.head.targets import Target
 from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.connection import Arrived, Changed, News, Over, TransportLost
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
 
@@ -247,6 +248,8 @@ class Loop:
 
     def _begun(self, attempt: str, message: Mapping[str, Any]) -> None:
         """What is known once a host has its model and its GPU."""
+        if not self._model_hash:
+            self._fit(ModelTerms(**message["model_terms"]))
         lacking = self._requested[attempt] - set(message["plan"])
         if lacking:
             self._fail(attempt, f"it plans other cells than asked for; {min(lacking)} is not among them")
@@ -262,6 +265,15 @@ class Loop:
             self._progress.show(
                 f"{target.name} is measured on the same GPU as {self._used[uuid].name} ({self._schedule.name_of(node)})"
             )
+
+    def _fit(self, terms: ModelTerms) -> None:
+        """Cells as the first host that has the model at all plans them: nobody could know its terms before."""
+
+        def fit(key: str) -> str:
+            return terms.fit_key(key, self._order.options)
+
+        self._progress.total -= self._schedule.rename(fit)
+        self._requested = {attempt: frozenset(map(fit, keys)) for attempt, keys in self._requested.items()}
 
     def _over(self, attempt: str, reason: str) -> None:
         node = self._schedule.node_of(attempt)

@@ -18,6 +18,7 @@ from typing import Any
 from common.errors import UserError
 from common.host.fleet.head.collect import repair
 from common.host.fleet.head.targets import Target
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
 from common.host.runs.run import DESCRIPTION, Run, read_run
@@ -48,6 +49,8 @@ class Earlier:
     model_hash: str
     done: Mapping[str, frozenset[str]] = field(default_factory=dict)
     runs: tuple[Path, ...] = ()
+    #: of the model that it measured
+    terms: ModelTerms | None = None
 
 
 def find_earlier(results: Path, request: str) -> Earlier | None:
@@ -79,4 +82,5 @@ def find_earlier(results: Path, request: str) -> Earlier | None:
         str(model.get("hash", "")) if isinstance(model, dict) else "",
         done,
         tuple(run.folder for run in sweeps[newest] if run.folder.exists()),
+        ModelTerms.of_description(model),
     )

@@ -10,7 +10,7 @@ So each target is tried at most once on each host, and a sweep always comes to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.host.fleet.head.targets import Target
@@ -161,6 +161,13 @@ class Schedule:
         target = self._by_attempt.get(attempt)
         state = self._targets[target] if target is not None else None
         return state if state is not None and state.running == attempt else None
+
+    def rename(self, new_key: Callable[[str], str]) -> int:
+        """Cells that are left get other keys; those that get the same become one. Returns by how many they are fewer."""
+        before = sum(len(state.left) for state in self._targets.values())
+        for state in self._targets.values():
+            state.left = dict.fromkeys(map(new_key, state.left))
+        return before - sum(len(state.left) for state in self._targets.values())
 
     # -- what is known -------------------------------------------------------------------------------------------------
 

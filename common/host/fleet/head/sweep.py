@@ -29,6 +29,7 @@ from common.host.fleet.worker.code_digest import code_digest
 from common.host.fleet.worker.variables import declared_of
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, DataFolder
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.runs.run import check_writable, locked
 
@@ -113,12 +114,13 @@ def _plan(
     """Seed, work, and the earlier call if there is something left of it."""
     images = load_images(IMAGES)
     devices = {target.accelerator: _device_of(target.accelerator, hosts, options) for target in targets}
+    told = next((ModelTerms(**facts.model_terms) for facts in hosts.facts.values() if facts.model_terms), None)
     if earlier is not None and options.seed in (-1, earlier.seed):
-        work = plan_work(options, images, targets, devices, earlier.seed, console)
+        work = plan_work(options, images, targets, devices, earlier.seed, console, told or earlier.terms)
         if any(set(keys) - earlier.done.get(target.name, frozenset()) for target, keys in work.cells.items()):
             return earlier.seed, work, earlier
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(2**31)
-    return seed, plan_work(options, images, targets, devices, seed, Console(quiet=earlier is not None)), None
+    return seed, plan_work(options, images, targets, devices, seed, Console(quiet=earlier is not None), told), None
 
 
 def _device_of(accelerator: str, hosts: Hosts, options: Options) -> Device:

@@ -20,6 +20,7 @@ from common.host.devices import Device
 from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import Image
 from common.host.plan.jobs import make_plan, planned_keys
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.request import request_of
 from common.host.plan.subset import work_key
@@ -110,12 +111,17 @@ def plan_work(
     devices: Mapping[str, Device],
     seed: int,
     console: Console,
+    terms: ModelTerms | None = None,
 ) -> Work:
-    """devices: accelerator -> a device of that kind. Raises UserError for options that no such device can meet."""
+    """devices: accelerator -> a device of that kind. terms: the model's, where somebody knows it.
+
+    Raises UserError for options that no such device can meet.
+    """
     requests = {}
     for name, device in devices.items():
         captured = Console(file=io.StringIO(), width=1000)
-        requests[name] = request_of(options, images, [device], captured)
+        asked = request_of(options, images, [device], captured)
+        requests[name] = asked if terms is None else terms.fit(asked, options)
         for line in captured.file.getvalue().splitlines():  # type: ignore[attr-defined]
             console.print(escape(f"{name}: {line.rstrip()}"), style="yellow", highlight=False, soft_wrap=True)
     return Work({

@@ -37,7 +37,7 @@ def messages(spec: Mapping[str, Any], node: str) -> Iterator[dict[str, Any]]:
     }  # fmt: skip
     uuid = f"GPU-{hashlib.sha256(spec['attempt'].encode()).hexdigest()[:12]}"
     yield {"kind": "run", "plan": spec["cells"], "device": {"device": "gpu0", "uuid": uuid}, "model_hash": "0123456789ab",
-           "files": [piece("run.json", json.dumps(description).encode())]}  # fmt: skip
+           "model_terms": {}, "files": [piece("run.json", json.dumps(description).encode())]}  # fmt: skip
     for number, key in enumerate(spec["cells"]):
         yield cell(key, uuid, 100 + number)
     description["finished_utc"] = "2026-11-25T00:00:00+00:00"

@@ -4,7 +4,7 @@ Reads one line of JSON, the *spec*, from its standard input, which then stays op
 and the agent ends as after Ctrl-C. Prints events, one JSON object a line: those of the supervisors (common/job.EVENTS) and
 
     facts     facts (facts.py), for `check`
-    run       folder, scratch (to be removed by the reader), plan (work keys in order), device, model_hash
+    run       folder, scratch (to be removed by the reader), plan (work keys in order), device, model_hash, model_terms
     done      interrupted, errors, refused: one line where it could not even begin, else ""
 
 A spec holds: attempt, device (cpu or gpu), gpus (as Ray numbers them), raylet (its process id), code (digest of the
@@ -38,6 +38,7 @@ from common.host.fleet.worker.scratch import scratch_folder
 from common.host.fleet.worker.variables import replace_own
 from common.host.paths import DataFolder
 from common.host.plan.jobs import planned_keys
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.subset import Subset, work_key
 from common.host.runs.run import locked
@@ -134,6 +135,7 @@ def run(spec: Mapping[str, Any]) -> dict[str, Any]:
                     "plan": [work_key(key) for key in planned_keys(plan)],
                     "device": device.describe() | {"kind": device.kind},
                     "model_hash": context.model.hash,
+                    "model_terms": asdict(ModelTerms.of(context.model)),
                 })  # fmt: skip
                 to_be_read = True
                 outcome = run_all(context, runner, plan, console, emit)

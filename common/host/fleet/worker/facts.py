@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant, all_variants, load_images
 from common.host.host_info import source_revision
 from common.host.paths import IMAGES, ROOT, DataFolder
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
+from common.model_files import ModelFiles
 from common.typed_json import last_object
 
 #: prints name -> version of everything that is installed, for any Python from 3.8 on
@@ -54,6 +56,8 @@ class Facts:
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_hash: str = ""
     model_why: str = ""
+    #: of it, as fields of ModelTerms; empty where it is not exported yet
+    model_terms: dict[str, Any] = field(default_factory=dict)
     disk_free_bytes: int = 0
     data: str = ""
     #: by how much Ray's tasks are nicer than Ray itself, and cannot be made less so
@@ -74,7 +78,7 @@ def collect(spec: Mapping[str, Any]) -> Facts:
     data = DataFolder.default()
     gpus, gpus_why = _gpus()
     needed = needed_images(options, spec["device"], gpus)
-    model_hash, model_why = _model(options, data)
+    model, model_why = _model(options, data)
     flavour = "cpu" if spec["device"] == "cpu" else "gpu"
     notebook = "notebook" in split_list(options.frontend)
     return Facts(
@@ -87,8 +91,9 @@ def collect(spec: Mapping[str, Any]) -> Facts:
         gpus_why=gpus_why,
         **_engine(options, [image.name for image in needed], flavour, notebook),
         environments={image.name: environment(image, flavour, options.python, notebook) for image in needed},
-        model_hash=model_hash,
+        model_hash=model.hash if model is not None else "",
         model_why=model_why,
+        model_terms=asdict(ModelTerms.of(model)) if model is not None else {},
         disk_free_bytes=_free(data.root),
         data=str(data.root),
         lost_priority=lost_priority(spec["raylet"]),
@@ -116,12 +121,12 @@ def _gpus() -> tuple[list[Device], str]:
         return [], str(error).partition(";")[0]
 
 
-def _model(options: Options, data: DataFolder) -> tuple[str, str]:
+def _model(options: Options, data: DataFolder) -> tuple[ModelFiles | None, str]:
     try:
         found = models.existing_model(models.source(options.model), data.models, models.export_options_of(options))
     except UserError as error:
-        return "", str(error)
-    return (found.hash, "") if found is not None else ("", "not exported yet")
+        return None, str(error)
+    return found, "" if found is not None else "not exported yet"
 
 
 def _free(folder: Path) -> int:

@@ -8,7 +8,7 @@ measures is the checkout there. Standard library alone. Everything it yields is 
     clock     wall_s: this host's wall clock when it was sent
     state     now: what it does, for people; cell_key, phase, fraction where a cell runs
     files     pieces of files (shipper.py)
-    run       the run folder exists: files, plan (work keys in order)
+    run       the run folder exists: files, plan (work keys in order), device, model_hash, model_terms
     cell      a cell is whole: cell_key, status, message, images_per_s, files, whole ({path: [bytes, sha256]})
     end       the agent has ended: interrupted, errors, refused (one line, or "")
 """
@@ -231,6 +231,7 @@ class _Watch:
             self._scratch = event["scratch"]
             self._shipper = Shipper(Path(event["folder"]))
             yield {"kind": "run", "plan": event["plan"], "device": event["device"], "model_hash": event["model_hash"],
+                   "model_terms": event["model_terms"],
                    "files": self._shipper.described()}  # fmt: skip
         elif kind in ("cell_start", "phase", "progress", "cooling"):
             if event.get("images_per_s"):

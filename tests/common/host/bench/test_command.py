@@ -20,11 +20,14 @@ from analysis.analyze import analyze
 from common.errors import UserError
 from common.host.bench import choose_runner
 from common.host.bench.command import bench
+from common.host.bench.opening import opened
 from common.host.frameworks import environments
 from common.host.frameworks.registry import load_images
 from common.host.frameworks.scaffold import new_image
 from common.host.paths import IMAGES, DataFolder
+from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
+from common.host.plan.subset import Subset
 from common.host.runs.run import typed_command
 from common.model_files import DESCRIPTION, ModelFiles
 
@@ -62,6 +65,16 @@ def data(tmp_path: Path) -> DataFolder:
     )  # fmt: skip
     (folder / DESCRIPTION).write_text(json.dumps(model.describe()))
     return data
+
+
+def bytes_model(data: DataFolder, fixed_batch: int | None = None) -> ModelFiles:
+    """The same model in the data folder, now one that takes pictures of bytes."""
+    (path,) = data.models.glob(f"*/{DESCRIPTION}")
+    model = ModelFiles.read(path.parent)
+    (given,) = model.inputs
+    model = replace(model, inputs=(replace(given, dtype="uint8"),), fixed_batch=fixed_batch)
+    path.write_text(json.dumps(model.describe()))
+    return model
 
 
 OPTIONS = Options(
@@ -180,6 +193,21 @@ def test_variables_of_a_framework_are_in_the_run_and_its_rows_and_others_are_ano
     monkeypatch.delenv("FRAMEWATT_ABACUS_BEADS")
     other = bench(OPTIONS, console(), data, images).run
     assert other.folder != run.folder and other.description["environment"] == {}
+
+
+@pytest.mark.parametrize("asked", ["float32", "uint8"])
+def test_cells_that_were_planned_elsewhere_without_the_model_are_those_that_it_takes(
+    images: Path, data: DataFolder, asked: str
+) -> None:
+    """A fleet's head that has no host with the model plans what the options say; hosts measured that under a wrong name."""
+    io_mode = "host" if asked == "float32" else "host-uint8"
+    work = f"MobileNetV3L_abacus_fp32_b{{:04d}}_{io_mode}_single-stream_script_r0"
+    options = replace(OPTIONS, batch_sizes="", quick=True)
+    bytes_model(data, fixed_batch=8)
+    part = Subset("part", frozenset(work.format(size) for size in (1, 8)), "", {})
+    with opened(options, console(), data, images, search="fleet part", subset=part) as (context, _, plan):
+        assert planned_keys(plan) == context.run.description["plan"]
+        assert planned_keys(plan) == ["MobileNetV3L_abacus_fp32_b0008_host-uint8_single-stream_script_cpu_r0"]
 
 
 def test_both_front_ends_in_one_run_and_the_one_that_was_lost_is_continued(images: Path, data: DataFolder) -> None:

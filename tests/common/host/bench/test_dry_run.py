@@ -12,12 +12,13 @@ import tasks
 from common.errors import UserError
 from common.host.bench.dry_run import dry_run, dry_run_of_plan
 from common.host.frameworks.scaffold import new_image
+from common.host.paths import DataFolder
 from common.host.plan import plan_file
 from common.host.plan.jobs import Size
 from common.host.plan.options import Options
-from tests.common.host.bench.test_command import images
+from tests.common.host.bench.test_command import bytes_model, data, images
 
-__all__ = ["images"]
+__all__ = ["data", "images"]
 
 
 @pytest.fixture
@@ -54,6 +55,17 @@ def test_a_plan_is_reported_run_by_run_and_as_a_whole(images: Path, tmp_path: Pa
     lines = output(console).splitlines()
     assert [line.split()[-2:] for line in lines[1:4]] == [["20", "s"], ["10", "s"], ["30", "s"]]
     assert "2 runs" in lines[3]
+
+
+def test_a_model_that_is_here_decides_as_in_the_real_run(
+    images: Path, data: DataFolder, tmp_path: Path, console: Console
+) -> None:
+    bytes_model(data, fixed_batch=8)
+    options = Options(framework="abacus", device="cpu", precision="fp32", input="float32,uint8")
+    assert dry_run(options, console, images, data).cells == 1
+    assert "MobileNetV3L takes batches of 8 alone" in output(console)
+    assert "MobileNetV3L takes pictures of bytes: it is fed uint8" in output(console)
+    assert dry_run(options, console, images, DataFolder(tmp_path / "nothing")).cells == 7 * 2
 
 
 def test_what_cannot_run_is_said(images: Path, console: Console) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.cell import Cell
-from common.host.compose.plan import write_job, write_refused_rows
+from common.host.compose.plan import request_of, write_job, write_refused_rows
 from common.host.devices import the_cpu
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
@@ -17,6 +18,7 @@ from common.host.plan.jobs import make_plan
 from common.host.plan.options import Options
 from common.host.plan.request import Request, settings_of
 from common.host.runs.run import Run
+from tests.common.host.plan.test_model_terms import model as bytes_model
 from tests.common.host.runners.staged_job import model
 
 
@@ -43,3 +45,10 @@ def test_cells_that_labels_refuse_are_rows_before_any_service_begins(
     assert capsys.readouterr().out == f"{refused.key}: unsupported: onnxrt runs in fp32 on a CPU, not in fp16\n"
     done = {path.name.split("_")[1]: json.loads(path.read_text())["done"] for path in board.glob("*.json")}
     assert done == {"fp16": [refused.key], "fp32": []}
+
+
+def test_the_model_decides_under_compose_too(tmp_path: Path) -> None:
+    found = replace(bytes_model("uint8"), fixed_batch=4)
+    options = Options(framework="onnxrt", device="cpu", precision="fp32", quick=True)
+    fits = request_of(options, load_images(IMAGES), the_cpu(), found)
+    assert (fits.inputs, fits.batch_sizes) == (("uint8",), (4,))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 from rich.console import Console
 
 from analysis.results import planned_cells
 from common.host.bench.dry_run import print_missing
+from common.host.paths import DataFolder
 from common.host.plan import plan_file
 from common.host.plan.missing import Missing, There, missing
 from common.host.plan.plan_file import PlanFile
 from common.host.runs.run import Run
 from tests.analysis.conftest import Build, build
-from tests.common.host.bench.test_command import images
+from tests.common.host.bench.test_command import bytes_model, data, images
 
-__all__ = ["build", "images"]
+__all__ = ["build", "data", "images"]
 
 KEY = "MobileNetV3L_abacus_fp32_b{:04d}_{}_single-stream_script_{}_r{}"
 
@@ -70,6 +72,23 @@ def test_nothing_is_missing_of_a_plan_that_ran(images: Path, tmp_path: Path) -> 
     found, said = found_in(plan_of(tmp_path, replicates=1), [run_with(tmp_path / "run", *keys)], images)
     assert (found.whole, found.groups) == (4, ())
     assert said == "All 4 cells of the plan are there.\n"
+
+
+def test_cells_of_a_model_that_takes_bytes_are_there_though_the_plan_does_not_name_bytes(
+    images: Path, tmp_path: Path, data: DataFolder
+) -> None:
+    """They were listed as missing for ever: the plan was taken to ask for float32, which such a model is never fed."""
+    keys = [KEY.format(*place, "cpu", 0) for place in ((1, "host"), (8, "host"), (8, "device"), (32, "device"))]
+    run = run_with(tmp_path / "run", *(key.replace("_single", "-uint8_single") for key in keys))
+    (run / "run.json").write_text(json.dumps({"model": bytes_model(data).describe()}))
+    plan = plan_of(tmp_path, replicates=1)
+    empty = DataFolder(tmp_path / "nothing")
+    there = planned_cells.of_runs([run])
+    assert print_missing(plan, there, Console(file=io.StringIO()), images, empty).lacking == 0
+    # of runs that do not say it the model on this machine decides, and without that the options
+    unknown = There(there.keys)
+    assert print_missing(plan, unknown, Console(file=io.StringIO()), images, data).lacking == 0
+    assert print_missing(plan, unknown, Console(file=io.StringIO()), images, empty).lacking == 4
 
 
 def test_no_plan_lacks_nothing() -> None:

@@ -276,7 +276,7 @@ def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) 
     assert largest_difference(tmp_path, [False, True]) == 0
 
 
-def test_what_labels_refuse_is_a_row_and_starts_nothing(
+def test_what_needs_no_process_to_be_refused_is_a_row_and_starts_none(
     make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = dataclasses.replace(make_case(2).model, fixed_batch=2)
@@ -287,6 +287,16 @@ def test_what_labels_refuse_is_a_row_and_starts_nothing(
     options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="1", tuning="tuned")
     (row,) = verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data")).verdicts
     assert row.reason == "the model's batch size is fixed at 2; --rebatch tries to make it dynamic"
+    asked: list[int] = []
+
+    def compare_one(case: Case, *others: object) -> LoopComparison:
+        asked.append(case.batch_size)
+        return verdict(0.99, 1.01)
+
+    monkeypatch.setattr("common.host.verify.command.compare", compare_one)
+    options = dataclasses.replace(options, batch_sizes="")
+    verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data"))
+    assert asked == [2], "who names no size gets the one that there is"
 
 
 def test_each_row_is_reported_when_it_is_there(

@@ -9,7 +9,9 @@ from typing import Any
 
 from common.host.fleet.head.resume import find_earlier, request_digest
 from common.host.fleet.head.targets import Target
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
+from tests.common.host.plan.test_model_terms import model
 
 CELL = "M_good_fp32_b000{}_host_single-stream_script_gpu{}_r0"
 
@@ -42,6 +44,17 @@ def test_cells_of_all_runs_of_a_target_are_done_whichever_gpu_they_ran_on(tmp_pa
     }
     assert [folder.name for folder in earlier.runs] == ["a", "b"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d", "e", "f"], "what brought nothing is gone"
+
+
+def test_an_earlier_call_tells_what_its_model_decides(tmp_path: Path) -> None:
+    """Else a model that no host has any more would be planned as float32, and all its cells measured again."""
+    run(tmp_path, "a", {"sweep": "s", "request": "r", "target": "A2-1"}, [CELL.format(1, 0)])
+    earlier = find_earlier(tmp_path, "r")
+    assert earlier is not None and earlier.terms is None
+    path = tmp_path / "a" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": model("uint8").describe()}))
+    earlier = find_earlier(tmp_path, "r")
+    assert earlier is not None and earlier.terms == ModelTerms(takes_bytes=True)
 
 
 def test_of_several_sweeps_the_newest(tmp_path: Path) -> None:

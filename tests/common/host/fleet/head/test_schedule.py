@@ -32,6 +32,18 @@ def test_a_target_gets_one_task_with_all_its_cells_in_order() -> None:
     assert not plan.done
 
 
+def test_cells_that_get_other_keys_count_under_these_and_those_that_become_one_once() -> None:
+    plan = schedule(EAST, cells={A2: ["a1", "a2", "b1"], V100: ["a1"]})
+    (first,) = [one for one in plan.next() if one.target == A2]
+    assert plan.started(first.attempt, "e")
+    assert plan.rename(lambda key: key[0]) == 1
+    assert not plan.finished(first.attempt, "a1")
+    assert plan.finished(first.attempt, "a")
+    assert plan.left_of(first.attempt) == 1
+    plan.ended(first.attempt)
+    assert {target: keys for target, (keys, _) in plan.unfinished().items()} == {A2: ("b",), V100: ("a",)}
+
+
 def test_what_is_done_already_is_not_asked_for() -> None:
     assert schedule(EAST, cells={A2: []}).next() == []
     assert schedule(EAST, cells={A2: []}).done

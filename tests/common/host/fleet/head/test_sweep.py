@@ -9,7 +9,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from common.host.fleet.head.sweep import Result, run_sweep
 from common.host.fleet.head.targets import Target, Work
 from common.host.fleet.transport.cluster import Node
 from common.host.fleet.transport.connection import Arrived, Changed, News, Over, TransportLost
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 
 EAST, WEST = (Node(name[0], name, gpus=1, accelerators=("A2",)) for name in ("east", "west"))
@@ -95,6 +96,7 @@ def begin(transport: FakeTransport, attempt: str, spec: Mapping[str, Any], node:
         "plan": spec["cells"],
         "device": {"uuid": f"GPU-{node}"},
         "model_hash": "abc",
+        "model_terms": {"takes_bytes": False, "fixed_batch": None},
         "files": [piece("run.json", description)],
     }
     transport.send(attempt, kind="run", **{**run, **changes})
@@ -207,6 +209,44 @@ def test_the_first_host_decides_on_the_model_where_nobody_had_one(run: Callable[
 
     assert run(FakeTransport([notes])).missing == {}
     assert seen == ["", "abc"]
+
+
+def test_the_first_host_decides_on_what_is_fed_where_nobody_had_the_model(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Its cells were planned, and so named, as float32 of a model that takes bytes."""
+    seen: list[list[str]] = []
+
+    def takes_bytes(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
+        seen.append(spec["cells"])
+        terms = ModelTerms(takes_bytes=True)
+        plan = [terms.fit_key(key, Options()) for key in spec["cells"]]
+        begin(transport, attempt, spec, "e" if len(seen) == 1 else "w", plan=plan, model_terms=asdict(terms))
+        for key in plan[: 1 if len(seen) == 1 else 9]:
+            cell(transport, attempt, key)
+        transport.send(attempt, kind="end", interrupted=False, errors=[], refused="")
+        transport.coming.append(Over(attempt))
+
+    result = run(FakeTransport([takes_bytes]))
+    assert (result.missing, result.statuses) == ({}, {"ok": 4})
+    assert all("_host-uint8_" in key for key in keys(tmp_path))
+    assert [len(cells) for cells in seen] == [4, 3]
+    assert all("_host_" in key for key in seen[0]) and all("_host-uint8_" in key for key in seen[1])
+
+
+def test_cells_that_are_one_for_the_model_are_counted_once(run: Callable[..., Result], tmp_path: Path) -> None:
+    def takes_four(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
+        begin(
+            transport, attempt, spec, "e", plan=["M_v_fp32_b0004_host_s_script_r0"],
+            model_terms={"takes_bytes": False, "fixed_batch": 4},
+        )  # fmt: skip
+        cell(transport, attempt, "M_v_fp32_b0004_host_s_script_r0")
+        transport.send(attempt, kind="end", interrupted=False, errors=[], refused="")
+        transport.coming.append(Over(attempt))
+
+    result = run(FakeTransport([takes_four]))
+    assert (result.missing, result.statuses) == ({}, {"ok": 1})
+    assert "[1/1]" in result.output  # type: ignore[attr-defined]
 
 
 def test_bytes_that_changed_on_their_way_do_not_become_a_cell(run: Callable[..., Result], tmp_path: Path) -> None:

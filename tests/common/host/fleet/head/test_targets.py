@@ -15,6 +15,7 @@ from common.host.fleet.transport.cluster import Node
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
 from common.host.plan.jobs import make_plan, planned_keys
+from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.subset import Subset, work_key
 from tests.common.host.faults.conftest import DOCKERFILE
@@ -83,6 +84,10 @@ def test_each_target_has_the_cells_that_bench_would_plan_in_an_order_of_its_own(
     assert first != second
     assert plan_work(options, images, targets, {"A2": gpu}, 7, Console(quiet=True)) == work
     assert plan_work(options, images, targets, {"A2": gpu}, 8, Console(quiet=True)) != work
+
+    told = plan_work(options, images, targets, {"A2": gpu}, 7, Console(quiet=True), ModelTerms(takes_bytes=True))
+    assert told.total == 40
+    assert all("_host-uint8_" in key for keys in told.cells.values() for key in keys)
 
     # The host's own plan for the GPU that it gives is the same, whatever the GPU's number.
     from dataclasses import replace

@@ -20,6 +20,9 @@ from common.host.fleet.worker.scratch import leftovers, scratch_folder
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
+from tests.common.host.bench.test_command import bytes_model, data
+
+__all__ = ["data"]
 
 A2 = [Device(f"gpu{index}", "gpu", "NVIDIA A2", f"GPU-{index}", {"index": index}) for index in range(2)]
 
@@ -132,9 +135,20 @@ def test_a_host_tells_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.lost_priority == 0
     assert found.disk_free_bytes > 0
     assert (found.model_hash, found.model_why) == ("", "not exported yet")
+    assert found.model_terms == {}
     assert list(found.environments) == ["onnxrt"]
     assert found.environments["onnxrt"]["packages"]["rich"]
     assert bool(found.engine_version) != bool(found.engine_why)
+    json.dumps(vars(found))
+
+
+def test_a_host_tells_what_its_model_decides(data: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    bytes_model(data)
+    monkeypatch.setenv("FRAMEWATT_DATA", str(data.root))
+    options = vars(Options(framework="onnxrt", python=sys.executable))
+    found = facts.collect({"options": options, "device": "cpu", "raylet": os.getpid()})
+    assert (found.model_hash, found.model_why) == ("abcdefabcdef", "")
+    assert found.model_terms == {"takes_bytes": True, "fixed_batch": None}
     json.dumps(vars(found))
 
 
