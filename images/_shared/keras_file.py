@@ -6,8 +6,11 @@ import importlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
+import numpy as np
+
+from common.float16 import refusal_of
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
 from common.models import KERAS_HUB
@@ -22,7 +25,8 @@ def load_model(model: ModelFiles, precision: str, draw: bool = True) -> Any:
 
     draw: whether layers draw random weights before the file's are read, as load_model() has it. On JAX each shape that is
     drawn is a program of its own to be compiled, which takes longer than all else; without, they begin as zeros.
-    Raises Unsupported where this image's Keras cannot read Keras 3's format, FileNotFoundError without a .keras file.
+    Raises Unsupported where this image's Keras cannot read Keras 3's format, and for fp16 where a weight does not fit
+    (common/float16.py); FileNotFoundError without a .keras file.
     """
     keras = importlib.import_module("keras")
     if int(keras.__version__.split(".")[0]) < 3:
@@ -43,8 +47,27 @@ def load_model(model: ModelFiles, precision: str, draw: bool = True) -> Any:
         return layer.__class__.from_config(config)
 
     mixed = keras.models.clone_model(loaded, clone_function=with_policy)
-    mixed.set_weights(loaded.get_weights())
+    weights = loaded.get_weights()
+    mixed.set_weights(weights)
+    if precision == "fp16":
+        _refuse_far_weights(mixed, weights)
     return mixed
+
+
+def _refuse_far_weights(model: Any, weights: Sequence[np.ndarray]) -> None:
+    """Raises Unsupported for a weight that its layer casts to float16 and that does not fit.
+
+    Others, as the moving variance of a batch normalisation, are computed with in float32.
+    """
+    numbers = {id(weight): number for number, weight in enumerate(model.weights)}
+    for layer in model._flatten_layers():
+        if layer.compute_dtype != "float16" or not layer.autocast:
+            continue
+        for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
+            if weight._autocast and id(weight) in numbers:
+                refusal = refusal_of(weight.path, weights[numbers[id(weight)]], [type(layer).__name__])
+                if refusal is not None:
+                    raise Unsupported(refusal)
 
 
 def _import_keras_hub() -> None:

@@ -6,9 +6,10 @@ Made once per model, precision and onnxruntime version, and kept in the cache fo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import Any, Dict, Iterator, Sequence, Tuple
 
 from common import onnx_rewrites
+from common.float16 import refusal_of, weights_of
 from common.harness.adapter import Unsupported
 from common.text import first_line
 from common.whole_writes import write_whole
@@ -20,14 +21,16 @@ def rewritten(
     """Path of the file to load, and what was done to it in words.
 
     half: weights and activations in float16 by ONNX Runtime's own converter; input and output stay float32, so that
-    every precision reads the same bytes from the application. fuse: hard-swish and hard-sigmoid as one operator each.
-    cast: inputs that take bytes (uint8), which the graph casts first.
+    every precision reads the same bytes from the application; weights must fit (common/float16.py). fuse: hard-swish and
+    hard-sigmoid as one operator each. cast: inputs that take bytes (uint8), which the graph casts first.
     Without the package onnx (or for a file beyond protobuf's 2 GB) float32 models are taken as they are. Raises
     Unsupported where float16 cannot be made.
     """
     if not half and not fuse and not cast:
         return source, "as exported"
-    target = cache / f"{key}-{'fp16' if half else 'fp32'}{'' if fuse else '-unfused'}{'-uint8' if cast else ''}.onnx"
+    target = (
+        cache / f"{key}-{'fp16-fitting' if half else 'fp32'}{'' if fuse else '-unfused'}{'-uint8' if cast else ''}.onnx"
+    )
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()
@@ -41,14 +44,15 @@ def rewritten(
     try:
         model = onnx.load(str(source))
         fused = onnx_rewrites.fuse_hard_swish(model) if fuse else 0
+        handed_on = 0
         if half:
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-
-            model = convert_float_to_float16(model, keep_io_types=True)
+            model, handed_on = _halved(model)
         elif not fused and not cast:
             return source, "as exported"
         onnx_rewrites.take_bytes(model, cast)
         data = model.SerializeToString()
+    except Unsupported:
+        raise
     except Exception as error:  # the converter and protobuf raise whatever they meet in a user's model
         if half or cast:
             what = "to float16" if half else "to take bytes"
@@ -56,8 +60,45 @@ def rewritten(
         return source, f"as exported: {first_line(error)}"
     parts = [f"{fused} hard-swish and hard-sigmoid fused"] if fused else ["as exported"]
     parts += ["float16 inside, float32 input and output"] if half else []
+    handed = "1 output handed on as it is" if handed_on == 1 else f"{handed_on} outputs handed on as they are"
+    parts += [handed] if handed_on else []
     parts += ["bytes cast to float32 first"] if cast else []
     text = ", ".join(parts)
     for path, content in ((target, data), (note, text.encode())):
         write_whole(path, content)
     return target, text
+
+
+def _halved(model: Any) -> Tuple[Any, int]:
+    """The model in float16 inside, and how many of its outputs are an input or a constant and stay as they are.
+
+    The converter limits whatever is out of range. Raises Unsupported for a weight that it would limit.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    put_back = onnx_rewrites.set_handed_on_aside(model)
+    weights = weights_of(model.graph)
+    refusals: Dict[str, str] = {}
+    for name, tensor in _constants(model.graph):
+        if name in weights and tensor.data_type == onnx.TensorProto.FLOAT:
+            refusal = refusal_of(name, onnx.numpy_helper.to_array(tensor), weights[name])
+            if refusal is not None:
+                refusals[name] = refusal
+    half = convert_float_to_float16(model, keep_io_types=True)
+    # what operators read that have no float16 stays as it is
+    kept = {name for name, tensor in _constants(half.graph) if tensor.data_type == onnx.TensorProto.FLOAT}
+    for name, refusal in refusals.items():
+        if name not in kept:
+            raise Unsupported(refusal)
+    return half, put_back(half)
+
+
+def _constants(graph: Any) -> Iterator[Tuple[str, Any]]:
+    """Name and TensorProto of each, in nested graphs too."""
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    for node in graph.node:
+        if node.op_type == "Constant":
+            yield from ((node.output[0], one.t) for one in node.attribute if one.HasField("t"))
+        for nested in onnx_rewrites.nested_graphs(node):
+            yield from _constants(nested)

@@ -2,38 +2,26 @@
 
 Those versions have no precision flags: every tensor has the type that the ONNX file gives it. So weights and
 constants become float16 or bfloat16, and a Cast stands behind each float input and before each float output: from
-outside, the model still takes and gives float32. An output that is an input or a constant itself stays as it is. A mask's
-constant beyond the type's range, as -1e9, becomes its largest number: as infinity it would make 0 times infinity, which is
-no number. A model with any other constant beyond it, a weight, is refused.
+outside, the model still takes and gives float32. An output that is an input or a constant itself stays as it is. Masks
+beyond the type's range become its largest number, and a weight beyond float16's is refused (common/float16.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence, Set
+from typing import Any, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
+from common.float16 import LARGEST_FLOAT16, LEAST_FLOAT16, refusal_of, weights_of
 from common.harness.adapter import Unsupported
 from common.onnx_rewrites import fresh_name, names_in, rename_reads, set_handed_on_aside, take_bytes
 
-_LARGEST_FLOAT16 = 65504.0
-#: the least one that is not 0
-_LEAST_FLOAT16 = 2.0**-24
 #: of bfloat16, as a float32
 _LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
-#: operators that take masks and bounds: a constant out of range that they alone read becomes the type's largest number
-#: (images/torch/compute_type.py has the same rule)
-_TAKE_LIMITED = {
-    "Add", "Sub", "Mul", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
-}  # fmt: skip
-#: operators that hand values on as they are: what reads their output counts
-_HAND_ON = {
-    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze",
-    "Tile", "Transpose", "Trilu", "Unsqueeze",
-}  # fmt: skip
 #: inputs that the ONNX specification keeps float32 whatever the data's type is: op -> positions
 _FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
+_CONSTANTS = {"Constant", "ConstantOfShape"}
 _UNSUPPORTED_OPS = {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}
 
 
@@ -64,14 +52,14 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     if computed:
         raise Unsupported(f"{precision}: {sorted(computed)[0]} must stay float32 but is computed in the graph")
 
-    weights = _weights(graph)
+    weights = weights_of(graph)
     for name, tensor in initializers.items():
         if name not in keep:
-            _convert(tensor, target, name in weights)
+            _convert(tensor, name, target, weights.get(name))
     for node in graph.node:
         if not keep.intersection(node.output):
-            filled = node.op_type == "ConstantOfShape" or (node.op_type == "Constant" and node.output[0] not in weights)
-            _convert_attributes(node, target, not filled)
+            readers = weights.get(node.output[0]) if node.op_type == "Constant" else None
+            _convert_attributes(node, target, set() if node.op_type not in _CONSTANTS else readers)
     del graph.value_info[:]
     taken = names_in(graph)
     _cast_inputs(graph, initializers, target, taken)
@@ -90,30 +78,24 @@ def _float32_names(nodes: Any) -> Set[str]:
     return names
 
 
-def _weights(graph: Any) -> Set[str]:
-    """Names of tensors that something reads, itself or handed on, which takes no masks; those that are returned count too."""
-    found = {value.name for value in graph.output}
-    for node in reversed(graph.node):  # readers come first: ONNX has its nodes in order
-        if node.op_type not in _TAKE_LIMITED and (node.op_type not in _HAND_ON or found.intersection(node.output)):
-            found.update(node.input)
-    return found
+def _convert(tensor: Any, name: str, target: int, readers: Optional[Set[str]]) -> None:
+    """Changes a float32 TensorProto in place; other types stay as they are. Raises Unsupported for a weight out of range.
 
-
-def _convert(tensor: Any, target: int, is_weight: bool) -> None:
-    """Changes a float32 TensorProto in place; other types stay as they are. Raises Unsupported for a weight out of range."""
+    readers: operators that read it as a weight; None: it is no weight.
+    """
     import onnx
 
     if tensor.data_type != onnx.TensorProto.FLOAT:
         return
     values = onnx.numpy_helper.to_array(tensor)
     if target == onnx.TensorProto.FLOAT16:
-        finite = np.abs(values[np.isfinite(values)])
-        largest = float(finite.max()) if finite.size else 0.0
-        if is_weight and largest > _LARGEST_FLOAT16:
-            raise Unsupported(f"weight {tensor.name or '(constant)'} reaches {largest:.3g}, beyond float16's 65504")
-        values = _within(values, _LARGEST_FLOAT16)
-        if values.size == 1 and 0 < largest < _LEAST_FLOAT16:  # an epsilon, which as 0 would make divisions by 0
-            values = np.copysign(np.float32(_LEAST_FLOAT16), values)
+        refusal = None if readers is None else refusal_of(name, values, readers)
+        if refusal is not None:
+            raise Unsupported(refusal)
+        values = _within(values, LARGEST_FLOAT16)
+        # an epsilon, which as 0 would make divisions by 0
+        if values.size == 1 and 0 < abs(float(values.reshape(-1)[0])) < LEAST_FLOAT16:
+            values = np.copysign(np.float32(LEAST_FLOAT16), values)
         raw = values.astype(np.float16).tobytes()
     else:
         raw = bfloat16_bits(_within(values, _LARGEST_BFLOAT16)).tobytes()
@@ -134,7 +116,7 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
-def _convert_attributes(node: Any, target: int, is_weight: bool) -> None:
+def _convert_attributes(node: Any, target: int, readers: Optional[Set[str]]) -> None:
     """Tensors in attributes, float scalars of Constant nodes, and the types that a node is told to produce."""
     import onnx
 
@@ -144,12 +126,12 @@ def _convert_attributes(node: Any, target: int, is_weight: bool) -> None:
         )
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
-            _convert(attribute.t, target, is_weight)
+            _convert(attribute.t, node.output[0], target, readers)
         elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
             scalar = attribute.name == "value_float"
             values = np.float32(attribute.f) if scalar else np.array(attribute.floats, dtype=np.float32)
             tensor = onnx.numpy_helper.from_array(np.asarray(values))
-            _convert(tensor, target, is_weight)
+            _convert(tensor, node.output[0], target, readers)
             attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
         elif attribute.name in ("to", "dtype") and attribute.i == onnx.TensorProto.FLOAT:
             attribute.i = target
@@ -176,8 +158,8 @@ def _cast_outputs(graph: Any, target: int, taken: Set[str]) -> None:
     """For outputs that nodes make. taken: names of tensors, to which new ones are added."""
     import onnx
 
-    names = {value.name for value in graph.output if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
-    renamed = {name: fresh_name(f"{name}__typed", taken) for name in sorted(names)}
+    floats = [value.name for value in graph.output if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    renamed = {name: fresh_name(f"{name}__typed", taken) for name in dict.fromkeys(floats)}
     rename_reads(graph, renamed)
     for node in graph.node:
         node.output[:] = [renamed.get(name, name) for name in node.output]

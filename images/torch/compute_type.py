@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Set
 
 import torch
 
+from common.float16 import HAND_ON, LARGEST_FLOAT16, TAKE_LIMITED, refusal_of
 from images.torch.unsupported_node import UnsupportedNode
 
 #: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
@@ -33,15 +34,16 @@ _TAKE_ANY_FLOATS = {
     "OnnxUnsqueezeStaticAxes", "OnnxWhere", "Identity",
 }  # fmt: skip
 
-#: classes and functions that take masks and bounds: Add, Sub, Mul, Where, Clip, Max, Min and comparisons. A constant out of range that
-#: they alone read becomes the type's largest number (images/tensorrt/retype.py has the same rule)
-_TAKE_LIMITED = {"add", "sub", "mul", "OnnxWhere", "OnnxClip", "OnnxCompare", "OnnxMinMax", "_within"}
-#: classes and functions that hand values on as they are: what reads their output counts
-_HAND_ON = {
-    "OnnxConcat", "OnnxExpand", "OnnxFlatten", "OnnxGather", "OnnxGatherElements", "OnnxGatherND", "OnnxSplit", "OnnxSplit13",
-    "split", "_parts", "tril", "triu", "OnnxCopyIdentity", "Identity", "OnnxReshape", "OnnxSlice", "OnnxSliceV9",
-    "OnnxSqueezeDynamicAxes", "OnnxSqueezeStaticAxes", "OnnxTile", "OnnxTranspose", "OnnxUnsqueezeDynamicAxes",
-    "OnnxUnsqueezeStaticAxes", "_cut", "_cut_axes", "_expanded", "repeat", "reshape", "squeeze",
+#: names of classes and functions -> ONNX's operator that they compute, of those of common/float16.py
+_OPERATORS = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "OnnxWhere": "Where", "OnnxClip": "Clip", "_within": "Clip", "OnnxMinMax": "Max",
+    "OnnxCompare": "Less", "OnnxConcat": "Concat", "OnnxExpand": "Expand", "_expanded": "Expand", "OnnxFlatten": "Flatten",
+    "OnnxGather": "Gather", "OnnxGatherElements": "GatherElements", "OnnxGatherND": "GatherND", "OnnxCopyIdentity": "Identity",
+    "Identity": "Identity", "OnnxReshape": "Reshape", "reshape": "Reshape", "OnnxSlice": "Slice", "OnnxSliceV9": "Slice",
+    "_cut": "Slice", "_cut_axes": "Slice", "OnnxSplit": "Split", "OnnxSplit13": "Split", "split": "Split", "_parts": "Split",
+    "OnnxSqueezeDynamicAxes": "Squeeze", "OnnxSqueezeStaticAxes": "Squeeze", "squeeze": "Squeeze", "OnnxTile": "Tile",
+    "repeat": "Tile", "OnnxTranspose": "Transpose", "tril": "Trilu", "triu": "Trilu",
+    "OnnxUnsqueezeDynamicAxes": "Unsqueeze", "OnnxUnsqueezeStaticAxes": "Unsqueeze",
 }  # fmt: skip
 
 
@@ -165,23 +167,38 @@ def _limit(module: Any, dtype: Any, kept: Set[str]) -> int:
 
 def _refuse_weight(module: Any, name: str, values: Any, readers: List[Any]) -> None:
     """Raises UnsupportedNode for a tensor beyond float16's range that is no mask. readers: nodes that fetch it for others."""
-    largest = float(values[values.isfinite()].abs().max()) if bool(values.isfinite().any()) else 0.0
-    filled = type(module.get_submodule(name.rpartition(".")[0])).__name__ == "OnnxConstantOfShape"
-    if largest <= torch.finfo(torch.float16).max or filled:
+    if not bool((values.isfinite() & (values.abs() > LARGEST_FLOAT16)).any()):
         return
-    if readers and all(_is_mask(module, node) for node in readers):
+    holder = module.get_submodule(name.rpartition(".")[0])
+    if type(holder).__name__ == "OnnxConstantOfShape":
         return
-    names = ", ".join(sorted({str(user.target) for node in readers for user in node.users}))
-    what = f"{name}, which {names} reads," if names else name
-    raise UnsupportedNode(f"weight {what} reaches {largest:.3g}, beyond float16's 65504")
+    reading: Set[str] = set().union(*(_weight_readers(module, node) for node in readers))
+    if readers and not reading:
+        return
+    # what a module holds itself, as a convolution its filters, it reads itself
+    refusal = refusal_of(name, values.double().cpu().numpy(), reading or {_word(holder, type(holder).__name__)})
+    if refusal is not None:
+        raise UnsupportedNode(refusal)
 
 
-def _is_mask(module: Any, node: Any) -> bool:
-    """Whether only operators that take masks and bounds read it, itself or handed on."""
-    return all(
-        _called_by(module, user) in _TAKE_LIMITED or (_called_by(module, user) in _HAND_ON and _is_mask(module, user))
-        for user in node.users
-    )
+def _weight_readers(module: Any, node: Any) -> Set[str]:
+    """Operators for which what a node gives is no mask, of those that read it, itself or handed on; none where it is a mask."""
+    found: Set[str] = set()
+    for user in node.users:
+        called = _called_by(module, user)
+        operator = _OPERATORS.get(called, called)
+        if user.op == "output":
+            found.add("")
+        elif operator in HAND_ON:
+            found |= _weight_readers(module, user)
+        elif operator not in TAKE_LIMITED:
+            found.add(_word(module.get_submodule(user.target) if user.op == "call_module" else user, called))
+    return found
+
+
+def _word(called: Any, otherwise: str) -> str:
+    """The operator of ONNX that a module came of, as a reader knows it, where that is known."""
+    return str(getattr(called, "framewatt_operator", otherwise)).partition(" ")[0]
 
 
 def _called_by(module: Any, node: Any) -> str:

@@ -266,6 +266,39 @@ def test_the_model_file_with_the_activations_as_exported_is_another_one_in_eithe
     assert [one[2:] for one in (single, half)] == [[False, True]] * 2
     assert [one[2:] for one in (single_fused, half_fused)] == [[True, False]] * 2
     assert "float16" in half[1]
+    assert "fp16-fitting" in half[0], "not the file that an earlier version made, which limited weights"
+
+
+HANDED_ON = """
+import json, sys
+from pathlib import Path
+import numpy as np, onnx, onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from images.onnxrt.model_cache import rewritten
+value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+w = numpy_helper.from_array(np.array([1.00001, 2, 1e9, 4], np.float32), "w")
+graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [value("x", ["N", 4])],
+                          [value("x", ["N", 4]), value("y", ["N", 4]), value("w", [4])], [w])
+source = Path(sys.argv[1]) / "model.onnx"
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
+path, words = rewritten(source, Path(sys.argv[1]), "k", True)
+session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+x = np.array([[0.10001, -2, 3, 1e6]], np.float32)
+print(json.dumps([words, [one.name for one in session.get_outputs()], *(one.tolist() for one in session.run(None, {"x": x}))]))
+"""
+
+
+@pytest.mark.framework
+def test_outputs_that_are_an_input_or_a_constant_stay_as_they_are_in_float16(on_cpu, tmp_path):
+    """The converter makes two tensors of one name of each."""
+    command = [str(on_cpu.interpreter), "-c", HANDED_ON, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    words, names, x, y, w = json.loads(done.stdout)
+    assert words == "as exported, float16 inside, float32 input and output, 2 outputs handed on as they are"
+    assert names == ["x", "y", "w"]
+    assert np.array_equal(np.float32(x), np.float32([[0.10001, -2, 3, 1e6]]))
+    assert np.array_equal(np.float32(w), np.float32([1.00001, 2, 1e9, 4]))
+    assert y[0][:2] == pytest.approx([1.10002, 0], rel=1e-3)
 
 
 EXPECTED = """

@@ -21,7 +21,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 
 def stop(reason):
@@ -75,6 +75,15 @@ OUTPUT = "framewatt_output"
 
 #: Grappler's passes that fold constants; kernels and layouts are left to the run time, which knows the device
 _PASSES = ("function", "constfold", "arithmetic", "dependency")
+
+
+#: operators of TensorFlow -> ONNX's that compute the same, of those of common/float16.py; others have the same name
+_OPERATORS = {
+    "AddV2": "Add", "Select": "Where", "SelectV2": "Where", "ClipByValue": "Clip", "Maximum": "Max", "Minimum": "Min",
+    "LessEqual": "LessOrEqual", "GreaterEqual": "GreaterOrEqual", "NotEqual": "Equal", "PadV2": "Pad", "ConcatV2": "Concat",
+    "Pack": "Concat", "Fill": "Expand", "BroadcastTo": "Expand", "GatherV2": "Gather", "GatherNd": "GatherND", "StridedSlice": "Slice",
+    "SplitV": "Split", "Unpack": "Split", "MatrixBandPart": "Trilu", "ExpandDims": "Unsqueeze",
+}  # fmt: skip
 
 
 def _node_of(name: str) -> str:
@@ -149,15 +158,35 @@ def _results_kept_in_float(nodes: Dict[str, Any]) -> Set[str]:
     return kept
 
 
+def _weight_readers(name: str, users: Mapping[str, Sequence[Any]], seen: Set[str]) -> Set[str]:
+    """Operators for which what a node gives is no mask, of those that read it, itself or handed on; none where it is a mask."""
+    found: Set[str] = set()
+    for user in users.get(name, ()):
+        operator = _OPERATORS.get(user.op, user.op)
+        if user.name.startswith(OUTPUT):
+            found.add("")
+        elif operator in HAND_ON:
+            if user.name not in seen:
+                seen.add(user.name)
+                found |= _weight_readers(user.name, users, seen)
+        elif operator not in TAKE_LIMITED:
+            found.add(user.op)
+    return found
+
+
 def to_half(tf: Any, graph_def: Any) -> Any:
     """A copy of the graph in float16, weights included, but for the final softmax; expects a float16 input.
 
-    Raises Unsupported where a constant does not fit into float16.
+    Masks beyond its range are limited, and Unsupported is raised for a weight beyond it (common/float16.py).
     """
     single, half = tf.float32.as_datatype_enum, tf.float16.as_datatype_enum
     result = tf.compat.v1.GraphDef()
     result.CopyFrom(graph_def)
     nodes = {node.name: node for node in result.node}
+    users: Dict[str, List[Any]] = {}
+    for node in result.node:
+        for name in node.input:
+            users.setdefault(_node_of(name), []).append(node)
     kept = _results_kept_in_float(nodes)
     casts: List[str] = []
     for node in list(result.node):
@@ -179,13 +208,41 @@ def to_half(tf: Any, graph_def: Any) -> Any:
                     attribute.list.type[i] = half
             if attribute.HasField("tensor") and attribute.tensor.dtype == single:
                 values = tf.make_ndarray(attribute.tensor)
-                if values.size == 1:
-                    # a lone number beyond float16 is what a mask adds for "never": the largest one serves as well
-                    values = values.clip(tf.float16.min, tf.float16.max)
-                if (abs(values) > tf.float16.max).any():
-                    raise Unsupported(f"the constant {node.name} does not fit into float16")
+                beyond = (abs(values) > LARGEST_FLOAT16) & np.isfinite(values)
+                if beyond.any():
+                    readers = _weight_readers(node.name, users, set())
+                    refusal = refusal_of(node.name, values, readers) if readers else None
+                    if refusal is not None:
+                        raise Unsupported(refusal)
+                    values = np.where(beyond, values.clip(-LARGEST_FLOAT16, LARGEST_FLOAT16), values)
                 attribute.tensor.CopyFrom(tf.make_tensor_proto(values.astype("float16")))
     return result
+
+
+LARGEST_FLOAT16 = 65504.0
+
+
+#: ONNX's operators that take masks and bounds
+TAKE_LIMITED = {
+    "Add", "Sub", "Mul", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+}  # fmt: skip
+
+
+#: operators that hand values on as they are: what reads their output counts
+HAND_ON = {
+    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze",
+    "Tile", "Transpose", "Trilu", "Unsqueeze",
+}  # fmt: skip
+
+
+def refusal_of(name: str, values: np.ndarray, readers: Iterable[str]) -> Optional[str]:
+    """Why a model with this weight is refused, in a line; None where it fits. readers: operators that read it, by name."""
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max()) if finite.size else 0.0
+    if largest <= LARGEST_FLOAT16:
+        return None
+    read = " and ".join(sorted(filter(None, set(readers))))
+    return f"weight {name}{f', which {read} reads,' if read else ''} reaches {largest:.3g}, beyond float16's 65504"
 
 
 def call_of(path, given):

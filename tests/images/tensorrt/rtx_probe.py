@@ -2,7 +2,6 @@
 
 python rtx_probe.py build MODEL.onnx OUTPUTS PRECISION    parse and build for compute capability 8.9
 python rtx_probe.py toy FOLDER                            write FOLDER/toy.onnx, and FOLDER/broken.onnx
-python rtx_probe.py far FOLDER PRECISION                  retype graphs with a constant of 1e9
 python rtx_probe.py outputs FOLDER PRECISION              retype graphs with outputs of all kinds, evaluate and build them
 python rtx_probe.py retype MODEL.onnx PRECISION           evaluate the retyped model beside the original
 """
@@ -142,63 +141,6 @@ def probe_masked(folder: str, precision: str) -> dict[str, Any]:
     return found
 
 
-def probe_far(folder: str, precision: str) -> dict[str, Any]:
-    """What becomes of 1e9 among the constants of small graphs, by what reads it: the largest number that is left, or the refusal."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    far = np.ones((4, 4), np.float32)
-    far[1, 2] = 1e9
-
-    def node(kind: str, inputs: str, output: str, **more: Any) -> Any:
-        return helper.make_node(kind, inputs.split(), [output], **more)
-
-    value = numpy_helper.from_array(far)
-    graphs = {
-        "Add": [node("Add", "x far", "y")],
-        "Where": [node("Cast", "x", "some", to=onnx.TensorProto.BOOL), node("Where", "some x far", "y")],
-        "handed on to Mul": [node("Unsqueeze", "far axis", "one"), node("Expand", "one shape", "m"), node("Mul", "x m", "y")],
-        "a Constant node to Sub": [node("Constant", "", "c", value=value), node("Sub", "x c", "y")],
-        "Max": [node("Max", "x far", "y")],
-        "MatMul": [node("MatMul", "x far", "y")],
-        "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
-        "Trilu to Add": [node("Trilu", "far", "m"), node("Add", "x m", "y")],
-        "Less": [node("Less", "x far", "some"), node("Cast", "some", "y", to=onnx.TensorProto.FLOAT)],
-        "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
-        "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
-        "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
-        "with infinity": [node("MatMul", "x endless", "y")],
-        "variance": [node("BatchNormalization", "x ones ones ones row", "y")],
-        "LSTM": [node("Unsqueeze", "x first", "s"), node("LSTM", "s w r", "y", hidden_size=1)],
-        "returned": [node("Identity", "far", "y")],
-    }  # fmt: skip
-    constants = {
-        "far": far, "row": far[1], "ones": np.ones(4, np.float32), "axis": np.array([0]), "first": np.array([0]),
-        "shape": np.array([3, 4, 4]), "w": far[None], "r": np.ones((1, 4, 1), np.float32), "endless": np.where(far < 2, np.inf, far),
-    }  # fmt: skip
-    found: dict[str, Any] = {}
-    for name, nodes in graphs.items():
-        read = {one for each in nodes for one in each.input}
-        tensors = [numpy_helper.from_array(what, one) for one, what in constants.items() if one in read]
-        graph = helper.make_graph(
-            nodes, "far", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4])],
-            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", "columns"])], tensors,
-        )  # fmt: skip
-        path = Path(folder) / "far.onnx"
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.checker.check_model(model)
-        onnx.save(model, str(path))
-        try:
-            typed = onnx.load_from_string(retype(path, precision)).graph
-        except Unsupported as error:
-            found[name] = str(error)
-            continue
-        left = [*typed.initializer, *(one.attribute[0].t for one in typed.node if one.op_type == "Constant")]
-        kept = [numpy_helper.to_array(one) for one in left if one.name in ("", "far")]
-        found[name] = max(float(np.asarray(one, np.float32).max()) for one in kept) if kept else None
-    return found
-
-
 def _graphs_by_outputs() -> dict[str, tuple[list[Any], list[str], dict[str, Any], tuple[str, ...], int]]:
     """Kind of output -> nodes, outputs, constants, those of them that are listed among the inputs, version of ONNX's format."""
     from onnx import helper
@@ -301,7 +243,6 @@ if __name__ == "__main__":
         "toy": probe_toy,
         "retype": probe_retype,
         "masked": probe_masked,
-        "far": probe_far,
         "outputs": probe_outputs,
     }
     print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

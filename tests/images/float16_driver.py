@@ -1,0 +1,210 @@
+"""Run by an image's interpreter: what becomes of a constant of 1e9 in float16, as facts in JSON.
+
+`float16_driver.py SYSTEM FOLDER`: by what reads it, the largest number that is left of it, or the refusal. SYSTEM is tensorrt, onnxrt
+or torch, of the same ONNX graphs, or tensorflow (frozen graphs) or keras (layers).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from common.harness.adapter import Unsupported
+from common.model_files import ModelFiles, Tensor
+
+FAR = np.ones((4, 4), np.float32)
+FAR[1, 2] = 1e9
+
+
+def constants():
+    return {
+        "far": FAR, "row": FAR[1], "ones": np.ones(4, np.float32), "axis": np.array([0]), "first": np.array([0]),
+        "shape": np.array([3, 4, 4]), "w": FAR[None], "r": np.ones((1, 4, 1), np.float32), "endless": np.where(FAR < 2, np.inf, FAR),
+        "half": np.full((4, 4), 0.5, np.float32), "filters": FAR[..., None, None],
+    }  # fmt: skip
+
+
+def graphs():
+    """What reads the constant -> nodes from x (N, 4) to y."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def node(kind, inputs, outputs, **more):
+        return helper.make_node(kind, inputs.split(), outputs.split(), **more)
+
+    value = numpy_helper.from_array(FAR)
+    then = helper.make_graph([node("MatMul", "x far", "t")], "then", [], [helper.make_tensor_value_info("t", 1, None)])
+    other = helper.make_graph([node("Relu", "x", "e")], "else", [], [helper.make_tensor_value_info("e", 1, None)])
+    return {
+        "Add": [node("Add", "x far", "y")],
+        "Where": [node("Cast", "x", "some", to=TensorProto.BOOL), node("Where", "some x far", "y")],
+        "handed on to Mul": [node("Unsqueeze", "far axis", "one"), node("Expand", "one shape", "m"), node("Mul", "x m", "y")],
+        "a Constant node to Sub": [node("Constant", "", "c", value=value), node("Sub", "x c", "y")],
+        "Max": [node("Max", "x far", "y")],
+        "Trilu to Add": [node("Trilu", "far", "m"), node("Add", "x m", "y")],
+        "Less": [node("Less", "x far", "some"), node("Cast", "some", "y", to=TensorProto.FLOAT)],
+        "constants to Add": [node("Mul", "far half", "m"), node("Add", "x m", "y")],
+        "MatMul": [node("MatMul", "x far", "y")],
+        "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
+        "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
+        "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
+        "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
+        "constants to MatMul": [node("Mul", "far half", "w0"), node("MatMul", "x w0", "y")],
+        "with infinity": [node("MatMul", "x endless", "y")],
+        "Div": [node("Div", "x far", "y")],
+        "Gemm": [node("Gemm", "x far", "y")],
+        "Conv": [node("Reshape", "x pixels", "p"), node("Conv", "p filters", "q"), node("Flatten", "q", "y")],
+        "variance": [node("BatchNormalization", "x ones ones ones row", "y")],
+        "LSTM": [node("Unsqueeze", "x first", "s"), node("LSTM", "s w r", "y", hidden_size=1)],
+        "returned": [node("Identity", "far", "y")],
+        "in a branch": [node("ReduceMax", "x", "most", keepdims=0), node("Cast", "most", "some", to=TensorProto.BOOL),
+                        node("If", "some", "y", then_branch=then, else_branch=other)],
+    }  # fmt: skip
+
+
+def model_of(nodes):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    known = {**constants(), "pixels": np.array([-1, 4, 1, 1])}
+    nested = [one for each in nodes for attribute in each.attribute for one in attribute.g.node]
+    read = {one for each in (*nodes, *nested) for one in each.input}
+    graph = helper.make_graph(
+        nodes, "far", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(values, name) for name, values in known.items() if name in read],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def largest_left(model):
+    """Of constants that are called far or have no name."""
+    from onnx import numpy_helper
+
+    tensors = [*model.graph.initializer, *(one.attribute[0].t for one in model.graph.node if one.op_type == "Constant")]
+    kept = [numpy_helper.to_array(one) for one in tensors if one.name in ("", "far")]
+    return max(float(np.asarray(one, np.float32).max()) for one in kept) if kept else None
+
+
+def by_tensorrt(path, folder):
+    import onnx
+
+    from images.tensorrt.retype import retype
+
+    return largest_left(onnx.load_from_string(retype(path, "fp16")))
+
+
+def by_onnxrt(path, folder):
+    import onnx
+    import onnxruntime
+
+    from images.onnxrt.model_cache import rewritten
+
+    file, _ = rewritten(path, folder, path.stem, True)
+    onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return largest_left(onnx.load(str(file)))
+
+
+def by_torch(path, folder):
+    from images.torch import adapter
+
+    files = ModelFiles(
+        root=folder, name=path.stem, hash=path.stem, onnx=path.name, keras=None, saved_model=None, reference="none", input_shape=(4,),
+        layout="", onnx_input="x", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
+        inputs=(Tensor("x", "float32", (1, 4)),), outputs=(Tensor("y", "float32", (1, 4)),),
+    )  # fmt: skip
+    one = adapter.create("torch")
+    one.load(files, "fp16", "cpu", str(folder / "cache"), 1)
+    return max(float(values.max()) for values in one._module.buffers() if values.is_floating_point())
+
+
+def of_onnx(system, folder):
+    import onnx
+
+    found = {}
+    for number, (name, nodes) in enumerate(graphs().items()):
+        path = folder / f"graph{number}.onnx"
+        onnx.save(model_of(nodes), str(path))
+        try:
+            found[name] = {"tensorrt": by_tensorrt, "onnxrt": by_onnxrt, "torch": by_torch}[system](path, folder)
+        except Unsupported as error:
+            found[name] = str(error)
+    return found
+
+
+def of_tensorflow():
+    import tensorflow as tf
+
+    from images.tensorflow import frozen_graph
+
+    far = tf.constant(FAR)
+    calls = {
+        "Add": lambda x: x + far,
+        "Where": lambda x: tf.where(x > 0, x, far),
+        "handed on to Mul": lambda x: x * tf.tile(tf.expand_dims(far, 0), tf.stack([tf.shape(x)[0], 1, 1])),
+        "Max": lambda x: tf.maximum(x, far),
+        "a lone number to Sub": lambda x: x - tf.constant(1e9),
+        "infinity to Sub": lambda x: x - tf.constant(np.float32(np.inf)),
+        "MatMul": lambda x: x @ far,
+        "Add and MatMul": lambda x: (x + far) @ far,
+        "Concat to MatMul": lambda x: x @ tf.concat([far, tf.reshape(x, [4, 4])], 1),
+        "RealDiv": lambda x: x / far,
+        "a lone number to RealDiv": lambda x: x / tf.constant(1e9),
+        "returned": lambda x: far,
+    }
+    found = {}
+    for name, call in calls.items():
+        spec = tf.TensorSpec([None, 4], tf.float32, name="x")
+        graph = tf.function(call, input_signature=[spec]).get_concrete_function().graph
+        definition = graph.as_graph_def()
+        result = definition.node.add(name=frozen_graph.OUTPUT, op="Identity", input=[graph.outputs[0].name])
+        result.attr["T"].type = tf.float32.as_datatype_enum
+        try:
+            half = frozen_graph.to_half(tf, definition)
+        except Unsupported as error:
+            found[name] = str(error)
+            continue
+        kept = [tf.make_ndarray(one.attr["value"].tensor) for one in half.node if one.op == "Const"]
+        found[name] = max(float(values.astype(np.float32).max()) for values in kept if values.dtype == np.float16)
+    return found
+
+
+def of_keras(folder):
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    from images._shared.keras_file import load_model
+
+    found = {}
+    # number of the weight among those of the model: a layer's, a normalisation's, the last layer's, which stays float32
+    for name, place in {"kernel": 0, "moving variance": 5, "of the last layer": 6}.items():
+        x = keras.Input((4,))
+        inner = keras.layers.BatchNormalization(name="normal")(keras.layers.Dense(4, name="wide")(x))
+        model = keras.Model(x, keras.layers.Dense(4, name="head")(inner))
+        weights = model.get_weights()
+        weights[place] = np.full_like(weights[place], 1e9)
+        model.set_weights(weights)
+        model.save(folder / "model.keras")
+        files = ModelFiles(
+            root=folder, name="far", hash="0", onnx=None, keras="model.keras", saved_model=None, reference="none", input_shape=(4,),
+            layout="", onnx_input="x", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
+        )  # fmt: skip
+        try:
+            found[name] = float(max(one.max() for one in load_model(files, "fp16").get_weights()))
+        except Unsupported as error:
+            found[name] = str(error)
+        load_model(files, "bf16")
+    return found
+
+
+if __name__ == "__main__":
+    system, where = sys.argv[1], Path(sys.argv[2])
+    answer = {"tensorflow": of_tensorflow, "keras": lambda: of_keras(where)}.get(
+        system, lambda: of_onnx(system, where)
+    )()
+    print(json.dumps(answer))
