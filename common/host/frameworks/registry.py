@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError, unknown
+from common.model_files import MAIN_FORMS
 from common.schema import PRECISIONS, TUNINGS
 
 PREFIX = "framewatt."
@@ -37,6 +38,8 @@ class Variant:
     marker: str | None = None
     #: precision -> further form of the model (common/export/forms.py) that it reads; "" for all others
     forms: Mapping[str, str] = field(default_factory=dict)
+    #: form of the model that it reads where `forms` names none (common/model_files.py, MAIN_FORMS); "" for one that decides itself
+    reads: str = ""
     #: levels of tuning that its adapter has
     tunings: tuple[str, ...] = ("tuned",)
     #: (precision, level of tuning) -> why it has the one and the other, but not both together
@@ -49,6 +52,10 @@ class Variant:
     def precisions(self, kind: str) -> tuple[str, ...]:
         """Precisions on a kind of device, "cpu" or "gpu"; empty where it does not run at all."""
         return self.precisions_cpu if kind == "cpu" else self.precisions_gpu
+
+    def form(self, precision: str) -> str:
+        """The form of the model without which it runs nothing in this precision, "" where that cannot be said."""
+        return self.forms.get(precision, self.forms.get("", self.reads))
 
     def refusal(self, kind: str, compute_capability: str | None = None) -> str | None:
         """None, or why this variant cannot run on such a device: one clause for people."""
@@ -165,6 +172,9 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
                 raise UserError(
                     f"{dockerfile}: variant {name} is without '{precision}.{level}', which is no PRECISION.LEVEL of its labels"
                 )
+        reads = label("reads")
+        if reads not in ("", *MAIN_FORMS):
+            raise UserError(f"{dockerfile}: variant {name} reads '{reads}'; there is {', '.join(MAIN_FORMS)}")
         prefix = f"{PREFIX}variant.{name}.form"
         forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
         yield Variant(
@@ -179,6 +189,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             max_compute_capability=_number(label("max-compute-capability")),
             note=label("note"),
             forms=forms,
+            reads=reads,
             tunings=tunings,
             without=without,
             packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),

@@ -22,5 +22,13 @@ def refusal(cell: Cell, variant: Variant, model: ModelFiles) -> str | None:
         return f"{variant.name} is measured {' and '.join(variant.tunings)}, not {cell.tuning}"
     reason = variant.without.get((cell.precision, cell.tuning))
     if reason is None and not model.unmeasurable:  # of such a model each framework says itself what it stumbles over
-        reason = model.unfit(cell.batch_size) or not_fed_as(cell.input, model)
+        reason = _without_form(variant, cell.precision, model)
+        reason = reason or model.unfit(cell.batch_size) or not_fed_as(cell.input, model)
     return reason
+
+
+def _without_form(variant: Variant, precision: str, model: ModelFiles) -> str | None:
+    form = variant.form(precision)
+    if not form or form in (model.forms or {}):
+        return None
+    return f"{variant.name} reads the form {form}: {model.lack(form)}"

@@ -33,7 +33,7 @@ def test_cells_that_labels_refuse_are_rows_before_any_service_begins(
     run, board = Run(tmp_path / "run", {}), tmp_path / "board"
     for folder in (run.folder / "jobs", board):
         folder.mkdir(parents=True)
-    found = model(tmp_path)
+    found = replace(model(tmp_path), onnx="m.onnx")
     for planned in make_plan(request, 0):
         write_refused_rows(run, planned, request, the_cpu(), found)
         write_job(run, planned, request, the_cpu(), found, 0, board)

@@ -108,6 +108,15 @@ def test_a_precision_that_one_level_has_not_is_told_with_its_reason(tmp_path: Pa
             load_images(place)
 
 
+def test_the_form_that_a_variant_reads(tmp_path: Path) -> None:
+    text = DOCKERFILE + 'LABEL framewatt.variant.fast.reads="onnx"\nLABEL framewatt.variant.fast.form.fp16="tflite"\n'
+    (image,) = load_images(folder(tmp_path / "good", "fast", text))
+    fast, lite = image.variants
+    assert (fast.form("fp32"), fast.form("fp16"), lite.form("fp16")) == ("onnx", "tflite", "")
+    with pytest.raises(UserError, match="variant fast reads 'pickle'; there is onnx, keras, saved_model"):
+        load_images(folder(tmp_path / "bad", "fast", text.replace('"onnx"', '"pickle"')))
+
+
 def test_unknown_framework_names_the_nearest(tmp_path: Path) -> None:
     images = load_images(folder(tmp_path, "fast", DOCKERFILE))
     with pytest.raises(UserError, match=r"unknown framework 'fats'; there is fast, fast-lite. Did you mean fast\?"):

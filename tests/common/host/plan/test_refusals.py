@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.cell import Cell
-from common.host.frameworks.registry import Variant, all_variants, load_images
+from common.host.frameworks.registry import Variant, all_variants, forms_of, load_images
 from common.host.paths import IMAGES
 from common.host.plan.refusals import refusal
 from common.model_files import ModelFiles, Tensor
@@ -35,6 +35,8 @@ TOKENS = replace(MODEL, layout="", inputs=(Tensor("ids", "int64", (1, 128)),))
         ({"device": "gpu0", "precision": "fp16", "tuning": "stock"}, MODEL, "its tutorial knows one type"),
         ({"device": "gpu0", "precision": "fp32", "tuning": "stock"}, MODEL, None),
         ({"batch_size": 4}, replace(MODEL, fixed_batch=4), None),
+        # each framework says itself what it stumbles over
+        ({}, replace(MODEL, onnx="m.onnx", unmeasurable="far.away::Operator"), None),
         ({}, replace(MODEL, fixed_batch=4), "the model's batch size is fixed at 4; --rebatch tries to make it dynamic"),
         ({"input": "uint8"}, MODEL, None),
         ({"input": "uint8"}, replace(MODEL, inputs=(Tensor("p", "uint8", (1, 3, 8, 8)),)), None),
@@ -48,12 +50,47 @@ def test_refusals(changes: dict[str, str | int], model: ModelFiles, reason: str 
     assert refusal(cell, FAST, model) == reason
 
 
+@pytest.mark.parametrize(
+    ("variant", "precision", "reason"),
+    [
+        ("onnxrt", "fp32", None),
+        ("torch", "fp32", None),
+        ("tf", "fp32", "tf reads the form saved_model: model m has no saved_model form, only onnx"),
+        ("jax", "fp32", "jax reads the form keras: model m has no keras form, only onnx"),
+        (
+            "litert",
+            "int8-dynamic",
+            "litert reads the form tflite-int8-dynamic: model m has no tflite-int8-dynamic form, only onnx",
+        ),
+    ],
+)
+def test_a_users_own_file_is_in_one_form(variant: str, precision: str, reason: str | None) -> None:
+    found = all_variants(load_images(IMAGES))[variant]
+    assert refusal(Cell("m", variant, precision, 1), found, replace(MODEL, onnx="m.onnx")) == reason
+
+
+def test_every_variant_has_what_a_registered_model_gives_it() -> None:
+    """Forms that are made on demand are made before a run; torch decides itself whether it reads ONNX or the module."""
+    model = replace(MODEL, onnx="m.onnx", keras="m.keras", saved_model="saved_model")
+    for variant in all_variants(load_images(IMAGES)).values():
+        for kind, device in (("cpu", "cpu"), ("gpu", "gpu0")):
+            for precision in variant.precisions(kind):
+                given = replace(
+                    model, forms={**(model.forms or {}), **dict.fromkeys(forms_of([variant], [precision]), "f")}
+                )
+                for level in variant.tunings:
+                    cell = Cell("m", variant.name, precision, 1, tuning=level, device=device)
+                    assert refusal(cell, variant, given) == variant.without.get((precision, level))
+        assert bool(variant.form("fp32")) is (variant.name not in ("torch", "torchcompile"))
+
+
 def test_half_precision_is_not_in_a_saved_models_signature() -> None:
     """Every worker of `stock` once imported TensorFlow to say so."""
     variants = all_variants(load_images(IMAGES))
+    exported = replace(MODEL, keras="m.keras", saved_model="saved_model")
     for variant in ("tf", "tfxla", "keras", "kerasxla"):
         for level in ("stock", "tuned"):
             for precision in ("fp32", "tf32", "fp16"):
                 cell = Cell("m", variant, precision, 1, tuning=level, device="gpu0")
                 refused = variant in ("tf", "tfxla") and (precision, level) == ("fp16", "stock")
-                assert (refusal(cell, variants[variant], MODEL) is not None) is refused
+                assert (refusal(cell, variants[variant], exported) is not None) is refused
