@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,6 +131,35 @@ def _number(text: str | None) -> float | None:
     return float(text) if text else None
 
 
+def _declared(dockerfile: Path, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Environment variables that an image's adapters read."""
+    variables = tuple(labels.get(PREFIX + "variables", "").split())
+    for variable in variables:
+        if not _VARIABLE.fullmatch(variable):
+            raise UserError(
+                f"{dockerfile}: '{variable}' cannot be declared as a variable; it takes names like FRAMEWATT_NAME"
+            )
+    return variables
+
+
+def _without(
+    name: str, dockerfile: Path, labels: Mapping[str, str], precisions: Sequence[str], tunings: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """(precision, level) that a variant has not, though it has both -> why."""
+    prefix = f"{PREFIX}variant.{name}.without."
+    without: dict[tuple[str, str], str] = {}
+    for key in labels:
+        if not key.startswith(prefix):
+            continue
+        precision, _, level = key[len(prefix) :].partition(".")
+        without[precision, level] = labels[key]
+        if precision not in precisions or level not in tunings:
+            raise UserError(
+                f"{dockerfile}: variant {name} is without '{precision}.{level}', which is no PRECISION.LEVEL of its labels"
+            )
+    return without
+
+
 def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[Variant]:
     names: list[str] = []
     imports = labels.get(PREFIX + "imports", "")
@@ -138,12 +167,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
         found = re.fullmatch(rf"{re.escape(PREFIX)}variant\.([a-z0-9][a-z0-9-]*)\..+", key)
         if found and found.group(1) not in names:
             names.append(found.group(1))
-    variables = tuple(labels.get(PREFIX + "variables", "").split())
-    for variable in variables:
-        if not _VARIABLE.fullmatch(variable):
-            raise UserError(
-                f"{dockerfile}: '{variable}' cannot be declared as a variable; it takes names like FRAMEWATT_NAME"
-            )
+    variables = _declared(dockerfile, labels)
     for name in names:
 
         def label(key: str, name: str = name) -> str:
@@ -161,17 +185,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
                 raise UserError(
                     f"{dockerfile}: variant {name} names the level of tuning '{level}'; there is {', '.join(TUNINGS)}"
                 )
-        prefix = f"{PREFIX}variant.{name}.without."
-        without: dict[tuple[str, str], str] = {}
-        for key in labels:
-            if not key.startswith(prefix):
-                continue
-            precision, _, level = key[len(prefix) :].partition(".")
-            without[precision, level] = labels[key]
-            if precision not in (*precisions["cpu"], *precisions["gpu"]) or level not in tunings:
-                raise UserError(
-                    f"{dockerfile}: variant {name} is without '{precision}.{level}', which is no PRECISION.LEVEL of its labels"
-                )
+        without = _without(name, dockerfile, labels, (*precisions["cpu"], *precisions["gpu"]), tunings)
         reads = label("reads")
         if reads not in ("", *MAIN_FORMS):
             raise UserError(f"{dockerfile}: variant {name} reads '{reads}'; there is {', '.join(MAIN_FORMS)}")
