@@ -13,8 +13,8 @@ from analysis.results.level_steps import Steps
 from analysis.results.metrics import shown
 from common.models import DEFAULT_MODEL
 
-#: lines of the convolutional model, and of the transformer: the front page is one screen
-MOST_ROWS, MOST_OF_TRANSFORMER = 4, 2
+#: lines of the convolutional model, and of the transformer, that are not folded: the front page is one screen
+MOST_ROWS, MOST_OF_TRANSFORMER = 3, 1
 BATCH_SIZES = (1, 32, 512)
 Pairs = dict[int, tuple[Row, Row]]
 
@@ -40,9 +40,13 @@ def worth_of(upper: Row, lower: Row, steps: Steps) -> Worth:
 
 
 def render(found: Findings, steps: Steps, device: str, links: str) -> str:
-    """Markdown: what the table shows and where it is from, and the table. found: of the device; links: a sentence on its sources."""
-    models = _models(found)
-    lines = [line for model, most in models for line in _lines(found, steps, model, most)]
+    """Markdown: what the table shows and where it is from, and the table, of which the slower frameworks are folded.
+
+    found: of the device; links: a sentence on its sources.
+    """
+    ranked = [(_lines(found, steps, model), most) for model, most in _models(found)]
+    lines = [line for of_model, most in ranked for line in of_model[:most]]
+    folded = [line for of_model, most in ranked for line in of_model[most:]]
     if not lines:
         return f"On {device} no framework was measured both stock and tuned with copies included. {links}"
     pairs = _pairs(found)
@@ -53,13 +57,21 @@ def render(found: Findings, steps: Steps, device: str, links: str) -> str:
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
         f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned, at the largest batch. "
         f"Letters are [marks](docs/results-cells.md#marks){'; ‡: of two runs' if any(one.other_run for one in known) else ''}. "
-        f"{links}"
+        f"{_slower(known)}{links}"
     )
     heading = ["model", "framework", *(f"batch {size}" for size in BATCH_SIZES), "rewritten"]
     # a column that nothing stands in says nothing
-    used = [place for place in range(len(heading)) if any(line[place] != "–" for line in lines)]
-    table = ["| " + " | ".join(line[place] for place in used) + " |" for line in (heading, *lines)]
-    return "\n".join([head, "", table[0], "|" + "---|" * len(used), *table[1:]])
+    used = [place for place in range(len(heading)) if any(line[place] != "–" for line in (*lines, *folded))]
+    page = [head, "", *_table(heading, lines, used)]
+    if folded:
+        page += ["", f"<details><summary>The other frameworks ({len(folded)} rows)</summary>", ""]
+        page += [*_table(heading, folded, used), "", "</details>"]
+    return "\n".join(page)
+
+
+def _table(heading: Sequence[str], lines: Sequence[Sequence[str]], used: Sequence[int]) -> list[str]:
+    rows = ["| " + " | ".join(line[place] for place in used) + " |" for line in (heading, *lines)]
+    return [rows[0], "|" + "---|" * len(used), *rows[1:]]
 
 
 def runs_of(found: Findings) -> set[str]:
@@ -81,8 +93,15 @@ def _intervals(known: Sequence[Worth]) -> str:
     return f"with its 95 % interval over workers{where}; docs/results.md also uses the spread of other cells"
 
 
+def _slower(known: Sequence[Worth]) -> str:
+    """A ratio whose whole interval is below 1 is no slip of the pen."""
+    if any(one.high is not None and one.high < 1 for one in known):
+        return "A ratio below 1: the level was slower than the one below it; the reference's conditions say how it was set. "
+    return ""
+
+
 def _models(found: Findings) -> list[tuple[str, int]]:
-    """The study's model, or the first that there is, and the transformer of most pairs; how many lines each has."""
+    """The study's model, or the first that there is, and the transformer of most pairs; how many lines of each are not folded."""
     measured = in_order([upper for upper, _ in found.pairs_of(TUNING, io="host")], "model")
     ordinary = sorted(
         (model for model in measured if not is_transformer(model)), key=lambda model: model != DEFAULT_MODEL
@@ -94,12 +113,12 @@ def _models(found: Findings) -> list[tuple[str, int]]:
     return [*((model, MOST_ROWS) for model in ordinary[:1]), *((model, MOST_OF_TRANSFORMER) for model in attention[:1])]
 
 
-def _lines(found: Findings, steps: Steps, model: str, most: int) -> list[list[str]]:
-    """Of each framework the precision that is fastest tuned; of the frameworks the fastest ones."""
+def _lines(found: Findings, steps: Steps, model: str) -> list[list[str]]:
+    """Of each framework the precision that is fastest tuned; the fastest framework first."""
     best: dict[str, tuple[float, str]] = {}
     for upper, _ in found.pairs_of(TUNING, model=model, io="host"):
         best[upper["variant"]] = max(best.get(upper["variant"], (0.0, "")), (upper["images_per_s"], upper["precision"]))
-    ranked = sorted(best, key=lambda variant: -best[variant][0])[:most]
+    ranked = sorted(best, key=lambda variant: -best[variant][0])
     return [_line(found, steps, model, variant, best[variant][1]) for variant in ranked]
 
 

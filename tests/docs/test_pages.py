@@ -60,8 +60,13 @@ def test_commands_of_a_page_are_tasks_and_options_that_exist(page: Path) -> None
                 assert option in flags()[name], f"invoke {name} {option}"
 
 
+def front_page() -> str:
+    """As a reader sees it first: what is folded takes one line."""
+    return re.sub(r"(?s)<details>.*?</details>", "<details></details>", (ROOT / "README.md").read_text())
+
+
 def test_the_front_page_is_one_screen() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = front_page()
     assert len(text.splitlines()) <= MOST_LINES
     assert text.count("](docs/images/") == 2, "how fast, and why"
     assert len(re.findall(r"^- ", text, re.MULTILINE)) == 5, "what a row means"
@@ -111,7 +116,7 @@ def test_what_pages_say_of_the_reference_runs_is_what_these_give() -> None:
 
 
 def test_the_front_page_has_room_for_the_whole_table_of_worth() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
+    lines = front_page().splitlines()
     rows = [place for place, line in enumerate(lines) if line.startswith("|")]
     most = worth_table.MOST_ROWS + worth_table.MOST_OF_TRANSFORMER
     assert len(lines) - (len(rows) - 2) + most <= MOST_LINES

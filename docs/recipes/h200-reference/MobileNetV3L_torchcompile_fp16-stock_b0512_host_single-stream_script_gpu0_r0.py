@@ -2,12 +2,12 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_torchcompile_fp16-stock_b0512_host_single-stream_script_gpu0_r0.
-Measured by framewatt by one worker of 3: 8,401.4 images/s, median latency 62.3783 ms, on NVIDIA H200, run
-  20261129-171021_gpu0 of 2026-11-29.
-Mean of 3 workers 9,295.6 images/s, 95 % interval 7,190.3 to 12,017.3.
+Measured by framewatt by one worker of 2: 9,083.6 images/s, median latency 56.0738 ms, on NVIDIA H200, run
+  20261129-212249_gpu0 of 2026-11-29.
+Mean of 2 workers 9,373.9 images/s, 95 % interval 6,323.6 to 13,895.6.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
-Measured with cuda_runtime 13.0, cudnn 91900, keras 3.15.1, numpy 2.5.2, onnx 1.23.2, onnx2torch 1.5.15, torch
+Measured with cuda_runtime 13.0, cudnn 91900, keras 3.15.1, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch
   2.11.0+cu130, triton 3.6.0.
 
     python MobileNetV3L_torchcompile_fp16-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
@@ -70,7 +70,6 @@ def read_model(path):
     onnx2torch = import_onnx2torch()
     model = onnx.load(path)
     fuse_hard_swish(model)
-    fold_scale_and_shift(model)
     with suppress(Exception):  # some converters must know the rank of what comes in
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     module = onnx2torch.convert(model)
@@ -187,15 +186,6 @@ class _Graph:
                 return variable, value
         return None
 
-    def add_initializer(self, base: str, value: np.ndarray) -> str:
-        name = base
-        while name in self.initializers or name in self.makers:
-            name += "_"
-        tensor = self._from_array(np.ascontiguousarray(value), name)
-        self.proto.initializer.append(tensor)
-        self.initializers[name] = self.proto.initializer[-1]
-        return name
-
     def remove(self, nodes: List[Any]) -> None:
         """Takes nodes out, and initializers that nobody reads any more."""
         gone = {id(node) for node in nodes}
@@ -211,59 +201,6 @@ class _Graph:
         tensors = [tensor for tensor in self.proto.initializer if tensor.name not in read]
         for tensor in tensors:
             self.proto.initializer.remove(tensor)
-
-
-def fold_scale_and_shift(model: Any) -> int:
-    """Folds `Conv -> Mul(per channel)` and `Conv -> Add(per channel)`, a batch normalisation spelt out, into the Conv.
-
-    Method: conv(x, W) * s + b == conv(x, W * s) + b, s and b of shape (1, C, 1, ...), (C, 1, ...) or one value.
-    """
-    folded: List[Any] = []
-    graph = _Graph(model)
-    for conv in graph.proto.node:
-        if conv.op_type != "Conv":
-            continue
-        weight = graph.constant(conv.input[1])
-        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
-        if weight is None or (len(conv.input) > 2 and conv.input[2] and bias is None):
-            continue
-        channels, rank = weight.shape[0], weight.ndim
-        changed = False
-        while True:
-            follower = graph.only_reader(conv.output[0])
-            if follower is None or follower.op_type not in ("Mul", "Add"):
-                break
-            parts = graph.split(follower)
-            vector = None if parts is None else _per_channel(parts[1], channels, rank)
-            if vector is None:
-                break
-            if follower.op_type == "Mul":
-                weight = weight * vector.reshape((channels,) + (1,) * (rank - 1))
-                bias = None if bias is None else bias * vector
-            else:
-                bias = vector if bias is None else bias + vector
-            conv.output[0] = follower.output[0]
-            folded.append(follower)
-            changed = True
-        if changed:
-            conv.input[1] = graph.add_initializer(conv.input[1] + "_folded", weight)
-            if bias is not None:
-                name = graph.add_initializer(conv.output[0] + "_bias", bias)
-                del conv.input[2:]
-                conv.input.append(name)
-    if folded:
-        graph.remove(folded)
-    return len(folded)
-
-
-def _per_channel(value: np.ndarray, channels: int, rank: int) -> Optional[np.ndarray]:
-    """The (channels,) vector that a broadcast constant is, None where it is none. rank: axes of the convolution's output."""
-    if value.size == 1 and value.ndim <= rank:
-        return np.full(channels, value.reshape(-1)[0], dtype=value.dtype)
-    aligned = (1,) * (rank - value.ndim) + value.shape
-    if len(aligned) == rank and aligned == (1, channels) + (1,) * (rank - 2):
-        return value.reshape(channels)
-    return None
 
 
 def fuse_hard_swish(model: Any) -> int:

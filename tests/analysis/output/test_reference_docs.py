@@ -231,6 +231,22 @@ def test_the_table_of_worth_is_of_the_device_with_most_intervals(tmp_path: Path)
     assert "is worth on NVIDIA H200" in worth and "NVIDIA A2" not in worth
 
 
+def test_the_table_of_worth_folds_the_slower_frameworks_and_says_where_tuning_loses(tmp_path: Path) -> None:
+    run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")
+    tuned = {"tensorrt": 1.0, "torchcompile": 2.0, "torch": 3.0, "onnxrt": 4.0, "keras": 5.0, "tf": 6.0}
+    for variant, ms in tuned.items():
+        measured(run, variant, ms + (0.5 if variant != "keras" else -0.5), 32, 3, model="MobileNetV3L", tuning="stock")
+        measured(run, variant, ms, 32, 3, model="MobileNetV3L")
+    _, _, worth = reference_docs.parts(tmp_path / "cache", tmp_path / "reference")
+    shown, folded = worth.split("<details><summary>The other frameworks (3 rows)</summary>\n")
+    assert [line.split(" | ")[1] for line in shown.splitlines() if line.startswith("| MobileNetV3L")] == [
+        "TensorRT fp32", "torch.compile fp32", "PyTorch fp32",
+    ]  # fmt: skip
+    assert re.findall(r"^\| MobileNetV3L \| ([\w ]+) fp32", folded, re.MULTILINE) == ["ONNX Runtime", "Keras", "TensorFlow"]
+    assert folded.endswith("\n\n</details>") and folded.startswith("\n| model | framework |")
+    assert "A ratio below 1: the level was slower" in shown, "Keras"
+
+
 def test_the_intervals_of_the_table_of_worth_are_those_of_the_view(tmp_path: Path) -> None:
     """Batch 1 has several workers at both levels, batch 32 at one: what cells at batch 1 tell gives that no interval."""
     run = other_run(tmp_path / "reference" / "old", "20270101-000000_gpu0", "GPU-1")

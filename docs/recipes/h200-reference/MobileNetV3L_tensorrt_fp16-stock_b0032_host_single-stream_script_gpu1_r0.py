@@ -1,0 +1,270 @@
+"""TensorRT: fp16, stock, batch size 32, io=host, on a GPU.
+
+A recipe of framewatt, which it does not need to run; it is that of the cell
+MobileNetV3L_tensorrt_fp16-stock_b0032_host_single-stream_script_gpu1_r0.
+Measured by framewatt by one worker of 3: 15,141.6 images/s, median latency 2.0769 ms, on NVIDIA H200, run
+  20261129-214310_gpu1 of 2026-11-29.
+Mean of 3 workers 15,581.6 images/s, 95 % interval 14,629.2 to 16,596.1.
+
+Needs numpy and tensorrt and pycuda.
+Measured with cuda_driver_api 13.0, numpy 1.26.4, pycuda 2026.1, tensorrt 8.6.0.
+
+    python MobileNetV3L_tensorrt_fp16-stock_b0032_host_single-stream_script_gpu1_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import ctypes
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+
+def stop(reason):
+    """Ends the program with one line on standard error and exit code 2."""
+    print("error:", " ".join(str(reason).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+NEEDS = "this program needs numpy and tensorrt and pycuda"
+try:
+    import numpy as np
+
+
+    sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)  # version 8.6's libraries find each other only in the global table
+
+    import pycuda.driver as cuda
+    import tensorrt as trt
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    stop(f"{error}; {NEEDS}")
+
+#: an .onnx file, of which an engine is built in minutes, and kept beside it; or an .engine file
+MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.onnx"
+#: name -> shape and type of what is fed, and of what comes out
+INPUTS = {"input": ((32, 224, 224, 3), "float32")}
+OUTPUTS = {"probabilities": ((32, 1000), "float32")}
+ITEM = "image"
+ITEMS_PER_INFERENCE = 32
+WARM_UP_SECONDS = 2.0
+
+
+#: which axis of an input is the batch
+BATCH_AXES = {"input": 0}
+#: the smallest, tuned-for and largest batch size of the engine
+PROFILE = (32, 32, 32)
+
+
+def build(path, logger):
+    """The serialized engine."""
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse_from_file(path)
+    if not parsed:
+        raise RuntimeError(parser.get_error(0).desc())
+    for tensor in [network.get_output(number) for number in range(network.num_outputs)]:
+        if tensor.name not in OUTPUTS:
+            network.unmark_output(tensor)
+    config = builder.create_builder_config()
+    config.set_flag(trt.BuilderFlag.TF32)
+    config.set_flag(trt.BuilderFlag.FP16)
+    profile = builder.create_optimization_profile()
+    for number in range(network.num_inputs):
+        tensor = network.get_input(number)
+        axis = BATCH_AXES[tensor.name]
+        shapes = [[size if n == axis else one for n, one in enumerate(tensor.shape)] for size in PROFILE]
+        profile.set_shape(tensor.name, *shapes)
+    config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise RuntimeError("TensorRT built no engine; what it printed says why")
+    return bytes(plan)
+
+
+def engine_of(path, logger):
+    if path.endswith(".engine"):
+        return Path(path).read_bytes()
+    kept = Path(f"{path}.{Path(__file__).stem}.trt{trt.__version__}.engine")
+    if not kept.exists():
+        print(f"building {kept}; this takes minutes", file=sys.stderr)
+        kept.write_bytes(build(path, logger))
+    return kept.read_bytes()
+
+
+def check(result):
+    if result:
+        raise RuntimeError(f"a call of the driver failed with result {result}")
+
+
+def give_back(gpu):
+    """At the end of the program: PyCUDA aborts it where a context is still current."""
+    gpu.pop()
+    gpu.detach()
+
+
+def load(path, inputs):
+    """(infer, outputs): as NVIDIA's quick start has it."""
+    cuda.init()
+    gpu = cuda.Device(0).retain_primary_context()
+    gpu.push()
+    atexit.register(give_back, gpu)
+    logger = trt.Logger(trt.Logger.ERROR)
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(engine_of(path, logger))
+    context = engine.create_execution_context()
+    stream = cuda.Stream(1)  # which does not wait for the default one
+    given, taken, on_device = {}, {}, {}
+    for name, values in inputs.items():
+        context.set_input_shape(name, list(values.shape))
+        kind = trt.nptype(engine.get_tensor_dtype(name))
+        given[name] = np.empty(values.shape, kind)
+        given[name][...] = values
+    for name in OUTPUTS:
+        kind = trt.nptype(engine.get_tensor_dtype(name))
+        taken[name] = cuda.pagelocked_empty(tuple(context.get_tensor_shape(name)), kind)
+    for name, values in {**given, **taken}.items():
+        on_device[name] = cuda.mem_alloc(max(1, values.nbytes))
+        context.set_tensor_address(name, int(on_device[name]))
+
+    def copy_in():
+        for name, values in given.items():
+            cuda.memcpy_htod_async(on_device[name], values, stream)
+
+    def copy_out():
+        for name, values in taken.items():
+            cuda.memcpy_dtoh_async(values, on_device[name], stream)
+
+    def submit():
+        copy_in()
+        if not context.execute_async_v3(stream.handle):
+            raise RuntimeError("execute_async_v3 failed")
+        copy_out()
+
+    copy_in()
+    submit()  # loads kernels, which must not happen within a capture
+    stream.synchronize()
+
+    def infer(keep=(runtime, engine)):
+        submit()
+        stream.synchronize()
+
+    def outputs(keep=(runtime, engine, context)):
+        copy_out()
+        stream.synchronize()
+        return {name: values.astype(np.float32) if values.dtype.kind == "f" else values.copy() for name, values in taken.items()}
+
+    return infer, outputs
+
+
+def made_up_inputs():
+    """Random numbers in the place of real ones: the values do not matter for the time."""
+    random = np.random.default_rng(0)
+    inputs = {}
+    for name, (shape, kind) in INPUTS.items():
+        if np.dtype(kind).kind == "f":
+            inputs[name] = random.random(shape).astype(kind)
+        elif kind == "uint8":
+            inputs[name] = random.integers(0, 256, shape, dtype=kind)
+        else:
+            inputs[name] = np.zeros(shape, kind)
+    return inputs
+
+
+def measure(infer, seconds):
+    """Durations in ns of inferences, one after the other, for about so long."""
+    durations = []
+    until = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < until:
+        start = time.perf_counter_ns()
+        infer()
+        durations.append(time.perf_counter_ns() - start)
+    return durations
+
+
+def read_inputs(path):
+    """The arrays of an .npz file that are named in INPUTS; one that is missing, or of another shape or type, ends the program."""
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in INPUTS}
+            names = ", ".join(archive.files)
+    except (AttributeError, EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        stop(f"{path} cannot be read as an .npz file: {error}")
+    for name, (shape, kind) in INPUTS.items():
+        if name not in arrays:
+            stop(f"{path} has no array {name!r}, only: {names}")
+        came, wanted = arrays[name], np.dtype(kind)
+        if came.shape != tuple(shape) or (came.dtype != wanted and (came.dtype.kind != "U" or wanted.kind != "U")):
+            stop(f"array {name!r} of {path} is {came.dtype} of shape {came.shape}; this program takes {kind} of shape {tuple(shape)}")
+    return arrays
+
+
+def save(path, arrays):
+    """Writes an .npz file; numpy's own function takes no array that is called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            values = np.asarray(values)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values.astype(str) if values.dtype.kind == "O" else values)
+
+
+def seconds_of(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        stop(f"--seconds is a number above 0, not {text}")
+    return seconds
+
+
+def gpu_count():
+    """GPUs that the CUDA driver shows to this process."""
+    count = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument("--seconds", type=seconds_of, default=10.0, help="how long to measure, in s; default: 10")
+    parser.add_argument(
+        "--inputs",
+        help="an .npz file with an array for each input, of the shapes and types in INPUTS; default: random numbers",
+    )
+    parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
+    given = parser.parse_args()
+    if not os.path.exists(given.model):
+        stop(f"there is no {given.model}: give the path of the model as the first argument")
+    inputs = read_inputs(given.inputs) if given.inputs else made_up_inputs()
+    try:
+        infer, outputs = load(given.model, inputs)
+    except ImportError as error:
+        stop(f"{error}; {NEEDS}")
+    except Exception:
+        if not gpu_count():
+            stop("the CUDA driver shows no GPU to this process, and this program runs on one")
+        raise
+    measure(infer, min(WARM_UP_SECONDS, given.seconds))
+    durations = np.array(measure(infer, given.seconds))
+    rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
+    median_ms = np.median(durations) / 1e6
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences", flush=True)
+    if given.save:
+        try:
+            save(given.save, outputs())
+        except OSError as error:
+            stop(f"the outputs cannot be written to {given.save}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""TensorFlow with XLA: fp32, stock, batch size 512, io=host, on a GPU.
+
+A recipe of framewatt, which it does not need to run; it is that of the cell
+MobileNetV3L_tfxla_fp32-stock_b0512_host_single-stream_script_gpu0_r0.
+Measured by framewatt by one worker of 3: 15,841.8 images/s, median latency 32.1886 ms, on NVIDIA H200, run
+  20261129-214722_gpu0 of 2026-11-29.
+Mean of 3 workers 15,898.6 images/s, 95 % interval 15,776.7 to 16,021.4.
+
+Needs numpy and tensorflow.
+Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.5.2, tensorflow 2.21.0.
+
+    python MobileNetV3L_tfxla_fp32-stock_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import sys
+import time
+import zipfile
+
+
+def stop(reason):
+    """Ends the program with one line on standard error and exit code 2."""
+    print("error:", " ".join(str(reason).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+NEEDS = "this program needs numpy and tensorflow"
+try:
+    import numpy as np
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Convolution, bias and activation stay apart: not without TensorFloat-32.
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_disable_hlo_passes=cudnn-fused-convolution-rewriter"
+
+    import tensorflow as tf
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    stop(f"{error}; {NEEDS}")
+
+#: the folder of a SavedModel
+MODEL = "data/models/MobileNetV3L-824fd5aedd14/saved_model"
+#: name -> shape and type of what is fed, and of what comes out
+INPUTS = {"input": ((512, 224, 224, 3), "float32")}
+OUTPUTS = {"probabilities": ((512, 1000), "float32")}
+ITEM = "image"
+ITEMS_PER_INFERENCE = 512
+WARM_UP_SECONDS = 2.0
+
+
+def use_device():
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    tf.config.set_visible_devices([gpu], "GPU")
+    tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    # Host tensors come from page-locked memory. TensorFlow 2 has no public function that sets this.
+    from tensorflow.python.eager import context
+
+    options = tf.compat.v1.GPUOptions(force_gpu_compatible=True)
+    context.context()._config = tf.compat.v1.ConfigProto(gpu_options=options)
+
+
+def call_of(path, given):
+    """The function that takes a list of tensors and returns a list of them, in the order of INPUTS and OUTPUTS."""
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+    taken, made = list(signature.structured_input_signature[1]), list(signature.structured_outputs)
+    names = taken if len(taken) == 1 else list(INPUTS)
+    made = made if len(made) == 1 else list(OUTPUTS)
+
+    def call(*fed):
+        return signature(**dict(zip(names, fed)))
+
+    function = tf.function(call, jit_compile=True)
+
+    def infer(fed, keep=loaded):  # the SavedModel's variables live as long as this does
+        result = function(*fed)
+        return [result[name] for name in made]
+
+    return infer
+
+
+def load(path, inputs):
+    """(infer, outputs)."""
+    use_device()
+    arrays = [np.ascontiguousarray(inputs[name]) for name in INPUTS]
+    with tf.device("/CPU:0"):
+        # what an op allocates comes from the page-locked pool; tf.constant takes numpy's kind of memory
+        held = [tf.raw_ops.DeepCopy(x=tf.constant(values)) for values in arrays]
+    call = call_of(path, [tf.TensorSpec(one.shape, one.dtype) for one in arrays])
+    made = None
+
+    def infer():
+        nonlocal made
+        # tf.identity would copy in the first run alone: TensorFlow keeps what an op copied beside the tensor
+        fed = [one._copy_nograd(device_name="GPU:0") for one in held]
+        made = [one if isinstance(one, np.ndarray) else one.numpy() for one in call(fed)]
+
+    def outputs():
+        values = [one if isinstance(one, np.ndarray) else one.numpy() for one in made]
+        values = [one.astype(np.float32) if one.dtype.kind == "f" else one for one in values]
+        return dict(zip(OUTPUTS, values))
+
+    for _ in range(2):  # XLA compiles
+        infer()
+    return infer, outputs
+
+
+def made_up_inputs():
+    """Random numbers in the place of real ones: the values do not matter for the time."""
+    random = np.random.default_rng(0)
+    inputs = {}
+    for name, (shape, kind) in INPUTS.items():
+        if np.dtype(kind).kind == "f":
+            inputs[name] = random.random(shape).astype(kind)
+        elif kind == "uint8":
+            inputs[name] = random.integers(0, 256, shape, dtype=kind)
+        else:
+            inputs[name] = np.zeros(shape, kind)
+    return inputs
+
+
+def measure(infer, seconds):
+    """Durations in ns of inferences, one after the other, for about so long."""
+    durations = []
+    until = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < until:
+        start = time.perf_counter_ns()
+        infer()
+        durations.append(time.perf_counter_ns() - start)
+    return durations
+
+
+def read_inputs(path):
+    """The arrays of an .npz file that are named in INPUTS; one that is missing, or of another shape or type, ends the program."""
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in INPUTS}
+            names = ", ".join(archive.files)
+    except (AttributeError, EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        stop(f"{path} cannot be read as an .npz file: {error}")
+    for name, (shape, kind) in INPUTS.items():
+        if name not in arrays:
+            stop(f"{path} has no array {name!r}, only: {names}")
+        came, wanted = arrays[name], np.dtype(kind)
+        if came.shape != tuple(shape) or (came.dtype != wanted and (came.dtype.kind != "U" or wanted.kind != "U")):
+            stop(f"array {name!r} of {path} is {came.dtype} of shape {came.shape}; this program takes {kind} of shape {tuple(shape)}")
+    return arrays
+
+
+def save(path, arrays):
+    """Writes an .npz file; numpy's own function takes no array that is called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            values = np.asarray(values)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values.astype(str) if values.dtype.kind == "O" else values)
+
+
+def seconds_of(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        stop(f"--seconds is a number above 0, not {text}")
+    return seconds
+
+
+def gpu_count():
+    """GPUs that the CUDA driver shows to this process."""
+    count = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument("--seconds", type=seconds_of, default=10.0, help="how long to measure, in s; default: 10")
+    parser.add_argument(
+        "--inputs",
+        help="an .npz file with an array for each input, of the shapes and types in INPUTS; default: random numbers",
+    )
+    parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
+    given = parser.parse_args()
+    if not os.path.exists(given.model):
+        stop(f"there is no {given.model}: give the path of the model as the first argument")
+    inputs = read_inputs(given.inputs) if given.inputs else made_up_inputs()
+    try:
+        infer, outputs = load(given.model, inputs)
+    except ImportError as error:
+        stop(f"{error}; {NEEDS}")
+    except Exception:
+        if not gpu_count():
+            stop("the CUDA driver shows no GPU to this process, and this program runs on one")
+        raise
+    measure(infer, min(WARM_UP_SECONDS, given.seconds))
+    durations = np.array(measure(infer, given.seconds))
+    rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)
+    median_ms = np.median(durations) / 1e6
+    print(f"{rate:,.1f} {ITEM}s/s, median latency {median_ms:.4f} ms, {len(durations)} inferences", flush=True)
+    if given.save:
+        try:
+            save(given.save, outputs())
+        except OSError as error:
+            stop(f"the outputs cannot be written to {given.save}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
