@@ -242,7 +242,11 @@ def test_the_table_of_worth_folds_the_slower_frameworks_and_says_where_tuning_lo
     assert [line.split(" | ")[1] for line in shown.splitlines() if line.startswith("| MobileNetV3L")] == [
         "TensorRT fp32", "torch.compile fp32", "PyTorch fp32",
     ]  # fmt: skip
-    assert re.findall(r"^\| MobileNetV3L \| ([\w ]+) fp32", folded, re.MULTILINE) == ["ONNX Runtime", "Keras", "TensorFlow"]
+    assert re.findall(r"^\| MobileNetV3L \| ([\w ]+) fp32", folded, re.MULTILINE) == [
+        "ONNX Runtime",
+        "Keras",
+        "TensorFlow",
+    ]
     assert folded.endswith("\n\n</details>") and folded.startswith("\n| model | framework |")
     assert "A ratio below 1: the level was slower" in shown, "Keras"
 
