@@ -42,6 +42,7 @@ NOT_USED: Mapping[str, str] = {
 #: folder -> what a reader of its figures must know and no file of its runs tells
 CONDITIONS: Mapping[str, str] = {
     "h200-tuning": "stock while the host's other GPU was busy and files were being copied, tuned while it was idle",
+    "h200-rewritten": "while the host's other GPU was at work as well; stock of PyTorch and torch.compile is known to be wrong",
     "h200-reference": "all levels of a framework in one run, while the host's other GPU was at work as well",
 }
 
