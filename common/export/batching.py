@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from common.export.error_lines import words_of
+from common.export.given import Given
 from common.export.onnx_graph import BATCH
-from common.export.values import Given
 from common.harness.parity import differing
 
 #: input -> values; output -> values

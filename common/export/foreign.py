@@ -13,6 +13,7 @@ import onnx
 
 from common.errors import UserError
 from common.export import axes, given_values, onnx_reading, values
+from common.export.given import Given, image_layout
 from common.export.reference_work import NOTE, ExportOptions, item_of
 from common.harness.reference import input_archive
 from common.model_files import ModelFiles, Tensor
@@ -87,7 +88,7 @@ class Unmeasured:
 
     def model(self, folder: Path, title: str, digest: str, foreign: Sequence[str]) -> ModelFiles:
         inputs = tuple(Tensor(one.name, one.dtype, one.shape, one.batch_axis) for one in self._given)
-        first, layout = inputs[0], values.image_layout(self._given[0])
+        first, layout = inputs[0], image_layout(self._given[0])
         why = f"ONNX Runtime does not know {listed(foreign)}, so that there is no reference to compare with"
         return ModelFiles(
             root=folder,
@@ -132,7 +133,7 @@ def _dtype(value: Any) -> str:
     return name if name in values.TYPES else ""
 
 
-def _given(file: Path, value: Any, bound: axes.Bound) -> values.Given:
+def _given(file: Path, value: Any, bound: axes.Bound) -> Given:
     dtype = _dtype(value)
     if not dtype:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
@@ -141,7 +142,7 @@ def _given(file: Path, value: Any, bound: axes.Bound) -> values.Given:
     axis = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
     if axis is None and bound.fixed is not None and len(sizes) > 1 and sizes[0] == bound.fixed:
         axis = 0
-    return values.Given(value.name, dtype, tuple(size or 1 for size in sizes), axis, bound.open_axes[value.name])
+    return Given(value.name, dtype, tuple(size or 1 for size in sizes), axis, bound.open_axes[value.name])
 
 
 def _made(value: Any) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from common.errors import UserError
 from common.export import axes
 from common.export.axes import Axis, Bound, written
-from common.export.values import Given
+from common.export.given import Given
 
 #: of all arrays together, unpacked
 MOST_BYTES = 2**30

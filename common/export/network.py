@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 
 from common.errors import UserError
-from common.export import axes, values
+from common.export import axes
 from common.export.error_lines import words_of
+from common.export.given import Given
 from common.export.reference_work import Network
 
 _NUMPY = {
@@ -54,7 +55,7 @@ class OnnxNetwork(Network):
             return bound.fixed
         return axes.fixed_size(bound.shapes, [value.shape for value in self._session.get_outputs()])
 
-    def _given(self, value: Any, bound: axes.Bound) -> values.Given:
+    def _given(self, value: Any, bound: axes.Bound) -> Given:
         if value.type not in _NUMPY:
             raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
         sizes = bound.shapes[value.name]
@@ -62,7 +63,7 @@ class OnnxNetwork(Network):
         if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
             axis = 0
         whole = tuple(size or 1 for size in sizes)
-        return values.Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])
+        return Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])
 
     def optimized(self, path: Path, inputs: Mapping[str, np.ndarray]) -> Optional[Dict[str, np.ndarray]]:
         """Outputs with ONNX Runtime's optimizations, as it is used; None where it cannot make a session with them."""

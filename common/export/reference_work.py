@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.export import axes, batching, given_values, onnx_reading, values
 from common.export.batching import NoBatch
 from common.export.error_lines import words_of
+from common.export.given import Given, image_layout
 from common.export.inputs import REFERENCE_IMAGES, clearest
 from common.export.store import file_sha256
 from common.harness.parity import TOLERANCES, differing, judged_as
@@ -59,7 +60,7 @@ class Network(ABC):
     by: str
     fixed: Optional[int]
     bound: axes.Bound
-    inputs: List[values.Given]
+    inputs: List[Given]
     outputs: List[str]
     left_out: Sequence[str] = ()
 
@@ -75,7 +76,7 @@ class Work:
         self, network: Network, proto: Any, options: ExportOptions, arrays: Optional[Mapping[str, np.ndarray]]
     ) -> None:
         self._network, self._options, self._proto = network, options, proto
-        if options.pixels.given and not any(values.image_layout(one) for one in network.inputs):
+        if options.pixels.given and not any(image_layout(one) for one in network.inputs):
             raise UserError(
                 f"{network.file} takes no picture, which --input-range, --mean and --std are for: of four axes, the batch first, with "
                 "1 or 3 channels and at least 8 pixels a side; leave them out"
@@ -138,7 +139,7 @@ class Work:
         """What to try where a graph does not run at these sizes; an axis 0 that was taken for the batch may be a length of audio."""
         words = "; another size of --shape may do" if any(one.open_axes for one in self._network.inputs) else ""
         batched = next((one for one in self._network.inputs if one.batch_axis == 0 and self.fixed is None), None)
-        if batched is None or self._network.bound.is_said or values.image_layout(batched) or len(batched.shape) == 4:
+        if batched is None or self._network.bound.is_said or image_layout(batched) or len(batched.shape) == 4:
             return words
         sizes = ",".join(str(size) for size in (axes.LENGTH, *batched.shape[1:]))
         return (
@@ -148,7 +149,7 @@ class Work:
 
     def _is_classifier_of_images(self) -> bool:
         first = self._network.inputs[0]
-        return len(self._network.inputs) == 1 and bool(values.image_layout(first)) and self.fixed is None
+        return len(self._network.inputs) == 1 and bool(image_layout(first)) and self.fixed is None
 
     def _keep_clearest(self) -> None:
         first = [unit[self._network.outputs[0]] for unit in self.outputs]
@@ -214,7 +215,7 @@ class Work:
                 )
 
     def _advice(self) -> str:
-        pictured = any(values.image_layout(one) for one in self._network.inputs)
+        pictured = any(image_layout(one) for one in self._network.inputs)
         return (
             "; give the values that the model expects by --input-range, or --mean and --std"
             if pictured
@@ -223,7 +224,7 @@ class Work:
 
     def model(self, folder: Path, title: str, digest: str) -> ModelFiles:
         first = self._network.inputs[0]
-        layout = values.image_layout(first)
+        layout = image_layout(first)
         inputs = tuple(Tensor(one.name, one.dtype, one.shape, one.batch_axis) for one in self._network.inputs)
         outputs = tuple(self.output(name) for name in self._network.outputs)
         per_sample = tuple(size for axis, size in enumerate(first.shape) if axis != first.batch_axis)

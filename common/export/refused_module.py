@@ -20,8 +20,9 @@ import onnx
 
 from common import torch_modules
 from common.errors import UserError
-from common.export import axes, values
+from common.export import axes
 from common.export.double import is_alike
+from common.export.given import Given
 from common.export.reference_work import ExportOptions, Network, Work
 from common.harness.reference import archive
 from common.pixels import PixelValues
@@ -54,9 +55,9 @@ class _ModuleNetwork(Network):
         self.inputs = [self._given(name, one, _is_batched(one, first)) for name, one in arrays.items()]
         self.outputs = list(built.outputs)
 
-    def _given(self, name: str, one: np.ndarray, is_batched: bool) -> values.Given:
+    def _given(self, name: str, one: np.ndarray, is_batched: bool) -> Given:
         shape = (1, *one.shape[1:]) if is_batched and self.fixed is None else one.shape
-        return values.Given(name, one.dtype.name, tuple(shape), 0 if is_batched else None)
+        return Given(name, one.dtype.name, tuple(shape), 0 if is_batched else None)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         import torch

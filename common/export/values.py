@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from common.export.given import Given, image_layout
 from common.export.inputs import REFERENCE_SEED, pictures
 from common.export.lookups import tables
 from common.pixels import PixelValues
@@ -22,7 +22,6 @@ TYPES = (
     *("float32", "float64", "float16", "bool", "str"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
-IMAGE_CHANNELS = (3, 1)
 #: what a whole number may be whose use nobody can see
 _SMALL = 10
 _SAMPLE_RATE = 16000
@@ -32,29 +31,6 @@ _FACTOR = re.compile(r"(^|[_.])(scales?|scale_factors?|speed|rate|temperature|al
 _MOST_FACTORS = 4
 #: the size of a picture, told beside it: detectors scale their boxes with it
 _SIDES = re.compile(r"(^|[_.])(im|img|image|orig|original|target|input)[a-z_]*(size|sizes|shape|shapes|hw)$")
-
-
-@dataclass(frozen=True)
-class Given:
-    """One input: sizes of its axes at a batch of one unit, the batch axis if it has one, numpy's name of its type.
-
-    open_axes: those that the file leaves open and --shape or --inputs bound, the batch not among them.
-    """
-
-    name: str
-    dtype: str
-    shape: Tuple[int, ...]
-    batch_axis: Optional[int]
-    open_axes: Tuple[int, ...] = ()
-
-
-def image_layout(given: Given) -> str:
-    """NHWC or NCHW of an input that can be an image, else ""."""
-    if len(given.shape) != 4 or given.batch_axis != 0 or given.dtype not in ("float32", "float16", "float64", "uint8"):
-        return ""
-    if given.shape[1] in IMAGE_CHANNELS and min(given.shape[2:]) >= 8:
-        return "NCHW"
-    return "NHWC" if given.shape[3] in IMAGE_CHANNELS and min(given.shape[1:3]) >= 8 else ""
 
 
 def draw(

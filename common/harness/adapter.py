@@ -24,15 +24,18 @@ last. The adapter bounds its queue: enqueue() waits where all its buffers are in
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Protocol, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Protocol, Sequence
 
 from common.cell import Cell
 from common.model_files import ModelFiles
 
+if (
+    TYPE_CHECKING
+):  # checks of the host (images/*/host_check.py) need the errors below, and numpy takes longer to import than they
+    import numpy as np
+
 #: name of an input or output -> its values
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, "np.ndarray"]
 
 
 class Adapter(Protocol):

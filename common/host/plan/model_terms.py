@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from common.export.values import Given, image_layout
+from common.export.given import Given, image_layout
 from common.host.plan.options import Options
 from common.host.plan.request import Request
 from common.model_files import ModelFiles
