@@ -122,7 +122,7 @@ CELL = _columns(
     ("framework_version", "VARCHAR", "", "text", "version of the framework that ran"),
     ("versions", "VARCHAR", "", "text", "JSON object of all versions that the adapter reports"),
     ("settings", "VARCHAR", "", "text", "JSON object of the settings that the adapter chose"),
-    ("python_version", "VARCHAR", "", "text", "version of the interpreter that ran the worker"),
+    ("python_version", "VARCHAR", "", "text", "version of the interpreter that ran the worker; empty where none ran"),
     ("runner", "VARCHAR", "", "text", "local (a process) or docker (a container)"),
     ("image_digest", "VARCHAR", "", "text", "digest of the container image; empty for the local runner"),
     ("worker", "VARCHAR", "", "text", "identifies the worker process: cells of one worker share import and load"),

@@ -6,14 +6,15 @@ SELECT run, cell_key, 'budget', 'stopped by its time budget' FROM results WHERE 
 UNION ALL
 SELECT run, cell_key, 'unsteady', 'the parts of the window differ' FROM results WHERE stop_reason = 'unsteady'
 UNION ALL
+-- a cell without a measurement has nothing that the load could have disturbed
 SELECT run, cell_key, 'load',
   printf('others kept %.1f and the worker %.1f of %d CPUs busy', cpus_other, cpus_own, logical_cores)
-FROM results WHERE cpus_other > getvariable('other_cpus') AND cpus_own + cpus_other > getvariable('busy_share') * logical_cores
+FROM results WHERE status = 'ok' AND cpus_other > getvariable('other_cpus') AND cpus_own + cpus_other > getvariable('busy_share') * logical_cores
 UNION ALL
 -- of runs that did not count it in the window
 SELECT run, cell_key, 'load',
   printf('load average %.1f on %d cores', greatest(load_average_start, load_average_end), logical_cores)
-FROM results WHERE cpus_other IS NULL AND greatest(load_average_start, load_average_end) > logical_cores
+FROM results WHERE status = 'ok' AND cpus_other IS NULL AND greatest(load_average_start, load_average_end) > logical_cores
 UNION ALL
 SELECT run, cell_key, 'quota', printf('%.2f CPUs of %d', cpu_quota, coalesce(usable_cores, logical_cores))
 FROM results WHERE cpu_quota < coalesce(usable_cores, logical_cores)

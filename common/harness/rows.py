@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from typing import Any, Dict, Iterable
 
 from common.cell import Cell
@@ -15,7 +14,7 @@ _LONGEST = 500
 
 
 def begin_row(job: Job, cell: Cell, model: ModelFiles, worker: str) -> Dict[str, Any]:
-    """The row of a cell that begins now, on the worker of that name."""
+    """The row of a cell that begins now, on the worker of that name; python_version is for whoever knows the worker's."""
     return {
         **cell.to_dict(),
         "cell_key": cell.key,
@@ -29,7 +28,6 @@ def begin_row(job: Job, cell: Cell, model: ModelFiles, worker: str) -> Dict[str,
         "weights_dtype": model.weights_dtype or None,
         "item": job.item or model.item,
         "items_per_sample": job.items_per_sample or 1,
-        "python_version": platform.python_version(),
         "runner": job.runner,
         "image_digest": job.image_digest or None,
         "worker": worker,

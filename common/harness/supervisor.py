@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
 import select
 import signal
 import stat
@@ -101,7 +102,8 @@ class Attempt:
     """What the supervisor has heard of the running cell."""
 
     def __init__(self, job: Job, cell: Cell, model: ModelFiles, worker: WorkerProcess) -> None:
-        self.row = begin_row(job, cell, model, worker.name)
+        # a worker is started with this interpreter
+        self.row = {**begin_row(job, cell, model, worker.name), "python_version": platform.python_version()}
         self.phases: Dict[str, Tuple[int, Optional[int]]] = {}
         self.phase = ""
         self.log_begin = worker.log.stat().st_size

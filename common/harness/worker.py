@@ -32,6 +32,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import sys
 import time
 import traceback
@@ -122,7 +123,7 @@ class Worker:
         print(f"{CELL_MARK}{cell.key}", file=sys.stderr, flush=True)
         own_log = OwnLog()
         memory.reset_peak()
-        row = begin_row(self._job, cell, self._model, self._name)
+        row = {**begin_row(self._job, cell, self._model, self._name), "python_version": platform.python_version()}
         record = Record(row, self._shared, self._send)
         try:
             outcome = self._measure(cell, record)

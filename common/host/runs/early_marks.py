@@ -39,6 +39,8 @@ def _of_row(row: Mapping[str, str], logical_cores: object) -> dict[str, str]:
     stop = row.get("stop_reason") or ""
     if stop in STOPS:
         found[STOPS[stop]] = stop
+    if row.get("status") != "ok":
+        return found  # nothing that the load could have disturbed
     own, other = _number(row.get("cpus_own")), _number(row.get("cpus_other"))
     if row.get("cpus_other"):
         if isinstance(logical_cores, int) and disturbed(own, other, logical_cores):

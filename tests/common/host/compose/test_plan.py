@@ -42,6 +42,7 @@ def test_cells_that_labels_refuse_are_rows_before_any_service_begins(
     with (run.folder / "cells" / refused.key / "cell.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["status"], row["message"]) == ("unsupported", "onnxrt runs in fp32 on a CPU, not in fp16")
+    assert row["python_version"] == "", "no worker ran, and this interpreter is the host's"
     assert capsys.readouterr().out == f"{refused.key}: unsupported: onnxrt runs in fp32 on a CPU, not in fp16\n"
     done = {path.name.split("_")[1]: json.loads(path.read_text())["done"] for path in board.glob("*.json")}
     assert done == {"fp16": [refused.key], "fp32": []}

@@ -58,6 +58,8 @@ def test_the_started_cell_gets_the_reason(tmp_path: Path, end: JobEnd, status: s
     ((key, (found, message)),) = statuses(tmp_path).items()
     assert (key, found) == (CELLS[1].key, status)
     assert words in message
+    with (tmp_path / "cells" / key / "cell.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["python_version"] == "", "the container's is not known here"
     assert [event["status"] for event in events] == [status]
     assert started_cells(tmp_path) == []
 
