@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.held_folders import is_held
+from common.held_folders import TEMPORARY, is_held
 from common.host.fleet.worker.scratch import leftovers as fleet_leftovers
 from common.host.frameworks.environments import OF_VERSION, of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
@@ -18,17 +18,29 @@ from common.host.runs.untrusted import remove_folder
 
 #: Where earlier versions kept what only the host reads, in a folder that containers write.
 _OLD = ("cache/analysis", "cache/unsealed")
+#: temporary folders that whoever still works in one holds
+_HELD = (f"models/{TEMPORARY}*", f"models/*/{TEMPORARY}*", f"framework-cache/**/{TEMPORARY}*", "host-cache/unsealed/.*")
 
 
 def leftovers(data: DataFolder) -> list[Path]:
     """Temporary folders and files that a killed run or export did not come to remove."""
     patterns = (
         "results/*/unfinished/*", "results/*/.run.json.*", "results/.probe-*", "results/.importing-*", "results/.*.tar.xz.*",
-        "models/.tmp-*", "host-cache/unsealed/.*", *_OLD,
+        *_OLD,
     )  # fmt: skip
     found = [path for pattern in patterns for path in data.root.glob(pattern)]
-    found = [path for path in found if path.parent != data.models or not is_held(path)]  # else an export is at work
-    return sorted([*found, *_of_dead_jobs(data), *fleet_leftovers(data)])
+    return sorted([*found, *_abandoned(data), *_of_dead_jobs(data), *fleet_leftovers(data)])
+
+
+def _abandoned(data: DataFolder) -> list[Path]:
+    """Temporary folders whose makers are gone. What containers write may be a link, or lie behind one: that stays."""
+    found = []
+    for path in (path for pattern in _HELD for path in data.root.glob(pattern)):
+        below = len(path.relative_to(data.root).parts)
+        # the folders of data itself may be links: the user's, to a larger disk
+        if not any(one.is_symlink() for one in (path, *path.parents)[: below - 1]) and not is_held(path):
+            found.append(path)
+    return found
 
 
 def _of_dead_jobs(data: DataFolder) -> list[Path]:

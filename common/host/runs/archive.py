@@ -20,6 +20,7 @@ from pathlib import Path
 
 from common import names, schema
 from common.errors import UserError
+from common.held_folders import holding
 from common.host import regular_files
 from common.whole_writes import write_whole
 
@@ -88,10 +89,11 @@ def unpacked(archive: Path, cache: Path) -> Path:
     except OSError as error:
         raise UserError(f"{place.parent} cannot be written: {error.strerror}") from error
     try:
-        _unpack(archive, content, name, part)
-        if not (part / name / "run.json").is_file():
-            raise UserError(f"{archive} holds no run: there is no {name}/run.json in it")
-        _put_in_place(part, place, note)
+        with holding(part):
+            _unpack(archive, content, name, part)
+            if not (part / name / "run.json").is_file():
+                raise UserError(f"{archive} holds no run: there is no {name}/run.json in it")
+            _put_in_place(part, place, note)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return place / name

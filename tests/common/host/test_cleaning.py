@@ -1,0 +1,73 @@
+"""What `invoke clean` takes for left behind by a kill."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from common.held_folders import TEMPORARY, holding
+from common.host.cleaning import leftovers
+from common.host.paths import DataFolder
+from common.host.runs import archive
+from common.host.runs.archive import seal, unpacked
+from tests.common.host.runs.test_find import make_run
+
+PLACES = (
+    "models",
+    "models/BERT-Tiny-0123",
+    "framework-cache/processes/onnxrt",
+    "framework-cache/framewatt/tensorrt/engines",
+    "host-cache/unsealed",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_kill_left_of_a_whole_write_goes_and_what_is_held_stays(tmp_path: Path, place: str) -> None:
+    data = DataFolder(tmp_path)
+    left, at_work = (tmp_path / place / f"{TEMPORARY}{name}" for name in ("left", "at-work"))
+    for folder in (left, at_work):
+        folder.mkdir(parents=True)
+        (folder / "part").write_text("half")
+        two_days_ago = time.time() - 2 * 24 * 3600
+        os.utime(folder, (two_days_ago, two_days_ago))
+    (tmp_path / place / "whole").write_text("whole")
+    with holding(at_work):
+        assert leftovers(data) == [left]
+    assert leftovers(data) == [at_work, left]
+
+
+def test_links_that_containers_made_are_not_followed(tmp_path: Path) -> None:
+    data, elsewhere = DataFolder(tmp_path / "data"), tmp_path / "elsewhere"
+    (elsewhere / f"{TEMPORARY}mine").mkdir(parents=True)
+    for folder in (data.models, data.framework_cache("onnxrt")):
+        folder.mkdir(parents=True)
+        (folder / "linked").symlink_to(elsewhere)
+        (folder / f"{TEMPORARY}linked").symlink_to(elsewhere)
+    assert leftovers(data) == []
+
+
+def test_a_data_folder_on_another_disk_is_cleaned(tmp_path: Path) -> None:
+    data, disk = DataFolder(tmp_path / "data"), tmp_path / "disk"
+    (disk / "m" / f"{TEMPORARY}left").mkdir(parents=True)
+    data.root.mkdir()
+    data.models.symlink_to(disk)
+    assert leftovers(data) == [data.models / "m" / f"{TEMPORARY}left"]
+
+
+def test_a_run_that_is_being_unpacked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataFolder(tmp_path / "data")
+    sealed = seal(make_run(tmp_path / "r1"))
+    seen: list[list[Path]] = []
+    put = archive._put_in_place
+
+    def watched(part: Path, place: Path, note: Path) -> None:
+        assert part.is_dir()
+        seen.append(leftovers(data))
+        put(part, place, note)
+
+    monkeypatch.setattr(archive, "_put_in_place", watched)
+    unpacked(sealed, data.host_cache)
+    assert seen == [[]]
