@@ -72,5 +72,5 @@ def _add_weights(graph: Any, found: Dict[str, Set[str]], constant: Set[str]) -> 
             read = set().union(*(found[name] for name in names))
         elif node.op_type in TAKE_LIMITED:
             continue
-        for name in node.input:
+        for name in filter(None, node.input):  # "": an optional input that is left out
             found.setdefault(name, set()).update(read)

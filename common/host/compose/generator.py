@@ -23,7 +23,7 @@ ENV = ROOT / ".env"
 #: line of .env before which the base images of frameworks stand
 _AFTER_BASES = "FRAMEWATT_BASE_SIDECAR="
 #: and the one before which the variables of frameworks' adapters stand
-_AFTER_VARIABLES = "# Limits of a container."
+_AFTER_VARIABLES = "# Limits of a container"
 #: the published study's frameworks in its order; those of other image folders follow, in the order of their labels
 STUDY = ("tensorrt", "onnxrt", "torch", "keras", "kerasxla", "tf", "tfxla")
 #: what .env says where it says nothing
@@ -144,7 +144,7 @@ def _with_lines(text: str, names: list[str], before: str, what: str) -> str:
     missing = [name for name in names if not any(line.startswith(f"{name}=") for line in lines)]
     at = next((i for i, line in enumerate(lines) if line.startswith(before)), None)
     if at is None:
-        raise UserError(f".env has lost its line {before}, before which {what}; put it back")
+        raise UserError(f".env has lost its line '{before}', before which {what}; put it back")
     while at and not lines[at - 1].strip():
         at -= 1
     return "".join([*lines[:at], *(f"{name}=\n" for name in missing), *lines[at:]])

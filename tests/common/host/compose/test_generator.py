@@ -62,7 +62,10 @@ def test_env_and_compose_yaml_have_the_variables_of_frameworks(tmp_path: Path) -
     assert re.search(
         r"^FRAMEWATT_ONNXRT_TRIAL_SECONDS=\nFRAMEWATT_TORCH_LEVEL=\n\n# Limits of a container", after, re.MULTILINE
     )
-    with pytest.raises(UserError, match=r"before which the variables of frameworks stand; put it back"):
+    with pytest.raises(
+        UserError,
+        match=r"its line '# Limits of a container', before which the variables of frameworks stand",
+    ):
         generator.updated_env(before.replace("# Limits of a container.", "#"), load_images(images))
 
 
