@@ -31,12 +31,15 @@ def constants():
     }  # fmt: skip
 
 
+def node(kind, inputs, outputs, **more):
+    from onnx import helper
+
+    return helper.make_node(kind, inputs.split(), outputs.split(), **more)
+
+
 def graphs():
     """What reads the constant -> nodes from x (N, 4) to y."""
     from onnx import TensorProto, helper, numpy_helper
-
-    def node(kind, inputs, outputs, **more):
-        return helper.make_node(kind, inputs.split(), outputs.split(), **more)
 
     value = numpy_helper.from_array(FAR)
     then = helper.make_graph([node("MatMul", "x far", "t")], "then", [], [helper.make_tensor_value_info("t", 1, None)])
@@ -49,6 +52,32 @@ def graphs():
         "Max": [node("Max", "x far", "y")],
         "Sum": [node("Sum", "x far", "y")],
         "Softmax": [node("Concat", "x far", "both", axis=0), node("Softmax", "both", "y", axis=1)],
+        "Trilu to Add": [node("Trilu", "far", "m"), node("Add", "x m", "y")],
+        "Less": [node("Less", "x far", "some"), node("Cast", "some", "y", to=TensorProto.FLOAT)],
+        "constants to Add": [node("Mul", "far half", "m"), node("Add", "x m", "y")],
+        "MatMul": [node("MatMul", "x far", "y")],
+        "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
+        "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
+        "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
+        "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
+        "constants to MatMul": [node("Mul", "far half", "w0"), node("MatMul", "x w0", "y")],
+        "with infinity": [node("MatMul", "x endless", "y")],
+        "Div": [node("Div", "x far", "y")],
+        "Gemm": [node("Gemm", "x far", "y")],
+        "Conv": [node("Reshape", "x pixels", "p"), node("Conv", "p filters", "q"), node("Flatten", "q", "y")],
+        "variance": [node("BatchNormalization", "x ones ones ones row", "y")],
+        "LSTM": [node("Unsqueeze", "x first", "s"), node("LSTM", "s w r", "y", hidden_size=1)],
+        "returned": [node("Identity", "far", "y")],
+        "in a branch": [node("ReduceMax", "x", "most", keepdims=0), node("Cast", "most", "some", to=TensorProto.BOOL),
+                        node("If", "some", "y", then_branch=then, else_branch=other)],
+    }  # fmt: skip
+
+
+def graphs_that_hand_on():
+    """Likewise, for operators that change at most sign, type or place."""
+    from onnx import TensorProto
+
+    return {
         "Cast to Add": [node("Cast", "far", "m", to=TensorProto.FLOAT), node("Add", "x m", "y")],
         "Neg to Add": [node("Neg", "far", "m"), node("Add", "x m", "y")],
         "ScatterND to Add": [node("ScatterND", "far places row1", "m"), node("Add", "x m", "y")],
@@ -74,24 +103,6 @@ def graphs():
         "Cast to MatMul": [
             node("Concat", "x far", "c", axis=0), node("Cast", "c", "m", to=TensorProto.FLOAT), node("MatMul", "m half", "y"),
         ],
-        "Trilu to Add": [node("Trilu", "far", "m"), node("Add", "x m", "y")],
-        "Less": [node("Less", "x far", "some"), node("Cast", "some", "y", to=TensorProto.FLOAT)],
-        "constants to Add": [node("Mul", "far half", "m"), node("Add", "x m", "y")],
-        "MatMul": [node("MatMul", "x far", "y")],
-        "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
-        "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
-        "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
-        "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
-        "constants to MatMul": [node("Mul", "far half", "w0"), node("MatMul", "x w0", "y")],
-        "with infinity": [node("MatMul", "x endless", "y")],
-        "Div": [node("Div", "x far", "y")],
-        "Gemm": [node("Gemm", "x far", "y")],
-        "Conv": [node("Reshape", "x pixels", "p"), node("Conv", "p filters", "q"), node("Flatten", "q", "y")],
-        "variance": [node("BatchNormalization", "x ones ones ones row", "y")],
-        "LSTM": [node("Unsqueeze", "x first", "s"), node("LSTM", "s w r", "y", hidden_size=1)],
-        "returned": [node("Identity", "far", "y")],
-        "in a branch": [node("ReduceMax", "x", "most", keepdims=0), node("Cast", "most", "some", to=TensorProto.BOOL),
-                        node("If", "some", "y", then_branch=then, else_branch=other)],
     }  # fmt: skip
 
 
@@ -156,7 +167,7 @@ def of_onnx(system, folder):
     import onnx
 
     found = {}
-    for number, (name, nodes) in enumerate(graphs().items()):
+    for number, (name, nodes) in enumerate({**graphs(), **graphs_that_hand_on()}.items()):
         path = folder / f"graph{number}.onnx"
         onnx.save(model_of(nodes), str(path))
         try:
