@@ -68,7 +68,12 @@ def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Map
 def units_of(
     path: Path, arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Given], unit_size: int
 ) -> List[Dict[str, np.ndarray]]:
-    """Units of the user's values, which bind() has seen. Raises UserError for one of the wrong type or shape."""
+    """Units of the user's values, which bind() has seen, in this machine's byte order.
+
+    Raises UserError for one of the wrong type or shape.
+    """
+    # ONNX Runtime takes the bytes of an array as they lie, whatever order its type says
+    arrays = {name: one.astype(one.dtype.newbyteorder("="), copy=False) for name, one in arrays.items()}
     counts: Dict[str, int] = {}
     for name, given in inputs.items():
         values = arrays[name]
