@@ -11,10 +11,18 @@ import numpy as np
 from common.errors import UserError
 from common.export import axes
 from common.export.axes import Axis, Bound, written
+from common.export.store import unchanged
 from common.export.values import Given
 
 #: of all arrays together, unpacked
 MOST_BYTES = 2**30
+
+
+def read_summed(path: Path) -> Tuple[Dict[str, np.ndarray], str]:
+    """The arrays, and the SHA-256 of the file as it was read. Raises UserError as read(), and for one that changes meanwhile."""
+    with unchanged(path) as sha256:
+        arrays = read(path)
+    return arrays, sha256
 
 
 def read(path: Path) -> Dict[str, np.ndarray]:
