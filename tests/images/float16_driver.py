@@ -57,6 +57,7 @@ def graphs():
         "constants to Add": [node("Mul", "far half", "m"), node("Add", "x m", "y")],
         "MatMul": [node("MatMul", "x far", "y")],
         "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
+        "MatMul, and returned": [node("MatMul", "x far", "y")],
         "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
         "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
         "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
@@ -106,7 +107,7 @@ def graphs_that_hand_on():
     }  # fmt: skip
 
 
-def model_of(nodes):
+def model_of(nodes, returned=()):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -115,7 +116,7 @@ def model_of(nodes):
     read = {one for each in (*nodes, *nested) for one in each.input}
     graph = helper.make_graph(
         nodes, "far", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(one, TensorProto.FLOAT, None) for one in ("y", *returned)],
         [numpy_helper.from_array(values, name) for name, values in known.items() if name in read],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -169,7 +170,7 @@ def of_onnx(system, folder):
     found = {}
     for number, (name, nodes) in enumerate({**graphs(), **graphs_that_hand_on()}.items()):
         path = folder / f"graph{number}.onnx"
-        onnx.save(model_of(nodes), str(path))
+        onnx.save(model_of(nodes, ["far"] if name.endswith("and returned") else []), str(path))
         try:
             found[name] = {"tensorrt": by_tensorrt, "onnxrt": by_onnxrt, "torch": by_torch}[system](path, folder)
         except Unsupported as error:
