@@ -20,15 +20,21 @@ from common.onnx_rewrites import nested_graphs
 LARGEST_FLOAT16 = 65504.0
 #: the least one that is not 0
 LEAST_FLOAT16 = 2.0**-24
+#: what a Cast is called here that makes no floats: of 1e9 and of 65504 it makes the same truth value, but not the same whole number
+TO_TRUTH_VALUES, TO_WHOLE_NUMBERS = "Cast to truth values", "Cast to whole numbers"
 #: ONNX's operators that take masks and bounds
 TAKE_LIMITED = {
-    "Add", "Sub", "Mul", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+    "Add", "Sub", "Mul", "Sum", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+    "Softmax", "LogSoftmax", TO_TRUTH_VALUES,
 }  # fmt: skip
-#: operators that hand values on as they are: what reads their output counts
+#: operators that hand values on, at most with another sign, type or place: what reads their output counts
 HAND_ON = {
-    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze",
-    "Tile", "Transpose", "Trilu", "Unsqueeze",
+    "Cast", "CastLike", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity",
+    "Neg", "Reshape", "Scatter", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+    "Trilu", "Unsqueeze",
 }  # fmt: skip
+#: of ONNX's TensorProto.DataType: BOOL; (U)INT8 to 64
+_TRUTH_VALUES, _WHOLE_NUMBERS = {9}, {2, 3, 4, 5, 6, 7, 12, 13}
 
 
 def refusal_of(name: str, values: np.ndarray, readers: Iterable[str]) -> Optional[str]:
@@ -64,13 +70,21 @@ def _add_weights(graph: Any, found: Dict[str, Set[str]], constant: Set[str]) -> 
                 if name in found or not name:
                     found.setdefault(value.name, set()).update(found.get(name, ()))
             _add_weights(nested, found, constant)
-        read = {node.op_type}
-        if node.op_type in HAND_ON or (node.op_type in TAKE_LIMITED and constant.issuperset(node.output)):
+        operator = _operator_of(node)
+        read = {operator}
+        if operator in HAND_ON or (operator in TAKE_LIMITED and constant.issuperset(node.output)):
             names = [name for name in node.output if name in found]
             if not names:
                 continue
             read = set().union(*(found[name] for name in names))
-        elif node.op_type in TAKE_LIMITED:
+        elif operator in TAKE_LIMITED:
             continue
         for name in node.input:
             found.setdefault(name, set()).update(read)
+
+
+def _operator_of(node: Any) -> str:
+    kinds = {attribute.i for attribute in node.attribute if attribute.name == "to"} if node.op_type == "Cast" else set()
+    if kinds & _TRUTH_VALUES:
+        return TO_TRUTH_VALUES
+    return TO_WHOLE_NUMBERS if kinds & _WHOLE_NUMBERS else str(node.op_type)

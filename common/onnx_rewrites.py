@@ -367,11 +367,26 @@ def take_bytes(model: Any, names: Sequence[str]) -> None:
         value.type.tensor_type.elem_type = TensorProto.UINT8
 
 
-def set_handed_on_aside(model: Any) -> Callable[[Any], int]:
+def unlist_constants(model: Any) -> int:
+    """Takes the constants off the list of the graph's inputs, in place, where files before IR version 4 have them; how many.
+
+    As inputs they may be fed, so converters and optimizers do not know their values.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    listed = [value for value in model.graph.input if value.name in constants]
+    for value in listed:
+        model.graph.input.remove(value)
+    if listed:
+        model.ir_version = max(model.ir_version, 4)
+    return len(listed)
+
+
+def set_handed_on_aside(model: Any) -> Tuple[Callable[[Any], int], Dict[str, str]]:
     """Takes the outputs that no node makes out of the graph, in place: inputs and constants that are handed on as they are.
 
-    What is returned puts them back, into the model or what a converter made of it, and says how many they are: once the types
-    of all else were changed, these keep theirs. Nodes that read such a constant read a copy of it under another name.
+    The function returned puts them back, into the model or what a converter made of it, and says how many they are: once the types
+    of all else were changed, these keep theirs. Nodes that read such a constant read a copy of it under another name; the second
+    thing returned is the name of each copy -> the constant's own.
     """
     graph = model.graph
     made = {name for node in graph.node for name in node.output}
@@ -402,7 +417,7 @@ def set_handed_on_aside(model: Any) -> Callable[[Any], int]:
             changed.graph.output.insert(place, value)
         return len(outputs)
 
-    return put_back
+    return put_back, {other: name for name, other in renamed.items()}
 
 
 def _copied(message: Any) -> Any:

@@ -11,10 +11,18 @@ import numpy as np
 from common.errors import UserError
 from common.export import axes
 from common.export.axes import Axis, Bound, written
+from common.export.store import unchanged
 from common.export.values import Given
 
 #: of all arrays together, unpacked
 MOST_BYTES = 2**30
+
+
+def read_summed(path: Path) -> Tuple[Dict[str, np.ndarray], str]:
+    """The arrays, and the SHA-256 of the file as it was read. Raises UserError as read(), and for one that changes meanwhile."""
+    with unchanged(path) as sha256:
+        arrays = read(path)
+    return arrays, sha256
 
 
 def read(path: Path) -> Dict[str, np.ndarray]:
@@ -68,7 +76,12 @@ def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Map
 def units_of(
     path: Path, arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Given], unit_size: int
 ) -> List[Dict[str, np.ndarray]]:
-    """Units of the user's values, which bind() has seen. Raises UserError for one of the wrong type or shape."""
+    """Units of the user's values, which bind() has seen, in this machine's byte order.
+
+    Raises UserError for one of the wrong type or shape.
+    """
+    # ONNX Runtime takes the bytes of an array as they lie, whatever order its type says
+    arrays = {name: one.astype(one.dtype.newbyteorder("="), copy=False) for name, one in arrays.items()}
     counts: Dict[str, int] = {}
     for name, given in inputs.items():
         values = arrays[name]

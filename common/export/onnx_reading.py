@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import onnx
 
 from common.errors import UserError
 from common.export import external_data
-from common.export.store import Digest
+from common.export.store import Digest, unchanged
 from common.text import visible
 
 #: protobuf's limit of one message, less room for the graph
@@ -24,15 +25,21 @@ _QUANTIZED = {
 }  # fmt: skip
 
 
-def read(file: Path) -> Any:
-    """The ModelProto with its weights, external ones too. Raises UserError for a file that is no ONNX model."""
+def read(file: Path) -> Tuple[Any, Dict[str, Any]]:
+    """The ModelProto with its weights, external ones too, and as model.json has them the SHA-256 of all files that it is read from.
+
+    Raises UserError for a file that is no ONNX model, or one that is written to meanwhile.
+    """
     if not file.is_file():
         raise UserError(f"{file} does not exist" if not file.exists() else f"{file} is not a file")
     try:
-        proto = onnx.load(str(file), load_external_data=False)
-        _check_types(file, proto.graph)
-        external_data.check(file, proto, MOST_EXTERNAL_BYTES)
-        onnx.load_external_data_for_model(proto, str(file.parent))
+        with ExitStack() as held:
+            source = held.enter_context(unchanged(file))
+            proto = onnx.load(str(file), load_external_data=False)
+            _check_types(file, proto.graph)
+            external_data.check(file, proto, MOST_EXTERNAL_BYTES)
+            beside = {name: held.enter_context(unchanged(file.parent / name)) for name in _external_files(proto)}
+            onnx.load_external_data_for_model(proto, str(file.parent))
     except UserError:
         raise
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
@@ -45,7 +52,7 @@ def read(file: Path) -> Any:
         raise UserError(f"{file} is not an ONNX file: it has no graph")
     if not proto.graph.output:
         raise UserError(f"{file} has no output: nothing is computed that could be measured")
-    return proto
+    return proto, {"source_sha256": source, "source_files": beside}
 
 
 def _check_types(file: Path, graph: Any) -> None:
@@ -58,9 +65,8 @@ def _check_types(file: Path, graph: Any) -> None:
             )
 
 
-def external_files(file: Path) -> List[str]:
-    """Names of the files beside it that hold weights, as the model writes them."""
-    proto = onnx.load(str(file), load_external_data=False)
+def _external_files(proto: Any) -> List[str]:
+    """Names of the files beside it that hold weights, as the model writes them, before they are loaded."""
     found = {
         entry.value
         for tensor in external_data.tensors(proto.graph)

@@ -17,7 +17,6 @@ from common.export import axes, batching, given_values, onnx_reading, values
 from common.export.batching import NoBatch
 from common.export.error_lines import words_of
 from common.export.inputs import REFERENCE_IMAGES, clearest
-from common.export.store import file_sha256
 from common.harness.parity import TOLERANCES, differing, judged_as
 from common.model_files import ModelFiles, Tensor
 from common.pixels import PixelValues
@@ -40,12 +39,9 @@ class ExportOptions:
     #: of a model born in PyTorch: the folder of its first half, see torch_onnx.py
     born: Optional[Path] = None
 
-    def described(self) -> Dict[str, Any]:
-        return {
-            "shape": self.shape,
-            "rebatch": self.rebatch,
-            "inputs_sha256": file_sha256(self.inputs) if self.inputs is not None else "",
-        }
+    def described(self, inputs_sha256: str) -> Dict[str, Any]:
+        """inputs_sha256: of the file of inputs as it was read, "" without one."""
+        return {"shape": self.shape, "rebatch": self.rebatch, "inputs_sha256": inputs_sha256}
 
 
 class Network(ABC):

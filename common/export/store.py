@@ -117,6 +117,29 @@ def _file_hashes(folder: Path) -> Dict[str, Dict[str, Any]]:
     }
 
 
+@contextmanager
+def unchanged(path: Path) -> Iterator[str]:
+    """SHA-256 of a file that is read inside, so that it is of what was read whatever becomes of the file later.
+
+    Raises UserError for a file that cannot be read, and at the end for one that is not the same any more.
+    """
+    try:
+        before = file_sha256(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    yield before
+    try:
+        after = file_sha256(path)
+    except OSError:  # it is gone
+        after = ""
+    if after != before:
+        raise changed(path)
+
+
+def changed(path: Path) -> UserError:
+    return UserError(f"{path} changed while it was exported; export it again")
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex digits."""
     digest = hashlib.sha256()

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -23,7 +23,7 @@ from common import torch_modules
 from common.errors import UserError, causes
 from common.export import module_checks, refused_module
 from common.export.progress import Progress
-from common.export.store import file_sha256
+from common.export.store import changed, file_sha256
 from common.harness.memory import names_out_of_memory
 from common.held_folders import held_folder, remove_abandoned
 from common.pixels import PixelValues
@@ -49,29 +49,37 @@ def export(text: str, out: Path, weights: str, pixels: PixelValues, progress: Pr
     pixels: of the pictures of a module that cannot be exported, where the user gave them; else the module's own are.
     """
     progress.step(f"{text}: build")
-    file = Path()
+    file, sha256 = Path(), ""
     if text.startswith(torch_modules.TIMM):
         built = torch_modules.of_timm(text[len(torch_modules.TIMM) :], weights)
     else:
         file, function = torch_modules.split(text)
+        with suppress(OSError):  # of_file says what is wrong with it
+            sha256 = file_sha256(file)
         built = torch_modules.of_file(file, function)
     out.mkdir(parents=True, exist_ok=True)
     remove_abandoned(out)
     with held_folder(out) as folder:
         try:
-            _fill(folder, built, text, file, pixels, progress)
+            _fill(folder, built, text, file, sha256, pixels, progress)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return folder.name
 
 
-def _fill(folder: Path, built: Built, text: str, file: Path, pixels: PixelValues, progress: Progress) -> None:
+def _fill(
+    folder: Path, built: Built, text: str, file: Path, sha256: str, pixels: PixelValues, progress: Progress
+) -> None:
+    """sha256: of the Python file before it was imported, "" without one."""
     import torch
 
     form = folder / torch_modules.FORM
     built, outputs, weights = module_checks.check_forward(built)
     torch_modules.save(built, weights, text, form, file)
+    # from here on the copy is what is built from; the module and its weights are those of the file as it was imported
+    if file.name and file_sha256(form / torch_modules.SOURCE) != sha256:
+        raise changed(file)
     del weights  # as large as the model
     module_checks.check_kept(built, outputs, form)
     progress.step("ONNX by torch.onnx")
@@ -81,7 +89,7 @@ def _fill(folder: Path, built: Built, text: str, file: Path, pixels: PixelValues
         np.savez(str(folder / INPUTS), **{name: one.detach().numpy() for name, one in built.inputs.items()})
     born: Dict[str, Any] = {
         "module": text if text.startswith(torch_modules.TIMM) else f"{file.name}:{text.rpartition(':')[2]}",
-        "source_sha256": file_sha256(file) if file.name else "",
+        "source_sha256": sha256,
         "born": f"PyTorch {torch.__version__}: {built.origin}",
         "exporter": f"torch.onnx of {torch.__version__}, {batch} batch",
         "weights": built.weights,

@@ -25,7 +25,7 @@ from common.export.network import OnnxNetwork
 from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
 from common.export.progress import Progress
 from common.export.reference_work import ExportOptions, Work
-from common.export.store import Digest, existing, file_sha256, publish, temporary_folder
+from common.export.store import Digest, existing, publish, temporary_folder
 from common.harness.reference import archive
 
 STEPS = 4
@@ -45,15 +45,17 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     fit, or a graph that ONNX Runtime cannot run.
     """
     progress.step(f"{file.name}: read and check")
-    arrays = given_values.read(options.inputs) if options.inputs is not None else None
-    proto = onnx_reading.read(file)
+    arrays, inputs_sha256 = given_values.read_summed(options.inputs) if options.inputs is not None else (None, "")
+    proto, read_from = onnx_reading.read(file)
+    # the sums are those of what was read: the user may replace the files while the rest goes on
+    read_from["asked"] = options.described(inputs_sha256)
     lift_constants(proto)
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)
     unknown = foreign.operators(proto)
     if unknown:
         return _without_reference(
-            file, out, options, foreign.Unmeasured(file, proto, bound, options, arrays), unknown, proto
+            file, out, options, foreign.Unmeasured(file, proto, bound, options, arrays), unknown, proto, read_from
         )
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
@@ -84,14 +86,20 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
-        extra = _facts(file, proto, options, exact is not None)
+        extra = _facts(file, read_from, proto, options, exact is not None)
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
 
 
 def _without_reference(
-    file: Path, out: Path, options: ExportOptions, unmeasured: foreign.Unmeasured, unknown: List[str], proto: Any
+    file: Path,
+    out: Path,
+    options: ExportOptions,
+    unmeasured: foreign.Unmeasured,
+    unknown: List[str],
+    proto: Any,
+    read_from: Mapping[str, Any],
 ) -> str:
     """The folder of a model whose operators ONNX Runtime does not know (unknown), named as any."""
     born = Born.read(options.born) if options.born is not None else None
@@ -105,7 +113,7 @@ def _without_reference(
         if born is not None:
             model = born.given_to(model, folder)
         np.savez(str(folder / "reference.npz"), **unmeasured.archive(model))  # type: ignore[arg-type]
-        extra = {**_facts(file, proto, options, False), "reference_by": ""}
+        extra = {**_facts(file, read_from, proto, options, False), "reference_by": ""}
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
@@ -127,13 +135,14 @@ def _digest(
     return digest.short()
 
 
-def _facts(file: Path, proto: Any, options: ExportOptions, exact: bool) -> Dict[str, Any]:
-    """What model.json says beside the model itself. exact: whether the reference was computed in float64."""
+def _facts(file: Path, read_from: Mapping[str, Any], proto: Any, options: ExportOptions, exact: bool) -> Dict[str, Any]:
+    """What model.json says beside the model itself.
+
+    read_from: by which another call finds the model. exact: whether the reference was computed in float64.
+    """
     return {
         "source": file.name,
-        "source_sha256": file_sha256(file),
-        "source_files": {name: file_sha256(file.parent / name) for name in onnx_reading.external_files(file)},
-        "asked": options.described(),
+        **read_from,
         **options.pixels.described(),
         "reference_by": f"onnx {onnx.__version__}'s evaluator, float64" if exact else BY_ONNX_RUNTIME,
         "onnx_opset": opset(proto),

@@ -28,9 +28,10 @@ def rewritten(
     """
     if not half and not fuse and not cast:
         return source, "as exported"
-    target = (
-        cache / f"{key}-{'fp16-fitting' if half else 'fp32'}{'' if fuse else '-unfused'}{'-uint8' if cast else ''}.onnx"
-    )
+    # no names of earlier versions' files: those in float16 limited weights, or left constants among the inputs; those for bytes had
+    # names in branches wrong
+    kind = "fp16-within" if half else "fp32"
+    target = cache / f"{key}-{kind}{'' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()
@@ -44,8 +45,9 @@ def rewritten(
     try:
         model = onnx.load(str(source))
         fused = onnx_rewrites.fuse_hard_swish(model) if fuse else 0
-        handed_on = 0
+        handed_on = unlisted = 0
         if half:
+            unlisted = onnx_rewrites.unlist_constants(model)
             model, handed_on = _halved(model)
         elif not fused and not cast:
             return source, "as exported"
@@ -62,6 +64,7 @@ def rewritten(
     parts += ["float16 inside, float32 input and output"] if half else []
     handed = "1 output handed on as it is" if handed_on == 1 else f"{handed_on} outputs handed on as they are"
     parts += [handed] if handed_on else []
+    parts += ["constants taken off the list of inputs"] if unlisted else []
     parts += ["bytes cast to float32 first"] if cast else []
     text = ", ".join(parts)
     for path, content in ((target, data), (note, text.encode())):
@@ -77,12 +80,12 @@ def _halved(model: Any) -> Tuple[Any, int]:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    put_back = onnx_rewrites.set_handed_on_aside(model)
+    put_back, names = onnx_rewrites.set_handed_on_aside(model)
     weights = weights_of(model.graph)
     refusals: Dict[str, str] = {}
     for name, tensor in _constants(model.graph):
         if name in weights and tensor.data_type == onnx.TensorProto.FLOAT:
-            refusal = refusal_of(name, onnx.numpy_helper.to_array(tensor), weights[name])
+            refusal = refusal_of(names.get(name, name), onnx.numpy_helper.to_array(tensor), weights[name])
             if refusal is not None:
                 refusals[name] = refusal
     half = convert_float_to_float16(model, keep_io_types=True)

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
-from common.float16 import HAND_ON, LARGEST_FLOAT16, TAKE_LIMITED, refusal_of
+from common.float16 import HAND_ON, LARGEST_FLOAT16, TAKE_LIMITED, TO_TRUTH_VALUES, TO_WHOLE_NUMBERS, refusal_of
 from common.harness.adapter import Unsupported
 from common.model_files import ModelFiles
 from common.whole_writes import write_whole
@@ -31,7 +31,10 @@ _OPERATORS = {
     "LessEqual": "LessOrEqual", "GreaterEqual": "GreaterOrEqual", "NotEqual": "Equal", "PadV2": "Pad", "ConcatV2": "Concat",
     "Pack": "Concat", "Fill": "Expand", "BroadcastTo": "Expand", "GatherV2": "Gather", "GatherNd": "GatherND", "StridedSlice": "Slice",
     "SplitV": "Split", "Unpack": "Split", "MatrixBandPart": "Trilu", "ExpandDims": "Unsqueeze",
+    "AddN": "Sum", "ScatterNd": "ScatterND", "TensorScatterUpdate": "ScatterND", "TensorScatterAdd": "ScatterND",
 }  # fmt: skip
+#: of TensorFlow's DataType: DT_BOOL; DT_(U)INT8 to 64
+_TRUTH_VALUES, _WHOLE_NUMBERS = 10, {3, 4, 5, 6, 9, 17, 22, 23}
 
 
 def _node_of(name: str) -> str:
@@ -130,11 +133,19 @@ def _results_kept_in_float(nodes: Dict[str, Any]) -> Set[str]:
     return kept
 
 
+def _operator_of(node: Any) -> str:
+    """ONNX's operator that computes the same, as common/float16.py calls it, or TensorFlow's own."""
+    if node.op != "Cast":
+        return _OPERATORS.get(node.op, str(node.op))
+    kind = node.attr["DstT"].type
+    return TO_TRUTH_VALUES if kind == _TRUTH_VALUES else TO_WHOLE_NUMBERS if kind in _WHOLE_NUMBERS else "Cast"
+
+
 def _weight_readers(name: str, users: Mapping[str, Sequence[Any]], seen: Set[str]) -> Set[str]:
     """Operators for which what a node gives is no mask, of those that read it, itself or handed on; none where it is a mask."""
     found: Set[str] = set()
     for user in users.get(name, ()):
-        operator = _OPERATORS.get(user.op, user.op)
+        operator = _operator_of(user)
         if user.name.startswith(OUTPUT):
             found.add("")
         elif operator in HAND_ON:

@@ -24,8 +24,16 @@ from common.harness import choices
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported, batch_size_of, refuse_bytes_that_come_out
 from common.harness.reference import Reference
 from common.model_files import ModelFiles
-from images.tensorrt.build import Request, build, strongly_typed, unsupported_precision
-from images.tensorrt.cache import EngineKey, read_blob, read_engine, write_blob, write_engine
+from images.tensorrt.build import Request, build, retyped, strongly_typed, unsupported_precision
+from images.tensorrt.cache import (
+    RECIPE,
+    RETYPED_RECIPE,
+    EngineKey,
+    read_blob,
+    read_engine,
+    write_blob,
+    write_engine,
+)
 from images.tensorrt.calibration import calibration_batches, make_calibrator
 from images.tensorrt.cuda_graph import GraphDriver
 from images.tensorrt.driver import cuda_version, driver_too_old
@@ -253,6 +261,7 @@ class TensorRT:
             workspace_bytes=self._workspace_bytes or 0,
             builder_level=-1 if level is None else level,
             strongly_typed=strongly_typed(self._trt),
+            recipe=RETYPED_RECIPE if retyped(self._trt, self._precision) else RECIPE,
         )
 
     @property

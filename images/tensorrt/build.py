@@ -54,6 +54,11 @@ def strongly_typed(trt: Any) -> bool:
     return not hasattr(trt.BuilderFlag, "FP16")
 
 
+def retyped(trt: Any, precision: str) -> bool:
+    """Whether the network is made of the ONNX file in another type (retype.py)."""
+    return strongly_typed(trt) and precision in ("fp16", "bf16")
+
+
 def unsupported_precision(trt: Any, precision: str) -> Optional[str]:
     """None, or why this library cannot build this precision at all."""
     typed = strongly_typed(trt)
@@ -122,7 +127,7 @@ def _network_flags(trt: Any) -> int:
 
 def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Complaints) -> List[Any]:
     """Fills the network, leaves the outputs that are wanted, returns the input tensors."""
-    if strongly_typed(trt) and request.precision in ("fp16", "bf16"):
+    if retyped(trt, request.precision):
         parsed = parser.parse(retype(request.onnx, request.precision, request.cast))
     elif request.cast:
         parsed = parser.parse(_with_bytes(request))

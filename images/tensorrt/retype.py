@@ -43,7 +43,7 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     if found:
         raise Unsupported(f"{precision} for this TensorRT needs a typed ONNX file: cannot retype {', '.join(found)}")
 
-    put_back = set_handed_on_aside(model)
+    put_back, names = set_handed_on_aside(model)
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     keep = _float32_names(graph.node)
     computed = (
@@ -55,7 +55,7 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
     weights = weights_of(graph)
     for name, tensor in initializers.items():
         if name not in keep:
-            _convert(tensor, name, target, weights.get(name))
+            _convert(tensor, names.get(name, name), target, weights.get(name))
     for node in graph.node:
         if not keep.intersection(node.output):
             readers = weights.get(node.output[0]) if node.op_type == "Constant" else None

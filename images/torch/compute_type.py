@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Set
 
 import torch
 
-from common.float16 import HAND_ON, LARGEST_FLOAT16, TAKE_LIMITED, refusal_of
+from common.float16 import HAND_ON, LARGEST_FLOAT16, TAKE_LIMITED, TO_TRUTH_VALUES, TO_WHOLE_NUMBERS, refusal_of
 from images.torch.unsupported_node import UnsupportedNode
 
 #: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
@@ -43,7 +43,10 @@ _OPERATORS = {
     "_cut": "Slice", "_cut_axes": "Slice", "OnnxSplit": "Split", "OnnxSplit13": "Split", "split": "Split", "_parts": "Split",
     "OnnxSqueezeDynamicAxes": "Squeeze", "OnnxSqueezeStaticAxes": "Squeeze", "squeeze": "Squeeze", "OnnxTile": "Tile",
     "repeat": "Tile", "OnnxTranspose": "Transpose", "tril": "Trilu", "triu": "Trilu",
-    "OnnxUnsqueezeDynamicAxes": "Unsqueeze", "OnnxUnsqueezeStaticAxes": "Unsqueeze",
+    "OnnxUnsqueezeDynamicAxes": "Unsqueeze", "OnnxUnsqueezeStaticAxes": "Unsqueeze", "OnnxCast": "Cast", "_as_type_of": "CastLike",
+    "OnnxNeg": "Neg", "OnnxScatterND": "ScatterND", "_scatter": "ScatterElements", "OnnxSum": "Sum", "OnnxDropoutDynamic": "Dropout",
+    "Dropout": "Dropout", "OnnxDepthToSpace": "DepthToSpace", "Softmax": "Softmax", "LogSoftmax": "LogSoftmax",
+    "OnnxSoftmaxV1V11": "Softmax",
 }  # fmt: skip
 
 
@@ -186,7 +189,7 @@ def _weight_readers(module: Any, node: Any) -> Set[str]:
     found: Set[str] = set()
     for user in node.users:
         called = _called_by(module, user)
-        operator = _OPERATORS.get(called, called)
+        operator = _operator_of(module, user, called)
         if user.op == "output":
             found.add("")
         elif operator in HAND_ON:
@@ -194,6 +197,14 @@ def _weight_readers(module: Any, node: Any) -> Set[str]:
         elif operator not in TAKE_LIMITED:
             found.add(_word(module.get_submodule(user.target) if user.op == "call_module" else user, called))
     return found
+
+
+def _operator_of(module: Any, node: Any, called: str) -> str:
+    """ONNX's operator that a node computes, as common/float16.py calls it; called: what _called_by() says of it."""
+    kind = module.get_submodule(node.target).torch_dtype if called == "OnnxCast" else torch.float32
+    if kind == torch.bool:
+        return TO_TRUTH_VALUES
+    return _OPERATORS.get(called, called) if kind.is_floating_point else TO_WHOLE_NUMBERS
 
 
 def _word(called: Any, otherwise: str) -> str:

@@ -63,9 +63,10 @@ def bytes_in_branches() -> list[bool]:
 def handed_on() -> dict[str, Any]:
     """What is taken aside: the constant that the branches read stays another tensor, whose values may change."""
     model = with_branches(["w", "y", "x"])
-    put_back = onnx_rewrites.set_handed_on_aside(model)
+    put_back, names = onnx_rewrites.set_handed_on_aside(model)
     left = [one.name for one in model.graph.output]
     (read,) = model.graph.initializer
+    assert names == {read.name: "w"}
     read.CopyFrom(numpy_helper.from_array(np.array([[1, 2, 3, 4]], np.float32), read.name))
     count = put_back(model)
     made = {yes: [one.tolist() for one in computed(model, X, yes)] for yes in (True, False)}
@@ -76,11 +77,22 @@ def not_read() -> list[str]:
     model = with_branches(["w", "y"])
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("Relu", ["x"], ["y"]))
-    put_back = onnx_rewrites.set_handed_on_aside(model)
+    put_back, _ = onnx_rewrites.set_handed_on_aside(model)
     left = [one.name for one in model.graph.initializer]
     put_back(model)
     return [*left, "put back", *(one.name for one in model.graph.initializer)]
 
 
+def listed() -> list[Any]:
+    """Constants of a file of IR version 3, whose inputs they are, too."""
+    model = with_branches(["w", "y"])
+    model.ir_version = 3
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 4]))
+    counts = [onnx_rewrites.unlist_constants(model), onnx_rewrites.unlist_constants(model)]
+    return [*counts, [one.name for one in model.graph.input], model.ir_version, computed(model, X, True)[0].shape]
+
+
 if __name__ == "__main__":
-    print(json.dumps({"bytes": bytes_in_branches(), "handed on": handed_on(), "not read": not_read()}))
+    print(
+        json.dumps({"bytes": bytes_in_branches(), "handed on": handed_on(), "not read": not_read(), "listed": listed()})
+    )

@@ -39,3 +39,7 @@ def test_outputs_that_no_node_makes_keep_their_values_and_places_while_all_else_
 
 def test_a_constant_that_is_only_handed_on_leaves_no_copy(facts: dict[str, Any]) -> None:
     assert facts["not read"] == ["put back", "w"]
+
+
+def test_constants_of_an_old_file_are_no_inputs_any_more(facts: dict[str, Any]) -> None:
+    assert facts["listed"] == [1, 0, ["x", "yes"], 4, [1, 4]]

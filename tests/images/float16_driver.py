@@ -25,16 +25,21 @@ def constants():
     return {
         "far": FAR, "row": FAR[1], "ones": np.ones(4, np.float32), "axis": np.array([0]), "first": np.array([0]),
         "shape": np.array([3, 4, 4]), "w": FAR[None], "r": np.ones((1, 4, 1), np.float32), "endless": np.where(FAR < 2, np.inf, FAR),
+        "places": np.array([[0]]), "columns": np.arange(4)[None].repeat(4, 0), "nought": np.array(0), "nought1": np.array([0]),
+        "one1": np.array([1]), "row1": np.ones((1, 4), np.float32), "half1": np.float32([0.5]), "two1": np.float32([2]),
         "half": np.full((4, 4), 0.5, np.float32), "filters": FAR[..., None, None],
     }  # fmt: skip
+
+
+def node(kind, inputs, outputs, **more):
+    from onnx import helper
+
+    return helper.make_node(kind, inputs.split(), outputs.split(), **more)
 
 
 def graphs():
     """What reads the constant -> nodes from x (N, 4) to y."""
     from onnx import TensorProto, helper, numpy_helper
-
-    def node(kind, inputs, outputs, **more):
-        return helper.make_node(kind, inputs.split(), outputs.split(), **more)
 
     value = numpy_helper.from_array(FAR)
     then = helper.make_graph([node("MatMul", "x far", "t")], "then", [], [helper.make_tensor_value_info("t", 1, None)])
@@ -45,11 +50,14 @@ def graphs():
         "handed on to Mul": [node("Unsqueeze", "far axis", "one"), node("Expand", "one shape", "m"), node("Mul", "x m", "y")],
         "a Constant node to Sub": [node("Constant", "", "c", value=value), node("Sub", "x c", "y")],
         "Max": [node("Max", "x far", "y")],
+        "Sum": [node("Sum", "x far", "y")],
+        "Softmax": [node("Concat", "x far", "both", axis=0), node("Softmax", "both", "y", axis=1)],
         "Trilu to Add": [node("Trilu", "far", "m"), node("Add", "x m", "y")],
         "Less": [node("Less", "x far", "some"), node("Cast", "some", "y", to=TensorProto.FLOAT)],
         "constants to Add": [node("Mul", "far half", "m"), node("Add", "x m", "y")],
         "MatMul": [node("MatMul", "x far", "y")],
         "Add and MatMul": [node("Add", "x far", "z"), node("MatMul", "z far", "y")],
+        "MatMul, and returned": [node("MatMul", "x far", "y")],
         "Concat to MatMul": [node("Concat", "far far", "both", axis=1), node("MatMul", "x both", "y")],
         "Transpose to MatMul": [node("Transpose", "far", "turned", perm=[1, 0]), node("MatMul", "x turned", "y")],
         "a Constant node to MatMul": [node("Constant", "", "c", value=value), node("MatMul", "x c", "y")],
@@ -66,7 +74,40 @@ def graphs():
     }  # fmt: skip
 
 
-def model_of(nodes):
+def graphs_that_hand_on():
+    """Likewise, for operators that change at most sign, type or place."""
+    from onnx import TensorProto
+
+    return {
+        "Cast to Add": [node("Cast", "far", "m", to=TensorProto.FLOAT), node("Add", "x m", "y")],
+        "Neg to Add": [node("Neg", "far", "m"), node("Add", "x m", "y")],
+        "ScatterND to Add": [node("ScatterND", "far places row1", "m"), node("Add", "x m", "y")],
+        "ScatterElements to Add": [node("ScatterElements", "half columns far", "m", axis=1), node("Add", "x m", "y")],
+        # with what the input says: not computed of constants alone
+        "Concat, Cast and Neg to Add": [
+            node("Concat", "x far", "c", axis=0), node("Cast", "c", "d", to=TensorProto.FLOAT), node("Neg", "d", "m"),
+            node("Add", "ones m", "y"),
+        ],
+        "ScatterND in place to Add": [
+            node("Cast", "x", "i", to=TensorProto.INT64), node("Mul", "i nought", "j"), node("Slice", "j nought1 one1 one1", "k"),
+            node("ScatterND", "far k row1", "m"), node("Add", "x m", "y"),
+        ],
+        "ScatterElements in place to Add": [
+            node("Cast", "x", "i", to=TensorProto.INT64), node("Mul", "i nought", "j"),
+            node("ScatterElements", "half j far", "m", axis=1), node("Add", "x m", "y"),
+        ],
+        "Cast to truth values": [
+            node("Concat", "x far", "c", axis=0), node("Cast", "c", "some", to=TensorProto.BOOL),
+            node("Where", "some half1 two1", "y"),
+        ],
+        "Neg to MatMul": [node("Concat", "x far", "c", axis=0), node("Neg", "c", "m"), node("MatMul", "m half", "y")],
+        "Cast to MatMul": [
+            node("Concat", "x far", "c", axis=0), node("Cast", "c", "m", to=TensorProto.FLOAT), node("MatMul", "m half", "y"),
+        ],
+    }  # fmt: skip
+
+
+def model_of(nodes, returned=()):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -75,7 +116,7 @@ def model_of(nodes):
     read = {one for each in (*nodes, *nested) for one in each.input}
     graph = helper.make_graph(
         nodes, "far", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(one, TensorProto.FLOAT, None) for one in ("y", *returned)],
         [numpy_helper.from_array(values, name) for name, values in known.items() if name in read],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -120,16 +161,16 @@ def by_torch(path, folder):
     )  # fmt: skip
     one = adapter.create("torch")
     one.load(files, "fp16", "cpu", str(folder / "cache"), 1)
-    return max(float(values.max()) for values in one._module.buffers() if values.is_floating_point())
+    return max(float(values.abs().max()) for values in one._module.buffers() if values.is_floating_point())
 
 
 def of_onnx(system, folder):
     import onnx
 
     found = {}
-    for number, (name, nodes) in enumerate(graphs().items()):
+    for number, (name, nodes) in enumerate({**graphs(), **graphs_that_hand_on()}.items()):
         path = folder / f"graph{number}.onnx"
-        onnx.save(model_of(nodes), str(path))
+        onnx.save(model_of(nodes, ["far"] if name.endswith("and returned") else []), str(path))
         try:
             found[name] = {"tensorrt": by_tensorrt, "onnxrt": by_onnxrt, "torch": by_torch}[system](path, folder)
         except Unsupported as error:
@@ -148,6 +189,13 @@ def of_tensorflow():
         "Where": lambda x: tf.where(x > 0, x, far),
         "handed on to Mul": lambda x: x * tf.tile(tf.expand_dims(far, 0), tf.stack([tf.shape(x)[0], 1, 1])),
         "Max": lambda x: tf.maximum(x, far),
+        "AddN": lambda x: tf.add_n([x, far]),
+        "Concat to Softmax": lambda x: tf.nn.softmax(tf.concat([x, far], 0)) + 1.0,
+        "Neg to Add": lambda x: 1.0 + -tf.concat([x, far], 0),
+        "scattered to Add": lambda x: 1.0 + tf.tensor_scatter_nd_update(far, tf.cast(x[:1, :1], tf.int32), x[:1]),
+        "Cast to truth values": lambda x: tf.where(tf.cast(tf.concat([x, far], 0), tf.bool), 0.5, 2.0),
+        "Cast to whole numbers": lambda x: tf.cast(tf.cast(tf.concat([x, far], 0), tf.int32), tf.float32),
+        "Neg to MatMul": lambda x: -tf.concat([x, far], 0) @ tf.ones((4, 4)),
         "a lone number to Sub": lambda x: x - tf.constant(1e9),
         "infinity to Sub": lambda x: x - tf.constant(np.float32(np.inf)),
         "MatMul": lambda x: x @ far,

@@ -266,7 +266,33 @@ def test_the_model_file_with_the_activations_as_exported_is_another_one_in_eithe
     assert [one[2:] for one in (single, half)] == [[False, True]] * 2
     assert [one[2:] for one in (single_fused, half_fused)] == [[True, False]] * 2
     assert "float16" in half[1]
-    assert "fp16-fitting" in half[0], "not the file that an earlier version made, which limited weights"
+    names = {Path(one[0]).stem for one in (half, half_fused)}
+    earlier = {f"k-{kind}{rest}" for kind in ("fp16", "fp16-fitting") for rest in ("", "-unfused")}
+    assert not names & earlier, "not a file that an earlier version made, which limited weights"
+
+
+FED_AS_BYTES = """
+import sys
+from pathlib import Path
+import onnx
+from images.onnxrt.model_cache import rewritten
+folder = Path(sys.argv[2])
+for half in (False, True):
+    for fuse in (False, True):
+        for kind in ("fp32", "fp16-fitting"):  # of an earlier version, with names in branches wrong
+            for suffix in ("onnx", "txt"):
+                (folder / f"k-{kind}{'' if fuse else '-unfused'}-uint8.{suffix}").write_text("of an earlier version")
+        path, words = rewritten(Path(sys.argv[1]), folder, "k", half, fuse, ("images",))
+        assert "earlier" not in words
+        assert onnx.load(path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+"""
+
+
+@pytest.mark.framework
+def test_a_file_for_bytes_of_an_earlier_version_is_not_taken(on_cpu, tmp_path):
+    command = [str(on_cpu.interpreter), "-c", FED_AS_BYTES, str(on_cpu.make(17) / "model.onnx"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 HANDED_ON = """
@@ -299,6 +325,50 @@ def test_outputs_that_are_an_input_or_a_constant_stay_as_they_are_in_float16(on_
     assert np.array_equal(np.float32(x), np.float32([[0.10001, -2, 3, 1e6]]))
     assert np.array_equal(np.float32(w), np.float32([1.00001, 2, 1e9, 4]))
     assert y[0][:2] == pytest.approx([1.10002, 0], rel=1e-3)
+
+
+OLD_FILE = """
+import json, sys
+from pathlib import Path
+import numpy as np, onnx, onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from common.harness.adapter import Unsupported
+from images.onnxrt.model_cache import rewritten
+value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+folder = Path(sys.argv[1])
+for number, (largest, outputs) in enumerate([(2, ["y"]), (2, ["y", "w"]), (1e9, ["y"]), (1e9, ["y", "w"])]):
+    w = np.full((4, 4), largest, np.float32)
+    shapes = {"x": ["N", 4], "y": ["N", 4], "w": [4, 4]}
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [value("x", ["N", 4]), value("w", [4, 4])],
+                              [value(one, shapes[one]) for one in outputs], [numpy_helper.from_array(w, "w")])
+    source = folder / f"model{number}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=3), source)
+    try:
+        path, words = rewritten(source, folder, f"k{number}", True)
+    except Unsupported as error:
+        print(json.dumps(str(error)))
+        continue
+    model = onnx.load(path)
+    kinds = {one.name: one.data_type for one in model.graph.initializer}
+    (product,) = [node for node in model.graph.node if node.op_type == "MatMul"]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    made = session.run(None, {"x": np.ones((1, 4), np.float32)})
+    print(json.dumps([words, kinds.get(product.input[1]) == TensorProto.FLOAT16, [one.name for one in model.graph.input],
+                      [str(one.dtype) for one in made], float(made[0].max())]))
+"""
+
+
+@pytest.mark.framework
+def test_weights_that_an_old_file_lists_as_inputs_are_converted_and_judged_under_their_own_names(on_cpu, tmp_path):
+    """The converter casts inputs of the graph in each inference and leaves what they hold in float32."""
+    command = [str(on_cpu.interpreter), "-c", OLD_FILE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    alone, returned, *far = [json.loads(line) for line in done.stdout.splitlines()]
+    assert alone[1:] == [True, ["x"], ["float32"], 8.0]
+    assert returned[1:] == [True, ["x"], ["float32"] * 2, 8.0]
+    assert all("constants taken off the list of inputs" in one[0] for one in (alone, returned))
+    assert far == ["weight w, which MatMul reads, reaches 1e+09, beyond float16's 65504"] * 2
 
 
 EXPECTED = """

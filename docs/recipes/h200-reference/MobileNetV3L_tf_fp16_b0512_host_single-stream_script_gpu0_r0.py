@@ -82,7 +82,12 @@ _OPERATORS = {
     "LessEqual": "LessOrEqual", "GreaterEqual": "GreaterOrEqual", "NotEqual": "Equal", "PadV2": "Pad", "ConcatV2": "Concat",
     "Pack": "Concat", "Fill": "Expand", "BroadcastTo": "Expand", "GatherV2": "Gather", "GatherNd": "GatherND", "StridedSlice": "Slice",
     "SplitV": "Split", "Unpack": "Split", "MatrixBandPart": "Trilu", "ExpandDims": "Unsqueeze",
+    "AddN": "Sum", "ScatterNd": "ScatterND", "TensorScatterUpdate": "ScatterND", "TensorScatterAdd": "ScatterND",
 }  # fmt: skip
+
+
+#: of TensorFlow's DataType: DT_BOOL; DT_(U)INT8 to 64
+_TRUTH_VALUES, _WHOLE_NUMBERS = 10, {3, 4, 5, 6, 9, 17, 22, 23}
 
 
 def _node_of(name: str) -> str:
@@ -157,11 +162,19 @@ def _results_kept_in_float(nodes: Dict[str, Any]) -> Set[str]:
     return kept
 
 
+def _operator_of(node: Any) -> str:
+    """ONNX's operator that computes the same, as common/float16.py calls it, or TensorFlow's own."""
+    if node.op != "Cast":
+        return _OPERATORS.get(node.op, str(node.op))
+    kind = node.attr["DstT"].type
+    return TO_TRUTH_VALUES if kind == _TRUTH_VALUES else TO_WHOLE_NUMBERS if kind in _WHOLE_NUMBERS else "Cast"
+
+
 def _weight_readers(name: str, users: Mapping[str, Sequence[Any]], seen: Set[str]) -> Set[str]:
     """Operators for which what a node gives is no mask, of those that read it, itself or handed on; none where it is a mask."""
     found: Set[str] = set()
     for user in users.get(name, ()):
-        operator = _OPERATORS.get(user.op, user.op)
+        operator = _operator_of(user)
         if user.name.startswith(OUTPUT):
             found.add("")
         elif operator in HAND_ON:
@@ -221,16 +234,22 @@ def to_half(tf: Any, graph_def: Any) -> Any:
 LARGEST_FLOAT16 = 65504.0
 
 
+#: what a Cast is called here that makes no floats: of 1e9 and of 65504 it makes the same truth value, but not the same whole number
+TO_TRUTH_VALUES, TO_WHOLE_NUMBERS = "Cast to truth values", "Cast to whole numbers"
+
+
 #: ONNX's operators that take masks and bounds
 TAKE_LIMITED = {
-    "Add", "Sub", "Mul", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+    "Add", "Sub", "Mul", "Sum", "Where", "Clip", "Max", "Min", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Pad",
+    "Softmax", "LogSoftmax", TO_TRUTH_VALUES,
 }  # fmt: skip
 
 
-#: operators that hand values on as they are: what reads their output counts
+#: operators that hand values on, at most with another sign, type or place: what reads their output counts
 HAND_ON = {
-    "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze",
-    "Tile", "Transpose", "Trilu", "Unsqueeze",
+    "Cast", "CastLike", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity",
+    "Neg", "Reshape", "Scatter", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+    "Trilu", "Unsqueeze",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from common.errors import UserError
 from common.export import given_values
+from common.export.values import Given
 
 
 class Evil:
@@ -90,3 +91,24 @@ def test_arrays_that_are_not_those_of_the_inputs_are_one_line() -> None:
         with pytest.raises(UserError) as raised:
             given_values.bind(Path("v.npz"), inputs, arrays, "", "m.onnx")
         assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("batch_axis", [0, None])
+def test_values_of_another_byte_order_are_turned(tmp_path: Path, batch_axis: int | None) -> None:
+    """ONNX Runtime takes their bytes as they lie: 1.0 would be 4.6e-41."""
+    path = tmp_path / "a.npz"
+    wanted: dict[str, np.ndarray] = {
+        "x": np.array([[1, 2]], np.float32),
+        "ids": np.array([[3, 4]], np.int64),
+        "words": np.array([["a", "b"]]),
+    }
+    for order in "<>":
+        np.savez(path, **{name: one.astype(one.dtype.newbyteorder(order)) for name, one in wanted.items()})  # type: ignore[arg-type]
+        inputs = {
+            name: Given(name, "str" if one.dtype.kind == "U" else one.dtype.name, (1, 2), batch_axis)
+            for name, one in wanted.items()
+        }
+        (unit,) = given_values.units_of(path, given_values.read(path), inputs, 1)
+        for name, one in wanted.items():
+            assert unit[name].dtype.isnative
+            np.testing.assert_array_equal(unit[name].view(one.dtype), one)

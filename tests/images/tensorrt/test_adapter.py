@@ -324,6 +324,21 @@ def test_another_version_or_precision_builds_its_own(load: Make) -> None:
         assert len(other.builds) == 1
 
 
+def test_an_engine_of_a_retyped_file_is_of_that_rules_version_and_all_others_stay(load: Make) -> None:
+    from images.tensorrt.cache import RECIPE, RETYPED_RECIPE
+    from images.tensorrt.profile import Profile
+
+    assert RETYPED_RECIPE > RECIPE == 1
+    adapter = load().adapter
+    kinds = {}
+    for flags in (SimpleNamespace(FP16=0), SimpleNamespace()):
+        adapter._trt = SimpleNamespace(__name__="tensorrt", __version__="11.0", BuilderFlag=flags)
+        for adapter._precision in ("fp32", "fp16", "bf16"):
+            kinds[hasattr(flags, "FP16"), adapter._precision] = adapter._key(Profile(1, 1, 1)).recipe
+    assert {kind for kind, recipe in kinds.items() if recipe == RETYPED_RECIPE} == {(False, "fp16"), (False, "bf16")}
+    assert set(kinds.values()) == {RECIPE, RETYPED_RECIPE}
+
+
 def test_an_engine_that_tensorrt_refuses_is_built_again(load: Make, capfd: pytest.CaptureFixture[str]) -> None:
     first = load()
     first.plan = b"made elsewhere"
