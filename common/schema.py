@@ -145,14 +145,14 @@ CELL = _columns(
         "VARCHAR",
         "",
         "text",
-        "name of the output that these figures are of: the worst; empty: the only one",
+        "name of the output that these figures are of: the worst; not printable: escaped; empty: the only one",
     ),
     (
         "parity_by_output",
         "VARCHAR",
         "",
         "text",
-        "JSON object of the error of each output, where there are several; null: infinite or NaN",
+        "JSON object of the errors of several outputs; null: infinite or NaN; of too many the worst, and how many more",
     ),
     (
         "parity_tolerance",

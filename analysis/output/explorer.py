@@ -23,7 +23,7 @@ from analysis.comparisons.question import JOULES, POWER, THROUGHPUT, Question, l
 from analysis.comparisons.recommend import answer
 from analysis.database.connection import Row
 from analysis.plots.axes import engineering
-from analysis.results.metrics import worded
+from analysis.results.metrics import item_of, worded
 from analysis.results.sample_intervals import Intervals
 from common.text import visible
 
@@ -341,7 +341,8 @@ def device_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
                 who = "also" if one is fastest else f"{one.name} has"
                 text += f"; {who} {words}, {one.figures[name].text(unit)}"
         text += "".join(f"; {_against(fastest, candidates, *leader)}" for leader in leaders[:1])
-        sentences.append(worded(f"{text}."))
+        # printed outside of any `spoken_of` too, and of several models each group has its own item
+        sentences.append(worded(f"{text}.", item_of(one.row for one in candidates)))
         leaders.append((device, fastest, candidates))
     return sentences
 

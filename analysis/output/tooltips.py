@@ -147,7 +147,6 @@ def _value(axis: Axis, value: float) -> str:
         return " ".join(known.split())
     title, _, unit = axis.get_label_text().partition(" (")
     number = f"{value:g}" if float(value).is_integer() and abs(value) < 1e6 else shown(float(value))
-    unit = (
-        "" if unit.strip(") ") == "images" and title == "batch size" else f" {unit.removesuffix(')')}" if unit else ""
-    )
+    # the size of a batch has none, whatever the axis says that it is of
+    unit = f" {unit.removesuffix(')')}" if unit and title != "batch size" else ""
     return f"{title}: {number}{unit}" if title else number

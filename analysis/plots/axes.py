@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from analysis import style
 from analysis.database.connection import Row
-from analysis.results.metrics import is_wrong
+from analysis.results.metrics import is_wrong, worded
 
 #: (variant, precision and what else is not usual: `style.kind`)
 Series = tuple[str, str]
@@ -67,7 +67,8 @@ def batch_axis(axes: Axes, sizes: Sequence[int], label: bool = True) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
     if label:
-        axes.set_xlabel("batch size (images)")
+        # samples: what a rate counts may be smaller, as the tokens of a sequence
+        axes.set_xlabel(f"batch size ({'images' if worded('images') == 'images' else 'samples'})")
 
 
 def title(figure: Figure, heading: str, note: str = "") -> None:

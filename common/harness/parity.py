@@ -23,12 +23,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from common.harness.adapter import Arrays, Unsupported
 from common.harness.reference import Reference
+from common.harness.rows import MOST_TEXT, fits, spelled
 from common.model_files import Tensor
 
 #: precision -> (metric for a model that puts out probabilities, tolerance, least top-1 agreement)
@@ -43,6 +44,8 @@ TOLERANCES: Dict[str, Tuple[str, float, float]] = {
 
 #: the metric of outputs that are no floating-point numbers
 EQUALITY = "equality"
+#: the key of `parity_by_output` under which it says how many outputs it leaves out
+LEFT_OUT = "..."
 #: smaller probabilities count as this much: far below what any decision rests on, and a logarithm needs a floor
 FLOOR = 1e-10
 
@@ -85,9 +88,10 @@ class Parity:
     @property
     def reason(self) -> str:
         """Why it failed, in one line."""
+        name = spelled(self.output)
         if self.wrong:
-            return f"output '{self.output}' {self.wrong}" if self.output else f"the output {self.wrong}"
-        where = f" of output '{self.output}'" if self.output else ""
+            return f"output '{name}' {self.wrong}" if name else f"the output {self.wrong}"
+        where = f" of output '{name}'" if name else ""
         if self.metric == EQUALITY and not self.rel_l2 <= self.tolerance:
             return f"{self.rel_l2:.3g} of the values{where} differ, at most {self.tolerance:g} may"
         if not self.rel_l2 <= self.tolerance:
@@ -104,8 +108,8 @@ class Parity:
 
         by_output = {name: figure(error) for name, error in self.by_output.items()}
         return {
-            "parity_output": self.output,
-            "parity_by_output": json.dumps(by_output) if len(by_output) > 1 else None,
+            "parity_output": spelled(self.output),
+            "parity_by_output": _listed(by_output, self.output) if len(by_output) > 1 else None,
             "parity_metric": self.metric,
             "parity_tolerance": self.tolerance,
             "parity_rel_l2": figure(self.rel_l2),
@@ -113,6 +117,32 @@ class Parity:
             "parity_top1": self.top1,
             "parity_top5": self.top5,
         }
+
+
+def _listed(errors: Mapping[str, Optional[float]], worst: str) -> str:
+    """The errors by name as JSON that fits a column: all of them, else the worst, and how many outputs that leaves out."""
+    named = {spelled(name): error for name, error in errors.items()}
+    text = json.dumps(named)
+    if len(named) == len(errors) and fits(text):
+        return text
+
+    def rank(name: str) -> Tuple[bool, float]:
+        error = errors[name]
+        return name != worst, -math.inf if error is None else -error
+
+    kept: Dict[str, Any] = {}
+    room = MOST_TEXT - len(json.dumps({LEFT_OUT: _more(len(errors))}))
+    for name in sorted(errors, key=rank):
+        # its braces are as long as the comma and the space that follow it among others
+        room -= len(json.dumps({spelled(name): errors[name]}))
+        if room < 0:
+            break
+        kept.setdefault(spelled(name), errors[name])  # long names may be spelled alike: the worst of them counts
+    return json.dumps({**kept, LEFT_OUT: _more(len(errors) - len(kept))})
+
+
+def _more(count: int) -> str:
+    return f"{count:,} more outputs"
 
 
 def compare_all(batches: Sequence[Arrays], reference: Reference, batch_size: int, precision: str) -> Parity:

@@ -11,6 +11,8 @@ from common.job import Job
 from common.model_files import ModelFiles
 
 _LONGEST = 500
+#: characters of the longest text of a column; settings of an adapter are JSON
+MOST_TEXT = 2**15
 
 
 def begin_row(job: Job, cell: Cell, model: ModelFiles, worker: str) -> Dict[str, Any]:
@@ -49,6 +51,20 @@ def one_line(text: str) -> str:
     """Text for a message column: no line breaks, no control characters, not endless."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def fits(text: str) -> bool:
+    """Whether a text may stand in a column: the host refuses a cell whose container wrote any other."""
+    return len(text) <= MOST_TEXT and text.isprintable()
+
+
+def spelled(name: str) -> str:
+    """A name out of a model, which may be any text, as one that `fits`; for rows and people, not to be compared with names.
+
+    What is not printable is escaped as Python does it (\\n, \\u3000), as is the backslash, so that two names stay two.
+    """
+    text = "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def last_telling_line(log: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from common.host.devices import Device
 from common.host.verify.command import LoopComparison, Result
 from common.host.verify.report import sentence
 from common.stats.intervals import Interval
-from tests.analysis.conftest import RunBuilder
+from tests.analysis.conftest import Build, RunBuilder
 from tests.analysis.tracing import kernel, write_trace
 
 MS = 10**6
@@ -68,6 +68,15 @@ def test_analyze_and_report(two: list[RunBuilder], ends: Ends, tmp_path: Path) -
     answer, path = ends(lambda console: write_report([two[0].folder], tmp_path / "out", console))
     assert re.match(r"On the Test CPU, PyTorch fp32 at batch \d has the highest throughput, ", answer)
     assert f'<p class="lead">{answer}</p>' in Path(path).read_text(), "the page begins with the same sentence"
+
+
+def test_a_report_ends_in_the_items_of_its_model(undrawn: None, build: Build, ends: Ends, tmp_path: Path) -> None:
+    run = build("own")
+    for variant, ms in (("torch", 10), ("onnxrt", 30)):
+        run.cell(variant, 8, durations_ns=[ms * MS + i * 1000 for i in range(80)], item="sample")
+    answer, _ = ends(lambda console: write_report([run.folder], tmp_path / "out", console))
+    assert " samples/s" in answer
+    assert "image" not in answer
 
 
 def test_report_of_a_comparison(two: list[RunBuilder], ends: Ends, tmp_path: Path) -> None:

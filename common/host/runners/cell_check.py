@@ -18,6 +18,7 @@ import numpy as np
 
 from common import schema
 from common.cell import Cell
+from common.harness.rows import fits
 from common.host.runs.untrusted import Refused, shown
 from common.job import Job
 from common.model_files import ModelFiles
@@ -36,8 +37,6 @@ REQUIRED = ("cell.csv", "phases.csv", "samples.csv")
 #: of a traced window (common/harness/tracing)
 TRACED = ("trace.csv", "traced.csv", "kernels.csv")
 _MOST_RECORDS = 2**21
-#: longest text of a column; settings of an adapter are JSON
-_MOST_TEXT = 2**15
 #: CLOCK_MONOTONIC in ns does not come that far in a hundred years
 _LARGEST = 2**62
 _CHUNK = 1 << 22
@@ -117,7 +116,7 @@ def _fits(kind: str, value: str) -> bool:
         return re.fullmatch(r"-?[0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,3})?", value) is not None and math.isfinite(
             float(value)
         )
-    return len(value) <= _MOST_TEXT and value.isprintable()
+    return fits(value)
 
 
 def _text(path: Path) -> str:

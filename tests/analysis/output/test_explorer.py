@@ -259,6 +259,18 @@ def test_a_sentence_for_each_device(build: Build, opened: Opened) -> None:
     assert found[1].endswith("; PyTorch fp32 at batch 8 is 0.50 times as fast as on the CPU quick.")
 
 
+def test_the_sentence_of_each_model_counts_in_its_own_item(build: Build, opened: Opened) -> None:
+    run = build("items")
+    for model, item, device in (("BERT-base", "sequence", "CPU a"), ("mine", "sample", "CPU b")):
+        for variant, ms in (("torch", 1), ("onnxrt", 2)):
+            durations = [ms * MS + i * 1000 for i in range(80)]
+            run.cell(variant, 8, durations_ns=durations, model=model, item=item, device_name=device)
+    database = opened(run)
+    rows = tables.load(database, Selection())
+    found = explorer.device_sentences(explorer.explore(rows, all_intervals(database, rows), {}).groups)
+    assert [re.findall(r"(\w+)/s", sentence)[:1] for sentence in found] == [["sequences"], ["samples"]]
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.4, 112.0), (100, 120), (155.2, 608.0), (0.0012, 0.0013), (1, 1.0001)])
 def test_steps_of_a_slider_span_the_figures(low: float, high: float) -> None:
     found = decision_table.spread(low, high)

@@ -14,9 +14,10 @@ from analysis.analyze import write_report
 from analysis.comparisons.summary import answers, uncertainty
 from analysis.output import explorer, report, tooltips
 from analysis.output import pdf as browser
+from analysis.plots.axes import batch_axis
 from analysis.results import sample_intervals
 from analysis.results.all_intervals import all_intervals
-from analysis.results.metrics import METRICS
+from analysis.results.metrics import METRICS, spoken_of
 from analysis.results.selection import Selection
 from analysis.results.tables import build as build_tables
 from analysis.results.tables import load
@@ -201,6 +202,19 @@ def test_the_page_never_scrolls_sideways(page: Path, tmp_path: Path, width: int,
     seen = ask(page, WIDTH, tmp_path, width)
     assert seen["page"] <= seen["narrow"]
     assert seen["small"] == 0
+
+
+@pytest.mark.parametrize(("item", "unit"), [("image", "images"), ("sample", "samples"), ("token", "samples")])
+def test_a_batch_is_of_samples_whatever_the_rates_count(item: str, unit: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 3), dpi=100)
+    plot = figure.subplots()
+    plot.plot([1, 8], [10, 20.5], label="torch")
+    with spoken_of(item):
+        batch_axis(plot, [1, 8])
+    assert plot.get_xlabel() == f"batch size ({unit})"
+    assert tooltips.targets(figure)[1].text.startswith("torch\nbatch size: 8\n")
 
 
 def test_values_of_a_plot() -> None:

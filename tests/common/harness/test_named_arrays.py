@@ -12,6 +12,7 @@ import pytest
 from common.harness import parity
 from common.harness.adapter import Unsupported, only
 from common.harness.reference import Reference, archive
+from common.harness.rows import MOST_TEXT, fits, spelled
 from common.model_files import ModelFiles, Tensor
 
 UNITS = 3
@@ -97,6 +98,62 @@ def test_an_error_names_its_output_even_where_there_is_one(tmp_path: Path) -> No
     name = one.model.outputs[0].name
     outputs = [{name: compute(batch)[name] * 2} for batch in ours.batches(1)]
     assert f"of output '{name}' is 1," in parity.compare_all(outputs, one, 1, "fp32").reason
+
+
+#: names that a model may have and a row may not, as the row has them
+UNPRINTABLE = {
+    "out'\"put\nline": "out'\"put\\nline",
+    "\x1b[31mred": "\\x1b[31mred",
+    "no\u00a0break": "no\\xa0break",
+    "wide\u3000space": "wide\\u3000space",
+    "half\ud800": "half\\ud800",
+    "a\\n": "a\\\\n",
+    "größe 大": "größe 大",
+}
+
+
+@pytest.mark.parametrize("name", UNPRINTABLE)
+@pytest.mark.parametrize("right", [True, False])
+def test_a_name_that_no_row_may_have_is_found_and_spelled(tmp_path: Path, name: str, right: bool) -> None:
+    ours = reference(tmp_path)
+    outputs = tuple(replace(one, name=name) if one.name == "y" else one for one in ours.model.outputs)
+    units = [{name if key == "y" else key: value for key, value in unit.items()} for unit in ours.outputs]
+    named = replace(ours, model=replace(ours.model, outputs=outputs), outputs=units)
+    got = [
+        {name: compute(one)["y"] * (1 + 1e-6 if right else 2), "picked": compute(one)["picked"]}
+        for one in named.batches(1)
+    ]
+    verdict = parity.compare_all(got, named, 1, "fp32")
+    assert (verdict.passed, verdict.output) == (right, name)
+    assert verdict.columns["parity_output"] == UNPRINTABLE[name]
+    assert set(json.loads(verdict.columns["parity_by_output"])) == {UNPRINTABLE[name], "picked"}
+    assert right or f"of output '{UNPRINTABLE[name]}' is 1," in verdict.reason
+    assert right or fits(verdict.reason)
+
+
+def test_a_name_without_end_is_cut() -> None:
+    assert fits(spelled("\n" * 40_000))
+
+
+def test_of_many_outputs_the_worst_are_told_and_how_many_more_there_are() -> None:
+    worst = parity.Parity("raw", 1e-3, 0.5, 0.5, 1.0, 1.0, 0.0, output="the one\nthat decides")
+    errors = {f"StatefulPartitionedCall:{place}": place / 1e9 for place in range(1500)}
+    errors = {**errors, "StatefulPartitionedCall:7": float("nan"), worst.output: 1e-12}
+    columns = replace(worst, by_output=errors).columns
+    assert len(columns["parity_by_output"]) > 0.99 * MOST_TEXT
+    assert fits(columns["parity_by_output"])
+    told = json.loads(columns["parity_by_output"])
+    left_out = told.pop(parity.LEFT_OUT)
+    assert left_out == f"{len(errors) - len(told)} more outputs"
+    assert list(told)[:3] == ["the one\\nthat decides", "StatefulPartitionedCall:7", "StatefulPartitionedCall:1499"]
+    assert told["StatefulPartitionedCall:7"] is None
+    assert min(list(told.values())[2:]) * 1e9 == pytest.approx(1500 - len(told) + 2)
+
+
+def test_outputs_whose_long_names_begin_alike_are_counted_too() -> None:
+    errors = {"x" * 600 + end: error for end, error in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
+    text = replace(parity.Parity("raw", 1, 0.3, 0.3, None, None, 0.0), by_output=errors).columns["parity_by_output"]
+    assert json.loads(text) == {"x" * 497 + "...": 0.3, parity.LEFT_OUT: "2 more outputs"}
 
 
 def test_where_the_reference_is_not_finite_the_output_must_be_the_same() -> None:

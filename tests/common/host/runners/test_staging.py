@@ -14,6 +14,7 @@ import pytest
 
 from common import schema
 from common.harness import journal
+from common.harness.parity import Parity
 from common.host.runners import cell_check, staging
 from common.host.runners.staging import journal_rows, recover
 from common.host.runs import untrusted
@@ -155,6 +156,26 @@ HOSTILE: list[tuple[str, Callable[[Path], object], str]] = [
     ("samples.csv", changed("2600,\n", "2600,\n" + "1" * 5000), "samples.csv has fields that are empty or no number"),
     ("samples.csv", changed("3700,\n", "3700,"), "samples.csv ends in the middle of a line"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["out'\"put\nline", "\x1b[31m", "no\u00a0break", "wide\u3000space", "\ud800", "\r", "x" * 40_000]
+)
+@pytest.mark.parametrize("outputs", [2, 1500])
+def test_what_the_harness_says_of_outputs_of_any_name_and_number_is_taken(
+    container: Container, name: str, outputs: int
+) -> None:
+    """And the same text raw is refused."""
+    others = {f"StatefulPartitionedCall:{place}": place / 7e9 for place in range(outputs - 1)}
+    verdict = Parity("raw", 1e-3, 0.5, 0.5, None, None, 0.0, output=name, by_output={name: 0.5, **others})
+    container.write(ONE, **verdict.columns, message=verdict.reason)
+    if name != "\ud800":  # which no file can hold
+        container.write(TWO, **{**verdict.columns, "parity_output": name})
+    for cell in (ONE, TWO):
+        container.finish(cell)
+    status = {settled.key: settled.status for settled in container.staging.take_rest()}
+    assert status[ONE.key] == "ok"
+    assert status[TWO.key] == "crashed"
 
 
 @pytest.mark.parametrize(("name", "attack", "words"), HOSTILE, ids=[f"{n}: {w}" for n, _, w in HOSTILE])
