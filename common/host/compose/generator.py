@@ -98,6 +98,11 @@ class Flavour:
         )
 
 
+def always_measured(kind: str, images: list[Image]) -> set[str]:
+    """The variants of `docker compose up` on this kind of device, without those of a profile that may not be switched on."""
+    return {service.variant.name for service in _flavour(kind, "", "", images).study}
+
+
 def _flavour(kind: str, suffix: str, title: str, images: list[Image]) -> Flavour:
     variants = {name: v for name, v in all_variants(images).items() if v.precisions(kind)}
     of_study = {variants[name].image for name in STUDY if name in variants}

@@ -13,6 +13,7 @@ from common.host import models
 from common.host.bench.opening import open_run
 from common.host.cli import parsing as opt
 from common.host.cli.console import default_console
+from common.host.compose.generator import always_measured
 from common.host.compose.rendezvous import Rendezvous, gpu_name, lock_of, options_from, service
 from common.host.devices import Device, list_gpus, the_cpu
 from common.host.frameworks.registry import Image, load_images, variables_set
@@ -158,8 +159,11 @@ def plan(flavour: str, rendezvous: Rendezvous) -> int:
     run, seed = open_run(data, request, options, [device], runner, model, default_console())
     (run.folder / "jobs").mkdir(exist_ok=True)
     jobs = make_plan(request, seed)
+    # What a profile adds may not come: its cells were not asked for then. If it comes, its service refuses them itself.
+    certain = always_measured(flavour, images)
     for planned in jobs:
-        write_refused_rows(run, planned, request, device, model)
+        if planned.variant.name in certain:
+            write_refused_rows(run, planned, request, device, model)
         write_job(run, planned, request, device, model, seed, rendezvous.jobs)
     rapl = Rapl(Path(POWERCAP), lambda sentence: None)
     expected = flavour == "gpu" or bool(rapl.domains)
