@@ -201,8 +201,6 @@ def run_bench(fresh_bench: Bench, exported_tiny: Path) -> Bench:
 
 def rows(run: Path) -> dict[str, dict[str, str]]:
     """Cell key -> the row of its cell.csv."""
-    import csv
-
     found = {}
     for path in run.glob("cells/*/cell.csv"):
         with path.open(newline="") as file:

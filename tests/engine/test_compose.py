@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
-from common.host.compose.generator import _flavour
+from common.host.compose.generator import always_measured
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.runners.containers.images import tag_of
@@ -31,7 +31,7 @@ STANDS_IN = tuple(image.name for image in load_images(IMAGES) if image.name != "
 
 def swept(kind: str) -> set[str]:
     """The variants that compose measures without a profile of their own."""
-    return {service.variant.name for service in _flavour(kind, "", "", load_images(IMAGES)).study}
+    return always_measured(kind, load_images(IMAGES))
 
 
 def environment(data: Path, **variables: str) -> dict[str, str]:

@@ -191,3 +191,10 @@ def test_a_service_sees_its_own_folder_and_cache_and_reads_the_rest() -> None:
         for folder in rest:
             assert written.setdefault(folder, name) == name or name.startswith("export")
     assert seen >= 14
+
+
+def test_what_a_profile_adds_is_not_always_measured() -> None:
+    """Its cells are asked for only if its services come: the plan refuses none of them beforehand."""
+    found = generator.always_measured("cpu", load_images(IMAGES))
+    assert {"onnxrt", "jax", "litert"} <= found
+    assert not {"torchcompile", "keras-torch"} & found
