@@ -104,18 +104,33 @@ def test_a_model_is_called_what_its_file_is(tmp_path: Path, typed: str, name: st
     assert models.source(str(tmp_path / typed)).name == name
 
 
-def test_a_link_is_called_what_was_typed_and_read_where_it_points(tmp_path: Path) -> None:
-    (tmp_path / "blob").write_text("")
-    (tmp_path / "mine.onnx").symlink_to(tmp_path / "blob")
-    wanted = models.source(str(tmp_path / "mine.onnx"))
-    assert (wanted.name, wanted.onnx) == ("mine", tmp_path / "blob")
+def test_a_link_is_taken_as_it_was_named(tmp_path: Path) -> None:
+    """As caches of model hubs have it: what it leads to is called by its sum, and holds no weights by their names beside it."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for name, blob in (("mine.onnx", "5f1d"), ("own.py", "77aa"), ("x.npz", "a0b1")):
+        (blobs / blob).write_text("")
+        (snapshot / name).symlink_to(Path("../../blobs") / blob)
+    wanted = models.source(str(snapshot / "mine.onnx"))
+    assert (wanted.name, wanted.onnx) == ("mine", snapshot / "mine.onnx")
+    assert models.source(f"{snapshot / 'own.py'}:build").file == snapshot / "own.py"
+    options = models.ExportOptions(inputs=snapshot / "x.npz")
+    assert models.exporter_arguments(wanted, tmp_path, options)[-1] == str(snapshot / "x.npz")
 
 
 def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"... location m.data ...")
-    for name in ("m.data", "other.data"):
+    (tmp_path / "m.onnx").write_bytes(b"... location m.data ... link.data ... out.data ... folder.data")
+    for name in ("m.data", "other.data", "out.data"):
         (tmp_path / name).write_text("")
-    assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / "m.data"]
+    (tmp_path / "folder.data").mkdir()
+    (tmp_path / "link.data").symlink_to("other.data")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "m.onnx").symlink_to("../m.onnx")
+    (inner / "out.data").symlink_to("/etc/passwd")
+    assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data", "out.data")]
+    assert models.files_beside(inner / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data")]
 
 
 @pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
