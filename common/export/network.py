@@ -13,6 +13,7 @@ from common.export import axes
 from common.export.error_lines import words_of
 from common.export.given import Given
 from common.export.reference_work import Network
+from common.text import brief
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
@@ -41,12 +42,12 @@ class OnnxNetwork(Network):
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
         self.left_out = [
-            f"output '{value.name}' is {value.type}, no tensor: it is not read"
+            f"output '{brief(value.name)}' is {value.type}, no tensor: it is not read"
             for value in self._session.get_outputs()
             if value.type not in _NUMPY
         ]
         if not self.outputs:
-            kinds = ", ".join(f"'{value.name}' is {value.type}" for value in self._session.get_outputs())
+            kinds = ", ".join(f"'{brief(value.name)}' is {value.type}" for value in self._session.get_outputs())
             raise UserError(f"{file} has no output that is a tensor: {kinds}")
 
     def _batch_size(self, bound: axes.Bound) -> Optional[int]:
@@ -57,7 +58,7 @@ class OnnxNetwork(Network):
 
     def _given(self, value: Any, bound: axes.Bound) -> Given:
         if value.type not in _NUMPY:
-            raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
+            raise UserError(f"{self.file}: input '{brief(value.name)}' is {value.type}, which cannot be fed")
         sizes = bound.shapes[value.name]
         axis: Optional[int] = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
         if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:

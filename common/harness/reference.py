@@ -16,6 +16,7 @@ import numpy as np
 
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles, Tensor
+from common.text import brief
 
 NamedArrays = Dict[str, np.ndarray]
 
@@ -42,7 +43,7 @@ class Reference:
         for tensor in model.inputs:
             if any(unit[tensor.name].shape != tensor.shape for unit in inputs):
                 shape = next(unit[tensor.name].shape for unit in inputs if unit[tensor.name].shape != tensor.shape)
-                raise ValueError(f"{model.reference}: input '{tensor.name}' {shape} does not fit {tensor.shape}")
+                raise ValueError(f"{model.reference}: input '{brief(tensor.name)}' {shape} does not fit {tensor.shape}")
         if not inputs or len(inputs) != len(outputs):
             raise ValueError(f"{model.reference}: {len(inputs)} inputs and {len(outputs)} outputs")
         return reference
