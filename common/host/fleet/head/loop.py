@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import UserError
+from common.host import signals
 from common.host.fleet.head.collect import Corrupt, Receiving
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.schedule import Assignment, Schedule
@@ -119,7 +118,7 @@ class Loop:
             self._start(assignment)
         if not self._schedule.done:
             news = self._transport.poll(seconds)
-            with _interrupt_deferred():
+            with signals.deferred():
                 self._take(news)
 
     def _full(self, attempt: str) -> str:
@@ -302,24 +301,6 @@ class Loop:
         if receiving is not None:
             with suppress(UserError):
                 receiving.end(reason)
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the end of the block: what arrives is stored and counted, or neither."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda signum, frame: caught.append(signum)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if caught:
-        raise KeyboardInterrupt
 
 
 def _safe(name: str) -> str:
