@@ -7,12 +7,14 @@ lines that it prints to `read_progress`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import subprocess
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -43,6 +45,8 @@ EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 EXPORT_LIMIT_SLACK = 30.0
 #: an export has a dozen
 _MOST_STEPS = 1000
+#: a file's times are no finer than a tick of the kernel's clock, 10 ms at the most, or a second where a file system has no finer ones
+_YOUNG_NS = 2 * 10**9
 #: bytes of a model's description; the exporter's have some thousand
 _MOST_DESCRIPTION_BYTES = 16 * 2**20
 #: `auto` prefers them in this order among models that exist
@@ -247,17 +251,15 @@ def find_user_model(
 
     name: that it must have; a copy under another name is a model of its own in tables.
     """
-    digest = ""
     for model in _newest_first(models_dir):
         if model.weights != "user" or (name and model.name != name):
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
-        digest = digest or _sha256(file)
         if (
-            extra.get("source_sha256") == digest
-            and PixelValues.of_description(extra)
+            PixelValues.of_description(extra)
             == pixels.parse(export_options.input_range, export_options.mean, export_options.std)
             and extra.get("asked") == export_options.described()
+            and extra.get("source_sha256") == _sha256(file)
             and _are_beside(file, extra.get("source_files", {}))
         ):
             return model
@@ -549,5 +551,21 @@ def _is_description(path: Path) -> bool:
 
 
 def _sha256(file: Path) -> str:
+    """Read once, however many sweeps of a plan ask, as long as the file is the same one.
+
+    One that was changed a moment ago is read again: another change in the same tick of the clock would not be seen.
+    """
+    found = file.stat()
+    if time.time_ns() - found.st_ctime_ns < _YOUNG_NS:
+        return _read_sha256(file)
+    return _known_sha256(file, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_sha256(file: Path, *_facts: int) -> str:
+    return _read_sha256(file)
+
+
+def _read_sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -274,6 +274,24 @@ def test_a_folder_that_lacks_a_file_is_exported_anew(tmp_path: Path, lost: str) 
     assert models.find_model(tmp_path, "MobileNetV3L") is None
 
 
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of many sweeps looks for its model once for each of them."""
+    read: list[Path] = []
+    real = models._read_sha256
+    monkeypatch.setattr(models, "_read_sha256", lambda file: read.append(file) or real(file))
+    file = tmp_path / "m.onnx"
+    file.write_text("one")
+    first = [models._sha256(file) for _ in range(2)]
+    assert read == [file, file], "it may change again in the same tick"
+    now = models.time.time_ns()
+    monkeypatch.setattr(models.time, "time_ns", lambda: now + 10**10)
+    assert [models._sha256(file) for _ in range(3)] == [*first, first[0]]
+    assert len(read) == 3
+    os.utime(file, ns=(1, 1))
+    file.write_text("two")
+    assert models._sha256(file) != first[0]
+
+
 def test_models_born_in_torch(tmp_path: Path) -> None:
     file = tmp_path / "my_net.py"
     file.write_text("")
