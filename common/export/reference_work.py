@@ -79,6 +79,7 @@ class Work:
                 "1 or 3 channels and at least 8 pixels a side; leave them out"
             )
         self.fixed = network.fixed
+        self.refused_batch = ""
         self.notes: List[str] = list(network.left_out)
         given = {one.name: one for one in network.inputs}
         unit_size = self.fixed or 1
@@ -177,6 +178,7 @@ class Work:
             if self._options.rebatch:
                 raise UserError(f"{network.file} cannot be made dynamic: {error}") from error
             self.fixed = 1
+            self.refused_batch = str(error)
             self.batch_axes = {name: self._likely_axis(name) for name in network.outputs}
             self.notes.append(f"its batch axis is dynamic, but {error}; it is measured at batch 1")
             return
@@ -246,6 +248,7 @@ class Work:
             inputs=inputs,
             outputs=outputs,
             fixed_batch=self.fixed,
+            refused_batch=self.refused_batch,
             item=item_of(inputs, layout),
             weights_dtype=onnx_reading.weights_dtype(self._proto),
             born="the user's ONNX file",

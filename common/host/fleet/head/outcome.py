@@ -17,7 +17,7 @@ from common.text import visible
 
 
 def finish(result: Result, console: Console) -> int:
-    """Prints it; returns the exit code: a signal's, 2 when something kept the sweep from going on, 1 when cells are missing, else 0."""
+    """Prints it; returns the exit code, a signal's, 2 when something kept the sweep from its end, 1 when cells are missing, else 0."""
     missing = sum(len(cells) for cells, _ in result.missing.values())
     if result.interrupted:
         console.print(f"Interrupted, {missing} cells are left; the same command continues.", highlight=False)

@@ -24,6 +24,12 @@ MODEL = ModelFiles(
 TOKENS = replace(MODEL, layout="", inputs=(Tensor("ids", "int64", (1, 128)),))
 
 
+FIXED = "the model's batch size is fixed at 4; --batch-sizes 4 measures it, and --rebatch tries to make it dynamic"
+OF_MODULE = "the module takes batches of 4 alone, as its example inputs are; --batch-sizes 4 measures it"
+SCALAR = "no input of the model has a batch axis, which counts as a batch of 1; --batch-sizes 1 measures it"
+REFUSED = "the model takes batches of 1 alone: a batch of 2 fails: no; --batch-sizes 1 measures it"
+
+
 @pytest.mark.parametrize(
     ("changes", "model", "reason"),
     [
@@ -37,7 +43,10 @@ TOKENS = replace(MODEL, layout="", inputs=(Tensor("ids", "int64", (1, 128)),))
         ({"batch_size": 4}, replace(MODEL, fixed_batch=4), None),
         # each framework says itself what it stumbles over
         ({}, replace(MODEL, onnx="m.onnx", unmeasurable="far.away::Operator"), None),
-        ({}, replace(MODEL, fixed_batch=4), "the model's batch size is fixed at 4; --rebatch tries to make it dynamic"),
+        ({}, replace(MODEL, fixed_batch=4), FIXED),
+        ({}, replace(MODEL, fixed_batch=4, forms={"torch": "torch"}), OF_MODULE),
+        ({"batch_size": 2}, replace(MODEL, fixed_batch=1, inputs=(Tensor("rate", "int64", (), None),)), SCALAR),
+        ({"batch_size": 2}, replace(MODEL, fixed_batch=1, refused_batch="a batch of 2 fails: no"), REFUSED),
         ({"input": "uint8"}, MODEL, None),
         ({"input": "uint8"}, replace(MODEL, inputs=(Tensor("p", "uint8", (1, 3, 8, 8)),)), None),
         ({"input": "uint8"}, TOKENS, "m takes no images as numbers, so that none can be fed as uint8"),
