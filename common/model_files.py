@@ -155,6 +155,13 @@ class ModelFiles:
             return f"the module takes batches of {size} alone, as its example inputs are; {measured}"
         return f"the model's batch size is fixed at {size}; {measured}, and --rebatch tries to make it dynamic"
 
+    def not_fed_as(self, kind: str) -> Optional[str]:
+        """None, or why its images cannot be fed in values of this type (float32, uint8), whatever they are."""
+        images = self.inputs[0]
+        if kind == "float32" or (self.layout and (images.dtype == kind or images.dtype.startswith("float"))):
+            return None
+        return f"{self.name} takes no images as numbers, so that none can be fed as {kind}"
+
     def lack(self, form: str) -> str:
         """In one line, that the model has not this form, which forms it has, and why where that was written down."""
         why = (self.refused or {}).get(form, "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
     """
     if kind == "float32":
         return arrays
-    reason = not_fed_as(kind, model)
+    reason = model.not_fed_as(kind)
     if reason is not None:
         raise Unsupported(reason)
     images = model.inputs[0]
@@ -137,14 +137,6 @@ def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
     if values.min() < 0 or values.max() > 255:
         raise Unsupported(f"{model.name} takes normalised images, not the bytes of pictures (0 to 255)")
     return {**arrays, images.name: np.rint(values).astype(kind)}
-
-
-def not_fed_as(kind: str, model: ModelFiles) -> Optional[str]:
-    """None, or why as_fed() refuses this model whatever the values."""
-    images = model.inputs[0]
-    if kind == "float32" or (model.layout and (images.dtype == kind or images.dtype.startswith("float"))):
-        return None
-    return f"{model.name} takes no images as numbers, so that none can be fed as {kind}"
 
 
 def picture_batch(path: Path, size: int, model: ModelFiles) -> NamedArrays:

@@ -272,6 +272,8 @@ class Loop:
             return terms.fit_key(key, self._order.options)
 
         self._progress.total -= self._schedule.rename(fit)
+        for attempt in self._schedule.running:
+            self._progress.owes(attempt, self._schedule.left_of(attempt))
         self._requested = {attempt: frozenset(map(fit, keys)) for attempt, keys in self._requested.items()}
 
     def _over(self, attempt: str, reason: str) -> None:

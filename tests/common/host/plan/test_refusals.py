@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from common.cell import Cell
 from common.host.frameworks.registry import Variant, all_variants, forms_of, load_images
-from common.host.paths import IMAGES
+from common.host.paths import IMAGES, ROOT
 from common.host.plan.refusals import refusal
 from common.model_files import ModelFiles, Tensor
 
@@ -76,6 +78,12 @@ def test_refusals(changes: dict[str, str | int], model: ModelFiles, reason: str 
 def test_a_users_own_file_is_in_one_form(variant: str, precision: str, reason: str | None) -> None:
     found = all_variants(load_images(IMAGES))[variant]
     assert refusal(Cell("m", variant, precision, 1), found, replace(MODEL, onnx="m.onnx")) == reason
+
+
+def test_to_refuse_takes_no_numpy() -> None:
+    """It is what most of the time of importing went to."""
+    code = "import sys, common.host.plan.refusals; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_every_variant_has_what_a_registered_model_gives_it() -> None:
