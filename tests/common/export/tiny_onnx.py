@@ -451,6 +451,26 @@ def with_odd_shapes():
     }
 
 
+def of_other_types():
+    """Inputs and outputs of types of which numpy has no arrays."""
+    half = TensorProto.BFLOAT16
+    made = {}
+    for name, kind in (("bfloat16", half), ("float8", TensorProto.FLOAT8E4M3FN)):
+        cast = helper.make_node("Cast", ["x"], ["y"], to=kind)
+        made[f"{name}-alone"] = model([cast], [value("x", ["b", 7])], [value("y", ["b", 7], kind)], opset=19)
+    made["bfloat16-too"] = model(
+        [helper.make_node("Cast", ["x"], ["y"], to=half), helper.make_node("Relu", ["x"], ["z"])],
+        [value("x", ["b", 7])],
+        [value("y", ["b", 7], half), value("z", ["b", 7])],
+    )
+    made["bfloat16-in"] = model(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+        [value("x", ["b", 7], half)],
+        [value("y", ["b", 7])],
+    )
+    return made
+
+
 def with_external_weights(folder):
     big = numpy_helper.from_array(np.ones((3, 5), np.float32), "matrix")
     made = model(
@@ -502,6 +522,17 @@ def main(folder: Path) -> None:
             [helper.make_node("Gemm", ["x", "boxes"], ["y"], transB=1)],
             [value("boxes", ["boxes", 4]), value("x", ["N", 4])],
             [value("y", ["N", "boxes"])],
+        ),
+        **of_other_types(),
+        "nothing-found": model(
+            [
+                helper.make_node("Relu", ["x"], ["r"]),
+                constant("zero", np.float32(0)),
+                helper.make_node("Less", ["r", "zero"], ["below"]),
+                helper.make_node("NonZero", ["below"], ["places"]),
+            ],
+            [value("x", ["b", 7])],
+            [value("places", [2, None], 7)],
         ),
         "bytes": classifier(kind=TensorProto.UINT8),
         "half": classifier(kind=TensorProto.FLOAT16),
