@@ -451,8 +451,8 @@ def with_odd_shapes():
     }
 
 
-def of_other_types():
-    """Inputs and outputs of types of which numpy has no arrays."""
+def with_odd_outputs():
+    """Outputs, and an input, of types of which numpy has no arrays; and one that is always empty."""
     half = TensorProto.BFLOAT16
     made = {}
     for name, kind in (("bfloat16", half), ("float8", TensorProto.FLOAT8E4M3FN)):
@@ -468,6 +468,13 @@ def of_other_types():
         [value("x", ["b", 7], half)],
         [value("y", ["b", 7])],
     )
+    nodes = [
+        constant("zero", np.float32(0)),
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Less", ["r", "zero"], ["below"]),
+        helper.make_node("NonZero", ["below"], ["places"]),
+    ]
+    made["nothing-found"] = model(nodes, [value("x", ["b", 7])], [value("places", [2, None], TensorProto.INT64)])
     return made
 
 
@@ -523,17 +530,7 @@ def main(folder: Path) -> None:
             [value("boxes", ["boxes", 4]), value("x", ["N", 4])],
             [value("y", ["N", "boxes"])],
         ),
-        **of_other_types(),
-        "nothing-found": model(
-            [
-                helper.make_node("Relu", ["x"], ["r"]),
-                constant("zero", np.float32(0)),
-                helper.make_node("Less", ["r", "zero"], ["below"]),
-                helper.make_node("NonZero", ["below"], ["places"]),
-            ],
-            [value("x", ["b", 7])],
-            [value("places", [2, None], 7)],
-        ),
+        **with_odd_outputs(),
         "bytes": classifier(kind=TensorProto.UINT8),
         "half": classifier(kind=TensorProto.FLOAT16),
         "fixed": classifier([1, 3, 12, 16]),
