@@ -440,6 +440,7 @@ def with_odd_shapes():
         "zero-inner": model([helper.make_node("Relu", ["x"], ["y"])], [value("x", [4, 0])], [value("y", [4, 0])]),
         "expand": with_fixed_expand(),
         "counted": with_counted_axes(),
+        **with_odd_outputs(),
         "kernel": with_kernel(),
         "table": of_numbers_within_a_table(),
         "two-tables": of_numbers_within_two_tables(),
@@ -451,8 +452,8 @@ def with_odd_shapes():
     }
 
 
-def of_other_types():
-    """Inputs and outputs of types of which numpy has no arrays."""
+def with_odd_outputs():
+    """Outputs, and an input, of types of which numpy has no arrays; and one that is always empty."""
     half = TensorProto.BFLOAT16
     made = {}
     for name, kind in (("bfloat16", half), ("float8", TensorProto.FLOAT8E4M3FN)):
@@ -468,6 +469,13 @@ def of_other_types():
         [value("x", ["b", 7], half)],
         [value("y", ["b", 7])],
     )
+    nodes = [
+        constant("zero", np.float32(0)),
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Less", ["r", "zero"], ["below"]),
+        helper.make_node("NonZero", ["below"], ["places"]),
+    ]
+    made["nothing-found"] = model(nodes, [value("x", ["b", 7])], [value("places", [2, None], TensorProto.INT64)])
     return made
 
 
@@ -522,17 +530,6 @@ def main(folder: Path) -> None:
             [helper.make_node("Gemm", ["x", "boxes"], ["y"], transB=1)],
             [value("boxes", ["boxes", 4]), value("x", ["N", 4])],
             [value("y", ["N", "boxes"])],
-        ),
-        **of_other_types(),
-        "nothing-found": model(
-            [
-                helper.make_node("Relu", ["x"], ["r"]),
-                constant("zero", np.float32(0)),
-                helper.make_node("Less", ["r", "zero"], ["below"]),
-                helper.make_node("NonZero", ["below"], ["places"]),
-            ],
-            [value("x", ["b", 7])],
-            [value("places", [2, None], 7)],
         ),
         "bytes": classifier(kind=TensorProto.UINT8),
         "half": classifier(kind=TensorProto.FLOAT16),
