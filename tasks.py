@@ -5,7 +5,6 @@ Thin on purpose: parse, call common/host or analysis, print.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +38,7 @@ from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes,
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
-from common.text import visible
+from common.text import shell_line, visible
 
 if TYPE_CHECKING:
     from analysis.comparisons.question import Question
@@ -106,7 +105,7 @@ def _offer_again(runs: Sequence[Run], console: Console) -> None:
     if loaded:
         count = "1 cell ran" if loaded == 1 else f"{loaded} cells ran"
         typed = sys.argv[1 : sys.argv.index("--again")] if "--again" in sys.argv else sys.argv[1:]
-        command = shlex.join(["bench", "--plan", "demo"] if typed[:1] == ["demo"] else typed)
+        command = shell_line(["bench", "--plan", "demo"] if typed[:1] == ["demo"] else typed)
         text = f"{count} beside other load (l). When the machine is quiet: invoke {command} --again marked"
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
@@ -1003,7 +1002,7 @@ def compare(
     if len(folders) != 2:
         raise UserError(
             f"{' and '.join(run)} hold {len(folders)} runs, and compare takes two: name one of each, or put all of them side by "
-            f"side: invoke report --compare {shlex.join(run)}"
+            f"side: invoke report --compare {shell_line(run)}"
         )
     code = compare_folders(folders[0], folders[1], console, out=folder_for(folders), earlier=earlier, write=write)
     if code:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from analysis.results.selection import Selection, parse_pivot, parse_sort, parse
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
 from common.host.whole_files import check_targets, write_text
+from common.text import shell_line, shell_word
 
 FORMATS = ("md", "csv", "xlsx")
 #: Problems printed one by one; the report lists all.
@@ -230,7 +230,7 @@ def write_report(
 
 def _where(where: str | Sequence[str] | None) -> list[str]:
     """The option, once for each of several conditions."""
-    return [f"--where {shlex.quote(term)}" for term in _terms(where)]
+    return [f"--where {shell_word(term)}" for term in _terms(where)]
 
 
 def _terms(where: str | Sequence[str] | None) -> list[str]:
@@ -238,7 +238,7 @@ def _terms(where: str | Sequence[str] | None) -> list[str]:
 
 
 def _chosen(**options: str | None) -> list[str]:
-    return [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+    return [f"--{name} {shell_word(value)}" for name, value in options.items() if value]
 
 
 def _limits(limits: Limits | None) -> list[str]:
@@ -252,7 +252,7 @@ def _limits(limits: Limits | None) -> list[str]:
 
 
 def _again(task: str, words: Sequence[str], *options: str) -> str:
-    return " ".join([shlex.join(["invoke", task, *words]), *options])
+    return " ".join([shell_line(["invoke", task, *words]), *options])
 
 
 def _print_problems(database: Database, rows: Sequence[Mapping[str, Any]], console: Console) -> None:

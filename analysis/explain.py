@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from analysis.results.explained import Explained
 from common.errors import UserError
 from common.host.cli.parsing import choose, split_list
 from common.host.whole_files import check_targets, write_text
+from common.text import shell_word
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def explain(
     check_targets(out, ("explain.html", "explain.md", "explain.xlsx"))
     untraced = next((side for side in sides if not was_to_be_traced(side.run)), None)
     if untraced is not None:
-        words = shlex.quote(untraced.words or untraced.run.name)
+        words = shell_word(untraced.words or untraced.run.name)
         raise UserError(
             f"run {untraced.run.name} was measured without recording; `invoke explain {words}` measures its cells again"
         )
@@ -178,7 +178,7 @@ def _differences(each: Sequence[Sequence[Explained]]) -> tuple[list[shown.Grid],
             more = f" (and {len(cells) - 1} more)" if len(cells) > 1 else ""
             raise UserError(
                 f"no cell of run {cells[0].run} was recorded, so nothing can be compared: {cells[0].cell_key}: "
-                f"{cells[0].why_not}{more}; invoke explain {shlex.quote(cells[0].run)} lists all"
+                f"{cells[0].why_not}{more}; invoke explain {shell_word(cells[0].run)} lists all"
             )
     if not found:
         raise UserError(

@@ -8,6 +8,8 @@ Runs on Python 3.9 with the standard library alone.
 from __future__ import annotations
 
 import re
+import shlex
+from typing import Iterable
 
 # Controls (C0, DEL, C1), format characters (soft hyphen, zero-width, bidirectional, tags), separators of lines and
 # paragraphs, halves of surrogate pairs: Unicode's categories Cc, Cf, Zl, Zp, Cs.
@@ -43,6 +45,31 @@ def storable(text: str) -> str:
 def shortened(text: str, most: int) -> str:
     """At most so many characters, the last of them `...` where some were left out."""
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of a command to copy, on one line and all of it visible; bash and zsh read it back as it is.
+
+    Characters that act are written byte by byte, as in $'a\\x1bb': a code point would depend on the locale of the shell.
+    """
+    if not _UNSEEN.search(text):
+        return shlex.quote(text)
+    return "$'" + "".join(map(_in_shell, text)) + "'"
+
+
+def _in_shell(one: str) -> str:
+    if one in "'\\":
+        return "\\" + one
+    if one == "\n":
+        return "\\n"
+    if not _UNSEEN.match(one):
+        return one
+    return "".join(f"\\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command to copy of these words."""
+    return " ".join(map(shell_word, words))
 
 
 def first_line(error: BaseException) -> str:

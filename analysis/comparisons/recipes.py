@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from common.host.recipes.program import SIGN, RecipeRequest, file_name, write
 from common.host.runs.run import read_run
 from common.model_files import ModelFiles, is_within
 from common.schema import FRONTENDS, INPUTS, PRECISIONS, TUNINGS
-from common.text import shortened
+from common.text import shell_line, shortened
 
 #: near names that an error lists
 _MOST_NAMES = 3
@@ -99,7 +98,7 @@ def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Se
         words = []
     if _found(database, short)["run"] != run:  # a newer run has that cell too
         words = [str(database.runs[run])]
-    return f"{task} {shlex.join([short, *words])}"
+    return f"{task} {shell_line([short, *words])}"
 
 
 def best(
@@ -173,7 +172,7 @@ def _found(database: Database, key: str, words: Sequence[str] = ()) -> Row:
         cells = list(dict.fromkeys(_REPLICATE.sub("", one["cell_key"]) for one in known))
         near = difflib.get_close_matches(_REPLICATE.sub("", key), cells, _MOST_NAMES, 0.5)
         meant = f"; near it: {', '.join(near)}" if near else ""
-        listing = shlex.join(["sql", "SELECT cell_key FROM cells", *words])
+        listing = shell_line(["sql", "SELECT cell_key FROM cells", *words])
         raise UserError(f"there is no cell {key} in {_count(database)}{meant}. All keys: ./invoke {listing}")
     chosen = next((one for one in own if one["status"] == "ok"), own[0])
     return _row(database, chosen["run"], chosen["cell_key"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from analysis.database.connection import Row
 from analysis.plots.axes import engineering
 from analysis.results.metrics import item_of, worded
 from analysis.results.sample_intervals import Intervals
-from common.text import visible
+from common.text import shell_line, visible
 
 WIDTH, HEIGHT = 520, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 44
@@ -163,7 +162,7 @@ def _command(row: Row, runs: Sequence[str], chosen: str) -> str:
     where = ",".join(
         [*(f"{name}={row[name]}" for name in APART if row[name] is not None), *([chosen] if chosen else [])]
     )
-    return shlex.join(["invoke", "recommend", *runs, "--gpu", gpu, "--where", where])
+    return shell_line(["invoke", "recommend", *runs, "--gpu", gpu, "--where", where])
 
 
 def _panels(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from analysis.results.tables import Key, Table
 from analysis.results.versions import LOCKED
+from common.text import shell_line
 
 #: Dimension of a table -> option of `invoke bench`, and the value that is the default there.
 _OPTIONS = {
@@ -43,7 +43,7 @@ def bench_command(table: Table, row: Key) -> str:
             words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--batch-sizes", ",".join(str(size) for size in measured)] if measured else []
     words += ["--device", "cpu"] if any(key.split("_")[-2:-1] == ["cpu"] for key in keys) else []
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def _column(table: Table, size: Any) -> Any:

@@ -13,11 +13,23 @@ from common.export import axes
 from common.export.error_lines import words_of
 from common.export.given import Given
 from common.export.reference_work import Network
+from common.export.values import TYPES_IN_WORDS
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
     "tensor(string)": "str", **{f"tensor({s}int{b})": f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)},
 }  # fmt: skip
+
+
+def _of_tensor(kind: str) -> str:
+    """The type of a tensor's elements in ONNX Runtime's name of a type; "" of what is no tensor."""
+    return kind[len("tensor(") : -1] if kind.startswith("tensor(") else ""
+
+
+def _not_read(kind: str) -> str:
+    """Why an output of this type is left out, in words that follow its name."""
+    of = _of_tensor(kind)
+    return f"is {of}, which cannot be compared ({TYPES_IN_WORDS} can)" if of else f"is {kind}, no tensor"
 
 
 class OnnxNetwork(Network):
@@ -40,14 +52,15 @@ class OnnxNetwork(Network):
         self.fixed = self._batch_size(bound)
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
-        self.left_out = [
-            f"output '{value.name}' is {value.type}, no tensor: it is not read"
-            for value in self._session.get_outputs()
-            if value.type not in _NUMPY
-        ]
+        odd = [value for value in self._session.get_outputs() if value.type not in _NUMPY]
+        self.left_out = [f"output '{value.name}' {_not_read(value.type)}: it is not read" for value in odd]
         if not self.outputs:
-            kinds = ", ".join(f"'{value.name}' is {value.type}" for value in self._session.get_outputs())
-            raise UserError(f"{file} has no output that is a tensor: {kinds}")
+            tensors = any(_of_tensor(value.type) for value in odd)
+            kinds = ", ".join(f"'{value.name}' is {_of_tensor(value.type) or value.type}" for value in odd)
+            can = f"; {TYPES_IN_WORDS} can be compared" if tensors else ""
+            raise UserError(
+                f"{file} has no output that {'can be compared' if tensors else 'is a tensor'}: {kinds}{can}"
+            )
 
     def _batch_size(self, bound: axes.Bound) -> Optional[int]:
         """The fixed batch size, by the axes of the outputs too unless --shape says it; None where the batch is dynamic."""
@@ -57,7 +70,8 @@ class OnnxNetwork(Network):
 
     def _given(self, value: Any, bound: axes.Bound) -> Given:
         if value.type not in _NUMPY:
-            raise UserError(f"{self.file}: input '{value.name}' is {value.type}, which cannot be fed")
+            kind = _of_tensor(value.type) or value.type
+            raise UserError(f"{self.file}: input '{value.name}' is {kind}, which cannot be fed; {TYPES_IN_WORDS} can")
         sizes = bound.shapes[value.name]
         axis: Optional[int] = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
         if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:

@@ -189,10 +189,14 @@ class Work:
             raise UserError(f"{network.file} cannot be made dynamic: no output grows with the batch")
 
     def look_at_outputs(self) -> None:
-        """Says which outputs tell nothing: the same for every input, NaN or infinite."""
+        """Says which outputs tell nothing: empty, the same for every input, NaN or infinite."""
         for name in self._network.outputs:
             units = [unit[name] for unit in self.outputs]
-            if len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
+            if not any(one.size for one in units):
+                self.notes.append(
+                    f"output '{name}' is empty for these inputs, so that nothing of it is compared{self._advice()}"
+                )
+            elif len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
                 self.notes.append(f"output '{name}' is the same for all {len(units)} inputs")
             if any(_is_float(one) and np.isnan(one).any() for one in units):
                 self.notes.append(f"output '{name}' holds NaN for these inputs{self._advice()}")

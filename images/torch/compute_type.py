@@ -15,12 +15,12 @@ from images.torch.unsupported_node import UnsupportedNode
 
 #: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
 _READ_EXACTLY = {"OnnxRange": 0, "OnnxResize": 1, "OnnxResizeV10": 1, "OnnxNonMaxSuppression": 2}
-#: classes that make truth values or positions of numbers
+#: classes and functions that make truth values or positions of numbers
 _NO_FLOATS = {
     "OnnxCompare",
     "OnnxArgExtremum",
     "OnnxArgExtremumOld",
-    "OnnxNonZero",
+    "_places",
     "OnnxIsInf",
     "OnnxIsNaN",
     "OnnxShape",
@@ -37,13 +37,14 @@ _TAKE_ANY_FLOATS = {
 #: names of classes and functions -> ONNX's operator that they compute, of those of common/float16.py
 _OPERATORS = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "OnnxWhere": "Where", "OnnxClip": "Clip", "_within": "Clip", "OnnxMinMax": "Max",
-    "OnnxCompare": "Less", "OnnxConcat": "Concat", "OnnxExpand": "Expand", "_expanded": "Expand", "OnnxFlatten": "Flatten",
+    "OnnxCompare": "Less", "OnnxConcat": "Concat", "OnnxExpand": "Expand", "_expanded": "Expand", "_flattened": "Flatten",
     "OnnxGather": "Gather", "OnnxGatherElements": "GatherElements", "OnnxGatherND": "GatherND", "OnnxCopyIdentity": "Identity",
     "Identity": "Identity", "OnnxReshape": "Reshape", "reshape": "Reshape", "OnnxSlice": "Slice", "OnnxSliceV9": "Slice",
     "_cut": "Slice", "_cut_axes": "Slice", "OnnxSplit": "Split", "OnnxSplit13": "Split", "split": "Split", "_parts": "Split",
     "OnnxSqueezeDynamicAxes": "Squeeze", "OnnxSqueezeStaticAxes": "Squeeze", "squeeze": "Squeeze", "OnnxTile": "Tile",
     "repeat": "Tile", "OnnxTranspose": "Transpose", "tril": "Trilu", "triu": "Trilu",
     "OnnxUnsqueezeDynamicAxes": "Unsqueeze", "OnnxUnsqueezeStaticAxes": "Unsqueeze", "OnnxCast": "Cast", "_as_type_of": "CastLike",
+    "_in_bfloat16": "Cast",
     "OnnxNeg": "Neg", "OnnxScatterND": "ScatterND", "_scatter": "ScatterElements", "OnnxSum": "Sum", "OnnxDropoutDynamic": "Dropout",
     "Dropout": "Dropout", "OnnxDepthToSpace": "DepthToSpace", "Softmax": "Softmax", "LogSoftmax": "LogSoftmax",
     "OnnxSoftmaxV1V11": "Softmax",
@@ -117,7 +118,7 @@ def _exact(module: Any) -> Set[Any]:
 
 def _ends_in_whole_numbers(module: Any, user: Any, node: Any, exact: Set[Any]) -> bool:
     kind = _kind(module, user)
-    if kind in _NO_FLOATS:
+    if kind in _NO_FLOATS or _called_by(module, user) in _NO_FLOATS:
         return True
     if kind == "OnnxCast":
         return user in exact or not module.get_submodule(user.target).torch_dtype.is_floating_point

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import schema
-from common.text import first_line, markdown, spreadsheet, storable, visible
+from common.text import first_line, markdown, shell_line, spreadsheet, storable, visible
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
 
@@ -37,6 +39,21 @@ def test_nothing_that_is_shown_acts(text: str) -> None:
     shown = visible(text)
     assert {unicodedata.category(one) for one in shown if one != "\n"}.isdisjoint({"Cc", "Cf", "Zl", "Zp", "Cs"})
     assert visible(shown) == shown
+
+
+#: what can be a word of a command line: bytes of file names that are no UTF-8 too, but no zero
+_WORDS = st.lists(st.binary(max_size=20).map(lambda raw: os.fsdecode(raw.replace(b"\0", b""))) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20
+) | st.text("a'\"\\\n\r\t $`!*,=\x1b\x7f\u2028é模", max_size=20), min_size=1)  # fmt: skip
+
+
+@given(_WORDS)
+@settings(max_examples=60)
+def test_a_shell_reads_a_line_to_copy_back_and_nothing_of_it_acts(words: list[str]) -> None:
+    line = shell_line(words)
+    assert visible(line, keep="") == line
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    assert [os.fsdecode(one) for one in done.stdout.split(b"\0")[:-1]] == words
 
 
 @given(ANY)

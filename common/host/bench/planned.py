@@ -27,7 +27,8 @@ from common.host.plan import plan_file
 from common.host.plan.options import Options
 from common.host.plan.plan_file import PlanFile, Sweep, title_of
 from common.host.plan.request import request_of
-from common.host.runs.run import DESCRIPTION, Run, read_run, typed_command
+from common.host.runs.run import DESCRIPTION, Run, read_run, typed_words
+from common.text import shell_line
 from common.typed_json import check as check_types
 
 _USE = "invoke bench --plan THIS_FILE measures it"
@@ -179,7 +180,7 @@ def plan_of_options(options: Options) -> str:
     else:
         if error := fault_of(options):
             raise UserError(error)
-    return plan_file.render(options, [f"written by {typed_command()}", _USE])
+    return plan_file.render(options, [f"written by {shell_line(typed_words())}", _USE])
 
 
 def plan_of_run(folder: Path, typed: Mapping[str, Any]) -> str:

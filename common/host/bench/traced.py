@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from common.errors import UserError
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
 from common.host.runs.find import Named, how_many, run_or_cell
+from common.text import shell_line
 
 #: Inferences that are recorded, and as many without recording before and after.
 TRACE_RUNS = 20
@@ -37,7 +37,7 @@ def runs_to_explain(words: Sequence[str], data: DataFolder) -> list[Named]:
     if count > 2:
         advice = "name one of them, or two"
         if count > len(words):
-            advice += f"; invoke report {shlex.join(words)} shows what was recorded of all"
+            advice += f"; invoke report {shell_line(words)} shows what was recorded of all"
         raise UserError(
             f"explain takes one run, or two runs or cells (RUN/CELL) to compare, and {' and '.join(words)} "
             f"{'hold' if len(words) > 1 else 'holds'} {count}: {advice}"

@@ -40,6 +40,7 @@ from common.host.paths import ROOT
 from common.host.plan.options import Options
 from common.host.plan.toml_lines import KeyPath, lines_of
 from common.job import Settings
+from common.text import storable, visible
 
 PLANS = ROOT / "data/plans"
 #: a file of people; longer ones are something else
@@ -234,7 +235,7 @@ class _Reader:
             raise self.complaint(place, f"{_shown(value)} is not {_kind(name)}")
         if isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
             return format(value, "g") if isinstance(value, float) and float(format(value, "g")) == value else str(value)
-        if not isinstance(value, str) or "\0" in value or "\n" in value:
+        if not isinstance(value, str) or "\0" in value:
             raise self.complaint(place, f"{_shown(value)} is not {_kind(name)}")
         beside = self.file.parent / value
         return str(beside) if name in _FILES and value and beside.is_file() else value
@@ -297,13 +298,13 @@ def _shown(value: Any) -> str:
 
 
 def render(options: Options, head: Sequence[str] = ()) -> str:
-    """A plan of one sweep that asks for these options. head: lines of its comment."""
+    """A plan of one sweep that asks for these options. head: lines of its comment. Raises UserError for what is no UTF-8."""
     given = options_given(options)
     settings = given.pop("settings", {})
     for name, option in OF_OPTION.items():
         if settings.get(name) is not None:
             given[option] = settings[name]
-    lines = [f"# {line}".rstrip() for line in head]
+    lines = [f"# {visible(line, keep='')}".rstrip() for line in head]
     lines += [f"{name} = {_toml(name, given[name])}" for name in _OPTIONS if name in given]
     rest = {name: value for name, value in settings.items() if name not in OF_OPTION}
     if rest:
@@ -334,6 +335,10 @@ def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):  # JSON's escapes are TOML's but for DEL
+        if storable(value) != value:
+            raise UserError(
+                f"{visible(value, keep='')} holds bytes that are no text in UTF-8, and a plan takes no other"
+            )
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 
@@ -358,4 +363,4 @@ def title_of(options: Options) -> str:
     """What tells a sweep from the others of a plan: all that it asks for but how long a window is."""
     given = options_given(replace(options, settings={}))
     words = [f"{name} {value}" for name, value in given.items() if name not in OF_OPTION.values()]
-    return "; ".join(words) or "everything at its default"
+    return visible("; ".join(words), keep="") or "everything at its default"

@@ -252,9 +252,14 @@ def find_newest(results: Path, **facts: str) -> Run | None:
     return None
 
 
+def typed_words() -> list[str]:
+    """The command line of this process, its program by name alone."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
 def typed_command() -> str:
     """The command line of this process, as run.json keeps it: quoted so that a shell takes it back."""
-    return storable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    return storable(shlex.join(typed_words()))
 
 
 def make_folder(results: Path, label: str) -> Path:

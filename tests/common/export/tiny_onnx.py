@@ -440,6 +440,7 @@ def with_odd_shapes():
         "zero-inner": model([helper.make_node("Relu", ["x"], ["y"])], [value("x", [4, 0])], [value("y", [4, 0])]),
         "expand": with_fixed_expand(),
         "counted": with_counted_axes(),
+        **with_odd_outputs(),
         "kernel": with_kernel(),
         "table": of_numbers_within_a_table(),
         "two-tables": of_numbers_within_two_tables(),
@@ -449,6 +450,33 @@ def with_odd_shapes():
             [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], opset=99
         ),
     }
+
+
+def with_odd_outputs():
+    """Outputs, and an input, of types of which numpy has no arrays; and one that is always empty."""
+    half = TensorProto.BFLOAT16
+    made = {}
+    for name, kind in (("bfloat16", half), ("float8", TensorProto.FLOAT8E4M3FN)):
+        cast = helper.make_node("Cast", ["x"], ["y"], to=kind)
+        made[f"{name}-alone"] = model([cast], [value("x", ["b", 7])], [value("y", ["b", 7], kind)], opset=19)
+    made["bfloat16-too"] = model(
+        [helper.make_node("Cast", ["x"], ["y"], to=half), helper.make_node("Relu", ["x"], ["z"])],
+        [value("x", ["b", 7])],
+        [value("y", ["b", 7], half), value("z", ["b", 7])],
+    )
+    made["bfloat16-in"] = model(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+        [value("x", ["b", 7], half)],
+        [value("y", ["b", 7])],
+    )
+    nodes = [
+        constant("zero", np.float32(0)),
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Less", ["r", "zero"], ["below"]),
+        helper.make_node("NonZero", ["below"], ["places"]),
+    ]
+    made["nothing-found"] = model(nodes, [value("x", ["b", 7])], [value("places", [2, None], TensorProto.INT64)])
+    return made
 
 
 def with_external_weights(folder):

@@ -128,7 +128,7 @@ def test_plans_are_found_by_name_and_by_path(tmp_path: Path) -> None:
         plan_file.find(str(tmp_path / "sweep.toml"))
 
 
-words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\n,"), min_size=1).filter(
+words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0,"), min_size=1).filter(
     lambda text: text == text.strip()
 )
 
@@ -139,6 +139,7 @@ words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
     st.floats(0.001, 1e6),
     words,
     st.booleans(),
+    st.text(st.characters(blacklist_categories=[])),
 )
 def test_what_is_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory,
@@ -147,16 +148,22 @@ def test_what_is_written_is_read_again(
     rate: float,
     item: str,
     quick: bool,
+    head: str,
 ) -> None:
     options = Options(
         framework=",".join(frameworks), batch_sizes=",".join(map(str, sizes)), rate=str(rate), item=item, quick=quick,
-        min_seconds=rate, seed=3, shape="x=N,3,320,320", settings={"min_samples": 5, "precision_of_median": rate},
+        min_seconds=rate, seed=3, shape="x=N,3,320,320", image=item, settings={"min_samples": 5, "precision_of_median": rate},
     )  # fmt: skip
     file = tmp_path_factory.mktemp("plan") / "sweep.toml"
-    file.write_text(render(options, ["by a test"]), encoding="utf-8")
+    file.write_text(render(options, [head]), encoding="utf-8")
     (sweep,) = plan_file.read(file).sweeps
     again = sweep.options
     assert replace(again, rate=str(float(again.rate))) == options, "a rate is the same number, 1 where 1.0 was typed"
+
+
+def test_a_name_that_is_no_text_has_no_plan() -> None:
+    with pytest.raises(UserError, match=r"^a\\xff\.jpg holds bytes that are no text in UTF-8"):
+        render(Options(image="a\udcff.jpg"))
 
 
 def test_settings_of_a_caller_in_python_become_options(tmp_path: Path) -> None:
