@@ -138,7 +138,7 @@ CELL = _columns(
         "VARCHAR",
         "",
         "text",
-        "logits, probabilities, raw, equality or shape: what the tolerance is for; random: nothing was compared",
+        "logits, probabilities, raw, equality or shape: what the tolerance is for; random, empty: nothing was compared",
     ),
     (
         "parity_output",

@@ -14,27 +14,26 @@ from analysis.results import tables
 from analysis.results.latency import response_ms
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
+from analysis.results.several_runs import newest
 from common.errors import UserError, unknown
 
 #: What must not differ among cells of which one is recommended.
 APART = ("model", "io", "scenario", "target_rate_per_s", "input")
-#: what tells one cell of a question from another
-_CONFIGURATION = ("variant", "precision", "tuning", "version", "batch_size", "streams", "frontend")
 JOULES_PER_KWH = 3.6e6
 #: (device, *APART)
 Group = tuple[Any, ...]
 
 
 def group_rows(rows: Sequence[Row]) -> dict[Group, list[Row]]:
-    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once.
+    """Rows of which one is recommended: of one device, model, io and scenario, each configuration once, by the newest run that has it.
 
-    Rows whose figures are known to be wrong are never recommended: `left_out` says so.
+    Rows whose figures are known to be wrong are never recommended: `left_out` says so, as it does of older ones.
     """
     found: dict[Group, list[Row]] = {}
     for row in rows:
         if not is_wrong(row):
             found.setdefault((device_of(row), *(row[name] for name in APART)), []).append(row)
-    return {key: _newest(members) for key, members in found.items()}
+    return {key: newest(members) for key, members in found.items()}
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:
@@ -43,6 +42,10 @@ def left_out(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if is_wrong(row):
             found.setdefault(str(row["known_wrong"]), []).append(row)
+    right = [row for row in rows if not is_wrong(row)]
+    kept = {id(row) for row in newest(right)}
+    if older := [row for row in right if id(row) not in kept]:
+        found["measured again since; the newest figure counts"] = older
     return [
         f"Left out: {'1 cell' if len(members) == 1 else f'{len(members)} cells'} of "
         f"{', '.join(dict.fromkeys(style.look(row['variant']).title for row in members))}: {why}."
@@ -110,14 +113,6 @@ def choose_device(rows: Sequence[Row], given: str | None) -> str:
         if found:
             raise UserError(f"'{given}' could be {' or '.join(found)}; say which")
     raise unknown("GPU", given, names)
-
-
-def _newest(rows: Sequence[Row]) -> list[Row]:
-    """One row for each configuration: of the run that was made last."""
-    found: dict[tuple[Any, ...], Row] = {}
-    for row in sorted(rows, key=lambda row: (row["created_utc"] or "", row["run"])):
-        found[tuple(row.get(name) for name in _CONFIGURATION)] = row
-    return list(found.values())
 
 
 def marks_of(one: Candidate, meanings: Mapping[str, str]) -> list[str]:

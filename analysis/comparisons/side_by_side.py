@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.comparisons import summary
 from analysis.database.connection import Database, Row
-from analysis.results import tables
+from analysis.results import several_runs, tables
 from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Pivot, Sort
@@ -17,6 +17,8 @@ from common.errors import UserError
 
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
 _PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
+#: below tables of sides that have cells several times
+_NEWEST = "Of a cell that a side measured several times the newest figure stands here"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     Raises UserError where there is nothing to put side by side.
     """
     sides_of = {place: _side(row, rows) for place, row in _first_of_each(rows).items()}
-    named = [{**row, "device_name": name, "device": name} for row in rows for name in [sides_of[_place(row)]]]
+    every = [{**row, "device_name": name, "device": name} for row in rows for name in [sides_of[_place(row)]]]
+    named = several_runs.newest(every)
     given = list(database.runs)
     sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
     if len(sides) < 2:
@@ -42,7 +45,8 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             "--compare needs two or more runs or GPUs; "
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
-    built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)))
+    footers = (_NEWEST,) if len(named) < len(every) else ()
+    built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)), footers)
     leading = sorted(built, key=lambda one: not_usual(one.group))
     sentences = tuple(
         (table.subtitle, found)
@@ -68,9 +72,16 @@ def _shared(table: Table) -> Table:
     return replace(table, rows=tuple(rows), footers=(*table.footers, f"{count} left out here"))
 
 
-def _in_order(sides: Sequence[str], built: Sequence[Table]) -> list[Table]:
-    """Columns in the order in which the runs were named: the first is what the others are held against."""
-    return [replace(table, columns=tuple(side for side in sides if side in table.columns)) for table in built]
+def _in_order(sides: Sequence[str], built: Sequence[Table], footers: tuple[str, ...]) -> list[Table]:
+    """Columns in the order in which the runs were named: the first is what the others are held against. footers: further ones."""
+    return [
+        replace(
+            table,
+            columns=tuple(side for side in sides if side in table.columns),
+            footers=(*table.footers, *footers),
+        )
+        for table in built
+    ]
 
 
 def _place(row: Row) -> tuple[Any, Any]:
@@ -83,12 +94,13 @@ def _first_of_each(rows: Sequence[Row]) -> dict[tuple[Any, Any], Row]:
 
 
 def _side(row: Row, rows: Sequence[Row]) -> str:
-    """A device, where its runs complement each other; with the run, where they measured the same cells."""
+    """A device, where its runs complement each other; with the run, where they measured so many cells several times that tables of
+    them are split (several_runs)."""
     device = str(row["device_name"] or row["device"])
     own = [other for other in rows if str(other["device_name"] or other["device"]) == device]
     if len(own) == len(rows):
         return str(row["run"])
-    return f"{device}, {row['run']}" if tables.several_runs_of_one_cell(own) else device
+    return f"{device}, {row['run']}" if several_runs.split_by(own, ("run",)) else device
 
 
 def _sentences(table: Table, intervals: Intervals) -> list[str]:

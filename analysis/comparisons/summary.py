@@ -117,7 +117,7 @@ def _fastest(table: Table, ranked: _Ranked) -> str:
     pairs = [
         (table.entry(leader, column).value, other.value)
         for column in ranked
-        if not (other := table.entry(second, column)).wrong
+        if not (other := table.entry(second, column)).wrong and not other.older
     ]
     ratios = [one / other for one, other in pairs if one and other]
     low, high = (rounded(ratio, 3 if ratio < 1.2 else 2) for ratio in (min(ratios), max(ratios)))
@@ -162,9 +162,9 @@ def _best_of_all(table: Table, intervals: Intervals) -> str | None:
 
 
 def _ranked(table: Table, places: Sequence[tuple[Any, Any]]) -> list[tuple[tuple[Any, Any], Entry]]:
-    """(row, column) and entry of the places that have a figure which is not known to be wrong, the best first."""
+    """(row, column) and entry of the places that have a figure which counts and is not known to be wrong, the best first."""
     known = [((row, column), entry) for row, column in places if (entry := table.entry(row, column)).value is not None]
-    known = [place for place in known if not place[1].wrong]
+    known = [place for place in known if not place[1].wrong and not place[1].older]
     return sorted(known, key=lambda place: -table.metric.better * (place[1].value or 0.0))
 
 

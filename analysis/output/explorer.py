@@ -97,8 +97,9 @@ def explore(
 ) -> Explored:
     """One group for each device, model, io and scenario with two cells or more, the largest of each device first.
 
-    Of a group: heading, device, lines (as `invoke recommend` says them without limits), panels (SVG), legend (SVG, name), data (JSON),
-    command (that asks the same). runs, where: the words that chose these rows on a command line; without runs all are meant.
+    Of a group: heading, device, lines (as `invoke recommend` says them without limits; the page's script replaces them), left_out
+    (sentences that hold whatever the limits are), panels (SVG), legend (SVG, name), data (JSON), command (that asks the same).
+    runs, where: the words that chose these rows on a command line; without runs all are meant.
     """
     question = Question()
     found: list[dict[str, Any]] = []
@@ -116,7 +117,6 @@ def explore(
         if decision.winner is None:
             uncharted.append((heading(key), "none of its cells has a throughput"))
             continue
-        lines += left_out([row for row in ok if device_of(row) == key[0]])
         candidates = [candidate(row, question, intervals) for row in members]
         table = decision_table.build(members, intervals, meanings)
         panels = _panels(candidates, question, decision.winner, f"x{len(found)}")
@@ -134,6 +134,7 @@ def explore(
                 "candidates": candidates,
                 "command": _command(members[0], runs, where),
                 "lines": lines,
+                "left_out": left_out([row for row in ok if device_of(row) == key[0]]),
                 "panels": panels,
                 "legend": list(_legend(candidates, f"x{len(found)}")),
                 "data": data,

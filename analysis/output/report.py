@@ -12,6 +12,7 @@ import jinja2
 
 from analysis import style
 from analysis.comparisons import side_by_side, summary
+from analysis.comparisons.candidates import unusual
 from analysis.comparisons.notebook_vs_script import FrontEnds
 from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database, Row
@@ -21,7 +22,7 @@ from analysis.output.row_commands import bench_command
 from analysis.readers.run_json import DEVICE
 from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
-from analysis.results.tables import Entry, Table, describe, idle_levels, machines
+from analysis.results.tables import Entry, Table, describe, heading, idle_levels, machines
 from common.stats.comparison import RULE
 from common.stats.percentiles import MIN_SAMPLES_OF_PERCENTILE
 from common.text import visible
@@ -220,7 +221,8 @@ def _style() -> str:
 def _first_groups(tables: Sequence[Table], explored: Sequence[Mapping[str, Any]]) -> set[str]:
     """Headings of the groups that stand open: of each device the one that its sentence is about; else what most ask for first."""
     leading = {group["device"]: group["heading"] for group in reversed(explored)}
-    open_groups = {table.subtitle for table in tables if table.subtitle in leading.values()}
+    # the explorer says of no other input than that of most models
+    open_groups = {table.subtitle for table in tables if heading(unusual(table.group)) in leading.values()}
     return (open_groups or {table.subtitle for table in _leading_first(tables)[:1]}) | {""}
 
 

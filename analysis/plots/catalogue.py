@@ -24,7 +24,7 @@ from analysis.plots import (
 )
 from analysis.plots import notebook_vs_script as front_ends
 from analysis.plots.axes import note_known_wrong, with_kind
-from analysis.results import tables
+from analysis.results import several_runs, tables
 from analysis.results.metrics import METRICS
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Pivot, parse_pivot
@@ -109,7 +109,13 @@ class Gallery:
             self._drawn.update([what, ENERGY] if what in OF_ENERGY else [what])
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
-    def _of_group(self, heading: str, parts: Sequence[object], rows: Sequence[Row]) -> Iterator[Plot]:
+    def _of_group(self, heading: str, parts: Sequence[object], every: Sequence[Row]) -> Iterator[Plot]:
+        # two curves of one name cannot be told apart: the tables have the older figures
+        rows = several_runs.counting(every)
+        if len(rows) < len(every):
+            self._lacking(
+                f"older figures of {len(every) - len(rows)} cells ({heading})", "newer ones of them are drawn"
+            )
         shown = with_kind(heading, rows)
         where = f"({shown})"
         for name in AGAINST_BATCH_SIZE:
@@ -123,7 +129,7 @@ class Gallery:
                 yield Plot(files.file_name(name.replace("_", " "), *parts), f"{what} {where}", figure, heading)
         for figure, what, lacks in (
             (
-                speedup.draw(rows, shown, self.intervals, self.baseline),
+                speedup.draw(every, shown, self.intervals, self.baseline),
                 "speed-up",
                 "",  # of one framework nobody expects it
             ),
@@ -154,7 +160,8 @@ class Gallery:
         if len({row["device_name"] or row["device"] for row in self.rows}) < 2:
             return
         pivot = Pivot(rows=("device_name", "variant", "precision", "tuning", "version"))
-        for group, members in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
+        for group, every in tables.groups(self.rows, pivot)[:MOST_GROUPS]:
+            members = several_runs.counting(every)
             heading = with_kind(tables.heading(group), members)
             for name in ACROSS_GPUS:
                 figure = across_gpus.draw(members, METRICS[name], heading)

@@ -15,24 +15,32 @@ from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
 from analysis.plots.one_batch_size import Bar
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
+from analysis.results.several_runs import COUNTS, counting
 
 #: The level of tuning that others are held against where it was measured.
 STOCK = "stock"
+#: sign of a framework with a ratio over its stock level of another GPU, or of another run of the same one -> what it says
+_ELSEWHERE = {"†": "† over stock on another GPU", "‡": "‡ over stock of another run"}
 
 
 def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str | None = None) -> Figure | None:
     """baseline: a variant. Default: each framework's own stock level where that was measured, else the median framework.
 
+    rows: also those of older runs (several_runs), which have no curve: the baseline is taken of a figure's run, or else of its GPU,
+    where it was measured there. A name has a sign where its own stock level was not.
     The interval of a ratio is that of two independent figures whose errors are multiplied: their relative half widths add
     as squares. None where the baseline or anything to compare with it is missing.
     """
-    series = by_series([row for row in rows if row["images_per_s"]])
+    known = [row for row in rows if row["images_per_s"]]
+    series, every = by_series(counting(known)), by_series(known)
     bases, base_name = _bases(series, baseline)
-    names = namer(list(series))
-    pairs = {one: _pairs(series[one], series[base]) for one, base in bases.items() if one != base}
+    pairs = {one: _pairs(series[one], every[base]) for one, base in bases.items() if one != base}
     pairs = {one: found for one, found in pairs.items() if found}
     if not pairs:
         return None
+    signs = {one: _signs(found) if base_name else "" for one, found in pairs.items()}
+    names = {one: f"{name} {signs.get(one, '')}".strip() for one, name in namer(list(series)).items()}
+    notes = [text for sign, text in _ELSEWHERE.items() if any(sign in found for found in signs.values())]
     common = set(bases.values()) if base_name is None else set()
     name = base_name or names[next(iter(common))]
     label = f"throughput over that of {name}"
@@ -43,7 +51,7 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
             for one, found in pairs.items()
             for pair in found[-1:]
         ]
-        return one_batch_size.draw(bars, heading, sizes[0], label, {f"{name} (baseline)": 1.0})
+        return one_batch_size.draw(bars, heading, sizes[0], label, {f"{name} (baseline)": 1.0}, notes)
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     drawn: list[float] = [1.0]
@@ -63,14 +71,33 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     axes.set_ylim(min(drawn) / 1.5, max(drawn) * 1.5)
     axes.set_ylabel(label)
     axes.set_title(heading, wrap=True)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
+    title = "\n".join(notes) or None
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title=title, title_fontsize=8)
     return figure
 
 
 def _pairs(members: Sequence[Row], base: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Rows with the baseline's row of the same batch size."""
-    under = {row["batch_size"]: row for row in base}
-    return [(row, under[row["batch_size"]]) for row in members if row["batch_size"] in under]
+    """Rows with the baseline's row of the same batch size, of several that of the same run, or else the same GPU."""
+    found = []
+    for row in members:
+        under = [one for one in base if one["batch_size"] == row["batch_size"]]
+        if under:
+            found.append(
+                (row, max(under, key=lambda one: (not is_wrong(one), *_nearness(row, one), one.get(COUNTS, True))))
+            )
+    return found
+
+
+def _nearness(row: Row, other: Row) -> tuple[bool, bool]:
+    """(of one run, on one GPU)"""
+    return row["run"] == other["run"], row.get("device_uuid") == other.get("device_uuid")
+
+
+def _signs(pairs: Sequence[tuple[Row, Row]]) -> str:
+    """Of _ELSEWHERE."""
+    near = [_nearness(*pair) for pair in pairs]
+    other_gpu, other_run = any(not gpu for _, gpu in near), any(gpu and not run for run, gpu in near)
+    return f"{'†' if other_gpu else ''}{'‡' if other_run else ''}"
 
 
 def _ratio(pair: tuple[Row, Row]) -> float:

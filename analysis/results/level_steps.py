@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.database.connection import Database, Row
+from analysis.results.several_runs import OF_RUN
 
 #: (run, first cell of the upper level) -> row of the view `level_steps`
 Steps = Mapping[tuple[str, str], Row]
@@ -42,9 +43,10 @@ def is_slower(row: Row) -> bool:
 def sentences(members: Sequence[Row], known: Steps) -> list[str]:
     """Of the rows of a table (view `comparison`): worth of tuning, with its interval where several workers tell one; then what is
     slower than the level below it, those of one worker apart, which tell nothing of the next one. A level below that is of another run
-    is said with that run's name, and once that no interval knows how runs differ."""
-    keys = [(row["run"], row["cell_keys"][0]) for row in members if row["cell_keys"]]
-    own = [known[key] for key in keys if key in known]
+    is said with that run's name, and once that no interval knows how runs differ; a row that a table tells apart by its run
+    is named by that here too."""
+    runs = {(row["run"], row["cell_keys"][0]): row.get(OF_RUN) or "" for row in members if row["cell_keys"]}
+    own = [{**known[key], OF_RUN: of_run} for key, of_run in runs.items() if key in known]
     tuned = [row for row in own if row["level"] == "tuned"]
     sure = [row for row in tuned if row["ratio_low"] is not None]
     alone = [row for row in tuned if row["ratio_low"] is None]
@@ -74,7 +76,8 @@ def _listed(rows: Sequence[Row], levels: bool = False) -> str:
     for row in rows:
         level = f" {row['level']} over {row['below']}" if levels else ""
         ends = "" if row["ratio_low"] is None else f" [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]"
-        name = f"{row['variant']} {row['precision']}{level}"
+        of_run = f" of run {row[OF_RUN]}" if row[OF_RUN] else ""
+        name = f"{row['variant']} {row['precision']}{level}{of_run}"
         other = f" ({row['below']} of run {row['below_run']})" if row["below_run"] != row["run"] else ""
         found.setdefault(name, []).append(f"batch {row['batch_size']} {row['ratio']:.3f}{ends}{other}")
     return "; ".join(f"{name} {', '.join(figures)}" for name, figures in found.items())

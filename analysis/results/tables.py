@@ -12,9 +12,10 @@ from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database, Row
-from analysis.results import level_steps
+from analysis.results import level_steps, several_runs
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
+from analysis.results.several_runs import COUNTS, OF_RUN, PLACE
 from analysis.results.versions import label_versions, version_key
 from common.schema import SCENARIOS
 
@@ -34,6 +35,7 @@ class Entry:
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
     signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
+    older: nor is one of a cell of which another run's counts (see several_runs).
     """
 
     text: str
@@ -44,6 +46,7 @@ class Entry:
     keys: tuple[str, ...] = ()
     run: str = ""
     wrong: bool = False
+    older: bool = False
 
     @property
     def marked(self) -> str:
@@ -97,6 +100,7 @@ def describe(name: str, value: Any) -> str:
         "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
         "input": f"{value} input",
         "run": f"run {value}",
+        OF_RUN: f"of run {value}" if value else "",
         "batch_size": f"batch {value}",
     }.get(name, str(value))
 
@@ -129,7 +133,7 @@ def build(
     known = level_steps.steps(database) if len({row["tuning"] for row in rows}) > 1 else {}
     tables: list[Table] = []
     for group, members in groups(rows, pivot):
-        own = _without_unused(pivot, members)
+        own = _with_runs(_without_unused(pivot, members), members)
         row_order = _row_order(members, own, sort)
         # models of several kinds in one analysis: each table counts in its own items
         with spoken_of(item_of(members)):
@@ -156,29 +160,45 @@ def _without_unused(pivot: Pivot, members: Sequence[Row]) -> Pivot:
     return replace(pivot, rows=used)
 
 
+def _with_runs(pivot: Pivot, members: Sequence[Row]) -> Pivot:
+    """The pivot with a column of labels that tells rows of several runs apart, where the members have that."""
+    return replace(pivot, rows=(*pivot.rows, OF_RUN)) if any(OF_RUN in row for row in members) else pivot
+
+
 def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list[Row]]]:
     """(what the heading says, members): what is not in rows or columns and differs, or must never be mixed.
 
-    Models and devices by name, and of each the scenarios in the order in which they are explained, single-stream first.
+    Models and devices by name, and of each the scenarios in the order in which they are explained, single-stream first. Runs and GPUs
+    of one product share a group, unless so many of its cells were measured in several of them that it is split (several_runs); else
+    rows of such cells come as `several_runs.told_apart` has them.
     """
     inside = {*pivot.rows, pivot.column}
-    apart = [name for name in DIMENSIONS if name not in inside]
-    # GPUs of one product that shared the work are one device; measured on the same cells, they stay apart
-    if "device_name" in inside or _one_to_one(rows, "device_name", "device") or not _several_gpus_of_one_cell(rows):
-        apart = [name for name in apart if name != "device"]
-    if not several_runs_of_one_cell(rows):
-        apart = [name for name in apart if name != "run"]
+    apart = [name for name in DIMENSIONS if name not in inside and name not in PLACE]
+    places = [name for name in PLACE if name not in inside]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
     if any(row["input"] != "float32" for row in rows):
         differing.add("input")
-    always = {"model", "device_name", "io", "scenario"}
-    groups: dict[Key, list[Row]] = {}
+    whole = _by(rows, apart)
+    splits = {key: several_runs.split_by(members, places) for key, members in whole.items()}
+    # beside groups that name their run, one that is of a single run names it too
+    named = [name for name in places if any(name in split for split in splits.values())]
+    shown = {"model", "device_name", "io", "scenario", *differing}
+    found = []
+    for key, members in whole.items():
+        facts = {name: value for name, value in zip(apart, key, strict=True) if name in shown}
+        for part, own in _by(members, splits[key]).items():
+            alone = {name: own[0][name] for name in named if len({row[name] for row in own}) == 1}
+            every = {**facts, **alone, **dict(zip(splits[key], part, strict=True))}
+            heading = {name: every[name] for name in DIMENSIONS if name in every}
+            found.append((heading, several_runs.told_apart(own, pivot.rows, places)))
+    return sorted(found, key=lambda item: _place({name: item[0].get(name) for name in DIMENSIONS}))
+
+
+def _by(rows: Sequence[Row], names: Sequence[str]) -> dict[Key, list[Row]]:
+    found: dict[Key, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in apart), []).append(row)
-    return [
-        ({name: value for name, value in zip(apart, key, strict=True) if name in always | differing}, members)
-        for key, members in sorted(groups.items(), key=lambda item: _place(dict(zip(apart, item[0], strict=True))))
-    ]
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
 
 
 def _place(group: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -186,21 +206,6 @@ def _place(group: Mapping[str, Any]) -> tuple[Any, ...]:
     rank = SCENARIOS.index(scenario) if scenario in SCENARIOS else len(SCENARIOS)
     first = (group.get("model"), group.get("device_name"))
     return (*map(_sortable, first), rank, *map(_sortable, group.values()))
-
-
-def _one_to_one(rows: Sequence[Row], one: str, other: str) -> bool:
-    pairs = {(row[one], row[other]) for row in rows}
-    return len(pairs) == len({pair[0] for pair in pairs})
-
-
-def several_runs_of_one_cell(rows: Sequence[Row]) -> bool:
-    seen: dict[Key, Any] = {}
-    return any(seen.setdefault(_configuration(row), row["run"]) != row["run"] for row in rows)
-
-
-def _several_gpus_of_one_cell(rows: Sequence[Row]) -> bool:
-    seen: dict[Key, Any] = {}
-    return any(seen.setdefault(_configuration(row, ["device"]), row["device"]) != row["device"] for row in rows)
 
 
 def _configuration(row: Row, without: Iterable[str] = ()) -> Key:
@@ -251,7 +256,7 @@ def _table(
     for row in members:
         place = (tuple(row[name] for name in pivot.rows), row[pivot.column])
         marks = [signs[mark] for mark in row["marks"] or () if mark in signs and concerns(mark, one, row)]
-        if _configuration(row) in beaten and row[one.column] is not None:
+        if (row["run"], *_configuration(row)) in beaten and row[one.column] is not None:
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)
         entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
@@ -265,11 +270,11 @@ def _scale_of(row: Row, pivot: Pivot) -> Key:
 
 
 def _scales(one: Metric, members: Sequence[Row], pivot: Pivot) -> dict[Key, list[float]]:
-    """Known figures by (batch size, column): what a figure is ranked against."""
+    """Known figures that count by (batch size, column): what a figure is ranked against."""
     scales: dict[Key, list[float]] = {}
     for row in members:
         values = scales.setdefault(_scale_of(row, pivot), [])
-        if row[one.column] is not None and not is_wrong(row, one):
+        if row[one.column] is not None and not is_wrong(row, one) and row.get(COUNTS, True):
             values.append(float(row[one.column]))
     return scales
 
@@ -284,10 +289,15 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
         return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
     if is_wrong(row, one):
         return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, wrong=True)
+    older = not row.get(COUNTS, True)
+    if not against:
+        return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, older=older)
     low, high = min(against), max(against)
-    rank = _rank(value, low, high, one.better) if one.better and high > low else None
-    best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low)
-    return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run)
+    # an older figure may lie beyond those that count
+    away = _rank(value, min(low, value), high, one.better) if one.better and high > low else None
+    rank = None if away is None else min(1.0, max(0.0, away))
+    best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low) and not older
+    return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run, older=older)
 
 
 def _rank(value: float, low: float, high: float, better: int) -> float | None:
@@ -314,9 +324,9 @@ def _figures_by_age(one: Metric, everything: Sequence[Row]) -> _FiguresByAge:
 
 
 def _beats_newer(one: Metric, members: Sequence[Row], figures: _FiguresByAge) -> set[Key]:
-    """Configurations whose figure is better than the same one's on a GPU of a higher compute capability."""
+    """(run, *configuration) of those whose figure is better than the same one's on a GPU of a higher compute capability."""
     return {
-        _configuration(row)
+        (row["run"], *_configuration(row))
         for row in members
         if row["compute_capability"] and row[one.column] is not None and one.better and not is_wrong(row, one)
         and any(
@@ -342,6 +352,8 @@ def _footers(
         lines.append(f"n<{one.needs}  n too small: fewer inferences than this percentile needs")
     if "–" in texts:
         lines.append("–  not measured")
+    if any(row.get(OF_RUN) for row in members):
+        lines.append(RUNS)
     if one.name == "throughput":
         lines += _failures(members)
     if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
@@ -362,6 +374,8 @@ def _footers(
     return tuple(lines)
 
 
+#: what the column of labels says that tells rows of several runs apart, in a footer
+RUNS = "of run: measured in several of these runs, one row for each; the newest figure of a cell counts, older ones are never the best"
 #: what a level of tuning means, in a footer
 LEVELS = {
     "stock": "stock: as the framework's first tutorial has it",
@@ -402,7 +416,8 @@ def _failures(members: Sequence[Row]) -> list[str]:
     found: dict[Key, list[str]] = {}
     for row in members:
         if row["status"] != "ok":
-            reason = (row["variant"], style.kind(row), row["status"], row["message"])
+            of_run = describe(OF_RUN, row.get(OF_RUN))
+            reason = (row["variant"], f"{style.kind(row)} {of_run}".strip(), row["status"], row["message"])
             found.setdefault(reason, []).append(str(row["batch_size"]))
     return [
         f"{variant} {precision} at batch {', '.join(sizes)}: {status}{f' ({message})' if message else ''}"

@@ -53,7 +53,8 @@ def output_axes(
             (
                 axis
                 for axis, size in enumerate(single.shape)
-                if all(len(shape) == single.ndim and shape[axis] == size * count for count, shape in shapes.items())
+                if size  # of nothing as many times as one likes is nothing
+                and all(len(shape) == single.ndim and shape[axis] == size * count for count, shape in shapes.items())
             ),
             None,
         )

@@ -50,7 +50,7 @@ class Network(ABC):
     """A network that runs here, one unit or a batch of them at a time.
 
     file: for messages; by: what runs it, in words; fixed: its batch size, None where it is dynamic; left_out: a line for each output
-    that is not read.
+    that is not read; in_single: it runs in float64 here, and frameworks get it in float32.
     """
 
     file: Path
@@ -60,6 +60,11 @@ class Network(ABC):
     inputs: List[Given]
     outputs: List[str]
     left_out: Sequence[str] = ()
+    in_single: bool = False
+
+    def measured_as(self, dtype: str) -> str:
+        """The type that a tensor of this one has for frameworks."""
+        return "float32" if self.in_single and dtype == "float64" else dtype
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -193,10 +198,14 @@ class Work:
             raise UserError(f"{network.file} cannot be made dynamic: no output grows with the batch")
 
     def look_at_outputs(self) -> None:
-        """Says which outputs tell nothing: the same for every input, NaN or infinite."""
+        """Says which outputs tell nothing: empty, the same for every input, NaN or infinite."""
         for name in self._network.outputs:
             units = [unit[name] for unit in self.outputs]
-            if len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
+            if not any(one.size for one in units):
+                self.notes.append(
+                    f"output '{brief(name)}' is empty for these inputs, so that nothing of it is compared{self._advice()}"
+                )
+            elif len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
                 self.notes.append(f"output '{brief(name)}' is the same for all {len(units)} inputs")
             if any(_is_float(one) and np.isnan(one).any() for one in units):
                 self.notes.append(f"output '{brief(name)}' holds NaN for these inputs{self._advice()}")
@@ -204,14 +213,16 @@ class Work:
                 self.notes.append(f"output '{brief(name)}' is infinite for these inputs{self._advice()}")
 
     def look_at_rounding(self, optimized: Mapping[str, np.ndarray]) -> None:
-        """Says which outputs another order of the same sums moves by more than parity allows, for the first input."""
+        """Says which outputs float32 or another order of the same sums moves by more than parity allows, for the first input."""
+        between = (
+            "float64 and float32" if self._network.in_single else "ONNX Runtime with and without graph optimization"
+        )
         allowed = TOLERANCES[judged_as("fp32", onnx_reading.weights_dtype(self._proto))][1]
         for name, wanted in self.outputs[0].items():
             apart = differing(optimized[name], wanted)
             if not apart <= allowed and name not in self.random and "float" in wanted.dtype.name:
                 self.notes.append(
-                    f"output '{brief(name)}' differs by {apart:.2g} between ONNX Runtime with and without graph optimization: "
-                    f"rounding alone may fail parity{self._advice()}"
+                    f"output '{brief(name)}' differs by {apart:.2g} between {between}: rounding alone may fail parity{self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -265,7 +276,7 @@ class Work:
             shape = tuple(
                 size if all(one.shape[axis] == size for one in units) else -1 for axis, size in enumerate(shape)
             )
-        dtype = "str" if units[0].dtype.kind == "U" else units[0].dtype.name
+        dtype = "str" if units[0].dtype.kind == "U" else self._network.measured_as(units[0].dtype.name)
         kind = "random" if name in self.random else "probabilities" if _are_probabilities(units) else "raw"
         return Tensor(name, dtype, shape, axis, kind)
 

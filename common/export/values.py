@@ -23,6 +23,8 @@ TYPES = (
     *("float32", "float64", "float16", "bool", "str"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
+#: the same in words, for people
+TYPES_IN_WORDS = f"{', '.join('text' if one == 'str' else one for one in TYPES[:-1])} and {TYPES[-1]}"
 #: what a whole number may be whose use nobody can see
 _SMALL = 10
 _SAMPLE_RATE = 16000

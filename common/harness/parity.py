@@ -15,7 +15,8 @@ because it need not be a classifier. Whole numbers, truth values and texts are c
 share that differs. Of several outputs the worst decides, measured against its tolerance. Where the reference is NaN or
 infinite the output must be the same; the rest is judged as always. An error that is infinite or NaN itself is no figure: the
 column stays empty and the message says what is wrong. An output of a graph that draws random numbers (kind
-`random`) is another in every run, and is not compared.
+`random`) is another in every run, and is not compared. Of an output that is empty in the reference it is only compared that it
+is empty; where there is no other output, nothing was judged, and the row says so.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ TOLERANCES: Dict[str, Tuple[str, float, float]] = {
 
 #: the metric of outputs that are no floating-point numbers
 EQUALITY = "equality"
+#: the metric where all outputs are empty, so that nothing is compared
+EMPTY = "empty"
 #: the key of `parity_by_output` under which it says how many outputs it leaves out
 LEFT_OUT = "..."
 #: smaller probabilities count as this much: far below what any decision rests on, and a logarithm needs a floor
@@ -156,8 +159,7 @@ def compare_all(batches: Sequence[Arrays], reference: Reference, batch_size: int
     verdicts: List[Parity] = []
     compared = [tensor for tensor in reference.model.outputs if tensor.kind != "random"]
     if not compared:
-        nothing = math.nan
-        return Parity("random", TOLERANCES[precision][1], nothing, nothing, None, None, 0.0, compared=False)
+        return _nothing("random", precision)
     for tensor in compared:
         rows = _units(batches, tensor, reference, batch_size)
         if rows is not None:
@@ -168,8 +170,16 @@ def compare_all(batches: Sequence[Arrays], reference: Reference, batch_size: int
         raise Unsupported(
             f"no output has a batch axis ({names}): a batch of {batch_size} cannot be compared, one of 1 can"
         )
+    verdicts = [verdict for verdict in verdicts if verdict.compared]
+    if not verdicts:
+        return _nothing(EMPTY, precision)
     worst = max(verdicts, key=lambda verdict: verdict.badness)
     return replace(worst, by_output={verdict.output: verdict.rel_l2 for verdict in verdicts})
+
+
+def _nothing(metric: str, precision: str) -> Parity:
+    """That nothing was compared."""
+    return Parity(metric, TOLERANCES[precision][1], math.nan, math.nan, None, None, 0.0, compared=False)
 
 
 def judged_as(precision: str, weights_dtype: str) -> str:
@@ -208,6 +218,8 @@ def _compare_output(rows: Sequence[np.ndarray], units: Sequence[np.ndarray], ten
         if row.size != wanted.size:
             words = f"has the shape {tuple(row.shape)}, the reference {tuple(wanted.shape)}"
             return Parity("shape", TOLERANCES[precision][1], math.inf, math.inf, None, None, 0.0, wrong=words)
+    if not any(unit.size for unit in units):
+        return _nothing(EMPTY, precision)
     if units[0].dtype.kind != "f":
         return _equality(rows, units, precision)
     # of probabilities each line is a sample; of anything else a unit is compared as a whole

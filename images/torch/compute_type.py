@@ -6,6 +6,7 @@ float32 and meets weights in float16, which a matrix product refuses. Recipes ta
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Set
 
 import torch
@@ -15,12 +16,12 @@ from images.torch.unsupported_node import UnsupportedNode
 
 #: classes of onnx2torch -> arguments from this one on are numbers that they read: a rounded one is another size or count
 _READ_EXACTLY = {"OnnxRange": 0, "OnnxResize": 1, "OnnxResizeV10": 1, "OnnxNonMaxSuppression": 2}
-#: classes that make truth values or positions of numbers
+#: classes and functions that make truth values or positions of numbers
 _NO_FLOATS = {
     "OnnxCompare",
     "OnnxArgExtremum",
     "OnnxArgExtremumOld",
-    "OnnxNonZero",
+    "_places",
     "OnnxIsInf",
     "OnnxIsNaN",
     "OnnxShape",
@@ -37,13 +38,14 @@ _TAKE_ANY_FLOATS = {
 #: names of classes and functions -> ONNX's operator that they compute, of those of common/float16.py
 _OPERATORS = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "OnnxWhere": "Where", "OnnxClip": "Clip", "_within": "Clip", "OnnxMinMax": "Max",
-    "OnnxCompare": "Less", "OnnxConcat": "Concat", "OnnxExpand": "Expand", "_expanded": "Expand", "OnnxFlatten": "Flatten",
+    "OnnxCompare": "Less", "OnnxConcat": "Concat", "OnnxExpand": "Expand", "_expanded": "Expand", "_flattened": "Flatten",
     "OnnxGather": "Gather", "OnnxGatherElements": "GatherElements", "OnnxGatherND": "GatherND", "OnnxCopyIdentity": "Identity",
     "Identity": "Identity", "OnnxReshape": "Reshape", "reshape": "Reshape", "OnnxSlice": "Slice", "OnnxSliceV9": "Slice",
     "_cut": "Slice", "_cut_axes": "Slice", "OnnxSplit": "Split", "OnnxSplit13": "Split", "split": "Split", "_parts": "Split",
     "OnnxSqueezeDynamicAxes": "Squeeze", "OnnxSqueezeStaticAxes": "Squeeze", "squeeze": "Squeeze", "OnnxTile": "Tile",
     "repeat": "Tile", "OnnxTranspose": "Transpose", "tril": "Trilu", "triu": "Trilu",
     "OnnxUnsqueezeDynamicAxes": "Unsqueeze", "OnnxUnsqueezeStaticAxes": "Unsqueeze", "OnnxCast": "Cast", "_as_type_of": "CastLike",
+    "_in_bfloat16": "Cast",
     "OnnxNeg": "Neg", "OnnxScatterND": "ScatterND", "_scatter": "ScatterElements", "OnnxSum": "Sum", "OnnxDropoutDynamic": "Dropout",
     "Dropout": "Dropout", "OnnxDepthToSpace": "DepthToSpace", "Softmax": "Softmax", "LogSoftmax": "LogSoftmax",
     "OnnxSoftmaxV1V11": "Softmax",
@@ -117,7 +119,7 @@ def _exact(module: Any) -> Set[Any]:
 
 def _ends_in_whole_numbers(module: Any, user: Any, node: Any, exact: Set[Any]) -> bool:
     kind = _kind(module, user)
-    if kind in _NO_FLOATS:
+    if kind in _NO_FLOATS or _called_by(module, user) in _NO_FLOATS:
         return True
     if kind == "OnnxCast":
         return user in exact or not module.get_submodule(user.target).torch_dtype.is_floating_point
@@ -179,9 +181,29 @@ def _refuse_weight(module: Any, name: str, values: Any, readers: List[Any]) -> N
     if readers and not reading:
         return
     # what a module holds itself, as a convolution its filters, it reads itself
-    refusal = refusal_of(name, values.double().cpu().numpy(), reading or {_word(holder, type(holder).__name__)})
+    refusal = refusal_of(
+        _name_in_file(module, name), values.double().cpu().numpy(), reading or {_word(holder, type(holder).__name__)}
+    )
     if refusal is not None:
         raise UnsupportedNode(refusal)
+
+
+def _name_in_file(module: Any, name: str) -> str:
+    """Of a tensor of the module, where the importer wrote it down: its own name is a number, or that of a node."""
+    owner = name.rpartition(".")[0]
+    told = getattr(module.get_submodule(owner), "framewatt_names", {}).get(name)
+    if told is not None:
+        return str(told)
+    while owner and not hasattr(module.get_submodule(owner), "framewatt_constants"):
+        owner = owner.rpartition(".")[0]  # of a layer within
+    layer = module.get_submodule(owner)
+    held = dict([*layer.named_parameters(), *layer.named_buffers()])
+    size = held[name[len(owner) + 1 :] if owner else name].numel()
+    # in the order of the node's inputs, but maybe turned
+    alike = [one for one, values in held.items() if values.numel() == size]
+    constants = [one for one, shape in getattr(layer, "framewatt_constants", []) if math.prod(shape) == size]
+    place = alike.index(name[len(owner) + 1 :] if owner else name)
+    return constants[place] if place < len(constants) else name
 
 
 def _weight_readers(module: Any, node: Any) -> Set[str]:

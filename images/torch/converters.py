@@ -17,6 +17,9 @@ from images.torch.quantized import dequantize, quantize
 from images.torch.recurrent import recurrent_layer
 from images.torch.unsupported_node import UnsupportedNode
 
+#: of ONNX's TensorProto.DataType
+_BFLOAT16 = 16
+
 
 class Call(torch.nn.Module):
     """A function of tensors as a module, which is what onnx2torch puts into its graph. named: its other arguments."""
@@ -197,6 +200,42 @@ def _trilu(node: Any, graph: Any) -> Any:
     return _result(node, Call(function, diagonal=diagonal[0] if diagonal else 0), node.input_values[:1])
 
 
+def _places(tensor: torch.Tensor) -> torch.Tensor:
+    """As ONNX has it: a row for each axis; torch has a column, and none for a lone number."""
+    return torch.nonzero(torch.atleast_1d(tensor)).t()
+
+
+def _in_bfloat16(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.bfloat16)
+
+
+def _cast(otherwise: Any) -> Any:
+    """The converter of Casts to bfloat16, a type that onnx2torch's own does not know. otherwise: that of all others."""
+    return lambda node, graph: (
+        _result(node, Call(_in_bfloat16)) if node.attributes["to"] == _BFLOAT16 else otherwise(node, graph)
+    )
+
+
+def _flattened(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    axis = axis if axis >= 0 else axis + tensor.dim()
+    rows, columns = 1, 1
+    for place, size in enumerate(tensor.shape):
+        rows, columns = (rows * size, columns) if place < axis else (rows, columns * size)
+    return tensor.reshape(rows, columns)
+
+
+def _flatten(node: Any, graph: Any) -> Any:
+    """onnx2torch's own needs an axis before the one named, and one from there on."""
+    axis = node.attributes.get("axis", 1)
+    known = graph.value_info.get(node.input_values[0])
+    rank = (
+        len(known.type.tensor_type.shape.dim) if known is not None and known.type.tensor_type.HasField("shape") else 2
+    )
+    if axis == 1 and rank > 1:
+        return _result(node, torch.nn.Flatten())
+    return _result(node, Call(_flattened, axis=axis))
+
+
 def _count(tensor: torch.Tensor) -> torch.Tensor:
     return torch.tensor(tensor.numel(), device=tensor.device)
 
@@ -319,7 +358,7 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "BitwiseNot": ((18,), _calls(torch.bitwise_not)),
     "BitwiseOr": ((18,), _calls(torch.bitwise_or)),
     "BitwiseXor": ((18,), _calls(torch.bitwise_xor)),
-    "Cast": ((19, 21, 23), _like(13)),
+    "Cast": ((19, 21, 23), _cast(_like(13))),
     "CastLike": ((15, 19, 21, 23), _calls(_as_type_of)),
     "Constant": ((19, 21, 23), _like(13)),
     "ConstantOfShape": ((20, 21, 23), _like(9)),
@@ -332,7 +371,7 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "Elu": ((22,), _like(6)),
     "Equal": ((19,), _like(13)),
     "EyeLike": ((22,), _like(9)),
-    "Flatten": ((21, 23), _like(13)),
+    "Flatten": ((1, 21, 23), _flatten),
     "GRU": ((7, 14, 22), recurrent_layer),
     "Gelu": ((20,), _gelu),
     "Gemm": ((7,), _like(9)),
@@ -351,7 +390,7 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
     "LessOrEqual": ((16,), _like(12)),
     "MaxPool": ((22,), _like(12)),
     "Mish": ((18, 22), _calls(functional.mish)),
-    "NonZero": ((9,), _like(13)),
+    "NonZero": ((9,), _calls(_places)),
     "OneHot": ((9, 11), _one_hot),
     "Pad": ((18, 19, 21, 23), _pad),
     "QuantizeLinear": ((10, 13, 19, 21, 23), quantize),
@@ -389,7 +428,10 @@ CONVERTERS: Dict[str, Tuple[Tuple[int, ...], Any]] = {
 }
 #: likewise where onnx2torch has a converter that does less; all the versions named have the same one
 REPLACED: Dict[str, Tuple[Tuple[int, ...], Any]] = {
+    "Cast": ((9, 13), _cast(lambda node, graph: ORIGINALS["Cast"](node, graph))),
     "Clip": ((11, 12, 13), _clip),
+    "Flatten": ((9, 11, 13), _flatten),
+    "NonZero": ((13,), _calls(_places)),
     "Pad": ((11, 13), _pad_by_mode),
 }
 #: operator -> the converter of onnx2torch that was replaced

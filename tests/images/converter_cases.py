@@ -53,10 +53,16 @@ def reductions_and_shapes(x: Draw) -> dict[str, Case]:
     made["Split-18 sizes"] = (18, "Split", [x(7, 3)], {1: ints(2, 5)}, {"axis": 0}, 2)
     made["Shape-19"] = (19, "Shape", [x()], {}, {"start": 1}, 1)
     made["Reshape-19"] = (19, "Reshape", [x()], {1: ints(2, -1)}, {}, 1)
+    for opset, axis in ((8, 1), (8, 0), (8, 2), (9, 0), (17, 0), (17, 1), (17, -1), (17, 4), (21, 0)):
+        made[f"Flatten of opset {opset} at {axis}"] = (opset, "Flatten", [x()], {}, {"axis": axis}, 1)
+    made["Flatten of a row"] = (17, "Flatten", [x(5)], {}, {"axis": 1}, 1)
     made["Flatten-21"] = (21, "Flatten", [x()], {}, {"axis": 2}, 1)
     made["Transpose-21"] = (21, "Transpose", [x()], {}, {"perm": [0, 2, 3, 1]}, 1)
     made["Unsqueeze-21"] = (21, "Unsqueeze", [x()], {1: ints(1)}, {}, 1)
     made["Squeeze-23"] = (23, "Squeeze", [x(2, 1, 3)], {1: ints(1)}, {}, 1)
+    for opset in (17, 19):
+        for kind, number in (("float16", 10), ("bfloat16", 16), ("double", 11)):
+            made[f"Cast of opset {opset} to {kind} and back"] = (opset, "Cast", [x()], {}, {"to": number, "then": 1}, 1)
     made["Cast-19"] = (19, "Cast", [x()], {}, {"to": 7}, 1)
     made["Equal-19"] = (19, "Equal", [np.round(x()), np.round(x())], {}, {}, 1)
     return made
@@ -101,6 +107,9 @@ def layers(x: Draw) -> dict[str, Case]:
 
 def indexing_and_attention(x: Draw) -> dict[str, Case]:
     made: dict[str, Case] = {}
+    some = np.where(x(3, 4) > 0, 1, 0).astype(np.float32)
+    for opset, given in ((17, some), (9, some), (17, some[0]), (17, some > 0), (17, np.stack([some, 1 - some]))):
+        made[f"NonZero of opset {opset} of {given.dtype}{given.shape}"] = (opset, "NonZero", [given], {}, {}, 1)
     made["Trilu-14"] = (17, "Trilu", [x(5, 5)], {1: np.int64(1)}, {"upper": 0}, 1)
     made["Size-13"] = (17, "Size", [x()], {}, {}, 1)
     made["OneHot-11"] = (17, "OneHot", [ints(0, 3, -1)], {1: ints(4), 2: np.array([0, 2], np.float32)}, {}, 1)
@@ -216,12 +225,15 @@ def make(folder: Path) -> None:
         made = [f"y/{i}" for i in range(outputs)]
         types = [helper.np_dtype_to_tensor_dtype(one.dtype) for one in arrays]
         inputs = [helper.make_tensor_value_info(f"x.{i}", types[i], one.shape) for i, one in enumerate(arrays)]
-        kind_made = {"Shape": 7, "Size": 7, "Cast": 7, "CastLike": 7, "Equal": 9}.get(kind, 1)
+        kind_made = {"Shape": 7, "Size": 7, "NonZero": 7, "Cast": 7, "CastLike": 7, "Equal": 9}.get(kind, 1)
         if kind in ("Clip", "QuantizeLinear"):
             kind_made = types[0] if kind == "Clip" else helper.np_dtype_to_tensor_dtype(constants[2].dtype)
-        results = [helper.make_tensor_value_info(one, kind_made, None) for one in made]
-        node = helper.make_node(kind, names, made, **attributes)
-        graph = helper.make_graph([node], "one", inputs, results, tensors)
+        then = attributes.pop("then", None)
+        results = [helper.make_tensor_value_info(one, then or kind_made, None) for one in made]
+        nodes = [helper.make_node(kind, names, made if then is None else ["between"], **attributes)]
+        if then is not None:
+            nodes.append(helper.make_node("Cast", ["between"], made, to=then))
+        graph = helper.make_graph(nodes, "one", inputs, results, tensors)
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
         proto = onnx.shape_inference.infer_shapes(proto)
         onnx.save(proto, str(folder / f"{number}.onnx"))

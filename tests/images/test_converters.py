@@ -41,6 +41,10 @@ def test_converters_agree_with_onnx_runtime(tmp_path: Path) -> None:
         "Clip-13 whole": "Clip",
         "Clip-13 computed": "Clip",
         "Clip-13 above": "Clip",
+        "Cast of opset 17 to bfloat16 and back": "Cast",
+        # which is torch's own layer at axis 1 of several
+        **{name: "Flatten" for name in found if name.startswith("Flatten") and not name.endswith("at 1")},
+        **{name: "NonZero" for name in found if name.startswith("NonZero of opset 17")},
     }
     # what reads a constant's values while it runs is not traced by torch.compile
     reading = {name for name in plain if name.startswith(("Expand", "Tile", "Squeeze-13", "Resize"))}

@@ -55,8 +55,10 @@ def assert_follows(made: float | str, rule: float | str, name: str) -> None:
 def test_a_graph_with_a_constant_of_1e9(system: str, tmp_path: Path) -> None:
     found = answer(system, system, tmp_path)
     assert set(found) == set(RULE)
-    if system != "torch":  # which has names of its own
-        assert str(found["MatMul, and returned"]).startswith("weight far, "), "not a name that the file lacks"
+    assert str(found["MatMul, and returned"]).startswith("weight far, "), "not a name that the file lacks"
+    names = {**dict.fromkeys(("MatMul", "Div", "Gemm"), "far"), "Conv": "filters", "variance": "row", "LSTM": "w"}
+    for name, weight in names.items():
+        assert str(found[name]).startswith(f"weight {weight}, "), (name, found[name])
     for name, rule in {**RULE, **DIFFERENT[system]}.items():
         if rule is not None:
             assert_follows(found[name], rule, name)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from common.harness.parity import differing
 from common.host.devices import list_gpus, the_cpu
 from common.host.frameworks.registry import all_variants, load_images
 from common.host.frameworks.scaffold import new_image
-from common.host.models import find_model
+from common.host.models import ExportOptions, ensure_model, find_model
 from common.host.paths import IMAGES, DataFolder
 from common.host.recipes.program import RecipeRequest, write
 from common.host.verify.command import Case, compare
-from common.model_files import DESCRIPTION, ModelFiles
+from common.model_files import DESCRIPTION, ModelFiles, Tensor
+from tests.images.test_onnxrt import ODD_OUTPUTS
 from tests.images.workshop import QUICKLY_COMPILED, python_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,9 +138,9 @@ def computed(
     return of
 
 
-def compute(folder, image, interpreter, models):
+def compute(folder, image, interpreter, models, of=cases_of):
     """Runs adapters and recipes of all models' cases; returns model name -> (model, folder, lines that the recipes printed of it)."""
-    cases = [(model, one) for model in models for one in cases_of(image, model.name)]
+    cases = [(model, one) for model in models for one in of(image, model.name)]
     facts, _ = run(
         image, interpreter, folder, action="adapters", folder=str(folder), cache=str(folder / "cache"),
         adapter=str(IMAGES / image / "adapter.py"), cases=[{**one, "model": str(model.root)} for model, one in cases],
@@ -164,6 +166,10 @@ def test_a_recipe_computes_what_the_adapter_computes_without_framewatt(computed,
     model, folder, printed = computed(image)[name]
     cases = cases_of(image, name)
     assert printed.count(f" {model.item}s/s, median latency ") == len(cases)
+    compare_outputs(model, folder, cases)
+
+
+def compare_outputs(model, folder, cases):
     for one in cases:
         stem = folder / one["name"]
         with np.load(f"{stem}.adapter.npz") as ours, np.load(f"{stem}.outputs.npz") as theirs:
@@ -171,6 +177,45 @@ def test_a_recipe_computes_what_the_adapter_computes_without_framewatt(computed,
             for number, tensor in enumerate(model.outputs):
                 assert theirs[tensor.name].shape == ours[f"array_{number}"].shape, one["name"]
                 assert differing(ours[f"array_{number}"], theirs[tensor.name]) < 1e-6, one["name"]
+
+
+def outputs_that_are_not_bound(image, name):
+    levels = [(tuning, io) for tuning in ("stock", "tuned") for io in ("host", "device")]
+    cases = [dict(zip(KEYS, ("onnxrt", tuning, io, "float32"), strict=True)) for tuning, io in levels]
+    return [{**one, "precision": "fp32", "name": "-".join((name, one["tuning"], one["io"]))} for one in cases]
+
+
+@pytest.mark.framework
+def test_a_recipe_has_outputs_that_onnx_runtime_does_not_write_to_their_own_memory(tmp_path):
+    """An output that is an input too came out as the memory that it was bound to, which nobody had written."""
+    python = interpreter_of("onnxrt")
+    subprocess.run([str(python), "-c", ODD_OUTPUTS, str(tmp_path)], cwd=REPOSITORY, check=True)
+    models = [
+        ensure_model(
+            str(tmp_path / f"{name}.onnx"),
+            tmp_path / "models",
+            lambda image: python,
+            lambda *step: None,
+            ExportOptions(),
+        )
+        for name in ("boxes", "handed-on")
+    ]
+    made = compute(tmp_path, "onnxrt", python, models, outputs_that_are_not_bound)
+    for model, folder, _ in made.values():
+        compare_outputs(model, folder, outputs_that_are_not_bound("onnxrt", model.name))
+
+
+def test_a_recipe_for_a_gpu_reads_an_input_that_is_handed_on_where_it_lies(tmp_path):
+    tensors = {name: Tensor(name, "float32", (1, 4)) for name in ("x", "y")}
+    model = replace(toy(tmp_path), inputs=(tensors["x"],), outputs=(tensors["y"], tensors["x"]))
+    image = next(one for one in load_images(IMAGES) if one.name == "onnxrt")
+    request = RecipeRequest(
+        key="k", variant="onnxrt", tuning="tuned", precision="fp32", batch_size=4, io="host", gpu=True,
+        settings={"model": "as exported", "chosen": "x"}, model=model,
+    )  # fmt: skip
+    skipping = "        if name in given:"
+    assert write(request, image).count(skipping) == 1
+    assert skipping not in write(replace(request, model=replace(model, outputs=(tensors["y"],))), image)
 
 
 @pytest.mark.framework
@@ -184,22 +229,27 @@ def test_harness_and_recipe_alternate_and_have_the_same_output(tmp_path, miniatu
     assert row.ratio.samples == PAIRS
 
 
+def toy(folder):
+    """A model whose folder holds nothing yet."""
+    root = folder / "Toy-0123456789ab"
+    root.mkdir()
+    return ModelFiles(
+        root=root, name="Toy", hash="0123456789ab", onnx="toy.npz", keras=None, saved_model=None,
+        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input=None, onnx_output=None,
+        output_kind="probabilities", classes=10, weights="seeded", weights_note="a toy",
+    )  # fmt: skip
+
+
 def test_the_recipe_for_a_new_framework_can_be_verified_as_it_is(tmp_path):
     images = tmp_path / "images"
     shutil.copytree(IMAGES / "_template", images / "_template")
     new_image("brandnew", images)
     random = np.random.default_rng(7)
-    root = tmp_path / "Toy-0123456789ab"
-    root.mkdir()
+    model = toy(tmp_path)
     inputs = random.uniform(0, 10, (8, 4, 4, 3)).astype(np.float32)
-    np.savez(root / "toy.npz", weights=random.normal(0, 0.05, (48, 10)).astype(np.float32))
-    np.savez(root / "reference.npz", inputs=inputs, outputs=np.zeros((8, 10), np.float32))
-    model = ModelFiles(
-        root=root, name="Toy", hash="0123456789ab", onnx="toy.npz", keras=None, saved_model=None,
-        reference="reference.npz", input_shape=(4, 4, 3), layout="NHWC", onnx_input=None, onnx_output=None,
-        output_kind="probabilities", classes=10, weights="seeded", weights_note="a toy",
-    )  # fmt: skip
-    (root / DESCRIPTION).write_text(json.dumps(model.describe()))
+    np.savez(model.root / "toy.npz", weights=random.normal(0, 0.05, (48, 10)).astype(np.float32))
+    np.savez(model.root / "reference.npz", inputs=inputs, outputs=np.zeros((8, 10), np.float32))
+    (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
     one = case("brandnew", "tuned", "fp32", "host", sys.executable, model, the_cpu(), tmp_path, 1, images)
     row = compare(one, PAIRS, 0.01, tmp_path)
     assert row.reason == ""

@@ -276,6 +276,19 @@ def test_devices_side_by_side(side_by_side: str) -> None:
     assert "invoke report one two --compare" in text
 
 
+def test_the_tables_that_stand_open_are_of_the_first_chart_though_another_input_was_measured(
+    undrawn: None, build: Build, tmp_path: Path
+) -> None:
+    run = build()
+    for model, sizes in (("BERT-base", (1, 8)), ("ResNet50", (1, 8, 32))):
+        for size in sizes:
+            run.cell("torch", size, durations_ns=[MS + i for i in range(30)], model=model)
+    run.cell("torch", 8, durations_ns=[MS + i for i in range(30)], input="uint8")
+    text = write_report([run.folder], tmp_path / "out", console()).report.read_text()
+    first = text[text.index('id="tables"') : text.index('<details class="further">')]
+    assert "ResNet50" in first and "BERT-base" not in first
+
+
 def test_runs_of_one_device_side_by_side(undrawn: None, build: Build, tmp_path: Path) -> None:
     runs = [fill(build("before")), fill(build("after"))]
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from common.harness import parity
+from common.harness.reference import Reference
+from common.model_files import ModelFiles, Tensor
 from common.schema import PRECISIONS
 from tests.common.harness.conftest import softmax
 
@@ -166,3 +170,47 @@ def test_the_best_places_are_those_of_a_stable_sort() -> None:
     for count in (1, 5, 23):
         expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
         assert np.array_equal(parity.best_places(values, count), expected)
+
+
+def of_boxes(made: list[np.ndarray], *, scores: bool = False) -> Reference:
+    """Of a detector: boxes as they are found, in every one of two units these; and beside them a score."""
+    outputs = (Tensor("boxes", "float32", (-1, 4), None), *((Tensor("score", "float32", (1,)),) if scores else ()))
+    model = ModelFiles(
+        root=Path(), name="Boxes", hash="0", onnx="model.onnx", keras=None, saved_model=None, reference="", input_shape=(4,),
+        layout="", onnx_input="x", onnx_output="boxes", output_kind="raw", classes=0, weights="user", weights_note="",
+        inputs=(Tensor("x", "float32", (1, 4)),), outputs=outputs,
+    )  # fmt: skip
+    units = [{"boxes": one, "score": np.ones(1, np.float32)} for one in made]
+    return Reference(model, [{"x": np.zeros((1, 4), np.float32)}] * len(made), units)
+
+
+NO_BOX, ONE_BOX = np.empty((0, 4), np.float32), np.ones((1, 4), np.float32)
+
+
+def test_where_all_outputs_are_empty_nothing_was_judged_and_the_row_says_so() -> None:
+    """It passed with an error of 0, as if something had been compared."""
+    reference = of_boxes([NO_BOX, NO_BOX])
+    verdict = parity.compare_all([{"boxes": NO_BOX}] * 2, reference, 1, "fp32")
+    assert verdict.passed
+    assert not verdict.compared
+    columns = verdict.columns
+    assert (columns["parity_metric"], columns["parity_rel_l2"], columns["parity_prob_rel_l2"]) == ("empty", None, None)
+    wrong = parity.compare_all([{"boxes": NO_BOX}, {"boxes": ONE_BOX}], reference, 1, "fp32")
+    assert not wrong.passed
+    assert wrong.reason == "output 'boxes' has the shape (1, 4), the reference (0, 4)"
+
+
+def test_an_empty_output_has_no_part_in_the_error_of_the_others() -> None:
+    reference = of_boxes([NO_BOX, NO_BOX], scores=True)
+    made = [{"boxes": NO_BOX, "score": np.float32([score])} for score in (1, 1.0001)]
+    verdict = parity.compare_all(made, reference, 1, "fp32")
+    assert (verdict.passed, verdict.compared, verdict.output, list(verdict.by_output)) == (
+        True,
+        True,
+        "score",
+        ["score"],
+    )
+    assert verdict.rel_l2 == pytest.approx(1e-4 / 2**0.5, rel=1e-2)
+    some = of_boxes([NO_BOX, ONE_BOX])
+    assert parity.compare_all([{"boxes": NO_BOX}, {"boxes": ONE_BOX}], some, 1, "fp32").compared
+    assert not parity.compare_all([{"boxes": NO_BOX}, {"boxes": 2 * ONE_BOX}], some, 1, "fp32").passed

@@ -1,0 +1,111 @@
+"""Cells that several of the given runs measured, or several GPUs of one product: which tables are split by run, and how rows are
+told apart in the others.
+
+The rule, for each table by itself: where SPLIT_SHARE of its cells or more were measured several times, the runs are there to be held
+against each other, and each has a table of its own. Where fewer were, as after measuring some cells again, the table stays whole:
+the rows in which such cells stand name their run, once for each run, and of each cell the newest figure counts. The best of a table,
+sentences and plots are of figures that count; the others are shown beside them. No figure is a mean over runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.database.connection import Row
+from analysis.results.metrics import is_wrong
+from analysis.results.selection import DIMENSIONS
+
+#: of a table's cells, from which on it is split
+SPLIT_SHARE = 0.5
+#: What may differ between two measurements of one cell.
+PLACE = ("run", "device")
+#: columns that `told_apart` gives a row: the run that its label names, and whether its figures count
+OF_RUN, COUNTS = "of_run", "counts"
+_CELL = tuple(name for name in DIMENSIONS if name not in (*PLACE, "device_name"))
+
+Key = tuple[Any, ...]
+
+
+def split_by(rows: Sequence[Row], places: Sequence[str] = PLACE) -> tuple[str, ...]:
+    """The columns of `places` by which a table of these rows is split; () where it stays whole."""
+    found = _places(rows, places)
+    several = [seen for seen in found.values() if len(seen) > 1]
+    if not several or len(several) < SPLIT_SHARE * len(found):
+        return ()
+    return tuple(
+        name
+        for number, name in enumerate(places)
+        if any(len({place[number] for place in seen}) > 1 for seen in several)
+    )
+
+
+def told_apart(rows: Sequence[Row], labels: Sequence[str], places: Sequence[str] = PLACE) -> list[Row]:
+    """Rows of one table that is not split, as they are where no cell is among them twice; else copies with OF_RUN and COUNTS.
+
+    labels: columns by whose values the table names its rows. Where several runs share a cell of such a row, what they have in it, and
+    in rows that differ from it in the level of tuning alone, names its run: which levels are of one run is then seen. Others have "".
+    """
+    several = {cell for cell, seen in _places(rows, places).items() if len(seen) > 1}
+    if not several:
+        return list(rows)
+    beside = [name for name in labels if name != "tuning"]
+    sharing: dict[Key, set[Key]] = {}
+    for row in rows:
+        if _cell(row) in several:
+            sharing.setdefault(_values(row, beside), set()).add(_values(row, places))
+    counting = {id(row) for row in newest(rows)}
+    return [
+        {
+            **row,
+            OF_RUN: _name(_values(row, places), sharing.get(_values(row, beside), set())),
+            COUNTS: id(row) in counting,
+        }
+        for row in rows
+    ]
+
+
+def newest(rows: Sequence[Row]) -> list[Row]:
+    """One row of each cell, in the order of the rows: of those that are ok, and not known to be wrong, the one of the newest run."""
+    found: dict[Key, Row] = {}
+    for row in rows:
+        other = found.setdefault(_cell(row), row)
+        if _standing(row) > _standing(other):
+            found[_cell(row)] = row
+    chosen = {id(row) for row in found.values()}
+    return [row for row in rows if id(row) in chosen]
+
+
+def counting(rows: Sequence[Row]) -> list[Row]:
+    """Of rows that `told_apart` may have gone through, those whose figures count."""
+    return [row for row in rows if row.get(COUNTS, True)]
+
+
+def _standing(row: Row) -> tuple[Any, ...]:
+    return row["status"] == "ok", not is_wrong(row), row["created_utc"] or "", row["run"], row["device"]
+
+
+def _places(rows: Sequence[Row], places: Sequence[str]) -> dict[Key, set[Key]]:
+    """cell -> where it was measured"""
+    found: dict[Key, set[Key]] = {}
+    for row in rows:
+        found.setdefault(_cell(row), set()).add(_values(row, places))
+    return found
+
+
+def _cell(row: Row) -> Key:
+    return row["device_name"] or row["device"], *(row[name] for name in _CELL)
+
+
+def _values(row: Row, names: Sequence[str]) -> Key:
+    return tuple(row[name] for name in names)
+
+
+def _name(place: Key, sharing: set[Key]) -> str:
+    """The run where it tells the places apart, or their GPU where they are of one run; else both."""
+    if place not in sharing:
+        return ""
+    for number in range(len(place)):
+        if len({other[number] for other in sharing}) == len(sharing):
+            return str(place[number])
+    return " ".join(map(str, place))

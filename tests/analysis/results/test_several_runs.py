@@ -1,0 +1,240 @@
+"""Cells that several of the given runs measured: tables stay whole where they are few, and nothing is a mean over runs."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.patches import Rectangle
+from rich.console import Console
+
+from analysis.comparisons import candidates, side_by_side, summary
+from analysis.database.connection import Database
+from analysis.output import terminal
+from analysis.output.explorer import explore
+from analysis.output.row_commands import bench_command
+from analysis.plots import speedup
+from analysis.plots.catalogue import Gallery
+from analysis.results import several_runs, tables
+from analysis.results.all_intervals import all_intervals
+from analysis.results.selection import Selection, parse_pivot
+from analysis.results.tables import Table
+from tests.analysis.conftest import Build, Opened, RunBuilder
+
+MS = 10**6
+OTHERS = ("onnxrt", "tf", "keras", "jax")
+
+
+def of_day(build: Build, name: str, day: int, **fields: str) -> RunBuilder:
+    run = build(name, **fields)
+    device = {"device": run.device, "uuid": run.uuid or "", "name": run.device_name, "processes": []}
+    return run.run_json(created_utc=f"2026-01-{day:02}T00:00:00Z", devices=[device])
+
+
+def two_runs(build: Build, **fields: str) -> tuple[RunBuilder, RunBuilder]:
+    """Four frameworks of a first run, and PyTorch at two levels of both: 4 of 12 cells are double."""
+    first, second = of_day(build, "first", 1, **fields), of_day(build, "second", 2, **fields)
+    for batch_size in (1, 8):
+        for place, variant in enumerate(OTHERS):
+            first.cell(variant, batch_size, durations_ns=[(20 + place) * MS] * 20)
+        for run, ms in ((first, 2), (second, 4)):
+            run.cell("torch", batch_size, durations_ns=[ms * MS] * 20)
+            run.cell("torch", batch_size, durations_ns=[5 * ms * MS] * 20, tuning="stock")
+    return first, second
+
+
+def throughputs(database: Database, pivot: str | None = None) -> list[Table]:
+    rows = tables.load(database, Selection())
+    return tables.build(database, rows, ["throughput"], parse_pivot(pivot))
+
+
+def test_where_few_cells_were_measured_again_the_table_stays_whole_and_names_their_runs(
+    build: Build, opened: Opened
+) -> None:
+    (table,) = throughputs(opened(*two_runs(build)))
+    assert table.row_names == ("variant", "precision", "tuning", "of_run")
+    assert "run" not in table.group
+    assert {row[3] for row in table.rows if row[0] != "torch"} == {""}
+    assert [row for row in table.rows if row[0] == "torch"] == [
+        ("torch", "fp32", "tuned", "first"),
+        ("torch", "fp32", "tuned", "second"),
+        ("torch", "fp32", "stock", "first"),
+        ("torch", "fp32", "stock", "second"),
+    ]
+    first, second = (table.entry(("torch", "fp32", "tuned", run), 8) for run in ("first", "second"))
+    assert (first.text, second.text) == ("4,000", "2,000"), "no figure is a mean over runs"
+    assert (first.best, first.older) == (False, True), "an older figure is shown and best of nothing"
+    assert (second.best, second.rank, first.rank) == (True, 1.0, 1.0)
+    assert tables.RUNS in table.footers
+    assert bench_command(table, table.rows[0]) == (
+        "invoke bench --model ResNet50 --framework torch --precision fp32 --batch-sizes 1,8 --device cpu"
+    )
+
+
+def test_sentences_are_of_the_newest_figures(build: Build, opened: Opened) -> None:
+    database = opened(*two_runs(build))
+    (table,) = throughputs(database)
+    intervals = all_intervals(database, tables.load(database, Selection()))
+    (answer,) = summary.answers([table], intervals)
+    assert answer.sentences[0].startswith("Batch 1: PyTorch fp32 tuned of run second, 250.0 images/s")
+    assert "of run first" not in " ".join(answer.sentences), "a cell is no rival of itself"
+    (worth,) = [line for line in table.footers if line.startswith("Worth of tuning")]
+    for run in ("first", "second"):
+        assert f"torch fp32 of run {run} batch 1 5.000, batch 8 5.000" in worth
+
+
+def test_where_half_of_the_cells_were_measured_again_each_run_has_a_table(build: Build, opened: Opened) -> None:
+    first, second = two_runs(build)
+    for variant in OTHERS[:1]:
+        for batch_size in (1, 8):
+            second.cell(variant, batch_size, durations_ns=[9 * MS] * 20)
+    found = throughputs(opened(first, second))
+    assert [table.group["run"] for table in found] == ["first", "second"]
+    assert not any("of_run" in table.row_names for table in found)
+
+
+def test_the_rule_is_of_each_table_and_beside_split_ones_others_name_their_run(build: Build, opened: Opened) -> None:
+    first, second = two_runs(build)
+    for run in (first, second):
+        run.cell("torch", 8, durations_ns=[MS] * 20, io="device")
+    first.cell("torch", 8, durations_ns=[MS] * 20, scenario="offline")
+    found = throughputs(opened(first, second))
+    assert [(table.group["io"], table.group["scenario"], table.group.get("run")) for table in found] == [
+        ("host", "single-stream", None),
+        ("device", "single-stream", "first"),
+        ("device", "single-stream", "second"),
+        ("host", "offline", "first"),
+    ]
+
+
+def test_a_level_that_one_run_alone_has_names_the_run_of_the_level_below(build: Build, opened: Opened) -> None:
+    first, second = two_runs(build)
+    first.cell("torch", 8, durations_ns=[MS] * 20, tuning="rewritten")
+    second.cell("torch", 8, durations_ns=[MS] * 20, precision="fp16")
+    (table,) = throughputs(opened(first, second))
+    assert ("torch", "fp32", "rewritten", "first") in table.rows
+    assert ("torch", "fp16", "tuned", "") in table.rows
+
+
+def test_gpus_of_one_run_are_told_apart_and_of_several_with_their_run() -> None:
+    row = dict.fromkeys(("model", "io", "scenario", "streams", "target_rate_per_s", "frontend", "input", "version"))
+    row |= {"device_name": "H100", "status": "ok", "created_utc": None, "precision": "fp16", "tuning": "tuned"}
+
+    def labels(*places: tuple[str, str]) -> list[str]:
+        double = [{**row, "variant": "torch", "batch_size": 1, "run": run, "device": gpu} for run, gpu in places]
+        single = [
+            {**row, "variant": "onnxrt", "batch_size": size, "run": "a", "device": "gpu0"} for size in (1, 2, 4, 8)
+        ]
+        return [one["of_run"] for one in several_runs.told_apart([*double, *single], ("variant", "tuning"))]
+
+    assert labels(("a", "gpu0"), ("a", "gpu1")) == ["gpu0", "gpu1", "", "", "", ""]
+    assert labels(("a", "gpu0"), ("b", "gpu0"))[:2] == labels(("a", "gpu0"), ("b", "gpu1"))[:2] == ["a", "b"]
+    assert labels(("a", "gpu0"), ("a", "gpu1"), ("b", "gpu0"))[:3] == ["a gpu0", "a gpu1", "b gpu0"]
+
+
+def test_the_newest_that_is_ok_and_not_known_to_be_wrong_counts(build: Build, opened: Opened) -> None:
+    old, new = of_day(build, "b-old", 1), of_day(build, "a-new", 2)
+    for variant in OTHERS:
+        old.cell(variant, durations_ns=[MS] * 20)
+    new.cell("tf", status="oom", message="out of memory")
+    new.cell("onnxrt", durations_ns=[2 * MS] * 20)
+    rows = tables.load(opened(old, new), Selection())
+    assert {row["variant"]: row["run"] for row in several_runs.newest(rows)} == {
+        "onnxrt": "a-new", "tf": "b-old", "keras": "b-old", "jax": "b-old",
+    }  # fmt: skip
+    wrong = [{**row, "known_wrong": "a fault"} if row["run"] == "a-new" else row for row in rows]
+    assert {row["run"] for row in several_runs.newest(wrong)} == {"b-old"}
+
+
+def test_a_pivot_to_runs_and_one_to_devices_lose_no_figure(build: Build, opened: Opened) -> None:
+    database = opened(*two_runs(build))
+    (by_run,) = throughputs(database, "variant,precision,tuning,batch_size:run")
+    assert by_run.columns == ("first", "second") and "of_run" not in by_run.row_names
+    (by_device,) = throughputs(database, "device_name")
+    assert len(by_device.entries) == len(tables.load(database, Selection()))
+
+
+def test_of_two_figures_of_a_cell_plots_draw_the_newest(build: Build, opened: Opened) -> None:
+    database = opened(*two_runs(build))
+    rows = tables.load(database, Selection())
+    gallery = Gallery(database, rows, {})
+    drawn = {plot.description: plot.figure for plot in gallery}
+    (figure,) = (
+        figure for text, figure in drawn.items() if text.startswith("throughput (images/s) against batch size")
+    )
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["PyTorch fp32"] == pytest.approx([250, 2000])
+    assert lines["PyTorch fp32 stock"] == pytest.approx([50, 400])
+    (figure,) = (figure for text, figure in drawn.items() if text.startswith("speed-up"))
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["PyTorch fp32"] == pytest.approx([5, 5])
+    assert [text for text in gallery.undrawn if text.startswith("older figures of 4 cells (")]
+
+
+def test_a_speed_up_is_over_the_baseline_of_the_same_run_and_says_where_it_is_not() -> None:
+    def row(run: str, tuning: str, rate: float, counts: bool = True) -> dict[str, object]:
+        return {
+            "variant": "torch", "precision": "fp16", "tuning": tuning, "batch_size": 8, "images_per_s": rate, "cell_keys": ("k",),
+            "run": run, "device_uuid": f"GPU-{run[0]}", "counts": counts,
+        }  # fmt: skip
+
+    rows = [
+        row("a1", "stock", 10.0, counts=False), row("b1", "stock", 100.0), row("b1", "tuned", 200.0),
+        row("a1", "rewritten", 30.0),
+    ]  # fmt: skip
+    assert bars(rows) == {"PyTorch fp16": 2.0, "PyTorch fp16 rewritten": 3.0}
+    assert bars(rows[1:]) == {"PyTorch fp16": 2.0, "PyTorch fp16 rewritten †": 0.3}
+    assert bars([row("b2", "stock", 100.0), row("b1", "tuned", 200.0)]) == {"PyTorch fp16 ‡": 2.0}
+
+
+def bars(rows: list[dict[str, object]]) -> dict[str, float]:
+    figure = speedup.draw(rows, "all", {})
+    assert figure is not None
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    widths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
+    return dict(sorted(zip(names, widths, strict=True)))
+
+
+def test_side_by_side_a_device_with_a_few_cells_measured_again_is_one_side(build: Build, opened: Opened) -> None:
+    other = of_day(build, "other", 3, device_name="Other CPU")
+    for batch_size in (1, 8):
+        other.cell("torch", batch_size, durations_ns=[MS] * 20)
+    database = opened(*two_runs(build), other)
+    found = side_by_side.build(database, tables.load(database, Selection()), {})
+    assert found.sides == ("Test CPU", "Other CPU")
+    (table,) = [table for table in found.tables if table.metric.name == "throughput"]
+    entries = [table.entry(row, "Test CPU") for row in table.rows]
+    assert [(entry.text, entry.run) for entry in entries] == [("250.0", "second"), ("2,000", "second")]
+    assert any("measured several times the newest figure stands here" in line for line in table.footers)
+
+
+def test_what_is_recommended_says_how_many_older_figures_are_left_out(build: Build, opened: Opened) -> None:
+    rows = tables.load(opened(*two_runs(build)), Selection())
+    (members,) = candidates.group_rows(rows).values()
+    assert {row["run"] for row in members if row["variant"] == "torch"} == {"second"}
+    assert len(members) == 12
+    assert candidates.left_out(rows) == [
+        "Left out: 4 cells of PyTorch: measured again since; the newest figure counts."
+    ]
+
+
+def test_the_page_says_beside_its_chart_what_is_left_out_whatever_the_limits(build: Build, opened: Opened) -> None:
+    (group,) = explore(tables.load(opened(*two_runs(build)), Selection()), {}, {}).groups
+    assert group["left_out"] == ["Left out: 4 cells of PyTorch: measured again since; the newest figure counts."]
+    assert not [line for line in group["lines"] if line.startswith("Left out")], "the page's script replaces these"
+
+
+def test_failures_name_their_run(build: Build, opened: Opened) -> None:
+    first, second = two_runs(build)
+    for run in (first, second):
+        run.cell("litert", 8, status="oom", message="out of memory")
+    (table,) = throughputs(opened(first, second))
+    for run in ("first", "second"):
+        assert f"litert fp32 of run {run} at batch 8: oom (out of memory)" in table.footers
+
+
+def test_a_terminal_of_80_columns_holds_the_runs(build: Build, opened: Opened) -> None:
+    with (console := Console(width=80, force_terminal=False)).capture() as captured:
+        terminal.show(throughputs(opened(*two_runs(build))), console)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:4] == ["torch", "fp32", "tuned", "second"] for line in lines)
