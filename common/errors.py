@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Dict, Iterable, List, Optional
 
+from common.text import brief
+
 
 class UserError(Exception):
     """What is wrong, what exists, what to do: one line for the terminal."""
@@ -16,9 +18,8 @@ class EndedBySignal(SystemExit):
 
 def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
     """The error for a name that does not exist: lists the ones that do and the nearest."""
-    return UserError(
-        f"unknown {what} '{given}'; there is {', '.join(existing := list(existing)) or 'none'}.{meant(given, existing)}"
-    )
+    names = [brief(name) for name in existing]
+    return UserError(f"unknown {what} '{brief(given)}'; there is {', '.join(names) or 'none'}.{meant(given, names)}")
 
 
 def meant(given: str, existing: Iterable[str]) -> str:

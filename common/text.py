@@ -47,6 +47,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def counted(number: float, one: str, many: str = "") -> str:
+    """The number with its noun: `1 cell`, `1,200 cells`. many: of several, default `one` with an s."""
+    return f"{number:,.0f} {one if round(number) == 1 else many or one + 's'}"
+
+
 def brief(name: str, most: int = 60) -> str:
     """A name that others gave, for a message: on one line and not endless, whatever it holds."""
     return shortened(visible(name, ""), most)

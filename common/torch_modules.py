@@ -322,5 +322,6 @@ def _parameters(module: Any, count: int) -> List[str]:
 
 def _kind(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"a tuple of {', '.join(type(one).__name__ for one in value[:4]) or 'nothing'}{', ...' if len(value) > 4 else ''}"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+        names = ", ".join(brief(type(one).__name__) for one in value[:4])
+        return f"a tuple of {names or 'nothing'}{', ...' if len(value) > 4 else ''}"
+    return "nothing" if value is None else f"a value of type {brief(type(value).__name__)}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from analysis import style
 from analysis.results.explained import LAUNCH_GAP, WAIT_GAP, Explained, short_name
 from analysis.results.metrics import rounded
+from common.text import counted
 
 #: Thresholds, as shares of the time of an inference unless said otherwise.
 LAUNCH_BOUND = 0.30
@@ -93,7 +94,7 @@ def _launches(cell: Explained, link: float | None) -> Sentence | None:
         compiled = cell.facts["variant"] in _COMPILED
         graph = "a CUDA graph removes this" if compiled else "a CUDA graph or a compiled variant removes this"
         small = "the work of an inference is small"
-        why = f", which launches {launches:,.0f} kernels one by one: {graph if launches >= MANY_PIECES else small}"
+        why = f", which launches {counted(launches, 'kernel', 'kernels one by one')}: {graph if launches >= MANY_PIECES else small}"
     return Sentence(
         "launch gaps", gap,
         f"the GPU works {percent(cell.busy_share)} of the time; {ms(cell.time_of(LAUNCH_GAP))} of "
@@ -108,8 +109,8 @@ def _waits(cell: Explained, link: float | None) -> Sentence | None:
     return Sentence(
         "gaps on the GPU", gap,
         f"{percent(gap)} of the time ({ms(cell.time_of(WAIT_GAP))}) the GPU stands idle although the host has "
-        f"handed over everything: {cell.pieces:,.0f} short kernels follow each other with pauses; fusing them or a larger batch "
-        "removes this",
+        f"handed over everything: {counted(cell.pieces, 'short kernel runs', 'short kernels follow each other')} with pauses; "
+        "fusing them or a larger batch removes this",
     )  # fmt: skip
 
 
@@ -119,8 +120,9 @@ def _outside_operators(cell: Explained, link: float | None) -> Sentence | None:
         return None
     return Sentence(
         "outside operators", gap,
-        f"{percent(gap)} of the time ({ms(cell.time_of(LAUNCH_GAP))}) no operator computes: the framework's own work between "
-        f"{cell.pieces:,.0f} operators; a compiled graph or a larger batch lessens it",
+        f"{percent(gap)} of the time ({ms(cell.time_of(LAUNCH_GAP))}) no operator computes: the framework's own work "
+        f"{'around' if round(cell.pieces) == 1 else 'between'} {counted(cell.pieces, 'operator')}; a compiled graph or a "
+        "larger batch lessens it",
     )  # fmt: skip
 
 
@@ -143,8 +145,8 @@ def _elementwise(cell: Explained, link: float | None) -> Sentence | None:
     passes = sum(kernel["calls"] for kernel in cell.kernels if kernel["class"] == "elementwise")
     return Sentence(
         "elementwise passes", share,
-        f"{percent(cell.share_of_work('elementwise'))} of {_device(cell)} time ({ms(cell.classes['elementwise'])}) is {passes:,.0f} "
-        "elementwise passes that a compiler would fuse into the operators beside them",
+        f"{percent(cell.share_of_work('elementwise'))} of {_device(cell)} time ({ms(cell.classes['elementwise'])}) is "
+        f"{counted(passes, 'elementwise pass', 'elementwise passes')} that a compiler would fuse into the operators beside them",
         of_time=False,
     )  # fmt: skip
 
@@ -177,7 +179,7 @@ def _one_kernel(cell: Explained, link: float | None) -> Sentence | None:
     return Sentence(
         "one kernel", share,
         f"{percent(share)} of the time ({ms(longest['ns'])}) is spent in {short_name(longest['name'])} ({longest['class']}, "
-        f"{longest['calls']:,.0f} {'call' if longest['calls'] == 1 else 'calls'})",
+        f"{counted(longest['calls'], 'call')})",
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
-from common.text import brief, visible
+from common.text import brief, counted, visible
 
 #: what stands for the batch in --shape
 BATCH_WORD = "N"
@@ -264,7 +264,8 @@ def _check_asked(
         of_axis = name in symbols and len(sizes) == 1
         if name in inputs and not of_axis and len(sizes) != len(inputs[name]):
             raise UserError(
-                f"--shape {brief(name)}={','.join(sizes)} has {len(sizes)} axes, input '{brief(name)}' has {len(inputs[name])}: "
+                f"--shape {brief(name)}={','.join(sizes)} has {counted(len(sizes), 'axis', 'axes')}, "
+                f"input '{brief(name)}' has {len(inputs[name])}: "
                 f"{written(inputs[name])}"
             )
         if name in symbols and len(sizes) != 1 and name not in inputs:

@@ -16,7 +16,7 @@ import numpy as np
 
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles, Tensor
-from common.text import brief
+from common.text import brief, counted
 
 NamedArrays = Dict[str, np.ndarray]
 
@@ -45,7 +45,9 @@ class Reference:
                 shape = next(unit[tensor.name].shape for unit in inputs if unit[tensor.name].shape != tensor.shape)
                 raise ValueError(f"{model.reference}: input '{brief(tensor.name)}' {shape} does not fit {tensor.shape}")
         if not inputs or len(inputs) != len(outputs):
-            raise ValueError(f"{model.reference}: {len(inputs)} inputs and {len(outputs)} outputs")
+            raise ValueError(
+                f"{model.reference}: {counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}"
+            )
         return reference
 
     def batch(self, size: int, begin: int = 0) -> NamedArrays:

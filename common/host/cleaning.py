@@ -15,6 +15,7 @@ from common.host.frameworks.environments import OF_VERSION, of_versions, size_of
 from common.host.paths import ENVIRONMENTS, DataFolder
 from common.host.runs.run import WRITTEN_BY_OTHERS, locked
 from common.host.runs.untrusted import remove_folder
+from common.text import counted
 
 #: Where earlier versions kept what only the host reads, in a folder that containers write.
 _OLD = ("cache/analysis", "cache/unsealed")
@@ -81,8 +82,8 @@ def clean(
         runs = len(list(data.results.glob("*/run.json")))
         if not yes:
             if not console.is_terminal:
-                raise UserError(f"--results would remove {runs} runs; add --yes to say that this is meant")
-            if console.input(f"Remove {runs} runs and their reports? [y/N] ").strip().lower() != "y":
+                raise UserError(f"--results would remove {counted(runs, 'run')}; add --yes to say that this is meant")
+            if console.input(f"Remove {counted(runs, 'run')} and all reports? [y/N] ").strip().lower() != "y":
                 raise UserError("nothing was removed")
         to_remove += [data.results, data.report]
     freed = 0

@@ -407,7 +407,8 @@ def check(wanted: Source, export_options: ExportOptions) -> None:
                     "and values are known"
                 )
     if export_options.inputs is not None and not export_options.inputs.is_file():
-        raise UserError(f"the file of inputs {export_options.inputs} does not exist")
+        what = "is no file" if export_options.inputs.exists() else "does not exist"
+        raise UserError(f"--inputs {export_options.inputs} {what}; it takes an .npz file with one array per input")
 
 
 def exporter_arguments(wanted: Source, out: Path, export_options: ExportOptions = ExportOptions()) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import schema
-from common.text import first_line, markdown, shell_line, spreadsheet, storable, visible
+from common.text import brief, counted, first_line, markdown, shell_line, spreadsheet, storable, visible
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=40)
 
@@ -106,3 +106,17 @@ def test_no_formula_in_a_spreadsheet(text: str) -> None:
 @pytest.mark.parametrize("value", [1, -2.5, None, "-5", "+1e3", "text", "a=b", ""])
 def test_numbers_stay_numbers(value: object) -> None:
     assert spreadsheet(value) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells"), (1200, "1,200 cells"), (0.9, "1 cell")]
+)
+def test_one_is_no_plural(number: float, words: str) -> None:
+    assert counted(number, "cell") == words
+    assert counted(number, "cell is", "cells are") == words.replace("cells", "cells are").replace("1 cell", "1 cell is")
+
+
+@given(ANY)
+def test_a_name_in_a_message_is_one_short_line(text: str) -> None:
+    assert len(brief(text * 100)) <= 60
+    assert visible(brief(text), "") == brief(text)

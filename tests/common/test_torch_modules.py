@@ -21,8 +21,8 @@ TAKEN = (
 RULE = "; run_torch_modules.py:"
 REFUSED = {
     "wrong_order": "returns no torch.nn.Module with example inputs beside it, but a tuple of Tensor, Linear",
-    "generator": "but a generator",
-    "number": "example input 'input' is a float, no tensor",
+    "generator": "but a value of type generator",
+    "number": "example input 'input' is a value of type float, no tensor",
     "nested": "example input 'a' is a tuple of Tensor, Tensor, no tensor",
     "empty": "example input 'input' has no values: (0, 4)",
     "complex_in": "example input 'input' is of torch.complex64, which cannot be fed; float16, float32",
@@ -39,7 +39,7 @@ REFUSED = {
     "random_of_numpy": "nor draw random numbers that are not torch's",
     "no_modes": "cannot be put into evaluation mode: RuntimeError: it has no modes",
     "small_values_each_time": "built a second time the module gives other outputs",
-    "no_tuple_again": f"but a Linear{RULE}",
+    "no_tuple_again": f"but a value of type Linear{RULE}",
     "fails_again": f"built a second time the module does not run: KeyError: 'cache'{RULE}",
     "leaves_again": f"built a second time the module does not run: SystemExit: 0{RULE}",
     "elsewhere_again": "elsewhere_again, called again: output 0 is on the device 'meta'; forward must leave",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import sys
@@ -13,9 +14,12 @@ from typing import Any
 
 from common.errors import UserError
 from common.host import signals
-from common.text import visible
+from common.text import brief, visible
 
 DEBUG_HELP = "print Python's traceback when something fails; default: one line"
+
+#: whatever option it was typed for: no file can have such a name
+_OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 Body = Callable[..., Any]
 
@@ -45,6 +49,9 @@ def for_people(body: Body) -> Body:
         except Exception as error:
             if kwargs.get("debug"):
                 raise
+            if isinstance(error, OSError) and error.errno in _OF_NAMES:
+                print(f"error: {brief(str(error.filename))}: {error.strerror}", file=sys.stderr)
+                sys.exit(2)
             print(
                 f"error: {type(error).__name__}: {visible(str(error))} (this is a fault of framewatt; --debug shows where)",
                 file=sys.stderr,

@@ -33,6 +33,7 @@ from common.host.runs.untrusted import Refused, opened_file, opened_folder, read
 from common.job import Job
 from common.locks import ALIVE, APPEARS_WITHIN_SECONDS, TurnLock, device_lock
 from common.model_files import ModelFiles
+from common.text import counted
 from common.typed_json import parse_object
 
 #: the sidecar shall have its first reading on disk before anything is measured
@@ -120,7 +121,7 @@ class Service:
                 words = "its container ended before its turn"
                 lost = write_all_left(self._run, job, self._model, words, end=self._end_of(job))
             if lost:
-                print(f"{name}: {len(lost)} cells lost with their container", flush=True)
+                print(f"{name}: {counted(len(lost), 'cell')} lost with their container", flush=True)
 
     def _end_of(self, job: Job) -> JobEnd:
         """How the container ended: nobody here can ask the engine, but the kernel's kills were told while it lived."""

@@ -40,6 +40,7 @@ from common.host.runs.run import Run
 from common.model_files import ModelFiles
 from common.schema import FRONTENDS, INPUTS, IO_MODES
 from common.sidecar.rapl import POWERCAP, Rapl
+from common.text import counted
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,10 @@ def plan(flavour: str, rendezvous: Rendezvous) -> int:
     rendezvous.run.unlink(missing_ok=True)
     rendezvous.run.symlink_to(os.path.relpath(run.folder, rendezvous.folder))
     cells = sum(len(job.cells) for job in jobs)
-    print(f"{run.name}: {cells} cells on {device.product}, {len(run.existing_cells())} of them exist", flush=True)
+    print(
+        f"{run.name}: {counted(cells, 'cell')} on {device.product}, of which there are {len(run.existing_cells())}",
+        flush=True,
+    )
     return 0
 
 

@@ -16,6 +16,7 @@ from common.errors import UserError, unknown
 from common.host.frameworks.registry import Variant
 from common.host.paths import IMAGES
 from common.install_locked import normalised, requirements_of
+from common.text import brief
 
 #: the lock's version, as people type it; in a cell's key it is no word at all
 LOCKED = "locked"
@@ -58,7 +59,9 @@ def parse_versions(text: str, variants: Sequence[Variant], python: str = "") -> 
     for word in _words(text):
         name, at, version = word.rpartition("@")
         if version != LOCKED and not _VERSION.fullmatch(version):
-            raise UserError(f"'{version}' is no version; write for example --version 1.30.0,1.31.1 or torch@2.11")
+            raise UserError(
+                f"'{brief(version)}' is no version; write for example --version 1.30.0,1.31.1 or torch@2.11"
+            )
         for variant in _meant(name, variants) if at else _the_only(version, variants):
             chosen.setdefault(variant.name, []).append("" if version == LOCKED else version)
     return {name: tuple(dict.fromkeys(versions)) for name, versions in chosen.items()}

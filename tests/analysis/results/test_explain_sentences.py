@@ -71,6 +71,22 @@ def test_a_rule_speaks_above_its_threshold_and_not_below(rule, threshold, make, 
     assert spoken(make(threshold - 0.01), rule) is None
 
 
+@pytest.mark.parametrize(
+    ("shares", "facts", "rule", "says"),
+    [
+        ({LAUNCH_GAP: 0.9}, {"launches": 1.0}, "launch gaps", "launches 1 kernel:"),
+        ({WAIT_GAP: 0.9}, {"kernels": 1.0}, "gaps on the GPU", "1 short kernel runs with pauses"),
+        (
+            {LAUNCH_GAP: 0.9}, {"source": "torch.profiler", "kernels": None, "operators": 1.0}, "outside operators",
+            "around 1 operator;",
+        ),
+    ],
+)  # fmt: skip
+def test_of_one_no_plural_is_said(shares, facts, rule, says):
+    one = cell(shares)
+    assert says in spoken(replace(one, facts={**one.facts, **facts}), rule)
+
+
 def test_a_long_copy_is_said_once():
     one = cell({"copy H2D": 0.4}, [kernel("copy H2D", 0.4, calls=1)], h2d_bytes_per_s=55e9)
     assert spoken(one, "copies") is not None

@@ -147,6 +147,8 @@ def test_options_of_onnx_files_are_not_for_registered_models(tmp_path: Path) -> 
     (tmp_path / "m.onnx").write_text("")
     with pytest.raises(UserError, match="does not exist"):
         models.check(models.source(str(tmp_path / "m.onnx")), models.ExportOptions(inputs=tmp_path / "none.npz"))
+    with pytest.raises(UserError, match="is no file; it takes an "):
+        models.check(models.source(str(tmp_path / "m.onnx")), models.ExportOptions(inputs=tmp_path))
 
 
 def exporter(tmp_path: Path, body: str) -> Path:

@@ -23,6 +23,7 @@ from common.host.fleet.transport.connection import Arrived, Changed, News, Over,
 from common.host.plan.model_terms import ModelTerms
 from common.host.plan.options import Options
 from common.host.plan.subset import work_key
+from common.text import counted
 
 #: after Ctrl-C hosts may take so long to end their workers and send what is finished, in s
 GRACE_SECONDS = 90.0
@@ -282,10 +283,11 @@ class Loop:
             return
         left = self._schedule.left_of(attempt)
         if left and not self._stopped:
-            reason = reason or f"it ended with {left} cells missing"
+            reason = reason or f"it ended with {counted(left, 'cell')} missing"
             where = self._schedule.name_of(node) if node else "Ray"
             self._progress.show(
-                f"{where}: {self._schedule.target_of(attempt).name}: {reason}; {left} cells go elsewhere", "red"
+                f"{where}: {self._schedule.target_of(attempt).name}: {reason}; {counted(left, 'cell goes', 'cells go')} elsewhere",
+                "red",
             )
         self._schedule.ended(attempt, reason)
         self._close(attempt, reason)

@@ -13,24 +13,29 @@ from common.host import signals
 from common.host.bench.top_classes import print_top_classes
 from common.host.fleet.head.sweep import Result
 from common.host.runs.run import read_run
-from common.text import visible
+from common.text import counted, visible
 
 
 def finish(result: Result, console: Console) -> int:
     """Prints it; returns the exit code, a signal's, 2 when something kept the sweep from its end, 1 when cells are missing, else 0."""
     missing = sum(len(cells) for cells, _ in result.missing.values())
     if result.interrupted:
-        console.print(f"Interrupted, {missing} cells are left; the same command continues.", highlight=False)
+        console.print(
+            f"Interrupted, {counted(missing, 'cell is', 'cells are')} left; the same command continues.",
+            highlight=False,
+        )
         return signals.exit_code()
     for error in result.errors:
         print(f"error: {visible(str(error))}", file=sys.stderr)
     if result.errors:
-        console.print(f"{missing} cells are left; the same command goes on with them.", highlight=False)
+        console.print(
+            f"{counted(missing, 'cell is', 'cells are')} left; the same command goes on with them.", highlight=False
+        )
         return 2
     for target, (cells, reasons) in sorted(result.missing.items()):
         why = "; ".join(reasons) or "no host of this type is left"
         console.print(
-            escape(f"{target.name}: {len(cells)} cells are missing: {why}"),
+            escape(f"{target.name}: {counted(len(cells), 'cell is', 'cells are')} missing: {why}"),
             style="red",
             highlight=False,
             soft_wrap=True,
@@ -38,7 +43,9 @@ def finish(result: Result, console: Console) -> int:
     if result.moved and not missing:
         console.print(f"{result.moved} cells were measured on another host than they began on", highlight=False)
     if missing:
-        console.print(f"{missing} cells are missing; the same command tries them again.", highlight=False)
+        console.print(
+            f"{counted(missing, 'cell is', 'cells are')} missing; the same command tries them again.", highlight=False
+        )
         return 1
     return 0
 

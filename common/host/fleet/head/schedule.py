@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from common.host.fleet.head.targets import Target
 from common.host.fleet.transport.cluster import Node
+from common.text import counted
 
 #: attempts that fail before it is known where: something is wrong with the cluster, not with a host
 BLIND_FAILURES = 3
@@ -148,7 +149,7 @@ class Schedule:
         if state is None:
             return
         if state.left and not self._stopped:
-            reason = reason or f"it ended with {len(state.left)} cells missing"
+            reason = reason or f"it ended with {counted(len(state.left), 'cell')} missing"
             if state.node:
                 self.left_out.setdefault(state.node, reason)
             else:

@@ -44,3 +44,21 @@ def test_what_measures_nothing_imports_nothing_heavy(words: list[str], code: int
     )
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.parametrize("option", ["--model", "--plan", "--inputs", "--framework", "--precision"])
+def test_a_name_that_no_file_can_have_is_one_short_line(option: str) -> None:
+    given = [option, "x" * 3000, *(["--model", "m.onnx"] if option == "--inputs" else [])]
+    words = [
+        "bench",
+        *(["--framework", "onnxrt"] if option != "--framework" else []),
+        "--device",
+        "cpu",
+        "--dry-run",
+        *given,
+    ]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SCRIPT, str(ROOT), *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    line, _ = done.stderr.splitlines()
+    assert (done.returncode, line.startswith("error: "), len(line) < 300) == (2, True, True), done.stderr
