@@ -6,11 +6,13 @@ import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from common.export import stepwise
+from common.export.floats import DOUBLE, SINGLE, retyped
 from common.harness.parity import differing
+from common.onnx_rewrites import nested_graphs
 
 #: for all samples together, in s; looked at between two nodes
 LIMIT_S = 10.0
@@ -18,7 +20,6 @@ LIMIT_S = 10.0
 _SLACK = 2.0
 #: how far it may be from ONNX Runtime in float32 and still be the same model
 CLOSE = 1e-3
-_SINGLE, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 #: their rounding to few bits is part of the model
 _ROUNDING = (
     "QuantizeLinear",
@@ -44,7 +45,7 @@ def outputs(
     begin = time.monotonic()
     made: List[Dict[str, np.ndarray]] = []
     try:
-        evaluator = ReferenceEvaluator(_in_double(proto))
+        evaluator = ReferenceEvaluator(retyped(proto, SINGLE, DOUBLE))
         for number, (given, wanted) in enumerate(zip(inputs, single), 1):
             # each in its share of the time: a model that is too slow is given up with its first sample
             deadline = begin + limit_s * min(1.0, _SLACK * number / len(inputs))
@@ -86,40 +87,8 @@ def _is_plain(proto: Any) -> bool:
 def _nodes(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for branch in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(branch)
-
-
-def _graphs(graph: Any) -> Iterator[Any]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for branch in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(branch)
-
-
-def _in_double(proto: Any) -> Any:
-    result = type(proto)()
-    result.CopyFrom(proto)
-    for graph in _graphs(result.graph):
-        for tensor in graph.initializer:
-            _widen(tensor)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type == _SINGLE:
-                value.type.tensor_type.elem_type = _DOUBLE
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.name in ("to", "dtype") and attribute.i == _SINGLE:
-                    attribute.i = _DOUBLE
-                if attribute.HasField("t"):
-                    _widen(attribute.t)
-    return result
-
-
-def _widen(tensor: Any) -> None:
-    if tensor.data_type == _SINGLE:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+        for branch in nested_graphs(node):
+            yield from _nodes(branch)
 
 
 def _double(values: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ from common.export.given import Given
 from common.export.reference_work import Network
 from common.export.values import TYPES_IN_WORDS
 
+_DOUBLE = "tensor(double)"
 _NUMPY = {
-    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
+    "tensor(float)": "float32", _DOUBLE: "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
     "tensor(string)": "str", **{f"tensor({s}int{b})": f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)},
 }  # fmt: skip
 
@@ -32,18 +33,22 @@ def _not_read(kind: str) -> str:
     return f"is {of}, which cannot be compared ({TYPES_IN_WORDS} can)" if of else f"is {kind}, no tensor"
 
 
+def _session(path: Path, optimizations: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = optimizations
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class OnnxNetwork(Network):
-    """The graph in ONNX Runtime on the CPU, optimizations off."""
+    """The graph in ONNX Runtime on the CPU, optimizations off. in_single: it is in float64, and frameworks get it in float32."""
 
     by = "ONNX Runtime"
 
-    def __init__(self, file: Path, path: Path, bound: axes.Bound) -> None:
-        self.file = file
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 4
+    def __init__(self, file: Path, path: Path, bound: axes.Bound, in_single: bool = False) -> None:
+        self.file, self.in_single = file, in_single
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = _session(path, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
         except Exception as error:  # onnxruntime has a class of its own for every status
             words = words_of(error).replace(str(path), file.name)  # not our copy's place
             raise UserError(f"{file}: ONNX Runtime does not accept it: {words}") from error
@@ -77,23 +82,33 @@ class OnnxNetwork(Network):
         if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:
             axis = 0
         whole = tuple(size or 1 for size in sizes)
-        return Given(value.name, _NUMPY[value.type], whole, axis, bound.open_axes[value.name])
+        return Given(value.name, self.measured_as(_NUMPY[value.type]), whole, axis, bound.open_axes[value.name])
 
     def optimized(self, path: Path, inputs: Mapping[str, np.ndarray]) -> Optional[Dict[str, np.ndarray]]:
         """Outputs with ONNX Runtime's optimizations, as it is used; None where it cannot make a session with them."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            return self._run(session, inputs)
+            return self._run(_session(path, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL), inputs)
         except Exception:
             return None
+
+    def refusal(self, path: Path, inputs: Mapping[str, np.ndarray]) -> str:
+        """Why ONNX Runtime cannot run the graph in float32 at `path`, in a line; "" where it can, and for one not in float64."""
+        if not self.in_single:
+            return ""
+        try:
+            self._run(_session(path, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), inputs)
+        except Exception as error:
+            return words_of(error).replace(str(path), self.file.name)
+        return ""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         return self._run(self._session, inputs)
 
     def _run(self, session: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         fed = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in inputs.items()}
+        if self.in_single:
+            doubles = {value.name for value in session.get_inputs() if value.type == _DOUBLE}
+            fed = {name: one.astype(np.float64) if name in doubles else one for name, one in fed.items()}
         made = session.run(self.outputs, fed)
         return {
             name: one.astype(str) if one.dtype.kind == "O" else one

@@ -49,7 +49,7 @@ class Network(ABC):
     """A network that runs here, one unit or a batch of them at a time.
 
     file: for messages; by: what runs it, in words; fixed: its batch size, None where it is dynamic; left_out: a line for each output
-    that is not read.
+    that is not read; in_single: it runs in float64 here, and frameworks get it in float32.
     """
 
     file: Path
@@ -59,6 +59,11 @@ class Network(ABC):
     inputs: List[Given]
     outputs: List[str]
     left_out: Sequence[str] = ()
+    in_single: bool = False
+
+    def measured_as(self, dtype: str) -> str:
+        """The type that a tensor of this one has for frameworks."""
+        return "float32" if self.in_single and dtype == "float64" else dtype
 
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -204,14 +209,16 @@ class Work:
                 self.notes.append(f"output '{name}' is infinite for these inputs{self._advice()}")
 
     def look_at_rounding(self, optimized: Mapping[str, np.ndarray]) -> None:
-        """Says which outputs another order of the same sums moves by more than parity allows, for the first input."""
+        """Says which outputs float32 or another order of the same sums moves by more than parity allows, for the first input."""
+        between = (
+            "float64 and float32" if self._network.in_single else "ONNX Runtime with and without graph optimization"
+        )
         allowed = TOLERANCES[judged_as("fp32", onnx_reading.weights_dtype(self._proto))][1]
         for name, wanted in self.outputs[0].items():
             apart = differing(optimized[name], wanted)
             if not apart <= allowed and name not in self.random and "float" in wanted.dtype.name:
                 self.notes.append(
-                    f"output '{name}' differs by {apart:.2g} between ONNX Runtime with and without graph optimization: "
-                    f"rounding alone may fail parity{self._advice()}"
+                    f"output '{name}' differs by {apart:.2g} between {between}: rounding alone may fail parity{self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -264,7 +271,7 @@ class Work:
             shape = tuple(
                 size if all(one.shape[axis] == size for one in units) else -1 for axis, size in enumerate(shape)
             )
-        dtype = "str" if units[0].dtype.kind == "U" else units[0].dtype.name
+        dtype = "str" if units[0].dtype.kind == "U" else self._network.measured_as(units[0].dtype.name)
         kind = "random" if name in self.random else "probabilities" if _are_probabilities(units) else "raw"
         return Tensor(name, dtype, shape, axis, kind)
 

@@ -2,6 +2,7 @@
 
 Runs where onnx and onnxruntime are installed (the ONNX Runtime image). The reference is ONNX Runtime on the CPU with graph
 optimization off, one unit at a time, so that a batch is compared with single runs; of a small graph onnx's evaluator in float64.
+A file in float64 is handed on in float32, in which all frameworks compute then; its reference is computed of the file as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import platform
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -19,7 +21,7 @@ import onnx
 import onnxruntime
 
 from common.errors import UserError
-from common.export import axes, batching, double, foreign, given_values, onnx_reading
+from common.export import axes, batching, double, floats, foreign, given_values, onnx_reading
 from common.export.born import Born
 from common.export.network import OnnxNetwork
 from common.export.onnx_graph import BATCH, lift_constants, node_counts, opset, real_inputs
@@ -27,6 +29,7 @@ from common.export.progress import Progress
 from common.export.reference_work import ExportOptions, Work
 from common.export.store import Digest, existing, publish, temporary_folder
 from common.harness.reference import archive
+from common.model_files import ModelFiles
 
 STEPS = 4
 #: where float64 is not quick, see double.py
@@ -50,6 +53,7 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     # the sums are those of what was read: the user may replace the files while the rest goes on
     read_from["asked"] = options.described(inputs_sha256)
     lift_constants(proto)
+    arrays = floats.narrowed(proto, arrays) if arrays is not None else None
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)
     unknown = foreign.operators(proto)
@@ -59,16 +63,10 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         )
     with temporary_folder(out) as folder:
         onnx_reading.save(proto, folder / "model.onnx")
-        network = OnnxNetwork(file, folder / "model.onnx", bound)
+        network = OnnxNetwork(file, folder / "model.onnx", bound, floats.has_doubles(proto))
         progress.step("reference outputs")
         work = Work(network, proto, options, arrays)
-        optimized = network.optimized(folder / "model.onnx", work.inputs[0])
-        if optimized is None:
-            _open_again(proto, before, bound)
-            onnx_reading.save(proto, folder / "model.onnx")
-            work.notes.append("its axes stay open in the file: with fixed ones ONNX Runtime cannot optimize it")
-        else:
-            work.look_at_rounding(optimized)
+        _look_at_optimized(proto, before, network, work, folder / "model.onnx")
         if network.dynamic:
             work.find_batch_axes()
         work.look_at_outputs()
@@ -79,10 +77,12 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
             return f"{title}-{digest}"
         progress.step("ONNX file")
         _describe_shapes(proto, work)
-        onnx_reading.save(proto, folder / "model.onnx")
+        refusal = _save(proto, folder / "model.onnx") or network.refusal(folder / "model.onnx", work.inputs[0])
         model = work.model(folder, title, digest)
         if born is not None:
             model = born.given_to(model, folder)
+        if network.in_single:
+            model = _with_single(model, refusal)
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
@@ -90,6 +90,39 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
+
+
+def _look_at_optimized(proto: Any, before: Mapping[str, Any], network: OnnxNetwork, work: Work, path: Path) -> None:
+    """Notes of what ONNX Runtime's optimizations make of what frameworks get; the axes of a graph that they refuse stay open."""
+    _save(proto, path)
+    optimized = network.optimized(path, work.inputs[0])
+    if optimized is not None:
+        work.look_at_rounding(optimized)
+        return
+    _open_again(proto, before, network.bound)
+    work.notes.append("its axes stay open in the file: with fixed ones ONNX Runtime cannot optimize it")
+
+
+def _save(proto: Any, path: Path) -> str:
+    """Writes what frameworks get, the graph with its float64 in float32; where it cannot be, as it is, and returns why."""
+    refusal, single = "", None
+    try:
+        single = floats.in_single(proto)
+    except UserError as error:
+        refusal = str(error)
+    onnx_reading.save(proto if single is None else single, path)
+    return refusal
+
+
+def _with_single(model: ModelFiles, refusal: str) -> ModelFiles:
+    """Of a file in float64. refusal: why it cannot be in float32, "" where it is."""
+    if refusal:
+        why = f"it computes in float64, and cannot in float32, which fp32 is: {refusal}"
+        return replace(model, unmeasurable=why, notes=(f"{why}: every framework's row will say so", *model.notes))
+    told = "its float64 is float32 for every framework, inputs and outputs too; the reference is computed in float64"
+    exporters = {**(model.exporters or {})}
+    exporters["onnx"] = f"{exporters['onnx']}, its float64 as float32"
+    return replace(model, exporters=exporters, notes=(told, *model.notes))
 
 
 def _without_reference(
@@ -126,6 +159,8 @@ def _digest(
     digest = Digest()
     if born is not None:
         digest.text("module", born.digest())
+    if floats.has_doubles(proto):
+        digest.text("float64", "as float32")  # exports of before kept it
     onnx_reading.add_to_digest(digest, proto)
     for unit in inputs:
         for name, array in unit.items():
@@ -148,6 +183,7 @@ def _facts(file: Path, read_from: Mapping[str, Any], proto: Any, options: Export
         "onnx_opset": opset(proto),
         "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         "onnx_ir_version": proto.ir_version,
+        **({"float64_as": "float32"} if floats.has_doubles(proto) else {}),
         "onnx_nodes": len(proto.graph.node),
         "onnx_node_counts": node_counts(proto),
         "versions": {

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from common import models, names, pixels
 from common.errors import UserError, unknown
@@ -251,9 +251,16 @@ def find_user_model(
             == pixels.parse(export_options.input_range, export_options.mean, export_options.std)
             and extra.get("asked") == export_options.described()
             and _are_beside(file, extra.get("source_files", {}))
+            and not _keeps_doubles(model, extra)
         ):
             return model
     return None
+
+
+def _keeps_doubles(model: ModelFiles, extra: Mapping[str, Any]) -> bool:
+    """Whether a file in float64 was taken as it is, as it once was: some frameworks would compute in float64."""
+    kinds = {model.weights_dtype, *(tensor.dtype for tensor in (*model.inputs, *model.outputs))}
+    return "float64" in kinds and model.onnx is not None and "float64_as" not in extra and not model.unmeasurable
 
 
 def find_module(
@@ -273,6 +280,7 @@ def find_module(
         extra = json.loads((model.root / DESCRIPTION).read_text())
         if (
             extra.get("module") == exported_from
+            and not _keeps_doubles(model, extra)
             and (wanted.file is None or extra.get("source_sha256") == _sha256(wanted.file))
             and (wanted.file is not None or model.weights in _ORIGINS[export_options.weights])
             and (not values.given or PixelValues.of_description(extra) == values)

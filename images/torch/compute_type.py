@@ -6,6 +6,7 @@ float32 and meets weights in float16, which a matrix product refuses. Recipes ta
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Set
 
 import torch
@@ -180,9 +181,29 @@ def _refuse_weight(module: Any, name: str, values: Any, readers: List[Any]) -> N
     if readers and not reading:
         return
     # what a module holds itself, as a convolution its filters, it reads itself
-    refusal = refusal_of(name, values.double().cpu().numpy(), reading or {_word(holder, type(holder).__name__)})
+    refusal = refusal_of(
+        _name_in_file(module, name), values.double().cpu().numpy(), reading or {_word(holder, type(holder).__name__)}
+    )
     if refusal is not None:
         raise UnsupportedNode(refusal)
+
+
+def _name_in_file(module: Any, name: str) -> str:
+    """Of a tensor of the module, where the importer wrote it down: its own name is a number, or that of a node."""
+    owner = name.rpartition(".")[0]
+    told = getattr(module.get_submodule(owner), "framewatt_names", {}).get(name)
+    if told is not None:
+        return str(told)
+    while owner and not hasattr(module.get_submodule(owner), "framewatt_constants"):
+        owner = owner.rpartition(".")[0]  # of a layer within
+    layer = module.get_submodule(owner)
+    held = dict([*layer.named_parameters(), *layer.named_buffers()])
+    size = held[name[len(owner) + 1 :] if owner else name].numel()
+    # in the order of the node's inputs, but maybe turned
+    alike = [one for one, values in held.items() if values.numel() == size]
+    constants = [one for one, shape in getattr(layer, "framewatt_constants", []) if math.prod(shape) == size]
+    place = alike.index(name[len(owner) + 1 :] if owner else name)
+    return constants[place] if place < len(constants) else name
 
 
 def _weight_readers(module: Any, node: Any) -> Set[str]:

@@ -24,6 +24,10 @@ _ADDED: Set[Tuple[str, int]] = set()
 _OF_TORCHVISION = ("NonMaxSuppression", "RoiAlign")
 #: attribute of an imported operator's module: which operator it is, in words
 OPERATOR = "framewatt_operator"
+#: likewise: names in the file of the tensors that it takes; and name and shape of those of its node that are constants
+TAKEN, CONSTANTS = "framewatt_taken", "framewatt_constants"
+#: attribute of the module that holds constants for others: name here -> name in the file
+NAMES = "framewatt_names"
 
 
 class Imported(NamedTuple):
@@ -115,11 +119,26 @@ def _converted(onnx2torch: Any, model: Any) -> Tuple[Any, Set[str]]:
     replaced: Set[str] = set()
     try:
         with _operators_named(replaced):
-            return onnx2torch.convert(model), replaced
+            module = onnx2torch.convert(model)
+        _name_constants(module)
+        return module, replaced
     except Unsupported:
         raise
     except Exception as error:
         raise Unsupported(f"onnx2torch cannot convert this model: {first_line(error)}") from error
+
+
+def _name_constants(module: Any) -> None:
+    """Writes down which constant of the file each is that the graph fetches for its modules; onnx2torch numbers them."""
+    names: Dict[str, str] = {}
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            taken = getattr(module.get_submodule(node.target), TAKEN, ())
+            for given, name in zip([*node.args, *node.kwargs.values()], taken):
+                if given.op == "get_attr":
+                    names[given.target] = name
+    for holder in {name.rpartition(".")[0] for name in names}:
+        setattr(module.get_submodule(holder), NAMES, names)
 
 
 def _read(path: Path) -> Any:
@@ -201,6 +220,9 @@ def _operators_named(replaced: Set[str]) -> Iterator[None]:
             try:
                 made = convert(node, graph)
                 setattr(made.torch_module, OPERATOR, f"{operation_type} of opset {version}")
+                setattr(made.torch_module, TAKEN, [name for name in made.onnx_mapping.inputs if name])
+                known = [(name, graph.initializers.get(name)) for name in node.input_values]
+                setattr(made.torch_module, CONSTANTS, [(name, list(one.proto.dims)) for name, one in known if one])
                 ours = convert is converters.REPLACED.get(operation_type, ((), None))[1]
                 if ours and isinstance(made.torch_module, converters.Call):
                     replaced.add(operation_type)

@@ -13,7 +13,7 @@ import pytest
 from common.errors import UserError
 from common.harness.adapter import Unsupported
 from common.harness.reference import Reference
-from common.host.models import ExportOptions, ensure_model, find_model
+from common.host.models import ExportOptions, ensure_model, find_model, find_user_model
 from common.model_files import ModelFiles
 from tests.common.export.conftest import run_python
 
@@ -278,6 +278,64 @@ def test_an_output_of_more_or_fewer_axes_has_no_batch_beyond_the_first(
     model = export(tiny_models / "two-ranks.onnx", tmp_path / "models", onnxrt_python, inputs=tmp_path / "values.npz")
     assert [(one.name, one.shape, one.batch_axis) for one in model.outputs] == [("y", (-1,), None)]
     assert [unit["y"].shape for unit in Reference.read(model).outputs] == [(4, 1)] * 3 + [(1, 4, 1)]
+
+
+TYPES = """
+import sys, onnx
+from onnx import TensorProto, numpy_helper
+model = onnx.load(sys.argv[1])
+onnx.checker.check_model(model, full_check=True)
+kinds = [TensorProto.DataType.Name(one.type.tensor_type.elem_type) for one in (*model.graph.input, *model.graph.output)]
+odd = {one.name: float(abs(numpy_helper.to_array(one)).max()) for one in model.graph.initializer if one.name in ("mask", "least")}
+print("DOUBLE" in str(model), kinds, odd)
+"""
+
+
+@pytest.mark.parametrize("name", ["double", "double-within"])
+def test_a_file_in_float64_is_float32_for_every_framework_and_its_reference_is_not(
+    name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """ONNX Runtime computed in float64 what PyTorch computed in float32, and both rows said fp32."""
+    file = tiny_models / f"{name}.onnx"
+    values = np.random.default_rng(6).normal(0, 1, (3, 7))
+    given = values if name == "double" else values.astype(np.float32)
+    np.savez(tmp_path / "own.npz", x=given)
+    model = export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+    assert {one.dtype for one in (*model.inputs, *model.outputs)} == {"float32"}
+    assert "its float64 is float32 for every framework" in model.notes[0]
+    assert model.exporters == {"onnx": "as it came, its float64 as float32"}
+    told = run_python(onnxrt_python, "-c", TYPES, model.path(model.onnx)).stdout.strip()
+    kinds = ["FLOAT"] * (len(model.inputs) + len(model.outputs))
+    limited = {"mask": float(np.finfo(np.float32).max), "least": float(np.finfo(np.float32).tiny)}
+    assert told == f"False {kinds} {limited if name == 'double' else {}}"
+    reference = Reference.read(model)
+    fed = np.concatenate([unit["x"] for unit in reference.inputs])
+    assert fed.dtype == np.float32
+    np.testing.assert_array_equal(fed, values.astype(np.float32))
+    made = np.concatenate([unit["y"] for unit in reference.outputs])
+    if name == "double-within":
+        np.testing.assert_array_equal(made, (fed / np.arange(3.0, 10)).astype(np.float32))
+        return
+    assert model.weights_dtype == "float64"
+    scores = fed @ np.random.default_rng(4).normal(0, 1, (7, 5)) + 0.1
+    scores[:, 2] = -np.inf
+    exact = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(made, exact, rtol=1e-12)
+    assert find_user_model(tmp_path / "models", file, ExportOptions(inputs=tmp_path / "own.npz")) == model
+    description = json.loads((model.root / "model.json").read_text())
+    del description["float64_as"]  # as before the rule
+    (model.root / "model.json").write_text(json.dumps(description))
+    assert find_user_model(tmp_path / "models", file, ExportOptions(inputs=tmp_path / "own.npz")) is None
+
+
+def test_a_file_in_float64_that_float32_cannot_hold_is_unsupported_in_every_framework(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    model = export(tiny_models / "double-far.onnx", tmp_path / "models", onnxrt_python)
+    why = r"float64, and cannot in float32, which fp32 is: weight w, which MatMul reads, reaches .*e\+300, beyond float32's 3.4e\+38"
+    with pytest.raises(Unsupported, match=why):
+        Reference.read(model)
+    assert export(tiny_models / "double-far.onnx", tmp_path / "models", onnxrt_python) == model
 
 
 def test_the_users_own_values_that_do_not_run_are_named(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:

@@ -441,6 +441,7 @@ def with_odd_shapes():
         "expand": with_fixed_expand(),
         "counted": with_counted_axes(),
         **with_odd_outputs(),
+        **with_doubles(),
         "kernel": with_kernel(),
         "table": of_numbers_within_a_table(),
         "two-tables": of_numbers_within_two_tables(),
@@ -450,6 +451,49 @@ def with_odd_shapes():
             [helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], opset=99
         ),
     }
+
+
+def in_double(scale=1.0, shape=(7, 5)):
+    """A product and a mask of the lowest number in float64; x and y are float64, too."""
+    weights = np.random.default_rng(4).normal(0, scale, shape)
+    masked = np.where(np.arange(5) == 2, np.finfo(np.float64).min, 0.1)
+    constants = {"w": weights, "mask": masked, "least": np.float64(1e-300)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["kept"]),
+        helper.make_node("Add", ["kept", "least"], ["sum"]),
+        helper.make_node("Softmax", ["sum"], ["y"], axis=1),
+        helper.make_node("Cast", ["y"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["single"], ["z"], to=TensorProto.DOUBLE),
+    ]
+    double = TensorProto.DOUBLE
+    made = model(nodes, [value("x", ["b", 7], double)], [value("y", ["b", 5], double), value("z", ["b", 5], double)])
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items())
+    return made
+
+
+def double_within():
+    """Of float32 from outside; a branch, too, computes in float64."""
+    double = TensorProto.DOUBLE
+    third = numpy_helper.from_array(np.float64(1) / np.arange(3, 10), "third")
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(kind, ["wide", "third"], [name])], name, [], [value(name, None, double)]
+        )
+        for name, kind in (("then", "Mul"), ("else", "Add"))
+    }
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["some"], to=TensorProto.BOOL),
+        helper.make_node("Cast", ["x"], ["wide"], to=double),
+        helper.make_node("If", ["some"], ["taken"], **branches),
+        helper.make_node("Cast", ["taken"], ["y"], to=TensorProto.FLOAT),
+    ]
+    return model(nodes, [value("x", ["b", 7])], [value("y", ["b", 7])], [third])
+
+
+def with_doubles():
+    return {"double": in_double(), "double-within": double_within(), "double-far": in_double(1e300)}
 
 
 def with_odd_outputs():
