@@ -33,6 +33,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 # Only what the tasks' options and helps are made of: the rest, numpy and Docker's client among it, is imported by the task that
 # needs it, so that --help, a typo and --dry-run do not wait for it.
 from common.errors import UserError
+from common.host import signals
 from common.host.cli import parsing as opt
 from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed, typed_options
 from common.host.cli.console import default_console
@@ -77,7 +78,7 @@ def _recipe_task() -> str | None:
 
 
 def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
-    """What exists, and the exit code: 130 after Ctrl-C, 2 when results could not be stored, 1 when no cell is ok."""
+    """What exists, and the exit code: 130 after Ctrl-C, 143 after SIGTERM, 2 when results are not stored, 1 when no cell is ok."""
     from common.host.bench.top_classes import print_top_classes
     from common.host.runs.run import has_ok_cell
 
@@ -89,7 +90,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
         _analyze([outcome.run.folder], console, data, here=True)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
-        sys.exit(130)
+        sys.exit(signals.exit_code())
     if outcome.errors:
         sys.exit(2)
     if not has_ok_cell(outcome.run):
@@ -425,7 +426,7 @@ def _measured_traced(again: TracedAgain, console: Console, data: DataFolder) -> 
         print(f"error: {message}", file=sys.stderr)
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
-        sys.exit(130)
+        sys.exit(signals.exit_code())
     if not is_traced(outcome.run.folder):
         _analyze([outcome.run.folder], console, data)
         raise UserError("no cell was measured to its end, so none can be explained; the table says why")
@@ -530,7 +531,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
         _analyze([run.folder for run in measured], console, data, here=True)
     if outcome.interrupted:
         console.print("Interrupted; the same command continues the plan.", highlight=False)
-        sys.exit(130)
+        sys.exit(signals.exit_code())
     if outcome.errors or outcome.missing:
         sys.exit(2)
     if not any(has_ok_cell(run) for run in outcome.runs):

@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from common.text import brief
 from common.torch_modules import FORM
 from common.typed_json import check
 
@@ -89,6 +90,8 @@ class ModelFiles:
     outputs: Tuple[Tensor, ...] = ()
     #: the one batch size that the graph takes; None where the batch axis is dynamic
     fixed_batch: Optional[int] = None
+    #: what became of another batch size that was tried, where the batch axis is dynamic and the model takes fixed_batch alone
+    refused_batch: str = ""
     #: what one sample is called in rates: image, sequence, sample
     item: str = "image"
     #: type of the weights in the file, in words: float32, float16, "int8 (quantized: QDQ)"; "" where nobody looked
@@ -136,10 +139,28 @@ class ModelFiles:
         """None, or why the model itself cannot be run at this batch size."""
         if self.fixed_batch is None or batch_size == self.fixed_batch:
             return None
-        # --rebatch is for a user's ONNX file: of a module its own code decides
+        size = self.fixed_batch
         is_module = FORM in (self.forms or {})
-        advice = ", the module takes no other" if is_module else "; --rebatch tries to make it dynamic"
-        return f"the model's batch size is fixed at {self.fixed_batch}{advice}"
+        measured = f"--batch-sizes {size} measures it"
+        if self.refused_batch:
+            return f"the model takes batches of {size} alone: {brief(self.refused_batch, 200)}; {measured}"
+        if all(one.batch_axis is None for one in self.inputs):
+            what = (
+                "the module takes its example inputs as they are"
+                if is_module
+                else "no input of the model has a batch axis"
+            )
+            return f"{what}, which counts as a batch of {size}; {measured}"
+        if is_module:  # its own code decides, and --rebatch is for ONNX files
+            return f"the module takes batches of {size} alone, as its example inputs are; {measured}"
+        return f"the model's batch size is fixed at {size}; {measured}, and --rebatch tries to make it dynamic"
+
+    def not_fed_as(self, kind: str) -> Optional[str]:
+        """None, or why its images cannot be fed in values of this type (float32, uint8), whatever they are."""
+        images = self.inputs[0]
+        if kind == "float32" or (self.layout and (images.dtype == kind or images.dtype.startswith("float"))):
+            return None
+        return f"{self.name} takes no images as numbers, so that none can be fed as {kind}"
 
     def lack(self, form: str) -> str:
         """In one line, that the model has not this form, which forms it has, and why where that was written down."""

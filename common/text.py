@@ -47,6 +47,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def brief(name: str, most: int = 60) -> str:
+    """A name that others gave, for a message: on one line and not endless, whatever it holds."""
+    return shortened(visible(name, ""), most)
+
+
 def shell_word(text: str) -> str:
     """The text as one word of a command to copy, on one line and all of it visible; bash and zsh read it back as it is.
 

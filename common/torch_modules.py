@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from common.errors import EndedBySignal, UserError
-from common.text import first_line
+from common.text import brief, first_line
 from common.without_torchvision import import_timm
 
 FORM = "torch"
@@ -114,7 +114,7 @@ def of_file(file: Path, function: str) -> Built:
     for name, tensor in inputs.items():
         fault = fault_of(tensor, "fed", "leave module and inputs on the CPU, framewatt places them")
         if fault:
-            raise UserError(f"{file.name}:{function}: example input '{name}' {fault}")
+            raise UserError(f"{file.name}:{function}: example input '{brief(name)}' {fault}")
     if not inputs:
         raise UserError(f"{file.name}:{function} returns no example inputs")
     # as numpy can have them; copies, as the module may hold the same tensors and write to them
@@ -252,7 +252,7 @@ def _check_name(timm: Any, name: str) -> None:
     if architecture not in known:
         near = difflib.get_close_matches(architecture.lower(), known, 3)
         words = f"did you mean {', '.join(near)}?" if near else f"it has {len(known)}, such as {', '.join(EXAMPLES)}"
-        raise UserError(f"timm has no model '{name}'; {words}")
+        raise UserError(f"timm has no model '{brief(name)}'; {words}")
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise UserError(

@@ -91,7 +91,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # By a thread below Python's level: it ends this process also while a library computes without end.
         faulthandler.dump_traceback_later(options.time_limit, exit=True, file=sys.stderr)
     out = claim_stdout()
-    signal.signal(signal.SIGTERM, _end)  # so that temporary folders go
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that temporary folders go
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's
+            signal.signal(number, _end)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's job in the background ignores it
         signal.signal(signal.SIGINT, _end)
     try:

@@ -11,11 +11,13 @@ input is the batch, at the most. Nothing is bound silently.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from common.errors import UserError, unknown
+from common.text import brief, visible
 
 #: what stands for the batch in --shape
 BATCH_WORD = "N"
@@ -24,6 +26,10 @@ Axis = Union[int, str, None]
 #: what a line to copy proposes
 _PIXELS = 224
 LENGTH = 128
+#: characters of a name that a line to copy says, where it has the choice
+_MOST_TO_COPY = 60
+#: proposals that are followed to one that leaves nothing open
+_MOST_TRIES = 8
 #: an axis 0 that is most likely a batch too: tf2onnx names every open axis anew, unk__1, unk__2, ...
 _NAMED_ANEW = re.compile(r"^unk__\d+$", re.IGNORECASE)
 #: a name that says batch, whichever axis it is of
@@ -39,6 +45,10 @@ _COUNTED = re.compile(r"^(?:(?P<symbol>[A-Za-z_]\w*)\s*(?P<sign>[-+*])\s*(?P<num
 _SEQUENCE = re.compile(
     r"^[tls]$|(^|[_.\- ])(time(_?steps?)?|steps?|frames?|tokens?|seq(uence)?|(seq(uence)?_?)?len(gth)?)$", re.IGNORECASE
 )
+
+
+#: a control character may stand as it is: a shell's $'...' puts it there
+_QUOTED = json.JSONDecoder(strict=False)
 
 
 @dataclass(frozen=True)
@@ -86,26 +96,59 @@ def empty_axes(value: Any) -> List[int]:
 
 
 def parse(text: str) -> Dict[str, List[str]]:
-    """`a=1,b=N,3` as {"a": ["1"], "b": ["N", "3"]}. Raises UserError for anything else."""
+    """`a=1,b=N,3` as {"a": ["1"], "b": ["N", "3"]}; names as `spelled` writes them. Raises UserError for anything else."""
     asked: Dict[str, List[str]] = {}
     name = ""
-    for word in text.split(","):
-        before, equals, value = word.rpartition("=")
-        if equals:
-            name = before.strip()
+    rest: Optional[str] = text
+    while rest is not None:
+        named, value, rest = _next_word(rest)
+        if named is not None:
+            name = named
             if name in asked:
-                raise UserError(f"--shape names '{name}' twice")
+                raise UserError(f"--shape names '{brief(name)}' twice")
             asked[name] = []
-        if not name or not (value.strip() == BATCH_WORD or (value.strip().isascii() and value.strip().isdigit())):
+        if not name or not (value == BATCH_WORD or (value.isascii() and value.isdigit())):
+            word = value if named is None else f"{named}={value}"
             raise UserError(
-                f"--shape has '{word.strip()}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
-                "input, comma list"
+                f"--shape has '{brief(word)}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
+                'input, comma list; a name with a comma or a quote stands in double quotes, as in "a,b"=3'
             )
-        if value.strip() != BATCH_WORD and not 0 < int(value) < 2**31:
-            whole = ",".join([*asked[name], value.strip()])
-            raise UserError(f"--shape {name}={whole}: a size is at least 1 and below 2^31")
-        asked[name].append(value.strip())
+        if value != BATCH_WORD and not 0 < int(value) < 2**31:
+            whole = ",".join([*asked[name], value])
+            raise UserError(f"--shape {brief(name)}={brief(whole)}: a size is at least 1 and below 2^31")
+        asked[name].append(value)
     return asked
+
+
+def _next_word(text: str) -> Tuple[Optional[str], str, Optional[str]]:
+    """(name, value, what follows its comma) of the first word of --shape; the name is None where it has none."""
+    begun = text.lstrip()
+    if not begun.startswith('"'):
+        word, comma, rest = text.partition(",")
+        before, equals, value = word.rpartition("=")
+        return before.strip() if equals else None, value.strip(), rest if comma else None
+    try:
+        name, end = _QUOTED.raw_decode(begun)
+    except ValueError:
+        raise UserError(
+            f'--shape has {brief(begun)}; a name in double quotes ends with one, and a quote within it is \\"'
+        ) from None
+    value, comma, rest = begun[end:].partition(",")
+    if not value.lstrip().startswith("="):
+        raise UserError(f"--shape has {brief(begun)}; after a name in double quotes comes =SIZE")
+    return name, value.strip()[1:].strip(), rest if comma else None
+
+
+def spelled(name: str) -> str:
+    """The name as --shape takes it: itself, or in double quotes with the escapes of JSON.
+
+    It has no single quote then and nothing that acts, so that it stands between single quotes in any shell.
+    """
+    plain = name and name.strip() == name and visible(name, "") == name and not name.startswith("-")
+    if plain and not set(name) & set(",\"'"):
+        return name
+    inner = (json.dumps(one, ensure_ascii=visible(one, "") != one)[1:-1] for one in name)
+    return '"' + "".join("\\u0027" if one == "'" else one for one in inner) + '"'
 
 
 def sizes(text: str) -> Dict[str, int]:
@@ -113,17 +156,56 @@ def sizes(text: str) -> Dict[str, int]:
     found: Dict[str, int] = {}
     for name, words in (parse(text) if text else {}).items():
         if len(words) != 1 or words[0] == BATCH_WORD:
-            raise UserError(f"--shape {name}={','.join(words)}: of a registered model an axis has one size")
+            raise UserError(f"--shape {brief(name)}={','.join(words)}: of a registered model an axis has one size")
         found[name] = int(words[0])
     return found
+
+
+class _Unbound(Exception):
+    """Something is not bound. args: what, in words; a whole --shape that may bind it, as parse() gives it."""
 
 
 def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays: Optional[Arrays] = None) -> Bound:
     """The axes of all inputs at a given --shape. source: the file, for messages. arrays: they have as many axes as the inputs.
 
-    Raises UserError that names symbol, input and a line to copy for what is not bound, and for what --shape gets wrong.
+    Raises UserError that names symbol, input and a --shape to copy for what is not bound, and for what --shape gets wrong.
     """
     asked = parse(shape) if shape else {}
+    try:
+        return _bound(inputs, asked, source, arrays)
+    except _Unbound as error:
+        what, line = error.args
+    for _ in range(_MOST_TRIES):  # what is to be copied shall end in no other such line
+        following = _proposed(inputs, line, source, arrays)
+        if following is None:
+            break
+        line = following
+    raise UserError(f"{what} --shape '{line_of(line)}'")
+
+
+def _proposed(
+    inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, List[str]], source: str, arrays: Optional[Arrays]
+) -> Optional[Mapping[str, List[str]]]:
+    """The --shape that may bind what this one leaves open; None where it leaves nothing open, or is wrong."""
+    try:
+        _bound(inputs, asked, source, arrays)
+    except _Unbound as error:
+        proposed: Mapping[str, List[str]] = error.args[1]
+        return proposed
+    except UserError:
+        pass
+    return None
+
+
+def line_of(asked: Mapping[str, Sequence[str]]) -> str:
+    """The --shape that parse() takes for this."""
+    return ",".join(f"{spelled(name)}={','.join(words)}" for name, words in asked.items())
+
+
+def _bound(
+    inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, List[str]], source: str, arrays: Optional[Arrays]
+) -> Bound:
+    """As bind(). Raises _Unbound for what is not bound."""
     symbols = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str)}
     _check_asked(inputs, asked, symbols)
     by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
@@ -148,9 +230,9 @@ def bind(inputs: Mapping[str, Tuple[Axis, ...]], shape: str, source: str, arrays
     if open_axes:
         line = _line_to_copy(inputs, shapes, open_axes, batch, arrays)
         if batch.rivals:
-            raise UserError(_undecided(source, batch.rivals, line))
-        raise UserError(_unbound(source, inputs, open_axes, line))
-    _refuse_two_batches(source, inputs, shapes, arrays)
+            raise _Unbound(_undecided(source, batch.rivals), {**asked, **line})
+        raise _Unbound(_unbound(source, inputs, open_axes), {**asked, **line})
+    _refuse_two_batches(source, inputs, shapes, asked, arrays)
     dynamic = any(None in sizes for sizes in shapes.values())
     fixed_axes = {} if dynamic else _fixed_axes(inputs, shapes, batch)
     left_open = {
@@ -182,11 +264,11 @@ def _check_asked(
         of_axis = name in symbols and len(sizes) == 1
         if name in inputs and not of_axis and len(sizes) != len(inputs[name]):
             raise UserError(
-                f"--shape {name}={','.join(sizes)} has {len(sizes)} axes, input '{name}' has {len(inputs[name])}: "
+                f"--shape {brief(name)}={','.join(sizes)} has {len(sizes)} axes, input '{brief(name)}' has {len(inputs[name])}: "
                 f"{written(inputs[name])}"
             )
         if name in symbols and len(sizes) != 1 and name not in inputs:
-            raise UserError(f"--shape {name}={','.join(sizes)}: an axis has one size")
+            raise UserError(f"--shape {brief(name)}={','.join(sizes)}: an axis has one size")
 
 
 def _fixed_axes(
@@ -241,7 +323,9 @@ def _bind_by_arrays(
         if isinstance(axis, str):
             known, first = sizes.setdefault(axis, (size, name))
             if known != size:
-                raise UserError(f"{arrays.path}: axis '{axis}' is {known} in '{first}' and {size} in '{name}'")
+                raise UserError(
+                    f"{arrays.path}: axis '{brief(axis)}' is {known} in '{brief(first)}' and {size} in '{brief(name)}'"
+                )
         shapes[name][number] = size
     return left
 
@@ -256,29 +340,38 @@ def _refuse_two_sizes(
     for name, axes in inputs.items():
         for axis, size in zip(axes, shapes[name]):
             if isinstance(axis, str) and size is not None:
-                first, where = known.setdefault(axis, (size, f"in '{name}'"))
+                first, where = known.setdefault(axis, (size, f"in '{brief(name)}'"))
                 if first != size:
-                    raise UserError(f"--shape gives axis '{axis}' two sizes: {first} {where} and {size} in '{name}'")
+                    raise UserError(
+                        f"--shape gives axis '{brief(axis)}' two sizes: {first} {where} and {size} in '{brief(name)}'"
+                    )
 
 
 def _refuse_two_batches(
     source: str,
     inputs: Mapping[str, Tuple[Axis, ...]],
     shapes: Mapping[str, Sequence[Optional[int]]],
+    asked: Mapping[str, List[str]],
     arrays: Optional[Arrays],
 ) -> None:
-    """Raises UserError for an input of which two axes would be the batch, with a line to copy where its first one is."""
+    """Raises _Unbound for an input of which two axes would be the batch, with a --shape by which its first one is."""
     several = {name: [i for i, size in enumerate(sizes) if size is None] for name, sizes in shapes.items()}
     several = {name: numbers for name, numbers in several.items() if len(numbers) > 1}
-    lines = []
+    rewritten = {axis for name in several for axis in inputs[name]}
+    line = {name: words for name, words in asked.items() if name not in rewritten or words != [BATCH_WORD]}
+    guessed: Dict[Axis, int] = {}  # an axis that stands in two of them has one size
     for name, numbers in several.items():
-        words = [str(size or _guess(inputs, name, i, arrays)) for i, size in enumerate(shapes[name])]
-        words[numbers[0]] = BATCH_WORD
-        lines.append(f"{name}={','.join(words)}")
+        words = [size or _guess(inputs, name, i, arrays) for i, size in enumerate(shapes[name])]
+        line[name] = [
+            str(guessed.setdefault(axis, word) if isinstance(axis, str) else word)
+            for axis, word in zip(inputs[name], words)
+        ]
+        line[name][numbers[0]] = BATCH_WORD
     for name, numbers in several.items():
-        raise UserError(
-            f"{source}: axes {numbers[0]} and {numbers[1]} of input '{name}' {written(inputs[name])} cannot both be the batch; "
-            f"give the others their sizes, for example --shape '{','.join(lines)}'"
+        raise _Unbound(
+            f"{source}: axes {numbers[0]} and {numbers[1]} of input '{brief(name)}' {written(inputs[name])} cannot both be the "
+            "batch; give the others their sizes, for example",
+            line,
         )
 
 
@@ -368,10 +461,11 @@ def _among_rivals(rivals: FrozenSet[str], given: Mapping[str, str], found: Set[A
         return _Batch(rivals=rivals)
     if len(set(sizes.values())) > 1:
         first, second = list(sizes)[:2]
-        words = " and ".join(f"'{axis}' the size {size}" for axis, size in sizes.items())
+        words = " and ".join(f"'{brief(axis)}' the size {size}" for axis, size in sizes.items())
         raise UserError(
             f"--shape gives {words}: these names say batch alike, and a model has one batch; give them one size, or say {BATCH_WORD} "
-            f"for the one that is the batch, as in {first}={BATCH_WORD},{second}={sizes[second]}"
+            f"for the one that is the batch, as in "
+            f"--shape '{line_of({first: [BATCH_WORD], second: [sizes[second]]})}'"
         )
     return _Batch(sized=frozenset(sizes), size=int(next(iter(sizes.values()))))
 
@@ -428,12 +522,12 @@ def _size(
         if word == BATCH_WORD:
             if isinstance(axis, int):
                 raise UserError(
-                    f"{source}: axis {number} of input '{name}' {written((axis,))} is fixed at {axis}, so it cannot be "
+                    f"{source}: axis {number} of input '{brief(name)}' {written((axis,))} is fixed at {axis}, so it cannot be "
                     f"the batch; --rebatch tries to make it dynamic"
                 )
             return None
         if isinstance(axis, int) and axis != int(word):
-            raise UserError(f"{source}: axis {number} of input '{name}' is fixed at {axis}, --shape says {word}")
+            raise UserError(f"{source}: axis {number} of input '{brief(name)}' is fixed at {axis}, --shape says {word}")
         return int(word)
     if isinstance(axis, int):
         return axis
@@ -482,28 +576,24 @@ def output_axis(declared: Sequence[Axis], shape: Sequence[int], bound: Bound) ->
 
 
 def written(axes: Sequence[Axis]) -> str:
-    return "(" + ", ".join("?" if axis is None else str(axis) for axis in axes) + ")"
+    return "(" + ", ".join("?" if axis is None else brief(str(axis)) for axis in axes) + ")"
 
 
-def _unbound(
-    source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]], line: str
-) -> str:
-    """line: what to add to --shape."""
+def _unbound(source: str, inputs: Mapping[str, Tuple[Axis, ...]], open_axes: Sequence[Tuple[str, int, Axis]]) -> str:
     name, number, axis = open_axes[0]
-    what = f"('{axis}') " if axis is not None else ""
+    what = f"('{brief(str(axis))}') " if axis is not None else ""
     more = f" (and {len(open_axes) - 1} more)" if len(open_axes) > 1 else ""
     return (
-        f"{source}: axis {number} {what}of input '{name}' {written(inputs[name])} is dynamic and not bound{more}; "
-        f"add for example --shape '{line}'"
+        f"{source}: axis {number} {what}of input '{brief(name)}' {written(inputs[name])} is dynamic and not bound{more}; "
+        "give for example"
     )
 
 
-def _undecided(source: str, rivals: FrozenSet[str], line: str) -> str:
-    """line: what to add to --shape."""
-    names = " and ".join(f"'{axis}'" for axis in sorted(rivals))
+def _undecided(source: str, rivals: FrozenSet[str]) -> str:
+    names = " and ".join(f"'{brief(axis)}'" for axis in sorted(rivals))
     return (
         f"{source}: the axes {names} all say batch, and no order of the inputs decides: name each of them in --shape, "
-        f"{BATCH_WORD} for the batch, else a size; add for example --shape '{line}'"
+        f"{BATCH_WORD} for the batch, else a size; give for example"
     )
 
 
@@ -513,18 +603,25 @@ def _line_to_copy(
     open_axes: Sequence[Tuple[str, int, Axis]],
     batch: _Batch,
     arrays: Optional[Arrays],
-) -> str:
-    """What to add to --shape: it binds all open axes, and one axis of an input is the batch at the most."""
+) -> Dict[str, List[str]]:
+    """What to add to --shape, as parse() gives it: it binds all open axes, and one axis of an input is the batch at the most."""
     proposal = _Proposal(inputs, shapes, batch, arrays)
-    of_inputs = [name for name, number, axis in open_axes if _by_input(axis, number, inputs[name])]
+    symbols = {axis for axes in inputs.values() for axis in axes}
+    of_inputs = [
+        name
+        for name, number, axis in open_axes
+        if _by_input(axis, number, inputs[name])
+        # one size for a name is that of an axis, if there is one of that name
+        and (axis is None or len(inputs[name]) > 1 or name not in symbols)
+    ]
     of_inputs += [name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1]
     # an axis of the same name as one of these inputs cannot be said by its name
     of_inputs += [name for name, _, axis in open_axes if axis in of_inputs]
     items = {name: proposal.of_input(name) for name in dict.fromkeys(of_inputs)}
     for name, number, axis in open_axes:
         if isinstance(axis, str) and name not in of_inputs and axis not in items and not proposal.is_batch(axis):
-            items[axis] = proposal.of_axis(name, number, axis)
-    return ",".join(f"{name}={value}" for name, value in items.items())
+            items[axis] = [proposal.of_axis(name, number, axis)]
+    return items
 
 
 class _Proposal:
@@ -540,6 +637,8 @@ class _Proposal:
         self._inputs, self._shapes, self._arrays = inputs, shapes, arrays
         self._batch_size = str(batch.size or BATCH_WORD)
         self._batch_names: Set[Any] = {*batch.names, *batch.sized}
+        #: of axes that have the batch's name and stand behind it
+        self._beside_batch: Dict[str, str] = {}
         self._sizes: Dict[str, str] = {
             axis: str(size)
             for name, axes in inputs.items()
@@ -550,8 +649,8 @@ class _Proposal:
     def is_batch(self, axis: str) -> bool:
         return self._sizes.get(axis) == BATCH_WORD
 
-    def of_input(self, name: str) -> str:
-        """All sizes of an input: `N,3,224,224`."""
+    def of_input(self, name: str) -> List[str]:
+        """All sizes of an input: N, 3, 224, 224."""
         axes = self._inputs[name]
         batch = _likely_batch(self._inputs, self._shapes, name, self._batch_names)
         sizes: List[str] = []
@@ -559,12 +658,12 @@ class _Proposal:
             size = self._batch_size if number == batch else self._bound_or_guessed(name, number)
             # of two axes of the batch's name, (N, N), the first is the batch and the other has a size
             repeats = batch not in (None, number) and axis == axes[batch or 0] and BATCH_WORD in sizes
-            if isinstance(axis, str) and not repeats:
-                size = self._sizes.setdefault(axis, size)
+            if isinstance(axis, str):
+                size = (self._beside_batch if repeats else self._sizes).setdefault(axis, size)
             sizes.append(size)
         if batch is not None and isinstance(axes[batch], str):
             self._batch_names.add(axes[batch])
-        return ",".join(sizes)
+        return sizes
 
     def of_axis(self, name: str, number: int, axis: str) -> str:
         """The size of an axis by its name: `N` or `224`."""
@@ -609,9 +708,9 @@ def _beside(axis: Axis, inputs: Mapping[str, Tuple[Axis, ...]], names: Set[Any])
 def _by_input(axis: Axis, number: int, axes: Sequence[Axis]) -> bool:
     """Whether a line to copy says the sizes of the whole input.
 
-    It does where an axis has no name that --shape can say, one that stands there twice, or one of a batch in front.
+    It does where an axis has no name, one that is long or takes quotes, one that stands there twice, or one of a batch in front.
     """
-    if not isinstance(axis, str) or set(axis) & set(",=") or axes.count(axis) > 1:
+    if not isinstance(axis, str) or axes.count(axis) > 1 or spelled(axis) != axis or len(axis) > _MOST_TO_COPY:
         return True
     return number == 0 and (_is_nameless(axis) or _says_batch(axis))
 

@@ -6,37 +6,54 @@ either, a device that never ends.
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Tuple
 
 import onnx
 
 from common.errors import UserError
-from common.text import shortened
+from common.text import shortened, visible
+from common.weights_beside import NotBeside, place_of
 
 
-def check(file: Path, proto: Any, most: int) -> None:
-    """Raises UserError, naming the tensor, for data that lie elsewhere or are not there; nothing is read.
+def check(file: Path, proto: Any, most: int) -> Dict[str, Path]:
+    """Where such data lie, by the name that the model has for it; nothing is read.
 
-    file: the model, whose folder the data must be in. most: bytes of all such data together.
+    file: the model, beside which the data must be (weights_beside.py). most: bytes of all such data together. Raises UserError,
+    naming the tensor, for data that lie elsewhere or are not there.
     """
     total = 0
-    for tensor in tensors(proto.graph):
+    found: Dict[str, Path] = {}
+    for tensor in tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            total += _bytes(file, tensor)
+            place, _, length = _range(file, tensor)
+            found[_entries(tensor)["location"]] = place
+            total += length
             if total > most:
                 raise UserError(f"{file} keeps more than {most >> 20} MiB of weights in other files")
+    return found
 
 
-def tensors(graph: Any) -> Iterator[Any]:
-    """All that a graph holds, those of graphs within it included."""
-    waiting = [graph]
+def load(file: Path, proto: Any) -> None:
+    """Takes all such data into the model. Raises as check() does, and OSError."""
+    for tensor in tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            # not by onnx.load_external_data_for_model: it refuses every link, those of hubs' caches too
+            place, offset, length = _range(file, tensor)
+            with place.open("rb") as content:
+                content.seek(offset)
+                tensor.raw_data = content.read(length)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def tensors(proto: Any) -> Iterator[Any]:
+    """All that a model holds, those of graphs within graphs and of functions included."""
+    waiting = [proto.graph, *proto.functions]
     while waiting:
         one = waiting.pop()
-        yield from one.initializer
-        for sparse in one.sparse_initializer:
+        yield from getattr(one, "initializer", ())
+        for sparse in getattr(one, "sparse_initializer", ()):
             yield from (sparse.values, sparse.indices)
         for node in one.node:
             for attribute in node.attribute:
@@ -50,26 +67,20 @@ def tensors(graph: Any) -> Iterator[Any]:
                     waiting.append(attribute.g)
 
 
-def _bytes(file: Path, tensor: Any) -> int:
-    """How many bytes of another file the tensor is."""
-    entries: Dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    who = f"{file} keeps weights in another file: '{shortened(tensor.name, 60)}' in '{shortened(location, 80)}'"
-    parts = location.replace("\\", "/").split("/")
-    if not location or "\0" in location or Path(location).is_absolute() or ".." in parts or ":" in parts[0]:
-        raise UserError(f"{who}, which is not beside the model; put both into one folder and name it by its name alone")
-    place = file.parent
-    for part in parts:
-        place = place / part
-        try:
-            mode = os.lstat(place).st_mode
-        except OSError as error:
-            raise UserError(f"{who}, which cannot be read: {error.strerror}") from error
-        if stat.S_ISLNK(mode):
-            raise UserError(f"{who}, which is a link; put the file itself beside the model")
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{who}, which is no file")
-    size = os.lstat(place).st_size
+def _entries(tensor: Any) -> Dict[str, str]:
+    return {"location": "", **{entry.key: entry.value for entry in tensor.external_data}}
+
+
+def _range(file: Path, tensor: Any) -> Tuple[Path, int, int]:
+    """File, first byte and number of bytes of the tensor's data."""
+    entries = _entries(tensor)
+    named = shortened(visible(tensor.name, ""), 60), shortened(visible(entries["location"], ""), 80)
+    who = f"{file} keeps weights in another file: '{named[0]}' in '{named[1]}'"
+    try:
+        place = place_of(file, entries["location"])
+    except NotBeside as error:
+        raise UserError(f"{who}, which {error}") from error
+    size = place.stat().st_size
     try:
         offset = int(entries.get("offset") or 0)
         length = int(entries.get("length") or size - offset)
@@ -77,4 +88,4 @@ def _bytes(file: Path, tensor: Any) -> int:
         raise UserError(f"{who}, at a place that is no number") from None
     if offset < 0 or length < 0 or offset + length > size:
         raise UserError(f"{who}, which has {size} bytes: there are none from {offset} to {offset + length}")
-    return length
+    return place, offset, length

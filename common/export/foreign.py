@@ -17,7 +17,7 @@ from common.export.given import Given, image_layout
 from common.export.reference_work import NOTE, ExportOptions, item_of
 from common.harness.reference import input_archive
 from common.model_files import ModelFiles, Tensor
-from common.text import shortened, visible
+from common.text import brief, shortened, visible
 
 #: of drawn inputs: they are kept to tell what would be fed
 _UNITS = 2
@@ -137,7 +137,9 @@ def _given(file: Path, value: Any, bound: axes.Bound) -> Given:
     dtype = _dtype(value)
     if not dtype:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
-        raise UserError(f"{file}: input '{value.name}' is {kind}, which cannot be fed; {values.TYPES_IN_WORDS} can")
+        raise UserError(
+            f"{file}: input '{brief(value.name)}' is {kind}, which cannot be fed; {values.TYPES_IN_WORDS} can"
+        )
     sizes = bound.shapes[value.name]
     axis = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
     if axis is None and bound.fixed is not None and len(sizes) > 1 and sizes[0] == bound.fixed:

@@ -13,6 +13,7 @@ from common.export import axes
 from common.export.axes import Axis, Bound, written
 from common.export.given import Given
 from common.export.store import unchanged
+from common.text import brief
 
 #: of all arrays together, unpacked
 MOST_BYTES = 2**30
@@ -62,15 +63,17 @@ def bind(
 
 
 def _check_names(path: Path, inputs: Mapping[str, Tuple[Axis, ...]], arrays: Mapping[str, np.ndarray]) -> None:
-    names = ", ".join(f"'{name}' {written(one)}" for name, one in inputs.items())
+    names = ", ".join(f"'{brief(name)}' {written(one)}" for name, one in inputs.items())
     for name in inputs:
         if name not in arrays:
-            raise UserError(f"{path} has no '{name}'; the model takes {names}")
+            raise UserError(f"{path} has no '{brief(name)}'; the model takes {names}")
     for name, values in arrays.items():
         if name not in inputs:
-            raise UserError(f"{path} has '{name}', which is no input; the model takes {names}")
+            raise UserError(f"{path} has '{brief(name)}', which is no input; the model takes {names}")
         if values.ndim != len(inputs[name]):
-            raise UserError(f"{path}: '{name}' has the shape {values.shape}, the model takes {written(inputs[name])}")
+            raise UserError(
+                f"{path}: '{brief(name)}' has the shape {values.shape}, the model takes {written(inputs[name])}"
+            )
 
 
 def units_of(
@@ -86,7 +89,7 @@ def units_of(
     for name, given in inputs.items():
         values = arrays[name]
         if values.dtype.name != given.dtype and not (given.dtype == "str" and values.dtype.kind == "U"):
-            raise UserError(f"{path}: '{name}' is {values.dtype.name}, the model takes {given.dtype}")
+            raise UserError(f"{path}: '{brief(name)}' is {values.dtype.name}, the model takes {given.dtype}")
         axis = given.batch_axis
         wanted = (
             given.shape
@@ -95,12 +98,12 @@ def units_of(
         )
         if values.shape != wanted or (axis is not None and (values.shape[axis] < 1 or values.shape[axis] % unit_size)):
             raise UserError(
-                f"{path}: '{name}' has the shape {values.shape}, the model takes {_taken(given, unit_size)}"
+                f"{path}: '{brief(name)}' has the shape {values.shape}, the model takes {_taken(given, unit_size)}"
             )
         if axis is not None:
             counts[name] = values.shape[axis] // unit_size
     if len(set(counts.values())) > 1:
-        shown = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+        shown = ", ".join(f"'{brief(name)}' {count}" for name, count in counts.items())
         raise UserError(f"{path}: the inputs hold different numbers of samples: {shown}")
     units = next(iter(counts.values()), 1)
     return [

@@ -11,6 +11,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.harness.parity import TOLERANCES, differing
+from common.text import brief
 from common.torch_modules import SEED, Built, fault_of, flat, load, names_of, users_code
 
 #: relative L2 distance of outputs that count as the same
@@ -29,7 +30,7 @@ def check_forward(built: Built) -> Tuple[Built, Tuple[Any, ...], Dict[str, Any]]
     import torch
 
     weights, lazy = _weights(built)
-    shapes = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in built.inputs.items())
+    shapes = ", ".join(f"'{brief(name)}' {tuple(one.shape)}" for name, one in built.inputs.items())
     with torch.no_grad(), users_code(f"{built.origin} does not run with its example inputs {shapes}"):
         seen = _Seen(built.module)
         outputs, changed = _forward(built, seen)

@@ -14,6 +14,7 @@ from common.export.error_lines import words_of
 from common.export.given import Given
 from common.export.reference_work import Network
 from common.export.values import TYPES_IN_WORDS
+from common.text import brief
 
 _DOUBLE = "tensor(double)"
 _NUMPY = {
@@ -58,10 +59,10 @@ class OnnxNetwork(Network):
         self.inputs = [self._given(value, bound) for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs() if value.type in _NUMPY]
         odd = [value for value in self._session.get_outputs() if value.type not in _NUMPY]
-        self.left_out = [f"output '{value.name}' {_not_read(value.type)}: it is not read" for value in odd]
+        self.left_out = [f"output '{brief(value.name)}' {_not_read(value.type)}: it is not read" for value in odd]
         if not self.outputs:
             tensors = any(_of_tensor(value.type) for value in odd)
-            kinds = ", ".join(f"'{value.name}' is {_of_tensor(value.type) or value.type}" for value in odd)
+            kinds = ", ".join(f"'{brief(value.name)}' is {_of_tensor(value.type) or value.type}" for value in odd)
             can = f"; {TYPES_IN_WORDS} can be compared" if tensors else ""
             raise UserError(
                 f"{file} has no output that {'can be compared' if tensors else 'is a tensor'}: {kinds}{can}"
@@ -76,7 +77,9 @@ class OnnxNetwork(Network):
     def _given(self, value: Any, bound: axes.Bound) -> Given:
         if value.type not in _NUMPY:
             kind = _of_tensor(value.type) or value.type
-            raise UserError(f"{self.file}: input '{value.name}' is {kind}, which cannot be fed; {TYPES_IN_WORDS} can")
+            raise UserError(
+                f"{self.file}: input '{brief(value.name)}' is {kind}, which cannot be fed; {TYPES_IN_WORDS} can"
+            )
         sizes = bound.shapes[value.name]
         axis: Optional[int] = sizes.index(None) if None in sizes else bound.fixed_axes.get(value.name)
         if not bound.named and self.fixed is not None and len(sizes) > 1 and sizes[0] == self.fixed:

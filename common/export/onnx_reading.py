@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import onnx
@@ -36,16 +36,14 @@ def read(file: Path) -> Tuple[Any, Dict[str, Any]]:
         with ExitStack() as held:
             source = held.enter_context(unchanged(file))
             proto = onnx.load(str(file), load_external_data=False)
-            _check_types(file, proto.graph)
-            external_data.check(file, proto, MOST_EXTERNAL_BYTES)
-            beside = {name: held.enter_context(unchanged(file.parent / name)) for name in _external_files(proto)}
-            onnx.load_external_data_for_model(proto, str(file.parent))
+            _check_types(file, proto)
+            places = external_data.check(file, proto, MOST_EXTERNAL_BYTES)
+            beside = {name: held.enter_context(unchanged(place)) for name, place in sorted(places.items())}
+            external_data.load(file, proto)
     except UserError:
         raise
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise UserError(f"{file} keeps its weights in another file that cannot be read: {error}") from error
-    except PermissionError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise UserError(f"{error.filename or file} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # protobuf's DecodeError, whose home differs between its versions
         raise UserError(f"{file} is not an ONNX file: {error}") from error
     if not proto.graph.node or not proto.opset_import:
@@ -55,26 +53,14 @@ def read(file: Path) -> Tuple[Any, Dict[str, Any]]:
     return proto, {"source_sha256": source, "source_files": beside}
 
 
-def _check_types(file: Path, graph: Any) -> None:
+def _check_types(file: Path, proto: Any) -> None:
     """Raises UserError for a tensor of a type that ONNX, as it is installed here, does not have."""
-    values = [(value.name, value.type.tensor_type.elem_type) for value in (*graph.input, *graph.output)]
-    for name, kind in (*values, *((tensor.name, tensor.data_type) for tensor in external_data.tensors(graph))):
+    values = [(value.name, value.type.tensor_type.elem_type) for value in (*proto.graph.input, *proto.graph.output)]
+    for name, kind in (*values, *((tensor.name, tensor.data_type) for tensor in external_data.tensors(proto))):
         if kind not in onnx.TensorProto.DataType.values():
             raise UserError(
                 f"{file}: tensor '{visible(name, '')}' is of type {kind}, which onnx {onnx.__version__} does not know"
             )
-
-
-def _external_files(proto: Any) -> List[str]:
-    """Names of the files beside it that hold weights, as the model writes them, before they are loaded."""
-    found = {
-        entry.value
-        for tensor in external_data.tensors(proto.graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sorted(found)
 
 
 def weight_bytes(proto: Any) -> int:

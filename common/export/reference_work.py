@@ -21,6 +21,7 @@ from common.export.inputs import REFERENCE_IMAGES, clearest
 from common.harness.parity import TOLERANCES, differing, judged_as
 from common.model_files import ModelFiles, Tensor
 from common.pixels import PixelValues
+from common.text import brief
 
 NOTE = "The model and its weights are the user's own ONNX file."
 #: values of all units together; larger models get fewer units
@@ -83,6 +84,7 @@ class Work:
                 "1 or 3 channels and at least 8 pixels a side; leave them out"
             )
         self.fixed = network.fixed
+        self.refused_batch = ""
         self.notes: List[str] = list(network.left_out)
         given = {one.name: one for one in network.inputs}
         unit_size = self.fixed or 1
@@ -119,7 +121,7 @@ class Work:
                     "its own batch"
                 ) from error
             given = self._options.inputs if self._options.born is None else None
-            shapes = ", ".join(f"'{name}' {_told(one, given is not None)}" for name, one in unit.items())
+            shapes = ", ".join(f"'{brief(name)}' {_told(one, given is not None)}" for name, one in unit.items())
             source, advice = (f" of {given}", "") if given is not None else ("", self._other_sizes())
             raise UserError(
                 f"{self._network.file}: {self._network.by} cannot run it with {shapes}{source}: {words}{advice}"
@@ -130,7 +132,7 @@ class Work:
         again = self._run(self.inputs[0])
         found = {name for name, one in self.outputs[0].items() if differing(again[name], one) > batching.CLOSE}
         self.notes += [
-            f"output '{name}' is another one in every run, as the graph draws random numbers: it is not compared"
+            f"output '{brief(name)}' is another one in every run, as the graph draws random numbers: it is not compared"
             for name in self._network.outputs
             if name in found
         ]
@@ -142,10 +144,11 @@ class Work:
         batched = next((one for one in self._network.inputs if one.batch_axis == 0 and self.fixed is None), None)
         if batched is None or self._network.bound.is_said or image_layout(batched) or len(batched.shape) == 4:
             return words
-        sizes = ",".join(str(size) for size in (axes.LENGTH, *batched.shape[1:]))
+        line = axes.parse(self._options.shape) if self._options.shape else {}
+        line[batched.name] = [str(size) for size in (axes.LENGTH, *batched.shape[1:])]
         return (
-            f"{words}; axis 0 of '{batched.name}' is taken for the batch, if it is none say its size, such as "
-            f"--shape '{batched.name}={sizes}'"
+            f"{words}; axis 0 of '{brief(batched.name)}' is taken for the batch, if it is none say its size, such as "
+            f"--shape '{axes.line_of(line)}'"
         )
 
     def _is_classifier_of_images(self) -> bool:
@@ -180,13 +183,14 @@ class Work:
             if self._options.rebatch:
                 raise UserError(f"{network.file} cannot be made dynamic: {error}") from error
             self.fixed = 1
+            self.refused_batch = str(error)
             self.batch_axes = {name: self._likely_axis(name) for name in network.outputs}
             self.notes.append(f"its batch axis is dynamic, but {error}; it is measured at batch 1")
             return
         for name, distance in distances.items():
             if not distance <= batching.CLOSE and name not in self.random:
                 by = f"by {distance:.2g}" if np.isfinite(distance) else "altogether"
-                words = f"output '{name}' of a batch differs from that of single runs {by}"
+                words = f"output '{brief(name)}' of a batch differs from that of single runs {by}"
                 if self._options.rebatch:
                     raise UserError(f"{network.file} cannot be made dynamic: {words}")
                 self.notes.append(f"{words}: larger batches will not pass parity")
@@ -199,14 +203,14 @@ class Work:
             units = [unit[name] for unit in self.outputs]
             if not any(one.size for one in units):
                 self.notes.append(
-                    f"output '{name}' is empty for these inputs, so that nothing of it is compared{self._advice()}"
+                    f"output '{brief(name)}' is empty for these inputs, so that nothing of it is compared{self._advice()}"
                 )
             elif len(units) > 1 and all(np.array_equal(units[0], one, equal_nan=_is_float(one)) for one in units[1:]):
-                self.notes.append(f"output '{name}' is the same for all {len(units)} inputs")
+                self.notes.append(f"output '{brief(name)}' is the same for all {len(units)} inputs")
             if any(_is_float(one) and np.isnan(one).any() for one in units):
-                self.notes.append(f"output '{name}' holds NaN for these inputs{self._advice()}")
+                self.notes.append(f"output '{brief(name)}' holds NaN for these inputs{self._advice()}")
             if any(_is_float(one) and np.isinf(one).any() for one in units):
-                self.notes.append(f"output '{name}' is infinite for these inputs{self._advice()}")
+                self.notes.append(f"output '{brief(name)}' is infinite for these inputs{self._advice()}")
 
     def look_at_rounding(self, optimized: Mapping[str, np.ndarray]) -> None:
         """Says which outputs float32 or another order of the same sums moves by more than parity allows, for the first input."""
@@ -218,7 +222,7 @@ class Work:
             apart = differing(optimized[name], wanted)
             if not apart <= allowed and name not in self.random and "float" in wanted.dtype.name:
                 self.notes.append(
-                    f"output '{name}' differs by {apart:.2g} between {between}: rounding alone may fail parity{self._advice()}"
+                    f"output '{brief(name)}' differs by {apart:.2g} between {between}: rounding alone may fail parity{self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -255,6 +259,7 @@ class Work:
             inputs=inputs,
             outputs=outputs,
             fixed_batch=self.fixed,
+            refused_batch=self.refused_batch,
             item=item_of(inputs, layout),
             weights_dtype=onnx_reading.weights_dtype(self._proto),
             born="the user's ONNX file",

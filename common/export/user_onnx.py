@@ -30,6 +30,7 @@ from common.export.reference_work import ExportOptions, Work
 from common.export.store import Digest, existing, publish, temporary_folder
 from common.harness.reference import archive
 from common.model_files import ModelFiles
+from common.text import brief
 
 STEPS = 4
 #: where float64 is not quick, see double.py
@@ -209,7 +210,7 @@ def _bind(file: Path, proto: Any, options: ExportOptions, arrays: Optional[Mappi
     for value in inputs:
         if not value.type.HasField("tensor_type"):
             raise UserError(
-                f"{file}: input '{value.name}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
+                f"{file}: input '{brief(value.name)}' is {value.type.WhichOneof('value')}, no tensor; it cannot be fed"
             )
     _give_shapes(file, inputs, options, arrays)
     _refuse_empty(file, inputs, options.shape)
@@ -228,7 +229,7 @@ def _bind(file: Path, proto: Any, options: ExportOptions, arrays: Optional[Mappi
         if math.prod(size or 1 for size in axis_sizes) > MAX_INPUT_VALUES:
             shape = ", ".join(str(size or "batch") for size in axis_sizes)
             raise UserError(
-                f"{file}: input '{name}' ({shape}) has more than {MAX_INPUT_VALUES // 10**6} million values a sample"
+                f"{file}: input '{brief(name)}' ({shape}) has more than {MAX_INPUT_VALUES // 10**6} million values a sample"
             )
     for value in inputs:
         for dim, size in zip(value.type.tensor_type.shape.dim, bound.shapes[value.name]):
@@ -249,14 +250,15 @@ def _refuse_empty(file: Path, inputs: List[Any], shape: str) -> None:
         if empty and value.name not in told:
             dims = value.type.tensor_type.shape.dim
             written = axes.written([axis.dim_param or axis.dim_value for axis in dims])
-            sizes = [
+            line = dict(told)
+            line[value.name] = [
                 str(axis.dim_value) if axis.dim_value > 0 else axes.BATCH_WORD if number == 0 else str(axes.LENGTH)
                 for number, axis in enumerate(dims)
             ]
             raise UserError(
-                f"{file}: axis {empty[0]} of input '{value.name}' {written} has the size 0, so that it holds no values and nothing "
-                f"can be measured; if its exporter wrote 0 for an open axis say its size, such as --shape "
-                f"'{value.name}={','.join(sizes)}'"
+                f"{file}: axis {empty[0]} of input '{brief(value.name)}' {written} has the size 0, so that it holds no "
+                f"values and nothing can be measured; if its exporter wrote 0 for an open axis say its size, such as --shape "
+                f"'{axes.line_of(line)}'"
             )
 
 
@@ -276,8 +278,8 @@ def _give_shapes(
             count = arrays[value.name].ndim
         else:
             raise UserError(
-                f"{file} does not tell the shape of input '{value.name}'; say it: --shape '{value.name}=N,3,224,224' "
-                "(N is the batch), or give values by --inputs"
+                f"{file} does not tell the shape of input '{brief(value.name)}'; say it: --shape "
+                f"'{axes.line_of({**shapes, value.name: ['N', '3', '224', '224']})}' (N is the batch), or give values by --inputs"
             )
         for _ in range(count):
             kind.shape.dim.add()

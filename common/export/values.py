@@ -16,6 +16,7 @@ from common.export.given import Given, image_layout
 from common.export.inputs import REFERENCE_SEED, pictures
 from common.export.lookups import tables
 from common.pixels import PixelValues
+from common.text import brief
 
 #: numpy's names of what can be fed
 TYPES = (
@@ -51,7 +52,7 @@ def draw(
         same = given.batch_axis is None or given.name in states
         for unit in range(units):
             made[unit][given.name] = np.asarray(drawn[0 if same else unit])
-        notes.append(f"input '{given.name}': {words}{', the same each time' if same and units > 1 else ''}")
+        notes.append(f"input '{brief(given.name)}': {words}{', the same each time' if same and units > 1 else ''}")
     return made, notes
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Dict, Mapping, Optional, Protocol, Sequence
 
 from common.cell import Cell
 from common.model_files import ModelFiles
+from common.text import brief
 
 if (
     TYPE_CHECKING
@@ -111,7 +112,9 @@ def refuse_bytes_that_come_out(model: ModelFiles, fed_as_bytes: Sequence[str]) -
     """Raises Unsupported where an input that is fed as bytes is an output too: the model's numbers would come out as bytes."""
     for one in model.outputs:
         if one.name in fed_as_bytes:
-            raise Unsupported(f"'{one.name}' is an input and an output of the model, so it cannot be fed as bytes")
+            raise Unsupported(
+                f"'{brief(one.name)}' is an input and an output of the model, so it cannot be fed as bytes"
+            )
 
 
 def batch_size_of(model: ModelFiles, inputs: Arrays) -> int:

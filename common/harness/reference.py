@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles, Tensor
+from common.text import brief
 
 NamedArrays = Dict[str, np.ndarray]
 
@@ -42,7 +43,7 @@ class Reference:
         for tensor in model.inputs:
             if any(unit[tensor.name].shape != tensor.shape for unit in inputs):
                 shape = next(unit[tensor.name].shape for unit in inputs if unit[tensor.name].shape != tensor.shape)
-                raise ValueError(f"{model.reference}: input '{tensor.name}' {shape} does not fit {tensor.shape}")
+                raise ValueError(f"{model.reference}: input '{brief(tensor.name)}' {shape} does not fit {tensor.shape}")
         if not inputs or len(inputs) != len(outputs):
             raise ValueError(f"{model.reference}: {len(inputs)} inputs and {len(outputs)} outputs")
         return reference
@@ -126,7 +127,7 @@ def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
     """
     if kind == "float32":
         return arrays
-    reason = not_fed_as(kind, model)
+    reason = model.not_fed_as(kind)
     if reason is not None:
         raise Unsupported(reason)
     images = model.inputs[0]
@@ -136,14 +137,6 @@ def as_fed(arrays: NamedArrays, kind: str, model: ModelFiles) -> NamedArrays:
     if values.min() < 0 or values.max() > 255:
         raise Unsupported(f"{model.name} takes normalised images, not the bytes of pictures (0 to 255)")
     return {**arrays, images.name: np.rint(values).astype(kind)}
-
-
-def not_fed_as(kind: str, model: ModelFiles) -> Optional[str]:
-    """None, or why as_fed() refuses this model whatever the values."""
-    images = model.inputs[0]
-    if kind == "float32" or (model.layout and (images.dtype == kind or images.dtype.startswith("float"))):
-        return None
-    return f"{model.name} takes no images as numbers, so that none can be fed as {kind}"
 
 
 def picture_batch(path: Path, size: int, model: ModelFiles) -> NamedArrays:

@@ -7,12 +7,14 @@ lines that it prints to `read_progress`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import subprocess
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from common import models, names, pixels
+from common import models, names, pixels, weights_beside
 from common.errors import UserError, unknown
 from common.export import axes, forms
 from common.harness.job_end import ended_by
@@ -30,7 +32,7 @@ from common.held_folders import OWNER, nothing_left, remove_abandoned
 from common.host import regular_files
 from common.host.children import guarded
 from common.host.paths import ROOT
-from common.model_files import DESCRIPTION, ModelFiles, is_within
+from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
 from common.torch_modules import EXAMPLES, EXPORTER, FORM, TIMM
 from common.typed_json import parse_object
@@ -43,6 +45,8 @@ EXPORT_LIMIT, EXPORT_LIMIT_SECONDS = "FRAMEWATT_EXPORT_TIMEOUT", 1800.0
 EXPORT_LIMIT_SLACK = 30.0
 #: an export has a dozen
 _MOST_STEPS = 1000
+#: a file's times are no finer than a tick of the kernel's clock, 10 ms at the most, or a second where a file system has no finer ones
+_YOUNG_NS = 2 * 10**9
 #: bytes of a model's description; the exporter's have some thousand
 _MOST_DESCRIPTION_BYTES = 16 * 2**20
 #: `auto` prefers them in this order among models that exist
@@ -130,7 +134,7 @@ def source(name_or_path: str) -> Source:
         raise UserError(
             f"{name_or_path} is not a file; --model takes a name ({', '.join(models.MODELS)}) or an ONNX file"
         )
-    return Source(stem(path), path.resolve())
+    return Source(stem(path), _as_named(path))
 
 
 def _registered(name: str) -> str:
@@ -157,7 +161,15 @@ def _python_source(text: str, end: int) -> Source:
     if path.suffix != ".py":
         raise UserError(f"--model {text}: a Python file's name ends with .py")
     name = stem(path) if function == "build" else _made_name(f"{stem(path)}-{function.replace('_', '-')}")
-    return Source(name, None, f"{path.resolve()}:{function}")
+    return Source(name, None, f"{_as_named(path)}:{function}")
+
+
+def _as_named(file: Path) -> Path:
+    """The whole path of a file by the name that it was given, not of what it leads to where it is a link.
+
+    Its weights lie beside the link, and caches of model hubs call what it leads to by a sum.
+    """
+    return file.parent.resolve() / file.name
 
 
 class ModelOptions(Protocol):
@@ -239,17 +251,15 @@ def find_user_model(
 
     name: that it must have; a copy under another name is a model of its own in tables.
     """
-    digest = ""
     for model in _newest_first(models_dir):
         if model.weights != "user" or (name and model.name != name):
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
-        digest = digest or _sha256(file)
         if (
-            extra.get("source_sha256") == digest
-            and PixelValues.of_description(extra)
+            PixelValues.of_description(extra)
             == pixels.parse(export_options.input_range, export_options.mean, export_options.std)
             and extra.get("asked") == export_options.described()
+            and extra.get("source_sha256") == _sha256(file)
             and _are_beside(file, extra.get("source_files", {}))
             and not _keeps_doubles(model, extra)
         ):
@@ -301,14 +311,13 @@ def _exporters_versions(python: Path) -> dict[str, str]:
 
 
 def _are_beside(file: Path, sums: object) -> bool:
-    """Whether the files that a description names, relative path -> SHA-256, lie beside the ONNX file as they did."""
+    """Whether the files that a description names, path in the model -> SHA-256, lie beside the ONNX file as they did."""
     if not isinstance(sums, dict):
         return False
-    places = {file.parent / one: digest for one, digest in sums.items() if is_within(one)}
-    return len(places) == len(sums) and all(
-        regular_files.kind_of(place) is None and place.is_file() and _sha256(place) == digest
-        for place, digest in places.items()
-    )
+    try:
+        return all(_sha256(weights_beside.place_of(file, one)) == digest for one, digest in sums.items())
+    except (weights_beside.NotBeside, OSError):
+        return False
 
 
 def ensure_model(
@@ -430,7 +439,7 @@ def exporter_arguments(wanted: Source, out: Path, export_options: ExportOptions 
     if export_options.rebatch:
         arguments.append("--rebatch")
     if export_options.inputs is not None:
-        arguments += ["--inputs", str(export_options.inputs.resolve())]
+        arguments += ["--inputs", str(_as_named(export_options.inputs))]
     return arguments
 
 
@@ -450,11 +459,14 @@ def _value_arguments(export_options: ExportOptions) -> list[str]:
 
 
 def files_beside(file: Path) -> list[Path]:
-    """Files in the ONNX file's folder that it names as holders of its weights."""
+    """Files beside the ONNX file (weights_beside.py) that it names as holders of its weights, links to such files included."""
     content = file.read_bytes() if file.stat().st_size < 2**31 else b""
-    # a link's target would be bound into the exporter's container in its place
-    others = [one for one in file.parent.iterdir() if one != file and one.is_file() and not one.is_symlink()]
-    return [one for one in others if os.fsencode(one.name) in content]
+    names = {one.name for folder in weights_beside.folders_of(file) for one in folder.iterdir()} - {file.name}
+    found = []
+    for name in sorted(name for name in names if os.fsencode(name) in content):
+        with suppress(weights_beside.NotBeside):  # a folder, or a link to another one: it is not for the container
+            found.append(weights_beside.place_of(file, name))
+    return found
 
 
 def export_limit_s() -> float:
@@ -547,5 +559,21 @@ def _is_description(path: Path) -> bool:
 
 
 def _sha256(file: Path) -> str:
+    """Read once, however many sweeps of a plan ask, as long as the file is the same one.
+
+    One that was changed a moment ago is read again: another change in the same tick of the clock would not be seen.
+    """
+    found = file.stat()
+    if time.time_ns() - found.st_ctime_ns < _YOUNG_NS:
+        return _read_sha256(file)
+    return _known_sha256(file, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_sha256(file: Path, *_facts: int) -> str:
+    return _read_sha256(file)
+
+
+def _read_sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,6 +1,8 @@
 """Files for people are written whole or not at all: beside their place under another name, then renamed.
 
-A full disk, a kill or an error in the middle leaves what was there before.
+A full disk, a kill or an error in the middle leaves what was there before. Caches are written by common/whole_writes.py, which
+makes folders, removes what kills left and waits for the disk: in a user's own folder that is not ours to do, and a link there, a
+mode and /dev/stdout stay what they are.
 """
 
 from __future__ import annotations

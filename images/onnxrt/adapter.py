@@ -22,7 +22,7 @@ from common.harness.adapter import (
 )
 from common.harness.causes import raise_as
 from common.model_files import ModelFiles
-from common.text import first_line
+from common.text import brief, first_line
 from images.onnxrt import cpu_inference, gpu_options, model_cache, sessions, trial
 from images.onnxrt.cpu_inference import CpuInference
 from images.onnxrt.cuda_inference import CudaInference
@@ -117,16 +117,17 @@ class OnnxRuntimeAdapter:
             raise Unsupported(f"the model file takes {has}, its description says {described}")
         for tensor in self._model.outputs:
             if tensor.name not in outputs:
-                raise Unsupported(f"the model has no tensor '{tensor.name}' as output")
+                raise Unsupported(f"the model has no tensor '{brief(tensor.name)}' as output")
         if {tensor.name for tensor in self._model.outputs} <= names:
             raise Unsupported("every output of the model is an input of it, so there is nothing to compute")
         for tensor in self._model.inputs:
             wanted, (kind, told) = sessions.TYPES.get(tensor.dtype), inputs[tensor.name]
             if kind != wanted:
-                raise Unsupported(f"'{tensor.name}' is {kind}, not {wanted or tensor.dtype}")
+                raise Unsupported(f"'{brief(tensor.name)}' is {kind}, not {wanted or tensor.dtype}")
             if not sessions.has_batch(tensor, told):
                 raise Unsupported(
-                    f"'{tensor.name}' {told} of the model file has no axis {tensor.batch_axis}, which is the batch by its description"
+                    f"'{brief(tensor.name)}' {told} of the model file has no axis {tensor.batch_axis}, which is the "
+                    "batch by its description"
                 )
         axes = [
             inputs[tensor.name][1][tensor.batch_axis]
@@ -361,7 +362,7 @@ class OnnxRuntimeAdapter:
             return shape
         known = next((tensor.sized(batch_size) for tensor in self._model.outputs if tensor.name == name), (-1,))
         if -1 in known:
-            raise Unsupported(f"the shape of output '{name}' depends on the values: {shape}")
+            raise Unsupported(f"the shape of output '{brief(name)}' depends on the values: {shape}")
         return known
 
     # --- inference --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from common.cell import Cell
 from common.harness import choices
 from common.harness.adapter import Arrays, Unsupported
 from common.model_files import ModelFiles
+from common.text import brief
 from images.openvino.requests import Compiled, PlainCall, Requests
 
 #: precision -> OpenVINO's name of the element type
@@ -170,7 +171,7 @@ class OpenVinoAdapter:
             model.reshape({name: self._ov.PartialShape(list(values.shape)) for name, values in batch.items()})
             return Compiled(self._core.compile_model(model, "CPU", options))
         except RuntimeError as error:
-            shapes = ", ".join(f"'{name}' {values.shape}" for name, values in batch.items())
+            shapes = ", ".join(f"'{brief(name)}' {values.shape}" for name, values in batch.items())
             raise Unsupported(f"OpenVINO cannot compile this model for {shapes}: {_last_line(error)}") from error
 
     def run(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from common import onnx_rewrites
 from common.harness.adapter import Unsupported
 from common.model_files import Tensor
+from common.text import brief
 from images.tensorrt.cache import read_blob, write_blob
 from images.tensorrt.log import Complaints, log_line
 from images.tensorrt.profile import Profile, shapes_of
@@ -141,12 +142,14 @@ def _parse(trt: Any, parser: Any, network: Any, request: Request, complaints: Co
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     for tensor in inputs:
         if getattr(tensor, "is_shape_tensor", False):
-            raise Unsupported(f"input '{tensor.name}' decides shapes: TensorRT would need its values when it builds")
+            raise Unsupported(
+                f"input '{brief(tensor.name)}' decides shapes: TensorRT would need its values when it builds"
+            )
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     keep = request.outputs or (outputs[0].name,)
     for name in keep:
         if name not in [tensor.name for tensor in outputs]:
-            raise Unsupported(f"the model has no output '{name}'")
+            raise Unsupported(f"the model has no output '{brief(name)}'")
     for tensor in outputs:
         if tensor.name not in keep:
             network.unmark_output(tensor)

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 import numpy as np
 
 from common.harness.adapter import Arrays, DeviceOutOfMemory, Unsupported
+from common.text import brief
 from images.tensorrt.cuda_graph import CudaError, Graph, GraphDriver
 from images.tensorrt.log import Complaints, log_line
 
@@ -57,7 +58,7 @@ class Engine:
             if self.engine.get_tensor_mode(name) == wanted:
                 kind = self.engine.get_tensor_dtype(name).name
                 if kind not in _TYPES:
-                    raise Unsupported(f"the model's {mode.lower()} '{name}' is of type {kind}")
+                    raise Unsupported(f"the model's {mode.lower()} '{brief(name)}' is of type {kind}")
                 found[name] = _TYPES[kind]
         if not found:
             raise Unsupported(f"the engine has no {mode.lower()}")
@@ -159,7 +160,7 @@ class Slot:
         made_shapes = {name: tuple(context.get_tensor_shape(name)) for name in made}
         for name, shape in made_shapes.items():
             if -1 in shape:
-                raise Unsupported(f"the shape of output '{name}' depends on the data: {shape}")
+                raise Unsupported(f"the shape of output '{brief(name)}' depends on the data: {shape}")
         return made_shapes
 
     def _record(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from common.errors import UserError
 from common.harness.idle import spell_without_context
+from common.host import signals
 from common.host.bench import time_share
 from common.host.cli.progress import CellProgress
 from common.host.devices import Device
@@ -52,7 +52,7 @@ def run_all(
     item = context.request.item or context.model.item
     with (
         CellProgress(console, total, done, item, context.request.items_per_sample or 1) as progress,
-        sigterm_as_interrupt(),
+        signals.as_interrupts(),
     ):
         streams = [
             DeviceStream(context, runner, device, jobs_left(plan, device, existing), progress, observer)
@@ -147,7 +147,7 @@ class DeviceStream:
 
 
 def _run_side_by_side(streams: Sequence[DeviceStream], runner: Runner) -> bool:
-    """Until all have ended; whether they were interrupted, by Ctrl-C or SIGTERM."""
+    """Until all have ended; whether they were interrupted, by Ctrl-C or another signal."""
     try:
         for stream in streams:
             stream.start()
@@ -184,19 +184,3 @@ def measure_idle_without_context(context: Context, device: Device, stop: threadi
     if seconds > 0:
         spells = context.run.description.setdefault("idle_without_context", {}).setdefault(device.name, [])
         spells.append(spell_without_context(seconds, stop.wait))
-
-
-class sigterm_as_interrupt:
-    """SIGTERM ends a run as tidily as Ctrl-C does."""
-
-    def __enter__(self) -> None:
-        def handler(signum: int, frame: object) -> None:
-            raise KeyboardInterrupt
-
-        self._previous = (
-            signal.signal(signal.SIGTERM, handler) if threading.current_thread() is threading.main_thread() else None
-        )
-
-    def __exit__(self, *exception: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)

@@ -7,10 +7,12 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import Field, fields
 from typing import Any
 
 from common.errors import UserError
+from common.host import signals
 from common.text import visible
 
 DEBUG_HELP = "print Python's traceback when something fails; default: one line"
@@ -22,7 +24,7 @@ typed: set[str] = set()
 
 
 def for_people(body: Body) -> Body:
-    """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
+    """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM, 1 for a fault of ours."""
 
     @functools.wraps(body)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -34,8 +36,9 @@ def for_people(body: Body) -> Body:
             print(f"error: {visible(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+            with suppress(OSError):  # the terminal may be gone, which is why
+                print("interrupted", file=sys.stderr)
+            sys.exit(signals.exit_code())
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(141)

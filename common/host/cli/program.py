@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Collection
 from itertools import pairwise
@@ -25,6 +24,7 @@ from invoke.program import Program
 from invoke.util import helpline
 
 from common.errors import unknown
+from common.host import signals
 from common.host.cli.command_line import typed
 from common.host.cli.help_page import task_list, task_page
 from common.host.paths import ROOT
@@ -189,18 +189,13 @@ def _explain(error: ParseError, contexts: dict[str, ParserContext]) -> str:
     return str(unknown("option" if word.startswith("-") else "task", word, existing))
 
 
-def _as_interrupt(number: int, frame: object) -> None:
-    """SIGTERM ends every task as tidily as Ctrl-C does: what it made half is removed, what it started is ended."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     from importlib.metadata import version
 
     program = FramewattProgram(
         name="invoke", binary="invoke", binary_names=["invoke", "inv"], version=version("invoke")
     )
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    signals.install()
     # The caller's folder is where paths on the command line begin; the tasks are those of this checkout all the same.
     try:
         program.run([sys.argv[0], "--search-root", str(ROOT), *sys.argv[1:]])

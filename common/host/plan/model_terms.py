@@ -15,6 +15,7 @@ from common.export.given import Given, image_layout
 from common.host.plan.options import Options
 from common.host.plan.request import Request
 from common.model_files import ModelFiles
+from common.text import brief
 
 AS_BYTES = "uint8"
 
@@ -85,7 +86,7 @@ def inputs_of(asked: tuple[str, ...], model: ModelFiles, console: Console) -> tu
     if terms.takes_bytes:
         return fed
     pictures = [one for one in model.inputs if image_layout(Given(one.name, one.dtype, one.shape, one.batch_axis))]
-    others = [f"'{one.name}'" for one in pictures if one.name != model.inputs[0].name and one.dtype != AS_BYTES]
+    others = [f"'{brief(one.name)}'" for one in pictures if one.name != model.inputs[0].name and one.dtype != AS_BYTES]
     if AS_BYTES in asked and model.layout and others:
         text = f"--input {AS_BYTES} feeds '{model.inputs[0].name}' as bytes; {', '.join(others)} as the numbers that the model takes"
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)

@@ -76,7 +76,7 @@ class Options:
         MODEL,
         "",
         "sizes of an ONNX file's dynamic axes, comma list of AXIS=SIZE, such as height=640, or INPUT=N,3,320,320 (N: the batch axis); "
-        "no default",
+        "names with a comma or quotes in double quotes, with JSON's escapes; no default",
     )
     rebatch: bool = _option(
         MODEL,

@@ -7,7 +7,6 @@ model it can read) is its adapter's to say.
 from __future__ import annotations
 
 from common.cell import Cell
-from common.harness.reference import not_fed_as
 from common.host.frameworks.registry import Variant
 from common.model_files import ModelFiles
 
@@ -23,7 +22,7 @@ def refusal(cell: Cell, variant: Variant, model: ModelFiles) -> str | None:
     reason = variant.without.get((cell.precision, cell.tuning))
     if reason is None and not model.unmeasurable:  # of such a model each framework says itself what it stumbles over
         reason = _without_form(variant, cell.precision, model)
-        reason = reason or model.unfit(cell.batch_size) or not_fed_as(cell.input, model)
+        reason = reason or model.unfit(cell.batch_size) or model.not_fed_as(cell.input)
     return reason
 
 

@@ -72,9 +72,7 @@ def write_onnx(folder: Path, version: int) -> None:
 
 
 def of_onnx(place: Path) -> dict[str, Any]:
-    import onnx
-
-    from common.export import given_values, user_onnx
+    from common.export import external_data, given_values, user_onnx
     from common.export.reference_work import ExportOptions
 
     def export(folder: Path) -> dict[str, Any]:
@@ -93,8 +91,8 @@ def of_onnx(place: Path) -> dict[str, Any]:
         found: dict[str, Any] = {"sums": sums, "later": export(folder)}
     found["again"] = export(folder)
     for name, module, function in (
-        ("model.onnx", onnx, "load_external_data_for_model"),
-        ("w.data", onnx, "load_external_data_for_model"),
+        ("model.onnx", external_data, "load"),
+        ("w.data", external_data, "load"),
         ("x.npz", given_values, "read"),
     ):
         for what, change in (

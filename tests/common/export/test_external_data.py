@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from common.host import models
+from common.host.models import ensure_model
 from tests.common.export.conftest import ROOT, run_python
 
 pytestmark = pytest.mark.framework
@@ -24,8 +26,12 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("deep\\..\\secret.bin", "0", "16"): "is not beside the model",
     ("", "0", "16"): "is not beside the model",
     ("a\0b", "0", "16"): "is not beside the model",
-    ("link.bin", "0", "16"): "is a link",
-    ("linked/weights.bin", "0", "16"): "is a link",
+    ("link.bin", "0", "16"): "is a link to another folder",
+    ("beyond.bin", "0", "16"): "is a link to another folder",
+    ("linked/weights.bin", "0", "16"): "",
+    ("in_store.bin", "0", "16"): "",
+    ("only_in_store.bin", "0", "16"): "",
+    ("circle.bin", "0", "16"): "cannot be read",
     ("fifo", "0", "16"): "is no file",
     ("deep", "0", "16"): "is no file",
     ("none.bin", "0", "16"): "No such file",
@@ -45,6 +51,14 @@ def test_where_weights_may_lie(onnxrt_python: Path, tmp_path: Path) -> None:
         (folder / name).write_bytes(bytes(size))
     (folder / "link.bin").symlink_to("/etc/passwd")
     (folder / "linked").symlink_to(folder / "deep")
+    (folder / "circle.bin").symlink_to("circle.bin")
+    (folder / "beyond.bin").symlink_to("../secret.bin")
+    store = tmp_path / "store"  # as caches of model hubs: the model is a link into it
+    store.mkdir()
+    for name in ("5f1d", "77aa", "only_in_store.bin"):
+        (store / name).write_bytes(bytes(100))
+    (folder / "model.onnx").symlink_to("../store/5f1d")
+    (folder / "in_store.bin").symlink_to("../store/77aa")
     os.mkfifo(folder / "fifo")
     done = subprocess.run(
         [str(onnxrt_python), "tests/common/export/run_external_data.py", str(folder)],
@@ -54,6 +68,26 @@ def test_where_weights_may_lie(onnxrt_python: Path, tmp_path: Path) -> None:
     for place, expected, reason in zip(PLACES, PLACES.values(), json.loads(done.stdout), strict=True):
         assert "\n" not in reason
         assert (expected in reason) if expected else reason == "", place
+
+
+def test_a_model_in_a_hubs_cache(onnxrt_python: Path, tmp_path: Path) -> None:
+    """Its file and its weights are links; once exported it is known again, until what the weights lead to is another file."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    write = "from pathlib import Path; from sys import argv; from tests.common.export.run_changing import write_onnx\n"
+    made = run_python(onnxrt_python, "-c", f"{write}write_onnx(Path(argv[1]), 1)", snapshot)
+    assert made.returncode == 0, made.stderr
+    for name, blob in (("model.onnx", "5f1d"), ("w.data", "77aa")):
+        (snapshot / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(Path("../../blobs") / blob)
+    named = str(snapshot / "model.onnx")
+    model = ensure_model(named, tmp_path / "models", lambda image: onnxrt_python, lambda step, steps, name: None)
+    assert model.name == "model"
+    wanted = models.source(named)
+    assert models.known_model(wanted, tmp_path / "models") == model
+    (blobs / "77aa").write_bytes(bytes(64))
+    assert models.known_model(wanted, tmp_path / "models") is None
 
 
 def test_weights_too_large_for_one_message(onnxrt_python: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ BAD: dict[str, tuple[list[str], dict[str, Any]]] = {
     "zero-inner": (["axis 1 of input 'x' (4, 0) has the size 0", "--shape 'x=4,128'"], {}),
     "zero-wide": (["axis 1 of input 'e' (N, 0) has the size 0"], {"shape": "N=N"}),
     "expand": (["expand.onnx cannot be made dynamic: a batch of 1 fails"], {"rebatch": True}),
-    "counted": (["'s + 1'", "--shape 's + 1=2'"], {"shape": "s=1"}),
+    "counted": (["'s + 1'", "--shape 's=1,s + 1=2'"], {"shape": "s=1"}),
     "less-mean": (["takes no picture, which --input-range, --mean and --std are for"], {"mean": "0.5", "std": "0.5"}),
     "no-rank": (["does not tell the shape of input 'x'", "--shape 'x=N,3,224,224'"], {}),
 }

@@ -205,7 +205,16 @@ def test_a_model_without_a_reference_is_a_row_that_says_why(bench: Bench, varian
 
 @pytest.mark.parametrize(
     ("forms", "advice"),
-    [(None, "; --rebatch tries to make it dynamic"), ({"torch": "torch"}, ", the module takes no other")],
+    [
+        (
+            None,
+            "the model's batch size is fixed at 1; --batch-sizes 1 measures it, and --rebatch tries to make it dynamic",
+        ),
+        (
+            {"torch": "torch"},
+            "the module takes batches of 1 alone, as its example inputs are; --batch-sizes 1 measures it",
+        ),
+    ],
 )
 def test_a_fixed_batch_comes_with_advice_that_can_be_followed(
     bench: Bench, forms: dict[str, str] | None, advice: str
@@ -215,4 +224,4 @@ def test_a_fixed_batch_comes_with_advice_that_can_be_followed(
     (model.root / DESCRIPTION).write_text(json.dumps(model.describe()))
     job = bench.job("good", (2,))
     bench.run(job)
-    assert bench.cell(job.cells[0])["message"] == f"the model's batch size is fixed at 1{advice}"
+    assert bench.cell(job.cells[0])["message"] == advice

@@ -104,18 +104,33 @@ def test_a_model_is_called_what_its_file_is(tmp_path: Path, typed: str, name: st
     assert models.source(str(tmp_path / typed)).name == name
 
 
-def test_a_link_is_called_what_was_typed_and_read_where_it_points(tmp_path: Path) -> None:
-    (tmp_path / "blob").write_text("")
-    (tmp_path / "mine.onnx").symlink_to(tmp_path / "blob")
-    wanted = models.source(str(tmp_path / "mine.onnx"))
-    assert (wanted.name, wanted.onnx) == ("mine", tmp_path / "blob")
+def test_a_link_is_taken_as_it_was_named(tmp_path: Path) -> None:
+    """As caches of model hubs have it: what it leads to is called by its sum, and holds no weights by their names beside it."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for name, blob in (("mine.onnx", "5f1d"), ("own.py", "77aa"), ("x.npz", "a0b1")):
+        (blobs / blob).write_text("")
+        (snapshot / name).symlink_to(Path("../../blobs") / blob)
+    wanted = models.source(str(snapshot / "mine.onnx"))
+    assert (wanted.name, wanted.onnx) == ("mine", snapshot / "mine.onnx")
+    assert models.source(f"{snapshot / 'own.py'}:build").file == snapshot / "own.py"
+    options = models.ExportOptions(inputs=snapshot / "x.npz")
+    assert models.exporter_arguments(wanted, tmp_path, options)[-1] == str(snapshot / "x.npz")
 
 
 def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"... location m.data ...")
-    for name in ("m.data", "other.data"):
+    (tmp_path / "m.onnx").write_bytes(b"... location m.data ... link.data ... out.data ... folder.data")
+    for name in ("m.data", "other.data", "out.data"):
         (tmp_path / name).write_text("")
-    assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / "m.data"]
+    (tmp_path / "folder.data").mkdir()
+    (tmp_path / "link.data").symlink_to("other.data")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "m.onnx").symlink_to("../m.onnx")
+    (inner / "out.data").symlink_to("/etc/passwd")
+    assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data", "out.data")]
+    assert models.files_beside(inner / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data")]
 
 
 @pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
@@ -257,6 +272,24 @@ def test_a_folder_that_lacks_a_file_is_exported_anew(tmp_path: Path, lost: str) 
     assert models.find_model(tmp_path, "MobileNetV3L") is not None
     (folder / lost).unlink()
     assert models.find_model(tmp_path, "MobileNetV3L") is None
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of many sweeps looks for its model once for each of them."""
+    read: list[Path] = []
+    real = models._read_sha256
+    monkeypatch.setattr(models, "_read_sha256", lambda file: read.append(file) or real(file))
+    file = tmp_path / "m.onnx"
+    file.write_text("one")
+    first = [models._sha256(file) for _ in range(2)]
+    assert read == [file, file], "it may change again in the same tick"
+    now = models.time.time_ns()
+    monkeypatch.setattr(models.time, "time_ns", lambda: now + 10**10)
+    assert [models._sha256(file) for _ in range(3)] == [*first, first[0]]
+    assert len(read) == 3
+    os.utime(file, ns=(1, 1))
+    file.write_text("two")
+    assert models._sha256(file) != first[0]
 
 
 def test_models_born_in_torch(tmp_path: Path) -> None:

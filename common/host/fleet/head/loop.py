@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import UserError
+from common.host import signals
 from common.host.fleet.head.collect import Corrupt, Receiving
 from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.schedule import Assignment, Schedule
@@ -119,7 +118,7 @@ class Loop:
             self._start(assignment)
         if not self._schedule.done:
             news = self._transport.poll(seconds)
-            with _interrupt_deferred():
+            with signals.deferred():
                 self._take(news)
 
     def _full(self, attempt: str) -> str:
@@ -273,6 +272,8 @@ class Loop:
             return terms.fit_key(key, self._order.options)
 
         self._progress.total -= self._schedule.rename(fit)
+        for attempt in self._schedule.running:
+            self._progress.owes(attempt, self._schedule.left_of(attempt))
         self._requested = {attempt: frozenset(map(fit, keys)) for attempt, keys in self._requested.items()}
 
     def _over(self, attempt: str, reason: str) -> None:
@@ -302,24 +303,6 @@ class Loop:
         if receiving is not None:
             with suppress(UserError):
                 receiving.end(reason)
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the end of the block: what arrives is stored and counted, or neither."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda signum, frame: caught.append(signum)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if caught:
-        raise KeyboardInterrupt
 
 
 def _safe(name: str) -> str:

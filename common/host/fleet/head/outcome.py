@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from common.host import signals
 from common.host.bench.top_classes import print_top_classes
 from common.host.fleet.head.sweep import Result
 from common.host.runs.run import read_run
@@ -16,11 +17,11 @@ from common.text import visible
 
 
 def finish(result: Result, console: Console) -> int:
-    """Prints it; returns 130 after Ctrl-C, 2 when something kept the sweep from going on, 1 when cells are missing, else 0."""
+    """Prints it; returns the exit code, a signal's, 2 when something kept the sweep from its end, 1 when cells are missing, else 0."""
     missing = sum(len(cells) for cells, _ in result.missing.values())
     if result.interrupted:
         console.print(f"Interrupted, {missing} cells are left; the same command continues.", highlight=False)
-        return 130
+        return signals.exit_code()
     for error in result.errors:
         print(f"error: {visible(str(error))}", file=sys.stderr)
     if result.errors:

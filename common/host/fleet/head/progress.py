@@ -58,6 +58,12 @@ class FleetProgress:
     def waits(self, attempt: str, target: str, cells: int) -> None:
         self._rows[attempt] = _Row("", target, cells)
 
+    def owes(self, attempt: str, cells: int) -> None:
+        """So many cells are left for it to measure: more than one that it was asked for may have turned out to be the same."""
+        row = self._rows.get(attempt)
+        if row is not None:
+            row.total = row.done + cells
+
     def starts(self, attempt: str, host: str) -> None:
         row = self._rows.get(attempt)
         if row is not None:

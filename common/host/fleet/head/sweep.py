@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from common.host.bench.execution import sigterm_as_interrupt
+from common.host import signals
 from common.host.devices import Device, the_cpu
 from common.host.fleet.head.loop import Loop, Order, Transport
 from common.host.fleet.head.progress import FleetProgress
@@ -155,7 +155,7 @@ def run_sweep(
     schedule = Schedule(left, left_out)
     errors: list[str] = []
     interrupted = False
-    with FleetProgress(console, work.total, already) as progress, sigterm_as_interrupt():
+    with FleetProgress(console, work.total, already) as progress, signals.as_interrupts():
         loop = Loop(order, schedule, transport, results, progress)
         try:
             interrupted = loop.run(nodes)

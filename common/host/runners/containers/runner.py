@@ -150,7 +150,7 @@ class DockerRunner:
                 function = wanted.module.rpartition(":")[2]
                 arguments[arguments.index("--module") + 1] = f"/input/{wanted.file.name}:{function}"
             if export_options.inputs is not None:
-                volumes[str(export_options.inputs.resolve())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
+                volumes[str(export_options.inputs.absolute())] = {"bind": "/input-values/inputs.npz", "mode": "ro"}
                 arguments[arguments.index("--inputs") + 1] = "/input-values/inputs.npz"
             network = wanted.file is None and export_options.weights != "seeded"  # published weights are downloaded
             with exporters_folder(data.models, None) as folder:

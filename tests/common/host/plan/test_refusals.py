@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from common.cell import Cell
 from common.host.frameworks.registry import Variant, all_variants, forms_of, load_images
-from common.host.paths import IMAGES
+from common.host.paths import IMAGES, ROOT
 from common.host.plan.refusals import refusal
 from common.model_files import ModelFiles, Tensor
 
@@ -22,6 +24,12 @@ MODEL = ModelFiles(
     layout="NCHW", onnx_input="p", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
 )  # fmt: skip
 TOKENS = replace(MODEL, layout="", inputs=(Tensor("ids", "int64", (1, 128)),))
+
+
+FIXED = "the model's batch size is fixed at 4; --batch-sizes 4 measures it, and --rebatch tries to make it dynamic"
+OF_MODULE = "the module takes batches of 4 alone, as its example inputs are; --batch-sizes 4 measures it"
+SCALAR = "no input of the model has a batch axis, which counts as a batch of 1; --batch-sizes 1 measures it"
+REFUSED = "the model takes batches of 1 alone: a batch of 2 fails: no; --batch-sizes 1 measures it"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,10 @@ TOKENS = replace(MODEL, layout="", inputs=(Tensor("ids", "int64", (1, 128)),))
         ({"batch_size": 4}, replace(MODEL, fixed_batch=4), None),
         # each framework says itself what it stumbles over
         ({}, replace(MODEL, onnx="m.onnx", unmeasurable="far.away::Operator"), None),
-        ({}, replace(MODEL, fixed_batch=4), "the model's batch size is fixed at 4; --rebatch tries to make it dynamic"),
+        ({}, replace(MODEL, fixed_batch=4), FIXED),
+        ({}, replace(MODEL, fixed_batch=4, forms={"torch": "torch"}), OF_MODULE),
+        ({"batch_size": 2}, replace(MODEL, fixed_batch=1, inputs=(Tensor("rate", "int64", (), None),)), SCALAR),
+        ({"batch_size": 2}, replace(MODEL, fixed_batch=1, refused_batch="a batch of 2 fails: no"), REFUSED),
         ({"input": "uint8"}, MODEL, None),
         ({"input": "uint8"}, replace(MODEL, inputs=(Tensor("p", "uint8", (1, 3, 8, 8)),)), None),
         ({"input": "uint8"}, TOKENS, "m takes no images as numbers, so that none can be fed as uint8"),
@@ -67,6 +78,12 @@ def test_refusals(changes: dict[str, str | int], model: ModelFiles, reason: str 
 def test_a_users_own_file_is_in_one_form(variant: str, precision: str, reason: str | None) -> None:
     found = all_variants(load_images(IMAGES))[variant]
     assert refusal(Cell("m", variant, precision, 1), found, replace(MODEL, onnx="m.onnx")) == reason
+
+
+def test_to_refuse_takes_no_numpy() -> None:
+    """It is what most of the time of importing went to."""
+    code = "import sys, common.host.plan.refusals; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_every_variant_has_what_a_registered_model_gives_it() -> None:

@@ -286,7 +286,9 @@ def test_what_needs_no_process_to_be_refused_is_a_row_and_starts_none(
     monkeypatch.setattr("common.host.verify.command.compare", lambda *arguments: pytest.fail("it is compared"))
     options = Options(device="cpu", framework="onnxrt", io="host", batch_sizes="1", tuning="tuned")
     (row,) = verify(options, 16, 1.0, Console(quiet=True), DataFolder(tmp_path / "data")).verdicts
-    assert row.reason == "the model's batch size is fixed at 2; --rebatch tries to make it dynamic"
+    assert row.reason == (
+        "the model's batch size is fixed at 2; --batch-sizes 2 measures it, and --rebatch tries to make it dynamic"
+    )
     asked: list[int] = []
 
     def compare_one(case: Case, *others: object) -> LoopComparison:

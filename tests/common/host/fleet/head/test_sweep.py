@@ -19,6 +19,7 @@ from rich.console import Console
 from common.host.fleet.head.collect import Receiving
 from common.host.fleet.head.loop import Order
 from common.host.fleet.head.outcome import finish
+from common.host.fleet.head.progress import FleetProgress
 from common.host.fleet.head.sweep import Result, run_sweep
 from common.host.fleet.head.targets import Target, Work
 from common.host.fleet.transport.cluster import Node
@@ -234,7 +235,19 @@ def test_the_first_host_decides_on_what_is_fed_where_nobody_had_the_model(
     assert all("_host_" in key for key in seen[0]) and all("_host-uint8_" in key for key in seen[1])
 
 
-def test_cells_that_are_one_for_the_model_are_counted_once(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_cells_that_are_one_for_the_model_are_counted_once(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the host's own row too."""
+    rows: list[tuple[int, int]] = []
+    cell_of = FleetProgress.cell
+
+    def watched(self: FleetProgress, attempt: str, *facts: Any) -> None:
+        cell_of(self, attempt, *facts)
+        rows.append((self._rows[attempt].done, self._rows[attempt].total))
+
+    monkeypatch.setattr(FleetProgress, "cell", watched)
+
     def takes_four(transport: FakeTransport, attempt: str, spec: Mapping[str, Any]) -> None:
         begin(
             transport, attempt, spec, "e", plan=["M_v_fp32_b0004_host_s_script_r0"],
@@ -247,6 +260,7 @@ def test_cells_that_are_one_for_the_model_are_counted_once(run: Callable[..., Re
     result = run(FakeTransport([takes_four]))
     assert (result.missing, result.statuses) == ({}, {"ok": 1})
     assert "[1/1]" in result.output  # type: ignore[attr-defined]
+    assert rows == [(1, 1)]
 
 
 def test_bytes_that_changed_on_their_way_do_not_become_a_cell(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""How signals end the host's work: SIGTERM, and SIGHUP of a terminal that is gone, as tidily as Ctrl-C does.
+
+Each becomes a KeyboardInterrupt in the main thread: what was made half is removed, what was started is ended. The exit code tells them
+apart, 130, 143 and 129.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: beside Ctrl-C, whose handler is Python's own
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+_received: int = signal.SIGINT
+
+
+def exit_code() -> int:
+    """Of a process that a signal has ended: 128 + its number; Ctrl-C's where none was received."""
+    return 128 + _received
+
+
+def _interrupt(number: int, frame: object = None) -> None:
+    global _received
+    _received = number
+    raise KeyboardInterrupt
+
+
+def install() -> None:
+    """For the rest of this process. Ignored ones stay so: nohup has a command ignore SIGHUP."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+@contextmanager
+def as_interrupts() -> Iterator[None]:
+    """As install(), for the block; without effect in a thread, which gets no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """They and Ctrl-C wait for the end of the block; without effect in a thread, which gets no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: caught.append(number))
+        for number in (signal.SIGINT, *ENDING)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        _interrupt(caught[-1])
