@@ -60,7 +60,9 @@ class _Graph:
         name = base
         while name in self.initializers or name in self.makers:
             name += "_"
-        tensor = self._from_array(np.ascontiguousarray(value), name)
+        tensor = self._from_array(
+            np.asarray(value, order="C"), name
+        )  # ascontiguousarray() would give a lone number an axis
         self.proto.initializer.append(tensor)
         self.initializers[name] = self.proto.initializer[-1]
         return name
@@ -113,10 +115,11 @@ _MOST_FOLDED = 1 << 24
 _NOT_FOLDED = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
-def fold_constants(model: Any) -> int:
+def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
     """Computes the nodes whose inputs are all constants, by onnx's own evaluator: an Identity around a weight, most often.
 
-    Importers look for weights among the initializers, and find them there afterwards, under the name that the node gave.
+    Importers look for weights among the initializers, and find them there afterwards, under the name that the node gave. beyond:
+    only nodes that read a finite number larger than this, whose sign does not matter.
     """
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
@@ -131,6 +134,8 @@ def fold_constants(model: Any) -> int:
             continue
         names = [name for name in node.input if name]
         if any(name not in known for name in names) or graph.outputs.intersection(node.output):
+            continue
+        if beyond is not None and not any(_reaches(known[name], beyond) for name in names):
             continue
         if node.op_type == "Identity":
             made: List[Any] = [known[node.input[0]]]
@@ -160,6 +165,10 @@ def fold_constants(model: Any) -> int:
     if folded:
         graph.remove(folded)
     return len(folded)
+
+
+def _reaches(values: np.ndarray, beyond: float) -> bool:
+    return values.dtype.kind == "f" and bool((np.isfinite(values) & (np.abs(values) > beyond)).any())
 
 
 def _attribute(node: Any, name: str, default: int = 0) -> int:

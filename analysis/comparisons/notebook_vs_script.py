@@ -13,6 +13,7 @@ from analysis.database.connection import Database, Row
 from analysis.results import durations, tables
 from analysis.results.sample_intervals import MOST_ROWS, MOST_SAMPLES, group_of
 from analysis.results.selection import DIMENSIONS, Pivot
+from analysis.results.several_runs import OF_RUN
 from common.stats import comparison as compare
 from common.stats.comparison import Comparison, Measured, Verdict
 
@@ -159,4 +160,9 @@ def _median_ms(row: Row, series: Mapping[tuple[Any, ...], Sequence[durations.Dur
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.script['variant']} {style.kind(pair.script)} at batch {pair.script['batch_size']}"
+    return f"{pair.script['variant']} {kind_of(pair)} at batch {pair.script['batch_size']}"
+
+
+def kind_of(pair: Pair) -> str:
+    """As `style.kind`, with the run where a table of several runs tells it apart by that."""
+    return f"{style.kind(pair.script)} {tables.describe(OF_RUN, pair.script.get(OF_RUN))}".strip()

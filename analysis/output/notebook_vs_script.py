@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import style
-from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds, Pair
+from analysis.comparisons.notebook_vs_script import TITLE, FrontEnds, Pair, kind_of
 from analysis.results.metrics import shown
 from analysis.results.selection import DIMENSIONS
 from common.host.whole_files import whole
@@ -40,7 +40,7 @@ def texts(pair: Pair) -> tuple[str, ...]:
     row = pair.script
     times = ["–" if one is None else shown(one) for one in (pair.script_ms, pair.notebook_ms)]
     ratio = pair.comparison.ratio_text if pair.comparison else "–"
-    return (style.look(row["variant"]).title, style.kind(row), str(row["batch_size"]), *times, ratio, pair.verdict)
+    return (style.look(row["variant"]).title, kind_of(pair), str(row["batch_size"]), *times, ratio, pair.verdict)
 
 
 def values(pair: Pair) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
     rows: also those of older runs (several_runs), which have no curve: the baseline is taken of a figure's run, or else of its GPU,
     where it was measured there. A name has a sign where its own stock level was not.
     The interval of a ratio is that of two independent figures whose errors are multiplied: their relative half widths add
-    as squares. None where the baseline or anything to compare with it is missing.
+    as squares. A ratio between two GPUs has none, as no interval over workers knows how cards differ. None where the baseline
+    or anything to compare with it is missing.
     """
     known = [row for row in rows if row["images_per_s"]]
     series, every = by_series(counting(known)), by_series(known)
@@ -105,7 +106,7 @@ def _ratio(pair: tuple[Row, Row]) -> float:
 
 
 def _ends(pair: tuple[Row, Row], intervals: Intervals) -> tuple[float, float] | None:
-    error = _error(*pair, intervals)
+    error = _error(*pair, intervals) if _nearness(*pair)[1] else None
     return None if error is None else (_ratio(pair) / math.exp(error), _ratio(pair) * math.exp(error))
 
 

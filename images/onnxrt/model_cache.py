@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Sequence, Tuple
 
 from common import onnx_rewrites
-from common.float16 import refusal_of, weights_of
+from common.float16 import LARGEST_FLOAT16, refusal_of, weights_of
 from common.harness.adapter import Unsupported
 from common.text import first_line
 from common.whole_writes import write_whole
@@ -28,9 +28,9 @@ def rewritten(
     """
     if not half and not fuse and not cast:
         return source, "as exported"
-    # no names of earlier versions' files: those in float16 limited weights, or left constants among the inputs; those for bytes had
-    # names in branches wrong
-    kind = "fp16-within" if half else "fp32"
+    # no names of earlier versions' files: those in float16 limited weights, or what constants are computed of, or left constants among
+    # the inputs; those for bytes had names in branches wrong
+    kind = "fp16-folded" if half else "fp32"
     target = cache / f"{key}-{kind}{'' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
@@ -45,10 +45,10 @@ def rewritten(
     try:
         model = onnx.load(str(source))
         fused = onnx_rewrites.fuse_hard_swish(model) if fuse else 0
-        handed_on = unlisted = 0
+        handed_on = unlisted = computed = 0
         if half:
             unlisted = onnx_rewrites.unlist_constants(model)
-            model, handed_on = _halved(model)
+            model, handed_on, computed = _halved(model)
         elif not fused and not cast:
             return source, "as exported"
         onnx_rewrites.take_bytes(model, cast)
@@ -65,6 +65,7 @@ def rewritten(
     handed = "1 output handed on as it is" if handed_on == 1 else f"{handed_on} outputs handed on as they are"
     parts += [handed] if handed_on else []
     parts += ["constants taken off the list of inputs"] if unlisted else []
+    parts += [f"computed in advance: {computed} of constants beyond float16"] if computed else []
     parts += ["bytes cast to float32 first"] if cast else []
     text = ", ".join(parts)
     for path, content in ((target, data), (note, text.encode())):
@@ -72,8 +73,10 @@ def rewritten(
     return target, text
 
 
-def _halved(model: Any) -> Tuple[Any, int]:
-    """The model in float16 inside, and how many of its outputs are an input or a constant and stay as they are.
+def _halved(model: Any) -> Tuple[Any, int, int]:
+    """The model in float16 inside; how many of its outputs are an input or a constant and stay as they are; how many nodes it lost.
+
+    Those compute constants of others beyond float16's range, before these are limited.
 
     The converter limits whatever is out of range. Raises Unsupported for a weight that it would limit.
     """
@@ -81,6 +84,7 @@ def _halved(model: Any) -> Tuple[Any, int]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     put_back, names = onnx_rewrites.set_handed_on_aside(model)
+    computed = onnx_rewrites.fold_constants(model, LARGEST_FLOAT16)
     weights = weights_of(model.graph)
     refusals: Dict[str, str] = {}
     for name, tensor in _constants(model.graph):
@@ -94,7 +98,7 @@ def _halved(model: Any) -> Tuple[Any, int]:
     for name, refusal in refusals.items():
         if name not in kept:
             raise Unsupported(refusal)
-    return half, put_back(half)
+    return half, put_back(half), computed
 
 
 def _constants(graph: Any) -> Iterator[Tuple[str, Any]]:

@@ -20,7 +20,7 @@ from images.tensorrt.log import log_line
 #: Part of every key: raise it when the way an engine is built changes in a manner that the other fields do not show.
 RECIPE = 1
 #: likewise of what retype() makes, which goes with common/float16.py: raised when that rounds, limits or refuses something else
-RETYPED_RECIPE = 2
+RETYPED_RECIPE = 3
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from common.float16 import LARGEST_FLOAT16, LEAST_FLOAT16, refusal_of, weights_of
 from common.harness.adapter import Unsupported
-from common.onnx_rewrites import fresh_name, names_in, rename_reads, set_handed_on_aside, take_bytes
+from common.onnx_rewrites import fold_constants, fresh_name, names_in, rename_reads, set_handed_on_aside, take_bytes
 
 #: of bfloat16, as a float32
 _LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
@@ -44,6 +44,8 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
         raise Unsupported(f"{precision} for this TensorRT needs a typed ONNX file: cannot retype {', '.join(found)}")
 
     put_back, names = set_handed_on_aside(model)
+    if precision == "fp16":
+        fold_constants(model, LARGEST_FLOAT16)
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     keep = _float32_names(graph.node)
     computed = (

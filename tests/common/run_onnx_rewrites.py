@@ -92,7 +92,43 @@ def listed() -> list[Any]:
     return [*counts, [one.name for one in model.graph.input], model.ir_version, computed(model, X, True)[0].shape]
 
 
+def folded() -> dict[str, list[list[int]]]:
+    """Shapes of the constants that are left: all that can be computed, and what is computed of a number beyond float16."""
+    constants = {
+        "far": np.float32(1e9),
+        "million": np.float32(1e6),
+        "place": np.array(1),
+        "table": np.ones((2, 3), np.float32),
+    }
+    nodes = [
+        helper.make_node("Identity", ["place"], ["same"]),
+        helper.make_node("Gather", ["table", "same"], ["row"]),
+        helper.make_node("Div", ["far", "million"], ["near"]),
+        helper.make_node("Neg", ["near"], ["below"]),
+        helper.make_node("Mul", ["x", "below"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "row"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    tensors = [numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items()]
+    graph = helper.make_graph(nodes, "g", [value("x", 1, ["n", 3])], [value("y", 1, ["n", 3])], tensors)
+    found = {}
+    for name, beyond in (("all", None), ("beyond float16", 65504.0)):
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        count = onnx_rewrites.fold_constants(model, beyond)
+        left = {one.name: list(one.dims) for one in model.graph.initializer}
+        found[name] = [count, left, [node.op_type for node in model.graph.node]]
+    return found
+
+
 if __name__ == "__main__":
     print(
-        json.dumps({"bytes": bytes_in_branches(), "handed on": handed_on(), "not read": not_read(), "listed": listed()})
+        json.dumps(
+            {
+                "folded": folded(),
+                "bytes": bytes_in_branches(),
+                "handed on": handed_on(),
+                "not read": not_read(),
+                "listed": listed(),
+            }
+        )
     )

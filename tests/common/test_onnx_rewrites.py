@@ -43,3 +43,14 @@ def test_a_constant_that_is_only_handed_on_leaves_no_copy(facts: dict[str, Any])
 
 def test_constants_of_an_old_file_are_no_inputs_any_more(facts: dict[str, Any]) -> None:
     assert facts["listed"] == [1, 0, ["x", "yes"], 4, [1, 4]]
+
+
+def test_constants_are_computed_in_the_shape_that_their_node_gives_them(facts: dict[str, Any]) -> None:
+    """A lone number once got an axis, and a row that it picked another."""
+    assert facts["folded"]["all"] == [4, {"row": [3], "below": []}, ["Mul", "Add"]]
+
+
+def test_only_what_is_computed_of_a_number_beyond_a_limit(facts: dict[str, Any]) -> None:
+    count, left, nodes = facts["folded"]["beyond float16"]
+    assert (count, nodes) == (1, ["Identity", "Gather", "Neg", "Mul", "Add"])
+    assert left == {"near": [], "place": [], "table": [2, 3]}

@@ -27,6 +27,7 @@ def constants():
         "shape": np.array([3, 4, 4]), "w": FAR[None], "r": np.ones((1, 4, 1), np.float32), "endless": np.where(FAR < 2, np.inf, FAR),
         "places": np.array([[0]]), "columns": np.arange(4)[None].repeat(4, 0), "nought": np.array(0), "nought1": np.array([0]),
         "one1": np.array([1]), "row1": np.ones((1, 4), np.float32), "half1": np.float32([0.5]), "two1": np.float32([2]),
+        "million": np.float32(1e6), "millionth": np.float32(1e-6),
         "half": np.full((4, 4), 0.5, np.float32), "filters": FAR[..., None, None],
     }  # fmt: skip
 
@@ -123,13 +124,24 @@ def model_of(nodes, returned=()):
     return onnx.shape_inference.infer_shapes(model)
 
 
+def graphs_of_constants():
+    """Likewise, where what is computed of constants alone is read: within the range, though they are not."""
+    return {
+        "Div of constants to MatMul": [node("Div", "far million", "m"), node("MatMul", "x m", "y")],
+        "Mul of constants to Add": [node("Mul", "far millionth", "m"), node("Add", "x m", "y")],
+        "Log of constants to MatMul": [node("Abs", "far", "a"), node("Log", "a", "m"), node("MatMul", "x m", "y")],
+        "Abs of constants to MatMul": [node("Abs", "far", "m"), node("MatMul", "x m", "y")],
+        "Abs of constants to Add": [node("Abs", "far", "m"), node("Add", "x m", "y")],
+    }
+
+
 def largest_left(model):
-    """Of constants that are called far or have no name."""
+    """Of constants that are called far, or are computed of it, or have no name."""
     from onnx import numpy_helper
 
     tensors = [*model.graph.initializer, *(one.attribute[0].t for one in model.graph.node if one.op_type == "Constant")]
-    kept = [numpy_helper.to_array(one) for one in tensors if one.name in ("", "far")]
-    return max(float(np.asarray(one, np.float32).max()) for one in kept) if kept else None
+    kept = [numpy_helper.to_array(one) for one in tensors if one.name in ("", "far", "m")]
+    return max(float(np.abs(np.asarray(one, np.float32)).max()) for one in kept) if kept else None
 
 
 def by_tensorrt(path, folder):
@@ -168,7 +180,7 @@ def of_onnx(system, folder):
     import onnx
 
     found = {}
-    for number, (name, nodes) in enumerate({**graphs(), **graphs_that_hand_on()}.items()):
+    for number, (name, nodes) in enumerate({**graphs(), **graphs_that_hand_on(), **graphs_of_constants()}.items()):
         path = folder / f"graph{number}.onnx"
         onnx.save(model_of(nodes, ["far"] if name.endswith("and returned") else []), str(path))
         try:

@@ -25,6 +25,8 @@ RULE: dict[str, float | str] = {
     "MatMul, and returned": "MatMul",
     "Concat to MatMul": "MatMul", "Transpose to MatMul": "MatMul", "a Constant node to MatMul": "MatMul",
     "constants to MatMul": "MatMul", "with infinity": "MatMul", "Div": "Div", "Gemm": "Gemm", "Conv": "Conv",
+    "Div of constants to MatMul": 1000.0, "Mul of constants to Add": 1000.0, "Log of constants to MatMul": 20.71875,
+    "Abs of constants to MatMul": "MatMul", "Abs of constants to Add": LIMITED,
     "variance": "BatchNormalization", "LSTM": "LSTM", "returned": "", "in a branch": "MatMul",
 }  # fmt: skip
 #: system -> where it differs: what is computed in float32 keeps its constants; branches that it does not take at all

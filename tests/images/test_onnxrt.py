@@ -473,6 +473,8 @@ save(sys.argv[1], "boxes",
      [value("found", whole, ["k", 3])], constants)
 save(sys.argv[1], "handed-on", [helper.make_node("Relu", ["x"], ["y"])],
      [value("x", number, ["N", 4])], [value("y", number, ["N", 4]), value("x", number, ["N", 4])])
+save(sys.argv[1], "of-a-lone-number", [helper.make_node("Mul", ["x", "speed"], ["y"])],
+     [value("x", number, ["N", 4]), value("speed", number, [])], [value("y", number, ["N", 4])])
 """
 
 EVERY_BATCH = """

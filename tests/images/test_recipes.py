@@ -187,7 +187,10 @@ def outputs_that_are_not_bound(image, name):
 
 @pytest.mark.framework
 def test_a_recipe_has_outputs_that_onnx_runtime_does_not_write_to_their_own_memory(tmp_path):
-    """An output that is an input too came out as the memory that it was bound to, which nobody had written."""
+    """An output that is an input too came out as the memory that it was bound to, which nobody had written.
+
+    And a lone number got an axis before it was fed.
+    """
     python = interpreter_of("onnxrt")
     subprocess.run([str(python), "-c", ODD_OUTPUTS, str(tmp_path)], cwd=REPOSITORY, check=True)
     models = [
@@ -198,7 +201,7 @@ def test_a_recipe_has_outputs_that_onnx_runtime_does_not_write_to_their_own_memo
             lambda *step: None,
             ExportOptions(),
         )
-        for name in ("boxes", "handed-on")
+        for name in ("boxes", "handed-on", "of-a-lone-number")
     ]
     made = compute(tmp_path, "onnxrt", python, models, outputs_that_are_not_bound)
     for model, folder, _ in made.values():
@@ -216,6 +219,51 @@ def test_a_recipe_for_a_gpu_reads_an_input_that_is_handed_on_where_it_lies(tmp_p
     skipping = "        if name in given:"
     assert write(request, image).count(skipping) == 1
     assert skipping not in write(replace(request, model=replace(model, outputs=(tensors["y"],))), image)
+
+
+CHANGED = """
+import json, runpy, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np, onnx
+from onnx import helper, numpy_helper
+from images.onnxrt.model_cache import rewritten
+folder = Path(sys.argv[2])
+value = lambda name: helper.make_tensor_value_info(name, 1, ["N", 4])
+constants = {"far": np.full((4, 4), 3e9, np.float32), "million": np.float32(1e6)}
+graph = helper.make_graph([helper.make_node("Div", ["far", "million"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+                          [value("x")], [value("y")], [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+path, words = rewritten(folder / "model.onnx", folder, "k", True)
+if sys.argv[3:]:
+    made = runpy.run_path(sys.argv[3], run_name="recipe")["changed"](str(folder / "model.onnx"))
+    assert made == path.read_bytes()
+print(words)
+"""
+
+
+@pytest.mark.framework
+def test_the_recipe_in_float16_computes_the_same_constants_in_advance(tmp_path):
+    """3e9 as 65504, divided by a million, would be another weight than 3000."""
+
+    def changed(*recipe):
+        command = [str(interpreter_of("onnxrt")), "-c", CHANGED, str(REPOSITORY), str(tmp_path), *map(str, recipe)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.strip()
+
+    words = changed()
+    assert (
+        words
+        == "as exported, float16 inside, float32 input and output, computed in advance: 1 of constants beyond float16"
+    )
+    image = next(one for one in load_images(IMAGES) if one.name == "onnxrt")
+    request = RecipeRequest(
+        key="k", variant="onnxrt", tuning="tuned", precision="fp16", batch_size=4, io="host", gpu=True,
+        settings={"model": words, "chosen": "x"}, model=toy(tmp_path),
+    )  # fmt: skip
+    (tmp_path / "recipe.py").write_text(write(request, image))
+    assert changed(tmp_path / "recipe.py") == words
 
 
 @pytest.mark.framework

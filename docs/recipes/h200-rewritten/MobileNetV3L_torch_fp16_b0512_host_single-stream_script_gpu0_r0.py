@@ -226,7 +226,9 @@ class _Graph:
         name = base
         while name in self.initializers or name in self.makers:
             name += "_"
-        tensor = self._from_array(np.ascontiguousarray(value), name)
+        tensor = self._from_array(
+            np.asarray(value, order="C"), name
+        )  # ascontiguousarray() would give a lone number an axis
         self.proto.initializer.append(tensor)
         self.initializers[name] = self.proto.initializer[-1]
         return name

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from matplotlib.patches import Rectangle
 from rich.console import Console
 
-from analysis.comparisons import candidates, side_by_side, summary
+from analysis.comparisons import candidates, notebook_vs_script, side_by_side, summary
 from analysis.database.connection import Database
 from analysis.output import terminal
 from analysis.output.explorer import explore
+from analysis.output.notebook_vs_script import texts
 from analysis.output.row_commands import bench_command
 from analysis.plots import speedup
 from analysis.plots.catalogue import Gallery
@@ -17,6 +20,7 @@ from analysis.results import several_runs, tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.selection import Selection, parse_pivot
 from analysis.results.tables import Table
+from common.stats.intervals import Interval
 from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
@@ -185,6 +189,26 @@ def test_a_speed_up_is_over_the_baseline_of_the_same_run_and_says_where_it_is_no
     assert bars([row("b2", "stock", 100.0), row("b1", "tuned", 200.0)]) == {"PyTorch fp16 ‡": 2.0}
 
 
+def test_a_speed_up_over_stock_of_another_gpu_has_no_interval() -> None:
+    measured = (("a", "stock", 10.0), ("a", "tuned", 20.0), ("b", "rewritten", 30.0))
+    rows = [
+        {
+            "variant": "torch", "precision": "fp16", "tuning": tuning, "batch_size": size, "images_per_s": rate,
+            "cell_keys": (tuning,), "run": run, "device_uuid": f"GPU-{run}",
+        }
+        for run, tuning, rate in measured
+        for size in (1, 8)
+    ]  # fmt: skip
+    known = {
+        ((tuning,), run, "throughput"): Interval(rate, 0.9 * rate, 1.1 * rate, 0.95, 60, 3, True)
+        for run, tuning, rate in measured
+    }
+    figure = speedup.draw(rows, "all", known)
+    assert figure is not None
+    bounds = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "_"]
+    assert bounds == pytest.approx([2 / math.exp(math.log(1.1 / 0.9) / math.sqrt(2))] * 2), "of tuned, at both sizes"
+
+
 def bars(rows: list[dict[str, object]]) -> dict[str, float]:
     figure = speedup.draw(rows, "all", {})
     assert figure is not None
@@ -221,6 +245,18 @@ def test_the_page_says_beside_its_chart_what_is_left_out_whatever_the_limits(bui
     (group,) = explore(tables.load(opened(*two_runs(build)), Selection()), {}, {}).groups
     assert group["left_out"] == ["Left out: 4 cells of PyTorch: measured again since; the newest figure counts."]
     assert not [line for line in group["lines"] if line.startswith("Left out")], "the page's script replaces these"
+
+
+def test_pairs_of_a_notebook_and_a_script_name_their_run(build: Build, opened: Opened) -> None:
+    first, second = two_runs(build)
+    for run in (first, second):
+        run.cell("torch", 8, durations_ns=[3 * MS] * 20, frontend="notebook")
+    database = opened(first, second)
+    found = notebook_vs_script.build(database, tables.load(database, Selection()))
+    assert found is not None
+    assert [texts(pair)[:3] for pair in found.pairs] == [
+        ("PyTorch", "fp32 of run first", "8"), ("PyTorch", "fp32 of run second", "8"),
+    ]  # fmt: skip
 
 
 def test_failures_name_their_run(build: Build, opened: Opened) -> None:

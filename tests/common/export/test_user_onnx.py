@@ -291,14 +291,14 @@ print("DOUBLE" in str(model), kinds, odd)
 """
 
 
-@pytest.mark.parametrize("name", ["double", "double-within"])
+@pytest.mark.parametrize("name", ["double", "double-within", "double-elsewhere"])
 def test_a_file_in_float64_is_float32_for_every_framework_and_its_reference_is_not(
     name: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
 ) -> None:
     """ONNX Runtime computed in float64 what PyTorch computed in float32, and both rows said fp32."""
     file = tiny_models / f"{name}.onnx"
     values = np.random.default_rng(6).normal(0, 1, (3, 7))
-    given = values if name == "double" else values.astype(np.float32)
+    given = values.astype(np.float32) if name == "double-within" else values
     np.savez(tmp_path / "own.npz", x=given)
     model = export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
     assert {one.dtype for one in (*model.inputs, *model.outputs)} == {"float32"}
@@ -315,6 +315,9 @@ def test_a_file_in_float64_is_float32_for_every_framework_and_its_reference_is_n
     made = np.concatenate([unit["y"] for unit in reference.outputs])
     if name == "double-within":
         np.testing.assert_array_equal(made, (fed / np.arange(3.0, 10)).astype(np.float32))
+        return
+    if name == "double-elsewhere":
+        np.testing.assert_allclose(made, np.hstack([3 * fed.astype(np.float64), np.full((3, 7), 2.5)]), rtol=1e-14)
         return
     assert model.weights_dtype == "float64"
     scores = fed @ np.random.default_rng(4).normal(0, 1, (7, 5)) + 0.1

@@ -492,8 +492,41 @@ def double_within():
     return model(nodes, [value("x", ["b", 7])], [value("y", ["b", 7])], [third])
 
 
+def double_elsewhere():
+    """In a function of the file, in what a node makes by itself, in a sequence, in a tree."""
+    double = TensorProto.DOUBLE
+    opsets = [helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1), ("ai.onnx.ml", 3))]
+    inner = [constant("c", np.array(3.0)), helper.make_node("Mul", ["a", "c"], ["b"])]
+    filler = numpy_helper.from_array(np.array([2.5]))
+    tree = {
+        **{f"nodes_{name}": [0] * 3 for name in ("treeids", "featureids", "missing_value_tracks_true")},
+        "nodes_nodeids": [0, 1, 2], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values_as_tensor": numpy_helper.from_array(np.array([0.5, 0, 0])),
+        "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0],
+        "target_weights_as_tensor": numpy_helper.from_array(np.array([1.5, 2.5])),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("F", ["x"], ["tripled"], domain="own"),
+        helper.make_node("Shape", ["tripled"], ["sizes"]),
+        helper.make_node("ConstantOfShape", ["sizes"], ["filled"], value=filler),
+        helper.make_node("SequenceConstruct", ["tripled", "filled"], ["both"]),
+        helper.make_node("ConcatFromSequence", ["both"], ["y"], axis=1),
+        helper.make_node("TreeEnsembleRegressor", ["x"], ["z"], domain="ai.onnx.ml", n_targets=1, **tree),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "elsewhere",
+        [value("x", ["b", 7], double)],
+        [value("y", ["b", 14], double), value("z", ["b", 1])],
+        value_info=[helper.make_tensor_sequence_value_info("both", double, None)],
+    )
+    function = helper.make_function("own", "F", ["a"], ["b"], inner, opsets[:1])
+    return helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8)
+
+
 def with_doubles():
-    return {"double": in_double(), "double-within": double_within(), "double-far": in_double(1e300)}
+    files = {"double": in_double(), "double-within": double_within(), "double-elsewhere": double_elsewhere()}
+    return {**files, "double-far": in_double(1e300)}
 
 
 def with_odd_outputs():
