@@ -209,7 +209,11 @@ def test_offline_is_held_against_the_same_algorithm_alone(
 
 def test_offline_is_held_against_single_stream_of_the_same_input(build: Build, opened: Opened) -> None:
     run = gpu_run(build, "a")
-    for scenario, fed, ms in (("single-stream", "float32", 4.0), ("single-stream", "uint8", 3.0), ("offline", "uint8", 2.0)):
+    for scenario, fed, ms in (
+        ("single-stream", "float32", 4.0),
+        ("single-stream", "uint8", 3.0),
+        ("offline", "uint8", 2.0),
+    ):
         measured(run, "torch", ms, scenario=scenario, input=fed)
     found, _ = found_in(opened, run)
     assert [(upper["input"], lower["input"]) for upper, lower in found.pairs_of(OFFLINE)] == [("uint8", "uint8")]
