@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 from common.errors import UserError
 from common.host.children import Guarded, guarded
+from common.host.frameworks.registry import Variant
 from common.host.frameworks.versions import Pin
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
 from common.install_locked import NO_INDEX, PIN, REASON
@@ -133,6 +135,19 @@ def is_ready(image: str, flavour: str, notebook: bool = False, pin: Pin | None =
 
 def interpreter(image: str, flavour: str, pin: Pin | None = None) -> Path:
     return folder_of(image, flavour, pin) / "bin" / "python"
+
+
+def installed_version(python: Path, variant: Variant, imports: str) -> str:
+    """The version that a variant's workers would report in this interpreter's environment; "" where its files do not tell.
+
+    imports: the module of the variant's image. Nothing is started. A variant of another package, such as Keras on a framework,
+    reports now one, now the other: of it nothing is said.
+    """
+    if imports.replace("_", "-") not in variant.packages:
+        return ""
+    places = [str(path) for path in python.parent.parent.glob("lib/python3*/site-packages")]
+    found = (one.version for name in variant.packages for one in metadata.distributions(name=name, path=places))
+    return next(found, "")
 
 
 def ensure(

@@ -194,7 +194,9 @@ class LocalRunner:
         if pin in self._failed:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
-        write_refused_cells(run, job, planned, context.model, on_event)
+        python = self.interpreter(image.name, pin)
+        version = environments.installed_version(python, planned.variant, image.imports)
+        write_refused_cells(run, job, planned, context.model, on_event, version)
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -203,7 +205,7 @@ class LocalRunner:
             "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "gpu" else "",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
-        command = [str(self.interpreter(image.name, pin)), "-m", "common.harness"]
+        command = [str(python), "-m", "common.harness"]
         # A supervisor that is killed costs the cell that was running; each turn stores one cell more at the least.
         for _ in planned.cells:
             if self._interrupted.is_set() or all((run / "cells" / cell.key).is_dir() for cell in planned.cells):
@@ -216,7 +218,7 @@ class LocalRunner:
                 on_event({"event": "error", "message": start.error})
             if start.error or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
                 return
-            write_lost_cells(run, job, context.model, end, on_event)
+            write_lost_cells(run, job, context.model, end, on_event, version)
 
     def _run_supervisor(
         self, command: list[str], environment: Mapping[str, str], start: JobStart, cpus: Sequence[int]

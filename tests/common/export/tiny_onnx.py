@@ -454,12 +454,14 @@ def with_odd_shapes():
 
 
 def in_double(scale=1.0, shape=(7, 5)):
-    """A product and a mask of the lowest number in float64; x and y are float64, too."""
+    """A product, a sum that float32 rounds to 2 ** -14, and a mask of the lowest number in float64; x and y are float64, too."""
     weights = np.random.default_rng(4).normal(0, scale, shape)
     masked = np.where(np.arange(5) == 2, np.finfo(np.float64).min, 0.1)
-    constants = {"w": weights, "mask": masked, "least": np.float64(1e-300)}
+    constants = {"w": weights, "mask": masked, "least": np.float64(1e-300), "far": np.float64(1024)}
     nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "far"], ["away"]),
+        helper.make_node("Sub", ["away", "far"], ["scores"]),
         helper.make_node("Add", ["scores", "mask"], ["kept"]),
         helper.make_node("Add", ["kept", "least"], ["sum"]),
         helper.make_node("Softmax", ["sum"], ["y"], axis=1),

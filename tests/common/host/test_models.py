@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def make(folder: Path, weights: str = "seeded", name: str = "MobileNetV3L", age_
     moment = folder.stat().st_mtime - age_s
     os.utime(folder / "model.json", (moment, moment))
     return model
+
+
+@pytest.fixture(autouse=True)
+def _logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of an export that fails is kept where temporary files are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("logs")))
 
 
 def test_newest_of_the_wanted_origin(tmp_path: Path) -> None:

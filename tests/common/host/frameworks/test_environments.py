@@ -14,6 +14,8 @@ import pytest
 
 from common.errors import UserError
 from common.host.frameworks import environments
+from common.host.frameworks.registry import load_images
+from common.host.paths import IMAGES
 
 
 def test_two_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,3 +101,21 @@ def test_ctrl_c_ends_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) ->
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not environments._installing
+
+
+def test_what_version_workers_would_report_is_read_from_the_environments_files(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name, version in (("onnxruntime_gpu", "1.31.1"), ("keras", "3.15.1"), ("torch", "2.13.0+cpu")):
+        folder = packages / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+    images = load_images(IMAGES)
+    found = {
+        one.name: environments.installed_version(python, one, image.imports)
+        for image in images
+        for one in image.variants
+    }
+    assert {name: version for name, version in found.items() if version} == {
+        "onnxrt": "1.31.1", "onnxrt-trt": "1.31.1", "torch": "2.13.0+cpu", "torchcompile": "2.13.0+cpu",
+    }, "keras-torch reports PyTorch's, and its package is Keras"  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from common.cell import Cell
 from common.harness import journal
-from common.harness.job_end import JobEnd, started_cells
+from common.harness.job_end import JobEnd, started_cells, write_refused
 from common.host.runners.lost_cells import write_lost_cells
 from common.job import Job
 from common.model_files import ModelFiles
@@ -62,6 +62,20 @@ def test_the_started_cell_gets_the_reason(tmp_path: Path, end: JobEnd, status: s
         assert next(csv.DictReader(file))["python_version"] == "", "the container's is not known here"
     assert [event["status"] for event in events] == [status]
     assert started_cells(tmp_path) == []
+
+
+def test_a_row_of_the_host_has_the_frameworks_version_where_that_is_known(tmp_path: Path) -> None:
+    found = []
+    for version in ("", "1.31.1"):
+        run = tmp_path / f"run {version}"
+        run.mkdir()
+        journal.append(run, "start", CELLS[0].key, "w")
+        write_lost_cells(run, job(run), model(run), JobEnd(137), lambda event: None, version)
+        write_refused(run, job(run), model(run), {CELLS[1].key: "no"}, version)
+        for path in run.glob("cells/*/cell.csv"):
+            with path.open(newline="") as file:
+                found += [row["framework_version"] for row in csv.DictReader(file)]
+    assert found == ["", "", "1.31.1", "1.31.1"]
 
 
 def test_before_any_cell_the_first_that_is_left_carries_it(tmp_path: Path) -> None:
