@@ -1,15 +1,19 @@
 """Runs in a framework's interpreter: `recipe_driver.py REQUEST.json`, facts as JSON to the file that it names.
 
-Two actions: `adapters` prepares each case with the adapter and keeps its settings and outputs; `recipes`, started with `-I` so
-that nothing of framewatt can be imported, runs each program as a user would.
+Actions: `adapters` prepares each case with the adapter and keeps its settings and outputs; `recipes`, started with `-I` so
+that nothing of framewatt can be imported, runs each program as a user would; `alone` keeps infer() of each program and nothing
+else, and says how many of the arrays that are fed or bound are freed then.
 """
 
+import gc
 import json
 import os
 import runpy
 import sys
 import traceback
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def adapters(request):
@@ -62,7 +66,33 @@ def recipes(request):
     return facts
 
 
+def alone(request):
+    import numpy as np
+
+    facts = []
+    for path in request["programs"]:
+        recipe = runpy.run_path(path, run_name="recipe")
+        arrays = []
+
+        def empty_like(like, arrays=arrays):
+            made = np.empty_like(like)
+            arrays.append(weakref.ref(made))
+            return made
+
+        load = recipe["load"]
+        load.__globals__["np"] = SimpleNamespace(**{**vars(np), "empty_like": empty_like})
+        with np.load(path[: -len(".py")] + ".inputs.npz") as stored:
+            inputs = {name: stored[name] for name in stored.files}
+        arrays += [weakref.ref(values) for values in inputs.values()]
+        infer, outputs = load(recipe["MODEL"], inputs)
+        del inputs, outputs
+        gc.collect()
+        infer()
+        facts.append(sum(one() is None for one in arrays))
+    return facts
+
+
 if __name__ == "__main__":
     requested = json.loads(Path(sys.argv[1]).read_text())
-    answer = {"adapters": adapters, "recipes": recipes}[requested["action"]](requested)
+    answer = {"adapters": adapters, "recipes": recipes, "alone": alone}[requested["action"]](requested)
     Path(requested["answer"]).write_text(json.dumps(answer))

@@ -1,14 +1,19 @@
 """Recipes with real frameworks: each is a program of its own, and computes what the adapter computes. Times are not judged here."""
 
+import ast
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +182,87 @@ def compare_outputs(model, folder, cases):
             for number, tensor in enumerate(model.outputs):
                 assert theirs[tensor.name].shape == ours[f"array_{number}"].shape, one["name"]
                 assert differing(ours[f"array_{number}"], theirs[tensor.name]) < 1e-6, one["name"]
+
+
+@pytest.mark.framework
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("image", ["onnxrt", "openvino"])
+def test_infer_alone_keeps_alive_the_memory_that_the_library_knows_by_its_address(computed, image):
+    """ONNX Runtime once wrote its outputs to arrays that were freed as soon as the caller had no use for them."""
+    _, folder, _ = computed(image)[NETWORK]
+    cases = [one for one in cases_of(image, NETWORK) if one["input"] == "float32"]
+    programs = [str(folder / f"{one['name']}.py") for one in cases]
+    freed, _ = run(image, python_of(image), folder, action="alone", programs=programs)
+    assert dict(zip(programs, freed, strict=True)) == dict.fromkeys(programs, 0)
+
+
+class FakeTorch:
+    """As much of torch as a recipe with a CUDA graph calls when it loads: tensors that are shared, streams that do nothing."""
+
+    class Tensor:
+        shape, dtype = (4,), "float32"
+
+        def to(self, device):
+            return self
+
+        pin_memory = is_floating_point = lambda self: self
+
+        def copy_(self, other, non_blocking=False):
+            pass
+
+    class Stream:
+        def synchronize(self):
+            pass
+
+    class Graph:
+        def replay(self):
+            pass
+
+    float32 = "float32"
+
+    def __init__(self):
+        self.cuda = SimpleNamespace(
+            Stream=self.Stream, CUDAGraph=self.Graph, stream=lambda stream: nullcontext(), graph=lambda graph, stream: nullcontext()
+        )  # fmt: skip
+        self.inference_mode = nullcontext
+
+    def from_numpy(self, values):
+        return self.Tensor()
+
+    def empty(self, shape, **more):
+        return self.Tensor()
+
+
+@pytest.mark.parametrize("io", ["host", "device"])
+def test_infer_of_a_graph_in_torch_keeps_the_weights_alive(tmp_path, io):
+    image = next(one for one in load_images(IMAGES) if one.name == "torch")
+    request = RecipeRequest(
+        key="k", variant="torch", tuning="tuned", precision="fp32", batch_size=4, io=io, gpu=True,
+        settings={"model": "0 constants lifted", "cuda_graph": "yes", "converters": "none", "plain_numbers": "none"},
+        model=toy(tmp_path),
+    )  # fmt: skip
+    text = write(request, image)
+    own = {"load", "in_precision", "as_fed"}
+    kept = [one for one in ast.parse(text).body if isinstance(one, ast.FunctionDef) and one.name in own]
+    recipe = {"torch": FakeTorch(), "np": np, "use_gpu": lambda: None, "tensors": lambda made: [made]}
+    exec(compile(ast.Module(kept, []), "recipe", "exec"), recipe)
+
+    class Weights:
+        def __call__(self, *given):
+            return FakeTorch.Tensor()
+
+    module = Weights()
+    alive = weakref.ref(module)
+    recipe["prepared"] = lambda path, device, held=[module]: (held.pop(), ["x"], ["y"])
+    del module
+    infer, outputs = recipe["load"]("model", {"x": np.zeros(4, np.float32)})
+    del outputs
+    gc.collect()
+    infer()
+    assert alive() is not None
+    del infer
+    gc.collect()
+    assert alive() is None
 
 
 def outputs_that_are_not_bound(image, name):

@@ -4,6 +4,9 @@ Each image owns how its recipe is made: `images/<image>/recipe.py.j2`, a templat
 templates/program.py.j2. `invoke recipe` writes it for a cell that was measured, `invoke verify` for one that it is about to
 compare, so the loop that the harness is held against is the loop that a user takes home.
 
+`load()` of a recipe returns `infer` and `outputs`. infer alone keeps alive all that it uses: weights, graphs, and memory that a
+library knows by its address. A caller may drop the rest at once, as common/recipe_side.py does.
+
 Settings may come from a stranger's CSV file, and a recipe is code. So a value stands in code only through the filter `literal`, and
 all other text is made one line of plain characters before it stands in a comment or a docstring.
 """

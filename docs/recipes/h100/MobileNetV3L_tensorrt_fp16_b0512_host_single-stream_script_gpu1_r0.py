@@ -153,6 +153,8 @@ def load(path, inputs):
     copy_in()
     submit()  # loads kernels, which must not happen within a capture
     stream.synchronize()
+    # all that the device reads or writes by its address, which infer() keeps alive: Python frees what nobody names
+    held = runtime, engine, context, given, taken, on_device
     driver = ctypes.CDLL("libcuda.so.1")
     handle, recorded, executable = ctypes.c_void_p(stream.handle), ctypes.c_void_p(), ctypes.c_void_p()
     check(driver.cuStreamBeginCapture_v2(handle, 1))
@@ -160,11 +162,11 @@ def load(path, inputs):
     check(driver.cuStreamEndCapture(handle, ctypes.byref(recorded)))
     check(driver.cuGraphInstantiateWithFlags(ctypes.byref(executable), recorded, ctypes.c_ulonglong(0)))
 
-    def infer():
+    def infer(held=held):
         check(driver.cuGraphLaunch(executable, handle))
         stream.synchronize()
 
-    def outputs(keep=(runtime, engine, context)):
+    def outputs(held=held):
         copy_out()
         stream.synchronize()
         return {name: values.astype(np.float32) if values.dtype.kind == "f" else values.copy() for name, values in taken.items()}

@@ -102,7 +102,11 @@ def call_of(path, given):
 
     specs = [tf.TensorSpec(one.shape, one.dtype) for one in given]
     function = tf.function(call, input_signature=specs, jit_compile=True).get_concrete_function()
-    return lambda fed: list(function(*fed))
+
+    def infer(fed, keep=model):  # the model's variables live as long as this does
+        return list(function(*fed))
+
+    return infer
 
 
 def load(path, inputs):

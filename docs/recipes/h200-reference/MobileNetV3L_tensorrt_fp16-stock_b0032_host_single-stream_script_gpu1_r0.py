@@ -149,12 +149,14 @@ def load(path, inputs):
     copy_in()
     submit()  # loads kernels, which must not happen within a capture
     stream.synchronize()
+    # all that the device reads or writes by its address, which infer() keeps alive: Python frees what nobody names
+    held = runtime, engine, context, given, taken, on_device
 
-    def infer(keep=(runtime, engine)):
+    def infer(held=held):
         submit()
         stream.synchronize()
 
-    def outputs(keep=(runtime, engine, context)):
+    def outputs(held=held):
         copy_out()
         stream.synchronize()
         return {name: values.astype(np.float32) if values.dtype.kind == "f" else values.copy() for name, values in taken.items()}

@@ -2,20 +2,23 @@
  * capturing stream records copies and kernels, which cuGraphLaunch replays. Of the driver's functions it has those
  * that trt_cuda_graph.py and trt_slot.py need, directly or through pycuda. All signatures are the driver's own.
  *
- * fake_kernel stands for an inference: output[row][c] = sum of the input row + c.
+ * fake_kernel stands for an inference: output[row][c] = sum of the input row + c; it uses its context's memory too.
+ * Memory that was freed is kept apart, so that a copy or kernel that is replayed on it fails as on a GPU.
  * fake_memory_limit(bytes) makes allocations beyond it fail; fake_fail(name) makes the next call of a function fail. */
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 
-typedef struct { void *to; const void *from; size_t bytes; int rows, in, out; } Step;
+typedef struct { void *to; const void *from; size_t bytes; int rows, in, out; const void *scratch; } Step;
+typedef struct Freed { const char *begin, *end; struct Freed *next; } Freed;
 typedef struct { Step steps[64]; int count; } Graph;
 typedef struct { Graph *capturing; } Stream;
 
 static size_t used, peak, limit = (size_t)1 << 40;
 static int launches, graphs;
 static char failing[64];
+static Freed *freed;
 
 static int fails(const char *name) {
     if (strcmp(failing, name)) return 0;
@@ -23,7 +26,21 @@ static int fails(const char *name) {
     return 1;
 }
 
+/* whether it lies in memory that was given back */
+static int is_freed(const void *p) {
+    for (const Freed *f = freed; f; f = f->next)
+        if ((const char *)p >= f->begin && (const char *)p < f->end) return 1;
+    return 0;
+}
+
+static void bury(void *p, size_t n) {
+    Freed *f = malloc(sizeof *f);
+    *f = (Freed){p, (char *)p + n, freed};
+    freed = f;
+}
+
 static int now(const Step *s) {
+    if (is_freed(s->to) || is_freed(s->from) || is_freed(s->scratch)) return ILLEGAL_ADDRESS;
     if (!s->rows) { memmove(s->to, s->from, s->bytes); return OK; }
     for (int r = 0; r < s->rows; r++) {
         double sum = 0;
@@ -48,8 +65,8 @@ size_t fake_used(void) { return used; }
 size_t fake_peak(void) { return peak; }
 int fake_launches(void) { return launches; }
 int fake_graphs(void) { return graphs; }
-int fake_kernel(Stream *stream, const void *in, void *out, int rows, int row_in, int row_out) {
-    return put(stream, (Step){out, in, 0, rows, row_in, row_out});
+int fake_kernel(Stream *stream, const void *in, void *out, int rows, int row_in, int row_out, const void *scratch) {
+    return put(stream, (Step){out, in, 0, rows, row_in, row_out, scratch});
 }
 
 /* device, context */
@@ -86,16 +103,22 @@ static int take(void **p, size_t n) {
 static int give(void *p) {
     size_t *block = (size_t *)((char *)p - 64);
     used -= *block;
-    free(block);
+    bury(p, *block);
     return OK;
 }
 int cuMemAlloc_v2(void **p, size_t n) { return take(p, n); }
 int cuMemFree_v2(void *p) { return give(p); }
-int cuMemHostAlloc(void **p, size_t n, unsigned f) { *p = malloc(n); return *p ? OK : OUT_OF_MEMORY; }
-int cuMemFreeHost(void *p) { free(p); return OK; }
+int cuMemHostAlloc(void **p, size_t n, unsigned f) {
+    size_t *block = malloc(n + 64);
+    if (!block) return OUT_OF_MEMORY;
+    *block = n;
+    *p = (char *)block + 64;
+    return OK;
+}
+int cuMemFreeHost(void *p) { bury(p, *(size_t *)((char *)p - 64)); return OK; }
 int cuMemGetInfo_v2(size_t *unused, size_t *total) { *total = (size_t)8 << 30; *unused = *total - used; return OK; }
-int cuMemcpyHtoDAsync_v2(void *d, const void *h, size_t n, Stream *s) { return put(s, (Step){d, h, n, 0, 0, 0}); }
-int cuMemcpyDtoHAsync_v2(void *h, const void *d, size_t n, Stream *s) { return put(s, (Step){h, d, n, 0, 0, 0}); }
+int cuMemcpyHtoDAsync_v2(void *d, const void *h, size_t n, Stream *s) { return put(s, (Step){d, h, n}); }
+int cuMemcpyDtoHAsync_v2(void *h, const void *d, size_t n, Stream *s) { return put(s, (Step){h, d, n}); }
 int cuMemsetD8Async(void *d, unsigned char c, size_t n, Stream *s) { memset(d, c, n); return OK; }
 
 /* streams, events */
@@ -131,8 +154,9 @@ int cuGraphInstantiateWithFlags(Graph **e, Graph *g, unsigned long long flags) {
 int cuGraphLaunch(Graph *e, Stream *s) {
     if (fails("cuGraphLaunch")) return 719;
     launches++;
-    for (int i = 0; i < e->count; i++) now(&e->steps[i]);
-    return OK;
+    int result = OK;
+    for (int i = 0; i < e->count && !result; i++) result = now(&e->steps[i]);
+    return result;
 }
 int cuGraphDestroy(Graph *g) { free(g); graphs--; return OK; }
 int cuGraphExecDestroy(Graph *e) { free(e); graphs--; return OK; }

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+
+class Pinned:
+    """Host memory of the driver's, freed when no array is left that lies in it."""
+
+    def __init__(self, outer: Driver, size: int) -> None:
+        address = ctypes.c_void_p()
+        outer.check("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(max(1, size)), 0)
+        assert address.value is not None
+        self.view = (ctypes.c_byte * max(1, size)).from_address(address.value)
+        weakref.finalize(self.view, outer.check, "cuMemFreeHost", address)
 
 
 class Driver:
@@ -44,7 +56,8 @@ class Driver:
         return unused.value, total.value
 
     def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.empty(shape, dtype)
+        memory = Pinned(self, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory.view, dtype, count=int(np.prod(shape))).reshape(shape)
 
     def memcpy_htod_async(self, to: Any, source: np.ndarray, stream: Any) -> None:
         self._copy("cuMemcpyHtoDAsync_v2", int(to), source.ctypes.data, source.nbytes, stream)
@@ -114,6 +127,10 @@ def _allocation_class(outer: Driver) -> type:
         def free(self) -> None:
             outer.check("cuMemFree_v2", self._address)
             self._address = ctypes.c_void_p()
+
+        def __del__(self) -> None:
+            if self._address:
+                self.free()
 
     return Allocation
 

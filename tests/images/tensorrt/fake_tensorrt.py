@@ -10,6 +10,8 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 CLASSES = 5
 
 
@@ -48,6 +50,12 @@ class FakeTensorRT:
     class ILogger:
         pass
 
+    class Logger:
+        ERROR = _Severity.ERROR
+
+        def __init__(self, severity: Any) -> None:
+            pass
+
     def __init__(self, library: ctypes.CDLL, version: str = "10.11.0") -> None:
         self.library = library
         self.__version__ = version
@@ -55,6 +63,9 @@ class FakeTensorRT:
         self.engines: list[_Engine] = []
         #: the next execution context fails with this message
         self.context_error = ""
+
+    def nptype(self, kind: Any) -> Any:
+        return {_Kind.FLOAT: np.float32}[kind]
 
     def Dims(self, shape: list[int]) -> tuple[int, ...]:
         return tuple(shape)
@@ -111,8 +122,11 @@ class _Context:
         engine.profile_taken = True
         self._shape: tuple[int, ...] = ()
         self._addresses: dict[str, int] = {}
+        self._scratch = ctypes.c_void_p()
+        engine.trt.library.cuMemHostAlloc(ctypes.byref(self._scratch), ctypes.c_size_t(64), 0)
 
     def __del__(self) -> None:
+        self._engine.trt.library.cuMemFreeHost(self._scratch)
         if self.active_optimization_profile == 0:
             self._engine.profile_taken = False
 
@@ -136,4 +150,4 @@ class _Context:
         for length in self._shape[1:]:
             row *= length
         pointers = [ctypes.c_void_p(value) for value in (stream, self._addresses["images"], self._addresses["scores"])]
-        return kernel(*pointers, self._shape[0], row, CLASSES) == 0
+        return kernel(*pointers, self._shape[0], row, CLASSES, self._scratch) == 0
