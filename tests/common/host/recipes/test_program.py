@@ -459,3 +459,23 @@ def test_bytes_are_fed_to_the_first_input_alone() -> None:
     one = request(input="uint8")
     assert one.inputs == {"a": ((4, 3), "uint8"), "b": ((2,), "int64")}
     assert dataclasses.replace(one, input="float32").inputs["a"] == ((4, 3), "float32")
+
+
+@pytest.mark.parametrize("name", ["onnxrt", "torch"])
+def test_the_head_says_where_nothing_of_the_level_rewritten_is_rewritten(name: str) -> None:
+    (own,) = [one for one in load_images(IMAGES) if one.name == name]
+    reason = "the way of tuned won, nothing is rewritten"
+    heads = {}
+    for tuning, settings in {
+        "rewritten": {"model": "as exported", "rewritten": reason},
+        "rewritten once": {"model": "2 hard-swish and hard-sigmoid fused", "convolutions_in_order": "cm"},
+        "tuned": {"model": "as exported"},
+    }.items():
+        one = request(variant=name, tuning=tuning.split()[0], settings=settings)
+        heads[tuning] = ast.get_docstring(ast.parse(write(one, own))) or ""
+    told = f"Of the level rewritten: {reason}."
+    assert [told in heads["rewritten"], *("Of the level" in heads[one] for one in ("rewritten once", "tuned"))] == [
+        True,
+        False,
+        False,
+    ]
