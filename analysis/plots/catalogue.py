@@ -113,9 +113,14 @@ class Gallery:
         # two curves of one name cannot be told apart: the tables have the older figures
         rows = several_runs.counting(every)
         if len(rows) < len(every):
-            self._lacking(
-                f"older figures of {len(every) - len(rows)} cells ({heading})", "newer ones of them are drawn"
-            )
+            older, of_other_gpus = several_runs.passed_over(every)
+            if older:
+                self._lacking(f"older figures of {len(older)} cells ({heading})", "newer ones of them are drawn")
+            if of_other_gpus:
+                self._lacking(
+                    f"figures of other GPUs of {len(of_other_gpus)} cells ({heading})",
+                    several_runs.gpus_of_one_run(of_other_gpus, every),
+                )
         shown = with_kind(heading, rows)
         where = f"({shown})"
         for name in AGAINST_BATCH_SIZE:

@@ -9,6 +9,7 @@ sentences and plots are of figures that count; the others are shown beside them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ SPLIT_SHARE = 0.5
 PLACE = ("run", "device")
 #: columns that `told_apart` gives a row: the run that its label names, and whether its figures count
 OF_RUN, COUNTS = "of_run", "counts"
+#: which figure counts of a cell that several GPUs of one run measured, none of which is newer, as sentences say it
+GPU_RULE = "of each cell the figure of the first of these GPUs counts"
 _CELL = tuple(name for name in DIMENSIONS if name not in (*PLACE, "device_name"))
 
 Key = tuple[Any, ...]
@@ -66,14 +69,40 @@ def told_apart(rows: Sequence[Row], labels: Sequence[str], places: Sequence[str]
 
 
 def newest(rows: Sequence[Row]) -> list[Row]:
-    """One row of each cell, in the order of the rows: of those that are ok, and not known to be wrong, the one of the newest run."""
+    """One row of each cell, in the order of the rows: of those that are ok, and not known to be wrong, the one of the newest run, and
+    of the GPUs of one run the one of the first."""
+    chosen = {id(row) for row in _chosen(rows).values()}
+    return [row for row in rows if id(row) in chosen]
+
+
+def passed_over(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows that `newest` leaves out: (those in whose place one of another run counts, those of another GPU of the same run)."""
+    chosen = _chosen(rows)
+    pairs = [(row, chosen[_cell(row)]) for row in rows if chosen[_cell(row)] is not row]
+    return [row for row, other in pairs if row["run"] != other["run"]], [
+        row for row, other in pairs if row["run"] == other["run"]
+    ]
+
+
+def gpus_of_one_run(left_out: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Why those that another GPU of their run stands for are left out: which GPUs, and which figure counts.
+
+    left_out: the second of `passed_over`. rows: what they were left out of.
+    """
+    cells = {(row["run"], _cell(row)) for row in left_out}
+    devices = {row["device"] for row in rows if (row["run"], _cell(row)) in cells}
+    names = sorted(devices, key=_number)
+    return f"{len(names)} GPUs of one run ({', '.join(names)}) measured them; {GPU_RULE}"
+
+
+def _chosen(rows: Sequence[Row]) -> dict[Key, Row]:
+    """cell -> the row that counts"""
     found: dict[Key, Row] = {}
     for row in rows:
         other = found.setdefault(_cell(row), row)
         if _standing(row) > _standing(other):
             found[_cell(row)] = row
-    chosen = {id(row) for row in found.values()}
-    return [row for row in rows if id(row) in chosen]
+    return found
 
 
 def counting(rows: Sequence[Row]) -> list[Row]:
@@ -82,7 +111,12 @@ def counting(rows: Sequence[Row]) -> list[Row]:
 
 
 def _standing(row: Row) -> tuple[Any, ...]:
-    return row["status"] == "ok", not is_wrong(row), row["created_utc"] or "", row["run"], row["device"]
+    return row["status"] == "ok", not is_wrong(row), row["created_utc"] or "", row["run"], -_number(row["device"])
+
+
+def _number(device: str) -> int:
+    """3 of gpu3; 0 of cpu."""
+    return int(re.sub(r"\D", "", device) or 0)
 
 
 def _places(rows: Sequence[Row], places: Sequence[str]) -> dict[Key, set[Key]]:

@@ -241,6 +241,56 @@ def test_what_is_recommended_says_how_many_older_figures_are_left_out(build: Bui
     ]
 
 
+GPUS = "2 GPUs of one run (gpu2, gpu10) measured them; of each cell the figure of the first of these GPUs counts"
+
+
+def run_of_two_gpus(build: Build, alone: int = 0) -> RunBuilder:
+    """PyTorch at two batch sizes on gpu10 and gpu2 of one run, which is the slower; alone: cells of gpu2 that no other GPU has."""
+    run = build("both", device="gpu2", device_name="H100", uuid="GPU-2")
+    for device, ms in (("gpu10", 2), ("gpu2", 4)):
+        run.device, run.uuid = device, f"GPU-{device}"
+        for batch_size in (1, 8):
+            run.cell("torch", batch_size, durations_ns=[ms * MS] * 20)
+    for batch_size in (1, 8)[:alone]:
+        for variant in OTHERS:
+            run.cell(variant, batch_size, durations_ns=[20 * MS] * 20)
+    return run
+
+
+def test_of_gpus_of_one_run_none_is_newer_and_the_first_is_recommended(build: Build, opened: Opened) -> None:
+    rows = tables.load(opened(run_of_two_gpus(build)), Selection())
+    (members,) = candidates.group_rows(rows).values()
+    assert [row["device"] for row in members] == ["gpu2", "gpu2"]
+    assert candidates.left_out(rows) == [f"Left out: 2 cells of PyTorch: {GPUS}."]
+
+
+def test_beside_gpus_of_one_run_a_newer_run_is_said_to_be_newer(build: Build, opened: Opened) -> None:
+    again = of_day(build, "z-again", 9, device="gpu2", device_name="H100", uuid="GPU-2")
+    again.cell("torch", 1, durations_ns=[MS] * 20)
+    rows = tables.load(opened(run_of_two_gpus(build), again), Selection())
+    assert candidates.left_out(rows) == [
+        "Left out: 2 cells of PyTorch: measured again since; the newest figure counts.",
+        f"Left out: 1 cell of PyTorch: {GPUS}.",
+    ]
+
+
+def test_side_by_side_and_plots_do_not_call_a_gpu_of_the_same_run_older(build: Build, opened: Opened) -> None:
+    other = of_day(build, "other", 3, device_name="Other CPU")
+    for batch_size in (1, 8):
+        other.cell("torch", batch_size, durations_ns=[MS] * 20)
+    database = opened(run_of_two_gpus(build, alone=2), other)
+    rows = tables.load(database, Selection())
+    found = side_by_side.build(database, rows, {})
+    (table,) = [table for table in found.tables if table.metric.name == "throughput"]
+    assert [table.entry(row, "H100").text for row in table.rows] == ["250.0", "2,000"]
+    assert f"Of cells that a side measured on several GPUs: {GPUS}" in table.footers
+    assert not any("newest" in line for line in table.footers)
+    gallery = Gallery(database, rows, {})
+    list(gallery)
+    (line,) = [line for line in gallery.undrawn if "figures of" in line]
+    assert line.startswith("figures of other GPUs of 2 cells (") and GPUS in line
+
+
 def test_the_page_says_beside_its_chart_what_is_left_out_whatever_the_limits(build: Build, opened: Opened) -> None:
     (group,) = explore(tables.load(opened(*two_runs(build)), Selection()), {}, {}).groups
     assert group["left_out"] == ["Left out: 4 cells of PyTorch: measured again since; the newest figure counts."]
