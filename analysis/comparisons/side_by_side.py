@@ -18,7 +18,7 @@ from common.errors import UserError
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
 _PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
 #: below tables of sides that have cells several times
-_NEWEST = "Of a cell that a side measured several times the newest figure stands here"
+_ONE_OF_SEVERAL = f"Of a cell that a side measured several times one figure stands here: {several_runs.RULE}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             "--compare needs two or more runs or GPUs; "
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
-    footers = (_NEWEST,) if len(named) < len(every) else ()
+    footers = (_ONE_OF_SEVERAL,) if len(named) < len(every) else ()
     built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)), footers)
     leading = sorted(built, key=lambda one: not_usual(one.group))
     sentences = tuple(

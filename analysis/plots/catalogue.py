@@ -110,11 +110,12 @@ class Gallery:
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
     def _of_group(self, heading: str, parts: Sequence[object], every: Sequence[Row]) -> Iterator[Plot]:
-        # two curves of one name cannot be told apart: the tables have the older figures
+        # two curves of one name cannot be told apart: the tables have the other figures
         rows = several_runs.counting(every)
         if len(rows) < len(every):
             self._lacking(
-                f"older figures of {len(every) - len(rows)} cells ({heading})", "newer ones of them are drawn"
+                f"other figures of {len(every) - len(rows)} cells ({heading})",
+                f"of each of these one is drawn: {several_runs.RULE}",
             )
         shown = with_kind(heading, rows)
         where = f"({shown})"
