@@ -18,7 +18,7 @@ from common.errors import UserError
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
 _PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
 #: below tables of sides that have cells several times
-_NEWEST = "Of a cell that a side measured several times the newest figure stands here"
+_ONE_OF_SEVERAL = f"Of a cell that a side measured several times one figure stands here: {several_runs.RULE}"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             "--compare needs two or more runs or GPUs; "
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
-    older, of_other_gpus = several_runs.passed_over(every)
+    others, of_other_gpus = several_runs.passed_over(every)
     footers = (
-        *((_NEWEST,) if older else ()),
+        *((_ONE_OF_SEVERAL,) if others else ()),
         *(
             (f"Of cells that a side measured on several GPUs: {several_runs.gpus_of_one_run(of_other_gpus, every)}",)
             if of_other_gpus

@@ -156,8 +156,9 @@ def _about(given: Given, found: Findings) -> Sequence[str]:
     ]
     if given.others:
         lines.append(
-            f"{given.others} rows are of configurations that another run measured too, with more workers or on a GPU with more "
-            "neighbours, or later: they count only where they make a pair of one run or one GPU."
+            f"{given.others} rows are of configurations that another run measured too. Of each configuration one row counts: of those "
+            "that are ok and not known to be wrong the ones of several workers, else those of one, and of these the newest. The "
+            "others count only where they make a pair of one run or one GPU."
         )
     return [*lines, _comparisons(found)]
 

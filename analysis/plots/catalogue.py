@@ -110,12 +110,15 @@ class Gallery:
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
     def _of_group(self, heading: str, parts: Sequence[object], every: Sequence[Row]) -> Iterator[Plot]:
-        # two curves of one name cannot be told apart: the tables have the older figures
+        # two curves of one name cannot be told apart: the tables have the other figures
         rows = several_runs.counting(every)
         if len(rows) < len(every):
-            older, of_other_gpus = several_runs.passed_over(every)
-            if older:
-                self._lacking(f"older figures of {len(older)} cells ({heading})", "newer ones of them are drawn")
+            others, of_other_gpus = several_runs.passed_over(every)
+            if others:
+                self._lacking(
+                    f"other figures of {len(others)} cells ({heading})",
+                    f"of each of these one is drawn: {several_runs.RULE}",
+                )
             if of_other_gpus:
                 self._lacking(
                     f"figures of other GPUs of {len(of_other_gpus)} cells ({heading})",

@@ -3,8 +3,8 @@ told apart in the others.
 
 The rule, for each table by itself: where SPLIT_SHARE of its cells or more were measured several times, the runs are there to be held
 against each other, and each has a table of its own. Where fewer were, as after measuring some cells again, the table stays whole:
-the rows in which such cells stand name their run, once for each run, and of each cell the newest figure counts. The best of a table,
-sentences and plots are of figures that count; the others are shown beside them. No figure is a mean over runs.
+the rows in which such cells stand name their run, once for each run, and of each cell one figure counts (`standing`). The best of a
+table, sentences and plots are of figures that count; the others are shown beside them. No figure is a mean over runs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ SPLIT_SHARE = 0.5
 PLACE = ("run", "device")
 #: columns that `told_apart` gives a row: the run that its label names, and whether its figures count
 OF_RUN, COUNTS = "of_run", "counts"
-#: which figure counts of a cell that several GPUs of one run measured, none of which is newer, as sentences say it
-GPU_RULE = "of each cell the figure of the first of these GPUs counts"
+#: which figure of a cell counts (`standing`), as sentences say it
+RULE = "the newest of several workers, else the newest"
+#: and of a cell that several GPUs of one run measured, none of which is newer
+GPU_RULE = "of each cell one figure counts: of the first GPU with several workers, else of the first"
 _CELL = tuple(name for name in DIMENSIONS if name not in (*PLACE, "device_name"))
 
 Key = tuple[Any, ...]
@@ -69,8 +71,7 @@ def told_apart(rows: Sequence[Row], labels: Sequence[str], places: Sequence[str]
 
 
 def newest(rows: Sequence[Row]) -> list[Row]:
-    """One row of each cell, in the order of the rows: of those that are ok, and not known to be wrong, the one of the newest run, and
-    of the GPUs of one run the one of the first."""
+    """One row of each cell, in the order of the rows: the one of the highest standing, which mostly is the newest."""
     chosen = {id(row) for row in _chosen(rows).values()}
     return [row for row in rows if id(row) in chosen]
 
@@ -100,7 +101,7 @@ def _chosen(rows: Sequence[Row]) -> dict[Key, Row]:
     found: dict[Key, Row] = {}
     for row in rows:
         other = found.setdefault(_cell(row), row)
-        if _standing(row) > _standing(other):
+        if standing(row) > standing(other):
             found[_cell(row)] = row
     return found
 
@@ -110,8 +111,16 @@ def counting(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.get(COUNTS, True)]
 
 
-def _standing(row: Row) -> tuple[Any, ...]:
-    return row["status"] == "ok", not is_wrong(row), row["created_utc"] or "", row["run"], -_number(row["device"])
+def standing(row: Row) -> tuple[Any, ...]:
+    """Of rows of the view `comparison` that measured one cell the largest counts, wherever one figure is told of it.
+
+    Those that are ok and not known to be wrong come first, then those of several workers, which alone tell how far a worker is from
+    the next, then the newest, and of the GPUs of one run the first. How many several are decides nothing: an older figure would
+    outlive what was mended since.
+    """
+    several = row["replicates"] > 1
+    created, first_gpu = str(row["created_utc"] or ""), -_number(row["device"])
+    return row["status"] == "ok", not is_wrong(row), several, created, row["run"], first_gpu
 
 
 def _number(device: str) -> int:

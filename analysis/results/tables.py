@@ -375,7 +375,10 @@ def _footers(
 
 
 #: what the column of labels says that tells rows of several runs apart, in a footer
-RUNS = "of run: measured in several of these runs, one row for each; the newest figure of a cell counts, older ones are never the best"
+RUNS = (
+    "of run: measured in several of these runs, one row for each; one figure of a cell counts "
+    f"({several_runs.RULE}), others are never the best"
+)
 #: what a level of tuning means, in a footer
 LEVELS = {
     "stock": "stock: as the framework's first tutorial has it",

@@ -273,9 +273,12 @@ def test_the_fastest_cells_recipe_is_offered_by_a_command_that_writes_it(build: 
     assert recipes.of_cell(line.split()[-1], [run.folder], Path("data/models")).key == key(8)
     assert offer(run.folder, words=("all",)) == line
     assert offer(run.folder, words=("data/my runs",)) == f"{line} 'data/my runs'"
-    # a newer and slower run has that cell too: the command names the run
+    # a newer and slower run has that cell too: the command names the run where that one's figure counts
     newer = build("newer").run_json(model=MODEL, created_utc="2026-02-02T03:04:05Z")
     newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40)
+    words = ("one", "newer")
+    assert offer(run.folder, newer.folder, words=words) == f"{line} one newer", "one worker against two"
+    newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40, replicate=1)
     assert offer(run.folder, newer.folder, words=("one", "newer")) == f"{line} {run.folder}"
 
 

@@ -297,9 +297,9 @@ def test_where_recipes_and_the_table_of_worth_choose_another_run_both_say_by_whi
     pages = reference_recipes.pages(tmp_path / "cache")
     (line,) = (line for line in pages[Path("README.md")].splitlines() if "| tuned |" in line)
     assert re.search(r"\| 500\.\d to 1,00\d: 2\.00 \|", worth), "of one run"
-    assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of most workers"
+    assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of several workers"
     head = " ".join(pages[Path("README.md")].split())
-    assert "Of a cell that several runs measured, the figure is of the run with most workers" in head
+    assert "Of a cell that several runs measured, the figure is that of the newest run with several workers" in head
     assert "takes the row that makes the better pair" in head
 
 

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from analysis.comparisons import candidates, notebook_vs_script, side_by_side, summary
+from analysis.comparisons.findings import newest_of_each
 from analysis.database.connection import Database
 from analysis.output import terminal
 from analysis.output.explorer import explore
@@ -24,6 +25,7 @@ from common.stats.intervals import Interval
 from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
+LEFT_OUT = f"Left out: 4 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}."
 OTHERS = ("onnxrt", "tf", "keras", "jax")
 
 
@@ -120,7 +122,14 @@ def test_a_level_that_one_run_alone_has_names_the_run_of_the_level_below(build: 
 
 def test_gpus_of_one_run_are_told_apart_and_of_several_with_their_run() -> None:
     row = dict.fromkeys(("model", "io", "scenario", "streams", "target_rate_per_s", "frontend", "input", "version"))
-    row |= {"device_name": "H100", "status": "ok", "created_utc": None, "precision": "fp16", "tuning": "tuned"}
+    row |= {
+        "device_name": "H100",
+        "status": "ok",
+        "replicates": 1,
+        "created_utc": None,
+        "precision": "fp16",
+        "tuning": "tuned",
+    }
 
     def labels(*places: tuple[str, str]) -> list[str]:
         double = [{**row, "variant": "torch", "batch_size": 1, "run": run, "device": gpu} for run, gpu in places]
@@ -148,6 +157,21 @@ def test_the_newest_that_is_ok_and_not_known_to_be_wrong_counts(build: Build, op
     assert {row["run"] for row in several_runs.newest(wrong)} == {"b-old"}
 
 
+def test_several_workers_count_before_a_newer_one_but_no_worker_more_than_two(build: Build, opened: Opened) -> None:
+    """Two pages once gave two figures of one cell, by the newest run and by the one of most workers."""
+    runs = [of_day(build, f"{workers}-workers", day) for day, workers in ((1, 3), (2, 2), (3, 1))]
+    for run, workers in zip(runs, (3, 2, 1), strict=True):
+        for number in range(workers):
+            run.cell("torch", durations_ns=[MS] * 20, replicate=number)
+    database = opened(*runs)
+    rows = tables.load(database, Selection())
+    assert [row["run"] for row in several_runs.newest(rows)] == ["2-workers"]
+    best, others = newest_of_each(rows)
+    assert ([row["run"] for row in best], others) == (["2-workers"], 2)
+    (recommended,) = candidates.group_rows(rows).values()
+    assert [row["run"] for row in recommended] == ["2-workers"]
+
+
 def test_a_pivot_to_runs_and_one_to_devices_lose_no_figure(build: Build, opened: Opened) -> None:
     database = opened(*two_runs(build))
     (by_run,) = throughputs(database, "variant,precision,tuning,batch_size:run")
@@ -170,7 +194,7 @@ def test_of_two_figures_of_a_cell_plots_draw_the_newest(build: Build, opened: Op
     (figure,) = (figure for text, figure in drawn.items() if text.startswith("speed-up"))
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
     assert lines["PyTorch fp32"] == pytest.approx([5, 5])
-    assert [text for text in gallery.undrawn if text.startswith("older figures of 4 cells (")]
+    assert [text for text in gallery.undrawn if text.startswith("other figures of 4 cells (")]
 
 
 def test_a_speed_up_is_over_the_baseline_of_the_same_run_and_says_where_it_is_not() -> None:
@@ -228,7 +252,7 @@ def test_side_by_side_a_device_with_a_few_cells_measured_again_is_one_side(build
     (table,) = [table for table in found.tables if table.metric.name == "throughput"]
     entries = [table.entry(row, "Test CPU") for row in table.rows]
     assert [(entry.text, entry.run) for entry in entries] == [("250.0", "second"), ("2,000", "second")]
-    assert any("measured several times the newest figure stands here" in line for line in table.footers)
+    assert any("measured several times one figure stands here" in line for line in table.footers)
 
 
 def test_what_is_recommended_says_how_many_older_figures_are_left_out(build: Build, opened: Opened) -> None:
@@ -236,12 +260,10 @@ def test_what_is_recommended_says_how_many_older_figures_are_left_out(build: Bui
     (members,) = candidates.group_rows(rows).values()
     assert {row["run"] for row in members if row["variant"] == "torch"} == {"second"}
     assert len(members) == 12
-    assert candidates.left_out(rows) == [
-        "Left out: 4 cells of PyTorch: measured again since; the newest figure counts."
-    ]
+    assert candidates.left_out(rows) == [LEFT_OUT]
 
 
-GPUS = "2 GPUs of one run (gpu2, gpu10) measured them; of each cell the figure of the first of these GPUs counts"
+GPUS = f"2 GPUs of one run (gpu2, gpu10) measured them; {several_runs.GPU_RULE}"
 
 
 def run_of_two_gpus(build: Build, alone: int = 0) -> RunBuilder:
@@ -264,12 +286,20 @@ def test_of_gpus_of_one_run_none_is_newer_and_the_first_is_recommended(build: Bu
     assert candidates.left_out(rows) == [f"Left out: 2 cells of PyTorch: {GPUS}."]
 
 
+def test_a_gpu_with_several_workers_counts_before_the_first_one_of_its_run(build: Build, opened: Opened) -> None:
+    run = run_of_two_gpus(build)
+    run.device, run.uuid = "gpu10", "GPU-10"
+    run.cell("torch", 8, durations_ns=[2 * MS] * 20, replicate=1)
+    rows = several_runs.newest(tables.load(opened(run), Selection()))
+    assert {row["batch_size"]: row["device"] for row in rows} == {1: "gpu2", 8: "gpu10"}
+
+
 def test_beside_gpus_of_one_run_a_newer_run_is_said_to_be_newer(build: Build, opened: Opened) -> None:
     again = of_day(build, "z-again", 9, device="gpu2", device_name="H100", uuid="GPU-2")
     again.cell("torch", 1, durations_ns=[MS] * 20)
     rows = tables.load(opened(run_of_two_gpus(build), again), Selection())
     assert candidates.left_out(rows) == [
-        "Left out: 2 cells of PyTorch: measured again since; the newest figure counts.",
+        f"Left out: 2 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}.",
         f"Left out: 1 cell of PyTorch: {GPUS}.",
     ]
 
@@ -293,7 +323,7 @@ def test_side_by_side_and_plots_do_not_call_a_gpu_of_the_same_run_older(build: B
 
 def test_the_page_says_beside_its_chart_what_is_left_out_whatever_the_limits(build: Build, opened: Opened) -> None:
     (group,) = explore(tables.load(opened(*two_runs(build)), Selection()), {}, {}).groups
-    assert group["left_out"] == ["Left out: 4 cells of PyTorch: measured again since; the newest figure counts."]
+    assert group["left_out"] == [LEFT_OUT]
     assert not [line for line in group["lines"] if line.startswith("Left out")], "the page's script replaces these"
 
 
