@@ -58,7 +58,7 @@ class Step:
 TUNING = Step("tuning", "stock", "tuned", {"input": "float32", "scenario": "single-stream"})
 REWRITING = Step("tuning", "tuned", "rewritten", {"input": "float32", "scenario": "single-stream"})
 BYTES = Step("input", "float32", "uint8", {"scenario": "single-stream"})
-OFFLINE = Step("scenario", "single-stream", "offline", {"input": "float32"}, one_algorithm=True)
+OFFLINE = Step("scenario", "single-stream", "offline", {}, one_algorithm=True)
 STEPS = (TUNING, REWRITING, BYTES, OFFLINE)
 
 

@@ -66,6 +66,8 @@ _STEP_WORDS = (
         "cells that compute by the same algorithms; [scenarios.md](scenarios.md) has more.")),
 )  # fmt: skip
 _IO = {"host": "copies included (io=host)", "device": "device-resident (io=device)"}
+#: input -> what a heading says of it
+_INPUTS = {"float32": "", "uint8": ", uint8 input"}
 _TEMPLATE = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
@@ -282,13 +284,14 @@ def _wrong_beside(found: Findings, rows: Sequence[Row]) -> list[str]:
 def _step(found: Findings, cells: Cells, step: Step, title: str, meaning: str) -> Section:
     sentences, grids, unpaired = [], [], []
     for model in in_order(found.rows, "model"):
-        for io in IO_MODES:
-            pairs = found.pairs_of(step, model=model, io=io)
-            where = f"{model}, {_IO[io]}"
+        for io, fed in itertools.product(IO_MODES, _INPUTS if step.column != "input" else ("",)):
+            given = {"model": model, "io": io, **({"input": fed} if fed else {})}
+            pairs = found.pairs_of(step, **given)
+            where = f"{model}, {_IO[io]}{_INPUTS.get(fed, '')}"
             if pairs:
                 sentences += _step_sentences(found, cells, pairs, where, step)
                 grids.append(_step_grid(found, cells, pairs, where, io != "host"))
-            if lacking := found.unpaired(step, model=model, io=io):
+            if lacking := found.unpaired(step, **given):
                 unpaired.append(_unpaired(lacking, where, step, bool(pairs)))
     if not grids:
         return Section(title, meaning, [f"No cell has a pair of {step.lower} and {step.upper}.", *unpaired])

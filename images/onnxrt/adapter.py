@@ -103,7 +103,8 @@ class OnnxRuntimeAdapter:
             raise Unsupported(model.lack("onnx"))
         self._model, self._precision, self._threads = model, precision, threads
         self._cache = Path(cache_dir) / self._variant
-        self._path, self._rewrite = self._file(self._level == "rewritten")
+        # what is rewritten is one of the ways, which may fail; the axes are those of either file
+        self._path, self._rewrite = self._file(False)
         self._batch_axes = self._inspect()
         if device != "cpu":
             self._open_device(int(device.partition(":")[2] or 0))
@@ -213,10 +214,12 @@ class OnnxRuntimeAdapter:
         self._comparison = None
 
         def algorithm(name: str) -> choices.Algorithm:
-            return choices.Algorithm(name, lambda: self._build_algorithm(name, inputs, io, notes.setdefault(name, {})))
+            build = self._build_rewritten if name == REWRITTEN else self._build_algorithm
+            return choices.Algorithm(name, lambda: build(name, inputs, io, notes.setdefault(name, {})))
 
         names = [STOCK] if self._level == "stock" else [TUNED, STOCK]
-        if self._level == "rewritten" and not self._file(True)[1].startswith("as exported"):
+        left = self._left_as_exported() if self._level == "rewritten" else ""
+        if self._level == "rewritten" and not left:
             names.insert(0, REWRITTEN)
         key = " ".join([self._level, io, self._trial_key(inputs), str(self._threads or "")])
         chosen = choices.fastest(
@@ -226,11 +229,33 @@ class OnnxRuntimeAdapter:
         if chosen.tried:
             tried["ways_tried"] = "; ".join(f"{name}: {result}" for name, result in chosen.tried.items())
             tried["ways_tried_of"] = chosen.trial_of
+        if self._level == "rewritten" and chosen.name != REWRITTEN:
+            was_timed = chosen.tried.get(REWRITTEN, "").endswith(" ms")
+            left = left or ("the way of tuned won" if was_timed else "what was rewritten failed (ways_tried says how)")
+            tried["rewritten"] = f"{left}, nothing is rewritten"
         self._notes = {**tried, **notes[chosen.name]}
         inference: Inference = chosen.inference
         self._identity = self._identities[chosen.name]
         self._comparison = None
         return inference
+
+    def _left_as_exported(self) -> str:
+        """Why there is nothing rewritten in the file that would be, "" where there is."""
+        try:
+            done = self._file(True)[1]
+        except Unsupported as error:
+            return f"what was rewritten failed: {first_line(error)}"
+        if not done.startswith("as exported"):
+            return ""
+        failed = done.startswith("as exported: ")
+        return done.partition(": ")[2] if failed else "there is no hard-swish to fuse"
+
+    def _build_rewritten(self, algorithm: str, inputs: Arrays, io: str, notes: Dict[str, str]) -> Inference:
+        """Says of what fails that it is not the user's file."""
+        try:
+            return self._build_algorithm(algorithm, inputs, io, notes)
+        except Unsupported as error:
+            raise Unsupported(f"as framewatt rewrote it, which is not the user's file: {first_line(error)}") from error
 
     def _reused(self, algorithm: str, choice: Any, build: Callable[[], Any], inputs: Arrays, io: str) -> Any:
         """What was built of this algorithm for the other io of the same shapes, else what `build` makes."""

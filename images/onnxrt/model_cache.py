@@ -29,9 +29,9 @@ def rewritten(
     if not half and not fuse and not cast:
         return source, "as exported"
     # no names of earlier versions' files: those in float16 limited weights, or what constants are computed of, or left constants among
-    # the inputs; those for bytes had names in branches wrong
+    # the inputs; those for bytes had names in branches wrong; those with fused hard-swish gave nodes names twice, or lost axes
     kind = "fp16-folded" if half else "fp32"
-    target = cache / f"{key}-{kind}{'' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
+    target = cache / f"{key}-{kind}{'-fused' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()

@@ -25,9 +25,7 @@ class Signature:
 
     def load(self, model: ModelFiles, precision: str) -> None:
         if precision == "fp16":
-            raise Unsupported(
-                "not in fp16: the label without.fp16.stock of the variant says why"
-            )  # the host asks it first
+            raise Unsupported("a SavedModel's signature computes in float32; fp16 takes --tuning tuned")
         self._loaded = self._tf.saved_model.load(str(model.path(model.saved_model)))
         self._signature = signature = self._loaded.signatures["serving_default"]
         names = [tensor.name for tensor in model.inputs]

@@ -43,6 +43,11 @@ def with_branches(outputs: list[str]) -> Any:
 
 def computed(model: Any, x: np.ndarray, yes: bool) -> list[np.ndarray]:
     onnx.checker.check_model(model)
+    return run(model, x, yes)
+
+
+def run(model: Any, x: np.ndarray, yes: bool) -> list[np.ndarray]:
+    """Models of unknown rank, too, which the checker does not take."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -120,11 +125,118 @@ def folded() -> dict[str, list[list[int]]]:
     return found
 
 
+def hard_swishes(
+    constants: dict[str, Any], shape: list[Any], extra: Any = None, names: tuple[str, str] = ("", "")
+) -> Any:
+    """Two spelt out, one behind the other, by nodes of these names; extra: nodes behind them. Constants: of shape () by default."""
+    constants = {"three": 3.0, "zero": 0.0, "six": 6.0, "sixth": 1 / 6, **constants}
+    tensors = [numpy_helper.from_array(np.asarray(one, np.float32), name) for name, one in constants.items()]
+    nodes, x = [], "x"
+    for number, name in enumerate(names):
+        a, b, c, y = (f"{what}{number}" for what in "abcy")
+        nodes += [
+            helper.make_node("Add", [x, "three"], [a]), helper.make_node("Clip", [a, "zero", "six"], [b], name=name),
+            helper.make_node("Mul", [b, "sixth"], [c]), helper.make_node("Mul", [x, c], [y]),
+        ]  # fmt: skip
+        x = y
+    graph = helper.make_graph(
+        [*nodes, *(extra or [])], "swishes", [value("x", shape), value("yes", [], TensorProto.BOOL)], [value("y1", None)], tensors
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def branch(nodes: list[Any], *outputs: str) -> Any:
+    return helper.make_graph(nodes, "branch", [], [value(one, None) for one in outputs])
+
+
+def fused(model: Any, x: np.ndarray = X, fuse: Any = onnx_rewrites.fuse_hard_swish) -> list[Any]:
+    """How many were fused, the nodes' operators, the shape of the outputs, and whether they stayed as they were in shape and value."""
+    wanted = run(model, x, True)
+    count = fuse(model)
+    made = run(model, x, True)
+    same = all(a.shape == b.shape and np.allclose(a, b, atol=1e-5) for a, b in zip(made, wanted, strict=True))
+    return [count, [node.op_type for node in model.graph.node], list(made[0].shape), same]
+
+
+def named() -> dict[str, list[Any]]:
+    """Of models that have the names already which new nodes would get."""
+    own = helper.make_node("Neg", ["y1"], ["z"], name="b0_HardSwish")
+    inner = [helper.make_node("Neg", ["y1"], ["b1_HardSwish"], name="relu6_HardSwish")]
+    outer = helper.make_node("If", ["yes"], ["w"], then_branch=branch(inner, "b1_HardSwish"), else_branch=branch(
+        [helper.make_node("Identity", ["y1"], ["other"])], "other"))  # fmt: skip
+    of_model = hard_swishes({}, [1, 4], [own, outer], ("", "relu6"))
+    found = {"none": fused(hard_swishes({}, [1, 4])), "its own": fused(of_model)}
+    names = [node.name for node in of_model.graph.node]
+    found["new"] = [names[0], names[1]]
+
+    model = hard_swishes({}, [1, 4], [helper.make_node("Neg", ["y1"], ["z"], name="x/cast")])
+    model.graph.value_info.append(value("x/as_number", [7, 7]))
+    wanted = run(model, X, True)
+    onnx_rewrites.take_bytes(model, ["x"])
+    made = run(model, X.astype(np.uint8), True)
+    found["bytes"] = [model.graph.node[0].name, model.graph.node[0].output[0], np.allclose(made[0], wanted[0])]
+
+    weights = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "k")
+    scale = numpy_helper.from_array(np.float32([[[[2]], [[3]]]]), "s")
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"]), helper.make_node("Mul", ["c", "s"], ["y"]),
+        helper.make_node("Add", ["y", "k_folded"], ["z"]),
+    ]  # fmt: skip
+    inputs = [value("x", [1, 2, 1, 1]), value("k_folded", [1, 2, 1, 1])]
+    graph = helper.make_graph(nodes, "conv", inputs, [value("z", [1, 2, 1, 1])], [weights, scale])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    count = onnx_rewrites.fold_scale_and_shift(model)
+    onnx.checker.check_model(model)
+    found["constants"] = [count, sorted(one.name for one in model.graph.initializer)]
+    return found
+
+
+def kept_as_they_are() -> dict[str, list[Any]]:
+    """What looks like a hard-swish and is none, and constants with axes."""
+    found: dict[str, list[Any]] = {}
+    for name, number in (("three", 3.0), ("sixth", 1 / 6)):
+        for axes in (1, 2, 3):
+            found[f"{name} of {axes} axes"] = fused(hard_swishes({name: np.full((1,) * axes, number)}, [1, 4]))
+    found["unknown axes"] = fused(hard_swishes({"three": [3.0]}, None))
+
+    reader = branch([helper.make_node("Neg", ["c0"], ["inner"])], "inner")
+    other = branch([helper.make_node("Neg", ["a1"], ["outer"])], "outer")
+    choice = helper.make_node("If", ["yes"], ["chosen"], then_branch=reader, else_branch=other)
+    model = hard_swishes({}, [1, 4], [choice])
+    model.graph.output.append(value("chosen", None))
+    found["read in branches"] = fused(model)
+
+    whole = hard_swishes({}, [1, 4])
+    for clip in whole.graph.node:
+        clip.domain = "of.others" if clip.op_type == "Clip" else clip.domain
+    found["another's operator"] = [onnx_rewrites.fuse_hard_swish(whole)]
+
+    numbers = hard_swishes({}, [1, 4])
+    for node in numbers.graph.node:
+        node.op_type = "Div" if node.output[0] in ("c0", "c1") else node.op_type
+    for tensor, number in zip(numbers.graph.initializer, (3, 0, 6, 6), strict=True):
+        tensor.CopyFrom(numpy_helper.from_array(np.array(number, np.int32), tensor.name))
+    numbers.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    numbers.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    found["whole numbers"] = fused(numbers, X.astype(np.int32))
+    return found
+
+
+def unread_default() -> list[Any]:
+    """An input with a default that no node reads: without the default it would have to be fed."""
+    model = hard_swishes({"unread": [1.0]}, [1, 4])
+    model.graph.input.append(value("unread", [1]))
+    return fused(model)
+
+
 if __name__ == "__main__":
     print(
         json.dumps(
             {
                 "folded": folded(),
+                "named": named(),
+                "kept": kept_as_they_are(),
+                "unread default": unread_default(),
                 "bytes": bytes_in_branches(),
                 "handed on": handed_on(),
                 "not read": not_read(),

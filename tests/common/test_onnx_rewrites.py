@@ -54,3 +54,37 @@ def test_only_what_is_computed_of_a_number_beyond_a_limit(facts: dict[str, Any])
     count, left, nodes = facts["folded"]["beyond float16"]
     assert (count, nodes) == (1, ["Identity", "Gather", "Neg", "Mul", "Add"])
     assert left == {"near": [], "place": [], "table": [2, 3]}
+
+
+def test_new_nodes_and_tensors_have_names_that_nothing_else_has(facts: dict[str, Any]) -> None:
+    """Nodes need no names in ONNX, so that two hard-swishes of such once got the same."""
+    named = facts["named"]
+    swishes = ["HardSwish", "HardSwish"]
+    assert named["none"] == [2, swishes, [1, 4], True]
+    assert named["its own"] == [2, [*swishes, "Neg", "If"], [1, 4], True]
+    assert named["new"] == ["b0_HardSwish_", "relu6_HardSwish_"]
+    assert named["bytes"] == ["x/cast_", "x/as_number_", True]
+    assert named["constants"] == [1, ["k_folded_"]]
+
+
+@pytest.mark.parametrize("constant", ["three", "sixth"])
+def test_a_constant_with_more_axes_than_what_it_is_added_to_gives_it_axes(facts: dict[str, Any], constant: str) -> None:
+    kept = facts["kept"]
+    for axes in (1, 2):
+        assert kept[f"{constant} of {axes} axes"] == [2, ["HardSwish", "HardSwish"], [1, 4], True]
+    # the second is added to what has the three axes already
+    assert kept[f"{constant} of 3 axes"] == [1, ["Add", "Clip", "Mul", "Mul", "HardSwish"], [1, 1, 4], True]
+
+
+def test_what_only_looks_like_a_hard_swish_stays(facts: dict[str, Any]) -> None:
+    kept = facts["kept"]
+    spelt = ["Add", "Clip", "Mul", "Mul"]
+    assert kept["unknown axes"] == [0, spelt * 2, [1, 4], True]
+    # one's factor is read by one branch, which its HardSigmoid gives; the other's sum by the other branch
+    assert kept["read in branches"] == [1, ["HardSigmoid", "Mul", *spelt, "If"], [1, 4], True]
+    assert kept["another's operator"] == [0]
+    assert kept["whole numbers"] == [0, ["Add", "Clip", "Div", "Mul"] * 2, [1, 4], True]
+
+
+def test_an_input_that_need_not_be_fed_stays_so(facts: dict[str, Any]) -> None:
+    assert facts["unread default"] == [2, ["HardSwish", "HardSwish"], [1, 4], True]

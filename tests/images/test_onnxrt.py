@@ -266,9 +266,10 @@ def test_the_model_file_with_the_activations_as_exported_is_another_one_in_eithe
     assert [one[2:] for one in (single, half)] == [[False, True]] * 2
     assert [one[2:] for one in (single_fused, half_fused)] == [[True, False]] * 2
     assert "float16" in half[1]
-    names = {Path(one[0]).stem for one in (half, half_fused)}
+    names = {Path(one[0]).stem for one in (single_fused, half, half_fused)}
     earlier = {f"k-{kind}{rest}" for kind in ("fp16", "fp16-fitting") for rest in ("", "-unfused")}
-    assert not names & earlier, "not a file that an earlier version made, which limited weights"
+    earlier |= {"k-fp32", "k-fp16-folded"}
+    assert not names & earlier, "not a file that an earlier version made, which limited weights or named nodes twice"
 
 
 FED_AS_BYTES = """
@@ -641,3 +642,77 @@ def test_an_input_that_is_an_output_too_is_not_fed_as_bytes():
     with pytest.raises(Unsupported, match="'x' is an input and an output of the model"):
         adapter.prepare({"x": np.zeros((1, 3), np.uint8)}, "host")
     assert built == ["host"]
+
+
+LEVELS = """
+import itertools, json, sys
+from pathlib import Path
+import numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+from common import onnx_rewrites
+from common.harness.adapter import Unsupported
+from images.onnxrt import adapter
+from common.harness import choices
+from common.model_files import ModelFiles, Tensor
+folder = Path(sys.argv[1])
+constants = [numpy_helper.from_array(np.float32(n), name) for name, n in (("a", 3), ("b", 0), ("c", 6), ("d", 1 / 6))]
+swishes, x = [], "x"
+for n in "12":
+    swishes += [helper.make_node("Add", [x, "a"], ["e" + n]), helper.make_node("Clip", ["e" + n, "b", "c"], ["f" + n]),
+                helper.make_node("Mul", ["f" + n, "d"], ["g" + n]), helper.make_node("Mul", [x, "g" + n], ["y" + n])]
+    x = "y" + n
+swishes[-1].output[0] = "y"
+models = {"swishes": (swishes, constants), "none": ([helper.make_node("Relu", ["x"], ["y"])], [])}
+inputs = {"x": np.float32([[-4, 1, 5]])}
+fuse = onnx_rewrites.fuse_hard_swish
+
+def fuse_wrongly(model):
+    count = fuse(model)
+    for node in model.graph.node:
+        node.name = "the same"
+    return count
+
+def fail(model):
+    raise KeyError("a graph that it does not know")
+
+def used(name, fuse, level="rewritten", later_is_faster=False):
+    onnx_rewrites.fuse_hard_swish = fuse
+    rank = itertools.count()
+    choices.median_seconds = lambda run: run() or (1e-3 / (1 + next(rank)) if later_is_faster else float(next(rank)))
+    nodes, tensors = models[name]
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, name, [value("x")], [value("y")], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"{name}.onnx")
+    model = ModelFiles(
+        root=folder, name=name, hash=name, onnx=f"{name}.onnx", keras=None, saved_model=None, reference="none", input_shape=(3,),
+        layout="", onnx_input="x", onnx_output="y", output_kind="raw", classes=0, weights="user", weights_note="",
+        inputs=(Tensor("x", "float32", (1, 3)),), outputs=(Tensor("y", "float32", (1, 3)),))
+    one = adapter.create("onnxrt")
+    one.tune(level)
+    one.load(model, "fp32", "cpu", str(folder / f"cache {fuse.__name__} {later_is_faster}"), 1)
+    one.prepare(inputs, "host")
+    one.run()
+    found = {**one.settings(), "y": [round(float(each), 4) for each in one.output()["y"][0]]}
+    one.close()
+    return found
+
+print(json.dumps([used("swishes", fuse), used("swishes", fuse, later_is_faster=True), used("none", fuse),
+                  used("swishes", fuse_wrongly), used("swishes", fail), used("swishes", fuse, "tuned")]))
+"""
+
+
+@pytest.mark.framework
+def test_the_level_rewritten_falls_back_to_tuned_and_says_so(on_cpu, tmp_path):
+    command = [str(on_cpu.interpreter), "-c", LEVELS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    fused, slower, none, refused, failed, tuned = json.loads(done.stdout)
+    assert fused["model"] == "2 hard-swish and hard-sigmoid fused"
+    assert "rewritten" not in {**fused, **tuned}
+    assert slower["rewritten"] == "the way of tuned won, nothing is rewritten"
+    assert none["rewritten"] == "there is no hard-swish to fuse, nothing is rewritten"
+    assert refused["rewritten"] == "what was rewritten failed (ways_tried says how), nothing is rewritten"
+    assert "hard-swish fused: as framewatt rewrote it, which is not the user's file: " in refused["ways_tried"]
+    assert "a graph that it does not know" in failed["rewritten"]
+    assert [one["model"].partition(":")[0] for one in (slower, none, refused, failed, tuned)] == ["as exported"] * 5
+    assert [one["y"] for one in (slower, refused, failed, tuned)] == [fused["y"]] * 4

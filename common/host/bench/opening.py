@@ -78,21 +78,21 @@ def opened(
     by_name = {image.name: image for image in images}
     flavour = "gpu" if devices[0].kind == "gpu" else "cpu"
     runner = _chosen_runner(draft, options, by_name, flavour, data, console, whole=subset is None)
-    model = _prepared(draft, options, runner, flavour, images_folder, data, console)
-    if subset is not None and subset.model_hash not in ("", model.hash):
-        raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
-    request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
-    request = fitted(request, options, model, console)
-    if subset is not None:  # who planned it may not have known the model
-        terms = ModelTerms.of(model)
-        subset = replace(subset, cells=frozenset(terms.fit_key(key, options) for key in subset.cells))
     with ExitStack() as held:
-        picture = held.enter_context(_prepared_picture(options.image, model, console))
         for device in devices:
-            # A device measured by two runs at once would make both wrong.
+            # A device measured by two runs at once would make both wrong. An export, which may take minutes, comes after this.
             held.enter_context(
                 locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})")
             )
+        model = _prepared(draft, options, runner, flavour, images_folder, data, console)
+        if subset is not None and subset.model_hash not in ("", model.hash):
+            raise UserError(f"model {model.name} is {model.hash} on this host, the sweep measures {subset.model_hash}")
+        request = replace(draft, model=model.name, model_hash=model.hash, runner=runner.name)
+        request = fitted(request, options, model, console)
+        if subset is not None:  # who planned it may not have known the model
+            terms = ModelTerms.of(model)
+            subset = replace(subset, cells=frozenset(terms.fit_key(key, options) for key in subset.cells))
+        picture = held.enter_context(_prepared_picture(options.image, model, console))
         run, seed = open_run(data, request, options, devices, runner, model, console, subset, run_facts, again)
         held.enter_context(locked(run.folder / ".lock", f"run {run.name}"))
         if picture is not None:

@@ -87,16 +87,16 @@ def measure(options: Options, console: Console, data: DataFolder, pairs: int = P
     if len(devices) != 1:
         raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
     device = devices[0]
-    cases = _cases(options, device, data, console)
-    console.print(
-        escape(f"{device.product}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f} before"), highlight=False
-    )
-    overhead = harness_overhead()
-    console.print(
-        f"timing loop, no-op adapter: {overhead['added_ns'] / 1000:.3f} us added to an inference (target at most 0.3)",
-        highlight=False,
-    )
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
+        cases = _cases(options, device, data, console)
+        console.print(
+            escape(f"{device.product}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f} before"), highlight=False
+        )
+        overhead = harness_overhead()
+        console.print(
+            f"timing loop, no-op adapter: {overhead['added_ns'] / 1000:.3f} us added to an inference (target at most 0.3)",
+            highlight=False,
+        )
         for case in cases:
             with tempfile.TemporaryDirectory(prefix="framewatt-") as name:
                 try:

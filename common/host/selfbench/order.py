@@ -121,11 +121,13 @@ def measure(options: Options, console: Console, data: DataFolder, rounds: int = 
     if len(devices) != 1:
         raise UserError(f"selfbench measures on one device at a time, not on {len(devices)}")
     device = devices[0]
-    cases = _cases(options, device, data, console)
-    when, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
-    console.print(escape(f"{device.product}, {os.cpu_count()} CPUs, load {load:.2f} before, {when}"), highlight=False)
-    failed = False
     with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
+        cases = _cases(options, device, data, console)
+        when, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
+        console.print(
+            escape(f"{device.product}, {os.cpu_count()} CPUs, load {load:.2f} before, {when}"), highlight=False
+        )
+        failed = False
         for case, before in cases:
             what = f"{case.variant.name} {case.precision} batch {case.batch_size}, after batch {before} / alone"
             with tempfile.TemporaryDirectory(prefix="framewatt-") as name:

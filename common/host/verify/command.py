@@ -383,34 +383,32 @@ def verify(
     models.check(models.source(options.model), export_options)
     by_name = {image.name: image for image in images}
     runner = LocalRunner(by_name, options.python or None)
-    steps = Steps(console)
-    with steps.show("Setting up") as on_step:
-        runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
-    with steps.show("Exporting the model") as on_step:
-        model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
-    inputs = inputs_of(asked, model, console)
-    batch_sizes = list(batch_sizes_of(batch_sizes, options, model, console))
-    engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
-    cases = [
-        Case(
-            variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
-            data.framework_cache(variant.image), thread_count(options, device), engine_for, fed,
-        )
-        for variant in variants
-        for precision in precisions
-        if precision in variant.precisions(device.kind)
-        for tuning in tunings
-        if tuning in variant.tunings
-        for batch_size in batch_sizes
-        for io in io_modes
-        for fed in inputs
-    ]  # fmt: skip
-    began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
-    with (
-        locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"),
-        steps.show("Verifying") as on_step,
-    ):
-        verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
+    with locked(data.locks / f"{device.uuid or device.name}.lock", f"{device.name} ({device.product})"):
+        steps = Steps(console)
+        with steps.show("Setting up") as on_step:
+            runner.prepare(variants, "gpu" if device.kind == "gpu" else "cpu", on_step)
+        with steps.show("Exporting the model") as on_step:
+            model = runner.ensure_model(options.model, data, export_options, on_step, forms_of(variants, precisions))
+        inputs = inputs_of(asked, model, console)
+        batch_sizes = list(batch_sizes_of(batch_sizes, options, model, console))
+        engine_for = os.environ.get("FRAMEWATT_BATCH_SIZES") or ",".join(map(str, batch_sizes))
+        cases = [
+            Case(
+                variant, by_name[variant.image], tuning, precision, batch_size, io, runner.interpreter(variant.image), model, device,
+                data.framework_cache(variant.image), thread_count(options, device), engine_for, fed,
+            )
+            for variant in variants
+            for precision in precisions
+            if precision in variant.precisions(device.kind)
+            for tuning in tunings
+            if tuning in variant.tunings
+            for batch_size in batch_sizes
+            for io in io_modes
+            for fed in inputs
+        ]  # fmt: skip
+        began, load = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.getloadavg()[0]
+        with steps.show("Verifying") as on_step:
+            verdicts = _compare_all(cases, pairs, block_seconds, on_step, on_row)
     how = f"{pairs} pairs of blocks of {block_seconds:g} s"
     return Result(verdicts, device, [*_conditions(device, began, load), f"{how}; {_about(model)}"])
 

@@ -23,7 +23,7 @@ import sys
 import time
 import zipfile
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 from unittest.mock import MagicMock
 
 
@@ -191,7 +191,10 @@ def load(path, inputs):
 
 
 class _Graph:
-    """Who makes and who reads each tensor of the top-level graph, and the values of constants."""
+    """Who makes and who reads each tensor of the top-level graph, and the values of constants.
+
+    A node with nested graphs reads whatever they name: what they make themselves, too, which does no harm.
+    """
 
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
@@ -203,8 +206,9 @@ class _Graph:
         self.makers: Dict[str, Any] = {name: node for node in self.proto.node for name in node.output}
         self.readers: Dict[str, List[Any]] = {}
         for node in self.proto.node:
-            for name in node.input:
+            for name in (*node.input, *(name for nested in nested_graphs(node) for name in names_in(nested))):
                 self.readers.setdefault(name, []).append(node)
+        self.taken = names_in(self.proto)
         self.outputs: Set[str] = {value.name for value in self.proto.output}
         # an initializer that is also an input may be overridden by the caller: it is no constant
         self._overridable: Set[str] = {value.name for value in self.proto.input}
@@ -214,11 +218,6 @@ class _Graph:
         tensor = self.initializers.get(name)
         return None if tensor is None or name in self._overridable else self._to_array(tensor)
 
-    def scalar(self, name: str) -> Optional[float]:
-        """The one value of a constant that is the same everywhere, else None."""
-        value = self.constant(name)
-        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
-
     def only_reader(self, name: str) -> Any:
         """The single node that reads a tensor that is no output of the graph, else None."""
         readers = self.readers.get(name, [])
@@ -226,7 +225,7 @@ class _Graph:
 
     def split(self, node: Any) -> Optional[Tuple[str, np.ndarray]]:
         """(variable input, constant value) of a commutative node with one of each, else None."""
-        if node is None or len(node.input) != 2:
+        if len(node.input) != 2:
             return None
         values = [self.constant(name) for name in node.input]
         for variable, value, other in ((node.input[0], values[1], values[0]), (node.input[1], values[0], values[1])):
@@ -235,28 +234,31 @@ class _Graph:
         return None
 
     def add_initializer(self, base: str, value: np.ndarray) -> str:
-        name = base
-        while name in self.initializers or name in self.makers:
-            name += "_"
+        """Under that name, or one like it that nothing of the model has; which."""
+        name = fresh_name(base, self.taken)
+        self.put_initializer(name, value)
+        return name
+
+    def put_initializer(self, name: str, value: np.ndarray) -> None:
         tensor = self._from_array(
             np.asarray(value, order="C"), name
         )  # ascontiguousarray() would give a lone number an axis
         self.proto.initializer.append(tensor)
         self.initializers[name] = self.proto.initializer[-1]
-        return name
 
     def remove(self, nodes: List[Any]) -> None:
         """Takes nodes out, and initializers that nobody reads any more."""
         gone = {id(node) for node in nodes}
         kept = [node for node in self.proto.node if id(node) not in gone]
         # a nested graph may read an outer initializer by name: with subgraphs present all initializers stay
-        nested = any(a.HasField("g") or len(a.graphs) for node in kept for a in node.attribute)
+        nested = any(list(nested_graphs(node)) for node in kept)
         kept_copies = [type(node).FromString(node.SerializeToString()) for node in kept]
         del self.proto.node[:]
         self.proto.node.extend(kept_copies)
         if nested:
             return
-        read = {name for node in self.proto.node for name in node.input} | self.outputs
+        # one that is an input, too, is the value of what the caller leaves out
+        read = {name for node in self.proto.node for name in node.input} | self.outputs | self._overridable
         tensors = [tensor for tensor in self.proto.initializer if tensor.name not in read]
         for tensor in tensors:
             self.proto.initializer.remove(tensor)
@@ -270,7 +272,7 @@ def fold_scale_and_shift(model: Any) -> int:
     folded: List[Any] = []
     graph = _Graph(model)
     for conv in graph.proto.node:
-        if conv.op_type != "Conv":
+        if not _is(conv, "Conv"):
             continue
         weight = graph.constant(conv.input[1])
         bias = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
@@ -280,7 +282,7 @@ def fold_scale_and_shift(model: Any) -> int:
         changed = False
         while True:
             follower = graph.only_reader(conv.output[0])
-            if follower is None or follower.op_type not in ("Mul", "Add"):
+            if not _is(follower, "Mul", "Add"):
                 break
             parts = graph.split(follower)
             vector = None if parts is None else _per_channel(parts[1], channels, rank)
@@ -328,37 +330,27 @@ def fuse_hard_swish(model: Any) -> int:
         return 0
     graph = _Graph(model)
     removed: List[Any] = []
+    ranks: Dict[str, int] = {}
     fused = 0
     for clip in list(graph.proto.node):
-        if clip.op_type != "Clip" or len(clip.input) != 3:
+        found = _hard_sigmoid_of(graph, clip)
+        if found is None:
             continue
-        limits = (graph.scalar(clip.input[1]), graph.scalar(clip.input[2]))
-        add = graph.makers.get(clip.input[0])
-        shifted = graph.split(add) if add is not None and add.op_type == "Add" else None
-        scale = graph.only_reader(clip.output[0])
-        scaled = graph.split(scale) if scale is not None and scale.op_type in ("Mul", "Div") else None
-        if limits != (0.0, 6.0) or add is None or scale is None or shifted is None or scaled is None:
-            continue
-        if graph.only_reader(add.output[0]) is not clip:
-            continue
-        if scale.op_type == "Div" and scale.input[0] != clip.output[0]:
-            continue
-        factor = scaled[1].astype(np.float64)
-        factor = 1.0 / factor if scale.op_type == "Div" else factor
-        if shifted[1].size != 1 or float(shifted[1].reshape(-1)[0]) != 3.0 or factor.size != 1:
-            continue
-        if abs(float(factor.reshape(-1)[0]) - 1.0 / 6.0) > 1e-7:
-            continue
-        x = shifted[0]
+        x, add, scale, constants = found
+        if any(one.ndim for one in constants):
+            ranks = ranks or _ranks(model)
+            if max(one.ndim for one in constants) > ranks.get(x, 0):  # what they are added to would get their rank
+                continue
         gate = graph.only_reader(scale.output[0])
-        if gate is not None and gate.op_type == "Mul" and sorted(gate.input) == sorted([x, scale.output[0]]):
-            replacement = helper.make_node("HardSwish", [x], [gate.output[0]], name=clip.name + "_HardSwish")
+        name = clip.name or clip.output[0]
+        if _is(gate, "Mul") and sorted(gate.input) == sorted([x, scale.output[0]]):
+            name = fresh_name(f"{name}_HardSwish", graph.taken)
+            replacement = helper.make_node("HardSwish", [x], [gate.output[0]], name=name)
             last = gate
             removed += [add, clip, scale]
         else:
-            replacement = helper.make_node(
-                "HardSigmoid", [x], [scale.output[0]], name=clip.name + "_HardSigmoid", alpha=1.0 / 6.0, beta=0.5
-            )
+            name = fresh_name(f"{name}_HardSigmoid", graph.taken)
+            replacement = helper.make_node("HardSigmoid", [x], [scale.output[0]], name=name, alpha=1.0 / 6.0, beta=0.5)
             last = scale
             removed += [add, clip]
         last.CopyFrom(replacement)  # in the last node's place, so that the order of nodes stays topological
@@ -366,6 +358,72 @@ def fuse_hard_swish(model: Any) -> int:
     if fused:
         graph.remove(removed)
     return fused
+
+
+def _hard_sigmoid_of(graph: _Graph, clip: Any) -> Optional[Tuple[str, Any, Any, List[np.ndarray]]]:
+    """(x, the Add, the node that scales, the constants) where this node is the middle of clip(x + 3, 0, 6) / 6, else None."""
+    if not _is(clip, "Clip") or len(clip.input) != 3:
+        return None
+    add: Any = graph.makers.get(clip.input[0])
+    scale = graph.only_reader(clip.output[0])
+    if not _is(add, "Add") or not _is(scale, "Mul", "Div") or graph.only_reader(add.output[0]) is not clip:
+        return None
+    shifted, scaled = graph.split(add), graph.split(scale)
+    if shifted is None or scaled is None or (scale.op_type == "Div" and scale.input[0] != clip.output[0]):
+        return None
+    constants = [shifted[1], scaled[1], graph.constant(clip.input[1]), graph.constant(clip.input[2])]
+    whole = [one for one in constants if one is not None and one.size == 1 and one.dtype.kind == "f"]
+    if len(whole) < len(constants):
+        return None
+    shift, factor, low, high = (float(one.reshape(-1)[0]) for one in whole)
+    factor = 1.0 / factor if scale.op_type == "Div" and factor else factor
+    if (shift, low, high) != (3.0, 0.0, 6.0) or abs(factor - 1.0 / 6.0) > 1e-7:
+        return None
+    return shifted[0], add, scale, whole
+
+
+def _ranks(model: Any) -> Dict[str, int]:
+    """How many axes each tensor of the top-level graph has, of those of which that can be said."""
+    from onnx import shape_inference
+
+    try:
+        graph = shape_inference.infer_shapes(model).graph
+    except Exception:  # beyond protobuf's 2 GB, or an operator that it does not know
+        graph = model.graph
+    kinds = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    return {name: len(kind.shape.dim) for name, kind in kinds.items() if kind.HasField("shape")}
+
+
+def _is(node: Any, *operators: str) -> bool:
+    """Whether there is such a node, and it is one of these operators of ONNX's own."""
+    return node is not None and node.op_type in operators and node.domain in ("", "ai.onnx")
+
+
+def nested_graphs(node: Any) -> Iterator[Any]:
+    """The branches of an If, the body of a Loop or Scan; their own are not among them."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def names_in(graph: Any) -> Set[str]:
+    """All names of tensors and nodes, of nested graphs too."""
+    found = {one.name for one in (*graph.input, *graph.output, *graph.initializer, *graph.value_info, *graph.node)}
+    found.update(one.values.name for one in graph.sparse_initializer)
+    for node in graph.node:
+        found.update(node.input, node.output)
+        for nested in nested_graphs(node):
+            found |= names_in(nested)
+    return found
+
+
+def fresh_name(name: str, taken: Set[str]) -> str:
+    """The name, or that with underscores behind it where it is taken; it is taken then."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def use_plain_numbers(module: Any) -> List[str]:

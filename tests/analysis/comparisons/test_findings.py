@@ -207,6 +207,18 @@ def test_offline_is_held_against_the_same_algorithm_alone(
     assert [why for _, why in found.unpaired(OFFLINE)] == ["single-stream by another algorithm"] * (1 - pairs)
 
 
+def test_offline_is_held_against_single_stream_of_the_same_input(build: Build, opened: Opened) -> None:
+    run = gpu_run(build, "a")
+    for scenario, fed, ms in (
+        ("single-stream", "float32", 4.0),
+        ("single-stream", "uint8", 3.0),
+        ("offline", "uint8", 2.0),
+    ):
+        measured(run, "torch", ms, scenario=scenario, input=fed)
+    found, _ = found_in(opened, run)
+    assert [(upper["input"], lower["input"]) for upper, lower in found.pairs_of(OFFLINE)] == [("uint8", "uint8")]
+
+
 def test_what_is_known_to_be_wrong_is_in_no_pair_and_no_ranking(build: Build, opened: Opened) -> None:
     run = gpu_run(build, "a")
     measured(run, "tf", 1.0, tuning="stock", settings="{}")

@@ -28,7 +28,8 @@ from common.host.paths import IMAGES, DataFolder
 from common.host.plan.jobs import planned_keys
 from common.host.plan.options import Options
 from common.host.plan.subset import Subset
-from common.host.runs.run import typed_command
+from common.host.runners.local import LocalRunner
+from common.host.runs.run import locked, typed_command
 from common.model_files import DESCRIPTION, ModelFiles
 
 QUICK = {
@@ -358,3 +359,16 @@ def test_a_run_without_an_ok_cell_ends_with_exit_code_1(
         ended = error.code
     assert ended == code
     assert ("error: no cell was measured" in capsys.readouterr().err) == (code == 1)
+
+
+def test_a_device_in_use_is_said_before_anything_is_exported(
+    images: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export may take minutes, and others may be measuring meanwhile."""
+    begun: list[str] = []
+    for step in ("prepare", "ensure_model"):
+        monkeypatch.setattr(LocalRunner, step, lambda *_, step=step, **__: begun.append(step))
+    with locked(data.locks / "cpu.lock", "cpu"), pytest.raises(UserError, match="is in use by process"):
+        bench(OPTIONS, console(), data, images)
+    assert begun == []
+    assert not list(data.results.glob("*"))

@@ -554,10 +554,11 @@ def test_of_a_module_a_recipe_takes_what_it_needs_and_no_more() -> None:
     found = made_of(sources.needed({"common/onnx_rewrites.py": ["fuse_hard_swish"]}))
     assert callable(found["fuse_hard_swish"])
     assert "fold_constants" not in found
-    assert "scalar" in vars(found["_Graph"])
+    assert "add_initializer" not in vars(found["_Graph"]), "a method that only the other one calls"
     scales = made_of(sources.needed({"common/onnx_rewrites.py": ["fold_scale_and_shift"]}))
     assert "_per_channel" in scales
-    assert "scalar" not in vars(scales["_Graph"]), "a method that only the other one calls"
+    assert "_hard_sigmoid_of" not in scales
+    assert "add_initializer" in vars(scales["_Graph"])
     assert "split" in vars(scales["_Graph"])
     assert sources.needed({}) == sources.Taken("", "", "")
 
@@ -658,3 +659,23 @@ def test_bytes_are_fed_to_the_first_input_alone() -> None:
     one = request(input="uint8")
     assert one.inputs == {"a": ((4, 3), "uint8"), "b": ((2,), "int64")}
     assert dataclasses.replace(one, input="float32").inputs["a"] == ((4, 3), "float32")
+
+
+@pytest.mark.parametrize("name", ["onnxrt", "torch"])
+def test_the_head_says_where_nothing_of_the_level_rewritten_is_rewritten(name: str) -> None:
+    (own,) = [one for one in load_images(IMAGES) if one.name == name]
+    reason = "the way of tuned won, nothing is rewritten"
+    heads = {}
+    for tuning, settings in {
+        "rewritten": {"model": "as exported", "rewritten": reason},
+        "rewritten once": {"model": "2 hard-swish and hard-sigmoid fused", "convolutions_in_order": "cm"},
+        "tuned": {"model": "as exported"},
+    }.items():
+        one = request(variant=name, tuning=tuning.split()[0], settings=settings)
+        heads[tuning] = ast.get_docstring(ast.parse(write(one, own))) or ""
+    told = f"Of the level rewritten: {reason}."
+    assert [told in heads["rewritten"], *("Of the level" in heads[one] for one in ("rewritten once", "tuned"))] == [
+        True,
+        False,
+        False,
+    ]

@@ -19,6 +19,9 @@ from common.harness.other_load import Reading
 from common.host.devices import Device
 from common.host.paths import DataFolder
 from common.host.plan.options import Options
+from common.host.runners.local import LocalRunner
+from common.host.runs.run import locked
+from common.host.selfbench import gpu, order
 from common.host.verify.command import (
     RECIPE,
     Case,
@@ -246,6 +249,17 @@ def test_bad_values_are_said_before_anything_is_made(
     with pytest.raises(UserError, match=words):
         verify(Options(**{"device": "cpu", "framework": "tf", "io": "", **options}), pairs, seconds, Console(), data)  # type: ignore[arg-type]
     assert not data.root.exists()
+
+
+@pytest.mark.parametrize("measure", [lambda *given: verify(given[0], 16, 1.0, *given[1:]), order.measure, gpu.measure])
+def test_a_device_in_use_is_said_before_anything_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Callable[[Options, Console, DataFolder], object]
+) -> None:
+    for step in ("prepare", "ensure_model"):
+        monkeypatch.setattr(LocalRunner, step, lambda *_, step=step, **__: pytest.fail(f"{step} was begun"))
+    data = DataFolder(tmp_path / "data")
+    with locked(data.locks / "cpu.lock", "cpu"), pytest.raises(UserError, match="is in use by process"):
+        measure(Options(framework="onnxrt", device="cpu"), Console(quiet=True), data)
 
 
 def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
