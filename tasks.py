@@ -878,6 +878,11 @@ def recipe(
         "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
         "--price-per-kwh": price_per_kwh, "--where": where,
     }  # fmt: skip
+    empty = [
+        name for name, value in {**limits, "--out": out}.items() if value == "" and name[2:].replace("-", "_") in typed
+    ]
+    if empty:
+        raise UserError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: give a value, or leave it out")
     _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
@@ -892,6 +897,8 @@ def recipe(
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
         made = _recipe_of_cell(run, data)
+    if made.lack:
+        print(f"note: {visible(made.lack)}", file=sys.stderr)
     if out == "-":
         print(made.text, end="")
         return
