@@ -37,7 +37,8 @@ END = "<!-- reference: end -->"
 NOT_USED: Mapping[str, str] = {
     "h100-containers": "PyTorch in containers beside the same cells as processes, both with convolutions chosen otherwise than since: "
     "what containers cost",
-    "h200-tensorrt-range": "TensorRT with one engine for batch sizes 1 to 32 where h200-reference has one for each: what that costs",
+    "h200-tensorrt-range": "BERT-base in TensorRT with one engine for batch sizes 1 to 32, where h200-reference has one for each: "
+    "what that costs",
     "h200-two-gpus": "both GPUs of a host at work at once: what that costs",
 }
 #: folder -> what a reader of its figures must know and no file of its runs tells
