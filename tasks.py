@@ -6,7 +6,7 @@ Thin on purpose: parse, call common/host or analysis, print.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 from common.errors import UserError
 from common.host import signals
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed, typed_options
+from common.host.cli.command_line import DEBUG_HELP, complain, for_people, help_of, takes, typed, typed_options
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
@@ -84,7 +84,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     from common.host.runs.run import has_ok_cell
 
     for message in outcome.errors:
-        print(f"error: {visible(message)}", file=sys.stderr)
+        complain(f"error: {visible(message)}")
     if outcome.run.existing_cells():
         print_top_classes(outcome.run, console)
         _offer_again([outcome.run], console)
@@ -95,7 +95,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     if outcome.errors:
         sys.exit(2)
     if not has_ok_cell(outcome.run):
-        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        complain("error: no cell was measured; the table and attempts.csv of the run say why")
         sys.exit(1)
 
 
@@ -424,7 +424,7 @@ def _measured_traced(again: TracedAgain, console: Console, data: DataFolder) -> 
     if note:
         console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
     for message in outcome.errors:
-        print(f"error: {message}", file=sys.stderr)
+        complain(f"error: {message}")
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(signals.exit_code())
@@ -521,7 +521,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     from common.host.runs.run import has_ok_cell
 
     for message in outcome.errors:
-        print(f"error: {visible(message)}", file=sys.stderr)
+        complain(f"error: {visible(message)}")
     measured = [run for run in outcome.runs if run.existing_cells()]
     for run in measured:
         print_top_classes(run, console)
@@ -536,7 +536,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     if outcome.errors or outcome.missing:
         sys.exit(2)
     if not any(has_ok_cell(run) for run in outcome.runs):
-        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        complain("error: no cell was measured; the table and attempts.csv of the run say why")
         sys.exit(1)
 
 
@@ -883,6 +883,7 @@ def recipe(
         "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
         "--price-per-kwh": price_per_kwh, "--where": where,
     }  # fmt: skip
+    _check_none_empty({**limits, "--out": out})
     _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
@@ -897,6 +898,8 @@ def recipe(
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
         made = _recipe_of_cell(run, data)
+    if made.lack:
+        print(f"note: {visible(made.lack)}", file=sys.stderr)
     if out == "-":
         print(made.text, end="")
         return
@@ -918,6 +921,13 @@ def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
     words = [*([runs] if runs else []), *run[1:]]
     folders = _run_folders(words or ["all"], data)
     return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
+
+
+def _check_none_empty(options: Mapping[str, str]) -> None:
+    """Raises UserError for those that were typed with nothing in them, which would count as left out. options: --name -> value."""
+    empty = [name for name, value in options.items() if value == "" and name[2:].replace("-", "_") in typed]
+    if empty:
+        raise UserError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: give a value, or leave it out")
 
 
 def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:

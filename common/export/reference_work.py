@@ -18,7 +18,7 @@ from common.export.batching import NoBatch
 from common.export.error_lines import words_of
 from common.export.given import Given, image_layout
 from common.export.inputs import REFERENCE_IMAGES, clearest
-from common.harness.parity import TOLERANCES, differing, judged_as
+from common.harness.parity import TOLERANCES, beyond_figures, differing, judged_as
 from common.model_files import ModelFiles, Tensor
 from common.pixels import PixelValues
 from common.text import brief
@@ -213,17 +213,30 @@ class Work:
                 self.notes.append(f"output '{brief(name)}' is infinite for these inputs{self._advice()}")
 
     def look_at_rounding(self, optimized: Mapping[str, np.ndarray]) -> None:
-        """Says which outputs float32 or another order of the same sums moves by more than parity allows, for the first input."""
-        between = (
-            "float64 and float32" if self._network.in_single else "ONNX Runtime with and without graph optimization"
-        )
+        """Says which outputs float32 or another order of the same sums moves by more than parity allows, for the first input.
+
+        Whole numbers and truth values, too, of a file in float64: float32 has fewer digits than what was counted in float64.
+        """
+        in_single = self._network.in_single
+        between = "float64 and float32" if in_single else "ONNX Runtime with and without graph optimization"
         allowed = TOLERANCES[judged_as("fp32", onnx_reading.weights_dtype(self._proto))][1]
         for name, wanted in self.outputs[0].items():
-            apart = differing(optimized[name], wanted)
-            if not apart <= allowed and name not in self.random and "float" in wanted.dtype.name:
-                self.notes.append(
-                    f"output '{brief(name)}' differs by {apart:.2g} between {between}: rounding alone may fail parity{self._advice()}"
+            got, is_float = optimized[name], "float" in wanted.dtype.name
+            apart = differing(got, wanted)
+            if apart <= allowed or name in self.random or not (is_float or in_single):
+                continue
+            told = f"output '{brief(name)}' "
+            if np.isfinite(apart):
+                by = f"differs by {apart:.2g}" if is_float else f"differs in {apart:.2g} of its values"
+                told += f"{by} between {between}: rounding alone may fail parity"
+            else:
+                words = (
+                    beyond_figures(got.reshape(1, -1), wanted.reshape(1, -1))
+                    if got.size == wanted.size
+                    else f"has the shape {tuple(got.shape)}, the reference {tuple(wanted.shape)}"
                 )
+                told += f"{'in float32' if in_single else 'with graph optimization'} {words}: it may fail parity"
+            self.notes.append(f"{told}{self._advice()}")
 
     def _advice(self) -> str:
         pictured = any(image_layout(one) for one in self._network.inputs)

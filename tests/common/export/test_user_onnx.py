@@ -341,6 +341,37 @@ def test_a_file_in_float64_that_float32_cannot_hold_is_unsupported_in_every_fram
     assert export(tiny_models / "double-far.onnx", tmp_path / "models", onnxrt_python) == model
 
 
+def test_whole_numbers_and_truth_values_that_float32_cannot_count_are_told(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """2 ** 25 + 2 in float64 is 2 ** 25 in float32: every framework failed parity, and nothing had said so."""
+    file, folder = tiny_models / "double-counted.onnx", tmp_path / "models"
+    np.savez(tmp_path / "own.npz", x=np.array([[2**25 + 1, 2**24, 1]]))
+    model = export(file, folder, onnxrt_python, inputs=tmp_path / "own.npz")
+    told = [note for note in model.notes if "between float64 and float32: rounding alone may fail parity" in note]
+    assert [note.partition(" between")[0] for note in told] == [
+        "output 'y' differs in 0.67 of its values", "output 'odd' differs in 0.33 of its values",
+    ]  # fmt: skip
+    np.savez(tmp_path / "small.npz", x=np.array([[3, 2, 1]]))
+    assert not any(
+        "rounding" in one for one in export(file, folder, onnxrt_python, inputs=tmp_path / "small.npz").notes
+    )
+
+
+def test_what_overflows_in_float32_is_told_without_a_distance_that_is_no_number(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """It was "differs by nan between float64 and float32: rounding alone"."""
+    np.savez(tmp_path / "own.npz", x=np.array([[1.0, 0.0, 2.0]]))
+    model = export(tiny_models / "double-over.onnx", tmp_path, onnxrt_python, inputs=tmp_path / "own.npz")
+    told = "\n".join(model.notes)
+    assert "output 'y' in float32 is infinite in 2 of 3 values, where the reference is not: it may fail parity" in told
+    assert (
+        "output 'z' in float32 holds NaN in 2 of 3 values, where the reference holds none: it may fail parity" in told
+    )
+    assert "rounding" not in told
+
+
 def test_the_users_own_values_that_do_not_run_are_named(tiny_models: Path, onnxrt_python: Path, tmp_path: Path) -> None:
     """It advised to say the size of the batch axis."""
     np.savez(tmp_path / "own.npz", ids=np.array([[1, 2], [3, 77]]))

@@ -528,7 +528,42 @@ def double_elsewhere():
 
 def with_doubles():
     files = {"double": in_double(), "double-within": double_within(), "double-elsewhere": double_elsewhere()}
-    return {**files, "double-far": in_double(1e300)}
+    return {
+        **files, "double-far": in_double(1e300), "double-counted": double_of_whole_numbers(), "double-over": double_beyond(),
+    }  # fmt: skip
+
+
+def double_of_whole_numbers():
+    """x + 1 and whether it is odd, counted in float64."""
+    constants = {"one": np.float64(1), "two": np.int64(2)}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Add", ["wide", "one"], ["next"]),
+        helper.make_node("Cast", ["next"], ["y"], to=TensorProto.INT64),
+        helper.make_node("Mod", ["y", "two"], ["rest"]),
+        helper.make_node("Cast", ["rest"], ["odd"], to=TensorProto.BOOL),
+    ]
+    made = model(
+        nodes,
+        [value("x", ["b", 3], TensorProto.INT64)],
+        [value("y", ["b", 3], TensorProto.INT64), value("odd", ["b", 3], TensorProto.BOOL)],
+    )
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items())
+    return made
+
+
+def double_beyond():
+    """x times 1e30, twice, and back: float32 overflows on the way."""
+    nodes = [
+        helper.make_node("Mul", ["x", "much"], ["more"]),
+        helper.make_node("Mul", ["more", "much"], ["most"]),
+        helper.make_node("Div", ["most", "much"], ["y"]),
+        helper.make_node("Sub", ["most", "most"], ["z"]),
+    ]
+    double = TensorProto.DOUBLE
+    made = model(nodes, [value("x", ["b", 3], double)], [value("y", ["b", 3], double), value("z", ["b", 3], double)])
+    made.graph.initializer.append(numpy_helper.from_array(np.asarray(1e30), "much"))
+    return made
 
 
 def with_odd_outputs():
