@@ -50,8 +50,8 @@ How to read the sections of each device:
 - FASTER or SLOWER: the ratio differs from 1 for sure, and is itself more than {_MARGIN} from it. The chance of any false FASTER or
   SLOWER among a device's comparisons, for rows that are equal, is at most {100 * ERROR_RATE:g} % (Holm's method). SAME: surely
   within {_MARGIN} of 1. UNCLEAR: anything else.
-- A verdict asks for more than the interval printed beside it: that is at 95 %, the one that decides is wider (up to 99.9 %), since many
-  comparisons are judged together. So a ratio can be UNCLEAR though its whole printed interval is above {1 + MARGIN:g}.
+- A verdict asks for more than the interval printed beside it: that is at 95 %, the one that decides is wider (up to 99.9 %), as
+  many comparisons are judged together. So a ratio can be UNCLEAR though its whole printed interval is above {1 + MARGIN:g}.
 - †: the two sides were measured on two GPUs of this kind. An interval over workers says nothing of how cards differ, so there is
   none, and no verdict. ‡: on one GPU in two runs; an interval lacks what differs from run to run. (Where frameworks are compared
   without an interval ‡ is left out: each has a run of its own.)
