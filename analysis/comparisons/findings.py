@@ -17,6 +17,7 @@ from analysis.comparisons.decision import Figure, apart
 from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals, several_runs
+from analysis.results.algorithms import ALGORITHM
 from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
@@ -34,11 +35,6 @@ _ORDER: Mapping[str, Sequence[str]] = {
     "io": IO_MODES,
     "model": tuple(MODELS),
 }
-
-
-#: settings that name the algorithm that a row computes by, as its trial chose it: of two scenarios only rows are paired that have
-#: the same ones, else their ratio is one of engines or convolutions
-ALGORITHM = ("chosen", "compile", "convolutions", "convolutions_in_order", "engine_file", "model", "profile")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from analysis import style
-from analysis.comparisons.candidates import candidate, choose_device, device_of, group_rows, heading, left_out
+from analysis.comparisons.candidates import (
+    APART,
+    Group,
+    candidate,
+    choose_device,
+    device_of,
+    group_rows,
+    heading,
+    left_out,
+)
 from analysis.comparisons.decision import decide
 from analysis.comparisons.question import Question
 from analysis.database.connection import Database, Row
@@ -138,7 +147,7 @@ def best(
             )
         if len(groups) > 1:
             names = "; ".join(heading(key) for key in groups)
-            raise UserError(f"which of these? say it with --where, such as io=host or model=NAME: {names}")
+            raise UserError(f"which of these? say it with --where, such as {_telling(list(groups))}: {names}")
         (members,) = groups.values()
         objective, limits = question.quantity(members), question.limits(members)
         decision = decide([candidate(row, question, {}) for row in members], objective, limits)
@@ -147,6 +156,12 @@ def best(
             raise UserError(f"no cell meets the limits{near}; invoke recommend says by how much")
         row = decision.winner.row
         return _made(database, _row(database, str(row["run"]), str(row["cell_keys"][0])), models)
+
+
+def _telling(groups: Sequence[Group]) -> str:
+    """Conditions that name a group of several: of each column in which they differ the one that the first group meets."""
+    columns = zip(APART, zip(*(key[1:] for key in groups), strict=True), strict=True)
+    return ",".join(f"{name}={values[0]}" for name, values in columns if len(set(values)) > 1)
 
 
 def store(recipe: Recipe, path: Path | None = None) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis import style
 from analysis.database.connection import Database, Row
-from analysis.results import level_steps, several_runs
+from analysis.results import algorithms, level_steps, several_runs
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort, named_columns, parse_where
 from analysis.results.several_runs import COUNTS, OF_RUN, PLACE
@@ -168,7 +168,7 @@ def build(
         row_order = _row_order(members, own, sort)
         # models of several kinds in one analysis: each table counts in its own items
         with spoken_of(item_of(members)):
-            bought = level_steps.sentences(members, known)
+            bought = [*level_steps.sentences(members, known), *algorithms.differing(database, members)]
             tables.extend(
                 _table(metric(name), group, members, own, row_order, newer[name], signs, bought)
                 for name in metrics

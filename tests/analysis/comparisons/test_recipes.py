@@ -334,3 +334,20 @@ def test_no_recipe_is_offered_where_the_fastest_has_none(build: Callable[..., An
     run = measured(build, **columns)
     with open_runs([run.folder]) as database:
         assert recipes.of_the_fastest(database, tables.load(database, Selection()), "./invoke recipe") is None
+
+
+def test_the_hint_names_what_the_groups_really_differ_in(build: Callable[..., Any]) -> None:
+    """`io=host or model=NAME` could not tell float32 from uint8."""
+    run = measured(build)
+    run.cell(input="uint8", settings=SETTINGS, durations_ns=[8_000_000] * 40)
+
+    def hint() -> str:
+        with pytest.raises(UserError, match="say it with --where, such as ") as caught:
+            recipes.best(Question(), [run.folder], Path("data/models"))
+        return str(caught.value).partition("such as ")[2].partition(":")[0]
+
+    assert hint() == "input=float32"
+    run.cell(io="device", input="uint8", settings=SETTINGS, durations_ns=[8_000_000] * 40)
+    assert hint() == "io=device,input=uint8"
+    best = recipes.best(Question(), [run.folder], Path("data/models"), hint())
+    assert "device" in best.key and "uint8" in best.key, "the condition is enough"
