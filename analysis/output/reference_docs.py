@@ -11,7 +11,6 @@ from pathlib import Path
 from analysis.comparisons.findings import Findings
 from analysis.output import reference_page, reference_recipes, reference_runs, results_page, worth_table
 from analysis.output.results_page import CELLS_PAGE, Cells, Given
-from analysis.results import level_steps
 from common.host.frameworks.generated_pages import between_marks
 from common.host.paths import ROOT
 from common.host.whole_files import write_text
@@ -55,8 +54,7 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
             {run: folder.name for device in devices for run, folder in device.home.items()},
             {row["mark"]: (row["sign"], row["meaning"]) for row in database.query("FROM mark_meaning")},
         )
-        steps = level_steps.steps(database)
-        place = worth_table.most_intervals([found[place] for place in order], steps)
+        place = worth_table.most_intervals([found[place] for place in order])
         device, best = devices[order[place]], found[order[place]]
         used = {device.home[run].name for run in worth_table.runs_of(best)} or {one.name for one in device.folders}
         conditions = {name: f" ({why})" for name, why in reference_runs.CONDITIONS.items()}
@@ -67,7 +65,7 @@ def parts(cache: Path, reference: Path = reference_runs.REFERENCE) -> tuple[str,
             f"Measured in {sources}; [docs/results.md](docs/results.md) has all of it, with verdicts. `invoke recipe CELL` "
             "writes any of these cells as a program of its own ([examples](docs/recipes/README.md))."
         )
-        return results, page, worth_table.render(best, steps, device.name, links)
+        return results, page, worth_table.render(best, device.name, links)
 
 
 def _missing(device: reference_runs.Device, cache: Path, told: set[str]) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
 from analysis.comparisons.findings import REWRITING, TUNING, Findings, in_order, is_transformer
+from analysis.comparisons.ratios import Said
 from analysis.database.connection import Row
-from analysis.results.level_steps import Steps
 from analysis.results.metrics import shown
 from common.models import DEFAULT_MODEL
 
@@ -19,32 +18,12 @@ BATCH_SIZES = (1, 32, 512)
 Pairs = dict[int, tuple[Row, Row]]
 
 
-@dataclass(frozen=True)
-class Worth:
-    """Throughput of a level over that of the one below it. low, high: of the 95 % interval over the workers of these two alone, as
-    in the view `level_steps`; None unless both levels have several. other_run: the two are of two runs."""
-
-    times: float
-    low: float | None
-    high: float | None
-    other_run: bool
-
-
-def worth_of(upper: Row, lower: Row, steps: Steps) -> Worth:
-    """Of a pair that the view does not have, as it took another lower level, the ratio alone is known."""
-    other_run = upper["run"] != lower["run"]
-    step = steps.get((upper["run"], upper["cell_keys"][0]))
-    if step is None or step["below_run"] != lower["run"]:
-        return Worth(upper["images_per_s"] / lower["images_per_s"], None, None, other_run)
-    return Worth(step["ratio"], step["ratio_low"], step["ratio_high"], other_run)
-
-
-def render(found: Findings, steps: Steps, device: str, links: str) -> str:
+def render(found: Findings, device: str, links: str) -> str:
     """Markdown: what the table shows and where it is from, and the table, of which the slower frameworks are folded.
 
     found: of the device; links: a sentence on its sources.
     """
-    ranked = [(_lines(found, steps, model), most) for model, most in _models(found)]
+    ranked = [(_lines(found, model), most) for model, most in _models(found)]
     lines = [line for of_model, most in ranked for line in of_model[:most]]
     folded = [line for of_model, most in ranked for line in of_model[most:]]
     if not lines:
@@ -52,7 +31,7 @@ def render(found: Findings, steps: Steps, device: str, links: str) -> str:
     pairs = _pairs(found)
     dates = sorted({str(row["created_utc"])[:10] for pair in pairs for row in pair})
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    known = [worth_of(*pair, steps) for pair in pairs]
+    known = [found.of(*pair) for pair in pairs]
     head = (
         f"What [tuning](docs/method.md#levels-of-tuning) is worth on {device}, copies included, {when}: items/s of the framework's "
         f"first tutorial, tuned, and how many times that is ({_intervals(known)}); *rewritten*: over tuned, at the largest batch. "
@@ -84,16 +63,16 @@ def _pairs(found: Findings) -> list[tuple[Row, Row]]:
     return [pair for step, model in steps for pair in found.pairs_of(step, model=model, io="host")]
 
 
-def _intervals(known: Sequence[Worth]) -> str:
+def _intervals(known: Sequence[Said]) -> str:
     """Which of the ratios have one, in words."""
     have = [one.low is not None for one in known]
     if not any(have):
         return "one worker at a level: without an interval"
-    where = "" if all(have) else " where both levels have several"
-    return f"with its 95 % interval over workers{where}; docs/results.md also uses the spread of other cells"
+    where = "" if all(have) else " where these tell one"
+    return f"with its 95 % interval over workers{where}, as in docs/results.md"
 
 
-def _slower(known: Sequence[Worth]) -> str:
+def _slower(known: Sequence[Said]) -> str:
     """A ratio whose whole interval is below 1 is no slip of the pen."""
     if any(one.high is not None and one.high < 1 for one in known):
         return "A ratio below 1: the level was slower than the one below it; the reference's conditions say how it was set. "
@@ -113,26 +92,26 @@ def _models(found: Findings) -> list[tuple[str, int]]:
     return [*((model, MOST_ROWS) for model in ordinary[:1]), *((model, MOST_OF_TRANSFORMER) for model in attention[:1])]
 
 
-def _lines(found: Findings, steps: Steps, model: str) -> list[list[str]]:
+def _lines(found: Findings, model: str) -> list[list[str]]:
     """Of each framework the precision that is fastest tuned; the fastest framework first."""
     best: dict[str, tuple[float, str]] = {}
     for upper, _ in found.pairs_of(TUNING, model=model, io="host"):
         best[upper["variant"]] = max(best.get(upper["variant"], (0.0, "")), (upper["images_per_s"], upper["precision"]))
     ranked = sorted(best, key=lambda variant: -best[variant][0])
-    return [_line(found, steps, model, variant, best[variant][1]) for variant in ranked]
+    return [_line(found, model, variant, best[variant][1]) for variant in ranked]
 
 
-def _line(found: Findings, steps: Steps, model: str, variant: str, precision: str) -> list[str]:
+def _line(found: Findings, model: str, variant: str, precision: str) -> list[str]:
     where: dict[str, Any] = {"model": model, "io": "host", "variant": variant, "precision": precision}
     pairs = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(TUNING, **where)}
     words = [model, f"{style.look(variant).title} {precision}"]
-    words += [_entry(found, steps, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
+    words += [_entry(found, pairs, size, largest=size == BATCH_SIZES[-1]) for size in BATCH_SIZES]
     above = {upper["batch_size"]: (upper, lower) for upper, lower in found.pairs_of(REWRITING, **where)}
-    words.append(_ratio(worth_of(*above[max(above)], steps)) if above else "–")
+    words.append(_ratio(found.of(*above[max(above)])) if above else "–")
     return words
 
 
-def _entry(found: Findings, steps: Steps, pairs: Pairs, size: int, largest: bool) -> str:
+def _entry(found: Findings, pairs: Pairs, size: int, largest: bool) -> str:
     """`7,322 to 17,389: 2.37 [2.31, 2.43]`; in the column of the largest batch that of a smaller one, where a model ends there."""
     at = ""
     if largest and size not in pairs and pairs and max(pairs) > max(BATCH_SIZES[:-1]):
@@ -142,10 +121,10 @@ def _entry(found: Findings, steps: Steps, pairs: Pairs, size: int, largest: bool
         return "–"
     upper, lower = pairs[size]
     figures = [f"{shown(row['images_per_s'])}{found.signs_of(row)}" for row in (lower, upper)]
-    return f"{at}{' to '.join(figures)}: {_ratio(worth_of(upper, lower, steps))}"
+    return f"{at}{' to '.join(figures)}: {_ratio(found.of(upper, lower))}"
 
 
-def _ratio(worth: Worth) -> str:
+def _ratio(worth: Said) -> str:
     """Bold where it has an interval; ‡ where the two are of two runs."""
     sign = " ‡" if worth.other_run else ""
     if worth.low is None or worth.high is None:
@@ -153,8 +132,8 @@ def _ratio(worth: Worth) -> str:
     return f"**{worth.times:.2f}** [{worth.low:.2f}, {worth.high:.2f}]{sign}"
 
 
-def most_intervals(found: Sequence[Findings], steps: Steps) -> int:
+def most_intervals(found: Sequence[Findings]) -> int:
     """The place of the findings that have most pairs of levels with an interval; of equals the first."""
-    counts = [sum(worth_of(*pair, steps).low is not None for pair in one.pairs_of(TUNING)) for one in found]
+    counts = [sum(one.of(*pair).known for pair in one.pairs_of(TUNING)) for one in found]
     pairs = [len(one.pairs_of(TUNING)) for one in found]
     return max(range(len(found)), key=lambda place: (counts[place], pairs[place], -place))

@@ -18,7 +18,7 @@ def steps(database: Database) -> Steps:
 
 #: columns of a tuned row -> what they are; as in the view `worth`, empty where either level has one worker
 WORTH = {
-    "worth": "throughput tuned / stock (geometric means over workers), where both levels have several workers",
+    "worth": "throughput tuned / stock (means over workers), where both levels have several workers",
     "worth_low": "lower end of its 95 % interval over workers (Welch's t on the logarithms)",
     "worth_high": "upper end of its 95 % interval over workers (Welch's t on the logarithms)",
 }

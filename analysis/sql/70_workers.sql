@@ -28,20 +28,20 @@ SELECT *,
   joules_per_image * exp(student_975(workers - 1) * joules_per_image_spread / sqrt(workers)) AS joules_per_image_high
 FROM one;
 
--- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), of one run or, where that has no lower level, of two runs of one known version on the same GPU with the same driver, power limit and runner (below_run, the newest by created_utc; the interval lacks what differs from run to run), cell_key the upper one's first: ratio of the throughputs (geometric means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
+-- level_steps: what a level of tuning buys over the one below it: one row per configuration at both levels (stock and tuned, tuned and rewritten), of one run or, where that has no lower level, of two runs of one known version on the same GPU with the same driver, power limit and runner (below_run, the newest by created_utc; the interval lacks what differs from run to run), cell_key the upper one's first: ratio of the throughputs (means over workers) with its 95 % interval (Welch's t on the logarithms, of these workers alone), NULL where either level has one worker
 CREATE OR REPLACE VIEW level_steps AS
 WITH one AS (
   SELECT run, model, model_hash, device, any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid,
     any_value(framework_version) AS framework_version, any_value(created_utc) AS created_utc, any_value(driver) AS driver,
-    any_value(power_limit_mw) AS power_limit_mw, any_value(runner) AS runner, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(ln(images_per_s)) AS mean_log,
+    any_value(power_limit_mw) AS power_limit_mw, any_value(runner) AS runner, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning, min(cell_key) AS cell_key, count(*) AS n, avg(images_per_s) AS mean,
     var_samp(ln(images_per_s)) / count(*) AS error
   FROM results WHERE status = 'ok' AND images_per_s > 0 AND known_wrong IS NULL
   GROUP BY run, model, model_hash, device, variant, version, precision, batch_size, io, input, scenario, streams, target_rate_per_s, frontend, tuning
 ),
 pair AS (
-  SELECT upper.* EXCLUDE (device_uuid, framework_version, created_utc, driver, power_limit_mw, runner, tuning, n, mean_log, error), lower.run AS below_run, upper.tuning AS level,
+  SELECT upper.* EXCLUDE (device_uuid, framework_version, created_utc, driver, power_limit_mw, runner, tuning, n, mean, error), lower.run AS below_run, upper.tuning AS level,
     lower.tuning AS below, lower.n AS below_workers, upper.n AS workers,
-    exp(lower.mean_log) AS below_images_per_s, exp(upper.mean_log) AS images_per_s, upper.mean_log - lower.mean_log AS log_ratio,
+    lower.mean AS below_images_per_s, upper.mean AS images_per_s, ln(upper.mean / lower.mean) AS log_ratio,
     upper.error + lower.error AS error,
     -- Welch and Satterthwaite's degrees of freedom, rounded down
     greatest(1, coalesce(floor((upper.error + lower.error) ** 2

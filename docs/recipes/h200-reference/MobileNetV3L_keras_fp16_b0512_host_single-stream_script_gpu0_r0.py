@@ -5,7 +5,7 @@ MobileNetV3L_keras_fp16_b0512_host_single-stream_script_gpu0_r0.
 Measured by framewatt by one worker of 3: 8,725.5 images/s, median latency 58.5148 ms, on NVIDIA H200, run
   20261129-171800_gpu0 of 2026-11-29.
 Mean of 3 workers 8,711.5 images/s, 95 % interval 8,624.7 to 8,799.2.
-Worth of tuning there: tuned is 3.988 times stock, 95 % interval 2.838 to 5.604.
+Worth of tuning there: tuned is 3.964 times stock, 95 % interval 2.821 to 5.570.
 
 Needs numpy and tensorflow.
 Measured with cuda 12.5.1, cudnn 9, keras 3.15.1, numpy 2.4.6, tensorflow 2.21.0.

@@ -5,7 +5,7 @@ MobileNetV3L_onnxrt_fp16_b0512_host_single-stream_script_gpu0_r0.
 Measured by framewatt by one worker of 3: 19,392.5 images/s, median latency 26.3277 ms, on NVIDIA H200, run
   20261129-170349_gpu0 of 2026-11-29.
 Mean of 3 workers 19,296.2 images/s, 95 % interval 18,911.0 to 19,689.3.
-Worth of tuning there: tuned is 3.130 times stock, 95 % interval 2.445 to 4.006.
+Worth of tuning there: tuned is 3.120 times stock, 95 % interval 2.437 to 3.993.
 
 Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
 Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.2, onnxruntime 1.31.1.

@@ -5,7 +5,7 @@ MobileNetV3L_tensorrt_fp16_b0512_host_single-stream_script_gpu1_r0.
 Measured by framewatt by one worker of 3: 38,048.5 images/s, median latency 13.4032 ms, on NVIDIA H200, run
   20261130-124239_gpu1 of 2026-11-30.
 Mean of 3 workers 38,007.9 images/s, 95 % interval 37,821.3 to 38,195.4.
-Worth of tuning there: tuned is 4.333 times stock, 95 % interval 2.159 to 8.698.
+Worth of tuning there: tuned is 4.223 times stock, 95 % interval 2.104 to 8.477.
 
 Needs numpy and tensorrt and pycuda.
 Measured with cuda_driver_api 13.0, numpy 1.26.4, pycuda 2026.1, tensorrt 8.6.0.

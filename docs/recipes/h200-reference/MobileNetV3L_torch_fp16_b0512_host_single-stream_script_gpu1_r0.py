@@ -5,7 +5,7 @@ MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu1_r0.
 Measured by framewatt by one worker of 3: 23,540.7 images/s, median latency 21.6751 ms, on NVIDIA H200, run
   20261129-212249_gpu1 of 2026-11-29.
 Mean of 3 workers 23,585.6 images/s, 95 % interval 23,469.2 to 23,702.7.
-Worth of tuning there: tuned is 2.696 times stock, 95 % interval 2.260 to 3.217.
+Worth of tuning there: tuned is 2.692 times stock, 95 % interval 2.257 to 3.211.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
 Measured with cuda_runtime 13.0, cudnn 91900, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130,

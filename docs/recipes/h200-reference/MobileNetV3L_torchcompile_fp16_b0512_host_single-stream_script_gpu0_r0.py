@@ -5,7 +5,7 @@ MobileNetV3L_torchcompile_fp16_b0512_host_single-stream_script_gpu0_r0.
 Measured by framewatt by one worker of 2: 40,596.8 images/s, median latency 12.5517 ms, on NVIDIA H200, run
   20261129-212249_gpu0 of 2026-11-29.
 Mean of 2 workers 40,452.3 images/s, 95 % interval 38,656.6 to 42,331.3.
-Worth of tuning there: tuned is 4.317 times stock, 95 % interval 2.905 to 6.417.
+Worth of tuning there: tuned is 4.315 times stock, 95 % interval 2.904 to 6.414.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
 Measured with cuda_runtime 13.0, cudnn 91900, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130,
