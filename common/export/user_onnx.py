@@ -53,11 +53,12 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     proto, read_from = onnx_reading.read(file)
     # the sums are those of what was read: the user may replace the files while the rest goes on
     read_from["asked"] = options.described(inputs_sha256)
+    unknown = foreign.operators(proto)
+    if arrays is not None and not unknown:  # else the file stays as it came
+        arrays = floats.narrowed(proto, arrays)
     lift_constants(proto)
-    arrays = floats.narrowed(proto, arrays) if arrays is not None else None
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)
-    unknown = foreign.operators(proto)
     if unknown:
         return _without_reference(
             file, out, options, foreign.Unmeasured(file, proto, bound, options, arrays), unknown, proto, read_from
@@ -72,7 +73,7 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
             work.find_batch_axes()
         work.look_at_outputs()
         born = Born.read(options.born) if options.born is not None else None
-        digest = _digest(proto, work.inputs, born, options)
+        digest = _digest(proto, work.inputs, born, options, network.in_single)
         title = options.name or stem(file)
         if existing(out, title, digest):
             return f"{title}-{digest}"
@@ -88,6 +89,8 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
         extra = _facts(file, read_from, proto, options, exact is not None)
+        if network.in_single and not refusal:
+            extra["float64_as"] = "float32"
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
@@ -154,13 +157,17 @@ def _without_reference(
 
 
 def _digest(
-    proto: Any, inputs: Sequence[Mapping[str, np.ndarray]], born: Optional[Born], options: ExportOptions
+    proto: Any,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    born: Optional[Born],
+    options: ExportOptions,
+    in_single: bool = False,
 ) -> str:
     """Of the graph with its weights, the reference inputs and what else makes two exports different models."""
     digest = Digest()
     if born is not None:
         digest.text("module", born.digest())
-    if floats.has_doubles(proto):
+    if in_single:
         digest.text("float64", "as float32")  # exports of before kept it
     onnx_reading.add_to_digest(digest, proto)
     for unit in inputs:
@@ -184,7 +191,6 @@ def _facts(file: Path, read_from: Mapping[str, Any], proto: Any, options: Export
         "onnx_opset": opset(proto),
         "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         "onnx_ir_version": proto.ir_version,
-        **({"float64_as": "float32"} if floats.has_doubles(proto) else {}),
         "onnx_nodes": len(proto.graph.node),
         "onnx_node_counts": node_counts(proto),
         "versions": {

@@ -309,6 +309,9 @@ def odd(kind):
     ]
     made = model(nodes, [value("picture", CHANNELS_FIRST)], [value("y", CHANNELS_FIRST)])
     made.opset_import.append(helper.make_opsetid("far.away", 1))
+    if kind == "double":
+        for one in (*made.graph.input, *made.graph.output):
+            one.type.tensor_type.elem_type = TensorProto.DOUBLE
     if kind == "output":
         del made.graph.output[:]
     if kind == "input":
@@ -321,7 +324,7 @@ def odd(kind):
 def with_unknown_operators():
     return {
         **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
-        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names")},
+        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names", "double")},
     }
 
 
