@@ -54,8 +54,9 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     # the sums are those of what was read: the user may replace the files while the rest goes on
     read_from["asked"] = options.described(inputs_sha256)
     unknown = foreign.operators(proto)
-    if arrays is not None and not unknown:  # else the file stays as it came
-        arrays = floats.narrowed(proto, arrays)
+    if not unknown:  # else the file stays as it came
+        proto = floats.without_functions(proto)
+        arrays = floats.narrowed(proto, arrays) if arrays is not None else None
     lift_constants(proto)
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)

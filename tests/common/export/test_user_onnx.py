@@ -340,6 +340,30 @@ def test_a_file_in_float64_that_float32_cannot_hold_is_unsupported_in_every_fram
         Reference.read(model)
     assert export(tiny_models / "double-far.onnx", tmp_path / "models", onnxrt_python) == model
     assert "float64_as" not in json.loads((model.root / "model.json").read_text()), "it stays as it came"
+    call = "import sys, onnx; from common.export import floats; floats.in_single(onnx.load(sys.argv[1]))"
+    done = run_python(onnxrt_python, "-W", "error", "-c", call, tiny_models / "double-far.onnx")
+    assert done.stderr.splitlines()[-1].startswith("common.errors.UserError: weight w"), (
+        "numpy's warning of an overflow"
+    )
+
+
+@pytest.mark.parametrize("kind", ["branches", "constants", "call"])
+def test_float64_in_functions_of_the_file_is_float32_for_every_framework_too(
+    kind: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """Branches in functions were not looked at, nor what a call says of types: the file computed in float64 or did not load."""
+    file = tiny_models / f"double-function-{kind}.onnx"
+    values = np.float32([[0.25, 0.75, 2.0]])
+    np.savez(tmp_path / "own.npz", x=values)
+    model = export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+    assert model.unmeasurable == ""
+    assert "its float64 is float32 for every framework" in model.notes[0]
+    np.testing.assert_array_equal(Reference.read(model).outputs[0]["y"], values)
+    assert any("output 'y' differs by" in note for note in model.notes)
+    run = "import sys, numpy as np, onnxruntime as o; print(o.InferenceSession(sys.argv[1]).run(None, dict(np.load(sys.argv[2])))[0])"
+    told = run_python(onnxrt_python, "-c", run, model.path(model.onnx), tmp_path / "own.npz")
+    assert told.stdout.split() == ["[[0.", "0.", "2.]]"], told.stderr
+    assert find_user_model(tmp_path / "models", file, ExportOptions(inputs=tmp_path / "own.npz")) == model
 
 
 def test_whole_numbers_and_truth_values_that_float32_cannot_count_are_told(
