@@ -31,6 +31,7 @@ from common.export.store import Digest, existing, publish, temporary_folder
 from common.harness.reference import archive
 from common.model_files import ModelFiles
 from common.text import brief
+from common.torch_modules import FORM
 
 STEPS = 4
 #: where float64 is not quick, see double.py
@@ -85,7 +86,7 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         if born is not None:
             model = born.given_to(model, folder)
         if network.in_single:
-            model = _with_single(model, refusal)
+            model = _with_single(model, refusal, born)
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
@@ -119,15 +120,24 @@ def _save(proto: Any, path: Path) -> str:
     return refusal
 
 
-def _with_single(model: ModelFiles, refusal: str) -> ModelFiles:
-    """Of a file in float64. refusal: why it cannot be in float32, "" where it is."""
+def _with_single(model: ModelFiles, refusal: str, born: Optional[Born]) -> ModelFiles:
+    """Of a file in float64. refusal: why it cannot be in float32, "" where it is. born: of the module that it was made of.
+
+    A module that has float64 whatever its weights are is none of the model's forms: PyTorch, too, gets the ONNX file.
+    """
     if refusal:
         why = f"it computes in float64, and cannot in float32, which fp32 is: {refusal}"
         return replace(model, unmeasurable=why, notes=(f"{why}: every framework's row will say so", *model.notes))
     told = "its float64 is float32 for every framework, inputs and outputs too; the reference is computed in float64"
     exporters = {**(model.exporters or {})}
     exporters["onnx"] = f"{exporters['onnx']}, its float64 as float32"
-    return replace(model, exporters=exporters, notes=(told, *model.notes))
+    notes, forms = [told], {**(model.forms or {})}
+    if born is not None and born.stays_in_double:
+        notes.append(
+            f"PyTorch gets the ONNX file, too, not the module itself, which keeps float64: {born.stays_in_double}"
+        )
+        del exporters[FORM], forms[FORM]
+    return replace(model, exporters=exporters, forms=forms, notes=(*notes, *model.notes))
 
 
 def _without_reference(
