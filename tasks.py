@@ -6,7 +6,7 @@ Thin on purpose: parse, call common/host or analysis, print.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -878,6 +878,7 @@ def recipe(
         "--max-power-w": max_power_w, "--min-throughput": min_throughput, "--min-precision": min_precision,
         "--price-per-kwh": price_per_kwh, "--where": where,
     }  # fmt: skip
+    _check_none_empty({**limits, "--out": out})
     _check_recipe_options(run, best, [name for name, value in limits.items() if value], out, docs)
     if docs:
         for path in write_all(data.host_cache):
@@ -892,6 +893,8 @@ def recipe(
         made = recipes.best(question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis")
     else:
         made = _recipe_of_cell(run, data)
+    if made.lack:
+        print(f"note: {visible(made.lack)}", file=sys.stderr)
     if out == "-":
         print(made.text, end="")
         return
@@ -913,6 +916,13 @@ def _recipe_of_cell(run: Sequence[str], data: DataFolder) -> Recipe:
     words = [*([runs] if runs else []), *run[1:]]
     folders = _run_folders(words or ["all"], data)
     return recipes.of_cell(key, folders, _models(data), cache=data.host_cache / "analysis", words=words)
+
+
+def _check_none_empty(options: Mapping[str, str]) -> None:
+    """Raises UserError for those that were typed with nothing in them, which would count as left out. options: --name -> value."""
+    empty = [name for name, value in options.items() if value == "" and name[2:].replace("-", "_") in typed]
+    if empty:
+        raise UserError(f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: give a value, or leave it out")
 
 
 def _check_recipe_options(run: Sequence[str], best: bool, limits: Sequence[str], out: str, docs: bool) -> None:

@@ -29,7 +29,7 @@ from analysis.results import level_steps, tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import METRICS, ON_SCREEN, item_of, metric, spoken_of
 from analysis.results.sample_intervals import Intervals
-from analysis.results.selection import Selection, parse_pivot, parse_sort, parse_where
+from analysis.results.selection import parse_pivot, parse_sort
 from analysis.results.tables import Table
 from common.errors import UserError, unknown
 from common.host.whole_files import check_targets, write_text
@@ -87,7 +87,7 @@ def analyze(
     check_targets(out, ("report.html", "comparison.md", "comparison.csv", "comparison.xlsx"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        rows = _selected(database, where)
+        rows = tables.selected(database, where)
         _check_baseline(baseline, rows)
         with spoken_of(item_of(rows)):
             every = tables.build(database, rows, list(METRICS), pivoted, sorting)
@@ -111,15 +111,6 @@ def analyze(
             _offer_recipe(database, rows, recipe, () if here else words, console)
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
-
-
-def _selected(database: Database, where: str | Sequence[str] | None) -> list[dict[str, Any]]:
-    """Rows of `comparison` that meet the conditions. Raises UserError where there are conditions that none meets."""
-    chosen = parse_where(where, database)
-    rows = tables.load(database, chosen)
-    if not rows and chosen != Selection():
-        raise UserError(f"no cell meets {where!r}")
-    return rows
 
 
 def _check_baseline(baseline: str | None, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -198,7 +189,7 @@ def write_report(
     check_targets(out, ("report.html", "report.pdf"))
     words = words or [run.name for run in runs]
     with open_runs(runs, cache) as database:
-        rows = _selected(database, where)
+        rows = tables.selected(database, where)
         with spoken_of(item_of(rows)):
             intervals = all_intervals(database, rows)
             comparison = side_by_side.build(database, rows, intervals) if compare else None

@@ -202,6 +202,8 @@ class ModelFiles:
         fields["notes"] = tuple(fields["notes"])
         fields["needs"] = tuple(fields["needs"])
         for name in ("inputs", "outputs"):
+            if name in values and not values[name]:  # a description of before there could be several has no such field
+                raise ValueError(f"its {name} are an empty list")
             fields[name] = tuple(Tensor.of(one) for one in fields[name])
         model = cls(root=root, **fields)
         own = (getattr(model, name) for name in MAIN_FORMS)

@@ -21,7 +21,6 @@ from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.metrics import is_wrong, shown
-from analysis.results.selection import parse_where
 from common.errors import UserError
 from common.host.frameworks.registry import Image, all_variants, load_images
 from common.host.paths import IMAGES
@@ -46,6 +45,7 @@ class Recipe:
     """key: of the cell. run: in which it was measured. text: the program. row: of the view `results`, of one worker.
 
     workers: that measured the cell in that run. mean: of their throughputs, None where there is one worker.
+    model: the folder of the model that it loads by default.
     """
 
     key: str
@@ -54,6 +54,14 @@ class Recipe:
     row: Row
     workers: int = 1
     mean: float | None = None
+    model: Path | None = None
+
+    @property
+    def lack(self) -> str:
+        """In one line, that the model is not where the program looks for it; "" where it is."""
+        if self.model is None or self.model.is_dir():
+            return ""
+        return f"there is no {self.model}: export the model again, or give the program the path of its file"
 
     @property
     def sentence(self) -> str:
@@ -114,7 +122,9 @@ def best(
     """
     question.checked()
     with open_runs(runs, cache) as database:
-        rows = tables.load(database, parse_where(where, database))
+        rows = tables.selected(database, where)
+        if not rows:
+            raise UserError(f"nothing was measured in {_count(database)}: there is no best cell; invoke bench measures")
         device = choose_device(rows, question.gpu)
         own = [row for row in rows if row["status"] == "ok" and row["scenario"] == "single-stream"]
         groups = {key: members for key, members in group_rows(own).items() if key[0] == device}
@@ -192,7 +202,7 @@ def _made(database: Database, row: Row, models: Path) -> Recipe:
     spread = _spread(database, row)
     workers, mean = (spread["workers"], spread["images_per_s"]) if spread else (1, None)
     try:
-        return Recipe(key, run, write(request, _image(row["variant"])), row, workers, mean)
+        return Recipe(key, run, write(request, _image(row["variant"])), row, workers, mean, request.model.root)
     except FileNotFoundError as error:
         raise UserError(f"there is no recipe for {key}: {error}") from error
 
@@ -209,7 +219,11 @@ def _request(database: Database, row: Row, models: Path, measured: Sequence[str]
             f"run {run} has no settings of {key}, as imported ones have none: measure it with invoke bench first"
         )
     if row["scenario"] != "single-stream":
-        raise UserError(f"{key} is of the scenario {row['scenario']}: a recipe runs one inference after the other")
+        other = _single_stream(database, row)
+        instead = f"take {other}" if other else "measure it with invoke bench --scenario single-stream"
+        raise UserError(
+            f"{key} is of the scenario {row['scenario']}, and a recipe runs one inference after the other: {instead}"
+        )
     about = read_run(database.runs[run]).description
     return RecipeRequest(
         key=key, variant=row["variant"], tuning=row["tuning"], precision=row["precision"], batch_size=row["batch_size"],
@@ -217,6 +231,18 @@ def _request(database: Database, row: Row, models: Path, measured: Sequence[str]
         threads=_threads(about, settings), versions=_texts(row, "versions"), measured=measured,
         items_per_sample=row["items_per_sample"], item=row["item"],
     )  # fmt: skip
+
+
+def _single_stream(database: Database, row: Row) -> str | None:
+    """The key of the same configuration that runs one inference after the other, in the same run; None where it was not measured."""
+    found = database.query(
+        f"SELECT * FROM results WHERE {_SAME} AND status = 'ok' ORDER BY cell_key",
+        _same({**row, "scenario": "single-stream"}),
+    )
+    alike = ("tuning", "version")
+    return next(
+        (_REPLICATE.sub("", one["cell_key"]) for one in found if all(one[name] == row[name] for name in alike)), None
+    )
 
 
 def _image(variant: str) -> Image:

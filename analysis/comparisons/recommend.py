@@ -35,7 +35,6 @@ from analysis.results import tables
 from analysis.results.all_intervals import all_intervals
 from analysis.results.metrics import item_of, worded
 from analysis.results.sample_intervals import Intervals
-from analysis.results.selection import Selection, parse_where
 from common.errors import UserError
 
 #: that an error names
@@ -57,10 +56,7 @@ def recommend(
     """
     question.checked()
     with open_runs(runs, cache) as database:
-        chosen = parse_where(where, database)
-        rows = tables.load(database, chosen)
-        if not rows and chosen != Selection():
-            raise UserError(f"no cell meets {where!r}")
+        rows = tables.selected(database, where)
         if not rows:
             raise UserError(_nothing(database))
         device = choose_device(rows, question.gpu)

@@ -14,16 +14,20 @@ from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import level_steps, several_runs
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
-from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort
+from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort, named_columns, parse_where
 from analysis.results.several_runs import COUNTS, OF_RUN, PLACE
 from analysis.results.versions import label_versions, version_key
+from common.errors import UserError
 from common.schema import SCENARIOS
+from common.text import shortened
 
 #: Sign of a cell that beats the same cell on a newer GPU.
 OLDER_BEATS_NEWER = "^"
 
 #: A figure so many times worse than the best of its batch size is as far from it as a table can show.
 FAR = 4.0
+#: of a column, in an error
+_MOST_VALUES = 12
 
 Key = tuple[Any, ...]
 
@@ -113,6 +117,33 @@ def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
     )
     label_versions(rows)
     return rows
+
+
+def selected(database: Database, where: str | Sequence[str] | None) -> list[dict[str, Any]]:
+    """Rows of `comparison` that meet the conditions (see selection.parse_where).
+
+    Raises UserError where there are conditions that no row meets, with the values that there are.
+    """
+    chosen = parse_where(where, database)
+    rows = load(database, chosen)
+    if rows or chosen == Selection():
+        return rows
+    terms = [where] if isinstance(where, str) else list(where or ())
+    columns = sorted({column for term in terms for column in named_columns(term)} & {*DIMENSIONS})
+    present = [f"{column} {_values_of(database, column)}" for column in columns]
+    raise UserError(f"no cell meets '{', '.join(terms)}'{'; measured: ' if present else ''}{'; '.join(present)}")
+
+
+def _values_of(database: Database, column: str) -> str:
+    """Those that there are, as far as they fit a line."""
+    found = database.query(
+        f'SELECT DISTINCT "{column}" AS value FROM comparison WHERE "{column}" IS NOT NULL ORDER BY 1'
+    )
+    words = [
+        shortened(f"{row['value']:g}" if isinstance(row["value"], float) else str(row["value"]), 40) for row in found
+    ]
+    more = len(words) - _MOST_VALUES
+    return ", ".join(words[:_MOST_VALUES]) + (f" and {more} more" if more > 0 else "") if words else "nowhere given"
 
 
 def build(

@@ -40,6 +40,8 @@ def test_bare_words(words: str, understood: str) -> None:
         (["recipe"], 'which cell? give its key (./invoke sql "SELECT cell_key FROM cells" lists all), or --best'),
         (["recipe", "CELL", "--gpu", "H100"], "--gpu chooses a cell with --best; a key names one already"),
         (["recipe", "CELL", "--objective", "throughput"], "--objective chooses a cell with --best"),
+        (["recipe", "CELL", "--out", ""], "--out is empty: give a value, or leave it out"),
+        (["recipe", "--best", "--gpu", "", "--where="], "--gpu, --where are empty: give a value, or leave it out"),
         (["recipe", "CELL", "--percentile", "50"], "--percentile chooses a cell with --best"),
         (
             ["recipe", "CELL", "--where", "io=host", "--max-latency-ms", "5"],

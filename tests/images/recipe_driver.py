@@ -2,7 +2,8 @@
 
 Actions: `adapters` prepares each case with the adapter and keeps its settings and outputs; `recipes`, started with `-I` so
 that nothing of framewatt can be imported, runs each program as a user would; `alone` keeps infer() of each program and nothing
-else, and says how many of the arrays that are fed or bound are freed then.
+else, and says how many of the arrays that are fed or bound are freed then; `refused` runs each program on model files that are
+none, and has the exit code and what was said.
 """
 
 import gc
@@ -66,6 +67,27 @@ def recipes(request):
     return facts
 
 
+def refused(request):
+    import contextlib
+    import io
+
+    facts = {}
+    for path in request["programs"]:
+        for model in request["models"]:
+            sys.argv = [path, model, "--seconds", "0.01"]
+            said = io.StringIO()
+            try:
+                with contextlib.redirect_stderr(said):
+                    runpy.run_path(path, run_name="__main__")
+                code = 0
+            except SystemExit as end:
+                code = end.code
+            except BaseException:
+                code = traceback.format_exc()
+            facts[f"{path} {model}"] = [code, said.getvalue()]
+    return facts
+
+
 def alone(request):
     import numpy as np
 
@@ -94,5 +116,6 @@ def alone(request):
 
 if __name__ == "__main__":
     requested = json.loads(Path(sys.argv[1]).read_text())
-    answer = {"adapters": adapters, "recipes": recipes, "alone": alone}[requested["action"]](requested)
+    actions = {"adapters": adapters, "recipes": recipes, "alone": alone, "refused": refused}
+    answer = actions[requested["action"]](requested)
     Path(requested["answer"]).write_text(json.dumps(answer))

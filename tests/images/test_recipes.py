@@ -196,6 +196,32 @@ def test_infer_alone_keeps_alive_the_memory_that_the_library_knows_by_its_addres
     assert dict(zip(programs, freed, strict=True)) == dict.fromkeys(programs, 0)
 
 
+@pytest.mark.framework
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("image", VARIANTS)
+def test_a_model_file_that_is_none_is_one_line_in_every_framework(computed, image):
+    """Junk, a file cut off, an empty one and a folder each gave a traceback and exit code 1."""
+    model, folder, _ = computed(image)[NETWORK]
+    cases = {one["variant"]: one for one in cases_of(image, NETWORK) if one["tuning"] == "tuned"}
+    programs = [str(folder / f"{one['name']}.py") for one in cases.values()]
+    bad = folder / "bad"
+    (bad / "folder").mkdir(parents=True)
+    for suffix in ("onnx", "keras", "tflite"):
+        (bad / f"junk.{suffix}").write_bytes(b"no model at all" * 50)
+        (bad / f"empty.{suffix}").touch()
+        whole = next(model.root.glob(f"*.{suffix}"), None)
+        if whole is not None:
+            (bad / f"cut.{suffix}").write_bytes(whole.read_bytes()[:2000])
+    facts, _ = run(
+        image, python_of(image), folder, action="refused", programs=programs, models=[str(one) for one in bad.iterdir()]
+    )
+    assert len(facts) >= 7 * len(programs)
+    for name, (code, said) in facts.items():
+        assert code == 2, (name, code, said)
+        lines = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and "Traceback" not in said and "this program takes " in lines[0], (name, said)
+
+
 class FakeTorch:
     """As much of torch as a recipe with a CUDA graph calls when it loads: tensors that are shared, streams that do nothing."""
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.host.frameworks.registry import Image
-from common.host.recipes import sources
+from common.host.recipes import made_up, sources
 from common.model_files import ModelFiles
 from common.text import visible
 
@@ -34,6 +34,8 @@ TEMPLATE = "recipe.py.j2"
 SIGN = "A recipe of framewatt"
 #: of a text in a comment
 _MOST_CHARACTERS = 1000
+#: packages that do nothing beside reading a model, or running one that is theirs
+_READERS = ("keras", "onnx", "onnx2torch")
 _LINE = 116
 
 
@@ -75,6 +77,16 @@ class RecipeRequest:
     @property
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
         return {one.name: (one.sized(self.batch_size), one.dtype) for one in self.model.outputs}
+
+    @property
+    def batch_axes(self) -> dict[str, int | None]:
+        return {one.name: one.batch_axis for one in self.model.inputs}
+
+    @property
+    def ranges(self) -> dict[str, tuple[Any, Any]]:
+        """Name -> lowest and highest value that is fed where no reference is at hand."""
+        ranges = {one.name: made_up.range_of(one, self.model) for one in self.model.inputs}
+        return {**ranges, **dict.fromkeys(self.casts, (0, 255))}
 
     @property
     def casts(self) -> list[str]:
@@ -151,10 +163,19 @@ def write(request: RecipeRequest, image: Image) -> str:
         whole=whole,
     )
     environment.globals.update(refuse=refuse, needed=sources.needed)
+    template_of = environment.get_template(TEMPLATE).render
+    known = packages(request, image)
+
+    def render(versions: Mapping[str, str]) -> str:
+        return template_of(asked=request, settings=request.settings, file=file_name(request.key), packages=versions)
+
     try:
-        text = environment.get_template(TEMPLATE).render(
-            asked=request, settings=request.settings, file=file_name(request.key), packages=packages(request, image)
-        )
+        text = render(known)
+        strangers = [
+            one for one in _READERS if one in known and not re.search(rf"^ *import {one}\b", text, re.MULTILINE)
+        ]
+        if strangers:  # installed where it was measured, and no part of this program
+            text = render({name: version for name, version in known.items() if name not in strangers})
     except jinja2.UndefinedError as error:
         refuse(f"its settings do not say enough ({error.message})")
     except KeyError as error:

@@ -8,7 +8,7 @@ Measured by framewatt: 21,257.3 images/s, median latency 24.0135 ms, on NVIDIA H
 Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
 Measured with cuda_runtime 13.0, cudnn 9.14.0, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
 
-    python MobileNetV3L_onnxrt_fp16_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz]
+    python MobileNetV3L_onnxrt_fp16_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz] [--debug]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import signal
 import sys
 import time
 import zipfile
@@ -27,6 +28,15 @@ def stop(reason):
     print("error:", " ".join(str(reason).split()), file=sys.stderr)
     sys.exit(2)
 
+
+def interrupted(*_):
+    """Ctrl-C, also while a framework is being imported."""
+    print("interrupted", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, interrupted)
 
 NEEDS = "this program needs numpy and onnxruntime-gpu, and onnx, which changes the model"
 try:
@@ -40,10 +50,16 @@ except ImportError as error:
     stop(f"{error}; {NEEDS}")
 
 #: an .onnx file
+MODEL_IS = "an .onnx file"
 MODEL = "data/models/MobileNetV3L-824fd5aedd14/model.onnx"
 #: name -> shape and type of what is fed, and of what comes out
 INPUTS = {"input": ((512, 224, 224, 3), "float32")}
 OUTPUTS = {"probabilities": ((512, 1000), "float32")}
+#: of each input: the axis of the samples, and the lowest and highest of the values that are made up without a reference
+BATCH_AXES = {"input": 0}
+RANGES = {"input": (0, 255)}
+#: what framewatt fed, beside the model
+REFERENCE = "reference.npz"
 ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
@@ -374,17 +390,40 @@ def load(path, inputs):
     return infer, outputs
 
 
+def reference_inputs(path):
+    """What framewatt fed, of the reference beside the model, round and round; None where there is none that fits."""
+    inputs = {}
+    try:
+        with np.load(os.path.join(os.path.dirname(os.path.abspath(path)), REFERENCE)) as archive:
+            for number, (name, (shape, kind)) in enumerate(INPUTS.items()):
+                axis = BATCH_AXES[name]
+                if "inputs" in archive.files:  # a model with one input and one output
+                    values, axis = archive["inputs"], 0
+                elif axis is None:
+                    values = archive[f"input_{number}"]
+                else:
+                    units = sum(one.startswith(f"input_{number}_") for one in archive.files)
+                    values = np.concatenate([archive[f"input_{number}_{unit}"] for unit in range(units)], axis)
+                if axis is not None:
+                    values = np.take(values, np.arange(shape[axis]) % max(1, values.shape[axis]), axis)
+                values = np.rint(values) if values.dtype.kind == "f" and np.dtype(kind).kind == "u" else values
+                inputs[name] = values.astype(kind, order="C")
+    except Exception:  # whatever lies there
+        return None
+    return inputs if all(inputs[name].shape == tuple(shape) for name, (shape, _) in INPUTS.items()) else None
+
+
 def made_up_inputs():
-    """Random numbers in the place of real ones: the values do not matter for the time."""
+    """Seeded numbers within RANGES: an index beyond its table, or a length of 0, would be other work, or none."""
     random = np.random.default_rng(0)
     inputs = {}
     for name, (shape, kind) in INPUTS.items():
-        if np.dtype(kind).kind == "f":
-            inputs[name] = random.random(shape).astype(kind)
-        elif kind == "uint8":
-            inputs[name] = random.integers(0, 256, shape, dtype=kind)
+        if kind == "str":
+            inputs[name] = np.full(shape, "text")
+        elif np.dtype(kind).kind == "f":
+            inputs[name] = np.asarray(random.uniform(*RANGES[name], shape)).astype(kind)
         else:
-            inputs[name] = np.zeros(shape, kind)
+            inputs[name] = np.asarray(random.integers(*RANGES[name], shape, endpoint=True)).astype(kind)
     return inputs
 
 
@@ -405,7 +444,7 @@ def read_inputs(path):
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files if name in INPUTS}
             names = ", ".join(archive.files)
-    except (AttributeError, EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever the file holds
         stop(f"{path} cannot be read as an .npz file: {error}")
     for name, (shape, kind) in INPUTS.items():
         if name not in arrays:
@@ -416,11 +455,23 @@ def read_inputs(path):
     return arrays
 
 
+def check_target(path):
+    """Before anything is measured: ends the program where the outputs could not be written to this file."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        stop(f"the outputs cannot be written to {path}: there is no folder {folder}")
+    if os.path.isdir(path):
+        stop(f"the outputs cannot be written to {path}: it is a folder")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        stop(f"the outputs cannot be written to {path}: Permission denied")
+
+
 def save(path, arrays):
     """Writes an .npz file; numpy's own function takes no array that is called "file"."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in arrays.items():
-            values = np.asarray(values)
+            values, kind = np.asarray(values), OUTPUTS.get(name, ((), ""))[1]
+            values = values.astype(kind) if kind and values.dtype.kind == "f" else values  # a framework may compute in another
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, values.astype(str) if values.dtype.kind == "O" else values)
 
@@ -451,21 +502,34 @@ def main():
     parser.add_argument("--seconds", type=seconds_of, default=10.0, help="how long to measure, in s; default: 10")
     parser.add_argument(
         "--inputs",
-        help="an .npz file with an array for each input, of the shapes and types in INPUTS; default: random numbers",
+        help=f"an .npz file with an array for each input, of the shapes and types in INPUTS; default: {REFERENCE} beside the model, "
+        "else made up within RANGES",
     )
     parser.add_argument("--save", help="write the outputs to this .npz file, under their names; default: do not")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a model that cannot be loaded; default: one line")
     given = parser.parse_args()
+    for option, value in (("MODEL", given.model), ("--inputs", given.inputs), ("--save", given.save)):
+        if value == "":
+            stop(f"{option} is empty: give a path, or leave it out")
     if not os.path.exists(given.model):
         stop(f"there is no {given.model}: give the path of the model as the first argument")
-    inputs = read_inputs(given.inputs) if given.inputs else made_up_inputs()
+    if given.save:
+        check_target(given.save)
+    inputs = read_inputs(given.inputs) if given.inputs else reference_inputs(given.model) or made_up_inputs()
     try:
         infer, outputs = load(given.model, inputs)
+        infer()
+        outputs()
     except ImportError as error:
         stop(f"{error}; {NEEDS}")
-    except Exception:
+    except Exception as error:
+        if given.debug:
+            raise
         if not gpu_count():
             stop("the CUDA driver shows no GPU to this process, and this program runs on one")
-        raise
+        fed = ", ".join(f"{name} {kind} {tuple(shape)}" for name, (shape, kind) in INPUTS.items())
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        stop(f"{given.model} cannot be loaded and run ({why}); this program takes {MODEL_IS}, with {fed}; --debug shows where it failed")
     measure(infer, min(WARM_UP_SECONDS, given.seconds))
     durations = np.array(measure(infer, given.seconds))
     rate = ITEMS_PER_INFERENCE * len(durations) / (durations.sum() / 1e9)

@@ -75,6 +75,38 @@ def test_without_the_replicate_a_key_means_the_first_that_is_ok_of_the_newest_ru
     assert (made.key, made.run) == (key(), "two")
 
 
+def test_a_cell_of_another_scenario_names_the_one_that_has_a_recipe(build: Callable[..., Any]) -> None:
+    run = measured(build)
+    run.cell(batch_size=8, scenario="offline", settings=SETTINGS, durations_ns=[10**6] * 40)
+    with pytest.raises(UserError, match=f"inference after the other: take {key(replicate='')}$"):
+        recipes.of_cell(key().replace("single-stream", "offline"), [run.folder], Path("data/models"))
+
+
+def test_a_condition_that_no_cell_meets_is_said_with_what_there_is(build: Callable[..., Any]) -> None:
+    """It once asked which device was meant, of none."""
+    run = measured(build)
+    with pytest.raises(
+        UserError, match=r"^no cell meets 'batch_size=77, io=host'; measured: batch_size 1, 8; io host$"
+    ):
+        recipes.best(Question(), [run.folder], Path("data/models"), where=["batch_size=77", "io=host"])
+
+
+def test_a_run_in_which_nothing_was_measured_has_no_best_cell(build: Callable[..., Any]) -> None:
+    run = build("empty").run_json(model=MODEL)
+    with pytest.raises(
+        UserError, match=r"^nothing was measured in 1 run: there is no best cell; invoke bench measures$"
+    ):
+        recipes.best(Question(), [run.folder], Path("data/models"))
+
+
+def test_a_model_that_is_gone_is_said(build: Callable[..., Any], tmp_path: Path) -> None:
+    run = measured(build)
+    made = recipes.of_cell(key(), [run.folder], tmp_path)
+    assert made.lack.startswith(f"there is no {tmp_path}/ResNet50-0123456789ab: export the model again, or ")
+    (tmp_path / "ResNet50-0123456789ab").mkdir()
+    assert made.lack == ""
+
+
 def test_the_best_cell_is_the_one_that_recommend_names(build: Callable[..., Any]) -> None:
     run = measured(build)
     free = recipes.best(Question(), [run.folder], Path("data/models"))
@@ -127,7 +159,11 @@ def test_the_best_cell_is_the_one_that_recommend_names(build: Callable[..., Any]
             "its settings are damaged: '-7' stands where a whole number from 1 belongs",
         ),
         (key(), {"status": "oom"}, r"was not measured to its end \(oom\)"),
-        (key().replace("single-stream", "offline"), {"scenario": "offline"}, "is of the scenario offline"),
+        (
+            key().replace("single-stream", "offline"),
+            {"scenario": "offline"},
+            "is of the scenario offline, and a recipe runs .*: measure it with invoke bench --scenario single-stream",
+        ),
         (key().replace("onnxrt", "homemade"), {"variant": "homemade"}, "there is no recipe for homemade: no folder"),
         (key().replace("onnxrt", "tf"), {"variant": "tf"}, "its settings do not say enough"),
         (key().replace("onnxrt", "openvino"), {"variant": "openvino", "settings": "{}"}, "has no settings"),
@@ -143,7 +179,14 @@ def test_what_has_no_recipe_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "model", [None, {"name": "ResNet50"}, {**MODEL, "folder": "../../etc"}, {**MODEL, "onnx": "/etc/passwd"}]
+    "model",
+    [
+        None,
+        {"name": "ResNet50"},
+        {**MODEL, "folder": "../../etc"},
+        {**MODEL, "onnx": "/etc/passwd"},
+        {**MODEL, "inputs": []},
+    ],
 )
 def test_a_run_that_does_not_describe_its_model_is_one_line(build: Callable[..., Any], model: Any) -> None:
     run = measured(build)

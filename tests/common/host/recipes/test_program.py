@@ -6,6 +6,7 @@ import ast
 import ctypes
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 
 from common.errors import UserError
 from common.host.frameworks.registry import Image, load_images
-from common.host.paths import IMAGES
-from common.host.recipes import sources
+from common.host.paths import IMAGES, ROOT
+from common.host.recipes import made_up, sources
 from common.host.recipes.program import RecipeRequest, file_name, literal, write
 from common.model_files import ModelFiles, Tensor
 
@@ -160,11 +161,90 @@ def test_outputs_are_saved_under_any_name(image: Image, tmp_path: Path, name: st
         assert made["sum"].shape == (4, 3)
 
 
-def test_the_rate_is_printed_also_where_the_outputs_cannot_be_written(image: Image, tmp_path: Path) -> None:
-    done = run(tmp_path, write(request(), image), "--save", "no/such/out.npz")
+def test_outputs_are_saved_in_the_type_that_the_program_names(image: Image, tmp_path: Path) -> None:
+    """PyTorch's recipe of a model in float16 said float16 and saved float32."""
+    text = write(request(model=model(outputs=(Tensor("sum", "float16", (1, 3)),))), image)
+    assert run(tmp_path, text, "--save", "out.npz").returncode == 0
+    with np.load(tmp_path / "out.npz") as made:
+        assert made["sum"].dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("no/such/out.npz", "there is no folder no/such"), ("folder", "it is a folder"), ("sealed", "Permission denied")],
+)
+def test_outputs_that_cannot_be_written_are_found_before_the_measurement(
+    image: Image, tmp_path: Path, target: str, why: str
+) -> None:
+    """It once came out after all of it, and --save of a folder so too."""
+    (tmp_path / "folder").mkdir()
+    text = write(request(), image).replace("os.W_OK):", "os.W_OK) or path == 'sealed':")  # root may write anywhere
+    done = run(tmp_path, text, "--save", target)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: the outputs cannot be written to {target}: {why}\n"
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name != "sum") == ["folder", "recipe.py", "two.onnx"]
+
+
+def test_a_disk_that_fills_up_ends_with_the_rate_and_one_line(image: Image, tmp_path: Path) -> None:
+    done = run(tmp_path, write(request(), image), "--save", "/dev/full")
     assert done.returncode == 2
     assert " samples/s, median latency " in done.stdout
-    assert done.stderr == "error: the outputs cannot be written to no/such/out.npz: No such file or directory\n"
+    assert done.stderr == "error: the outputs cannot be written to /dev/full: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["--save", "--inputs", "MODEL"])
+def test_an_option_that_is_empty_is_not_taken_as_left_out(image: Image, tmp_path: Path, option: str) -> None:
+    (tmp_path / "recipe.py").write_text(write(request(), image))
+    (tmp_path / "two.onnx").touch()
+    given = [""] if option == "MODEL" else ["two.onnx", option, ""]
+    done = subprocess.run(
+        [sys.executable, "-I", "recipe.py", *given], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {option} is empty: give a path, or leave it out\n"
+
+
+@pytest.mark.parametrize("where", ["loaded", "its outputs taken"])
+def test_a_model_that_cannot_be_loaded_is_one_line_and_with_debug_a_traceback(
+    image: Image, tmp_path: Path, where: str
+) -> None:
+    """Junk, an empty file, a folder or another model each ended in a traceback of the framework."""
+    failure = "raise ValueError('no\\n such input: ' + 'x' * 5000)"
+    (image.folder / "recipe.py.j2").write_text(TEMPLATE + "{% block about_model %}an .onnx file{% endblock %}\n")
+    text = write(request(), image)
+    if where == "loaded":
+        text = text.replace("    told = ", f"    {failure}\n    told = ")
+    else:
+        text = text.replace(
+            "    infer, outputs = load(given.model, inputs)",
+            f"    infer, outputs = load(given.model, inputs)\n        {failure}",
+        )
+    done = run(tmp_path, text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: two.onnx cannot be loaded and run (ValueError: no such input: xxx")
+    assert "this program takes an .onnx file, with a float32 (4, 3), b int64 (2,)" in done.stderr
+    assert done.stderr.count("\n") == 1 and len(done.stderr) < 600
+    debugged = run(tmp_path, text, "--debug")
+    assert debugged.returncode == 1 and "Traceback" in debugged.stderr
+
+
+@pytest.mark.parametrize("where", ["while a framework is imported", "in the loop"])
+def test_after_ctrl_c_a_program_ends_plainly(image: Image, tmp_path: Path, where: str) -> None:
+    said = 'print("here", flush=True)'
+    text = write(request(), image)
+    if where == "in the loop":
+        text = text.replace("    while not durations", f"    {said}\n    while not durations", 1)
+    else:
+        text = text.replace("    import numpy as np", f"    {said}\n    time.sleep(60)\n    import numpy as np", 1)
+    (tmp_path / "recipe.py").write_text(text)
+    (tmp_path / "two.onnx").touch()
+    command = [sys.executable, "-I", "recipe.py", "two.onnx", "--seconds", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert (running.returncode, errors) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf", "-inf", "soon"])
@@ -206,16 +286,18 @@ def test_a_package_that_is_not_there_is_one_line(image: Image, tmp_path: Path, w
         found["load"]("two.onnx", GIVEN)
 
 
-@pytest.mark.parametrize(("gpus", "says"), [(0, "error: the CUDA driver shows no GPU"), (1, "Traceback")])
+@pytest.mark.parametrize(
+    ("gpus", "says"), [(0, "error: the CUDA driver shows no GPU"), (1, "error: two.onnx cannot be loaded and run (Ru")]
+)
 def test_without_a_gpu_the_programs_failure_is_one_line(image: Image, tmp_path: Path, gpus: int, says: str) -> None:
-    """With one, the failure is something else, and stays as it is."""
+    """With one, the failure is something else."""
     text = write(request(gpu=True), image).replace("    told = ", "    raise RuntimeError('no device')\n    told = ")
     head, begin, rest = text.partition("def gpu_count():")
     assert begin
     done = run(tmp_path, head + begin + f"\n    return {gpus}\n\n\ndef asked():" + rest)
-    assert done.returncode == (1 if gpus else 2)
+    assert done.returncode == 2
     assert done.stderr.startswith(says)
-    assert gpus or done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1
     assert "gpu_count" not in write(request(), image)
 
 
@@ -298,14 +380,132 @@ def test_a_frameworks_version_is_left_out_only_where_its_own_package_has_it(
     image: Image, variant: str, versions: dict[str, str], message: str
 ) -> None:
     real = next(one for one in load_images(IMAGES) if variant in {each.name for each in one.variants})
+    (image.folder / "recipe.py.j2").write_text(f"{TEMPLATE}{{% block imports %}}\nimport keras\n{{% endblock %}}\n")
     text = write(request(variant=variant, versions=versions), dataclasses.replace(real, folder=image.folder))
     assert f"\nMeasured with {message}.\n" in text
 
 
+def test_the_head_leaves_out_packages_that_the_program_does_not_have() -> None:
+    """A file in ONNX on PyTorch was said to be measured with Keras, which its image has too."""
+    versions = dict.fromkeys(("framework", "torch", "numpy", "keras", "onnx", "onnx2torch", "cudnn"), "1.0")
+    found = next(one for one in load_images(IMAGES) if one.name == "torch")
+    text = write(request(variant="torch", settings=TORCH, versions=versions), found)
+    assert "\nMeasured with cudnn 1.0, numpy 1.0, onnx 1.0, onnx2torch 1.0, torch 1.0.\n" in text
+    keras = model(keras="two.keras", forms={"keras": "two.keras"})
+    text = write(request(variant="keras-torch", settings=TORCH, versions=versions, model=keras), found)
+    assert "\nMeasured with cudnn 1.0, keras 1.0, numpy 1.0, torch 1.0.\n" in text
+
+
+def functions_of(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"__name__": "recipe"}
+    exec(compile(text, "recipe", "exec"), found)
+    return found
+
+
+NOTED = (
+    ("ids", "uint8", "whole numbers within the table of 10 that is read by them", 0, 9),
+    ("places", "int64", "0, 1, 2, ... within a table of 7", 0, 6),
+    ("len", "int64", "64, the length of 'x', the same each time", 64, 64),
+    ("mask", "bool", "ones, as a mask", 1, 1),
+    ("left_out", "bool", "zeros, as a mask of what is padding", 0, 0),
+    ("rate", "int64", "16000, as a sampling rate", 16000, 16000),
+    ("speed", "float32", "1, as a factor", 1, 1),
+    ("one", "float32", "1", 1, 1),
+    ("state", "float32", "zeros, as a state begins, the same each time", 0, 0),
+    ("bytes", "int8", "whole numbers from -128 to 127", -128, 127),
+    ("k", "int32", "whole numbers from 0 to 9: use unknown", 0, 9),
+    ("truth", "bool", "random truth values", 0, 1),
+    ("picture", "float32", "pictures of -1 to 1", -1, 1),
+    ("x", "float32", "a unit normal", -2, 2),
+    # nothing is noted of a model that the user gave inputs for
+    ("padding_mask", "int32", "", 1, 1),
+    ("unknown_len", "int64", "", 1, 1),
+)
+
+
+@pytest.mark.parametrize(("name", "kind", "words", "low", "high"), NOTED)
+def test_inputs_that_are_made_up_are_within_what_the_description_notes(
+    image: Image, name: str, kind: str, words: str, low: float, high: float
+) -> None:
+    """An index beyond its table crashed the model, and a length of 0 made it compute nothing."""
+    given = (Tensor("first", "float32", (1, 3)), Tensor(name, kind, (1, 50)))
+    notes = (f"input '{name}': {words}",) if words else ()
+    found = functions_of(write(request(model=model(inputs=given, notes=notes)), image))
+    values = found["made_up_inputs"]()[name]
+    assert (values.shape, str(values.dtype)) == ((4, 50), kind)
+    assert low <= values.min() and values.max() <= high
+    assert (low == high) == (len(np.unique(values)) == 1)
+
+
+def test_sides_of_a_picture_that_are_made_up_are_its_own(image: Image) -> None:
+    given = (Tensor("im", "float32", (1, 3, 32, 48)), Tensor("im_shape", "float32", (1, 2)))
+    noted = model(inputs=given, layout="NCHW", notes=("input 'im_shape': height and width of 'im'",))
+    made = functions_of(write(request(model=noted), image))["made_up_inputs"]()
+    assert made["im_shape"].tolist() == [[32, 48]] * 4
+    assert made["im"].max() > 200
+
+
+def test_every_sentence_that_the_export_writes_of_an_input_is_a_range() -> None:
+    """Each begins as one of those above: a new one would be drawn as if nothing was noted."""
+    tree = ast.parse((ROOT / "common/export/values.py").read_text())
+    draw = next(one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "_draw")
+    said = [
+        one.value.elts[1] for one in ast.walk(draw) if isinstance(one, ast.Return) and isinstance(one.value, ast.Tuple)
+    ]
+    sentences = [eval(compile(ast.Expression(one), "said", "eval"), SAID) for one in said]
+    assert len(sentences) > 12
+    for words in sentences:
+        noted = model(
+            inputs=(Tensor("first", "float32", (1, 3)), Tensor("b", "int64", (1, 2))), notes=(f"input 'b': {words}",)
+        )
+        assert words == "the word 'text'" or made_up.noted(noted.inputs[1], noted) is not None, words
+
+
+SAID = {
+    "pixels": "0 to 255", "sides": ("first", (1, 3)), "_SAMPLE_RATE": 16000, "size": 3, "measured": "first", "table": 7,
+    "limits": SimpleNamespace(min=0, max=255), "_SMALL": 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_reference_beside_the_model_is_what_is_fed(image: Image, tmp_path: Path, together: bool) -> None:
+    """Round and round, as in the cell; images that were fed as bytes are rounded."""
+    units = np.arange(18, dtype=np.float32).reshape(6, 3) / 4
+    if together:
+        files = model(inputs=(Tensor("a", "float32", (1, 3)),))
+        stored = {"inputs": units[:3], "outputs": units[:3]}
+    else:
+        files = model()
+        stored = {"input_0_0": units[:1], "input_0_1": units[1:2], "input_0_2": units[2:3], "input_1": np.array([5, 6])}
+    np.savez(tmp_path / "reference.npz", **stored)  # type: ignore[arg-type]
+    found = functions_of(write(request(model=files, input="uint8"), image))
+    made = found["reference_inputs"](str(tmp_path / "two.onnx"))
+    assert made["a"].dtype == np.uint8
+    np.testing.assert_array_equal(made["a"], np.rint(units[[0, 1, 2, 0]]))
+    assert together or made["b"].tolist() == [5, 6]
+    text = write(request(model=model()), image)
+    if not together:
+        done = run(tmp_path, text, "--save", "out.npz")
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "out.npz") as saved:
+            np.testing.assert_array_equal(saved["sum"], units[[0, 1, 2, 0]] + 11)
+
+
+@pytest.mark.parametrize(
+    "stored", [None, b"junk", {"input_0_0": np.zeros((1, 4), np.float32)}, {"inputs": np.zeros((0, 3))}]
+)
+def test_a_reference_that_does_not_fit_is_left_alone(image: Image, tmp_path: Path, stored: Any) -> None:
+    if isinstance(stored, bytes):
+        (tmp_path / "reference.npz").write_bytes(stored)
+    elif stored is not None:
+        np.savez(tmp_path / "reference.npz", **stored)
+    done = run(tmp_path, write(request(), image))
+    assert done.returncode == 0, done.stderr
+    assert functions_of(write(request(), image))["reference_inputs"](str(tmp_path / "two.onnx")) is None
+
+
 def test_without_inputs_there_are_made_up_ones_of_the_right_kinds(image: Image) -> None:
-    found: dict[str, object] = {}
-    exec(compile(write(request(input="uint8"), image), "recipe", "exec"), found)
-    made = found["made_up_inputs"]()  # type: ignore[operator]
+    made = functions_of(write(request(input="uint8"), image))["made_up_inputs"]()
     assert {name: (values.shape, str(values.dtype)) for name, values in made.items()} == {
         "a": ((4, 3), "uint8"), "b": ((2,), "int64"),
     }  # fmt: skip
