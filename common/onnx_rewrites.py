@@ -124,9 +124,6 @@ def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
     only nodes that read or make a finite floating-point number larger than this, whose sign does not matter, and those that are
     left without a reader then.
     """
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
     graph = _Graph(model)
     values = {name: graph.constant(name) for name in graph.initializers}
     known = {name: value for name, value in values.items() if value is not None}
@@ -142,25 +139,8 @@ def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
         reads_beyond = beyond is None or any(_reaches(known[name], beyond) for name in names)
         if not reads_beyond and sum(known[name].size for name in names) > _MOST_FOLDED:
             continue
-        if node.op_type == "Identity":
-            made: List[Any] = [known[node.input[0]]]
-        elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
-            made = [_dequantized([known[name] for name in names], _attribute(node, "axis", 1))]
-        else:
-            inputs = [
-                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
-                for name in set(names)
-            ]
-            outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
-            alone = helper.make_model(
-                helper.make_graph([node], "one", inputs, outputs),
-                opset_imports=list(model.opset_import), ir_version=model.ir_version,
-            )  # fmt: skip
-            try:
-                made = list(ReferenceEvaluator(alone).run(None, {name: known[name] for name in set(names)}))
-            except Exception:
-                continue
-        if any(not isinstance(value, np.ndarray) or value.size > _MOST_FOLDED for value in made):
+        made = _computed(model, node, {name: known[name] for name in names})
+        if made is None:
             continue
         known.update(zip([name for name in node.output if name], made))
         if not reads_beyond and not (beyond is not None and any(_reaches(value, beyond) for value in made)):
@@ -178,6 +158,33 @@ def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
     if folded:
         graph.remove(folded)
     return len(folded)
+
+
+def _computed(model: Any, node: Any, given: Mapping[str, np.ndarray]) -> Optional[List[np.ndarray]]:
+    """What a node makes of constants; None where that is no tensors, more than is kept, or the evaluator has not the operator."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    values = [given[name] for name in node.input if name]
+    if node.op_type == "Identity":
+        made: List[Any] = values
+    elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
+        made = [_dequantized(values, _attribute(node, "axis", 1))]
+    else:
+        inputs = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), None)
+            for name, one in given.items()
+        ]
+        outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+        alone = helper.make_model(
+            helper.make_graph([node], "one", inputs, outputs),
+            opset_imports=list(model.opset_import), ir_version=model.ir_version,
+        )  # fmt: skip
+        try:
+            made = list(ReferenceEvaluator(alone).run(None, dict(given)))
+        except Exception:
+            return None
+    return None if any(not isinstance(one, np.ndarray) or one.size > _MOST_FOLDED for one in made) else made
 
 
 def _reaches(values: np.ndarray, beyond: float) -> bool:

@@ -365,7 +365,8 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
         ("full", ": No space left on device"),
         (
             "missing",
-            "has no function missing; it has build, in_place, tables, branching, branching_at_two, in_single, full, in_double, in_double_by_weights, raises",
+            "has no function missing; it has build, in_place, tables, branching, branching_at_two, in_single, full, in_double, "
+            "in_double_by_weights, raises",
         ),
     ],
 )
