@@ -290,10 +290,11 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(models, "_read_sha256", lambda file: read.append(file) or real(file))
     file = tmp_path / "m.onnx"
     file.write_text("one")
+    written = file.stat().st_ctime_ns
+    monkeypatch.setattr(models.time, "time_ns", lambda: written + models._YOUNG_NS - 1)
     first = [models._sha256(file) for _ in range(2)]
     assert read == [file, file], "it may change again in the same tick"
-    now = models.time.time_ns()
-    monkeypatch.setattr(models.time, "time_ns", lambda: now + 10**10)
+    monkeypatch.setattr(models.time, "time_ns", lambda: written + models._YOUNG_NS)
     assert [models._sha256(file) for _ in range(3)] == [*first, first[0]]
     assert len(read) == 3
     os.utime(file, ns=(1, 1))
