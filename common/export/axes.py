@@ -98,7 +98,7 @@ def empty_axes(value: Any) -> List[int]:
 def parse(text: str) -> Dict[str, List[str]]:
     """`a=1,b=N,3` as {"a": ["1"], "b": ["N", "3"]}; names as `spelled` writes them. Raises UserError for anything else."""
     asked: Dict[str, List[str]] = {}
-    name = ""
+    name: Optional[str] = None
     rest: Optional[str] = text
     while rest is not None:
         named, value, rest = _next_word(rest)
@@ -107,17 +107,21 @@ def parse(text: str) -> Dict[str, List[str]]:
             if name in asked:
                 raise UserError(f"--shape names '{brief(name)}' twice")
             asked[name] = []
-        if not name or not (value == BATCH_WORD or (value.isascii() and value.isdigit())):
-            word = value if named is None else f"{named}={value}"
-            raise UserError(
-                f"--shape has '{brief(word)}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
-                'input, comma list; a name with a comma or a quote stands in double quotes, as in "a,b"=3'
-            )
-        if value != BATCH_WORD and not 0 < int(value) < 2**31:
+        if name is None or not (value == BATCH_WORD or (value.isascii() and value.isdigit())):
+            raise _not_taken(value if named is None else f"{named}={value}")
+        # int() raises ValueError for thousands of digits
+        if value != BATCH_WORD and not (len(value) <= 10 and 0 < int(value) < 2**31):
             whole = ",".join([*asked[name], value])
             raise UserError(f"--shape {brief(name)}={brief(whole)}: a size is at least 1 and below 2^31")
         asked[name].append(value)
     return asked
+
+
+def _not_taken(word: str) -> UserError:
+    return UserError(
+        f"--shape has '{brief(word)}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
+        'input, comma list; a name with a comma or a quote stands in double quotes, as in "a,b"=3'
+    )
 
 
 def _next_word(text: str) -> Tuple[Optional[str], str, Optional[str]]:
@@ -126,6 +130,8 @@ def _next_word(text: str) -> Tuple[Optional[str], str, Optional[str]]:
     if not begun.startswith('"'):
         word, comma, rest = text.partition(",")
         before, equals, value = word.rpartition("=")
+        if equals and not before.strip():
+            raise _not_taken(word)
         return before.strip() if equals else None, value.strip(), rest if comma else None
     try:
         name, end = _QUOTED.raw_decode(begun)
