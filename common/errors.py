@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import Dict, Iterable, List, Optional
 
-from common.text import brief
+from common.text import brief, visible
+
+#: characters of a name that is proposed, which is said whole: it is to be copied
+_MOST_TO_PROPOSE = 200
 
 
 class UserError(Exception):
@@ -18,14 +21,16 @@ class EndedBySignal(SystemExit):
 
 def unknown(what: str, given: str, existing: Iterable[str]) -> UserError:
     """The error for a name that does not exist: lists the ones that do and the nearest."""
-    names = [brief(name) for name in existing]
-    return UserError(f"unknown {what} '{brief(given)}'; there is {', '.join(names) or 'none'}.{meant(given, names)}")
+    names = list(existing)
+    there = ", ".join(map(brief, names)) or "none"
+    return UserError(f"unknown {what} '{brief(given)}'; there is {there}.{meant(given, names)}")
 
 
 def meant(given: str, existing: Iterable[str]) -> str:
     """ " Did you mean X?" for the nearest name, "" where none is near."""
-    near = difflib.get_close_matches(given, list(existing), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+    names = [name for name in existing if len(name) <= _MOST_TO_PROPOSE]
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f" Did you mean {visible(near[0], '')}?" if near else ""
 
 
 def causes(error: BaseException) -> List[BaseException]:

@@ -74,7 +74,9 @@ def _in_shell(one: str) -> str:
         return "\\n"
     if not _UNSEEN.match(one):
         return one
-    return "".join(f"\\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
+    # half of a surrogate pair is a byte of a file name that is not UTF-8, or stood alone in a text that others wrote
+    errors = "surrogateescape" if "\udc80" <= one <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in one.encode("utf-8", errors))
 
 
 def shell_line(words: Iterable[str]) -> str:

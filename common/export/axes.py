@@ -98,7 +98,7 @@ def empty_axes(value: Any) -> List[int]:
 def parse(text: str) -> Dict[str, List[str]]:
     """`a=1,b=N,3` as {"a": ["1"], "b": ["N", "3"]}; names as `spelled` writes them. Raises UserError for anything else."""
     asked: Dict[str, List[str]] = {}
-    name = ""
+    name: Optional[str] = None
     rest: Optional[str] = text
     while rest is not None:
         named, value, rest = _next_word(rest)
@@ -107,17 +107,21 @@ def parse(text: str) -> Dict[str, List[str]]:
             if name in asked:
                 raise UserError(f"--shape names '{brief(name)}' twice")
             asked[name] = []
-        if not name or not (value == BATCH_WORD or (value.isascii() and value.isdigit())):
-            word = value if named is None else f"{named}={value}"
-            raise UserError(
-                f"--shape has '{brief(word)}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
-                'input, comma list; a name with a comma or a quote stands in double quotes, as in "a,b"=3'
-            )
-        if value != BATCH_WORD and not 0 < int(value) < 2**31:
+        if name is None or not (value == BATCH_WORD or (value.isascii() and value.isdigit())):
+            raise _not_taken(value if named is None else f"{named}={value}")
+        # int() raises ValueError for thousands of digits
+        if value != BATCH_WORD and not (len(value) <= 10 and 0 < int(value) < 2**31):
             whole = ",".join([*asked[name], value])
             raise UserError(f"--shape {brief(name)}={brief(whole)}: a size is at least 1 and below 2^31")
         asked[name].append(value)
     return asked
+
+
+def _not_taken(word: str) -> UserError:
+    return UserError(
+        f"--shape has '{brief(word)}'; it takes NAME=SIZE for a dynamic axis or INPUT={BATCH_WORD},3,320,320 for an "
+        'input, comma list; a name with a comma or a quote stands in double quotes, as in "a,b"=3'
+    )
 
 
 def _next_word(text: str) -> Tuple[Optional[str], str, Optional[str]]:
@@ -126,6 +130,8 @@ def _next_word(text: str) -> Tuple[Optional[str], str, Optional[str]]:
     if not begun.startswith('"'):
         word, comma, rest = text.partition(",")
         before, equals, value = word.rpartition("=")
+        if equals and not before.strip():
+            raise _not_taken(word)
         return before.strip() if equals else None, value.strip(), rest if comma else None
     try:
         name, end = _QUOTED.raw_decode(begun)
@@ -207,8 +213,9 @@ def _bound(
 ) -> Bound:
     """As bind(). Raises _Unbound for what is not bound."""
     symbols = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str)}
-    _check_asked(inputs, asked, symbols)
-    by_symbol = {name: sizes[0] for name, sizes in asked.items() if name in symbols and len(sizes) == 1}
+    of_axes = {name for name in asked if _is_of_axis(name, inputs, asked, symbols)}
+    _check_asked(inputs, asked, symbols, of_axes)
+    by_symbol = {name: asked[name][0] for name in asked if name in of_axes}
     by_input = {name: sizes for name, sizes in asked.items() if name not in by_symbol}
     batch = _batch_of(inputs, by_symbol, by_input)
     shapes: Dict[str, List[Optional[int]]] = {}
@@ -253,16 +260,34 @@ def _bound(
     return Bound(whole, fixed, left_open, sized, fixed_axes, frozenset(symbols), is_said)
 
 
+def _is_of_axis(
+    name: str, inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, Sequence[str]], symbols: AbstractSet[str]
+) -> bool:
+    """Whether --shape speaks of an axis by this name, and not of an input.
+
+    One size is of the axis of that name, if there is one. It is of the input where that has one axis, without a name, and each input
+    that has an axis of that name is said whole: else nothing could be said of such an input.
+    """
+    if name not in symbols or len(asked[name]) != 1:
+        return False
+    if inputs.get(name) != (None,):
+        return True
+    others = [other for other, axes in inputs.items() if name in axes]
+    return any(other not in asked or (len(inputs[other]) == 1 and other in symbols) for other in others)
+
+
 def _check_asked(
-    inputs: Mapping[str, Tuple[Axis, ...]], asked: Mapping[str, Sequence[str]], symbols: AbstractSet[str]
+    inputs: Mapping[str, Tuple[Axis, ...]],
+    asked: Mapping[str, Sequence[str]],
+    symbols: AbstractSet[str],
+    of_axes: AbstractSet[str],
 ) -> None:
     """Raises UserError for what --shape names and the model has not, or has with another number of axes."""
     for name, sizes in asked.items():
         if name not in inputs and name not in symbols:
             names = [*sorted(symbols), *inputs]
             raise unknown("axis or input in --shape:", name, names)
-        of_axis = name in symbols and len(sizes) == 1
-        if name in inputs and not of_axis and len(sizes) != len(inputs[name]):
+        if name in inputs and name not in of_axes and len(sizes) != len(inputs[name]):
             raise UserError(
                 f"--shape {brief(name)}={','.join(sizes)} has {counted(len(sizes), 'axis', 'axes')}, "
                 f"input '{brief(name)}' has {len(inputs[name])}: "
@@ -617,7 +642,7 @@ def _line_to_copy(
     ]
     of_inputs += [name for name, axes in inputs.items() if sum(axis in batch.names for axis in axes) > 1]
     # an axis of the same name as one of these inputs cannot be said by its name
-    of_inputs += [name for name, _, axis in open_axes if axis in of_inputs]
+    of_inputs += [name for name, axes in inputs.items() if any(axis in of_inputs for axis in axes if axis != name)]
     items = {name: proposal.of_input(name) for name in dict.fromkeys(of_inputs)}
     for name, number, axis in open_axes:
         if isinstance(axis, str) and name not in of_inputs and axis not in items and not proposal.is_batch(axis):

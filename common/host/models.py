@@ -462,7 +462,10 @@ def _value_arguments(export_options: ExportOptions) -> list[str]:
 def files_beside(file: Path) -> list[Path]:
     """Files beside the ONNX file (weights_beside.py) that it names as holders of its weights, links to such files included."""
     content = file.read_bytes() if file.stat().st_size < 2**31 else b""
-    names = {one.name for folder in weights_beside.folders_of(file) for one in folder.iterdir()} - {file.name}
+    names: set[str] = set()
+    for folder in weights_beside.folders_of(file):
+        with suppress(OSError):  # what a link leads to may lie in a folder that can be passed through and not be listed
+            names |= {one.name for one in folder.iterdir()} - {file.name}
     found = []
     for name in sorted(name for name in names if os.fsencode(name) in content):
         with suppress(weights_beside.NotBeside):  # a folder, or a link to another one: it is not for the container

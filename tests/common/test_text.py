@@ -7,7 +7,7 @@ import subprocess
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common import schema
@@ -54,6 +54,16 @@ def test_a_shell_reads_a_line_to_copy_back_and_nothing_of_it_acts(words: list[st
     assert visible(line, keep="") == line
     done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
     assert [os.fsdecode(one) for one in done.stdout.split(b"\0")[:-1]] == words
+
+
+@given(ANY)
+@example("a\ud800")
+@example("\udbff\udc00\udcff")
+def test_any_text_is_a_word_to_copy(text: str) -> None:
+    """Also half a surrogate pair, which no command line holds, but JSON that others wrote."""
+    line = shell_line([text])
+    assert visible(line, keep="") == line
+    line.encode()
 
 
 @given(ANY)

@@ -140,6 +140,11 @@ def take_exported(rendezvous: Rendezvous, data: DataFolder, name: str, there: Mo
         take_model(rendezvous.models, path.name, data.models, before)
 
 
+def in_words(cells: int, done: int, product: str) -> str:
+    """How many cells there are to measure, and how many of them were measured before, or were refused just now."""
+    return f"{counted(cells, 'cell')} on {product}" + (f", {done:,} of them done already" if done else "")
+
+
 def plan(flavour: str, rendezvous: Rendezvous) -> int:
     data = DataFolder.default()
     options = options_from(os.environ)
@@ -176,10 +181,7 @@ def plan(flavour: str, rendezvous: Rendezvous) -> int:
     rendezvous.run.unlink(missing_ok=True)
     rendezvous.run.symlink_to(os.path.relpath(run.folder, rendezvous.folder))
     cells = sum(len(job.cells) for job in jobs)
-    print(
-        f"{run.name}: {counted(cells, 'cell')} on {device.product}, of which there are {len(run.existing_cells())}",
-        flush=True,
-    )
+    print(f"{run.name}: {in_words(cells, len(run.existing_cells()), device.product)}", flush=True)
     return 0
 
 

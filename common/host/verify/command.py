@@ -333,14 +333,12 @@ def largest_difference(folder: Path, drawn: Sequence[bool] = ()) -> float:
     """
     ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "recipe")
     left_out = {f"array_{i}" for i, random in enumerate(drawn) if random}
-    return max(
-        (
-            parity.differing(ours[name], theirs[name]) if name in theirs else math.nan
-            for name in ours
-            if name not in left_out
-        ),
-        default=0.0,
-    )
+    differences = [
+        parity.differing(ours[name], theirs[name]) if name in theirs else math.nan
+        for name in ours
+        if name not in left_out
+    ]
+    return float(np.max(differences, initial=0.0))  # max() of Python passes over a NaN that is not the first
 
 
 def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:

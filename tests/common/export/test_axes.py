@@ -318,14 +318,36 @@ def test_the_line_to_copy_binds_inputs_that_have_the_name_of_an_axis() -> None:
     assert seen > 100
 
 
-@given(st.dictionaries(NAMES | st.text(min_size=1), st.lists(st.sampled_from(["N", "1", "224"]), min_size=1)))
+def test_the_line_to_copy_binds_an_input_of_one_axis_that_has_the_name_of_an_axis() -> None:
+    """`x=N` was of the axis alone, so that nothing could be said of such an input."""
+    seen = 0
+    kinds = (3, None, "batch", "x", "T", "N")
+    systems: list[Inputs] = [
+        {"x": (first,), "h": others} for first in kinds for others in itertools.product(kinds, repeat=3)
+    ]
+    systems += [{"h": inputs["h"][:2], "x": inputs["x"]} for inputs in systems]
+    for inputs in systems:
+        try:
+            bind(inputs, "", "m.onnx")
+        except UserError as error:
+            bound = bind(inputs, proposed_by(error), "m.onnx")
+            assert all(sizes.count(None) <= 1 for sizes in bound.shapes.values()), inputs
+            seen += 1
+    assert seen > 2000
+    inputs = {"x": (None,), "h": ("x", "N", "batch_size")}
+    assert bind(inputs, "x=5,h=128,128,N", "m.onnx").shapes == {"x": (5,), "h": (128, 128, None)}
+    assert bind({**inputs, "x": (3,)}, "x=5,h=5,128,N", "m.onnx").shapes == {"x": (3,), "h": (5, 128, None)}
+
+
+@given(st.dictionaries(NAMES | st.text(), st.lists(st.sampled_from(["N", "1", "224"]), min_size=1)))
+@example({"": ["N", "3"], "a": ["1"]})
 def test_any_name_can_be_said(asked: dict[str, list[str]]) -> None:
     line = line_of(asked)
     assert visible(line, "") == line and "'" not in line
     assert (parse(line) if line else {}) == asked
 
 
-@pytest.mark.parametrize("text", ['"a=3', '"a"b=3', '"a"', '"a",3', '""=3', '"\\x"=3'])
+@pytest.mark.parametrize("text", ['"a=3', '"a"b=3', '"a"', '"a",3', '"\\x"=3'])
 def test_a_quoted_name_that_is_none_is_said(text: str) -> None:
     with pytest.raises(UserError, match="--shape has"):
         parse(text)
@@ -538,7 +560,24 @@ def test_where_an_output_has_a_batch_that_has_a_size_by_name(
     assert output_axis(declared, shape, bound) == axis
 
 
-@pytest.mark.parametrize("text", ["8", "a", "a=", "a=x", "a=-1", "a=0", "a=1,,b=2", "a=1,a=2", "a=99999999999", "=3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8",
+        "a",
+        "a=",
+        "a=x",
+        "a=-1",
+        "a=0",
+        "a=1,,b=2",
+        "a=1,a=2",
+        "a=99999999999",
+        "=3",
+        "a=1,=3",
+        pytest.param("a=" + "9" * 5000, id="endless"),
+        pytest.param("a=" + "0" * 5000 + "1", id="zeros"),
+    ],
+)
 def test_a_shape_that_is_none_is_said(text: str) -> None:
     with pytest.raises(UserError, match="--shape"):
         parse(text)

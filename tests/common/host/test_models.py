@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +140,30 @@ def test_files_of_weights_beside_a_model(tmp_path: Path) -> None:
     (inner / "out.data").symlink_to("/etc/passwd")
     assert models.files_beside(tmp_path / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data", "out.data")]
     assert models.files_beside(inner / "m.onnx") == [tmp_path / one for one in ("link.data", "m.data")]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_folder_that_cannot_be_listed_holds_no_files_beside(
+    listed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link may lead through a folder with mode 711: the model can be read there, by its name."""
+    blobs, own = tmp_path / "blobs", tmp_path / "own"
+    for folder in (blobs, own):
+        folder.mkdir()
+    (blobs / "5f1d").write_bytes(b"... location m.data ... far.data")
+    (own / "m.onnx").symlink_to("../blobs/5f1d")
+    for file in (own / "m.data", blobs / "far.data"):
+        file.write_text("")
+    real = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder == blobs and not listed:  # as for anyone but root
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = [own / "m.data", *([blobs / "far.data"] if listed else [])]
+    assert sorted(models.files_beside(own / "m.onnx")) == sorted(found)
 
 
 @pytest.mark.parametrize("text", ["1", "2,1", "a,b", "0,inf", "nan,1", "1,2,3"])
@@ -290,10 +316,11 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(models, "_read_sha256", lambda file: read.append(file) or real(file))
     file = tmp_path / "m.onnx"
     file.write_text("one")
+    written = file.stat().st_ctime_ns
+    monkeypatch.setattr(models.time, "time_ns", lambda: written + models._YOUNG_NS - 1)
     first = [models._sha256(file) for _ in range(2)]
     assert read == [file, file], "it may change again in the same tick"
-    now = models.time.time_ns()
-    monkeypatch.setattr(models.time, "time_ns", lambda: now + 10**10)
+    monkeypatch.setattr(models.time, "time_ns", lambda: written + models._YOUNG_NS)
     assert [models._sha256(file) for _ in range(3)] == [*first, first[0]]
     assert len(read) == 3
     os.utime(file, ns=(1, 1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ PYTHON = """#!/usr/bin/env bash
 case "$1 $2" in
   "-c "*) exit 0 ;;
   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-  "-m pip") exit 0 ;;
+  "-m pip") touch "${0%/*}/invoke" && chmod +x "${0%/*}/invoke"; [ ! -e "${0%/*}/../../offline" ] ;;
   *) echo "runs: ${*: -1}" ;;
 esac
 """
@@ -30,7 +32,7 @@ NOBODY = 65534
 @pytest.fixture
 def checkout() -> Iterator[Path]:
     """Where another user may look, which is not so below pytest's folders."""
-    folder = Path(tempfile.mkdtemp(prefix="framewatt-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="framewatt's test-"))
     folder.chmod(0o755)
     for name in ("invoke", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
@@ -67,7 +69,37 @@ def test_an_environment_whose_python_is_gone_is_made_again(checkout: Path) -> No
     assert done.stderr.startswith("Setting up .venv")
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can be another user")
+def test_an_environment_that_was_made_half_is_made_again(checkout: Path) -> None:
+    (checkout / ".venv/bin/python").symlink_to("/nowhere/python3")
+    (checkout / "offline").touch()
+    assert run(checkout).returncode == 2
+    assert os.access(checkout / ".venv/bin/invoke", os.X_OK), "half of the packages are there"
+    (checkout / "offline").unlink()
+    done = run(checkout)
+    assert (done.returncode, done.stdout) == (0, "runs: --version\n")
+    assert done.stderr.startswith("Setting up .venv")
+
+
+as_another_user = pytest.mark.skipif(
+    os.geteuid() != 0 or sys.platform != "linux", reason="only root can be another user"
+)
+
+
+@as_another_user
+@pytest.mark.parametrize("has_python", [False, True])
+def test_what_another_user_is_just_making_is_not_taken_for_a_private_python(checkout: Path, has_python: bool) -> None:
+    (checkout / ".venv/.framewatt-lock").unlink()
+    (checkout / ".venv.lock").touch(mode=0o644)
+    checkout.chmod(0o777)
+    if has_python:
+        shutil.copy(checkout / "python", checkout / ".venv/bin/python")
+    done = run(checkout, NOBODY)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {checkout}/.venv is another user's and not complete: ")
+    assert done.stderr.count("\n") == 1
+
+
+@as_another_user
 def test_another_users_private_python_is_one_line(checkout: Path) -> None:
     private = checkout / "home"
     private.mkdir(mode=0o700)
@@ -76,5 +108,7 @@ def test_another_users_private_python_is_one_line(checkout: Path) -> None:
     checkout.chmod(0o777)
     done = run(checkout, NOBODY)
     assert (done.returncode, done.stdout) == (2, "")
+    (command,) = re.findall(r"rm -r (.+?);", done.stderr)
+    assert shlex.split(command) == [f"{checkout}/.venv"]
     assert done.stderr.startswith(f"error: {checkout}/.venv/bin/python cannot be run by you: ")
     assert done.stderr.count("\n") == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.cell import Cell
-from common.host.compose.plan import request_of, write_job, write_refused_rows
+from common.host.compose.plan import in_words, request_of, write_job, write_refused_rows
 from common.host.devices import the_cpu
 from common.host.frameworks.registry import load_images
 from common.host.paths import IMAGES
@@ -53,3 +53,11 @@ def test_the_model_decides_under_compose_too(tmp_path: Path) -> None:
     options = Options(framework="onnxrt", device="cpu", precision="fp32", quick=True)
     fits = request_of(options, load_images(IMAGES), the_cpu(), found)
     assert (fits.inputs, fits.batch_sizes) == (("uint8",), (4,))
+
+
+@pytest.mark.parametrize(
+    ("cells", "done", "words"),
+    [(3, 0, "3 cells on H100"), (1, 0, "1 cell on H100"), (1200, 1, "1,200 cells on H100, 1 of them done already")],
+)
+def test_nothing_is_said_of_cells_that_are_done_where_none_is(cells: int, done: int, words: str) -> None:
+    assert in_words(cells, done, "H100") == words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -288,6 +289,14 @@ def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) 
     np.savez(tmp_path / "recipe.npz", array_0=np.ones(4, np.float32), array_1=np.full(4, 3, np.float32))
     assert largest_difference(tmp_path) > 0.5
     assert largest_difference(tmp_path, [False, True]) == 0
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_an_output_that_is_missing_counts_wherever_it_stands(lacking: int, tmp_path: Path) -> None:
+    arrays = {f"array_{number}": np.ones(4, np.float32) for number in range(3)}
+    np.savez(tmp_path / "harness.npz", **arrays)
+    np.savez(tmp_path / "recipe.npz", **{name: one for name, one in arrays.items() if name != f"array_{lacking}"})
+    assert math.isnan(largest_difference(tmp_path))
 
 
 def test_what_needs_no_process_to_be_refused_is_a_row_and_starts_none(
