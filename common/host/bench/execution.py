@@ -46,7 +46,7 @@ def run_all(
 
     observer: gets every event of the supervisors too, in whichever thread it came.
     """
-    existing, begin = context.run.existing_cells(), time.monotonic()
+    existing, begin_ns = context.run.existing_cells(), time.monotonic_ns()
     total = sum(len(job.cells) for job in plan)
     done = sum(cell.key in existing for job in plan for cell in job.cells)
     item = context.request.item or context.model.item
@@ -64,7 +64,9 @@ def run_all(
     made = [cell.key for job in plan for cell in job.cells if cell.key not in existing]
     phases = time_share.phases_s(context.run.folder / "cells", made)
     if phases.get(time_share.WINDOW, 0.0) > 0:
-        text = time_share.sentence(phases, time.monotonic() - begin, len(context.devices))
+        spells = context.run.description.get("idle_without_context", {}).values()
+        phases[time_share.WITHOUT_CONTEXT] = time_share.without_context_s(spells, begin_ns)
+        text = time_share.sentence(phases, (time.monotonic_ns() - begin_ns) / 1e9, len(context.devices))
         console.print(text, style="dim", highlight=False, soft_wrap=True)
     if failures and not interrupted:
         raise failures[0]
