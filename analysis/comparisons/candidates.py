@@ -12,6 +12,7 @@ from analysis.comparisons.question import Question, rank_of
 from analysis.database.connection import Row
 from analysis.results import tables
 from analysis.results.latency import response_ms
+from analysis.results.level_steps import AS_TUNED
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
 from analysis.results.several_runs import RULE, gpus_of_one_run, newest, passed_over
@@ -27,11 +28,12 @@ Group = tuple[Any, ...]
 def group_rows(rows: Sequence[Row]) -> dict[Group, list[Row]]:
     """Rows of which one is recommended: of one device, model, io and scenario, each configuration once (several_runs).
 
-    Rows whose figures are known to be wrong are never recommended: `left_out` says so, as it does of older ones.
+    Rows whose figures are known to be wrong are never recommended: `left_out` says so, as it does of older ones and of those that are
+    tuned once more.
     """
     found: dict[Group, list[Row]] = {}
     for row in rows:
-        if not is_wrong(row):
+        if not is_wrong(row) and not row.get(AS_TUNED):
             found.setdefault((device_of(row), *(row[name] for name in APART)), []).append(row)
     return {key: newest(members) for key, members in found.items()}
 
@@ -42,7 +44,9 @@ def left_out(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if is_wrong(row):
             found.setdefault(str(row["known_wrong"]), []).append(row)
-    right = [row for row in rows if not is_wrong(row)]
+    right = [row for row in rows if not is_wrong(row) and not row.get(AS_TUNED)]
+    if again := [row for row in rows if not is_wrong(row) and row.get(AS_TUNED)]:
+        found["nothing was rewritten, so that it is tuned measured once more"] = again
     others, of_other_gpus = passed_over(right)
     if others:
         found[f"another run measured them too, and of each cell one figure counts: {RULE}"] = others

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis.database.connection import Database, Row
+from analysis.results.selection import DIMENSIONS
 from analysis.results.several_runs import OF_RUN
 
 #: (run, first cell of the upper level) -> row of the view `level_steps`
@@ -14,6 +16,37 @@ Steps = Mapping[tuple[str, str], Row]
 def steps(database: Database) -> Steps:
     found = database.query("SELECT * FROM level_steps ORDER BY variant, precision, batch_size, cell_key")
     return {(row["run"], row["cell_key"]): row for row in found}
+
+
+#: of a copy of a row of the level rewritten for which nothing was rewritten, beside a tuned one: it is the way of tuned once more, and
+#: what it is faster by is chance
+AS_TUNED = "as_tuned"
+
+
+def marked_as_tuned(rows: Sequence[dict[str, Any]], database: Database) -> list[dict[str, Any]]:
+    """The same rows, with AS_TUNED where all workers say so by their setting `rewritten`, and the tuned one is among the rows."""
+    names = [name for name in DIMENSIONS if name not in ("run", "tuning")]
+    tuned = {tuple(row[name] for name in names) for row in rows if row["tuning"] == "tuned" and row["status"] == "ok"}
+    beside = [row for row in rows if row["tuning"] == "rewritten" and tuple(row[name] for name in names) in tuned]
+    if not beside:
+        return list(rows)
+    said = "tuning = 'rewritten' AND regexp_matches(settings, '\"rewritten\": *\"')"
+    found = database.query(f"SELECT run, cell_key FROM results WHERE {said}")
+    unchanged = {(row["run"], row["cell_key"]) for row in found}
+    marked = {id(row) for row in beside if unchanged.issuperset((row["run"], key) for key in row["cell_keys"])}
+    return [{**row, AS_TUNED: True} if id(row) in marked else row for row in rows]
+
+
+def unchanged_sentence(members: Sequence[Row]) -> list[str]:
+    """Which rows are those of tuned once more: one sentence, or none."""
+    found: dict[str, list[str]] = {}
+    for row in members:
+        if row.get(AS_TUNED):
+            found.setdefault(f"{row['variant']} {row['precision']} batch", []).append(str(row["batch_size"]))
+    if not found:
+        return []
+    names = "; ".join(f"{name} {', '.join(sizes)}" for name, sizes in found.items())
+    return [f"Nothing was rewritten, so that rewritten is tuned measured once more, and never the best: {names}."]
 
 
 #: columns of a tuned row -> what they are; as in the view `worth`, empty where either level has one worker

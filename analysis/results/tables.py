@@ -13,6 +13,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import algorithms, level_steps, several_runs
+from analysis.results.level_steps import AS_TUNED
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort, named_columns, parse_where
 from analysis.results.several_runs import COUNTS, OF_RUN, PLACE
@@ -39,7 +40,7 @@ class Entry:
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
     signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
-    older: nor is one of a cell of which another run's or GPU's counts (see several_runs).
+    older: nor is one of a cell of which another run's or GPU's counts (see several_runs), or another level's (see level_steps.AS_TUNED).
     """
 
     text: str
@@ -110,13 +111,13 @@ def describe(name: str, value: Any) -> str:
 
 
 def load(database: Database, selection: Selection) -> list[dict[str, Any]]:
-    """Rows of `comparison`, in a fixed order; `version` as tables say it (results/versions.py)."""
+    """Rows of `comparison`, in a fixed order; `version` as tables say it (results/versions.py); some with level_steps.AS_TUNED."""
     order = ", ".join(f'"{name}"' for name in DIMENSIONS)
     rows = database.query(
         f"SELECT * FROM comparison WHERE {selection.condition} ORDER BY {order}", selection.parameters
     )
     label_versions(rows)
-    return rows
+    return level_steps.marked_as_tuned(rows, database)
 
 
 def selected(database: Database, where: str | Sequence[str] | None) -> list[dict[str, Any]]:
@@ -168,7 +169,11 @@ def build(
         row_order = _row_order(members, own, sort)
         # models of several kinds in one analysis: each table counts in its own items
         with spoken_of(item_of(members)):
-            bought = [*level_steps.sentences(members, known), *algorithms.differing(database, members)]
+            bought = [
+                *level_steps.unchanged_sentence(members),
+                *level_steps.sentences(members, known),
+                *algorithms.differing(database, members),
+            ]
             tables.extend(
                 _table(metric(name), group, members, own, row_order, newer[name], signs, bought)
                 for name in metrics
@@ -306,9 +311,13 @@ def _scales(one: Metric, members: Sequence[Row], pivot: Pivot) -> dict[Key, list
     scales: dict[Key, list[float]] = {}
     for row in members:
         values = scales.setdefault(_scale_of(row, pivot), [])
-        if row[one.column] is not None and not is_wrong(row, one) and row.get(COUNTS, True):
+        if row[one.column] is not None and not is_wrong(row, one) and _counts(row):
             values.append(float(row[one.column]))
     return scales
+
+
+def _counts(row: Row) -> bool:
+    return bool(row.get(COUNTS, True)) and not row.get(AS_TUNED)
 
 
 def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry:
@@ -321,7 +330,7 @@ def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry
         return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
     if is_wrong(row, one):
         return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, wrong=True)
-    older = not row.get(COUNTS, True)
+    older = not _counts(row)
     if not against:
         return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, older=older)
     low, high = min(against), max(against)

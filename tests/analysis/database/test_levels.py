@@ -15,6 +15,9 @@ import pytest
 from rich.console import Console
 
 from analysis.analyze import analyze
+from analysis.comparisons.question import Question
+from analysis.comparisons.recommend import recommend
+from analysis.comparisons.summary import conclusion
 from analysis.database.open_runs import open_runs
 from analysis.results import level_steps, tables
 from analysis.results.selection import parse_where
@@ -52,6 +55,51 @@ def without(lines: list[str]) -> list[str]:
         [[value for place, value in enumerate(row) if place not in gone] for row in rows]
     )
     return out.getvalue().splitlines()
+
+
+UNCHANGED = '{"model": "as exported", "rewritten": "there is no hard-swish to fuse, nothing is rewritten"}'
+
+
+def throughput_of(run: Any) -> tables.Table:
+    with open_runs([run.folder]) as database:
+        (table,) = tables.build(database, tables.load(database, parse_where(None, database)), ["throughput"])
+    return table
+
+
+def test_a_level_at_which_nothing_was_rewritten_is_no_faster_level(build: Build) -> None:
+    """By chance it was a tenth faster than tuned, which is the same way."""
+    run = build("a")
+    run.cell("torch", 8, [12_000_000] * 50)
+    run.cell("onnxrt", 8, [11_000_000] * 50)
+    run.cell("onnxrt", 8, [10_000_000] * 50, tuning="rewritten", settings=UNCHANGED)
+    table = throughput_of(run)
+    tuned, rewritten = (table.entry(("onnxrt", "fp32", level), 8) for level in ("tuned", "rewritten"))
+    assert (tuned.best, rewritten.best, rewritten.text) == (True, False, "800.0")
+    told = conclusion(table, {})
+    assert told is not None
+    assert told.startswith("ONNX Runtime tuned is fastest: 1.09 times PyTorch tuned, the next")
+    assert (
+        "Nothing was rewritten, so that rewritten is tuned measured once more, and never the best: onnxrt fp32 batch 8."
+        in table.footers
+    )
+    console = Console(file=io.StringIO(), width=200)
+    assert recommend([run.folder], Question(), console) == 0
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Best: ONNX Runtime fp32 at batch 8: " in said
+    assert "Left out: 1 cell of ONNX Runtime: nothing was rewritten, so that it is tuned measured once more." in said
+
+
+@pytest.mark.parametrize("case", ["rewritten in one worker", "without tuned"])
+def test_what_was_rewritten_or_stands_alone_counts(build: Build, case: str) -> None:
+    run = build("a")
+    run.cell("torch", 8, [12_000_000] * 50)
+    run.cell("onnxrt", 8, [10_000_000] * 50, tuning="rewritten", settings=UNCHANGED)
+    if case == "rewritten in one worker":
+        run.cell("onnxrt", 8, [11_000_000] * 50)
+        run.cell("onnxrt", 8, [10_000_000] * 50, tuning="rewritten", replicate=1, settings='{"model": "as exported"}')
+    table = throughput_of(run)
+    assert table.entry(("onnxrt", "fp32", "rewritten"), 8).best
+    assert not any("Nothing was rewritten" in line for line in table.footers)
 
 
 def test_a_row_that_tells_its_level_is_believed(build: Build) -> None:
