@@ -40,7 +40,8 @@ class Entry:
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
     signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
-    older: nor is one of a cell of which another run's or GPU's counts (see several_runs), or another level's (see level_steps.AS_TUNED).
+    older: nor is one of a cell of which another run's or GPU's counts (see several_runs), or another level's (see
+    level_steps.AS_TUNED).
     """
 
     text: str
