@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ except ModuleNotFoundError:  # by an invoke of another Python, which knows nothi
 from common.errors import UserError
 from common.host import signals
 from common.host.cli import parsing as opt
-from common.host.cli.command_line import DEBUG_HELP, for_people, help_of, takes, typed, typed_options
+from common.host.cli.command_line import DEBUG_HELP, complain, for_people, help_of, takes, typed, typed_options
 from common.host.cli.console import default_console
 from common.host.paths import IMAGES, ROOT, DataFolder
 from common.host.plan.options import Options
@@ -83,7 +84,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     from common.host.runs.run import has_ok_cell
 
     for message in outcome.errors:
-        print(f"error: {visible(message)}", file=sys.stderr)
+        complain(f"error: {visible(message)}")
     if outcome.run.existing_cells():
         print_top_classes(outcome.run, console)
         _offer_again([outcome.run], console)
@@ -94,7 +95,7 @@ def _finish(outcome: Outcome, console: Console, data: DataFolder) -> None:
     if outcome.errors:
         sys.exit(2)
     if not has_ok_cell(outcome.run):
-        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        complain("error: no cell was measured; the table and attempts.csv of the run say why")
         sys.exit(1)
 
 
@@ -423,7 +424,7 @@ def _measured_traced(again: TracedAgain, console: Console, data: DataFolder) -> 
     if note:
         console.print(escape(note), style="yellow", highlight=False, soft_wrap=True)
     for message in outcome.errors:
-        print(f"error: {message}", file=sys.stderr)
+        complain(f"error: {message}")
     if outcome.interrupted:
         console.print(escape(f"Interrupted; the same command continues {outcome.run.name}."), highlight=False)
         sys.exit(signals.exit_code())
@@ -520,7 +521,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     from common.host.runs.run import has_ok_cell
 
     for message in outcome.errors:
-        print(f"error: {visible(message)}", file=sys.stderr)
+        complain(f"error: {visible(message)}")
     measured = [run for run in outcome.runs if run.existing_cells()]
     for run in measured:
         print_top_classes(run, console)
@@ -535,7 +536,7 @@ def _finish_plan(outcome: PlanOutcome, console: Console, data: DataFolder) -> No
     if outcome.errors or outcome.missing:
         sys.exit(2)
     if not any(has_ok_cell(run) for run in outcome.runs):
-        print("error: no cell was measured; the table and attempts.csv of the run say why", file=sys.stderr)
+        complain("error: no cell was measured; the table and attempts.csv of the run say why")
         sys.exit(1)
 
 
@@ -816,13 +817,17 @@ def recommend(
         invoke recommend data/reference/h100 --objective joules --where io=host
     """
     from analysis.comparisons.recommend import recommend as answer
+    from common.host.runs.find import words_for
 
     question = _question(
         gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
     )
     data = DataFolder.default()
     folders = _run_folders(run or ["all"], data)
-    code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
+    named = partial(words_for, words=run or ["all"], data=data)
+    code = answer(
+        folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis", named=named
+    )
     if code:
         sys.exit(code)
 

@@ -2,11 +2,17 @@
 
 Each becomes a KeyboardInterrupt in the main thread: what was made half is removed, what was started is ended. The exit code tells them
 apart, 130, 143 and 129.
+
+On a terminal that is gone every write fails, and an error on the way out would leave undone what comes after it: standard streams that
+are such a terminal are replaced by the null device.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +28,23 @@ def exit_code() -> int:
     return 128 + _received
 
 
+def let_go_of_lost_terminals() -> None:
+    """Standard streams that are a terminal which is gone are the null device from here on; others stay."""
+    for descriptor in (0, 1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:  # ENOTTY: a file or a pipe; EBADF: closed
+            if error.args[0] == errno.EIO:
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, descriptor)
+                os.close(null)
+
+
 def _interrupt(number: int, frame: object = None) -> None:
     global _received
     _received = number
+    if number == signal.SIGHUP:
+        let_go_of_lost_terminals()
     raise KeyboardInterrupt
 
 

@@ -50,17 +50,17 @@ def run_all(
     total = sum(len(job.cells) for job in plan)
     done = sum(cell.key in existing for job in plan for cell in job.cells)
     item = context.request.item or context.model.item
-    with (
-        CellProgress(console, total, done, item, context.request.items_per_sample or 1) as progress,
-        signals.as_interrupts(),
-    ):
-        streams = [
-            DeviceStream(context, runner, device, jobs_left(plan, device, existing), progress, observer)
-            for device in context.devices.values()
-        ]
-        interrupted = _run_side_by_side(streams, runner)
-    failures = [stream.failure for stream in streams if stream.failure is not None]
-    _close(context.run, progress, complete=not failures)
+    progress = CellProgress(console, total, done, item, context.request.items_per_sample or 1)
+    streams = [
+        DeviceStream(context, runner, device, jobs_left(plan, device, existing), progress, observer)
+        for device in context.devices.values()
+    ]
+    try:
+        with progress, signals.as_interrupts():
+            interrupted = _run_side_by_side(streams, runner)
+    finally:  # also where the bars cannot be drawn: standard output on a full disk, say
+        failures = [stream.failure for stream in streams if stream.failure is not None]
+        _close(context.run, progress, complete=not failures)
     made = [cell.key for job in plan for cell in job.cells if cell.key not in existing]
     phases = time_share.phases_s(context.run.folder / "cells", made)
     if phases.get(time_share.WINDOW, 0.0) > 0:

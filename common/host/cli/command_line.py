@@ -27,6 +27,12 @@ Body = Callable[..., Any]
 typed: set[str] = set()
 
 
+def complain(text: str) -> None:
+    """A line on standard error, lost where that cannot be written: the exit code still tells."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def for_people(body: Body) -> Body:
     """Errors of a task as one line: exit code 2 for what a user can mend, 130 for Ctrl-C, 143 for SIGTERM, 1 for a fault of ours."""
 
@@ -37,11 +43,10 @@ def for_people(body: Body) -> Body:
         except UserError as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
-            print(f"error: {visible(str(error))}", file=sys.stderr)
+            complain(f"error: {visible(str(error))}")
             sys.exit(2)
         except KeyboardInterrupt:
-            with suppress(OSError):  # the terminal may be gone, which is why
-                print("interrupted", file=sys.stderr)
+            complain("interrupted")
             sys.exit(signals.exit_code())
         except BrokenPipeError:
             sys.stderr.close()
@@ -50,12 +55,10 @@ def for_people(body: Body) -> Body:
             if kwargs.get("debug"):
                 raise
             if isinstance(error, OSError) and error.errno in _OF_NAMES:
-                print(f"error: {brief(str(error.filename))}: {error.strerror}", file=sys.stderr)
+                complain(f"error: {brief(str(error.filename))}: {error.strerror}")
                 sys.exit(2)
-            print(
-                f"error: {type(error).__name__}: {visible(str(error))} (this is a fault of framewatt; --debug shows where)",
-                file=sys.stderr,
-            )
+            text = visible(str(error))
+            complain(f"error: {type(error).__name__}: {text} (this is a fault of framewatt; --debug shows where)")
             sys.exit(1)
 
     return wrapper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.text import Text
 
+from common.host import signals
 from common.text import visible
 
 _WORD = re.compile(r"\s*\S+")
@@ -58,6 +60,8 @@ class Terminal(Console):
 
     A sentence (`soft_wrap=True`) is broken between words on a screen, unless it names a path or a command, which is to be copied;
     in a file or pipe it stays one line.
+
+    Once the screen is gone nothing is printed any more, and no error is raised: the work goes on, or is ended by a signal.
     """
 
     def __init__(self, **how: Any) -> None:
@@ -71,6 +75,15 @@ class Terminal(Console):
             ]
             objects = tuple(_broken_between_words(one, self.width) for one in texts)
         super().print(*objects, soft_wrap=soft_wrap, **how)
+
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            signals.let_go_of_lost_terminals()
+            del self._buffer[:]
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
