@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -816,13 +817,17 @@ def recommend(
         invoke recommend data/reference/h100 --objective joules --where io=host
     """
     from analysis.comparisons.recommend import recommend as answer
+    from common.host.runs.find import words_for
 
     question = _question(
         gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
     )
     data = DataFolder.default()
     folders = _run_folders(run or ["all"], data)
-    code = answer(folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis")
+    named = partial(words_for, words=run or ["all"], data=data)
+    code = answer(
+        folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis", named=named
+    )
     if code:
         sys.exit(code)
 

@@ -156,14 +156,34 @@ def _conclude(
 ) -> None:
     """Last lines of an analysis: the answer of each group in a sentence, and where the rest is."""
     fastest = [table for table in every if table.metric.name == "throughput"]
-    for table in fastest[:MOST_SENTENCES]:
-        sentence = summary.conclusion(table, intervals, here and len(fastest) == 1)
-        if sentence is not None:
-            text = f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence[:1].upper() + sentence[1:]
-            console.print(Text(text, style="bold"), soft_wrap=True)
+    found = [
+        (table, sentence)
+        for table in sorted(fastest, key=_breadth)
+        if (sentence := summary.conclusion(table, intervals, here and len(fastest) == 1)) is not None
+    ]
+    sentences = [
+        f"{table.subtitle}: {sentence}" if len(fastest) > 1 else sentence[:1].upper() + sentence[1:]
+        for table, sentence in found
+    ]
+    _print_sentences(sentences, "groups", console)
     more = len(every) - len(printed)
     rest = f" ({more} more tables; --tables all prints them)" if more > 0 else ""
     console.print(Text(f"Report: {page}{rest}"), soft_wrap=True)
+
+
+def _breadth(table: Table) -> tuple[int, int]:
+    """For sorting: tables of many frameworks first, then those of many cells."""
+    names = table.row_names
+    variants = {row[names.index("variant")] for row in table.rows} if "variant" in names else set(table.rows)
+    return -len(variants), -len(table.entries)
+
+
+def _print_sentences(sentences: Sequence[str], what: str, console: Console) -> None:
+    """As many as a screen has room for, and how many more there are."""
+    for sentence in sentences[:MOST_SENTENCES]:
+        console.print(Text(sentence, style="bold"), soft_wrap=True)
+    if (more := len(sentences) - MOST_SENTENCES) > 0:
+        console.print(Text(f"and {more} more {what if more > 1 else what[:-1]}: see the report"), soft_wrap=True)
 
 
 def write_report(
@@ -213,8 +233,7 @@ def write_report(
             paths.append(out / "report.pdf")
         _print_problems(database, rows, console)
         conclusions = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
-        for sentence in (conclusions or explorer.device_sentences(explored.groups))[:MOST_SENTENCES]:
-            console.print(Text(sentence, style="bold"), soft_wrap=True)
+        _print_sentences(conclusions or explorer.device_sentences(explored.groups), "sentences", console)
         console.print(Text(f"Report: {paths[-1]}"), soft_wrap=True)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
 

@@ -7,7 +7,6 @@ whole. What is not there is said by name: a pair without one side, a level that 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from analysis.comparisons.candidates import left_out
 from analysis.comparisons.decision import Figure, apart
 from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
-from analysis.results import energy_intervals, published_intervals
+from analysis.results import energy_intervals, published_intervals, several_runs
+from analysis.results.algorithms import ALGORITHM
 from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
@@ -35,11 +35,6 @@ _ORDER: Mapping[str, Sequence[str]] = {
     "io": IO_MODES,
     "model": tuple(MODELS),
 }
-
-
-#: settings that name the algorithm that a row computes by, as its trial chose it: of two scenarios only rows are paired that have
-#: the same ones, else their ratio is one of engines or convolutions
-ALGORITHM = ("chosen", "compile", "convolutions", "convolutions_in_order", "engine_file", "model", "profile")
 
 
 @dataclass(frozen=True)
@@ -101,32 +96,12 @@ def configuration_of(row: Row) -> Key:
 
 
 def newest_of_each(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """(one row for each configuration, how many others there were): of several runs those that are ok, with most workers, newest.
-
-    Of as many workers, if several, the row comes from the GPU on which most configurations were measured: those are what it can be
-    compared with.
-    """
+    """(one row for each configuration, how many others there were): of several runs the one that counts (several_runs.standing)."""
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault(configuration_of(row), []).append(row)
-    counting = {
-        (_card(row), key)
-        for key, members in found.items()
-        for row in members
-        if row["replicates"] > 1 and row["status"] == "ok" and not is_wrong(row)
-    }
-    neighbours = Counter(card for card, _ in counting)
-
-    def standing(row: Row) -> tuple[Any, ...]:
-        beside = neighbours[_card(row)] if row["replicates"] > 1 else 0
-        return row["status"] == "ok", not is_wrong(row), row["replicates"], beside, str(row["created_utc"]), row["run"]
-
-    best = [max(members, key=standing) for members in found.values()]
+    best = [max(members, key=several_runs.standing) for members in found.values()]
     return best, sum(map(len, found.values())) - len(best)
-
-
-def _card(row: Row) -> str:
-    return str(row.get("device_uuid") or row["run"])
 
 
 class Findings:
@@ -317,8 +292,7 @@ def _fitness(pair: tuple[Row, Row]) -> tuple[Any, ...]:
     return (
         min(upper["replicates"], lower["replicates"]) > 1,
         upper["run"] == lower["run"],
-        min(upper["replicates"], lower["replicates"]),
-        *((str(row["created_utc"]), row["run"]) for row in pair),
+        *(several_runs.standing(row) for row in pair),
     )
 
 

@@ -8,19 +8,30 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis import style
-from analysis.comparisons.candidates import candidate, choose_device, device_of, group_rows, heading, left_out
+from analysis.comparisons.candidates import (
+    APART,
+    Group,
+    candidate,
+    choose_device,
+    device_of,
+    group_rows,
+    heading,
+    left_out,
+)
 from analysis.comparisons.decision import decide
 from analysis.comparisons.question import Question
 from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.results import tables
 from analysis.results.metrics import is_wrong, shown
+from analysis.results.several_runs import standing
 from common.errors import UserError
 from common.host.frameworks.registry import Image, all_variants, load_images
 from common.host.paths import IMAGES
@@ -77,7 +88,8 @@ class Recipe:
 def of_cell(
     key: str, runs: Sequence[Path], models: Path, cache: Path | None = None, words: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe of a cell by its key, with or without the replicate at its end; of several runs that have it, the newest.
+    """The recipe of a cell by its key, with or without the replicate at its end; of several runs that have
+    it, the one whose figure counts (several_runs.standing).
 
     models: the folder in which exported models lie. words: that name the runs on a command line. Raises UserError for an
     unknown cell, one whose row is damaged, one without settings, one that was not measured to its end, and one that has no recipe.
@@ -104,7 +116,7 @@ def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Se
     short = _REPLICATE.sub("", key)
     if list(words) == ["all"]:  # what a CELL is looked for in without any
         words = []
-    if _found(database, short)["run"] != run:  # a newer run has that cell too
+    if _found(database, short)["run"] != run:  # of that cell another run's figure counts
         words = [str(database.runs[run])]
     return f"{task} {shell_line([short, *words])}"
 
@@ -135,7 +147,7 @@ def best(
             )
         if len(groups) > 1:
             names = "; ".join(heading(key) for key in groups)
-            raise UserError(f"which of these? say it with --where, such as io=host or model=NAME: {names}")
+            raise UserError(f"which of these? say it with --where, such as {_telling(list(groups))}: {names}")
         (members,) = groups.values()
         objective, limits = question.quantity(members), question.limits(members)
         decision = decide([candidate(row, question, {}) for row in members], objective, limits)
@@ -144,6 +156,12 @@ def best(
             raise UserError(f"no cell meets the limits{near}; invoke recommend says by how much")
         row = decision.winner.row
         return _made(database, _row(database, str(row["run"]), str(row["cell_keys"][0])), models)
+
+
+def _telling(groups: Sequence[Group]) -> str:
+    """Conditions that name a group of several: of each column in which they differ the one that the first group meets."""
+    columns = zip(APART, zip(*(key[1:] for key in groups), strict=True), strict=True)
+    return ",".join(f"{name}={values[0]}" for name, values in columns if len(set(values)) > 1)
 
 
 def store(recipe: Recipe, path: Path | None = None) -> Path:
@@ -171,7 +189,7 @@ def _is_recipe(path: Path) -> bool:
 
 def _found(database: Database, key: str, words: Sequence[str] = ()) -> Row:
     known = database.query(
-        "SELECT run, cell_key, status, created_utc FROM cells ORDER BY created_utc DESC NULLS LAST, run, cell_key"
+        "SELECT run, device, cell_key, status, known_wrong, created_utc FROM cells ORDER BY created_utc DESC NULLS LAST, run, cell_key"
     )
     own = [one for one in known if key in (one["cell_key"], _REPLICATE.sub("", one["cell_key"]))]
     if not own:
@@ -184,7 +202,10 @@ def _found(database: Database, key: str, words: Sequence[str] = ()) -> Row:
         meant = f"; near it: {', '.join(near)}" if near else ""
         listing = shell_line(["sql", "SELECT cell_key FROM cells", *words])
         raise UserError(f"there is no cell {key} in {_count(database)}{meant}. All keys: ./invoke {listing}")
-    chosen = next((one for one in own if one["status"] == "ok"), own[0])
+    workers = Counter((one["run"], _REPLICATE.sub("", one["cell_key"])) for one in known if one["status"] == "ok")
+    chosen = max(
+        own, key=lambda one: standing({**one, "replicates": workers[one["run"], _REPLICATE.sub("", one["cell_key"])]})
+    )
     return _row(database, chosen["run"], chosen["cell_key"])
 
 

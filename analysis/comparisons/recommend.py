@@ -7,7 +7,7 @@ a limit is not known does not meet it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,11 @@ def recommend(
     *,
     where: str | Sequence[str] | None = None,
     cache: Path | None = None,
+    named: Callable[[Path], str] = str,
 ) -> int:
     """Prints the recommendation for each model, io and scenario of the chosen device; 1 where no cell of any meets the limits.
 
-    where: see analysis.results.selection. cache: see analysis.database.cache.
+    where: see analysis.results.selection. cache: see analysis.database.cache. named: how the user names a run's folder.
     Raises UserError for an unknown or ambiguous GPU, an impossible question and an unknown column in `where`.
     """
     question.checked()
@@ -81,7 +82,7 @@ def recommend(
             console.print(Text(line, style="yellow"), soft_wrap=True)
         for one in answers:
             if one.found:
-                console.print(Text(f"Run: {database.runs[one.run]}"), soft_wrap=True)
+                console.print(Text(f"Run: {named(database.runs[one.run])}"), soft_wrap=True)
                 return database.exit_code
         return 1
 

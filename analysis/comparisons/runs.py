@@ -28,6 +28,9 @@ GOT_SLOWER = 3
 #: what to do where two runs share no cell
 NO_PAIRS = ": they measured different frameworks, precisions or batch sizes; --cell-a and --cell-b pair any two cells"
 
+#: cells of a side that are held against those of the other where none pair
+MOST_TRIED = 300
+
 Writer = Callable[[Compared, Sequence[str]], None]
 
 #: What makes a cell of one run the same as one of the other.
@@ -93,7 +96,8 @@ def compare_cells(
     """Compares the cells of the first run that satisfy `where_a` with those of the last that satisfy `where_b`.
 
     They are paired by everything that neither condition is about: two cells where both say enough, a column of a table
-    against another where they say `framework=torch` and `framework=onnxrt`. Cells of different batch sizes are compared by
+    against another where they say `framework=torch` and `framework=onnxrt`. The number of a GPU tells cells apart only where a side
+    has several GPUs. Cells of different batch sizes are compared by
     their time per image. Options and exit codes as of `compare_folders`; a cell that runs no more is a reason for 3 between
     versions of one framework alone. Raises UserError where nothing pairs, or a pair is ambiguous.
     """
@@ -103,8 +107,9 @@ def compare_cells(
         runs_named = list(database.runs)
         names = [runs_named[0], runs_named[-1]]
         about = named_columns(where_a) | named_columns(where_b)
-        parts = tuple(part for part in (*IDENTITY, "device") if part not in about)
         sides = ((names[0], where_a, "--cell-a"), (names[1], where_b, "--cell-b"))
+        identity = IDENTITY if _one_kind(database, sides) else (*IDENTITY, "device")
+        parts = tuple(part for part in identity if part not in about)
         (a, failed_a), (b, failed) = (_side(database, *side, parts) for side in sides)
         _check_ran(*sides[0], a, failed_a)
         lost = [key for key in a if key in failed and key not in b]
@@ -116,8 +121,8 @@ def compare_cells(
         shared = [key for key in a if key in b]
         if not shared and not broken:
             raise UserError(
-                f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}"
-                f"{_namesakes(database)}"
+                f"no cell of --cell-a has one of --cell-b beside it: they differ in more than {', '.join(sorted(about))}, "
+                f"the nearest two in {_nearest(a, b, parts)}{_namesakes(database)}"
             )
         alone = len(a) + len(b) - 2 * len(shared) - len(broken)
         a, b = ({key: side[key] for key in shared} for side in (a, b))
@@ -236,6 +241,36 @@ def _side(database: Database, run: str, where: str, option: str, parts: Sequence
             raise UserError(f"{option} '{where}' means several cells ({both}); say more")
         ran[key] = row
     return ran, failed
+
+
+def _one_kind(database: Database, sides: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether the cells of each side (run, condition, option) are of one GPU, or all of a CPU: a number is then no difference."""
+    devices: list[set[str]] = []
+    for run, where, _ in sides:
+        chosen = parse_where(where, database)
+        rows = database.query(
+            f"SELECT DISTINCT device FROM comparison WHERE ({chosen.condition}) AND run = ${len(chosen.parameters) + 1}",
+            [*chosen.parameters, run],
+        )
+        devices.append({str(row["device"]) for row in rows})
+    return all(len(one) == 1 for one in devices) and len({"cpu" in one for one in devices}) == 1
+
+
+def _nearest(a: Side, b: Side, parts: Sequence[str]) -> str:
+    """What the two cells, one of each side, differ in that differ in the fewest columns: `io (host against device)`."""
+    found = min(
+        (
+            [(name, one, other) for name, one, other in zip(parts, key, beside, strict=True) if one != other]
+            for key in list(a)[:MOST_TRIED]
+            for beside in list(b)[:MOST_TRIED]
+        ),
+        key=len,
+    )
+    return ", ".join(f"{name} ({_value(one)} against {_value(other)})" for name, one, other in found)
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _check_ran(run: str, where: str, option: str, ran: Side, failed: Side) -> None:

@@ -18,7 +18,7 @@ from common.errors import UserError
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
 _PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
 #: below tables of sides that have cells several times
-_NEWEST = "Of a cell that a side measured several times the newest figure stands here"
+_ONE_OF_SEVERAL = f"Of a cell that a side measured several times one figure stands here: {several_runs.RULE}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     Raises UserError where there is nothing to put side by side.
     """
     sides_of = {place: _side(row, rows) for place, row in _first_of_each(rows).items()}
-    every = [{**row, "device_name": name, "device": name} for row in rows for name in [sides_of[_place(row)]]]
+    every = [{**row, "device_name": name} for row in rows for name in [sides_of[_place(row)]]]
     named = several_runs.newest(every)
     given = list(database.runs)
     sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
@@ -45,7 +45,15 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             "--compare needs two or more runs or GPUs; "
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
-    footers = (_NEWEST,) if len(named) < len(every) else ()
+    others, of_other_gpus = several_runs.passed_over(every)
+    footers = (
+        *((_ONE_OF_SEVERAL,) if others else ()),
+        *(
+            (f"Of cells that a side measured on several GPUs: {several_runs.gpus_of_one_run(of_other_gpus, every)}",)
+            if of_other_gpus
+            else ()
+        ),
+    )
     built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)), footers)
     leading = sorted(built, key=lambda one: not_usual(one.group))
     sentences = tuple(

@@ -35,8 +35,8 @@ of the highest throughput with copies included (`io=host`, one inference at a ti
 runs of {folders}, as a program that needs numpy and the framework (PyTorch's also onnx and onnx2torch), and not framewatt:
 `python FILE MODEL`. What a recipe is, and `invoke recipe` for cells of your own: [verify.md](../verify.md#recipes).
 
-Of a cell that several runs measured, the figure is of the run with most workers, of equals the one on the GPU where most
-was measured. The table of worth in the
+Of a cell that several runs measured, the figure is that of the newest run with several workers, else of the newest
+([tasks.md](../tasks.md#cells-of-several-runs)), as everywhere. The table of worth in the
 [README](../../README.md) instead takes the row that makes the better pair: several workers on both sides, else both levels of one run,
 because a ratio of two runs contains what differs between them. So it may show another figure of the same cell.
 

@@ -47,6 +47,10 @@ CONDITIONS: Mapping[str, str] = {
     "h200-rewritten": "while the host's other GPU was at work as well; stock of PyTorch and torch.compile is known to be wrong",
     "h200-reference": "all levels of a framework in one run, while the host's other GPU was at work as well",
 }
+#: folder -> plan that its cells are of, of runs that were not started by `bench --plan` and so do not say it
+PLANS: Mapping[str, str] = {"h200-reference": "reference"}
+#: what the setting says where TensorRT was not told which tactics to take, and what a page says then
+OWN_TACTICS, OWN = ("TensorRT's default", "default"), " (its own tactics)"
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def _versions(database: Database, rows: Sequence[Row]) -> tuple[str, ...]:
     for row in sorted(rows, key=lambda row: row["variant"]):
         if row["status"] == "ok":
             tactics = settings[row["run"], row["cell_keys"][0]].get("tactic_sources")
-            more = f" (tactics of {tactics} alone)" if tactics else ""
+            more = "" if not tactics else OWN if tactics in OWN_TACTICS else f" (tactics of {tactics} alone)"
             title, version = style.look(row["variant"]).title, f"{row['framework_version'] or 'unknown'}{more}"
             titles = found.setdefault(version, [])
             if title not in titles:
@@ -152,10 +156,12 @@ def _versions(database: Database, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def of_plans(folder: Folder, cache: Path) -> dict[str, Missing]:
-    """Plan -> what of it the runs of a folder lack, for the plans that these say they belong to and that are still there."""
+    """Plan -> what of it the runs of a folder lack, for the plans that these say, or PLANS has, they belong to and that are
+    still there."""
     found: dict[str, Missing] = {}
     facts = [read_run(run).description.get(FACTS) for run in folder.runs]
-    names = sorted({str(one.get("name")) for one in facts if isinstance(one, dict)})
+    said = {str(one.get("name")) for one in facts if isinstance(one, dict)}
+    names = sorted(said | ({PLANS[folder.name]} if folder.name in PLANS else set()))
     cells = planned_cells.of_runs(folder.runs, cache / "analysis") if names else None
     for name in names:
         try:

@@ -30,7 +30,7 @@ WHERE = "io=host,scenario=single-stream"
 
 
 def render(folder: Path, data: DataFolder) -> str:
-    """Markdown: a table for each metric, then what the marks mean; of a cell that several runs measured, the newest.
+    """Markdown: a table for each metric, then what the marks mean; of a cell that several runs measured, the figure that counts.
 
     Raises UserError where the folder has no runs.
     """

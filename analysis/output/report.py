@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,9 @@ MOST_MACHINES = 20
 MOST_PROBLEMS = 200
 #: Below these a page stays under 5 MB; what is left out is counted and named.
 MOST_PLACES = 7_000
-MOST_PLOT_BYTES = 2_600_000
 MOST_PAGE_BYTES = 4_900_000
+#: of the markup around a plot, but for its description, which stands there twice
+_FRAME_BYTES = 100
 #: Of MOST_PLACES, one after the other until the page fits.
 _SHARES = (1.0, 0.5, 0.25, 0.0)
 
@@ -188,20 +190,31 @@ def explore(
 
 
 def _with_plots(page: Callable[..., str], plots: Sequence[Drawing], first: set[str]) -> str:
-    """The page with as many plots as fit into MOST_PAGE_BYTES: of all groups together, then of those that stand open, then others."""
-    wanted = sorted(plots, key=lambda plot: (plot.group not in first, plot.group != ""))
+    """The page with as many plots as fit into MOST_PAGE_BYTES: of all groups together, then of those that stand open, then others.
+
+    Of the others the first plot of each group comes before the second of any: no group goes without one for the twelfth of another.
+    """
+    shown = sorted(plots, key=lambda plot: (plot.group not in first, plot.group != ""))
+    seen: Counter[str] = Counter()
+    turns: dict[int, int] = {}
+    for plot in shown:
+        turns[id(plot)] = seen[plot.group] if plot.group not in first else 0
+        seen[plot.group] += 1
+    wanted = sorted(shown, key=lambda plot: (plot.group not in first, turns[id(plot)]))
 
     def made(room: int) -> str:
-        drawn = _drawn(wanted, room)
+        kept = {id(plot) for plot in _drawn(wanted, room)}
+        drawn = [plot for plot in shown if id(plot) in kept]
         return page(
             plots=[plot for plot in drawn if plot.group in first],
             further_plots=_by_group([plot for plot in drawn if plot.group not in first]),
             more_plots=len(plots) - len(drawn),
         )
 
-    text = made(MOST_PLOT_BYTES)
+    room = MOST_PAGE_BYTES - len(made(0).encode())
+    text = made(room)
     excess = len(text.encode()) - MOST_PAGE_BYTES
-    return made(MOST_PLOT_BYTES - excess) if excess > 0 else text
+    return made(room - excess) if excess > 0 else text
 
 
 def render_explained(explained: Mapping[str, Any], intro: Sequence[str]) -> str:
@@ -256,10 +269,12 @@ def _fitting(tables: Sequence[Table], room: int) -> tuple[list[Table], int]:
 
 
 def _drawn(plots: Sequence[Drawing], room: int) -> list[Drawing]:
+    """Those that fit into so many bytes, the first ones first."""
     kept = []
     for plot in plots:
-        if len(plot.svg) <= room:
-            room -= len(plot.svg)
+        size = len(plot.svg.encode()) + _FRAME_BYTES + 2 * len(plot.description)
+        if size <= room:
+            room -= size
             kept.append(plot)
     return kept
 

@@ -46,10 +46,12 @@ _RULE = f"""## What the reference runs say
 How to read the sections of each device:
 
 - A ratio is one of throughputs. It has its 95 % interval over workers where these tell one: several of a side, or other cells of
-  the same framework and kind of GPU that have several; else it stands alone and has no verdict.
+  the same framework and kind of GPU that have several and agree enough; else it stands alone and has no verdict.
 - FASTER or SLOWER: the ratio differs from 1 for sure, and is itself more than {_MARGIN} from it. The chance of any false FASTER or
   SLOWER among a device's comparisons, for rows that are equal, is at most {100 * ERROR_RATE:g} % (Holm's method). SAME: surely
   within {_MARGIN} of 1. UNCLEAR: anything else.
+- A verdict asks for more than the interval printed beside it: that is at 95 %, the one that decides is wider (up to 99.9 %), as
+  many comparisons are judged together. So a ratio can be UNCLEAR though its whole printed interval is above {1 + MARGIN:g}.
 - †: the two sides were measured on two GPUs of this kind. An interval over workers says nothing of how cards differ, so there is
   none, and no verdict. ‡: on one GPU in two runs; an interval lacks what differs from run to run. (Where frameworks are compared
   without an interval ‡ is left out: each has a run of its own.)
@@ -156,8 +158,9 @@ def _about(given: Given, found: Findings) -> Sequence[str]:
     ]
     if given.others:
         lines.append(
-            f"{given.others} rows are of configurations that another run measured too, with more workers or on a GPU with more "
-            "neighbours, or later: they count only where they make a pair of one run or one GPU."
+            f"{given.others} rows are of configurations that another run measured too. Of each configuration one row counts: of those "
+            "that are ok and not known to be wrong the ones of several workers, else those of one, and of these the newest. The "
+            "others count only where they make a pair of one run or one GPU."
         )
     return [*lines, _comparisons(found)]
 

@@ -83,7 +83,11 @@ class Gallery:
         self._undrawn.setdefault(what, why)
 
     def __iter__(self) -> Iterator[Plot]:
-        groups = tables.groups(self.rows, parse_pivot(None))
+        # what many take part in first: a page that has no room for all leaves out the last
+        groups = sorted(
+            tables.groups(self.rows, parse_pivot(None)),
+            key=lambda one: (-len({row["variant"] for row in one[1]}), -len(one[1])),
+        )
         if len(groups) > MOST_GROUPS:
             self._lacking(f"plots of {len(groups) - MOST_GROUPS} more groups", "choose fewer with --where")
         for group, members in groups[:MOST_GROUPS]:
@@ -100,8 +104,11 @@ class Gallery:
             self._lacking(f"power over time of {len(runs) - MOST_RUNS} more runs", "analyze fewer at once")
 
     def _plot(
-        self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str, group: str = ""
-    ) -> Iterator[Plot]:
+        self, figure: Figure | None, what: str, parts: Sequence[object], where: str, lacks: str, group: str = "",
+        drawn: Sequence[Row] = (),
+    ) -> Iterator[Plot]:  # fmt: skip
+        """The plot, or why there is none. lacks: why, "" where nobody misses it. drawn: rows of which a known fault is noted."""
+        note_known_wrong(figure, drawn)
         if figure is None:
             if lacks:
                 self._lacking(what, lacks)
@@ -110,13 +117,45 @@ class Gallery:
             yield Plot(files.file_name(what, *parts), f"{what} {where}", figure, group)
 
     def _of_group(self, heading: str, parts: Sequence[object], every: Sequence[Row]) -> Iterator[Plot]:
-        # two curves of one name cannot be told apart: the tables have the older figures
+        # two curves of one name cannot be told apart: the tables have the other figures
         rows = several_runs.counting(every)
         if len(rows) < len(every):
-            self._lacking(
-                f"older figures of {len(every) - len(rows)} cells ({heading})", "newer ones of them are drawn"
-            )
+            others, of_other_gpus = several_runs.passed_over(every)
+            if others:
+                self._lacking(
+                    f"other figures of {len(others)} cells ({heading})",
+                    f"of each of these one is drawn: {several_runs.RULE}",
+                )
+            if of_other_gpus:
+                self._lacking(
+                    f"figures of other GPUs of {len(of_other_gpus)} cells ({heading})",
+                    several_runs.gpus_of_one_run(of_other_gpus, every),
+                )
         shown = with_kind(heading, rows)
+        where = f"({shown})"
+        if len(rows) > 1:
+            yield from self._that_compare(heading, parts, every, rows, shown)
+        else:
+            self._lacking("plots that compare cells", "a group of one cell has none")
+        yield from self._plot(
+            latency_distribution.draw(self.database, rows, shown), "latency distribution", parts, where,
+            "no cell has 11 samples", heading, rows,
+        )  # fmt: skip
+        yield from self._plot(
+            cold_start.draw(self.database, rows, shown), COLD_START, parts, where, "no phases are known", heading
+        )
+        known, missing = roofline.limits(
+            self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
+        )
+        lacks = "; ".join(missing) if self.known != roofline.Limits() else ""
+        yield from self._plot(
+            roofline.draw(rows, shown, known, missing), "roofline", parts, where, lacks, heading, rows
+        )
+
+    def _that_compare(
+        self, heading: str, parts: Sequence[object], every: Sequence[Row], rows: Sequence[Row], shown: str
+    ) -> Iterator[Plot]:
+        """Those that say of one cell no more than its table. rows: of `every`, those that are drawn. shown: heading of a figure."""
         where = f"({shown})"
         for name in AGAINST_BATCH_SIZE:
             figure = against_batch_size.draw(rows, METRICS[name], shown, self.intervals)
@@ -134,22 +173,10 @@ class Gallery:
                 "",  # of one framework nobody expects it
             ),
             (pareto_front.draw(rows, shown), "Pareto front", "no throughput with energy or latency"),
-            (latency_distribution.draw(self.database, rows, shown), "latency distribution", "no cell has 11 samples"),
-            (cold_start.draw(self.database, rows, shown), COLD_START, "no phases are known"),
             (power_throughput.draw(rows, shown), "power against throughput", "no power is known"),
             (efficiency.draw(rows, shown), "best efficiency", "no energy is known"),
         ):
-            if what != COLD_START:
-                note_known_wrong(figure, rows)
-            yield from self._plot(figure, what, parts, where, lacks, heading)
-        known, missing = roofline.limits(
-            self.database.documents.get(rows[0]["run"], {}), rows[0]["device"], rows[0]["io"], self.known
-        )
-        figure = roofline.draw(rows, shown, known, missing)
-        note_known_wrong(figure, rows)
-        yield from self._plot(
-            figure, "roofline", parts, where, "; ".join(missing) if self.known != roofline.Limits() else "", heading
-        )
+            yield from self._plot(figure, what, parts, where, lacks, heading, rows)
 
     def _front_ends(self) -> Iterator[Plot]:
         for heading, pairs in list((self.compared.groups() if self.compared else {}).items())[:MOST_GROUPS]:

@@ -262,8 +262,8 @@ def over_workers(parts: Sequence[Draws], pooled: Pool | None = None) -> Uncertai
     """The mean over workers, with the spread between them; None without any.
 
     pooled: what other cells of the same framework and device tell of that spread. A single worker is taken for itself
-    without it. The spread is never taken to be less than the windows show within themselves, as workers differ by that at
-    the least; among few they would often seem to differ less.
+    without it, and where they tell too little (workers.LEAST_FREEDOM). The spread is never taken to be less than the windows
+    show within themselves, as workers differ by that at the least; among few they would often seem to differ less.
     """
     if not parts or (len(parts) == 1 and pooled is None):
         return parts[0] if parts else None
@@ -273,7 +273,8 @@ def over_workers(parts: Sequence[Draws], pooled: Pool | None = None) -> Uncertai
         return parts[0] if len(parts) == 1 else of_figures(figures, samples=samples)
     # the median: of some windows the correlation is overestimated manyfold
     within = float(np.median([(part.spread / part.shortfall / part.estimate) ** 2 for part in parts]))
-    return of_figures(figures, pooled, samples, within)
+    found = of_figures(figures, pooled, samples, within)
+    return parts[0] if found is None else found
 
 
 def of_figures(

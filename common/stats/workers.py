@@ -25,6 +25,10 @@ import numpy as np
 CAUTION = 0.5
 #: fewer spreads than this say nothing of how alike spreads are
 MIN_SPREADS = 3
+#: Degrees of freedom that others must have for the interval of a single worker: what three workers of its own, the default, would
+#: give. With fewer Student's factor, 4.3 at two, leaps to 12.7 at one and to 99 at a half: cells that disagree so much tell
+#: nothing of the next one.
+LEAST_FREEDOM = 2.0
 #: variance that equal figures have: no clock tells a millionth
 SMALLEST = 1e-12
 
@@ -50,7 +54,15 @@ class Pool:
     largest: Spread
 
     def moderated(self, own: Spread) -> Spread:
-        """The spread to use for a cell that has `own` (with 0 degrees of freedom: of a single worker)."""
+        """The spread to use for a cell that has `own`, which of a single worker has 0 degrees of freedom.
+
+        It has 0 again where the other cells have fewer than LEAST_FREEDOM to lend: then nothing is known of how the next worker
+        would do.
+        """
+        found = self._moderated(own)
+        return own if own.freedom == 0 and found.freedom < LEAST_FREEDOM else found
+
+    def _moderated(self, own: Spread) -> Spread:
         prior = self.common
         if prior.freedom == 0:
             return own if own.freedom > 0 else self.largest

@@ -90,6 +90,24 @@ def test_below_the_tables_stands_the_command_of_the_fastest_cells_recipe(
     assert printed() == [], "there is no such task"
 
 
+def test_groups_of_many_frameworks_have_their_sentence_first_and_the_others_are_counted(
+    undrawn: None, build: Build, tmp_path: Path
+) -> None:
+    """The one model that eight frameworks had run got none after six groups of a cell or two."""
+    run = build()
+    for number in range(7):
+        run.cell("torch", 8, model=f"Model{number}", durations_ns=[MS] * 12)
+    run.cell("torch", 16, model="Model5", durations_ns=[MS] * 12)
+    for variant, ms in (("onnxrt", 1), ("torch", 2), ("tf", 3)):
+        run.cell(variant, 8, model="ViT-B16", durations_ns=[ms * MS] * 12)
+    screen, text = console()
+    analyze([run.folder], tmp_path / "out", screen, formats=["md"])
+    lines = text.getvalue().splitlines()
+    closing = [line.split(", ")[0] for line in lines if re.match(r"(Model\d|ViT-B16), [^:]*: ", line)]
+    assert closing == ["ViT-B16", "Model5", "Model0", "Model1", "Model2", "Model3"]
+    assert "and 2 more groups: see the report" in lines
+
+
 def test_one_cell_one_batch_size(build: Build, tmp_path: Path) -> None:
     run = build()
     run.cell("onnxrt", 8, durations_ns=[MS] * 12)

@@ -78,6 +78,21 @@ def _words_of(folder: Path, word: str, data: DataFolder) -> str:
     return str(folder)
 
 
+def words_for(folder: Path, words: Sequence[str], data: DataFolder) -> str:
+    """What names one of the runs that `words` mean: of a sealed one the archive, never the place where it lies unpacked."""
+    for word in words:
+        if word == "all":
+            if folder.parent == data.results:
+                return folder.name
+            continue
+        for place in _places(word, data):
+            if place.name == f"{folder.name}{SUFFIX}" or place.resolve() == folder.resolve():
+                return word
+        if (found := _words_of(folder, word, data)) != str(folder):
+            return found
+    return str(folder)
+
+
 def how_many(word: str, data: DataFolder) -> int:
     """How many runs a word means, without unpacking any; 1 for a cell, and for what is no run, of which run_or_cell says why."""
     if word == "all":

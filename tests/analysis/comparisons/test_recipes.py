@@ -316,9 +316,12 @@ def test_the_fastest_cells_recipe_is_offered_by_a_command_that_writes_it(build: 
     assert recipes.of_cell(line.split()[-1], [run.folder], Path("data/models")).key == key(8)
     assert offer(run.folder, words=("all",)) == line
     assert offer(run.folder, words=("data/my runs",)) == f"{line} 'data/my runs'"
-    # a newer and slower run has that cell too: the command names the run
+    # a newer and slower run has that cell too: the command names the run where that one's figure counts
     newer = build("newer").run_json(model=MODEL, created_utc="2026-02-02T03:04:05Z")
     newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40)
+    words = ("one", "newer")
+    assert offer(run.folder, newer.folder, words=words) == f"{line} one newer", "one worker against two"
+    newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40, replicate=1)
     assert offer(run.folder, newer.folder, words=("one", "newer")) == f"{line} {run.folder}"
 
 
@@ -331,3 +334,20 @@ def test_no_recipe_is_offered_where_the_fastest_has_none(build: Callable[..., An
     run = measured(build, **columns)
     with open_runs([run.folder]) as database:
         assert recipes.of_the_fastest(database, tables.load(database, Selection()), "./invoke recipe") is None
+
+
+def test_the_hint_names_what_the_groups_really_differ_in(build: Callable[..., Any]) -> None:
+    """`io=host or model=NAME` could not tell float32 from uint8."""
+    run = measured(build)
+    run.cell(input="uint8", settings=SETTINGS, durations_ns=[8_000_000] * 40)
+
+    def hint() -> str:
+        with pytest.raises(UserError, match="say it with --where, such as ") as caught:
+            recipes.best(Question(), [run.folder], Path("data/models"))
+        return str(caught.value).partition("such as ")[2].partition(":")[0]
+
+    assert hint() == "input=float32"
+    run.cell(io="device", input="uint8", settings=SETTINGS, durations_ns=[8_000_000] * 40)
+    assert hint() == "io=device,input=uint8"
+    best = recipes.best(Question(), [run.folder], Path("data/models"), hint())
+    assert "device" in best.key and "uint8" in best.key, "the condition is enough"

@@ -242,6 +242,12 @@ def test_groups_without_an_answer_are_one_line_and_the_answer_comes_last(build: 
     assert lines[-3].startswith("Best: ONNX Runtime fp32 at batch 8: the highest throughput")
     assert lines[-2].startswith("  throughput 1,600 images/s")
     assert lines[-1] == f"Run: {run.folder}"
+    console = Console(width=200)
+    with console.capture() as captured:
+        recommend(
+            [run.folder], Question(max_latency_ms=6.0), console, named=lambda folder: f"mine/{folder.name}.tar.xz"
+        )
+    assert captured.get().splitlines()[-1] == "Run: mine/a.tar.xz", "as the user named it, wherever it lies unpacked"
     assert requested([run.folder], Question(max_latency_ms=0.1))[0] == 1
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
 from common.errors import UserError
-from tests.analysis.conftest import Build
+from tests.analysis.conftest import Build, RunBuilder
 
 MS = 10**6
 
@@ -163,6 +163,28 @@ def test_cells_that_cannot_be_compared(build: Build, a: str, b: str, words: str)
     with pytest.raises(UserError) as caught:
         cells_compared(a, b, run)
     assert words in str(caught.value)
+
+
+def test_another_gpu_of_the_kind_is_no_difference_and_what_differs_is_named(build: Build) -> None:
+    """Runs of two hosts: the number of the GPU says where it sat."""
+    a, b = build("a", device="gpu1", device_name="GPU A"), build("b", device="gpu0", device_name="GPU A")
+    three(a, "tensorrt", 8, 10, 1)
+    three(b, "torch", 8, 20, 2)
+    code, text = cells_compared("framework=tensorrt", "framework=torch", a, b)
+    assert (code, verdicts_of(text)) == (GOT_SLOWER, ["SLOWER"])
+    three(b, "tf", 8, 20, 3, io="device", tuning="stock")
+    three(b, "tf", 16, 20, 4, io="device", tuning="stock")
+    with pytest.raises(UserError) as caught:
+        cells_compared("framework=tensorrt", "framework=tf,batch=8", a, b)
+    assert "the nearest two in io (host against device), tuning (tuned against stock)" in str(caught.value)
+    # where a side has several, they are told apart
+    three(RunBuilder(b.folder, device="gpu1", device_name="GPU A", now_ns=b.now_ns), "torch", 8, 5, 5)
+    code, text = cells_compared("framework=tensorrt", "framework=torch", a, b)
+    assert (code, verdicts_of(text)) == (0, ["FASTER"]), "gpu1 with gpu1"
+    cpu = build("c")
+    three(cpu, "torch", 8, 20, 6)
+    with pytest.raises(UserError, match=r"the nearest two in device \(gpu1 against cpu\)$"):
+        cells_compared("framework=tensorrt", "framework=torch", a, cpu)
 
 
 def test_one_worker_a_side_gives_no_verdict_and_no_alarm(build: Build) -> None:

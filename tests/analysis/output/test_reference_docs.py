@@ -66,6 +66,35 @@ def test_the_results_say_what_was_gained_lost_and_not_measured(reference: Path, 
     assert re.search(r"\| MobileNetV3L \| PyTorch fp32 \| \d+.* to \d+.*: \*\*2\.00\*\* \[\d", worth)
 
 
+def test_the_cells_of_a_plan_are_counted_in_runs_that_were_started_without_it(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page said that these belong to no plan, and the README beside them of which one they are cells."""
+    assert all((reference_runs.REFERENCE / name).is_dir() for name in reference_runs.PLANS)
+    run = run_in(reference / "h200-by-hand", "20260105-000000_gpu0")
+    measured(run, "tf", 1.0, 32, model="MobileNetV3L")
+    seal(run.folder)
+    results, _, _ = reference_docs.parts(tmp_path / "cache", reference)
+    assert "The runs of h200-by-hand belong to no plan" in results
+    monkeypatch.setattr(reference_runs, "PLANS", {"h200-by-hand": "reference"})
+    results, _, _ = reference_docs.parts(tmp_path / "cache", reference)
+    assert "belong to no plan" not in results
+    assert re.search(
+        r"Of the plan's 2,448 cells, 3 workers each, 1 are whole; 2,447 are missing.*h200-by-hand", results
+    )
+
+
+def test_tactics_are_named_where_not_all_were_allowed(reference: Path, tmp_path: Path) -> None:
+    run = run_in(reference / "h200-tactics", "20260105-000000_gpu0")
+    for size, tactics in ((1, "TensorRT's default"), (8, "EDGE_MASK_CONVOLUTIONS")):
+        settings = json.dumps({"tactic_sources": tactics})
+        measured(run, "tensorrt", 1.0, size, model="MobileNetV3L", framework_version="8.6.0", settings=settings)
+    seal(run.folder)
+    (line,) = re.findall(r"Versions: .*", reference_docs.parts(tmp_path / "cache", reference)[0])
+    assert "TensorRT 8.6.0 (its own tactics)" in line
+    assert "TensorRT 8.6.0 (tactics of EDGE_MASK_CONVOLUTIONS alone)" in line.replace("\\", "")
+
+
 def test_every_cell_that_is_cited_is_in_the_list(reference: Path, tmp_path: Path) -> None:
     results, cells, _ = reference_docs.parts(tmp_path / "cache", reference)
     cited = {
@@ -297,9 +326,9 @@ def test_where_recipes_and_the_table_of_worth_choose_another_run_both_say_by_whi
     pages = reference_recipes.pages(tmp_path / "cache")
     (line,) = (line for line in pages[Path("README.md")].splitlines() if "| tuned |" in line)
     assert re.search(r"\| 500\.\d to 1,00\d: 2\.00 \|", worth), "of one run"
-    assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of most workers"
+    assert re.search(r"\| (2,99\d|3,0\d\d) \| 3 \|.*\| 20260102-000000_gpu0 \|", line), "of several workers"
     head = " ".join(pages[Path("README.md")].split())
-    assert "Of a cell that several runs measured, the figure is of the run with most workers" in head
+    assert "Of a cell that several runs measured, the figure is that of the newest run with several workers" in head
     assert "takes the row that makes the better pair" in head
 
 

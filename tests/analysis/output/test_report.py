@@ -343,12 +343,35 @@ def test_what_does_not_fit_is_counted(build: Build, opened: Opened, monkeypatch:
     rows = load(database, Selection())
     every = build_tables(database, rows, list(METRICS))
     monkeypatch.setattr(report, "MOST_PLACES", 40)
-    monkeypatch.setattr(report, "MOST_PLOT_BYTES", 100)
-    drawings = [report.Drawing("<svg></svg>", "small"), report.Drawing("<svg>" + "x" * 200 + "</svg>", "big")]
+    bare = len(report.render(database, rows, every, [], {}).encode())
+    monkeypatch.setattr(report, "MOST_PAGE_BYTES", bare + 2_000)
+    drawings = [report.Drawing("<svg></svg>", "small"), report.Drawing("<svg>" + "x" * 2_000 + "</svg>", "big")]
     text = report.render(database, rows, every, drawings, {})
+    assert len(text.encode()) <= report.MOST_PAGE_BYTES
     assert f"{len(every) - 2} more tables do not fit" in text
     assert "1 more plots do not fit" in text
     assert "throughput (images/s), more is better" in text, "headlines come first"
+
+
+def test_no_group_goes_without_plots_for_the_rare_ones_of_another(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a page with eight frameworks in its last group that group had none, and a group of a single cell had nine."""
+    database = opened(fill(build()))
+    rows = load(database, Selection())
+    every = build_tables(database, rows, list(METRICS))
+    drawings = [
+        report.Drawing(f"<svg>{'x' * 4_000}</svg>", f"{group} {number}", group)
+        for group, count in (("many", 9), ("some", 9), ("last", 3))
+        for number in range(count)
+    ]
+    bare = len(report.render(database, rows, every, [], {}).encode())
+    monkeypatch.setattr(report, "MOST_PAGE_BYTES", bare + 8 * 4_300)
+    text = report.render(database, rows, every, drawings, {})
+    assert len(text.encode()) <= report.MOST_PAGE_BYTES
+    shown = re.findall(r"<figcaption>((?:many|some|last) \d)</figcaption>", text)
+    assert shown == ["many 0", "many 1", "many 2", "some 0", "some 1", "some 2", "last 0", "last 1"]
+    assert f"{len(drawings) - len(shown)} more plots do not fit" in text
 
 
 #: Of a complete plan of reference runs (2,448 configurations), for a test that takes seconds.
@@ -392,7 +415,6 @@ def test_a_page_of_thousands_of_cells_keeps_its_intervals_and_fits(
     bare = len(report.render(database, [], [], [], {}).encode())
     monkeypatch.setattr(explorer, "MOST_BYTES", explorer.MOST_BYTES // SCALE)
     monkeypatch.setattr(report, "MOST_PLACES", report.MOST_PLACES // SCALE)
-    monkeypatch.setattr(report, "MOST_PLOT_BYTES", report.MOST_PLOT_BYTES // SCALE)
     monkeypatch.setattr(report, "MOST_PAGE_BYTES", bare + (report.MOST_PAGE_BYTES - bare) // SCALE)
     explored = report.explore(database, rows, intervals, ["run"])
     text = report.render(database, rows, every, plots, intervals, explored=explored)

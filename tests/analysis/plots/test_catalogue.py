@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.database.connection import Database
 from analysis.database.open_runs import open_runs
-from analysis.plots import files, speedup
+from analysis.plots import catalogue, files, speedup
 from analysis.plots.catalogue import Gallery, Plot
 from analysis.plots.roofline import Limits
 from analysis.results import published_intervals, sample_intervals, tables
@@ -104,7 +104,8 @@ def test_everything_of_a_metered_run(everything: tuple[dict[str, Plot], list[str
 
 def test_what_the_data_do_not_allow_is_said(build: Build, opened: Opened) -> None:
     run = build()
-    run.cell("onnxrt", 8, durations_ns=[MS] * 5)
+    for size in (8, 16):
+        run.cell("onnxrt", size, durations_ns=[MS] * 5)
     plots, undrawn = drawn(opened(run))
     assert kinds(plots) == {"throughput", "seconds-per-image", "time-efficiency"}
     assert undrawn == [
@@ -116,8 +117,9 @@ def test_what_the_data_do_not_allow_is_said(build: Build, opened: Opened) -> Non
 
 def test_what_one_group_lacks_and_another_has_is_not_named(build: Build, opened: Opened) -> None:
     run = build()
-    run.cell("onnxrt", 8, durations_ns=[MS] * 5)
-    run.cell("onnxrt", 8, io="device", durations_ns=[MS + i for i in range(70)])
+    for size in (8, 16):
+        run.cell("onnxrt", size, durations_ns=[MS] * 5)
+        run.cell("onnxrt", size, io="device", durations_ns=[MS + i for i in range(70)])
     _, undrawn = drawn(opened(run))
     assert not [line for line in undrawn if line.startswith(("median latency", "latency distribution"))]
 
@@ -338,3 +340,27 @@ def test_a_precision_that_all_have_is_said_in_the_heading(build: Build, opened: 
         assert "single-stream, fp16" in " ".join(text.get_text() for text in plot.figure.findobj(mpl.text.Text)), (
             plot.name
         )
+
+
+def test_groups_with_several_frameworks_come_first_and_one_cell_has_nothing_to_compare(
+    build: Build, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build()
+    times = [MS + i for i in range(20)]
+    run.cell("torch", 8, io="device", durations_ns=times)
+    for model, variants in (("ResNet50", ("torch",)), ("ViT-B16", ("onnxrt", "tf", "torch"))):
+        for variant in variants:
+            for size in (1, 8):
+                run.cell(variant, size, model=model, durations_ns=times)
+    plots, undrawn = drawn(opened(run))
+    groups = list(dict.fromkeys(plot.group for plot in plots.values() if plot.group))
+    assert [group.split(", ")[0] for group in groups] == ["ViT-B16", "ResNet50", "ResNet50"]
+    assert "io=device" in groups[-1]
+    assert [plot.description.split(" (")[0] for plot in plots.values() if plot.group == groups[-1]] == [
+        "latency distribution"
+    ]
+    assert "plots that compare cells: a group of one cell has none" in undrawn
+    monkeypatch.setattr(catalogue, "MOST_GROUPS", 1)
+    plots, undrawn = drawn(opened(run))
+    assert {plot.group for plot in plots.values()} == {groups[0]}, "the group that many take part in"
+    assert "plots of 2 more groups: choose fewer with --where" in undrawn

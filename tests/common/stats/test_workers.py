@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from common.stats.workers import SMALLEST, Spread, pool, pools_of, spread_of
+from common.stats.comparison import quotient_of
+from common.stats.intervals import of_figures, over_workers, throughput_parts
+from common.stats.workers import LEAST_FREEDOM, SMALLEST, Spread, pool, pools_of, spread_of
 
 
 def spreads(rng: np.random.Generator, cells: int, workers: int, unlike: float = 0.0, sd: float = 0.01) -> list[Spread]:
@@ -53,6 +55,36 @@ def test_cells_unlike_keep_to_themselves() -> None:
     assert found.common.freedom < 2
     noisy = Spread(0.05**2, 2)
     assert found.moderated(noisy).variance > 0.3 * noisy.variance
+
+
+def test_a_single_worker_learns_nothing_from_cells_that_disagree() -> None:
+    """A row of one worker was once printed as 7,594 [801.7, 71,942]: its framework's cells lent half a degree of freedom."""
+    alone = Spread(0.0, 0)
+    unlike = pool(spreads(np.random.default_rng(1), 60, 3, unlike=1.5))
+    assert unlike is not None and unlike.common.freedom < LEAST_FREEDOM
+    assert unlike.moderated(alone) == alone
+    alike = pool(spreads(np.random.default_rng(1), 60, 3))
+    assert alike is not None and alike.moderated(alone).freedom >= LEAST_FREEDOM
+    # of too few cells to tell whether they agree the noisiest stands in, if it has three workers
+    for workers, lent in ((2, 0), (3, 2)):
+        few = pool([Spread(1e-4, workers - 1)] * 2)
+        assert few is not None and few.moderated(alone).freedom == lent
+
+
+def test_the_interval_of_a_single_worker_is_then_of_its_own_window() -> None:
+    rng = np.random.default_rng(2)
+    (part,) = throughput_parts([1e6 * (1 + 0.01 * rng.standard_normal(400))], 1.0)
+    unlike = pool(spreads(np.random.default_rng(1), 60, 3, unlike=1.5))
+    own = over_workers([part], unlike)
+    assert own is not None and not own.interval().over_workers
+    assert own.interval() == over_workers([part]).interval()
+    alike = pool(spreads(np.random.default_rng(1), 60, 3))
+    sure = of_figures([500.0, 505.0, 495.0])
+    assert sure is not None
+    lent = over_workers([part], alike)
+    assert lent is not None and lent.over_workers
+    assert quotient_of(lent, sure, alike, None).over_workers
+    assert not quotient_of(own, sure, unlike, None).over_workers, "a ratio knows no more than its worse side"
 
 
 def test_no_more_freedom_than_there_is() -> None:

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.host.cleaning import leftovers
 from common.host.paths import DataFolder
 from common.host.runs.archive import seal
-from common.host.runs.find import how_many, run_folders, run_or_cell
+from common.host.runs.find import how_many, run_folders, run_or_cell, words_for
 from tests.common.host.runs.test_archive import make_run
 
 
@@ -122,6 +122,19 @@ def test_a_run_of_a_folder_has_words_that_name_it_again(tmp_path: Path) -> None:
     found = [one for word in ("r1", str(mixed)) for one in run_or_cell(word, data)]
     assert [one.words for one in found] == ["r1", str(mixed / "s1.tar.xz"), str(mixed / "s2")]
     assert [run_or_cell(one.words, data)[0].folder for one in found] == [one.folder for one in found]
+
+
+def test_a_sealed_run_is_called_as_the_user_did_and_not_by_where_it_lies_unpacked(tmp_path: Path) -> None:
+    data, mixed = DataFolder(tmp_path / "data"), tmp_path / "mixed"
+    make_run(data.results / "r1")
+    seal(make_run(mixed / "s1"))
+    make_run(mixed / "s2")
+    sealed = str(mixed / "s1.tar.xz")
+    for words, expected in (
+        (["r1", str(mixed)], ["r1", sealed, str(mixed / "s2")]),
+        (["all", sealed, str(mixed / "s2")], ["r1", sealed, str(mixed / "s2")]),
+    ):
+        assert [words_for(folder, words, data) for folder in run_folders(words, data)] == expected
 
 
 def test_runs_are_counted_without_unpacking_any(tmp_path: Path) -> None:
