@@ -3,7 +3,8 @@
 A constant beyond 65504, the largest number of float16, that only masks and bounds are made of becomes that number: -1e9 is
 added before a softmax, and as minus infinity it would make 0 times infinity, which is no number. A model with any other constant
 beyond it, a weight, is refused: as 65504 or as infinity it would be another model. Infinities of the file stay. What is computed of
-such constants alone is computed before, in the file's own type, and only the result counts.
+such constants alone, or of whole numbers and of others makes such constants, is computed before, in the file's own type, and only the
+result counts.
 
 ONNX Runtime, TensorRT's strongly typed networks, PyTorch and TensorFlow's frozen graph ask it of their own graphs; under Keras' mixed
 policy layers make their masks themselves, and every weight must fit. Where TensorRT's builder chooses the type of each layer (its

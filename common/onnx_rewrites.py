@@ -121,15 +121,14 @@ def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
     """Computes the nodes whose inputs are all constants, by onnx's own evaluator: an Identity around a weight, most often.
 
     Importers look for weights among the initializers, and find them there afterwards, under the name that the node gave. beyond:
-    only nodes that read a finite number larger than this, whose sign does not matter.
+    only nodes that read or make a finite floating-point number larger than this, whose sign does not matter, and those that are
+    left without a reader then.
     """
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
     graph = _Graph(model)
     values = {name: graph.constant(name) for name in graph.initializers}
     known = {name: value for name, value in values.items() if value is not None}
     folded: List[Any] = []
+    computed: List[Any] = []
     for node in graph.proto.node:
         nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
         if node.domain not in ("", "ai.onnx") or nested or node.op_type in _NOT_FOLDED or not node.input:
@@ -137,36 +136,55 @@ def fold_constants(model: Any, beyond: Optional[float] = None) -> int:
         names = [name for name in node.input if name]
         if any(name not in known for name in names) or graph.outputs.intersection(node.output):
             continue
-        if beyond is not None and not any(_reaches(known[name], beyond) for name in names):
+        reads_beyond = beyond is None or any(_reaches(known[name], beyond) for name in names)
+        if not reads_beyond and sum(known[name].size for name in names) > _MOST_FOLDED:
             continue
-        if node.op_type == "Identity":
-            made: List[Any] = [known[node.input[0]]]
-        elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
-            made = [_dequantized([known[name] for name in names], _attribute(node, "axis", 1))]
-        else:
-            inputs = [
-                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(known[name].dtype), None)
-                for name in set(names)
-            ]
-            outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
-            alone = helper.make_model(
-                helper.make_graph([node], "one", inputs, outputs),
-                opset_imports=list(model.opset_import), ir_version=model.ir_version,
-            )  # fmt: skip
-            try:
-                made = list(ReferenceEvaluator(alone).run(None, {name: known[name] for name in set(names)}))
-            except Exception:
-                continue
-        if any(not isinstance(value, np.ndarray) or value.size > _MOST_FOLDED for value in made):
+        made = _computed(model, node, {name: known[name] for name in names})
+        if made is None:
             continue
-        for name, value in zip([name for name in node.output if name], made):
-            known[name] = value
+        known.update(zip([name for name in node.output if name], made))
+        if not reads_beyond and not (beyond is not None and any(_reaches(value, beyond) for value in made)):
+            computed.append(node)
+            continue
+        for name in filter(None, node.output):
             del graph.makers[name]
-            graph.put_initializer(name, value)
+            graph.put_initializer(name, known[name])
         folded.append(node)
+    gone = {id(node) for node in folded}
+    for node in reversed(computed if folded else []):
+        if all(id(reader) in gone for name in node.output for reader in graph.readers.get(name, [])):
+            gone.add(id(node))
+            folded.append(node)
     if folded:
         graph.remove(folded)
     return len(folded)
+
+
+def _computed(model: Any, node: Any, given: Mapping[str, np.ndarray]) -> Optional[List[np.ndarray]]:
+    """What a node makes of constants; None where that is no tensors, more than is kept, or the evaluator has not the operator."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    values = [given[name] for name in node.input if name]
+    if node.op_type == "Identity":
+        made: List[Any] = values
+    elif node.op_type == "DequantizeLinear" and not _attribute(node, "block_size"):
+        made = [_dequantized(values, _attribute(node, "axis", 1))]
+    else:
+        inputs = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), None)
+            for name, one in given.items()
+        ]
+        outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+        alone = helper.make_model(
+            helper.make_graph([node], "one", inputs, outputs),
+            opset_imports=list(model.opset_import), ir_version=model.ir_version,
+        )  # fmt: skip
+        try:
+            made = list(ReferenceEvaluator(alone).run(None, dict(given)))
+        except Exception:
+            return None
+    return None if any(not isinstance(one, np.ndarray) or one.size > _MOST_FOLDED for one in made) else made
 
 
 def _reaches(values: np.ndarray, beyond: float) -> bool:

@@ -14,7 +14,7 @@ from analysis.results import tables
 from analysis.results.latency import response_ms
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
-from analysis.results.several_runs import RULE, newest
+from analysis.results.several_runs import RULE, gpus_of_one_run, newest, passed_over
 from common.errors import UserError, unknown
 
 #: What must not differ among cells of which one is recommended.
@@ -43,9 +43,11 @@ def left_out(rows: Sequence[Row]) -> list[str]:
         if is_wrong(row):
             found.setdefault(str(row["known_wrong"]), []).append(row)
     right = [row for row in rows if not is_wrong(row)]
-    kept = {id(row) for row in newest(right)}
-    if older := [row for row in right if id(row) not in kept]:
-        found[f"another run measured them too, and of each cell one figure counts: {RULE}"] = older
+    others, of_other_gpus = passed_over(right)
+    if others:
+        found[f"another run measured them too, and of each cell one figure counts: {RULE}"] = others
+    if of_other_gpus:
+        found[gpus_of_one_run(of_other_gpus, right)] = of_other_gpus
     return [
         f"Left out: {'1 cell' if len(members) == 1 else f'{len(members)} cells'} of "
         f"{', '.join(dict.fromkeys(style.look(row['variant']).title for row in members))}: {why}."

@@ -36,7 +36,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     Raises UserError where there is nothing to put side by side.
     """
     sides_of = {place: _side(row, rows) for place, row in _first_of_each(rows).items()}
-    every = [{**row, "device_name": name, "device": name} for row in rows for name in [sides_of[_place(row)]]]
+    every = [{**row, "device_name": name} for row in rows for name in [sides_of[_place(row)]]]
     named = several_runs.newest(every)
     given = list(database.runs)
     sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
@@ -45,7 +45,15 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
             "--compare needs two or more runs or GPUs; "
             + (f"there is only {sides[0]}" if sides else "there is no result")
         )
-    footers = (_ONE_OF_SEVERAL,) if len(named) < len(every) else ()
+    others, of_other_gpus = several_runs.passed_over(every)
+    footers = (
+        *((_ONE_OF_SEVERAL,) if others else ()),
+        *(
+            (f"Of cells that a side measured on several GPUs: {several_runs.gpus_of_one_run(of_other_gpus, every)}",)
+            if of_other_gpus
+            else ()
+        ),
+    )
     built = _in_order(sides, tables.build(database, named, METRICS, _PIVOT, Sort("batch_size", falling=False)), footers)
     leading = sorted(built, key=lambda one: not_usual(one.group))
     sentences = tuple(

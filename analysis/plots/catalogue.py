@@ -120,10 +120,17 @@ class Gallery:
         # two curves of one name cannot be told apart: the tables have the other figures
         rows = several_runs.counting(every)
         if len(rows) < len(every):
-            self._lacking(
-                f"other figures of {len(every) - len(rows)} cells ({heading})",
-                f"of each of these one is drawn: {several_runs.RULE}",
-            )
+            others, of_other_gpus = several_runs.passed_over(every)
+            if others:
+                self._lacking(
+                    f"other figures of {len(others)} cells ({heading})",
+                    f"of each of these one is drawn: {several_runs.RULE}",
+                )
+            if of_other_gpus:
+                self._lacking(
+                    f"figures of other GPUs of {len(of_other_gpus)} cells ({heading})",
+                    several_runs.gpus_of_one_run(of_other_gpus, every),
+                )
         shown = with_kind(heading, rows)
         where = f"({shown})"
         if len(rows) > 1:

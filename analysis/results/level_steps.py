@@ -76,7 +76,7 @@ def _listed(rows: Sequence[Row], levels: bool = False) -> str:
     for row in rows:
         level = f" {row['level']} over {row['below']}" if levels else ""
         ends = "" if row["ratio_low"] is None else f" [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]"
-        of_run = f" of run {row[OF_RUN]}" if row[OF_RUN] else ""
+        of_run = f" of {row[OF_RUN]}" if row[OF_RUN] else ""
         name = f"{row['variant']} {row['precision']}{level}{of_run}"
         other = f" ({row['below']} of run {row['below_run']})" if row["below_run"] != row["run"] else ""
         found.setdefault(name, []).append(f"batch {row['batch_size']} {row['ratio']:.3f}{ends}{other}")

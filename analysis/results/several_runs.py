@@ -9,6 +9,7 @@ table, sentences and plots are of figures that count; the others are shown besid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,18 +21,23 @@ from analysis.results.selection import DIMENSIONS
 SPLIT_SHARE = 0.5
 #: What may differ between two measurements of one cell.
 PLACE = ("run", "device")
-#: columns that `told_apart` gives a row: the run that its label names, and whether its figures count
-OF_RUN, COUNTS = "of_run", "counts"
+#: columns that `told_apart` gives a row: the run or GPU that its label names ("run a", "gpu0"), and whether its figures count
+OF_RUN, COUNTS = "run_or_gpu", "counts"
 #: which figure of a cell counts (`standing`), as sentences say it
 RULE = "the newest of several workers, else the newest"
+#: and of a cell that several GPUs of one run measured, none of which is newer
+GPU_RULE = "the first GPU with several workers, else the first"
 _CELL = tuple(name for name in DIMENSIONS if name not in (*PLACE, "device_name"))
 
 Key = tuple[Any, ...]
 
 
-def split_by(rows: Sequence[Row], places: Sequence[str] = PLACE) -> tuple[str, ...]:
-    """The columns of `places` by which a table of these rows is split; () where it stays whole."""
-    found = _places(rows, places)
+def split_by(rows: Sequence[Row], places: Sequence[str] = PLACE, inside: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of `places` by which a table of these rows is split; () where it stays whole.
+
+    inside: columns of PLACE that tell the table's rows or columns apart themselves, so that cells which differ in them are two.
+    """
+    found = _places(rows, places, inside)
     several = [seen for seen in found.values() if len(seen) > 1]
     if not several or len(several) < SPLIT_SHARE * len(found):
         return ()
@@ -42,40 +48,88 @@ def split_by(rows: Sequence[Row], places: Sequence[str] = PLACE) -> tuple[str, .
     )
 
 
-def told_apart(rows: Sequence[Row], labels: Sequence[str], places: Sequence[str] = PLACE) -> list[Row]:
+def told_apart(
+    rows: Sequence[Row], labels: Sequence[str], places: Sequence[str] = PLACE, inside: Sequence[str] = ()
+) -> list[Row]:
     """Rows of one table that is not split, as they are where no cell is among them twice; else copies with OF_RUN and COUNTS.
 
     labels: columns by whose values the table names its rows. Where several runs share a cell of such a row, what they have in it, and
     in rows that differ from it in the level of tuning alone, names its run: which levels are of one run is then seen. Others have "".
+    inside: as of `split_by`.
     """
-    several = {cell for cell, seen in _places(rows, places).items() if len(seen) > 1}
+    several = {cell for cell, seen in _places(rows, places, inside).items() if len(seen) > 1}
     if not several:
         return list(rows)
     beside = [name for name in labels if name != "tuning"]
     sharing: dict[Key, set[Key]] = {}
     for row in rows:
-        if _cell(row) in several:
+        if _cell(row, inside) in several:
             sharing.setdefault(_values(row, beside), set()).add(_values(row, places))
-    counting = {id(row) for row in newest(rows)}
+    counting = {id(row) for row in newest(rows, inside)}
     return [
         {
             **row,
-            OF_RUN: _name(_values(row, places), sharing.get(_values(row, beside), set())),
+            OF_RUN: _name(places, _values(row, places), sharing.get(_values(row, beside), set())),
             COUNTS: id(row) in counting,
         }
         for row in rows
     ]
 
 
-def newest(rows: Sequence[Row]) -> list[Row]:
-    """One row of each cell, in the order of the rows: the one of the highest standing, which mostly is the newest."""
+def newest(rows: Sequence[Row], inside: Sequence[str] = ()) -> list[Row]:
+    """One row of each cell, in the order of the rows: the one of the highest standing, which mostly is the newest.
+
+    inside: as of `split_by`.
+    """
+    chosen = {id(row) for row in _chosen(rows, inside).values()}
+    return [row for row in rows if id(row) in chosen]
+
+
+def passed_over(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows that `newest` leaves out: (those in whose place one of another run counts, those of another GPU of the same run)."""
+    chosen = _chosen(rows)
+    pairs = [(row, chosen[_cell(row)]) for row in rows if chosen[_cell(row)] is not row]
+    return [row for row, other in pairs if row["run"] != other["run"]], [
+        row for row, other in pairs if row["run"] == other["run"]
+    ]
+
+
+def gpus_of_one_run(left_out: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Why those that another GPU of their run stands for are left out: which GPUs, and which figure counts.
+
+    left_out: the second of `passed_over`. rows: what they were left out of.
+    """
+    cells = {(row["run"], _cell(row)) for row in left_out}
+    devices = {row["device"] for row in rows if (row["run"], _cell(row)) in cells}
+    names = sorted(devices, key=_number)
+    return (
+        f"{len(names)} GPUs of one run ({', '.join(names)}) measured them; of each cell one figure counts: {GPU_RULE}"
+    )
+
+
+def _chosen(rows: Sequence[Row], inside: Sequence[str] = ()) -> dict[Key, Row]:
+    """cell -> the row that counts"""
     found: dict[Key, Row] = {}
     for row in rows:
-        other = found.setdefault(_cell(row), row)
+        other = found.setdefault(_cell(row, inside), row)
         if standing(row) > standing(other):
-            found[_cell(row)] = row
-    chosen = {id(row) for row in found.values()}
-    return [row for row in rows if id(row) in chosen]
+            found[_cell(row, inside)] = row
+    return found
+
+
+def legend(rows: Sequence[Row]) -> str:
+    """What the column OF_RUN of a table says, and which figures of its cells count; "" where no row has such a label."""
+    places = {(row["run"], row["device"]) for row in rows if row.get(OF_RUN)}
+    runs = {run for run, _ in places}
+    if not places:
+        return ""
+    if len(runs) == 1:
+        where, rule = "on several GPUs of one run", GPU_RULE
+    elif len(places) == len(runs):
+        where, rule = "in several of these runs", RULE
+    else:
+        where, rule = "in several of these runs or on several GPUs of one", f"{RULE}; of GPUs of one run {GPU_RULE}"
+    return f"run or gpu: measured {where}, one row for each; one figure of a cell counts ({rule}), others are never the best"
 
 
 def counting(rows: Sequence[Row]) -> list[Row]:
@@ -87,33 +141,41 @@ def standing(row: Row) -> tuple[Any, ...]:
     """Of rows of the view `comparison` that measured one cell the largest counts, wherever one figure is told of it.
 
     Those that are ok and not known to be wrong come first, then those of several workers, which alone tell how far a worker is from
-    the next, then the newest. How many several are decides nothing: an older figure would outlive what was mended since.
+    the next, then the newest, and of the GPUs of one run the first. How many several are decides nothing: an older figure would
+    outlive what was mended since.
     """
     several = row["replicates"] > 1
-    return row["status"] == "ok", not is_wrong(row), several, str(row["created_utc"] or ""), row["run"], row["device"]
+    created, first_gpu = str(row["created_utc"] or ""), -_number(row["device"])
+    return row["status"] == "ok", not is_wrong(row), several, created, row["run"], first_gpu
 
 
-def _places(rows: Sequence[Row], places: Sequence[str]) -> dict[Key, set[Key]]:
+def _number(device: str) -> int:
+    """3 of gpu3; 0 of cpu."""
+    return int(re.sub(r"\D", "", device) or 0)
+
+
+def _places(rows: Sequence[Row], places: Sequence[str], inside: Sequence[str]) -> dict[Key, set[Key]]:
     """cell -> where it was measured"""
     found: dict[Key, set[Key]] = {}
     for row in rows:
-        found.setdefault(_cell(row), set()).add(_values(row, places))
+        found.setdefault(_cell(row, inside), set()).add(_values(row, places))
     return found
 
 
-def _cell(row: Row) -> Key:
-    return row["device_name"] or row["device"], *(row[name] for name in _CELL)
+def _cell(row: Row, inside: Sequence[str] = ()) -> Key:
+    return row["device_name"] or row["device"], *(row[name] for name in (*_CELL, *inside))
 
 
 def _values(row: Row, names: Sequence[str]) -> Key:
     return tuple(row[name] for name in names)
 
 
-def _name(place: Key, sharing: set[Key]) -> str:
-    """The run where it tells the places apart, or their GPU where they are of one run; else both."""
+def _name(places: Sequence[str], place: Key, sharing: set[Key]) -> str:
+    """ "run a" where the run tells the places apart, or their GPU, "gpu0", where they are of one run; else both, "run a gpu0"."""
     if place not in sharing:
         return ""
-    for number in range(len(place)):
+    words = [f"run {value}" if name == "run" else str(value) for name, value in zip(places, place, strict=True)]
+    for number, word in enumerate(words):
         if len({other[number] for other in sharing}) == len(sharing):
-            return str(place[number])
-    return " ".join(map(str, place))
+            return word
+    return " ".join(words)

@@ -39,7 +39,7 @@ class Entry:
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
     signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
-    older: nor is one of a cell of which another run's counts (see several_runs).
+    older: nor is one of a cell of which another run's or GPU's counts (see several_runs).
     """
 
     text: str
@@ -104,7 +104,7 @@ def describe(name: str, value: Any) -> str:
         "target_rate_per_s": f"{value:g}/s asked for" if isinstance(value, float) else "",
         "input": f"{value} input",
         "run": f"run {value}",
-        OF_RUN: f"of run {value}" if value else "",
+        OF_RUN: f"of {value}" if value else "",
         "batch_size": f"batch {value}",
     }.get(name, str(value))
 
@@ -206,11 +206,12 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
     inside = {*pivot.rows, pivot.column}
     apart = [name for name in DIMENSIONS if name not in inside and name not in PLACE]
     places = [name for name in PLACE if name not in inside]
+    places_inside = [name for name in PLACE if name in inside]
     differing = {name for name in apart if len({row[name] for row in rows}) > 1}
     if any(row["input"] != "float32" for row in rows):
         differing.add("input")
     whole = _by(rows, apart)
-    splits = {key: several_runs.split_by(members, places) for key, members in whole.items()}
+    splits = {key: several_runs.split_by(members, places, places_inside) for key, members in whole.items()}
     # beside groups that name their run, one that is of a single run names it too
     named = [name for name in places if any(name in split for split in splits.values())]
     shown = {"model", "device_name", "io", "scenario", *differing}
@@ -221,7 +222,7 @@ def groups(rows: Sequence[Row], pivot: Pivot) -> list[tuple[dict[str, Any], list
             alone = {name: own[0][name] for name in named if len({row[name] for row in own}) == 1}
             every = {**facts, **alone, **dict(zip(splits[key], part, strict=True))}
             heading = {name: every[name] for name in DIMENSIONS if name in every}
-            found.append((heading, several_runs.told_apart(own, pivot.rows, places)))
+            found.append((heading, several_runs.told_apart(own, pivot.rows, places, places_inside)))
     return sorted(found, key=lambda item: _place({name: item[0].get(name) for name in DIMENSIONS}))
 
 
@@ -383,8 +384,8 @@ def _footers(
         lines.append(f"n<{one.needs}  n too small: fewer inferences than this percentile needs")
     if "–" in texts:
         lines.append("–  not measured")
-    if any(row.get(OF_RUN) for row in members):
-        lines.append(RUNS)
+    if of_runs := several_runs.legend(members):
+        lines.append(of_runs)
     if one.name == "throughput":
         lines += _failures(members)
     if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
@@ -405,11 +406,6 @@ def _footers(
     return tuple(lines)
 
 
-#: what the column of labels says that tells rows of several runs apart, in a footer
-RUNS = (
-    "of run: measured in several of these runs, one row for each; one figure of a cell counts "
-    f"({several_runs.RULE}), others are never the best"
-)
 #: what a level of tuning means, in a footer
 LEVELS = {
     "stock": "stock: as the framework's first tutorial has it",

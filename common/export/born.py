@@ -42,6 +42,11 @@ class Born:
         """Why torch.onnx could not export it, "" where it could."""
         return str(self.facts.get("refused", ""))
 
+    @property
+    def stays_in_double(self) -> str:
+        """Of a module with float64, why its weights in float32 do not make it float32 throughout; "" where they do."""
+        return str(self.facts.get("stays_in_double", ""))
+
     def digest(self) -> str:
         """How it is built; its weights are in the ONNX file too, where there is one."""
         weights = file_sha256(self.folder / "torch" / "weights.pt") if self.refused else ""

@@ -6,10 +6,11 @@ float32, under the same name, so that all of them get the file in float32; only 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set
 
 import numpy as np
 from onnx import AttributeProto, TensorProto, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from common.errors import UserError
 from common.float16 import weights_of
@@ -20,6 +21,9 @@ _NUMPY = {SINGLE: np.float32, DOUBLE: np.float64}
 #: attributes that name the type of what comes out
 _NAMING = ("to", "dtype", "output_datatype", "output_dtype")
 _RANGE = np.finfo(np.float32)
+_LARGEST = float(_RANGE.max)
+#: fields of a TensorProto that hold values
+_VALUES = tuple(one.name for one in TensorProto.DESCRIPTOR.fields if one.name.endswith("_data"))
 #: values, name of the constant that they are of -> values
 Change = Callable[[np.ndarray, str], np.ndarray]
 
@@ -35,7 +39,7 @@ def retyped(proto: Any, source: int, target: int, change: Optional[Change] = Non
             values = (change(values, name) if change is not None else values).astype(_NUMPY[target])
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
-    for graph in _graphs(result.graph):
+    for graph in _all_graphs(result):
         for tensor in graph.initializer:
             turn(tensor, tensor.name)
         for sparse in graph.sparse_initializer:
@@ -43,16 +47,32 @@ def retyped(proto: Any, source: int, target: int, change: Optional[Change] = Non
         for value in (*graph.input, *graph.output, *graph.value_info):
             for kind in _tensor_types(value.type):
                 kind.elem_type = target if kind.elem_type == source else kind.elem_type
-        for node in graph.node:
-            _turn_node(node, source, target, turn)
-    for function in result.functions:
-        for node in function.node:
-            _turn_node(node, source, target, turn)
-            for nested in nested_graphs(node):
-                for graph in _graphs(nested):
-                    for inner in graph.node:
-                        _turn_node(inner, source, target, turn)
+    for node in _all_nodes(result):
+        _turn_node(node, source, target, turn)
     return result
+
+
+def without_functions(proto: Any) -> Any:
+    """The graph with the functions of its file written out where they are called, if it then has float64, else as it is.
+
+    What a function computes in may be said at its call: in the function itself no type can be changed.
+    """
+    if not proto.functions:
+        return proto
+    bare = type(proto)()
+    bare.CopyFrom(proto)
+    for tensor in bare.graph.initializer:  # together they may be too large for a message
+        for field in _VALUES:
+            tensor.ClearField(field)
+    try:
+        result = inline_local_functions(bare)
+    except Exception:  # a function that calls itself, or of another opset
+        return proto
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for tensor in result.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(weights[tensor.name])
+    return result if has_doubles(result) else proto
 
 
 def in_single(proto: Any) -> Optional[Any]:
@@ -68,11 +88,11 @@ def in_single(proto: Any) -> Optional[Any]:
     def within(values: np.ndarray, name: str) -> np.ndarray:
         finite = values[np.isfinite(values)]
         largest = float(np.abs(finite).max()) if finite.size else 0.0
-        if largest > _RANGE.max and name in weights:
+        if largest > _LARGEST and name in weights:
             read = " and ".join(sorted(filter(None, weights[name])))
             what = f"weight {name}{f', which {read} reads,' if read else ''} reaches {largest:.3g}"
-            raise UserError(f"{what}, beyond float32's {_RANGE.max:.3g}")
-        kept = np.where(np.isfinite(values), np.clip(values, _RANGE.min, _RANGE.max), values)
+            raise UserError(f"{what}, beyond float32's {_LARGEST:.3g}")
+        kept = np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
         lost = values.size == 1 and (kept != 0) & (np.abs(kept) < _RANGE.tiny)
         return np.where(lost, np.copysign(_RANGE.tiny, kept), kept)
 
@@ -82,13 +102,11 @@ def in_single(proto: Any) -> Optional[Any]:
 def has_doubles(proto: Any) -> bool:
     """Whether anything in the graph is in float64: what comes in or out, a constant, what a node is told to make."""
     kinds: Set[int] = set()
-    nodes: List[Any] = [node for function in proto.functions for node in function.node]
-    for graph in _graphs(proto.graph):
+    for graph in _all_graphs(proto):
         kinds.update(tensor.data_type for tensor in graph.initializer)
         kinds.update(sparse.values.data_type for sparse in graph.sparse_initializer)
         kinds.update(kind.elem_type for value in (*graph.input, *graph.output) for kind in _tensor_types(value.type))
-        nodes += graph.node
-    for node in nodes:
+    for node in _all_nodes(proto):
         for attribute in node.attribute:
             kinds.update({attribute.i} if attribute.name in _NAMING and attribute.type == AttributeProto.INT else ())
             kinds.update(tensor.data_type for tensor in _tensors(attribute))
@@ -111,6 +129,10 @@ def _weights(proto: Any) -> Dict[str, Set[str]]:
     for function in proto.functions:
         for node in function.node:
             found.update({name: {f"{function.name}"} for name in node.output if node.op_type == "Constant"})
+            for graph in (one for nested in nested_graphs(node) for one in _graphs(nested)):
+                names = [tensor.name for tensor in graph.initializer]
+                names += [name for inner in graph.node if inner.op_type == "Constant" for name in inner.output]
+                found.update({name: {f"{function.name}"} for name in names})
     return found
 
 
@@ -149,3 +171,19 @@ def _graphs(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         for nested in nested_graphs(node):
             yield from _graphs(nested)
+
+
+def _all_graphs(proto: Any) -> Iterator[Any]:
+    """The graph, and those nested in it and in functions."""
+    yield from _graphs(proto.graph)
+    for function in proto.functions:
+        for node in function.node:
+            for nested in nested_graphs(node):
+                yield from _graphs(nested)
+
+
+def _all_nodes(proto: Any) -> Iterator[Any]:
+    for function in proto.functions:
+        yield from function.node
+    for graph in _all_graphs(proto):
+        yield from graph.node

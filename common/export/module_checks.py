@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
@@ -82,6 +82,35 @@ def check_kept(built: Built, outputs: Tuple[Any, ...], folder: Path) -> None:
         raise UserError(
             f"built a second time the module gives other outputs{rule}: keep what decides them in its state_dict"
         )
+
+
+def stays_in_double(folder: Path, inputs: Mapping[str, Any]) -> str:
+    """Why the module of `folder` is not float32 throughout once its weights and inputs are, in words; "" where it is.
+
+    A worker changes its weights; what its code calls float64, as `x.double()`, stays that, and may meet weights that are not.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    found: List[str] = []
+
+    class Watching(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = function(*args, **(kwargs or {}))
+            if any(isinstance(one, torch.Tensor) and one.dtype == torch.float64 for one in tree_leaves(made)):
+                found.append(str(function))
+            return made
+
+    given = [one.detach().float() if one.is_floating_point() else one.detach().clone() for one in inputs.values()]
+    try:
+        with torch.no_grad(), users_code("it fails with its weights in float32"):
+            module = load(folder).to(dtype=torch.float32)
+            with Watching():
+                module(*given)
+    except UserError as error:
+        return str(error)
+    return f"its code makes float64 ({found[0]})" if found else ""
 
 
 def _weights(built: Built) -> Tuple[Dict[str, Any], List[str]]:

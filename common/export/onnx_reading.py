@@ -68,15 +68,15 @@ def weight_bytes(proto: Any) -> int:
 
 
 def save(proto: Any, path: Path) -> None:
-    """Writes the model; where it is too large for one message, its weights to `<name>.data` beside it."""
+    """Writes the model; where it is too large for one message, its weights to `<name>.data` beside it, which else is not there."""
+    beside = path.with_name(f"{path.name}.data")
+    if beside.exists():  # onnx would append to it, a smaller model has none; somebody may have the old one open
+        beside.unlink()
     if weight_bytes(proto) < INLINE_BYTES:
         onnx.save(proto, str(path))
         return
     whole = type(proto)()
     whole.CopyFrom(proto)  # saving moves the weights out of the proto
-    beside = path.with_name(f"{path.name}.data")
-    if beside.exists():  # onnx would append to it; somebody may have the old one open
-        beside.unlink()
     onnx.save(whole, str(path), save_as_external_data=True, location=beside.name, size_threshold=1024)
 
 

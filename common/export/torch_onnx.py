@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
+import onnx
 
 from common import torch_modules
 from common.errors import UserError, causes
-from common.export import module_checks, refused_module
+from common.export import floats, module_checks, refused_module
 from common.export.progress import Progress
 from common.export.store import changed, file_sha256
 from common.harness.memory import names_out_of_memory
@@ -95,6 +96,7 @@ def _fill(
         "weights": built.weights,
         "weights_note": built.note,
         "values": dict(built.values),
+        "stays_in_double": _stays_in_double(built, form, folder / ONNX),
     }
     if refusal:
         values = (
@@ -104,6 +106,13 @@ def _fill(
     (folder / BORN).write_text(json.dumps(born) + "\n")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the second half may be another user's
+
+
+def _stays_in_double(built: Built, form: Path, file: Path) -> str:
+    """Of a module whose ONNX file has float64, which becomes float32, why it does not become so, too; "" where it does."""
+    if not file.exists() or not floats.has_doubles(onnx.load(str(file), load_external_data=False)):
+        return ""
+    return module_checks.stays_in_double(form, built.inputs)
 
 
 def _to_onnx(built: Built, form: Path, path: Path) -> Tuple[str, str]:

@@ -31,6 +31,7 @@ from common.export.store import Digest, existing, publish, temporary_folder
 from common.harness.reference import archive
 from common.model_files import ModelFiles
 from common.text import brief
+from common.torch_modules import FORM
 
 STEPS = 4
 #: where float64 is not quick, see double.py
@@ -53,11 +54,13 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
     proto, read_from = onnx_reading.read(file)
     # the sums are those of what was read: the user may replace the files while the rest goes on
     read_from["asked"] = options.described(inputs_sha256)
+    unknown = foreign.operators(proto)
+    if not unknown:  # else the file stays as it came
+        proto = floats.without_functions(proto)
+        arrays = floats.narrowed(proto, arrays) if arrays is not None else None
     lift_constants(proto)
-    arrays = floats.narrowed(proto, arrays) if arrays is not None else None
     before = {value.name: type(value).FromString(value.SerializeToString()) for value in proto.graph.input}
     bound = _bind(file, proto, options, arrays)
-    unknown = foreign.operators(proto)
     if unknown:
         return _without_reference(
             file, out, options, foreign.Unmeasured(file, proto, bound, options, arrays), unknown, proto, read_from
@@ -72,7 +75,7 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
             work.find_batch_axes()
         work.look_at_outputs()
         born = Born.read(options.born) if options.born is not None else None
-        digest = _digest(proto, work.inputs, born, options)
+        digest = _digest(proto, work.inputs, born, options, network.in_single)
         title = options.name or stem(file)
         if existing(out, title, digest):
             return f"{title}-{digest}"
@@ -83,11 +86,13 @@ def export(file: Path, out: Path, options: ExportOptions, progress: Progress) ->
         if born is not None:
             model = born.given_to(model, folder)
         if network.in_single:
-            model = _with_single(model, refusal)
+            model = _with_single(model, refusal, born)
         exact = double.outputs(proto, work.inputs, work.outputs)
         np.savez(str(folder / "reference.npz"), **archive(model, work.inputs, exact or work.outputs))  # type: ignore[arg-type]
         progress.step("description")
         extra = _facts(file, read_from, proto, options, exact is not None)
+        if network.in_single and not refusal:
+            extra["float64_as"] = "float32"
         if born is not None:
             extra.update(born.described())
         return publish(folder, model, extra).name
@@ -115,15 +120,24 @@ def _save(proto: Any, path: Path) -> str:
     return refusal
 
 
-def _with_single(model: ModelFiles, refusal: str) -> ModelFiles:
-    """Of a file in float64. refusal: why it cannot be in float32, "" where it is."""
+def _with_single(model: ModelFiles, refusal: str, born: Optional[Born]) -> ModelFiles:
+    """Of a file in float64. refusal: why it cannot be in float32, "" where it is. born: of the module that it was made of.
+
+    A module that has float64 whatever its weights are is none of the model's forms: PyTorch, too, gets the ONNX file.
+    """
     if refusal:
         why = f"it computes in float64, and cannot in float32, which fp32 is: {refusal}"
         return replace(model, unmeasurable=why, notes=(f"{why}: every framework's row will say so", *model.notes))
     told = "its float64 is float32 for every framework, inputs and outputs too; the reference is computed in float64"
     exporters = {**(model.exporters or {})}
     exporters["onnx"] = f"{exporters['onnx']}, its float64 as float32"
-    return replace(model, exporters=exporters, notes=(told, *model.notes))
+    notes, forms = [told], {**(model.forms or {})}
+    if born is not None and born.stays_in_double:
+        notes.append(
+            f"PyTorch gets the ONNX file, too, not the module itself, which keeps float64: {born.stays_in_double}"
+        )
+        del exporters[FORM], forms[FORM]
+    return replace(model, exporters=exporters, forms=forms, notes=(*notes, *model.notes))
 
 
 def _without_reference(
@@ -154,13 +168,17 @@ def _without_reference(
 
 
 def _digest(
-    proto: Any, inputs: Sequence[Mapping[str, np.ndarray]], born: Optional[Born], options: ExportOptions
+    proto: Any,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    born: Optional[Born],
+    options: ExportOptions,
+    in_single: bool = False,
 ) -> str:
     """Of the graph with its weights, the reference inputs and what else makes two exports different models."""
     digest = Digest()
     if born is not None:
         digest.text("module", born.digest())
-    if floats.has_doubles(proto):
+    if in_single:
         digest.text("float64", "as float32")  # exports of before kept it
     onnx_reading.add_to_digest(digest, proto)
     for unit in inputs:
@@ -184,7 +202,6 @@ def _facts(file: Path, read_from: Mapping[str, Any], proto: Any, options: Export
         "onnx_opset": opset(proto),
         "onnx_opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         "onnx_ir_version": proto.ir_version,
-        **({"float64_as": "float32"} if floats.has_doubles(proto) else {}),
         "onnx_nodes": len(proto.graph.node),
         "onnx_node_counts": node_counts(proto),
         "versions": {

@@ -34,7 +34,7 @@ from common.host.children import guarded
 from common.host.paths import ROOT
 from common.model_files import DESCRIPTION, ModelFiles
 from common.pixels import PixelValues
-from common.torch_modules import EXAMPLES, EXPORTER, FORM, TIMM
+from common.torch_modules import EXAMPLES, EXPORTER, TIMM
 from common.typed_json import parse_object
 
 #: (steps done, steps in all or None, what is being done)
@@ -285,7 +285,7 @@ def find_module(
     )
     values = pixels.parse(export_options.input_range, export_options.mean, export_options.std)
     for model in _newest_first(models_dir):
-        if model.name != wanted.name or FORM not in (model.forms or {}):
+        if model.name != wanted.name:
             continue
         extra = json.loads((model.root / DESCRIPTION).read_text())
         if (

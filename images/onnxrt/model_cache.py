@@ -28,9 +28,10 @@ def rewritten(
     """
     if not half and not fuse and not cast:
         return source, "as exported"
-    # no names of earlier versions' files: those in float16 limited weights, or what constants are computed of, or left constants among
-    # the inputs; those for bytes had names in branches wrong; those with fused hard-swish gave nodes names twice, or lost axes
-    kind = "fp16-folded" if half else "fp32"
+    # no names of earlier versions' files: those in float16 limited weights, or what constants are computed of, made infinities of
+    # whole numbers, or left constants among the inputs; those for bytes had names in branches wrong; those with fused hard-swish gave
+    # nodes names twice, or lost axes
+    kind = "fp16-computed" if half else "fp32"
     target = cache / f"{key}-{kind}{'-fused' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
@@ -105,7 +106,7 @@ def _constants(graph: Any) -> Iterator[Tuple[str, Any]]:
     """Name and TensorProto of each, in nested graphs too."""
     yield from ((tensor.name, tensor) for tensor in graph.initializer)
     for node in graph.node:
-        if node.op_type == "Constant":
+        if node.op_type in ("Constant", "ConstantOfShape"):
             yield from ((node.output[0], one.t) for one in node.attribute if one.HasField("t"))
         for nested in onnx_rewrites.nested_graphs(node):
             yield from _constants(nested)

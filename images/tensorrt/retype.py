@@ -60,8 +60,8 @@ def retype(path: Path, precision: str, cast: Sequence[str] = ()) -> bytes:
             _convert(tensor, names.get(name, name), target, weights.get(name))
     for node in graph.node:
         if not keep.intersection(node.output):
-            readers = weights.get(node.output[0]) if node.op_type == "Constant" else None
-            _convert_attributes(node, target, set() if node.op_type not in _CONSTANTS else readers)
+            readers = weights.get(node.output[0]) if node.op_type in _CONSTANTS else set()
+            _convert_attributes(node, target, readers)
     del graph.value_info[:]
     taken = names_in(graph)
     _cast_inputs(graph, initializers, target, taken)

@@ -175,8 +175,8 @@ def _refuse_weight(module: Any, name: str, values: Any, readers: List[Any]) -> N
     if not bool((values.isfinite() & (values.abs() > LARGEST_FLOAT16)).any()):
         return
     holder = module.get_submodule(name.rpartition(".")[0])
-    if type(holder).__name__ == "OnnxConstantOfShape":
-        return
+    if type(holder).__name__ == "OnnxConstantOfShape":  # it reads nothing itself
+        readers = [node for node in module.graph.nodes if node.target == name.rpartition(".")[0]]
     reading: Set[str] = set().union(*(_weight_readers(module, node) for node in readers))
     if readers and not reading:
         return

@@ -122,7 +122,33 @@ def folded() -> dict[str, list[list[int]]]:
         count = onnx_rewrites.fold_constants(model, beyond)
         left = {one.name: list(one.dims) for one in model.graph.initializer}
         found[name] = [count, left, [node.op_type for node in model.graph.node]]
+    found["made beyond float16"] = made_beyond()
     return found
+
+
+def made_beyond() -> list[Any]:
+    """Likewise of whole numbers that are cast and of numbers within the range; a node that reads no number beyond it stays."""
+    constants = {
+        "whole": np.array([10**6]),
+        "places": np.array([1, 1]),
+        "many": np.float32(1e3),
+        "two": np.array([2, 3]),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["whole", "places"], ["turned"]),
+        helper.make_node("Cast", ["turned"], ["million"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["many", "many"], ["another"]),
+        helper.make_node("ConstantOfShape", ["two"], ["filled"], value=numpy_helper.from_array(np.float32([1e6]))),
+        helper.make_node("Identity", ["many"], ["same"]),
+        helper.make_node("Sum", ["x", "million", "another", "filled", "same"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    tensors = [numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items()]
+    graph = helper.make_graph(nodes, "g", [value("x", 1, [2, 3])], [value("y", 1, [2, 3])], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    count = onnx_rewrites.fold_constants(model, 65504.0)
+    left = {one.name: float(numpy_helper.to_array(one).max()) for one in model.graph.initializer}
+    return [count, left, [node.op_type for node in model.graph.node]]
 
 
 def hard_swishes(

@@ -56,6 +56,13 @@ def test_only_what_is_computed_of_a_number_beyond_a_limit(facts: dict[str, Any])
     assert left == {"near": [], "place": [], "table": [2, 3]}
 
 
+def test_what_makes_a_number_beyond_a_limit_is_computed_with_what_it_alone_reads(facts: dict[str, Any]) -> None:
+    """A whole number of a million that was cast became infinity in float16."""
+    count, left, nodes = facts["folded"]["made beyond float16"]
+    assert (count, nodes) == (4, ["Identity", "Sum"])
+    assert left == {"many": 1e3, "million": 1e6, "another": 1e6, "filled": 1e6}
+
+
 def test_new_nodes_and_tensors_have_names_that_nothing_else_has(facts: dict[str, Any]) -> None:
     """Nodes need no names in ONNX, so that two hard-swishes of such once got the same."""
     named = facts["named"]

@@ -28,6 +28,7 @@ def constants():
         "places": np.array([[0]]), "columns": np.arange(4)[None].repeat(4, 0), "nought": np.array(0), "nought1": np.array([0]),
         "one1": np.array([1]), "row1": np.ones((1, 4), np.float32), "half1": np.float32([0.5]), "two1": np.float32([2]),
         "million": np.float32(1e6), "millionth": np.float32(1e-6),
+        "whole": FAR.astype(np.int64), "square": np.array([4, 4]), "many": np.full((4, 4), 1000, np.float32),
         "half": np.full((4, 4), 0.5, np.float32), "filters": FAR[..., None, None],
     }  # fmt: skip
 
@@ -132,7 +133,36 @@ def graphs_of_constants():
         "Log of constants to MatMul": [node("Abs", "far", "a"), node("Log", "a", "m"), node("MatMul", "x m", "y")],
         "Abs of constants to MatMul": [node("Abs", "far", "m"), node("MatMul", "x m", "y")],
         "Abs of constants to Add": [node("Abs", "far", "m"), node("Add", "x m", "y")],
+        **graphs_of_made_constants(),
     }
+
+
+def graphs_of_made_constants():
+    """Likewise, where no constant of the file is a number in floating point beyond the range, but one that is made of it."""
+    from onnx import TensorProto, numpy_helper
+
+    filler = numpy_helper.from_array(np.float32([1e9]))
+    counted = [
+        node("Cast", "x", "i", to=TensorProto.INT64),
+        node("Mul", "i nought", "j"),
+        node("ReduceMax", "j", "k", keepdims=0),
+    ]
+    filled = [*counted, node("Add", "k square", "v"), node("ConstantOfShape", "v", "c", value=filler)]
+    cast = node("Cast", "whole", "c", to=TensorProto.FLOAT)
+    root = [node("Sqrt", "c", "m")]
+    return {
+        "Sqrt of a whole number to MatMul": [cast, *root, node("MatMul", "x m", "y")],
+        "Sqrt of filled ones to MatMul": [node("ConstantOfShape", "square", "c", value=filler), *root, node("MatMul", "x m", "y")],
+        "Mul to Sqrt to MatMul": [
+            node("Mul", "many many", "c"), node("Sqrt", "c", "m"), node("MatMul", "x m", "y"),
+        ],
+        "a reshaped whole number to MatMul": [
+            node("Reshape", "whole square", "w2"), node("Cast", "w2", "far2", to=TensorProto.FLOAT), node("MatMul", "x far2", "y"),
+        ],
+        "a whole number to Add": [cast, node("Identity", "c", "m"), node("Add", "x m", "y")],
+        "filled to MatMul": [*filled, node("MatMul", "x c", "y")],
+        "filled to Sqrt": [*filled, node("Sqrt", "c", "m"), node("MatMul", "x m", "y")],
+    }  # fmt: skip
 
 
 def largest_left(model):

@@ -115,6 +115,22 @@ class Full(torch.nn.Linear):
 def full():
     return Full(6, 4), torch.linspace(-2, 2, 12).reshape(2, 6)
 
+class InDouble(torch.nn.Module):
+    # its code names float64, which stays whatever the type of the weights
+
+    def __init__(self):
+        super().__init__()
+        self.scores = torch.nn.Linear(6, 4, dtype=torch.float64)
+
+    def forward(self, values):
+        return self.scores(values.double()).float()
+
+def in_double():
+    return InDouble(), torch.linspace(-2, 2, 12).reshape(2, 6)
+
+def in_double_by_weights():
+    return torch.nn.Linear(6, 4, dtype=torch.float64), torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(2, 6)
+
 def raises():
     raise ValueError("no such weights\\nsecond line")
 
@@ -125,6 +141,9 @@ def nothing():
 TIMM = ("mobilenetv3_small_050", "test_resnet", "test_vit")
 #: functions of the file whose modules torch.onnx refuses
 REFUSED = ("branching", "branching_at_two", "in_single")
+
+#: those with float64 -> whether it is gone with their weights in float32
+DOUBLE = {"in_double": False, "in_double_by_weights": True}
 
 
 def python_for(image: str) -> Path:
@@ -162,7 +181,7 @@ def models(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mod
     models take to export.
     """
     out = tmp_path_factory.mktemp("born")
-    options = {f"{own}:{name}": ExportOptions() for name in ("in_place", "tables", *REFUSED)}
+    options = {f"{own}:{name}": ExportOptions() for name in ("in_place", "tables", *DOUBLE, *REFUSED)}
     options |= {f"timm:{name}": ExportOptions("seeded") for name in TIMM}
     wanted = {text: source(text) for text in options}
     halves = by_one_process(
@@ -261,6 +280,24 @@ def test_a_module_with_more_than_its_state_dict_tells(
 
 
 @pytest.mark.framework
+@pytest.mark.parametrize(("function", "is_single"), DOUBLE.items())
+def test_a_module_with_float64_is_float32_everywhere(
+    function: str, is_single: bool, own: Path, models: dict[str, ModelFiles], judged: list[dict[str, Any]]
+) -> None:
+    """The module itself crashed: "mat1 and mat2 must have the same dtype"; its export said that all frameworks had float32."""
+    model = models[function]
+    assert "its float64 is float32 for every framework" in model.notes[0]
+    assert (model.forms, set(model.exporters or {})) == (
+        ({"onnx": "model.onnx", "torch": "torch"}, {"onnx", "torch"})
+        if is_single
+        else ({"onnx": "model.onnx"}, {"onnx"})
+    )
+    assert model.notes[1].startswith("PyTorch gets the ONNX file, too") != is_single
+    assert passed(judged, model) == EVERYWHERE
+    assert existing_model(source(f"{own}:{function}"), model.root.parent, ExportOptions()) == model
+
+
+@pytest.mark.framework
 @pytest.mark.parametrize(
     ("function", "fixed", "precision"),
     [("branching", None, "float64"), ("branching_at_two", 2, "float64"), ("in_single", None, "float32")],
@@ -328,7 +365,8 @@ def test_the_reference_of_a_refused_module_is_what_it_gives(
         ("full", ": No space left on device"),
         (
             "missing",
-            "has no function missing; it has build, in_place, tables, branching, branching_at_two, in_single, full, raises",
+            "has no function missing; it has build, in_place, tables, branching, branching_at_two, in_single, full, in_double, "
+            "in_double_by_weights, raises",
         ),
     ],
 )

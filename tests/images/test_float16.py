@@ -26,6 +26,9 @@ RULE: dict[str, float | str] = {
     "Concat to MatMul": "MatMul", "Transpose to MatMul": "MatMul", "a Constant node to MatMul": "MatMul",
     "constants to MatMul": "MatMul", "with infinity": "MatMul", "Div": "Div", "Gemm": "Gemm", "Conv": "Conv",
     "Div of constants to MatMul": 1000.0, "Mul of constants to Add": 1000.0, "Log of constants to MatMul": 20.71875,
+    "Sqrt of a whole number to MatMul": 31616.0, "Sqrt of filled ones to MatMul": 31616.0, "Mul to Sqrt to MatMul": 1000.0,
+    "a reshaped whole number to MatMul": "MatMul", "a whole number to Add": LIMITED, "filled to MatMul": "MatMul",
+    "filled to Sqrt": "Sqrt",
     "Abs of constants to MatMul": "MatMul", "Abs of constants to Add": LIMITED,
     "variance": "BatchNormalization", "LSTM": "LSTM", "returned": "", "in a branch": "MatMul",
 }  # fmt: skip

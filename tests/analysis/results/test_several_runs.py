@@ -56,20 +56,23 @@ def test_where_few_cells_were_measured_again_the_table_stays_whole_and_names_the
     build: Build, opened: Opened
 ) -> None:
     (table,) = throughputs(opened(*two_runs(build)))
-    assert table.row_names == ("variant", "precision", "tuning", "of_run")
+    assert table.row_names == ("variant", "precision", "tuning", "run_or_gpu")
     assert "run" not in table.group
     assert {row[3] for row in table.rows if row[0] != "torch"} == {""}
     assert [row for row in table.rows if row[0] == "torch"] == [
-        ("torch", "fp32", "tuned", "first"),
-        ("torch", "fp32", "tuned", "second"),
-        ("torch", "fp32", "stock", "first"),
-        ("torch", "fp32", "stock", "second"),
+        ("torch", "fp32", "tuned", "run first"),
+        ("torch", "fp32", "tuned", "run second"),
+        ("torch", "fp32", "stock", "run first"),
+        ("torch", "fp32", "stock", "run second"),
     ]
-    first, second = (table.entry(("torch", "fp32", "tuned", run), 8) for run in ("first", "second"))
+    first, second = (table.entry(("torch", "fp32", "tuned", f"run {run}"), 8) for run in ("first", "second"))
     assert (first.text, second.text) == ("4,000", "2,000"), "no figure is a mean over runs"
     assert (first.best, first.older) == (False, True), "an older figure is shown and best of nothing"
     assert (second.best, second.rank, first.rank) == (True, 1.0, 1.0)
-    assert tables.RUNS in table.footers
+    assert table.footers[1] == (
+        "run or gpu: measured in several of these runs, one row for each; one figure of a cell counts "
+        "(the newest of several workers, else the newest), others are never the best"
+    )
     assert bench_command(table, table.rows[0]) == (
         "invoke bench --model ResNet50 --framework torch --precision fp32 --batch-sizes 1,8 --device cpu"
     )
@@ -94,7 +97,7 @@ def test_where_half_of_the_cells_were_measured_again_each_run_has_a_table(build:
             second.cell(variant, batch_size, durations_ns=[9 * MS] * 20)
     found = throughputs(opened(first, second))
     assert [table.group["run"] for table in found] == ["first", "second"]
-    assert not any("of_run" in table.row_names for table in found)
+    assert not any("run_or_gpu" in table.row_names for table in found)
 
 
 def test_the_rule_is_of_each_table_and_beside_split_ones_others_name_their_run(build: Build, opened: Opened) -> None:
@@ -116,7 +119,7 @@ def test_a_level_that_one_run_alone_has_names_the_run_of_the_level_below(build: 
     first.cell("torch", 8, durations_ns=[MS] * 20, tuning="rewritten")
     second.cell("torch", 8, durations_ns=[MS] * 20, precision="fp16")
     (table,) = throughputs(opened(first, second))
-    assert ("torch", "fp32", "rewritten", "first") in table.rows
+    assert ("torch", "fp32", "rewritten", "run first") in table.rows
     assert ("torch", "fp16", "tuned", "") in table.rows
 
 
@@ -136,11 +139,11 @@ def test_gpus_of_one_run_are_told_apart_and_of_several_with_their_run() -> None:
         single = [
             {**row, "variant": "onnxrt", "batch_size": size, "run": "a", "device": "gpu0"} for size in (1, 2, 4, 8)
         ]
-        return [one["of_run"] for one in several_runs.told_apart([*double, *single], ("variant", "tuning"))]
+        return [one[several_runs.OF_RUN] for one in several_runs.told_apart([*double, *single], ("variant", "tuning"))]
 
     assert labels(("a", "gpu0"), ("a", "gpu1")) == ["gpu0", "gpu1", "", "", "", ""]
-    assert labels(("a", "gpu0"), ("b", "gpu0"))[:2] == labels(("a", "gpu0"), ("b", "gpu1"))[:2] == ["a", "b"]
-    assert labels(("a", "gpu0"), ("a", "gpu1"), ("b", "gpu0"))[:3] == ["a gpu0", "a gpu1", "b gpu0"]
+    assert labels(("a", "gpu0"), ("b", "gpu0"))[:2] == labels(("a", "gpu0"), ("b", "gpu1"))[:2] == ["run a", "run b"]
+    assert labels(("a", "gpu0"), ("a", "gpu1"), ("b", "gpu0"))[:3] == ["run a gpu0", "run a gpu1", "run b gpu0"]
 
 
 def test_the_newest_that_is_ok_and_not_known_to_be_wrong_counts(build: Build, opened: Opened) -> None:
@@ -175,7 +178,7 @@ def test_several_workers_count_before_a_newer_one_but_no_worker_more_than_two(bu
 def test_a_pivot_to_runs_and_one_to_devices_lose_no_figure(build: Build, opened: Opened) -> None:
     database = opened(*two_runs(build))
     (by_run,) = throughputs(database, "variant,precision,tuning,batch_size:run")
-    assert by_run.columns == ("first", "second") and "of_run" not in by_run.row_names
+    assert by_run.columns == ("first", "second") and "run_or_gpu" not in by_run.row_names
     (by_device,) = throughputs(database, "device_name")
     assert len(by_device.entries) == len(tables.load(database, Selection()))
 
@@ -263,6 +266,115 @@ def test_what_is_recommended_says_how_many_older_figures_are_left_out(build: Bui
     assert candidates.left_out(rows) == [LEFT_OUT]
 
 
+GPUS = f"2 GPUs of one run (gpu2, gpu10) measured them; of each cell one figure counts: {several_runs.GPU_RULE}"
+
+
+def run_of_two_gpus(build: Build, alone: int = 0) -> RunBuilder:
+    """PyTorch at two batch sizes on gpu10 and gpu2 of one run, which is the slower; alone: cells of gpu2 that no other GPU has."""
+    run = build("both", device="gpu2", device_name="H100", uuid="GPU-2")
+    for device, ms in (("gpu10", 2), ("gpu2", 4)):
+        run.device, run.uuid = device, f"GPU-{device}"
+        for batch_size in (1, 8):
+            run.cell("torch", batch_size, durations_ns=[ms * MS] * 20)
+    for batch_size in (1, 8)[:alone]:
+        for variant in OTHERS:
+            run.cell(variant, batch_size, durations_ns=[20 * MS] * 20)
+    return run
+
+
+def test_of_gpus_of_one_run_none_is_newer_and_the_first_is_recommended(build: Build, opened: Opened) -> None:
+    rows = tables.load(opened(run_of_two_gpus(build)), Selection())
+    (members,) = candidates.group_rows(rows).values()
+    assert [row["device"] for row in members] == ["gpu2", "gpu2"]
+    assert candidates.left_out(rows) == [f"Left out: 2 cells of PyTorch: {GPUS}."]
+
+
+def test_a_gpu_with_several_workers_counts_before_the_first_one_of_its_run(build: Build, opened: Opened) -> None:
+    run = run_of_two_gpus(build)
+    run.device, run.uuid = "gpu10", "GPU-10"
+    run.cell("torch", 8, durations_ns=[2 * MS] * 20, replicate=1)
+    rows = several_runs.newest(tables.load(opened(run), Selection()))
+    assert {row["batch_size"]: row["device"] for row in rows} == {1: "gpu2", 8: "gpu10"}
+
+
+def test_beside_gpus_of_one_run_a_newer_run_is_said_to_be_newer(build: Build, opened: Opened) -> None:
+    again = of_day(build, "z-again", 9, device="gpu2", device_name="H100", uuid="GPU-2")
+    again.cell("torch", 1, durations_ns=[MS] * 20)
+    rows = tables.load(opened(run_of_two_gpus(build), again), Selection())
+    assert candidates.left_out(rows) == [
+        f"Left out: 2 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}.",
+        f"Left out: 1 cell of PyTorch: {GPUS}.",
+    ]
+
+
+def test_what_is_printed_of_gpus_of_one_run_calls_none_of_them_a_run(build: Build, opened: Opened) -> None:
+    run = run_of_two_gpus(build, alone=2)
+    for device, ms in (("gpu10", 8), ("gpu2", 12)):
+        run.device, run.uuid = device, f"GPU-{device}"
+        run.cell("torch", 8, durations_ns=[ms * MS] * 20, tuning="stock")
+        run.cell("litert", 8, status="oom", message="out of memory")
+    with (console := Console(width=200, force_terminal=False)).capture() as captured:
+        terminal.show(throughputs(opened(run)), console)
+    text = captured.get()
+    lines = [line.split() for line in text.splitlines()]
+    assert ["torch", "fp32", "tuned", "gpu2"] in [line[:4] for line in lines]
+    assert "run gpu" not in text
+    for said in (
+        f"run or gpu: measured on several GPUs of one run, one row for each; one figure of a cell counts ({several_runs.GPU_RULE})",
+        "torch fp32 of gpu2 batch 8 3.000",
+        "litert fp32 of gpu10 at batch 8: oom (out of memory)",
+    ):
+        assert said in text
+
+
+def test_where_runs_and_their_gpus_differ_the_label_and_the_footer_name_both(build: Build, opened: Opened) -> None:
+    again = of_day(build, "again", 9, device="gpu2", device_name="H100", uuid="GPU-gpu2")
+    again.cell("torch", 1, durations_ns=[MS] * 20)
+    (table,) = throughputs(opened(run_of_two_gpus(build, alone=2), again))
+    assert {row[-1] for row in table.rows if row[0] == "torch"} == {"run again gpu2", "run both gpu2", "run both gpu10"}
+    assert any(f"({several_runs.RULE}; of GPUs of one run {several_runs.GPU_RULE})" in line for line in table.footers)
+
+
+@pytest.mark.parametrize(
+    "pivot", ["variant,precision,tuning,batch_size:run", "run,variant,precision,tuning:batch_size"]
+)
+def test_what_a_pivot_has_in_rows_or_columns_tells_cells_apart(build: Build, opened: Opened, pivot: str) -> None:
+    first, second = (
+        of_day(build, name, day, device="gpu0", device_name="H100", uuid="GPU-0")
+        for day, name in enumerate(("first", "second"), 1)
+    )
+    for run, factor in ((first, 1), (second, 2)):
+        for ms, variant in enumerate(("torch", "onnxrt", "jax", "litert"), 1):
+            run.cell(variant, durations_ns=[factor * ms * MS] * 20)
+    first.device, first.uuid = "gpu1", "GPU-1"
+    first.cell("jax", durations_ns=[MS] * 20)
+    (table,) = throughputs(opened(first, second), pivot)
+    names = [*table.row_names, table.column_name]
+    places = {place: dict(zip(names, (*place[0], place[1]), strict=True)) for place in table.entries}
+    other = [where for place, where in places.items() if table.entries[place].older]
+    assert [(where["run"], where["variant"], where["run_or_gpu"]) for where in other] == [("first", "jax", "gpu1")]
+    own = {place for place, where in places.items() if where["run"] == "first"}
+    assert all(table.entries[place].rank is not None for place in own)
+    assert any(table.entries[place].best for place in own)
+
+
+def test_side_by_side_and_plots_do_not_call_a_gpu_of_the_same_run_older(build: Build, opened: Opened) -> None:
+    other = of_day(build, "other", 3, device_name="Other CPU")
+    for batch_size in (1, 8):
+        other.cell("torch", batch_size, durations_ns=[MS] * 20)
+    database = opened(run_of_two_gpus(build, alone=2), other)
+    rows = tables.load(database, Selection())
+    found = side_by_side.build(database, rows, {})
+    (table,) = [table for table in found.tables if table.metric.name == "throughput"]
+    assert [table.entry(row, "H100").text for row in table.rows] == ["250.0", "2,000"]
+    assert f"Of cells that a side measured on several GPUs: {GPUS}" in table.footers
+    assert not any("newest" in line for line in table.footers)
+    gallery = Gallery(database, rows, {})
+    list(gallery)
+    (line,) = [line for line in gallery.undrawn if "figures of" in line]
+    assert line.startswith("figures of other GPUs of 2 cells (") and GPUS in line
+
+
 def test_the_page_says_beside_its_chart_what_is_left_out_whatever_the_limits(build: Build, opened: Opened) -> None:
     (group,) = explore(tables.load(opened(*two_runs(build)), Selection()), {}, {}).groups
     assert group["left_out"] == [LEFT_OUT]
@@ -295,4 +407,4 @@ def test_a_terminal_of_80_columns_holds_the_runs(build: Build, opened: Opened) -
         terminal.show(throughputs(opened(*two_runs(build))), console)
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.split()[:4] == ["torch", "fp32", "tuned", "second"] for line in lines)
+    assert any(line.split()[:5] == ["torch", "fp32", "tuned", "run", "second"] for line in lines)

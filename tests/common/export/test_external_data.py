@@ -111,3 +111,15 @@ def test_weights_too_large_for_one_message(onnxrt_python: Path, tmp_path: Path) 
     assert "model.onnx.data" not in under["files"] and under["files"]["model.onnx"] > 1000 * 1024
     description = json.loads((tmp_path / str(1000 * 1024) / "models" / over["folder"] / "model.json").read_text())
     assert set(description["source_files"]) == {"table.data"} and "model.onnx.data" in description["files"]
+
+
+@pytest.mark.parametrize("limit", [1500 * 1024, 900 * 1024])
+def test_weights_of_float64_that_are_too_large_for_one_message_until_they_are_float32(
+    limit: int, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """The file as it came was written first, and its weights stayed beside one that had its own within."""
+    done = run_python(onnxrt_python, "tests/common/export/run_over_limit.py", tmp_path, "1000", str(limit), "float64")
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert files.get("model.onnx.data") == (1000 * 1024 if limit == 900 * 1024 else None)
+    assert (files["model.onnx"] > 1000 * 1024) == (limit > 1000 * 1024)

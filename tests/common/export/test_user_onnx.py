@@ -339,6 +339,31 @@ def test_a_file_in_float64_that_float32_cannot_hold_is_unsupported_in_every_fram
     with pytest.raises(Unsupported, match=why):
         Reference.read(model)
     assert export(tiny_models / "double-far.onnx", tmp_path / "models", onnxrt_python) == model
+    assert "float64_as" not in json.loads((model.root / "model.json").read_text()), "it stays as it came"
+    call = "import sys, onnx; from common.export import floats; floats.in_single(onnx.load(sys.argv[1]))"
+    done = run_python(onnxrt_python, "-W", "error", "-c", call, tiny_models / "double-far.onnx")
+    assert done.stderr.splitlines()[-1].startswith("common.errors.UserError: weight w"), (
+        "numpy's warning of an overflow"
+    )
+
+
+@pytest.mark.parametrize("kind", ["branches", "constants", "call"])
+def test_float64_in_functions_of_the_file_is_float32_for_every_framework_too(
+    kind: str, tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """Branches in functions were not looked at, nor what a call says of types: the file computed in float64 or did not load."""
+    file = tiny_models / f"double-function-{kind}.onnx"
+    values = np.float32([[0.25, 0.75, 2.0]])
+    np.savez(tmp_path / "own.npz", x=values)
+    model = export(file, tmp_path / "models", onnxrt_python, inputs=tmp_path / "own.npz")
+    assert model.unmeasurable == ""
+    assert "its float64 is float32 for every framework" in model.notes[0]
+    np.testing.assert_array_equal(Reference.read(model).outputs[0]["y"], values)
+    assert any("output 'y' differs by" in note for note in model.notes)
+    run = "import sys, numpy as np, onnxruntime as o; print(o.InferenceSession(sys.argv[1]).run(None, dict(np.load(sys.argv[2])))[0])"
+    told = run_python(onnxrt_python, "-c", run, model.path(model.onnx), tmp_path / "own.npz")
+    assert told.stdout.split() == ["[[0.", "0.", "2.]]"], told.stderr
+    assert find_user_model(tmp_path / "models", file, ExportOptions(inputs=tmp_path / "own.npz")) == model
 
 
 def test_whole_numbers_and_truth_values_that_float32_cannot_count_are_told(
@@ -497,6 +522,22 @@ def test_operators_that_onnx_runtime_does_not_know_are_named_and_leave_a_model_w
     with pytest.raises(Unsupported, match=r"far\.away::Operator"):
         Reference.read(model)
     assert export(file, tmp_path, tmp_path / "no-python") == model, "found again"
+
+
+def test_a_file_in_float64_with_operators_that_onnx_runtime_does_not_know_stays_as_it_came(
+    tiny_models: Path, onnxrt_python: Path, tmp_path: Path
+) -> None:
+    """It was refused: "'picture' is float32, the model takes float64", of values in float64."""
+    file = tiny_models / "odd-double.onnx"
+    np.savez(tmp_path / "own.npz", picture=np.random.default_rng(2).random((2, 3, 12, 16)))
+    for inputs in (None, tmp_path / "own.npz"):
+        model = export(file, tmp_path / "models", onnxrt_python, inputs=inputs)
+        assert [one.dtype for one in (*model.inputs, *model.outputs)] == ["float64", "float64"]
+        assert "far.away::Operator" in model.unmeasurable
+        description = json.loads((model.root / "model.json").read_text())
+        assert "float64_as" not in description
+        assert description["exporters"] == {"onnx": "as it came"}
+        assert find_user_model(tmp_path / "models", file, ExportOptions(inputs=inputs)) == model
 
 
 def test_names_of_operators_are_words_whatever_characters_they_have(

@@ -309,6 +309,9 @@ def odd(kind):
     ]
     made = model(nodes, [value("picture", CHANNELS_FIRST)], [value("y", CHANNELS_FIRST)])
     made.opset_import.append(helper.make_opsetid("far.away", 1))
+    if kind == "double":
+        for one in (*made.graph.input, *made.graph.output):
+            one.type.tensor_type.elem_type = TensorProto.DOUBLE
     if kind == "output":
         del made.graph.output[:]
     if kind == "input":
@@ -321,7 +324,7 @@ def odd(kind):
 def with_unknown_operators():
     return {
         **{f"foreign-{kind}": foreign(kind) for kind in ("node", "branch", "function", "told")},
-        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names")},
+        **{f"odd-{kind}": odd(kind) for kind in ("output", "input", "weight", "names", "double")},
     }
 
 
@@ -530,7 +533,42 @@ def with_doubles():
     files = {"double": in_double(), "double-within": double_within(), "double-elsewhere": double_elsewhere()}
     return {
         **files, "double-far": in_double(1e300), "double-counted": double_of_whole_numbers(), "double-over": double_beyond(),
+        **{f"double-function-{kind}": double_in_function(kind) for kind in ("branches", "constants", "call")},
     }  # fmt: skip
+
+
+def double_in_function(kind):
+    """x + 2 ** 24 less 2 ** 24 in a function of the file: nothing is left in float32 of x = 0.25.
+
+    branches: Casts within the branches of an If; constants: float64 there, too; call: the call says to which type is cast.
+    """
+    double = TensorProto.DOUBLE
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    cast = helper.make_node("Cast", ["a"], ["wide"], to=double)
+    held = [constant("held", np.float32(2**24)), helper.make_node("CastLike", ["held", "wide"], ["far"])]
+    sums = [helper.make_node("Add", ["wide", "far"], ["away"]), helper.make_node("Sub", ["away", "far"], ["back"])]
+    last = helper.make_node("Cast", ["back"], ["b"], to=TensorProto.FLOAT)
+    called = helper.make_node("F", ["x"], ["y"], domain="own")
+    if kind == "call":
+        del cast.attribute[:]
+        cast.attribute.add(name="to", ref_attr_name="kind", type=onnx.AttributeProto.INT)
+        called.attribute.append(helper.make_attribute("kind", double))
+        function = helper.make_function("own", "F", ["a"], ["b"], [cast, *held, *sums, last], opsets[:1], ["kind"])
+    else:
+        tensors = [numpy_helper.from_array(np.asarray(2.0**24), "far")] if kind == "constants" else []
+        nodes = [cast, *([] if tensors else held), *sums, last]
+        branches = {
+            f"{name}_branch": helper.make_graph(nodes, name, [], [value("b", None)], tensors)
+            for name in ("then", "else")
+        }
+        inner = [
+            helper.make_node("ReduceMax", ["a"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["some"], to=TensorProto.BOOL),
+            helper.make_node("If", ["some"], ["made"], **branches),
+        ]
+        function = helper.make_function("own", "F", ["a"], ["made"], inner, opsets[:1])
+    graph = helper.make_graph([called], "within", [value("x", ["b", 3])], [value("y", ["b", 3])])
+    return helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8)
 
 
 def double_of_whole_numbers():
