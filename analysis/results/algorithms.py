@@ -42,7 +42,7 @@ def differing(database: Database, members: Sequence[Row]) -> list[str]:
         words = [
             f"{name.replace('_', ' ')} "
             + ", ".join(
-                f"{shortened(str(one.get(name, 'not said')), _MOST_CHARACTERS)} (run {row[OF_RUN]})"
+                f"{shortened(str(one.get(name, 'not said')), _MOST_CHARACTERS)} ({row[OF_RUN]})"
                 for row, one in zip(rows, known, strict=True)
             )
             for name in names
