@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +12,18 @@ from common.cell import Cell
 from common.harness.adapter import Unsupported
 from common.harness.interleaved_side import HarnessSide
 from common.harness.reference import as_fed
+from common.model_files import ModelFiles, Tensor
 from tests.common.harness.conftest import ADAPTERS, Bench
 
 
-def model(layout: str = "NHWC", kind: str = "float32") -> Any:
-    inputs = [SimpleNamespace(name="images", dtype=kind), SimpleNamespace(name="n", dtype="int64")]
-    return SimpleNamespace(name="toy", layout=layout, inputs=inputs)
+def model(layout: str = "NHWC", kind: str = "float32") -> ModelFiles:
+    """Described only: no file of it is read."""
+    return ModelFiles(
+        root=Path("nowhere"), name="toy", hash="0", onnx=None, keras=None, saved_model=None, reference="reference.npz",
+        input_shape=(), layout=layout, onnx_input="images", onnx_output="y", output_kind="raw", classes=0, weights="user",
+        weights_note="", inputs=(Tensor("images", kind, (1,)), Tensor("n", "int64", (), None)),
+        outputs=(Tensor("y", "float32", (1,)),),
+    )  # fmt: skip
 
 
 def batch(*values: float) -> dict[str, np.ndarray]:
