@@ -24,7 +24,7 @@ PLACE = ("run", "device")
 #: columns that `told_apart` gives a row: the run or GPU that its label names ("run a", "gpu0"), and whether its figures count
 OF_RUN, COUNTS = "run_or_gpu", "counts"
 #: which figure of a cell counts (`standing`), as sentences say it
-RULE = "the newest of several workers, else the newest"
+RULE = "the newest that has several workers, else the newest"
 #: and of a cell that several GPUs of one run measured, none of which is newer
 GPU_RULE = "the first GPU with several workers, else the first"
 _CELL = tuple(name for name in DIMENSIONS if name not in (*PLACE, "device_name"))

@@ -71,7 +71,7 @@ def test_where_few_cells_were_measured_again_the_table_stays_whole_and_names_the
     assert (second.best, second.rank, first.rank) == (True, 1.0, 1.0)
     assert table.footers[1] == (
         "run or gpu: measured in several of these runs, one row for each; one figure of a cell counts "
-        "(the newest of several workers, else the newest), others are never the best"
+        "(the newest that has several workers, else the newest), others are never the best"
     )
     assert bench_command(table, table.rows[0]) == (
         "invoke bench --model ResNet50 --framework torch --precision fp32 --batch-sizes 1,8 --device cpu"
