@@ -1340,9 +1340,10 @@ def test(
         "onnxrt,torch; with --gpu: torch)",
         "gpu": "measure the overhead of the timing loop and the sidecar on this GPU (index or UUID) instead; takes a minute; "
         "default: off",
+        "batch_sizes": "with --order: only the orders between these batch sizes, comma list; default: all (CPU: 1,8; GPU: 1,32,512)",
         "rounds": "with --order: number of rounds of fresh processes, over which the interval is taken (that of one round holds no "
         "difference between processes); default: 4",
-        "precision": "with --gpu: precisions, comma list; default: fp32",
+        "precision": "with --gpu or --order: precisions, comma list; default: fp32",
         "threads": "with --order: CPU threads within one operation; default: as many as the process may use",
         "python": "with --gpu: Python interpreter that already has the framework; default: a new environment",
         "statistics": "also test the stopping rule, intervals and verdicts on 1,000 synthetic streams each; takes half an hour; "
@@ -1360,6 +1361,7 @@ def selfbench(
     framework: str = "",
     gpu: str = "",
     precision: str = "",
+    batch_sizes: str = "",
     rounds: int = 4,
     threads: int = 0,
     python: str = "",
@@ -1384,7 +1386,7 @@ def selfbench(
         fleet_selfbench(default_console())
         return
     if mode == "order":
-        _selfbench_order(framework, gpu, precision, rounds, threads, python)
+        _selfbench_order(framework, gpu, precision, batch_sizes, rounds, threads, python)
         return
     if mode == "gpu":
         from common.host.selfbench import gpu as selfbench_gpu
@@ -1407,12 +1409,14 @@ def selfbench(
     run_selfbench(default_console(), statistics=statistics)
 
 
-def _selfbench_order(framework: str, gpu: str, precision: str, rounds: int, threads: int, python: str) -> None:
+def _selfbench_order(
+    framework: str, gpu: str, precision: str, batch_sizes: str, rounds: int, threads: int, python: str
+) -> None:
     from common.host.selfbench import order
 
     options = Options(
         framework=framework or order.VARIANTS, device="" if gpu else "cpu", gpu=gpu, precision=precision or "fp32", python=python,
-        threads=threads,
+        threads=threads, batch_sizes=batch_sizes,
     )  # fmt: skip
     code = order.measure(options, default_console(), DataFolder.default(), rounds)
     if code:

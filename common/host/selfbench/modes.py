@@ -10,7 +10,7 @@ from common.errors import UserError
 #: --order reads --gpu, which alone is a measurement of its own
 MODES: Mapping[str, tuple[str, ...]] = {
     "fleet": (),
-    "order": ("gpu", "framework", "precision", "rounds", "threads", "python"),
+    "order": ("gpu", "framework", "precision", "batch_sizes", "rounds", "threads", "python"),
     "docker": (),
     "notebook": ("framework",),
     "gpu": ("framework", "precision", "python"),
@@ -32,6 +32,6 @@ def mode_of(typed: Collection[str]) -> str:
         if names and option not in (mode, *MODES[mode]):
             what = f"selfbench --{mode}" if mode else "selfbench alone"
             raise UserError(
-                f"{what} does not read --{option}; {' and '.join(names)} {'does' if len(names) == 1 else 'do'}"
+                f"{what} does not read --{option.replace('_', '-')}; {' and '.join(names)} {'does' if len(names) == 1 else 'do'}"
             )
     return mode

@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.host import models
+from common.host.cli import parsing as opt
 from common.host.cli.progress import Steps
 from common.host.devices import Device, choose_devices
 from common.host.frameworks.registry import load_images
@@ -45,8 +46,14 @@ TARGET = (0.99, 1.01)
 
 
 @contextmanager
-def both_orders(case: Case, before: int, folder: Path) -> Iterator[tuple[SideProcess, SideProcess]]:
-    """(after a cell of batch size `before`, alone), compiled and warm. Raises SideEnded."""
+def both_orders(
+    case: Case, before: int, folder: Path, at_once: bool = False
+) -> Iterator[tuple[SideProcess, SideProcess]]:
+    """(after a cell of batch size `before`, alone), compiled and warm. Raises SideEnded.
+
+    at_once: both start side by side, which is for rounds whose choices an earlier one has made and kept: a trial that meets the
+    other side's compilation would choose wrongly.
+    """
     sides: list[SideProcess] = []
     try:
         for name, sizes in (("after", (before, case.batch_size)), ("alone", (case.batch_size,))):
@@ -57,7 +64,11 @@ def both_orders(case: Case, before: int, folder: Path) -> Iterator[tuple[SidePro
             job.write(place / "job.json")
             command = [str(case.interpreter), "-m", "common.harness.interleaved_side", str(place / "job.json")]
             sides.append(SideProcess(f"the worker {name}", command, case.environment(job), place / "worker.log"))
-            sides[-1].facts()
+            if not at_once:
+                sides[-1].facts()
+        if at_once:
+            for side in sides:
+                side.facts()
         yield sides[0], sides[1]
     finally:
         for side in sides:
@@ -72,7 +83,7 @@ def compare(
     for number in range(rounds):
         place = folder / str(number)
         place.mkdir()
-        with both_orders(case, before, place) as (after, alone):
+        with both_orders(case, before, place, at_once=number > 0) as (after, alone):
             for side in (after, alone):
                 side.block(block_s)
             ratios.append(
@@ -81,7 +92,23 @@ def compare(
     return interval_of(ratios)
 
 
+def orders_of(kind: str, batch_sizes: str) -> list[tuple[int, int]]:
+    """Those of ORDERS of this kind of device between the batch sizes given, a comma list; "": all. Raises UserError for none."""
+    if not batch_sizes:
+        return list(ORDERS[kind])
+    wanted = opt.batch_sizes(batch_sizes)
+    orders = [order for order in ORDERS[kind] if set(order) <= set(wanted)]
+    if not orders:
+        known = "; ".join(f"{batch_size} after {before}" for batch_size, before in ORDERS[kind])
+        raise UserError(
+            f"no order is between the batch sizes {','.join(map(str, wanted))}; on a {kind.upper()} there are {known}: give "
+            "--batch-sizes two of one order, or leave it out"
+        )
+    return orders
+
+
 def _cases(options: Options, device: Device, data: DataFolder, console: Console) -> list[tuple[Case, int]]:
+    orders = orders_of(device.kind, options.batch_sizes)
     images = load_images(IMAGES)
     by_name = {image.name: image for image in images}
     variants = variants_for(options, images, [device], console)
@@ -94,7 +121,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
         model = runner.ensure_model(options.model, data, models.export_options_of(options), on_step)
     (fed,) = inputs_of(("float32",), model, console)
     io = "host" if device.kind == "cpu" else "device"
-    sizes = ",".join(str(size) for size in sorted({size for pair in ORDERS[device.kind] for size in pair}))
+    sizes = ",".join(str(size) for size in sorted({size for pair in orders for size in pair}))
     return [
         (
             Case(
@@ -106,7 +133,7 @@ def _cases(options: Options, device: Device, data: DataFolder, console: Console)
         for variant in variants
         for precision in precisions
         if precision in variant.precisions(device.kind)
-        for batch_size, before in ORDERS[device.kind]
+        for batch_size, before in orders
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ def test_what_was_typed_says_what_is_measured(typed: tuple[str, ...], mode: str)
         (("docker", "gpu"), "--docker and --gpu are two measurements"),
         (("rounds",), "selfbench alone does not read --rounds; --order does"),
         (("gpu", "threads"), "selfbench --gpu does not read --threads; --order does"),
+        (("docker", "batch_sizes"), "selfbench --docker does not read --batch-sizes; --order does"),
         (("docker", "framework"), "selfbench --docker does not read --framework; --order and --notebook and --gpu do"),
         (("order", "statistics"), "selfbench --order does not read --statistics; selfbench alone does"),
     ],

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -32,6 +33,38 @@ def test_the_ratio_has_an_interval_over_rounds_of_fresh_processes(make_case: Mak
     ratio = order.compare(make_case(2), 8, tmp_path, rounds=2, pairs=11, block_s=0.005)
     assert ratio.low <= ratio.estimate <= ratio.high
     assert {path.name for path in tmp_path.iterdir()} >= {"0", "1"}
+
+
+def test_rounds_after_the_first_start_their_two_processes_side_by_side(
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Watched(order.SideProcess):
+        def __init__(self, name: str, *arguments: Any) -> None:
+            super().__init__(name, *arguments)
+            seen.append(f"start {name}")
+
+        def facts(self) -> dict[str, Any]:
+            facts = super().facts()
+            seen.append(f"ready {self._name}")
+            return facts
+
+    monkeypatch.setattr(order, "SideProcess", Watched)
+    order.compare(make_case(2), 8, tmp_path, rounds=2, pairs=11, block_s=0.002)
+    after, alone = "the worker after", "the worker alone"
+    apart = [f"start {after}", f"ready {after}", f"start {alone}", f"ready {alone}"]
+    at_once = [f"start {after}", f"start {alone}", f"ready {after}", f"ready {alone}"]
+    assert seen == [*apart, *at_once]
+
+
+def test_orders_are_those_between_the_batch_sizes_given() -> None:
+    assert order.orders_of("gpu", "") == [(32, 512), (512, 32), (1, 32)]
+    assert order.orders_of("gpu", "512,32,7") == [(32, 512), (512, 32)]
+    with pytest.raises(
+        UserError, match=r"^no order is between the batch sizes 1,512; on a GPU there are 32 after 512; 512"
+    ):
+        order.orders_of("gpu", "1,512")
 
 
 def test_a_batch_size_before_that_the_framework_does_not_take_is_said(make_case: Make, tmp_path: Path) -> None:
