@@ -165,6 +165,22 @@ def test_cells_that_cannot_be_compared(build: Build, a: str, b: str, words: str)
     assert words in str(caught.value)
 
 
+def test_sides_of_two_cards_of_one_kind_are_said_with_the_level_of_the_intervals(build: Build) -> None:
+    a, b, again = (
+        build(name, device="gpu0", device_name="GPU A", uuid=uuid).run_json(
+            devices=[{"device": "gpu0", "uuid": uuid, "name": "GPU A"}]
+        )
+        for name, uuid in (("a", "GPU-1"), ("b", "GPU-2"), ("again", "GPU-1"))
+    )
+    for seed, run in enumerate((a, b, again)):
+        three(run, "onnxrt", 8, 10, 3 * seed)
+        three(run, "torch", 8, 20, 3 * seed + 1)
+    _, text = compared(a, b)
+    assert "A and B were measured on different cards of one kind (GPU A: GPU-1 and GPU-2)" in " ".join(text.split())
+    assert "2 cells compared: intervals are at 9" in text
+    assert "different cards" not in compared(a, again)[1]
+
+
 def test_another_gpu_of_the_kind_is_no_difference_and_what_differs_is_named(build: Build) -> None:
     """Runs of two hosts: the number of the GPU says where it sat."""
     a, b = build("a", device="gpu1", device_name="GPU A"), build("b", device="gpu0", device_name="GPU A")
