@@ -144,6 +144,7 @@ class Compared:
         """Every figure of a cell in full, by COLUMNS; None is unknown."""
         one: Comparison = self.found.cells[key]
         a, b, interval = self.a[key], self.b[key], one.interval
+        notes = [*one.notes, *(["different cards of one kind"] if two_cards(card_of(a), card_of(b)) else [])]
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
@@ -154,7 +155,7 @@ class Compared:
             "verdict": one.verdict.value, "p_value": None if math.isnan(one.p_value) else one.p_value,
             "a_workers": one.replicates_a, "b_workers": one.replicates_b,
             "a_samples": one.samples_a, "b_samples": one.samples_b,
-            "marks": " ".join(self.marks(key)) or None, "note": "; ".join(one.notes) or None,
+            "marks": " ".join(self.marks(key)) or None, "note": "; ".join(notes) or None,
         }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
+from analysis.output.compare_formats import writer
 from common.errors import UserError
 from tests.analysis.conftest import Build, RunBuilder
 
@@ -178,6 +181,9 @@ def test_sides_of_two_cards_of_one_kind_are_said_with_the_level_of_the_intervals
     _, text = compared(a, b)
     assert "A and B were measured on different cards of one kind (GPU A: GPU-1 and GPU-2)" in " ".join(text.split())
     assert "2 cells compared: intervals are at 9" in text
+    out = io.StringIO()
+    compare_folders(a.folder, b.folder, Console(quiet=True), write=writer("json", out))
+    assert {cell["note"] for cell in json.loads(out.getvalue())["cells"]} == {"different cards of one kind"}
     assert "different cards" not in compared(a, again)[1]
 
 
