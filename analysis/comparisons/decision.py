@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from analysis import style
 from analysis.database.connection import Row
-from analysis.results.cards import Card, card_of, two_cards
+from analysis.results.cards import FAR_APART, Card, card_of, two_cards
 from analysis.results.metrics import shown
 
 #: Of the cells that meet the limits so many, the best ones, can be rivals, and are asked for the interval of their energy, which
@@ -162,14 +162,16 @@ def ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candida
 
 
 def told_apart(a: Candidate, b: Candidate, quantity: Quantity) -> bool:
-    """Whether two cells differ in a quantity for sure. Two cards of one kind do too, by what no interval knows."""
-    return not two_cards(a.card, b.card) and apart(a.figures[quantity.name], b.figures[quantity.name])
+    """Whether two cells differ in a quantity for sure. Two cards of one kind do too, by what no interval knows: there they must lie
+    FAR_APART."""
+    return apart(a.figures[quantity.name], b.figures[quantity.name], FAR_APART if two_cards(a.card, b.card) else 1.0)
 
 
-def apart(a: Figure, b: Figure) -> bool:
-    """Whether two figures differ for sure: over workers, and with intervals that do not overlap."""
-    known = None not in (a.low, a.high, b.low, b.high)
-    return known and a.over_workers and b.over_workers and not overlap(a, b)
+def apart(a: Figure, b: Figure, factor: float = 1.0) -> bool:
+    """Whether two figures differ for sure: over workers, and with intervals that do not overlap, by more than a factor."""
+    if a.low is None or a.high is None or b.low is None or b.high is None or not (a.over_workers and b.over_workers):
+        return False
+    return a.low > factor * b.high or b.low > factor * a.high
 
 
 def overlap(a: Figure, b: Figure) -> bool:

@@ -15,6 +15,7 @@ from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Quantity, r
 from analysis.comparisons.question import PRECISION, Question, quantities_of
 from analysis.database.connection import Row
 from analysis.results.bench_commands import BENCH, choices
+from analysis.results.cards import FAR_APART
 from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
 
@@ -80,6 +81,7 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
         "phrases": PHRASES,
         "workers": {most: more_workers(most) for most in {one.workers for one in candidates}},
         "rivals": MOST_INTERVALS,
+        "far_apart": FAR_APART,
         "names": MOST_NAMES,
     }
 

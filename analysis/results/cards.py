@@ -1,6 +1,7 @@
 """On which card a figure was measured, which tells whether two of them can be held against each other.
 
 Two cards of one kind differ, and an interval over workers knows nothing of it: figures of two cards have a ratio, but no verdict.
+`recommend` does not call figures that lie FAR_APART undecided: that would name every slow framework.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ class Card(NamedTuple):
 
 
 UNKNOWN = Card()
+#: Figures of two cards of one kind that lie further apart than this factor, ends of their intervals taken, are told apart all the
+#: same: more than twice what another H200, host and day changed of any of twelve configurations (1.11; docs/results.md).
+FAR_APART = 1.25
 
 
 def card_of(row: Row) -> Card:

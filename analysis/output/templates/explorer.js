@@ -8,7 +8,8 @@ const decisions = (() => {
   const known = (cell, name) => cell.figures[name] !== undefined;
   const bounded = (a) => a[LOW] !== null && a[HIGH] !== null;
   const overlap = (a, b) => bounded(a) && bounded(b) && a[LOW] <= b[HIGH] && b[LOW] <= a[HIGH];
-  const apart = (a, b) => bounded(a) && bounded(b) && a[SURE] && b[SURE] && !overlap(a, b);
+  const apart = (a, b, factor) =>
+    bounded(a) && bounded(b) && a[SURE] && b[SURE] && (a[LOW] > factor * b[HIGH] || b[LOW] > factor * a[HIGH]);
   // which phrase says that two cells are not of one card and run; "" where they are
   const elsewhere = (a, b) => (a.card !== b.card ? "on another card" : a.run !== b.run ? "in another run" : "");
 
@@ -37,7 +38,8 @@ const decisions = (() => {
 
     const winner = meetsLimits[0];
     const others = meetsLimits.slice(1, table.rivals).filter((cell) => cell.configuration !== winner.configuration);
-    const rivals = others.filter((cell) => winner.card !== cell.card || !apart(figure(winner), figure(cell)));
+    const factor = (cell) => (winner.card !== cell.card ? table.far_apart : 1);
+    const rivals = others.filter((cell) => !apart(figure(winner), figure(cell), factor(cell)));
     const figures = ["throughput", "latency", "power", "joules"].filter((name) => known(winner, name))
       .map((name) => fill(say.figure, { title: quantity(name).title, figure: winner.figures[name][TEXT] }));
     const count = meetsLimits.length;

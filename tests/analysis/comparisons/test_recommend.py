@@ -280,7 +280,7 @@ def lines_of(*runs: RunBuilder) -> list[str]:
 
 
 def test_two_cards_of_one_kind_have_no_verdict_whatever_their_intervals_and_one_run_would_tell(build: Build) -> None:
-    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-2", 30)
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-2", 12)
     runner_up, unclear = lines_of(*runs)
     assert runner_up.endswith(" % less, measured on another GPU of this kind.")
     assert unclear == (
@@ -288,6 +288,12 @@ def test_two_cards_of_one_kind_have_no_verdict_whatever_their_intervals_and_one_
         "differ; more workers alone would not tell, one run on one GPU would: invoke bench --model ResNet50 --framework onnxrt,torch "
         "--precision fp32 --batch-sizes 8 --replicates 5"
     )
+
+
+def test_what_lies_far_below_on_another_card_is_not_called_undecided(build: Build) -> None:
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-2", 13)
+    (runner_up,) = lines_of(*runs)
+    assert runner_up.endswith(" % less, measured on another GPU of this kind.")
 
 
 def test_a_card_is_known_by_its_uuid_not_by_its_number(build: Build) -> None:
@@ -305,7 +311,7 @@ def test_what_two_runs_of_one_card_leave_open_one_run_would_tell(build: Build) -
 
 
 def test_rivals_of_the_same_run_still_ask_for_more_workers(build: Build) -> None:
-    one, other = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "tensorrt", "GPU-2", 30)
+    one, other = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "tensorrt", "GPU-2", 12)
     for worker in range(3):
         one.cell(
             "torch",
