@@ -46,6 +46,8 @@ class Variant:
     without: Mapping[tuple[str, str], str] = field(default_factory=dict)
     #: names of the framework's package, of which each flavour's requirements file asks for one
     packages: tuple[str, ...] = ()
+    #: names of the package whose version its workers give as the framework's: `packages`, unless the image says another
+    reports: tuple[str, ...] = ()
     #: environment variables that its adapter reads: they reach it in every placement, and nothing else of the caller's does
     variables: tuple[str, ...] = ()
 
@@ -191,6 +193,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             raise UserError(f"{dockerfile}: variant {name} reads '{reads}'; there is {', '.join(MAIN_FORMS)}")
         prefix = f"{PREFIX}variant.{name}.form"
         forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
+        packages = (label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()
         yield Variant(
             name=name,
             image=image,
@@ -206,7 +209,8 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             reads=reads,
             tunings=tunings,
             without=without,
-            packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
+            packages=tuple(packages),
+            reports=tuple(label("reports").split() or packages),
             variables=variables,
         )
 
