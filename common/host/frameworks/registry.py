@@ -102,7 +102,10 @@ class Image:
 
 
 def read_labels(dockerfile: Path) -> dict[str, str]:
-    """All `LABEL key=value` pairs of a Dockerfile, quotes and continuation lines resolved. Raises UserError when malformed."""
+    """All `LABEL key=value` pairs of a Dockerfile; quotes, continuation lines and `${NAME}` of an ARG with a default resolved.
+
+    Raises UserError when malformed.
+    """
     text = re.sub(
         r"\\\n",
         " ",
@@ -117,7 +120,9 @@ def read_labels(dockerfile: Path) -> dict[str, str]:
                 key, separator, value = word.partition("=")
                 if not separator:
                     raise ValueError(f"'{word}' has no '='")
-                labels[key] = value
+                labels[key] = re.sub(
+                    r"\$\{(\w+)\}", lambda found: default_argument(dockerfile, found[1]) or found[0], value
+                )
         except ValueError as error:
             raise UserError(f"{dockerfile}: a LABEL line cannot be read: {error}") from error
     return labels
@@ -125,8 +130,8 @@ def read_labels(dockerfile: Path) -> dict[str, str]:
 
 def default_argument(dockerfile: Path, name: str) -> str:
     """Default of an `ARG name=value` line, "" without one."""
-    found = re.search(rf"^ARG\s+{re.escape(name)}=(\S+)", dockerfile.read_text(), re.MULTILINE)
-    return found.group(1).strip("\"'") if found else ""
+    found = re.search(rf"^ARG\s+{re.escape(name)}=(.+)", dockerfile.read_text(), re.MULTILINE)
+    return next(iter(shlex.split(found.group(1))), "") if found else ""
 
 
 def _number(text: str | None) -> float | None:
