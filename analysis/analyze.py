@@ -77,11 +77,9 @@ def analyze(
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
     recipe: task that prints the recipe of a cell, which the report then offers to copy; None where there is none.
-
-    here: whether the runs are of this machine. words: that name the runs on a command line; default: their names. named: how
-    the user names one run's folder.
-    Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
-    cannot be written; never for what the runs' files hold.
+    here: whether the runs are of this machine. words: that name the runs on a command line; default: their names.
+    named: how the user names one run's folder.
+    Raises UserError for a name that does not exist, a selection that nothing meets and an output folder that cannot be written.
     """
     if strange := [name for name in formats if name not in FORMATS]:
         raise unknown("format", strange[0], FORMATS)
