@@ -125,7 +125,8 @@ def _texts(point: Point, one: Metric, intervals: Intervals) -> tuple[str, ...]:
         interval = intervals.get((tuple(point.row["cell_keys"]), point.row["run"], one.name))
         ends = f" [{shown(interval.low * one.scale)}, {shown(interval.high * one.scale)}]" if interval else ""
         figure = f"{shown(value * one.scale)}{ends}"
-    step = (point.step.ratio_text, point.step.verdict.value) if point.step else ("", _why_none(point))
+    sign = " †" if point.other_card else ""
+    step = (point.step.ratio_text, f"{point.step.verdict.value}{sign}") if point.step else ("", _why_none(point))
     return (point.date, point.version, str(point.row["run"]), figure, *step)
 
 

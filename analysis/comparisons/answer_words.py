@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from analysis.comparisons.decision import Candidate, Change, Decision, Limit, Quantity, overlap
 from analysis.comparisons.question import POWER, PRECISION, Question, quantities_of
 from analysis.results import pareto
+from analysis.results.bench_commands import choices, in_one_run
+from analysis.results.cards import two_cards
 from common.job import WORKERS
 
 #: The words of an answer. Both this module and the page of `invoke report` fill them in.
@@ -21,11 +23,19 @@ PHRASES = {
     "among that meet": "of {count} cells that meet it",
     "figure": "{title} {figure}",
     "no runner-up": "Runner-up: no other framework or precision meets it.",
-    "runner-up": "Runner-up: {name}: {figure}, {share} % {direction}.",
-    "unclear": "UNCLEAR against {names}{more}: {reasons}; --replicates {workers} or more would tell.",
+    "runner-up": "Runner-up: {name}: {figure}, {share} % {direction}{elsewhere}.",
+    "on another card": ", measured on another GPU of this kind",
+    "in another run": ", measured in another run",
+    "unclear": "UNCLEAR against {names}{more}: {reasons}; {advice}",
+    "more workers": "--replicates {workers} or more would tell.",
+    "one card": "more workers alone would not tell, one run{where} would{command}",
+    "one run": "one run{where} would tell{command}",
+    "on one GPU": " on one GPU",
     "overlap": "intervals overlap",
     "unknown": "intervals are unknown",
     "one worker": "a single worker tells nothing of the next one",
+    "other card": "not measured on the same GPU, and no interval knows how far GPUs of one kind differ",
+    "other run": "not measured in the same run, and no interval knows how far runs differ",
     "uncertain": "UNCLEAR whether it keeps {option} {bound}: its interval reaches beyond.",
     "loosened": "What would change it: {option} {bound}{unit} lets in {name}, {figure}.",
     "tightened": "{beyond} {option} {bound}{unit}, {then}.",
@@ -78,8 +88,10 @@ def sentences(
     ]
     lines.append("  " + ", ".join(figures))
     lines.append(_runner_up(winner, decision.runner_up, objective))
-    if decision.rivals:
-        lines.append(_unclear(winner, decision.rivals, objective))
+    near = [one for one in decision.rivals if not elsewhere(winner, one)]
+    far = [one for one in decision.rivals if elsewhere(winner, one)]
+    lines += [_unclear(winner, near, objective)] if near else []
+    lines += [_unclear(winner, far, objective, candidates)] if far else []
     lines += [
         phrases["uncertain"].format(option=limit.option, bound=limit.quantity.bound(limit.bound))
         for limit in limits
@@ -97,11 +109,22 @@ def _runner_up(winner: Candidate, other: Candidate | None, objective: Quantity) 
     return PHRASES["runner-up"].format(
         name=other.name, figure=other.figures[objective.name].text(objective.unit),
         share=f"{abs(_share(winner, other, objective)):.1f}", direction="less" if objective.better > 0 else "more",
+        elsewhere=PHRASES[where] if (where := elsewhere(winner, other)) else "",
     )  # fmt: skip
 
 
-def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity) -> str:
-    """Why the winner is not beyond doubt, and what would tell."""
+def elsewhere(one: Candidate, other: Candidate) -> str:
+    """Which of PHRASES says that two cells are not of one card and run; "" where they are."""
+    if two_cards(one.card, other.card):
+        return "on another card"
+    return "in another run" if one.row.get("run") != other.row.get("run") else ""
+
+
+def _unclear(
+    winner: Candidate, rivals: Sequence[Candidate], objective: Quantity, among: Sequence[Candidate] | None = None
+) -> str:
+    """Why the winner is not beyond doubt, and what would tell: more workers, or where the rivals are of other cards or runs (among:
+    all candidates then) one run of both."""
     best, *others = (one.figures[objective.name] for one in (winner, *rivals))
     reasons = [PHRASES["overlap"]] if any(overlap(best, other) for other in others) else []
     reasons += [PHRASES["unknown"]] if any(None in (figure.low, figure.high) for figure in (best, *others)) else []
@@ -109,7 +132,17 @@ def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity
     more = f" and {len(rivals) - MOST_NAMES} more" if len(rivals) > MOST_NAMES else ""
     names = ", ".join(one.name for one in rivals[:MOST_NAMES])
     workers = more_workers(max(one.workers for one in (winner, *rivals)))
-    return PHRASES["unclear"].format(reasons="; ".join(reasons), names=names, more=more, workers=workers)
+    advice = PHRASES["more workers"].format(workers=workers)
+    if among is not None:
+        cards = any(two_cards(winner.card, one.card) for one in rivals)
+        reasons.append(PHRASES["other card" if cards else "other run"])
+        first, second = (next(n for n, one in enumerate(among) if one is own) for own in (winner, rivals[0]))
+        command = in_one_run(choices([one.row for one in among]), first, second, workers)
+        advice = PHRASES["one card" if cards else "one run"].format(
+            where="" if winner.row.get("device") == "cpu" else PHRASES["on one GPU"],
+            command=f": {command}" if command else ".",
+        )
+    return PHRASES["unclear"].format(names=names, more=more, reasons="; ".join(reasons), advice=advice)
 
 
 def more_workers(most: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from analysis import style
 from analysis.database.connection import Row
+from analysis.results.cards import Card, card_of, two_cards
 from analysis.results.metrics import shown
 
 #: Of the cells that meet the limits so many, the best ones, can be rivals, and are asked for the interval of their energy, which
@@ -96,6 +97,10 @@ class Candidate:
         return self.variant, style.kind({**self.row, "precision": self.precision})
 
     @property
+    def card(self) -> Card:
+        return card_of(self.row)
+
+    @property
     def workers(self) -> int:
         return int(self.row.get("replicates") or 1)
 
@@ -121,8 +126,8 @@ class Change:
 class Decision:
     """winner: None where no cell meets all limits; `nearest` is then the cell that misses by the smallest factor.
 
-    clear: whether the winner's interval is apart from that of every cell of another framework, precision or level of tuning.
-    rivals: those whose intervals overlap the winner's, or of which that cannot be known.
+    clear: whether the winner is told apart from every cell of another framework, precision or level of tuning.
+    rivals: those that it is not: see `told_apart`.
     """
 
     winner: Candidate | None
@@ -144,7 +149,7 @@ def decide(candidates: Sequence[Candidate], objective: Quantity, limits: Sequenc
         return Decision(None, None, False, (), (), nearest[1] if nearest else None, 0)
     winner = meets_limits[0]
     others = [one for one in meets_limits[1:MOST_INTERVALS] if one.configuration != winner.configuration]
-    rivals = tuple(one for one in others if not apart(winner.figures[objective.name], one.figures[objective.name]))
+    rivals = tuple(one for one in others if not told_apart(winner, one, objective))
     changes = tuple(change for limit in limits for change in _changes(limit, known, objective, limits, winner))
     return Decision(winner, others[0] if others else None, not rivals, rivals, changes, None, len(meets_limits))
 
@@ -154,6 +159,11 @@ def ranked(candidates: Sequence[Candidate], objective: Quantity) -> list[Candida
     return sorted(
         candidates, key=lambda one: (-objective.better * one.figures[objective.name].value, one.batch_size, one.name)
     )
+
+
+def told_apart(a: Candidate, b: Candidate, quantity: Quantity) -> bool:
+    """Whether two cells differ in a quantity for sure. Two cards of one kind do too, by what no interval knows."""
+    return not two_cards(a.card, b.card) and apart(a.figures[quantity.name], b.figures[quantity.name])
 
 
 def apart(a: Figure, b: Figure) -> bool:

@@ -14,6 +14,7 @@ from analysis.comparisons.candidates import candidate, marks_of
 from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Quantity, ranked
 from analysis.comparisons.question import PRECISION, Question, quantities_of
 from analysis.database.connection import Row
+from analysis.results.bench_commands import BENCH, choices
 from analysis.results.metrics import worded
 from analysis.results.sample_intervals import Intervals
 
@@ -30,15 +31,20 @@ _DIGITS = 9
 def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
     """JSON of one group of rows (see `candidates.group_rows`).
 
-    cells: name, configuration (framework, precision, level: a number), figures (value, ends, whether over workers, text), bounds as
-    `Quantity.reached` tells them, marks (places in the list of all). order: objective -> places of cells, the best first. steps: what
-    a limit can be.
+    cells: name, configuration (framework, precision, level: a number), card and run (numbers), options (places of the values of
+    each option of `bench`), figures (value, ends, whether over workers, text), bounds as `Quantity.reached` tells them, marks (places
+    in the list of all). order: objective -> places of cells, the best first. steps: what a limit can be. bench: options of the command
+    that measures two cells in one run, as `bench_commands.Choice`.
     """
     question = Question()
     candidates = [candidate(row, question, intervals) for row in rows]
     quantities = {one.name: one for one in (*quantities_of(candidates, question), PRECISION)}
     configurations = list(dict.fromkeys(one.configuration for one in candidates))
     known = {name: [one for one in candidates if name in one.figures] for name in OBJECTIVES}
+    cards = list(dict.fromkeys(one.card for one in candidates))
+    runs = list(dict.fromkeys(str(row["run"]) for row in rows))
+    options = choices(rows)
+    values = [list(dict.fromkeys(choice.values)) for choice in options]
     place = {id(one): number for number, one in enumerate(candidates)}
     marks = [marks_of(one, meanings) for one in candidates]
     sentences = list(dict.fromkeys(sentence for own in marks for sentence in own))
@@ -46,10 +52,16 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
         "cells": [
             {
                 **_cell(one, quantities, configurations.index(one.configuration)),
+                "card": cards.index(one.card),
+                "run": runs.index(str(one.row["run"])),
+                "options": [known.index(choice.values[number]) for choice, known in zip(options, values, strict=True)],
                 "marks": [sentences.index(sentence) for sentence in own],
             }
-            for one, own in zip(candidates, marks, strict=True)
+            for number, (one, own) in enumerate(zip(candidates, marks, strict=True))
         ],
+        "bench": [[choice.option, choice.usual, known] for choice, known in zip(options, values, strict=True)],
+        "command": BENCH,
+        "where": "" if rows[0]["device"] == "cpu" else PHRASES["on one GPU"],
         "marks": sentences,
         "order": {
             name: [place[id(one)] for one in ranked(found, quantities[name])] for name, found in known.items() if found

@@ -18,6 +18,7 @@ from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals, several_runs
 from analysis.results.algorithms import ALGORITHM
+from analysis.results.cards import card_of, two_cards
 from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
@@ -190,7 +191,7 @@ class Findings:
         versions = one["framework_version"], other["framework_version"]
         if versions[0] != versions[1] or (versions[0] is None and one["run"] != other["run"]):
             return f"of version {versions[1] or 'unknown'}"
-        if one["device_uuid"] != other["device_uuid"]:
+        if two_cards(card_of(one), card_of(other)):
             return "on another GPU"
         facts = [[self._facts[row["run"], key] for key in row["cell_keys"]] for row in (one, other)]
         if one["run"] != other["run"] and len({fact.conditions for side in facts for fact in side}) > 1:
@@ -248,7 +249,7 @@ class Findings:
         least = min(known, key=lambda row: row["joules_per_image"])
         rivals = [row for row in known if row is not least] if least is fastest else [fastest]
         # no interval knows how another card would do
-        decidable = len({row["device_uuid"] for row in (least, *rivals)}) == 1 and all(
+        decidable = not any(two_cards(card_of(least), card_of(rival)) for rival in rivals) and all(
             self._joules[place_of(row)].over_workers for row in (least, *rivals)
         )
         certain = decidable and all(

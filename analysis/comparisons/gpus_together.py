@@ -22,6 +22,7 @@ from analysis.comparisons.run_tables import full_name
 from analysis.comparisons.runs import IDENTITY
 from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
+from analysis.results.cards import card_of
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import group_of, parts_of
 from common.errors import UserError
@@ -105,7 +106,7 @@ def measure(alone: Sequence[Path], together: Path) -> Together:
 
 
 def _key(row: Row) -> Key:
-    return (*(row[part] for part in IDENTITY), row["device_uuid"] or row["device"])
+    return (*(row[part] for part in IDENTITY), card_of(row))
 
 
 def _ratios(

@@ -7,7 +7,7 @@ correction for all steps together.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +16,13 @@ from typing import Any
 from analysis.comparisons.runs import IDENTITY, floors_for
 from analysis.database.connection import Database, Row
 from analysis.results import durations
+from analysis.results.cards import card_of, two_cards
 from analysis.results.sample_intervals import group_of
 from analysis.results.versions import version_key
 from common.stats.comparison import Comparison, Measured, RunComparison, compare_runs
+
+#: what the sign behind a verdict says
+OTHER_CARD = "†: against another card of the kind, so that a difference may be that of the cards"
 
 #: What makes points one series: another model, made by the same name, is another one.
 SERIES = (*(name for name in IDENTITY if name != "version"), "model_hash", "device_name", "device")
@@ -26,10 +30,12 @@ SERIES = (*(name for name in IDENTITY if name != "version"), "model_hash", "devi
 
 @dataclass(frozen=True)
 class Point:
-    """row: of `comparison`. step: against the last point before that is ok; None where there is none, or this one is not ok."""
+    """row: of `comparison`. step: against the last point before that is ok; None where there is none, or this one is not ok.
+    other_card: whether that one was measured on another card of the kind."""
 
     row: Row
     step: Comparison | None = None
+    other_card: bool = False
 
     @property
     def version(self) -> str:
@@ -60,13 +66,17 @@ def history(database: Database, rows: Sequence[Row], earlier: Sequence[Path] = (
     before, after = _steps(database, series)
     floors = floors_for([row for points in series.values() for row in points if row["status"] == "ok"], earlier)
     found = compare_runs(before, after, floors=floors) if before else RunComparison({}, (), (), "")
-    return History(
-        {
-            key: tuple(Point(row, found.cells.get((key, place))) for place, row in enumerate(points))
-            for key, points in series.items()
-        },
-        found.correction,
-    )
+    history = {key: tuple(_points(key, rows, found)) for key, rows in series.items()}
+    apart = any(point.other_card for points in history.values() for point in points)
+    return History(history, f"{found.correction}. {OTHER_CARD}" if apart else found.correction)
+
+
+def _points(key: tuple[Any, ...], rows: Sequence[Row], found: RunComparison) -> Iterator[Point]:
+    before: Row | None = None
+    for place, row in enumerate(rows):
+        step = found.cells.get((key, place))
+        yield Point(row, step, step is not None and before is not None and two_cards(card_of(before), card_of(row)))
+        before = row if row["status"] == "ok" else before
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.database.connection import Database, Row
+from analysis.results.cards import card_of, two_cards
 from analysis.results.sample_intervals import group_of, throughput_of
 from common.stats.comparison import ERROR_RATE, MARGIN, Verdict, holm, quotient_of, verdict
 from common.stats.intervals import Draws, Interval, Ratio, over_workers
@@ -78,7 +79,7 @@ class Throughputs:
         asked = {(place_of(b), place_of(a)): (b, a) for b, a in pairs if b["images_per_s"] and a["images_per_s"]}
         # of durations, as verdicts have it: of B over A
         quotients = {
-            pair: self._time_ratio(*pair) if b["device_uuid"] == a["device_uuid"] else None
+            pair: None if two_cards(card_of(b), card_of(a)) else self._time_ratio(*pair)
             for pair, (b, a) in asked.items()
         }
         once = {frozenset(pair): pair for pair in asked if quotients[pair] is not None}
@@ -108,7 +109,7 @@ class Throughputs:
 
 def _said(b: Row, a: Row, quotient: Ratio | None, p_value: float, confidence: float) -> Said:
     times = b["images_per_s"] / a["images_per_s"]
-    others = b["device_uuid"] != a["device_uuid"], b["run"] != a["run"]
+    others = two_cards(card_of(b), card_of(a)), b["run"] != a["run"]
     if quotient is None or not quotient.over_workers:
         return Said(times, None, None, Verdict.UNCLEAR, *others)
     shown = quotient.interval()

@@ -1,8 +1,8 @@
 """`invoke recommend`: which framework, precision and batch size under given limits, and how sure that is.
 
 The best cell by one objective among those that meet every limit; the runner-up is the best cell of another framework or
-precision. UNCLEAR where their intervals overlap, or one of the two is unknown or of a single worker. A cell whose figure for
-a limit is not known does not meet it.
+precision. UNCLEAR where their intervals overlap, one of the two is unknown or of a single worker, or the two are of two cards. A
+cell whose figure for a limit is not known does not meet it.
 """
 
 from __future__ import annotations

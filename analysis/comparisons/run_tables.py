@@ -16,6 +16,7 @@ from rich.text import Text
 from analysis import style
 from analysis.database.connection import Row
 from analysis.results import tables
+from analysis.results.cards import card_of, two_cards
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.host.whole_files import whole, write_text
 from common.stats.comparison import Comparison, RunComparison, Verdict
@@ -115,6 +116,21 @@ class Compared:
             text += f"{most}: {shown(ratio)} times the duration"
         return f"{text}{f'; {lost}' if lost else ''}."
 
+    @property
+    def other_cards(self) -> list[str]:
+        """That the sides of cells are of two cards of one kind, in one sentence; [] where none are."""
+        pairs = [(card_of(self.a[key]), card_of(self.b[key])) for key in self.found.cells]
+        apart = [pair for pair in pairs if two_cards(*pair)]
+        if not apart:
+            return []
+        which = "A and B" if len(apart) == len(pairs) else f"A and B of {len(apart)} of the {len(pairs)} cells"
+        sides = (", ".join(sorted({card.name[:12] for card in side})) for side in zip(*apart, strict=True))
+        kinds = ", ".join(sorted({card.kind for card, _ in apart}))
+        return [
+            f"{which} were measured on different cards of one kind ({kinds}: {' and '.join(sides)}): a difference may be that of the "
+            "cards, which no interval over workers knows"
+        ]
+
     def footers(self) -> list[str]:
         if not self.found.cells:
             return [self.found.correction]
@@ -122,12 +138,13 @@ class Compared:
         lines += dict.fromkeys(note for one in self.found.cells.values() for note in one.notes)
         used = {mark for key in self.found.cells for mark in self.marks(key)}
         lines += [f"{sign}  {meaning}" for mark, (sign, meaning) in self.meanings.items() if mark in used]
-        return [*lines, self.found.correction]
+        return [*lines, *self.other_cards, self.found.correction]
 
     def values(self, key: Any) -> dict[str, Any]:
         """Every figure of a cell in full, by COLUMNS; None is unknown."""
         one: Comparison = self.found.cells[key]
         a, b, interval = self.a[key], self.b[key], one.interval
+        notes = [*one.notes, *(["different cards of one kind"] if two_cards(card_of(a), card_of(b)) else [])]
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
@@ -138,7 +155,7 @@ class Compared:
             "verdict": one.verdict.value, "p_value": None if math.isnan(one.p_value) else one.p_value,
             "a_workers": one.replicates_a, "b_workers": one.replicates_b,
             "a_samples": one.samples_a, "b_samples": one.samples_b,
-            "marks": " ".join(self.marks(key)) or None, "note": "; ".join(one.notes) or None,
+            "marks": " ".join(self.marks(key)) or None, "note": "; ".join(notes) or None,
         }  # fmt: skip
 
 

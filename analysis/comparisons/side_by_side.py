@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from analysis.comparisons import summary
 from analysis.database.connection import Database, Row
 from analysis.results import several_runs, tables
+from analysis.results.cards import Card, card_of, two_cards
 from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Pivot, Sort
@@ -17,6 +19,8 @@ from common.errors import UserError
 
 METRICS = ("throughput", "latency", "joules_per_image", "cold_start")
 _PIVOT = Pivot(("batch_size", "variant", "precision", "tuning", "version"), "device_name")
+#: kind of device, run, device
+Place = tuple[Any, Any, Any]
 #: below tables of sides that have cells several times
 _ONE_OF_SEVERAL = f"Of a cell that a side measured several times one figure stands here: {several_runs.RULE}"
 
@@ -31,7 +35,7 @@ class Comparison:
 
 
 def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comparison:
-    """Sides are devices, or runs where there is one device, or both where a device has several runs.
+    """Sides are kinds of devices; of one kind its runs, or the GPUs of one run; or both where a kind of several has several runs.
 
     Raises UserError where there is nothing to put side by side.
     """
@@ -41,12 +45,15 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     given = list(database.runs)
     sides = tuple(dict.fromkeys(row["device_name"] for row in sorted(named, key=lambda row: given.index(row["run"]))))
     if len(sides) < 2:
-        raise UserError(
-            "--compare needs two or more runs or GPUs; "
-            + (f"there is only {sides[0]}" if sides else "there is no result")
+        only = (
+            f"there is only {named[0]['device']} of run {named[0]['run']}: name another run too"
+            if named
+            else "there is no result"
         )
+        raise UserError(f"--compare needs two or more runs or GPUs; {only}")
     others, of_other_gpus = several_runs.passed_over(every)
     footers = (
+        *_of_one_kind(rows, sides_of),
         *((_ONE_OF_SEVERAL,) if others else ()),
         *(
             (f"Of cells that a side measured on several GPUs: {several_runs.gpus_of_one_run(of_other_gpus, every)}",)
@@ -92,22 +99,43 @@ def _in_order(sides: Sequence[str], built: Sequence[Table], footers: tuple[str, 
     ]
 
 
-def _place(row: Row) -> tuple[Any, Any]:
-    return row["device_name"] or row["device"], row["run"]
+def _of_one_kind(rows: Sequence[Row], sides_of: Mapping[Place, str]) -> list[str]:
+    """That sides are of different cards of one kind, in one sentence; [] where none are."""
+    cards: dict[str, set[Card]] = {}
+    for row in rows:
+        cards.setdefault(sides_of[_place(row)], set()).add(card_of(row))
+    apart = {
+        one.kind
+        for own, other in itertools.combinations(cards.values(), 2)
+        for one, beside in itertools.product(own, other)
+        if two_cards(one, beside)
+    }
+    if not apart:
+        return []
+    return [
+        f"Sides are of different cards of one kind ({', '.join(sorted(apart))}): a difference may be that of the cards"
+    ]
 
 
-def _first_of_each(rows: Sequence[Row]) -> dict[tuple[Any, Any], Row]:
-    """A row of each device and run: what side it is on does not differ among them."""
+def _place(row: Row) -> Place:
+    return row["device_name"] or row["device"], row["run"], row["device"]
+
+
+def _first_of_each(rows: Sequence[Row]) -> dict[Place, Row]:
+    """A row of each device of a run: what side it is on does not differ among them."""
     return {_place(row): row for row in reversed(rows)}
 
 
 def _side(row: Row, rows: Sequence[Row]) -> str:
-    """A device, where its runs complement each other; with the run, where they measured so many cells several times that tables of
-    them are split (several_runs)."""
+    """A kind of device, where its runs complement each other; with the run, where they measured so many cells several times that
+    tables of them are split (several_runs). Where there is one kind alone, the run, the GPU of the only run, or both."""
     device = str(row["device_name"] or row["device"])
     own = [other for other in rows if str(other["device_name"] or other["device"]) == device]
     if len(own) == len(rows):
-        return str(row["run"])
+        gpus = {other["device"] for other in own if other["run"] == row["run"]}
+        of_one_run = len({other["run"] for other in own}) == 1
+        words = [] if of_one_run and len(gpus) > 1 else [str(row["run"])]
+        return " ".join([*words, *([str(row["device"])] if len(gpus) > 1 else [])])
     return f"{device}, {row['run']}" if several_runs.split_by(own, ("run",)) else device
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import style
+from analysis.results.cards import two_cards
 from analysis.results.metrics import rounded, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
@@ -22,6 +23,8 @@ SUMMARIES = (
 WIDE = 20.0
 #: Why the order of two figures is open although their intervals may be apart.
 ONE_WORKER = f"UNCLEAR, one worker tells nothing of the next one (--replicates {WORKERS} would)"
+#: Why it is open whatever their intervals are, and what would tell.
+TWO_CARDS = "UNCLEAR, measured on two GPUs of this kind (one run on one GPU would tell)"
 #: Rows with figures known to be wrong that a sentence names.
 MOST_LEFT_OUT = 4
 #: Metrics whose interval is shown as a half width.
@@ -85,14 +88,21 @@ _Ranked = Mapping[Any, Sequence[tuple[tuple[Any, Any], Entry]]]
 
 def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
     """ "; measured under other load (l)", and the like; "" where nothing is doubtful."""
-    firsts = [entry for places in ranked.values() for _, entry in places[:2]]
-    doubts = ["measured while other load was on the machine (l)"] if any("l" in entry.signs for entry in firsts) else []
-    if any(of_one_worker(table, entry, intervals) for entry in firsts):
+    firsts = {column: [entry for _, entry in places[:2]] for column, places in ranked.items()}
+    loaded = any("l" in entry.signs for own in firsts.values() for entry in own)
+    doubts = ["measured while other load was on the machine (l)"] if loaded else []
+    apart = [column for column, own in firsts.items() if len(own) > 1 and two_cards(own[0].card, own[1].card)]
+    if apart:
+        doubts.append(
+            f"UNCLEAR at {_columns(table, apart)}, where the first two were measured on two GPUs of this kind "
+            "(one run on one GPU would tell)"
+        )
+    near = {column: own for column, own in firsts.items() if column not in apart}
+    if any(of_one_worker(table, entry, intervals) for own in near.values() for entry in own):
         doubts.append(f"one worker per cell gives no verdict (--replicates {WORKERS} does)")
     else:
-        pairs = {column: places for column, places in ranked.items() if len(places) > 1}
         unclear = [
-            column for column, places in pairs.items() if clear(table, places[0][1], places[1][1], intervals) is False
+            column for column, own in near.items() if len(own) > 1 and clear(table, own[0], own[1], intervals) is False
         ]
         doubts += [f"UNCLEAR at {_columns(table, unclear)}, where intervals overlap"] if unclear else []
     wrong = [row for row in table.rows if any(table.entry(row, column).wrong for column in table.columns)]
@@ -148,17 +158,21 @@ def _best_of_all(table: Table, intervals: Intervals) -> str | None:
     if not places:
         return None
     (row, column), best = places[0]
-    text = f"{name_of(table, row)} at {describe(table.column_name, column)}: {figure(table, best, intervals)}"
+    text = f"{_at(table, row, column)}: {figure(table, best, intervals)}"
+    if len(places) > 1 and two_cards(best.card, places[1][1].card):
+        return f"{text}. {TWO_CARDS}: the next, {_at(table, *places[1][0])}."
     if of_one_worker(table, best, intervals) and len(places) > 1:
         return f"{text}. {ONE_WORKER}."
     rivals = [place for place, entry in places[1:] if clear(table, best, entry, intervals) is False]
     if rivals:
-        others = "; ".join(
-            f"{name_of(table, row)} at {describe(table.column_name, column)}" for row, column in rivals[:2]
-        )
+        others = "; ".join(_at(table, *rival) for rival in rivals[:2])
         more = f" and {len(rivals) - 2} more" if len(rivals) > 2 else ""
         text += f". UNCLEAR: the intervals of {others}{more} overlap it"
     return text + "."
+
+
+def _at(table: Table, row: Sequence[Any], column: Any) -> str:
+    return f"{name_of(table, row)} at {describe(table.column_name, column)}"
 
 
 def _ranked(table: Table, places: Sequence[tuple[Any, Any]]) -> list[tuple[tuple[Any, Any], Entry]]:
@@ -179,7 +193,9 @@ def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
         (other, _), second = others[0]
         share = 100 * ((first.value or 0.0) / (second.value or 1.0) - 1)
         verdict = ""
-        if clear(table, first, second, intervals) is False:
+        if two_cards(first.card, second.card):
+            verdict = f"; {TWO_CARDS}"
+        elif clear(table, first, second, intervals) is False:
             alone = any(of_one_worker(table, entry, intervals) for entry in (first, second))
             verdict = f"; {ONE_WORKER if alone else 'UNCLEAR, their intervals overlap'}"
         between = uncertainty(table, second, intervals)

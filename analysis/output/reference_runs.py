@@ -37,6 +37,7 @@ END = "<!-- reference: end -->"
 NOT_USED: Mapping[str, str] = {
     "h100-containers": "PyTorch in containers beside the same cells as processes, both with convolutions chosen otherwise than since: "
     "what containers cost",
+    "h200-first-runs": "cells of h200-reference, one worker each, nothing cached: how much of a first run is measured windows",
     "h200-tensorrt-range": "BERT-base in TensorRT with one engine for batch sizes 1 to 32, where h200-reference has one for each: "
     "what that costs",
     "h200-two-gpus": "both GPUs of a host at work at once: what that costs",
@@ -45,7 +46,8 @@ NOT_USED: Mapping[str, str] = {
 CONDITIONS: Mapping[str, str] = {
     "h200-tuning": "stock while the host's other GPU was busy and files were being copied, tuned while it was idle",
     "h200-rewritten": "while the host's other GPU was at work as well; stock of PyTorch and torch.compile is known to be wrong",
-    "h200-reference": "all levels of a framework in one run, while the host's other GPU was at work as well",
+    "h200-reference": "all levels of a framework in one run (some tuned cells again in another), while the host's other GPU "
+    "was at work as well",
 }
 #: folder -> plan that its cells are of, of runs that were not started by `bench --plan` and so do not say it
 PLANS: Mapping[str, str] = {"h200-reference": "reference"}

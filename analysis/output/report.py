@@ -19,8 +19,8 @@ from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database, Row
 from analysis.output import colour_scale, explorer
 from analysis.output import notebook_vs_script as render_front_ends
-from analysis.output.row_commands import bench_command
 from analysis.readers.run_json import DEVICE
+from analysis.results.bench_commands import bench_command
 from analysis.results.metrics import HEADLINES
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, heading, idle_levels, machines

@@ -13,6 +13,7 @@ from analysis.database.connection import Row
 from analysis.plots import bars as bar_plot
 from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
 from analysis.plots.bars import Bar
+from analysis.results.cards import card_of, two_cards
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
 from analysis.results.several_runs import COUNTS, counting
@@ -91,7 +92,7 @@ def _pairs(members: Sequence[Row], base: Sequence[Row]) -> list[tuple[Row, Row]]
 
 def _nearness(row: Row, other: Row) -> tuple[bool, bool]:
     """(of one run, on one GPU)"""
-    return row["run"] == other["run"], row.get("device_uuid") == other.get("device_uuid")
+    return row["run"] == other["run"], not two_cards(card_of(row), card_of(other))
 
 
 def _signs(pairs: Sequence[tuple[Row, Row]]) -> str:

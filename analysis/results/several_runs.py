@@ -63,7 +63,7 @@ def told_apart(
     beside = [name for name in labels if name != "tuning"]
     sharing: dict[Key, set[Key]] = {}
     for row in rows:
-        if _cell(row, inside) in several:
+        if cell_of(row, inside) in several:
             sharing.setdefault(_values(row, beside), set()).add(_values(row, places))
     counting = {id(row) for row in newest(rows, inside)}
     return [
@@ -88,7 +88,7 @@ def newest(rows: Sequence[Row], inside: Sequence[str] = ()) -> list[Row]:
 def passed_over(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """The rows that `newest` leaves out: (those in whose place one of another run counts, those of another GPU of the same run)."""
     chosen = _chosen(rows)
-    pairs = [(row, chosen[_cell(row)]) for row in rows if chosen[_cell(row)] is not row]
+    pairs = [(row, chosen[cell_of(row)]) for row in rows if chosen[cell_of(row)] is not row]
     return [row for row, other in pairs if row["run"] != other["run"]], [
         row for row, other in pairs if row["run"] == other["run"]
     ]
@@ -99,8 +99,8 @@ def gpus_of_one_run(left_out: Sequence[Row], rows: Sequence[Row]) -> str:
 
     left_out: the second of `passed_over`. rows: what they were left out of.
     """
-    cells = {(row["run"], _cell(row)) for row in left_out}
-    devices = {row["device"] for row in rows if (row["run"], _cell(row)) in cells}
+    cells = {(row["run"], cell_of(row)) for row in left_out}
+    devices = {row["device"] for row in rows if (row["run"], cell_of(row)) in cells}
     names = sorted(devices, key=_number)
     return (
         f"{len(names)} GPUs of one run ({', '.join(names)}) measured them; of each cell one figure counts: {GPU_RULE}"
@@ -111,9 +111,9 @@ def _chosen(rows: Sequence[Row], inside: Sequence[str] = ()) -> dict[Key, Row]:
     """cell -> the row that counts"""
     found: dict[Key, Row] = {}
     for row in rows:
-        other = found.setdefault(_cell(row, inside), row)
+        other = found.setdefault(cell_of(row, inside), row)
         if standing(row) > standing(other):
-            found[_cell(row, inside)] = row
+            found[cell_of(row, inside)] = row
     return found
 
 
@@ -158,11 +158,12 @@ def _places(rows: Sequence[Row], places: Sequence[str], inside: Sequence[str]) -
     """cell -> where it was measured"""
     found: dict[Key, set[Key]] = {}
     for row in rows:
-        found.setdefault(_cell(row, inside), set()).add(_values(row, places))
+        found.setdefault(cell_of(row, inside), set()).add(_values(row, places))
     return found
 
 
-def _cell(row: Row, inside: Sequence[str] = ()) -> Key:
+def cell_of(row: Row, inside: Sequence[str] = ()) -> Key:
+    """What tells a cell from another, wherever it was measured."""
     return row["device_name"] or row["device"], *(row[name] for name in (*_CELL, *inside))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import algorithms, level_steps, several_runs
+from analysis.results.cards import UNKNOWN, Card, card_of, cards_of
 from analysis.results.level_steps import AS_TUNED
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort, named_columns, parse_where
@@ -39,9 +40,9 @@ class Entry:
 
     value: in the metric's unit, None where there is none; `text` then says why. rank: how near to the best of its batch size: 1
     for the best, 0.5 where it is twice away (half as fast, twice as long), 0 from FAR times on; None where it is not ranked.
-    signs: of its marks. keys: the cells of `run` that it comes from. wrong: the value is known to be, so that it is never the best.
-    older: nor is one of a cell of which another run's or GPU's counts (see several_runs), or another level's (see
-    level_steps.AS_TUNED).
+    signs: of its marks. keys: the cells of `run` that it comes from. card: where it was measured. wrong: the value is known to
+    be, so that it is never the best. older: nor is one of a cell of which another run's or GPU's counts (see several_runs), or
+    another level's (see level_steps.AS_TUNED).
     """
 
     text: str
@@ -51,6 +52,7 @@ class Entry:
     signs: str = ""
     keys: tuple[str, ...] = ()
     run: str = ""
+    card: Card = UNKNOWN
     wrong: bool = False
     older: bool = False
 
@@ -298,7 +300,7 @@ def _table(
             marks.append((OLDER_BEATS_NEWER, "beats the same framework on a newer GPU"))
         used.update(marks)
         entries[place] = _entry(one, row, scales[_scale_of(row, pivot)], "".join(sorted(sign for sign, _ in marks)))
-    footers = _footers(one, members, used, entries.values(), bought if one.name == "throughput" else ())
+    footers = _footers(one, members, pivot, used, entries.values(), bought if one.name == "throughput" else ())
     provenance = frozenset([*versions(members), *machines(members)])
     return Table(one, group, pivot.rows, pivot.column, tuple(row_order), columns, entries, footers, provenance)
 
@@ -322,24 +324,24 @@ def _counts(row: Row) -> bool:
 
 
 def _entry(one: Metric, row: Row, against: Sequence[float], signs: str) -> Entry:
-    keys, run = tuple(row["cell_keys"]), row["run"]
+    place: dict[str, Any] = {"keys": tuple(row["cell_keys"]), "run": row["run"], "card": card_of(row)}
     if row["status"] != "ok":
-        return Entry(row["status"], signs=signs.replace("x", ""), keys=keys, run=run)
+        return Entry(row["status"], signs=signs.replace("x", ""), **place)
     value = row[one.column]
     if value is None:
         too_few = row["samples"] is not None and one.needs > row["samples"] / row["replicates"]
-        return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, keys=keys, run=run)
+        return Entry(f"n<{one.needs}" if too_few else "–", signs=signs, **place)
     if is_wrong(row, one):
-        return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, wrong=True)
+        return Entry(shown(value * one.scale), value * one.scale, signs=signs, wrong=True, **place)
     older = not _counts(row)
     if not against:
-        return Entry(shown(value * one.scale), value * one.scale, signs=signs, keys=keys, run=run, older=older)
+        return Entry(shown(value * one.scale), value * one.scale, signs=signs, older=older, **place)
     low, high = min(against), max(against)
     # an older figure may lie beyond those that count
     away = _rank(value, min(low, value), high, one.better) if one.better and high > low else None
     rank = None if away is None else min(1.0, max(0.0, away))
     best = bool(one.better) and len(against) > 1 and value == (high if one.better > 0 else low) and not older
-    return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, keys, run, older=older)
+    return Entry(shown(value * one.scale), value * one.scale, rank, best, signs, older=older, **place)
 
 
 def _rank(value: float, low: float, high: float, better: int) -> float | None:
@@ -385,7 +387,12 @@ def _age(row: Row) -> float:
 
 
 def _footers(
-    one: Metric, members: Sequence[Row], used: Mapping[str, str], entries: Iterable[Entry], bought: Sequence[str]
+    one: Metric,
+    members: Sequence[Row],
+    pivot: Pivot,
+    used: Mapping[str, str],
+    entries: Iterable[Entry],
+    bought: Sequence[str],
 ) -> tuple[str, ...]:
     texts = {entry.text for entry in entries}
     lines = [f"{one.title}: {one.definition}"]
@@ -396,6 +403,7 @@ def _footers(
         lines.append("–  not measured")
     if of_runs := several_runs.legend(members):
         lines.append(of_runs)
+    lines += _mixed_cards([row for row in members if row[one.column] is not None], pivot)
     if one.name == "throughput":
         lines += _failures(members)
     if one.column in ("joules_per_image", "joules_per_image_net", "power_gross_w", "power_net_w"):
@@ -414,6 +422,18 @@ def _footers(
     lines += versions(members)
     lines += machines(members)
     return tuple(lines)
+
+
+def _mixed_cards(known: Sequence[Row], pivot: Pivot) -> list[str]:
+    """One sentence where figures of one kind of GPU that a table ranks against each other are of several cards, else none."""
+    ranked: dict[Key, list[Row]] = {}
+    for row in known:
+        ranked.setdefault((_scale_of(row, pivot), row["device_name"]), []).append(row)
+    mixed = {device for own in ranked.values() for device, cards in cards_of(own).items() if len(cards) > 1}
+    kinds = [f"{len(cards)} {device}" for device, cards in cards_of(known).items() if device in mixed]
+    if not kinds:
+        return []
+    return [f"Cells of {' and of '.join(kinds)}: differences below what cards of one kind differ by are not told"]
 
 
 #: what a level of tuning means, in a footer
@@ -488,16 +508,25 @@ def _span(watts: Sequence[float]) -> str:
 
 def machines(rows: Sequence[Row]) -> list[str]:
     """One sentence per device: where it was measured, on how many of that product, and when."""
-    found: dict[Any, set[str]] = {}
-    cards: dict[Any, set[str]] = {}
+    found: dict[str, set[str]] = {}
+    cells: dict[str, dict[Key, list[Row]]] = {}
     for row in rows:
         day = (row["created_utc"] or "")[:10]
         source = "" if row["origin"] == "framewatt" else f", published by {row['origin']}"
-        device = row["device_name"] or row["device"]
-        cards.setdefault(device, set()).update([row["device_uuid"]] if row["device_uuid"] else [])
+        device = str(row["device_name"] or row["device"])
+        cells.setdefault(device, {}).setdefault(several_runs.cell_of(row), []).append(row)
         found.setdefault(device, set()).add(f"run {row['run']}{f' of {day}' if day else ''}{source}")
+    cards = {device: len(own) for device, own in cards_of(rows).items()}
     return [
-        f"Measured on {f'{len(cards[device])} ' if len(cards[device]) > 1 else ''}{device}"
-        f"{', each cell on one of them' if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
+        f"Measured on {f'{cards[device]} ' if cards[device] > 1 else ''}{device}"
+        f"{_spread_over_cards(cells[device].values()) if cards[device] > 1 else ''}: {', '.join(sorted(runs))}."
         for device, runs in found.items()
     ]
+
+
+def _spread_over_cards(cells: Iterable[Sequence[Row]]) -> str:
+    """On how many cards each cell was measured, of cells with all their rows."""
+    several = [len(cards) > 1 for own in cells for cards in cards_of(own).values()]
+    if not any(several):
+        return ", each cell on one of them"
+    return f", {'each cell' if all(several) else 'some cells'} on several of them"

@@ -206,13 +206,14 @@ def compare_runs(
 def _words_on(shared: int, tested: int, confidence: float, error_rate: float) -> str:
     """What was done about many cells. shared: cells of both sides; tested: those whose difference could be judged."""
     chance = f"false FASTER or SLOWER is at most {error_rate:.0%}"
+    level = f"{100 * confidence:.4g} %"
     if tested > 1:
-        each = f"intervals are at {100 * confidence:.4g} % each"
-        words = f"{tested} cells compared: {each}, so that by Holm's method the chance of any {chance}"
+        words = f"{tested} cells compared: intervals are at {level} each, so that by Holm's method the chance of any {chance}"
     elif tested == 1:
         words = f"1 cell compared, no correction; the chance of a {chance}"
     elif shared:
-        words = f"{'1 cell has' if shared == 1 else f'{shared} cells have'} both sides, and none could be judged"
+        sides = "1 cell has" if shared == 1 else f"{shared} cells have"
+        words = f"{sides} both sides, and none could be judged; intervals are at {level}"
     else:
         return "No cell ran on both sides, so that nothing could be compared"
     if tested and shared > tested:

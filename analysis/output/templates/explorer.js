@@ -9,6 +9,8 @@ const decisions = (() => {
   const bounded = (a) => a[LOW] !== null && a[HIGH] !== null;
   const overlap = (a, b) => bounded(a) && bounded(b) && a[LOW] <= b[HIGH] && b[LOW] <= a[HIGH];
   const apart = (a, b) => bounded(a) && bounded(b) && a[SURE] && b[SURE] && !overlap(a, b);
+  // which phrase says that two cells are not of one card and run; "" where they are
+  const elsewhere = (a, b) => (a.card !== b.card ? "on another card" : a.run !== b.run ? "in another run" : "");
 
   // limits: [{ name, bound, text }] in the order in which they are shown. Returns { winner, meetsLimits, rivals, lines }.
   return function decide(table, objective, limits) {
@@ -35,7 +37,7 @@ const decisions = (() => {
 
     const winner = meetsLimits[0];
     const others = meetsLimits.slice(1, table.rivals).filter((cell) => cell.configuration !== winner.configuration);
-    const rivals = others.filter((cell) => !apart(figure(winner), figure(cell)));
+    const rivals = others.filter((cell) => winner.card !== cell.card || !apart(figure(winner), figure(cell)));
     const figures = ["throughput", "latency", "power", "joules"].filter((name) => known(winner, name))
       .map((name) => fill(say.figure, { title: quantity(name).title, figure: winner.figures[name][TEXT] }));
     const count = meetsLimits.length;
@@ -45,7 +47,10 @@ const decisions = (() => {
       `  ${figures.join(", ")}`,
       runnerUp(others[0]),
     ];
-    if (rivals.length) lines.push(unclear());
+    const near = rivals.filter((cell) => !elsewhere(winner, cell));
+    const far = rivals.filter((cell) => elsewhere(winner, cell));
+    if (near.length) lines.push(unclear(near, false));
+    if (far.length) lines.push(unclear(far, true));
     for (const limit of limits) {
       const [, low, high] = winner.figures[limit.name];
       const worst = quantity(limit.name).better < 0 ? high : low;
@@ -63,10 +68,11 @@ const decisions = (() => {
       const share = value ? Math.abs(100 * (figure(other)[VALUE] / value - 1)) : 0;
       return fill(say["runner-up"], {
         name: other.name, figure: figure(other)[TEXT], share: share.toFixed(1), direction: better > 0 ? "less" : "more",
+        elsewhere: say[elsewhere(winner, other)] || "",
       });
     }
 
-    function unclear() {
+    function unclear(rivals, outside) {
       const figures = [winner, ...rivals].map(figure);
       const reasons = rivals.some((cell) => overlap(figure(winner), figure(cell))) ? [say.overlap] : [];
       if (!figures.every(bounded)) reasons.push(say.unknown);
@@ -74,7 +80,24 @@ const decisions = (() => {
       const more = rivals.length > table.names ? ` and ${rivals.length - table.names} more` : "";
       const workers = table.workers[Math.max(...[winner, ...rivals].map((cell) => cell.workers))];
       const names = rivals.slice(0, table.names).map((cell) => cell.name).join(", ");
-      return fill(say.unclear, { reasons: reasons.join("; "), names, more, workers });
+      let advice = fill(say["more workers"], { workers });
+      if (outside) {
+        const cards = rivals.some((cell) => cell.card !== winner.card);
+        reasons.push(say[cards ? "other card" : "other run"]);
+        const command = table.bench.length ? `: ${inOneRun(rivals[0], workers)}` : ".";
+        advice = fill(say[cards ? "one card" : "one run"], { where: table.where, command });
+      }
+      return fill(say.unclear, { names, more, reasons: reasons.join("; "), advice });
+    }
+
+    // the command that measures the winner and another cell on one device
+    function inOneRun(other, workers) {
+      const words = table.bench.map(([option, usual, values], place) => {
+        const own = [winner, other].map((cell) => values[cell.options[place]]).filter((value) => value !== null);
+        const unique = [...new Set(own)];
+        return unique.length && !(unique.length === 1 && unique[0] === usual) ? `${option} ${unique.join(",")}` : "";
+      });
+      return [table.command, ...words.filter(Boolean), `--replicates ${workers}`].join(" ");
     }
 
     function changes(limit) {

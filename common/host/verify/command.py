@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,6 +70,8 @@ BATCH_SIZES = {"cpu": "1,32", "gpu": "1,32,512"}
 READY_SECONDS = 1800.0
 #: beyond its length a block may take so long, in s, before its process counts as hung
 BLOCK_GRACE_SECONDS = 120.0
+#: that a side has to end by itself when nothing is asked of it any more
+CLOSE_SECONDS = 20.0
 WARM_UP_SECONDS = 2.0
 RECIPE = "recipe.py"
 
@@ -179,15 +183,17 @@ class SideProcess:
             return None
 
     def close(self) -> None:
+        """Lets it end by itself; after Ctrl-C it is ended, for one that compiles or builds an engine hears nothing for minutes."""
         if self._process.stdin is not None:
             try:
                 self._process.stdin.close()
             except BrokenPipeError:
                 pass
+        interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=0 if interrupted else CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # with what it started itself, such as inductor's compilers
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()

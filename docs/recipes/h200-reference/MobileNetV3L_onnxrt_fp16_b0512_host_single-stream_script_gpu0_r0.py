@@ -2,13 +2,12 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_onnxrt_fp16_b0512_host_single-stream_script_gpu0_r0.
-Measured by framewatt by one worker of 3: 19,392.5 images/s, median latency 26.3277 ms, on NVIDIA H200, run
-  20261129-170349_gpu0 of 2026-11-29.
-Mean of 3 workers 19,296.2 images/s, 95 % interval 18,911.0 to 19,689.3.
-Worth of tuning there: tuned is 3.120 times stock, 95 % interval 2.437 to 3.993.
+Measured by framewatt by one worker of 3: 19,772.8 images/s, median latency 25.8473 ms, on NVIDIA H200, run
+  20261130-200954_gpu0 of 2026-11-30.
+Mean of 3 workers 19,623.4 images/s, 95 % interval 19,019.3 to 20,246.8.
 
 Needs numpy and onnxruntime-gpu, and onnx, which changes the model.
-Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.2, onnxruntime 1.31.1.
+Measured with cuda_runtime 13.0, cudnn 9.19.0, numpy 2.5.2, onnx 1.23.1, onnxruntime 1.31.1.
 
     python MobileNetV3L_onnxrt_fp16_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz] [--debug]
 """
@@ -65,16 +64,16 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# Time of one inference in a short trial, at an unknown time, perhaps by an earlier worker; not the measurement, and
-#   perhaps under another load:
-#   session and provider options: 26.254 ms
-#   as in the tutorial: 83.111 ms
+# Time of one inference in a short trial, 2026-11-30T19:55:37Z, by an earlier worker than the one that measured this
+#   cell; not the measurement, and perhaps under another load:
+#   as in the tutorial: 71.787 ms
+#   session and provider options: 25.930 ms
 
-# Time of one inference in a short trial, at an unknown time, perhaps by an earlier worker; not the measurement, and
-#   perhaps under another load:
-#   CUDA graph, NHWC, hard-swish as exported, bias fused, exhaustive search: 26.178 ms
-#   CUDA graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 39.065 ms
-#   no graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 39.386 ms
+# Time of one inference in a short trial, 2026-11-30T19:54:54Z, by an earlier worker than the one that measured this
+#   cell; not the measurement, and perhaps under another load:
+#   CUDA graph, NHWC, hard-swish as exported, bias fused, exhaustive search: 20.241 ms
+#   CUDA graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 33.085 ms
+#   no graph, NHWC, hard-swish as exported, bias separate, exhaustive search: 33.719 ms
 
 
 def changed(path):

@@ -2,10 +2,9 @@
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
 MobileNetV3L_torchcompile_fp16_b0512_host_single-stream_script_gpu0_r0.
-Measured by framewatt by one worker of 2: 40,596.8 images/s, median latency 12.5517 ms, on NVIDIA H200, run
-  20261129-212249_gpu0 of 2026-11-29.
-Mean of 2 workers 40,452.3 images/s, 95 % interval 38,656.6 to 42,331.3.
-Worth of tuning there: tuned is 4.315 times stock, 95 % interval 2.904 to 6.414.
+Measured by framewatt by one worker of 3: 38,895.4 images/s, median latency 12.8441 ms, on NVIDIA H200, run
+  20261130-195608_gpu0 of 2026-11-30.
+Mean of 3 workers 39,785.0 images/s, 95 % interval 37,774.0 to 41,903.1.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
 Measured with cuda_runtime 13.0, cudnn 91900, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130,
@@ -70,10 +69,10 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# Time of one inference in a short trial, 2026-11-29T21:23:43Z, by the worker that measured this cell; not the
-#   measurement, and perhaps under another load:
-#   channels-last, CUDA graph, frozen, folded: 12.511 ms
-#   plain call: 56.497 ms
+# Time of one inference in a short trial, 2026-11-30T19:47:06Z, by an earlier worker than the one that measured this
+#   cell; not the measurement, and perhaps under another load:
+#   channels-last, CUDA graph, frozen, folded: 12.626 ms
+#   plain call: 51.075 ms
 
 
 def import_onnx2torch():

@@ -261,3 +261,58 @@ def test_inputs_are_never_mixed_and_front_ends_have_names(build: Build) -> None:
     text = out.file.getvalue()
     assert "uint8 input: Best: ONNX Runtime fp32 at batch 8: the highest throughput, the only cell." in text
     assert "Best: ONNX Runtime fp32 at batch 8 in a notebook: the highest throughput, of 2 cells." in text
+
+
+def on_card(build: Build, name: str, variant: str, uuid: str, ms: float, number: str = "gpu0") -> RunBuilder:
+    """A run of three workers that agree within 0.1 %, on a card of its own."""
+    facts = [{"device": number, "uuid": uuid, "name": "H9"}]
+    run = build(name, device=number, device_name="H9", uuid=uuid).run_json(devices=facts)
+    for worker in range(3):
+        durations = [int(ms * MS) + worker * 1000 + (i * 7919 % 97) * 100 for i in range(300)]
+        run.cell(variant, 8, durations_ns=durations, replicate=worker)
+    return run
+
+
+def lines_of(*runs: RunBuilder) -> list[str]:
+    code, text = requested([run.folder for run in runs], Question())
+    assert code == 0
+    return [line for line in text.splitlines() if line.startswith(("Runner-up", "UNCLEAR"))]
+
+
+def test_two_cards_of_one_kind_have_no_verdict_whatever_their_intervals_and_one_run_would_tell(build: Build) -> None:
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-2", 30)
+    runner_up, unclear = lines_of(*runs)
+    assert runner_up.endswith(" % less, measured on another GPU of this kind.")
+    assert unclear == (
+        "UNCLEAR against PyTorch fp32 at batch 8: not measured on the same GPU, and no interval knows how far GPUs of one kind "
+        "differ; more workers alone would not tell, one run on one GPU would: invoke bench --model ResNet50 --framework onnxrt,torch "
+        "--precision fp32 --batch-sizes 8 --replicates 5"
+    )
+
+
+def test_a_card_is_known_by_its_uuid_not_by_its_number(build: Build) -> None:
+    """The card is gpu1 of the second run: what two runs of it tell apart is told, with that they are two."""
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-1", 30, number="gpu1")
+    (runner_up,) = lines_of(*runs)
+    assert runner_up.endswith(" % less, measured in another run.")
+
+
+def test_what_two_runs_of_one_card_leave_open_one_run_would_tell(build: Build) -> None:
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "torch", "GPU-1", 10)
+    _, unclear = lines_of(*runs)
+    assert "intervals overlap; not measured in the same run" in unclear
+    assert "; one run on one GPU would tell: invoke bench " in unclear
+
+
+def test_rivals_of_the_same_run_still_ask_for_more_workers(build: Build) -> None:
+    one, other = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "tensorrt", "GPU-2", 30)
+    for worker in range(3):
+        one.cell(
+            "torch",
+            8,
+            durations_ns=[10 * MS + worker * 1000 + (i * 7919 % 97) * 100 for i in range(300)],
+            replicate=worker,
+        )
+    _, near, far = lines_of(one, other)
+    assert near.endswith(": intervals overlap; --replicates 5 or more would tell.")
+    assert far.startswith("UNCLEAR against TensorRT fp32 at batch 8: not measured on the same GPU")

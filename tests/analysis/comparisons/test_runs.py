@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from analysis.comparisons.runs import GOT_SLOWER, compare_cells, compare_folders, floors_for
+from analysis.output.compare_formats import writer
 from common.errors import UserError
 from tests.analysis.conftest import Build, RunBuilder
 
@@ -163,6 +166,25 @@ def test_cells_that_cannot_be_compared(build: Build, a: str, b: str, words: str)
     with pytest.raises(UserError) as caught:
         cells_compared(a, b, run)
     assert words in str(caught.value)
+
+
+def test_sides_of_two_cards_of_one_kind_are_said_with_the_level_of_the_intervals(build: Build) -> None:
+    a, b, again = (
+        build(name, device="gpu0", device_name="GPU A", uuid=uuid).run_json(
+            devices=[{"device": "gpu0", "uuid": uuid, "name": "GPU A"}]
+        )
+        for name, uuid in (("a", "GPU-1"), ("b", "GPU-2"), ("again", "GPU-1"))
+    )
+    for seed, run in enumerate((a, b, again)):
+        three(run, "onnxrt", 8, 10, 3 * seed)
+        three(run, "torch", 8, 20, 3 * seed + 1)
+    _, text = compared(a, b)
+    assert "A and B were measured on different cards of one kind (GPU A: GPU-1 and GPU-2)" in " ".join(text.split())
+    assert "2 cells compared: intervals are at 9" in text
+    out = io.StringIO()
+    compare_folders(a.folder, b.folder, Console(quiet=True), write=writer("json", out))
+    assert {cell["note"] for cell in json.loads(out.getvalue())["cells"]} == {"different cards of one kind"}
+    assert "different cards" not in compared(a, again)[1]
 
 
 def test_another_gpu_of_the_kind_is_no_difference_and_what_differs_is_named(build: Build) -> None:

@@ -48,3 +48,24 @@ def test_a_conclusion_without_figures_is_none(build: Build, opened: Opened) -> N
     run = build("a")
     run.cell("onnxrt", 8, status="oom")
     assert concluded(run, opened) is None
+
+
+def test_first_and_second_of_two_cards_have_no_verdict(build: Build, opened: Opened) -> None:
+    runs = []
+    for name, variant, ms in (("a", "onnxrt", 1), ("b", "torch", 2)):
+        uuid = f"GPU-{name}"
+        facts = [{"device": "gpu0", "uuid": uuid, "name": "H9"}]
+        runs.append(build(name, device="gpu0", device_name="H9", uuid=uuid).run_json(devices=facts))
+        for replicate in range(3):
+            runs[-1].cell(variant, 8, [ms * 1_000_000 + replicate * 10] * 200, replicate=replicate)
+    database = opened(*runs)
+    rows = tables.load(database, Selection())
+    (table,) = tables.build(database, rows, ["throughput"])
+    intervals = sample_intervals.of_rows(database, rows)
+    assert summary.conclusion(table, intervals) == (
+        "ONNX Runtime is fastest: 2 times PyTorch, the next; UNCLEAR at batch 8, where the first two were measured on two GPUs of "
+        "this kind (one run on one GPU would tell)."
+    )
+    (found,) = summary.answers([table], intervals)
+    assert found.sentences[0].endswith("; UNCLEAR, measured on two GPUs of this kind (one run on one GPU would tell).")
+    assert found.summary[0][1].endswith(": the next, PyTorch fp32 at batch 8.")

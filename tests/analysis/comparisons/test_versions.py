@@ -198,6 +198,22 @@ def test_machines_and_frameworks_are_no_steps_of_each_other(build: Build, tmp_pa
         show_history([a.folder], tmp_path, Console(), framework="tf")
 
 
+def test_steps_between_two_cards_of_one_kind_have_a_sign(build: Build, tmp_path: Any) -> None:
+    runs = []
+    for day, uuid in enumerate(("GPU-1", "GPU-1", "GPU-2"), start=1):
+        facts = [{"device": "gpu0", "uuid": uuid, "name": "H9"}]
+        run = build(f"day{day}", device="gpu0", device_name="H9", uuid=uuid)
+        runs.append(run.run_json(devices=facts, created_utc=f"2026-01-0{day}T00:00:00Z"))
+        three(runs[-1], "onnxrt", 8, 10 if day < 3 else 20, day)
+    code, text = output(lambda console: show_history([run.folder for run in runs], tmp_path, console))
+    verdicts = [line.split("]")[-1].split() for line in text.splitlines() if line.startswith("2026-01-0")]
+    assert code == GOT_SLOWER
+    assert verdicts[1] in (["SAME"], ["UNCLEAR"]) and verdicts[2] == ["SLOWER", "†"]
+    assert "†: against another card of the kind" in text and "†" in (tmp_path / "history.md").read_text()
+    _, text = output(lambda console: show_history([run.folder for run in runs[:2]], tmp_path, console))
+    assert "†" not in text
+
+
 def test_versions_are_ordered_as_people_do() -> None:
     ordered = ["", "1.9", "1.10", "1.10.1", "2.0rc1", "2.0", "2.0.1 (locked)", "10"]
     assert sorted(set(ordered), key=version_key) == ordered

@@ -188,6 +188,58 @@ def test_sliders_say_what_recommend_says(
     assert left_out
 
 
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        (
+            "GPU-1",
+            ["--replicates 5 or more would tell.", "one run on one GPU would tell: invoke bench ", "in another run."],
+        ),
+        (
+            "GPU-2",
+            [
+                "--replicates 5 or more would tell.",
+                "one run on one GPU would: invoke bench ",
+                "on another GPU of this kind.",
+            ],
+        ),
+    ],
+)
+def test_cells_of_two_cards_or_runs_are_told_of_as_recommend_does(
+    card: str, words: list[str], tmp_path: Path, ask: Any
+) -> None:
+    """Two runs, on one card or two: rivals of the winner's own run and of the other."""
+    folders = []
+    for place, (uuid, variants) in enumerate((("GPU-1", ("onnxrt", "torch")), (card, ("tf", "tensorrt")))):
+        run = RunBuilder(tmp_path / "results" / f"run{place}", device="gpu0", device_name="GPU Z", uuid=uuid).run_json()
+        for variant, size, worker in itertools.product(variants, (1, 8, 32), range(3)):
+            slower = {"tf": 1.001, "torch": 1.002, "tensorrt": 1.3}.get(variant, 1)
+            ms = slower * (1 + 0.2 * size) * (1 + 0.004 * worker)
+            durations = [int(ms * MS) + (i * 7919 % 97) * 2000 for i in range(200)]
+            tuning = "stock" if variant == "torch" else "tuned"
+            run.cell(variant, size, durations_ns=durations, replicate=worker, settings=COPIED, tuning=tuning)
+        folders.append(run.folder)
+    with nothing_drawn():
+        page = write_report(folders, tmp_path / "out", Console(quiet=True)).report
+    steps = table_of(page)["steps"]["latency"]
+    grid = [[objective, place, 0, 0] for objective in ("throughput", "latency") for place in range(1, len(steps) + 1)]
+    seen = ask(page, MOVE.replace("places.forEach", "places.slice(0, 1).forEach") % json.dumps(grid), tmp_path)
+    with open_runs(folders) as database:
+        rows = tables.load(database, Selection())
+        intervals = all_intervals(database, rows)
+    ((_, members),) = group_rows(rows).items()
+    spoken: set[str] = set()
+    for (objective, place, *_), found in zip(grid, seen, strict=True):
+        bound = steps[place][0] if place < len(steps) else None
+        _, lines = recommend.answer(members, Question(objective=objective, max_latency_ms=bound), intervals, {})
+        said = [line.rstrip() for line in found["lines"] if not line.startswith("Mark on it")]
+        assert said == [line.rstrip() for line in lines if not line.startswith("Mark on it")], (objective, bound)
+        spoken |= set(lines)
+    text = "\n".join(spoken)
+    assert [one for one in words if one not in text] == []
+    assert "not measured on the same GPU" not in text or card == "GPU-2"
+
+
 def test_the_recommendation_moves(page: Path, tmp_path: Path, ask: Any) -> None:
     steps = table_of(page)["steps"]
     most = [len(steps[name]) for name in decision_table.LIMITS]

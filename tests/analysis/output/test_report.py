@@ -306,8 +306,22 @@ def test_what_one_side_alone_has_is_no_comparison(build: Build, tmp_path: Path) 
     assert re.search(r"<li>\d+ rows? that only one side has (is|are) left out here</li>", text)
 
 
+def test_the_gpus_of_one_run_side_by_side(undrawn: None, build: Build, tmp_path: Path) -> None:
+    facts = [{"device": f"gpu{number}", "uuid": f"GPU-{number}", "name": "H9"} for number in range(2)]
+    first = build("both", device="gpu0", device_name="H9", uuid="GPU-0").run_json(devices=facts)
+    fill(first, 2)
+    fill(RunBuilder(first.folder, device="gpu1", device_name="H9", uuid="GPU-1", now_ns=first.now_ns))
+    text = write_report([first.folder], tmp_path / "out", console(), compare=True).report.read_text()
+    assert "gpu0 against gpu1" in text
+    assert re.search(r"\((2\.000|1\.999|2\.001) times gpu0", text)
+    assert "Sides are of different cards of one kind (H9): a difference may be that of the cards" in text
+    assert "Measured on 2 H9, each cell on several of them" in text
+
+
 def test_one_side_is_none(build: Build, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--compare needs two or more runs or GPUs; there is only run"):
+    with pytest.raises(
+        UserError, match="--compare needs two or more runs or GPUs; there is only cpu of run run: name another"
+    ):
         write_report([fill(build()).folder], tmp_path / "out", console(), compare=True)
 
 

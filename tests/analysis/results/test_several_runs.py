@@ -15,11 +15,11 @@ from analysis.database.connection import Database
 from analysis.output import terminal
 from analysis.output.explorer import explore
 from analysis.output.notebook_vs_script import texts
-from analysis.output.row_commands import bench_command
 from analysis.plots import speedup
 from analysis.plots.catalogue import Gallery
 from analysis.results import several_runs, tables
 from analysis.results.all_intervals import all_intervals
+from analysis.results.bench_commands import bench_command
 from analysis.results.selection import Selection, parse_pivot
 from analysis.results.tables import Table
 from common.stats.intervals import Interval

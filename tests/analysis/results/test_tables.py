@@ -99,9 +99,14 @@ def test_gpus_of_one_product_that_share_the_work_are_one_table_and_the_same_cell
         (("onnxrt", "fp32"), ("torch", "fp32"))
     ]
     assert any(line.startswith("Measured on 2 H100, each cell on one of them") for line in shared[0].footers)
+    mixed = "Cells of 2 H100: differences below what cards of one kind differ by are not told"
+    assert mixed in shared[0].footers
     runs[1].cell("onnxrt", durations_ns=[2 * MS] * 20)
     apart = built(opened(*runs))
     assert [table.group["device"] for table in apart if table.metric.name == "throughput"] == ["gpu0", "gpu1"]
+    assert mixed not in apart[0].footers
+    (where,) = tables.machines(tables.load(opened(*runs), Selection()))
+    assert where.startswith("Measured on 2 H100, some cells on several of them: run gpu0")
 
 
 def test_tables_come_by_model_and_device_and_then_single_stream_first(build: Build, opened: Opened) -> None:

@@ -221,7 +221,9 @@ class TestRuns:
         assert "Holm" in compare_runs(run, run).correction
         assert "1 cell compared, no correction" in compare_runs(run[:1], run[:1]).correction
         alone = [Measured(i, [series(i)]) for i in range(9, 11)]
-        assert "2 cells have both sides, and none could be judged" in compare_runs(alone, alone).correction
+        assert "2 cells have both sides, and none could be judged; intervals are at 98 %" in (
+            compare_runs(alone, alone).correction
+        )
         assert "2 more could not be judged" in compare_runs(run + alone, run + alone).correction
         assert "No cell ran on both sides" in compare_runs(run, []).correction
         assert RULE in compare_runs(run, run).correction and "98% interval" in RULE

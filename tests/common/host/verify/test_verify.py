@@ -38,6 +38,7 @@ from common.host.verify.report import HEADINGS, line, markdown, print_result, wr
 from common.model_files import DESCRIPTION, Tensor
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
+from tests.waiting import wait_for
 
 Make = Callable[..., Case]
 
@@ -45,6 +46,14 @@ Make = Callable[..., Case]
 def verdict(low: float, high: float, reason: str = "") -> LoopComparison:
     ratio = Interval((low + high) / 2, low, high, 0.95, 16, 1)
     return LoopComparison("tf", "tuned", "fp32", 1, "host", 1e6, 1e6, ratio, 0.0, reason)
+
+
+def gone(pid: int) -> bool:
+    """Ended; what nobody waits for may stay as a zombie."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def blocks(
@@ -431,3 +440,25 @@ def test_a_model_that_takes_bytes_is_said_to_be_fed_bytes(
     assert '"uint8"' in recipes[0] and "float32" not in recipes[0].partition("INPUTS")[2].splitlines()[0]
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("toy takes pictures of bytes: it is fed uint8" in said) is (asked != "uint8")
+
+
+def test_a_side_that_hears_nothing_is_ended_at_once_by_ctrl_c_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.host.verify.command.CLOSE_SECONDS", 3600.0)  # beyond the time limit of a test
+    child = tmp_path / "child"
+    program = (
+        "import pathlib, subprocess, sys, time\n"
+        "one = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(one.pid))\n"
+        "print('{\"facts\": {}}', flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    side = SideProcess("a side", [sys.executable, "-c", program, str(child)], dict(os.environ), tmp_path / "log")
+    side.facts()
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            side.close()
+    wait_for(lambda: gone(int(child.read_text())))

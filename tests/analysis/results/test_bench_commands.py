@@ -6,12 +6,14 @@ import shlex
 from dataclasses import fields
 from typing import Any
 
+import pytest
+
 from analysis.database.open_runs import open_runs
-from analysis.output.row_commands import bench_command
 from analysis.results import tables
+from analysis.results.bench_commands import bench_command, choices, in_one_run
 from analysis.results.selection import Selection
 from common.host.plan.options import Options
-from tests.analysis.conftest import Build
+from tests.analysis.conftest import Build, Opened
 
 MS = 10**6
 
@@ -54,3 +56,28 @@ def test_namesakes_have_no_command_as_no_name_asks_for_one_of_them(build: Build)
     for run, digest in ((a, "aaaaaaaa11"), (b, "bbbbbbbb22")):
         run.cell("onnxrt", 8, durations_ns=[MS] * 20, model="model", model_hash=digest, cell_key=key)
     assert commands(a, b) == ["", ""]
+
+
+def test_two_cells_in_one_run_are_asked_for_by_options_of_bench(build: Build, opened: Opened) -> None:
+    run = build("a")
+    run.cell("onnxrt", 8, durations_ns=[MS] * 20)
+    run.cell("torch", 32, durations_ns=[MS] * 20, tuning="stock", io="device")
+    rows = sorted(tables.load(opened(run), Selection()), key=lambda row: str(row["variant"]))
+    assert in_one_run(choices(rows), 0, 1, 3) == (
+        "invoke bench --model ResNet50 --framework onnxrt,torch --precision fp32 --tuning tuned,stock --io host,device "
+        "--batch-sizes 8,32 --device cpu --replicates 3"
+    )
+    assert in_one_run(choices(rows[:1]), 0, 0, 3).startswith(
+        "invoke bench --model ResNet50 --framework onnxrt --precision"
+    )
+
+
+@pytest.mark.parametrize(
+    "fact", [{"origin": "somebody"}, {"version": "1.30.0"}, {"precision": "amp"}, {"model": "another"}]
+)
+def test_cells_that_no_option_asks_for_have_no_command(build: Build, opened: Opened, fact: dict[str, str]) -> None:
+    run = build("a")
+    run.cell("onnxrt", 8, durations_ns=[MS] * 20)
+    (row,) = tables.load(opened(run), Selection())
+    assert in_one_run(choices([row]), 0, 0, 3)
+    assert in_one_run(choices([{**row, **fact}]), 0, 0, 3) == ""

@@ -1,17 +1,16 @@
 """PyTorch: fp16, tuned, batch size 512, io=host, on a GPU.
 
 A recipe of framewatt, which it does not need to run; it is that of the cell
-MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu1_r0.
-Measured by framewatt by one worker of 3: 23,540.7 images/s, median latency 21.6751 ms, on NVIDIA H200, run
-  20261129-212249_gpu1 of 2026-11-29.
-Mean of 3 workers 23,585.6 images/s, 95 % interval 23,469.2 to 23,702.7.
-Worth of tuning there: tuned is 2.692 times stock, 95 % interval 2.257 to 3.211.
+MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu0_r0.
+Measured by framewatt by one worker of 3: 23,703.7 images/s, median latency 21.5321 ms, on NVIDIA H200, run
+  20261130-195608_gpu0 of 2026-11-30.
+Mean of 3 workers 23,588.2 images/s, 95 % interval 23,338.3 to 23,840.8.
 
 Needs numpy and torch, and onnx and onnx2torch, which read the model: a torch.nn.Module of your own may stand in its place.
 Measured with cuda_runtime 13.0, cudnn 91900, numpy 2.5.2, onnx 1.23.1, onnx2torch 1.5.15, torch 2.11.0+cu130,
   triton 3.6.0.
 
-    python MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu1_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz] [--debug]
+    python MobileNetV3L_torch_fp16_b0512_host_single-stream_script_gpu0_r0.py [MODEL] [--seconds 10] [--inputs FILE.npz] [--save FILE.npz] [--debug]
 """
 
 from __future__ import annotations
@@ -70,10 +69,10 @@ ITEM = "image"
 ITEMS_PER_INFERENCE = 512
 WARM_UP_SECONDS = 2.0
 
-# Time of one inference in a short trial, 2026-11-29T21:23:44Z, by the worker that measured this cell; not the
-#   measurement, and perhaps under another load:
-#   channels-last, CUDA graph, folded: 21.630 ms
-#   plain call: 57.170 ms
+# Time of one inference in a short trial, 2026-11-30T19:47:52Z, by an earlier worker than the one that measured this
+#   cell; not the measurement, and perhaps under another load:
+#   channels-last, CUDA graph, folded: 21.669 ms
+#   plain call: 62.758 ms
 
 
 def import_onnx2torch():
