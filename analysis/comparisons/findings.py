@@ -18,7 +18,7 @@ from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals, several_runs
 from analysis.results.algorithms import ALGORITHM
-from analysis.results.cards import card_of, two_cards
+from analysis.results.cards import Card, card_of, two_cards
 from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
@@ -234,6 +234,21 @@ class Findings:
                 found.append((row, f"{wanted} known to be wrong"))
             elif wanted == step.lower and (why := self._hinders(step, row, other)) is not None:
                 found.append((row, f"{wanted} {why}"))
+        return found
+
+    def on_several_cards(self) -> list[list[Row]]:
+        """Of each configuration that several workers measured on several cards, by one version of the framework: a row of each
+        card, by throughput, the slowest card first."""
+        found = []
+        for rows in self._candidates.values():
+            versions: dict[Any, dict[Card, list[Row]]] = {}
+            for row in rows:
+                if row["replicates"] > 1:
+                    versions.setdefault(row["framework_version"], {}).setdefault(card_of(row), []).append(row)
+            for cards in versions.values():
+                if len(cards) > 1:
+                    best = [max(members, key=several_runs.standing) for members in cards.values()]
+                    found.append(sorted(best, key=lambda row: row["images_per_s"]))
         return found
 
     # --- what came out ------------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -53,8 +55,9 @@ How to read the sections of each device:
 - A verdict asks for more than the interval printed beside it: that is at 95 %, the one that decides is wider (up to 99.9 %), as
   many comparisons are judged together. So a ratio can be UNCLEAR though its whole printed interval is above {1 + MARGIN:g}.
 - †: the two sides were measured on two GPUs of this kind. An interval over workers says nothing of how cards differ, so there is
-  none, and no verdict. ‡: on one GPU in two runs; an interval lacks what differs from run to run. (Where frameworks are compared
-  without an interval ‡ is left out: each has a run of its own.)
+  none, and no verdict; a section below says how far cards lay apart in cells that several measured. ‡: on one GPU in two runs;
+  an interval lacks what differs from run to run. (Where frameworks are compared without an interval ‡ is left out: each has a run
+  of its own.)
 - A step, such as that from stock to tuned, pairs cells of one GPU and one version of the framework: first such as have several
   workers, then such as are of one run.
 - Numbers in brackets are cells of [{CELLS_PAGE}]({CELLS_PAGE}), with their marks; letters behind a figure are
@@ -141,6 +144,7 @@ def _device(given: Given, found: Findings, cells: Cells) -> Device:
         *(_step(found, cells, step, *words) for step, words in _STEP_WORDS),
         _transformers(found, cells),
         _energy(found, cells),
+        *_cards(found, cells),
         _lacking(found, given),
     ]
     return Device(given.name, _about(given, found), sections)
@@ -500,6 +504,53 @@ def _batches(cells: Cells, thrifty: Sequence[tuple[Row, Row]], several: int) -> 
     more = f" and {len(thrifty) - len(best)} more" if len(thrifty) > len(best) else ""
     head = f"{len(thrifty)} of {several} rows take surely fewer joules at a smaller batch than at their fastest"
     return f"{head}: {'; '.join(listed)}{more}."
+
+
+# --- how far cards lay apart ------------------------------------------------------------------------------------------
+
+
+def _cards(found: Findings, cells: Cells) -> list[Section]:
+    """What another card and another day changed; nothing where no configuration was measured on two cards."""
+    places = sorted(found.on_several_cards(), key=_order_of_place)
+    if not places:
+        return []
+    ratios = [rows[-1]["images_per_s"] / rows[0]["images_per_s"] for rows in places]
+    most, rows = max(zip(ratios, places, strict=True), key=lambda one: one[0])
+    names = ", ".join(dict.fromkeys(_title(rows[0]) for rows in places))
+    on = "2" if max(map(len, places)) == 2 else f"2 to {max(map(len, places))}"
+    some = f"{len(places)} configuration{'s' * (len(places) > 1)} of {names}, measured by several workers on {on} GPUs each"
+    sentence = (
+        f"Of {some}, the fastest GPU reached {min(ratios):.3f} to {most:.3f} times the throughput of the slowest (median "
+        f"{statistics.median(ratios):.3f}); most in {_name(rows[0])}, {_where(rows[0])} {cells.number(rows[-1], rows[0])}. A ratio "
+        "with † that is not clearly above these may be the cards', the hosts' or the days' own."
+    )
+    entries = [
+        [_name(rows[0]), _where(rows[0]), str(len(rows)), f"{shown(rows[0]['images_per_s'])} to {shown(rows[-1]['images_per_s'])}",
+         f"{ratio:.3f} {cells.number(rows[-1], rows[0])}"]
+        for ratio, rows in zip(ratios, places, strict=True)
+    ]  # fmt: skip
+    meaning = (
+        "Hosts, days, lengths of windows and framewatt's own state differ with the card, so this is what all of them change together. "
+        "It is an observation of these configurations, not an interval: they scatter too differently to tell what the next one does."
+    )
+    heading = ["framework", "cell", "GPUs", "items/s, slowest to fastest", "ratio"]
+    return [
+        Section(
+            "How far cards of this kind lay apart",
+            meaning,
+            [sentence],
+            [Grid("Each configuration", heading, entries, True)],
+        )
+    ]
+
+
+def _where(row: Row) -> str:
+    return f"{row['model']} at batch {row['batch_size']}, io={row['io']}{_INPUTS[row['input']]}"
+
+
+def _order_of_place(rows: Sequence[Row]) -> tuple[Any, ...]:
+    row = rows[0]
+    return row["model"], row["io"] != "host", row["batch_size"], _title(row), row["precision"], row["tuning"]
 
 
 # --- what is not there ------------------------------------------------------------------------------------------------

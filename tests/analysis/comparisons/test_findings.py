@@ -104,6 +104,22 @@ def test_of_several_runs_of_a_cell_the_newest_of_several_workers_counts() -> Non
     assert [one["run"] for one in best] == ["f", "d"]
 
 
+def test_what_several_workers_measured_on_several_cards_is_found_slowest_card_first(
+    build: Build, opened: Opened
+) -> None:
+    runs = [build(f"run{number}", device="gpu0", device_name="Test GPU", uuid=f"GPU-{number}") for number in range(4)]
+    for run, ms, workers in zip(runs, (4.0, 2.0, 3.0, 1.0), (3, 3, 3, 1), strict=True):
+        measured(run, "torch", ms, workers=workers)
+    measured(runs[0], "onnxrt", 4.0)
+    measured(runs[1], "onnxrt", 4.0, framework_version="2.0")
+    measured(runs[0], "torch", 9.0, batch_size=1)
+    database = opened(*runs)
+    rows = database.query("SELECT * FROM comparison ORDER BY ALL")
+    best, _ = newest_of_each(rows)
+    (cards,) = Findings(database, best, [row for row in rows if row not in best]).on_several_cards()
+    assert [row["device_uuid"] for row in cards] == ["GPU-0", "GPU-2", "GPU-1"]
+
+
 def test_what_has_one_side_alone_is_said_with_the_reason(build: Build, opened: Opened) -> None:
     run = build()
     measured(run, "torch", 4.0)
