@@ -60,9 +60,14 @@ def _run_folders(words: Sequence[str], data: DataFolder) -> list[Path]:
 
 def _analyze(folders: list[Path], console: Console, data: DataFolder, **choices: Any) -> int:
     from analysis.analyze import analyze as analyze_runs
+    from common.host.runs.find import words_for
 
-    out = data.report / _name_of(folders, choices.get("words", ()))
-    found = analyze_runs(folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), **choices)
+    words = choices.get("words", ())
+    out = data.report / _name_of(folders, words)
+    named = partial(words_for, words=words, data=data)
+    found = analyze_runs(
+        folders, out, console, cache=data.host_cache / "analysis", recipe=_recipe_task(), named=named, **choices
+    )
     return found.exit_code
 
 
@@ -824,7 +829,7 @@ def recommend(
     )
     data = DataFolder.default()
     folders = _run_folders(run or ["all"], data)
-    named = partial(words_for, words=run or ["all"], data=data)
+    named = partial(words_for, words=run, data=data)
     code = answer(
         folders, question, default_console(), where=where or None, cache=data.host_cache / "analysis", named=named
     )

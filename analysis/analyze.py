@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ def analyze(
     recipe: str | None = None,
     here: bool = False,
     words: Sequence[str] = (),
+    named: Callable[[Path], str] = str,
 ) -> AnalyzeResult:
     """Prints the answer and writes `comparison.{md,csv,xlsx}`, `plots/*` and `report.html` into `out`.
 
@@ -76,10 +77,9 @@ def analyze(
     limits: what the user knows of device and model, for the roofline plot. cache: see analysis.database.cache.
     shown: metrics whose tables are printed, comma list, or "all"; default: throughput and energy, as far as they fit one screen.
     recipe: task that prints the recipe of a cell, which the report then offers to copy; None where there is none.
-
     here: whether the runs are of this machine. words: that name the runs on a command line; default: their names.
-    Raises UserError for a name that does not exist, for a selection that nothing meets, and for an output folder that
-    cannot be written; never for what the runs' files hold.
+    named: how the user names one run's folder.
+    Raises UserError for a name that does not exist, a selection that nothing meets and an output folder that cannot be written.
     """
     if strange := [name for name in formats if name not in FORMATS]:
         raise unknown("format", strange[0], FORMATS)
@@ -105,10 +105,10 @@ def analyze(
                 text = report.render(
                     database, rows, every, drawings, intervals, command=_again("analyze", words, *options),
                     compared=compared, explained=explain.of_runs(database, out / "plots"), undrawn=gallery.undrawn,
-                    recipe=recipe, explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))),
+                    recipe=recipe, explored=report.explore(database, rows, intervals, words, ",".join(_terms(where))), words=words,
                 )  # fmt: skip
                 write_text(page, text)
-            _offer_recipe(database, rows, recipe, () if here else words, console)
+            _offer_recipe(database, rows, recipe, () if here else words, named, console)
             _conclude(every, printed, intervals, page, console, here)
         return AnalyzeResult(database.exit_code, (*paths, *plot_paths, page), page)
 
@@ -144,9 +144,14 @@ def _show(printed: Sequence[Table], compared: FrontEnds | None, console: Console
 
 
 def _offer_recipe(
-    database: Database, rows: Sequence[Row], recipe: str | None, words: Sequence[str], console: Console
+    database: Database,
+    rows: Sequence[Row],
+    recipe: str | None,
+    words: Sequence[str],
+    named: Callable[[Path], str],
+    console: Console,
 ) -> None:
-    line = recipes.of_the_fastest(database, rows, f"./{recipe}", words) if recipe is not None else None
+    line = recipes.of_the_fastest(database, rows, f"./{recipe}", words, named) if recipe is not None else None
     if line is not None:
         console.print(Text(f"recipe of the fastest: {line}", style="dim"), soft_wrap=True)
 
@@ -223,7 +228,7 @@ def write_report(
                 options = [*(["--compare"] if compare else []), *_where(where)]
                 text = report.render(
                     database, rows, every, drawings, intervals, comparison, _again("report", words, *options), compared,
-                    explain.of_runs(database, out / "plots"), gallery.undrawn, recipe, explored,
+                    explain.of_runs(database, out / "plots"), gallery.undrawn, recipe, explored, words,
                 )  # fmt: skip
                 write_text(page, text)
         paths.append(page)

@@ -80,6 +80,8 @@ class Job:
     #: .npy of the user's picture, (1, *input_shape) float32, whose top 3 classes each cell reports
     picture: Optional[str] = None
     image_digest: str = ""
+    #: of the framework, where the host knows it: for rows of cells whose worker never came to tell it
+    framework_version: str = ""
     #: the model as the user typed it
     model_file: str = ""
     #: what rates count, and how many of them one sample is; "" and 0: as the model says

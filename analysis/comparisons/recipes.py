@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,17 @@ def of_cell(
         return _made(database, _found(database, key, words), models)
 
 
-def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Sequence[str] = ()) -> str | None:
+def of_the_fastest(
+    database: Database,
+    rows: Sequence[Row],
+    task: str,
+    words: Sequence[str] = (),
+    named: Callable[[Path], str] = str,
+) -> str | None:
     """The command line that writes the recipe of the fastest of these rows of `comparison`; None where that has no recipe.
 
-    task: as it is called. words: that name the runs. Of cells that run one inference after the other, without those whose
-    figures are known to be wrong.
+    task: as it is called. words: that name the runs. named: how the user names a run's folder. Of cells that run one
+    inference after the other, without those whose figures are known to be wrong.
     """
     own = [row for row in rows if row["status"] == "ok" and row["scenario"] == "single-stream" and row["images_per_s"]]
     best = max((row for row in own if not is_wrong(row)), key=lambda row: row["images_per_s"], default=None)
@@ -117,7 +123,7 @@ def of_the_fastest(database: Database, rows: Sequence[Row], task: str, words: Se
     if list(words) == ["all"]:  # what a CELL is looked for in without any
         words = []
     if _found(database, short)["run"] != run:  # of that cell another run's figure counts
-        words = [str(database.runs[run])]
+        words = [named(database.runs[run])]
     return f"{task} {shell_line([short, *words])}"
 
 

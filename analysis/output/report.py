@@ -26,7 +26,7 @@ from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe, heading, idle_levels, machines
 from common.stats.comparison import RULE
 from common.stats.percentiles import MIN_SAMPLES_OF_PERCENTILE
-from common.text import visible
+from common.text import shell_line, visible
 
 #: Tables that stand open in a page; the others fold away.
 FIRST = ("throughput", "latency", "joules_per_image")
@@ -78,6 +78,7 @@ def render(
     undrawn: Sequence[str] = (),
     recipe: str | None = None,
     explored: explorer.Explored = _UNEXPLORED,
+    words: Sequence[str] = (),
 ) -> str:
     """The whole page. rows: of `comparison`, as selected. command: what makes this page again from the same files.
 
@@ -85,7 +86,7 @@ def render(
 
     compared: the front ends, where the rows have two. explained: section of traced cells (output.explained), where there are any.
     undrawn: what a reader could miss among the plots, and why. recipe: task that takes a cell's key and prints what measures it,
-    where there is one.
+    where there is one. words: that name the runs on a command line.
     """
     models = sorted({row["model"] for row in rows})
     devices = sorted({row["device_name"] or row["device"] for row in rows})
@@ -102,6 +103,7 @@ def render(
         uncharted=explored.uncharted,
         devices=explorer.device_sentences(explored.groups),
         recipe=recipe,
+        recipe_runs=shell_line(words),
         undrawn=undrawn,
         answers=summary.answers(tables, intervals),
         front_ends=render_front_ends.section(compared) if compared else None,

@@ -106,7 +106,9 @@ def _bars(figure: Figure, axes: Axes, container: BarContainer) -> Iterator[Targe
         middle = (box.ymin + box.ymax) / 2 if horizontal else (box.xmin + box.xmax) / 2
         length = box.width if horizontal else box.height
         along, across = (axes.xaxis, axes.yaxis) if horizontal else (axes.yaxis, axes.xaxis)
-        lines = [label or _value(across, middle), f"{_value(across, middle)}" if label else "", _value(along, length)]
+        # a bar with a name of its own may stand in a panel without names at its axis, which are those of the first panel
+        where = _value(across, middle) if across.get_ticklabels() or not label else ""
+        lines = [label or where, "" if label.startswith(where) else where, _value(along, length)]
         text = "\n".join(line for line in lines if line)
         yield Target(
             text, float(left.min()), float(top.min()), float(abs(left[1] - left[0])), float(abs(top[1] - top[0]))

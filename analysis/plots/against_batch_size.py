@@ -1,4 +1,8 @@
-"""A metric against batch size: one line per framework and precision, one figure per model, device, io and scenario."""
+"""A metric against batch size, of each framework and precision, one figure per model, device, io and scenario.
+
+Of few batch sizes rates are bars in a panel for each, where a reader sees who is first and by how much at either end: on an axis that
+reaches to batch 512 the figures of batch 1 are all nothing. Of more they are lines.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,22 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
-from analysis.plots import one_batch_size
+from analysis.plots import bars
 from analysis.plots.axes import PLAIN, Series, batch_axis, by_series, log_axis, namer
-from analysis.plots.one_batch_size import Bar
+from analysis.plots.bars import MOST_PANELS, Bar
 from analysis.results.metrics import Metric
 from analysis.results.sample_intervals import Intervals
 
-#: Times and energies that differ by more than this factor are drawn on a logarithmic axis; others from zero.
+#: Lines whose figures differ by more than this factor are drawn on a logarithmic axis; others from zero.
 SPAN = 10.0
 
 
 def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals | None = None) -> Figure | None:
-    """The figure, or None where no row has the metric. Intervals, where known, are drawn as bars.
+    """The figure, or None where no row has the metric, with intervals where they are known.
 
-    What spans decades, as times do, is drawn on a logarithmic axis, all else from zero. A batch size at which a
-    framework failed has no point, and the legend says why. The line does not bridge it. A single batch size is drawn as bars.
+    Of one batch size bars; of few bars in a panel for each, where more is better: where less is, the longest bars would be those
+    that nobody looks for. Else lines, on a logarithmic axis where they span decades, as times do. A batch size at which a
+    framework failed has no point and is not bridged, and the legend says why.
     """
     known = {
         one: group for one, group in by_series(rows).items() if any(row[metric.column] is not None for row in group)
@@ -33,16 +38,21 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     names = namer(list(known))
     sizes = sorted({row["batch_size"] for row in rows})
     if len(sizes) == 1:
-        bars = [_bar(known[one], metric, one, names[one], intervals or {}) for one in known]
-        return one_batch_size.draw(bars, heading, sizes[0], metric.label)
-    figure = Figure(figsize=(8.2, 4.6))
-    axes = figure.subplots()
+        single = [_bar(sizes[0], known[one], metric, one, names[one], intervals or {}) for one in known]
+        return bars.one_panel(single, heading, sizes[0], metric.label)
     order = sorted(known, key=lambda key: _last(known[key], metric), reverse=True)
+    if metric.better > 0 and len(sizes) <= MOST_PANELS:
+        by_size = {
+            size: [_bar(size, known[one], metric, one, names[one], intervals or {}) for one in order] for size in sizes
+        }
+        return bars.panels(by_size, heading, metric.label)
+    figure = Figure(figsize=(8.2, max(4.6, 0.4 * len(order))))
+    axes = figure.subplots()
     for one in order:
         _line(axes, known[one], metric, one, names[one], intervals or {})
     batch_axis(axes, sizes)
     figures = [row[metric.column] for group in known.values() for row in group if row[metric.column] is not None]
-    if metric.better < 0 and max(figures) > SPAN * min(figures) > 0:
+    if max(figures) > SPAN * min(figures) > 0:
         axes.set_yscale("log")
         log_axis(axes.yaxis, min(figures), max(figures), most=10)
         axes.set_ylim(min(figures) * metric.scale / 1.6, max(figures) * metric.scale * 1.6)
@@ -56,8 +66,13 @@ def draw(rows: Sequence[Row], metric: Metric, heading: str, intervals: Intervals
     return figure
 
 
-def _bar(rows: Sequence[Row], metric: Metric, one: Series, name: str, intervals: Intervals) -> Bar:
-    row = next(row for row in reversed(rows) if row[metric.column] is not None)
+def _bar(size: int, rows: Sequence[Row], metric: Metric, one: Series, name: str, intervals: Intervals) -> Bar:
+    """Of one batch size; without a figure where it failed, or was not measured."""
+    here = [row for row in rows if row["batch_size"] == size]
+    row = next((row for row in reversed(here) if row[metric.column] is not None), None)
+    if row is None:
+        failed = [row["status"].replace("_", " ") for row in here if row["status"] != "ok"]
+        return Bar(one, name, None, note=failed[-1] if failed else "")
     found = intervals.get((tuple(row["cell_keys"]), row["run"], metric.name))
     ends = (found.low * metric.scale, found.high * metric.scale) if found else None
     return Bar(one, name, row[metric.column] * metric.scale, ends)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
-from analysis.plots import one_batch_size
+from analysis.plots import bars as bar_plot
 from analysis.plots.axes import batch_axis, by_series, log_axis, namer
-from analysis.plots.one_batch_size import Bar
+from analysis.plots.bars import Bar
 from analysis.results.metrics import rounded, worded
 
 #: A limit further off than this many times the fastest is drawn on a logarithmic axis: bars would all look alike.
@@ -111,7 +111,7 @@ def draw(rows: Sequence[Row], heading: str, known: Sequence[Limit], missing: Seq
     ):
         bars = [Bar(one, names[one], members[-1]["images_per_s"]) for one, members in series.items()]
         lines = {f"limit of {limit.name}": limit.images_per_s for limit in known}
-        return one_batch_size.draw(bars, heading, sizes[0], worded("throughput (images/s)"), lines, missing)
+        return bar_plot.one_panel(bars, heading, sizes[0], worded("throughput (images/s)"), lines, missing)
     figure = Figure(figsize=(8.2, 4.8))
     axes = figure.subplots()
     for one in sorted(series, key=lambda one: -series[one][-1]["images_per_s"]):

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.database.connection import Row
-from analysis.plots import one_batch_size
+from analysis.plots import bars as bar_plot
 from analysis.plots.axes import Series, batch_axis, by_series, log_axis, namer
-from analysis.plots.one_batch_size import Bar
+from analysis.plots.bars import Bar
 from analysis.results.cards import card_of, two_cards
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
@@ -53,7 +53,7 @@ def draw(rows: Sequence[Row], heading: str, intervals: Intervals, baseline: str 
             for one, found in pairs.items()
             for pair in found[-1:]
         ]
-        return one_batch_size.draw(bars, heading, sizes[0], label, {f"{name} (baseline)": 1.0}, notes)
+        return bar_plot.one_panel(bars, heading, sizes[0], label, {f"{name} (baseline)": 1.0}, notes)
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
     drawn: list[float] = [1.0]

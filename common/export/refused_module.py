@@ -47,13 +47,16 @@ class _ModuleNetwork(Network):
         self._in_double = in_double
         self._module = torch_modules.load(form)
         if in_double:
-            self._module = self._module.double()
+            with users_code("it does not take float64"):  # its own _apply()
+                self._module = self._module.double()
         arrays = {name: one.numpy() for name, one in built.inputs.items()}
         first = next(iter(arrays.values()))
         self.fixed = None if is_dynamic else int(first.shape[0]) if first.ndim else 1
         self.bound = axes.Bound({}, self.fixed, {})
         self.inputs = [self._given(name, one, _is_batched(one, first)) for name, one in arrays.items()]
         self.outputs = list(built.outputs)
+        #: then its outputs are known
+        self._has_run = False
 
     def _given(self, name: str, one: np.ndarray, is_batched: bool) -> Given:
         shape = (1, *one.shape[1:]) if is_batched and self.fixed is None else one.shape
@@ -69,7 +72,10 @@ class _ModuleNetwork(Network):
             made = self._module(*(torch.from_numpy(one) for one in fed))
             arrays = [one.detach().resolve_neg().numpy() for one in (made if isinstance(made, tuple) else (made,))]
         if len(self.outputs) != len(arrays):
+            if self._has_run:
+                raise UserError(f"it gives {len(arrays)} outputs for these inputs, and {len(self.outputs)} for others")
             self.outputs = ["output"] if len(arrays) == 1 else [f"output_{number}" for number in range(len(arrays))]
+        self._has_run = True
         return dict(zip(self.outputs, (np.array(one) for one in arrays)))
 
 
@@ -146,6 +152,7 @@ def _takes_batches(built: Built, form: Path) -> bool:
     if not first.ndim:
         return False
     try:
+        network.run(examples)
         for count in _TRIED:
             batch = {
                 name: np.resize(one, (count, *one.shape[1:])) if _is_batched(one, first) else one
@@ -184,5 +191,9 @@ def _in_double(built: Built, form: Path, work: Work, took_s: float) -> Optional[
         made = [network.run(unit) for unit in work.inputs]
     except (UserError, MemoryError):  # float32 somewhere in its code
         return None
-    same = all(is_alike(unit[name], one) for unit, wanted in zip(made, work.outputs) for name, one in wanted.items())
-    return made if same else None
+    return made if all(map(_are_alike, made, work.outputs)) else None
+
+
+def _are_alike(unit: Mapping[str, np.ndarray], single: Mapping[str, np.ndarray]) -> bool:
+    """Whether they are the same outputs: a module may give as many as the type of its inputs asks for."""
+    return list(unit) == list(single) and all(is_alike(unit[name], one) for name, one in single.items())

@@ -91,11 +91,8 @@ class Lost(NamedTuple):
     message: str
 
 
-def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, version: str = "") -> List[Lost]:
-    """Writes the row of each cell of this job that was started and neither finished nor stored. Raises CannotWrite.
-
-    version: of the framework, where it is known.
-    """
+def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd) -> List[Lost]:
+    """Writes the row of each cell of this job that was started and neither finished nor stored. Raises CannotWrite."""
     if end.exit_code in LOST_NOTHING:
         return []
     started = {one.cell_key: one.worker for one in started_cells(run_dir)}
@@ -103,7 +100,7 @@ def write_lost(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, version:
     # Died before any cell began (a broken image, say): the first cell that is left carries the reason, so that the sweep
     # goes on instead of starting the same job for ever.
     lost = [cell for cell in left if cell.key in started] or left[:1]
-    return [_write(run_dir, job, cell, model, started.get(cell.key, ""), *end.reason(), version) for cell in lost]
+    return [_write(run_dir, job, cell, model, started.get(cell.key, ""), *end.reason()) for cell in lost]
 
 
 def write_all_left(
@@ -122,21 +119,16 @@ def write_all_left(
     return lost
 
 
-def write_refused(
-    run_dir: Path, job: Job, model: ModelFiles, reasons: Mapping[str, str], version: str = ""
-) -> List[Lost]:
-    """An `unsupported` row for each of these cells that has none; reasons: by key; version: as above. Raises CannotWrite."""
+def write_refused(run_dir: Path, job: Job, model: ModelFiles, reasons: Mapping[str, str]) -> List[Lost]:
+    """An `unsupported` row for each of these cells that has none; reasons: by key. Raises CannotWrite."""
     return [
-        _write(run_dir, job, cell, model, "", "unsupported", one_line(reasons[cell.key]), version)
+        _write(run_dir, job, cell, model, "", "unsupported", one_line(reasons[cell.key]))
         for cell in job.cells
         if cell.key in reasons and not cell_folder.exists(run_dir, cell.key)
     ]
 
 
-def _write(
-    run_dir: Path, job: Job, cell: Cell, model: ModelFiles, worker: str, status: str, message: str, version: str = ""
-) -> Lost:
-    row = {**begin_row(job, cell, model, worker), "framework_version": version or None}
-    write_cell(run_dir, {**row, "status": status, "message": message}, [])
+def _write(run_dir: Path, job: Job, cell: Cell, model: ModelFiles, worker: str, status: str, message: str) -> Lost:
+    write_cell(run_dir, {**begin_row(job, cell, model, worker), "status": status, "message": message}, [])
     journal.append(run_dir, "finish", cell.key, worker, status, message)
     return Lost(cell, status, message)

@@ -303,7 +303,9 @@ class Worker:
     def _record_versions(self, adapter: Adapter, record: Record) -> None:
         versions = adapter.versions()
         everything = json.dumps({**self._versions, **versions}, sort_keys=True)
-        record.update(framework_version=versions.get("framework"), versions=everything)
+        record.update(versions=everything)
+        if versions.get("framework"):  # else as the host knows it
+            record.update(framework_version=versions["framework"])
 
     def _stage(self, adapter: Adapter, cell: Cell, inputs: Arrays) -> scenarios.Stage:
         """What the scenario may use; `inputs` is in place."""

@@ -30,9 +30,9 @@ def rewritten(
         return source, "as exported"
     # no names of earlier versions' files: those in float16 limited weights, or what constants are computed of, made infinities of
     # whole numbers, or left constants among the inputs; those for bytes had names in branches wrong; those with fused hard-swish gave
-    # nodes names twice, or lost axes
+    # nodes names twice, lost axes, or passed over constants that nodes hold
     kind = "fp16-computed" if half else "fp32"
-    target = cache / f"{key}-{kind}{'-fused' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
+    target = cache / f"{key}-{kind}{'-hard-swish' if fuse else '-unfused'}{'-bytes' if cast else ''}.onnx"
     note = target.with_suffix(".txt")
     if target.exists() and note.exists():
         return target, note.read_text()

@@ -14,8 +14,8 @@ from images.tensorflow.function_names import stable_function_names
 class Signature:
     """`tf.saved_model.load(path).signatures["serving_default"]`; with jit inside `tf.function(..., jit_compile=True)`.
 
-    It computes in the types that it was saved in: there is no half precision. Raises Unsupported for fp16, and for a
-    signature that does not take what the model's description says.
+    It computes in the types that it was saved in: there is no half precision, which the Dockerfile's labels say (`without`), so
+    that no cell asks for it. Raises Unsupported for a signature that does not take what the model's description says.
     """
 
     def __init__(self, tf: Any, jit: bool) -> None:
@@ -24,8 +24,7 @@ class Signature:
         self._functions: Dict[Any, Any] = {}
 
     def load(self, model: ModelFiles, precision: str) -> None:
-        if precision == "fp16":
-            raise Unsupported("a SavedModel's signature computes in float32; fp16 takes --tuning tuned")
+        assert precision != "fp16", "its rows would be float32's under another name"
         self._loaded = self._tf.saved_model.load(str(model.path(model.saved_model)))
         self._signature = signature = self._loaded.signatures["serving_default"]
         names = [tensor.name for tensor in model.inputs]

@@ -248,6 +248,28 @@ def kept_as_they_are() -> dict[str, list[Any]]:
     return found
 
 
+def constants_of_nodes() -> dict[str, list[Any]]:
+    """Hard-swishes whose numbers Constant nodes hold, as exporters with opset 14 and newer write them."""
+    found = {}
+    for name, told in (
+        ("tensor", "value"),
+        ("number", "value_float"),
+        ("numbers", "value_floats"),
+        ("read elsewhere", "value"),
+    ):
+        model = hard_swishes({}, [1, 4])
+        for place, tensor in enumerate(list(model.graph.initializer)):
+            number = float(numpy_helper.to_array(tensor).reshape(-1)[0])
+            held = {"value": tensor, "value_float": number, "value_floats": [number]}[told]
+            model.graph.node.insert(place, helper.make_node("Constant", [], [tensor.name], **{told: held}))
+        if name == "read elsewhere":
+            model.graph.node.append(helper.make_node("Identity", ["six"], ["z"]))
+            model.graph.output.append(value("z", None))
+        del model.graph.initializer[:]
+        found[name] = fused(model)
+    return found
+
+
 def unread_default() -> list[Any]:
     """An input with a default that no node reads: without the default it would have to be fed."""
     model = hard_swishes({"unread": [1.0]}, [1, 4])
@@ -263,6 +285,7 @@ if __name__ == "__main__":
                 "named": named(),
                 "kept": kept_as_they_are(),
                 "unread default": unread_default(),
+                "constants of nodes": constants_of_nodes(),
                 "bytes": bytes_in_branches(),
                 "handed on": handed_on(),
                 "not read": not_read(),

@@ -93,5 +93,13 @@ def test_what_only_looks_like_a_hard_swish_stays(facts: dict[str, Any]) -> None:
     assert kept["whole numbers"] == [0, ["Add", "Clip", "Div", "Mul"] * 2, [1, 4], True]
 
 
+def test_constants_that_nodes_hold_are_known_and_leave_with_their_readers(facts: dict[str, Any]) -> None:
+    """A model was run at the level rewritten as if it had no hard-swish."""
+    found = facts["constants of nodes"]
+    for told in ("tensor", "number", "numbers"):
+        assert found[told] == [2, ["HardSwish", "HardSwish"], [1, 4], True]
+    assert found["read elsewhere"] == [2, ["Constant", "HardSwish", "HardSwish", "Identity"], [1, 4], True]
+
+
 def test_an_input_that_need_not_be_fed_stays_so(facts: dict[str, Any]) -> None:
     assert facts["unread default"] == [2, ["HardSwish", "HardSwish"], [1, 4], True]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from common.harness.adapter import DeviceOutOfMemory, Unsupported
+from common.harness.adapter import DeviceOutOfMemory
 from common.host.frameworks.registry import all_variants, load_images
 from common.model_files import ModelFiles
 from images.tensorflow import adapter, environment
@@ -260,12 +260,18 @@ def test_labels_promise_what_the_adapter_runs():
         assert promised.get(f"{variant}.precisions.cpu") == (None if variant == "tftrt" else "fp32")
 
 
-@pytest.mark.parametrize("variant", ["tf", "tfxla"])
-def test_the_label_gives_the_adapters_reason_why_stock_has_no_half_precision(variant):
-    found = all_variants(load_images(REPOSITORY / "images"))[variant]
-    with pytest.raises(Unsupported) as refused:
+def test_the_reason_why_stock_has_no_half_precision_stands_in_one_place():
+    """It stood in a label of either variant and in the adapter."""
+    variants = all_variants(load_images(REPOSITORY / "images"))
+    (reason,) = {variants[name].without["fp16", "stock"] for name in ("tf", "tfxla")}
+    assert reason.endswith("fp16 takes --tuning tuned")
+    sources = [path for room in ("common", "images") for path in (REPOSITORY / room).rglob("*") if path.is_file()]
+    assert sum(path.read_bytes().count(reason.encode()) for path in sources if path.suffix != ".pyc") == 1
+
+
+def test_a_signature_is_not_measured_under_the_name_of_another_precision():
+    with pytest.raises(AssertionError, match="float32"):
         Signature(None, False).load(None, "fp16")
-    assert found.without == {("fp16", "stock"): str(refused.value)}
 
 
 def test_create_refuses_a_variant_that_it_does_not_have():

@@ -32,7 +32,7 @@
   }
 
   // Copying a row: as Markdown, as the command that measures it again, and as its cells' recipes where there is such a task.
-  const recipe = (document.getElementById("page-script") || { dataset: {} }).dataset.recipe;
+  const { recipe, runs } = (document.getElementById("page-script") || { dataset: {} }).dataset;
   const menu = document.createElement("div");
   menu.id = "copies";
   menu.hidden = true;
@@ -51,7 +51,8 @@
     const aligned = headings.map((_, place) => (row.cells[place].classList.contains("label") ? "---" : "---:"));
     return [line(headings), line(aligned), line([...row.cells].map(whole))].join("\n");
   };
-  const recipes = (row) => [...row.cells].filter((cell) => cell.title).map((cell) => `${recipe} ${cell.title}`).join("\n");
+  const recipes = (row) => [...row.cells].filter((cell) => cell.title)
+    .map((cell) => [recipe, cell.title, runs].filter(Boolean).join(" ")).join("\n");
   const put = (text) => {
     const done = () => { notice.textContent = "copied"; };
     const byHand = () => {

@@ -104,7 +104,10 @@ def request_of(options: Options, images: list[Image], device: Device, model: Mod
 
 
 def write_refused_rows(run: Run, planned: PlannedJob, request: Request, device: Device, model: ModelFiles) -> None:
-    """Of the cells that cannot run whatever the machine: no service starts a worker for them."""
+    """Of the cells that cannot run whatever the machine: no service starts a worker for them.
+
+    These jobs tell no version of the framework: compose has built the images, and this service has no engine to ask about them.
+    """
     job = planned_job(planned, request, device, inside_container(planned.variant.image, model.root.name), "docker")
 
     def tell(event: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from common.host.children import Guarded, guarded
 from common.host.frameworks.registry import Variant
 from common.host.frameworks.versions import Pin
 from common.host.paths import ENVIRONMENTS, IMAGES, ROOT
-from common.install_locked import NO_INDEX, PIN, REASON
+from common.install_locked import NO_INDEX, PIN, REASON, entries_of, normalised, requirements_of
 
 STAMP = ".framewatt-requirements"
 #: where the checkout's owner makes them
@@ -137,17 +137,29 @@ def interpreter(image: str, flavour: str, pin: Pin | None = None) -> Path:
     return folder_of(image, flavour, pin) / "bin" / "python"
 
 
-def installed_version(python: Path, variant: Variant, imports: str) -> str:
+def installed_version(python: Path, variant: Variant) -> str:
     """The version that a variant's workers would report in this interpreter's environment; "" where its files do not tell.
 
-    imports: the module of the variant's image. Nothing is started. A variant of another package, such as Keras on a framework,
-    reports now one, now the other: of it nothing is said.
+    Nothing is started.
     """
-    if imports.replace("_", "-") not in variant.packages:
-        return ""
     places = [str(path) for path in python.parent.parent.glob("lib/python3*/site-packages")]
-    found = (one.version for name in variant.packages for one in metadata.distributions(name=name, path=places))
+    found = (one.version for name in variant.reports for one in metadata.distributions(name=name, path=places))
     return next(found, "")
+
+
+def locked_version(variant: Variant, requirements: Path) -> str:
+    """The version that a variant's workers would report where these requirements are installed by their lock; "" where that is open.
+
+    It is where a base image brings the package, since whoever built the image chose that, and where the file is from another
+    index than the lock's files (`# lock: without=...`), which tells only there which build it is (2.13.0+cpu).
+    """
+    lock = requirements.with_suffix(".lock")
+    if not requirements.is_file() or not lock.is_file():
+        return ""
+    asked = {name for name, rest in requirements_of(requirements) if "==" in rest}
+    wanted = asked & {normalised(name) for name in variant.reports}
+    found = {text.partition("==")[2].split()[0].rstrip(";") for name, text in entries_of(lock) if name in wanted}
+    return found.pop() if len(found) == 1 else ""
 
 
 def ensure(

@@ -46,6 +46,8 @@ class Variant:
     without: Mapping[tuple[str, str], str] = field(default_factory=dict)
     #: names of the framework's package, of which each flavour's requirements file asks for one
     packages: tuple[str, ...] = ()
+    #: names of the package whose version its workers give as the framework's: `packages`, unless the image says another
+    reports: tuple[str, ...] = ()
     #: environment variables that its adapter reads: they reach it in every placement, and nothing else of the caller's does
     variables: tuple[str, ...] = ()
 
@@ -100,7 +102,10 @@ class Image:
 
 
 def read_labels(dockerfile: Path) -> dict[str, str]:
-    """All `LABEL key=value` pairs of a Dockerfile, quotes and continuation lines resolved. Raises UserError when malformed."""
+    """All `LABEL key=value` pairs of a Dockerfile; quotes, continuation lines and `${NAME}` of an ARG with a default resolved.
+
+    Raises UserError when malformed.
+    """
     text = re.sub(
         r"\\\n",
         " ",
@@ -115,7 +120,9 @@ def read_labels(dockerfile: Path) -> dict[str, str]:
                 key, separator, value = word.partition("=")
                 if not separator:
                     raise ValueError(f"'{word}' has no '='")
-                labels[key] = value
+                labels[key] = re.sub(
+                    r"\$\{(\w+)\}", lambda found: default_argument(dockerfile, found[1]) or found[0], value
+                )
         except ValueError as error:
             raise UserError(f"{dockerfile}: a LABEL line cannot be read: {error}") from error
     return labels
@@ -123,8 +130,8 @@ def read_labels(dockerfile: Path) -> dict[str, str]:
 
 def default_argument(dockerfile: Path, name: str) -> str:
     """Default of an `ARG name=value` line, "" without one."""
-    found = re.search(rf"^ARG\s+{re.escape(name)}=(\S+)", dockerfile.read_text(), re.MULTILINE)
-    return found.group(1).strip("\"'") if found else ""
+    found = re.search(rf"^ARG\s+{re.escape(name)}=(.+)", dockerfile.read_text(), re.MULTILINE)
+    return next(iter(shlex.split(found.group(1))), "") if found else ""
 
 
 def _number(text: str | None) -> float | None:
@@ -191,6 +198,7 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             raise UserError(f"{dockerfile}: variant {name} reads '{reads}'; there is {', '.join(MAIN_FORMS)}")
         prefix = f"{PREFIX}variant.{name}.form"
         forms = {key[len(prefix) :].lstrip("."): value for key, value in labels.items() if key.startswith(prefix)}
+        packages = (label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()
         yield Variant(
             name=name,
             image=image,
@@ -206,7 +214,8 @@ def _variants(image: str, dockerfile: Path, labels: dict[str, str]) -> Iterable[
             reads=reads,
             tunings=tunings,
             without=without,
-            packages=tuple((label("package") or labels.get(PREFIX + "package") or imports.replace("_", "-")).split()),
+            packages=tuple(packages),
+            reports=tuple(label("reports").split() or packages),
             variables=variables,
         )
 

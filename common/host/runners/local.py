@@ -195,8 +195,8 @@ class LocalRunner:
             write_cells_that_cannot_run(run, job, context.model, self._failed[pin], on_event, "unsupported")
             return
         python = self.interpreter(image.name, pin)
-        version = environments.installed_version(python, planned.variant, image.imports)
-        write_refused_cells(run, job, planned, context.model, on_event, version)
+        job = replace(job, framework_version=environments.installed_version(python, planned.variant))
+        write_refused_cells(run, job, planned, context.model, on_event)
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -218,7 +218,7 @@ class LocalRunner:
                 on_event({"event": "error", "message": start.error})
             if start.error or end.exit_code in LOST_NOTHING or self._interrupted.is_set():
                 return
-            write_lost_cells(run, job, context.model, end, on_event, version)
+            write_lost_cells(run, job, context.model, end, on_event)
 
     def _run_supervisor(
         self, command: list[str], environment: Mapping[str, str], start: JobStart, cpus: Sequence[int]

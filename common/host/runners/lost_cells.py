@@ -16,15 +16,13 @@ from common.job import Job
 from common.model_files import ModelFiles
 
 
-def write_lost_cells(
-    run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, on_event: OnEvent, version: str = ""
-) -> list[Cell]:
+def write_lost_cells(run_dir: Path, job: Job, model: ModelFiles, end: JobEnd, on_event: OnEvent) -> list[Cell]:
     """Writes the row of each cell of this job that was started and neither finished nor stored; returns those cells.
 
-    version: of the framework, where it is known. Raises UserError when the disk takes no row.
+    Raises UserError when the disk takes no row.
     """
     try:
-        return _report(write_lost(run_dir, job, model, end, version), on_event)
+        return _report(write_lost(run_dir, job, model, end), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 
@@ -40,16 +38,13 @@ def write_cells_that_cannot_run(
 
 
 def write_refused_cells(
-    run_dir: Path, job: Job, planned: PlannedJob, model: ModelFiles, on_event: OnEvent, version: str = ""
+    run_dir: Path, job: Job, planned: PlannedJob, model: ModelFiles, on_event: OnEvent
 ) -> list[Cell]:
-    """Writes the row of each cell of the job that cannot run whatever the machine; returns those. Raises UserError.
-
-    version: of the framework, where it is known.
-    """
+    """Writes the row of each cell of the job that cannot run whatever the machine; returns those. Raises UserError."""
     reasons = {cell.key: refusal(cell, planned.variant, model) for cell in planned.cells}
     try:
         refused = {key: reason for key, reason in reasons.items() if reason is not None}
-        return _report(write_refused(run_dir, job, model, refused, version), on_event)
+        return _report(write_refused(run_dir, job, model, refused), on_event)
     except CannotWrite as error:
         raise UserError(str(error)) from error
 

@@ -70,27 +70,34 @@ def run_or_cell(word: str, data: DataFolder) -> list[Named]:
 def _words_of(folder: Path, word: str, data: DataFolder) -> str:
     """What names one of the runs that a word means."""
     if word == "all":
-        return folder.name
-    for place in _places(word, data):
-        for path in (place / folder.name, place / f"{folder.name}{SUFFIX}"):
-            if os.path.lexists(path):
-                return str(path)
-    return str(folder)
+        candidates = [folder.name]
+    else:
+        names = (folder.name, f"{folder.name}{SUFFIX}")
+        candidates = [str(place / name) for place in _places(word, data) for name in names]
+    return next((path for path in candidates if _means(path, folder, data)), str(folder))
 
 
 def words_for(folder: Path, words: Sequence[str], data: DataFolder) -> str:
-    """What names one of the runs that `words` mean: of a sealed one the archive, never the place where it lies unpacked."""
-    for word in words:
-        if word == "all":
-            if folder.parent == data.results:
-                return folder.name
-            continue
-        for place in _places(word, data):
-            if place.name == f"{folder.name}{SUFFIX}" or place.resolve() == folder.resolve():
-                return word
+    """What names one of the runs that `words` mean: of a sealed one the archive, never the place where it lies unpacked.
+
+    words: none mean all.
+    """
+    for word in words or ["all"]:
+        if word != "all" and _means(word, folder, data):
+            return word
         if (found := _words_of(folder, word, data)) != str(folder):
             return found
     return str(folder)
+
+
+def _means(word: str, folder: Path, data: DataFolder) -> bool:
+    """Whether a word names this run and no other: two folders may hold runs of one name."""
+    if not is_a_run(word, data) or how_many(word, data) != 1:
+        return False
+    try:
+        return [found.resolve() for found in run_folders([word], data)] == [folder.resolve()]
+    except UserError:
+        return False
 
 
 def how_many(word: str, data: DataFolder) -> int:

@@ -54,7 +54,7 @@ from common.host.runners.jobs import Places, job_of
 from common.host.runners.local import LocalRunner
 from common.host.runs.run import locked
 from common.job import Job, Settings
-from common.model_files import ModelFiles
+from common.model_files import ModelFiles, Tensor
 from common.schema import INPUTS, IO_MODES
 from common.stats.intervals import Interval
 from common.stats.pairs import alternate, interval_of, latency_ratios
@@ -88,7 +88,7 @@ class LoopComparison:
     harness_ns: float | None = None
     recipe_ns: float | None = None
     ratio: Interval | None = None
-    #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart
+    #: relative L2 distance of the outputs for the same batch, of the output that is farthest apart; None where it is no number
     difference: float | None = None
     reason: str = ""
     #: type that is fed
@@ -303,16 +303,15 @@ def compare(case: Case, pairs: int, block_seconds: float, folder: Path) -> LoopC
             load = other_work(begin, load_of(harness, recipe), os.cpu_count() or 1)
     except SideEnded as ended:
         return LoopComparison(**row, reason=str(ended))  # type: ignore[arg-type]
-    difference = largest_difference(folder, [tensor.kind == "random" for tensor in case.model.outputs])
     # Both ran the same network, so their distance has nothing of the precision's own error but rounding.
-    tolerance = parity.TOLERANCES[case.precision][1]
+    difference, why = held_against(folder, case.model.outputs, parity.TOLERANCES[case.precision][1])
     return LoopComparison(
         **row,  # type: ignore[arg-type]
         harness_ns=float(np.median(np.concatenate([one for one, _ in blocks]))),
         recipe_ns=float(np.median(np.concatenate([other for _, other in blocks]))),
         ratio=interval_of([latency_ratios(blocks)]),
         difference=difference,
-        reason="" if difference <= tolerance else f"the outputs differ by {difference:.2g}, more than {tolerance:g}",
+        reason=why,
         load=load,
     )
 
@@ -332,19 +331,36 @@ def other_work(begin: other_load.Reading | None, end: other_load.Reading | None,
     return f"others kept {found['cpus_other']:.1f} and the two sides {found['cpus_own']:.1f} of {cpus} CPUs busy"
 
 
-def largest_difference(folder: Path, drawn: Sequence[bool] = ()) -> float:
-    """How far apart the two sides' outputs are, of several outputs those that are farthest; NaN where one is missing.
+def held_against(folder: Path, outputs: Sequence[Tensor], tolerance: float) -> tuple[float | None, str]:
+    """How far apart the two sides' outputs are, of several those that are farthest, None where that is no number; and why that
+    is too far, "" where it is not.
 
-    drawn: for each output in the model's order, whether it holds random numbers, which nothing can be held against.
+    outputs: of the model. Those that hold random numbers are there, but nothing can be held against them.
     """
-    ours, theirs = arrays_of(folder, "harness"), arrays_of(folder, "recipe")
-    left_out = {f"array_{i}" for i, random in enumerate(drawn) if random}
-    differences = [
-        parity.differing(ours[name], theirs[name]) if name in theirs else math.nan
-        for name in ours
-        if name not in left_out
+    sides = {side: arrays_of(folder, side) for side in ("harness", "recipe")}
+    names = {f"array_{number}": tensor.name for number, tensor in enumerate(outputs)}
+    lacks = [
+        f"the {side} lacks the output{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+        for side, arrays in sides.items()
+        if (lacking := [name for key, name in names.items() if key not in arrays])
     ]
-    return float(np.max(differences, initial=0.0))  # max() of Python passes over a NaN that is not the first
+    if lacks:
+        return None, "; ".join(lacks)
+    far = 0.0
+    for key, tensor in zip(names, outputs, strict=True):
+        ours, theirs = sides["harness"][key], sides["recipe"][key]
+        if tensor.kind == "random":
+            continue
+        if ours.size != theirs.size:
+            return (
+                None,
+                f"the output {tensor.name} has the shape {ours.shape} in the harness, {theirs.shape} in the recipe",
+            )
+        apart = parity.differing(ours, theirs)
+        if not math.isfinite(apart):
+            return None, f"the output {tensor.name} holds NaN or infinity where the other side has another value"
+        far = max(far, apart)
+    return far, "" if far <= tolerance else f"the outputs differ by {far:.2g}, more than {tolerance:g}"
 
 
 def arrays_of(folder: Path, stem: str) -> dict[str, np.ndarray]:

@@ -220,9 +220,12 @@ class _Graph:
         self._overridable: Set[str] = {value.name for value in self.proto.input}
 
     def constant(self, name: str) -> Optional[np.ndarray]:
-        """Value of an initializer, None for anything else."""
+        """Value of an initializer or of a Constant node, None for anything else."""
         tensor = self.initializers.get(name)
-        return None if tensor is None or name in self._overridable else self._to_array(tensor)
+        if tensor is None:
+            maker = self.makers.get(name)
+            return _value_of(maker, self._to_array) if _is(maker, "Constant") else None
+        return None if name in self._overridable else self._to_array(tensor)
 
     def only_reader(self, name: str) -> Any:
         """The single node that reads a tensor that is no output of the graph, else None."""
@@ -253,11 +256,14 @@ class _Graph:
         self.initializers[name] = self.proto.initializer[-1]
 
     def remove(self, nodes: List[Any]) -> None:
-        """Takes nodes out, and initializers that nobody reads any more."""
+        """Takes nodes out, and constants that nobody reads any more."""
         gone = {id(node) for node in nodes}
         kept = [node for node in self.proto.node if id(node) not in gone]
-        # a nested graph may read an outer initializer by name: with subgraphs present all initializers stay
+        # a nested graph may read an outer constant by name: with subgraphs present all of them stay
         nested = any(list(nested_graphs(node)) for node in kept)
+        if not nested:
+            names = {name for node in kept for name in node.input} | self.outputs
+            kept = [node for node in kept if not _is(node, "Constant") or node.output[0] in names]
         kept_copies = [type(node).FromString(node.SerializeToString()) for node in kept]
         del self.proto.node[:]
         self.proto.node.extend(kept_copies)
@@ -268,6 +274,18 @@ class _Graph:
         tensors = [tensor for tensor in self.proto.initializer if tensor.name not in read]
         for tensor in tensors:
             self.proto.initializer.remove(tensor)
+
+
+def _value_of(constant: Any, to_array: Callable[[Any], np.ndarray]) -> Optional[np.ndarray]:
+    """What a Constant node holds; None for strings and sparse tensors: no framework here computes with them."""
+    attribute = constant.attribute[0]
+    if attribute.name == "value":
+        return to_array(attribute.t)
+    if attribute.name in ("value_float", "value_floats"):
+        return np.array(attribute.f if attribute.name == "value_float" else attribute.floats, dtype=np.float32)
+    if attribute.name in ("value_int", "value_ints"):
+        return np.array(attribute.i if attribute.name == "value_int" else attribute.ints, dtype=np.int64)
+    return None
 
 
 def fold_scale_and_shift(model: Any) -> int:

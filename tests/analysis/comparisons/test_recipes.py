@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tasks
 from analysis.comparisons import recipes
 from analysis.comparisons.question import Question
 from analysis.database.open_runs import open_runs
@@ -17,8 +20,11 @@ from analysis.results import tables
 from analysis.results.selection import Selection
 from common import schema
 from common.errors import UserError
-from common.host.paths import ROOT
+from common.host.cli.console import default_console
+from common.host.paths import ROOT, DataFolder
 from common.host.recipes.program import SIGN
+from common.host.runs.archive import seal
+from common.host.runs.find import run_folders
 from tests.analysis.conftest import Build
 
 SETTINGS = json.dumps(
@@ -323,6 +329,32 @@ def test_the_fastest_cells_recipe_is_offered_by_a_command_that_writes_it(build: 
     assert offer(run.folder, newer.folder, words=words) == f"{line} one newer", "one worker against two"
     newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40, replicate=1)
     assert offer(run.folder, newer.folder, words=("one", "newer")) == f"{line} {run.folder}"
+
+
+def test_the_recipe_of_a_sealed_run_is_offered_by_its_archive(
+    undrawn: None,
+    build: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The folder into which it was unpacked was offered: `invoke clean --cache` removes that."""
+    folder, data = tmp_path / "my runs", DataFolder(tmp_path / "data")
+    run = measured(build)
+    newer = build("newer").run_json(model=MODEL, created_utc="2026-02-02T03:04:05Z")
+    for replicate in (0, 1):
+        newer.cell(settings=SETTINGS, durations_ns=[90_000_000] * 40, replicate=replicate)
+    for one in (run, newer):
+        shutil.copytree(one.folder, folder / one.folder.name)
+        seal(folder / one.folder.name)
+    monkeypatch.setenv("FRAMEWATT_DATA", str(data.root))
+    tasks._analyze(run_folders([str(folder)], data), default_console(), data, words=[str(folder)], formats=["md"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recipe of the fastest: ")]
+    _, *words = shlex.split(line.partition("./invoke ")[2])
+    assert words[1:] == [str(folder / f"{run.folder.name}.tar.xz")]
+    shutil.rmtree(data.host_cache)
+    made = tasks._recipe_of_cell(words, data)
+    assert (made.key, made.run) == (key(8), run.folder.name)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import matplotlib
@@ -177,8 +178,17 @@ def plots_of_one_batch() -> dict[str, Figure | None]:
         }
 
 
+def of_batches(*sizes: int, **rates: float) -> list[dict[str, Any]]:
+    """Throughput that rises with the batch size."""
+    return [
+        {**one_batch(name, rate * size), "batch_size": size}
+        for name, rate in (rates or RATES).items()
+        for size in sizes
+    ]
+
+
 def test_every_batch_size_is_within_the_axes() -> None:
-    rows = [{**one_batch(name, rate * size), "batch_size": size} for name, rate in RATES.items() for size in (1, 512)]
+    rows = of_batches(1, 2, 8, 32, 512)
     rows.append({**one_batch("tf", 9_000.0), "batch_size": 1})
     metric = METRICS["throughput"]
     with matplotlib.rc_context(style.RC):
@@ -191,6 +201,60 @@ def test_every_batch_size_is_within_the_axes() -> None:
         assert figure is not None
         low, high = figure.axes[0].get_xlim()
         assert low < 1 and high > 512
+
+
+def drawn_against_batch_size(rows: list[dict[str, Any]], name: str = "throughput") -> Any:
+    with matplotlib.rc_context(style.RC):
+        figure = against_batch_size.draw(rows, METRICS[name], HEADING)
+        assert figure is not None
+        figure.draw_without_rendering()
+    return figure
+
+
+def bars_of(axes: Any) -> dict[str, float]:
+    """Name of a bar -> its length."""
+    return {str(one.get_label()): one.patches[0].get_width() for one in axes.containers}
+
+
+def test_of_few_batch_sizes_each_has_an_axis_of_its_own() -> None:
+    """2,000 images/s of batch 1 were nothing beside 40,000 of batch 512."""
+    rows = of_batches(1, 32, 512)
+    rows += [{**one_batch("tf", 9.0), "batch_size": 1}]
+    rows += [{**one_batch("tf", 0.0), "batch_size": 32, "images_per_s": None, "status": "parity_failed"}]
+    figure = drawn_against_batch_size(rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["batch 1", "batch 32", "batch 512"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["TensorFlow", "ONNX Runtime", "PyTorch"]
+    for axes, size in zip(figure.axes, (1, 32, 512), strict=True):
+        found = bars_of(axes)
+        assert found.pop(f"TensorFlow, batch {size}", None) == (9.0 if size == 1 else None)
+        assert found == {f"ONNX Runtime, batch {size}": 18_400 * size, f"PyTorch, batch {size}": 20_700 * size}
+        low, high = axes.get_xlim()
+        assert low == 0 and 1.1 < high / max(found.values()) < 2
+        room = axes.get_window_extent().x1 + 15  # what lies between two panels
+        assert all(text.get_window_extent().x1 < room for text in axes.texts)
+    assert "parity failed" in {text.get_text() for text in figure.axes[1].texts}
+    assert len(figure.axes[2].texts) == 2, "what was not measured is no failure"
+
+
+def test_bars_of_many_frameworks_do_not_touch() -> None:
+    rows = of_batches(1, 32, 512, **{f"framework-{number}": 100.0 + number for number in range(19)})
+    figure = drawn_against_batch_size(rows)
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == 19
+    assert not any(upper.overlaps(lower) for lower, upper in itertools.pairwise(boxes))
+
+
+def test_of_many_batch_sizes_rates_are_lines_on_an_axis_that_shows_both_ends() -> None:
+    (axes,) = drawn_against_batch_size(of_batches(1, 2, 8, 32, 512)).axes
+    assert axes.get_yscale() == "log"
+    assert len(axes.lines) == 2
+    (axes,) = drawn_against_batch_size(of_batches(8, 9, 10, 11, 12)).axes
+    assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0)
+
+
+def test_what_is_less_the_better_is_a_line_also_of_few_batch_sizes() -> None:
+    (axes,) = drawn_against_batch_size(of_batches(1, 32, 512), "latency").axes
+    assert len(axes.lines) == 2
 
 
 def titles(figure: Figure) -> list[Text]:

@@ -77,10 +77,17 @@ def test_a_hanging_worker_is_a_timeout_that_names_the_phase(bench: Bench) -> Non
 
 @pytest.mark.parametrize(("variant", "status"), [("absent", "unsupported"), ("import-fails", "crashed")])
 def test_a_framework_that_cannot_start_gives_a_row_for_each_cell(bench: Bench, variant: str, status: str) -> None:
-    job = bench.job(variant, (1, 2))
+    job = bench.job(variant, (1, 2), framework_version="1.2.0")
     code, _ = bench.run(job)
     assert code == 0
     assert [bench.cell(cell)["status"] for cell in job.cells] == [status, status]
+    assert [bench.cell(cell)["framework_version"] for cell in job.cells] == ["1.2.0"] * 2, "as the host knows it"
+
+
+def test_the_version_that_a_worker_tells_counts_before_the_one_that_the_host_knows(bench: Bench) -> None:
+    job = bench.job(framework_version="1.2.0")
+    bench.run(job)
+    assert bench.cell(job.cells[0])["framework_version"] == "1.2.3"
 
 
 def test_unknown_scenario_is_a_row(bench: Bench) -> None:

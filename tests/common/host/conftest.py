@@ -71,14 +71,14 @@ def load(path, inputs):
         %(infer)s
         result = batch.reshape(len(batch), -1) @ weights * %(factor)s
 
-    return infer, lambda: {"output": result}
+    return infer, lambda: %(given)s
 {%% endblock %%}
 """
 
 
 @pytest.fixture
 def make_case(tmp_path: Path) -> Callable[..., Case]:
-    """make_case(batch_size, begin, infer, factor): the last three are the recipe's misbehaviour."""
+    """make_case(batch_size, begin, infer, factor, given): the last four are the recipe's misbehaviour."""
     root = tmp_path / "model"
     root.mkdir()
     rng = np.random.default_rng(7)
@@ -100,11 +100,14 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
         infer: str = "pass",
         factor: float = 1.0,
         interpreter: str = sys.executable,
+        given: str = '{"output": result}',
     ) -> Case:
         folder = tmp_path / "image"
         folder.mkdir(exist_ok=True)
         (folder / "adapter.py").write_text(ADAPTER)
-        (folder / "recipe.py.j2").write_text(RECIPE % {"begin": begin, "infer": infer, "factor": factor})
+        (folder / "recipe.py.j2").write_text(
+            RECIPE % {"begin": begin, "infer": infer, "factor": factor, "given": given}
+        )
         image = Image("product", folder, 1, "numpy", (variant,), "")
         device = Device("cpu", "cpu", "a CPU")
         return Case(

@@ -27,6 +27,9 @@ from common.install_locked import REASON
 #: pip settings of the caller that a build honours: package mirrors and folders of wheels
 PIP_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST")
 
+#: label of an image: the file of its folder that was installed
+REQUIREMENTS = f"{LABEL}.requirements"
+
 
 @dataclass(frozen=True)
 class Built:
@@ -189,7 +192,9 @@ def build(
     tag = tag_of(image, flavour, notebook, pin)
     started = time.monotonic()
     labels = {LABEL: "1", f"{LABEL}.source": source_digest(image), f"{LABEL}.flavour": flavour, f"{LABEL}.base": wanted}
-    labels |= {f"{LABEL}.network": network} | ({f"{LABEL}.pin": pin.requirement} if pin else {})
+    labels |= {REQUIREMENTS: requirements, f"{LABEL}.network": network} | (
+        {f"{LABEL}.pin": pin.requirement} if pin else {}
+    )
     words: list[str] = []
     with explained(f"image {tag} cannot be built"):
         stream = client.api.build(

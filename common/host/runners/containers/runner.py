@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.harness.job_end import JobEnd
 from common.host import models
 from common.host.devices import Device
+from common.host.frameworks import environments
 from common.host.frameworks.registry import Image, Variant
 from common.host.frameworks.versions import Pin, cache_name, cost_in_words, pin_of
 from common.host.models import OnStep
@@ -91,6 +92,8 @@ class DockerRunner:
         self._driver = ""
         self._flavour, self._notebook = "cpu", False
         self._digests: dict[str, str] = {}
+        #: image -> the file of its folder that its build installed, "" where it does not tell
+        self._requirements: dict[str, str] = {}
         #: of the images of versions; pin -> digest, and pin -> why it could not be built
         self._pinned: dict[Pin, str] = {}
         self._failed: dict[Pin, str] = {}
@@ -111,6 +114,7 @@ class DockerRunner:
         for name in dict.fromkeys([*(variant.image for variant in variants), SIDECAR]):
             image = images.inspect(self._client, name, flavour, notebook)
             self._digests[name] = str(image.id)
+            self._requirements[name] = image.labels.get(images.REQUIREMENTS, "")
             if not is_current(self._client, image, name):
                 raise UserError(
                     f"image {self._tag(name)} holds older code than this checkout: "
@@ -261,6 +265,14 @@ class DockerRunner:
         folder = self._images[planned.variant.image].folder
         return pin_of(planned.variant, planned.version, self._flavour, folder.parent)
 
+    def _version(self, planned: PlannedJob) -> str:
+        """Of the framework in the image of a job, "" where only the image knows: a current one holds what its lock pins.
+
+        Of one for --version, what was asked for stands in the row's `version`, and the full version is known inside alone.
+        """
+        file, folder = self._requirements[planned.variant.image], self._images[planned.variant.image].folder
+        return "" if planned.version or not file else environments.locked_version(planned.variant, folder / file)
+
     # -- jobs ------------------------------------------------------------------------------------------------------
 
     def run_job(self, context: Context, planned: PlannedJob, on_event: OnEvent) -> None:
@@ -276,6 +288,7 @@ class DockerRunner:
                 self.name,
             ),
             image_digest=self._pinned.get(pin, "") if pin else self._digests[image.name],
+            framework_version=self._version(planned),
             seed=context.seed,
         )
         if pin in self._failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from common.errors import UserError
 from common.host.frameworks import environments
-from common.host.frameworks.registry import load_images
+from common.host.frameworks.registry import all_variants, load_images
 from common.host.paths import IMAGES
 
 
@@ -106,16 +107,47 @@ def test_ctrl_c_ends_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_version_workers_would_report_is_read_from_the_environments_files(tmp_path: Path) -> None:
     python = tmp_path / "bin" / "python"
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
-    for name, version in (("onnxruntime_gpu", "1.31.1"), ("keras", "3.15.1"), ("torch", "2.13.0+cpu")):
+    installed = {
+        "onnxruntime_gpu": "1.31.1",
+        "keras": "3.15.1",
+        "torch": "2.13.0+cpu",
+        "tensorrt_rtx_cu12": "1.7.1.116",
+    }
+    for name, version in installed.items():
         folder = packages / f"{name}-{version}.dist-info"
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
-    images = load_images(IMAGES)
-    found = {
-        one.name: environments.installed_version(python, one, image.imports)
-        for image in images
-        for one in image.variants
-    }
+    variants = all_variants(load_images(IMAGES))
+    found = {name: environments.installed_version(python, one) for name, one in variants.items()}
     assert {name: version for name, version in found.items() if version} == {
         "onnxrt": "1.31.1", "onnxrt-trt": "1.31.1", "torch": "2.13.0+cpu", "torchcompile": "2.13.0+cpu",
+        "keras-torch": "2.13.0+cpu", "keras": "3.15.1", "kerasxla": "3.15.1", "tensorrt-rtx": "1.7.1.116",
     }, "keras-torch reports PyTorch's, and its package is Keras"  # fmt: skip
+
+
+def test_what_version_workers_would_report_in_an_image_is_what_its_lock_pins() -> None:
+    """Rows of refused and lost cells in containers had none, which made another version of them."""
+    variants = all_variants(load_images(IMAGES))
+
+    def known(file: str) -> dict[str, str]:
+        found = {name: environments.locked_version(one, IMAGES / one.image / file) for name, one in variants.items()}
+        return {name: version for name, version in found.items() if version}
+
+    def pinned(image: str, file: str, package: str) -> str:
+        (version,) = re.findall(rf"^{package}(?:\[.*\])?==(\S+)", (IMAGES / image / file).read_text(), re.MULTILINE)
+        return str(version)
+
+    cpu, gpu = "requirements-cpu.txt", "requirements.txt"
+    keras, tensorflow = pinned("tensorflow", cpu, "keras"), pinned("tensorflow", cpu, "tensorflow-cpu")
+    jax, onnxrt = pinned("jax", cpu, "jax"), pinned("onnxrt", cpu, "onnxruntime")
+    assert known(cpu) == {
+        "keras": keras, "kerasxla": keras, "tf": tensorflow, "tfxla": tensorflow, "tftrt": tensorflow, "jax": jax,
+        "onnxrt": onnxrt, "onnxrt-trt": onnxrt, "openvino": pinned("openvino", cpu, "openvino"),
+        "litert": pinned("litert", cpu, "ai-edge-litert"), "tensorrt-rtx": pinned("tensorrt", cpu, "tensorrt-rtx"),
+    }, "PyTorch's wheels for the CPU are from another index, and are of a version that says so"  # fmt: skip
+    onnxrt = pinned("onnxrt", gpu, "onnxruntime-gpu")
+    assert known(gpu) == {
+        "jax": pinned("jax", gpu, "jax"), "onnxrt": onnxrt, "onnxrt-trt": onnxrt,
+        "tensorrt-rtx": pinned("tensorrt", gpu, "tensorrt-rtx-cu12"),
+    }, "the others come with their base images"  # fmt: skip
+    assert known("none") == {}

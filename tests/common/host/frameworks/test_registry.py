@@ -108,6 +108,14 @@ def test_a_precision_that_one_level_has_not_is_told_with_its_reason(tmp_path: Pa
             load_images(place)
 
 
+def test_a_label_may_name_an_argument_of_the_build(tmp_path: Path) -> None:
+    place = folder(tmp_path, "fast", DOCKERFILE) / "fast" / "Dockerfile"
+    place.write_text(place.read_text() + 'ARG WHY="it\'s so; long"\nARG BARE\nLABEL a="${WHY}" b="${BARE} ${NONE}"\n')
+    assert default_argument(place, "WHY") == "it's so; long"
+    labels = read_labels(place)
+    assert (labels["a"], labels["b"]) == ("it's so; long", "${BARE} ${NONE}")
+
+
 def test_the_form_that_a_variant_reads(tmp_path: Path) -> None:
     text = DOCKERFILE + 'LABEL framewatt.variant.fast.reads="onnx"\nLABEL framewatt.variant.fast.form.fp16="tflite"\n'
     (image,) = load_images(folder(tmp_path / "good", "fast", text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def test_a_row_of_the_host_has_the_frameworks_version_where_that_is_known(tmp_pa
         run = tmp_path / f"run {version}"
         run.mkdir()
         journal.append(run, "start", CELLS[0].key, "w")
-        write_lost_cells(run, job(run), model(run), JobEnd(137), lambda event: None, version)
-        write_refused(run, job(run), model(run), {CELLS[1].key: "no"}, version)
+        known = replace(job(run), framework_version=version)
+        write_lost_cells(run, known, model(run), JobEnd(137), lambda event: None)
+        write_refused(run, known, model(run), {CELLS[1].key: "no"})
         for path in run.glob("cells/*/cell.csv"):
             with path.open(newline="") as file:
                 found += [row["framework_version"] for row in csv.DictReader(file)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -135,6 +136,20 @@ def test_a_sealed_run_is_called_as_the_user_did_and_not_by_where_it_lies_unpacke
         (["all", sealed, str(mixed / "s2")], ["r1", sealed, str(mixed / "s2")]),
     ):
         assert [words_for(folder, words, data) for folder in run_folders(words, data)] == expected
+
+
+def test_runs_of_one_name_in_two_folders_are_named_apart(tmp_path: Path) -> None:
+    data, places = DataFolder(tmp_path / "data"), [tmp_path / "a", tmp_path / "b"]
+    for place in places:
+        make_run(place / "other")
+        (make_run(place / "same") / "run.json").write_text(json.dumps({"run": "same", "of": place.name}))
+    words = [str(place) for place in places]
+    for sealed, ending in (([], ("", "")), (places[1:], ("", ".tar.xz")), (places[:1], (".tar.xz", ".tar.xz"))):
+        for place in sealed:
+            seal(place / "same")
+        found = [folder for folder in run_folders(words, data) if folder.name == "same"]
+        expected = [f"{place / 'same'}{end}" for place, end in zip(places, ending, strict=True)]
+        assert [words_for(folder, words, data) for folder in found] == expected
 
 
 def test_runs_are_counted_without_unpacking_any(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -30,13 +29,13 @@ from common.host.verify.command import (
     Result,
     SideProcess,
     compare,
-    largest_difference,
+    held_against,
     load_of,
     other_work,
     verify,
 )  # fmt: skip
 from common.host.verify.report import HEADINGS, line, markdown, print_result, write_markdown
-from common.model_files import DESCRIPTION
+from common.model_files import DESCRIPTION, Tensor
 from common.stats.intervals import Interval
 from common.stats.pairs import interval_of, latency_ratios
 from tests.waiting import wait_for
@@ -293,19 +292,64 @@ def test_table_and_markdown_have_the_same_cells(tmp_path: Path) -> None:
     assert path.name.startswith("verify-cpu-")
 
 
+def outputs(*kinds: str) -> tuple[Tensor, ...]:
+    return tuple(Tensor(f"out{number}", "float32", (1, 4), kind=kind) for number, kind in enumerate(kinds))
+
+
+def write_outputs(folder: Path, side: str, **arrays: np.ndarray) -> None:
+    np.savez(folder / f"{side}.npz", **arrays)  # type: ignore[arg-type]
+
+
 def test_outputs_that_are_drawn_are_not_held_against_each_other(tmp_path: Path) -> None:
-    np.savez(tmp_path / "harness.npz", array_0=np.ones(4, np.float32), array_1=np.ones(4, np.float32))
-    np.savez(tmp_path / "recipe.npz", array_0=np.ones(4, np.float32), array_1=np.full(4, 3, np.float32))
-    assert largest_difference(tmp_path) > 0.5
-    assert largest_difference(tmp_path, [False, True]) == 0
+    ones = np.ones(4, np.float32)
+    write_outputs(tmp_path, "harness", array_0=ones, array_1=ones)
+    write_outputs(tmp_path, "recipe", array_0=ones, array_1=3 * ones)
+    far, why = held_against(tmp_path, outputs("raw", "raw"), 1e-3)
+    assert far is not None and far > 0.5
+    assert why == f"the outputs differ by {far:.2g}, more than 0.001"
+    assert held_against(tmp_path, outputs("raw", "random"), 1e-3) == (0.0, "")
 
 
-@pytest.mark.parametrize("lacking", [0, 1, 2])
-def test_an_output_that_is_missing_counts_wherever_it_stands(lacking: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", ["harness", "recipe"])
+@pytest.mark.parametrize("lacking", [[0], [1], [2], [0, 2]])
+def test_an_output_that_is_missing_is_named_on_either_side_wherever_it_stands(
+    side: str, lacking: list[int], tmp_path: Path
+) -> None:
     arrays = {f"array_{number}": np.ones(4, np.float32) for number in range(3)}
-    np.savez(tmp_path / "harness.npz", **arrays)
-    np.savez(tmp_path / "recipe.npz", **{name: one for name, one in arrays.items() if name != f"array_{lacking}"})
-    assert math.isnan(largest_difference(tmp_path))
+    there = {name: one for name, one in arrays.items() if int(name[-1]) not in lacking}
+    for one in ("harness", "recipe"):
+        write_outputs(tmp_path, one, **(there if one == side else arrays))
+    words = " ".join(["output" if len(lacking) == 1 else "outputs", ", ".join(f"out{one}" for one in lacking)])
+    found = held_against(tmp_path, outputs("raw", "random", "raw"), 1e-3)
+    assert found == (None, f"the {side} lacks the {words}")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        (np.ones(3), "the output out0 has the shape (4,) in the harness, (3,) in the recipe"),
+        (
+            np.array([1, 1, np.nan, 1]),
+            "the output out0 holds NaN or infinity where the other side has another value",
+        ),
+    ],
+)
+def test_outputs_without_a_distance_are_words_not_nan(theirs: np.ndarray, why: str, tmp_path: Path) -> None:
+    for ours, other in (("harness", "recipe"), ("recipe", "harness")):
+        write_outputs(tmp_path, ours, array_0=np.ones(4, np.float32))
+        write_outputs(tmp_path, other, array_0=theirs.astype(np.float32))
+        found, words = held_against(tmp_path, outputs("raw"), 1e-3)
+        assert found is None
+        assert words == why or (len(theirs) == 3 and "(3,) in the harness" in words)
+
+
+def test_a_recipe_that_gives_no_such_output_is_off(make_case: Make, tmp_path: Path) -> None:
+    """`the outputs differ by nan, more than 0.001`"""
+    row = compare(make_case(given="{}"), 11, 0.005, tmp_path)
+    assert row.ratio is not None
+    assert row.word == "OFF"
+    assert row.reason == "the recipe lacks the output output"
+    assert "nan" not in line(row) + markdown(Result([row], Device("cpu", "cpu", "a CPU"), []))
 
 
 def test_what_needs_no_process_to_be_refused_is_a_row_and_starts_none(
