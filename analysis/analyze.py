@@ -17,6 +17,7 @@ from analysis import explain, style
 from analysis.comparisons import notebook_vs_script as front_ends
 from analysis.comparisons import recipes, side_by_side, summary
 from analysis.comparisons.notebook_vs_script import FrontEnds
+from analysis.comparisons.side_by_side import Comparison
 from analysis.database.connection import Database, Row
 from analysis.database.open_runs import open_runs
 from analysis.output import explorer, report, table_files, terminal, tooltips
@@ -237,10 +238,17 @@ def write_report(
                 browser.print_to_pdf(page, out / "report.pdf")
             paths.append(out / "report.pdf")
         _print_problems(database, rows, console)
-        conclusions = [one for _, found in (comparison.sentences if comparison else ()) for one in found[-1:]]
+        conclusions = _conclusions(comparison) if comparison else []
         _print_sentences(conclusions or explorer.device_sentences(explored.groups), "sentences", console)
         console.print(Text(f"Report: {paths[-1]}"), soft_wrap=True)
         return AnalyzeResult(database.exit_code, tuple(paths), page)
+
+
+def _conclusions(comparison: Comparison) -> list[str]:
+    """Of each group its sentence of the largest batch size, which names the group where there are several; then what holds of all."""
+    several = len(comparison.sentences) > 1
+    found = [f"{heading}: {own[-1]}" if several else own[-1] for heading, own in comparison.sentences]
+    return [*found, *(f"{note}." for note in comparison.notes)] if found else []
 
 
 def _where(where: str | Sequence[str] | None) -> list[str]:

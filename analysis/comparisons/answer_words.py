@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from analysis.comparisons.decision import Candidate, Change, Decision, Limit, Quantity, overlap
+from analysis.comparisons.decision import Candidate, Change, Decision, Figure, Limit, Quantity, overlap
 from analysis.comparisons.question import POWER, PRECISION, Question, quantities_of
+from analysis.database.connection import Row
 from analysis.results import pareto
 from analysis.results.bench_commands import choices, in_one_run
-from analysis.results.cards import two_cards
+from analysis.results.cards import perhaps_one, two_cards
 from common.job import WORKERS
 
 #: The words of an answer. Both this module and the page of `invoke report` fill them in.
@@ -25,16 +26,22 @@ PHRASES = {
     "no runner-up": "Runner-up: no other framework or precision meets it.",
     "runner-up": "Runner-up: {name}: {figure}, {share} % {direction}{elsewhere}.",
     "on another card": ", measured on another GPU of this kind",
+    "perhaps on another card": ", measured in another run, and it is not known whether on the same GPU",
     "in another run": ", measured in another run",
     "unclear": "UNCLEAR against {names}{more}: {reasons}; {advice}",
     "more workers": "--replicates {workers} or more would tell.",
+    "published": "what was published tells no more.",
     "one card": "more workers alone would not tell, one run{where} would{command}",
     "one run": "one run{where} would tell{command}",
     "on one GPU": " on one GPU",
     "overlap": "intervals overlap",
+    "some overlap": "some intervals overlap",
     "unknown": "intervals are unknown",
+    "some unknown": "some intervals are unknown",
     "one worker": "a single worker tells nothing of the next one",
+    "some one worker": "some are of one worker, which tells nothing of the next one",
     "other card": "not measured on the same GPU, and no interval knows how far GPUs of one kind differ",
+    "perhaps other card": "it is not known whether on the same GPU, and no interval knows how far GPUs of one kind differ",
     "other run": "not measured in the same run, and no interval knows how far runs differ",
     "uncertain": "UNCLEAR whether it keeps {option} {bound}: its interval reaches beyond.",
     "loosened": "What would change it: {option} {bound}{unit} lets in {name}, {figure}.",
@@ -48,6 +55,13 @@ PHRASES = {
     "nearest": "Nearest miss: {name}: {missed}.",
     "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
     "too coarse": "{title} {figure}, under {option} {bound}",
+}
+#: What `elsewhere` says of a rival -> which of PHRASES is then a reason; lines of rivals come in this order.
+WHERE = {
+    "": "",
+    "in another run": "other run",
+    "on another card": "other card",
+    "perhaps on another card": "perhaps other card",
 }
 #: Rivals and cells of the Pareto front that are named.
 MOST_NAMES = 3
@@ -88,10 +102,7 @@ def sentences(
     ]
     lines.append("  " + ", ".join(figures))
     lines.append(_runner_up(winner, decision.runner_up, objective))
-    near = [one for one in decision.rivals if not elsewhere(winner, one)]
-    far = [one for one in decision.rivals if elsewhere(winner, one)]
-    lines += [_unclear(winner, near, objective)] if near else []
-    lines += [_unclear(winner, far, objective, candidates)] if far else []
+    lines += [_unclear(winner, alike, objective, candidates) for alike in _alike(winner, decision.rivals)]
     lines += [
         phrases["uncertain"].format(option=limit.option, bound=limit.quantity.bound(limit.bound))
         for limit in limits
@@ -116,29 +127,51 @@ def _runner_up(winner: Candidate, other: Candidate | None, objective: Quantity) 
 def elsewhere(one: Candidate, other: Candidate) -> str:
     """Which of PHRASES says that two cells are not of one card and run; "" where they are."""
     if two_cards(one.card, other.card):
-        return "on another card"
+        return "perhaps on another card" if perhaps_one(one.card, other.card) else "on another card"
     return "in another run" if one.row.get("run") != other.row.get("run") else ""
 
 
-def _unclear(
-    winner: Candidate, rivals: Sequence[Candidate], objective: Quantity, among: Sequence[Candidate] | None = None
-) -> str:
-    """Why the winner is not beyond doubt, and what would tell: more workers, or where the rivals are of other cards or runs (among:
-    all candidates then) one run of both."""
-    best, *others = (one.figures[objective.name] for one in (winner, *rivals))
-    reasons = [PHRASES["overlap"]] if any(overlap(best, other) for other in others) else []
-    reasons += [PHRASES["unknown"]] if any(None in (figure.low, figure.high) for figure in (best, *others)) else []
-    reasons += [PHRASES["one worker"]] if not all(figure.over_workers for figure in (best, *others)) else []
+def _alike(winner: Candidate, rivals: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Rivals by what a line says of all of them: whether they are of the winner's card and run, and whether published."""
+    found: dict[tuple[int, bool], list[Candidate]] = {}
+    for one in rivals:
+        found.setdefault((list(WHERE).index(elsewhere(winner, one)), _published(winner, one)), []).append(one)
+    return [found[key] for key in sorted(found)]
+
+
+def _published(winner: Candidate, other: Candidate) -> bool:
+    """Whether one of the two was published by others: no worker can be added to it."""
+    return is_published(winner.row) or is_published(other.row)
+
+
+def is_published(row: Row) -> bool:
+    return bool(row.get("origin", "framewatt") != "framewatt")
+
+
+def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity, among: Sequence[Candidate]) -> str:
+    """Why the winner is not beyond doubt against rivals that are `_alike`, and what would tell: more workers, or where they are of
+    another card or run than it, one run of both. among: all candidates."""
+    where = elsewhere(winner, rivals[0])
+    pairs = [(winner.figures[objective.name], one.figures[objective.name]) for one in rivals]
+    tests: Mapping[str, Callable[[Figure, Figure], bool]] = {
+        "overlap": overlap,
+        "unknown": lambda best, other: None in (best.low, best.high, other.low, other.high),
+        "one worker": lambda best, other: not (best.over_workers and other.over_workers),
+    }
+    counts = {name: sum(test(*pair) for pair in pairs) for name, test in tests.items()}
+    reasons = [PHRASES[name if count == len(pairs) else f"some {name}"] for name, count in counts.items() if count]
+    reasons += [PHRASES[WHERE[where]]] if where else []
     more = f" and {len(rivals) - MOST_NAMES} more" if len(rivals) > MOST_NAMES else ""
     names = ", ".join(one.name for one in rivals[:MOST_NAMES])
     workers = more_workers(max(one.workers for one in (winner, *rivals)))
-    advice = PHRASES["more workers"].format(workers=workers)
-    if among is not None:
-        cards = any(two_cards(winner.card, one.card) for one in rivals)
-        reasons.append(PHRASES["other card" if cards else "other run"])
+    if _published(winner, rivals[0]):
+        advice = PHRASES["published"]
+    elif not where:
+        advice = PHRASES["more workers"].format(workers=workers)
+    else:
         first, second = (next(n for n, one in enumerate(among) if one is own) for own in (winner, rivals[0]))
         command = in_one_run(choices([one.row for one in among]), first, second, workers)
-        advice = PHRASES["one card" if cards else "one run"].format(
+        advice = PHRASES["one run" if where == "in another run" else "one card"].format(
             where="" if winner.row.get("device") == "cpu" else PHRASES["on one GPU"],
             command=f": {command}" if command else ".",
         )

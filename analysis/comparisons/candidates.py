@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from analysis import style
@@ -15,7 +16,7 @@ from analysis.results.latency import response_ms
 from analysis.results.level_steps import AS_TUNED
 from analysis.results.metrics import is_wrong
 from analysis.results.sample_intervals import Intervals
-from analysis.results.several_runs import RULE, gpus_of_one_run, newest, passed_over
+from analysis.results.several_runs import RULE, far_apart, gpus_of_one_run, newest, passed_over
 from common.errors import UserError, unknown
 
 #: What must not differ among cells of which one is recommended.
@@ -38,8 +39,8 @@ def group_rows(rows: Sequence[Row]) -> dict[Group, list[Row]]:
     return {key: newest(members) for key, members in found.items()}
 
 
-def left_out(rows: Sequence[Row]) -> list[str]:
-    """One sentence for each reason why cells among these are never recommended: which, and why."""
+def left_out(rows: Sequence[Row], intervals: Intervals = MappingProxyType({})) -> list[str]:
+    """One sentence for each reason why cells among these are never recommended: which, and why. intervals: see `far_apart`."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         if is_wrong(row):
@@ -49,7 +50,8 @@ def left_out(rows: Sequence[Row]) -> list[str]:
         found["nothing was rewritten, so that it is tuned measured once more"] = again
     others, of_other_gpus = passed_over(right)
     if others:
-        found[f"another run measured them too, and of each cell one figure counts: {RULE}"] = others
+        why = f"another run measured them too, and of each cell one figure counts: {RULE}"
+        found["; ".join([why, *far_apart(right, intervals)])] = others
     if of_other_gpus:
         found[gpus_of_one_run(of_other_gpus, right)] = of_other_gpus
     return [

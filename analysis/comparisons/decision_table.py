@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.comparisons.answer_words import MOST_NAMES, PHRASES, more_workers, on_front
+from analysis.comparisons.answer_words import MOST_NAMES, PHRASES, WHERE, is_published, more_workers, on_front
 from analysis.comparisons.candidates import candidate, marks_of
 from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Quantity, ranked
 from analysis.comparisons.question import PRECISION, Question, quantities_of
@@ -32,10 +32,11 @@ _DIGITS = 9
 def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]) -> dict[str, Any]:
     """JSON of one group of rows (see `candidates.group_rows`).
 
-    cells: name, configuration (framework, precision, level: a number), card and run (numbers), options (places of the values of
-    each option of `bench`), figures (value, ends, whether over workers, text), bounds as `Quantity.reached` tells them, marks (places
-    in the list of all). order: objective -> places of cells, the best first. steps: what a limit can be. bench: options of the command
-    that measures two cells in one run, as `bench_commands.Choice`.
+    cells: name, configuration (framework, precision, level: a number), card and run (numbers), published (whether others did), options
+    (places of the values of each option of `bench`), figures (value, ends, whether over workers, text), bounds as `Quantity.reached`
+    tells them, marks (places in the list of all). order: objective -> places of cells, the best first. steps: what a limit can be.
+    has_uuid: of each card. elsewhere: `answer_words.WHERE`. bench: options of the command that measures two cells in one run, as
+    `bench_commands.Choice`.
     """
     question = Question()
     candidates = [candidate(row, question, intervals) for row in rows]
@@ -55,6 +56,7 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
                 **_cell(one, quantities, configurations.index(one.configuration)),
                 "card": cards.index(one.card),
                 "run": runs.index(str(one.row["run"])),
+                "published": is_published(one.row),
                 "options": [known.index(choice.values[number]) for choice, known in zip(options, values, strict=True)],
                 "marks": [sentences.index(sentence) for sentence in own],
             }
@@ -62,6 +64,8 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
         ],
         "bench": [[choice.option, choice.usual, known] for choice, known in zip(options, values, strict=True)],
         "command": BENCH,
+        "has_uuid": [card.has_uuid for card in cards],
+        "elsewhere": WHERE,
         "where": "" if rows[0]["device"] == "cpu" else PHRASES["on one GPU"],
         "marks": sentences,
         "order": {

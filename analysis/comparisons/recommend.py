@@ -78,13 +78,16 @@ def recommend(
             if problem.loses:
                 console.print(Text(str(problem), style="red"), soft_wrap=True)
         _print_answers(device, answers, console)
-        for line in left_out(own):
+        for line in left_out(own, intervals):
             console.print(Text(line, style="yellow"), soft_wrap=True)
+        groups_of: dict[str, list[str]] = {}
         for one in answers:
             if one.found:
-                console.print(Text(f"Run: {named(database.runs[one.run])}"), soft_wrap=True)
-                return database.exit_code
-        return 1
+                groups_of.setdefault(one.run, []).append(one.group)
+        for run, named_groups in groups_of.items():
+            whose = f" ({'; '.join(named_groups)})" if len(groups_of) > 1 else ""
+            console.print(Text(f"Run: {named(database.runs[run])}{whose}"), soft_wrap=True)
+        return database.exit_code if groups_of else 1
 
 
 def _nothing(database: Database) -> str:
@@ -93,7 +96,7 @@ def _nothing(database: Database) -> str:
     if lost is not None:
         return f"there is nothing to recommend: {lost}"
     names = list(database.runs)
-    runs = f"{len(names)} runs" if len(names) > MOST_RUNS else f"run {' and '.join(names)}"
+    runs = f"run{'s' * (len(names) > 1)} {' and '.join(names)}" if len(names) <= MOST_RUNS else f"{len(names)} runs"
     return f"nothing was measured in {runs}: there is nothing to recommend; invoke bench measures"
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from analysis import style
 from analysis.database.connection import Row
 from analysis.results import tables
-from analysis.results.cards import card_of, two_cards
+from analysis.results.cards import card_of, perhaps_one, two_cards
 from analysis.results.metrics import ENERGY_MARKS, item_of, shown, worded
 from common.host.whole_files import whole, write_text
 from common.stats.comparison import Comparison, RunComparison, Verdict
@@ -25,7 +25,7 @@ from common.text import spreadsheet
 
 COLUMNS = (
     "a_run", "b_run", "a_cell_keys", "b_cell_keys", "variant", "precision", "tuning", "version", "batch_size", "io",
-    "a_median_ms", "b_median_ms", "ratio",
+    "a_device", "b_device", "a_median_ms", "b_median_ms", "ratio",
     "ratio_low", "ratio_high", "confidence", "verdict", "p_value", "a_workers", "b_workers", "a_samples", "b_samples", "marks",
     "note",
 )  # fmt: skip
@@ -76,17 +76,32 @@ class Compared:
         return worded("ms an image", item_of([*self.a.values(), *self.b.values()])) if self.per_image else "ms"
 
     @property
+    def several_devices(self) -> bool:
+        """Whether a side has several: cells of one configuration are then told apart by theirs."""
+        return any(len({row["device"] for row in side.values()}) > 1 for side in (self.a, self.b))
+
+    def name(self, row: Row) -> str:
+        """A cell of either side in words."""
+        return f"{full_name(row)} {row['device']}" if self.several_devices else full_name(row)
+
+    def _device(self, key: Any) -> str:
+        """Of both sides; where they differ, `gpu0, gpu1`."""
+        return ", ".join(dict.fromkeys(str(side[key]["device"]) for side in (self.a, self.b)))
+
+    @property
     def headings(self) -> tuple[str, ...]:
-        what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io")
+        device = ("device",) if self.several_devices else ()
+        what = ("A", "B") if self.pairs else ("framework", "precision", "batch", "io", *device)
         return (*what, f"A, {self.unit}", f"B, {self.unit}", "B / A of durations", "verdict on B")
 
     def texts(self, key: Any) -> tuple[str, ...]:
         """What the row of a cell says, under the headings."""
         row = self.a[key]
+        device = (self._device(key),) if self.several_devices else ()
         what = (
-            (full_name(row), full_name(self.b[key]))
+            (self.name(row), self.name(self.b[key]))
             if self.pairs
-            else (style.look(row["variant"]).title, style.kind(row), str(row["batch_size"]), row["io"])
+            else (style.look(row["variant"]).title, style.kind(row), str(row["batch_size"]), row["io"], *device)
         )
         medians = (_median(side[key], images(side[key]) if self.per_image else 1) for side in (self.a, self.b))
         return (*what, *medians, self.found.cells[key].ratio_text, self.verdict(key))
@@ -112,24 +127,33 @@ class Compared:
         known = [(one.interval.estimate, key) for key, one in cells.items() if one.interval and one.verdict in APART]
         if known:
             ratio, key = max(known, key=lambda pair: abs(math.log(pair[0])))
-            most = "" if len(cells) == 1 else f", most in {full_name(self.b[key])}"
+            most = "" if len(cells) == 1 else f", most in {self.name(self.b[key])}"
             text += f"{most}: {shown(ratio)} times the duration"
         return f"{text}{f'; {lost}' if lost else ''}."
 
     @property
     def other_cards(self) -> list[str]:
-        """That the sides of cells are of two cards of one kind, in one sentence; [] where none are."""
+        """That the sides of cells are, or may be, of two cards of one kind, in a sentence each; [] where none are."""
         pairs = [(card_of(self.a[key]), card_of(self.b[key])) for key in self.found.cells]
-        apart = [pair for pair in pairs if two_cards(*pair)]
-        if not apart:
-            return []
-        which = "A and B" if len(apart) == len(pairs) else f"A and B of {len(apart)} of the {len(pairs)} cells"
-        sides = (", ".join(sorted({card.name[:12] for card in side})) for side in zip(*apart, strict=True))
-        kinds = ", ".join(sorted({card.kind for card, _ in apart}))
-        return [
-            f"{which} were measured on different cards of one kind ({kinds}: {' and '.join(sides)}): a difference may be that of the "
-            "cards, which no interval over workers knows"
-        ]
+        lines = []
+        for known in (True, False):
+            apart = [pair for pair in pairs if two_cards(*pair) and perhaps_one(*pair) is not known]
+            if not apart:
+                continue
+            which = "A and B" if len(apart) == len(pairs) else f"A and B of {len(apart)} of the {len(pairs)} cells"
+            where = (
+                "on different cards of one kind" if known else "on one card or on two of one kind, which is not known"
+            )
+            sides = (
+                ", ".join(sorted({card.name[:12] if card.has_uuid else "no UUID" for card in side}))
+                for side in zip(*apart, strict=True)
+            )
+            kinds = ", ".join(sorted({card.kind for card, _ in apart}))
+            lines.append(
+                f"{which} were measured {where} ({kinds}: {' and '.join(sides)}): a difference may be that of the cards, which no "
+                "interval over workers knows"
+            )
+        return lines
 
     def footers(self) -> list[str]:
         if not self.found.cells:
@@ -144,11 +168,14 @@ class Compared:
         """Every figure of a cell in full, by COLUMNS; None is unknown."""
         one: Comparison = self.found.cells[key]
         a, b, interval = self.a[key], self.b[key], one.interval
-        notes = [*one.notes, *(["different cards of one kind"] if two_cards(card_of(a), card_of(b)) else [])]
+        cards = card_of(a), card_of(b)
+        why = "perhaps different cards of one kind" if perhaps_one(*cards) else "different cards of one kind"
+        notes = [*one.notes, *([why] if two_cards(*cards) else [])]
         return {
             "a_run": self.names[0], "b_run": self.names[1],
             "a_cell_keys": " ".join(a["cell_keys"]), "b_cell_keys": " ".join(b["cell_keys"]),
             **{name: a[name] for name in ("variant", "precision", "tuning", "version", "batch_size", "io")},
+            "a_device": a["device"], "b_device": b["device"],
             "a_median_ms": a["median_ms"], "b_median_ms": b["median_ms"],
             "ratio": interval.estimate if interval else None, "ratio_low": interval.low if interval else None,
             "ratio_high": interval.high if interval else None, "confidence": interval.confidence if interval else None,

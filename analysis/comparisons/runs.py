@@ -113,7 +113,10 @@ def compare_cells(
         (a, failed_a), (b, failed) = (_side(database, *side, parts) for side in sides)
         _check_ran(*sides[0], a, failed_a)
         lost = [key for key in a if key in failed and key not in b]
-        broken = [_broken(full_name(a[key]), failed[key]) for key in lost]
+        broken = [
+            _broken(" ".join([full_name(a[key]), *([a[key]["device"]] if "device" in parts else [])]), failed[key])
+            for key in lost
+        ]
         # of two frameworks one may well not run what the other does
         versions = "version" in about and any(a[key]["variant"] == failed[key]["variant"] for key in lost)
         if not versions:

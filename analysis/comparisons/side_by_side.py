@@ -10,7 +10,7 @@ from typing import Any
 from analysis.comparisons import summary
 from analysis.database.connection import Database, Row
 from analysis.results import several_runs, tables
-from analysis.results.cards import Card, card_of, two_cards
+from analysis.results.cards import Card, card_of, perhaps_one, two_cards
 from analysis.results.metrics import shown
 from analysis.results.sample_intervals import Intervals
 from analysis.results.selection import Pivot, Sort
@@ -27,11 +27,13 @@ _ONE_OF_SEVERAL = f"Of a cell that a side measured several times one figure stan
 
 @dataclass(frozen=True)
 class Comparison:
-    """sides: names of the columns. tables: one column per side. sentences: (heading, best of each side by batch size)."""
+    """sides: names of the columns. tables: one column per side. sentences: (heading, best of each side by batch size). notes: what
+    holds for all of them."""
 
     sides: tuple[str, ...]
     tables: tuple[Table, ...]
     sentences: tuple[tuple[str, tuple[str, ...]], ...]
+    notes: tuple[str, ...] = ()
 
 
 def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comparison:
@@ -54,7 +56,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
     others, of_other_gpus = several_runs.passed_over(every)
     footers = (
         *_of_one_kind(rows, sides_of),
-        *((_ONE_OF_SEVERAL,) if others else ()),
+        *(("; ".join([_ONE_OF_SEVERAL, *several_runs.far_apart(every, intervals)]),) if others else ()),
         *(
             (f"Of cells that a side measured on several GPUs: {several_runs.gpus_of_one_run(of_other_gpus, every)}",)
             if of_other_gpus
@@ -68,7 +70,7 @@ def build(database: Database, rows: Sequence[Row], intervals: Intervals) -> Comp
         for table in leading
         if table.metric.name == "throughput" and (found := tuple(_sentences(table, intervals)))
     )
-    return Comparison(sides, tuple(shared for table in leading if (shared := _shared(table)).rows), sentences)
+    return Comparison(sides, tuple(shared for table in leading if (shared := _shared(table)).rows), sentences, footers)
 
 
 def not_usual(group: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -100,20 +102,23 @@ def _in_order(sides: Sequence[str], built: Sequence[Table], footers: tuple[str, 
 
 
 def _of_one_kind(rows: Sequence[Row], sides_of: Mapping[Place, str]) -> list[str]:
-    """That sides are of different cards of one kind, in one sentence; [] where none are."""
+    """That sides are, or may be, of different cards of one kind, in a sentence each; [] where none are."""
     cards: dict[str, set[Card]] = {}
     for row in rows:
         cards.setdefault(sides_of[_place(row)], set()).add(card_of(row))
     apart = {
-        one.kind
+        (perhaps_one(one, beside), one.kind)
         for own, other in itertools.combinations(cards.values(), 2)
         for one, beside in itertools.product(own, other)
         if two_cards(one, beside)
     }
-    if not apart:
-        return []
+    kinds = {unsure: ", ".join(sorted(kind for one, kind in apart if one is unsure)) for unsure, _ in sorted(apart)}
+    are = {
+        False: "Sides are of different cards",
+        True: "It is not known whether sides are of one card or of different ones",
+    }
     return [
-        f"Sides are of different cards of one kind ({', '.join(sorted(apart))}): a difference may be that of the cards"
+        f"{are[unsure]} of one kind ({names}): a difference may be that of the cards" for unsure, names in kinds.items()
     ]
 
 
@@ -167,8 +172,8 @@ def _sentences(table: Table, intervals: Intervals) -> list[str]:
 
 
 def ratio(table: Table, first: tables.Entry, other: tables.Entry, intervals: Intervals) -> str:
-    """ "1.84 times", with UNCLEAR where the intervals of the two overlap or are of one worker; "" where one of them has no figure."""
+    """ "1.84 times", with UNCLEAR unless the intervals of the two are over workers and apart; "" where one of them has no figure."""
     if not first.value or other.value is None:
         return ""
-    unclear = summary.clear(table, first, other, intervals) is False
+    unclear = not summary.clear(table, first, other, intervals)
     return f"{shown(other.value / first.value)} times{', UNCLEAR' if unclear else ''}"

@@ -30,7 +30,7 @@ def as_json(compared: Compared, failed: Sequence[str] = ()) -> str:
         "cells": [
             {
                 name: _known(value)
-                for name, value in {"name": full_name(compared.a[key]), **compared.values(key)}.items()
+                for name, value in {"name": compared.name(compared.a[key]), **compared.values(key)}.items()
             }
             for key in found.cells
         ],
@@ -50,9 +50,11 @@ def _known(value: Any) -> Any:
 def as_benchmark_action(compared: Compared, failed: Sequence[str] = ()) -> str:
     """The median of run B's cells in ms, each with its verdict against A; cells without a median are left out."""
     known = {key: compared.b[key] for key in compared.found.cells if compared.b[key]["median_ms"] is not None}
-    names = {key: _series(row, with_version=False) for key, row in known.items()}
+    # whatever A was measured on: a series goes on when B is the A of the next comparison
+    with_device = len({row["device"] for row in compared.b.values()}) > 1
+    names = {key: _series(row, with_device, with_version=False) for key, row in known.items()}
     if len(set(names.values())) < len(names):  # several versions of one run: each is a series
-        names = {key: _series(row, with_version=True) for key, row in known.items()}
+        names = {key: _series(row, with_device, with_version=True) for key, row in known.items()}
     entries = []
     for key, row in known.items():
         one = compared.found.cells[key]
@@ -67,9 +69,10 @@ def as_benchmark_action(compared: Compared, failed: Sequence[str] = ()) -> str:
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
 
 
-def _series(row: Row, with_version: bool) -> str:
+def _series(row: Row, with_device: bool, with_version: bool) -> str:
     """What a dashboard knows a cell by over releases: all of it but the version."""
-    return f"{full_name(row if with_version else {**row, 'version': ''})} {row['model']} {row['device_name'] or row['device']}"
+    name = f"{full_name(row if with_version else {**row, 'version': ''})} {row['model']} {row['device_name'] or row['device']}"
+    return f"{name} {row['device']}" if with_device else name
 
 
 def as_markdown(compared: Compared, failed: Sequence[str] = ()) -> str:

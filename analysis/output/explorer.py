@@ -134,7 +134,7 @@ def explore(
                 "candidates": candidates,
                 "command": _command(members[0], runs, where),
                 "lines": lines,
-                "left_out": left_out([row for row in ok if device_of(row) == key[0]]),
+                "left_out": left_out([row for row in ok if device_of(row) == key[0]], intervals),
                 "panels": panels,
                 "legend": list(_legend(candidates, f"x{len(found)}")),
                 "data": data,

@@ -13,10 +13,11 @@ from analysis.database.connection import Row
 
 
 class Card(NamedTuple):
-    """kind: the product. name: its UUID; where a source has none, and of a CPU, its number: `gpu0`, `cpu`."""
+    """kind: the product. name: its UUID (has_uuid); where a source has none, and of a CPU, its number: `gpu0`, `cpu`."""
 
     kind: str = ""
     name: str = ""
+    has_uuid: bool = False
 
 
 UNKNOWN = Card()
@@ -27,12 +28,22 @@ FAR_APART = 1.25
 
 def card_of(row: Row) -> Card:
     number = str(row.get("device") or "")
-    return Card(str(row.get("device_name") or number), str(row.get("device_uuid") or number))
+    uuid = str(row.get("device_uuid") or "")
+    return Card(str(row.get("device_name") or number), uuid or number, bool(uuid))
 
 
 def two_cards(one: Card, other: Card) -> bool:
-    """Whether these are two of one kind. Where neither has a UUID, those of one number pass for one card."""
+    """Whether these are two of one kind, or may be (`perhaps_one`): no verdict is taken from either.
+
+    Where neither has a UUID, those of one number pass for one card. So do CPUs of one model: two hosts that have it are not told
+    apart.
+    """
     return one.kind == other.kind and one != other
+
+
+def perhaps_one(one: Card, other: Card) -> bool:
+    """Of `two_cards`, whether it is not known that they are two: one of them has no UUID."""
+    return two_cards(one, other) and one.has_uuid != other.has_uuid
 
 
 def cards_of(rows: Iterable[Row]) -> dict[str, set[Card]]:

@@ -9,12 +9,16 @@ table, sentences and plots are of figures that count; the others are shown besid
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from analysis import style
 from analysis.database.connection import Row
-from analysis.results.metrics import is_wrong
+from analysis.results.cards import FAR_APART, card_of, perhaps_one, two_cards
+from analysis.results.metrics import is_wrong, rounded
 from analysis.results.selection import DIMENSIONS
 
 #: of a table's cells, from which on it is split
@@ -94,6 +98,51 @@ def passed_over(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     ]
 
 
+def far_apart(rows: Sequence[Row], intervals: Mapping[Any, Any] = MappingProxyType({})) -> list[str]:
+    """What is said beside RULE of the rows that those of another run stand for: how far the two lie apart, where that is more than
+    FAR_APART or, on one card and where intervals over workers are given (all_intervals), than these. A sentence, without its end, for
+    each kind of pair (same card, another), of the farthest one.
+
+    rows: as of `passed_over`.
+    """
+    chosen = _chosen(rows)
+    found: dict[str, list[tuple[float, Row, Row]]] = {}
+    for row in passed_over(rows)[0]:
+        other = chosen[cell_of(row)]
+        if not (row["images_per_s"] and other["images_per_s"]) or is_wrong(row) or is_wrong(other):
+            continue
+        times = row["images_per_s"] / other["images_per_s"]
+        if max(times, 1 / times) > FAR_APART or _apart_on_one_card(row, other, intervals):
+            found.setdefault(_whose(row, other), []).append((times, row, other))
+    lines = []
+    for whose, pairs in found.items():
+        times, row, other = max(pairs, key=lambda pair: abs(math.log(pair[0])))
+        which = f"{_named(row)}: run {row['run']} against {other['run']}"
+        which += f", the farthest of {len(pairs)}" if len(pairs) > 1 else ""
+        lines.append(f"{whose} reached {rounded(times, 2)} times the throughput of what counts ({which})")
+    return lines
+
+
+def _apart_on_one_card(row: Row, other: Row, intervals: Mapping[Any, Any]) -> bool:
+    one, beside = (intervals.get((tuple(own["cell_keys"]), own["run"], "throughput")) for own in (row, other))
+    if one is None or beside is None or not (one.over_workers and beside.over_workers):
+        return False
+    return not two_cards(card_of(row), card_of(other)) and (one.low > beside.high or beside.low > one.high)
+
+
+def _whose(row: Row, other: Row) -> str:
+    card, counting = card_of(row), card_of(other)
+    if perhaps_one(card, counting):
+        return "what is perhaps another GPU of this kind"
+    if two_cards(card, counting):
+        return "another GPU of this kind"
+    return "the same GPU" if card.has_uuid else "another run"
+
+
+def _named(row: Row) -> str:
+    return f"{row['model']}, {style.look(row['variant']).title} {style.kind(row)} batch {row['batch_size']} {row['io']}"
+
+
 def gpus_of_one_run(left_out: Sequence[Row], rows: Sequence[Row]) -> str:
     """Why those that another GPU of their run stands for are left out: which GPUs, and which figure counts.
 
@@ -129,7 +178,8 @@ def legend(rows: Sequence[Row]) -> str:
         where, rule = "in several of these runs", RULE
     else:
         where, rule = "in several of these runs or on several GPUs of one", f"{RULE}; of GPUs of one run {GPU_RULE}"
-    return f"run or gpu: measured {where}, one row for each; one figure of a cell counts ({rule}), others are never the best"
+    text = f"run or gpu: measured {where}, one row for each; one figure of a cell counts ({rule}), others are never the best"
+    return "; ".join([text, *far_apart(rows)])
 
 
 def counting(rows: Sequence[Row]) -> list[Row]:

@@ -10,12 +10,15 @@ const decisions = (() => {
   const overlap = (a, b) => bounded(a) && bounded(b) && a[LOW] <= b[HIGH] && b[LOW] <= a[HIGH];
   const apart = (a, b, factor) =>
     bounded(a) && bounded(b) && a[SURE] && b[SURE] && (a[LOW] > factor * b[HIGH] || b[LOW] > factor * a[HIGH]);
-  // which phrase says that two cells are not of one card and run; "" where they are
-  const elsewhere = (a, b) => (a.card !== b.card ? "on another card" : a.run !== b.run ? "in another run" : "");
 
   // limits: [{ name, bound, text }] in the order in which they are shown. Returns { winner, meetsLimits, rivals, lines }.
   return function decide(table, objective, limits) {
     const say = table.phrases;
+    // which phrase says that two cells are not of one card and run; "" where they are
+    const elsewhere = (a, b) => {
+      if (a.card === b.card) return a.run !== b.run ? "in another run" : "";
+      return table.has_uuid[a.card] === table.has_uuid[b.card] ? "on another card" : "perhaps on another card";
+    };
     const quantity = (name) => table.quantities[name];
     const excess = (limit, cell) => {
       if (!known(cell, limit.name)) return Infinity;
@@ -49,10 +52,12 @@ const decisions = (() => {
       `  ${figures.join(", ")}`,
       runnerUp(others[0]),
     ];
-    const near = rivals.filter((cell) => !elsewhere(winner, cell));
-    const far = rivals.filter((cell) => elsewhere(winner, cell));
-    if (near.length) lines.push(unclear(near, false));
-    if (far.length) lines.push(unclear(far, true));
+    for (const where of Object.keys(table.elsewhere)) {
+      for (const published of [false, true]) {
+        const alike = rivals.filter((cell) => elsewhere(winner, cell) === where && (winner.published || cell.published) === published);
+        if (alike.length) lines.push(unclear(alike, where, published));
+      }
+    }
     for (const limit of limits) {
       const [, low, high] = winner.figures[limit.name];
       const worst = quantity(limit.name).better < 0 ? high : low;
@@ -74,20 +79,27 @@ const decisions = (() => {
       });
     }
 
-    function unclear(rivals, outside) {
-      const figures = [winner, ...rivals].map(figure);
-      const reasons = rivals.some((cell) => overlap(figure(winner), figure(cell))) ? [say.overlap] : [];
-      if (!figures.every(bounded)) reasons.push(say.unknown);
-      if (!figures.every((one) => one[SURE])) reasons.push(say["one worker"]);
+    // rivals of which one line says the same
+    function unclear(rivals, where, published) {
+      const tests = {
+        overlap,
+        unknown: (best, other) => !bounded(best) || !bounded(other),
+        "one worker": (best, other) => !best[SURE] || !other[SURE],
+      };
+      const reasons = Object.entries(tests).flatMap(([name, test]) => {
+        const count = rivals.filter((cell) => test(figure(winner), figure(cell))).length;
+        return count ? [say[count === rivals.length ? name : `some ${name}`]] : [];
+      });
+      if (where) reasons.push(say[table.elsewhere[where]]);
       const more = rivals.length > table.names ? ` and ${rivals.length - table.names} more` : "";
       const workers = table.workers[Math.max(...[winner, ...rivals].map((cell) => cell.workers))];
       const names = rivals.slice(0, table.names).map((cell) => cell.name).join(", ");
       let advice = fill(say["more workers"], { workers });
-      if (outside) {
-        const cards = rivals.some((cell) => cell.card !== winner.card);
-        reasons.push(say[cards ? "other card" : "other run"]);
+      if (published) {
+        advice = say.published;
+      } else if (where) {
         const command = table.bench.length ? `: ${inOneRun(rivals[0], workers)}` : ".";
-        advice = fill(say[cards ? "one card" : "one run"], { where: table.where, command });
+        advice = fill(say[where === "in another run" ? "one run" : "one card"], { where: table.where, command });
       }
       return fill(say.unclear, { names, more, reasons: reasons.join("; "), advice });
     }
