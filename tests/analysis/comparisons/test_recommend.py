@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,101 @@ def test_rivals_of_the_same_run_still_ask_for_more_workers(build: Build) -> None
     _, near, far = lines_of(one, other)
     assert near.endswith(": intervals overlap; --replicates 5 or more would tell.")
     assert far.startswith("UNCLEAR against TensorRT fp32 at batch 8: not measured on the same GPU")
+
+
+def workers_of(run: RunBuilder, variant: str, ms: float, count: int = 3, **columns: Any) -> None:
+    """Workers that agree within 0.1 %."""
+    for worker in range(count):
+        durations = [int(ms * MS) + worker * 1000 + (i * 7919 % 97) * 100 for i in range(300)]
+        run.cell(variant, 8, durations_ns=durations, replicate=worker, **columns)
+
+
+def test_each_rival_is_told_of_by_where_it_was_measured_and_by_what_holds_of_it(build: Build) -> None:
+    """One of another run, one of another card, none of which the other's reason holds; intervals of some alone overlap."""
+    best = on_card(build, "a", "onnxrt", "GPU-1", 10)
+    other_run, other_card = on_card(build, "b", "torch", "GPU-1", 10.001), on_card(build, "c", "tensorrt", "GPU-2", 11)
+    workers_of(other_card, "torchcompile", 10.001)
+    workers_of(other_card, "jax", 10.5, count=1)
+    runner_up, of_run, of_card = lines_of(best, other_run, other_card)
+    assert "measured in another run" in runner_up or "on another GPU" in runner_up
+    assert of_run.startswith(
+        "UNCLEAR against PyTorch fp32 at batch 8: intervals overlap; not measured in the same run, and no "
+    )
+    assert "GPUs of one kind" not in of_run
+    names, reasons = of_card.split(": ")[:2]
+    assert {"TensorRT", "torch.compile", "JAX"} <= set(re.split(r"[ ,]+", names))
+    assert reasons.startswith(
+        "some intervals overlap; some are of one worker, which tells nothing of the next one; not measured on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said", "reason"),
+    [
+        (
+            "GPU-1",
+            "",
+            "another run, and it is not known whether on the same GPU",
+            "it is not known whether on the same GPU",
+        ),
+        (
+            "",
+            "GPU-1",
+            "another run, and it is not known whether on the same GPU",
+            "it is not known whether on the same GPU",
+        ),
+        ("GPU-1", "GPU-2", "on another GPU of this kind", "not measured on the same GPU"),
+        ("", "", "in another run", "not measured in the same run"),
+    ],
+)
+def test_a_missing_uuid_is_no_other_card_and_gives_no_verdict(
+    build: Build, first: str, second: str, said: str, reason: str
+) -> None:
+    runner_up, unclear = lines_of(on_card(build, "a", "onnxrt", first, 10), on_card(build, "b", "torch", second, 10))
+    assert runner_up.endswith(f"{said}.")
+    assert reason in unclear and ("; not measured on the same GPU" in unclear) is (
+        said == "on another GPU of this kind"
+    )
+
+
+def test_what_another_card_measured_far_apart_is_said_of_the_figures_that_are_left_out(build: Build) -> None:
+    old = on_card(build, "a", "onnxrt", "GPU-1", 10)
+    new = on_card(build, "b", "onnxrt", "GPU-2", 50)
+    _, text = requested([old.folder, new.folder], Question())
+    (line,) = [line for line in text.splitlines() if line.startswith("Left out")]
+    assert line.endswith(
+        "; another GPU of this kind reached 5 times the throughput of what counts (ResNet50, ONNX Runtime fp32 batch 8 host: run a "
+        "against b)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("uuid", "ms", "far"), [("GPU-1", 10.5, True), ("GPU-1", 10, False), ("GPU-2", 10.5, False), ("", 20, True)]
+)
+def test_how_far_is_far_on_one_card_its_intervals_tell(build: Build, uuid: str, ms: float, far: bool) -> None:
+    """5 % are more than intervals of one card have, and less than cards differ by."""
+    runs = on_card(build, "a", "onnxrt", "GPU-1", 10), on_card(build, "b", "onnxrt", uuid, ms)
+    _, text = requested([run.folder for run in runs], Question())
+    (line,) = [line for line in text.splitlines() if line.startswith("Left out")]
+    assert ("times the throughput" in line) is far
+    assert ("the same GPU reached" in line) is (far and uuid == "GPU-1")
+    assert ("what is perhaps another GPU of this kind reached 2 times" in line) is (uuid == "")
+
+
+def test_published_figures_ask_for_no_more_workers(build: Build) -> None:
+    run = build("a").run_json(origin="elsewhere")
+    for variant, ms in (("onnxrt", 10), ("torch", 11)):
+        run.cell(variant, 8, durations_ns=[ms * MS] * 60, origin="elsewhere")
+    _, unclear = lines_of(run)
+    assert unclear.endswith("; what was published tells no more.") and "--replicates" not in unclear
+
+
+def test_each_group_names_the_run_of_its_best_cell(build: Build) -> None:
+    a, b = build("a"), build("b")
+    a.cell("onnxrt", 8, [5_000_000] * 100)
+    b.cell("onnxrt", 8, [5_000_000] * 100, io="device")
+    code, text = requested([a.folder, b.folder], Question())
+    named = [line for line in text.splitlines() if line.startswith("Run: ")]
+    assert code == 0 and len(named) == 2
+    assert {line.split(" (")[0] for line in named} == {f"Run: {run.folder}" for run in (a, b)}
+    assert all("io=" in line or "host" in line or "device" in line for line in named)

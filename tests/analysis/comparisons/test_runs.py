@@ -187,6 +187,47 @@ def test_sides_of_two_cards_of_one_kind_are_said_with_the_level_of_the_intervals
     assert "different cards" not in compared(a, again)[1]
 
 
+def test_a_side_without_a_uuid_is_not_said_to_be_another_card(build: Build) -> None:
+    a = build("a", device="gpu0", device_name="GPU A", uuid="GPU-1")
+    b = build("b", device="gpu0", device_name="GPU A")
+    for seed, run in enumerate((a, b)):
+        three(run, "onnxrt", 8, 10, 3 * seed)
+    text = " ".join(compared(a, b)[1].split())
+    assert "measured on one card or on two of one kind, which is not known (GPU A: GPU-1 and no UUID)" in text
+    assert "on different cards" not in text
+    out = io.StringIO()
+    compare_folders(a.folder, b.folder, Console(quiet=True), write=writer("json", out))
+    assert json.loads(out.getvalue())["cells"][0]["note"] == "perhaps different cards of one kind"
+
+
+def test_cells_of_several_gpus_of_a_run_name_theirs_in_every_format(build: Build, tmp_path: Any) -> None:
+    runs = []
+    for name in "ab":
+        first = build(name, device="gpu0", device_name="GPU A", uuid="GPU-0")
+        three(first, "torch", 8, 10, 1)
+        second = RunBuilder(first.folder, device="gpu1", device_name="GPU A", uuid="GPU-1", now_ns=first.now_ns)
+        three(second, "torch", 8, 12 if name == "a" else 24, 2)
+        runs.append(first)
+    code, text = compared(*runs)
+    table = [line.split() for line in text.splitlines() if line.startswith(("framework", "PyTorch"))]
+    assert code == GOT_SLOWER and table[0][4] == "device" and [line[4] for line in table[1:]] == ["gpu0", "gpu1"]
+    assert "most in PyTorch fp32 batch 8 host gpu1" in text
+    formats = {}
+    for name in ("markdown", "json", "customSmallerIsBetter"):
+        out = io.StringIO()
+        compare_folders(*(run.folder for run in runs), Console(quiet=True), write=writer(name, out))
+        formats[name] = out.getvalue()
+    assert "| io | device |" in formats["markdown"] and "| host | gpu1 |" in formats["markdown"]
+    cells = json.loads(formats["json"])["cells"]
+    assert [(cell["a_device"], cell["b_device"]) for cell in cells] == [("gpu0", "gpu0"), ("gpu1", "gpu1")]
+    assert [cell["name"].split()[-1] for cell in cells] == ["gpu0", "gpu1"]
+    series = json.loads(formats["customSmallerIsBetter"])
+    assert [one["name"].split()[-1] for one in series] == ["gpu0", "gpu1"]
+    compare_folders(*(run.folder for run in runs), Console(quiet=True), out=tmp_path)
+    with (tmp_path / "compare.csv").open() as file:
+        assert [row["b_device"] for row in csv.DictReader(file)] == ["gpu0", "gpu1"]
+
+
 def test_another_gpu_of_the_kind_is_no_difference_and_what_differs_is_named(build: Build) -> None:
     """Runs of two hosts: the number of the GPU says where it sat."""
     a, b = build("a", device="gpu1", device_name="GPU A"), build("b", device="gpu0", device_name="GPU A")

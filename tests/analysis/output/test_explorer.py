@@ -203,12 +203,19 @@ def test_sliders_say_what_recommend_says(
                 "on another GPU of this kind.",
             ],
         ),
+        (
+            None,
+            [
+                "one run on one GPU would: invoke bench ",
+                "it is not known whether on the same GPU",
+            ],
+        ),
     ],
 )
 def test_cells_of_two_cards_or_runs_are_told_of_as_recommend_does(
-    card: str, words: list[str], tmp_path: Path, ask: Any
+    card: str | None, words: list[str], tmp_path: Path, ask: Any
 ) -> None:
-    """Two runs, on one card or two: rivals of the winner's own run and of the other."""
+    """Two runs, on one card, on two or on who knows which: rivals of the winner's own run and of the other."""
     folders = []
     for place, (uuid, variants) in enumerate((("GPU-1", ("onnxrt", "torch")), (card, ("tf", "tensorrt")))):
         run = RunBuilder(tmp_path / "results" / f"run{place}", device="gpu0", device_name="GPU Z", uuid=uuid).run_json()

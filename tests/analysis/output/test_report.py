@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from analysis.analyze import write_report
+from analysis.comparisons import side_by_side as comparing
 from analysis.comparisons.summary import answers, uncertainty
 from analysis.output import explorer, report, tooltips
 from analysis.output import pdf as browser
@@ -294,6 +295,32 @@ def test_runs_of_one_device_side_by_side(undrawn: None, build: Build, tmp_path: 
     text = write_report([run.folder for run in runs], tmp_path / "out", console(), compare=True).report.read_text()
     assert "before against after" in text
     assert "1.000 times before, UNCLEAR" in text
+
+
+def test_the_terminal_says_which_table_and_that_the_cards_differ(undrawn: None, build: Build, tmp_path: Path) -> None:
+    runs = []
+    for number in range(2):
+        facts = [{"device": "gpu0", "uuid": f"GPU-{number}", "name": "H9"}]
+        run = build(f"run{number}", device="gpu0", device_name="H9", uuid=f"GPU-{number}").run_json(devices=facts)
+        for place in ("host", "device"):
+            run.cell("torch", 8, durations_ns=[MS + i for i in range(30)], io=place)
+        runs.append(run)
+    out = Console(width=400, record=True, file=io.StringIO())
+    write_report([run.folder for run in runs], tmp_path / "out", out, compare=True)
+    lines = out.export_text().splitlines()
+    sentences = [line for line in lines if "Batch 8. " in line]
+    assert len(sentences) == 2 and len({line.split("Batch 8. ")[0] for line in sentences}) == 2
+    assert not any(line.strip().startswith("Batch 8.") for line in sentences)
+    assert [line for line in lines if "Sides are of different cards of one kind (H9)" in line]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_without_intervals_a_ratio_of_sides_is_unclear(known: bool, build: Build, opened: Opened) -> None:
+    database = opened(fill(build("before"), workers=3), fill(build("after"), 2, workers=3))
+    rows = load(database, Selection())
+    found = comparing.build(database, rows, all_intervals(database, rows) if known else {})
+    (sentence, *_) = [one for _, own in found.sentences for one in own]
+    assert ("UNCLEAR" in sentence) is not known
 
 
 def test_what_one_side_alone_has_is_no_comparison(build: Build, tmp_path: Path) -> None:

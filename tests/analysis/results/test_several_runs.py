@@ -26,7 +26,15 @@ from common.stats.intervals import Interval
 from tests.analysis.conftest import Build, Opened, RunBuilder
 
 MS = 10**6
-LEFT_OUT = f"Left out: 4 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}."
+#: PyTorch of `two_runs`, which no UUID tells to be on one card or on two
+FAR = (
+    "another run reached 2 times the throughput of what counts (ResNet50, PyTorch fp32 stock batch 1 host: run first against second, the "
+    "farthest of 4)"
+)
+LEFT_OUT = (
+    f"Left out: 4 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}; "
+    f"{FAR}."
+)
 OTHERS = ("onnxrt", "tf", "keras", "jax")
 
 
@@ -72,7 +80,7 @@ def test_where_few_cells_were_measured_again_the_table_stays_whole_and_names_the
     assert (second.best, second.rank, first.rank) == (True, 1.0, 1.0)
     assert table.footers[1] == (
         "run or gpu: measured in several of these runs, one row for each; one figure of a cell counts "
-        "(the newest that has several workers, else the newest), others are never the best"
+        f"(the newest that has several workers, else the newest), others are never the best; {FAR}"
     )
     assert bench_command(table, table.rows[0]) == (
         "invoke bench --model ResNet50 --framework torch --precision fp32 --batch-sizes 1,8 --device cpu"
@@ -305,7 +313,9 @@ def test_beside_gpus_of_one_run_a_newer_run_is_said_to_be_newer(build: Build, op
     again.cell("torch", 1, durations_ns=[MS] * 20)
     rows = tables.load(opened(run_of_two_gpus(build), again), Selection())
     assert candidates.left_out(rows) == [
-        f"Left out: 2 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}.",
+        f"Left out: 2 cells of PyTorch: another run measured them too, and of each cell one figure counts: {several_runs.RULE}; "
+        "another GPU of this kind reached 0.25 times the throughput of what counts (ResNet50, PyTorch fp32 batch 1 host: run both "
+        "against z-again, the farthest of 2).",
         f"Left out: 1 cell of PyTorch: {GPUS}.",
     ]
 
