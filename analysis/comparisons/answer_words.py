@@ -10,7 +10,7 @@ from analysis.comparisons.question import POWER, PRECISION, Question, quantities
 from analysis.database.connection import Row
 from analysis.results import pareto
 from analysis.results.bench_commands import choices, in_one_run
-from analysis.results.cards import perhaps_one, two_cards
+from analysis.results.cards import of_two_cards, perhaps_one, two_cards
 from common.job import WORKERS
 
 #: The words of an answer. Both this module and the page of `invoke report` fill them in.
@@ -26,7 +26,7 @@ PHRASES = {
     "no runner-up": "Runner-up: no other framework or precision meets it.",
     "runner-up": "Runner-up: {name}: {figure}, {share} % {direction}{elsewhere}.",
     "on another card": ", measured on another GPU of this kind",
-    "perhaps on another card": ", measured in another run, and it is not known whether on the same GPU",
+    "perhaps on another card": ", perhaps measured on another GPU of this kind",
     "in another run": ", measured in another run",
     "unclear": "UNCLEAR against {names}{more}: {reasons}; {advice}",
     "more workers": "--replicates {workers} or more would tell.",
@@ -38,7 +38,7 @@ PHRASES = {
     "some overlap": "some intervals overlap",
     "unknown": "intervals are unknown",
     "some unknown": "some intervals are unknown",
-    "one worker": "a single worker tells nothing of the next one",
+    "one worker": "one worker tells nothing of the next one",
     "some one worker": "some are of one worker, which tells nothing of the next one",
     "other card": "not measured on the same GPU, and no interval knows how far GPUs of one kind differ",
     "perhaps other card": "it is not known whether on the same GPU, and no interval knows how far GPUs of one kind differ",
@@ -129,6 +129,23 @@ def elsewhere(one: Candidate, other: Candidate) -> str:
     if two_cards(one.card, other.card):
         return "perhaps on another card" if perhaps_one(one.card, other.card) else "on another card"
     return "in another run" if one.row.get("run") != other.row.get("run") else ""
+
+
+def in_brief(decision: Decision, objective: Quantity) -> str:
+    """` (UNCLEAR against NAME and 2 more: measured on two GPUs of this kind)`, by the nearest rival; "" where the winner is clear."""
+    winner = decision.winner
+    if winner is None or not decision.rivals:
+        return ""
+    nearest, *others = decision.rivals
+    more = f" and {len(others)} more" if others else ""
+    best, other = (one.figures[objective.name] for one in (winner, nearest))
+    if two_cards(winner.card, nearest.card):
+        why = of_two_cards(winner.card, nearest.card)
+    elif not (best.over_workers and other.over_workers):
+        why = PHRASES["one worker"]
+    else:
+        why = PHRASES["overlap" if overlap(best, other) else "unknown"]
+    return f" (UNCLEAR against {nearest.name}{more}: {why})"
 
 
 def _alike(winner: Candidate, rivals: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -18,7 +18,7 @@ from analysis.comparisons.ratios import Pair, Said, Throughputs, place_of
 from analysis.database.connection import Database, Row
 from analysis.results import energy_intervals, published_intervals, several_runs
 from analysis.results.algorithms import ALGORITHM
-from analysis.results.cards import Card, card_of, two_cards
+from analysis.results.cards import Card, card_of, perhaps_one, two_cards
 from analysis.results.metrics import concerns, is_wrong, metric
 from common.models import MODELS
 from common.schema import IO_MODES, PRECISIONS, TUNINGS
@@ -183,7 +183,11 @@ class Findings:
             lowers = self._candidates.get(self._key(uppers[0], **{step.column: step.lower}), [])
             if lowers and all(uppers[0][name] == value for name, value in asked.items()):
                 pairs = [pair for pair in itertools.product(uppers, lowers) if self._hinders(step, *pair) is None]
-                found += [max(pairs, key=_fitness)] if pairs and key in self._by_key else []
+                found += (
+                    [max(pairs, key=lambda pair: several_runs.standing_of_pair(*pair))]
+                    if pairs and key in self._by_key
+                    else []
+                )
         return found
 
     def _hinders(self, step: Step, one: Row, other: Row) -> str | None:
@@ -192,7 +196,7 @@ class Findings:
         if versions[0] != versions[1] or (versions[0] is None and one["run"] != other["run"]):
             return f"of version {versions[1] or 'unknown'}"
         if two_cards(card_of(one), card_of(other)):
-            return "on another GPU"
+            return "on a GPU that may be another" if perhaps_one(card_of(one), card_of(other)) else "on another GPU"
         facts = [[self._facts[row["run"], key] for key in row["cell_keys"]] for row in (one, other)]
         if one["run"] != other["run"] and len({fact.conditions for side in facts for fact in side}) > 1:
             return "with another driver, power limit or runner"
@@ -300,16 +304,6 @@ def _unusual_words(rows: Sequence[Row]) -> list[str]:
         ("measured in a notebook", [row for row in rows if row["frontend"] != "script" and not row["version"]]),
     )
     return [f"Left out: {len(own)} {'cell' if len(own) == 1 else 'cells'} {words}." for words, own in kinds if own]
-
-
-def _fitness(pair: tuple[Row, Row]) -> tuple[Any, ...]:
-    """Of several pairs of one configuration the largest counts: workers enough for an interval, then one run, the newest."""
-    upper, lower = pair
-    return (
-        min(upper["replicates"], lower["replicates"]) > 1,
-        upper["run"] == lower["run"],
-        *(several_runs.standing(row) for row in pair),
-    )
 
 
 def _first_pair(rows: Sequence[Row]) -> list[tuple[Row, Row]]:

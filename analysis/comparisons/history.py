@@ -22,7 +22,10 @@ from analysis.results.versions import version_key
 from common.stats.comparison import Comparison, Measured, RunComparison, compare_runs
 
 #: what the sign behind a verdict says
-OTHER_CARD = "†: against another card of the kind, so that a difference may be that of the cards"
+OTHER_CARD = (
+    "†: against another card of the kind, or one that has no UUID and may be another, so that a difference may be that of the "
+    "cards"
+)
 
 #: What makes points one series: another model, made by the same name, is another one.
 SERIES = (*(name for name in IDENTITY if name != "version"), "model_hash", "device_name", "device")

@@ -6,7 +6,7 @@ Two cards of one kind differ, and an interval over workers knows nothing of it: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from analysis.database.connection import Row
@@ -44,6 +44,17 @@ def two_cards(one: Card, other: Card) -> bool:
 def perhaps_one(one: Card, other: Card) -> bool:
     """Of `two_cards`, whether it is not known that they are two: one of them has no UUID."""
     return two_cards(one, other) and one.has_uuid != other.has_uuid
+
+
+def of_two_cards(one: Card, other: Card) -> str:
+    """Of figures of `two_cards`, in a sentence that says that nothing is decided between them."""
+    return f"{'perhaps ' if perhaps_one(one, other) else ''}measured on two GPUs of this kind"
+
+
+def count_of(cards: Collection[Card]) -> str:
+    """How many these are, of one kind: `2`, or `1 to 2` where some have no UUID and may be among the others."""
+    known = sum(card.has_uuid for card in cards)
+    return f"{known} to {len(cards)}" if 0 < known < len(cards) else str(len(cards))
 
 
 def cards_of(rows: Iterable[Row]) -> dict[str, set[Card]]:

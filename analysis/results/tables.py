@@ -13,7 +13,7 @@ from typing import Any
 from analysis import style
 from analysis.database.connection import Database, Row
 from analysis.results import algorithms, level_steps, several_runs
-from analysis.results.cards import UNKNOWN, Card, card_of, cards_of
+from analysis.results.cards import UNKNOWN, Card, card_of, cards_of, count_of
 from analysis.results.level_steps import AS_TUNED
 from analysis.results.metrics import HEADLINES, Metric, concerns, is_wrong, item_of, metric, shown, spoken_of
 from analysis.results.selection import DIMENSIONS, Pivot, Selection, Sort, named_columns, parse_where
@@ -430,7 +430,7 @@ def _mixed_cards(known: Sequence[Row], pivot: Pivot) -> list[str]:
     for row in known:
         ranked.setdefault((_scale_of(row, pivot), row["device_name"]), []).append(row)
     mixed = {device for own in ranked.values() for device, cards in cards_of(own).items() if len(cards) > 1}
-    kinds = [f"{len(cards)} {device}" for device, cards in cards_of(known).items() if device in mixed]
+    kinds = [f"{count_of(cards)} {device}" for device, cards in cards_of(known).items() if device in mixed]
     if not kinds:
         return []
     return [f"Cells of {' and of '.join(kinds)}: differences below what cards of one kind differ by are not told"]
@@ -516,10 +516,10 @@ def machines(rows: Sequence[Row]) -> list[str]:
         device = str(row["device_name"] or row["device"])
         cells.setdefault(device, {}).setdefault(several_runs.cell_of(row), []).append(row)
         found.setdefault(device, set()).add(f"run {row['run']}{f' of {day}' if day else ''}{source}")
-    cards = {device: len(own) for device, own in cards_of(rows).items()}
+    cards = cards_of(rows)
     return [
-        f"Measured on {f'{cards[device]} ' if cards[device] > 1 else ''}{device}"
-        f"{_spread_over_cards(cells[device].values()) if cards[device] > 1 else ''}: {', '.join(sorted(runs))}."
+        f"Measured on {f'{count_of(cards[device])} ' if len(cards[device]) > 1 else ''}{device}"
+        f"{_spread_over_cards(cells[device].values()) if len(cards[device]) > 1 else ''}: {', '.join(sorted(runs))}."
         for device, runs in found.items()
     ]
 

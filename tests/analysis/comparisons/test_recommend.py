@@ -224,7 +224,7 @@ def test_one_worker_recommends_but_is_never_clear(build: Build) -> None:
     code, text = requested([run.folder], Question())
     assert code == 0 and "Best: ONNX Runtime" in text
     assert (
-        "UNCLEAR against PyTorch fp32 at batch 8: a single worker tells nothing of the next one; --replicates 3 or more"
+        "UNCLEAR against PyTorch fp32 at batch 8: one worker tells nothing of the next one; --replicates 3 or more"
         in text
     )
 
@@ -357,16 +357,16 @@ def test_each_rival_is_told_of_by_where_it_was_measured_and_by_what_holds_of_it(
         (
             "GPU-1",
             "",
-            "another run, and it is not known whether on the same GPU",
+            "perhaps measured on another GPU of this kind",
             "it is not known whether on the same GPU",
         ),
         (
             "",
             "GPU-1",
-            "another run, and it is not known whether on the same GPU",
+            "perhaps measured on another GPU of this kind",
             "it is not known whether on the same GPU",
         ),
-        ("GPU-1", "GPU-2", "on another GPU of this kind", "not measured on the same GPU"),
+        ("GPU-1", "GPU-2", ", measured on another GPU of this kind", "not measured on the same GPU"),
         ("", "", "in another run", "not measured in the same run"),
     ],
 )
@@ -375,9 +375,7 @@ def test_a_missing_uuid_is_no_other_card_and_gives_no_verdict(
 ) -> None:
     runner_up, unclear = lines_of(on_card(build, "a", "onnxrt", first, 10), on_card(build, "b", "torch", second, 10))
     assert runner_up.endswith(f"{said}.")
-    assert reason in unclear and ("; not measured on the same GPU" in unclear) is (
-        said == "on another GPU of this kind"
-    )
+    assert reason in unclear and ("; not measured on the same GPU" in unclear) is (said[0] == ",")
 
 
 def test_what_another_card_measured_far_apart_is_said_of_the_figures_that_are_left_out(build: Build) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from analysis.comparisons import summary
 from analysis.results import sample_intervals, tables
 from analysis.results.selection import Selection
@@ -50,10 +52,13 @@ def test_a_conclusion_without_figures_is_none(build: Build, opened: Opened) -> N
     assert concluded(run, opened) is None
 
 
-def test_first_and_second_of_two_cards_have_no_verdict(build: Build, opened: Opened) -> None:
+@pytest.mark.parametrize(("second", "measured"), [("GPU-b", "measured"), (None, "perhaps measured")])
+def test_first_and_second_of_two_cards_have_no_verdict(
+    build: Build, opened: Opened, second: str | None, measured: str
+) -> None:
+    """Nor have those of which that is not known, as one has no UUID."""
     runs = []
-    for name, variant, ms in (("a", "onnxrt", 1), ("b", "torch", 2)):
-        uuid = f"GPU-{name}"
+    for name, variant, ms, uuid in (("a", "onnxrt", 1, "GPU-a"), ("b", "torch", 2, second)):
         facts = [{"device": "gpu0", "uuid": uuid, "name": "H9"}]
         runs.append(build(name, device="gpu0", device_name="H9", uuid=uuid).run_json(devices=facts))
         for replicate in range(3):
@@ -63,9 +68,13 @@ def test_first_and_second_of_two_cards_have_no_verdict(build: Build, opened: Ope
     (table,) = tables.build(database, rows, ["throughput"])
     intervals = sample_intervals.of_rows(database, rows)
     assert summary.conclusion(table, intervals) == (
-        "ONNX Runtime is fastest: 2 times PyTorch, the next; UNCLEAR at batch 8, where the first two were measured on two GPUs of "
+        f"ONNX Runtime is fastest: 2 times PyTorch, the next; UNCLEAR at batch 8, where the first two were {measured} on two GPUs of "
         "this kind (one run on one GPU would tell)."
     )
     (found,) = summary.answers([table], intervals)
-    assert found.sentences[0].endswith("; UNCLEAR, measured on two GPUs of this kind (one run on one GPU would tell).")
+    assert found.sentences[0].endswith(
+        f"; UNCLEAR, {measured} on two GPUs of this kind (one run on one GPU would tell)."
+    )
+    (machine,) = tables.machines(rows)
+    assert machine.startswith(f"Measured on {'2' if second else '1 to 2'} H9, each cell on one of them")
     assert found.summary[0][1].endswith(": the next, PyTorch fp32 at batch 8.")
