@@ -56,6 +56,8 @@ PHRASES = {
     "missed": "{title} {figure}, {factor} times {side} {option} {bound}",
     "too coarse": "{title} {figure}, under {option} {bound}",
 }
+#: of them those of cells of a CPU
+PHRASES_OF_CPU = {name: phrase.replace("GPU", "CPU") for name, phrase in PHRASES.items()}
 #: What `elsewhere` says of a rival -> which of PHRASES is then a reason; lines of rivals come in this order.
 WHERE = {
     "": "",
@@ -120,8 +122,13 @@ def _runner_up(winner: Candidate, other: Candidate | None, objective: Quantity) 
     return PHRASES["runner-up"].format(
         name=other.name, figure=other.figures[objective.name].text(objective.unit),
         share=f"{abs(_share(winner, other, objective)):.1f}", direction="less" if objective.better > 0 else "more",
-        elsewhere=PHRASES[where] if (where := elsewhere(winner, other)) else "",
+        elsewhere=phrases_of(winner.row)[where] if (where := elsewhere(winner, other)) else "",
     )  # fmt: skip
+
+
+def phrases_of(row: Row) -> Mapping[str, str]:
+    """PHRASES, for the device of a row."""
+    return PHRASES_OF_CPU if row.get("device") == "cpu" else PHRASES
 
 
 def elsewhere(one: Candidate, other: Candidate) -> str:
@@ -177,7 +184,7 @@ def _unclear(winner: Candidate, rivals: Sequence[Candidate], objective: Quantity
     }
     counts = {name: sum(test(*pair) for pair in pairs) for name, test in tests.items()}
     reasons = [PHRASES[name if count == len(pairs) else f"some {name}"] for name, count in counts.items() if count]
-    reasons += [PHRASES[WHERE[where]]] if where else []
+    reasons += [phrases_of(winner.row)[WHERE[where]]] if where else []
     more = f" and {len(rivals) - MOST_NAMES} more" if len(rivals) > MOST_NAMES else ""
     names = ", ".join(one.name for one in rivals[:MOST_NAMES])
     workers = more_workers(max(one.workers for one in (winner, *rivals)))

@@ -9,7 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.comparisons.answer_words import MOST_NAMES, PHRASES, WHERE, is_published, more_workers, on_front
+from analysis.comparisons.answer_words import (
+    MOST_NAMES,
+    PHRASES,
+    WHERE,
+    is_published,
+    more_workers,
+    on_front,
+    phrases_of,
+)
 from analysis.comparisons.candidates import candidate, marks_of
 from analysis.comparisons.decision import MOST_INTERVALS, Candidate, Quantity, ranked
 from analysis.comparisons.question import PRECISION, Question, quantities_of
@@ -35,7 +43,7 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
     cells: name, configuration (framework, precision, level: a number), card and run (numbers), published (whether others did), options
     (places of the values of each option of `bench`), figures (value, ends, whether over workers, text), bounds as `Quantity.reached`
     tells them, marks (places in the list of all). order: objective -> places of cells, the best first. steps: what a limit can be.
-    has_uuid: of each card. elsewhere: `answer_words.WHERE`. bench: options of the command that measures two cells in one run, as
+    is_known: of each card. elsewhere: `answer_words.WHERE`. bench: options of the command that measures two cells in one run, as
     `bench_commands.Choice`.
     """
     question = Question()
@@ -64,7 +72,7 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
         ],
         "bench": [[choice.option, choice.usual, known] for choice, known in zip(options, values, strict=True)],
         "command": BENCH,
-        "has_uuid": [card.has_uuid for card in cards],
+        "is_known": [card.is_known for card in cards],
         "elsewhere": WHERE,
         "where": "" if rows[0]["device"] == "cpu" else PHRASES["on one GPU"],
         "marks": sentences,
@@ -82,7 +90,7 @@ def build(rows: Sequence[Row], intervals: Intervals, meanings: Mapping[str, str]
         },
         "steps": {name: found for name in LIMITS if (found := _steps(candidates, quantities[name]))},
         "front": worded(on_front(candidates, question)),
-        "phrases": PHRASES,
+        "phrases": phrases_of(rows[0]),
         "workers": {most: more_workers(most) for most in {one.workers for one in candidates}},
         "rivals": MOST_INTERVALS,
         "far_apart": FAR_APART,

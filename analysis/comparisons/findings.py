@@ -196,7 +196,12 @@ class Findings:
         if versions[0] != versions[1] or (versions[0] is None and one["run"] != other["run"]):
             return f"of version {versions[1] or 'unknown'}"
         if two_cards(card_of(one), card_of(other)):
-            return "on a GPU that may be another" if perhaps_one(card_of(one), card_of(other)) else "on another GPU"
+            device = card_of(one).device
+            return (
+                f"on a {device} that may be another"
+                if perhaps_one(card_of(one), card_of(other))
+                else f"on another {device}"
+            )
         facts = [[self._facts[row["run"], key] for key in row["cell_keys"]] for row in (one, other)]
         if one["run"] != other["run"] and len({fact.conditions for side in facts for fact in side}) > 1:
             return "with another driver, power limit or runner"

@@ -145,7 +145,7 @@ class Compared:
                 "on different cards of one kind" if known else "on one card or on two of one kind, which is not known"
             )
             sides = (
-                ", ".join(sorted({card.name[:12] if card.has_uuid else "no UUID" for card in side}))
+                ", ".join(sorted({card.name[:12] if card.is_known else "unknown" for card in side}))
                 for side in zip(*apart, strict=True)
             )
             kinds = ", ".join(sorted({card.kind for card, _ in apart}))

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis import style
 from analysis.comparisons.answer_words import PHRASES
-from analysis.results.cards import of_two_cards, two_cards
+from analysis.results.cards import Card, of_two_cards, two_cards
 from analysis.results.metrics import rounded, shown, worded
 from analysis.results.sample_intervals import Intervals
 from analysis.results.tables import Entry, Table, describe
@@ -24,8 +24,6 @@ SUMMARIES = (
 WIDE = 20.0
 #: Why the order of two figures is open although their intervals may be apart.
 ONE_WORKER = f"UNCLEAR, {PHRASES['one worker']} (--replicates {WORKERS} would)"
-#: Why it is open whatever their intervals are (of_two_cards), and what would tell.
-TWO_CARDS = "UNCLEAR, {} (one run on one GPU would tell)"
 #: Rows with figures known to be wrong that a sentence names.
 MOST_LEFT_OUT = 4
 #: Metrics whose interval is shown as a half width.
@@ -95,10 +93,9 @@ def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
     apart = [column for column, own in firsts.items() if len(own) > 1 and two_cards(own[0].card, own[1].card)]
     why: dict[str, list[Any]] = {}
     for column in apart:
-        why.setdefault(of_two_cards(*(entry.card for entry in firsts[column])), []).append(column)
+        why.setdefault(_of_two_cards(*(entry.card for entry in firsts[column])), []).append(column)
     doubts += [
-        f"UNCLEAR at {_columns(table, columns)}, where the first two were {cards} (one run on one GPU would tell)"
-        for cards, columns in why.items()
+        f"UNCLEAR at {_columns(table, columns)}, where the first two were {cards}" for cards, columns in why.items()
     ]
     near = {column: own for column, own in firsts.items() if column not in apart}
     if any(of_one_worker(table, entry, intervals) for own in near.values() for entry in own):
@@ -114,6 +111,11 @@ def _doubts(table: Table, ranked: _Ranked, intervals: Intervals) -> str:
         more = f" and {len(wrong) - MOST_LEFT_OUT} more" if len(wrong) > MOST_LEFT_OUT else ""
         doubts.append(f"figures of {names}{more} are known to be wrong (k) and left out")
     return "".join(f"; {doubt}" for doubt in doubts)
+
+
+def _of_two_cards(one: Card, other: Card) -> str:
+    """Why it is open which is better, whatever their intervals are, and what would tell."""
+    return f"{of_two_cards(one, other)} (one run on one {one.device} would tell)"
 
 
 def _fastest(table: Table, ranked: _Ranked) -> str:
@@ -163,7 +165,7 @@ def _best_of_all(table: Table, intervals: Intervals) -> str | None:
     (row, column), best = places[0]
     text = f"{_at(table, row, column)}: {figure(table, best, intervals)}"
     if len(places) > 1 and two_cards(best.card, places[1][1].card):
-        return f"{text}. {TWO_CARDS.format(of_two_cards(best.card, places[1][1].card))}: the next, {_at(table, *places[1][0])}."
+        return f"{text}. UNCLEAR, {_of_two_cards(best.card, places[1][1].card)}: the next, {_at(table, *places[1][0])}."
     if of_one_worker(table, best, intervals) and len(places) > 1:
         return f"{text}. {ONE_WORKER}."
     rivals = [place for place, entry in places[1:] if clear(table, best, entry, intervals) is False]
@@ -197,7 +199,7 @@ def _answer(table: Table, column: Any, intervals: Intervals) -> str | None:
         share = 100 * ((first.value or 0.0) / (second.value or 1.0) - 1)
         verdict = ""
         if two_cards(first.card, second.card):
-            verdict = f"; {TWO_CARDS.format(of_two_cards(first.card, second.card))}"
+            verdict = f"; UNCLEAR, {_of_two_cards(first.card, second.card)}"
         elif clear(table, first, second, intervals) is False:
             alone = any(of_one_worker(table, entry, intervals) for entry in (first, second))
             verdict = f"; {ONE_WORKER if alone else 'UNCLEAR, their intervals overlap'}"

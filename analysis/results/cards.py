@@ -13,11 +13,17 @@ from analysis.database.connection import Row
 
 
 class Card(NamedTuple):
-    """kind: the product. name: its UUID (has_uuid); where a source has none, and of a CPU, its number: `gpu0`, `cpu`."""
+    """kind: the product. name: its UUID, and of a CPU, which has none, how many cores its host shows (both is_known); where a source
+    has neither, its number: `gpu0`, `cpu`."""
 
     kind: str = ""
     name: str = ""
-    has_uuid: bool = False
+    is_known: bool = False
+    is_cpu: bool = False
+
+    @property
+    def device(self) -> str:
+        return "CPU" if self.is_cpu else "GPU"
 
 
 UNKNOWN = Card()
@@ -28,32 +34,33 @@ FAR_APART = 1.25
 
 def card_of(row: Row) -> Card:
     number = str(row.get("device") or "")
-    uuid = str(row.get("device_uuid") or "")
-    return Card(str(row.get("device_name") or number), uuid or number, bool(uuid))
+    is_cpu, cores = number == "cpu", row.get("logical_cores")
+    name = (f"{cores} cores" if cores else "") if is_cpu else str(row.get("device_uuid") or "")
+    return Card(str(row.get("device_name") or number), name or number, bool(name), is_cpu)
 
 
 def two_cards(one: Card, other: Card) -> bool:
     """Whether these are two of one kind, or may be (`perhaps_one`): no verdict is taken from either.
 
-    Where neither has a UUID, those of one number pass for one card. So do CPUs of one model: two hosts that have it are not told
-    apart.
+    Where neither has a UUID, those of one number pass for one card. So do CPUs of one model on hosts that show as many cores: two
+    such hosts are not told apart, as the id of a boot, which run.json has, differs between runs of one host too.
     """
     return one.kind == other.kind and one != other
 
 
 def perhaps_one(one: Card, other: Card) -> bool:
-    """Of `two_cards`, whether it is not known that they are two: one of them has no UUID."""
-    return two_cards(one, other) and one.has_uuid != other.has_uuid
+    """Of `two_cards`, whether it is not known that they are two: of one no UUID (of a CPU: no number of cores) is known."""
+    return two_cards(one, other) and one.is_known != other.is_known
 
 
 def of_two_cards(one: Card, other: Card) -> str:
     """Of figures of `two_cards`, in a sentence that says that nothing is decided between them."""
-    return f"{'perhaps ' if perhaps_one(one, other) else ''}measured on two GPUs of this kind"
+    return f"{'perhaps ' if perhaps_one(one, other) else ''}measured on two {one.device}s of this kind"
 
 
 def count_of(cards: Collection[Card]) -> str:
-    """How many these are, of one kind: `2`, or `1 to 2` where some have no UUID and may be among the others."""
-    known = sum(card.has_uuid for card in cards)
+    """How many these are, of one kind: `2`, or `1 to 2` where some are not known and may be among the others."""
+    known = sum(card.is_known for card in cards)
     return f"{known} to {len(cards)}" if 0 < known < len(cards) else str(len(cards))
 
 

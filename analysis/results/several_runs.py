@@ -133,10 +133,10 @@ def _apart_on_one_card(row: Row, other: Row, intervals: Mapping[Any, Any]) -> bo
 def _whose(row: Row, other: Row) -> str:
     card, counting = card_of(row), card_of(other)
     if perhaps_one(card, counting):
-        return "what is perhaps another GPU of this kind"
+        return f"what is perhaps another {card.device} of this kind"
     if two_cards(card, counting):
-        return "another GPU of this kind"
-    return "the same GPU" if card.has_uuid else "another run"
+        return f"another {card.device} of this kind"
+    return "the same GPU" if card.is_known and not card.is_cpu else "another run"
 
 
 def _named(row: Row) -> str:

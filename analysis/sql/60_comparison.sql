@@ -19,7 +19,7 @@ best AS (
 SELECT
   run, model, model_hash, item, items_per_sample, device, variant, precision, batch_size, io, scenario, streams, target_rate_per_s, frontend, tuning, version, input,
   any_value(model_file) AS model_file, any_value(model_born) AS model_born, any_value(weights_dtype) AS weights_dtype,
-  any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid, any_value(origin) AS origin,
+  any_value(device_name) AS device_name, any_value(device_uuid) AS device_uuid, any_value(logical_cores) AS logical_cores, any_value(origin) AS origin,
   any_value(weights) AS weights, any_value(weights_note) AS weights_note, any_value(created_utc) AS created_utc,
   any_value(compute_capability) AS compute_capability, any_value(framework_version) AS framework_version,
   any_value(no_cpu_energy) AS no_cpu_energy,

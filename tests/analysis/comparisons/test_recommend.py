@@ -419,3 +419,24 @@ def test_each_group_names_the_run_of_its_best_cell(build: Build) -> None:
     assert code == 0 and len(named) == 2
     assert {line.split(" (")[0] for line in named} == {f"Run: {run.folder}" for run in (a, b)}
     assert all("io=" in line or "host" in line or "device" in line for line in named)
+
+
+@pytest.mark.parametrize(
+    ("cores", "said", "reason"),
+    [
+        (
+            8,
+            ", measured on another CPU of this kind.",
+            "not measured on the same CPU, and no interval knows how far CPUs",
+        ),
+        (None, ", perhaps measured on another CPU of this kind.", "it is not known whether on the same CPU"),
+        (4, ", measured in another run.", "not measured in the same run"),
+    ],
+)
+def test_cpus_of_hosts_with_other_cores_are_two(build: Build, cores: int | None, said: str, reason: str) -> None:
+    a = build("a").run_json(host={"cpu_model": "Test CPU", "logical_cores": 4})
+    b = build("b").run_json(host={"cpu_model": "Test CPU", "logical_cores": cores})
+    workers_of(a, "onnxrt", 10)
+    workers_of(b, "torch", 10)
+    runner_up, unclear = lines_of(a, b)
+    assert runner_up.endswith(said) and reason in unclear and "GPU" not in unclear

@@ -193,7 +193,7 @@ def test_a_side_without_a_uuid_is_not_said_to_be_another_card(build: Build) -> N
     for seed, run in enumerate((a, b)):
         three(run, "onnxrt", 8, 10, 3 * seed)
     text = " ".join(compared(a, b)[1].split())
-    assert "measured on one card or on two of one kind, which is not known (GPU A: GPU-1 and no UUID)" in text
+    assert "measured on one card or on two of one kind, which is not known (GPU A: GPU-1 and unknown)" in text
     assert "on different cards" not in text
     out = io.StringIO()
     compare_folders(a.folder, b.folder, Console(quiet=True), write=writer("json", out))
