@@ -899,10 +899,8 @@ def recipe(
         question = _question(
             gpu, objective, max_latency_ms, percentile, max_power_w, min_throughput, min_precision, price_per_kwh
         )
-        folders = _run_folders(run or ["all"], data)
-        made = recipes.best(
-            question, folders, _models(data), where=where or None, cache=data.host_cache / "analysis", file=file
-        )
+        folders, cache = _run_folders(run or ["all"], data), data.host_cache / "analysis"
+        made = recipes.best(question, folders, _models(data), where=where or None, cache=cache, file=file)
     else:
         made = _recipe_of_cell(run, data, file)
     if made.lack:
